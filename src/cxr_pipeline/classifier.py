@@ -1,0 +1,150 @@
+"""``FilmClassifier``: a network with all that stands before and behind it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
+import numpy as np
+import pandas as pd
+
+from cxr_pipeline.decision_rule import DecisionRule
+from cxr_pipeline.errors import FilmRefused, UserError
+from cxr_pipeline.images.recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+else:
+    keras = lazy_loader.load("keras")
+
+Film = np.ndarray[Any, np.dtype[np.uint8]]
+Prepared = Film | FilmRefused
+
+_MODEL_FILE = "model.keras"
+_SETTINGS_FILE = "classifier.json"
+
+
+@dataclass(frozen=True, eq=False)
+class FilmClassifier:
+    """Takes films, gives probabilities and decisions.
+
+    Args:
+        model: takes uint8 [n, size, size, 1], gives a score in [0, 1] [n, 1].
+        recipe: how a film becomes the network's input.
+        decision_rule: how its score becomes a probability and a decision.
+        provenance: what it was trained for and on, such as ``{"task": "effusion", "films": "real"}``.
+    """
+
+    model: "keras.Model"
+    recipe: Recipe
+    decision_rule: DecisionRule
+    provenance: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what decides a probability: weights, recipe and decision rule, 64 hex digits."""
+        digest = hashlib.sha256()
+        for weight in self.model.weights:
+            values = np.ascontiguousarray(weight.numpy())
+            digest.update(f"{values.dtype}{values.shape}".encode())
+            digest.update(values.tobytes())
+        digest.update(self.recipe.digest.encode())
+        digest.update(json.dumps(self.decision_rule.to_dict(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def prepare(self, content: bytes) -> Prepared:
+        """Turn the bytes of a film's file into the network's input, or say why that cannot be done.
+
+        Returns:
+            uint8 [size, size], or the refusal.
+        """
+        try:
+            return self.recipe.prepare(content)
+        except FilmRefused as refusal:
+            return refusal
+
+    def score(self, contents: Iterable[bytes], *, batch_size: int = 32) -> pd.DataFrame:
+        """Judge films, given the bytes of their files.
+
+        Returns:
+            What ``judge`` returns.
+        """
+        return self.judge(map(self.prepare, contents), batch_size=batch_size)
+
+    def judge(self, prepared: Iterable[Prepared], *, batch_size: int) -> pd.DataFrame:
+        """Judge prepared films, a batch at a time: memory does not grow with their number.
+
+        Args:
+            prepared: what ``prepare`` returned for each film.
+            batch_size: films that go through the network at once.
+
+        Returns:
+            A row per film, in order: ``probability`` in [0, 1] and ``decision`` (a class), both null where
+            the film was refused; ``threshold``; ``status``, which is ``scored`` or ``refused``; ``reason``
+            of the refusal, else null.
+        """
+        films = iter(prepared)
+        batches = iter(lambda: list(islice(films, batch_size)), [])
+        tables = [self._judge_batch(batch) for batch in batches]
+        return pd.concat(tables, ignore_index=True) if tables else self._judge_batch([])
+
+    def _judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
+        films = [film for film in prepared if not isinstance(film, FilmRefused)]
+        probability = np.full(len(prepared), np.nan)
+        decision = np.full(len(prepared), None, dtype=object)
+        if films:
+            scored = [position for position, film in enumerate(prepared) if not isinstance(film, FilmRefused)]
+            y_score = np.asarray(self.model.predict_on_batch(np.stack(films)[..., np.newaxis]), dtype=np.float64)
+            probability[scored], decision[scored] = self.decision_rule.apply(y_score[:, 0])
+        reasons = [film.reason if isinstance(film, FilmRefused) else None for film in prepared]
+        return pd.DataFrame(
+            {
+                "probability": probability,
+                "decision": pd.Series(decision, dtype="str"),
+                "threshold": np.full(len(prepared), self.decision_rule.threshold),
+                "status": pd.Series(["scored" if reason is None else "refused" for reason in reasons], dtype="str"),
+                "reason": pd.Series(reasons, dtype="str"),
+            }
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the classifier into a folder, the network without the state of its optimiser."""
+        folder.mkdir(parents=True)
+        keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(folder / _MODEL_FILE)
+        settings = {
+            "recipe": self.recipe.to_dict(),
+            "decision_rule": self.decision_rule.to_dict(),
+            "provenance": dict(self.provenance),
+            "digest": self.digest,
+        }
+        text = json.dumps(settings, indent=2, ensure_ascii=False)
+        (folder / _SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "FilmClassifier":
+        """Read a classifier that ``save`` wrote; no code comes out of its files.
+
+        Raises:
+            UserError: it would not give the probabilities that it gave when it was saved.
+        """
+        import cxr_pipeline.models  # noqa: F401  (registers the project's layers)
+
+        settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+        classifier = cls(
+            model=keras.models.load_model(folder / _MODEL_FILE, compile=False, safe_mode=True),
+            recipe=Recipe.from_dict(settings["recipe"]),
+            decision_rule=DecisionRule.from_dict(settings["decision_rule"]),
+            provenance=settings["provenance"],
+        )
+        if classifier.digest != settings["digest"]:
+            raise UserError(
+                "The model was saved by a version of this package that prepares films in another way, or its files "
+                f"were changed since: expected the digest {settings['digest']}, found {classifier.digest}. Train it "
+                "again, or serve it with the code that it brings along: mlflow models serve -m models:/NAME/VERSION."
+            )
+        return classifier

@@ -1,0 +1,1 @@
+"""Kedro datasets that write atomically: tables, documents, figures, films and models."""

@@ -1,0 +1,23 @@
+"""The two ways in which the pipeline says no."""
+
+
+class UserError(Exception):
+    """A mistake that its user can mend.
+
+    The message is one sentence or a few: what is wrong, where, what was expected, what was found and
+    what to type next. The command line shows it without a traceback.
+    """
+
+
+class FilmRefused(Exception):
+    """One film that cannot be used; the run goes on without it.
+
+    Args:
+        reason: a word from ``cxr_pipeline.manifest.REASONS``, such as ``"truncated"``.
+        detail: what was found, in a few words, without the film's path.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,126 @@
+"""What happens around a run: checks before any work, tracking in MLflow, a summary at the end."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import mlflow
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+from kedro_mlflow.framework.hooks import MlflowHook
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from cxr_pipeline import registry, sources
+from cxr_pipeline.config import Folders, Model, Sources
+from cxr_pipeline.models.weights import check_weights
+
+
+class Preflight:
+    """Looks, before any work, for what would stop the run later: films, weights."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check the parameters that this run uses against what is on disk.
+
+        Raises:
+            UserError: a source or the weights are not there.
+        """
+        names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
+        parameters = [catalog.load(name) for name in names]
+        folders = next((value for value in parameters if isinstance(value, Folders)), None)
+        if folders is None:
+            return
+        for value in parameters:
+            if isinstance(value, Sources):
+                for name, source in value.root.items():
+                    sources.check_source(name, source.layout, folders.raw / source.path)
+            elif isinstance(value, Model):
+                check_weights(value.name, value.weights, folders.raw)
+
+
+class Tracking(MlflowHook):  # type: ignore[misc]
+    """kedro-mlflow's hook, with one experiment per task and parameters that can be read and compared."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check that the tracking server answers before kedro-mlflow waits for it.
+
+        Raises:
+            UserError: it does not.
+        """
+        uri = context.config_loader["globals"]["tracking_uri"]
+        registry.check_server(uri)
+        super().after_context_created(context)
+        if urlparse(uri).scheme in ("http", "https"):
+            self.mlflow_config.tracking.experiment.create_experiment_kwargs.artifact_location = None
+        self._context = context
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Start the MLflow run in the task's experiment; phantoms have their own."""
+        task, phantom = _task_of(pipeline), _is_phantom(pipeline, catalog)
+        if task is not None:
+            self.mlflow_config.tracking.experiment.name = registry.experiment_name(task, phantom=phantom)
+            self.mlflow_config.setup(self._context)
+        super().before_pipeline_run(run_params, pipeline, catalog)
+        mlflow.set_tags({"task": task, "films": "phantom" if phantom else "real"} if task else {})
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
+        """Log a node's parameters flat, without the task's name: ``training.epochs``."""
+        task = (node.namespace or "").split(".")[0]
+        readable = {
+            name.replace(f"params:{task}.", "params:", 1): (
+                value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            )
+            for name, value in inputs.items()
+            if name.startswith("params:") and not isinstance(value, Folders)
+        }
+        super().before_node_run(node, catalog, readable, is_async)
+
+
+class Summary:
+    """Prints, at the end of a task's run, the few figures that its user looks for."""
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print a small table if the run registered a model version."""
+        task = _task_of(pipeline)
+        if task is None or f"{task}.model_version" not in pipeline.outputs():
+            return
+        metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
+        report = catalog[f"{task}.report"]._describe()["filepath"]
+        Console().print(_summary(metrics, version, Path(report)))
+
+
+def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> Table:
+    films = "phantom films: drawn, not taken; this says nothing about patients" if metrics["phantom"] else "test films"
+    table = Table(title=f"{metrics['task']} ({metrics['n_images']} {films})", show_header=False, title_justify="left")
+    for label, name in (("AUC", "auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
+        table.add_row(label, _with_interval(**metrics["metrics"][name]))
+    table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
+    table.add_row("report", str(report))
+    table.add_row("model version", f"{version['name']} {version['version']}")
+    return table
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "undefined"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _task_of(pipeline: Pipeline) -> str | None:
+    tasks = {node.namespace.split(".")[0] for node in pipeline.nodes if node.namespace}
+    return tasks.pop() if len(tasks) == 1 else None
+
+
+def _is_phantom(pipeline: Pipeline, catalog: DataCatalog) -> bool:
+    name = f"params:{_task_of(pipeline)}.sources"
+    return name in catalog and bool(catalog.load(name).phantom)

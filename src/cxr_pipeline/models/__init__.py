@@ -1,0 +1,1 @@
+"""Networks, their heads, losses and optimisers, and where pretrained weights come from."""

@@ -1,0 +1,52 @@
+"""Optimisers and their learning-rate schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from keras.optimizers import Optimizer
+
+keras = lazy_loader.load("keras")
+
+UNDECAYED = ("bias", "gamma", "beta")
+
+
+def build_optimizer(
+    name: str, *, learning_rate: float, schedule: str, weight_decay: float, total_steps: int
+) -> Optimizer:
+    """Choose an optimiser by name.
+
+    Weight decay is decoupled from the gradient and spares biases and batch normalisation.
+
+    Args:
+        name: ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) or ``rmsprop``.
+        learning_rate: rate at the first step.
+        schedule: ``constant``, or ``cosine`` from the rate to zero over ``total_steps``.
+        weight_decay: fraction of a weight, times the learning rate, taken off at each step.
+        total_steps: steps until the last epoch ends.
+
+    Raises:
+        ValueError: the name of the optimiser or of the schedule is unknown.
+
+    References:
+        Loshchilov and Hutter, "SGDR", arXiv:1608.03983; "Decoupled Weight Decay", arXiv:1711.05101.
+    """
+    classes = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "adamax": keras.optimizers.Adamax,
+        "sgd": keras.optimizers.SGD,
+        "rmsprop": keras.optimizers.RMSprop,
+    }
+    if name not in classes:
+        raise ValueError(f"Expected an optimizer among {', '.join(classes)}. Received: name={name!r}")
+    if schedule not in ("constant", "cosine"):
+        raise ValueError(f"Expected a schedule among constant, cosine. Received: schedule={schedule!r}")
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps) if schedule == "cosine" else learning_rate
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    optimizer = classes[name](learning_rate=rate, weight_decay=weight_decay, **momentum)
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    return optimizer

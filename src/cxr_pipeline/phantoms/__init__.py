@@ -1,0 +1,7 @@
+"""Drawn chest films that a radiologist would recognise as a sketch: for demonstrations and tests, never for results."""
+
+from cxr_pipeline.phantoms.anatomy import Anatomy, draw_anatomy
+from cxr_pipeline.phantoms.film import draw_film
+from cxr_pipeline.phantoms.findings import FINDINGS, Box
+
+__all__ = ["FINDINGS", "Anatomy", "Box", "draw_anatomy", "draw_film"]

@@ -1,0 +1,1 @@
+"""One package for each stage; none knows a task or another stage."""

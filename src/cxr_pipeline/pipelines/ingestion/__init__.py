@@ -1,0 +1,5 @@
+"""Read the sources into one table of films."""
+
+from cxr_pipeline.pipelines.ingestion.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,5 @@
+"""Run the configured image operations over the prepared films."""
+
+from cxr_pipeline.pipelines.morphology.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,12 @@
+"""Nodes of the morphology stage."""
+
+import pandas as pd
+
+from cxr_pipeline.config import Morphology
+from cxr_pipeline.images.store import PreparedFilms
+
+
+def enhance_films(resized_images: PreparedFilms, manifest: pd.DataFrame, morphology: Morphology) -> PreparedFilms:
+    """Run the steps over every film that does not have them yet; without steps, nothing is written."""
+    steps = tuple(step.model_dump() for step in morphology.steps)
+    return resized_images.enhanced(manifest["sha256"].tolist(), steps)

@@ -1,0 +1,5 @@
+"""Register the model version in MLflow."""
+
+from cxr_pipeline.pipelines.registration.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,21 @@
+"""The registration stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline.pipelines.registration.nodes import register_model
+
+
+def create_pipeline() -> Pipeline:
+    """From the judged model to a version in MLflow."""
+    return Pipeline(
+        [
+            Node(
+                register_model,
+                inputs=["model", "decision_rule", "enhanced_images", "metrics", "data_report", "params:task"],
+                outputs="model_version",
+                name="register_model",
+            )
+        ],
+        namespace="registration",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,5 @@
+"""Plan how often each training film is shown, and picture its augmentation."""
+
+from cxr_pipeline.pipelines.resampling.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

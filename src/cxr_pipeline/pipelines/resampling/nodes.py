@@ -1,0 +1,28 @@
+"""Nodes of the resampling stage."""
+
+import pandas as pd
+
+from cxr_pipeline import augmentation as augmentations
+from cxr_pipeline import resampling as plans
+from cxr_pipeline.config import Augmentation, Resampling, Task
+from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.report import figures
+from cxr_pipeline.splits import films_of
+
+
+def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
+    """Decide how often each training film is shown."""
+    films = films_of(manifest, splits, "train")
+    labelled = films.assign(y=films[f"label_{task.positive}"])
+    return plans.plan_sampling(labelled, **resampling.model_dump())
+
+
+def preview_augmentation(
+    enhanced_images: PreparedFilms, sampling_plan: pd.DataFrame, augmentation: Augmentation
+) -> bytes:
+    """Picture a few training films beside their augmented views."""
+    shown = sampling_plan["sha256"].sort_values().head(6).tolist()
+    views = augmentations.preview(
+        enhanced_images.read(shown), views=5, **augmentation.model_dump(exclude={"views"})
+    )
+    return figures.augmentation_preview(views)

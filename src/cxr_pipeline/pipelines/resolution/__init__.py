@@ -1,0 +1,5 @@
+"""Bring every film to one size and one grey channel, and settle which films are usable."""
+
+from cxr_pipeline.pipelines.resolution.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,52 @@
+"""Nodes of the resolution stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import manifest as manifests
+from cxr_pipeline.config import Folders, Ingestion, Resolution, Sources, Task
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.images.store import ImageStore, PreparedFilms
+
+
+def resize_films(
+    films: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
+) -> tuple[PreparedFilms, pd.DataFrame]:
+    """Decode and resize each film that the store does not hold yet.
+
+    Returns:
+        the handle of the prepared films, and the films that could not be decoded.
+    """
+    recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
+    roots = films["source"].map({name: str(folders.raw / source.path) for name, source in sources.root.items()})
+    paths = dict(zip(films["sha256"], roots + "/" + films["path"], strict=True))
+    refused = ImageStore(folders.images, recipe).fill(paths, workers=resolution.workers)
+    return PreparedFilms(folders.images, recipe), refused
+
+
+def settle_manifest(
+    films: pd.DataFrame, refused_rows: pd.DataFrame, refused_films: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Divide the films into the usable and the refused.
+
+    Returns:
+        manifest and quarantine.
+    """
+    return manifests.settle(films, refused_rows, refused_films)
+
+
+def report_data(
+    manifest: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    source_counts: Mapping[str, Any],
+    sources: Sources,
+    ingestion: Ingestion,
+    task: Task,
+) -> dict[str, Any]:
+    """Count what was read, and stop if too much of it was refused."""
+    manifests.check_quarantine(manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction)
+    return manifests.data_report(
+        manifest, quarantine, source_counts, classes=tuple(task.classes), phantom=sources.phantom
+    )

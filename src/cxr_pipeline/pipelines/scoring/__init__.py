@@ -1,0 +1,5 @@
+"""Score new films with a registered model version."""
+
+from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

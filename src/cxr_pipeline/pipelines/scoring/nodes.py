@@ -1,0 +1,24 @@
+"""Nodes of the scoring stage."""
+
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Scoring, Sources, Task
+from cxr_pipeline.scoring import check_classes, find_films, score_folder, summarise
+
+
+def score_films(task: Task, sources: Sources, scoring: Scoring) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Score every film below the folder with the model named, or the newest of the task.
+
+    Returns:
+        predictions, and the record of what made them.
+    """
+    root, films = find_films(scoring.folder, key=f"{task.name}.scoring.folder")
+    newest_of = registry.model_name(task.name, phantom=sources.phantom)
+    version = registry.resolve_version(scoring.model or registry.newest_version(newest_of))
+    classifier = registry.load_classifier(version["uri"])
+    check_classes(classifier, tuple(task.classes), key=f"{task.name}.scoring.model")
+    predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size)
+    return predictions, {**version, "folder": str(root), **summarise(predictions, classifier)}

@@ -1,0 +1,5 @@
+"""Deal the patients to train, validation and test."""
+
+from cxr_pipeline.pipelines.splitting.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,29 @@
+"""Kedro's settings of this project: https://docs.kedro.org/en/stable/configure/project_settings/"""
+
+import os
+from pathlib import Path
+
+from kedro.utils import find_kedro_project
+from omegaconf.resolvers import oc
+
+from cxr_pipeline.config_loader import TaskConfigLoader
+from cxr_pipeline.hooks import Preflight, Summary, Tracking
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+HOOKS = (Preflight(), Tracking(), Summary())
+
+# `Tracking` is kedro-mlflow's own hook, taught about this project's parameters and experiments.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+
+CONFIG_LOADER_CLASS = TaskConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "custom_resolvers": {
+        "project_path": lambda: (find_kedro_project(Path.cwd()) or Path.cwd()).as_posix(),
+        "oc.env": oc.env,
+    },
+}

@@ -1,0 +1,71 @@
+"""What a layout yields: the rows of a source, before anything is read from its films."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+FILM_COLUMNS = {
+    "image": "str",
+    "path": "str",
+    "patient_id": "str",
+    "labels": "str",
+    "view": "str",
+    "age": "float64",
+    "sex": "str",
+    "given_split": "str",
+    "box_file": "str",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows of one source.
+
+    Args:
+        films: one row per film on disk, with ``FILM_COLUMNS``: ``image`` (unique id), ``path`` (POSIX,
+            relative to the source's folder), ``patient_id``, ``labels`` (the source's own, joined by ``|``),
+            ``view``, ``age`` (years), ``sex`` (``F``, ``M``), ``given_split`` (``train``, ``validation``,
+            ``test``) and ``box_file`` (names of the tables with its boxes, joined by ``|``); null where unknown.
+        refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
+        n_missing: rows whose film is not on disk.
+        notes: sentences for the data report; they name no patient.
+        vocabulary: labels that the source is known to use. A row with only such labels may be left out of
+            a task; any other label is unknown.
+    """
+
+    films: pd.DataFrame
+    refused: pd.DataFrame
+    n_missing: int = 0
+    notes: tuple[str, ...] = ()
+    vocabulary: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the source: films, refused and missing."""
+        return len(self.films) + len(self.refused) + self.n_missing
+
+
+def film_table(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Give every column of ``FILM_COLUMNS`` its type, and fill those that are not there with nulls.
+
+    The rows are ordered by ``image``, so that no file system decides their order.
+    """
+    table = pd.DataFrame(dict(columns)).reset_index(drop=True).reindex(columns=list(FILM_COLUMNS))
+    return table.astype(FILM_COLUMNS).sort_values("image", kind="stable", ignore_index=True)
+
+
+def refusal_table(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    """Make a table of refusals from triples of image, reason and detail."""
+    return pd.DataFrame(list(rows), columns=["image", "reason", "detail"]).astype("str")
+
+
+def printable(name: str) -> str:
+    r"""Replace the bytes of a file name that are not UTF-8, so that every table and screen can hold it.
+
+    Example:
+        >>> printable("film\udcff.png")
+        'film\\xff.png'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

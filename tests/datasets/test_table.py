@@ -1,0 +1,41 @@
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from cxr_pipeline.datasets.table import TableDataset
+
+HOSTILE = ["a\nb.png", "-rf.png", 'quote".png', "NA", "胸部.png", " space .png", "=1+1"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_round_trip_keeps_names_and_nulls(tmp_path, suffix) -> None:
+    table = pd.DataFrame({"image": HOSTILE, "patient_id": [None, "1", None, "2", "3", None, "4"], "age": [1.5, np.nan, 3, 4, 5, 6, 7]})
+    dataset = TableDataset(filepath=str(tmp_path / f"deep/table.{suffix}"))
+    assert not dataset.exists()
+    dataset.save(table)
+    loaded = dataset.load()
+    assert loaded["image"].tolist() == HOSTILE
+    assert loaded["patient_id"].isna().tolist() == table["patient_id"].isna().tolist()
+    np.testing.assert_array_equal(loaded["age"], table["age"])
+
+
+def test_saving_replaces_the_table(tmp_path) -> None:
+    dataset = TableDataset(filepath=str(tmp_path / "table.parquet"))
+    dataset.save(pd.DataFrame({"a": [1, 2]}))
+    dataset.save(pd.DataFrame({"b": [3]}))
+    assert dataset.load().to_dict("list") == {"b": [3]}
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_a_missing_table_is_an_error_unless_its_columns_are_named(tmp_path) -> None:
+    with pytest.raises(DatasetError):
+        TableDataset(filepath=str(tmp_path / "none.parquet")).load()
+    empty = TableDataset(filepath=str(tmp_path / "none.parquet"), columns_if_missing=["image", "split"]).load()
+    assert empty.columns.tolist() == ["image", "split"]
+    assert empty.empty
+
+
+def test_another_suffix_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"Received: filepath=table\.xlsx"):
+        TableDataset(filepath="table.xlsx")

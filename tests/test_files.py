@@ -1,0 +1,41 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.files import written_atomically
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), written_atomically(path) as beside:
+        beside.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "table.csv"
+    with written_atomically(path) as beside:
+        beside.write_text("new")
+        assert not path.exists()
+        assert beside.suffix == ".csv"
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["table.csv"]
+
+
+def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(UserError, match=r"table\.csv could not be written: No space left on device"), written_atomically(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="could not be written"), written_atomically(tmp_path / "file" / "x.json"):
+        pass
