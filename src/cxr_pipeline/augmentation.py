@@ -8,7 +8,7 @@ computed for some films stay valid when more are added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lazy_loader
@@ -53,7 +53,7 @@ def build_augmentation(
     border: dict[str, object] = {"fill_mode": "constant", "fill_value": 0.0}
     grey: dict[str, object] = {"value_range": (0.0, 1.0)}
     # A layer's seed comes from its place here, so that switching one off leaves the draws of the others.
-    steps = (
+    steps: tuple[tuple[float, Callable[[dict[str, Any]], Any]], ...] = (
         (flip, lambda s: layers.RandomFlip("horizontal", **s)),
         (rotation, lambda s: layers.RandomRotation(rotation / 360, **border, **s)),
         (translation, lambda s: layers.RandomTranslation(translation, translation, **border, **s)),
@@ -111,9 +111,7 @@ class AugmentedViews:
         return rendered
 
 
-def preview(
-    films: np.ndarray, *, sha256s: Sequence[str], views: int, augmentation: Mapping[str, Any]
-) -> np.ndarray:
+def preview(films: np.ndarray, *, sha256s: Sequence[str], views: int, augmentation: Mapping[str, Any]) -> np.ndarray:
     """Show what augmentation does: the first views that a frozen backbone would see of each film.
 
     Args:
@@ -127,4 +125,5 @@ def preview(
     """
     augmented = AugmentedViews(augmentation)
     drawn = [augmented.render(films, sha256s, [view] * len(films))[..., 0] for view in range(1, views + 1)]
-    return np.clip(np.rint(np.stack(drawn, axis=1)), 0, 255).astype(np.uint8)
+    stacked: np.ndarray = np.clip(np.rint(np.stack(drawn, axis=1)), 0, 255)
+    return stacked.astype(np.uint8)

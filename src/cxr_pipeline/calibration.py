@@ -148,18 +148,21 @@ class Platt(Calibration):
     @classmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
         """Fit to Platt's smoothed targets; a falling line is replaced by a flat one."""
-        from sklearn.linear_model import LogisticRegression
+        from scipy.optimize import minimize
 
         n_positive, n_negative = int(positive.sum()), int((~positive).sum())
         target = np.where(positive, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-        logits = _fitted_logits(y_score)[:, None]
-        regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
-        regression.fit(
-            np.concatenate((logits, logits)),
-            np.repeat((1, 0), len(positive)),
-            sample_weight=np.concatenate((target, 1 - target)),
-        )
-        slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+        logits = _fitted_logits(y_score)
+
+        def loss(line: FloatArray) -> tuple[float, FloatArray]:
+            fitted = line[0] * logits + line[1]
+            residual = _expit(fitted) - target
+            gradient = np.array([(residual * logits).mean(), residual.mean()])
+            return float((np.logaddexp(0, fitted) - target * fitted).mean()), gradient
+
+        flat = float(_logit(target.mean()))
+        found = minimize(loss, x0=(0.0, flat), jac=True, method="BFGS", options={"gtol": 1e-9})
+        slope, intercept = (float(number) for number in found.x)
         if slope > 0:
             return cls(slope=slope, intercept=intercept)
         message = (
@@ -167,7 +170,7 @@ class Platt(Calibration):
             "positive films. Probabilities are held at the prevalence, in the order of the scores. Look at the labels "
             "and at the order of the classes."
         )
-        return cls(slope=0.0, intercept=float(_logit(target.mean())), message=message)
+        return cls(slope=0.0, intercept=flat, message=message)
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return _expit(self.slope * _logit(y_score) + self.intercept)
@@ -246,8 +249,10 @@ def calibration_from_dict(values: Mapping[str, Any]) -> Calibration:
     Raises:
         ValueError: the method is unknown.
     """
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return _method(arguments.pop("method"))(**arguments)
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name != "method"
+    }
+    return _method(values["method"])(**arguments)
 
 
 def _method(name: str) -> type[Calibration]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr_pipeline import registry, sources
-from cxr_pipeline.config import Folders, Model, Sources
+from cxr_pipeline.config import Folders, Model, Sources, Task
 from cxr_pipeline.models.weights import check_weights
 
 
@@ -30,16 +30,15 @@ class Preflight:
             UserError: a source or the weights are not there.
         """
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
-        parameters = [catalog.load(name) for name in names]
-        folders = next((value for value in parameters if isinstance(value, Folders)), None)
-        if folders is None:
+        found = {type(value): value for value in map(catalog.load, names)}
+        if not {Task, Folders} <= set(found):
             return
-        for value in parameters:
-            if isinstance(value, Sources):
-                for name, source in value.root.items():
-                    sources.check_source(name, source.layout, folders.raw / source.path)
-            elif isinstance(value, Model):
-                check_weights(value.name, value.weights, folders.raw)
+        task, raw = found[Task], found[Folders].raw
+        if Sources in found:
+            for name, source in found[Sources].root.items():
+                sources.check_source(name, source.layout, raw / source.path, classes=task.classes, task=task.name)
+        if Model in found:
+            check_weights(found[Model].name, found[Model].weights, raw, task=task.name)
 
 
 class Tracking(MlflowHook):  # type: ignore[misc]

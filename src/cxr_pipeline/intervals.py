@@ -54,12 +54,14 @@ class WeightedMetrics:
         upto = np.zeros((len(weights), weights.shape[1] + 1))
         np.cumsum(weights, axis=1, out=upto[:, 1:])
         positives = weights[:, self._positives]
-        total, n_positive, true_positive = upto[:, -1], positives.sum(1), positives[:, : self._n_called_positives].sum(1)
+        total, n_positive, true_positive = (
+            upto[:, -1],
+            positives.sum(1),
+            positives[:, : self._n_called_positives].sum(1),
+        )
         false_positive = upto[:, self._n_called] - true_positive
         n_negative = total - n_positive
-        values = confusion_rates(
-            true_positive, false_positive, n_positive - true_positive, n_negative - false_positive
-        )
+        values = confusion_rates(true_positive, false_positive, n_positive - true_positive, n_negative - false_positive)
         with np.errstate(invalid="ignore", divide="ignore"):
             values["auc"], values["average_precision"] = self._areas(upto, positives, n_positive, n_negative)
             values["brier"] = (weights * self._squared_error).sum(1) / total
@@ -128,13 +130,26 @@ def bootstrap_intervals(
     if len(np.unique(codes)) < 2:
         return dict.fromkeys(METRICS, (float("nan"), float("nan")))
     metrics = WeightedMetrics(positive, probability, threshold)
-    values = metrics(np.ones((1, len(positive))))
+    ece = float(metrics(np.ones((1, len(positive))))["ece"][0])
     drawn = _replicate(metrics, codes, positive, replicates=replicates, seed=seed)
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
-    intervals = {name: _percentiles(drawn[name], values[name][0], tails) for name in METRICS}
+    intervals = {name: _percentiles(drawn[name], tails) for name in METRICS}
     low, high = intervals["ece"]
-    intervals["ece"] = (max(0.0, min(low, 2 * float(values["ece"][0]) - high)), high)
+    intervals["ece"] = (max(0.0, min(low, 2 * ece - high)), high)
     return intervals
+
+
+def patient_groups(films: pd.DataFrame) -> NDArray[np.object_]:
+    """The patient of each film, in the form that :func:`bootstrap_intervals` takes.
+
+    Args:
+        films: with ``source`` and ``patient_id``. Two sources may number their patients alike.
+
+    Returns:
+        Object [n]: source and patient, or None where the patient is unknown.
+    """
+    patients = films["source"].astype(object) + "/" + films["patient_id"].astype(object)
+    return patients.where(films["patient_id"].notna(), None).to_numpy(dtype=object)
 
 
 def measure(
@@ -150,7 +165,13 @@ def measure(
     """Every metric with its interval, in the form of ``metrics.json``.
 
     Args:
-        y_true: see :func:`bootstrap_intervals`, as are the other arguments.
+        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+        probability: [n], in [0, 1].
+        threshold: a film is called positive where its probability is at least this.
+        groups: [n], the patient of each film, see :func:`bootstrap_intervals`; None draws films.
+        replicates: how often the sample is drawn.
+        confidence: in (0, 1).
+        seed: decides the draws.
 
     Returns:
         For each of ``METRICS`` ``{"value", "low", "high"}``; null where undefined, since JSON has no NaN.
@@ -169,10 +190,10 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _percentiles(drawn: NDArray[np.float64], value: float, tails: tuple[float, float]) -> tuple[float, float]:
-    """Quantiles of the replicates in which the metric is defined; NaN where the sample does not define it."""
+def _percentiles(drawn: NDArray[np.float64], tails: tuple[float, float]) -> tuple[float, float]:
+    """Quantiles of the replicates in which a metric is defined; NaN if it is in none."""
     defined = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(defined):
+    if not len(defined):
         return float("nan"), float("nan")
     low, high = np.quantile(defined, tails)
     return float(low), float(high)

@@ -94,7 +94,7 @@ def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.
     n_films = len(probability)
     if n_films == 0:
         return np.zeros(0, dtype=np.intp)
-    lasts = [max(n_films * k // n_bins, 1) - 1 for k in range(1, n_bins)]
+    lasts = (n_films * np.arange(1, n_bins) - 1) // n_bins
     return np.searchsorted(np.sort(probability)[lasts], probability)
 
 
@@ -147,7 +147,12 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, threshold: float) 
 
     positive, probability = known_films(y_true, probability)
     called = probability >= threshold
-    cells = [(called & positive).sum(), (called & ~positive).sum(), (~called & positive).sum(), (~called & ~positive).sum()]
+    cells = [
+        (called & positive).sum(),
+        (called & ~positive).sum(),
+        (~called & positive).sum(),
+        (~called & ~positive).sum(),
+    ]
     values = {name: float(rate) for name, rate in confusion_rates(*cells).items()}
     both = positive.any() and not positive.all()
     values["auc"] = float(roc_auc_score(positive, probability)) if both else float("nan")

@@ -7,7 +7,9 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -21,14 +23,11 @@ from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 
-
 if TYPE_CHECKING:
     import keras
     import mlflow
 else:
     mlflow = lazy_loader.load("mlflow")
-
-_TIMEOUT_SECONDS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         ``<split>/n_images``, ``n_patients`` and ``prevalence``, ``threshold/<class>``; undefined ones left out.
     """
     split = metrics["split"]
-    flat = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
+    flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
     flat |= {f"threshold/{name}": value for name, value in metrics["thresholds"].items()}
     groups = {split: metrics["metrics"]}
     groups |= {f"{split}/{name}": measured for name, measured in metrics.get("per_class", {}).items()}
@@ -80,18 +79,18 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
             flat[f"{prefix}/{name}"] = interval["value"]
             flat[f"{prefix}/{name}_low"] = interval.get("low")
             flat[f"{prefix}/{name}_high"] = interval.get("high")
-    return {name: value for name, value in flat.items() if _is_number(value)}
+    return _numbers(flat)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and math.isfinite(value)
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}
 
 
 def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
     if mlflow.active_run() is None:
         return
     try:
-        mlflow.log_metrics({name: float(value) for name, value in values.items() if _is_number(value)}, step=step)
+        mlflow.log_metrics(_numbers(values), step=step)
     except mlflow.MlflowException as error:
         _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)
 
@@ -124,13 +123,13 @@ def check_server(uri: str) -> None:
 
 
 def _problem_of_server(uri: str) -> str | None:
-    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(_TIMEOUT_SECONDS), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     added = {name: value for name, value in patience.items() if name not in os.environ}
     os.environ.update(added)
     try:
         mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except mlflow.MlflowException as error:
-        return f"no MLflow server answers there ({str(error).splitlines()[0][:300]})"
+        return f"no MLflow server answers there ({_root(error)})"
     finally:
         for name in added:
             del os.environ[name]
@@ -142,13 +141,19 @@ def _problem_of_file(path: Path) -> str | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
         if path.exists():
-            with path.open("r+b"), sqlite3.connect(path) as database:
+            with path.open("r+b"), closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA schema_version")
     except OSError as error:
         return f"the file cannot be written ({error.strerror})"
     except sqlite3.DatabaseError as error:
         return f"the file is no SQLite database that can be used ({error})"
     return None
+
+
+def _root(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def register_version(
@@ -168,8 +173,10 @@ def register_version(
     Args:
         task: name of the task.
         phantom: whether any film that it was trained on is drawn.
-        model, recipe, decision_rule: what ``FilmClassifier`` is made of.
-        metrics: content of ``metrics.json``; its main figures become the version's description.
+        model: the network, as ``FilmClassifier`` holds it.
+        recipe: how a film becomes the network's input.
+        decision_rule: how its score becomes a probability and a decision.
+        metrics: content of ``metrics.json``; its AUC goes into the version's description.
         data_digest: digest of the films and labels that it was trained on.
         example: uint8 [height, width], a film to show what the model takes.
         tags: more tags of the version, such as the git commit.
@@ -214,12 +221,8 @@ def _import_path_kept() -> Iterator[None]:
 def _describe(metrics: Mapping[str, Any], *, phantom: bool) -> str:
     auc = metrics["metrics"]["auc"]
     measured = "undefined" if auc["value"] is None else f"{auc['value']:.3f}"
-    thresholds = ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items())
     films = "phantom films; it says nothing about patients" if phantom else "films"
-    return (
-        f"AUC {measured} on {metrics['n_images']} {metrics['split']} {films}. Threshold: {thresholds}. "
-        "For research; not a medical device."
-    )
+    return f"AUC {measured} on {metrics['n_images']} {metrics['split']} {films}. For research; not a medical device."
 
 
 def newest_version(name: str) -> str:
@@ -244,32 +247,39 @@ def newest_version(name: str) -> str:
     return f"models:/{name}/{max(numbers)}"
 
 
-def resolve_version(uri: str) -> dict[str, str | None]:
+@dataclass(frozen=True)
+class ModelVersion:
+    """Which model a URI means; name and number are null for one that was not registered."""
+
+    uri: str
+    name: str | None
+    version: int | None
+    run_id: str | None
+
+
+def resolve_version(uri: str) -> ModelVersion:
     """Say which model a URI means today, so that it can be found again when an alias has moved on.
 
     Args:
         uri: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``models:/NAME/latest``, or another URI of an
-            MLflow model, for which name and version are null.
-
-    Returns:
-        ``uri`` with the version's number, ``name``, ``version`` and ``run_id``.
+            MLflow model, which is taken as it is.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such version.
     """
     if not uri.startswith("models:/"):
-        return {"uri": uri, "name": None, "version": None, "run_id": None}
+        return ModelVersion(uri, name=None, version=None, run_id=None)
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     client = mlflow.MlflowClient()
     try:
-        name, *version = get_model_name_and_version(client, uri)
-        if not version:
-            return {"uri": uri, "name": None, "version": None, "run_id": client.get_logged_model(name).source_run_id}
-        run_id = client.get_model_version(name, version[0]).run_id
+        name, *number = get_model_name_and_version(client, uri)
+        if not number:
+            return ModelVersion(uri, name=None, version=None, run_id=None)
+        run_id = client.get_model_version(name, number[0]).run_id
     except mlflow.MlflowException as error:
         raise _no_model(uri, error) from error
-    return {"uri": f"models:/{name}/{version[0]}", "name": name, "version": str(version[0]), "run_id": run_id}
+    return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
 def load_classifier(uri: str) -> FilmClassifier:

@@ -14,9 +14,10 @@ from rich.progress import track
 
 from cxr_pipeline.classifier import FilmClassifier, Prepared
 from cxr_pipeline.errors import FilmRefused, UserError
-from cxr_pipeline.images.decoding import read_bytes
 
 FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+# Enough to hide the latency of a disk; more would not decode faster, since decoding holds Python's lock.
+_READERS = 4
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,14 +116,12 @@ def score_folder(classifier: FilmClassifier, root: Path, films: Sequence[Path], 
 
 
 def _prepare_file(classifier: FilmClassifier, root: Path, path: Path) -> Prepared:
+    from cxr_pipeline.images.decoding import read_bytes
+
     if not _inside(path, root):
         return FilmRefused("outside_source", "a link that leads out of the folder")
     try:
-        if not path.is_file():
-            return FilmRefused("unreadable", "not a file")
         return classifier.prepare(read_bytes(path))
-    except OSError as error:
-        return FilmRefused("unreadable", error.strerror or "cannot be read")
     except FilmRefused as refusal:
         return refusal
 
@@ -134,7 +133,7 @@ def _shown(path: Path) -> str:
 def _work_ahead(function: Callable[[Item], Result], items: Sequence[Item], *, pending: int) -> Iterator[Result]:
     """Map in order, with at most ``pending`` results computed or being computed ahead of the consumer."""
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         for item in track(items, description="Scoring films"):
             waiting.append(pool.submit(function, item))
             if len(waiting) > pending:

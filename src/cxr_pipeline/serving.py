@@ -17,9 +17,8 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from cxr_pipeline.errors import FilmRefused
-from cxr_pipeline.images.decoding import MAX_BYTES
 from cxr_pipeline.classifier import FilmClassifier, Prepared
+from cxr_pipeline.errors import FilmRefused
 
 # The distributions that this file and what it imports name.
 _REQUIREMENTS = (
@@ -30,12 +29,14 @@ _REQUIREMENTS = (
     "pandas",
     "opencv-python-headless",
     "kornia-rs",
-    "lazy-loader",
-    "rich",
+    "pillow",
     "scikit-learn",
+    "scipy",
+    "lazy-loader",
 )
 _BATCH_SIZE = 32
-_MAX_CHARACTERS = MAX_BYTES * 4 // 3 + MAX_BYTES // 16
+# 192 MiB of film, more than 100 megapixels of 16 bits take without compression.
+_MAX_CHARACTERS = 2**28
 
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]

@@ -15,7 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HOOKS = (Preflight(), Tracking(), Summary())
 
 # `Tracking` is kedro-mlflow's own hook, taught about this project's parameters and experiments.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+# Its distribution calls itself either way.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 CONFIG_LOADER_CLASS = TaskConfigLoader
 CONFIG_LOADER_ARGS = {

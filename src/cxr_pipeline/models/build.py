@@ -10,7 +10,7 @@ import lazy_loader
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import backbones, networks
-from cxr_pipeline.models.heads import binary_head
+from cxr_pipeline.models.heads import OUTPUT, binary_head
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
@@ -23,6 +23,9 @@ NETWORKS: dict[str, Callable[[KerasTensor], KerasTensor]] = {
     "densenet121": backbones.densenet121,
 }
 LOADERS: dict[str, Callable[[Model, Path], None]] = {"densenet121": backbones.load_densenet121}
+
+# bfloat16 has no room for 256 greys, nor for probabilities near 0 and 1.
+FLOAT32_LAYERS = ("film", "film_standardisation", "imagenet_normalisation", "augmentation", OUTPUT)
 
 
 def build_model(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 keras = lazy_loader.load("keras")
 
 POOLED = "pooled"
+OUTPUT = "probability"
 
 
 def binary_head(features: KerasTensor, *, head_units: int, dropout: float, seed: int) -> KerasTensor:
@@ -30,4 +31,4 @@ def binary_head(features: KerasTensor, *, head_units: int, dropout: float, seed:
     hidden = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     if head_units:
         hidden = keras.layers.Dense(head_units, activation="relu", name="hidden")(hidden)
-    return keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(hidden)
+    return keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT)(hidden)

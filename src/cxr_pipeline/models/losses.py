@@ -32,13 +32,14 @@ def build_loss(name: str, *, prevalence: float) -> Loss:
     References:
         Focal loss: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002.
     """
-    if name == "bce":
-        return keras.losses.BinaryCrossentropy()
-    if name == "weighted_bce":
-        return _weighted_binary_crossentropy(prevalence)
-    if name == "focal":
-        return keras.losses.BinaryFocalCrossentropy(gamma=2.0)
-    raise ValueError(f"Expected a loss among bce, weighted_bce, focal. Received: name={name!r}")
+    losses: dict[str, Callable[[], Loss]] = {
+        "bce": lambda: keras.losses.BinaryCrossentropy(),
+        "weighted_bce": lambda: _weighted_binary_crossentropy(prevalence),
+        "focal": lambda: keras.losses.BinaryFocalCrossentropy(gamma=2.0),
+    }
+    if name not in losses:
+        raise ValueError(f"Expected a loss among {', '.join(losses)}. Received: name={name!r}")
+    return losses[name]()
 
 
 def _weighted_binary_crossentropy(prevalence: float) -> Loss:

@@ -3,5 +3,15 @@
 from cxr_pipeline.phantoms.anatomy import Anatomy, draw_anatomy
 from cxr_pipeline.phantoms.film import draw_film
 from cxr_pipeline.phantoms.findings import FINDINGS, Box
+from cxr_pipeline.phantoms.release import PhantomFilm, draw_patient, write_release
 
-__all__ = ["FINDINGS", "Anatomy", "Box", "draw_anatomy", "draw_film"]
+__all__ = [
+    "FINDINGS",
+    "Anatomy",
+    "Box",
+    "PhantomFilm",
+    "draw_anatomy",
+    "draw_film",
+    "draw_patient",
+    "write_release",
+]

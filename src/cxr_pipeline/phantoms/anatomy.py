@@ -8,6 +8,7 @@ from cxr_pipeline.phantoms.geometry import Points
 
 _GENERATIONS = ((8, 0.30), (3, 0.20), (2, 0.14))
 _POINTS_OF_A_VESSEL = 5
+BRANCHES = (8, 24, 48)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Anatomy:
         scoliosis: sideways swing of the spine.
         bubble: size of the gastric air bubble, 0 for none.
         markings: strength of the lungs' vessels and texture, around 1.
-        vessels: for each generation of branches, float64 [2, n, 5, 2]: lung, branch, point, (u, v), where u runs from
-            the mediastinum to the chest wall and v from the apex to the base, both 0 to 1.
+        vessels: branches of the lungs' vessels, float64 [2, n, 5, 2]: lung, branch, point, (u, v), where u runs from
+            the mediastinum to the chest wall and v from the apex to the base, both 0 to 1; thick ones first, as many
+            as ``BRANCHES`` says.
     """
 
     sex: str
@@ -60,7 +62,7 @@ class Anatomy:
     scoliosis: float
     bubble: float
     markings: float
-    vessels: tuple[Points, ...]
+    vessels: Points
 
 
 def draw_anatomy(rng: np.random.Generator, *, sex: str) -> Anatomy:
@@ -92,7 +94,7 @@ def draw_anatomy(rng: np.random.Generator, *, sex: str) -> Anatomy:
         girth=between(0.85, 1.25),
         torso=width + between(0.05, 0.11),
         breast=between(0.35, 1.0) if woman else max(0.0, between(-0.3, 0.35)),
-        breast_low=between(0.10, 0.24),
+        breast_low=between(0.04, 0.20),
         scoliosis=between(-0.012, 0.012),
         bubble=max(0.0, between(-0.6, 1.0)),
         markings=between(0.7, 1.3),
@@ -100,20 +102,20 @@ def draw_anatomy(rng: np.random.Generator, *, sex: str) -> Anatomy:
     )
 
 
-def _grow_vessels(rng: np.random.Generator) -> tuple[Points, ...]:
+def _grow_vessels(rng: np.random.Generator) -> Points:
     """Branches that fan out from the hila; each generation grows from the points of the one before."""
     n_branches, _ = _GENERATIONS[0]
     fan = np.linspace(-1.35, 1.5, n_branches)
     starts = np.broadcast_to([0.10, 0.46], (2, n_branches, 2)) + rng.normal(0, 0.025, (2, n_branches, 2))
     angles = fan + rng.normal(0, 0.12, (2, n_branches))
-    generations = []
+    generations: list[Points] = []
     for generation, (children, length) in enumerate(_GENERATIONS):
         if generation:
             joints = rng.integers(1, _POINTS_OF_A_VESSEL, (2, starts.shape[1], children))
             starts = np.take_along_axis(generations[-1], joints[..., None], axis=2).reshape(2, -1, 2)
             angles = np.repeat(angles, children, axis=1) + rng.normal(0, 0.55, (2, starts.shape[1]))
         generations.append(_branches(rng, starts, angles, length))
-    return tuple(generations)
+    return np.concatenate(generations, axis=1)
 
 
 def _branches(rng: np.random.Generator, starts: Points, angles: Points, length: float) -> Points:

@@ -10,7 +10,6 @@ from cxr_pipeline.phantoms.geometry import Points, closed_spline
 
 RIGHT, LEFT = 0, 1
 _CREST = 0.42
-_RIBS = 10
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,11 @@ class Lung:
 
     def at(self, u: Points, v: Points) -> Points:
         """Points [..., 2] at ``u`` (0 mediastinum, 1 chest wall) and ``v`` (0 apex, 1 base)."""
+        heights, wall_shape, inner_shape = _borders()
+        centre = self.medial + 0.40 * (self.lateral - self.medial)
+        wall = centre + (self.lateral - centre) * np.interp(v, heights, wall_shape)
+        inner = centre - (centre - self.medial) * np.interp(v, heights, inner_shape)
         v = np.clip(v, 0.0, 1.0)
-        centre = self.medial + 0.42 * (self.lateral - self.medial)
-        wall = centre + (self.lateral - centre) * (1 - (1 - np.minimum(v / 0.85, 1)) ** 2.3) ** 0.62
-        inner = centre - (centre - self.medial) * (1 - (1 - np.minimum(v / 0.22, 1)) ** 2) ** 0.5
         x = inner + u * (wall - inner)
         return np.stack([self.side * x, self.apex + v * (self.base - self.apex)], axis=-1)
 
@@ -53,10 +53,27 @@ class Lung:
     def outline(self) -> Points:
         """The border of the aerated lung, float64 [p, 2]: wall, diaphragm, mediastinum."""
         down, across, up = _grid()
-        wall = self.at(np.ones_like(down), down)
-        bottom = self.above_floor(across, self.floor(across))
-        top_of_floor = 1 - self.floor(np.zeros(1))[0] / (self.base - self.apex)
-        return np.concatenate([wall, bottom, self.at(np.zeros_like(up), up * top_of_floor)])
+        bottom = 1 - self.floor(across) / (self.base - self.apex)
+        u = np.concatenate([np.ones_like(down), across, np.zeros_like(up)])
+        return self.at(u, np.concatenate([down, bottom, up * bottom[-1]]))
+
+
+@cache
+def _borders() -> tuple[Points, Points, Points]:
+    """How far wall and mediastinal border have parted from the apex's axis at a height, 0 to 1."""
+    heights = np.linspace(0, 1, 129) ** 2
+    wall = (1 - (1 - np.minimum(heights / 0.88, 1)) ** 2.2) ** 0.68
+    inner = (1 - (1 - np.minimum(heights / 0.22, 1)) ** 2) ** 0.5
+    return heights, wall, inner
+
+
+@cache
+def _rib_shapes() -> tuple[Points, ...]:
+    """Number of the rib [10, 1], then along it [1, 14]: the way, and its runs outwards, up, down, inwards and down."""
+    along = np.linspace(0, 1, 14)[None, :]
+    quarter = np.pi / 2 * along
+    number, back, front = np.arange(10.0)[:, None], np.sin(quarter) ** 0.9, np.cos(0.74 * quarter)
+    return number, along, back, np.sin(2 * quarter), along**2.4, front, along**1.15
 
 
 @cache
@@ -87,7 +104,7 @@ class Chest:
 
     @property
     def bottom(self) -> float:
-        """y of the heart's lower border."""
+        """Lower border of the heart: its y."""
         lung = self.lungs[LEFT]
         return lung.base - 0.55 * lung.dome
 
@@ -100,8 +117,8 @@ class Chest:
             [
                 [right * 0.72, low - 0.78 * tall],
                 [0.02, low - tall],
-                [left * 0.50, low - 0.78 * tall],
-                [left * 0.80, low - 0.45 * tall],
+                [left * 0.52, low - 0.78 * tall],
+                [left * 0.85, low - 0.45 * tall],
                 [left, apex_y],
                 [left * 0.86, low + 0.01],
                 [0.0, low + 0.035],
@@ -110,7 +127,7 @@ class Chest:
                 [right * 0.95, low - 0.52 * tall],
             ]
         )
-        return closed_spline(knots) + [self.turn, 0.0]
+        return closed_spline(knots, x=self.turn)
 
     def mediastinum(self) -> Points:
         """Outline of the great vessels above the heart, float64 [p, 2]."""
@@ -133,16 +150,15 @@ class Chest:
                 [-half * 1.05, arch - 0.04],
             ]
         )
-        return closed_spline(knots) + [self.turn / 2, 0.0]
+        return closed_spline(knots, x=self.turn / 2)
 
     def spine(self, y: Points) -> Points:
-        """x of the mid-line of the spine at ``y``."""
+        """Mid-line of the spine: x at ``y``."""
         return -self.turn + self.anatomy.scoliosis * np.sin(5 * y + 1)
 
     def ribs(self) -> tuple[Points, Points]:
         """Centre lines of the posterior and of the anterior ribs, each float64 [20, 14, 2], right ones first."""
-        number = np.arange(_RIBS)[:, None]
-        along = np.linspace(0, 1, 14)[None, :]
+        number, along, outwards, hump, sink, inwards, drop = _rib_shapes()
         posterior, anterior = [], []
         for lung in self.lungs:
             height = lung.base - lung.apex
@@ -150,19 +166,19 @@ class Chest:
             fall = height * self.anatomy.rib_slope * (0.45 + 0.11 * number)
             end = start + fall
             wall = np.abs(lung.at(np.ones_like(end), (end - lung.apex) / height)[..., 0]) + 0.006
-            x = 0.03 + (wall - 0.03) * np.sin(np.pi / 2 * along) ** 0.9
-            y = start - 0.018 * np.sin(np.pi * along) + fall * along**2.4
+            x = 0.03 + (wall - 0.03) * outwards
+            y = start - 0.018 * hump + fall * sink
             posterior.append(np.stack([lung.side * x - self.turn * (1 - along), y], axis=-1))
-            x = wall * np.cos(np.pi / 2 * 0.74 * along)
-            y = end + height * (0.10 + 0.018 * number) * along**1.15
+            x = wall * inwards
+            y = end + height * (0.10 + 0.018 * number) * drop
             anterior.append(np.stack([lung.side * x + self.turn * along, y], axis=-1))
         return np.concatenate(posterior), np.concatenate(anterior)
 
     def clavicles(self) -> Points:
         """Centre lines of both clavicles, float64 [2, 10, 2], the right one first."""
         along = np.linspace(0, 1, 10)
-        x = 0.028 + 0.30 * along
-        y = self.anatomy.apex + 0.062 - self.anatomy.clavicle * along + 0.016 * np.sin(2 * np.pi * along)
+        x = 0.030 + 0.35 * along
+        y = self.anatomy.apex + 0.085 - (0.01 + 0.7 * self.anatomy.clavicle) * along + 0.014 * np.sin(2 * np.pi * along)
         return np.stack([np.stack([side * x + self.turn, y], axis=-1) for side in (-1, 1)])
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cxr_pipeline.phantoms.anatomy import Anatomy
 from cxr_pipeline.phantoms.chest import stand
 from cxr_pipeline.phantoms.findings import DRAW, FINDINGS, RESHAPE, Box
-from cxr_pipeline.phantoms.geometry import Layer, Pose, enlarge
-from cxr_pipeline.phantoms.layers import Layers, airways, bones, centre, tissue
+from cxr_pipeline.phantoms.geometry import Layer, Mask, Pose, enlarge, grain
+from cxr_pipeline.phantoms.layers import Layers, bones, centre, tissue
 
 _SMALLEST_SIDE = 128
 
@@ -73,15 +73,13 @@ def draw_film(
     exposure = _exposure(rng)
     layers = Layers.of(chest, pose, side)
     boxes = [box for name, draw in DRAW.items() if name in findings for box in draw(chances[name], layers)]
-    grey = _develop(rng, _attenuation(rng, layers, exposure), exposure)
+    grey = _develop(_attenuation(rng, layers, exposure), exposure)
     film = _finish(rng, grey, size, exposure)
     return film, [_scale(box, size / side) for box in boxes]
 
 
 def _scale(box: Box, factor: float) -> Box:
-    return replace(
-        box, x=box.x * factor, y=box.y * factor, width=box.width * factor, height=box.height * factor
-    )
+    return replace(box, x=box.x * factor, y=box.y * factor, width=box.width * factor, height=box.height * factor)
 
 
 def _pose(rng: np.random.Generator) -> Pose:
@@ -91,12 +89,12 @@ def _pose(rng: np.random.Generator) -> Pose:
 
 def _exposure(rng: np.random.Generator) -> Exposure:
     return Exposure(
-        gain=float(np.exp(rng.normal(0, 0.22))),
+        gain=float(np.exp(rng.normal(0, 0.20))),
         curve=rng.uniform(-0.5, 0.35),
         black=rng.uniform(0, 26),
         white=rng.uniform(225, 275),
         blur=rng.uniform(0.0015, 0.0035),
-        noise=rng.uniform(1.5, 5.0),
+        noise=rng.uniform(1.0, 4.5),
         sag=rng.uniform(0.1, 0.5),
         haze=rng.uniform(0.03, 0.10),
     )
@@ -104,35 +102,42 @@ def _exposure(rng: np.random.Generator) -> Exposure:
 
 def _attenuation(rng: np.random.Generator, layers: Layers, exposure: Exposure) -> Layer:
     """Sum of the layers, float32 [side, side], 0 outside the patient, about 2 below the diaphragm."""
-    side, markings = layers.side, np.float32(layers.chest.anatomy.markings)
+    anatomy = layers.chest.anatomy
     middle = centre(layers)
-    coarse = rng.standard_normal((side // 3, side // 3), dtype=np.float32)
-    texture = enlarge(coarse, side)
-    slow = rng.standard_normal((5, 5), dtype=np.float32)
-    haze = cv2.resize(slow, (side, side), interpolation=cv2.INTER_CUBIC)
-    total = tissue(layers, exposure.sag)
-    total += np.float32(0.58) * middle
-    total += np.float32(exposure.haze) * haze * total
-    air = layers.air * (1 - np.float32(0.60) * middle)
-    total += air * (markings * (np.float32(1 / 255) * layers.vessels + np.float32(0.045) * texture) - np.float32(0.80))
-    total -= np.float32(0.38) * airways(layers)
-    total += bones(layers)
-    total += layers.added
+    total = tissue(layers, sag=exposure.sag, haze=exposure.haze * grain(rng, 5))
+    texture = enlarge(grain(rng, layers.side // 3), layers.side)
+    lungs = _blend(texture, 0.05 * anatomy.markings, layers.vessels, anatomy.markings / 255, -0.80)
+    cv2.multiply(lungs, layers.air, dst=lungs)
+    behind = cv2.multiply(lungs, middle, scale=-0.60)
+    _blend(total, 1, middle, 0.50)
+    _blend(total, 1, lungs, 1)
+    _blend(total, 1, behind, 1)
+    _blend(total, 1, bones(layers), anatomy.bone / 255)
+    _blend(total, 1, layers.added, 1)
     return np.maximum(total, 0, out=total)
 
 
-def _develop(rng: np.random.Generator, attenuation: Layer, exposure: Exposure) -> Layer:
+def _blend(layer: Layer, weight: float, other: Layer | Mask, other_weight: float, offset: float = 0) -> Layer:
+    """Weighted sum of a layer and a layer or mask, into the first."""
+    cv2.addWeighted(layer, weight, other, other_weight, offset, dst=layer, dtype=cv2.CV_32F)
+    return layer
+
+
+def _develop(attenuation: Layer, exposure: Exposure) -> Layer:
     """Attenuation to grey, float32 [side, side], 0 to 1."""
-    tone = 1 - np.exp(np.float32(-exposure.gain) * attenuation)
-    tone += np.float32(exposure.curve) * tone * (1 - tone)
-    return np.asarray(cv2.GaussianBlur(tone, (0, 0), max(exposure.blur * tone.shape[0], 0.3)), dtype=np.float32)
+    attenuation *= np.float32(-exposure.gain)
+    through = np.exp(attenuation, out=attenuation)
+    bend = cv2.multiply(through, through, scale=-exposure.curve)
+    tone = _blend(bend, 1, through, exposure.curve - 1, 1)
+    cv2.GaussianBlur(tone, (0, 0), max(exposure.blur * tone.shape[0], 0.3), dst=tone)
+    return tone
 
 
 def _finish(rng: np.random.Generator, grey: Layer, size: int, exposure: Exposure) -> NDArray[np.uint8]:
     """Bring to size, put the marker on, add noise, round to uint8 [size, size]."""
     if grey.shape[0] != size:
         grey = np.asarray(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float32)
-    noise = rng.standard_normal((size, size), dtype=np.float32)
+    noise = grain(rng, size)
     noise *= np.float32(exposure.noise)
     noise += np.float32(exposure.black)
     film = np.asarray(cv2.addWeighted(grey, exposure.white - exposure.black, noise, 1.0, 0.0, dtype=cv2.CV_8U))

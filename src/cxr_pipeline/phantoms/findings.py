@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from cxr_pipeline.phantoms.chest import Chest, Lung
-from cxr_pipeline.phantoms.geometry import Layer, Mask, Points, ellipse, enlarge, soften
-from cxr_pipeline.phantoms.layers import COARSE, Layers
+from cxr_pipeline.phantoms.geometry import Layer, Points, ellipse, enlarge, soften, unit_circle
+from cxr_pipeline.phantoms.layers import Layers
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,29 @@ def draw_effusion(rng: np.random.Generator, layers: Layers) -> list[Box]:
     if rng.random() > 0.25:
         lungs = [lungs[int(rng.random() < 0.5)]]
     fluid = layers.mask()
+    opacity = rng.uniform(0.75, 1.0)
     boxes = []
     for lung in lungs:
         surface = _meniscus(rng, lung)
         floor = np.array([[lung.side * (lung.lateral + 0.02), lung.base + 0.03], [0.0, lung.base + 0.03]])
-        layers.pose.fill(fluid, [np.concatenate([surface, floor])], 255)
+        pool = np.concatenate([surface, floor])
+        layers.pose.fill(fluid, [pool], 255)
+        layers.pose.fill(layers.dense, [pool], round(255 * opacity))
         u = np.linspace(0, 1, len(surface))
         above = surface[lung.base - surface[:, 1] > lung.floor(u)]
         angle = lung.at(np.ones(1), np.ones(1))
         boxes.append(_box("Effusion", layers, np.concatenate([above, angle])))
-    _flood(layers, fluid, opacity=rng.uniform(0.75, 1.0))
+    dry = soften(cv2.bitwise_not(fluid), 0.004)
+    layers.air *= cv2.max(dry, 1 - opacity)
     return boxes
 
 
 def _meniscus(rng: np.random.Generator, lung: Lung) -> Points:
     """The surface of the fluid from the mediastinum to the wall, where it rises."""
     u = np.linspace(0, 1, 40)
-    at_wall = float(np.exp(rng.uniform(np.log(0.028), np.log(0.34))))
-    level = at_wall * rng.uniform(0.45, 0.85)
-    return lung.above_floor(u, level + (at_wall - level) * u ** rng.uniform(3, 7))
-
-
-def _flood(layers: Layers, fluid: Mask, opacity: float) -> None:
-    wet = soften(fluid, 0.004) * np.float32(opacity)
-    layers.added += np.float32(0.30) * wet * layers.lungs
-    layers.air *= 1 - wet
+    at_wall = float(np.exp(rng.uniform(*np.log([0.042, 0.36]))))
+    level = at_wall * rng.uniform(0.55, 0.90)
+    return lung.above_floor(u, level + (at_wall - level) * u ** rng.uniform(2.5, 6))
 
 
 def draw_pneumonia(rng: np.random.Generator, layers: Layers) -> list[Box]:
@@ -95,7 +93,7 @@ def draw_pneumonia(rng: np.random.Generator, layers: Layers) -> list[Box]:
     grain = rng.standard_normal((24, 24), dtype=np.float32)
     mottled = soften(mask, 0.016) * (1 + 0.35 * cv2.resize(grain, mask.shape, interpolation=cv2.INTER_CUBIC))
     cloudy = np.clip(enlarge(mottled, layers.side), 0, 1) * layers.lungs
-    layers.added += np.float32(rng.uniform(0.35, 0.7)) * cloudy
+    layers.added += np.float32(rng.uniform(0.45, 0.85)) * cloudy
     return [_box_of_layer("Pneumonia", cloudy)]
 
 
@@ -120,14 +118,16 @@ def draw_nodule(rng: np.random.Generator, layers: Layers) -> list[Box]:
 def _round_opacity(rng: np.random.Generator, layers: Layers, finding: str, *, radius: float, lobes: float) -> Box:
     lung = _some_lung(rng, layers)
     middle = lung.at(np.array(rng.uniform(0.30, 0.80)), np.array(rng.uniform(0.18, 0.72)))
-    angle = np.arange(32) * (2 * np.pi / 32)
-    waves = sum(rng.normal(0, lobes) * np.cos(n * angle + rng.uniform(0, 6.3)) for n in (2, 3, 4))
-    outline = middle + (radius * (1 + waves))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    circle = unit_circle(32)
+    angle = np.arctan2(circle[:, 1], circle[:, 0])
+    heights, phases = rng.normal(0, lobes, (3, 1)), rng.uniform(0, 2 * np.pi, (3, 1))
+    waves = (heights * np.cos(np.array([[2], [3], [4]]) * angle + phases)).sum(axis=0)
+    outline = middle + (radius * (1 + waves))[:, None] * circle
     mask = layers.mask()
     layers.pose.fill(mask, [outline], 255)
     # A ball is thickest in its middle: one sharp and one wide blur together come near that.
     ball = 0.5 * soften(mask, 0.004) + 0.5 * soften(mask, 0.4 * radius)
-    layers.added += np.float32(rng.uniform(0.22, 0.50)) * ball
+    layers.added += np.float32(rng.uniform(0.30, 0.65)) * ball
     return _box(finding, layers, outline)
 
 
@@ -146,10 +146,10 @@ def draw_pneumothorax(rng: np.random.Generator, layers: Layers) -> list[Box]:
     layers.pose.fill(rim, [np.concatenate([pleura[::-1], over, wall])], 255)
     empty = soften(rim, 0.003) * layers.lungs
     layers.vessels = (layers.vessels * (1 - empty)).astype(np.uint8)
-    layers.air += np.float32(rng.uniform(0.10, 0.22)) * empty
+    layers.air += np.float32(rng.uniform(0.14, 0.28)) * empty
     line = layers.mask()
     layers.pose.trace(line, [pleura[width > 0.01]], 0.0045, 255)
-    layers.added += np.float32(0.16 / 255) * line
+    layers.added += np.float32(0.26 / 255) * line
     return [_box_of_layer("Pneumothorax", empty)]
 
 
@@ -165,4 +165,3 @@ DRAW: dict[str, Draw] = {
     "Pneumothorax": draw_pneumothorax,
 }
 FINDINGS: tuple[str, ...] = tuple(DRAW)
-_ = COARSE

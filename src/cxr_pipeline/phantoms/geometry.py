@@ -6,6 +6,7 @@ The frame runs from -0.5 to 0.5 in both directions, x to the viewer's right, y d
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ Mask = NDArray[np.uint8]
 Layer = NDArray[np.float32]
 
 _SUBPIXEL_BITS = 4
+_QUARTER_TURN = np.array([-1.0, 1.0])
 
 
 @cache
@@ -31,17 +33,19 @@ def _neighbours(knots: int) -> NDArray[np.intp]:
     return (np.arange(knots)[:, None] + np.arange(-1, 3)) % knots
 
 
-def closed_spline(knots: Points, *, steps: int = 6) -> Points:
+def closed_spline(knots: Points, *, x: float = 0.0, steps: int = 6) -> Points:
     """Closed Catmull-Rom curve (Catmull and Rom, 1974) through the knots.
 
     Args:
         knots: float64 [k, 2], at least three of them.
+        x: shifts the curve sideways.
         steps: points from one knot to the next.
 
     Returns:
         float64 [k * steps, 2].
     """
     curve: Points = _catmull_rom(steps) @ knots[_neighbours(len(knots))]
+    curve[..., 0] += x
     return curve.reshape(-1, 2)
 
 
@@ -55,17 +59,23 @@ def ribbons(curves: Points, widths: Points | float) -> Points:
     Returns:
         float64 [n, 2 * p, 2], the upper border followed by the lower one backwards.
     """
-    along = np.gradient(curves, axis=1)
+    step = curves[:, 1:] - curves[:, :-1]
+    along = np.concatenate([step[:, :1], step[:, 1:] + step[:, :-1], step[:, -1:]], axis=1)
     length = np.maximum(np.hypot(along[..., 0], along[..., 1]), 1e-9)
-    half = np.broadcast_to(np.asarray(widths) / 2, length.shape) / length
-    across = np.stack([-along[..., 1] * half, along[..., 0] * half], axis=-1)
+    across = along[..., ::-1] * (np.asarray(widths) / 2 / length)[..., None] * _QUARTER_TURN
     return np.concatenate([curves + across, (curves - across)[:, ::-1]], axis=1)
 
 
-def ellipse(centre: Sequence[float], radii: Sequence[float], *, points: int = 24) -> Points:
-    """Outline of an ellipse with upright axes, float64 [points, 2]."""
+@cache
+def unit_circle(points: int) -> Points:
+    """Points at equal angles around 0, float64 [points, 2]."""
     angle = np.arange(points) * (2 * np.pi / points)
-    return np.stack([centre[0] + radii[0] * np.cos(angle), centre[1] + radii[1] * np.sin(angle)], axis=1)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def ellipse(centre: Points, radii: tuple[float, float], *, points: int = 24) -> Points:
+    """Outline of an ellipse with upright axes, float64 [points, 2]."""
+    return unit_circle(points) * radii + centre
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,23 @@ class Pose:
 def soften(mask: Mask, sigma: float) -> Layer:
     """Blur a mask; ``sigma`` in sides of the film, uint8 0 to 255 in, float32 0 to 1 out."""
     blurred = cv2.GaussianBlur(mask, (0, 0), max(sigma * mask.shape[0], 0.3))
-    return np.multiply(blurred, np.float32(1 / 255), dtype=np.float32)
+    return np.asarray(np.multiply(blurred, np.float32(1 / 255), dtype=np.float32))
+
+
+def grain(rng: np.random.Generator, side: int) -> Layer:
+    """Normal noise of mean 0 and standard deviation 1 in 256 steps, float32 [side, side].
+
+    One random byte a value, through the quantiles: a tenth of the time of ``standard_normal``.
+    """
+    words = rng.integers(0, 2**64, size=-(-side * side // 8), dtype=np.uint64)
+    steps = words.view(np.uint8)[: side * side].reshape(side, side)
+    return np.asarray(cv2.LUT(steps, _quantiles()), dtype=np.float32)
+
+
+@cache
+def _quantiles() -> Layer:
+    quantiles = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)])
+    return np.asarray(quantiles / quantiles.std(), dtype=np.float32)
 
 
 def enlarge(layer: Layer, side: int) -> Layer:

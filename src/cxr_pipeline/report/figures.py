@@ -32,8 +32,7 @@ def draw_scores(
 ) -> dict[str, bytes]:
     """The five figures that the scores of the test films make, as PNG by the name that the report knows.
 
-    Args:
-        metrics: at least ``auc`` and ``average_precision``.
+    Of ``metrics`` only ``auc`` and ``average_precision`` are read.
     """
     return {
         "roc": roc(y_true, probability, threshold, auc=metrics["auc"]),
@@ -60,7 +59,7 @@ def roc(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, auc: Met
         axes.plot(false_alarms, found, color=BLUE, label=_with_interval("AUC", auc))
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="guessing")
         _mark(axes, called[~positive].mean(), called[positive].mean(), threshold)
-        _fill_unit_square(axes, x_label="1 − specificity", y_label="sensitivity", legend="lower right")
+        _fill_unit_square(axes, x_label="1 - specificity", y_label="sensitivity", legend="lower right")
         return png(figure)
 
 
@@ -97,9 +96,7 @@ def reliability(y_true: ArrayLike, probability: ArrayLike) -> bytes:
     with sheet(height=5.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="perfect")
-        upper.errorbar(
-            bins["probability"], bins["observed"], reach, fmt="o-", color=BLUE, elinewidth=1.2, label=label
-        )
+        upper.errorbar(bins["probability"], bins["observed"], reach, fmt="o-", color=BLUE, elinewidth=1.2, label=label)
         upper.set(ylim=(-0.02, 1.02), ylabel="share of positive films")
         upper.legend(loc="upper left")
         _count(lower, known_films(y_true, probability)[1], color=BLUE)
@@ -126,9 +123,7 @@ def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     return bins.assign(low=[limit.low for limit in limits], high=[limit.high for limit in limits])
 
 
-def score_histogram(
-    y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]
-) -> bytes:
+def score_histogram(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]) -> bytes:
     """How many films of each class got which probability, with the threshold across both."""
     positive, scores = known_films(y_true, probability)
     negative_class, positive_class = classes
@@ -170,14 +165,15 @@ def confusion(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, cl
 
 
 def training_curves(history: pd.DataFrame, *, monitor: str) -> bytes:
-    """Losses and validation AUC over the epochs, with the phases and the epoch that ``monitor`` chose.
+    """Losses and validation AUC over the epochs, with the phases and the epoch that was kept.
 
     Args:
         history: a row per epoch: ``phase``, ``epoch`` (from 1 on), ``loss``, ``val_loss``, ``val_auc`` and ``monitor``.
+        monitor: the column that chose the epoch.
     """
     from matplotlib.ticker import MaxNLocator
 
-    chosen = chosen_epoch(history, monitor)
+    kept = kept_epoch(history, monitor)
     with sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
@@ -187,10 +183,9 @@ def training_curves(history: pd.DataFrame, *, monitor: str) -> bytes:
         ):
             axes.plot(history["epoch"], history[column], fmt, markersize=4, color=color, label=label)
         _shade_phases(history, upper, lower)
-        if chosen is not None:
-            upper.axvline(chosen, color="black", linestyle=":", linewidth=1.5)
-            lower.axvline(chosen, color="black", linestyle=":", linewidth=1.5, label=f"kept: epoch {chosen}")
-            lower.legend(loc="best")
+        upper.axvline(kept, color="black", linestyle=":", linewidth=1.5)
+        lower.axvline(kept, color="black", linestyle=":", linewidth=1.5, label=f"kept: epoch {kept}")
+        lower.legend(loc="best")
         upper.legend(loc="best")
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")
@@ -199,13 +194,11 @@ def training_curves(history: pd.DataFrame, *, monitor: str) -> bytes:
         return png(figure)
 
 
-def chosen_epoch(history: pd.DataFrame, monitor: str) -> int | None:
-    """The first epoch at which the monitored metric is best, as numbered in ``history``; None if it never was a number."""
-    values = history[monitor].to_numpy(dtype=float)
-    if np.isnan(values).all():
-        return None
-    best = np.nanargmin(values) if monitor.endswith("loss") else np.nanargmax(values)
-    return int(history["epoch"].iloc[best])
+def kept_epoch(history: pd.DataFrame, monitor: str) -> int:
+    """The epoch whose weights training keeps: the best by ``monitor``, then by ``val_loss``, then the first."""
+    merit = -history[monitor] if monitor == "val_loss" else history[monitor]
+    ranked = history.assign(merit=merit).sort_values(["merit", "val_loss"], ascending=[False, True], kind="stable")
+    return int(ranked["epoch"].iloc[0])
 
 
 def rank_mistakes(
@@ -243,7 +236,8 @@ def mistakes(films: NDArray[np.uint8], captions: Sequence[str]) -> bytes:
     n_rows = -(-len(films) // 3)
     with sheet(height=2.05 * n_rows) as figure:
         panels = figure.subplots(n_rows, 3, squeeze=False, subplot_kw={"frame_on": False, "xticks": [], "yticks": []})
-        for axes, film, caption in zip(panels.flat, films, captions, strict=False):
+        for place, (film, caption) in enumerate(zip(films, captions, strict=True)):
+            axes = panels.flat[place]
             axes.imshow(film, cmap="gray", vmin=0, vmax=255)
             axes.set_xlabel(textwrap.fill(caption, 22, max_lines=3), fontsize=9)
         return png(figure)
@@ -284,9 +278,11 @@ def _fill_unit_square(axes: "Axes", *, x_label: str, y_label: str, legend: str) 
 
 
 def _count(axes: "Axes", scores: NDArray[np.float64], *, color: str) -> None:
-    axes.hist(scores, bins=np.linspace(0, 1, 31), color=color)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.hist(scores, bins=30, range=(0, 1), color=color)
     axes.set(xlim=(-0.02, 1.02), ylabel="films")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 
 def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:

@@ -3,15 +3,17 @@
 import json
 import math
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline.provenance import flatten
 from cxr_pipeline.report import wording
 
 QUARANTINE_ROWS = 200
+LISTED_VALUES = 10
 
 MEASURES = {
     "auc": ("AUC", "chance that a positive film gets a higher probability than a negative one"),
@@ -30,16 +32,18 @@ FIGURES = {
     "roc": ("ROC curve", "Every threshold trades films found against false alarms; the upper left corner is best."),
     "precision_recall": ("Precision and sensitivity", "How many alarms are right, for each share of films found."),
     "score_histogram": ("Probabilities by class", "The less the two classes overlap, the better they are told apart."),
-    "confusion": ("Decisions at the threshold", "Test films by true class (rows) and decision, with the share of the row."),
+    "confusion": ("Decisions at the threshold", "Test films by true class and decision, with the share of the row."),
     "reliability": (
         "Are the probabilities honest?",
         "On the dotted line, of films given 30 % just 30 % are positive. The bars are 95 % intervals.",
     ),
     "training_curves": ("Training", "Where the validation loss turns up, the network learns its films by heart."),
-    "mistakes": ("The most confident mistakes", "Test films on the wrong side of the threshold and farthest from it, "
-                 "with the probability given."),
+    "mistakes": (
+        "The most confident mistakes",
+        "Test films on the wrong side of the threshold and farthest from it, with the probability given.",
+    ),
     "augmentation_preview": ("Augmentation", "Training films, and views of them as the network is shown them."),
-}  # fmt: skip
+}
 WIDE_FIGURES = ("mistakes", "augmentation_preview")
 
 
@@ -101,21 +105,20 @@ def render(content: ReportContent) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("cxr_pipeline.report"),
+        loader=PackageLoader("cxr_pipeline.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
-    page = template.render(
+    return template.render(
         task=content.task,
         phantom=content.metrics["phantom"],
         pictures=pictures(content.figures),
         **_texts(content),
         **_tables(content),
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def pictures(figures: Mapping[str, bytes]) -> list[Picture]:
@@ -131,7 +134,7 @@ def pictures(figures: Mapping[str, bytes]) -> list[Picture]:
     ]
 
 
-def figure_of(value: object) -> str:
+def as_text(value: object) -> str:
     """A number as a reader wants it: ``"1,200"``, ``"0.890"``, ``"yes"``, ``"not defined"``; text as it is."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "not defined"
@@ -141,6 +144,10 @@ def figure_of(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        if len(value) > LISTED_VALUES:
+            return f"{len(value)} values"
+        return ", ".join(as_text(item) for item in value)
     return str(value)
 
 
@@ -153,6 +160,7 @@ def _texts(content: ReportContent) -> dict[str, Any]:
         "how_sure": wording.how_sure(metrics),
         "not_for": wording.not_for(classes, data),
         "warnings": wording.warnings(metrics, content.decision_rule, data, content.split_counts, classes),
+        "notes": [f"{name}: {note}" for name, source in data["sources"].items() for note in source["notes"]],
         "n_refused": len(content.quarantine),
         "n_refused_shown": min(len(content.quarantine), QUARANTINE_ROWS),
     }
@@ -160,23 +168,22 @@ def _texts(content: ReportContent) -> dict[str, Any]:
 
 def _tables(content: ReportContent) -> dict[str, Table]:
     quarantine = content.quarantine
-    reasons = quarantine["reason"].value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    facts = {key: value for key, value in content.data_report.items() if key not in ("sources", "phantom")}
+    reasons = quarantine["reason"].value_counts()
+    parameters = {
+        name: json.dumps(value, ensure_ascii=False, default=str) for name, value in content.parameters.items()
+    }
     return {
         "measures": _measures(content.metrics),
         "sources": _sources(content.data_report),
-        "facts": _pairs(_flat(facts).items()),
+        "facts": _facts(content.data_report),
         "reasons": Table(("reason", "films"), tuple((str(name), f"{count:,}") for name, count in reasons.items())),
         "quarantine": _rows(quarantine[["source", "image", "reason", "detail"]].head(QUARANTINE_ROWS)),
         "splits": _splits(content.split_counts, tuple(content.task["classes"])),
-        "decision_rule": _pairs(_flat(content.decision_rule).items()),
-        "model": _pairs(content.model.items()),
+        "decision_rule": _pairs(flatten(content.decision_rule)),
+        "model": _pairs(content.model),
         "history": _rows(content.history),
-        "parameters": Table(
-            ("parameter", "value"),
-            tuple((name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in content.parameters.items()),
-        ),
-        "versions": _pairs(content.versions.items()),
+        "parameters": Table(("parameter", "value"), tuple(parameters.items())),
+        "versions": Table(("", ""), tuple(content.versions.items())),
     }
 
 
@@ -184,9 +191,10 @@ def _measures(metrics: Mapping[str, Any]) -> Table:
     rows = []
     for name, measure in metrics["metrics"].items():
         title, meaning = MEASURES.get(name, (name, ""))
-        bounds = f"{figure_of(measure['low'])} to {figure_of(measure['high'])}" if measure["low"] is not None else ""
-        rows.append((title, figure_of(measure["value"]), bounds, meaning))
-    return Table(("measure", "value", f"{100 * metrics['intervals']['confidence']:g} % interval", "meaning"), tuple(rows))
+        bounds = f"{as_text(measure['low'])} to {as_text(measure['high'])}" if measure["low"] is not None else ""
+        rows.append((title, as_text(measure["value"]), bounds, meaning))
+    interval = f"{100 * metrics['intervals']['confidence']:g} % interval"
+    return Table(("measure", "value", interval, "meaning"), tuple(rows))
 
 
 def _sources(data_report: Mapping[str, Any]) -> Table:
@@ -196,39 +204,53 @@ def _sources(data_report: Mapping[str, Any]) -> Table:
         "not_on_disk": "not on disk",
         "quarantine": "refused",
         "manifest": "usable",
-        "has_patients": "patients known",
+        "n_patients": "patients",
     }
     rows = []
     for name, source in data_report["sources"].items():
-        counts = {**source, "quarantine": sum(source["quarantine"].values())}
-        rows.append((name, *(figure_of(counts[key]) for key in columns)))
+        patients = source["n_patients"] if source["has_patients"] else "not known"
+        counts = {**source, "quarantine": sum(source["quarantine"].values()), "n_patients": patients}
+        rows.append((name, *(as_text(counts[key]) for key in columns)))
     return Table(("source", *columns.values()), tuple(rows))
+
+
+def _facts(data_report: Mapping[str, Any]) -> Table:
+    age = {name.replace("_", " "): value for name, value in data_report["age"].items() if value is not None}
+    facts = {
+        "films": data_report["n_films"],
+        "patients": data_report["n_patients"] or "not known",
+        "films whose patient is not known": data_report["n_films_without_patient"],
+        **{f"films labelled {name}": count for name, count in data_report["classes"].items()},
+        "age in years": _tally(age),
+        "sex": _tally(data_report["sex"]),
+        "view": _tally(data_report["view"]),
+        "data digest": data_report["data_digest"],
+    }
+    return _pairs(facts)
+
+
+def _tally(values: Mapping[str, Any]) -> str:
+    """``"F 310, M 402, unknown 5"``."""
+    return ", ".join(f"{name} {value:,g}" for name, value in values.items())
 
 
 def _splits(split_counts: Mapping[str, Mapping[str, int | None]], classes: tuple[str, ...]) -> Table:
     rows = []
     for split, counts in split_counts.items():
-        patients = "not known" if counts["patients"] is None else figure_of(counts["patients"])
-        rows.append(
-            (split, *(figure_of(counts.get(name) or 0) for name in classes), figure_of(wording.films_in(counts)), patients)
-        )
+        patients = "not known" if counts["patients"] is None else counts["patients"]
+        cells = (*(counts.get(name, 0) for name in classes), wording.films_in(counts), patients)
+        rows.append((split, *(as_text(cell) for cell in cells)))
     return Table(("split", *classes, "films", "patients"), tuple(rows))
 
 
-def _flat(nested: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """``{"age": {"median": 50}}`` as ``{"age, median": 50}``."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{above}, {key}" if above else str(key)
-        flat.update(_flat(value, name) if isinstance(value, Mapping) else {name: value})
-    return flat
-
-
-def _pairs(items: Iterable[tuple[str, Any]]) -> Table:
-    return Table(("", ""), tuple((name.replace("_", " "), figure_of(value)) for name, value in items))
+def _pairs(values: Mapping[str, Any]) -> Table:
+    """Names as words: ``fitted_on.n_films`` as ``"fitted on, n films"``."""
+    words = {name.replace("_", " ").replace(".", ", "): as_text(value) for name, value in values.items()}
+    return Table(("", ""), tuple(words.items()))
 
 
 def _rows(frame: pd.DataFrame) -> Table:
     plain = frame.astype(object).where(frame.notna(), None)
-    rows = tuple(tuple("" if cell is None else figure_of(cell) for cell in row) for row in plain.itertuples(index=False))
-    return Table(tuple(str(column).replace("_", " ") for column in frame.columns), rows)
+    columns = tuple(str(column).replace("_", " ") for column in frame.columns)
+    rows = (["" if cell is None else as_text(cell) for cell in row] for row in plain.itertuples(index=False))
+    return Table(columns, tuple(tuple(row) for row in rows))

@@ -24,9 +24,9 @@ def what_was_trained(classes: Sequence[str], model: Document) -> str:
     starts = {"none": "trained from scratch", "imagenet": "starting from ImageNet weights"}
     start = starts.get(model["weights"], f"starting from the weights in {PurePath(model['weights']).name}")
     return (
-        f"A {model['name']} network of {model['n_parameters']:,} parameters, {start}, to tell films labelled {positive} "
-        f"from films labelled {negative}. It sees each film as {model['size']} x {model['size']} grey pixels and gives "
-        f"the probability of {positive}."
+        f"A {model['name']} network of {model['n_parameters']:,} parameters, {start}, to tell films labelled "
+        f"{positive} from films labelled {negative}. It sees each film as {model['size']} x {model['size']} grey "
+        f"pixels and gives the probability of {positive}."
     )
 
 
@@ -34,31 +34,31 @@ def on_whom(data_report: Document, split_counts: SplitCounts) -> str:
     """How many films and patients, and where they come from."""
     films = {split: films_in(counts) for split, counts in split_counts.items()}
     sources = list(data_report["sources"])
-    origin = f"the source {sources[0]}" if len(sources) == 1 else f"{len(sources)} sources: {_listed(sources)}"
-    unknown = _without_patients(data_report)
-    if len(unknown) == len(sources):
-        patients = "Whose films they are is not known."
+    drawn = ", drawn by a program" if data_report["phantom"] else ""
+    n_patients, n_unknown = data_report["n_patients"], data_report["n_films_without_patient"]
+    if n_patients:
+        known = "They" if n_unknown == 0 else f"All but {n_unknown:,} of them"
+        patients = f"{known} are of {n_patients:,} patients, each of whom is in one of these parts only."
     else:
-        known = "They" if not unknown else f"Those whose patient is known (all but {_listed(unknown)})"
-        patients = f"{known} are of {data_report['n_patients']:,} patients, each of whom is in one of these parts only."
+        patients = "Whose films they are is not known."
     return (
-        f"It learned from {films['train']:,} films. {films['validation']:,} others decided when to stop and where to put "
-        f"the threshold, and it was tested on {films['test']:,} that it had not seen. The films come from {origin}. "
-        f"{patients}"
+        f"It learned from {films['train']:,} films. {films['validation']:,} others decided when to stop and where to "
+        f"put the threshold, and it was tested on {films['test']:,} that it had not seen. All come from "
+        f"{_sources(sources)}{drawn}. {patients}"
     )
 
 
 def how_good(metrics: Document, classes: Sequence[str]) -> str:
-    """AUC, sensitivity, specificity and precision, as so many of a hundred."""
+    """The verdict if it is bad, then AUC, sensitivity, specificity and precision as so many of a hundred."""
     negative, positive = classes
     auc, sensitivity, specificity, precision = (
         _value(metrics, name) for name in ("auc", "sensitivity", "specificity", "precision")
     )
-    sentences = []
+    sentences = [verdict] if (verdict := no_good(metrics)) else []
     if auc is not None:
         sentences.append(
-            f"Of 100 pairs of films, one labelled {positive} and one labelled {negative}, it gives the {positive} film the "
-            f"higher probability in about {_of_100(auc)} (AUC {auc:.3f}; guessing gets 50)."
+            f"Of 100 pairs of films, one labelled {positive} and one labelled {negative}, it gives the {positive} "
+            f"film the higher probability in about {_of_100(auc)} (AUC {auc:.3f}; guessing gets 50)."
         )
     if sensitivity is not None:
         sentences.append(f"Of 100 films labelled {positive} about {_of_100(sensitivity)} are found.")
@@ -66,16 +66,17 @@ def how_good(metrics: Document, classes: Sequence[str]) -> str:
         sentences.append(f"Of 100 films labelled {negative} about {_of_100(specificity)} are rightly called so.")
     if precision is not None:
         sentences.append(
-            f"Of 100 films that it calls {positive} about {_of_100(precision)} are. That holds where "
-            f"{_of_100(metrics['prevalence'])} of 100 films are {positive}, as in the test; where fewer are, so is that number."
+            f"Of 100 films that it calls {positive} about {_of_100(precision)} are labelled so, where "
+            f"{_of_100(metrics['prevalence'])} of 100 films are, as in the test; where fewer are, its alarms are "
+            "wrong more often."
         )
-    return " ".join(sentences) or "That cannot be said: no measure is defined on these test films."
+    return " ".join(sentences)
 
 
 def how_sure(metrics: Document) -> str:
     """The intervals, what they rest on, and what they leave out."""
     bounds = [
-        f"the {label} between {low:.3f} and {high:.3f}"
+        f"the {label} lies between {low:.3f} and {high:.3f}"
         for name, label in (("auc", "AUC"), ("sensitivity", "sensitivity"), ("specificity", "specificity"))
         if (low := _value(metrics, name, "low")) is not None and (high := _value(metrics, name, "high")) is not None
     ]
@@ -87,9 +88,9 @@ def how_sure(metrics: Document) -> str:
     }
     intervals = metrics["intervals"]
     return (
-        f"With {100 * intervals['confidence']:g} % confidence {_listed(bounds)} ({intervals['replicates']:,} bootstrap "
-        f"replicates; {drawn[intervals['clustered_by']]}). That is the chance in the choice of the test films alone: "
-        "another hospital, another machine or another training run can differ by more."
+        f"With {100 * intervals['confidence']:g} % confidence, {_listed(bounds)} ({intervals['replicates']:,} "
+        f"bootstrap replicates; {drawn[intervals['clustered_by']]}). That covers chance in the choice of the test "
+        "films alone: another hospital, another machine or another training run can differ by more."
     )
 
 
@@ -99,8 +100,9 @@ def not_for(classes: Sequence[str], data_report: Document) -> list[str]:
     return [
         "It is for research. It is not a medical device, and nobody has examined it as one.",
         "It must not be used to diagnose, to sort patients by urgency, or for any decision about a patient.",
-        f"It was tested on films of the sources it learned from ({_listed(list(data_report['sources']))}) and on no "
-        "others. On films from elsewhere expect worse.",
+        f"It was tested only on films from {_sources(list(data_report['sources']))}, which it learned from too. "
+        "On films from elsewhere expect worse.",
+        "It learned what the labels of its sources say. Where they are wrong, so is it, and the test does not show it.",
         f"It knows two answers. A film that shows something else is called {positive} or {negative} all the same.",
     ]
 
@@ -129,7 +131,9 @@ def no_good(metrics: Document) -> str | None:
     if low is not None and low <= 0.5:
         return f"This model is no good: with an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) it may be guessing."
     if auc < POOR_AUC:
-        return f"This model is no good: its AUC of {auc:.3f} is {'no' if auc <= 0.5 else 'little'} better than guessing."
+        return (
+            f"This model is no good: its AUC of {auc:.3f} is {'no' if auc <= 0.5 else 'little'} better than guessing."
+        )
     return None
 
 
@@ -139,10 +143,10 @@ def collapsed(metrics: Document, classes: Sequence[str]) -> str | None:
     if sensitivity is None or specificity is None:
         return None
     negative, positive = classes
-    for name, rightly_called, others_found in ((positive, sensitivity, specificity), (negative, specificity, sensitivity)):
-        if rightly_called >= 1 - ONE_CLASS and others_found <= ONE_CLASS:
-            return f"This model has collapsed into one class: it calls nearly every film {name}, whatever it shows."
-    return None
+    if min(sensitivity, specificity) > ONE_CLASS or max(sensitivity, specificity) < 1 - ONE_CLASS:
+        return None
+    name = positive if sensitivity > specificity else negative
+    return f"This model has collapsed into one class: it calls nearly every film {name}, whatever it shows."
 
 
 def policy_missed(decision_rule: Document) -> str | None:
@@ -154,13 +158,16 @@ def policy_missed(decision_rule: Document) -> str | None:
 
 def patients_unknown(metrics: Document, data_report: Document) -> str | None:
     """Films whose patient nobody knows, so that one patient's may lie on both sides of the split."""
-    unknown = _without_patients(data_report)
-    if not unknown:
+    n_unknown = data_report["n_films_without_patient"]
+    if not n_unknown:
         return None
-    counted = "; the intervals count each film as a patient and may be too narrow"
+    silent = [name for name, source in data_report["sources"].items() if not source["has_patients"]]
+    where = f" ({_sources(silent)} {'does' if len(silent) == 1 else 'do'} not say)" if silent else ""
+    drawn = "by film" if metrics["intervals"]["clustered_by"] == "film" else "by film where the patient is not known"
     return (
-        f"It is not known whose films those of {_listed(unknown)} are. Films of one patient may be in training and in test, "
-        f"which makes a model look better than it is{counted if metrics['intervals']['clustered_by'] == 'film' else ''}."
+        f"The patient is not known for {n_unknown:,} of {data_report['n_films']:,} films{where}. One "
+        "patient's films may be in training and in test, which makes a model look better than it is. The intervals are "
+        f"{drawn}, and may be too narrow."
     )
 
 
@@ -190,5 +197,5 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _without_patients(data_report: Document) -> list[str]:
-    return [name for name, source in data_report["sources"].items() if not source["has_patients"]]
+def _sources(names: Sequence[str]) -> str:
+    return f"the source{'s' if len(names) > 1 else ''} {_listed([f'“{name}”' for name in names])}"

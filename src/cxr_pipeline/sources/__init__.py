@@ -77,11 +77,9 @@ def _fault(layout: str, folder: Path) -> str | None:
     try:
         if not folder.is_dir():
             return f"{'a file, no folder,' if folder.exists() else 'no folder'} at {place}"
-        if layout == "nih":
-            nih.find_table(folder)
         if _HOLDS_FILMS[layout](folder):
             return None
         found = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5])
     except OSError as error:
         return f"the folder {place} cannot be read ({error.strerror or error})"
-    return f"no films in {place}" + (f" (it holds {found})" if found else " (it is empty)")
+    return f"nothing to read in {place}" + (f" (it holds {found})" if found else " (it is empty)")

@@ -91,7 +91,7 @@ def _files(root: Path) -> Iterator[tuple[str, tuple[str, str] | None]]:
 
 def _link_problem(root: Path, link: "os.DirEntry[str]") -> tuple[str, str] | None:
     target = Path(os.path.realpath(link.path))
-    if not os.path.isdir(target):
+    if not target.is_dir():
         return None
     if target.is_relative_to(root):
         return _LINKED

@@ -50,7 +50,7 @@ def read(folder: Path) -> Listing:
     Raises:
         UserError: no table, a table that cannot be read or lacks a column, or lists that contradict each other.
     """
-    table_file = find_table(folder)
+    table_file = _find_table(folder)
     table = _read_table(table_file, _COLUMNS)
     places, n_doubled = _places(folder)
     images = table[_IMAGE].fillna("")
@@ -81,13 +81,13 @@ def read(folder: Path) -> Listing:
     )
 
 
-def find_table(folder: Path) -> Path:
+def _find_table(folder: Path) -> Path:
     """Find the label table.
 
     Raises:
         UserError: there is none.
     """
-    tables = [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
+    tables = _tables(folder)
     if not tables:
         raise UserError(
             f"no label table in {printable(str(folder))}; expected Data_Entry_2017*.csv or Data_Entry_2017*.csv.gz, "
@@ -97,8 +97,12 @@ def find_table(folder: Path) -> Path:
 
 
 def holds_films(folder: Path) -> bool:
-    """Tell whether there is any file in the folders of films; stops at the first."""
-    return any(True for _ in _files(folder))
+    """Tell whether there is a label table and any file in the folders of films; stops at the first."""
+    return bool(_tables(folder)) and any(True for _ in _files(folder))
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
 
 
 def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -123,7 +127,7 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             f"{printable(str(file))} has no column {', '.join(missing)}; "
             f"found {', '.join(dict.fromkeys(found)) or 'none'}. Expected the columns of a release of NIH ChestX-ray14."
         )
-    return table.apply(lambda column: column.str.strip())
+    return table.assign(**{name: table[name].str.strip() for name in columns})
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
@@ -131,9 +135,10 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
     for above in sorted(folder.glob("[Ii]mages*")):
         for inside in (above, above / "images"):
             if inside.is_dir():
-                for entry in os.scandir(inside):
-                    if not entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                        yield entry.name, f"{inside.relative_to(folder).as_posix()}/{entry.name}"
+                with os.scandir(inside) as entries:
+                    for entry in entries:
+                        if not entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                            yield entry.name, f"{inside.relative_to(folder).as_posix()}/{entry.name}"
 
 
 def _places(folder: Path) -> tuple[dict[str, str], int]:
@@ -165,7 +170,7 @@ def _refusals(rows: pd.DataFrame) -> pd.DataFrame:
 def _years(ages: "pd.Series[str]") -> "pd.Series[float]":
     """Read ages such as ``58``, ``058Y`` or ``006M``; null where there is none, or none that a person reaches."""
     parts = ages.str.upper().str.extract(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[YMWD]?)$")
-    years = parts["number"].astype("float64") * parts["unit"].replace("", "Y").map(_YEARS)
+    years = parts["number"].astype("float64") * parts["unit"].replace("", "Y").map(_YEARS).astype("float64")
     return years.where(years <= _OLDEST)
 
 

@@ -1,12 +1,12 @@
 """Layout ``phantoms``: drawn films, kept on disk as an NIH release."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from cxr_pipeline import __version__
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.files import written_atomically
 from cxr_pipeline.sources import nih
 from cxr_pipeline.sources.listing import Listing
 
@@ -16,47 +16,45 @@ _RECORD = "phantoms.json"
 def read(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> Listing:
     """List the phantoms in ``folder``, drawn now unless they are there already.
 
+    They are drawn again when a parameter or the version of this package is not that of ``phantoms.json``.
+
     Args:
-        folder: absent, empty, or drawn by this function.
+        folder: absent, empty, or with phantoms in it.
         n_patients: patients to draw.
         size: side of a film in pixels.
         prevalence: for each finding, the fraction of films that show it.
         seed: same seed, same films.
 
     Raises:
-        UserError: ``folder`` holds something else, which is left as it is, or cannot be written.
+        UserError: a parameter is impossible, or ``folder`` holds something else or cannot be written.
     """
-    wanted = {"n_patients": n_patients, "size": size, "prevalence": dict(prevalence), "seed": seed}
-    if _drawn(folder) != wanted:
-        _draw(folder, wanted)
+    record = {
+        "version": __version__,
+        "n_patients": n_patients,
+        "size": size,
+        "prevalence": dict(prevalence),
+        "seed": seed,
+    }
+    if _recorded(folder) != record:
+        _draw(folder, n_patients=n_patients, size=size, prevalence=prevalence, seed=seed)
+        with written_atomically(folder / _RECORD) as beside:
+            beside.write_text(json.dumps(record, indent=2), "utf-8")
     return nih.read(folder)
 
 
-def _drawn(folder: Path) -> object:
-    """Read with which parameters the films in ``folder`` were drawn; ``None`` where there are none."""
+def _recorded(folder: Path) -> object:
+    """Read how the films in ``folder`` were drawn; ``None`` where that is not known."""
     try:
         return json.loads((folder / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _draw(folder: Path, wanted: Mapping[str, object]) -> None:
-    from cxr_pipeline.phantoms.release import write_release
+def _draw(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> None:
+    from cxr_pipeline.phantoms import write_release
 
     try:
-        if folder.exists() and not (folder / _RECORD).exists() and any(folder.iterdir()):
-            raise UserError(
-                f"{folder} holds files that are no phantoms, and drawing would replace them. Expected a folder that "
-                f"is absent, empty or holds {_RECORD}: name another one as the path of the source."
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-            release = Path(beside) / folder.name
-            write_release(release, **wanted)
-            (release / _RECORD).write_text(json.dumps(wanted, indent=2), "utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            release.replace(folder)
+        write_release(folder, n_patients=n_patients, size=size, prevalence=prevalence, seed=seed)
     except OSError as error:
         raise UserError(
             f"the phantoms could not be written to {folder}: {error.strerror or error}. Expected a folder that this "

@@ -27,7 +27,7 @@ def score_test(
 ) -> pd.DataFrame:
     """Let the model score the test films, and decide as the frozen rule says."""
     films = films_of(manifest, splits, "test")
-    y_score = predict(model, enhanced_images, films["sha256"].tolist())
+    y_score = predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64)
     probability, decision = DecisionRule.from_dict(decision_rule).apply(y_score)
     scores = films[["source", "image", "sha256", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
     return scores.assign(y_score=y_score, probability=probability, decision=decision)

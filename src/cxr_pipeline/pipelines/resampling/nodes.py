@@ -23,6 +23,6 @@ def preview_augmentation(
     """Picture a few training films beside their augmented views."""
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
     views = augmentations.preview(
-        enhanced_images.read(shown), views=5, **augmentation.model_dump(exclude={"views"})
+        enhanced_images.read(shown), sha256s=shown, views=5, augmentation=augmentation.model_dump()
     )
     return figures.augmentation_preview(views)

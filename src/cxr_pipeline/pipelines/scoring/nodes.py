@@ -1,5 +1,6 @@
 """Nodes of the scoring stage."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ def score_films(task: Task, sources: Sources, scoring: Scoring) -> tuple[pd.Data
     root, films = find_films(scoring.folder, key=f"{task.name}.scoring.folder")
     newest_of = registry.model_name(task.name, phantom=sources.phantom)
     version = registry.resolve_version(scoring.model or registry.newest_version(newest_of))
-    classifier = registry.load_classifier(version["uri"])
+    classifier = registry.load_classifier(version.uri)
     check_classes(classifier, tuple(task.classes), key=f"{task.name}.scoring.model")
     predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size)
-    return predictions, {**version, "folder": str(root), **summarise(predictions, classifier)}
+    return predictions, {**asdict(version), "folder": str(root), **summarise(predictions, classifier)}

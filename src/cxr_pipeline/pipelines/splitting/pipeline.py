@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 split_patients,
-                inputs=["manifest", "earlier_splits", "params:splitting"],
+                inputs=["manifest", "earlier_splits", "params:splitting", "params:task"],
                 outputs="splits",
                 name="split_patients",
             )

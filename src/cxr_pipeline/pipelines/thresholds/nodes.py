@@ -17,7 +17,7 @@ def score_validation(
     """Let the model score the validation films."""
     films = films_of(manifest, splits, "validation")
     scores = films[["source", "image", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
-    return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist()))
+    return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64))
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""Which film is shown when, and the ``tf.data`` pipeline that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
+import numpy as np
+
+from cxr_pipeline.features import Films
+
+if TYPE_CHECKING:
+    from tensorflow.data import Dataset
+
+tf = lazy_loader.load("tensorflow")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is fed, read batch by batch.
+
+    Args:
+        read: from pairs of film index and view [b, 2] to inputs [b, *shape].
+        shape: of one input.
+        dtype: of the inputs, such as ``"uint8"``.
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def film_inputs(films: Films, sha256s: np.ndarray) -> Inputs:
+    """Feed films as they are stored, grey [S, S, 1], uint8."""
+    size = films.read(sha256s[:1].tolist()).shape[1]
+
+    def read(chunk: np.ndarray) -> np.ndarray:
+        return films.read(sha256s[chunk[:, 0]].tolist())[..., np.newaxis]
+
+    return Inputs(read, shape=(size, size, 1), dtype="uint8")
+
+
+def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
+    """Deal the films of one epoch.
+
+    Film i comes ``count[i]`` times, in an order drawn for this epoch. From one showing to the next it goes on to
+    its next view, so that after ``views + 1`` showings all were seen, the film itself included.
+
+    Args:
+        count: showings of each film in an epoch, integers [n].
+        views: augmented views of a film, besides view 0.
+        seed: of the order and of each film's first view.
+        epoch: 0-based.
+
+    Returns:
+        Film index and view, int64 [sum of count, 2].
+    """
+    film = np.repeat(np.arange(len(count)), count)
+    repetition = np.arange(len(film)) - np.repeat(np.cumsum(count) - count, count)
+    first = np.random.default_rng(seed).integers(views + 1, size=len(count))
+    view = (first[film] + epoch * count[film] + repetition) % (views + 1)
+    order = np.stack([film, view], axis=1)
+    return np.random.default_rng([seed, epoch]).permutation(order)
+
+
+def batches(
+    inputs: Inputs,
+    order: np.ndarray,
+    *,
+    batch_size: int,
+    targets: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Dataset:
+    """Read films in a given order.
+
+    Args:
+        inputs: where they are read.
+        order: film index and view, integers [m, 2].
+        batch_size: films in a batch; the last may have fewer.
+        targets: label and weight of every film, float32 [n] each; None to predict.
+
+    Returns:
+        Dataset of inputs [b, *shape], or of inputs, labels [b, 1] and weights [b].
+    """
+    columns: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
+    if targets is not None:
+        columns += (tf.TensorSpec((None, 1), "float32"), tf.TensorSpec((None,), "float32"))
+
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            batch: tuple[np.ndarray, ...] = (inputs.read(chunk),)
+            if targets is not None:
+                y, weight = (target[chunk[:, 0]] for target in targets)
+                batch += (y[:, np.newaxis], weight)
+            yield batch
+
+    n_batches = -(-len(order) // batch_size)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=columns)
+    return dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(2)

@@ -1,0 +1,222 @@
+"""One phase of training after the other, epoch by epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import lazy_loader
+import numpy as np
+from rich import get_console
+from rich.progress import Progress
+
+from cxr_pipeline.checkpoints import Checkpoint, Row, State
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.models.build import FLOAT32_LAYERS
+
+if TYPE_CHECKING:
+    from keras import KerasTensor, Layer, Model, Variable
+    from keras.optimizers import Optimizer
+    from tensorflow.data import Dataset
+
+keras = lazy_loader.load("keras")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of training with one network, one optimiser and one rate.
+
+    Args:
+        name: ``frozen``, ``fine_tuning`` or ``training``.
+        network: what is trained, sharing its layers with the model.
+        thawed: layers that are trainable in this phase, besides those that already are.
+        epochs: at most so many.
+        train: from an epoch, 0-based within the phase, to its batches.
+        validation: batches of the validation films, in order.
+        optimizer: makes a fresh optimiser.
+    """
+
+    name: str
+    network: Model
+    thawed: Sequence[Layer]
+    epochs: int
+    train: Callable[[int], Dataset]
+    validation: Dataset
+    optimizer: Callable[[], Optimizer]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which epoch is the best: by a validation metric, and by the validation loss where it ties.
+
+    Args:
+        monitor: column of the history.
+        patience: epochs without a better one before a phase stops; None for never.
+    """
+
+    monitor: str
+    patience: int | None
+
+    def best(self, history: Sequence[Row]) -> int:
+        """Index of the best row; the first of equal ones."""
+        return max(range(len(history)), key=lambda place: (*self._merit(history[place]), -place))
+
+    def exhausted(self, rows: Sequence[Row]) -> bool:
+        """Whether a phase with these rows has waited long enough."""
+        return bool(rows) and self.patience is not None and len(rows) - 1 - self.best(rows) >= self.patience
+
+    def _merit(self, row: Row) -> tuple[float, float]:
+        value = float(row[self.monitor])
+        sign = -1.0 if self.monitor == "val_loss" else 1.0
+        return (-math.inf if math.isnan(value) else sign * value, -float(row["val_loss"]))
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What all phases of a training share.
+
+    Args:
+        loss: of labels and probabilities [n, 1].
+        choice: of the best epoch.
+        y_validation: labels of the validation films, float32 [n].
+        kept: variables whose values at the best epoch are kept.
+        checkpoint: where the state is saved after each epoch.
+        on_epoch: called with the history row of each epoch, those restored from the checkpoint included.
+        mixed_bfloat16: compute in bfloat16.
+    """
+
+    loss: Callable[[KerasTensor, KerasTensor], KerasTensor]
+    choice: Choice
+    y_validation: np.ndarray
+    kept: Sequence[Variable]
+    checkpoint: Checkpoint
+    on_epoch: Callable[[Row], None]
+    mixed_bfloat16: bool
+
+    def run(self, phases: Sequence[Phase]) -> list[Row]:
+        """Train from the last whole epoch on, and leave the weights of the best epoch in the model.
+
+        Returns:
+            The history, one row for each epoch.
+
+        Raises:
+            UserError: the loss is no longer a number.
+        """
+        state = self.checkpoint.load()
+        if state.history:
+            logger.info("Training goes on after epoch %d.", len(state.history))
+        for row in state.history:
+            self.on_epoch(row)
+        for phase in phases:
+            with computing_in_bfloat16(phase.network, enabled=self.mixed_bfloat16):
+                self._run_phase(phase, state)
+            _assign(self.kept, state.best)
+        self.checkpoint.remove()
+        return state.history
+
+    def _run_phase(self, phase: Phase, state: State) -> None:
+        for layer in phase.thawed:
+            layer.trainable = True
+        optimizer = phase.optimizer()
+        phase.network.compile(optimizer=optimizer, loss=self.loss, jit_compile=False)
+        optimizer.build(phase.network.trainable_variables)
+        rows = [row for row in state.history if row["phase"] == phase.name]
+        if rows and state.history[-1] is rows[-1]:
+            _assign(phase.network.variables, state.variables)
+            _assign(optimizer.variables, state.optimizer)
+        with Progress(transient=True, disable=not get_console().is_terminal) as bar:
+            task = bar.add_task(phase.name, total=phase.epochs, completed=len(rows))
+            while len(rows) < phase.epochs and not self.choice.exhausted(rows):
+                rows.append(self._run_epoch(phase, epoch=len(rows), shown=len(state.history) + 1))
+                self._keep(phase, state, rows[-1])
+                bar.advance(task)
+
+    def _run_epoch(self, phase: Phase, *, epoch: int, shown: int) -> Row:
+        started = time.perf_counter()
+        network = phase.network
+        loss = network.fit(phase.train(epoch), epochs=1, shuffle=False, verbose=0).history["loss"][0]
+        if not math.isfinite(loss):
+            raise UserError(
+                f"Training diverged in epoch {shown} ({phase.name}): the loss is {loss}. Lower the learning rate "
+                f"of that phase ({float(network.optimizer.learning_rate):g}) and run the same command again."
+            )
+        scores = network.predict(phase.validation, verbose=0)[:, 0].astype(np.float32)
+        return {
+            "phase": phase.name,
+            "epoch": shown,
+            "loss": float(loss),
+            "val_loss": float(np.mean(self.loss(self.y_validation[:, np.newaxis], scores[:, np.newaxis]))),
+            **validation_metrics(self.y_validation, scores),
+            "learning_rate": float(network.optimizer.learning_rate),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def _keep(self, phase: Phase, state: State, row: Row) -> None:
+        state.history.append(row)
+        state.variables = _values(phase.network.variables)
+        state.optimizer = _values(phase.network.optimizer.variables)
+        if self.choice.best(state.history) == len(state.history) - 1:
+            state.best = _values(self.kept)
+        self.checkpoint.save(state)
+        logger.info(
+            "%s, epoch %d: loss %.4f, val_loss %.4f, val_auc %.4f (%.1f s)",
+            *(row[name] for name in ("phase", "epoch", "loss", "val_loss", "val_auc", "seconds")),
+        )
+        self.on_epoch(row)
+
+
+def validation_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
+    """Metrics of one epoch; accuracy, recall and specificity at 0.5.
+
+    Args:
+        y_true: labels [n], 0 or 1.
+        y_score: probabilities [n], 0..1.
+
+    Returns:
+        Values by column of the history; NaN where only one class is there.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    positive, called = y_true > 0.5, y_score >= 0.5
+    both = bool(positive.any()) and not bool(positive.all())
+    return {
+        "val_auc": float(roc_auc_score(positive, y_score)) if both else math.nan,
+        "val_average_precision": float(average_precision_score(positive, y_score)) if positive.any() else math.nan,
+        "val_accuracy": float(np.mean(called == positive)),
+        "val_recall": float(np.mean(called[positive])) if positive.any() else math.nan,
+        "val_specificity": float(np.mean(~called[~positive])) if not positive.all() else math.nan,
+    }
+
+
+@contextmanager
+def computing_in_bfloat16(network: Model, *, enabled: bool) -> Iterator[None]:
+    """Let a network compute in bfloat16 with float32 weights, and as before afterwards.
+
+    Normalisation, augmentation and the output stay in float32: bfloat16 has no room for 256 greys.
+    """
+    layers = [layer for layer in network.layers if enabled and layer.name not in FLOAT32_LAYERS]
+    nested = [inner for layer in layers for inner in getattr(layer, "layers", ()) if inner.name not in FLOAT32_LAYERS]
+    policies = [(layer, layer.dtype_policy) for layer in (*layers, *nested) if not hasattr(layer, "layers")]
+    try:
+        for layer, _ in policies:
+            layer.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
+        yield
+    finally:
+        for layer, policy in policies:
+            layer.dtype_policy = policy
+
+
+def _values(variables: Sequence[Variable]) -> list[np.ndarray]:
+    return [np.array(variable.numpy()) for variable in variables]
+
+
+def _assign(variables: Sequence[Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,122 @@
+"""What a training is given: the films of a split with their labels, and the settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from cxr_pipeline.features import Films
+
+
+@dataclass(frozen=True, eq=False)
+class FilmSet:
+    """The films of one split, with labels and with how they are shown in training.
+
+    Args:
+        films: the prepared films.
+        sha256: their digests, str [n].
+        y: label of each film, 0 or 1, float32 [n].
+        weight: weight of each film in the loss, float32 [n].
+        count: how often a film is shown in an epoch, int64 [n].
+
+    Raises:
+        ValueError: the arrays differ in length, are empty, or a label is neither 0 nor 1.
+    """
+
+    films: Films
+    sha256: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    count: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("sha256", str), ("y", np.float32), ("weight", np.float32), ("count", np.int64)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+        lengths = {name: len(getattr(self, name)) for name in ("sha256", "y", "weight", "count")}
+        if len(set(lengths.values())) != 1 or not len(self.y):
+            raise ValueError(f"Expected arrays of one length above 0. Received: {lengths}")
+        if not np.isin(self.y, (0, 1)).all():
+            raise ValueError(f"Expected labels 0 and 1. Received: y={np.unique(self.y)}")
+
+    @classmethod
+    def unweighted(cls, *, films: Films, sha256: np.ndarray, y: np.ndarray) -> Self:
+        """Films that are shown once and weigh the same, as in validation."""
+        return cls(films=films, sha256=sha256, y=y, weight=np.ones(len(y)), count=np.ones(len(y)))
+
+    @property
+    def prevalence(self) -> float:
+        """Fraction of positives as they are shown, by count and weight."""
+        shown = self.count * self.weight
+        return float((shown * self.y).sum() / shown.sum())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recipe and of all arrays."""
+        digest = hashlib.sha256(self.films.digest.encode())
+        for array in (self.sha256, self.y, self.weight, self.count):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FineTuningSettings:
+    """The second phase of a pretrained backbone.
+
+    Args:
+        cut: layer of the backbone below which nothing is trained.
+        epochs: 0 switches the phase off.
+        learning_rate: at the first step of the phase.
+        batch_size: films in a step.
+    """
+
+    cut: str
+    epochs: int
+    learning_rate: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is fitted.
+
+    Args:
+        loss: a name that `build_loss` knows.
+        optimizer: a name that `build_optimizer` knows.
+        learning_rate: at the first step.
+        schedule: ``constant`` or ``cosine``.
+        weight_decay: decoupled.
+        epochs: at most so many; of the head alone where the backbone is pretrained.
+        batch_size: films in a step.
+        monitor: column of the history that chooses the epoch.
+        patience: epochs without a better one before a phase stops; None for never.
+        mixed_bfloat16: compute in bfloat16, keep the weights in float32.
+        seed: of the order of films.
+        fine_tuning: the second phase.
+    """
+
+    loss: str
+    optimizer: str
+    learning_rate: float
+    schedule: str
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    monitor: str
+    patience: int | None
+    mixed_bfloat16: bool
+    seed: int
+    fine_tuning: FineTuningSettings
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from nested mappings, such as the ``training`` parameters.
+
+        Raises:
+            TypeError: a key is missing or unknown.
+        """
+        fine_tuning = FineTuningSettings(**values["fine_tuning"])
+        return cls(**{**values, "fine_tuning": fine_tuning})

@@ -1,0 +1,1 @@
+"""Pixels: decoding, resolution, morphology, and the store of prepared films."""

@@ -1,0 +1,162 @@
+"""Where pretrained weights come from: a file, the raw data folder, Keras' cache, or the network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import lazy_loader
+
+from cxr_pipeline.errors import UserError
+
+keras = lazy_loader.load("keras")
+
+BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+REACH_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """ImageNet weights that Keras publishes for a backbone without its top.
+
+    Args:
+        file: Keras' own name of the file.
+        aliases: other names under which the same weights are handed around.
+        folder: on Keras' server.
+        md5: of the file, as published by Keras.
+    """
+
+    file: str
+    aliases: tuple[str, ...]
+    folder: str
+    md5: str
+
+    @property
+    def url(self) -> str:
+        """Where Keras downloads the file."""
+        return f"{BASE_URL}/{self.folder}/{self.file}"
+
+
+PUBLISHED = {
+    "densenet121": Published(
+        file="densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        aliases=("densenet121_imagenet_notop.weights.h5",),
+        folder="densenet",
+        md5="30ee3e1110167f948a6b9946edeeb738",
+    ),
+}
+
+
+def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
+    """Make sure, before any work and without TensorFlow, that `find_weights` will succeed.
+
+    Args:
+        architecture: name of the network.
+        weights: ``none``, ``imagenet`` or a path.
+        raw: folder of the raw data.
+        task: named in the advice.
+
+    Raises:
+        UserError: a file is absent or damaged, or nothing is at hand and the network cannot be reached.
+    """
+    if _is_at_hand(architecture, weights, raw):
+        return
+    published = PUBLISHED[architecture]
+    request = urllib.request.Request(published.url, method="HEAD")  # noqa: S310 (the address is a constant)
+    try:
+        urllib.request.urlopen(request, timeout=REACH_SECONDS).close()  # noqa: S310
+    except (urllib.error.URLError, OSError) as error:
+        raise UserError(
+            f"{task}.model.weights is imagenet, but the weights of {architecture} were found neither in "
+            f"{raw / 'weights'} nor in {_keras_cache()}, and {published.url} cannot be reached ({error}). Download "
+            f"that file where there is a network and put it into {raw / 'weights'}, or go on without it: "
+            f"--params {task}.model.name=small_cnn"
+        ) from error
+
+
+def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
+    """Find pretrained weights, and let Keras download them where they are not at hand.
+
+    Args:
+        architecture: name of the network.
+        weights: ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is
+            downloaded; or a path, absolute or relative to the working folder or to ``raw``. A network that
+            is always trained from scratch has no ImageNet weights: there ``imagenet`` means ``none``.
+        raw: folder of the raw data.
+
+    Returns:
+        The file, or None for a network that starts from random weights.
+
+    Raises:
+        UserError: the file is absent, damaged, or cannot be downloaded.
+    """
+    if weights == "none" or (weights == "imagenet" and architecture not in PUBLISHED):
+        return None
+    if weights != "imagenet":
+        return _given(weights, raw)
+    return _cached(architecture, raw) or _download(PUBLISHED[architecture])
+
+
+def _is_at_hand(architecture: str, weights: str, raw: Path) -> bool:
+    if weights == "imagenet" and architecture in PUBLISHED:
+        return _cached(architecture, raw) is not None
+    find_weights(architecture, weights, raw)
+    return True
+
+
+def _given(weights: str, raw: Path) -> Path:
+    given = Path(weights).expanduser()
+    for path in (given, raw / given):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"model.weights: expected a file of weights (or imagenet, or none), found nothing at {given.absolute()}"
+        + ("." if given.is_absolute() else f" nor at {(raw / given).absolute()}.")
+    )
+
+
+def _cached(architecture: str, raw: Path) -> Path | None:
+    published = PUBLISHED[architecture]
+    own = raw / "weights" / published.file
+    if own.is_file():
+        found = _md5(own)
+        if found != published.md5:
+            raise UserError(
+                f"{own} is damaged or another file: expected the MD5 {published.md5}, found {found}. "
+                f"Download it again from {published.url}, or remove it."
+            )
+        return own
+    aliases = [raw / "weights" / alias for alias in published.aliases]
+    cached = _keras_cache() / published.file
+    whole = [cached] if cached.is_file() and _md5(cached) == published.md5 else []
+    return next((path for path in (*aliases, *whole) if path.is_file()), None)
+
+
+def _download(published: Published) -> Path:
+    try:
+        path = keras.utils.get_file(
+            published.file,
+            origin=published.url,
+            cache_dir=str(_keras_cache().parent),
+            cache_subdir="models",
+            file_hash=published.md5,
+        )
+    except Exception as error:  # Keras raises a bare Exception where a download fails.
+        raise UserError(
+            f"{published.url} could not be downloaded ({error}). Run the same command again, or put the file into "
+            f"{_keras_cache()} by hand."
+        ) from error
+    return Path(path)
+
+
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

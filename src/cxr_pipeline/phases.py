@@ -1,0 +1,163 @@
+"""The phases in which a model is trained, and what each of them is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
+import numpy as np
+
+from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
+from cxr_pipeline.batches import Inputs, batches, epoch_order, film_inputs
+from cxr_pipeline.epochs import Phase
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.features import BackboneFeatures, Entry
+from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.models.heads import POOLED
+from cxr_pipeline.models.optimizers import build_optimizer
+
+if TYPE_CHECKING:
+    from keras import Layer, Model, Variable
+    from tensorflow.data import Dataset
+
+keras = lazy_loader.load("keras")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the phases of a training have in common.
+
+    Args:
+        train, validation: films.
+        settings: of all phases.
+        augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
+        folder: where feature caches lie.
+    """
+
+    train: FilmSet
+    validation: FilmSet
+    settings: TrainingSettings
+    augmentation: Mapping[str, Any]
+    folder: Path
+
+    def phases(self, model: Model) -> tuple[list[Phase], list[Variable]]:
+        """Plan the training of a model.
+
+        Returns:
+            The phases in order, and the variables that any of them changes.
+
+        Raises:
+            UserError: the cut is no layer of the backbone.
+        """
+        if any(layer.weights and not layer.trainable for layer in model.layers):
+            return self._pretrained(model)
+        return [self._from_scratch(model)], list(model.weights)
+
+    def _from_scratch(self, model: Model) -> Phase:
+        """Every layer, on films augmented in the graph."""
+        changes = build_augmentation(**{name: self.augmentation[name] for name in (*STRENGTHS, "seed")})
+        film = keras.Input(model.input_shape[1:], name="film")
+        network = keras.Model(film, model(changes(film)))
+        return self._phase("training", network, _film_inputs, stage=self.settings, views=0)
+
+    def _pretrained(self, model: Model) -> tuple[list[Phase], list[Variable]]:
+        """The head on pooled features, then the top of the backbone from activations at the cut."""
+        tuning = self.settings.fine_tuning
+        cut = _cut_layer(model, tuning.cut)
+        pooled = model.get_layer(POOLED)
+        features = BackboneFeatures(
+            films=self.train.films,
+            lower=keras.Model(model.input, cut.output),
+            upper=keras.Model(cut.output, pooled.output),
+            augmentation=self.augmentation,
+            folder=self.folder,
+        )
+        views = int(self.augmentation["views"])
+        features.prepare([(sha256, 0) for sha256 in self.validation.sha256.tolist()])
+        shown = self.train.sha256[self.train.count > 0].tolist()
+        features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)])
+        head, top = keras.Model(pooled.output, model.output), keras.Model(cut.output, model.output)
+        feed_head = partial(_feature_inputs, features.read_pooled, head)
+        feed_top = partial(_feature_inputs, features.read_cut, top)
+        frozen = self._phase("frozen", head, feed_head, stage=self.settings, views=views)
+        if not tuning.epochs:
+            return [frozen], list(head.weights)
+        fine_tuning = self._phase("fine_tuning", top, feed_top, stage=tuning, views=views)
+        thawed = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
+        return [frozen, replace(fine_tuning, thawed=thawed)], list(top.weights)
+
+    def _phase(
+        self,
+        name: str,
+        network: Model,
+        feed: Callable[[FilmSet], Inputs],
+        *,
+        stage: TrainingSettings | FineTuningSettings,
+        views: int,
+    ) -> Phase:
+        count, settings = self.train.count, self.settings
+        fed = feed(self.train)
+        in_order = np.stack([np.arange(len(self.validation.y)), np.zeros(len(self.validation.y), np.int64)], axis=1)
+
+        def train(epoch: int) -> Dataset:
+            order = epoch_order(count, views=views, seed=settings.seed, epoch=epoch)
+            return batches(fed, order, batch_size=stage.batch_size, targets=(self.train.y, self.train.weight))
+
+        return Phase(
+            name=name,
+            network=network,
+            thawed=[],
+            epochs=stage.epochs,
+            train=train,
+            validation=batches(feed(self.validation), in_order, batch_size=stage.batch_size),
+            optimizer=lambda: build_optimizer(
+                settings.optimizer,
+                learning_rate=stage.learning_rate,
+                schedule=settings.schedule,
+                weight_decay=settings.weight_decay,
+                total_steps=stage.epochs * -(-int(count.sum()) // stage.batch_size),
+            ),
+        )
+
+
+def _film_inputs(films: FilmSet) -> Inputs:
+    """Feed films as they are stored, whatever the view."""
+    return film_inputs(films.films, films.sha256)
+
+
+def _feature_inputs(read_entries: Callable[[Sequence[Entry]], np.ndarray], network: Model, films: FilmSet) -> Inputs:
+    """Feed cached features, of the view that the order asks for."""
+
+    def read(chunk: np.ndarray) -> np.ndarray:
+        return read_entries([(str(films.sha256[film]), int(view)) for film, view in chunk])
+
+    return Inputs(read, shape=network.input_shape[1:], dtype="float16")
+
+
+def _cut_layer(model: Model, name: str) -> Layer:
+    """The layer at the cut.
+
+    Raises:
+        UserError: the model has no such layer, or it is no place where the whole graph passes.
+    """
+    names = [layer.name for layer in model.layers]
+    below_head = names[: names.index(POOLED)]
+    if name not in below_head:
+        close = ", ".join(get_close_matches(name, below_head, n=3)) or "the name of a transition, such as pool4_pool"
+        raise UserError(
+            f"training.fine_tuning.cut: expected a layer of the backbone of {model.name}, found {name!r}; try {close}."
+        )
+    cut = model.get_layer(name)
+    try:
+        keras.Model(cut.output, model.output)
+    except ValueError as error:
+        raise UserError(
+            f"training.fine_tuning.cut: {name} is inside a block of {model.name}, so that other paths lead past it; "
+            "cut where the whole graph passes, such as at pool4_pool."
+        ) from error
+    return cut

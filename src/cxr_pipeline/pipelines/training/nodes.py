@@ -1,0 +1,58 @@
+"""Nodes of the training stage."""
+
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Augmentation, Folders, Model, Task, Training
+from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.models.build import build_model
+from cxr_pipeline.models.weights import find_weights
+from cxr_pipeline.splits import films_of
+from cxr_pipeline.training import FilmSet, TrainingSettings, fit
+
+
+def fit_model(
+    enhanced_images: PreparedFilms,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    sampling_plan: pd.DataFrame,
+    task: Task,
+    model: Model,
+    training: Training,
+    augmentation: Augmentation,
+    folders: Folders,
+) -> tuple[Any, pd.DataFrame]:
+    """Fit the network, and tell MLflow of each epoch as it ends.
+
+    Returns:
+        the fitted Keras model, and the history with a row for each epoch.
+    """
+    label = f"label_{task.positive}"
+    planned = sampling_plan.merge(manifest[["source", "image", label]], on=["source", "image"], validate="one_to_one")
+    kept_apart = films_of(manifest, splits, "validation")
+    network = build_model(
+        **model.model_dump(exclude={"weights"}),
+        weights_file=find_weights(model.name, model.weights, folders.raw),
+        size=enhanced_images.recipe.size,
+        seed=training.seed,
+    )
+    return fit(
+        model=network,
+        train=FilmSet(
+            films=enhanced_images,
+            sha256=planned["sha256"].to_numpy(str),
+            y=planned[label].to_numpy(),
+            weight=planned["weight"].to_numpy(),
+            count=planned["count"].to_numpy(),
+        ),
+        validation=FilmSet.unweighted(
+            films=enhanced_images, sha256=kept_apart["sha256"].to_numpy(str), y=kept_apart[label].to_numpy()
+        ),
+        settings=TrainingSettings.from_dict(training.model_dump()),
+        augmentation=augmentation.model_dump(),
+        folder=folders.features,
+        checkpoints=folders.checkpoints,
+        on_epoch=registry.log_epoch,
+    )

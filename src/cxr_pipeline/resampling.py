@@ -1,0 +1,85 @@
+"""Which training films are shown how often, by index: no pixel is copied.
+
+Films that are shown once more or left out are chosen by a hash of the film and the seed: the choice does not
+depend on the order of the rows, and most of it stays as it is when films are added.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+
+
+def plan_sampling(films: pd.DataFrame, *, plan: str, class_weights: bool, seed: int) -> pd.DataFrame:
+    """Plan an epoch.
+
+    Args:
+        films: training films with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
+        plan: ``none`` shows each film once. ``oversample`` shows films of the smaller class again until the
+            classes are equal: each film as often as the whole ratio, some once more. ``undersample`` leaves
+            films of the larger class out until the classes are equal.
+        class_weights: weigh each film by n / (classes * films of its class), with films counted as often as
+            they are shown, so that each class has the same total; otherwise 1.
+        seed: decides which films are shown once more or left out.
+
+    Returns:
+        A row for each film in the order given: ``source``, ``image``, ``sha256``, ``count`` (int64, times
+        shown in an epoch) and ``weight`` (float64; 1 on average over the films shown).
+
+    Raises:
+        ValueError: the plan is unknown, or the class of a film is.
+    """
+    if plan not in PLANS:
+        raise ValueError(f"A plan must be one of {', '.join(PLANS)}. Received: plan={plan!r}")
+    if films["y"].isna().any():
+        raise ValueError(f"Every training film must have a class. Received: {films['y'].isna().sum()} without one")
+    class_of = np.unique(films["y"].to_numpy(), return_inverse=True)[1]
+    sizes = np.bincount(class_of)
+    counts = PLANS[plan](class_of, sizes, _ranks(films, class_of, seed))
+    weights = _balance(class_of, counts) if class_weights else np.ones(len(films))
+    planned = films[["source", "image", "sha256"]].reset_index(drop=True)
+    return planned.assign(count=counts.astype(np.int64), weight=weights)
+
+
+def _show_once(class_of: NDArray[np.intp], sizes: Counts, ranks: Counts) -> Counts:
+    return np.ones(len(class_of), dtype=np.int64)
+
+
+def _oversample(class_of: NDArray[np.intp], sizes: Counts, ranks: Counts) -> Counts:
+    often, rest = np.divmod(sizes.max(initial=0), sizes)
+    counts: Counts = often[class_of] + (ranks < rest[class_of])
+    return counts
+
+
+def _undersample(class_of: NDArray[np.intp], sizes: Counts, ranks: Counts) -> Counts:
+    counts: Counts = (ranks < sizes.min(initial=len(ranks))).astype(np.int64)
+    return counts
+
+
+PLANS: dict[str, Callable[[NDArray[np.intp], Counts, Counts], Counts]] = {
+    "none": _show_once,
+    "oversample": _oversample,
+    "undersample": _undersample,
+}
+
+
+def _ranks(films: pd.DataFrame, class_of: NDArray[np.intp], seed: int) -> Counts:
+    """The place of each film within its class, in the order of the hashes, int64 [n] from 0."""
+    named = zip(films["source"], films["image"], films["sha256"], strict=True)
+    hashes = (blake2b(repr((seed, *map(str, film))).encode(), digest_size=8).digest() for film in named)
+    keys = np.array([int.from_bytes(key, "big") for key in hashes], dtype=np.uint64)
+    order = np.lexsort((keys, class_of))
+    first_of_class = np.searchsorted(class_of[order], class_of)
+    places = np.empty(len(films), dtype=np.int64)
+    places[order] = np.arange(len(films))
+    return places - first_of_class
+
+
+def _balance(class_of: NDArray[np.intp], counts: Counts) -> NDArray[np.float64]:
+    shown = np.bincount(class_of, weights=counts)
+    weight_of_class: NDArray[np.float64] = counts.sum() / (len(shown) * shown)
+    return weight_of_class[class_of]

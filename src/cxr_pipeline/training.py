@@ -1,0 +1,115 @@
+"""Fitting a model on prepared films, and predicting with it.
+
+A network without frozen layers is trained whole, with augmentation in its graph. A model on a pretrained backbone
+is trained in two phases from cached features: its head on pooled features, then the backbone's top from
+activations at the cut. The weights of the best epoch of all phases are kept. Everything goes by the seed: the same
+films, settings and machine give the same weights, killed in between or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
+import numpy as np
+import pandas as pd
+
+from cxr_pipeline.batches import batches, film_inputs
+from cxr_pipeline.checkpoints import Checkpoint, Row
+from cxr_pipeline.epochs import Choice, Trainer
+from cxr_pipeline.features import Films, json_digest, weights_digest
+from cxr_pipeline.film_sets import FilmSet, TrainingSettings
+from cxr_pipeline.models.losses import build_loss
+from cxr_pipeline.phases import Plan
+
+if TYPE_CHECKING:
+    from keras import Model
+
+keras = lazy_loader.load("keras")
+tf = lazy_loader.load("tensorflow")
+
+# Raised when the same settings would train another way.
+VERSION = 1
+
+
+def fit(
+    *,
+    model: Model,
+    train: FilmSet,
+    validation: FilmSet,
+    settings: TrainingSettings,
+    augmentation: Mapping[str, Any],
+    folder: Path,
+    checkpoints: Path,
+    on_epoch: Callable[[Row], None],
+) -> tuple[Model, pd.DataFrame]:
+    """Train a model, or go on where a killed training of the same model, films and settings stopped.
+
+    Args:
+        model: from `build_model`. Where layers are frozen, the backbone is taken as pretrained.
+        train: films that are learnt from.
+        validation: films that choose the epoch.
+        settings: how.
+        augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
+        folder: where feature caches lie.
+        checkpoints: where the state is kept until the training ends.
+        on_epoch: called with the history row of each epoch, once it is saved; after a kill also with the rows
+            of the epochs before it, so that whoever listens knows the whole history.
+
+    Returns:
+        The model with the weights of the best epoch, and the history: ``phase``, ``epoch`` (from 1, over all
+        phases), ``loss``, ``val_loss``, ``val_auc``, ``val_average_precision``, ``val_accuracy``,
+        ``val_recall``, ``val_specificity``, ``learning_rate``, ``seconds``.
+
+    Raises:
+        UserError: the cut is no layer of the backbone, or training diverges.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()
+    decisive = {
+        "version": [VERSION, keras.__version__, tf.__version__],
+        "model": [weights_digest(model), [_describe(layer) for layer in model.layers]],
+        "films": [train.digest, validation.digest],
+        "settings": asdict(settings),
+        "augmentation": dict(augmentation),
+    }
+    phases, kept = Plan(train, validation, settings, augmentation, folder).phases(model)
+    trainer = Trainer(
+        loss=build_loss(settings.loss, prevalence=train.prevalence),
+        choice=Choice(settings.monitor, settings.patience),
+        y_validation=validation.y,
+        kept=kept,
+        checkpoint=Checkpoint(checkpoints / f"{json_digest(decisive)[:32]}.npz"),
+        on_epoch=on_epoch,
+        mixed_bfloat16=settings.mixed_bfloat16,
+    )
+    return model, pd.DataFrame(trainer.run(phases))
+
+
+def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int) -> np.ndarray:
+    """Raw outputs of a model, with memory that does not grow with the number of films.
+
+    Args:
+        model: from `build_model` or `fit`.
+        films: the prepared films.
+        sha256s: which of them, n.
+        batch_size: films at a time.
+
+    Returns:
+        Probability of the positive class, not calibrated, float32 [n], 0..1.
+    """
+    wanted = np.asarray(sha256s, str)
+    if not len(wanted):
+        return np.empty(0, np.float32)
+    inputs = film_inputs(films, wanted)
+    order = np.arange(len(wanted))[:, np.newaxis]
+    scores: np.ndarray = model.predict(batches(inputs, order, batch_size=batch_size), verbose=0)
+    return scores[:, 0].astype(np.float32)
+
+
+def _describe(layer: Any) -> tuple[str, dict[str, Any]]:
+    """A layer without its name, which counts the layers built in this process."""
+    return type(layer).__name__, {key: value for key, value in layer.get_config().items() if key != "name"}

@@ -1,0 +1,44 @@
+import os
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.parallel import Task, run_tasks
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_tasks(workers: int, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [Task(partial(pow, 2, exponent), n_films=1) for exponent in range(5)]
+    assert run_tasks(tasks, workers=workers, title="Counting films") == [1, 2, 4, 8, 16]
+    printed = capsys.readouterr()
+    assert "Counting films" in printed.err
+    assert not printed.out
+
+
+def test_more_workers_are_other_processes() -> None:
+    tasks = [Task(os.getpid, n_films=1)]
+    assert run_tasks(tasks, workers=1, title="") == [os.getpid()]
+    assert run_tasks(tasks, workers=2, title="") != [os.getpid()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_users_mistake_arrives_without_a_traceback_in_its_text(workers: int) -> None:
+    fail = partial(exec, "from cxr_pipeline.errors import UserError; raise UserError('The disk is full.')")
+    with pytest.raises(UserError) as raised:
+        run_tasks([Task(fail, n_films=1)], workers=workers, title="")
+    assert str(raised.value) == "The disk is full."
+
+
+def test_what_a_worker_imports_is_light() -> None:
+    code = (
+        "import sys; import numpy as np, cv2, cxr_pipeline.images.shards, cxr_pipeline.images.store;"
+        "from cxr_pipeline.images.recipe import Recipe;"
+        "film = cv2.imencode('.png', np.eye(32, dtype='uint8'))[1].tobytes();"
+        "Recipe(16, 'fit', 1).prepare(film);"
+        "print([name for name in ('tensorflow', 'keras', 'pandas', 'kedro', 'mlflow', 'sklearn') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

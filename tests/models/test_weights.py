@@ -1,0 +1,165 @@
+import hashlib
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.models import weights
+from cxr_pipeline.models.weights import PUBLISHED, check_weights, find_weights
+
+CONTENT = b"weights" * 1000
+NAME = "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+@pytest.fixture(autouse=True)
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Keras cache, and a published file that is small."""
+    home = tmp_path / "keras"
+    home.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    small = replace(PUBLISHED["densenet121"], md5=hashlib.md5(CONTENT).hexdigest())
+    monkeypatch.setitem(PUBLISHED, "densenet121", small)
+    return home
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    (folder / "weights").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keras' server, on this machine; gives the folder that it serves."""
+    folder = tmp_path / "served" / "densenet"
+    folder.mkdir(parents=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder.parent)))
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    monkeypatch.setattr(weights, "BASE_URL", f"http://127.0.0.1:{serving.server_port}")
+    yield folder
+    serving.shutdown()
+    serving.server_close()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setattr(weights, "BASE_URL", f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "asked"),
+    [("densenet121", "none"), ("small_cnn", "none"), ("small_cnn", "imagenet"), ("cnn", "imagenet")],
+)
+@pytest.mark.usefixtures("no_network")
+def test_a_network_from_scratch_needs_no_weights(architecture: str, asked: str, raw: Path) -> None:
+    check_weights(architecture, asked, raw, task="effusion")
+    assert find_weights(architecture, asked, raw) is None
+
+
+@pytest.mark.parametrize("name", [NAME, "densenet121_imagenet_notop.weights.h5"])
+@pytest.mark.usefixtures("no_network")
+def test_weights_in_the_raw_folder_are_found_under_both_names(name: str, raw: Path) -> None:
+    (raw / "weights" / name).write_bytes(CONTENT)
+    check_weights("densenet121", "imagenet", raw, task="effusion")
+    assert find_weights("densenet121", "imagenet", raw) == raw / "weights" / name
+
+
+@pytest.mark.usefixtures("no_network")
+def test_weights_in_keras_cache_are_found(raw: Path, keras_home: Path) -> None:
+    cached = keras_home / "models" / NAME
+    cached.parent.mkdir()
+    cached.write_bytes(CONTENT)
+    check_weights("densenet121", "imagenet", raw, task="effusion")
+    assert find_weights("densenet121", "imagenet", raw) == cached
+
+
+@pytest.mark.usefixtures("no_network")
+def test_half_a_file_in_keras_cache_does_not_count(raw: Path, keras_home: Path) -> None:
+    cached = keras_home / "models" / NAME
+    cached.parent.mkdir()
+    cached.write_bytes(CONTENT[:-1])
+    with pytest.raises(UserError, match="cannot be reached"):
+        check_weights("densenet121", "imagenet", raw, task="effusion")
+
+
+def test_half_a_file_in_the_raw_folder_is_named(raw: Path) -> None:
+    (raw / "weights" / NAME).write_bytes(CONTENT[:-1])
+    with pytest.raises(UserError, match=f"{NAME} is damaged or another file: expected the MD5"):
+        check_weights("densenet121", "imagenet", raw, task="effusion")
+
+
+def test_weights_are_downloaded_once(raw: Path, server: Path, keras_home: Path) -> None:
+    (server / NAME).write_bytes(CONTENT)
+    check_weights("densenet121", "imagenet", raw, task="effusion")
+    assert not (keras_home / "models").exists()
+
+    found = find_weights("densenet121", "imagenet", raw)
+    assert found == keras_home / "models" / NAME
+    assert found.read_bytes() == CONTENT
+    (server / NAME).unlink()
+    assert find_weights("densenet121", "imagenet", raw) == found
+
+
+def test_a_download_that_was_changed_on_the_way_is_refused(raw: Path, server: Path) -> None:
+    (server / NAME).write_bytes(CONTENT + b"!")
+    with pytest.raises(UserError, match=r"could not be downloaded .*does not match"):
+        find_weights("densenet121", "imagenet", raw)
+    with pytest.raises(UserError, match="could not be downloaded"):
+        find_weights("densenet121", "imagenet", raw)
+
+
+def test_a_download_that_is_not_there(raw: Path, server: Path) -> None:
+    for act in (
+        lambda: check_weights("densenet121", "imagenet", raw, task="effusion"),
+        lambda: find_weights("densenet121", "imagenet", raw),
+    ):
+        with pytest.raises(UserError, match="404"):
+            act()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_network_the_message_says_what_to_do(raw: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        check_weights("densenet121", "imagenet", raw, task="effusion")
+    message = str(refusal.value)
+    assert str(raw / "weights") in message
+    assert f"/densenet/{NAME} cannot be reached" in message
+    assert "--params effusion.model.name=small_cnn" in message
+
+
+def test_a_path_is_taken_as_it_is_or_relative_to_raw(raw: Path) -> None:
+    own = raw / "own.weights.h5"
+    own.write_bytes(CONTENT)
+    assert find_weights("densenet121", str(own), raw) == own
+    assert find_weights("densenet121", "own.weights.h5", raw) == own
+
+
+def test_a_path_that_is_not_there_is_named(raw: Path) -> None:
+    with pytest.raises(UserError, match=rf"found nothing at .*absent\.weights\.h5 nor at {raw}"):
+        check_weights("densenet121", "absent.weights.h5", raw, task="effusion")
+
+
+def test_the_check_starts_no_tensorflow(raw: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cxr_pipeline.models.weights import check_weights;"
+        f"check_weights('small_cnn', 'imagenet', Path({str(raw)!r}), task='effusion');"
+        "print('keras.src' in sys.modules or 'tensorflow.python' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

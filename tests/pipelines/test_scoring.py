@@ -1,0 +1,177 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import mlflow
+import numpy as np
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Scoring, Sources, Task
+from cxr_pipeline.datasets.document import JSONDataset
+from cxr_pipeline.datasets.table import TableDataset
+from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.pipelines.scoring import create_pipeline
+
+SIZE = 16
+PHANTOMS = Sources({"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3}})
+FILMS = Sources({"films": {"layout": "class_folders", "path": "films"}})
+
+
+def task(positive: str = "effusion") -> Task:
+    classes = {"nofinding": ("No Finding",), positive: (positive,)}
+    return Task(name="effusion", title="Pleural effusion", kind="binary", classes=classes)
+
+
+def register(*, phantom: bool, brightness: float) -> dict[str, Any]:
+    """Register a network whose score is the mean grey of a film times ``brightness``, as a fraction of white."""
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    mean = keras.layers.GlobalAveragePooling2D()(film)
+    constant = keras.initializers.Constant(brightness / 255)
+    network = keras.Model(film, keras.layers.Dense(1, use_bias=False, kernel_initializer=constant)(mean))
+    rule = fit_decision_rule(
+        [0, 1],
+        [0.2, 0.8],
+        classes=("nofinding", "effusion"),
+        calibration="none",
+        policy={"rule": "fixed", "value": 0.5},
+    )
+    with mlflow.start_run():
+        return registry.register_version(
+            task="effusion",
+            phantom=phantom,
+            model=network,
+            recipe=Recipe(size=SIZE, mode="stretch", max_megapixels=1.0),
+            decision_rule=rule,
+            metrics={
+                "split": "test",
+                "n_images": 4,
+                "thresholds": {"effusion": 0.5},
+                "metrics": {"auc": {"value": 0.75, "low": None, "high": None}},
+            },
+            data_digest="d" * 64,
+            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
+            tags={},
+        )
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    yield {
+        "first": register(phantom=False, brightness=0.5),
+        "second": register(phantom=False, brightness=1.0),
+        "phantom": register(phantom=True, brightness=0.25),
+    }
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A film whose mean is 204, a file that is no film, and a film with a name made to deceive."""
+    new = tmp_path / "new"
+    (new / "ward").mkdir(parents=True)
+    film = np.full((64, 64), 194, np.uint8)
+    film[:, 32:] = 214
+    content = cv2.imencode(".png", film)[1].tobytes()
+    (new / "film.png").write_bytes(content)
+    (new / "notes.png").write_text("no film")
+    (new / "ward" / 'a,"b"\n0.9,effusion,scored,.png').write_bytes(content)
+    return new
+
+
+def run(
+    tmp_path: Path, *, folder: str | None, model: str | None = None, sources: Sources = FILMS, asked: Task | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Run the stage as a task does, with its outputs in files."""
+    catalog = DataCatalog(
+        {
+            "params:effusion.task": MemoryDataset(asked or task()),
+            "params:effusion.sources": MemoryDataset(sources),
+            "params:effusion.scoring": MemoryDataset(Scoring(folder=folder, model=model, batch_size=2)),
+            "effusion.predictions": TableDataset(filepath=str(tmp_path / "predictions.csv")),
+            "effusion.scoring_record": JSONDataset(filepath=str(tmp_path / "predictions.json")),
+        }
+    )
+    SequentialRunner().run(Pipeline(create_pipeline(), namespace="effusion"), catalog)
+    return catalog.load("effusion.predictions"), json.loads((tmp_path / "predictions.json").read_text())
+
+
+def test_the_stage_stands_inside_its_task() -> None:
+    node = Pipeline(create_pipeline(), namespace="effusion").nodes[0]
+    assert node.name == "effusion.scoring.score_films"
+    assert sorted(node.inputs) == ["params:effusion.scoring", "params:effusion.sources", "params:effusion.task"]
+    assert node.outputs == ["effusion.predictions", "effusion.scoring_record"]
+
+
+def test_films_are_scored_by_the_newest_version(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    predictions, record = run(tmp_path, folder=str(folder))
+    assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
+    assert predictions.image.tolist() == ["film.png", "notes.png", 'ward/a,"b"\n0.9,effusion,scored,.png']
+    np.testing.assert_allclose(predictions.probability, [0.8, np.nan, 0.8], atol=1e-6)
+    assert predictions.decision.fillna("").tolist() == ["effusion", "", "effusion"]
+    assert predictions.status.tolist() == ["scored", "refused", "scored"]
+    assert predictions.reason.fillna("").tolist() == ["", "unreadable", ""]
+    assert record["uri"] == "models:/cxr-effusion/2"
+    assert (record["name"], record["version"]) == ("cxr-effusion", 2)
+    assert record["run_id"] == versions["second"]["run_id"]
+    assert record["digest"] == versions["second"]["digest"]
+    assert record["folder"] == str(folder)
+    assert (record["n_films"], record["n_scored"], record["refused"]) == (3, 2, {"unreadable": 1})
+
+
+def test_a_task_on_phantoms_is_scored_by_what_was_trained_on_phantoms(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    predictions, record = run(tmp_path, folder=str(folder), sources=PHANTOMS)
+    assert record["uri"] == "models:/cxr-effusion-demo/1"
+    assert record["provenance"]["films"] == "phantom"
+    np.testing.assert_allclose(predictions.probability[0], 0.2, atol=1e-6)
+
+
+def test_the_record_of_an_alias_names_the_version_that_it_meant(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
+    predictions, record = run(tmp_path, folder=str(folder), model="models:/cxr-effusion@champion")
+    assert (record["uri"], record["version"]) == ("models:/cxr-effusion/1", 1)
+    np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"folder": None}, r"effusion\.scoring\.folder is null.*--params effusion\.scoring\.folder=DIR"),
+        ({"folder": "/no/such/folder"}, "found nothing at /no/such/folder"),
+        ({"model": "models:/cxr-effusion/77"}, "No model to score films with is at models:/cxr-effusion/77"),
+        ({"asked": task("pneumonia")}, r"effusion\.scoring\.model decides between nofinding, effusion"),
+    ],
+)
+def test_a_mistake_of_the_user_is_named(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]], named: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, **{"folder": str(folder), **named})
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_naming_the_pipeline_starts_neither_tensorflow_nor_mlflow() -> None:
+    started = "{'tensorflow.python', 'mlflow.tracking', 'sklearn', 'cv2'} & set(sys.modules)"
+    code = f"import sys, cxr_pipeline.pipelines.scoring as stage; stage.create_pipeline(); print({started})"
+    called = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert called.stdout.strip() == "set()", called.stderr

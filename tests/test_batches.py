@@ -1,0 +1,60 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from cxr_pipeline.batches import Inputs, batches, epoch_order
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
+
+
+@settings(deadline=None)
+@given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 50))
+def test_each_film_is_shown_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
+    order = epoch_order(count, views=views, seed=seed, epoch=epoch)
+    np.testing.assert_array_equal(np.bincount(order[:, 0], minlength=len(count)), count)
+    assert ((order[:, 1] >= 0) & (order[:, 1] <= views)).all()
+
+
+@settings(deadline=None)
+@given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 1000))
+def test_after_views_plus_one_epochs_every_view_was_shown_equally_often(
+    count: np.ndarray, views: int, seed: int
+) -> None:
+    shown = Counter(
+        (int(film), int(view))
+        for epoch in range(views + 1)
+        for film, view in epoch_order(count, views=views, seed=seed, epoch=epoch)
+    )
+    for film, times in enumerate(count):
+        assert [shown[film, view] for view in range(views + 1)] == [times] * (views + 1)
+
+
+def test_order_goes_by_seed_and_epoch() -> None:
+    count = np.ones(50, int)
+    first = epoch_order(count, views=3, seed=1, epoch=0)
+    np.testing.assert_array_equal(first, epoch_order(count, views=3, seed=1, epoch=0))
+    for other in (epoch_order(count, views=3, seed=1, epoch=4), epoch_order(count, views=3, seed=2, epoch=0)):
+        assert not np.array_equal(first[:, 0], other[:, 0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
+def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> None:
+    y, weight = np.arange(7, dtype=np.float32), np.arange(7, dtype=np.float32) * 10
+    order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
+    inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(2,), dtype="uint8")
+    read = [
+        [part.numpy() for part in batch] for batch in batches(inputs, order, batch_size=batch_size, targets=(y, weight))
+    ]
+    assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
+    films, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
+    np.testing.assert_array_equal(films, order)
+    np.testing.assert_array_equal(labels, y[order[:, 0], np.newaxis])
+    np.testing.assert_array_equal(weights, weight[order[:, 0]])
+
+
+def test_batches_know_their_number() -> None:
+    inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(1,), dtype="uint8")
+    dataset = batches(inputs, np.arange(10)[:, np.newaxis], batch_size=4)
+    assert int(dataset.cardinality()) == 3

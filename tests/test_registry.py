@@ -1,0 +1,290 @@
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import mlflow
+import numpy as np
+import pytest
+
+from cxr_pipeline import registry
+from cxr_pipeline.decision_rule import DecisionRule, fit_decision_rule
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.models.build import build_model
+
+SIZE = 32
+METRICS = {
+    "task": "effusion",
+    "kind": "binary",
+    "split": "test",
+    "n_images": 40,
+    "n_patients": None,
+    "prevalence": 0.25,
+    "thresholds": {"effusion": 0.375},
+    "metrics": {
+        "auc": {"value": 0.875, "low": 0.75, "high": 0.9375},
+        "precision": {"value": None, "low": None, "high": None},
+    },
+    "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return build_model(name="small_cnn", weights_file=None, size=SIZE, head_units=4, dropout=0.1, seed=1)
+
+
+@pytest.fixture(scope="module")
+def decision_rule() -> DecisionRule:
+    rng = np.random.default_rng(2)
+    y_true = np.arange(40) % 2
+    return fit_decision_rule(
+        y_true,
+        np.clip(y_true * 0.3 + rng.uniform(0.1, 0.6, 40), 0, 1),
+        classes=("nofinding", "effusion"),
+        calibration="platt",
+        policy={"rule": "youden"},
+    )
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    yield folder
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def registered(network: keras.Model, recipe: Recipe, decision_rule: DecisionRule, store: Path) -> dict[str, Any]:
+    with mlflow.start_run():
+        return registry.register_version(
+            task="effusion",
+            phantom=True,
+            model=network,
+            recipe=recipe,
+            decision_rule=decision_rule,
+            metrics=METRICS,
+            data_digest="d" * 64,
+            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
+            tags={"git_commit": "abc", "kedro_pipeline": "effusion"},
+        )
+
+
+def films() -> list[bytes]:
+    rng = np.random.default_rng(3)
+    return [cv2.imencode(".png", rng.integers(0, 256, (50, 40), np.uint8))[1].tobytes() for _ in range(3)]
+
+
+@pytest.mark.parametrize(("phantom", "name"), [(False, "cxr-effusion"), (True, "cxr-effusion-demo")])
+def test_phantoms_have_names_of_their_own(phantom: bool, name: str) -> None:
+    assert registry.model_name("effusion", phantom=phantom) == name
+    assert registry.experiment_name("effusion", phantom=phantom) == name
+
+
+def test_metrics_are_flattened_to_names_that_sort() -> None:
+    assert registry.flatten_metrics(METRICS) == {
+        "test/n_images": 40,
+        "test/prevalence": 0.25,
+        "threshold/effusion": 0.375,
+        "test/auc": 0.875,
+        "test/auc_low": 0.75,
+        "test/auc_high": 0.9375,
+        "test/effusion/f1": 0.5,
+        "test/effusion/f1_low": 0.25,
+    }
+
+
+def test_epochs_and_summary_arrive_in_the_active_run() -> None:
+    with mlflow.start_run() as run:
+        registry.log_epoch({"phase": "frozen", "epoch": 1, "loss": 0.5, "val_auc": float("nan")})
+        registry.log_epoch({"phase": "fine_tuning", "epoch": 2, "loss": np.float32(0.25), "val_auc": 0.75})
+        registry.log_summary(METRICS)
+    logged = mlflow.get_run(run.info.run_id).data.metrics
+    assert logged == {"epoch/loss": 0.25, "epoch/val_auc": 0.75, **registry.flatten_metrics(METRICS)}
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+
+
+def test_without_a_run_nothing_is_logged() -> None:
+    before = len(mlflow.search_runs())
+    registry.log_epoch({"epoch": 1, "loss": 0.5})
+    registry.log_summary(METRICS)
+    assert len(mlflow.search_runs()) == before
+
+
+def test_a_server_that_goes_away_does_not_end_a_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise mlflow.MlflowException("the server is gone")
+
+    monkeypatch.setattr(mlflow, "log_metrics", fail)
+    with mlflow.start_run():
+        registry.log_epoch({"epoch": 7, "loss": 0.5})
+    assert "step 7" in caplog.text
+    assert "the server is gone" in caplog.text
+
+
+def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(registered)) == registered
+    assert (registered["name"], registered["version"]) == ("cxr-effusion-demo", 1)
+    assert registered["uri"] == "models:/cxr-effusion-demo/1"
+    version = mlflow.MlflowClient().get_model_version("cxr-effusion-demo", "1")
+    assert version.run_id == registered["run_id"]
+    assert version.tags == {
+        "task": "effusion",
+        "films": "phantom",
+        "data_digest": "d" * 64,
+        "digest": registered["digest"],
+        "git_commit": "abc",
+        "kedro_pipeline": "effusion",
+    }
+    assert "AUC 0.875 on 40 test phantom films; it says nothing about patients" in version.description
+
+
+def test_nothing_is_pickled_and_the_code_comes_along_clean(registered: dict[str, Any], tmp_path: Path) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(registered["uri"], dst_path=str(tmp_path)))
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert {"serving.py", "artifacts/classifier/model.keras", "code/cxr_pipeline/classifier.py"} <= names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc")) or "__pycache__" in name]
+    assert not [name for name in names if "tests" in name.split("/")]
+
+
+def test_registering_leaves_the_import_path_alone(registered: dict[str, Any]) -> None:
+    assert not [entry for entry in sys.path if entry.endswith("/code")]
+
+
+def test_what_is_loaded_scores_as_what_was_registered(
+    network: keras.Model, recipe: Recipe, decision_rule: DecisionRule, registered: dict[str, Any]
+) -> None:
+    loaded = registry.load_classifier(registered["uri"])
+    probability, decision = decision_rule.apply(
+        network.predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)[:, 0]
+    )
+    judged = loaded.score(films())
+    np.testing.assert_allclose(judged.probability, probability, atol=1e-6)
+    assert judged.decision.tolist() == decision.tolist()
+    assert loaded.digest == registered["digest"]
+    assert loaded.provenance == {"task": "effusion", "films": "phantom", "data_digest": "d" * 64}
+
+
+def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[str, Any]) -> None:
+    client = mlflow.MlflowClient()
+    client.create_registered_model("cxr-counted")
+    for _ in range(11):
+        client.create_model_version("cxr-counted", source=registered["uri"])
+    assert registry.newest_version("cxr-counted") == "models:/cxr-counted/11"
+    assert registry.newest_version("cxr-effusion-demo") == "models:/cxr-effusion-demo/1"
+
+
+@pytest.mark.parametrize(
+    ("phantom", "command"),
+    [(False, "kedro run --pipeline=chest"), (True, "kedro run --env demo --pipeline=chest")],
+)
+def test_without_a_version_the_user_is_told_how_to_make_one(phantom: bool, command: str) -> None:
+    name = registry.model_name("chest", phantom=phantom)
+    with pytest.raises(UserError, match=f"No version of {name} .*: {command};") as raised:
+        registry.newest_version(name)
+    assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
+
+
+def test_an_alias_is_resolved_to_the_version_it_means_now(registered: dict[str, Any]) -> None:
+    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion-demo", "champion", "1")
+    expected = registry.ModelVersion("models:/cxr-effusion-demo/1", "cxr-effusion-demo", 1, registered["run_id"])
+    for uri in ("models:/cxr-effusion-demo@champion", "models:/cxr-effusion-demo/latest", expected.uri):
+        assert registry.resolve_version(uri) == expected
+
+
+@pytest.mark.parametrize(
+    "uri", ["models:/absent/1", "models:/cxr-effusion-demo/99", "models:/cxr-effusion-demo@nobody", "models:/a/b/c"]
+)
+def test_a_version_that_is_not_there_is_a_mistake(registered: dict[str, Any], uri: str) -> None:
+    with pytest.raises(UserError, match=f"{uri} .*such as models:/cxr-effusion/1"):
+        registry.resolve_version(uri)
+
+
+@pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder"])
+def test_what_is_no_model_cannot_be_loaded(uri: str) -> None:
+    assert registry.resolve_version(uri).version is None
+    with pytest.raises(UserError, match=f"No model to score films with is at {uri}"):
+        registry.load_classifier(uri)
+
+
+def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(UserError, match="none that this project registered"):
+        registry.load_classifier(str(tmp_path / "foreign"))
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers as a server in trouble does."""
+
+    def do_POST(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class TestCheckServer:
+    def refused(self, uri: str, found: str) -> None:
+        with pytest.raises(UserError, match=found) as raised:
+            registry.check_server(uri)
+        message = str(raised.value)
+        assert uri in message
+        assert "tracking_uri in conf/base/globals.yml" in message
+        assert "MLFLOW_TRACKING_URI=sqlite:///mlflow.db" in message
+
+    def test_a_file_that_is_there_or_can_be_made_will_do(self, store: Path, tmp_path: Path) -> None:
+        registry.check_server(f"sqlite:///{store}/mlflow.db")
+        registry.check_server(f"sqlite:///{tmp_path}/new/mlflow.db")
+        registry.check_server("postgresql://nobody@localhost/mlflow")
+        assert not (tmp_path / "new" / "mlflow.db").exists()
+
+    def test_a_closed_port(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        self.refused(f"http://127.0.0.1:{port}", "no MLflow server answers there .*refused")
+
+    def test_a_server_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            self.refused(f"http://127.0.0.1:{silent.getsockname()[1]}", "no MLflow server answers there .*timed out")
+
+    def test_a_server_in_trouble(self) -> None:
+        with HTTPServer(("127.0.0.1", 0), Failing) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.refused(f"http://127.0.0.1:{server.server_port}", "no MLflow server answers there .*503")
+            server.shutdown()
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        self.refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
+
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_text("no database\n" * 100)
+        self.refused(f"sqlite:///{tmp_path}/mlflow.db", "no SQLite database that can be used")
+
+    @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
+    def test_a_folder(self, uri: str) -> None:
+        self.refused(uri, "which MLflow 3 no longer takes")

@@ -1,0 +1,195 @@
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mlflow
+import numpy as np
+import pytest
+
+from cxr_pipeline import registry, serving
+from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.errors import FilmRefused
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.models.build import build_model
+
+# Run in another process, which knows of the project only what the model brings along.
+SERVE = """
+import ast, json, sys, threading, time, urllib.request
+import mlflow, uvicorn
+from mlflow.pyfunc import scoring_server
+
+uri, port, films = sys.argv[1], int(sys.argv[2]), json.loads(sys.stdin.read())
+model = mlflow.pyfunc.load_model(uri)
+
+server = uvicorn.Server(uvicorn.Config(scoring_server.init(model), host="127.0.0.1", port=port, log_level="error"))
+threading.Thread(target=server.run, daemon=True).start()
+while not server.started:
+    time.sleep(0.05)
+request = urllib.request.Request(
+    f"http://127.0.0.1:{port}/invocations",
+    data=json.dumps({"dataframe_records": [{"film": film} for film in films]}).encode(),
+    headers={"Content-Type": "application/json"},
+)
+answer = json.loads(urllib.request.urlopen(request).read(), parse_constant=lambda word: "not JSON: " + word)
+server.should_exit = True
+
+ours = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("cxr_pipeline")}
+imported = set()
+for file in ours.values():
+    for statement in ast.walk(ast.parse(open(file).read())):
+        if isinstance(statement, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            imported.add(statement.module.split(".")[0])
+json.dump({"answer": answer, "ours": ours, "imported": sorted(imported & set(sys.modules))}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    rule = fit_decision_rule(
+        [0, 0, 1, 1],
+        [0.2, 0.6, 0.4, 0.8],
+        classes=("nofinding", "effusion"),
+        calibration="platt",
+        policy={"rule": "fixed", "value": 0.5},
+    )
+    with mlflow.start_run():
+        yield registry.register_version(
+            task="effusion",
+            phantom=False,
+            model=build_model(name="small_cnn", weights_file=None, size=32, head_units=4, dropout=0.1, seed=1),
+            recipe=Recipe(size=32, mode="fit", max_megapixels=1.0, steps=({"operation": "clahe"},)),
+            decision_rule=rule,
+            metrics={
+                "split": "test",
+                "n_images": 4,
+                "thresholds": {"effusion": 0.5},
+                "metrics": {"auc": {"value": None, "low": None, "high": None}},
+            },
+            data_digest="d" * 64,
+            example=np.tile(np.arange(32, dtype=np.uint8), (32, 1)),
+            tags={},
+        )
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def films() -> list[bytes]:
+    rng = np.random.default_rng(3)
+    pixels = [np.sort(rng.integers(0, 256, (60, 45), np.uint8), axis=axis) for axis in (0, 1)]
+    return [cv2.imencode(suffix, film)[1].tobytes() for film, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
+
+
+def as_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.fixture(scope="module")
+def served(
+    registered: dict[str, Any], films: list[bytes], tmp_path_factory: pytest.TempPathFactory, unused_port: int
+) -> dict[str, Any]:
+    """What a server in a process of its own answers to six films, and what it is made of."""
+    asked = [*map(as_text, films), "/etc/passwd", "", as_text(b"no film"), base64.encodebytes(films[0]).decode()]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    called = subprocess.run(
+        [sys.executable, "-c", SERVE, registered["uri"], str(unused_port)],
+        input=json.dumps(asked),
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert called.returncode == 0, called.stderr
+    return json.loads(called.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def unused_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+def test_a_server_answers_as_the_classifier_does(
+    registered: dict[str, Any], films: list[bytes], served: dict[str, Any]
+) -> None:
+    expected = registry.load_classifier(registered["uri"]).score(films)
+    answers = served["answer"]["predictions"][:2]
+    np.testing.assert_allclose([answer["probability"] for answer in answers], expected.probability, atol=1e-6)
+    assert [answer["decision"] for answer in answers] == expected.decision.tolist()
+    assert abs(expected.probability[0] - expected.probability[1]) > 1e-5
+    assert [set(answer) for answer in answers] == [{"probability", "decision", "threshold", "status", "reason"}] * 2
+    assert [answer["threshold"] for answer in answers] == [0.5, 0.5]
+
+
+def test_a_server_refuses_a_bad_film_and_judges_the_rest(served: dict[str, Any]) -> None:
+    answers = served["answer"]["predictions"]
+    assert [answer["status"] for answer in answers] == ["scored", "scored", "refused", "refused", "refused", "scored"]
+    assert [answer["reason"] for answer in answers] == [None, None, "unreadable", "empty", "unreadable", None]
+    assert [answer["probability"] for answer in answers[2:5]] == [None, None, None]
+    assert answers[5] == answers[0]
+
+
+def test_a_server_runs_the_code_that_the_model_brought(served: dict[str, Any]) -> None:
+    package = Path(served["ours"]["cxr_pipeline"]).parent
+    assert package.parent.name == "code"
+    assert package != Path(registry.__file__).parent
+    assert all(Path(file).is_relative_to(package) for file in served["ours"].values())
+    assert not [name for name in served["ours"] if name.startswith("cxr_pipeline.pipelines")]
+
+
+def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
+    distributions = packages_distributions()
+    listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
+    third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
+    assert "keras" in third_party
+    for name in third_party:
+        assert listed & {distribution.lower().replace("_", "-") for distribution in distributions[name]}, name
+
+
+def test_the_signature_names_the_columns(registered: dict[str, Any]) -> None:
+    signature = mlflow.models.get_model_info(registered["uri"]).signature
+    assert signature.inputs.input_names() == ["film"]
+    assert signature.outputs.input_names() == ["probability", "decision", "threshold", "status", "reason"]
+
+
+def test_the_example_is_a_film(registered: dict[str, Any]) -> None:
+    folder = mlflow.artifacts.download_artifacts(registered["uri"])
+    example = mlflow.models.Model.load(folder).load_input_example(folder)
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(example.film[0]), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(pixels, np.tile(np.arange(32), (32, 1)))
+
+
+@pytest.mark.parametrize("text", ["AAEC/w==", "AAEC\n/w==\n", " AAEC/w=="])
+def test_base64_becomes_bytes(text: str) -> None:
+    assert serving.decode_base64(text) == b"\x00\x01\x02\xff"
+
+
+@pytest.mark.parametrize("text", ["AAE", "AAEC_w==", "data:image/png;base64,AAEC", "/data/film.png", "é", None, 3.5])
+def test_what_is_no_base64_is_refused(text: object) -> None:
+    with pytest.raises(FilmRefused) as raised:
+        serving.decode_base64(text)
+    assert raised.value.reason == "unreadable"
+
+
+def test_too_long_a_text_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_MAX_CHARACTERS", 8)
+    assert serving.decode_base64("AAEC/w==") == b"\x00\x01\x02\xff"
+    with pytest.raises(FilmRefused) as raised:
+        serving.decode_base64("not base64 at all")
+    assert raised.value.reason == "too_large"
