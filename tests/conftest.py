@@ -26,20 +26,26 @@ def shared_data() -> Path:
     return folder
 
 
-def copy_project(folder: Path) -> Path:
-    """A project of its own in ``folder``: the configuration copied, the code linked, no data."""
-    shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
-    (folder / "conf" / "local").mkdir()
-    shutil.copy(REPOSITORY / "pyproject.toml", folder)
-    (folder / ".telemetry").write_text("consent: false\n")
-    (folder / "src").symlink_to(REPOSITORY / "src")
-    return folder
+@pytest.fixture(scope="session")
+def new_project() -> Callable[[Path], Path]:
+    """Make a project of its own in a folder: configuration and code copied, no data."""
+
+    def make(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+        (folder / "conf" / "local").mkdir()
+        shutil.copy(REPOSITORY / "pyproject.toml", folder)
+        (folder / ".telemetry").write_text("consent: false\n")
+        shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        return folder
+
+    return make
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(new_project: Callable[[Path], Path], tmp_path: Path) -> Path:
     """An empty project folder, to run Kedro in."""
-    return copy_project(tmp_path / "project" if (tmp_path / "project").mkdir() is None else tmp_path)
+    return new_project(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cxr_pipeline.augmentation import AugmentedViews, build_augmentation, preview
 
 OFF: dict[str, Any] = {

@@ -2,9 +2,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from cxr_pipeline.batches import Inputs, batches, epoch_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cxr_pipeline.batches import Inputs, batches, epoch_order
 
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cxr_pipeline.checkpoints import Checkpoint, State
 
 ROWS = [{"phase": "frozen", "epoch": 1, "loss": 0.1 + 0.2}, {"phase": "frozen", "epoch": 2, "loss": float("nan")}]

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def test_a_handle_comes_back(films: PreparedFilms, tmp_path: Path) -> None:
     dataset.save(films)
     assert dataset.load() == films
     assert dataset.load().digest == films.digest
-    assert os.listdir(tmp_path / "deep") == ["films.json"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["films.json"]
 
 
 def test_saving_again_overwrites(films: PreparedFilms, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ sides = st.integers(16, 40)
 films = hnp.arrays(np.uint8, st.tuples(sides, sides))
 sizes = st.integers(2, 12)
 shapes = st.sampled_from(["ellipse", "rectangle", "cross"])
-many = settings(max_examples=100)
+many = settings(max_examples=100, deadline=None)
 
 
 @many
@@ -85,6 +85,7 @@ def test_clahe_takes_more_tiles_than_the_film_has_room_for(tiles: int) -> None:
     assert apply_steps(film, [{"operation": "clahe", "clip_limit": 2.0, "tiles": tiles}]).shape == (16, 16)
 
 
+@many
 @given(films)
 def test_steps_run_in_order(film: np.ndarray) -> None:
     first = {"operation": "closing", "shape": "cross", "size": 5}

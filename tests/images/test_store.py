@@ -39,7 +39,7 @@ def prepared(files: Files, recipe: Recipe = RECIPE) -> np.ndarray:
 
 
 def no_leftovers(folder: Path) -> bool:
-    return not [name for name in os.listdir(folder) if name.startswith(".")]
+    return not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_films_come_back_prepared_in_the_order_asked(
@@ -289,7 +289,7 @@ def test_too_little_room_is_told_before_any_work(
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="There is no room for prepared films. 3 films of 24 x 24 pixels need 0 MB in"):
+    with pytest.raises(UserError, match=r"There is no room for prepared films\. 3 films of 24 x 24 pixels need"):
         ImageStore(images, RECIPE).fill(write_films(3))
 
 

@@ -2,12 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
+
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.build import build_model
-
-keras = pytest.importorskip("keras")
 
 SIZE = 32
 
@@ -132,7 +132,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_for_a_network_that_takes_none_are_refused(weights_file: Path) -> None:
-    with pytest.raises(UserError, match="small_cnn takes no pretrained weights: set model.weights to none"):
+    with pytest.raises(UserError, match=r"small_cnn takes no pretrained weights: set model\.weights to none"):
         build("small_cnn", weights_file)
 
 

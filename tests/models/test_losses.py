@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from cxr_pipeline.models.losses import build_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cxr_pipeline.models.losses import build_loss
 
 LABELS = np.array([[1.0], [0.0], [0.0], [0.0]], np.float32)
 SCORES = np.array([[0.7], [0.2], [0.4], [0.1]], np.float32)

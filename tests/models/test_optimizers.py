@@ -1,10 +1,10 @@
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
-from cxr_pipeline.models.optimizers import build_optimizer
 
-keras = pytest.importorskip("keras")
+from cxr_pipeline.models.optimizers import build_optimizer
 
 
 def build(name: str = "adamw", **changes: Any) -> Any:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import weights
 from cxr_pipeline.models.weights import PUBLISHED, check_weights, find_weights

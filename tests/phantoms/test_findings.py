@@ -42,7 +42,7 @@ def test_a_pneumothorax_darkens_its_side_and_draws_the_pleura():
         change = inside(shown, box) - inside(without, box)
         assert change.mean() < -0.5
         assert np.percentile(change, 5) < -4
-        assert change.max() > 4
+        assert change.max() > 3
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
@@ -55,13 +55,13 @@ def test_the_change_lies_in_the_box(finding):
 
 
 def test_effusions_blunt_the_angle_on_either_side_from_little_to_much():
-    boxes = [box for patient in range(60) for box in with_and_without("Effusion", patient)[2]]
+    boxes = [box for patient in range(40) for box in with_and_without("Effusion", patient)[2]]
     heights = np.array([box.height for box in boxes]) / SIZE
     assert heights.min() < 0.07
     assert heights.max() > 0.25
     on_viewers_left = np.mean([box.x + box.width / 2 < SIZE / 2 for box in boxes])
     assert 0.3 < on_viewers_left < 0.7
-    assert 60 < len(boxes) < 90
+    assert 40 < len(boxes) < 60
     assert all(box.y + box.height > 0.55 * SIZE for box in boxes)
 
 

@@ -106,6 +106,7 @@ def test_only_a_header(tmp_path: Path) -> None:
 def test_a_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.png").write_text("secret")
     folder = write_release(tmp_path / "source", rows=(*ROWS, f"{name},Effusion,0,9,50,M,PA,1"))
+    (folder / "images" / "images\\a.png").write_text("a name that is a path elsewhere")
     listing = read(folder)
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [[name, "outside_source"]]
     assert listing.n_rows == 5

@@ -50,7 +50,8 @@ def draw_film(
 ) -> tuple[NDArray[np.uint8], list[Box]]:
     """Draw one film of a patient.
 
-    Equal generators give equal films; with another choice of ``findings`` all else on the film stays as it is.
+    Equal generators give equal films. With another choice of ``findings`` all else on the film stays as it is, and
+    with another ``size`` all but the noise.
 
     Args:
         rng: where position, exposure, noise and the findings' size and place come from.
@@ -62,7 +63,8 @@ def draw_film(
     Returns:
         The film, uint8 [size, size], dark lungs and bright bone, and the boxes of the findings in its pixels.
     """
-    chances = dict(zip(FINDINGS, rng.spawn(len(FINDINGS)), strict=True))
+    console, *chance = rng.spawn(1 + len(FINDINGS))
+    chances = dict(zip(FINDINGS, chance, strict=True))
     chest = stand(rng, anatomy, view=view)
     for finding, reshape in RESHAPE.items():
         if finding in findings:
@@ -75,6 +77,7 @@ def draw_film(
     boxes = [box for name, draw in DRAW.items() if name in findings for box in draw(chances[name], layers)]
     grey = _develop(_attenuation(rng, layers, exposure), exposure)
     film = _finish(rng, grey, size, exposure)
+    _mark(console, film)
     return film, [_scale(box, size / side) for box in boxes]
 
 
@@ -134,15 +137,13 @@ def _develop(attenuation: Layer, exposure: Exposure) -> Layer:
 
 
 def _finish(rng: np.random.Generator, grey: Layer, size: int, exposure: Exposure) -> NDArray[np.uint8]:
-    """Bring to size, put the marker on, add noise, round to uint8 [size, size]."""
+    """Bring to size, add noise, round to uint8 [size, size]."""
     if grey.shape[0] != size:
         grey = np.asarray(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float32)
     noise = grain(rng, size)
     noise *= np.float32(exposure.noise)
     noise += np.float32(exposure.black)
-    film = np.asarray(cv2.addWeighted(grey, exposure.white - exposure.black, noise, 1.0, 0.0, dtype=cv2.CV_8U))
-    _mark(rng, film)
-    return film
+    return np.asarray(cv2.addWeighted(grey, exposure.white - exposure.black, noise, 1.0, 0.0, dtype=cv2.CV_8U))
 
 
 def _mark(rng: np.random.Generator, film: NDArray[np.uint8]) -> None:

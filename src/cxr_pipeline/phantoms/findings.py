@@ -53,19 +53,20 @@ def draw_effusion(rng: np.random.Generator, layers: Layers) -> list[Box]:
     lungs = list(layers.chest.lungs)
     if rng.random() > 0.25:
         lungs = [lungs[int(rng.random() < 0.5)]]
-    fluid = layers.mask()
+    fluid, dense = layers.mask(), np.zeros_like(layers.dense)
     opacity = rng.uniform(0.75, 1.0)
     boxes = []
     for lung in lungs:
         surface = _meniscus(rng, lung)
-        floor = np.array([[lung.side * (lung.lateral + 0.02), lung.base + 0.03], [0.0, lung.base + 0.03]])
+        floor = np.array([[lung.side * lung.lateral, lung.base], [0.0, lung.base]])
         pool = np.concatenate([surface, floor])
         layers.pose.fill(fluid, [pool], 255)
-        layers.pose.fill(layers.dense, [pool], round(255 * opacity))
+        layers.pose.fill(dense, [pool], round(255 * opacity))
         u = np.linspace(0, 1, len(surface))
         above = surface[lung.base - surface[:, 1] > lung.floor(u)]
         angle = lung.at(np.ones(1), np.ones(1))
         boxes.append(_box("Effusion", layers, np.concatenate([above, angle])))
+    layers.dense = np.maximum(layers.dense, dense)
     dry = soften(cv2.bitwise_not(fluid), 0.004)
     layers.air *= cv2.max(dry, 1 - opacity)
     return boxes
@@ -98,7 +99,7 @@ def draw_pneumonia(rng: np.random.Generator, layers: Layers) -> list[Box]:
 
 
 def _box_of_layer(finding: str, layer: Layer) -> Box:
-    x, y, width, height = cv2.boundingRect((layer > 0.3 * layer.max()).astype(np.uint8))
+    x, y, width, height = cv2.boundingRect((layer > 0.2 * layer.max()).astype(np.uint8))
     return Box(finding, float(x), float(y), float(width), float(height))
 
 
@@ -149,7 +150,7 @@ def draw_pneumothorax(rng: np.random.Generator, layers: Layers) -> list[Box]:
     layers.air += np.float32(rng.uniform(0.14, 0.28)) * empty
     line = layers.mask()
     layers.pose.trace(line, [pleura[width > 0.01]], 0.0045, 255)
-    layers.added += np.float32(0.26 / 255) * line
+    layers.added += np.float32(0.34 / 255) * line
     return [_box_of_layer("Pneumothorax", empty)]
 
 

@@ -26,12 +26,12 @@ BOXES = "BBox_List_2017.csv"
 IMAGES = "images"
 NO_FINDING = "No Finding"
 
-# NIH's header has unquoted commas inside its brackets: such a name spans as many columns.
+# NIH's headers have unquoted commas inside their brackets, and the box list has three empty columns at its end.
 _TABLE_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
-_BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
+_BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 _BOX_FRAME = 1024
 _FILM_MM = 430
 _MOST_FILMS = 4
@@ -176,7 +176,12 @@ def _write_films(folder: Path, *, n_patients: int, size: int, prevalence: Mappin
 
 def _box_rows(film: PhantomFilm, scale: float) -> list[tuple[object, ...]]:
     return [
-        (film.image, box.finding, *(round(side * scale, 3) for side in (box.x, box.y, box.width, box.height)))
+        (
+            film.image,
+            box.finding,
+            *(round(side * scale, 3) for side in (box.x, box.y, box.width, box.height)),
+            *3 * ("",),
+        )
         for box in film.boxes
     ]
 

@@ -1,0 +1,149 @@
+"""One whole run in the demo environment, as a newcomer makes it, and what can be said of its results."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SMALL = (
+    "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
+    "effusion.evaluation.replicates=200"
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, new_project, kedro):
+    """A project in which the demo has run once, small; the finished process, and its folder of data."""
+    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
+    finished = kedro(folder, "run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return folder, finished.stdout
+
+
+@pytest.fixture(scope="module")
+def reporting(demo) -> Path:
+    return demo[0] / "data" / "demo" / "08_reporting" / "effusion"
+
+
+def test_it_ends_with_the_figures_a_user_looks_for(demo, reporting) -> None:
+    _, printed = demo
+    table = printed[printed.index("phantom films: drawn, not taken") :]
+    for word in ("AUC", "sensitivity", "specificity", "threshold", "report.html", "cxr-effusion-demo 1"):
+        assert word in table
+    assert "Traceback" not in printed
+
+
+def test_metrics_have_the_form_that_others_read(reporting) -> None:
+    metrics = json.loads((reporting / "metrics.json").read_text())
+    assert metrics["task"] == "effusion"
+    assert metrics["kind"] == "binary"
+    assert metrics["split"] == "test"
+    assert metrics["phantom"] is True
+    assert metrics["intervals"]["clustered_by"] == "patient"
+    assert 0 < metrics["n_patients"] <= metrics["n_images"]
+    assert list(metrics["thresholds"]) == ["effusion"]
+    for name in ("auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity"):
+        measured = metrics["metrics"][name]
+        assert 0 <= measured["low"] <= measured["value"] <= measured["high"] <= 1
+    assert metrics["per_class"]["effusion"] == metrics["metrics"]
+    assert {"precision", "f1", "brier", "ece"} <= set(metrics["metrics"])
+
+
+def test_every_row_read_is_accounted_for(demo, reporting) -> None:
+    report = json.loads((reporting / "data_report.json").read_text())
+    counts = report["sources"]["phantoms"]
+    assert counts["rows_read"] == counts["manifest"] + sum(counts["quarantine"].values()) + counts["not_on_disk"]
+    manifest = pd.read_parquet(demo[0] / "data/demo/03_primary/effusion/manifest.parquet")
+    assert len(manifest) == counts["manifest"]
+
+
+def test_no_patient_is_in_two_splits(demo) -> None:
+    splits = pd.read_parquet(demo[0] / "data/demo/05_model_input/effusion/splits.parquet")
+    assert splits.groupby("patient_id")["split"].nunique().max() == 1
+    assert set(splits["split"]) == {"train", "validation", "test"}
+
+
+def test_the_report_says_that_films_are_drawn(reporting) -> None:
+    page = (reporting / "report.html").read_text()
+    assert "PHANTOM" in page.split("</title>")[0].upper()
+    assert "data:image/png;base64," in page
+
+
+def test_nothing_real_is_written(demo) -> None:
+    folder, _ = demo
+    assert [path.name for path in (folder / "data").iterdir()] == ["demo"]
+
+
+def test_the_run_is_in_mlflow_flat_and_marked_as_phantom(demo) -> None:
+    import mlflow
+
+    folder, _ = demo
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("cxr-effusion-demo")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.epochs"] == "2"
+    assert run.data.params["sources.phantoms.layout"] == "phantoms"
+    assert run.data.tags["films"] == "phantom"
+    assert len(client.get_metric_history(run.info.run_id, "epoch/val_auc")) == 2
+    metrics = json.loads((folder / "data/demo/08_reporting/effusion/metrics.json").read_text())
+    assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"metrics.json", "report.html", "decision_rule.json", "figures"} <= names
+    (version,) = client.search_model_versions("name='cxr-effusion-demo'")
+    assert version.run_id == run.info.run_id
+    assert version.tags["films"] == "phantom"
+    assert client.get_experiment_by_name("cxr-effusion") is None
+
+
+def test_artifacts_hold_no_patient_id(demo) -> None:
+    folder, _ = demo
+    manifest = pd.read_parquet(folder / "data/demo/03_primary/effusion/manifest.parquet")
+    texts = [path for path in (folder / "mlartifacts").rglob("*") if path.suffix in (".json", ".html", ".csv", ".yaml")]
+    assert texts
+    for path in texts:
+        content = path.read_text(encoding="utf-8", errors="ignore")
+        assert not [image for image in manifest["image"] if image in content], path
+
+
+def test_the_same_seed_gives_the_same_bytes_and_the_store_decodes_nothing_again(demo, reporting, kedro) -> None:
+    folder, _ = demo
+    first = (reporting / "metrics.json").read_bytes()
+    shards = {path: path.stat().st_mtime_ns for path in (folder / "data/demo/03_primary/images").rglob("shard-*")}
+    again = kedro(folder, "run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
+    assert again.returncode == 0, again.stderr
+    assert (reporting / "metrics.json").read_bytes() == first
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    assert "cxr-effusion-demo 2" in again.stdout
+
+
+def test_with_only_missing_outputs_a_finished_run_does_nothing(demo, kedro) -> None:
+    folder, _ = demo
+    data = folder / "data"
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()}
+    again = kedro(folder, "run", "--env", "demo", "--pipeline=effusion", "--params", SMALL, "--only-missing-outputs")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_scoring_gives_the_probabilities_of_the_test(demo, kedro, tmp_path) -> None:
+    folder, _ = demo
+    films = folder / "data/demo/01_raw/phantoms/images"
+    new = tmp_path / "new films"
+    new.mkdir()
+    scores = pd.read_parquet(folder / "data/demo/07_model_output/effusion/test_scores.parquet").set_index("image")
+    for image in scores.index[:8]:
+        shutil.copy(films / image, new)
+    (new / "broken.png").write_bytes(b"no film")
+    asked = f"effusion.scoring.folder={new}"
+    finished = kedro(folder, "run", "--env", "demo", "--pipeline=effusion_scoring", "--params", asked)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    predictions = pd.read_csv(folder / "data/demo/07_model_output/effusion/predictions.csv").set_index("image")
+    assert list(predictions.columns) == ["probability", "decision", "status", "reason"]
+    assert predictions.loc["broken.png", ["status", "reason"]].tolist() == ["refused", "unreadable"]
+    scored = predictions.drop("broken.png")
+    expected = scores.loc[scored.index]
+    pd.testing.assert_series_equal(scored["probability"], expected["probability"], rtol=0, atol=1e-6)
+    assert scored["decision"].tolist() == expected["decision"].tolist()

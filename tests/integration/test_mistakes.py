@@ -1,0 +1,117 @@
+"""What a user sees who makes a mistake: one message that names it, no traceback, nothing written."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+def draw_films(folder: Path, classes=("effusion", "nofinding"), n_films: int = 6) -> None:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(n_films):
+            cv2.imwrite(str(folder / name / f"{number}.png"), rng.integers(0, 255, (40, 40), dtype=np.uint8))
+
+
+SMALL = "effusion.model.name=small_cnn,effusion.model.weights=none,effusion.resolution.size=32"
+
+
+def fails(finished) -> str:
+    """The message of a run that failed as it should; the user sees neither traceback nor class names."""
+    printed = finished.stdout + finished.stderr
+    assert finished.returncode == 1, printed
+    assert "Traceback" not in printed
+    assert "Error: " in finished.stderr, printed
+    return " ".join(finished.stderr[finished.stderr.index("Error: ") :].split())
+
+
+@pytest.mark.parametrize(
+    ("parameter", "names"),
+    [
+        ("effusion.training.epoch=3", ["effusion.training", "epoch"]),
+        ("effusion.training.epochs=-3", ["effusion.training", "epochs", "greater than or equal to 1"]),
+        ("effusion.model.name=densnet121", ["effusion.model", "densenet121"]),
+        ("effusion.splitting.train=0.9", ["effusion.splitting", "sum to 1"]),
+        ("effusion.morphology.steps=top_hat", ["effusion.morphology", "steps"]),
+    ],
+)
+def test_misspelt_and_impossible_parameters(project, kedro, parameter, names) -> None:
+    message = fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", "--params", parameter))
+    for name in names:
+        assert name in message
+    assert not (project / "data").exists()
+
+
+def test_no_films_anywhere(project, kedro) -> None:
+    message = fails(kedro(project, "run", "--pipeline=effusion"))
+    for words in ("effusion.sources.films.path", "data/01_raw/effusion", "one folder per class", "--params raw=", "--env demo"):
+        assert words in message
+
+
+def test_weights_that_cannot_be_had(project, kedro, tmp_path) -> None:
+    draw_films(tmp_path / "raw" / "effusion")
+    finished = kedro(
+        project, "run", "--pipeline=effusion", "--params", f"raw={tmp_path / 'raw'}", KERAS_HOME=str(tmp_path / "cache"), HTTPS_PROXY="http://127.0.0.1:9"
+    )
+    message = fails(finished)
+    assert "effusion.model.name=small_cnn" in message
+    assert "weights" in message
+    assert not (project / "data").exists()
+
+
+def test_a_tracking_server_that_is_down(project, kedro) -> None:
+    finished = kedro(project, "run", "--env", "demo", "--pipeline=effusion", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    message = fails(finished)
+    assert "http://127.0.0.1:9" in message
+    assert "tracking_uri" in message
+    assert not (project / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "n_films", "words"),
+    [
+        (("effusion",), 6, "only one class"),
+        (("effusion", "nofinding"), 1, "each class needs a film in each split"),
+        (("effusion", "nofinding", "oedema"), 6, "unknown_label"),
+    ],
+)
+def test_sources_that_cannot_train(project, kedro, tmp_path, classes, n_films, words) -> None:
+    draw_films(tmp_path / "raw" / "effusion", classes, n_films)
+    message = fails(kedro(project, "run", "--pipeline=effusion", "--params", f"raw={tmp_path / 'raw'},{SMALL}"))
+    assert words in message
+
+
+def test_bad_films_are_refused_and_the_run_stops_only_if_they_are_many(project, kedro, tmp_path) -> None:
+    films = tmp_path / "raw" / "effusion"
+    draw_films(films, n_films=12)
+    (films / "effusion" / "text.png").write_text("no film")
+    (films / "effusion" / "-empty\n胸.png").write_bytes(b"")
+    ask = f"raw={tmp_path / 'raw'},{SMALL},effusion.training.epochs=1,effusion.evaluation.replicates=100"
+    finished = kedro(project, "run", "--pipeline=effusion", "--params", ask, "--to-outputs=effusion.data_report")
+    assert finished.returncode == 0, finished.stderr
+    quarantine = (project / "data/08_reporting/effusion/quarantine.csv").read_text()
+    assert "unreadable" in quarantine
+    assert "empty" in quarantine
+    strict = f"{ask},effusion.ingestion.max_quarantined_fraction=0.01"
+    message = fails(kedro(project, "run", "--pipeline=effusion", "--params", strict, "--to-outputs=effusion.data_report"))
+    assert "2 of 26 films were refused" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; a file in the way stands for it below")
+def test_an_unwritable_folder(project, kedro) -> None:
+    (project / "data").mkdir(mode=0o500)
+    assert "could not be written" in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion"))
+
+
+def test_a_file_in_the_way_of_the_data_folder(project, kedro) -> None:
+    (project / "data").write_text("")
+    assert str(project / "data") in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion"))
+
+
+def test_an_unknown_pipeline_suggests_the_nearest(project, kedro) -> None:
+    finished = kedro(project, "run", "--pipeline=efusion")
+    assert finished.returncode != 0
+    assert "effusion" in finished.stdout + finished.stderr
