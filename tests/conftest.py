@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines, since the first example pays for imports, and the same examples on every machine.
+settings.load_profile("ci")
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "true"

@@ -95,6 +95,16 @@ def test_temperature_is_the_best_one():
     assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
 
 
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+def test_one_saturated_mistake_does_not_rule_the_fit(method):
+    y_true, y_score = draw_films(2000)
+    expected = fit_calibration(method, y_true, y_score).apply(0.9)
+
+    with_mistake = fit_calibration(method, np.append(y_true, 1), np.append(y_score, 0.0))
+
+    assert with_mistake.apply(0.9) == pytest.approx(expected, abs=0.02)
+
+
 def test_platt_is_recovered():
     calibration = fit_calibration("platt", *draw_films(40_000, slope=0.6, intercept=-1.2))
 

@@ -54,4 +54,4 @@ def test_objectives_come_before_ties():
 
     assert cuts.best([1, 0, 0, 1], [0, 0, 0, 1]) == 3
     assert cuts.best([1, 0, 0, 1], [1, 0, 0, 0]) == 0
-    assert cuts.best([0, 0.3, 0.1 + 0.2, 0]) == 2
+    assert cuts.best([0, 0.1 + 0.2, 0.3, 0]) == 2

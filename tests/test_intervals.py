@@ -17,7 +17,7 @@ from sklearn.metrics import (
 )
 
 from cxr_pipeline import intervals
-from cxr_pipeline.intervals import WeightedMetrics, bootstrap_intervals, measure, patient_groups
+from cxr_pipeline.intervals import WeightedMetrics, bootstrap_intervals, measure
 from cxr_pipeline.metrics import METRICS, binary_metrics, equal_mass_bins
 
 BOOTSTRAP = {"replicates": 400, "confidence": 0.95, "seed": 3}
@@ -224,12 +224,3 @@ def test_measure_is_valid_json():
     assert measured["precision"] == {"value": None, "low": None, "high": None}
     low, high = bootstrap_intervals([0, 0, 1, 1], [0.1, 0.2, 0.15, 0.3], 0.5, None, **BOOTSTRAP)["brier"]
     assert (measured["brier"]["low"], measured["brier"]["high"]) == (low, high)
-
-
-def test_patients_of_two_sources_are_apart():
-    films = pd.DataFrame({"source": ["a", "a", "b", "b"], "patient_id": ["1", "1", "1", None]})
-
-    first, second, third, fourth = patient_groups(films)
-
-    assert first == second != third
-    assert fourth is None

@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 import sys
 import threading
@@ -263,6 +264,7 @@ class TestCheckServer:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
         self.refused(f"http://127.0.0.1:{port}", "no MLflow server answers there .*refused")
+        assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
     def test_a_server_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")

@@ -180,7 +180,9 @@ def test_base64_becomes_bytes(text: str) -> None:
     assert serving.decode_base64(text) == b"\x00\x01\x02\xff"
 
 
-@pytest.mark.parametrize("text", ["AAE", "AAEC_w==", "data:image/png;base64,AAEC", "/data/film.png", "é", None, 3.5])
+@pytest.mark.parametrize(
+    "text", ["AAE", "AAEC_w==", "AA.EC", "data:image/png;base64,AAEC", "/data/film.png", "é", None, 3.5]
+)
 def test_what_is_no_base64_is_refused(text: object) -> None:
     with pytest.raises(FilmRefused) as raised:
         serving.decode_base64(text)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.leakage import check_splits
 from cxr_pipeline.sources import read_source
-from cxr_pipeline.splits import COLUMNS, SPLITS, assign_splits, films_of, listed
+from cxr_pipeline.splits import COLUMNS, SPLITS, assign_splits, count_splits, films_of, listed
 
 NO_LEDGER = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
@@ -259,6 +259,16 @@ def test_films_of_takes_one_split_in_the_manifest_s_order() -> None:
     for split, part in parts.items():
         assert list(part.columns) == list(manifest.columns)
         assert part["image"].tolist() == [image for image in manifest["image"] if by_image(splits)[image] == split]
+
+
+def test_count_splits() -> None:
+    manifest = films(["a", "a", "b", None, None], [1, 0, 0, 1, 1])
+    splits = deal(manifest).assign(split=["train", "train", "train", "validation", "test"])
+    assert count_splits(manifest, splits, ["well", "ill"]) == {
+        "train": {"well": 2, "ill": 1, "patients": 2},
+        "validation": {"well": 0, "ill": 1, "patients": None},
+        "test": {"well": 0, "ill": 1, "patients": None},
+    }
 
 
 def test_long_lists_of_names_are_cut() -> None:

@@ -139,19 +139,6 @@ def bootstrap_intervals(
     return intervals
 
 
-def patient_groups(films: pd.DataFrame) -> NDArray[np.object_]:
-    """The patient of each film, in the form that :func:`bootstrap_intervals` takes.
-
-    Args:
-        films: with ``source`` and ``patient_id``. Two sources may number their patients alike.
-
-    Returns:
-        Object [n]: source and patient, or None where the patient is unknown.
-    """
-    patients = films["source"].astype(object) + "/" + films["patient_id"].astype(object)
-    return patients.where(films["patient_id"].notna(), None).to_numpy(dtype=object)
-
-
 def measure(
     y_true: ArrayLike,
     probability: ArrayLike,

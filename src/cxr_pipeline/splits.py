@@ -102,7 +102,9 @@ def films_of(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.Dat
     return manifest.merge(chosen, on=["source", "image"], how="inner", validate="one_to_one")
 
 
-def count_splits(manifest: pd.DataFrame, splits: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int | None]]:
+def count_splits(
+    manifest: pd.DataFrame, splits: pd.DataFrame, classes: Sequence[str]
+) -> dict[str, dict[str, int | None]]:
     """Count what each split holds.
 
     Args:
@@ -117,7 +119,8 @@ def count_splits(manifest: pd.DataFrame, splits: pd.DataFrame, classes: Sequence
     for split in SPLITS:
         films = films_of(manifest, splits, split)
         n_patients = len(films[["source", "patient_id"]].dropna().drop_duplicates())
-        counts[split] = {name: int(films[f"label_{name}"].sum()) for name in classes} | {"patients": n_patients or None}
+        n_films = {name: int(films[f"label_{name}"].sum()) for name in classes}
+        counts[split] = {**n_films, "patients": n_patients or None}
     return counts
 
 

@@ -36,6 +36,12 @@ def test_a_missing_table_is_an_error_unless_its_columns_are_named(tmp_path) -> N
     assert empty.empty
 
 
+def test_names_that_look_like_numbers_stay_text(tmp_path) -> None:
+    dataset = TableDataset(filepath=str(tmp_path / "table.csv"), text_columns=["image"])
+    dataset.save(pd.DataFrame({"image": ["007", "1e5"], "n": [1, 2]}))
+    assert dataset.load().to_dict("list") == {"image": ["007", "1e5"], "n": [1, 2]}
+
+
 def test_another_suffix_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"Received: filepath=table\.xlsx"):
         TableDataset(filepath="table.xlsx")

@@ -2,11 +2,12 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.parallel import Task, run_tasks
+from cxr_pipeline.images.parallel import Task, divided, have_more_bytes, n_cores, run_tasks
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -43,3 +44,35 @@ def test_what_a_worker_imports_is_light() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("largest", "parts", "n_blocks"), [(512, 2, 2), (512, 1, 2), (100, 4, 8), (1, 3, 791), (512, 1000, 791)]
+)
+def test_blocks_are_equal_and_as_many_for_each_part(largest: int, parts: int, n_blocks: int) -> None:
+    items = list(range(791))
+    blocks = divided(items, largest=largest, parts=parts)
+    lengths = [len(block) for block in blocks]
+    assert len(blocks) == n_blocks
+    assert max(lengths) <= largest
+    assert max(lengths) - min(lengths) <= 1
+    assert [item for block in blocks for item in block] == items
+
+
+def test_nothing_is_divided_into_nothing() -> None:
+    assert divided([], largest=512, parts=2) == []
+
+
+def test_files_are_weighed_until_there_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "b").write_bytes(b"67890")
+    paths = [tmp_path / "absent", Path("nul\0"), tmp_path / "a", tmp_path / "b"]
+    assert not have_more_bytes(paths, 10)
+    assert have_more_bytes(paths, 9)
+    remaining = iter(paths)
+    assert have_more_bytes(remaining, 4)
+    assert next(remaining) == tmp_path / "b"
+
+
+def test_there_is_a_core() -> None:
+    assert 1 <= n_cores() <= (os.cpu_count() or 1)

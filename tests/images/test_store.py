@@ -66,8 +66,8 @@ def test_films_come_back_prepared_in_the_order_asked(
 def test_processes_make_the_same_store(
     images: Path, write_films: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_FEW_TO_DECODE", 0)
-    monkeypatch.setattr(store, "_FEW_TO_ENHANCE", 0)
+    monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
+    monkeypatch.setattr(store, "_FEW_FILMS_TO_ENHANCE", 0)
     files = write_films(10)
     bad = next(iter(files.values())).with_name("bad.png")
     bad.write_text("text")
@@ -245,15 +245,13 @@ def test_films_are_mapped_and_not_loaded(images: Path, write_films: Callable[...
     assert np.array_equal(mapped, np.load(description.with_suffix(".npy")))
 
 
-def test_shards_of_large_films_hold_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [(str(number), Path()) for number in range(791)]
-    for largest, parts, expected in ((512, 2, 2), (512, 1, 2), (100, 4, 8), (1, 3, 791), (512, 1000, 791)):
-        blocks = store._divide(files, largest=largest, parts=parts)
-        assert len(blocks) == expected
-        assert max(map(len, blocks)) <= largest
-        assert max(map(len, blocks)) - min(map(len, blocks)) <= 1
-        assert [film for block in blocks for film in block] == files
-    assert store._divide([], largest=512, parts=2) == []
+def test_shards_of_large_films_hold_fewer(
+    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_SHARD_BYTES", 3 * 24 * 24)
+    films = ImageStore(images, RECIPE)
+    films.fill(write_films(7))
+    assert len(list(films.folder.glob("*.npy"))) == 3
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -309,7 +307,7 @@ def test_a_folder_without_the_right_to_write_is_told(images: Path, write_films: 
 def test_a_killed_worker_is_told(
     images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_FEW_TO_DECODE", 0)
+    monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     monkeypatch.setattr(store, "prepare_shard", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match=r"was killed, most likely because memory ran out.*resolution\.workers=1"):
         ImageStore(images, RECIPE).fill(write_films(4), workers=2)
@@ -333,7 +331,7 @@ from pathlib import Path
 from cxr_pipeline.images import store
 from cxr_pipeline.images.recipe import Recipe
 if __name__ == "__main__":
-    store._SHARD_FILMS, store._FEW_TO_DECODE = 4, 0
+    store._SHARD_FILMS, store._FEW_BYTES_TO_DECODE = 4, 0
     if sys.argv[4:]:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -506,3 +504,21 @@ def test_real_films_of_all_sizes_and_colours(shared_data: Path, images: Path) ->
     read = films.read(list(files))
     assert len(read) == len(files) == 46
     assert (read.std(axis=(1, 2)) > 20).all()
+
+
+def test_few_films_are_decoded_in_this_process(
+    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_films(3)
+    n_bytes = sum(path.stat().st_size for path in files.values())
+    asked_for: list[int] = []
+
+    def run_no_tasks(tasks: list[object], *, workers: int, title: str) -> list[object]:
+        asked_for.append(workers)
+        return []
+
+    monkeypatch.setattr(store, "run_tasks", run_no_tasks)
+    for limit in (n_bytes, n_bytes - 1):
+        monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", limit)
+        ImageStore(images, RECIPE).fill(files, workers=3)
+    assert asked_for == [1, 3]

@@ -317,3 +317,8 @@ def test_the_same_content_gives_the_same_page(content):
 )  # fmt: skip
 def test_as_text(value, text):
     assert as_text(value) == text
+
+
+def test_no_patient_is_named(content):
+    named = quarantine(3).assign(patient_id="patient-4711")
+    assert "4711" not in render(replace(content, quarantine=named))

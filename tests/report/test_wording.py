@@ -165,8 +165,8 @@ def test_a_model_whose_interval_reaches_guessing_is_never_left_without_a_verdict
     [
         (1, 0, "film effusion"),
         (0, 1, "film nofinding"),
-        (0.995, 0.005, "film effusion"),
-        (0.97, 0.03, None),
+        (0.98, 0.04, "film effusion"),
+        (0.94, 0.06, None),
         (0, 0, None),
     ],
 )

@@ -15,6 +15,7 @@ class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     Args:
         filepath: a path that ends in ``.parquet`` or ``.csv``.
         columns_if_missing: where the file does not exist yet, load an empty table with these columns.
+        text_columns: columns of a CSV file that stay text when they look like numbers.
         metadata: kept for plugins, such as the layer for kedro-viz.
 
     Example:
@@ -25,10 +26,16 @@ class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """
 
     def __init__(
-        self, *, filepath: str, columns_if_missing: list[str] | None = None, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        columns_if_missing: list[str] | None = None,
+        text_columns: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = Path(filepath)
         self._columns_if_missing = columns_if_missing
+        self._text_columns = text_columns or []
         self.metadata = metadata
         if self._filepath.suffix not in (".parquet", ".csv"):
             raise DatasetError(f"a table's file ends in .parquet or .csv. Received: filepath={filepath}")
@@ -39,7 +46,8 @@ class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             return pd.DataFrame(columns=self._columns_if_missing, dtype="str")
         if self._filepath.suffix == ".parquet":
             return pd.read_parquet(self._filepath)
-        return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""])
+        text = dict.fromkeys(self._text_columns, "str")
+        return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table without its index."""

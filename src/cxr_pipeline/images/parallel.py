@@ -2,13 +2,16 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cxr_pipeline.errors import UserError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -23,6 +26,30 @@ class Task(Generic[Result]):
 
     work: Callable[[], Result]
     n_films: int
+
+
+def n_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def divided(items: Sequence[Item], *, largest: int, parts: int) -> list[Sequence[Item]]:
+    """Divide items into blocks of at most ``largest``, equal to one item, as many for each of ``parts``."""
+    n_blocks = min(len(items), -(-len(items) // (largest * parts)) * parts)
+    bounds = [len(items) * block // max(n_blocks, 1) for block in range(n_blocks + 1)]
+    return [items[start:end] for start, end in pairwise(bounds)]
+
+
+def have_more_bytes(paths: Iterable[Path], n_bytes: int) -> bool:
+    """Tell whether files have more bytes together; looks at no more of them than it must."""
+    return any(total > n_bytes for total in accumulate(map(_length, paths)))
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def run_tasks(tasks: Sequence[Task[Result]], *, workers: int, title: str) -> list[Result]:

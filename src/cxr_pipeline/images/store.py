@@ -1,13 +1,13 @@
 """The image store: prepared films on disk, addressed by the content of the file that each came from."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.parallel import Task, run_tasks
+from cxr_pipeline.images.parallel import Task, divided, have_more_bytes, n_cores, run_tasks
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.images.shards import (
     Refusal,
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 _SHARD_FILMS = 512
 _SHARD_BYTES = 2**26
-_MAPPED_SHARDS = 128
-# Below this many films, starting processes takes longer than they save.
-_FEW_TO_DECODE = 200
-_FEW_TO_ENHANCE = 5000
+_MAPPED_SHARDS = 256
+# Below this, starting processes takes longer than they save.
+_FEW_BYTES_TO_DECODE = 2**26
+_FEW_FILMS_TO_ENHANCE = 5000
 _LEFTOVER_SECONDS = 3600
 
 
@@ -82,8 +82,8 @@ class ImageStore:
 
         self._read_index()
         wanted = [(sha256, Path(files[sha256])) for sha256 in self.missing(files)]
-        workers = 1 if len(wanted) < _FEW_TO_DECODE else workers or _n_cores()
-        blocks = _divide(wanted, largest=min(_SHARD_FILMS, _SHARD_BYTES // self.recipe.size**2), parts=workers)
+        workers = workers or n_cores() if have_more_bytes((path for _, path in wanted), _FEW_BYTES_TO_DECODE) else 1
+        blocks = divided(wanted, largest=min(_SHARD_FILMS, _SHARD_BYTES // self.recipe.size**2), parts=workers)
         tasks = [Task(partial(prepare_shard, self.folder, self.recipe, block), len(block)) for block in blocks]
         passing = {refusal.sha256: refusal for refusal in self._run(tasks, workers, "Preparing films")}
         refused = [passing.get(sha256) or self._refused.get(sha256) for sha256 in files]
@@ -108,7 +108,7 @@ class ImageStore:
             raise ValueError(f"expected a store of the same size and mode, without steps. Received: {other.recipe}")
         self._read_index()
         wanted = self.missing(other._rows if sha256s is None else sha256s)
-        workers = 1 if len(wanted) < _FEW_TO_ENHANCE else workers or _n_cores()
+        workers = workers or n_cores() if len(wanted) > _FEW_FILMS_TO_ENHANCE else 1
         enhance = partial(enhance_shard, self.folder, self.recipe, other.folder)
         tasks = [
             Task(partial(enhance, other._shards[number], rows.tolist()), len(rows))
@@ -190,8 +190,9 @@ class ImageStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".shard-*"):
-                if leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
-                    leftover.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another run has put it in place
+                    if leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                        leftover.unlink()
         except OSError as error:
             raise UserError(
                 f"Prepared films cannot be kept in {self.folder}: {error.strerror or error}. Expected a folder that "
@@ -282,14 +283,3 @@ class PreparedFilms:
     def from_dict(cls, description: Mapping[str, Any]) -> "PreparedFilms":
         """Build a handle from what ``to_dict`` gave."""
         return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _divide(files: Sequence[tuple[str, Path]], *, largest: int, parts: int) -> list[Sequence[tuple[str, Path]]]:
-    """Divide films into blocks of at most ``largest``, equal to one film, and as many for each of ``parts``."""
-    n_blocks = min(len(files), -(-len(files) // (largest * parts)) * parts)
-    bounds = [len(files) * block // max(n_blocks, 1) for block in range(n_blocks + 1)]
-    return [files[start:end] for start, end in pairwise(bounds)]

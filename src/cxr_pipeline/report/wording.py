@@ -15,7 +15,7 @@ SplitCounts = Mapping[str, Mapping[str, int | None]]
 
 POOR_AUC = 0.6
 FEW_FILMS = 30
-ONE_CLASS = 0.01
+ONE_CLASS = 0.05
 
 
 def what_was_trained(classes: Sequence[str], model: Document) -> str:
@@ -138,7 +138,7 @@ def no_good(metrics: Document) -> str | None:
 
 
 def collapsed(metrics: Document, classes: Sequence[str]) -> str | None:
-    """A decision that is, but for one film in a hundred, always the same."""
+    """A decision that is, but for one film in twenty of either class, always the same."""
     sensitivity, specificity = _value(metrics, "sensitivity"), _value(metrics, "specificity")
     if sensitivity is None or specificity is None:
         return None

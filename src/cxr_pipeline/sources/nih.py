@@ -145,8 +145,11 @@ def _places(folder: Path) -> tuple[dict[str, str], int]:
     """Map file name to path, the first by folder where there are several; and count the others."""
     places: dict[str, str] = {}
     n_doubled = 0
-    for name, path in _files(folder):
-        n_doubled += places.setdefault(name, path) != path
+    try:
+        for name, path in _files(folder):
+            n_doubled += places.setdefault(name, path) != path
+    except OSError as error:
+        raise UserError(f"the films in {printable(str(folder))} cannot be listed: {error}.") from error
     return places, n_doubled
 
 

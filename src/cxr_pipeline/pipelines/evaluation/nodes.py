@@ -62,7 +62,7 @@ def measure_test(
         "metrics": metrics,
         "per_class": {task.positive: metrics},
         "intervals": {
-            "method": "percentile bootstrap",
+            "method": "percentile bootstrap; lower end of ece reflected",
             "clustered_by": "patient" if by_patient else "film",
             "replicates": evaluation.replicates,
             "confidence": evaluation.confidence,

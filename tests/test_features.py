@@ -1,0 +1,221 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from cxr_pipeline.features import BackboneFeatures, Entry, FeatureCache, run_batches, weights_digest
+
+AUGMENTATION = {
+    "rotation": 10.0,
+    "translation": 0.0,
+    "zoom": 0.0,
+    "brightness": 0.1,
+    "contrast": 0.0,
+    "noise": 0.0,
+    "flip": False,
+    "seed": 0,
+    "views": 2,
+}
+SIZE = 16
+
+
+class CountingFilms:
+    """Films drawn from their digest; remembers which were read."""
+
+    def __init__(self, digest: str = "recipe") -> None:
+        self.digest = digest
+        self.reads: list[str] = []
+
+    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+        self.reads += sha256s
+        return np.stack([np.random.default_rng(int(s, 16)).integers(0, 256, (SIZE, SIZE), np.uint8) for s in sha256s])
+
+
+def sha256s(n: int, start: int = 0) -> list[str]:
+    return [f"{place:064x}" for place in range(start, start + n)]
+
+
+def entries(n: int, views: int = 0, start: int = 0) -> list[Entry]:
+    return [(sha256, view) for sha256 in sha256s(n, start) for view in range(views + 1)]
+
+
+def value(chunk: Sequence[Entry]) -> np.ndarray:
+    return np.array([[int(sha256, 16), view] for sha256, view in chunk], float)
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr_pipeline.features.SHARD_BYTES", 5 * 4)
+
+
+def cache(folder: Path, **key: Any) -> FeatureCache:
+    return FeatureCache(folder, key=key, shape=(2,))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_is_computed_is_read_again_by_another_process(tmp_path: Path) -> None:
+    wanted = entries(12, views=1)
+    cache(tmp_path).fill(wanted, value)
+    found = cache(tmp_path).read(wanted[::-1])
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, value(wanted[::-1]))
+    assert cache(tmp_path).missing(wanted) == []
+
+
+def test_only_what_is_missing_is_computed_and_only_once(tmp_path: Path) -> None:
+    cache(tmp_path).fill(entries(3), value)
+    asked: list[Entry] = []
+    again = cache(tmp_path)
+    again.fill(entries(5) + entries(5), lambda chunk: asked.extend(chunk) or value(chunk))
+    assert asked == entries(2, start=3)
+    np.testing.assert_array_equal(again.read(entries(5)), value(entries(5)))
+
+
+def test_another_key_is_another_cache(tmp_path: Path) -> None:
+    cache(tmp_path, weights="a").fill(entries(2), value)
+    assert cache(tmp_path, weights="b").missing(entries(2)) == entries(2)
+    assert FeatureCache(tmp_path, key={"weights": "a"}, shape=(3,)).missing(entries(2)) == entries(2)
+    assert cache(tmp_path, weights="a").missing(entries(2)) == []
+
+
+def test_an_entry_that_was_never_computed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        cache(tmp_path).read(entries(1))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_kill_costs_only_the_shard_at_hand(tmp_path: Path) -> None:
+    asked: list[Entry] = []
+
+    def killed_in_the_third(chunk: Sequence[Entry]) -> np.ndarray:
+        if len(asked) == 10:
+            raise KeyboardInterrupt
+        asked.extend(chunk)
+        return value(chunk)
+
+    with pytest.raises(KeyboardInterrupt):
+        cache(tmp_path).fill(entries(12), killed_in_the_third)
+    assert cache(tmp_path).missing(entries(12)) == entries(2, start=10)
+
+
+@pytest.mark.parametrize("damage", ["table lost", "array lost", "array cut", "table cut"])
+def test_a_damaged_shard_is_computed_again(tmp_path: Path, damage: str) -> None:
+    cache(tmp_path).fill(entries(4), value)
+    what, how = damage.split()
+    path = next(cache(tmp_path).folder.glob("*.json" if what == "table" else "*.npy"))
+    path.unlink() if how == "lost" else path.write_bytes(path.read_bytes()[:-3])
+    repaired = cache(tmp_path)
+    assert repaired.missing(entries(4)) == entries(4)
+    repaired.fill(entries(4), value)
+    np.testing.assert_array_equal(cache(tmp_path).read(entries(4)), value(entries(4)))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_two_runs_at_once_do_no_harm(tmp_path: Path) -> None:
+    first, second = cache(tmp_path), cache(tmp_path)
+    second.fill(entries(7), value)
+    first.fill(entries(9), value)
+    for either in (first, cache(tmp_path)):
+        np.testing.assert_array_equal(either.read(entries(9)), value(entries(9)))
+
+
+def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:
+    """A lower and an upper network, as a cut backbone gives them."""
+    keras.utils.set_random_seed(seed)
+    film = keras.Input((SIZE, SIZE, 1))
+    cut = keras.layers.Conv2D(3, 3, strides=4, padding="same", name="cut")(film / 255)
+    top = keras.layers.Conv2D(4, 3, padding="same", name="top")(cut)
+    return keras.Model(film, cut), keras.Model(cut, keras.layers.GlobalAveragePooling2D(name="pooled")(top))
+
+
+def features(folder: Path, films: CountingFilms | None = None, *, weights: int = 0, **changes: Any) -> BackboneFeatures:
+    lower, upper = backbone(weights)
+    return BackboneFeatures(
+        films=films or CountingFilms(), lower=lower, upper=upper, augmentation=AUGMENTATION | changes, folder=folder
+    )
+
+
+def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
+    films = CountingFilms()
+    computed = features(tmp_path, films)
+    computed.prepare(entries(3, views=2))
+    lower, upper = backbone()
+    expected = lower(films.read(sha256s(3))[..., np.newaxis].astype(np.float32))
+    at_cut, pooled = computed.read_cut(entries(3)), computed.read_pooled(entries(3))
+    np.testing.assert_allclose(at_cut, expected, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(pooled, upper(expected), rtol=1e-2, atol=1e-3)
+    augmented = computed.read_cut([(sha256s(1)[0], view) for view in range(3)])
+    assert min(np.abs(augmented[0] - augmented[1]).max(), np.abs(augmented[1] - augmented[2]).max()) > 0.01
+
+
+def test_views_and_films_can_be_read_mixed(tmp_path: Path) -> None:
+    computed = features(tmp_path)
+    mixed = entries(3, views=2)
+    computed.prepare(mixed)
+    order = np.random.default_rng(0).permutation(len(mixed))
+    whole = computed.read_pooled(mixed)
+    np.testing.assert_array_equal(computed.read_pooled([mixed[place] for place in order]), whole[order])
+
+
+def test_a_second_run_reads_no_film(tmp_path: Path) -> None:
+    features(tmp_path).prepare(entries(3, views=2))
+    films = CountingFilms()
+    features(tmp_path, films).prepare(entries(3, views=2))
+    assert films.reads == []
+
+
+def test_growing_data_never_recomputes_and_never_changes(tmp_path: Path) -> None:
+    features(tmp_path / "grown").prepare(entries(3, views=2))
+    films = CountingFilms()
+    grown = features(tmp_path / "grown", films)
+    grown.prepare(entries(40, views=2))
+    assert set(films.reads) == set(sha256s(37, start=3))
+    at_once = features(tmp_path / "at once")
+    at_once.prepare(entries(40, views=2))
+    np.testing.assert_array_equal(grown.read_cut(entries(40, views=2)), at_once.read_cut(entries(40, views=2)))
+
+
+def test_another_augmentation_keeps_the_films_own_features(tmp_path: Path) -> None:
+    features(tmp_path).prepare(entries(3, views=1))
+    for changes in ({"rotation": 5.0}, {"seed": 1}):
+        films = CountingFilms()
+        features(tmp_path, films, **changes).prepare(entries(3, views=1))
+        assert films.reads == sha256s(3)
+    films = CountingFilms()
+    features(tmp_path, films, views=9).prepare(entries(3, views=1))
+    assert films.reads == []
+
+
+@pytest.mark.parametrize("other", ["weights", "recipe"])
+def test_other_weights_or_another_recipe_compute_anew(tmp_path: Path, other: str) -> None:
+    features(tmp_path).prepare(entries(2))
+    films = CountingFilms("another" if other == "recipe" else "recipe")
+    features(tmp_path, films, weights=int(other == "weights")).prepare(entries(2))
+    assert films.reads == sha256s(2)
+
+
+def test_a_film_does_not_depend_on_the_batch_it_comes_in() -> None:
+    lower, _ = backbone()
+    films = CountingFilms().read(sha256s(40))[..., np.newaxis]
+    together = run_batches(lower, films)
+    alone = np.concatenate([run_batches(lower, films[place : place + 1]) for place in (0, 17, 39)])
+    np.testing.assert_array_equal(alone, together[[0, 17, 39]])
+
+
+def test_what_float16_cannot_hold_is_clipped() -> None:
+    number = keras.Input((1,))
+    found = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
+    np.testing.assert_array_equal(found[:, 0], [1000, 65504, -65504])
+
+
+def test_the_digest_of_weights_goes_by_every_value() -> None:
+    lower, _ = backbone()
+    before = weights_digest(lower)
+    assert before == weights_digest(backbone()[0])
+    kernel, bias = lower.get_layer("cut").get_weights()
+    bias[-1] += 1e-6
+    lower.get_layer("cut").set_weights([kernel, bias])
+    assert weights_digest(lower) != before

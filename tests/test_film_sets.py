@@ -1,0 +1,75 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+
+SETTINGS: dict[str, Any] = {
+    "loss": "bce",
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "epochs": 2,
+    "batch_size": 8,
+    "monitor": "val_auc",
+    "patience": None,
+    "mixed_bfloat16": False,
+    "seed": 0,
+    "fine_tuning": {"cut": "pool4_pool", "epochs": 1, "learning_rate": 1e-4, "batch_size": 8},
+}
+
+
+class Films:
+    digest = "recipe"
+
+    def read(self, sha256s: Any) -> np.ndarray:
+        raise NotImplementedError
+
+
+def film_set(**changes: Any) -> FilmSet:
+    arrays = {"sha256": ["a", "b", "c"], "y": [1, 0, 0], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
+    return FilmSet(films=Films(), **{name: np.array(values) for name, values in (arrays | changes).items()})
+
+
+def test_prevalence_is_that_of_what_is_shown() -> None:
+    assert film_set().prevalence == pytest.approx(6 / 8)
+    unweighted = FilmSet.unweighted(films=Films(), sha256=np.array(["a", "b", "c"]), y=np.array([1, 0, 0]))
+    assert unweighted.prevalence == pytest.approx(1 / 3)
+
+
+def test_arrays_get_their_types() -> None:
+    films = film_set()
+    assert (films.y.dtype, films.weight.dtype, films.count.dtype) == (np.float32, np.float32, np.int64)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"y": [1, 0]}, {"y": [1, 0, np.nan]}, {"y": [1, 0, 2]}, {"sha256": [], "y": [], "weight": [], "count": []}],
+    ids=["lengths", "unknown label", "third class", "no films"],
+)
+def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Received: "):
+        film_set(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sha256": ["a", "b", "d"]}, {"y": [0, 1, 0]}, {"weight": [1.0, 1.0, 1.0]}, {"count": [1, 1, 1]}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_digest_goes_by_every_array(changes: dict[str, Any]) -> None:
+    assert film_set().digest == film_set().digest
+    assert film_set(**changes).digest != film_set().digest
+
+
+def test_settings_come_from_nested_parameters() -> None:
+    settings = TrainingSettings.from_dict(SETTINGS)
+    assert settings.fine_tuning == FineTuningSettings("pool4_pool", 1, 1e-4, 8)
+    assert settings.patience is None
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(TypeError, match="momentum"):
+        TrainingSettings.from_dict(SETTINGS | {"momentum": 0.9})

@@ -1,0 +1,339 @@
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.checkpoints import Row
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.models.build import build_model
+from cxr_pipeline.training import fit, predict
+
+SIZE = 32
+SETTINGS = TrainingSettings(
+    loss="weighted_bce",
+    optimizer="adamw",
+    learning_rate=3e-3,
+    schedule="cosine",
+    weight_decay=1e-3,
+    epochs=3,
+    batch_size=16,
+    monitor="val_auc",
+    patience=None,
+    mixed_bfloat16=False,
+    seed=0,
+    fine_tuning=FineTuningSettings(cut="block3_pool", epochs=3, learning_rate=1e-3, batch_size=16),
+)
+AUGMENTATION: dict[str, Any] = {
+    "rotation": 5.0,
+    "translation": 0.05,
+    "zoom": 0.0,
+    "brightness": 0.1,
+    "contrast": 0.0,
+    "noise": 0.01,
+    "flip": False,
+    "views": 2,
+    "seed": 0,
+}
+BOTH = pytest.mark.parametrize("pretrained", [False, True], ids=["from scratch", "pretrained"])
+
+Fitted = dict[bool, tuple[keras.Model, pd.DataFrame]]
+
+
+class MemoryFilms:
+    """Films of a task that can be learnt: the positive ones have a bright patch somewhere at the bottom."""
+
+    digest = "memory"
+
+    def __init__(self, n: int = 72) -> None:
+        rng = np.random.default_rng(0)
+        self.y = np.arange(n) % 2
+        films = rng.integers(60, 120, (n, SIZE, SIZE))
+        for film, column in zip(films[self.y == 1], rng.integers(2, SIZE - 12, n), strict=False):
+            film[SIZE - 10 :, column : column + 10] += 90
+        self.by_content = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films.astype(np.uint8)}
+        self.sha256 = np.array(list(self.by_content))
+        self.largest_read = 0
+
+    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+        self.largest_read = max(self.largest_read, len(sha256s))
+        return np.stack([self.by_content[sha256] for sha256 in sha256s])
+
+
+@pytest.fixture(scope="module")
+def films() -> MemoryFilms:
+    return MemoryFilms()
+
+
+def build(*, pretrained: bool, seed: int = 0) -> keras.Model:
+    """A small network; as a pretrained one, with everything below the head frozen."""
+    model = build_model(name="small_cnn", weights_file=None, size=SIZE, head_units=8, dropout=0.3, seed=seed)
+    if pretrained:
+        for layer in model.layers[: model.layers.index(model.get_layer("pooled"))]:
+            layer.trainable = False
+    return model
+
+
+def sets(films: MemoryFilms, **changes: Any) -> dict[str, FilmSet]:
+    train = FilmSet.unweighted(films=films, sha256=films.sha256[:48], y=films.y[:48])
+    validation = FilmSet.unweighted(films=films, sha256=films.sha256[48:], y=films.y[48:])
+    return {"train": replace(train, **changes), "validation": validation}
+
+
+def run(
+    films: MemoryFilms,
+    folder: Path,
+    *,
+    pretrained: bool = False,
+    on_epoch: Callable[[Row], None] = lambda row: None,
+    model: keras.Model | None = None,
+    train: dict[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[keras.Model, pd.DataFrame]:
+    return fit(
+        model=model or build(pretrained=pretrained),
+        **sets(films, **(train or {})),
+        settings=replace(SETTINGS, **changes),
+        augmentation=AUGMENTATION,
+        folder=folder / "features",
+        checkpoints=folder / "checkpoints",
+        on_epoch=on_epoch,
+    )
+
+
+def assert_same(first: tuple[keras.Model, pd.DataFrame], second: tuple[keras.Model, pd.DataFrame]) -> None:
+    for a, b in zip(first[0].get_weights(), second[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    pd.testing.assert_frame_equal(first[1].drop(columns="seconds"), second[1].drop(columns="seconds"), check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(films: MemoryFilms, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """One undisturbed training of each kind."""
+    return {
+        pretrained: run(films, tmp_path_factory.mktemp("fitted"), pretrained=pretrained) for pretrained in (False, True)
+    }
+
+
+def test_a_network_learns_from_scratch(films: MemoryFilms, tmp_path: Path) -> None:
+    model, history = run(films, tmp_path, epochs=12)
+    scores = predict(model, films, films.sha256[48:], 16)
+    y = films.y[48:]
+    assert history["val_auc"].max() > 0.95
+    assert (scores[y == 1][:, np.newaxis] > scores[y == 0]).mean() == pytest.approx(history["val_auc"].max(), abs=1e-6)
+
+
+def test_the_history_runs_on_over_the_phases(fitted: Fitted) -> None:
+    assert list(fitted[False][1]["phase"]) == ["training"] * 3
+    history = fitted[True][1]
+    assert list(history["phase"]) == ["frozen"] * 3 + ["fine_tuning"] * 3
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
+    assert list(history.columns) == [
+        *("phase", "epoch", "loss", "val_loss", "val_auc", "val_average_precision"),
+        *("val_accuracy", "val_recall", "val_specificity", "learning_rate", "seconds"),
+    ]
+    assert not history.isna().any().any()
+
+
+def test_fine_tuning_starts_at_its_own_rate(fitted: Fitted) -> None:
+    rates = fitted[True][1]["learning_rate"].to_numpy()
+    falling = [0.75, 0.25, 0.0]
+    np.testing.assert_allclose(
+        rates, [*(3e-3 * part for part in falling), *(1e-3 * part for part in falling)], atol=1e-9
+    )
+
+
+@BOTH
+def test_the_weights_are_those_of_the_best_epoch(films: MemoryFilms, fitted: Fitted, pretrained: bool) -> None:
+    model, history = fitted[pretrained]
+    best = history.sort_values(["val_auc", "val_loss"], ascending=[False, True]).iloc[0]
+    scores = predict(model, films, films.sha256[48:], 16)
+    called, y = scores >= 0.5, films.y[48:] == 1
+    assert (called == y).mean() == pytest.approx(best["val_accuracy"])
+    assert (scores[y][:, np.newaxis] > scores[~y]).mean() == pytest.approx(best["val_auc"], abs=0.01)
+
+
+@BOTH
+@pytest.mark.parametrize("killed_after", [1, 3, 4])
+def test_a_killed_training_ends_as_if_it_had_not_been(
+    films: MemoryFilms,
+    fitted: Fitted,
+    tmp_path: Path,
+    pretrained: bool,
+    killed_after: int,
+) -> None:
+    def kill(row: Row) -> None:
+        if row["epoch"] == killed_after:
+            raise KeyboardInterrupt
+
+    if killed_after > len(fitted[pretrained][1]):
+        pytest.skip("this training has fewer epochs")
+    with pytest.raises(KeyboardInterrupt):
+        run(films, tmp_path, pretrained=pretrained, on_epoch=kill)
+    heard: list[Row] = []
+    resumed = run(films, tmp_path, pretrained=pretrained, on_epoch=heard.append)
+    assert_same(resumed, fitted[pretrained])
+    pd.testing.assert_frame_equal(pd.DataFrame(heard), resumed[1])
+    assert resumed[1]["seconds"].iloc[0] == heard[0]["seconds"]
+
+
+def test_a_training_goes_on_instead_of_starting_again(films: MemoryFilms, tmp_path: Path) -> None:
+    first: list[Row] = []
+
+    def kill(row: Row) -> None:
+        first.append(row)
+        if len(first) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(films, tmp_path, on_epoch=kill)
+    _, history = run(films, tmp_path)
+    assert list(history["seconds"])[:2] == [row["seconds"] for row in first]
+
+
+@BOTH
+def test_the_same_seed_gives_the_same_model(
+    films: MemoryFilms, fitted: Fitted, tmp_path: Path, pretrained: bool
+) -> None:
+    np.random.default_rng().normal(size=3)
+    keras.utils.set_random_seed(12345)
+    assert_same(run(films, tmp_path, pretrained=pretrained), fitted[pretrained])
+
+
+def test_another_seed_gives_another_model(films: MemoryFilms, fitted: Fitted, tmp_path: Path) -> None:
+    other, _ = run(films, tmp_path, seed=1)
+    assert not np.array_equal(other.get_weights()[0], fitted[False][0].get_weights()[0])
+
+
+def test_the_checkpoint_is_gone_when_training_ends(films: MemoryFilms, tmp_path: Path) -> None:
+    seen: list[int] = []
+    run(films, tmp_path, epochs=1, on_epoch=lambda row: seen.append(len(list((tmp_path / "checkpoints").iterdir()))))
+    assert seen == [1]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"weight_decay": 0.5}, {"train": {"weight": np.full(48, 2.0)}}, {"model": 7}],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_training_does_not_take_over_the_checkpoint(
+    films: MemoryFilms, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    def kill(row: Row) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(films, tmp_path, epochs=2, on_epoch=kill)
+    if "model" in other:
+        other = {"model": build(pretrained=False, seed=other["model"])}
+    heard: list[Row] = []
+    run(films, tmp_path, epochs=2, **other, on_epoch=heard.append)
+    assert list((tmp_path / "checkpoints").iterdir()) != []
+
+
+def test_frozen_layers_stay_and_fine_tuning_trains_above_the_cut(films: MemoryFilms, fitted: Fitted) -> None:
+    start, (model, history) = build(pretrained=True), fitted[True]
+    assert history["val_auc"].idxmax() >= 3, "the best epoch is one of fine-tuning"
+    changed = {
+        variable.path
+        for variable, before in zip(model.weights, start.weights, strict=False)
+        if not np.array_equal(model_value(model, variable.path), model_value(start, variable.path))
+    }
+    assert changed == {
+        *("block4_conv1/kernel", "block5_conv1/kernel"),
+        *("hidden/kernel", "hidden/bias", "probability/kernel", "probability/bias"),
+    }
+
+
+def model_value(model: keras.Model, path: str) -> np.ndarray:
+    return next(np.asarray(variable) for variable in model.weights if variable.path == path)
+
+
+def test_without_fine_tuning_only_the_head_is_trained(films: MemoryFilms, tmp_path: Path) -> None:
+    model, history = run(
+        films, tmp_path, pretrained=True, epochs=1, fine_tuning=replace(SETTINGS.fine_tuning, epochs=0)
+    )
+    assert list(history["phase"]) == ["frozen"]
+    start = build(pretrained=True)
+    np.testing.assert_array_equal(model_value(model, "block5_conv1/kernel"), model_value(start, "block5_conv1/kernel"))
+
+
+def test_films_that_are_never_shown_do_not_matter(films: MemoryFilms, tmp_path: Path) -> None:
+    wrong = np.arange(48) < 10
+    y = np.where(wrong, 1 - films.y[:48], films.y[:48])
+    by_count = run(films, tmp_path / "count", epochs=1, loss="bce", train={"y": y, "count": np.where(wrong, 0, 1)})
+    kept = {"sha256": films.sha256[10:48], "y": films.y[10:48], "weight": np.ones(38), "count": np.ones(38)}
+    assert by_count[1]["loss"].notna().all()
+    left_out = run(films, tmp_path / "left out", epochs=1, loss="bce", train=kept)
+    assert by_count[1]["learning_rate"].tolist() == left_out[1]["learning_rate"].tolist()
+
+
+def test_a_film_of_weight_zero_teaches_nothing(films: MemoryFilms, tmp_path: Path) -> None:
+    wrong = np.arange(48) < 10
+    right = films.y[:48]
+    results = [
+        run(films, tmp_path / name, epochs=1, loss="bce", train={"y": y, "weight": np.where(wrong, 0.0, 1.0)})
+        for name, y in (("right", right), ("wrong", np.where(wrong, 1 - right, right)))
+    ]
+    assert_same(*results)
+
+
+def test_training_stops_when_patience_is_out(films: MemoryFilms, tmp_path: Path) -> None:
+    _, history = run(
+        films, tmp_path, epochs=30, learning_rate=1e-9, patience=2, monitor="val_accuracy", schedule="constant"
+    )
+    assert 3 <= len(history) < 30
+
+
+def test_bfloat16_leaves_a_float32_model(films: MemoryFilms, tmp_path: Path) -> None:
+    model, history = run(films, tmp_path, pretrained=True, epochs=1, mixed_bfloat16=True)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    assert predict(model, films, films.sha256[:3], 2).dtype == np.float32
+    assert history["val_auc"].notna().all()
+
+
+def test_a_training_that_diverges_says_so(films: MemoryFilms, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"diverged in epoch \d+ \(training\): the loss is .* Lower the learning rate"):
+        run(films, tmp_path, learning_rate=1e30, optimizer="sgd", schedule="constant")
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [("block4_pol", "try block4_pool"), ("probability", "expected a layer of the backbone")],
+)
+def test_a_cut_that_is_no_layer_is_refused(films: MemoryFilms, tmp_path: Path, cut: str, message: str) -> None:
+    with pytest.raises(UserError, match=rf"training\.fine_tuning\.cut: .*{message}"):
+        run(films, tmp_path, pretrained=True, fine_tuning=replace(SETTINGS.fine_tuning, cut=cut))
+
+
+def test_a_cut_beside_other_paths_is_refused(films: MemoryFilms, tmp_path: Path) -> None:
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    left, right = (keras.layers.Conv2D(2, 3, name=name, trainable=False)(film) for name in ("left", "right"))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(keras.layers.Add(name="sum")([left, right]))
+    model = keras.Model(film, keras.layers.Dense(1, activation="sigmoid", name="probability")(pooled))
+    with pytest.raises(UserError, match="left is inside a block"):
+        run(films, tmp_path, model=model, fine_tuning=replace(SETTINGS.fine_tuning, cut="left"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_predictions_come_in_order_whatever_the_batch(films: MemoryFilms, fitted: Fitted, batch_size: int) -> None:
+    model = fitted[False][0]
+    chosen = films.sha256[[5, 2, 9, 5, 70, 33, 1]]
+    expected = model(films.read(chosen.tolist())[..., np.newaxis].astype(np.float32))[:, 0]
+    films.largest_read = 0
+    found = predict(model, films, chosen.tolist(), batch_size)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert films.largest_read <= batch_size
+
+
+def test_no_films_have_no_predictions(fitted: Fitted, films: MemoryFilms) -> None:
+    assert predict(fitted[False][0], films, [], 8).shape == (0,)
