@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -117,6 +121,24 @@ def test_the_same_seed_gives_the_same_bytes_and_the_store_decodes_nothing_again(
     assert (reporting / "metrics.json").read_bytes() == first
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
     assert "cxr-effusion-demo 2" in again.stdout
+
+
+def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(demo, reporting, new_project, kedro, tmp_path) -> None:
+    folder = new_project(tmp_path / "killed")
+    arguments = ("run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kedro", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = folder / "data/demo/06_models/checkpoints"
+    while not list(checkpoints.glob("*.npz")) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "data/demo/06_models/effusion/model.keras").exists()
+    assert kedro(folder, *arguments).returncode == 0
+    killed = folder / "data/demo/08_reporting/effusion/metrics.json"
+    assert killed.read_bytes() == (reporting / "metrics.json").read_bytes()
+    assert not list(checkpoints.iterdir())
 
 
 def test_with_only_missing_outputs_a_finished_run_does_nothing(demo, kedro) -> None:
