@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import lazy_loader
 from kedro.io import AbstractDataset, DatasetError
 
 from cxr_pipeline.files import written_atomically
-
-keras = lazy_loader.load("keras")
 
 
 class KerasModelDataset(AbstractDataset[Any, Any]):
@@ -33,7 +30,7 @@ class KerasModelDataset(AbstractDataset[Any, Any]):
 
     def load(self) -> Any:
         """Read the model, ready to predict."""
-        import cxr_pipeline.models  # noqa: F401  (registers the project's layers)
+        import keras
 
         return keras.models.load_model(self._filepath, compile=False, safe_mode=True)
 

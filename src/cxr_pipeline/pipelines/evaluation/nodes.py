@@ -14,7 +14,6 @@ from cxr_pipeline.provenance import flatten, versions
 from cxr_pipeline.report import figures as drawings
 from cxr_pipeline.report.page import ReportContent, render
 from cxr_pipeline.splits import count_splits, films_of
-from cxr_pipeline.training import predict
 
 
 def score_test(
@@ -26,6 +25,8 @@ def score_test(
     task: Task,
 ) -> pd.DataFrame:
     """Let the model score the test films, and decide as the frozen rule says."""
+    from cxr_pipeline.training import predict
+
     films = films_of(manifest, splits, "test")
     y_score = predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64)
     probability, decision = DecisionRule.from_dict(decision_rule).apply(y_score)

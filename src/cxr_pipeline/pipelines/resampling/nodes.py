@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from cxr_pipeline import augmentation as augmentations
 from cxr_pipeline import resampling as plans
 from cxr_pipeline.config import Augmentation, Resampling, Task
 from cxr_pipeline.images.store import PreparedFilms
@@ -21,8 +20,10 @@ def preview_augmentation(
     enhanced_images: PreparedFilms, sampling_plan: pd.DataFrame, augmentation: Augmentation
 ) -> bytes:
     """Picture a few training films beside their augmented views."""
+    from cxr_pipeline.augmentation import preview
+
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
-    views = augmentations.preview(
+    views = preview(
         enhanced_images.read(shown), sha256s=shown, views=5, augmentation=augmentation.model_dump()
     )
     return figures.augmentation_preview(views)

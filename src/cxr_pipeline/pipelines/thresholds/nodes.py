@@ -8,13 +8,14 @@ from cxr_pipeline import decision_rule as rules
 from cxr_pipeline.config import Task, Thresholds
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.splits import films_of
-from cxr_pipeline.training import predict
 
 
 def score_validation(
     model: Any, enhanced_images: PreparedFilms, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
 ) -> pd.DataFrame:
     """Let the model score the validation films."""
+    from cxr_pipeline.training import predict
+
     films = films_of(manifest, splits, "validation")
     scores = films[["source", "image", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
     return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64))

@@ -7,10 +7,8 @@ import pandas as pd
 from cxr_pipeline import registry
 from cxr_pipeline.config import Augmentation, Folders, Model, Task, Training
 from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.models.build import build_model
 from cxr_pipeline.models.weights import find_weights
 from cxr_pipeline.splits import films_of
-from cxr_pipeline.training import FilmSet, TrainingSettings, fit
 
 
 def fit_model(
@@ -29,6 +27,9 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
+    from cxr_pipeline.models.build import build_model
+    from cxr_pipeline.training import FilmSet, TrainingSettings, fit
+
     label = f"label_{task.positive}"
     planned = sampling_plan.merge(manifest[["source", "image", label]], on=["source", "image"], validate="one_to_one")
     kept_apart = films_of(manifest, splits, "validation")
