@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+import keras
 import numpy as np
+import tensorflow as tf
 
 if TYPE_CHECKING:
     from keras import Sequential
 
-keras = lazy_loader.load("keras")
-tf = lazy_loader.load("tensorflow")
 
 STRENGTHS = ("rotation", "translation", "zoom", "brightness", "contrast", "noise", "flip")
 

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
 import numpy as np
+import tensorflow as tf
 
 from cxr_pipeline.features import Films
 
 if TYPE_CHECKING:
     from tensorflow.data import Dataset
-
-tf = lazy_loader.load("tensorflow")
 
 
 @dataclass(frozen=True)

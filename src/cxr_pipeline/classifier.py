@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
 import numpy as np
 import pandas as pd
 
@@ -19,8 +18,6 @@ from cxr_pipeline.images.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
-else:
-    keras = lazy_loader.load("keras")
 
 Film = np.ndarray[Any, np.dtype[np.uint8]]
 Prepared = Film | FilmRefused
@@ -114,6 +111,8 @@ class FilmClassifier:
 
     def save(self, folder: Path) -> None:
         """Write the classifier into a folder, the network without the state of its optimiser."""
+        import keras
+
         folder.mkdir(parents=True)
         keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(folder / _MODEL_FILE)
         settings = {
@@ -132,7 +131,7 @@ class FilmClassifier:
         Raises:
             UserError: it would not give the probabilities that it gave when it was saved.
         """
-        import cxr_pipeline.models  # noqa: F401  (registers the project's layers)
+        import keras
 
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         classifier = cls(

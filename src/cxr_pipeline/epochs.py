@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 import numpy as np
 from rich import get_console
 from rich.progress import Progress
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from keras.optimizers import Optimizer
     from tensorflow.data import Dataset
 
-keras = lazy_loader.load("keras")
 
 logger = logging.getLogger(__name__)
 

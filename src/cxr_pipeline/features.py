@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import lazy_loader
 import numpy as np
 from rich import get_console
 from rich.progress import Progress
@@ -27,7 +26,6 @@ from cxr_pipeline.files import written_atomically
 if TYPE_CHECKING:
     from keras import Model
 
-tf = lazy_loader.load("tensorflow")
 
 Entry = tuple[str, int]
 

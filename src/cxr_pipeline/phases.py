@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+import keras
 import numpy as np
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
@@ -24,8 +24,6 @@ from cxr_pipeline.models.optimizers import build_optimizer
 if TYPE_CHECKING:
     from keras import Layer, Model, Variable
     from tensorflow.data import Dataset
-
-keras = lazy_loader.load("keras")
 
 
 @dataclass(frozen=True)

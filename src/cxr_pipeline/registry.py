@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import lazy_loader
+import mlflow
 import numpy as np
 
 import cxr_pipeline
@@ -25,9 +25,6 @@ from cxr_pipeline.images.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
-    import mlflow
-else:
-    mlflow = lazy_loader.load("mlflow")
 
 _log = logging.getLogger(__name__)
 

@@ -32,7 +32,6 @@ _REQUIREMENTS = (
     "pillow",
     "scikit-learn",
     "scipy",
-    "lazy-loader",
 )
 _BATCH_SIZE = 32
 # 192 MiB of film, more than 100 megapixels of 16 bits take without compression.

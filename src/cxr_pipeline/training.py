@@ -13,9 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from cxr_pipeline.batches import batches, film_inputs
 from cxr_pipeline.checkpoints import Checkpoint, Row
@@ -28,8 +29,6 @@ from cxr_pipeline.phases import Plan
 if TYPE_CHECKING:
     from keras import Model
 
-keras = lazy_loader.load("keras")
-tf = lazy_loader.load("tensorflow")
 
 # Raised when the same settings would train another way.
 VERSION = 1

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 
 from cxr_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
 
-keras = lazy_loader.load("keras")
 
 SMALLEST_FILM = 32
 # Mean and standard deviation of the red, green and blue of ImageNet, in 0..1.

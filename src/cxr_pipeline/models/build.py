@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import backbones, networks
@@ -15,7 +15,6 @@ from cxr_pipeline.models.heads import OUTPUT, binary_head
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
 
-keras = lazy_loader.load("keras")
 
 NETWORKS: dict[str, Callable[[KerasTensor], KerasTensor]] = {
     "small_cnn": networks.small_cnn,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 
 if TYPE_CHECKING:
     from keras import KerasTensor
 
     Loss = Callable[[KerasTensor, KerasTensor], KerasTensor]
-
-keras = lazy_loader.load("keras")
 
 
 def build_loss(name: str, *, prevalence: float) -> Loss:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 
 if TYPE_CHECKING:
     from keras import KerasTensor
 
-keras = lazy_loader.load("keras")
 
 # 0.99, Keras' default, needs a thousand steps to forget its start; a small task has a few hundred.
 BATCH_NORMALIZATION_MOMENTUM = 0.9

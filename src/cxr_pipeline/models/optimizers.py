@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+import keras
 
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer
 
-keras = lazy_loader.load("keras")
 
 UNDECAYED = ("bias", "gamma", "beta")
 

@@ -9,11 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import lazy_loader
-
 from cxr_pipeline.errors import UserError
-
-keras = lazy_loader.load("keras")
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 REACH_SECONDS = 10.0
@@ -137,6 +133,8 @@ def _cached(architecture: str, raw: Path) -> Path | None:
 
 
 def _download(published: Published) -> Path:
+    import keras
+
     try:
         path = keras.utils.get_file(
             published.file,

@@ -23,7 +23,5 @@ def preview_augmentation(
     from cxr_pipeline.augmentation import preview
 
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
-    views = preview(
-        enhanced_images.read(shown), sha256s=shown, views=5, augmentation=augmentation.model_dump()
-    )
+    views = preview(enhanced_images.read(shown), sha256s=shown, views=5, augmentation=augmentation.model_dump())
     return figures.augmentation_preview(views)

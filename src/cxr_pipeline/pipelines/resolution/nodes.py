@@ -46,9 +46,7 @@ def report_data(
     task: Task,
 ) -> dict[str, Any]:
     """Count what was read, and stop if too much of it was refused."""
-    manifests.check_quarantine(
-        manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction, task=task.name
-    )
+    manifests.check_quarantine(manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction, task=task.name)
     return manifests.data_report(
         manifest, quarantine, source_counts, classes=tuple(task.classes), phantom=sources.phantom
     )
