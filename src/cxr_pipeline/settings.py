@@ -1,4 +1,4 @@
-"""Kedro's settings of this project: https://docs.kedro.org/en/stable/configure/project_settings/"""
+"""What Kedro is told about this project; see https://docs.kedro.org/en/stable/configure/project_settings/."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ from cxr_pipeline.config_loader import TaskConfigLoader
 from cxr_pipeline.hooks import Preflight, Summary, Tracking
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # of seven, each epoch would wait for minutes
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 HOOKS = (Preflight(), Tracking(), Summary())

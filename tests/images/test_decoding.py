@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,26 @@ def test_the_exif_orientation_is_obeyed(kind: str, orientation: int, film: Film,
     upright = Image.fromarray(decode(encode(pixels, form, **options), max_megapixels=1))
     upright.getexif()[0x0112] = orientation
     assert np.array_equal(turned, np.asarray(ImageOps.exif_transpose(upright)))
+
+
+def tiff_of_16_bit_colour(pixels: Film, orientation: int) -> bytes:
+    """Write uint16 [height, width, 3] as no library at hand does: with an orientation."""
+    height, width, _ = pixels.shape
+    tags = {256: width, 257: height, 259: 1, 262: 2, 273: 8, 274: orientation, 277: 3, 278: height}
+    end = 8 + pixels.nbytes
+    entries = [*((tag, 3, 1, value) for tag, value in tags.items()), (258, 3, 3, end), (279, 4, 1, pixels.nbytes)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    head = struct.pack("<2sHI", b"II", 42, end + 6)
+    return head + pixels.astype("<u2").tobytes() + struct.pack("<3H", 16, 16, 16) + directory + bytes(4)
+
+
+def test_16_bit_colour_is_turned_once(film: Film) -> None:
+    deep = np.dstack([sixteen_bits(film)] * 3)
+    upright = decode(tiff_of_16_bit_colour(deep, 1), max_megapixels=1)
+    assert upright.shape == film.shape
+    for orientation, quarters in ((3, 2), (6, -1), (8, 1)):
+        turned = decode(tiff_of_16_bit_colour(deep, orientation), max_megapixels=1)
+        assert np.array_equal(turned, np.rot90(upright, quarters))
 
 
 FORMS = ("PNG", "JPEG", "TIFF", "LZW TIFF", "16-bit TIFF", "RGB16 TIFF", "BMP", "WEBP", "16-bit PNG")

@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -98,8 +99,11 @@ def test_pillow_warns_nobody_and_the_filters_stay(encode: Callable[..., bytes], 
         with pytest.warns(UserWarning):  # that there is a warning to hide
             Image.open(io.BytesIO(cut))
         before = list(warnings.filters)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
         with ThreadPoolExecutor(8) as pool:
-            reasons = list(pool.map(refusal, [cut] * 64))
+            reasons = list(pool.map(refusal, [cut] * 200))
+        sys.setswitchinterval(interval)
         assert warnings.filters == before
     assert not seen
     assert set(reasons) == {"truncated"}

@@ -75,3 +75,11 @@ def test_a_shift_is_not_introduced() -> None:
 def test_an_unknown_mode_is_named() -> None:
     with pytest.raises(ValueError, match=r"one of fit, stretch\. Received: mode=crop"):
         resize(np.zeros((20, 20), np.uint8), size=16, mode="crop")
+
+
+def test_a_side_that_grows_is_interpolated_while_the_other_shrinks() -> None:
+    step = np.repeat(np.array([[0] * 8 + [200] * 8], dtype=np.uint8), 128, axis=0)
+    film = step + np.tile(np.array([[0], [40]], dtype=np.uint8), (64, 16))
+    stretched = resize(film, size=64, mode="stretch")
+    assert np.array_equal(stretched[0, [0, 30, 31, 32, 33, 63]], [20, 45, 95, 145, 195, 220])
+    assert (stretched == stretched[0]).all()

@@ -1,5 +1,6 @@
 """``TableDataset`` keeps a pandas table in a Parquet or CSV file."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,12 @@ class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
 
     def save(self, data: pd.DataFrame) -> None:
-        """Write the table without its index."""
+        """Write the table without its index; text in CSV is quoted, since a name may hold a line break."""
         with written_atomically(self._filepath) as beside:
             if self._filepath.suffix == ".parquet":
                 data.to_parquet(beside, index=False)
             else:
-                data.to_csv(beside, index=False)
+                data.to_csv(beside, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
