@@ -30,7 +30,10 @@ def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"table\.csv could not be written: No space left on device"), written_atomically(path):
+    with (
+        pytest.raises(UserError, match=r"table\.csv could not be written: No space left on device"),
+        written_atomically(path),
+    ):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
 

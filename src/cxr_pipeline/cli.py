@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import run as kedro_run
@@ -45,5 +45,5 @@ def plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 run = copy.copy(kedro_run)
-run.callback = plainly(kedro_run.callback)
+run.callback = plainly(cast(Callable[..., Any], kedro_run.callback))
 cli.add_command(run)

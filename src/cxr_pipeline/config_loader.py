@@ -8,7 +8,7 @@ from kedro.config import OmegaConfigLoader
 from cxr_pipeline.config import TASKS
 
 
-class TaskConfigLoader(OmegaConfigLoader):  # type: ignore[misc]
+class TaskConfigLoader(OmegaConfigLoader):
     """Lays each task's block over the block ``defaults`` of the same environment.
 
     An environment is then merged over the one before it, and ``--params`` win over both, so that a
@@ -35,6 +35,8 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     merged = dict(below)
     for key, value in above.items():
         earlier = merged.get(key)
-        both_nested = isinstance(earlier, Mapping) and isinstance(value, Mapping)
-        merged[key] = lay_over(earlier, value) if both_nested else value
+        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+            merged[key] = lay_over(earlier, value)
+        else:
+            merged[key] = value
     return merged

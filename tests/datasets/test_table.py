@@ -5,12 +5,18 @@ from kedro.io import DatasetError
 
 from cxr_pipeline.datasets.table import TableDataset
 
-HOSTILE = ["a\nb.png", "a\rb.png,0.9",  "-rf.png", 'quote".png', "NA", "胸部.png", " space .png", "=1+1"]
+HOSTILE = ["a\nb.png", "a\rb.png,0.9", "-rf.png", 'quote".png', "NA", "胸部.png", " space .png", "=1+1"]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_round_trip_keeps_names_and_nulls(tmp_path, suffix) -> None:
-    table = pd.DataFrame({"image": HOSTILE, "patient_id": [None, "1", None, "2", "3", None, "4", "5"], "age": [1.5, np.nan, 3, 4, 5, 6, 7, 8]})
+    table = pd.DataFrame(
+        {
+            "image": HOSTILE,
+            "patient_id": [None, "1", None, "2", "3", None, "4", "5"],
+            "age": [1.5, np.nan, 3, 4, 5, 6, 7, 8],
+        }
+    )
     dataset = TableDataset(filepath=str(tmp_path / f"deep/table.{suffix}"))
     assert not dataset.exists()
     dataset.save(table)

@@ -123,7 +123,9 @@ def test_the_same_seed_gives_the_same_bytes_and_the_store_decodes_nothing_again(
     assert "cxr-effusion-demo 2" in again.stdout
 
 
-def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(demo, reporting, new_project, kedro, tmp_path) -> None:
+def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(
+    demo, reporting, new_project, kedro, tmp_path
+) -> None:
     folder = new_project(tmp_path / "killed")
     arguments = ("run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
     process = subprocess.Popen(

@@ -47,14 +47,26 @@ def test_misspelt_and_impossible_parameters(project, kedro, parameter, names) ->
 
 def test_no_films_anywhere(project, kedro) -> None:
     message = fails(kedro(project, "run", "--pipeline=effusion"))
-    for words in ("effusion.sources.films.path", "data/01_raw/effusion", "one folder per class", "--params raw=", "--env demo"):
+    for words in (
+        "effusion.sources.films.path",
+        "data/01_raw/effusion",
+        "one folder per class",
+        "--params raw=",
+        "--env demo",
+    ):
         assert words in message
 
 
 def test_weights_that_cannot_be_had(project, kedro, tmp_path) -> None:
     draw_films(tmp_path / "raw" / "effusion")
     finished = kedro(
-        project, "run", "--pipeline=effusion", "--params", f"raw={tmp_path / 'raw'}", KERAS_HOME=str(tmp_path / "cache"), HTTPS_PROXY="http://127.0.0.1:9"
+        project,
+        "run",
+        "--pipeline=effusion",
+        "--params",
+        f"raw={tmp_path / 'raw'}",
+        KERAS_HOME=str(tmp_path / "cache"),
+        HTTPS_PROXY="http://127.0.0.1:9",
     )
     message = fails(finished)
     assert "effusion.model.name=small_cnn" in message
@@ -96,7 +108,9 @@ def test_bad_films_are_refused_and_the_run_stops_only_if_they_are_many(project, 
     assert "unreadable" in quarantine
     assert "empty" in quarantine
     strict = f"{ask},effusion.ingestion.max_quarantined_fraction=0.01"
-    message = fails(kedro(project, "run", "--pipeline=effusion", "--params", strict, "--to-outputs=effusion.data_report"))
+    message = fails(
+        kedro(project, "run", "--pipeline=effusion", "--params", strict, "--to-outputs=effusion.data_report")
+    )
     assert "2 of 26 films were refused" in message
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from cxr_pipeline.errors import UserError
 
@@ -65,7 +67,7 @@ def load_densenet121(model: Model, weights_file: Path) -> None:
     # Older .h5 files match layers by position, which the layers around the backbone would shift.
     bare = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(*model.input_shape[1:3], 3))
     try:
-        bare.load_weights(str(weights_file))
+        _load_every_weight(bare, weights_file)
     except (ValueError, OSError, KeyError, IndexError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
@@ -77,3 +79,18 @@ def load_densenet121(model: Model, weights_file: Path) -> None:
         if target is not None:
             target.set_weights(layer.get_weights())
             target.trainable = False
+
+
+def _load_every_weight(network: Model, weights_file: Path) -> None:
+    """Load weights; Keras only warns of those that it finds no place for, and leaves them as they were.
+
+    Raises:
+        ValueError: a weight is not in the file.
+    """
+    network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        network.load_weights(str(weights_file))
+    absent = [variable.path for variable in network.weights if np.isnan(variable.numpy()).any()]
+    if absent:
+        raise ValueError(f"{len(absent)} of {len(network.weights)} weights are absent, such as {absent[0]}")
