@@ -1,7 +1,8 @@
 import click
 import pytest
 
-from cxr_pipeline.cli import cli, plainly, user_mistake
+from cxr_pipeline import config
+from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake
 from cxr_pipeline.errors import UserError
 
 
@@ -33,3 +34,34 @@ def test_kedro_run_is_the_one_without_tracebacks() -> None:
 
     assert cli.commands["run"].params == run.params
     assert cli.commands["run"].callback is not run.callback
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "line"),
+    [
+        (
+            "Denoise",
+            {"operation": "denoise", "size": 3, "sise": 1},
+            "t.x.sise: there is no such parameter. Did you mean 'size'?",
+        ),
+        ("Denoise", {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
+        ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter has an odd size, found 4."),
+        ("Sources", {}, "t.x: at least one source is needed, found none."),
+    ],
+)
+def test_parameters_that_do_not_fit_are_told_one_a_line(block, values, line) -> None:
+    from kedro.validation import ParameterValidationError, ParameterValidator
+
+    class Typed:
+        def extract_types_from_pipelines(self) -> dict:
+            return {"t.x": getattr(config, block)}
+
+    validator = ParameterValidator({})
+    validator.type_extractor = Typed()
+    with pytest.raises(ParameterValidationError) as caught:
+        validator.validate_raw_params({"t": {"x": values}})
+    assert explain_parameters(str(caught.value)) == line
+
+
+def test_what_kedro_says_otherwise_is_passed_on() -> None:
+    assert explain_parameters("Parameter 'x': value is None") == "Parameter 'x': value is None"

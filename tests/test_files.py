@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         beside.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -24,7 +23,7 @@ def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
         assert not path.exists()
         assert beside.suffix == ".csv"
     assert path.read_text() == "new"
-    assert os.listdir(path.parent) == ["table.csv"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
 
 
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:

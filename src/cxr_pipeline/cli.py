@@ -2,14 +2,22 @@
 
 import copy
 import functools
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.validation import ParameterValidationError
+from pydantic import BaseModel
 
+from cxr_pipeline import config
 from cxr_pipeline.errors import UserError
+
+PYDANTIC_ERROR = re.compile(
+    r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
+)
 
 
 @click.group()
@@ -23,9 +31,40 @@ def user_mistake(error: BaseException | None) -> str | None:
         if isinstance(error, UserError):
             return str(error)
         if isinstance(error, ParameterValidationError):
-            return str(error)
+            return explain_parameters(str(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def explain_parameters(message: str) -> str:
+    """Rewrite Kedro's report of parameters that do not fit, one line for each.
+
+    Args:
+        message: of a ``ParameterValidationError``; pydantic's report of each block is quoted in it.
+
+    Returns:
+        lines such as ``effusion.training.epoch: there is no such parameter. Did you mean 'epochs'?``
+    """
+    lines = []
+    for block in re.split(r"^- ", message, flags=re.MULTILINE)[1:]:
+        name = re.match(r"Parameter '(.+?)': ", block)
+        for place, text, kind, found in PYDANTIC_ERROR.findall(block):
+            key = ".".join(filter(None, (name.group(1) if name else "", place)))
+            lines.append(_unknown(key) if kind == "extra_forbidden" else f"{key}: {_found(text, kind, found)}")
+    return "\n".join(lines) or message
+
+
+def _unknown(key: str) -> str:
+    blocks = [block for block in vars(config).values() if isinstance(block, type) and issubclass(block, BaseModel)]
+    known = {field for block in blocks for field in block.model_fields}
+    close = get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
+    return f"{key}: there is no such parameter." + (f" Did you mean '{close[0]}'?" if close else "")
+
+
+def _found(text: str, kind: str, found: str) -> str:
+    if kind == "value_error":
+        return f"{text.removeprefix('Value error, ')}."
+    return f"{text.removeprefix('Input ')}, found {found}."
 
 
 def plainly(command: Callable[..., Any]) -> Callable[..., Any]:

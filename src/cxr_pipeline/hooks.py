@@ -97,7 +97,7 @@ class Summary:
 
 
 def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> Table:
-    films = "phantom films: drawn, not taken; this says nothing about patients" if metrics["phantom"] else "test films"
+    films = "phantom films: drawn, they say nothing about patients" if metrics["phantom"] else "test films"
     table = Table(title=f"{metrics['task']} ({metrics['n_images']} {films})", show_header=False, title_justify="left")
     for label, name in (("AUC", "auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
         table.add_row(label, _with_interval(**metrics["metrics"][name]))

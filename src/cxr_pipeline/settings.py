@@ -11,6 +11,7 @@ from cxr_pipeline.hooks import Preflight, Summary, Tracking
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # of seven, each epoch would wait for minutes
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 HOOKS = (Preflight(), Tracking(), Summary())

@@ -27,8 +27,8 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
-    from cxr_pipeline.models.build import build_model
     from cxr_pipeline.film_sets import FilmSet, TrainingSettings
+    from cxr_pipeline.models.build import build_model
     from cxr_pipeline.training import fit
 
     label = f"label_{task.positive}"
