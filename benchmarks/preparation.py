@@ -108,7 +108,7 @@ def main() -> None:
     """Run both measurements in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", help="PNG films, such as the originals of NIH ChestX-ray14")
-    parser.add_argument("--films", type=int, default=600)
+    parser.add_argument("--films", type=int, default=1500)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:

@@ -21,6 +21,7 @@ from cxr_pipeline.models.build import FLOAT32_LAYERS
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model, Variable
+    from keras.callbacks import Callback
     from keras.optimizers import Optimizer
     from tensorflow.data import Dataset
 
@@ -37,6 +38,7 @@ class Phase:
         network: what is trained, sharing its layers with the model.
         thawed: layers that are trainable in this phase, besides those that already are.
         epochs: at most so many.
+        steps: batches of an epoch.
         train: from an epoch, 0-based within the phase, to its batches.
         validation: batches of the validation films, in order.
         optimizer: makes a fresh optimiser.
@@ -46,6 +48,7 @@ class Phase:
     network: Model
     thawed: Sequence[Layer]
     epochs: int
+    steps: int
     train: Callable[[int], Dataset]
     validation: Dataset
     optimizer: Callable[[], Optimizer]
@@ -131,16 +134,17 @@ class Trainer:
             _assign(phase.network.variables, state.variables)
             _assign(optimizer.variables, state.optimizer)
         with Progress(transient=True, disable=not get_console().is_terminal) as bar:
-            task = bar.add_task(phase.name, total=phase.epochs, completed=len(rows))
+            task = bar.add_task(phase.name, total=phase.epochs * phase.steps, completed=len(rows) * phase.steps)
+            stepping = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.advance(task))
             while len(rows) < phase.epochs and not self.choice.exhausted(rows):
-                rows.append(self._run_epoch(phase, epoch=len(rows), shown=len(state.history) + 1))
+                rows.append(self._run_epoch(phase, epoch=len(rows), shown=len(state.history) + 1, callback=stepping))
                 self._keep(phase, state, rows[-1])
-                bar.advance(task)
 
-    def _run_epoch(self, phase: Phase, *, epoch: int, shown: int) -> Row:
+    def _run_epoch(self, phase: Phase, *, epoch: int, shown: int, callback: Callback) -> Row:
         started = time.perf_counter()
         network = phase.network
-        loss = network.fit(phase.train(epoch), epochs=1, shuffle=False, verbose=0).history["loss"][0]
+        fitted = network.fit(phase.train(epoch), epochs=1, shuffle=False, verbose=0, callbacks=[callback])
+        loss = fitted.history["loss"][0]
         if not math.isfinite(loss):
             raise UserError(
                 f"Training diverged in epoch {shown} ({phase.name}): the loss is {loss}. Lower the learning rate "

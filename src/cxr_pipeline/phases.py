@@ -99,7 +99,7 @@ class Plan:
         views: int,
     ) -> Phase:
         count, settings = self.train.count, self.settings
-        fed = feed(self.train)
+        fed, steps = feed(self.train), -(-int(count.sum()) // stage.batch_size)
         in_order = np.stack([np.arange(len(self.validation.y)), np.zeros(len(self.validation.y), np.int64)], axis=1)
 
         def train(epoch: int) -> Dataset:
@@ -111,6 +111,7 @@ class Plan:
             network=network,
             thawed=[],
             epochs=stage.epochs,
+            steps=steps,
             train=train,
             validation=batches(feed(self.validation), in_order, batch_size=stage.batch_size),
             optimizer=lambda: build_optimizer(
@@ -118,7 +119,7 @@ class Plan:
                 learning_rate=stage.learning_rate,
                 schedule=settings.schedule,
                 weight_decay=settings.weight_decay,
-                total_steps=stage.epochs * -(-int(count.sum()) // stage.batch_size),
+                total_steps=stage.epochs * steps,
             ),
         )
 

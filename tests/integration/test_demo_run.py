@@ -132,7 +132,7 @@ def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(
         [sys.executable, "-m", "kedro", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     checkpoints = folder / "data/demo/06_models/checkpoints"
-    while not list(checkpoints.glob("*.npz")) and process.poll() is None:
+    while not list(checkpoints.glob("[!.]*.npz")) and process.poll() is None:
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
@@ -140,7 +140,7 @@ def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(
     assert kedro(folder, *arguments).returncode == 0
     killed = folder / "data/demo/08_reporting/effusion/metrics.json"
     assert killed.read_bytes() == (reporting / "metrics.json").read_bytes()
-    assert not list(checkpoints.iterdir())
+    assert not list(checkpoints.glob("[!.]*.npz"))
 
 
 def test_with_only_missing_outputs_a_finished_run_does_nothing(demo, kedro) -> None:

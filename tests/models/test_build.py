@@ -77,7 +77,7 @@ def test_a_saved_model_needs_none_of_our_code(name: str, pretrained: Any, tmp_pa
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert {layer.__class__.__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
     assert not any(isinstance(layer, (keras.Model, keras.layers.Lambda)) for layer in loaded.layers)
-    np.testing.assert_array_equal(loaded.predict_on_batch(random_films()), model.predict_on_batch(random_films()))
+    np.testing.assert_array_equal(loaded(random_films()), model(random_films()))
 
 
 def test_the_seed_decides_the_weights() -> None:
