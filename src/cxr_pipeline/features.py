@@ -9,6 +9,7 @@ by a kill, does not count. Two runs that compute the same entries at once write 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -121,8 +122,11 @@ class FeatureCache:
 
     def _write(self, entries: Sequence[Entry], features: np.ndarray) -> None:
         path = self.folder / f"{json_digest(entries)[:32]}.npy"
+        # NumPy itself does not notice that the disk is full.
+        content = io.BytesIO()
+        np.save(content, features)
         with written_atomically(path) as beside:
-            np.save(beside, features)
+            beside.write_bytes(content.getbuffer())
         table = path.with_suffix(".json")
         with written_atomically(table) as beside:
             beside.write_text(json.dumps({"bytes": path.stat().st_size, "entries": entries}))
