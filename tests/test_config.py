@@ -22,7 +22,9 @@ def test_shares_that_leave_a_split_empty_or_do_not_sum_to_one_are_refused(train,
 
 
 def test_a_source_set_to_null_is_switched_off() -> None:
-    sources = config.Sources({"films": None, "drawn": {"layout": "phantoms", "path": "x", "n_patients": 5}})
+    sources = config.Sources(
+        {"films": None, "drawn": {"layout": "phantoms", "path": "x", "n_patients": 5, "prevalence": {}}}
+    )
     assert list(sources.root) == ["drawn"]
     assert sources.phantom
 
@@ -34,7 +36,7 @@ def test_a_task_without_sources_is_refused() -> None:
 
 def test_the_layout_decides_which_keys_a_source_has() -> None:
     with pytest.raises(ValidationError, match="n_patients"):
-        config.Sources({"films": {"layout": "class_folders", "path": "x", "n_patients": 5}})
+        config.Sources({"films": {"layout": "class_folders", "path": "x", "n_patients": 5, "prevalence": {}}})
 
 
 def test_the_last_class_of_a_binary_task_is_the_positive_one() -> None:

@@ -63,7 +63,7 @@ def test_a_pipeline_of_two_tasks_has_no_task_of_its_own() -> None:
 
 @pytest.mark.parametrize(("layout", "phantom"), [("phantoms", True), ("nih", False)])
 def test_the_layout_makes_a_run_a_phantom_one(layout, phantom) -> None:
-    more = {"n_patients": 3} if phantom else {}
+    more = {"n_patients": 3, "prevalence": {"Effusion": 0.5}} if phantom else {}
     sources = config.Sources({"films": {"layout": layout, "path": "x", **more}})
     pipeline = Pipeline([Node(use, inputs="params:sources", outputs=None, name="use")], namespace="t")
     assert hooks._is_phantom(pipeline, DataCatalog({"params:t.sources": MemoryDataset(sources)})) is phantom

@@ -1,0 +1,64 @@
+"""Every parameter of a task, as frozen models.
+
+Kedro builds them from ``conf/*/parameters`` before any node runs, because the nodes name them in their
+signatures: a misspelt key or an impossible value stops the run at once and names itself.
+"""
+
+from cxr_pipeline.config.decisions import (
+    Cost,
+    Evaluation,
+    FBeta,
+    Fixed,
+    Scoring,
+    TargetSensitivity,
+    TargetSpecificity,
+    Thresholds,
+    Youden,
+)
+from cxr_pipeline.config.films import (
+    Augmentation,
+    Clahe,
+    Denoise,
+    Morphology,
+    Resampling,
+    Resolution,
+    Splitting,
+    StructuringStep,
+)
+from cxr_pipeline.config.parameters import Parameters
+from cxr_pipeline.config.sources import ClassFolders, Folders, Ingestion, Nih, Phantoms, Sources, Task
+from cxr_pipeline.config.training import FineTuning, Model, Training
+
+TASKS = ("effusion",)
+
+__all__ = [
+    "TASKS",
+    "Augmentation",
+    "Clahe",
+    "ClassFolders",
+    "Cost",
+    "Denoise",
+    "Evaluation",
+    "FBeta",
+    "FineTuning",
+    "Fixed",
+    "Folders",
+    "Ingestion",
+    "Model",
+    "Morphology",
+    "Nih",
+    "Parameters",
+    "Phantoms",
+    "Resampling",
+    "Resolution",
+    "Scoring",
+    "Sources",
+    "Splitting",
+    "StructuringStep",
+    "TargetSensitivity",
+    "TargetSpecificity",
+    "Task",
+    "Thresholds",
+    "Training",
+    "Youden",
+]

@@ -1,0 +1,83 @@
+"""How scores become decisions, and how decisions are judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cxr_pipeline.config.parameters import Fraction, Parameters, Seed
+
+
+class Fixed(Parameters):
+    """The threshold itself."""
+
+    rule: Literal["fixed"]
+    value: Fraction
+
+
+class Youden(Parameters):
+    """The largest sum of sensitivity and specificity."""
+
+    rule: Literal["youden"]
+
+
+class TargetSensitivity(Parameters):
+    """The best specificity among the thresholds that reach this sensitivity."""
+
+    rule: Literal["target_sensitivity"]
+    value: Fraction
+
+
+class TargetSpecificity(Parameters):
+    """The best sensitivity among the thresholds that reach this specificity."""
+
+    rule: Literal["target_specificity"]
+    value: Fraction
+
+
+class FBeta(Parameters):
+    """The largest F-beta."""
+
+    rule: Literal["f_beta"]
+    beta: Annotated[float, Field(gt=0)]
+
+
+class Cost(Parameters):
+    """The smallest cost of mistakes."""
+
+    rule: Literal["cost"]
+    false_negative: Annotated[float, Field(gt=0)]
+    false_positive: Annotated[float, Field(gt=0)]
+
+
+Policy = Annotated[
+    Fixed | Youden | TargetSensitivity | TargetSpecificity | FBeta | Cost,
+    Field(discriminator="rule"),
+]
+
+
+class Thresholds(Parameters):
+    """Calibration and threshold, both fitted on validation films."""
+
+    calibration: Literal["none", "temperature", "platt", "isotonic"]
+    policy: Policy
+
+
+class Evaluation(Parameters):
+    """The bootstrap behind every interval."""
+
+    replicates: Annotated[int, Field(ge=100, le=100_000)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class Scoring(Parameters):
+    """Which films are scored, and by what.
+
+    Args:
+        folder: every film below it is scored.
+        model: an MLflow model URI; null for the newest registered version of the task.
+    """
+
+    folder: str | None
+    model: str | None
+    batch_size: Annotated[int, Field(ge=1)]

@@ -1,0 +1,61 @@
+"""The network and how it is fitted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cxr_pipeline.config.parameters import Parameters, Seed
+
+
+class Model(Parameters):
+    """The network.
+
+    Args:
+        name: ``small_cnn``, ``cnn`` or a backbone.
+        weights: ``none``, ``imagenet``, or the path of a ``.weights.h5`` file; ``imagenet`` is looked
+            for in ``<raw>/weights/``, in Keras' cache, and then downloaded.
+        head_units: units of the dense layer between the pooled features and the output; 0 for none.
+        dropout: fraction of the pooled features dropped in training.
+    """
+
+    name: Literal["small_cnn", "cnn", "densenet121"]
+    weights: str
+    head_units: Annotated[int, Field(ge=0, le=4096)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class FineTuning(Parameters):
+    """The second phase of a pretrained backbone: its top, trained from activations cached at ``cut``.
+
+    Args:
+        cut: layer of the backbone below which nothing is trained.
+        epochs: 0 switches the phase off.
+    """
+
+    cut: str
+    epochs: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class Training(Parameters):
+    """How the network is fitted.
+
+    Args:
+        monitor: the validation metric that chooses the epoch.
+        patience: epochs without a better one before training stops; null for never.
+        mixed_bfloat16: compute in bfloat16, keep the weights in float32.
+    """
+
+    loss: Literal["bce", "weighted_bce", "focal"]
+    optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "cosine"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    monitor: Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+    patience: Annotated[int, Field(ge=1)] | None
+    mixed_bfloat16: bool
+    seed: Seed
+    fine_tuning: FineTuning
