@@ -1,0 +1,128 @@
+"""The stages before training, through Kedro's runner, on films in class folders."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline import config
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.pipelines import ingestion, morphology, resampling, resolution, splitting
+from cxr_pipeline.splits import COLUMNS
+
+SIZE = 24
+
+
+def draw(path: Path, seed: int, size: int = 40) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (size, size), dtype=np.uint8)
+    cv2.imwrite(str(path), noise)
+
+
+@pytest.fixture
+def parameters(tmp_path: Path) -> dict[str, object]:
+    folders = {name: tmp_path / name for name in ("raw", "images", "features", "checkpoints")}
+    source = {"layout": "class_folders", "path": "films", "patient_id": r"^p(\d+)_"}
+    return {
+        "params:folders": config.Folders(**folders),
+        "params:task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
+        "params:sources": config.Sources({"films": source}),
+        "params:ingestion": config.Ingestion(max_quarantined_fraction=0.5),
+        "params:resolution": config.Resolution(size=SIZE, mode="fit", max_megapixels=1),
+        "params:morphology": config.Morphology(steps=[{"operation": "opening", "shape": "rectangle", "size": 3}]),
+        "params:splitting": config.Splitting(train=0.6, validation=0.2, test=0.2, seed=1),
+        "params:resampling": config.Resampling(plan="oversample", class_weights=False, seed=1),
+    }
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """Ten patients with two films each, four of them ill."""
+    folder = tmp_path / "raw" / "films"
+    for patient in range(10):
+        for film in range(2):
+            draw(folder / ("ill" if patient < 4 else "well") / f"p{patient}_{film}.png", 10 * patient + film)
+    return folder
+
+
+class KeptDataset(MemoryDataset):
+    """Not emptied when the last node has read it."""
+
+    def _release(self) -> None:
+        pass
+
+
+def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> dict[str, object]:
+    stages = (ingestion, resolution, morphology, splitting, resampling)
+    pipeline = sum((stage.create_pipeline() for stage in stages), Pipeline([]))
+    pipeline = pipeline.filter(to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"])
+    ledger = pd.DataFrame(columns=list(COLUMNS), dtype="str") if earlier is None else earlier
+    entries = {**parameters, "earlier_splits": ledger}
+    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
+    for name in pipeline.all_outputs():
+        catalog[name] = KeptDataset(copy_mode="assign")
+    SequentialRunner().run(pipeline, catalog)
+    return {name: catalog.load(name) for name in pipeline.all_outputs()}
+
+
+def test_every_film_goes_through_all_stages(parameters, films) -> None:
+    results = run(parameters)
+    manifest, splits, plan = results["manifest"], results["splits"], results["sampling_plan"]
+    assert len(manifest) == 20
+    assert manifest["label_ill"].sum() == 8
+    assert splits.groupby("patient_id")["split"].nunique().max() == 1
+    train = splits[splits["split"] == "train"]
+    assert sorted(plan["image"]) == sorted(train["image"])
+    ill = plan["image"].str.startswith("ill/")
+    assert plan.loc[ill, "count"].sum() == plan.loc[~ill, "count"].sum()
+
+
+def test_prepared_films_are_resized_and_opened(parameters, films) -> None:
+    results = run(parameters)
+    row = results["manifest"].iloc[0]
+    original = cv2.imread(str(films / row["path"]), cv2.IMREAD_GRAYSCALE)
+    resized = results["resized_images"].read([row["sha256"]])[0]
+    enhanced = results["enhanced_images"].read([row["sha256"]])[0]
+    assert resized.shape == (SIZE, SIZE)
+    assert abs(float(resized.mean()) - float(original.mean())) < 2
+    np.testing.assert_array_equal(enhanced, cv2.morphologyEx(resized, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+
+
+def test_a_film_that_cannot_be_decoded_is_quarantined_and_counted(parameters, films) -> None:
+    (films / "ill" / "p2_1.png").write_bytes(b"no film")
+    (films / "well" / "p9_1.png").write_bytes((films / "well" / "p9_0.png").read_bytes())
+    results = run(parameters)
+    assert dict(zip(results["quarantine"]["image"], results["quarantine"]["reason"], strict=True)) == {
+        "ill/p2_1.png": "unreadable",
+        "well/p9_1.png": "exact_duplicate",
+    }
+    counts = results["data_report"]["sources"]["films"]
+    assert counts["rows_read"] == 20 == counts["manifest"] + 2
+
+
+def test_patients_stay_when_films_are_added(parameters, films) -> None:
+    before = run(parameters)["splits"]
+    for patient in range(10, 16):
+        draw(films / "well" / f"p{patient}_0.png", 1000 + patient)
+    draw(films / "ill" / "p0_2.png", 2000)
+    after = run(parameters, before)["splits"].set_index("image")["split"]
+    assert after.loc[before["image"]].tolist() == before["split"].tolist()
+    assert after["ill/p0_2.png"] == after["ill/p0_0.png"]
+    assert len(after) == 27
+
+
+def test_a_given_split_that_tears_a_patient_stops_the_run(parameters, films, tmp_path) -> None:
+    for part in ("train", "val", "test"):
+        for number, name in enumerate(("well", "ill")):
+            draw(tmp_path / "raw" / "torn" / part / name / f"p{number}_{part}.png", len(part) * 10 + number)
+    torn = {"layout": "class_folders", "path": "torn", "patient_id": r"^p(\d+)_"}
+    parameters["params:sources"] = config.Sources({"films": torn})
+    with pytest.raises(
+        UserError, match=r"2 patients are in several: films/0, films/1(.|\n)*t\.splitting\.ignore_given"
+    ):
+        run(parameters)
