@@ -120,16 +120,17 @@ def check_server(uri: str) -> None:
 
 
 def _problem_of_server(uri: str) -> str | None:
-    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    added = {name: value for name, value in patience.items() if name not in os.environ}
-    os.environ.update(added)
+    before = dict(os.environ)
+    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", **before, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    os.environ.update(patience)
     try:
         mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except mlflow.MlflowException as error:
         return f"no MLflow server answers there ({_root(error)})"
     finally:
-        for name in added:
+        for name in patience.keys() - before.keys():
             del os.environ[name]
+        os.environ.update(before)
     return None
 
 

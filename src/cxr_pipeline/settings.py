@@ -1,6 +1,5 @@
 """What Kedro is told about this project; see https://docs.kedro.org/en/stable/configure/project_settings/."""
 
-import os
 from pathlib import Path
 
 from kedro.utils import find_kedro_project
@@ -8,11 +7,6 @@ from omegaconf.resolvers import oc
 
 from cxr_pipeline.config_loader import TaskConfigLoader
 from cxr_pipeline.hooks import Preflight, Summary, Tracking
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # of seven, each epoch would wait for minutes
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 HOOKS = (Preflight(), Tracking(), Summary())
 
