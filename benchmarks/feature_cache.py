@@ -17,11 +17,11 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.batches import batches, epoch_order, film_inputs
-from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.models.heads import POOLED
-from cxr_pipeline.phases import Plan
+from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.phases import Plan
 
 AUGMENTATION = {
     **{"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.2, "noise": 0.01},
@@ -60,7 +60,14 @@ def main() -> None:
     tuning = FineTuningSettings(cut="pool4_pool", epochs=1, learning_rate=1e-4, batch_size=BATCH_SIZE)
     settings = TrainingSettings(
         **{"loss": "bce", "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0},
-        **{"epochs": 1, "batch_size": BATCH_SIZE, "monitor": "val_auc", "patience": None, "mixed_bfloat16": False},
+        **{
+            "epochs": 1,
+            "batch_size": BATCH_SIZE,
+            "monitor": "val_auc",
+            "tolerance": 0.0,
+            "patience": None,
+            "mixed_bfloat16": False,
+        },
         **{"seed": 0, "fine_tuning": tuning},
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +99,7 @@ def _rate(network, train, n):  # type: ignore[no-untyped-def]
     network.compile("adam", "binary_crossentropy", jit_compile=False)
     for epoch in range(2):
         started = time.perf_counter()
-        network.fit(train(epoch), epochs=1, verbose=0)
+        network.fit(train(epoch), epochs=1, shuffle=False, verbose=0)
     return n / (time.perf_counter() - started)
 
 

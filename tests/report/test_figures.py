@@ -167,9 +167,9 @@ def test_confusion_says_where_a_class_has_no_films(drawing):
     assert texts == ["no films", "no films", "1\n50.0 %", "1\n50.0 %"]
 
 
-@pytest.mark.parametrize(("monitor", "epoch"), [("val_auc", 3), ("val_loss", 2)])
-def test_training_curves_mark_the_epoch_that_was_kept_and_the_phases(drawing, monitor, epoch):
-    figures.training_curves(history(), monitor=monitor)
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_training_curves_mark_the_epoch_that_was_kept_and_the_phases(drawing, epoch):
+    figures.training_curves(history(), kept=epoch)
     upper, lower = drawing[0].axes
     assert legend(lower) == [f"kept: epoch {epoch}"]
     assert [text.get_text() for text in upper.texts] == ["frozen", "fine tuning"]
@@ -178,22 +178,9 @@ def test_training_curves_mark_the_epoch_that_was_kept_and_the_phases(drawing, mo
     assert lower.lines[0].get_ydata().tolist() == [0.7, 0.8, 0.9]
 
 
-@pytest.mark.parametrize(
-    ("val_auc", "val_loss", "epoch"),
-    [
-        ([0.8, 0.9, 0.9], [0.5, 0.5, 0.4], 3),
-        ([0.9, 0.9, 0.9], [0.4, 0.4, 0.4], 1),
-        ([np.nan, 0.6, np.nan], [0.1, 0.5, 0.1], 2),
-        ([np.nan, np.nan, np.nan], [0.5, 0.4, 0.6], 2),
-    ],
-)
-def test_of_equally_good_epochs_the_one_with_the_lower_loss_is_kept_then_the_first(val_auc, val_loss, epoch):
-    assert figures.kept_epoch(history(val_auc=val_auc, val_loss=val_loss), "val_auc") == epoch
-
-
 def test_training_curves_of_one_epoch_and_of_an_auc_that_is_not_defined():
-    one = figures.training_curves(history().head(1), monitor="val_auc")
-    undefined = figures.training_curves(history(val_auc=[np.nan] * 3), monitor="val_auc")
+    one = figures.training_curves(history().head(1), kept=1)
+    undefined = figures.training_curves(history(val_auc=[np.nan] * 3), kept=3)
     assert pixels(one).shape == pixels(undefined).shape
     assert one != undefined
 

@@ -43,7 +43,8 @@ class Training(Parameters):
 
     Args:
         monitor: the validation metric that chooses the epoch.
-        patience: epochs without a better one before training stops; null for never.
+        tolerance: how much worse than the best an epoch may be and be kept for being later.
+        patience: epochs without one that is kept before training stops; null for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
     """
 
@@ -55,6 +56,7 @@ class Training(Parameters):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     monitor: Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+    tolerance: Annotated[float, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)] | None
     mixed_bfloat16: bool
     seed: Seed

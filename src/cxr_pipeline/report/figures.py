@@ -164,16 +164,15 @@ def confusion(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, cl
         return png(figure)
 
 
-def training_curves(history: pd.DataFrame, *, monitor: str) -> bytes:
+def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
     """Losses and validation AUC over the epochs, with the phases and the epoch that was kept.
 
     Args:
-        history: a row per epoch: ``phase``, ``epoch`` (from 1 on), ``loss``, ``val_loss``, ``val_auc`` and ``monitor``.
-        monitor: the column that chose the epoch.
+        history: a row per epoch: ``phase``, ``epoch`` (from 1 on), ``loss``, ``val_loss``, ``val_auc``.
+        kept: the epoch whose weights were kept.
     """
     from matplotlib.ticker import MaxNLocator
 
-    kept = kept_epoch(history, monitor)
     with sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
@@ -192,13 +191,6 @@ def training_curves(history: pd.DataFrame, *, monitor: str) -> bytes:
         lower.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)
         lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return png(figure)
-
-
-def kept_epoch(history: pd.DataFrame, monitor: str) -> int:
-    """The epoch whose weights training keeps: the best by ``monitor``, then by ``val_loss``, then the first."""
-    merit = -history[monitor] if monitor == "val_loss" else history[monitor]
-    ranked = history.assign(merit=merit).sort_values(["merit", "val_loss"], ascending=[False, True], kind="stable")
-    return int(ranked["epoch"].iloc[0])
 
 
 def rank_mistakes(

@@ -14,6 +14,7 @@ from cxr_pipeline.provenance import flatten, versions
 from cxr_pipeline.report import figures as drawings
 from cxr_pipeline.report.page import ReportContent, render
 from cxr_pipeline.splits import count_splits, films_of
+from cxr_pipeline.training.choice import Choice
 
 
 def score_test(
@@ -25,7 +26,7 @@ def score_test(
     task: Task,
 ) -> pd.DataFrame:
     """Let the model score the test films, and decide as the frozen rule says."""
-    from cxr_pipeline.training import predict
+    from cxr_pipeline.training.fitting import predict
 
     films = films_of(manifest, splits, "test")
     y_score = predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64)
@@ -81,6 +82,8 @@ def draw_figures(
     training: Training,
 ) -> dict[str, bytes]:
     """Draw what the report shows, as PNG by name."""
+    choice = Choice(training.monitor, training.tolerance, training.patience)
+    kept = choice.kept(history.to_dict("records"))
     threshold = metrics["thresholds"][task.positive]
     scored = (test_scores["y_true"], test_scores["probability"], threshold)
     classes = tuple(task.classes)
@@ -88,7 +91,7 @@ def draw_figures(
     films = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
     return {
         **drawings.draw_scores(*scored, classes=classes, metrics=metrics["metrics"]),
-        "training_curves": drawings.training_curves(history, monitor=training.monitor),
+        "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
         "mistakes": drawings.mistakes(films, worst["caption"].tolist()),
         "augmentation_preview": augmentation_preview,
     }

@@ -14,7 +14,7 @@ def score_validation(
     model: Any, enhanced_images: PreparedFilms, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
 ) -> pd.DataFrame:
     """Let the model score the validation films."""
-    from cxr_pipeline.training import predict
+    from cxr_pipeline.training.fitting import predict
 
     films = films_of(manifest, splits, "validation")
     scores = films[["source", "image", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])

@@ -27,9 +27,9 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
-    from cxr_pipeline.film_sets import FilmSet, TrainingSettings
     from cxr_pipeline.models.build import build_model
-    from cxr_pipeline.training import fit
+    from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
+    from cxr_pipeline.training.fitting import fit
 
     label = f"label_{task.positive}"
     planned = sampling_plan.merge(manifest[["source", "image", label]], on=["source", "image"], validate="one_to_one")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from cxr_pipeline.features import Films
+from cxr_pipeline.training.features import Films
 
 if TYPE_CHECKING:
     from tensorflow.data import Dataset

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_pipeline.features import BackboneFeatures, Entry, FeatureCache, run_batches, weights_digest
+from cxr_pipeline.training.features import BackboneFeatures, Entry, FeatureCache, run_batches, weights_digest
 
 AUGMENTATION = {
     "rotation": 10.0,
@@ -48,7 +48,7 @@ def value(chunk: Sequence[Entry]) -> np.ndarray:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxr_pipeline.features.SHARD_BYTES", 5 * 4)
+    monkeypatch.setattr("cxr_pipeline.training.features.SHARD_BYTES", 5 * 4)
 
 
 def cache(folder: Path, **key: Any) -> FeatureCache:

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 
 SETTINGS: dict[str, Any] = {
     "loss": "bce",
@@ -14,6 +14,7 @@ SETTINGS: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 8,
     "monitor": "val_auc",
+    "tolerance": 0.01,
     "patience": None,
     "mixed_bfloat16": False,
     "seed": 0,

@@ -6,38 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_pipeline.checkpoints import Row
-from cxr_pipeline.epochs import Choice, computing_in_bfloat16, validation_metrics
 from cxr_pipeline.models.build import build_model
-
-
-def history(*aucs: float, val_loss: float = 0.5) -> list[Row]:
-    return [{"val_auc": auc, "val_loss": val_loss} for auc in aucs]
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        (history(0.7, 0.9, 0.8), 1),
-        (history(0.9, 0.9), 0),
-        (history(math.nan, 0.4), 1),
-        ([*history(0.9, val_loss=0.6), *history(0.9, val_loss=0.4)], 1),
-    ],
-    ids=["largest", "first of equals", "not a number", "smaller loss among equals"],
-)
-def test_the_best_epoch_has_the_best_metric(rows: list[Row], expected: int) -> None:
-    assert Choice("val_auc", None).best(rows) == expected
-
-
-def test_of_losses_the_smallest_is_best() -> None:
-    assert Choice("val_loss", None).best([{"val_loss": 0.6}, {"val_loss": 0.3}, {"val_loss": 0.4}]) == 1
-
-
-def test_patience_counts_epochs_since_the_best() -> None:
-    choice = Choice("val_auc", 2)
-    rows = history(0.8, 0.9, 0.7, 0.9, 0.8)
-    assert [choice.exhausted(rows[:n]) for n in range(6)] == [False, False, False, False, True, True]
-    assert not Choice("val_auc", None).exhausted(rows * 10)
+from cxr_pipeline.training.epochs import computing_in_bfloat16, validation_metrics
 
 
 def test_metrics_of_an_epoch() -> None:

@@ -25,13 +25,13 @@ class State:
         history: one row for each epoch, over all phases.
         variables: of the network of the phase that the last epoch belongs to, random states included.
         optimizer: the optimiser's variables.
-        best: weights of the best epoch so far.
+        kept: weights of the epoch chosen so far.
     """
 
     history: list[Row] = field(default_factory=list)
     variables: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
-    best: list[np.ndarray] = field(default_factory=list)
+    kept: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Checkpoint:
                 history = json.loads(str(arrays["history"]))
                 groups = {
                     group: [arrays[f"{group}_{place}"] for place in range(int(arrays[group]))]
-                    for group in ("variables", "optimizer", "best")
+                    for group in ("variables", "optimizer", "kept")
                 }
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("The checkpoint %s is damaged (%s); training starts again.", self.path, error)
@@ -63,7 +63,7 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Replace what was saved before."""
         arrays: dict[str, np.ndarray] = {"history": np.array(json.dumps(state.history))}
-        for group in ("variables", "optimizer", "best"):
+        for group in ("variables", "optimizer", "kept"):
             values = getattr(state, group)
             arrays[group] = np.array(len(values))
             arrays |= {f"{group}_{place}": value for place, value in enumerate(values)}

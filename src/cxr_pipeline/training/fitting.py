@@ -2,8 +2,8 @@
 
 A network without frozen layers is trained whole, with augmentation in its graph. A model on a pretrained backbone
 is trained in two phases from cached features: its head on pooled features, then the backbone's top from
-activations at the cut. The weights of the best epoch of all phases are kept. Everything goes by the seed: the same
-films, settings and machine give the same weights, killed in between or not.
+activations at the cut. The weights of one epoch of all phases are kept, see `choice`. Everything goes by the
+seed: the same films, settings and machine give the same weights, killed in between or not.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cxr_pipeline.batches import batches, film_inputs
-from cxr_pipeline.checkpoints import Checkpoint, Row
-from cxr_pipeline.epochs import Choice, Trainer
-from cxr_pipeline.features import Films, json_digest, weights_digest
-from cxr_pipeline.film_sets import FilmSet, TrainingSettings
 from cxr_pipeline.models.losses import build_loss
-from cxr_pipeline.phases import Plan
+from cxr_pipeline.training.batches import batches, film_inputs
+from cxr_pipeline.training.checkpoints import Checkpoint, Row
+from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epochs import Trainer
+from cxr_pipeline.training.features import Films, json_digest, weights_digest
+from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
+from cxr_pipeline.training.phases import Plan
 
 if TYPE_CHECKING:
     from keras import Model
@@ -59,7 +60,7 @@ def fit(
             of the epochs before it, so that whoever listens knows the whole history.
 
     Returns:
-        The model with the weights of the best epoch, and the history: ``phase``, ``epoch`` (from 1, over all
+        The model with the weights of the chosen epoch, and the history: ``phase``, ``epoch`` (from 1, over all
         phases), ``loss``, ``val_loss``, ``val_auc``, ``val_average_precision``, ``val_accuracy``,
         ``val_recall``, ``val_specificity``, ``learning_rate``, ``seconds``.
 
@@ -78,7 +79,7 @@ def fit(
     phases, kept = Plan(train, validation, settings, augmentation, folder).phases(model)
     trainer = Trainer(
         loss=build_loss(settings.loss, prevalence=train.prevalence),
-        choice=Choice(settings.monitor, settings.patience),
+        choice=Choice(settings.monitor, settings.tolerance, settings.patience),
         y_validation=validation.y,
         kept=kept,
         checkpoint=Checkpoint(checkpoints / f"{json_digest(decisive)[:32]}.npz"),

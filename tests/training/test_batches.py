@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_pipeline.batches import Inputs, batches, epoch_order
+from cxr_pipeline.training.batches import Inputs, batches, epoch_order
 
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 

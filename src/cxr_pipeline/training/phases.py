@@ -13,13 +13,13 @@ import keras
 import numpy as np
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.batches import Inputs, batches, epoch_order, film_inputs
-from cxr_pipeline.epochs import Phase
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.features import BackboneFeatures, Entry
-from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.models.heads import POOLED
 from cxr_pipeline.models.optimizers import build_optimizer
+from cxr_pipeline.training.batches import Inputs, batches, epoch_order, film_inputs
+from cxr_pipeline.training.epochs import Phase
+from cxr_pipeline.training.features import BackboneFeatures, Entry
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from keras import Layer, Model, Variable

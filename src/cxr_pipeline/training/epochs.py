@@ -15,9 +15,10 @@ import numpy as np
 from rich import get_console
 from rich.progress import Progress
 
-from cxr_pipeline.checkpoints import Checkpoint, Row, State
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.build import FLOAT32_LAYERS
+from cxr_pipeline.training.checkpoints import Checkpoint, Row, State
+from cxr_pipeline.training.choice import Choice
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model, Variable
@@ -55,40 +56,14 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which epoch is the best: by a validation metric, and by the validation loss where it ties.
-
-    Args:
-        monitor: column of the history.
-        patience: epochs without a better one before a phase stops; None for never.
-    """
-
-    monitor: str
-    patience: int | None
-
-    def best(self, history: Sequence[Row]) -> int:
-        """Index of the best row; the first of equal ones."""
-        return max(range(len(history)), key=lambda place: (*self._merit(history[place]), -place))
-
-    def exhausted(self, rows: Sequence[Row]) -> bool:
-        """Whether a phase with these rows has waited long enough."""
-        return bool(rows) and self.patience is not None and len(rows) - 1 - self.best(rows) >= self.patience
-
-    def _merit(self, row: Row) -> tuple[float, float]:
-        value = float(row[self.monitor])
-        sign = -1.0 if self.monitor == "val_loss" else 1.0
-        return (-math.inf if math.isnan(value) else sign * value, -float(row["val_loss"]))
-
-
-@dataclass(frozen=True)
 class Trainer:
     """What all phases of a training share.
 
     Args:
         loss: of labels and probabilities [n, 1].
-        choice: of the best epoch.
+        choice: of the epoch whose weights are kept.
         y_validation: labels of the validation films, float32 [n].
-        kept: variables whose values at the best epoch are kept.
+        kept: variables whose values at the chosen epoch are kept.
         checkpoint: where the state is saved after each epoch.
         on_epoch: called with the history row of each epoch, those restored from the checkpoint included.
         mixed_bfloat16: compute in bfloat16.
@@ -103,7 +78,7 @@ class Trainer:
     mixed_bfloat16: bool
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
-        """Train from the last whole epoch on, and leave the weights of the best epoch in the model.
+        """Train from the last whole epoch on, and leave the weights of the chosen epoch in the model.
 
         Returns:
             The history, one row for each epoch.
@@ -119,7 +94,7 @@ class Trainer:
         for phase in phases:
             with computing_in_bfloat16(phase.network, enabled=self.mixed_bfloat16):
                 self._run_phase(phase, state)
-            _assign(self.kept, state.best)
+            _assign(self.kept, state.kept)
         self.checkpoint.remove()
         return state.history
 
@@ -165,8 +140,8 @@ class Trainer:
         state.history.append(row)
         state.variables = _values(phase.network.variables)
         state.optimizer = _values(phase.network.optimizer.variables)
-        if self.choice.best(state.history) == len(state.history) - 1:
-            state.best = _values(self.kept)
+        if self.choice.kept(state.history) == len(state.history) - 1:
+            state.kept = _values(self.kept)
         self.checkpoint.save(state)
         logger.info(
             "%s, epoch %d: loss %.4f, val_loss %.4f, val_auc %.4f (%.1f s)",

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.checkpoints import Row
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.models.build import build_model
-from cxr_pipeline.training import fit, predict
+from cxr_pipeline.training.checkpoints import Row
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.fitting import fit, predict
 
 SIZE = 32
 SETTINGS = TrainingSettings(
@@ -25,6 +25,7 @@ SETTINGS = TrainingSettings(
     epochs=3,
     batch_size=16,
     monitor="val_auc",
+    tolerance=0.0,
     patience=None,
     mixed_bfloat16=False,
     seed=0,

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cxr_pipeline.features import Films
+from cxr_pipeline.training.features import Films
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,8 @@ class TrainingSettings:
         epochs: at most so many; of the head alone where the backbone is pretrained.
         batch_size: films in a step.
         monitor: column of the history that chooses the epoch.
-        patience: epochs without a better one before a phase stops; None for never.
+        tolerance: how much worse than the best an epoch may be and be kept for being later.
+        patience: epochs without one that is kept before a phase stops; None for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
         seed: of the order of films.
         fine_tuning: the second phase.
@@ -106,6 +107,7 @@ class TrainingSettings:
     epochs: int
     batch_size: int
     monitor: str
+    tolerance: float
     patience: int | None
     mixed_bfloat16: bool
     seed: int

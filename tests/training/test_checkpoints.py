@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_pipeline.checkpoints import Checkpoint, State
+from cxr_pipeline.training.checkpoints import Checkpoint, State
 
 ROWS = [{"phase": "frozen", "epoch": 1, "loss": 0.1 + 0.2}, {"phase": "frozen", "epoch": 2, "loss": float("nan")}]
 
@@ -15,7 +15,7 @@ def state() -> State:
         history=list(ROWS),
         variables=[rng.normal(size=(3, 2)).astype(np.float32), np.array([1, 2], np.int64)],
         optimizer=[np.array(7, np.int64)],
-        best=[rng.normal(size=5).astype(np.float32)],
+        kept=[rng.normal(size=5).astype(np.float32)],
     )
 
 
@@ -28,7 +28,7 @@ def test_a_state_comes_back_to_the_bit(checkpoint: Checkpoint, state: State) -> 
     checkpoint.save(state)
     loaded = checkpoint.load()
     assert str(loaded.history) == str(ROWS)
-    for group in ("variables", "optimizer", "best"):
+    for group in ("variables", "optimizer", "kept"):
         for saved, found in zip(getattr(state, group), getattr(loaded, group), strict=True):
             assert saved.dtype == found.dtype
             assert saved.tobytes() == found.tobytes()
@@ -60,7 +60,7 @@ def test_half_a_file_is_ignored(
 def test_a_changed_byte_is_noticed(checkpoint: Checkpoint, state: State) -> None:
     checkpoint.save(state)
     content = bytearray(checkpoint.path.read_bytes())
-    place = bytes(content).index(state.best[0].tobytes())
+    place = bytes(content).index(state.kept[0].tobytes())
     content[place] ^= 1
     checkpoint.path.write_bytes(bytes(content))
     assert checkpoint.load() == State()
