@@ -59,16 +59,19 @@ def main() -> None:
         layer.trainable = False
     tuning = FineTuningSettings(cut="pool4_pool", epochs=1, learning_rate=1e-4, batch_size=BATCH_SIZE)
     settings = TrainingSettings(
-        **{"loss": "bce", "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0},
-        **{
-            "epochs": 1,
-            "batch_size": BATCH_SIZE,
-            "monitor": "val_auc",
-            "tolerance": 0.0,
-            "patience": None,
-            "mixed_bfloat16": False,
-        },
-        **{"seed": 0, "fine_tuning": tuning},
+        loss="bce",
+        optimizer="adamw",
+        learning_rate=1e-3,
+        schedule="constant",
+        weight_decay=0.0,
+        epochs=1,
+        batch_size=BATCH_SIZE,
+        monitor="val_auc",
+        tolerance=0.0,
+        patience=None,
+        mixed_bfloat16=False,
+        seed=0,
+        fine_tuning=tuning,
     )
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -83,7 +83,7 @@ def draw_figures(
 ) -> dict[str, bytes]:
     """Draw what the report shows, as PNG by name."""
     choice = Choice(training.monitor, training.tolerance, training.patience)
-    kept = choice.kept(history.to_dict("records"))
+    kept = choice.kept([{training.monitor: value} for value in history[training.monitor]])
     threshold = metrics["thresholds"][task.positive]
     scored = (test_scores["y_true"], test_scores["probability"], threshold)
     classes = tuple(task.classes)
