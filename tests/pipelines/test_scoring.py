@@ -24,7 +24,9 @@ from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.pipelines.scoring import create_pipeline
 
 SIZE = 16
-PHANTOMS = Sources({"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3}})
+PHANTOMS = Sources(
+    {"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3, "prevalence": {"Effusion": 0.5}}}
+)
 FILMS = Sources({"films": {"layout": "class_folders", "path": "films"}})
 
 
