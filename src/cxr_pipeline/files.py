@@ -1,10 +1,15 @@
 """Writing files so that a reader sees the old one or the new one, never a half."""
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxr_pipeline.errors import UserError
 
@@ -41,6 +46,19 @@ def written_atomically(path: Path) -> Iterator[Path]:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as ``.npy``, atomically.
+
+    Raises:
+        UserError: as ``written_atomically``.
+    """
+    # Into memory first, because np.save to a file does not notice when the disk is full.
+    content = io.BytesIO()
+    np.save(content, array)
+    with written_atomically(path) as beside:
+        beside.write_bytes(content.getbuffer())
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -56,7 +56,7 @@ UNDEFINED = (None, None, None)
     [
         ("none", "trained from scratch"),
         ("imagenet", "starting from ImageNet weights"),
-        ("/home/somebody/chest.weights.h5", "starting from the weights in chest.weights.h5,"),
+        ("/data/weights/chest.weights.h5", "starting from the weights in chest.weights.h5,"),
     ],
 )
 def test_what_was_trained(weights, start):

@@ -5,7 +5,6 @@ films these are. The second is written last: without it the first is not seen.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.errors import FilmRefused
-from cxr_pipeline.files import written_atomically
+from cxr_pipeline.files import write_array, written_atomically
 from cxr_pipeline.images.recipe import Recipe
 
 _NPY_HEADER = 128
@@ -140,11 +139,8 @@ def write_shard(folder: Path, shard: Shard, films: Sequence[NDArray[np.uint8]]) 
     """
     if not shard.sha256s and not shard.refused:
         return
-    # Into memory first, because np.save to a file does not notice when the disk is full.
-    array = io.BytesIO()
-    np.save(array, np.asarray(films, dtype=np.uint8).reshape(-1, shard.size, shard.size))
-    with written_atomically(folder / f"{shard.name}.npy") as beside:
-        beside.write_bytes(array.getbuffer())
+    array = np.asarray(films, dtype=np.uint8).reshape(-1, shard.size, shard.size)
+    write_array(folder / f"{shard.name}.npy", array)
     with written_atomically(folder / f"{shard.name}.json") as beside:
         beside.write_text(json.dumps(asdict(shard), separators=(",", ":")))
 

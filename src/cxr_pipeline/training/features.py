@@ -9,7 +9,6 @@ by a kill, does not count. Two runs that compute the same entries at once write 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from rich import get_console
 from rich.progress import Progress
 
 from cxr_pipeline.augmentation import STRENGTHS, AugmentedViews
-from cxr_pipeline.files import written_atomically
+from cxr_pipeline.files import write_array, written_atomically
 
 if TYPE_CHECKING:
     from keras import Model
@@ -122,11 +121,7 @@ class FeatureCache:
 
     def _write(self, entries: Sequence[Entry], features: np.ndarray) -> None:
         path = self.folder / f"{json_digest(entries)[:32]}.npy"
-        # NumPy itself does not notice that the disk is full.
-        content = io.BytesIO()
-        np.save(content, features)
-        with written_atomically(path) as beside:
-            beside.write_bytes(content.getbuffer())
+        write_array(path, features)
         table = path.with_suffix(".json")
         with written_atomically(table) as beside:
             beside.write_text(json.dumps({"bytes": path.stat().st_size, "entries": entries}))

@@ -89,7 +89,7 @@ def fit(
     return model, pd.DataFrame(trainer.run(phases))
 
 
-def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int) -> np.ndarray:
+def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
     """Raw outputs of a model, with memory that does not grow with the number of films.
 
     Args:

@@ -29,7 +29,7 @@ def score_test(
     from cxr_pipeline.training.fitting import predict
 
     films = films_of(manifest, splits, "test")
-    y_score = predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64)
+    y_score = predict(model, enhanced_images, films["sha256"].tolist())
     probability, decision = DecisionRule.from_dict(decision_rule).apply(y_score)
     scores = films[["source", "image", "sha256", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
     return scores.assign(y_score=y_score, probability=probability, decision=decision)

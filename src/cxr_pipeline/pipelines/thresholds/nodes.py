@@ -18,7 +18,7 @@ def score_validation(
 
     films = films_of(manifest, splits, "validation")
     scores = films[["source", "image", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
-    return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist(), batch_size=64))
+    return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist()))
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
