@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint benchmark clean
+RAW ?= ../shared/data
+
+.PHONY: run test lint benchmark results clean
 
 run: $(VENV)/installed ## train and judge a small model on phantom films
 	$(BIN)/kedro run --env demo --pipeline=effusion
@@ -21,6 +23,9 @@ lint: $(VENV)/installed-dev ## style, types, import directions
 
 benchmark: $(VENV)/installed-dev ## each one prints a ratio, measured in one run
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+results: $(VENV)/installed ## every task on real films below RAW, into docs/results.md
+	$(BIN)/python docs/results.py $(RAW)
 
 clean: ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) data/demo

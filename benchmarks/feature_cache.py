@@ -53,13 +53,24 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     arguments = parser.parse_args()
     films = NoiseFilms(arguments.films, arguments.size)
-    train = FilmSet.unweighted(films=films, sha256=np.array(list(films.films)), y=np.arange(arguments.films) % 2)
-    model = build_model(name="densenet121", weights_file=None, size=arguments.size, head_units=128, dropout=0.3, seed=0)
+    train = FilmSet.unweighted(
+        films=films, sha256=np.array(list(films.films)), y=np.arange(arguments.films)[:, np.newaxis] % 2
+    )
+    model = build_model(
+        name="densenet121",
+        weights_file=None,
+        size=arguments.size,
+        n_outputs=1,
+        exclusive=False,
+        head_units=128,
+        dropout=0.3,
+        seed=0,
+    )
     for layer in model.layers[: model.layers.index(model.get_layer(POOLED))]:
         layer.trainable = False
     tuning = FineTuningSettings(cut="pool4_pool", epochs=1, learning_rate=1e-4, batch_size=BATCH_SIZE)
     settings = TrainingSettings(
-        loss="bce",
+        loss="cross_entropy",
         optimizer="adamw",
         learning_rate=1e-3,
         schedule="constant",

@@ -20,8 +20,9 @@ SIZE = 16
 
 def rule(threshold: float) -> DecisionRule:
     return fit_decision_rule(
-        [0, 1],
-        [0.2, 0.8],
+        [[0], [1]],
+        [[0.2], [0.8]],
+        kind="binary",
         classes=("nofinding", "effusion"),
         calibration="none",
         policy={"rule": "fixed", "value": threshold},

@@ -39,16 +39,19 @@ METRICS = {
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    return build_model(name="small_cnn", weights_file=None, size=SIZE, head_units=4, dropout=0.1, seed=1)
+    return build_model(
+        name="small_cnn", weights_file=None, size=SIZE, n_outputs=1, exclusive=False, head_units=4, dropout=0.1, seed=1
+    )
 
 
 @pytest.fixture(scope="module")
 def decision_rule() -> DecisionRule:
     rng = np.random.default_rng(2)
-    y_true = np.arange(40) % 2
+    y_true = np.arange(40).reshape(-1, 1) % 2
     return fit_decision_rule(
         y_true,
-        np.clip(y_true * 0.3 + rng.uniform(0.1, 0.6, 40), 0, 1),
+        np.clip(y_true * 0.3 + rng.uniform(0.1, 0.6, (40, 1)), 0, 1),
+        kind="binary",
         classes=("nofinding", "effusion"),
         calibration="platt",
         policy={"rule": "youden"},

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.resampling import PLANS, plan_sampling
+from cxr_pipeline.resampling import PLANS, class_numbers, plan_sampling
 
 class_sizes = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 
@@ -104,6 +104,46 @@ def test_films_left_out_stay_so_when_others_come():
     both = before.merge(after, on=["source", "image", "sha256"])
     assert len(both) == 249
     assert (both["count_x"] != both["count_y"]).sum() <= 1
+
+
+@given(class_sizes, st.integers(1, 5), st.integers(0, 3))
+def test_a_limit_cuts_what_is_shown_more_often(sizes, max_repeat, seed):
+    films = draw_films(*sizes)
+    free, cut = (
+        plan_sampling(films, plan="oversample", class_weights=True, seed=seed, max_repeat=limit)
+        for limit in (None, max_repeat)
+    )
+
+    assert cut["count"].tolist() == free["count"].clip(upper=max_repeat).tolist()
+    total = np.bincount(films["y"], weights=cut["count"] * cut["weight"])
+    np.testing.assert_allclose(total, cut["count"].sum() / len(sizes))
+
+
+def test_five_films_beside_a_thousand():
+    films = draw_films(988, 5)
+    plan = plan_sampling(films, plan="oversample", class_weights=False, seed=0, max_repeat=20)
+    assert shown(films, plan) == [988, 100]
+    assert plan["count"].dtype == np.int64
+
+
+@pytest.mark.parametrize("plan_name", PLANS)
+def test_no_limit_below_one(plan_name):
+    with pytest.raises(ValueError, match="max_repeat=0"):
+        plan_sampling(draw_films(2, 2), plan=plan_name, class_weights=False, seed=0, max_repeat=0)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1))
+def test_of_exclusive_classes_the_number_is_the_class(classes):
+    one_hot = pd.DataFrame(np.eye(4)[classes], columns=["a", "b", "c", "d"])
+    assert class_numbers(one_hot).tolist() == classes
+
+
+def test_of_several_classes_the_rarest_counts():
+    labels = pd.DataFrame(
+        {"often": [1, 1, 1, 0, 1], "rare": [0, 1, np.nan, 0, 0], "seldom": [0, 1, 1, np.nan, 0]}, dtype="float64"
+    )
+    assert class_numbers(labels).tolist() == [0, 1, 2, 3, 0]
+    assert class_numbers(labels.iloc[:0]).tolist() == []
 
 
 def test_columns_and_types():

@@ -33,6 +33,12 @@ def test_valid_tables_pass_unchanged() -> None:
         assert schema.validate(table.iloc[:0]).empty
 
 
+def test_a_label_may_be_unknown_and_a_class_s_name_have_a_space() -> None:
+    several = MANIFEST.assign(**{"label_ill": [1.0, None], "label_No Finding": [None, None]})
+    several = several.astype({"label_No Finding": "float64"})
+    pd.testing.assert_frame_equal(ManifestSchema.validate(several), several)
+
+
 def test_a_parquet_round_trip_changes_nothing(tmp_path: Path) -> None:
     MANIFEST.to_parquet(tmp_path / "manifest.parquet", index=False)
     loaded = ManifestSchema.validate(pd.read_parquet(tmp_path / "manifest.parquet"))

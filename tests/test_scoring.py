@@ -29,8 +29,9 @@ def classifier() -> FilmClassifier:
     mean = keras.layers.GlobalAveragePooling2D()(film)
     score = keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 255))(mean)
     rule = fit_decision_rule(
-        [0, 1],
-        [0.2, 0.8],
+        [[0], [1]],
+        [[0.2], [0.8]],
+        kind="binary",
         classes=("nofinding", "effusion"),
         calibration="none",
         policy={"rule": "fixed", "value": 0.5},

@@ -60,8 +60,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
     mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
     mlflow.set_experiment("tests")
     rule = fit_decision_rule(
-        [0, 0, 1, 1],
-        [0.2, 0.6, 0.4, 0.8],
+        [[0], [0], [1], [1]],
+        [[0.2], [0.6], [0.4], [0.8]],
+        kind="binary",
         classes=("nofinding", "effusion"),
         calibration="platt",
         policy={"rule": "fixed", "value": 0.5},
@@ -70,7 +71,16 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
         yield registry.register_version(
             task="effusion",
             phantom=False,
-            model=build_model(name="small_cnn", weights_file=None, size=32, head_units=4, dropout=0.1, seed=1),
+            model=build_model(
+                name="small_cnn",
+                weights_file=None,
+                size=32,
+                n_outputs=1,
+                exclusive=False,
+                head_units=4,
+                dropout=0.1,
+                seed=1,
+            ),
             recipe=Recipe(size=32, mode="fit", max_megapixels=1.0, steps=({"operation": "clahe"},)),
             decision_rule=rule,
             metrics={

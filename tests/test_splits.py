@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.leakage import check_splits
 from cxr_pipeline.sources import read_source
-from cxr_pipeline.splits import COLUMNS, SPLITS, assign_splits, count_splits, films_of, listed
+from cxr_pipeline.splits import COLUMNS, SPLITS, assign_splits, count_splits, films_of, listed, rarest_first
 
 NO_LEDGER = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
@@ -115,7 +115,7 @@ def test_shares_are_kept_within_each_class(n_patients: int, prevalence: float, s
 def test_three_patients_of_a_class_reach_every_split(n_patients: int) -> None:
     manifest = films([str(number) for number in range(2 * n_patients)])
     splits = deal(manifest)
-    check_splits(manifest, splits)
+    check_splits(manifest, splits, exclusive=True)
 
 
 def test_seeds_deal_differently_and_each_the_same_again() -> None:
@@ -207,7 +207,7 @@ def test_validation_is_cut_from_train_where_none_is_given() -> None:
     assert (splits["split"][80:] == "test").all()
     assert set(splits["split"][:80]) == {"train", "validation"}
     assert (splits["split"] == "validation").sum() == pytest.approx(80 * 0.15 / 0.85, abs=4)
-    check_splits(manifest, splits)
+    check_splits(manifest, splits, exclusive=True)
 
 
 def test_test_is_cut_from_train_only_where_no_source_gives_one() -> None:
@@ -248,7 +248,7 @@ def test_a_given_test_film_that_was_trained_on_stops_the_run() -> None:
 def test_a_patient_given_to_two_splits_is_found_by_the_check() -> None:
     manifest = films(["a", "a", *map(str, range(12))], given=["train", "test", *["train", "validation", "test"] * 4])
     with pytest.raises(UserError, match="1 patients are in several: films/a"):
-        check_splits(manifest, deal(manifest))
+        check_splits(manifest, deal(manifest), exclusive=True)
 
 
 def test_films_of_takes_one_split_in_the_manifest_s_order() -> None:
@@ -265,10 +265,52 @@ def test_count_splits() -> None:
     manifest = films(["a", "a", "b", None, None], [1, 0, 0, 1, 1])
     splits = deal(manifest).assign(split=["train", "train", "train", "validation", "test"])
     assert count_splits(manifest, splits, ["well", "ill"]) == {
-        "train": {"well": 2, "ill": 1, "patients": 2},
-        "validation": {"well": 0, "ill": 1, "patients": None},
-        "test": {"well": 0, "ill": 1, "patients": None},
+        "train": {"well": 2, "ill": 1, "films": 3, "patients": 2},
+        "validation": {"well": 0, "ill": 1, "films": 1, "patients": None},
+        "test": {"well": 0, "ill": 1, "films": 1, "patients": None},
     }
+
+
+def several_classes(n_patients: int, seed: int = 0) -> pd.DataFrame:
+    """Films of which each class is there in 30, 10 or 3 of 100, on its own, and in 20 of 100 not known."""
+    numbers = np.random.default_rng(seed)
+    drawn = {
+        f"label_{name}": (numbers.random(n_patients) < share).astype(float)
+        for name, share in {"often": 0.3, "seldom": 0.1, "rare": 0.03}.items()
+    }
+    manifest = films([str(number) for number in range(n_patients)]).drop(columns=["label_well", "label_ill"])
+    labels = pd.DataFrame(drawn)
+    return manifest.join(labels.mask(numbers.random(labels.shape) < 0.2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rare_classes_of_several_reach_every_split(seed: int) -> None:
+    manifest = several_classes(400, seed)
+    splits = deal(manifest)
+    counts = count_splits(manifest, splits, ["often", "seldom", "rare"])
+    assert counts["validation"]["rare"] and counts["test"]["rare"]
+    for name, total in {name: int(manifest[f"label_{name}"].sum()) for name in ("often", "seldom")}.items():
+        assert counts["train"][name] == pytest.approx(0.7 * total, abs=0.15 * total)
+
+
+def test_films_with_no_class_of_several_are_a_stratum_of_their_own() -> None:
+    """Were they dealt together with the few ill ones, some split would lack those."""
+    manifest = films([str(number) for number in range(200)], [1] * 6 + [0] * 194).drop(columns="label_well")
+    for seed in range(5):
+        ill = deal(manifest, seed=seed)["split"][:6]
+        assert sorted(ill.value_counts().tolist()) == [1, 1, 4]
+
+
+def test_count_splits_counts_no_unknown_label() -> None:
+    manifest = films(["a", "b", "c"], [1, 0, 1]).assign(label_ill=[1.0, np.nan, np.nan], label_well=np.nan)
+    splits = deal(manifest).assign(split="train")
+    assert count_splits(manifest, splits, ["well", "ill"])["train"] == {"well": 0, "ill": 1, "patients": 3}
+
+
+def test_classes_by_rarity() -> None:
+    labels = pd.DataFrame({"often": [1.0, 1.0, np.nan], "never": [0.0, np.nan, 0.0], "once": [0.0, 1.0, 0.0]})
+    assert rarest_first(labels).columns.tolist() == ["never", "once", "often"]
+    assert rarest_first(labels[["once"]].assign(too=labels["once"])).columns.tolist() == ["too", "once"]
 
 
 def test_long_lists_of_names_are_cut() -> None:
@@ -281,7 +323,7 @@ def test_nih_as_a_whole_is_dealt_by_patient(shared_data: Path) -> None:
     ill = table["Finding Labels"].str.contains("Effusion").astype(int).tolist()
     manifest = films(table["Patient ID"].astype("str").tolist(), ill)
     splits = deal(manifest)
-    check_splits(manifest, splits)
+    check_splits(manifest, splits, exclusive=True)
     patients = splits.drop_duplicates("patient_id")["split"].value_counts(normalize=True)
     assert patients["train"] == pytest.approx(0.7, abs=0.001)
     assert by_image(deal(manifest, splits, seed=5)) == by_image(splits)
@@ -289,16 +331,18 @@ def test_nih_as_a_whole_is_dealt_by_patient(shared_data: Path) -> None:
 
 def test_the_leaky_split_is_refused_and_deals_cleanly_when_ignored(shared_data: Path) -> None:
     from cxr_pipeline.manifest import list_films
+    from cxr_pipeline.sources.labels import LabelMap
+    from cxr_pipeline.sources.readers import FileReader
 
     folder = shared_data / "nih_64_leaky"
     listing = read_source("class_folders", folder, patient_id=r"^(\d{8})_")
-    classes = {"normal": ("0_normal",), "abnormal": ("1_abnormal",)}
-    manifest, _, _ = list_films({"films": (folder, listing)}, classes=classes)
+    labels = LabelMap({"normal": ("0_normal",), "abnormal": ("1_abnormal",)})
+    manifest, _, _ = list_films({"films": (FileReader(folder), listing)}, labels=labels)
     with pytest.raises(UserError) as error:
-        check_splits(manifest, deal(manifest), task="abnormality")
+        check_splits(manifest, deal(manifest), exclusive=True, task="abnormality")
     told = str(error.value)
     assert "30 patients are in several" in told
     assert told.count("films/") == 30
     assert "films/00000193" in told
     assert "--params abnormality.splitting.ignore_given_split=true" in told
-    check_splits(manifest, deal(manifest, ignore_given_split=True))
+    check_splits(manifest, deal(manifest, ignore_given_split=True), exclusive=True)

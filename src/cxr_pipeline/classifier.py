@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.decision_rule import DecisionRule
+from cxr_pipeline.decision_rule import DecisionRule, rule_from_dict
 from cxr_pipeline.errors import FilmRefused, UserError
 from cxr_pipeline.images.recipe import Recipe
 
@@ -26,14 +26,19 @@ _MODEL_FILE = "model.keras"
 _SETTINGS_FILE = "classifier.json"
 
 
+def probability_columns(outputs: Sequence[str]) -> list[str]:
+    """Name the columns of the probabilities: ``probability`` where there is one, else ``probability_<class>``."""
+    return ["probability"] if len(outputs) == 1 else [f"probability_{output}" for output in outputs]
+
+
 @dataclass(frozen=True, eq=False)
 class FilmClassifier:
     """Takes films, gives probabilities and decisions.
 
     Args:
-        model: takes uint8 [n, size, size, 1], gives a score in [0, 1] [n, 1].
+        model: takes uint8 [n, size, size, 1], gives scores in [0, 1], [n, k].
         recipe: how a film becomes the network's input.
-        decision_rule: how its score becomes a probability and a decision.
+        decision_rule: how its k scores become probabilities and a decision.
         provenance: what it was trained for and on, such as ``{"task": "effusion", "films": "real"}``.
     """
 
@@ -60,7 +65,10 @@ class FilmClassifier:
         Returns:
             uint8 [size, size], or the refusal.
         """
+        from cxr_pipeline.images.dicom import check_chest
+
         try:
+            check_chest(content)
             return self.recipe.prepare(content)
         except FilmRefused as refusal:
             return refusal
@@ -73,37 +81,54 @@ class FilmClassifier:
         """
         return self.judge(map(self.prepare, contents), batch_size=batch_size)
 
-    def judge(self, prepared: Iterable[Prepared], *, batch_size: int) -> pd.DataFrame:
+    def judge(
+        self,
+        prepared: Iterable[Prepared],
+        *,
+        batch_size: int,
+        on_batch: Callable[[Sequence[Prepared], pd.DataFrame], None] = lambda films, judged: None,
+    ) -> pd.DataFrame:
         """Judge prepared films, a batch at a time: memory does not grow with their number.
 
         Args:
             prepared: what ``prepare`` returned for each film.
             batch_size: films that go through the network at once.
+            on_batch: called with the films of each batch, in order, and their rows.
 
         Returns:
-            A row per film, in order: ``probability`` in [0, 1] and ``decision`` (a class), both null where
-            the film was refused; ``threshold``; ``status``, which is ``scored`` or ``refused``; ``reason``
-            of the refusal, else null.
+            A row per film, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by
+            ``|``), both null where the film was refused; ``threshold``; ``status``, which is ``scored`` or
+            ``refused``; ``reason`` of the refusal, else null. With several outputs there is a
+            ``probability_<class>`` and a ``threshold_<class>`` for each.
         """
         films = iter(prepared)
         batches = iter(lambda: list(islice(films, batch_size)), [])
-        tables = [self._judge_batch(batch) for batch in batches]
+        tables = []
+        for batch in batches:
+            tables.append(self._judge_batch(batch))
+            on_batch(batch, tables[-1])
         return pd.concat(tables, ignore_index=True) if tables else self._judge_batch([])
 
     def _judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
         films = [film for film in prepared if not isinstance(film, FilmRefused)]
-        probability = np.full(len(prepared), np.nan)
+        probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)
         if films:
             scored = [position for position, film in enumerate(prepared) if not isinstance(film, FilmRefused)]
             y_score = np.asarray(self.model.predict_on_batch(np.stack(films)[..., np.newaxis]), dtype=np.float64)
-            probability[scored], decision[scored] = self.decision_rule.apply(y_score[:, 0])
+            decisions = self.decision_rule.apply(y_score)
+            probability[scored], decision[scored] = decisions.probability, decisions.decision
         reasons = [film.reason if isinstance(film, FilmRefused) else None for film in prepared]
+        thresholds = self.decision_rule.thresholds
+        named = list(zip(probability_columns(self.decision_rule.outputs), self.decision_rule.outputs, strict=True))
         return pd.DataFrame(
             {
-                "probability": probability,
+                **{name: probability[:, place] for place, (name, _) in enumerate(named)},
                 "decision": pd.Series(decision, dtype="str"),
-                "threshold": np.full(len(prepared), self.decision_rule.threshold),
+                **{
+                    name.replace("probability", "threshold", 1): np.full(len(prepared), thresholds[output])
+                    for name, output in named
+                },
                 "status": pd.Series(["scored" if reason is None else "refused" for reason in reasons], dtype="str"),
                 "reason": pd.Series(reasons, dtype="str"),
             }
@@ -137,7 +162,7 @@ class FilmClassifier:
         classifier = cls(
             model=keras.models.load_model(folder / _MODEL_FILE, compile=False, safe_mode=True),
             recipe=Recipe.from_dict(settings["recipe"]),
-            decision_rule=DecisionRule.from_dict(settings["decision_rule"]),
+            decision_rule=rule_from_dict(settings["decision_rule"]),
             provenance=settings["provenance"],
         )
         if classifier.digest != settings["digest"]:

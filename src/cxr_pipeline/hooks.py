@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr_pipeline import registry, sources
-from cxr_pipeline.config import Folders, Model, Sources, Task
+from cxr_pipeline.config import Folders, Model, Scoring, Sources, Task
 from cxr_pipeline.models.weights import check_weights
 
 
@@ -24,14 +24,14 @@ class Preflight:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the parameters that this run uses against what is on disk.
+        """Check the parameters that this run uses against what is on disk; scoring reads no source.
 
         Raises:
             UserError: a source or the weights are not there.
         """
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         found = {type(value): value for value in map(catalog.load, names)}
-        if not {Task, Folders} <= set(found):
+        if not {Task, Folders} <= set(found) or Scoring in found:
             return
         task, raw = found[Task], found[Folders].raw
         if Sources in found:
@@ -99,9 +99,15 @@ class Summary:
 def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> Table:
     films = "phantom films: drawn, they say nothing about patients" if metrics["phantom"] else "test films"
     table = Table(title=f"{metrics['task']} ({metrics['n_images']} {films})", show_header=False, title_justify="left")
+    mean = "mean " if len(metrics["thresholds"]) > 1 else ""
     for label, name in (("AUC", "auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
-        table.add_row(label, _with_interval(**metrics["metrics"][name]))
-    table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
+        table.add_row(f"{mean}{label}", _with_interval(**metrics["metrics"][name]))
+    if "majority" in metrics:
+        table.add_row("accuracy", _with_interval(**metrics["metrics"]["accuracy"]))
+        always = metrics["majority"]
+        table.add_row(f"always saying {always['class']}", f"{always['accuracy']:.3f}")
+    if not mean:
+        table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
     table.add_row("report", str(report))
     table.add_row("model version", f"{version['name']} {version['version']}")
     return table

@@ -1,228 +1,279 @@
 """Confidence intervals of every metric by a bootstrap over patients.
 
-A replicate is a vector of weights: how often each film was drawn. The films are sorted once; then every
-metric of many replicates comes from cumulative sums over a matrix of weights, without resampling or
-sorting again. Matrices hold about ``CHUNK`` weights, so that they stay in the processor's cache and memory
-does not grow with the number of replicates.
+A replicate is a vector of weights: how often each film was drawn. The films of an output are sorted once; then every
+metric of many replicates comes from cumulative sums over a matrix of weights, without resampling or sorting again.
+Matrices hold about ``CHUNK`` weights, so that they stay in the processor's cache and memory does not grow with the
+number of replicates.
 """
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.metrics import METRICS, binary_metrics, confusion_rates, equal_mass_bins, known_films
+from cxr_pipeline.metrics import METRICS, binary_metrics, known_films
+from cxr_pipeline.weighted_metrics import WeightedMetrics
+
+Interval = dict[str, float | None]
+Replicates = Mapping[str, NDArray[np.float64]]
 
 CHUNK = 2**18
 
 
-class WeightedMetrics:
-    """The metrics of one set of films under any weights.
+@dataclass(frozen=True, eq=False)
+class _Output:
+    """One output on its known films.
 
     Args:
-        positive: bool [n], the labels.
-        probability: float64 [n], in [0, 1], falling.
-        threshold: a film is called positive where its probability is at least this.
+        films: [m], their places among all films, by falling probability.
+        positive: bool [m], their labels.
+        metrics: of these films.
+        n_patients: of these films.
     """
 
-    def __init__(self, positive: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> None:
-        n_films = len(positive)
-        new_value = np.flatnonzero(np.diff(probability)) + 1
-        self._positives = np.flatnonzero(positive)
-        starts = np.concatenate(([0], new_value))
-        ends = np.concatenate((new_value, [n_films]))
-        step = np.searchsorted(starts, self._positives, side="right") - 1
-        # Only steps of the ROC curve that hold a positive film add to AUC and average precision.
-        steps, self._first_positive = np.unique(step, return_index=True)
-        self._starts, self._ends = starts[steps], ends[steps]
-        self._n_called = int((probability >= threshold).sum())
-        self._n_called_positives = int(positive[: self._n_called].sum())
-        self._gap = positive - probability
-        self._squared_error = self._gap**2
-        bins = equal_mass_bins(probability)
-        self._bin_starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    films: NDArray[np.intp]
+    positive: NDArray[np.bool_]
+    metrics: WeightedMetrics
+    n_patients: int
 
-    def __call__(self, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Every metric for every row of weights.
+    @classmethod
+    def of(
+        cls,
+        y_true: NDArray[np.float64],
+        probability: NDArray[np.float64],
+        called: NDArray[np.bool_],
+        codes: NDArray[np.intp],
+    ) -> "_Output":
+        films = np.flatnonzero(~np.isnan(y_true))
+        positive, scores = known_films(y_true, probability)
+        order = np.lexsort((positive, -scores))
+        films, positive = films[order], positive[order]
+        metrics = WeightedMetrics(positive, scores[order], called[films])
+        return cls(films, positive, metrics, len(np.unique(codes[films])))
 
-        Args:
-            weights: float64 [replicates, n], not below 0.
+    def replicate(self, weights: NDArray[np.float64]) -> Replicates:
+        """Every metric of every replicate, NaN in those that lost a class that the films have."""
+        mine = np.take(weights, self.films, axis=1)
+        lost = [~mine[:, members].any(axis=1) for members in (self.positive, ~self.positive) if members.any()]
+        if not lost:
+            return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
+        kept = ~np.any(lost, axis=0)
+        return {name: np.where(kept, values, np.nan) for name, values in self.metrics(mine).items()}
 
-        Returns:
-            For each of ``METRICS`` float64 [replicates]; NaN where undefined. The bins of ``ece`` are
-            those of the unweighted films.
-        """
-        upto = np.zeros((len(weights), weights.shape[1] + 1))
-        np.cumsum(weights, axis=1, out=upto[:, 1:])
-        positives = weights[:, self._positives]
-        total, n_positive, true_positive = (
-            upto[:, -1],
-            positives.sum(1),
-            positives[:, : self._n_called_positives].sum(1),
-        )
-        false_positive = upto[:, self._n_called] - true_positive
-        n_negative = total - n_positive
-        values = confusion_rates(true_positive, false_positive, n_positive - true_positive, n_negative - false_positive)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values["auc"], values["average_precision"] = self._areas(upto, positives, n_positive, n_negative)
-            values["brier"] = (weights * self._squared_error).sum(1) / total
-            gaps = np.add.reduceat(weights * self._gap, self._bin_starts, axis=1)
-            values["ece"] = np.abs(gaps).sum(1) / total
-        return values
-
-    def _areas(
-        self,
-        upto: NDArray[np.float64],
-        positives: NDArray[np.float64],
-        n_positive: NDArray[np.float64],
-        n_negative: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """AUC (ties count half) and average precision, each [replicates]."""
-        if not len(self._positives):
-            nan = np.full(len(upto), np.nan)
-            return nan, nan
-        gained = np.add.reduceat(positives, self._first_positive, axis=1)
-        found = np.cumsum(gained, axis=1)
-        called = upto[:, self._ends]
-        above_or_tied = called - found
-        above = upto[:, self._starts] - (found - gained)
-        beaten = 2 * n_negative[:, None] - above_or_tied - above
-        auc = (gained * beaten).sum(1) / (2 * n_positive * n_negative)
-        precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
-        average_precision = (gained * precision).sum(1) / n_positive
-        return auc, np.where(n_negative > 0, average_precision, np.nan)
-
-
-def bootstrap_intervals(
-    y_true: ArrayLike,
-    probability: ArrayLike,
-    threshold: float,
-    groups: ArrayLike | None,
-    *,
-    replicates: int,
-    confidence: float,
-    seed: int,
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of every metric; whole patients are drawn with replacement.
-
-    A replicate that lost a class is dropped, and a replicate in which one metric is undefined is dropped
-    from that metric. The calibration error is biased upward, and more so in a replicate: the lower end of
-    its interval is reflected at the value where that is lower (basic bootstrap interval), so that the
-    interval holds the value.
-
-    Args:
-        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
-        probability: [n], in [0, 1].
-        threshold: a film is called positive where its probability is at least this.
-        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
-        replicates: how often the sample is drawn.
-        confidence: in (0, 1), such as 0.95.
-        seed: decides the draws; films in another order get the same intervals.
-
-    Returns:
-        For each of ``METRICS`` the lower and upper end; NaN for a metric that is undefined on the films, and
-        for all metrics where there are fewer than two patients.
-
-    References:
-        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
-        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
-    """
-    positive, probability, codes = _sorted_films(y_true, probability, groups)
-    if len(np.unique(codes)) < 2:
-        return dict.fromkeys(METRICS, (float("nan"), float("nan")))
-    metrics = WeightedMetrics(positive, probability, threshold)
-    ece = float(metrics(np.ones((1, len(positive))))["ece"][0])
-    drawn = _replicate(metrics, codes, positive, replicates=replicates, seed=seed)
-    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
-    intervals = {name: _percentiles(drawn[name], tails) for name in METRICS}
-    low, high = intervals["ece"]
-    intervals["ece"] = (max(0.0, min(low, 2 * ece - high)), high)
-    return intervals
+    def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
+        """Every metric with its interval; no interval with fewer than two patients."""
+        return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
 
 
 def measure(
     y_true: ArrayLike,
     probability: ArrayLike,
-    threshold: float,
+    called: ArrayLike,
     groups: ArrayLike | None,
     *,
+    outputs: Sequence[str],
+    exclusive: bool,
     replicates: int,
     confidence: float,
     seed: int,
-) -> dict[str, dict[str, float | None]]:
-    """Every metric with its interval, in the form of ``metrics.json``.
+) -> dict[str, Any]:
+    """Every metric of every output and their mean, each with its interval, in the form of ``metrics.json``.
+
+    The mean (macro average) is over the outputs for which a metric is defined; of ``brier`` and ``ece`` too, which
+    are those of each class against the rest (classwise calibration error).
+
+    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all
+    outputs. A replicate that lost a class of an output is dropped for that output, and one in which a metric is
+    undefined for that metric; the mean of a replicate is over the outputs that are left. The calibration error is
+    biased upward, and more so in a replicate: the lower end of its interval is reflected at the value where that is
+    lower (basic bootstrap interval), so that the interval holds the value.
 
     Args:
-        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
-        probability: [n], in [0, 1].
-        threshold: a film is called positive where its probability is at least this.
-        groups: [n], the patient of each film, see :func:`bootstrap_intervals`; None draws films.
+        y_true: [n, k], 1 positive, 0 negative, NaN unknown; a film of which nothing is known is left out.
+        probability: [n, k], in [0, 1].
+        called: bool [n, k], what is decided.
+        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        outputs: names of the k outputs.
+        exclusive: whether a film has just one class: then ``accuracy`` is the share of films decided rightly, and
+            not a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
         replicates: how often the sample is drawn.
-        confidence: in (0, 1).
-        seed: decides the draws.
+        confidence: in (0, 1), such as 0.95.
+        seed: decides the draws; films in another order get the same intervals.
 
     Returns:
-        For each of ``METRICS`` ``{"value", "low", "high"}``; null where undefined, since JSON has no NaN.
+        ``metrics``, for each of ``METRICS`` ``{"value", "low", "high"}``, null where undefined, since JSON has no
+        NaN, the ends also where there are fewer than two patients; ``per_class``, the same for each output;
+        ``support``, for each output ``n_known`` and ``n_positive``.
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.metrics.known_films`.
+
+    References:
+        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
+        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
+        Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
-    values = binary_metrics(y_true, probability, threshold)
-    intervals = bootstrap_intervals(
-        y_true, probability, threshold, groups, replicates=replicates, confidence=confidence, seed=seed
-    )
+    true, scores, decided = _matrices(y_true, probability, called, len(outputs))
+    places = range(len(outputs))
+    values = [binary_metrics(true[:, place], scores[:, place], decided[:, place]) for place in places]
+    order = _canonical_order(true, scores, decided)
+    true, scores, decided = true[order], scores[order], decided[order]
+    codes = _group_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    parts = [_Output.of(true[:, place], scores[:, place], decided[:, place], codes) for place in places]
+    right = (decided & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+    unweighted = [{name: np.array([value[name]]) for name in METRICS} for value in values]
+    whole = _mean_over_outputs(unweighted, right, np.ones((1, len(order))))
+    *drawn, drawn_mean = _replicate(parts, codes, right, replicates=replicates, seed=seed)
     return {
-        name: {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
-        for name, (low, high) in intervals.items()
+        "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
+        "per_class": {
+            output: part.intervals(value, found, confidence)
+            for output, part, value, found in zip(outputs, parts, values, drawn, strict=True)
+        },
+        "support": {
+            output: {"n_known": len(part.films), "n_positive": int(part.positive.sum())}
+            for output, part in zip(outputs, parts, strict=True)
+        },
     }
+
+
+def bootstrap_mean(
+    values: ArrayLike, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
+) -> Interval:
+    """Mean of a number over films, with the percentile interval of a bootstrap over patients.
+
+    Args:
+        values: [n]; NaN is left out.
+        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        replicates: how often the sample is drawn.
+        confidence: in (0, 1).
+        seed: decides the draws; films in another order get the same interval.
+
+    Returns:
+        ``{"value", "low", "high"}``; null without films, the ends also with fewer than two patients.
+
+    Example:
+        >>> bootstrap_mean([0.25, 0.75], ["a", "a"], replicates=100, confidence=0.95, seed=0)
+        {'value': 0.5, 'low': None, 'high': None}
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")[: np.count_nonzero(~np.isnan(numbers))]
+    numbers = numbers[order]
+    if not len(numbers):
+        return {"value": None, "low": None, "high": None}
+    codes = _group_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in _weights(codes, replicates, seed)]
+    low, high = _percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
+    return {"value": float(numbers.mean()), "low": _number(low), "high": _number(high)}
+
+
+def _matrices(
+    y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, n_outputs: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    true, scores = np.asarray(y_true, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    decided = np.asarray(called, dtype=np.bool_)
+    if not true.shape == scores.shape == decided.shape == (len(true), n_outputs):
+        raise ValueError(
+            f"Labels, probabilities and decisions must all be [n, {n_outputs}]. "
+            f"Received: {true.shape}, {scores.shape} and {decided.shape}"
+        )
+    return true, scores, decided
+
+
+def _canonical_order(
+    true: NDArray[np.float64], scores: NDArray[np.float64], decided: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """The films of which something is known, in an order that does not depend on that of the rows."""
+    order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
+    return order[~np.isnan(true[order]).all(axis=1)]
+
+
+def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
+    found = {}
+    for name in METRICS:
+        low, high = _percentiles(drawn[name], confidence)
+        if name == "ece" and not np.isnan(high):
+            low = max(0.0, min(low, 2 * values[name] - high))
+        found[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
+    return found
 
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _percentiles(drawn: NDArray[np.float64], tails: tuple[float, float]) -> tuple[float, float]:
+def _percentiles(drawn: NDArray[np.float64], confidence: float) -> tuple[float, float]:
     """Quantiles of the replicates in which a metric is defined; NaN if it is in none."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, tails)
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
 
 
-def _sorted_films(
-    y_true: ArrayLike, probability: ArrayLike, groups: ArrayLike | None
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.intp]]:
-    """Labels, probabilities and numbered groups of the films with a known label, by falling probability."""
-    known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
-    positive, probability = known_films(y_true, probability)
-    order = np.lexsort((positive, -probability))
-    codes = np.arange(len(order))
-    if groups is not None:
-        numbers = _number_groups(np.asarray(groups, dtype=object)[known][order])
-        codes = numbers if len(np.unique(numbers)) < len(order) else codes
-    return positive[order], probability[order], codes
-
-
-def _number_groups(groups: NDArray[np.object_]) -> NDArray[np.intp]:
-    """Numbers from 0 in the order of the ids; films without an id get one each, after the others."""
+def _group_codes(groups: NDArray[np.object_] | None, n_films: int) -> NDArray[np.intp]:
+    """Number the patients of films from 0, in the order of their ids; films without one get one each, after them."""
+    if groups is None:
+        return np.arange(n_films)
     codes, ids = pd.factorize(groups, sort=True)
     alone = codes == -1
     codes[alone] = len(ids) + np.arange(alone.sum())
-    return codes
+    return codes if len(np.unique(codes)) < n_films else np.arange(n_films)
 
 
 def _replicate(
-    metrics: WeightedMetrics, codes: NDArray[np.intp], positive: NDArray[np.bool_], *, replicates: int, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Every metric of every replicate that kept the classes of the sample."""
+    parts: Sequence[_Output], codes: NDArray[np.intp], right: NDArray[np.float64] | None, *, replicates: int, seed: int
+) -> list[Replicates]:
+    """Every metric of every replicate, for each output and at the end for their mean."""
+    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(parts) + 1)]
+    for weights in _weights(codes, replicates, seed):
+        found = [part.replicate(weights) for part in parts]
+        chunks.append([*found, _mean_over_outputs(found, right, weights)])
+    return [
+        {name: np.concatenate([values[name] for values in of_one]) for name in METRICS}
+        for of_one in zip(*chunks, strict=True)
+    ]
+
+
+def _mean_over_outputs(
+    found: Sequence[Replicates], right: NDArray[np.float64] | None, weights: NDArray[np.float64]
+) -> Replicates:
+    """Mean of each metric over the outputs where it is defined, [replicates].
+
+    Args:
+        found: the metrics of each output.
+        right: [n], 1 where the decision on a film of exclusive classes is right; None where they are not exclusive.
+        weights: [replicates, n].
+    """
+    means = {name: _nanmean(np.stack([values[name] for values in found])) for name in METRICS}
+    if right is None:
+        return means
+    with np.errstate(invalid="ignore"):
+        accuracy = (weights @ right) / weights.sum(axis=1)
+    return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
+
+
+def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
+
+
+def _weights(codes: NDArray[np.intp], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each film is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
+    n_films = len(codes)
+    n_groups = int(codes.max()) + 1 if n_films else 0
+    if n_groups < 2:
+        return
     rng = np.random.default_rng(seed)
-    n_films, n_groups = len(codes), int(codes.max()) + 1
     per_chunk = max(1, CHUNK // n_films)
-    chunks = []
     for first in range(0, replicates, per_chunk):
         counts = _draw(rng, min(per_chunk, replicates - first), n_groups)
-        weights = counts if n_groups == n_films else np.take(counts, codes, axis=1)
-        lost = [~weights[:, films].any(axis=1) for films in (positive, ~positive) if films.any()]
-        kept = ~np.any(lost, axis=0)
-        chunks.append({name: values[kept] for name, values in metrics(weights).items()})
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in METRICS}
+        yield counts if n_groups == n_films else np.take(counts, codes, axis=1)
 
 
 def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> NDArray[np.float64]:

@@ -6,22 +6,24 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.splits import SPLITS, group_of, listed, patient_names
 
 
-def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, task: str = "<task>") -> None:
-    """Stop if the splits leak, or if a split lacks a class.
+def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str = "<task>") -> None:
+    """Stop if the splits leak, or if a split lacks what the task wants told apart.
 
     Args:
         manifest: the usable films.
         splits: from ``splits.assign_splits``: a row per film of the manifest, and films that are gone today.
+        exclusive: whether a film has one class and no more. Then each split needs a film of each class; else it needs
+            for one class at least both a film with it and one without.
         task: the task, for the commands that messages offer.
 
     Raises:
-        UserError: a patient or the same content is in two splits, or a class has no film in one; names the
-            patients (50 at most, and how many there are), the films or the classes.
+        UserError: a patient or the same content is in two splits, or a split lacks films; names the patients (50 at
+            most, and how many there are), the films or the classes.
         ValueError: a film of the manifest has no split.
     """
     _check_patients(manifest, splits, task)
     _check_contents(splits)
-    _check_classes(manifest, splits, task)
+    _check_classes(manifest, splits, exclusive=exclusive, task=task)
 
 
 def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> None:
@@ -55,23 +57,37 @@ def _check_contents(splits: pd.DataFrame) -> None:
     )
 
 
-def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> None:
+def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str) -> None:
     joined = manifest.merge(splits[["source", "image", "split"]], on=["source", "image"], how="left")
     if joined["split"].isna().any() or len(joined) != len(manifest):
         raise ValueError("each film of the manifest needs one row in splits")
     labels = [str(column) for column in manifest.filter(regex="^label_").columns]
-    counts = joined.groupby("split")[labels].sum().reindex(list(SPLITS), fill_value=0).astype(int)
-    if (counts > 0).all(axis=None):
-        return
-    table = "; ".join(
-        f"{label.removeprefix('label_')}: "
-        + ", ".join(f"{split} {n:d}" for split, n in zip(SPLITS, counts[label], strict=True))
-        for label in labels
+    n_with, n_without = (
+        joined[labels].eq(value).groupby(joined["split"]).sum().reindex(list(SPLITS), fill_value=0).astype(int)
+        for value in (1, 0)
     )
+    if exclusive and (n_with > 0).all(axis=None):
+        return
+    if not exclusive and ((n_with > 0) & (n_without > 0)).any(axis=1).all():
+        return
+    wanted = (
+        "each class needs a film in each split"
+        if exclusive
+        else "each split needs a class with both films that have it and films that do not"
+    )
+    patients = "of each class" if exclusive else "with such a class and 3 without it"
     given = bool(manifest["given_split"].notna().any())
     advice = f" or, where the source's own split is the cause, --params {task}.splitting.ignore_given_split=true"
     raise UserError(
-        f"each class needs a film in each split, but of {len(manifest)} films there are {table}. Expected at least "
-        f"3 patients of each class, one for each split (a film without a known patient counts as one). "
-        f"Add films{advice if given else ''}."
+        f"{wanted}, but of {len(manifest)} films there are {_table(n_with)}. Expected at least 3 patients {patients}, "
+        f"one for each split (a film without a known patient counts as one). Add films{advice if given else ''}."
+    )
+
+
+def _table(counts: pd.DataFrame) -> str:
+    """``"well: train 7, validation 2, test 1; ill: ..."``."""
+    return "; ".join(
+        f"{str(label).removeprefix('label_')}: "
+        + ", ".join(f"{split} {n:d}" for split, n in zip(SPLITS, counts[label], strict=True))
+        for label in counts.columns
     )

@@ -1,4 +1,7 @@
-"""What a binary classifier is worth on films whose labels are known."""
+"""What the answers for one output are worth on films whose labels are known."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,13 +125,13 @@ def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> flo
     return float(np.abs(gaps).sum() / len(positive))
 
 
-def binary_metrics(y_true: ArrayLike, probability: ArrayLike, threshold: float) -> dict[str, float]:
-    """Every metric of a binary task; a film is called positive where ``probability >= threshold``.
+def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike) -> dict[str, float]:
+    """Every metric of one output.
 
     Args:
         y_true: [n], 1 positive, 0 negative; films with NaN are left out.
         probability: [n], in [0, 1].
-        threshold: the cut-off.
+        called: bool [n], what is decided.
 
     Returns:
         ``METRICS`` in that order. NaN where one is undefined: ``auc``, ``average_precision`` and
@@ -140,13 +143,13 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, threshold: float) 
         ValueError: see :func:`known_films`.
 
     Example:
-        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], threshold=0.5)["auc"], 2)
+        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], called=[0, 0, 0, 1])["auc"], 2)
         0.75
     """
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+    called = np.asarray(called, dtype=np.bool_)[~np.isnan(np.asarray(y_true, dtype=np.float64))]
     positive, probability = known_films(y_true, probability)
-    called = probability >= threshold
     cells = [
         (called & positive).sum(),
         (called & ~positive).sum(),
@@ -160,3 +163,19 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, threshold: float) 
     values["brier"] = float(brier_score_loss(positive, probability, pos_label=True)) if len(positive) else float("nan")
     values["ece"] = expected_calibration_error(positive, probability)
     return {name: values[name] for name in METRICS}
+
+
+def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, Any]:
+    """What a model reaches that always says the commonest class.
+
+    Args:
+        y_true: [n, k], one-hot.
+        outputs: the k classes.
+
+    Returns:
+        ``class`` and ``accuracy``, None without films.
+    """
+    counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
+    commonest = int(counts.argmax())
+    total = counts.sum()
+    return {"class": outputs[commonest], "accuracy": float(counts[commonest] / total) if total else None}

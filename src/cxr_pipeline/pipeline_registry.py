@@ -5,9 +5,11 @@ from kedro.pipeline import Pipeline
 from cxr_pipeline.config import TASKS
 from cxr_pipeline.pipelines import (
     evaluation,
+    explanation,
     ingestion,
     morphology,
     registration,
+    reporting,
     resampling,
     resolution,
     scoring,
@@ -25,6 +27,8 @@ STAGES = (
     training,
     thresholds,
     evaluation,
+    explanation,
+    reporting,
     registration,
 )
 SHARED_PARAMETERS = {"params:folders"}

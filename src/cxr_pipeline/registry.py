@@ -196,7 +196,7 @@ def register_version(
             artifacts={"classifier": str(Path(folder, "classifier"))},
             code_paths=[str(Path(cxr_pipeline.__file__).parent)],
             pip_requirements=serving.requirements(),
-            signature=serving.signature(),
+            signature=serving.signature(decision_rule.outputs),
             input_example=serving.example_request(example),
             tags={**provenance, "digest": classifier.digest, **tags},
         )

@@ -11,35 +11,65 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr_pipeline.splits import rarest_first
+
 Counts = NDArray[np.int64]
 
 
-def plan_sampling(films: pd.DataFrame, *, plan: str, class_weights: bool, seed: int) -> pd.DataFrame:
+def class_numbers(labels: pd.DataFrame) -> NDArray[np.intp]:
+    """Give each film one class to be sampled by: of its classes the rarest among these films.
+
+    Args:
+        labels: n films, k columns of 1, 0 and NaN.
+
+    Returns:
+        [n], the number of a column, or k for a film that is not known to have any class.
+
+    Example:
+        >>> class_numbers(pd.DataFrame({"mass": [1, 1, 0], "hernia": [0, 1, 0]})).tolist()
+        [0, 1, 2]
+    """
+    ordered = rarest_first(labels)
+    has = ordered.eq(1).to_numpy()
+    number_of_rank = labels.columns.get_indexer(ordered.columns)
+    return np.where(has.any(axis=1), number_of_rank[has.argmax(axis=1)], len(labels.columns))
+
+
+def plan_sampling(
+    films: pd.DataFrame, *, plan: str, class_weights: bool, seed: int, max_repeat: int | None = None
+) -> pd.DataFrame:
     """Plan an epoch.
 
     Args:
         films: training films with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
-        plan: ``none`` shows each film once. ``oversample`` shows films of the smaller class again until the
+        plan: ``none`` shows each film once. ``oversample`` shows films of the smaller classes again until all
             classes are equal: each film as often as the whole ratio, some once more. ``undersample`` leaves
-            films of the larger class out until the classes are equal.
+            films of the larger classes out until all classes are equal.
         class_weights: weigh each film by n / (classes * films of its class), with films counted as often as
             they are shown, so that each class has the same total; otherwise 1.
         seed: decides which films are shown once more or left out.
+        max_repeat: the most often that a film is shown in an epoch, 1 or more; None for no limit. Without it a class
+            of 5 films beside one of 1,000 is learned by heart: each is shown 200 times. With it that class stays
+            smaller, which ``class_weights`` makes up for.
 
     Returns:
         A row for each film in the order given: ``source``, ``image``, ``sha256``, ``count`` (int64, times
         shown in an epoch) and ``weight`` (float64; 1 on average over the films shown).
 
     Raises:
-        ValueError: the plan is unknown, or the class of a film is.
+        ValueError: the plan is unknown, the class of a film is, or ``max_repeat`` is below 1.
     """
     if plan not in PLANS:
         raise ValueError(f"A plan must be one of {', '.join(PLANS)}. Received: plan={plan!r}")
+    if max_repeat is not None and max_repeat < 1:
+        raise ValueError(f"A film is shown once at least. Received: max_repeat={max_repeat}")
     if films["y"].isna().any():
         raise ValueError(f"Every training film must have a class. Received: {films['y'].isna().sum()} without one")
     class_of = np.unique(films["y"].to_numpy(), return_inverse=True)[1]
     sizes = np.bincount(class_of)
     counts = PLANS[plan](class_of, sizes, _ranks(films, class_of, seed))
+    if max_repeat is not None:
+        counts = np.minimum(counts, max_repeat)
     weights = _balance(class_of, counts) if class_weights else np.ones(len(films))
     planned = films[["source", "image", "sha256"]].reset_index(drop=True)
     return planned.assign(count=counts.astype(np.int64), weight=weights)

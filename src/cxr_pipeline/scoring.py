@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from cxr_pipeline.classifier import FilmClassifier, Prepared
+from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns
 from cxr_pipeline.errors import FilmRefused, UserError
+from cxr_pipeline.files import written_atomically
 
-FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 # Enough to hide the latency of a disk; more would not decode faster, since decoding holds Python's lock.
 _READERS = 4
 
@@ -87,7 +89,9 @@ def check_classes(classifier: FilmClassifier, classes: Sequence[str], *, key: st
         )
 
 
-def score_folder(classifier: FilmClassifier, root: Path, films: Sequence[Path], *, batch_size: int) -> pd.DataFrame:
+def score_folder(
+    classifier: FilmClassifier, root: Path, films: Sequence[Path], *, batch_size: int, heatmaps: Path | None = None
+) -> pd.DataFrame:
     """Score films in files. A film that cannot be used becomes a row that says so, and the rest go on.
 
     Files are read and decoded on other threads while the network works; a few batches are in memory
@@ -98,21 +102,65 @@ def score_folder(classifier: FilmClassifier, root: Path, films: Sequence[Path], 
         root: the folder that the films must be in, links resolved.
         films: paths below ``root``.
         batch_size: films that go through the network at once.
+        heatmaps: folder for a PNG of each film that is scored, with where the model looks; None for none.
 
     Returns:
         Table ``predictions`` with a row per film, in order: ``image``, the path relative to ``root``;
-        ``probability`` and ``decision``, null where refused; ``status``; ``reason``.
+        the probabilities and ``decision``, null where refused; ``status``; ``reason``.
     """
     if classifier.provenance.get("films") == "phantom":
         _log.warning("The model was trained on phantoms: what it says about films of patients means nothing.")
     prepared = _work_ahead(partial(_prepare_file, classifier, root), films, pending=2 * batch_size)
-    table = classifier.judge(prepared, batch_size=batch_size)
-    table.insert(0, "image", pd.Series([_shown(film.relative_to(root)) for film in films], dtype="str"))
+    names = [_shown(film.relative_to(root)) for film in films]
+    drawing = {"on_batch": HeatmapWriter(classifier, heatmaps, names)} if heatmaps else {}
+    table = classifier.judge(prepared, batch_size=batch_size, **drawing)
+    table.insert(0, "image", pd.Series(names, dtype="str"))
     refused = table.loc[table.status == "refused", "reason"].value_counts()
     if len(refused):
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
         _log.warning("%d of %d films were refused: %s.", refused.sum(), len(table), reasons)
-    return table[["image", "probability", "decision", "status", "reason"]]
+    probabilities = probability_columns(classifier.decision_rule.outputs)
+    return table[["image", *probabilities, "decision", "status", "reason"]]
+
+
+class HeatmapWriter:
+    """Writes, as batches of films go by, where the model looks in each of them.
+
+    Of several outputs the one is asked about whose probability exceeds its threshold by the largest factor.
+
+    Args:
+        classifier: whose network is asked.
+        folder: gets ``<image>.png`` for each film that is scored.
+        images: the film's names, in the order in which they come.
+    """
+
+    def __init__(self, classifier: FilmClassifier, folder: Path, images: Sequence[str]) -> None:
+        from cxr_pipeline.explain import GradCam
+
+        self._cam = GradCam(classifier.model)
+        self._outputs = classifier.decision_rule.outputs
+        self._folder = folder
+        self._images = iter(images)
+
+    def __call__(self, films: Sequence[Prepared], judged: pd.DataFrame) -> None:
+        """Draw the films of one batch, given their rows."""
+        from PIL import Image
+
+        from cxr_pipeline.report.heatmaps import overlay
+
+        named = zip(films, self._images, strict=False)
+        scored = [(image, film) for film, image in named if not isinstance(film, FilmRefused)]
+        if not scored:
+            return
+        images, pixels = zip(*scored, strict=True)
+        probabilities = probability_columns(self._outputs)
+        thresholds = [name.replace("probability", "threshold", 1) for name in probabilities]
+        rows = judged[judged["status"] == "scored"]
+        asked = (rows[probabilities].to_numpy() / np.maximum(rows[thresholds].to_numpy(), 1e-12)).argmax(axis=1)
+        maps = self._cam.heatmaps(np.stack(pixels), asked)
+        for image, film, heatmap in zip(images, pixels, maps, strict=True):
+            with written_atomically(self._folder / f"{image}.png") as beside:
+                Image.fromarray(overlay(film, heatmap)).save(beside)
 
 
 def _prepare_file(classifier: FilmClassifier, root: Path, path: Path) -> Prepared:
@@ -150,8 +198,8 @@ def summarise(predictions: pd.DataFrame, classifier: FilmClassifier) -> dict[str
         classifier: what scored them.
 
     Returns:
-        ``digest``, ``recipe``, ``classes``, ``threshold`` and ``provenance`` of the classifier;
-        ``n_films``, ``n_scored``, ``decisions`` (films by class) and ``refused`` (films by reason).
+        ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier;
+        ``n_films``, ``n_scored``, ``decisions`` (films by decision) and ``refused`` (films by reason).
     """
     decided = predictions.decision.value_counts()
     refused = predictions.loc[predictions.status == "refused", "reason"].value_counts()
@@ -159,10 +207,10 @@ def summarise(predictions: pd.DataFrame, classifier: FilmClassifier) -> dict[str
         "digest": classifier.digest,
         "recipe": classifier.recipe.digest,
         "classes": list(classifier.decision_rule.classes),
-        "threshold": float(classifier.decision_rule.threshold),
+        "thresholds": dict(classifier.decision_rule.thresholds),
         "provenance": dict(classifier.provenance),
         "n_films": len(predictions),
         "n_scored": int((predictions.status == "scored").sum()),
-        "decisions": {name: int(decided.get(name, 0)) for name in classifier.decision_rule.classes},
+        "decisions": {name: int(count) for name, count in sorted(decided.items())},
         "refused": {reason: int(count) for reason, count in sorted(refused.items())},
     }

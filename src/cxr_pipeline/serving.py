@@ -6,6 +6,7 @@ code), so that nothing is pickled. Imported as a module, it describes what it ta
 
 import base64
 import binascii
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from cxr_pipeline.classifier import FilmClassifier, Prepared
+from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns
 from cxr_pipeline.errors import FilmRefused
 
 # The distributions that this file and what it imports name.
@@ -62,8 +63,9 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
             params: none are known.
 
         Returns:
-            A row per film, in order: ``probability``, ``decision``, ``threshold``, ``status``, ``reason``
-            as from ``FilmClassifier.judge``, with None for null, which JSON has a word for.
+            A row per film, in order, as from ``FilmClassifier.judge``: ``probability``, ``decision``, ``threshold``,
+            ``status``, ``reason``, or ``probability_<class>`` and ``threshold_<class>`` where there are several
+            outputs; with None for null, which JSON has a word for.
         """
         prepared = map(self._prepare, model_input["film"])
         table = self._classifier.judge(prepared, batch_size=_BATCH_SIZE)
@@ -92,12 +94,13 @@ def decode_base64(film: object) -> bytes:
         raise FilmRefused("unreadable", "not base64 text") from None
 
 
-def signature() -> ModelSignature:
-    """Describe the columns of a request and of its answer."""
+def signature(outputs: Sequence[str]) -> ModelSignature:
+    """Describe the columns of a request and of the answer of a model with these outputs."""
+    probabilities = probability_columns(outputs)
     answer = [
-        ColSpec("double", "probability", required=False),
+        *(ColSpec("double", name, required=False) for name in probabilities),
         ColSpec("string", "decision", required=False),
-        ColSpec("double", "threshold"),
+        *(ColSpec("double", name.replace("probability", "threshold", 1)) for name in probabilities),
         ColSpec("string", "status"),
         ColSpec("string", "reason", required=False),
     ]

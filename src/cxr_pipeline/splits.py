@@ -113,14 +113,14 @@ def count_splits(
         classes: the classes of the task.
 
     Returns:
-        for each split the films of each class, and ``patients``: how many are known, None where none is.
+        for each split the films known to have each class, and ``patients``: how many are known, None where none is.
     """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
         films = films_of(manifest, splits, split)
         n_patients = len(films[["source", "patient_id"]].dropna().drop_duplicates())
-        n_films = {name: int(films[f"label_{name}"].sum()) for name in classes}
-        counts[split] = {**n_films, "patients": n_patients or None}
+        n_films = {name: int(films[f"label_{name}"].eq(1).sum()) for name in classes}
+        counts[split] = {**n_films, "films": len(films), "patients": n_patients or None}
     return counts
 
 
@@ -162,11 +162,17 @@ def listed(names: Sequence[str], limit: int = 50) -> str:
     return f"{', '.join(names[:limit])}{more}"
 
 
+def rarest_first(labels: pd.DataFrame) -> pd.DataFrame:
+    """Order label columns by how many films have them, the fewest first; of equals the last comes first."""
+    order = labels.eq(1).sum().iloc[::-1].sort_values(kind="stable").index
+    return labels[order]
+
+
 def _strata(manifest: pd.DataFrame) -> "pd.Series[int]":
-    """Give each film the rank of its class, the rarest first."""
-    labels = manifest.filter(regex="^label_").fillna(0.0)
-    order = labels.sum().iloc[::-1].sort_values(kind="stable").index
-    return pd.Series(labels[order].to_numpy().argmax(axis=1), index=manifest.index)
+    """Give each film the rank of its rarest class, the rarest first; a film without any comes last."""
+    has = rarest_first(manifest.filter(regex="^label_")).eq(1).to_numpy()
+    ranks = np.where(has.any(axis=1), has.argmax(axis=1), has.shape[1])
+    return pd.Series(ranks, index=manifest.index, dtype="int64")
 
 
 def _groups(films: pd.DataFrame) -> pd.DataFrame:

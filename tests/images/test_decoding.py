@@ -275,7 +275,7 @@ def test_no_memory_is_not_blamed_on_the_film(monkeypatch: pytest.MonkeyPatch, fi
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(decoding, "_scale", fail)
+    monkeypatch.setattr(decoding, "stretch", fail)
     with pytest.raises(MemoryError):
         decode(encode(sixteen_bits(film), "PNG"), max_megapixels=1)
 
@@ -323,3 +323,13 @@ def test_a_film_of_16_bits_in_a_big_endian_file(film: Film) -> None:
     assert content.getvalue()[:2] == b"MM"
     same = decode(expected.getvalue(), max_megapixels=1)
     assert np.array_equal(decode(content.getvalue(), max_megapixels=1), same)
+
+
+def test_dicom_is_decoded_by_its_own_rules(monkeypatch: pytest.MonkeyPatch, film: Film) -> None:
+    content = bytes(128) + b"DICM" + bytes(100)
+    with pytest.raises(FilmRefused, match="DICOM"):
+        decode(content, max_megapixels=1)
+    monkeypatch.setattr(decoding, "decode_dicom", lambda _, *, max_megapixels: film * np.uint8(max_megapixels))
+    assert np.array_equal(decode(content, max_megapixels=1), film)
+    monkeypatch.setattr(decoding, "decode_dicom", lambda *_, **__: np.zeros((20, 20), np.uint8))
+    assert refusal(content) == "empty"

@@ -70,7 +70,7 @@ def test_a_side_below_16_pixels_is_too_small(encode: Callable[..., bytes], film:
 @pytest.mark.parametrize("content", [b"patient,label\n1,effusion\n", b"BM", b"\x00" * 500, b"GIF89a" + b"\0" * 99])
 def test_what_is_no_film_is_unreadable(content: bytes) -> None:
     assert refusal(content) in ("unreadable", "truncated")
-    with pytest.raises(FilmRefused, match="expected PNG, JPEG, TIFF, BMP, WEBP, found a file that begins"):
+    with pytest.raises(FilmRefused, match="expected PNG, JPEG, TIFF, BMP, WEBP or DICOM, found a file that begins"):
         open_header(b"patient,label\n")
 
 

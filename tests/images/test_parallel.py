@@ -2,12 +2,11 @@ import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.parallel import Task, divided, have_more_bytes, n_cores, run_tasks
+from cxr_pipeline.images.parallel import Task, divided, n_cores, run_tasks, sum_exceeds
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -63,15 +62,12 @@ def test_nothing_is_divided_into_nothing() -> None:
     assert divided([], largest=512, parts=2) == []
 
 
-def test_files_are_weighed_until_there_is_enough(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "b").write_bytes(b"67890")
-    paths = [tmp_path / "absent", Path("nul\0"), tmp_path / "a", tmp_path / "b"]
-    assert not have_more_bytes(paths, 10)
-    assert have_more_bytes(paths, 9)
-    remaining = iter(paths)
-    assert have_more_bytes(remaining, 4)
-    assert next(remaining) == tmp_path / "b"
+def test_values_are_summed_until_there_is_enough() -> None:
+    assert not sum_exceeds([0, 5, 5], 10)
+    assert sum_exceeds([0, 5, 5], 9)
+    remaining = iter([0, 5, 7])
+    assert sum_exceeds(remaining, 4)
+    assert next(remaining) == 7
 
 
 def test_there_is_a_core() -> None:

@@ -18,6 +18,7 @@ from cxr_pipeline.images import shards, store
 from cxr_pipeline.images.morphology import apply_steps
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.sources.readers import FileReader, RowReader
 
 Files = dict[str, Path]
 RECIPE = Recipe(size=24, mode="fit", max_megapixels=10)
@@ -34,6 +35,10 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_SHARD_FILMS", 4)
 
 
+def placed(files: Files) -> dict[str, tuple[FileReader, str]]:
+    return {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
+
+
 def prepared(files: Files, recipe: Recipe = RECIPE) -> np.ndarray:
     return np.stack([recipe.prepare(path.read_bytes()) for path in files.values()])
 
@@ -46,7 +51,7 @@ def test_films_come_back_prepared_in_the_order_asked(
     images: Path, write_films: Callable[..., Files], small_shards: None
 ) -> None:
     files = write_films(11)
-    refused = ImageStore(images, RECIPE).fill(files)
+    refused = ImageStore(images, RECIPE).fill(placed(files))
     assert list(refused.columns) == ["sha256", "reason", "detail"]
     assert refused.empty
     reopened = ImageStore(images, RECIPE)
@@ -73,7 +78,7 @@ def test_processes_make_the_same_store(
     bad.write_text("text")
     files_and_bad = {**files, hashlib.sha256(b"text").hexdigest(): bad}
     films = PreparedFilms(images, RECIPE)
-    refused = films.store.fill(files_and_bad, workers=2)
+    refused = films.store.fill(placed(files_and_bad), workers=2)
     assert refused.reason.tolist() == ["unreadable"]
     assert np.array_equal(films.read(list(files)), prepared(files))
     enhanced = films.enhanced(list(files), STEPS, workers=2)
@@ -82,31 +87,40 @@ def test_processes_make_the_same_store(
 
 def test_a_second_run_reads_no_film(images: Path, write_films: Callable[..., Files]) -> None:
     files = write_films(3)
-    ImageStore(images, RECIPE).fill(files)
+    ImageStore(images, RECIPE).fill(placed(files))
     written = {path: path.stat().st_mtime_ns for path in images.rglob("*")}
     shutil.rmtree(next(iter(files.values())).parent)
     again = ImageStore(images, RECIPE)
     assert again.missing(files) == []
-    assert again.fill(files).empty
+    assert again.fill(placed(files)).empty
     assert {path: path.stat().st_mtime_ns for path in images.rglob("*")} == written
 
 
 def test_new_films_are_added_and_the_others_left_alone(images: Path, write_films: Callable[..., Files]) -> None:
     first, more = write_films(3), write_films(2, seed=1)
     films = ImageStore(images, RECIPE)
-    films.fill(first)
+    films.fill(placed(first))
     next(iter(first.values())).unlink()
     assert films.missing({**first, **more}) == list(more)
-    assert films.fill({**first, **more}).empty
+    assert films.fill(placed({**first, **more})).empty
     assert np.array_equal(films.read(list(more)), prepared(more))
     assert len(films) == 5
 
 
-def test_paths_may_be_text(images: Path, write_films: Callable[..., Files]) -> None:
+def test_films_of_several_readers_go_into_one_store(
+    images: Path, tmp_path: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     files = write_films(2)
+    rows = np.random.default_rng(1).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    reader = RowReader(tmp_path / "rows.npy")
+    names = [hashlib.sha256(reader.read(str(row))).hexdigest() for row in range(3)]
+    of_rows = {name: (reader, str(row)) for row, name in enumerate(names)}
     films = ImageStore(images, RECIPE)
-    films.fill({sha256: str(path) for sha256, path in files.items()})
+    assert films.fill({**of_rows, **placed(files)}, workers=2).empty
     assert np.array_equal(films.read(list(files)), prepared(files))
+    assert np.array_equal(films.read(names), rows)
 
 
 @pytest.fixture
@@ -134,7 +148,7 @@ def test_bad_films_are_refused_by_reason_and_remembered(
     good = write_films(3)
     bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_films.values()}
     files = {**bad, **good}
-    refused = ImageStore(images, RECIPE).fill(files)
+    refused = ImageStore(images, RECIPE).fill(placed(files))
     assert refused.sha256.tolist() == list(bad)
     assert refused.reason.tolist() == list(bad_films)
     assert refused.detail.str.len().min() > 0
@@ -142,17 +156,17 @@ def test_bad_films_are_refused_by_reason_and_remembered(
         path.unlink()
     again = ImageStore(images, RECIPE)
     assert again.missing(files) == []
-    assert again.fill(files).equals(refused)
+    assert again.fill(placed(files)).equals(refused)
     assert len(again) == 3
 
 
 def test_only_refusals_of_the_films_asked_for_are_told(images: Path, bad_films: dict[str, Path]) -> None:
     bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_films.values()}
     films = ImageStore(images, RECIPE)
-    films.fill(bad)
+    films.fill(placed(bad))
     one = dict(list(bad.items())[:1])
-    assert films.fill(one).sha256.tolist() == list(one)
-    assert films.fill({}).empty
+    assert films.fill(placed(one)).sha256.tolist() == list(one)
+    assert films.fill(placed({})).empty
 
 
 def test_a_changed_or_absent_file_is_refused_for_this_run_only(images: Path, write_films: Callable[..., Files]) -> None:
@@ -162,14 +176,14 @@ def test_a_changed_or_absent_file_is_refused_for_this_run_only(images: Path, wri
     changed.write_bytes(good[absent])
     absent.unlink()
     films = ImageStore(images, RECIPE)
-    refused = films.fill(files)
+    refused = films.fill(placed(files))
     assert refused.reason.tolist() == ["unreadable", "unreadable"]
     assert "changed while" in refused.detail[0]
     assert "No such file" in refused.detail[1]
     assert films.missing(files) == list(files)[:2]
     for path, content in good.items():
         path.write_bytes(content)
-    assert films.fill(files).empty
+    assert films.fill(placed(files)).empty
     assert np.array_equal(films.read(list(files)), prepared(files))
 
 
@@ -179,13 +193,13 @@ def test_the_refused_films_do_not_depend_on_the_limits_of_earlier_runs(
     files = {**write_films(1, size=40), **write_films(1, size=60, seed=1)}
     large = list(files)[1]
     strict, lenient = replace(RECIPE, max_megapixels=0.003), replace(RECIPE, max_megapixels=0.01)
-    first = ImageStore(images, strict).fill(files)
+    first = ImageStore(images, strict).fill(placed(files))
     assert first.sha256.tolist() == [large]
     assert ImageStore(images, lenient).missing(files) == [large]
-    assert ImageStore(images, lenient).fill(files).empty
+    assert ImageStore(images, lenient).fill(placed(files)).empty
     assert np.array_equal(ImageStore(images, lenient).read(list(files)), prepared(files))
-    assert ImageStore(images, strict).fill(files).equals(first)
-    assert ImageStore(images, lenient).fill(files).empty
+    assert ImageStore(images, strict).fill(placed(files)).equals(first)
+    assert ImageStore(images, lenient).fill(placed(files)).empty
 
 
 def damage(folder: Path, kind: str) -> None:
@@ -211,20 +225,20 @@ def test_a_damaged_shard_is_made_again(
 ) -> None:
     files = write_films(8)
     films = ImageStore(images, RECIPE)
-    films.fill(files)
+    films.fill(placed(files))
     damage(films.folder, kind)
     reopened = ImageStore(images, RECIPE)
     assert len(reopened.missing(files)) == 4
     with pytest.raises(UserError, match="4 of 8 films are not among the prepared films"):
         reopened.read(list(files))
-    assert reopened.fill(files).empty
+    assert reopened.fill(placed(files)).empty
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
 def test_foreign_files_are_passed_over(images: Path, write_films: Callable[..., Files]) -> None:
     files = write_films(2)
     films = ImageStore(images, RECIPE)
-    films.fill(files)
+    films.fill(placed(files))
     np.save(films.folder / "shard-0123456789abcdef.npy", np.zeros((3, 24, 24), np.uint8))
     (films.folder / "shard-notes.json").write_text("{}")
     (films.folder / "notes.txt").write_text("mine")
@@ -236,7 +250,7 @@ def test_foreign_files_are_passed_over(images: Path, write_films: Callable[..., 
 def test_films_are_mapped_and_not_loaded(images: Path, write_films: Callable[..., Files]) -> None:
     files = write_films(2)
     films = ImageStore(images, RECIPE)
-    films.fill(files)
+    films.fill(placed(files))
     (description,) = films.folder.glob("*.json")
     shard = shards.read_shard(description, RECIPE)
     assert shard is not None
@@ -250,7 +264,7 @@ def test_shards_of_large_films_hold_fewer(
 ) -> None:
     monkeypatch.setattr(store, "_SHARD_BYTES", 3 * 24 * 24)
     films = ImageStore(images, RECIPE)
-    films.fill(write_films(7))
+    films.fill(placed(write_films(7)))
     assert len(list(films.folder.glob("*.npy"))) == 3
 
 
@@ -271,14 +285,14 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
 
     monkeypatch.setattr(os, "fsync", flush_two_files)
     with pytest.raises(UserError) as raised:
-        films.fill(files)
+        films.fill(placed(files))
     message = str(raised.value)
     assert "No space left on device" in message
     assert f"4 films of 24 x 24 pixels need 0 MB in {films.folder}, where" in message
     assert no_leftovers(films.folder)
     assert len(films) == 4
     monkeypatch.undo()
-    assert films.fill(files).empty
+    assert films.fill(placed(files)).empty
     assert np.array_equal(films.read(list(files)), prepared(files))
 
 
@@ -288,20 +302,20 @@ def test_too_little_room_is_told_before_any_work(
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"There is no room for prepared films\. 3 films of 24 x 24 pixels need"):
-        ImageStore(images, RECIPE).fill(write_films(3))
+        ImageStore(images, RECIPE).fill(placed(write_films(3)))
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, write_films: Callable[..., Files]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"Prepared films cannot be kept in .*file"):
-        ImageStore(tmp_path / "file", RECIPE).fill(write_films(1))
+        ImageStore(tmp_path / "file", RECIPE).fill(placed(write_films(1)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_the_right_to_write_is_told(images: Path, write_films: Callable[..., Files]) -> None:
     images.mkdir(mode=0o500)
     with pytest.raises(UserError, match="Permission denied"):
-        ImageStore(images, RECIPE).fill(write_films(1))
+        ImageStore(images, RECIPE).fill(placed(write_films(1)))
 
 
 def test_a_killed_worker_is_told(
@@ -310,7 +324,7 @@ def test_a_killed_worker_is_told(
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     monkeypatch.setattr(store, "prepare_shard", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match=r"was killed, most likely because memory ran out.*resolution\.workers=1"):
-        ImageStore(images, RECIPE).fill(write_films(4), workers=2)
+        ImageStore(images, RECIPE).fill(placed(write_films(4)), workers=2)
 
 
 def test_old_leftovers_are_removed_and_new_ones_are_not(images: Path, write_films: Callable[..., Files]) -> None:
@@ -320,7 +334,7 @@ def test_old_leftovers_are_removed_and_new_ones_are_not(images: Path, write_film
     old.write_bytes(b"")
     new.write_bytes(b"")
     os.utime(old, (0, 0))
-    films.fill(write_films(1))
+    films.fill(placed(write_films(1)))
     assert not old.exists()
     assert new.exists()
 
@@ -330,13 +344,16 @@ import json, sys
 from pathlib import Path
 from cxr_pipeline.images import store
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.sources.readers import FileReader
 if __name__ == "__main__":
     store._SHARD_FILMS, store._FEW_BYTES_TO_DECODE = 4, 0
     if sys.argv[4:]:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     films = store.ImageStore(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10))
-    films.fill(json.loads(Path(sys.argv[2]).read_text()), workers=int(sys.argv[3]))
+    files = {sha256: Path(path) for sha256, path in json.loads(Path(sys.argv[2]).read_text()).items()}
+    placed = {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
+    films.fill(placed, workers=int(sys.argv[3]))
 """
 
 
@@ -401,7 +418,7 @@ def test_a_kill_loses_no_more_than_the_shards_in_work(
     written = {path: path.stat().st_mtime_ns for path in films.folder.glob("shard-*")}
     left = films.missing(files)
     assert len(left) == 120 - done
-    assert films.fill(files).empty
+    assert films.fill(placed(files)).empty
     assert np.array_equal(films.read(list(files)), prepared(files))
     descriptions = {path: when for path, when in written.items() if path.suffix == ".json"}
     assert {path: path.stat().st_mtime_ns for path in descriptions} == descriptions
@@ -436,7 +453,7 @@ def test_a_real_failure_to_write_is_told_and_leaves_nothing(
 def test_no_steps_cost_nothing(images: Path, write_films: Callable[..., Files]) -> None:
     files = write_films(2)
     films = PreparedFilms(images, RECIPE)
-    films.store.fill(files)
+    films.store.fill(placed(files))
     before = sorted(images.rglob("*"))
     assert films.enhanced(list(files), ()) is films
     assert sorted(images.rglob("*")) == before
@@ -447,7 +464,7 @@ def test_steps_are_run_over_resized_films_once(
 ) -> None:
     files = write_films(10)
     films = PreparedFilms(images, RECIPE)
-    films.store.fill(files)
+    films.store.fill(placed(files))
     shutil.rmtree(next(iter(files.values())).parent)
     some = list(files)[1:7]
     enhanced = films.enhanced(some, STEPS)
@@ -465,10 +482,10 @@ def test_steps_are_run_over_resized_films_once(
 def test_enhanced_films_above_a_later_limit_are_still_read(images: Path, write_films: Callable[..., Files]) -> None:
     files = write_films(2)
     films = PreparedFilms(images, RECIPE)
-    films.store.fill(files)
+    films.store.fill(placed(files))
     films.enhanced(list(files), STEPS)
     strict = PreparedFilms(images, replace(RECIPE, max_megapixels=0.001))
-    assert strict.store.fill(files).reason.tolist() == ["too_large", "too_large"]
+    assert strict.store.fill(placed(files)).reason.tolist() == ["too_large", "too_large"]
     assert len(strict.enhanced([], STEPS).store) == 2
 
 
@@ -488,7 +505,7 @@ def test_a_handle_and_a_store_can_be_sent_to_another_process(images: Path, write
 
     files = write_films(2)
     films = PreparedFilms(images, RECIPE)
-    films.store.fill(files)
+    films.store.fill(placed(files))
     copy = pickle.loads(pickle.dumps(films))
     assert copy == films
     assert np.array_equal(copy.read(list(files)), prepared(files))
@@ -500,7 +517,7 @@ def test_real_films_of_all_sizes_and_colours(shared_data: Path, images: Path) ->
     paths = [path for folder in folders for path in sorted((shared_data / folder).iterdir())]
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}
     films = ImageStore(images, Recipe(size=128, mode="fit", max_megapixels=50))
-    assert films.fill(files).empty
+    assert films.fill(placed(files)).empty
     read = films.read(list(files))
     assert len(read) == len(files) == 46
     assert (read.std(axis=(1, 2)) > 20).all()
@@ -520,5 +537,5 @@ def test_few_films_are_decoded_in_this_process(
     monkeypatch.setattr(store, "run_tasks", run_no_tasks)
     for limit in (n_bytes, n_bytes - 1):
         monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", limit)
-        ImageStore(images, RECIPE).fill(files, workers=3)
+        ImageStore(images, RECIPE).fill(placed(files), workers=3)
     assert asked_for == [1, 3]

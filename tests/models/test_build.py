@@ -1,13 +1,11 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.models.backbones import load_densenet121
 from cxr_pipeline.models.build import build_model
 
 SIZE = 32
@@ -15,37 +13,14 @@ SIZE = 32
 
 def build(name: str = "small_cnn", weights_file: Path | None = None, size: int = SIZE, **changes: Any) -> Any:
     return build_model(
-        **{"name": name, "weights_file": weights_file, "size": size, "head_units": 8, "dropout": 0.3, "seed": 1}
+        **{"name": name, "weights_file": weights_file, "size": size, "n_outputs": 1, "exclusive": False}
+        | {"head_units": 8, "dropout": 0.3, "seed": 1}
         | changes
     )
 
 
 def random_films(n: int = 2, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def densenet() -> Any:
-    """A DenseNet-121 without its top, with weights that no seed of ours gives, batch normalisation included."""
-    keras.utils.set_random_seed(7)
-    backbone = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-    rng = np.random.default_rng(7)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
-    return backbone
-
-
-@pytest.fixture(scope="module")
-def weights_file(densenet: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "densenet.weights.h5"
-    densenet.save_weights(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def pretrained(weights_file: Path) -> Any:
-    return build("densenet121", weights_file)
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "cnn"])
@@ -70,9 +45,9 @@ def test_exposure_and_contrast_of_a_film_do_not_matter(name: str) -> None:
     np.testing.assert_allclose(model(film * 0.4 + 60), model(film), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "densenet121"])
-def test_a_saved_model_needs_none_of_our_code(name: str, pretrained: Any, tmp_path: Path) -> None:
-    model = pretrained if name == "densenet121" else build()
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_saved_model_needs_none_of_our_code(exclusive: bool, tmp_path: Path) -> None:
+    model = build(n_outputs=3, exclusive=exclusive)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert {layer.__class__.__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
@@ -93,57 +68,31 @@ def test_the_head_is_as_configured() -> None:
     assert build(dropout=0.45).get_layer("dropout").rate == 0.45
 
 
-def test_a_pretrained_backbone_sees_films_as_keras_prepares_them(densenet: Any, pretrained: Any) -> None:
-    films = random_films().astype(np.float32)
-    rgb = keras.applications.densenet.preprocess_input(np.repeat(films, 3, axis=-1))
-    expected = densenet(rgb, training=False)
-    found = keras.Model(pretrained.input, pretrained.get_layer("relu").output)(films)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+@pytest.mark.parametrize("n_outputs", [1, 2, 14])
+def test_independent_outputs_have_a_sigmoid_each(n_outputs: int) -> None:
+    probability = build(n_outputs=n_outputs).predict_on_batch(random_films(5))
+    assert probability.shape == (5, n_outputs)
+    assert n_outputs == 1 or not np.allclose(probability.sum(axis=1), 1, atol=1e-3)
 
 
-def test_a_pretrained_backbone_is_frozen_with_its_batch_normalisation(pretrained: Any) -> None:
-    trainable = [variable.path for variable in pretrained.trainable_variables]
-    assert trainable == ["hidden/kernel", "hidden/bias", "probability/kernel", "probability/bias"]
-    backbone = keras.Model(pretrained.input, pretrained.get_layer("pooled").output)
-    films = random_films().astype(np.float32)
-    np.testing.assert_array_equal(backbone(films, training=True), backbone(films, training=False))
+def test_exclusive_outputs_share_a_probability_of_one() -> None:
+    probability = build(n_outputs=4, exclusive=True).predict_on_batch(random_films(5))
+    assert probability.shape == (5, 4)
+    assert probability.dtype == np.float32
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_weights_in_the_older_format_load_too(densenet: Any, pretrained: Any, tmp_path: Path) -> None:
-    from keras.src.legacy.saving import legacy_h5_format
-
-    with h5py.File(tmp_path / "notop.h5", "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, densenet)
-    for name in ("conv1_conv", "bn"):
-        layer = pretrained.get_layer(name)
-        layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
-    load_densenet121(pretrained, tmp_path / "notop.h5")
-    for name in ("conv1_conv", "bn"):
-        loaded, expected = pretrained.get_layer(name).get_weights(), densenet.get_layer(name).get_weights()
-        assert all(np.array_equal(a, b) for a, b in zip(loaded, expected, strict=True))
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    build("cnn").save_weights(tmp_path / "cnn.weights.h5")
+    message = r"cnn\.weights\.h5 does not hold the weights of mobilenetv2 without its top: of its layer Conv1"
+    with pytest.raises(UserError, match=message):
+        build("mobilenetv2", tmp_path / "cnn.weights.h5")
 
 
-def test_without_weights_a_backbone_is_trained_whole() -> None:
-    model = build("densenet121")
-    assert all(layer.trainable for layer in model.layers)
-
-
-@pytest.mark.parametrize("name", ["small.weights.h5", "text.weights.h5"])
-def test_weights_of_another_network_are_refused(name: str, pretrained: Any, tmp_path: Path) -> None:
-    build().save_weights(tmp_path / "small.weights.h5")
-    (tmp_path / "text.weights.h5").write_text("no weights")
-    with pytest.raises(UserError, match=rf"model\.weights: .*{name} does not hold the weights of densenet121"):
-        load_densenet121(pretrained, tmp_path / name)
-
-
-def test_weights_for_a_network_that_takes_none_are_refused(weights_file: Path) -> None:
+def test_weights_for_a_network_that_takes_none_are_refused(tmp_path: Path) -> None:
+    weights_file = tmp_path / "own.weights.h5"
     with pytest.raises(UserError, match=r"small_cnn takes no pretrained weights: set model\.weights to none"):
         build("small_cnn", weights_file)
-
-
-def test_films_too_small_for_the_backbone_are_refused() -> None:
-    with pytest.raises(UserError, match=r"at least 32 pixels a side, resolution\.size is 28"):
-        build("densenet121", size=28)
 
 
 def test_an_unknown_network_is_refused() -> None:

@@ -9,10 +9,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import weights
+from cxr_pipeline.models.names import BACKBONES
 from cxr_pipeline.models.weights import PUBLISHED, check_weights, find_weights
 
 CONTENT = b"weights" * 1000
@@ -73,12 +76,73 @@ def test_a_network_from_scratch_needs_no_weights(architecture: str, asked: str, 
     assert find_weights(architecture, asked, raw) is None
 
 
-@pytest.mark.parametrize("name", [NAME, "densenet121_imagenet_notop.weights.h5"])
+@pytest.fixture
+def hdf5(tmp_path: Path) -> bytes:
+    """Content of a file that could hold weights."""
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file["kernel"] = np.zeros((100, 100))
+    return (tmp_path / "some.h5").read_bytes()
+
+
 @pytest.mark.usefixtures("no_network")
-def test_weights_in_the_raw_folder_are_found_under_both_names(name: str, raw: Path) -> None:
-    (raw / "weights" / name).write_bytes(CONTENT)
+def test_weights_in_the_raw_folder_are_found(raw: Path) -> None:
+    (raw / "weights" / NAME).write_bytes(CONTENT)
     check_weights("densenet121", "imagenet", raw, task="effusion")
-    assert find_weights("densenet121", "imagenet", raw) == raw / "weights" / name
+    assert find_weights("densenet121", "imagenet", raw) == raw / "weights" / NAME
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+@pytest.mark.usefixtures("no_network")
+def test_weights_saved_again_are_found_for_every_backbone(architecture: str, raw: Path, hdf5: bytes) -> None:
+    own = raw / "weights" / f"{architecture}_imagenet_notop.weights.h5"
+    own.write_bytes(hdf5)
+    check_weights(architecture, "imagenet", raw, task="effusion")
+    assert find_weights(architecture, "imagenet", raw) == own
+    own.write_bytes(hdf5[:-1000])
+    with pytest.raises(UserError, match=f"{own.name} is damaged or no file of weights"):
+        check_weights(architecture, "imagenet", raw, task="effusion")
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+def test_addresses_and_digests_are_those_of_keras(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    asked: dict[str, object] = {}
+
+    def get_file(fname: str, origin: str, *, file_hash: str | None = None, **options: object) -> None:
+        asked.update(file=fname, url=origin, md5=file_hash)
+        raise InterruptedError
+
+    monkeypatch.undo()
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
+    applications = {name.lower(): value for name, value in vars(keras.applications).items() if callable(value)}
+    with pytest.raises(InterruptedError):
+        applications[architecture](include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+    published = PUBLISHED[architecture]
+    assert asked == {"file": published.file, "url": published.url, "md5": published.md5}
+
+
+@pytest.mark.usefixtures("no_network")
+def test_weights_without_a_published_digest_must_be_whole(raw: Path, keras_home: Path, hdf5: bytes) -> None:
+    cached = keras_home / "models" / PUBLISHED["mobilenetv2"].file
+    cached.parent.mkdir()
+    cached.write_bytes(hdf5)
+    assert find_weights("mobilenetv2", "imagenet", raw) == cached
+    cached.write_bytes(hdf5[:-1000])
+    with pytest.raises(UserError, match="cannot be reached"):
+        check_weights("mobilenetv2", "imagenet", raw, task="effusion")
+
+
+def test_a_download_without_a_published_digest_must_be_whole(raw: Path, server: Path, hdf5: bytes) -> None:
+    served = server.parent / "mobilenet_v2" / PUBLISHED["mobilenetv2"].file
+    served.parent.mkdir()
+    served.write_bytes(b"<html>no weights today</html>")
+    with pytest.raises(UserError, match=r"could not be downloaded .*damaged or no file of weights"):
+        find_weights("mobilenetv2", "imagenet", raw)
+    served.write_bytes(hdf5)
+    found = find_weights("mobilenetv2", "imagenet", raw)
+    assert found is not None
+    assert found.read_bytes() == hdf5
 
 
 @pytest.mark.usefixtures("no_network")
@@ -144,11 +208,17 @@ def test_without_network_the_message_says_what_to_do(raw: Path) -> None:
     assert "--params effusion.model.name=small_cnn" in message
 
 
-def test_a_path_is_taken_as_it_is_or_relative_to_raw(raw: Path) -> None:
+def test_a_path_is_taken_as_it_is_or_relative_to_raw(raw: Path, hdf5: bytes) -> None:
     own = raw / "own.weights.h5"
-    own.write_bytes(CONTENT)
+    own.write_bytes(hdf5)
     assert find_weights("densenet121", str(own), raw) == own
     assert find_weights("densenet121", "own.weights.h5", raw) == own
+
+
+def test_a_damaged_path_is_named_before_any_work(raw: Path) -> None:
+    (raw / "own.weights.h5").write_bytes(CONTENT)
+    with pytest.raises(UserError, match=r"own\.weights\.h5 is damaged or no file of weights"):
+        check_weights("vgg16", "own.weights.h5", raw, task="effusion")
 
 
 def test_a_path_that_is_not_there_is_named(raw: Path) -> None:
@@ -160,7 +230,7 @@ def test_the_check_starts_no_tensorflow(raw: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cxr_pipeline.models.weights import check_weights;"
         f"check_weights('small_cnn', 'imagenet', Path({str(raw)!r}), task='effusion');"
-        "print('keras' in sys.modules or 'tensorflow' in sys.modules)"
+        "print('keras' in sys.modules or 'tensorflow' in sys.modules or 'h5py' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

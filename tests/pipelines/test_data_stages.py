@@ -26,7 +26,7 @@ def draw(path: Path, seed: int, size: int = 40) -> None:
 
 @pytest.fixture
 def parameters(tmp_path: Path) -> dict[str, object]:
-    folders = {name: tmp_path / name for name in ("raw", "images", "features", "checkpoints")}
+    folders = {name: tmp_path / name for name in config.Folders.model_fields}
     source = {"layout": "class_folders", "path": "films", "patient_id": r"^p(\d+)_"}
     return {
         "params:folders": config.Folders(**folders),

@@ -42,8 +42,9 @@ def register(*, phantom: bool, brightness: float) -> dict[str, Any]:
     constant = keras.initializers.Constant(brightness / 255)
     network = keras.Model(film, keras.layers.Dense(1, use_bias=False, kernel_initializer=constant)(mean))
     rule = fit_decision_rule(
-        [0, 1],
-        [0.2, 0.8],
+        [[0], [1]],
+        [[0.2], [0.8]],
+        kind="binary",
         classes=("nofinding", "effusion"),
         calibration="none",
         policy={"rule": "fixed", "value": 0.5},

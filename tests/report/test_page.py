@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.report import style
-from cxr_pipeline.report.page import FIGURES, QUARANTINE_ROWS, ReportContent, as_text, render
+from cxr_pipeline.report.page import DENSE_FIGURES, FIGURES, HEATMAPS, QUARANTINE_ROWS, ReportContent, render
 
 SECTIONS = ("summary", "figures", "numbers", "data", "splits", "model", "parameters", "versions")
 BANNER = "PHANTOM FILMS: drawn by a program, says nothing about patients"
@@ -66,9 +66,15 @@ def content(png: bytes) -> ReportContent:
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
         metrics={
             "phantom": False,
+            "n_images": 119,
             "prevalence": 0.487,
             "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": "patient"},
-            "metrics": {name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in measures.items()},
+            "metrics": (
+                metrics := {
+                    name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in measures.items()
+                }
+            ),
+            "per_class": {"effusion": metrics},
         },
         decision_rule={
             "classes": ["nofinding", "effusion"],
@@ -94,7 +100,7 @@ def content(png: bytes) -> ReportContent:
                 "learning_rate": [1e-3, 5e-5],
             }
         ),
-        figures=dict.fromkeys(reversed(FIGURES), png),
+        figures={name: png for name in reversed(FIGURES) if name != HEATMAPS},
         parameters={"training.learning_rate": 0.001, "training.patience": None, "model.weights": "imagenet"},
         versions={"git commit": "0f3a9c1d", "python": "3.11.7", "cxr_pipeline": "0.1.0"},
         model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224},
@@ -102,7 +108,13 @@ def content(png: bytes) -> ReportContent:
 
 
 def data_report() -> dict[str, Any]:
-    source = {"rows_in_source": 112120, "left_out": 9, "rows_read": 112111, "not_on_disk": 111311, "manifest": 791}
+    source = {
+        "rows_in_source": 112120,
+        "left_out": {"other_classes": 6, "listed": 3, "uncertain": 0},
+        "rows_read": 112111,
+        "not_on_disk": 111311,
+        "manifest": 791,
+    }
     return {
         "phantom": False,
         "data_digest": "9b" * 32,
@@ -160,13 +172,14 @@ def test_it_fits_a_phone_and_its_tables_scroll_in_their_own_box(content):
     tables = [place for place, (tag, _) in enumerate(tags) if tag == "table"]
     assert tables
     assert all(tags[place - 1][1].startswith("scroll") for place in tables)
+    assert sum(kind.startswith("scroll") for _, kind in tags) == len(tables) + len(set(DENSE_FIGURES) - {HEATMAPS})
     assert ".scroll { overflow-x: auto" in page.text["style"]
 
 
 def test_every_image_is_the_figure_itself_and_is_described(content):
     images = Page(render(content)).attributes("img")
-    assert len(images) == len(FIGURES)
-    for image, (title, explanation) in zip(images, FIGURES.values(), strict=True):
+    known = [words for name, words in FIGURES.items() if name != HEATMAPS]
+    for image, (title, explanation) in zip(images, known, strict=True):
         assert image["src"].startswith("data:image/png;base64,iVBOR")
         assert image["alt"] == f"{title}. {explanation}"
 
@@ -238,6 +251,7 @@ def test_the_data_report_counts_every_row_of_a_source(content):
                 ["age in years", "n known 640, median 48.5"], ["truncated", "7"], ["empty", "2"]):  # fmt: skip
         assert row in page.rows
     assert "films: Labels are from <table>.csv." in page.text["data"]
+    assert "called uncertain" not in page.text["data"]
 
 
 def test_unknown_patients_are_called_so(content):
@@ -251,9 +265,9 @@ def test_unknown_patients_are_called_so(content):
 
 def test_the_split_is_counted_by_class(content):
     page = Page(render(content))
-    assert ["split", "nofinding", "effusion", "films", "patients"] in page.rows
-    assert ["train", "1,284", "270", "1,554", "501"] in page.rows
-    assert ["test", "61", "58", "119", "not known"] in page.rows
+    for row in (["", "train", "validation", "test"], ["effusion", "270", "57", "58"], ["films", "1,554", "118", "119"],
+                ["patients", "501", "70", "not known"]):  # fmt: skip
+        assert row in page.rows
 
 
 def test_parameters_are_shown_as_they_are_typed_and_versions_as_they_are_named(content):
@@ -308,17 +322,110 @@ def test_the_same_content_gives_the_same_page(content):
     assert render(content) == render(content)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1200, "1,200"), (0.88949, "0.889"), (0.0, "0.000"), (0.00002, "2e-05"), (True, "yes"), (False, "no"),
-        (None, "not defined"), (float("nan"), "not defined"), ("as it is", "as it is"), ([1, 0.5], "1, 0.500"),
-    ],
-)  # fmt: skip
-def test_as_text(value, text):
-    assert as_text(value) == text
-
-
 def test_no_patient_is_named(content):
     named = quarantine(3).assign(patient_id="patient-4711")
     assert "4711" not in render(replace(content, quarantine=named))
+
+
+def test_a_binary_page_has_no_tables_of_several_classes(content):
+    text = render(content)
+    for heading in ("Each class", "Each source", "Other threshold policies", "The rule of each class", "Where it looks",
+                    "<h3>Classification report", "Films by class and source"):  # fmt: skip
+        assert heading not in text
+
+
+@pytest.fixture
+def several(content) -> ReportContent:
+    """The same run, as one of several labels from two sources, with everything that a page can hold."""
+    classes, measures = ("Mass", "<Nodule>"), content.metrics["metrics"]
+    per_class = dict.fromkeys(classes, measures)
+    metrics = {
+        **content.metrics,
+        "thresholds": {"Mass": 0.25, "<Nodule>": 0.5},
+        "support": {name: {"n_known": 119, "n_positive": 58} for name in classes},
+        "per_class": per_class,
+        "per_source": {
+            name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in ("nih", "kermany")
+        },
+        "policies": [
+            {"policy": {"rule": "youden"}, "chosen": True, "thresholds": {"Mass": 0.25}, "metrics": measures},
+            {"policy": {"rule": "fixed", "value": 0.3}, "thresholds": {"Mass": 0.3}, "metrics": measures},
+        ],
+    }
+    rule = {"policy_met": True, "message": "Met.", "policy": {"rule": "youden"}}
+    report = changed(
+        content, "data_report", unknown_labels={"Mass": 4},
+        confounding={"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True,
+                     "n_films": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
+                     "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}}},
+    ).data_report  # fmt: skip
+    counts = {split: {"Mass": 60, "<Nodule>": 58, "films": 100, "patients": 70} for split in content.split_counts}
+    return replace(
+        content,
+        task={**content.task, "kind": "multilabel", "classes": list(classes)},
+        metrics=metrics,
+        decision_rule={
+            "kind": "multilabel",
+            "thresholds": metrics["thresholds"],
+            "per_class": dict.fromkeys(classes, rule),
+        },
+        data_report=report,
+        split_counts=counts,
+        explanations=explanations(),
+        classification_report=pd.DataFrame({"precision": [0.5, None], "support": [58, 1200]}, index=list(classes)),
+        confusion_table=pd.DataFrame([[50, 8], [0, 61]], index=pd.Index(classes, name="true class"), columns=classes),
+    )
+
+
+def explanations() -> dict[str, Any]:
+    measure = {"value": 0.75, "low": 0.5, "high": 0.875}
+    found = {"n_films": 20, "n_boxes": 21, "pointing_game": measure, "box_area": measure}
+    return {"method": "Grad-CAM", "layer": "relu", "localisation": {"Mass": found},
+            "randomised": {"rank_correlation": measure, "pointing_game": None}}  # fmt: skip
+
+
+def test_a_page_of_several_classes_shows_everything_that_was_measured(several):
+    page = Page(render(several))
+    auc, found = "0.889\n0.851 to 0.924", "0.828\n0.750 to 0.900"
+    for row in (
+        ["class", "films of it", "of", "AUC", "sensitivity", "specificity", "precision", "threshold"],
+        ["<Nodule>", "58", "119", auc, found, "0.783\n0.690 to 0.860", "0.772", "0.500"],
+        ["source", "films", "AUC", "sensitivity", "specificity", "precision"],
+        ["class", "all together", "nih", "kermany"],
+        ["Mass", auc, auc, auc],
+        ["policy", "threshold", "sensitivity", "specificity", "precision"],
+        ["fixed, value 0.3", "0.300", found, "0.783\n0.690 to 0.860", "0.772"],
+        ["", "precision", "support"],
+        ["<Nodule>", "", "1,200"],
+        ["true class", "Mass", "<Nodule>"],
+        ["Mass", "50", "8"],
+        ["Mass", "0.250", "yes", "Met.", "youden"],
+        ["class", "nih", "kermany", "AUC of the source alone"],
+        ["Mass", "5", "7", "0.900"],
+        ["<Nodule>", "6", "0", "not defined"],
+        ["normal", "1", "0", ""],
+        ["films of which Mass is not known", "4"],
+        ["films", "100", "100", "100"],
+        ["films", "of no class of this task", "6"],
+    ):
+        assert row in page.rows
+    assert "youden (chosen)" in [row[0] for row in page.rows if row]
+    assert not [row for row in page.rows if row and row[0].startswith("thresholds")]
+    assert not page.attributes("nodule")
+
+
+def test_where_it_looks_has_its_own_section_with_its_maps(several, png):
+    page = Page(render(replace(several, figures={"heatmaps": png, "heatmaps_Pleural_Thickening": png, "roc": png})))
+    sections = [attributes["id"] for attributes in page.attributes("section")]
+    assert sections.index("explanations") == sections.index("numbers") + 1
+    assert "Grad-CAM" in page.text["explanations"]
+    assert "they explain nothing" in page.text["explanations"]
+    assert "Where it looks for Pleural_Thickening" in page.text["explanations"]
+    assert ["Mass", "20", "21", "0.750\n0.500 to 0.875", "", "", "", "", "0.750\n0.500 to 0.875"] in page.rows
+    assert len(page.attributes("img")) == 3
+
+
+def test_maps_without_measures_have_a_section_too(content, png):
+    page = Page(render(replace(content, figures={"heatmaps": png})))
+    assert "Test films of each kind" in page.text["explanations"]
+    assert page.text["figures"].strip() == "Figures"

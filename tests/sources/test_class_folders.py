@@ -45,6 +45,32 @@ def test_split_folders_above_the_classes(tmp_path: Path, folder: str, split: str
     assert pd.isna(films.loc["well/b.png", "given_split"])
 
 
+def test_split_folders_that_mean_another_split(tmp_path: Path) -> None:
+    write(tmp_path, "train/ill/a.png", "Val/ill/b.png", "dev/ill/c.png", "test/ill/d.png")
+    films = read(tmp_path, patient_id="none", given_splits={"val": "train", "Dev": "validation"}).films
+    assert dict(zip(films["image"].str[-5], films["given_split"], strict=True)) == {
+        "a": "train",
+        "b": "train",
+        "c": "validation",
+        "d": "test",
+    }
+    assert set(films["labels"]) == {"ill"}
+
+
+def test_patients_that_are_counted_anew_in_each_split(tmp_path: Path) -> None:
+    write(tmp_path, "train/ill/p1_a.png", "val/ill/p1_b.png", "test/ill/p1_c.png", "ill/p1_d.png", "test/ill/none.png")
+    listing = read(tmp_path, patient_id=r"^(p\d)_", given_splits={"val": "train"}, patients_within_split=True)
+    patients = listing.films.set_index("image")["patient_id"]
+    assert patients.drop("test/ill/none.png").to_dict() == {
+        "train/ill/p1_a.png": "train/p1",
+        "val/ill/p1_b.png": "train/p1",
+        "test/ill/p1_c.png": "test/p1",
+        "ill/p1_d.png": "p1",
+    }
+    assert pd.isna(patients["test/ill/none.png"])
+    assert listing.notes == ("Films whose name does not tell the patient, each taken for a patient of its own: 1.",)
+
+
 def test_litter_is_no_row_but_any_other_file_is(tmp_path: Path) -> None:
     litter = ["a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png"]
     write(tmp_path, *litter, "a/notes.txt", "a/film")

@@ -11,7 +11,7 @@ def test_film_table_fills_missing_columns_and_orders_by_image() -> None:
     assert list(table.columns) == list(FILM_COLUMNS)
     assert table["image"].tolist() == ["a.png", "b.png"]
     assert table["labels"].tolist() == ["y", "x"]
-    assert table[["patient_id", "age", "given_split"]].isna().all(axis=None)
+    assert table[["patient_id", "uncertain", "unknown", "age", "given_split"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("images", [[], ["a.png"]])
@@ -20,10 +20,11 @@ def test_column_types_do_not_depend_on_the_content(images: list[str]) -> None:
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == FILM_COLUMNS
 
 
-def test_rows_are_films_refused_and_missing() -> None:
+def test_rows_are_films_refused_missing_and_left_out() -> None:
     films = film_table({"image": ["a", "b"]})
     refused = refusal_table([("c", "empty", "zero bytes")])
     assert Listing(films, refused, n_missing=4).n_rows == 7
+    assert Listing(films, refused, n_missing=4, n_left_out=5).n_rows == 12
 
 
 @pytest.mark.parametrize("name", ["a\udcff.png", "täst\n.png", "-x.png", "胸.png"])

@@ -41,6 +41,13 @@ def test_rows_of_the_table(tmp_path: Path) -> None:
     assert len(LABELS) == 15
 
 
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_of_a_film_without_labels_nothing_is_known(tmp_path: Path, blank: str) -> None:
+    release = write_release(tmp_path, (*ROWS[:1], f"00000009_000.png,{blank},0,9,058Y,M,PA,2682"))
+    (release / "images" / "00000009_000.png").write_text("a film")
+    assert read(release).films["labels"].isna().tolist() == [False, True]
+
+
 def test_films_that_are_not_on_disk_are_counted_only(tmp_path: Path) -> None:
     listing = read(write_release(tmp_path, on_disk=1))
     assert (len(listing.films), len(listing.refused), listing.n_missing, listing.n_rows) == (1, 0, 3, 4)

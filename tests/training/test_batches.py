@@ -42,7 +42,8 @@ def test_order_goes_by_seed_and_epoch() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
 def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> None:
-    y, weight = np.arange(7, dtype=np.float32), np.arange(7, dtype=np.float32) * 10
+    y, weight = np.arange(21, dtype=np.float32).reshape(7, 3), np.arange(7, dtype=np.float32) * 10
+    y[2, 1] = np.nan
     order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
     inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(2,), dtype="uint8")
     read = [
@@ -51,7 +52,7 @@ def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> No
     assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
     films, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
     np.testing.assert_array_equal(films, order)
-    np.testing.assert_array_equal(labels, y[order[:, 0], np.newaxis])
+    np.testing.assert_array_equal(labels, y[order[:, 0]])
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
 
 

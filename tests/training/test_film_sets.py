@@ -6,7 +6,7 @@ import pytest
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 
 SETTINGS: dict[str, Any] = {
-    "loss": "bce",
+    "loss": "cross_entropy",
     "optimizer": "adam",
     "learning_rate": 1e-3,
     "schedule": "constant",
@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     "patience": None,
     "mixed_bfloat16": False,
     "seed": 0,
-    "fine_tuning": {"cut": "pool4_pool", "epochs": 1, "learning_rate": 1e-4, "batch_size": 8},
+    "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-4, "batch_size": 8},
 }
 
 
@@ -30,14 +30,33 @@ class Films:
 
 
 def film_set(**changes: Any) -> FilmSet:
-    arrays = {"sha256": ["a", "b", "c"], "y": [1, 0, 0], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
+    arrays = {"sha256": ["a", "b", "c"], "y": [[1], [0], [0]], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
     return FilmSet(films=Films(), **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
 def test_prevalence_is_that_of_what_is_shown() -> None:
-    assert film_set().prevalence == pytest.approx(6 / 8)
-    unweighted = FilmSet.unweighted(films=Films(), sha256=np.array(["a", "b", "c"]), y=np.array([1, 0, 0]))
-    assert unweighted.prevalence == pytest.approx(1 / 3)
+    assert film_set().prevalence == pytest.approx([6 / 8])
+    unweighted = FilmSet.unweighted(films=Films(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
+    assert unweighted.prevalence == pytest.approx([1 / 3])
+
+
+def test_prevalence_is_that_of_each_output_where_it_is_known() -> None:
+    y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
+    np.testing.assert_allclose(film_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
+
+
+def test_labels_must_be_those_of_the_outputs() -> None:
+    one_hot = film_set(y=[[1, 0], [0, 1], [1, 0]])
+    one_hot.check_labels(n_outputs=2, exclusive=True)
+    film_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
+    with pytest.raises(ValueError, match=r"labels of 3 outputs\. Received: y\.shape=\(3, 2\)"):
+        one_hot.check_labels(n_outputs=3, exclusive=True)
+
+
+@pytest.mark.parametrize("row", [[1, 1], [0, 0], [1, np.nan]], ids=["both", "neither", "unknown"])
+def test_exclusive_labels_are_exactly_one(row: list[float]) -> None:
+    with pytest.raises(ValueError, match="Expected one label 1 a film"):
+        film_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
 
 
 def test_arrays_get_their_types() -> None:
@@ -47,8 +66,13 @@ def test_arrays_get_their_types() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"y": [1, 0]}, {"y": [1, 0, np.nan]}, {"y": [1, 0, 2]}, {"sha256": [], "y": [], "weight": [], "count": []}],
-    ids=["lengths", "unknown label", "third class", "no films"],
+    [
+        {"y": [[1], [0]]},
+        {"y": [1, 0, 0]},
+        {"y": [[1], [0], [2]]},
+        {"sha256": [], "y": np.empty((0, 1)), "weight": [], "count": []},
+    ],
+    ids=["lengths", "no outputs", "third value", "no films"],
 )
 def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received: "):
@@ -57,7 +81,7 @@ def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sha256": ["a", "b", "d"]}, {"y": [0, 1, 0]}, {"weight": [1.0, 1.0, 1.0]}, {"count": [1, 1, 1]}],
+    [{"sha256": ["a", "b", "d"]}, {"y": [[0], [1], [0]]}, {"weight": [1.0, 1.0, 1.0]}, {"count": [1, 1, 1]}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_the_digest_goes_by_every_array(changes: dict[str, Any]) -> None:
@@ -67,7 +91,7 @@ def test_the_digest_goes_by_every_array(changes: dict[str, Any]) -> None:
 
 def test_settings_come_from_nested_parameters() -> None:
     settings = TrainingSettings.from_dict(SETTINGS)
-    assert settings.fine_tuning == FineTuningSettings("pool4_pool", 1, 1e-4, 8)
+    assert settings.fine_tuning == FineTuningSettings(None, 1, 1e-4, 8)
     assert settings.patience is None
 
 

@@ -12,12 +12,13 @@ import pytest
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.training.checkpoints import Row
+from cxr_pipeline.training.epochs import validation_metrics
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
 
 SIZE = 32
 SETTINGS = TrainingSettings(
-    loss="weighted_bce",
+    loss="weighted_cross_entropy",
     optimizer="adamw",
     learning_rate=3e-3,
     schedule="cosine",
@@ -53,15 +54,21 @@ Fitted = dict[bool, tuple[keras.Model, pd.DataFrame]]
 
 
 class MemoryFilms:
-    """Films of a task that can be learnt: the positive ones are brighter at the bottom, some of them barely."""
+    """Films of a task that can be learnt: for each label a film is brighter at another height, sometimes barely.
+
+    Args:
+        y: labels [n, k]; the last one is at the bottom.
+    """
 
     digest = "memory"
 
-    def __init__(self, n: int = 72) -> None:
+    def __init__(self, y: np.ndarray) -> None:
         rng = np.random.default_rng(0)
-        self.y = np.arange(n) % 2
-        films = rng.integers(60, 120, (n, SIZE, SIZE))
-        films[self.y == 1, SIZE - 10 :] += rng.integers(10, 90, (n // 2, 1, 1))
+        self.y = y
+        films = rng.integers(60, 120, (len(y), SIZE, SIZE))
+        for place, positive in enumerate(y.T[::-1] == 1):
+            bottom = SIZE - 11 * place
+            films[positive, bottom - 10 : bottom] += rng.integers(10, 90, (positive.sum(), 1, 1))
         self.by_content = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films.astype(np.uint8)}
         self.sha256 = np.array(list(self.by_content))
         self.largest_read = 0
@@ -73,22 +80,42 @@ class MemoryFilms:
 
 @pytest.fixture(scope="module")
 def films() -> MemoryFilms:
-    return MemoryFilms()
+    return MemoryFilms(np.arange(72)[:, np.newaxis] % 2)
 
 
-def build(*, pretrained: bool, seed: int = 0) -> keras.Model:
+def several(*, exclusive: bool) -> MemoryFilms:
+    """Films with three labels; where these do not exclude each other, a fifth of them is unknown."""
+    if exclusive:
+        return MemoryFilms(np.eye(3, dtype=np.float32)[np.arange(96) % 3])
+    rng = np.random.default_rng(1)
+    films = MemoryFilms(rng.integers(0, 2, (96, 3)).astype(np.float32))
+    films.y[rng.random(films.y.shape) < 0.2] = np.nan
+    films.y[0] = np.nan
+    return films
+
+
+def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: bool = False) -> keras.Model:
     """A small network; as a pretrained one, with everything below the head frozen."""
-    model = build_model(name="small_cnn", weights_file=None, size=SIZE, head_units=8, dropout=0.3, seed=seed)
+    model = build_model(
+        name="small_cnn",
+        weights_file=None,
+        size=SIZE,
+        n_outputs=n_outputs,
+        exclusive=exclusive,
+        head_units=8,
+        dropout=0.3,
+        seed=seed,
+    )
     if pretrained:
         for layer in model.layers[: model.layers.index(model.get_layer("pooled"))]:
             layer.trainable = False
     return model
 
 
-def sets(films: MemoryFilms, **changes: Any) -> dict[str, FilmSet]:
-    train = FilmSet.unweighted(films=films, sha256=films.sha256[:48], y=films.y[:48])
-    validation = FilmSet.unweighted(films=films, sha256=films.sha256[48:], y=films.y[48:])
-    return {"train": replace(train, **changes), "validation": validation}
+def sets(films: MemoryFilms, train: dict[str, Any], validation: dict[str, Any]) -> dict[str, FilmSet]:
+    first = FilmSet.unweighted(films=films, sha256=films.sha256[:48], y=films.y[:48])
+    rest = FilmSet.unweighted(films=films, sha256=films.sha256[48:], y=films.y[48:])
+    return {"train": replace(first, **train), "validation": replace(rest, **validation)}
 
 
 def run(
@@ -99,13 +126,16 @@ def run(
     on_epoch: Callable[[Row], None] = lambda row: None,
     model: keras.Model | None = None,
     model_seed: int = 0,
+    exclusive: bool = False,
     train: dict[str, Any] | None = None,
+    validation: dict[str, Any] | None = None,
     **changes: Any,
 ) -> tuple[keras.Model, pd.DataFrame]:
     return fit(
-        model=model or build(pretrained=pretrained, seed=model_seed),
-        **sets(films, **(train or {})),
+        model=model or build(pretrained=pretrained, seed=model_seed, n_outputs=films.y.shape[1], exclusive=exclusive),
+        **sets(films, train or {}, validation or {}),
         settings=replace(SETTINGS, **changes),
+        exclusive=exclusive,
         augmentation=AUGMENTATION,
         folder=folder / "features",
         checkpoints=folder / "checkpoints",
@@ -129,8 +159,8 @@ def fitted(films: MemoryFilms, tmp_path_factory: pytest.TempPathFactory) -> Fitt
 
 def test_a_network_learns_from_scratch(films: MemoryFilms, tmp_path: Path) -> None:
     model, history = run(films, tmp_path, epochs=8)
-    scores = predict(model, films, films.sha256[48:], 16)
-    y = films.y[48:]
+    scores = predict(model, films, films.sha256[48:], 16)[:, 0]
+    y = films.y[48:, 0]
     assert history["val_auc"].max() > 0.95
     assert (scores[y == 1][:, np.newaxis] > scores[y == 0]).mean() == pytest.approx(history["val_auc"].max(), abs=1e-6)
 
@@ -159,8 +189,8 @@ def test_fine_tuning_starts_at_its_own_rate(fitted: Fitted) -> None:
 def test_the_weights_are_those_of_the_best_epoch(films: MemoryFilms, fitted: Fitted, pretrained: bool) -> None:
     model, history = fitted[pretrained]
     best = history.sort_values(["val_auc", "val_loss"], ascending=[False, True]).iloc[0]
-    scores = predict(model, films, films.sha256[48:], 16)
-    called, y = scores >= 0.5, films.y[48:] == 1
+    scores = predict(model, films, films.sha256[48:], 16)[:, 0]
+    called, y = scores >= 0.5, films.y[48:, 0] == 1
     assert (called == y).mean() == pytest.approx(best["val_accuracy"])
     assert (scores[y][:, np.newaxis] > scores[~y]).mean() == pytest.approx(best["val_auc"], abs=0.01)
 
@@ -252,8 +282,8 @@ def test_films_of_count_or_weight_zero_teach_nothing(films: MemoryFilms, tmp_pat
     wrong = np.arange(48) < 10
     right = films.y[:48]
     results = [
-        run(films, tmp_path / name, **HEAD_ONLY, loss="bce", train={"y": y, left_out: np.where(wrong, 0, 1)})
-        for name, y in (("right", right), ("wrong", np.where(wrong, 1 - right, right)))
+        run(films, tmp_path / name, **HEAD_ONLY, loss="cross_entropy", train={"y": y, left_out: np.where(wrong, 0, 1)})
+        for name, y in (("right", right), ("wrong", np.where(wrong[:, np.newaxis], 1 - right, right)))
     ]
     assert_same(*results)
 
@@ -299,7 +329,7 @@ def test_a_cut_beside_other_paths_is_refused(films: MemoryFilms, tmp_path: Path)
 def test_predictions_come_in_order_whatever_the_batch(films: MemoryFilms, fitted: Fitted, batch_size: int) -> None:
     model = fitted[False][0]
     chosen = films.sha256[[5, 2, 9, 5, 70, 33, 1]]
-    expected = model(films.read(chosen.tolist())[..., np.newaxis].astype(np.float32))[:, 0]
+    expected = model(films.read(chosen.tolist())[..., np.newaxis].astype(np.float32))
     films.largest_read = 0
     found = predict(model, films, chosen.tolist(), batch_size)
     assert found.dtype == np.float32
@@ -308,4 +338,60 @@ def test_predictions_come_in_order_whatever_the_batch(films: MemoryFilms, fitted
 
 
 def test_no_films_have_no_predictions(fitted: Fitted, films: MemoryFilms) -> None:
-    assert predict(fitted[False][0], films, [], 8).shape == (0,)
+    assert predict(fitted[False][0], films, [], 8).shape == (0, 1)
+
+
+def kill_after(epoch: int) -> Callable[[Row], None]:
+    def kill(row: Row) -> None:
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return kill
+
+
+@pytest.mark.parametrize(("exclusive", "pretrained"), [(True, False), (False, True)], ids=["multiclass", "multilabel"])
+def test_several_outputs_are_learnt_and_a_kill_changes_nothing(
+    tmp_path: Path, exclusive: bool, pretrained: bool
+) -> None:
+    films = several(exclusive=exclusive)
+    asked: dict[str, Any] = {"pretrained": pretrained, "exclusive": exclusive, "epochs": 4 if pretrained else 6}
+    undisturbed = run(films, tmp_path / "undisturbed", **asked)
+    with pytest.raises(KeyboardInterrupt):
+        run(films, tmp_path / "killed", **asked, on_epoch=kill_after(5))
+    assert_same(run(films, tmp_path / "killed", **asked), undisturbed)
+
+    model, history = undisturbed
+    assert history["val_auc"].max() > 0.85
+    assert not history.isna().any().any()
+    y_score = predict(model, films, films.sha256[48:], 16)
+    assert y_score.shape == (48, 3)
+    assert y_score.dtype == np.float32
+    best = history.sort_values(["val_auc", "epoch"], ascending=False).iloc[0]
+    found = validation_metrics(films.y[48:], y_score, exclusive=exclusive)
+    assert {name: best[name] for name in found} == pytest.approx(found, abs=0.02)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "weighted_cross_entropy", "focal"])
+def test_what_is_unknown_teaches_nothing(films: MemoryFilms, tmp_path: Path, loss: str) -> None:
+    """A label that no film has leaves the training of the others as it is, whatever the loss."""
+    unknown = np.full((48, 1), np.nan)
+    model, history = run(
+        films,
+        tmp_path,
+        **HEAD_ONLY,
+        loss=loss,
+        model=build(pretrained=True, n_outputs=2),
+        train={"y": np.hstack([films.y[:48], unknown])},
+        validation={"y": np.hstack([films.y[48:], unknown[:24]])},
+    )
+    start = build(pretrained=True, n_outputs=2)
+    kernels = [model_value(network, "probability/kernel") for network in (model, start)]
+    moved = np.abs(kernels[0] - kernels[1]).max(axis=0)
+    assert moved[0] > 0
+    assert moved[1] < 1e-4, "only weight decay moves it"
+    assert np.isfinite(history[["loss", "val_loss", "val_auc"]].to_numpy(float)).all()
+
+
+def test_labels_of_another_network_are_refused(films: MemoryFilms, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected labels of 3 outputs"):
+        run(films, tmp_path, model=build(pretrained=False, n_outputs=3))

@@ -5,6 +5,7 @@ signatures: a misspelt key or an impossible value stops the run at once and name
 """
 
 from cxr_pipeline.config.decisions import (
+    Argmax,
     Cost,
     Evaluation,
     FBeta,
@@ -26,29 +27,50 @@ from cxr_pipeline.config.films import (
     StructuringStep,
 )
 from cxr_pipeline.config.parameters import Parameters
-from cxr_pipeline.config.sources import ClassFolders, Folders, Ingestion, Nih, Phantoms, Sources, Task
+from cxr_pipeline.config.sources import (
+    Chexpert,
+    ClassFolders,
+    Columns,
+    DicomFolder,
+    Folders,
+    Ingestion,
+    LabelTable,
+    Medmnist,
+    Nih,
+    Phantoms,
+    PixelTable,
+    Sources,
+    Task,
+)
 from cxr_pipeline.config.training import FineTuning, Model, Training
 
-TASKS = ("effusion",)
+TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
 
 __all__ = [
     "TASKS",
+    "Argmax",
     "Augmentation",
+    "Chexpert",
     "Clahe",
     "ClassFolders",
+    "Columns",
     "Cost",
     "Denoise",
+    "DicomFolder",
     "Evaluation",
     "FBeta",
     "FineTuning",
     "Fixed",
     "Folders",
     "Ingestion",
+    "LabelTable",
+    "Medmnist",
     "Model",
     "Morphology",
     "Nih",
     "Parameters",
     "Phantoms",
+    "PixelTable",
     "Resampling",
     "Resolution",
     "Scoring",

@@ -49,17 +49,28 @@ class Cost(Parameters):
     false_positive: Annotated[float, Field(gt=0)]
 
 
+class Argmax(Parameters):
+    """The most probable of exclusive classes."""
+
+    rule: Literal["argmax"]
+
+
 Policy = Annotated[
-    Fixed | Youden | TargetSensitivity | TargetSpecificity | FBeta | Cost,
+    Argmax | Fixed | Youden | TargetSensitivity | TargetSpecificity | FBeta | Cost,
     Field(discriminator="rule"),
 ]
 
 
 class Thresholds(Parameters):
-    """Calibration and threshold, both fitted on validation films."""
+    """Calibration and threshold, both fitted on validation films.
+
+    Args:
+        compared: other policies, whose figures are reported beside those of the chosen one.
+    """
 
     calibration: Literal["none", "temperature", "platt", "isotonic"]
     policy: Policy
+    compared: tuple[Policy, ...] = ()
 
 
 class Evaluation(Parameters):
@@ -76,8 +87,10 @@ class Scoring(Parameters):
     Args:
         folder: every film below it is scored.
         model: an MLflow model URI; null for the newest registered version of the task.
+        heatmaps: draw where the model looks, a PNG for each film beside the predictions.
     """
 
     folder: str | None
     model: str | None
     batch_size: Annotated[int, Field(ge=1)]
+    heatmaps: bool = False

@@ -80,10 +80,15 @@ class Splitting(Parameters):
 
 
 class Resampling(Parameters):
-    """Which training films are shown how often, and how much each one weighs."""
+    """Which training films are shown how often, and how much each one weighs.
+
+    Args:
+        max_repeat: the most often that a film is shown in an epoch; null for no limit.
+    """
 
     plan: Literal["none", "oversample", "undersample"]
     class_weights: bool
+    max_repeat: Annotated[int, Field(ge=1)] | None = None
     seed: Seed
 
 

@@ -1,10 +1,20 @@
 """The network and how it is fitted."""
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cxr_pipeline.config.parameters import Parameters, Seed
+from cxr_pipeline.models.names import ARCHITECTURES
+
+
+def _architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        close = get_close_matches(name, ARCHITECTURES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, found {name!r}{hint}")
+    return name
 
 
 class Model(Parameters):
@@ -18,7 +28,7 @@ class Model(Parameters):
         dropout: fraction of the pooled features dropped in training.
     """
 
-    name: Literal["small_cnn", "cnn", "densenet121"]
+    name: Annotated[str, AfterValidator(_architecture)]
     weights: str
     head_units: Annotated[int, Field(ge=0, le=4096)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -28,11 +38,11 @@ class FineTuning(Parameters):
     """The second phase of a pretrained backbone: its top, trained from activations cached at ``cut``.
 
     Args:
-        cut: layer of the backbone below which nothing is trained.
+        cut: layer of the backbone below which nothing is trained; null for the backbone's own.
         epochs: 0 switches the phase off.
     """
 
-    cut: str
+    cut: str | None
     epochs: Annotated[int, Field(ge=0)]
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
@@ -48,7 +58,7 @@ class Training(Parameters):
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
     """
 
-    loss: Literal["bce", "weighted_bce", "focal"]
+    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
     optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "cosine"]

@@ -13,15 +13,16 @@ from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
 from cxr_pipeline.errors import FilmRefused
+from cxr_pipeline.images.dicom import decode_dicom, is_dicom
 from cxr_pipeline.images.headers import (
     Header,
     check_size,
     open_header,
     without_warnings,
 )
+from cxr_pipeline.images.levels import stretch
 
 MAX_BYTES = 2**30
-ROBUST_PERCENTILES = (0.5, 99.5)
 
 _PNG_MODES = {0: "L", 2: "RGB", 6: "RGBA"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
@@ -56,11 +57,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG, TIFF, BMP or WEBP film to grey.
+    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM film to grey.
 
     Colour becomes grey by the weights of ITU-R BT.601; a film of three equal channels gives exactly that
     channel. Transparent pixels are laid on black. More than 8 bits are scaled so that the percentiles 0.5
-    and 99.5 become 0 and 255. The EXIF orientation is obeyed.
+    and 99.5 become 0 and 255. The EXIF orientation is obeyed. DICOM has rules of its own: ``dicom.decode_dicom``.
 
     Args:
         content: the bytes of the file.
@@ -70,20 +71,24 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         uint8 [height, width], 0 black to 255 white.
 
     Raises:
-        FilmRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large`` or ``too_small``.
+        FilmRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
     """
-    header = open_header(content)
-    check_size(header.image.size, max_megapixels=max_megapixels)
-    try:
-        grey = _turn(_read_grey(content, header), header)
-    except (FilmRefused, MemoryError):
-        raise
-    except Exception as error:  # what the decoders raise for damaged pixels is not documented
-        raise FilmRefused("truncated", f"pixels cut short or damaged: {error}") from error
+    grey = (decode_dicom if is_dicom(content) else _decode_picture)(content, max_megapixels=max_megapixels)
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
     if darkest == brightest:
         raise FilmRefused("empty", f"every pixel is {darkest:.0f}")
     return grey
+
+
+def _decode_picture(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
+    header = open_header(content)
+    check_size(header.image.size, max_megapixels=max_megapixels)
+    try:
+        return _turn(_read_grey(content, header), header)
+    except (FilmRefused, MemoryError):
+        raise
+    except Exception as error:  # what the decoders raise for damaged pixels is not documented
+        raise FilmRefused("truncated", f"pixels cut short or damaged: {error}") from error
 
 
 def _read_grey(content: bytes, header: Header) -> NDArray[np.uint8]:
@@ -141,7 +146,7 @@ def _read_with_pillow(header: Header) -> NDArray[np.uint8]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         white_is_zero = _tiff_tag(header, _TIFF_PHOTOMETRIC) == (0,)
-        return _scale(values.max() - values if white_is_zero else values)
+        return stretch(values.max() - values if white_is_zero else values)
     if image.has_transparency_data:
         return _flatten(np.asarray(image.convert("RGBA")))
     if image.mode in ("1", "L"):
@@ -155,10 +160,10 @@ def _read_deep(content: bytes) -> NDArray[np.uint8]:
     if pixels is None:
         raise FilmRefused("truncated", "pixels cut short or damaged")
     if pixels.ndim == 2:
-        return _scale(pixels)
+        return stretch(pixels)
     grey = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
     opaque = pixels.shape[2] == 3 or pixels[..., 3].min() == np.iinfo(pixels.dtype).max
-    return _scale(grey if opaque else grey * (pixels[..., 3] / np.iinfo(pixels.dtype).max))
+    return stretch(grey if opaque else grey * (pixels[..., 3] / np.iinfo(pixels.dtype).max))
 
 
 def _flatten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -170,21 +175,6 @@ def _flatten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if channels == 4 and pixels[..., 3].min() < 255:
         grey = cv2.multiply(grey, pixels[..., 3], scale=1 / 255)
     return np.asarray(grey, dtype=np.uint8)
-
-
-def _scale(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bring grey values of any type to uint8 by robust percentiles; what is not finite becomes black."""
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise FilmRefused("empty", "no pixel has a finite value")
-    known = values[finite]
-    low, high = np.percentile(known, ROBUST_PERCENTILES)
-    if low == high:
-        low, high = known.min(), known.max()
-    if low == high:
-        raise FilmRefused("empty", f"every pixel is {low:g}")
-    levels = (np.where(finite, values, low).astype(np.float64) - low) * (255 / (high - low))
-    return np.asarray(np.rint(levels.clip(0, 255)), dtype=np.uint8)
 
 
 def _turn(grey: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:

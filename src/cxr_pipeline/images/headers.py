@@ -161,4 +161,4 @@ def _kind_of(content: bytes) -> _Kind:
         if kind.signature.match(content):
             return kind
     names = ", ".join(kind.name for kind in _KINDS)
-    raise FilmRefused("unreadable", f"expected {names}, found a file that begins {content[:8]!r}")
+    raise FilmRefused("unreadable", f"expected {names} or DICOM, found a file that begins {content[:8]!r}")

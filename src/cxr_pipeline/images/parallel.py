@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from multiprocessing import connection, parent_process
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cxr_pipeline.errors import UserError
@@ -40,16 +39,9 @@ def divided(items: Sequence[Item], *, largest: int, parts: int) -> list[Sequence
     return [items[start:end] for start, end in pairwise(bounds)]
 
 
-def have_more_bytes(paths: Iterable[Path], n_bytes: int) -> bool:
-    """Tell whether files have more bytes together; looks at no more of them than it must."""
-    return any(total > n_bytes for total in accumulate(map(_length, paths)))
-
-
-def _length(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return 0
+def sum_exceeds(values: Iterable[int], limit: int) -> bool:
+    """Tell whether values sum to more than ``limit``; asks for no more of them than it must."""
+    return any(total > limit for total in accumulate(values))
 
 
 def run_tasks(tasks: Sequence[Task[Result]], *, workers: int, title: str) -> list[Result]:

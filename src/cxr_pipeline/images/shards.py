@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from cxr_pipeline.errors import FilmRefused
 from cxr_pipeline.files import write_array, written_atomically
 from cxr_pipeline.images.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cxr_pipeline.sources.readers import Reader
 
 _NPY_HEADER = 128
 
@@ -57,17 +61,17 @@ def shard_name(sha256s: Sequence[str]) -> str:
     return f"shard-{hashlib.sha256(' '.join(sha256s).encode()).hexdigest()[:16]}"
 
 
-def prepare_shard(folder: Path, recipe: Recipe, files: Sequence[tuple[str, Path]]) -> list[Refusal]:
+def prepare_shard(folder: Path, recipe: Recipe, wanted: Sequence[tuple[str, "Reader", str]]) -> list[Refusal]:
     """Decode and prepare films into one shard.
 
     Args:
         folder: where the shard goes.
         recipe: how films are prepared.
-        files: SHA-256 and path of each film.
+        wanted: of each film the SHA-256 of its content, what reads it, and its path there.
 
     Returns:
         Refusals that are not remembered in the shard, because another time the film may be readable:
-        the file could not be opened, or its content was not what the SHA-256 says.
+        it could not be read, or its content was not what the SHA-256 says.
 
     Raises:
         UserError: the shard could not be written.
@@ -77,9 +81,9 @@ def prepare_shard(folder: Path, recipe: Recipe, files: Sequence[tuple[str, Path]
     pixels: list[int] = []
     lasting: list[Refusal] = []
     passing: list[Refusal] = []
-    for sha256, path in files:
+    for sha256, reader, path in wanted:
         try:
-            content = _read_unchanged(path, sha256)
+            content = _read_unchanged(reader, path, sha256)
         except FilmRefused as refusal:
             passing.append(Refusal(sha256, refusal.reason, refusal.detail))
             continue
@@ -171,10 +175,8 @@ def open_films(folder: Path, shard: Shard) -> NDArray[np.uint8]:
     return np.memmap(path, dtype=np.uint8, mode="r", offset=_NPY_HEADER, shape=shape)
 
 
-def _read_unchanged(path: Path, sha256: str) -> bytes:
-    from cxr_pipeline.images.decoding import read_bytes
-
-    content = read_bytes(path)
+def _read_unchanged(reader: "Reader", path: str, sha256: str) -> bytes:
+    content = reader.read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise FilmRefused("unreadable", "changed while the pipeline was reading it")
     return content

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.parallel import Task, divided, have_more_bytes, n_cores, run_tasks
+from cxr_pipeline.images.parallel import Task, divided, n_cores, run_tasks, sum_exceeds
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.images.shards import (
     Refusal,
@@ -27,6 +27,8 @@ from cxr_pipeline.images.shards import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cxr_pipeline.sources.readers import Reader
 
 _SHARD_FILMS = 512
 _SHARD_BYTES = 2**26
@@ -65,11 +67,11 @@ class ImageStore:
         """List the films that are neither prepared nor known to be unusable."""
         return [sha256 for sha256 in dict.fromkeys(sha256s) if sha256 not in self._rows and sha256 not in self._refused]
 
-    def fill(self, files: Mapping[str, str | Path], *, workers: int | None = None) -> "pd.DataFrame":
+    def fill(self, films: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> "pd.DataFrame":
         """Prepare those films that the store does not hold.
 
         Args:
-            files: SHA-256 of each film's file to its path.
+            films: SHA-256 of each film's content to what reads it, and its path there.
             workers: processes that decode; None for one a core. A few films are decoded in this process.
 
         Returns:
@@ -81,12 +83,13 @@ class ImageStore:
         import pandas as pd
 
         self._read_index()
-        wanted = [(sha256, Path(files[sha256])) for sha256 in self.missing(files)]
-        workers = workers or n_cores() if have_more_bytes((path for _, path in wanted), _FEW_BYTES_TO_DECODE) else 1
+        wanted = [(sha256, *films[sha256]) for sha256 in self.missing(films)]
+        lengths = (reader.n_bytes(path) for _, reader, path in wanted)
+        workers = workers or n_cores() if sum_exceeds(lengths, _FEW_BYTES_TO_DECODE) else 1
         blocks = divided(wanted, largest=min(_SHARD_FILMS, _SHARD_BYTES // self.recipe.size**2), parts=workers)
         tasks = [Task(partial(prepare_shard, self.folder, self.recipe, block), len(block)) for block in blocks]
         passing = {refusal.sha256: refusal for refusal in self._run(tasks, workers, "Preparing films")}
-        refused = [passing.get(sha256) or self._refused.get(sha256) for sha256 in files]
+        refused = [passing.get(sha256) or self._refused.get(sha256) for sha256 in films]
         rows = [asdict(refusal) for refusal in refused if refusal]
         return pd.DataFrame(rows, columns=["sha256", "reason", "detail"], dtype="str")
 

@@ -1,13 +1,17 @@
-"""Backbones from ``keras.applications``, laid flat into the graph of the model that uses them."""
+"""Backbones from ``keras.applications``, laid flat into the graph of the model that uses them.
+
+Each one takes grey films as they are stored: the grey becomes red, green and blue, and those become what the
+backbone's ImageNet weights were trained on, inside the graph. Layer names are Keras' own.
+"""
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
 from cxr_pipeline.errors import UserError
 
@@ -15,82 +19,96 @@ if TYPE_CHECKING:
     from keras import KerasTensor, Model
 
 
-SMALLEST_FILM = 32
-# Mean and standard deviation of the red, green and blue of ImageNet, in 0..1.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+
+GREY_TO_RGB = "grey_to_rgb"
+NORMALISATION = "imagenet_normalisation"
 
 
-def densenet121(film: KerasTensor) -> KerasTensor:
-    """DenseNet-121 without its classifier.
+@dataclass(frozen=True)
+class Normalisation:
+    """From grey values 0..255 to what a backbone was trained on: times ``scale``, plus ``offset``, by channel."""
 
-    Args:
-        film: grey films [n, S, S, 1], float in 0..255.
-
-    Returns:
-        Feature map [n, S/32, S/32, 1024].
-
-    Raises:
-        UserError: the films are smaller than 32 pixels.
-
-    References:
-        Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993.
-    """
-    size = film.shape[1]
-    if size < SMALLEST_FILM:
-        raise UserError(
-            f"densenet121 needs films of at least {SMALLEST_FILM} pixels a side, resolution.size is {size}: "
-            "raise resolution.size, or set model.name to small_cnn."
-        )
-    rgb = keras.layers.Concatenate(name="grey_to_rgb")([film, film, film])
-    normalised = keras.layers.Rescaling(
-        scale=[1 / (255 * std) for std in IMAGENET_STD],
-        offset=[-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)],
-        dtype="float32",
-        name="imagenet_normalisation",
-    )(rgb)
-    backbone = keras.applications.DenseNet121(include_top=False, weights=None, input_tensor=normalised)
-    return backbone.output
+    scale: Channels
+    offset: Channels
 
 
-def load_densenet121(model: Model, weights_file: Path) -> None:
-    """Put pretrained weights into the backbone of ``model`` and freeze it.
+# Mean and standard deviation of ImageNet's red, green and blue, in 0..1.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STANDARDISED = Normalisation(
+    scale=(1 / (255 * _STD[0]), 1 / (255 * _STD[1]), 1 / (255 * _STD[2])),
+    offset=(-_MEAN[0] / _STD[0], -_MEAN[1] / _STD[1], -_MEAN[2] / _STD[2]),
+)
+# In the order blue, green, red.
+CENTRED = Normalisation(scale=(1.0, 1.0, 1.0), offset=(-103.939, -116.779, -123.68))
+MINUS_ONE_TO_ONE = Normalisation(scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), offset=(-1.0, -1.0, -1.0))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier; call it to lay it into a graph.
 
     Args:
-        model: flat model whose backbone is `densenet121`.
-        weights_file: weights of ``keras.applications.DenseNet121(include_top=False)``, Keras 3's
-            ``.weights.h5`` or the older ``.h5``.
-
-    Raises:
-        UserError: the file cannot be read, or holds the weights of another network.
+        name: as in the configuration.
+        application: Keras' function that builds it.
+        normalisation: what its ImageNet weights were trained on.
+        cut: layer from which it is fine-tuned unless the configuration names another; the whole graph passes there.
+        smallest: smallest side of a film in pixels.
     """
-    # Older .h5 files match layers by position, which the layers around the backbone would shift.
-    bare = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(*model.input_shape[1:3], 3))
-    try:
-        _load_every_weight(bare, weights_file)
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"model.weights: {weights_file} does not hold the weights of densenet121 without its top ({reason}); "
-            "give another file, or set model.weights to imagenet or none."
-        ) from error
-    for layer in bare.layers:
-        target = model.get_layer(layer.name) if layer.weights else None
-        if target is not None:
-            target.set_weights(layer.get_weights())
-            target.trainable = False
+
+    name: str
+    application: Callable[..., Model]
+    normalisation: Normalisation
+    cut: str
+    smallest: int = 32
+
+    def __call__(self, film: KerasTensor) -> KerasTensor:
+        """Lay the backbone over films.
+
+        Args:
+            film: grey films [n, S, S, 1], float in 0..255.
+
+        Returns:
+            Feature map [n, h, w, c], h and w about S/32.
+
+        Raises:
+            UserError: the films are too small.
+        """
+        size = film.shape[1]
+        if size < self.smallest:
+            raise UserError(
+                f"{self.name} needs films of at least {self.smallest} pixels a side, resolution.size is {size}: "
+                "raise resolution.size, or set model.name to small_cnn."
+            )
+        rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([film, film, film])
+        normalised = keras.layers.Rescaling(
+            scale=list(self.normalisation.scale),
+            offset=list(self.normalisation.offset),
+            dtype="float32",
+            name=NORMALISATION,
+        )(rgb)
+        return self.application(include_top=False, weights=None, input_tensor=normalised).output
 
 
-def _load_every_weight(network: Model, weights_file: Path) -> None:
-    """Load weights; Keras only warns of those that it finds no place for, and leaves them as they were.
-
-    Raises:
-        ValueError: a weight is not in the file.
-    """
-    network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        network.load_weights(str(weights_file))
-    absent = [variable.path for variable in network.weights if np.isnan(variable.numpy()).any()]
-    if absent:
-        raise ValueError(f"{len(absent)} of {len(network.weights)} weights are absent, such as {absent[0]}")
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        # Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993.
+        Backbone("densenet121", keras.applications.DenseNet121, STANDARDISED, cut="pool3_pool"),
+        # Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, arXiv:1409.1556.
+        Backbone("vgg16", keras.applications.VGG16, CENTRED, cut="block4_pool"),
+        # He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
+        Backbone("resnet50", keras.applications.ResNet50, CENTRED, cut="conv4_block6_out"),
+        # Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv:1512.00567.
+        Backbone("inceptionv3", keras.applications.InceptionV3, MINUS_ONE_TO_ONE, cut="mixed7", smallest=75),
+        # Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381.
+        Backbone("mobilenetv2", keras.applications.MobileNetV2, MINUS_ONE_TO_ONE, cut="block_12_add"),
+        # Tan and Le, "EfficientNetV2", ICML 2021, arXiv:2104.00298. Its own normalisation is the same, unnamed.
+        Backbone(
+            "efficientnetv2b0",
+            partial(keras.applications.EfficientNetV2B0, include_preprocessing=False),
+            STANDARDISED,
+            cut="block5e_add",
+        ),
+    )
+}

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import keras
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.models import backbones, networks
-from cxr_pipeline.models.heads import OUTPUT, binary_head
+from cxr_pipeline.models import networks
+from cxr_pipeline.models.backbones import BACKBONES, GREY_TO_RGB, NORMALISATION
+from cxr_pipeline.models.heads import OUTPUT, POOLED, head
+from cxr_pipeline.models.weight_files import load_weights
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
@@ -19,49 +21,78 @@ if TYPE_CHECKING:
 NETWORKS: dict[str, Callable[[KerasTensor], KerasTensor]] = {
     "small_cnn": networks.small_cnn,
     "cnn": networks.cnn,
-    "densenet121": backbones.densenet121,
+    **BACKBONES,
 }
-LOADERS: dict[str, Callable[[Model, Path], None]] = {"densenet121": backbones.load_densenet121}
 
 # bfloat16 has no room for 256 greys, nor for probabilities near 0 and 1.
-FLOAT32_LAYERS = ("film", "film_standardisation", "imagenet_normalisation", "augmentation", OUTPUT)
+FLOAT32_LAYERS = ("film", "film_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", OUTPUT)
 
 
 def build_model(
-    *, name: str, weights_file: Path | None, size: int, head_units: int, dropout: float, seed: int
+    *,
+    name: str,
+    weights_file: Path | None,
+    size: int,
+    n_outputs: int,
+    exclusive: bool,
+    head_units: int,
+    dropout: float,
+    seed: int,
 ) -> Model:
     """Build a flat functional model that takes grey films as they are stored.
 
     Normalisation is part of the graph. With a weights file the backbone is frozen, its batch normalisation
-    included; without one every layer is trained.
+    included; without one every layer is trained. Layers have the same names in every process: Keras starts
+    to count those it names itself anew, for which its session is cleared.
 
     Args:
-        name: ``small_cnn``, ``cnn`` or ``densenet121``.
-        weights_file: pretrained weights of the backbone, or None.
+        name: one of ``cxr_pipeline.models.names.ARCHITECTURES``.
+        weights_file: pretrained weights of the backbone without its top, or None.
         size: side S of a film in pixels.
-        head_units: units of the dense layer before the output; 0 for none.
+        n_outputs: classes that get a probability, k.
+        exclusive: exactly one of the classes is true of a film: a softmax, otherwise k sigmoids.
+        head_units: units of the dense layer before the outputs; 0 for none.
         dropout: fraction of the pooled features dropped in training.
         seed: of the initial weights and of dropout.
 
     Returns:
-        Model from ``film`` [n, S, S, 1] (uint8 or float, 0..255) to the probability of the positive
-        class [n, 1] (float32, 0..1).
+        Model from ``film`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
 
     Raises:
-        UserError: the weights do not fit the network, or the network takes none.
+        UserError: the weights do not fit the network, the network takes none, or the films are too small for it.
         ValueError: the name is unknown.
     """
     if name not in NETWORKS:
         raise ValueError(f"Expected a network among {', '.join(NETWORKS)}. Received: name={name!r}")
-    if weights_file is not None and name not in LOADERS:
+    if weights_file is not None and name not in BACKBONES:
         raise UserError(
             f"model.weights is {weights_file}, but {name} takes no pretrained weights: set model.weights to none, "
-            f"or model.name to one of {', '.join(LOADERS)}."
+            f"or model.name to one of {', '.join(BACKBONES)}."
         )
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     film = keras.Input((size, size, 1), name="film")
-    output = binary_head(NETWORKS[name](film), head_units=head_units, dropout=dropout, seed=seed)
+    features = NETWORKS[name](film)
+    output = head(features, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
     model = keras.Model(film, output, name=name)
     if weights_file is not None:
-        LOADERS[name](model, weights_file)
+        load_backbone(model, weights_file)
     return model
+
+
+def load_backbone(model: Model, weights_file: Path) -> None:
+    """Put pretrained weights into the backbone of a model and freeze it.
+
+    Args:
+        model: flat model on a backbone.
+        weights_file: weights of the same ``keras.applications`` network with ``include_top=False``, Keras 3's
+            ``.weights.h5`` or the older ``.h5``.
+
+    Raises:
+        UserError: the file cannot be read, or holds the weights of another network.
+    """
+    below_head = model.layers[: model.layers.index(model.get_layer(POOLED))]
+    layers = [layer for layer in below_head if layer.weights]
+    load_weights(layers, weights_file, network=f"{model.name} without its top")
+    for layer in layers:
+        layer.trainable = False

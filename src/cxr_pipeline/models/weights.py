@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.models.names import BACKBONES
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 REACH_SECONDS = 10.0
@@ -20,16 +21,16 @@ class Published:
     """ImageNet weights that Keras publishes for a backbone without its top.
 
     Args:
-        file: Keras' own name of the file.
-        aliases: other names under which the same weights are handed around.
+        alias: another name for the same weights, saved again by Keras 3.
         folder: on Keras' server.
-        md5: of the file, as published by Keras.
+        file: Keras' own name of the file.
+        md5: of the file, as published by Keras; None where it publishes none.
     """
 
-    file: str
-    aliases: tuple[str, ...]
+    alias: str
     folder: str
-    md5: str
+    file: str
+    md5: str | None
 
     @property
     def url(self) -> str:
@@ -37,14 +38,16 @@ class Published:
         return f"{BASE_URL}/{self.folder}/{self.file}"
 
 
-PUBLISHED = {
-    "densenet121": Published(
-        file="densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        aliases=("densenet121_imagenet_notop.weights.h5",),
-        folder="densenet",
-        md5="30ee3e1110167f948a6b9946edeeb738",
-    ),
+_KERNELS = "weights_tf_dim_ordering_tf_kernels"
+_FILES = {
+    "densenet121": ("densenet", f"densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
+    "vgg16": ("vgg16", f"vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+    "resnet50": ("resnet", f"resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
+    "inceptionv3": ("inception_v3", f"inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
+    "mobilenetv2": ("mobilenet_v2", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
+    "efficientnetv2b0": ("efficientnet_v2", "efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
 }
+PUBLISHED = {name: Published(f"{name}_imagenet_notop.weights.h5", *_FILES[name]) for name in BACKBONES}
 
 
 def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
@@ -108,6 +111,7 @@ def _given(weights: str, raw: Path) -> Path:
     given = Path(weights).expanduser()
     for path in (given, raw / given):
         if path.is_file():
+            _check_readable(path)
             return path
     raise UserError(
         f"model.weights: expected a file of weights (or imagenet, or none), found nothing at {given.absolute()}"
@@ -116,20 +120,45 @@ def _given(weights: str, raw: Path) -> Path:
 
 
 def _cached(architecture: str, raw: Path) -> Path | None:
+    """The file in the raw folder or in Keras' cache, if it is in either.
+
+    Raises:
+        UserError: a file that the user has put into the raw folder is damaged.
+    """
     published = PUBLISHED[architecture]
-    own = raw / "weights" / published.file
+    own, alias = raw / "weights" / published.file, raw / "weights" / published.alias
     if own.is_file():
-        found = _md5(own)
-        if found != published.md5:
-            raise UserError(
-                f"{own} is damaged or another file: expected the MD5 {published.md5}, found {found}. "
-                f"Download it again from {published.url}, or remove it."
-            )
+        _check_whole(own, published)
         return own
-    aliases = [raw / "weights" / alias for alias in published.aliases]
+    if alias.is_file():
+        _check_readable(alias)
+        return alias
     cached = _keras_cache() / published.file
-    whole = [cached] if cached.is_file() and _md5(cached) == published.md5 else []
-    return next((path for path in (*aliases, *whole) if path.is_file()), None)
+    return cached if cached.is_file() and _is_whole(cached, published) else None
+
+
+def _is_whole(file: Path, published: Published) -> bool:
+    try:
+        _check_whole(file, published)
+    except UserError:
+        return False
+    return True
+
+
+def _check_whole(file: Path, published: Published) -> None:
+    if published.md5 is None:
+        _check_readable(file)
+    elif (found := _md5(file)) != published.md5:
+        raise UserError(
+            f"{file} is damaged or another file: expected the MD5 {published.md5}, found {found}. "
+            f"Download it again from {published.url}, or remove it."
+        )
+
+
+def _check_readable(file: Path) -> None:
+    from cxr_pipeline.models.weight_files import check_readable
+
+    check_readable(file)
 
 
 def _download(published: Published) -> Path:
@@ -142,7 +171,9 @@ def _download(published: Published) -> Path:
             cache_dir=str(_keras_cache().parent),
             cache_subdir="models",
             file_hash=published.md5,
+            force_download=True,
         )
+        _check_whole(Path(path), published)
     except Exception as error:  # Keras raises a bare Exception where a download fails.
         raise UserError(
             f"{published.url} could not be downloaded ({error}). Run the same command again, or put the file into "

@@ -1,7 +1,6 @@
 """The page that a run leaves for its reader: one HTML file that needs neither network nor script."""
 
 import json
-import math
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,42 +8,66 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.provenance import flatten
-from cxr_pipeline.report import wording
+from cxr_pipeline.report import tables, wording
+from cxr_pipeline.report.cautions import cautions
+from cxr_pipeline.report.explanations import where_it_looks
+from cxr_pipeline.report.kinds import Kind, kind_of
+from cxr_pipeline.report.tables import Table
+from cxr_pipeline.report.text import spelled
 
 QUARANTINE_ROWS = 200
-LISTED_VALUES = 10
-
-MEASURES = {
-    "auc": ("AUC", "chance that a positive film gets a higher probability than a negative one"),
-    "average_precision": ("average precision", "precision, averaged over all sensitivities"),
-    "accuracy": ("accuracy", "share of films that are decided rightly"),
-    "balanced_accuracy": ("balanced accuracy", "mean of sensitivity and specificity"),
-    "sensitivity": ("sensitivity", "share of positive films that are found"),
-    "specificity": ("specificity", "share of negative films that are called negative"),
-    "precision": ("precision", "share of films called positive that are"),
-    "f1": ("F1", "harmonic mean of precision and sensitivity"),
-    "brier": ("Brier score", "mean squared error of the probability; 0 is best"),
-    "ece": ("calibration error", "mean distance of probability and frequency, ten bins of equal mass; 0 is best"),
-}
+HEATMAPS = "heatmaps"
 
 FIGURES = {
+    "class_auc": ("AUC of each class", "With its interval, the best first; n is how many test films of it there are."),
     "roc": ("ROC curve", "Every threshold trades films found against false alarms; the upper left corner is best."),
     "precision_recall": ("Precision and sensitivity", "How many alarms are right, for each share of films found."),
     "score_histogram": ("Probabilities by class", "The less the two classes overlap, the better they are told apart."),
     "confusion": ("Decisions at the threshold", "Test films by true class and decision, with the share of the row."),
+    "confusion_matrix": (
+        "Which class is taken for which",
+        "Test films by true class and decision, with the share of the row; right decisions are on the diagonal.",
+    ),
+    "classification_report": ("Classification report", "What each class is worth at the decisions made."),
     "reliability": (
         "Are the probabilities honest?",
         "On the dotted line, of films given 30 % just 30 % are positive. The bars are 95 % intervals.",
     ),
+    "class_reliability": (
+        "Are the probabilities honest?",
+        "On the dotted line, of films given 10 % just 10 % are of the class. The bars are 95 % intervals.",
+    ),
+    "class_roc": (
+        "ROC curve of each class",
+        "Every threshold trades films found against false alarms; the point is what the decisions reach.",
+    ),
+    "class_precision_recall": (
+        "Precision and sensitivity of each class",
+        "How many alarms are right, for each share of films found; guessing reaches the dotted line.",
+    ),
     "training_curves": ("Training", "Where the validation loss turns up, the network learns its films by heart."),
     "mistakes": (
         "The most confident mistakes",
-        "Test films on the wrong side of the threshold and farthest from it, with the probability given.",
+        "Test films that were decided wrongly with most confidence, and the probability given.",
+    ),
+    "class_samples": ("A film of each class", "Training films, as the network is shown them."),
+    HEATMAPS: (
+        "Where it looks",
+        "Test films of each kind of decision of which the model is surest, each beside its heat map; boxes are those "
+        "that readers drew.",
     ),
     "augmentation_preview": ("Augmentation", "Training films, and views of them as the network is shown them."),
 }
-WIDE_FIGURES = ("mistakes", "augmentation_preview")
+WIDE_FIGURES = ("mistakes", "augmentation_preview", "class_samples")
+DENSE_FIGURES = (
+    "class_auc",
+    "class_roc",
+    "class_precision_recall",
+    "class_reliability",
+    "confusion_matrix",
+    "classification_report",
+    HEATMAPS,
+)
 
 
 @dataclass(frozen=True)
@@ -52,17 +75,22 @@ class ReportContent:
     """Everything that the page shows.
 
     Args:
-        task: ``name``, ``title`` and ``classes``, the negative and then the positive one.
+        task: ``name``, ``title``, ``kind`` and ``classes``, of two the negative and then the positive one.
         metrics: the content of ``metrics.json``.
         decision_rule: the JSON form of the decision rule.
         data_report: what was read and what was refused, by source.
         quarantine: ``source``, ``image``, ``reason``, ``detail`` of each film refused.
-        split_counts: for each split, films of each class, and ``patients`` (None where not known).
+        split_counts: for each split, films of each class, ``patients`` (None where not known), and ``films`` where
+            the classes do not add up to them.
         history: a row per epoch.
-        figures: PNG bytes by name; those of ``FIGURES`` are explained and shown in its order.
+        figures: PNG bytes by name; those of ``FIGURES`` are explained and shown in its order. One that is called
+            ``heatmaps``, or ``heatmaps_<class>``, is shown where the page says where the model looks.
         parameters: dotted name to value.
         versions: package, or ``git commit``, to version.
         model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its films in pixels.
+        explanations: ``method``, ``layer``, ``localisation`` by class and ``randomised``; None where there are none.
+        classification_report: a row for each class; None where there is none.
+        confusion_table: test films by true class (rows) and decision; None where there is none.
     """
 
     task: Mapping[str, Any]
@@ -76,24 +104,19 @@ class ReportContent:
     parameters: Mapping[str, Any]
     versions: Mapping[str, str]
     model: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it is printed: columns, and rows of finished text."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    explanations: Mapping[str, Any] | None = None
+    classification_report: pd.DataFrame | None = None
+    confusion_table: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its words; ``uri`` holds the PNG itself."""
+    """A figure with its words; ``uri`` holds the PNG itself, ``shape`` is ``""``, ``"wide"`` or ``"dense"``."""
 
     title: str
     explanation: str
     uri: str
-    wide: bool
+    shape: str
 
 
 def render(content: ReportContent) -> str:
@@ -112,145 +135,92 @@ def render(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
+    kind = kind_of(content.task)
+    maps = {name: figure for name, figure in content.figures.items() if name.startswith(HEATMAPS)}
+    others = {name: figure for name, figure in content.figures.items() if name not in maps}
     return template.render(
         task=content.task,
         phantom=content.metrics["phantom"],
-        pictures=pictures(content.figures),
-        **_texts(content),
-        **_tables(content),
+        pictures=pictures(others),
+        heatmaps=pictures(maps),
+        **_texts(content, kind),
+        **_tables(content, kind),
     )
 
 
 def pictures(figures: Mapping[str, bytes]) -> list[Picture]:
     """Each figure with its words: the known ones in their order, then any other under its own name."""
     order = [name for name in FIGURES if name in figures] + [name for name in figures if name not in FIGURES]
-    return [
-        Picture(
-            *FIGURES.get(name, (name.replace("_", " ").capitalize(), "")),
-            uri="data:image/png;base64," + b64encode(figures[name]).decode("ascii"),
-            wide=name in WIDE_FIGURES,
-        )
-        for name in order
-    ]
+    return [_picture(name, figures[name]) for name in order]
 
 
-def as_text(value: object) -> str:
-    """A number as a reader wants it: ``"1,200"``, ``"0.890"``, ``"yes"``, ``"not defined"``; text as it is."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "not defined"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
-    if isinstance(value, list | tuple):
-        if len(value) > LISTED_VALUES:
-            return f"{len(value)} values"
-        return ", ".join(as_text(item) for item in value)
-    return str(value)
+def _picture(name: str, figure: bytes) -> Picture:
+    """Of ``heatmaps_<class>`` the words are those of ``heatmaps``."""
+    known = HEATMAPS if name.startswith(f"{HEATMAPS}_") else name
+    title, explanation = FIGURES.get(known, (spelled(name).capitalize(), ""))
+    shapes = {**dict.fromkeys(DENSE_FIGURES, "dense"), **dict.fromkeys(WIDE_FIGURES, "wide")}
+    return Picture(
+        title if known == name else f"{title} for {name.removeprefix(f'{HEATMAPS}_')}",
+        explanation,
+        uri="data:image/png;base64," + b64encode(figure).decode("ascii"),
+        shape=shapes.get(known, ""),
+    )
 
 
-def _texts(content: ReportContent) -> dict[str, Any]:
-    metrics, data, classes = content.metrics, content.data_report, tuple(content.task["classes"])
+def _texts(content: ReportContent, kind: Kind) -> dict[str, Any]:
+    metrics, data = content.metrics, content.data_report
     return {
-        "trained": wording.what_was_trained(classes, content.model),
-        "on_whom": wording.on_whom(data, content.split_counts),
-        "how_good": wording.how_good(metrics, classes),
-        "how_sure": wording.how_sure(metrics),
-        "not_for": wording.not_for(classes, data),
-        "warnings": wording.warnings(metrics, content.decision_rule, data, content.split_counts, classes),
+        "trained": wording.what_was_trained(kind, content.model),
+        "on_whom": wording.on_whom(kind, data, content.split_counts),
+        "how_good": wording.how_good(kind, metrics),
+        "how_sure": wording.how_sure(kind, metrics),
+        "not_for": wording.not_for(kind, data),
+        "warnings": cautions(kind, metrics, content.decision_rule, data, content.split_counts),
+        "where_it_looks": where_it_looks(content.explanations) if content.explanations else [],
         "notes": [f"{name}: {note}" for name, source in data["sources"].items() for note in source["notes"]],
         "n_refused": len(content.quarantine),
         "n_refused_shown": min(len(content.quarantine), QUARANTINE_ROWS),
     }
 
 
-def _tables(content: ReportContent) -> dict[str, Table]:
+def _tables(content: ReportContent, kind: Kind) -> dict[str, Table | None]:
+    metrics, data, rule = content.metrics, content.data_report, content.decision_rule
+    return {
+        "measures": tables.measures(metrics, kind),
+        "per_class": tables.per_class(metrics),
+        "classification_report": _frame(content.classification_report),
+        "confusion_table": _frame(content.confusion_table),
+        "per_source": tables.per_source(metrics),
+        "per_source_auc": tables.per_source_auc(metrics),
+        "policies": tables.policies(metrics),
+        "decision_rule": tables.whole_rule(rule),
+        "rules_of_classes": tables.rules_of_classes(rule),
+        "localisation": tables.localisation(content.explanations),
+        "sources": tables.sources(data),
+        "left_out": tables.left_out(data),
+        "confounding": tables.confounding(data),
+        "facts": tables.facts(data),
+        "splits": tables.splits(content.split_counts, kind.classes),
+        "model": tables.pairs(content.model),
+        "history": tables.of_frame(content.history),
+        **_lists(content),
+    }
+
+
+def _lists(content: ReportContent) -> dict[str, Table]:
+    """Refused films, parameters and versions."""
     quarantine = content.quarantine
     reasons = quarantine["reason"].value_counts()
     parameters = {
         name: json.dumps(value, ensure_ascii=False, default=str) for name, value in content.parameters.items()
     }
     return {
-        "measures": _measures(content.metrics),
-        "sources": _sources(content.data_report),
-        "facts": _facts(content.data_report),
         "reasons": Table(("reason", "films"), tuple((str(name), f"{count:,}") for name, count in reasons.items())),
-        "quarantine": _rows(quarantine[["source", "image", "reason", "detail"]].head(QUARANTINE_ROWS)),
-        "splits": _splits(content.split_counts, tuple(content.task["classes"])),
-        "decision_rule": _pairs(flatten(content.decision_rule)),
-        "model": _pairs(content.model),
-        "history": _rows(content.history),
+        "quarantine": tables.of_frame(quarantine[["source", "image", "reason", "detail"]].head(QUARANTINE_ROWS)),
         "parameters": Table(("parameter", "value"), tuple(parameters.items())),
         "versions": Table(("", ""), tuple(content.versions.items())),
     }
 
 
-def _measures(metrics: Mapping[str, Any]) -> Table:
-    rows = []
-    for name, measure in metrics["metrics"].items():
-        title, meaning = MEASURES.get(name, (name, ""))
-        bounds = f"{as_text(measure['low'])} to {as_text(measure['high'])}" if measure["low"] is not None else ""
-        rows.append((title, as_text(measure["value"]), bounds, meaning))
-    interval = f"{100 * metrics['intervals']['confidence']:g} % interval"
-    return Table(("measure", "value", interval, "meaning"), tuple(rows))
-
-
-def _sources(data_report: Mapping[str, Any]) -> Table:
-    columns = {
-        "rows_in_source": "rows",
-        "left_out": "of other classes",
-        "not_on_disk": "not on disk",
-        "quarantine": "refused",
-        "manifest": "usable",
-        "n_patients": "patients",
-    }
-    rows = []
-    for name, source in data_report["sources"].items():
-        patients = source["n_patients"] if source["has_patients"] else "not known"
-        counts = {**source, "quarantine": sum(source["quarantine"].values()), "n_patients": patients}
-        rows.append((name, *(as_text(counts[key]) for key in columns)))
-    return Table(("source", *columns.values()), tuple(rows))
-
-
-def _facts(data_report: Mapping[str, Any]) -> Table:
-    age = {name.replace("_", " "): value for name, value in data_report["age"].items() if value is not None}
-    facts = {
-        "films": data_report["n_films"],
-        "patients": data_report["n_patients"] or "not known",
-        "films whose patient is not known": data_report["n_films_without_patient"],
-        **{f"films labelled {name}": count for name, count in data_report["classes"].items()},
-        "age in years": _tally(age),
-        "sex": _tally(data_report["sex"]),
-        "view": _tally(data_report["view"]),
-        "data digest": data_report["data_digest"],
-    }
-    return _pairs(facts)
-
-
-def _tally(values: Mapping[str, Any]) -> str:
-    """``"F 310, M 402, unknown 5"``."""
-    return ", ".join(f"{name} {value:,g}" for name, value in values.items())
-
-
-def _splits(split_counts: Mapping[str, Mapping[str, int | None]], classes: tuple[str, ...]) -> Table:
-    rows = []
-    for split, counts in split_counts.items():
-        patients = "not known" if counts["patients"] is None else counts["patients"]
-        cells = (*(counts.get(name, 0) for name in classes), wording.films_in(counts), patients)
-        rows.append((split, *(as_text(cell) for cell in cells)))
-    return Table(("split", *classes, "films", "patients"), tuple(rows))
-
-
-def _pairs(values: Mapping[str, Any]) -> Table:
-    """Names as words: ``fitted_on.n_films`` as ``"fitted on, n films"``."""
-    words = {name.replace("_", " ").replace(".", ", "): as_text(value) for name, value in values.items()}
-    return Table(("", ""), tuple(words.items()))
-
-
-def _rows(frame: pd.DataFrame) -> Table:
-    plain = frame.astype(object).where(frame.notna(), None)
-    columns = tuple(str(column).replace("_", " ") for column in frame.columns)
-    rows = (["" if cell is None else as_text(cell) for cell in row] for row in plain.itertuples(index=False))
-    return Table(columns, tuple(tuple(row) for row in rows))
+def _frame(frame: pd.DataFrame | None) -> Table | None:
+    return None if frame is None or frame.empty else tables.of_frame(frame)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6368"
+BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#5F6368", "#E4E6E8"
 STYLE = {
     "font.size": 11,
     "axes.titlesize": 11,
@@ -22,25 +22,25 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E4E6E8",
+    "grid.color": LIGHT,
     "lines.linewidth": 2.0,
     "legend.fontsize": 10,
     "legend.edgecolor": "none",
     "text.parse_math": False,
 }
-INCHES_WIDE, DOTS_PER_INCH = 4.8, 160
+INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 
 @contextmanager
-def sheet(height: float) -> "Iterator[Figure]":
-    """An empty figure, 4.8 inches wide and ``height`` high; the caller's settings stay as they were."""
+def sheet(height: float, width: float = INCHES_WIDE) -> "Iterator[Figure]":
+    """An empty figure, ``width`` x ``height`` inches; the caller's settings stay as they were."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        yield Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, layout="constrained")
+        yield Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
 
 
 def png(figure: "Figure") -> bytes:

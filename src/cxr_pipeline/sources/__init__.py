@@ -1,36 +1,56 @@
 """Where films and labels come from: one module per layout, each yielding the same rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.sources import class_folders, nih, phantoms
+from cxr_pipeline.sources import (
+    chexpert,
+    class_folders,
+    dicom_folder,
+    label_table,
+    medmnist,
+    nih,
+    phantoms,
+    pixel_table,
+)
 from cxr_pipeline.sources.listing import Listing, printable
+from cxr_pipeline.sources.readers import Reader
 
-__all__ = ["LAYOUTS", "Listing", "check_source", "read_source"]
+__all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source", "open_source", "read_source"]
 
-LAYOUTS: dict[str, Callable[..., Listing]] = {
-    "class_folders": class_folders.read,
-    "nih": nih.read,
-    "phantoms": phantoms.read,
-}
 
-_HOLDS_FILMS: dict[str, Callable[[Path], bool]] = {
-    "class_folders": class_folders.holds_films,
-    "nih": nih.holds_films,
-}
-_EXPECTED = {
-    "class_folders": "one folder per class ({labels}) with films in it",
-    "nih": "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with films in them",
+@dataclass(frozen=True)
+class Layout:
+    """A way in which films and labels are kept.
+
+    Args:
+        read: lists the films of a place, ``read(folder, **options)``.
+        reader: gives what reads these films, ``reader(folder, unpacked=folder, **options)``.
+        holds_films: tells at little cost whether a place has films in this layout.
+        expected: what should be in the place, for messages; ``{labels}`` stands for the labels of the task.
+    """
+
+    read: Callable[..., Listing]
+    reader: Callable[..., Reader]
+    holds_films: Callable[[Path], bool]
+    expected: str
+
+
+LAYOUTS: dict[str, Layout] = {
+    module.__name__.rpartition(".")[2]: Layout(module.read, module.reader, module.holds_films, module.EXPECTED)
+    for module in (class_folders, nih, chexpert, label_table, medmnist, pixel_table, dicom_folder, phantoms)
 }
 
 
 def read_source(layout: str, folder: Path, **options: object) -> Listing:
-    """List the films of a source.
+    """List the films of a source; no film is read.
 
     Args:
         layout: a key of ``LAYOUTS``.
-        folder: the source's folder.
+        folder: the source's folder, or its file where the layout keeps all films in one.
         options: what the layout wants besides, such as ``patient_id``.
 
     Raises:
@@ -39,7 +59,22 @@ def read_source(layout: str, folder: Path, **options: object) -> Listing:
     Example:
         >>> read_source("class_folders", Path("effusion"), patient_id="none")  # doctest: +SKIP
     """
-    return LAYOUTS[layout](folder, **options)
+    return LAYOUTS[layout].read(folder, **options)
+
+
+def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object) -> Reader:
+    """Give what reads the films of a source; a source in one file is unpacked first, once.
+
+    Args:
+        layout: a key of ``LAYOUTS``.
+        folder: as for ``read_source``.
+        unpacked: the folder in which unpacked films are kept.
+        options: as for ``read_source``.
+
+    Raises:
+        UserError: the source cannot be unpacked.
+    """
+    return LAYOUTS[layout].reader(folder, unpacked=unpacked, **options)
 
 
 def check_source(
@@ -49,22 +84,21 @@ def check_source(
 
     Args:
         name: key of the source below ``sources``.
-        layout: a key of ``LAYOUTS``. One that draws its films needs none.
-        folder: the source's folder.
+        layout: a key of ``LAYOUTS``.
+        folder: as for ``read_source``.
         classes: for each class of the task, the labels that mean it.
         task: the task, for the commands that the message offers.
 
     Raises:
-        UserError: the folder is missing or holds no film of this layout.
+        UserError: the place is missing or holds no film of this layout.
     """
-    if layout not in _HOLDS_FILMS:
-        return
     found = _fault(layout, folder)
     if found is None:
         return
-    expected = _EXPECTED[layout].format(labels=", ".join(labels[0] for labels in classes.values() if labels))
+    labels = ", ".join(labels[0] for labels in classes.values() if labels)
     raise UserError(
-        f"{task}.sources.{name}.path: {found}; expected {expected}. Put the films there, or name their place with "
+        f"{task}.sources.{name}.path: {found}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
+        "Put the films there, or name their place with "
         f"--params raw=/path/to/films (the folder that {folder.name} is in) or "
         f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
         "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "
@@ -75,11 +109,13 @@ def check_source(
 def _fault(layout: str, folder: Path) -> str | None:
     place = printable(str(folder))
     try:
+        with suppress(UserError):
+            if LAYOUTS[layout].holds_films(folder):
+                return None
         if not folder.is_dir():
-            return f"{'a file, no folder,' if folder.exists() else 'no folder'} at {place}"
-        if _HOLDS_FILMS[layout](folder):
-            return None
+            absent = f"no {'file' if folder.suffix else 'folder'} at {place}"
+            return f"the file {place} is something else or damaged" if folder.exists() else absent
         found = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5])
     except OSError as error:
-        return f"the folder {place} cannot be read ({error.strerror or error})"
+        return f"{place} cannot be read ({error.strerror or error})"
     return f"nothing to read in {place}" + (f" (it holds {found})" if found else " (it is empty)")

@@ -2,15 +2,18 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.sources.readers import FileReader
 
-_SPLIT_FOLDERS = {
+EXPECTED = "one folder per class ({labels}) with films in it"
+
+SPLIT_FOLDERS = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -20,7 +23,9 @@ _SPLIT_FOLDERS = {
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 
-def read(folder: Path, *, patient_id: str) -> Listing:
+def read(
+    folder: Path, *, patient_id: str, given_splits: Mapping[str, str] | None = None, patients_within_split: bool = False
+) -> Listing:
     """List the films of every class folder below ``folder``.
 
     Each file below a class folder is a row, whatever its suffix: decoding decides whether it is a film. Hidden
@@ -31,16 +36,20 @@ def read(folder: Path, *, patient_id: str) -> Listing:
             ``train``, ``val``, ``valid``, ``validation`` or ``test`` (in any case): then the folders in it are.
         patient_id: regular expression on the file name, whose first group that is not empty is the patient;
             or ``none``.
+        given_splits: folders above the classes (in any case) whose films belong to another split than the folder's
+            name says, or whose name says none: ``{"val": "train"}``.
+        patients_within_split: the same patient in two splits is two patients: the source counts them anew in each.
 
     Raises:
         UserError: ``patient_id`` is no regular expression, has no group or fits no file name.
     """
     pattern = _compile(patient_id)
+    split_folders = {**SPLIT_FOLDERS, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
     refused: list[tuple[str, str, str]] = []
     rows: list[tuple[str, str, str | None]] = []
     n_linked = n_loose = 0
     for path, problem in _files(folder):
-        given_split, label = _place(path)
+        given_split, label = _place(path, split_folders)
         if problem == _LINKED:
             n_linked += 1
         elif problem is not None:
@@ -51,16 +60,23 @@ def read(folder: Path, *, patient_id: str) -> Listing:
             refused.append((printable(path), "unreadable", "its name is not valid UTF-8"))
         else:
             rows.append((path, label, given_split))
-    films = pd.DataFrame(rows, columns=["image", "labels", "given_split"])
-    patients = _patients(films["image"], pattern)
-    notes = _notes(n_loose, n_linked, n_unmatched=sum(p is None for p in patients) if pattern else 0)
+    films = pd.DataFrame(rows, columns=["image", "labels", "given_split"], dtype="str")
+    patients = pd.Series(_patients(films["image"], pattern), index=films.index, dtype="str")
+    notes = _notes(n_loose, n_linked, n_unmatched=int(patients.isna().sum()) if pattern else 0)
+    if patients_within_split:
+        patients = (films["given_split"] + "/" + patients).fillna(patients)
     columns = {**films, "path": films["image"], "patient_id": patients}
     return Listing(film_table(columns), refusal_table(sorted(refused)), notes=notes)
 
 
+def reader(folder: Path, **_: object) -> FileReader:
+    """Give what reads the films that ``read`` lists."""
+    return FileReader(folder)
+
+
 def holds_films(folder: Path) -> bool:
     """Tell whether any file lies in a class folder; stops at the first."""
-    return any(_place(path)[1] is not None for path, _ in _files(folder))
+    return folder.is_dir() and any(_place(path, SPLIT_FOLDERS)[1] is not None for path, _ in _files(folder))
 
 
 _LINKED = ("linked", "")
@@ -98,10 +114,10 @@ def _link_problem(root: Path, link: "os.DirEntry[str]") -> tuple[str, str] | Non
     return "outside_source", "a link to a folder outside the source's folder"
 
 
-def _place(path: str) -> tuple[str | None, str | None]:
+def _place(path: str, split_folders: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Read the given split and the label from the folders above a file; no label, no row."""
     *folders, _ = path.split("/")
-    given_split = _SPLIT_FOLDERS.get(folders[0].casefold()) if folders else None
+    given_split = split_folders.get(folders[0].casefold()) if folders else None
     above = folders[1:] if given_split else folders
     return given_split, above[0] if above else None
 

@@ -11,6 +11,8 @@ FILM_COLUMNS = {
     "path": "str",
     "patient_id": "str",
     "labels": "str",
+    "uncertain": "str",
+    "unknown": "str",
     "view": "str",
     "age": "float64",
     "sex": "str",
@@ -24,15 +26,18 @@ class Listing:
     """The rows of one source.
 
     Args:
-        films: one row per film on disk, with ``FILM_COLUMNS``: ``image`` (unique id), ``path`` (POSIX,
-            relative to the source's folder), ``patient_id``, ``labels`` (the source's own, joined by ``|``),
-            ``view``, ``age`` (years), ``sex`` (``F``, ``M``), ``given_split`` (``train``, ``validation``,
-            ``test``) and ``box_file`` (names of the tables with its boxes, joined by ``|``); null where unknown.
+        films: one row per film on disk, with ``FILM_COLUMNS``: ``image`` (unique id), ``path`` (where the source's
+            reader finds it), ``patient_id``, ``labels`` (the source's own, joined by ``|``; empty where it is known
+            to have none), ``uncertain`` and ``unknown`` (labels that the source is not sure of, and those that it
+            says nothing about, joined by ``|``), ``view``, ``age`` (years), ``sex`` (``F``, ``M``), ``given_split``
+            (``train``, ``validation``, ``test``) and ``box_file`` (names of the tables with its boxes, joined by
+            ``|``); null where unknown.
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: rows whose film is not on disk.
         notes: sentences for the data report; they name no patient.
         vocabulary: labels that the source is known to use. A row with only such labels may be left out of
             a task; any other label is unknown.
+        n_left_out: rows that the layout itself leaves out, such as lateral films.
     """
 
     films: pd.DataFrame
@@ -40,11 +45,12 @@ class Listing:
     n_missing: int = 0
     notes: tuple[str, ...] = ()
     vocabulary: frozenset[str] = field(default_factory=frozenset)
+    n_left_out: int = 0
 
     @property
     def n_rows(self) -> int:
-        """Rows of the source: films, refused and missing."""
-        return len(self.films) + len(self.refused) + self.n_missing
+        """Rows of the source: films, refused, missing and left out."""
+        return len(self.films) + len(self.refused) + self.n_missing + self.n_left_out
 
 
 def film_table(columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,7 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.sources.label_tables import years
 from cxr_pipeline.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.sources.readers import FileReader
+
+EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with films in them"
 
 NO_FINDING = "No Finding"
 LABELS = (
@@ -33,8 +37,6 @@ _IMAGE = "Image Index"
 _COLUMNS = (_IMAGE, "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position")
 _RENAMED = {"Patient Sex": "Patient Gender"}
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_OLDEST = 120
 
 
 def read(folder: Path) -> Listing:
@@ -63,9 +65,9 @@ def read(folder: Path) -> Listing:
         "image": films[_IMAGE],
         "path": films[_IMAGE].map(places),
         "patient_id": films["Patient ID"],
-        "labels": films["Finding Labels"],
+        "labels": films["Finding Labels"].where(lambda labels: labels != ""),
         "view": films["View Position"].str.upper(),
-        "age": _years(films["Patient Age"]),
+        "age": years(films["Patient Age"]),
         "sex": films["Patient Gender"].str.upper().where(lambda sex: sex.isin(["F", "M"])),
         "given_split": films[_IMAGE].map(given_splits),
         "box_file": films[_IMAGE].map(_box_files(folder)),
@@ -94,6 +96,11 @@ def _find_table(folder: Path) -> Path:
             "as in the releases of NIH ChestX-ray14 (https://nihcc.app.box.com/v/ChestXray-NIHCC)."
         )
     return max(tables, key=lambda file: (file.name.partition(".")[0], file.name))
+
+
+def reader(folder: Path, **_: object) -> FileReader:
+    """Give what reads the films that ``read`` lists."""
+    return FileReader(folder)
 
 
 def holds_films(folder: Path) -> bool:
@@ -168,13 +175,6 @@ def _refusals(rows: pd.DataFrame) -> pd.DataFrame:
     ]
     parts = [rows.loc[case, [_IMAGE]].assign(reason=reason, detail=detail) for case, reason, detail in cases]
     return pd.concat(parts)
-
-
-def _years(ages: "pd.Series[str]") -> "pd.Series[float]":
-    """Read ages such as ``58``, ``058Y`` or ``006M``; null where there is none, or none that a person reaches."""
-    parts = ages.str.upper().str.extract(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[YMWD]?)$")
-    years = parts["number"].astype("float64") * parts["unit"].replace("", "Y").map(_YEARS).astype("float64")
-    return years.where(years <= _OLDEST)
 
 
 def _given_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:

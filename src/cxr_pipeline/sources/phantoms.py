@@ -9,6 +9,9 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.files import written_atomically
 from cxr_pipeline.sources import nih
 from cxr_pipeline.sources.listing import Listing
+from cxr_pipeline.sources.readers import FileReader
+
+EXPECTED = "any folder that is absent, empty or holds phantoms: the films are drawn"
 
 _RECORD = "phantoms.json"
 
@@ -40,6 +43,16 @@ def read(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, f
         with written_atomically(folder / _RECORD) as beside:
             beside.write_text(json.dumps(record, indent=2), "utf-8")
     return nih.read(folder)
+
+
+def reader(folder: Path, **_: object) -> FileReader:
+    """Give what reads the films that ``read`` lists."""
+    return FileReader(folder)
+
+
+def holds_films(folder: Path) -> bool:
+    """Tell that nothing is missing: phantoms that are not there are drawn."""
+    return True
 
 
 def _recorded(folder: Path) -> object:

@@ -76,22 +76,21 @@ def batches(
         inputs: where they are read.
         order: film index and view, integers [m, 2].
         batch_size: films in a batch; the last may have fewer.
-        targets: label and weight of every film, float32 [n] each; None to predict.
+        targets: labels and weight of every film, float32 [n, k] and [n]; None to predict.
 
     Returns:
-        Dataset of inputs [b, *shape], or of inputs, labels [b, 1] and weights [b].
+        Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].
     """
     columns: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
     if targets is not None:
-        columns += (tf.TensorSpec((None, 1), "float32"), tf.TensorSpec((None,), "float32"))
+        columns += tuple(tf.TensorSpec((None, *target.shape[1:]), "float32") for target in targets)
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch: tuple[np.ndarray, ...] = (inputs.read(chunk),)
             if targets is not None:
-                y, weight = (target[chunk[:, 0]] for target in targets)
-                batch += (y[:, np.newaxis], weight)
+                batch += tuple(target[chunk[:, 0]] for target in targets)
             yield batch
 
     n_batches = -(-len(order) // batch_size)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import pandas as pd
 from rich import get_console
 from rich.progress import Progress
 
@@ -60,9 +61,10 @@ class Trainer:
     """What all phases of a training share.
 
     Args:
-        loss: of labels and probabilities [n, 1].
+        loss: of labels and probabilities [n, k], one value a film.
         choice: of the epoch whose weights are kept.
-        y_validation: labels of the validation films, float32 [n].
+        y_validation: labels of the validation films, float32 [n, k], NaN where unknown.
+        exclusive: exactly one label of a film is 1.
         kept: variables whose values at the chosen epoch are kept.
         checkpoint: where the state is saved after each epoch.
         on_epoch: called with the history row of each epoch, those restored from the checkpoint included.
@@ -72,6 +74,7 @@ class Trainer:
     loss: Callable[[KerasTensor, KerasTensor], KerasTensor]
     choice: Choice
     y_validation: np.ndarray
+    exclusive: bool
     kept: Sequence[Variable]
     checkpoint: Checkpoint
     on_epoch: Callable[[Row], None]
@@ -125,13 +128,13 @@ class Trainer:
                 f"Training diverged in epoch {shown} ({phase.name}): the loss is {loss}. Lower the learning rate "
                 f"of that phase ({float(network.optimizer.learning_rate):g}) and run the same command again."
             )
-        scores = network.predict(phase.validation, verbose=0)[:, 0].astype(np.float32)
+        scores = network.predict(phase.validation, verbose=0).astype(np.float32)
         return {
             "phase": phase.name,
             "epoch": shown,
             "loss": float(loss),
-            "val_loss": float(np.mean(self.loss(self.y_validation[:, np.newaxis], scores[:, np.newaxis]))),
-            **validation_metrics(self.y_validation, scores),
+            "val_loss": float(np.mean(self.loss(self.y_validation, scores))),
+            **validation_metrics(self.y_validation, scores, exclusive=self.exclusive),
             "learning_rate": float(network.optimizer.learning_rate),
             "seconds": time.perf_counter() - started,
         }
@@ -150,26 +153,40 @@ class Trainer:
         self.on_epoch(row)
 
 
-def validation_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
-    """Metrics of one epoch; accuracy, recall and specificity at 0.5.
+def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bool) -> dict[str, float]:
+    """Metrics of one epoch: those of each output over its known labels, then their mean.
 
     Args:
-        y_true: labels [n], 0 or 1.
-        y_score: probabilities [n], 0..1.
+        y_true: labels [n, k], 0, 1 or NaN for unknown.
+        y_score: probabilities [n, k], 0..1.
+        exclusive: the output with the highest probability is called, and accuracy is the fraction of films where
+            it is the right one; otherwise each output from 0.5 on.
 
     Returns:
-        Values by column of the history; NaN where only one class is there.
+        Values by column of the history; NaN where no output has both classes (or the one that is needed).
     """
+    highest = y_score.argmax(axis=1)
+    called = highest[:, np.newaxis] == np.arange(y_score.shape[1]) if exclusive else y_score >= 0.5
+    known = ~np.isnan(y_true)
+    of_outputs = [
+        _output_metrics(y_true[rows, place] > 0.5, y_score[rows, place], called[rows, place])
+        for place, rows in enumerate(known.T)
+    ]
+    values = {str(name): float(value) for name, value in pd.DataFrame(of_outputs).mean().items()}
+    return values | ({"val_accuracy": float(np.mean(highest == y_true.argmax(axis=1)))} if exclusive else {})
+
+
+def _output_metrics(positive: np.ndarray, y_score: np.ndarray, called: np.ndarray) -> dict[str, float]:
+    """Metrics of one output; labels, probabilities and calls are [n]."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    positive, called = y_true > 0.5, y_score >= 0.5
-    both = bool(positive.any()) and not bool(positive.all())
+    some, all_of_them = bool(positive.any()), bool(positive.all())
     return {
-        "val_auc": float(roc_auc_score(positive, y_score)) if both else math.nan,
-        "val_average_precision": float(average_precision_score(positive, y_score)) if positive.any() else math.nan,
-        "val_accuracy": float(np.mean(called == positive)),
-        "val_recall": float(np.mean(called[positive])) if positive.any() else math.nan,
-        "val_specificity": float(np.mean(~called[~positive])) if not positive.all() else math.nan,
+        "val_auc": float(roc_auc_score(positive, y_score)) if some and not all_of_them else math.nan,
+        "val_average_precision": float(average_precision_score(positive, y_score)) if some else math.nan,
+        "val_accuracy": float(np.mean(called == positive)) if len(positive) else math.nan,
+        "val_recall": float(np.mean(called[positive])) if some else math.nan,
+        "val_specificity": float(np.mean(~called[~positive])) if not all_of_them else math.nan,
     }
 
 

@@ -19,12 +19,12 @@ class FilmSet:
     Args:
         films: the prepared films.
         sha256: their digests, str [n].
-        y: label of each film, 0 or 1, float32 [n].
+        y: labels of each film, 0, 1 or NaN for unknown, float32 [n, k].
         weight: weight of each film in the loss, float32 [n].
         count: how often a film is shown in an epoch, int64 [n].
 
     Raises:
-        ValueError: the arrays differ in length, are empty, or a label is neither 0 nor 1.
+        ValueError: the arrays differ in length, are empty, or a label is none.
     """
 
     films: Films
@@ -39,8 +39,10 @@ class FilmSet:
         lengths = {name: len(getattr(self, name)) for name in ("sha256", "y", "weight", "count")}
         if len(set(lengths.values())) != 1 or not len(self.y):
             raise ValueError(f"Expected arrays of one length above 0. Received: {lengths}")
-        if not np.isin(self.y, (0, 1)).all():
-            raise ValueError(f"Expected labels 0 and 1. Received: y={np.unique(self.y)}")
+        if self.y.ndim != 2:
+            raise ValueError(f"Expected labels [n, k]. Received: y.shape={self.y.shape}")
+        if not (np.isin(self.y, (0, 1)) | np.isnan(self.y)).all():
+            raise ValueError(f"Expected labels 0, 1 and NaN. Received: y={np.unique(self.y)}")
 
     @classmethod
     def unweighted(cls, *, films: Films, sha256: np.ndarray, y: np.ndarray) -> Self:
@@ -48,10 +50,30 @@ class FilmSet:
         return cls(films=films, sha256=sha256, y=y, weight=np.ones(len(y)), count=np.ones(len(y)))
 
     @property
-    def prevalence(self) -> float:
-        """Fraction of positives as they are shown, by count and weight."""
-        shown = self.count * self.weight
-        return float((shown * self.y).sum() / shown.sum())
+    def prevalence(self) -> np.ndarray:
+        """Fraction of positives of each output as they are shown, by count and weight, float64 [k].
+
+        Only films whose label is known are counted; NaN where none is.
+        """
+        shown = (self.count * self.weight)[:, np.newaxis] * ~np.isnan(self.y)
+        with np.errstate(invalid="ignore"):
+            fraction: np.ndarray = (shown * np.nan_to_num(self.y)).sum(axis=0) / shown.sum(axis=0)
+        return fraction
+
+    def check_labels(self, *, n_outputs: int, exclusive: bool) -> None:
+        """Make sure that the labels are those of a network's outputs.
+
+        Args:
+            n_outputs: of the network.
+            exclusive: exactly one label of each film must be 1, and all must be known.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if self.y.shape[1] != n_outputs:
+            raise ValueError(f"Expected labels of {n_outputs} outputs. Received: y.shape={self.y.shape}")
+        if exclusive and not (self.y.sum(axis=1) == 1).all():
+            raise ValueError(f"Expected one label 1 a film. Received: {np.unique(self.y.sum(axis=1))}")
 
     @property
     def digest(self) -> str:
@@ -67,13 +89,13 @@ class FineTuningSettings:
     """The second phase of a pretrained backbone.
 
     Args:
-        cut: layer of the backbone below which nothing is trained.
+        cut: layer of the backbone below which nothing is trained; None for the backbone's own.
         epochs: 0 switches the phase off.
         learning_rate: at the first step of the phase.
         batch_size: films in a step.
     """
 
-    cut: str
+    cut: str | None
     epochs: int
     learning_rate: float
     batch_size: int

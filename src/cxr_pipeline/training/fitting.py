@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # Raised when the same settings would train another way.
-VERSION = 1
+VERSION = 2
 
 
 def fit(
@@ -41,6 +41,7 @@ def fit(
     train: FilmSet,
     validation: FilmSet,
     settings: TrainingSettings,
+    exclusive: bool,
     augmentation: Mapping[str, Any],
     folder: Path,
     checkpoints: Path,
@@ -53,6 +54,7 @@ def fit(
         train: films that are learnt from.
         validation: films that choose the epoch.
         settings: how.
+        exclusive: exactly one of the model's outputs is true of a film.
         augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
         folder: where feature caches lie.
         checkpoints: where the state is kept until the training ends.
@@ -62,11 +64,14 @@ def fit(
     Returns:
         The model with the weights of the chosen epoch, and the history: ``phase``, ``epoch`` (from 1, over all
         phases), ``loss``, ``val_loss``, ``val_auc``, ``val_average_precision``, ``val_accuracy``,
-        ``val_recall``, ``val_specificity``, ``learning_rate``, ``seconds``.
+        ``val_recall``, ``val_specificity``, ``learning_rate``, ``seconds``. Metrics are means over the outputs.
 
     Raises:
+        ValueError: the labels are not those of the model's outputs.
         UserError: the cut is no layer of the backbone, or training diverges.
     """
+    for films in (train, validation):
+        films.check_labels(n_outputs=model.output_shape[-1], exclusive=exclusive)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     decisive = {
@@ -78,9 +83,10 @@ def fit(
     }
     phases, kept = Plan(train, validation, settings, augmentation, folder).phases(model)
     trainer = Trainer(
-        loss=build_loss(settings.loss, prevalence=train.prevalence),
+        loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
         choice=Choice(settings.monitor, settings.tolerance, settings.patience),
         y_validation=validation.y,
+        exclusive=exclusive,
         kept=kept,
         checkpoint=Checkpoint(checkpoints / f"{json_digest(decisive)[:32]}.npz"),
         on_epoch=on_epoch,
@@ -99,15 +105,15 @@ def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int 
         batch_size: films at a time.
 
     Returns:
-        Probability of the positive class, not calibrated, float32 [n], 0..1.
+        Probabilities of the outputs, not calibrated, float32 [n, k], 0..1.
     """
     wanted = np.asarray(sha256s, str)
     if not len(wanted):
-        return np.empty(0, np.float32)
+        return np.empty((0, model.output_shape[-1]), np.float32)
     inputs = film_inputs(films, wanted)
     order = np.arange(len(wanted))[:, np.newaxis]
     scores: np.ndarray = model.predict(batches(inputs, order, batch_size=batch_size), verbose=0)
-    return scores[:, 0].astype(np.float32)
+    return scores.astype(np.float32)
 
 
 def _describe(layer: Any) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.models.backbones import BACKBONES
 from cxr_pipeline.models.heads import POOLED
 from cxr_pipeline.models.optimizers import build_optimizer
 from cxr_pipeline.training.batches import Inputs, batches, epoch_order, film_inputs
@@ -66,7 +67,7 @@ class Plan:
     def _pretrained(self, model: Model) -> tuple[list[Phase], list[Variable]]:
         """The head on pooled features, then the top of the backbone from activations at the cut."""
         tuning = self.settings.fine_tuning
-        cut = _cut_layer(model, tuning.cut)
+        cut = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut)
         pooled = model.get_layer(POOLED)
         features = BackboneFeatures(
             films=self.train.films,
@@ -147,7 +148,7 @@ def _cut_layer(model: Model, name: str) -> Layer:
     names = [layer.name for layer in model.layers]
     below_head = names[: names.index(POOLED)]
     if name not in below_head:
-        close = ", ".join(get_close_matches(name, below_head, n=3)) or "the name of a transition, such as pool4_pool"
+        close = ", ".join(get_close_matches(name, below_head, n=3)) or "null, for the backbone's own"
         raise UserError(
             f"training.fine_tuning.cut: expected a layer of the backbone of {model.name}, found {name!r}; try {close}."
         )
@@ -157,6 +158,6 @@ def _cut_layer(model: Model, name: str) -> Layer:
     except ValueError as error:
         raise UserError(
             f"training.fine_tuning.cut: {name} is inside a block of {model.name}, so that other paths lead past it; "
-            "cut where the whole graph passes, such as at pool4_pool."
+            "cut where the whole graph passes, or leave it null for the backbone's own."
         ) from error
     return cut

@@ -1,4 +1,4 @@
-"""Measure on the test films, draw, and write the report."""
+"""Measure on the test films."""
 
 from cxr_pipeline.pipelines.evaluation.pipeline import create_pipeline
 

@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel
 
-from cxr_pipeline.config import Evaluation, Model, Resolution, Task, Training
-from cxr_pipeline.decision_rule import DecisionRule
+from cxr_pipeline.classification import classification_report, confusion_table
+from cxr_pipeline.config import Evaluation, Task, Thresholds
+from cxr_pipeline.decision_rule import rule_from_dict
+from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources
 from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.intervals import measure
-from cxr_pipeline.provenance import flatten, versions
-from cxr_pipeline.report import figures as drawings
-from cxr_pipeline.report.page import ReportContent, render
-from cxr_pipeline.splits import count_splits, films_of
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.scores import Scores, decide, score_table
+from cxr_pipeline.splits import films_of
 
 
 def score_test(
@@ -30,110 +27,40 @@ def score_test(
 
     films = films_of(manifest, splits, "test")
     y_score = predict(model, enhanced_images, films["sha256"].tolist())
-    probability, decision = DecisionRule.from_dict(decision_rule).apply(y_score)
-    scores = films[["source", "image", "sha256", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
-    return scores.assign(y_score=y_score, probability=probability, decision=decision)
+    return decide(score_table(films, task.outputs, y_score), rule_from_dict(decision_rule))
 
 
 def measure_test(
+    validation_scores: pd.DataFrame,
     test_scores: pd.DataFrame,
     decision_rule: Mapping[str, Any],
     data_report: Mapping[str, Any],
     task: Task,
+    thresholds: Thresholds,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
     """Every metric with its interval, clustered by patient where patients are known."""
-    groups = test_scores["source"].str.cat(test_scores["patient_id"], sep="/")
-    by_patient = bool(groups.notna().any())
-    metrics = measure(
-        test_scores["y_true"],
-        test_scores["probability"],
-        decision_rule["thresholds"][task.positive],
-        groups if by_patient else None,
-        **evaluation.model_dump(),
-    )
+    rule = rule_from_dict(decision_rule)
+    settings: dict[str, Any] = {
+        "outputs": task.outputs,
+        "exclusive": task.exclusive,
+        "bootstrap": evaluation.model_dump(),
+    }
+    policies = [policy.model_dump() for policy in thresholds.compared]
     return {
         "task": task.name,
         "kind": task.kind,
         "split": "test",
         "phantom": data_report["phantom"],
-        "n_images": len(test_scores),
-        "n_patients": int(groups.nunique()) if by_patient else None,
-        "prevalence": float(test_scores["y_true"].mean()),
-        "thresholds": decision_rule["thresholds"],
-        "metrics": metrics,
-        "per_class": {task.positive: metrics},
-        "intervals": {
-            "method": "percentile bootstrap; lower end of ece reflected",
-            "clustered_by": "patient" if by_patient else "film",
-            "replicates": evaluation.replicates,
-            "confidence": evaluation.confidence,
-        },
+        "thresholds": rule.thresholds,
+        **evaluate(test_scores, **settings),
+        **evaluate_sources(test_scores, **settings),
+        **evaluate_policies(validation_scores, test_scores, rule, policies, **settings),
     }
 
 
-def draw_figures(
-    test_scores: pd.DataFrame,
-    metrics: Mapping[str, Any],
-    history: pd.DataFrame,
-    enhanced_images: PreparedFilms,
-    augmentation_preview: bytes,
-    task: Task,
-    training: Training,
-) -> dict[str, bytes]:
-    """Draw what the report shows, as PNG by name."""
-    choice = Choice(training.monitor, training.tolerance, training.patience)
-    kept = choice.kept([{training.monitor: value} for value in history[training.monitor]])
-    threshold = metrics["thresholds"][task.positive]
-    scored = (test_scores["y_true"], test_scores["probability"], threshold)
-    classes = tuple(task.classes)
-    worst = drawings.rank_mistakes(*scored, classes=classes)
-    films = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
-    return {
-        **drawings.draw_scores(*scored, classes=classes, metrics=metrics["metrics"]),
-        "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
-        "mistakes": drawings.mistakes(films, worst["caption"].tolist()),
-        "augmentation_preview": augmentation_preview,
-    }
-
-
-def write_report(
-    metrics: Mapping[str, Any],
-    decision_rule: Mapping[str, Any],
-    data_report: Mapping[str, Any],
-    quarantine: pd.DataFrame,
-    manifest: pd.DataFrame,
-    splits: pd.DataFrame,
-    history: pd.DataFrame,
-    figures: Mapping[str, bytes],
-    trained: Any,
-    parameters: Mapping[str, Any],
-    task: Task,
-    model: Model,
-    resolution: Resolution,
-) -> str:
-    """Write the page that the run leaves for its reader."""
-    blocks = parameters[task.name]
-    content = ReportContent(
-        task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
-        metrics=metrics,
-        decision_rule=decision_rule,
-        data_report=data_report,
-        quarantine=quarantine,
-        split_counts=count_splits(manifest, splits, tuple(task.classes)),
-        history=history,
-        figures=figures,
-        parameters=flatten({name: _plain(block) for name, block in blocks.items()}),
-        versions=versions(),
-        model={
-            "name": model.name,
-            "weights": model.weights,
-            "n_parameters": trained.count_params(),
-            "size": resolution.size,
-        },
-    )
-    return render(content)
-
-
-def _plain(block: Any) -> Any:
-    return block.model_dump(mode="json") if isinstance(block, BaseModel) else block
+def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Classification report, a row for each output, and confusion table, true classes by decisions."""
+    scores = Scores.from_table(test_scores, task.outputs)
+    report = classification_report(scores.y_true, scores.called, scores.probability, task.outputs)
+    return report, confusion_table(scores.y_true, scores.called, task.outputs, exclusive=task.exclusive)

@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.evaluation.nodes import draw_figures, measure_test, score_test, write_report
+from cxr_pipeline.pipelines.evaluation.nodes import measure_test, score_test, tabulate
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and the test films to figures and report."""
+    """From the model and the test films to figures with intervals."""
     return Pipeline(
         [
             Node(
@@ -17,34 +17,23 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_test,
-                inputs=["test_scores", "decision_rule", "data_report", "params:task", "params:evaluation"],
+                inputs=[
+                    "validation_scores",
+                    "test_scores",
+                    "decision_rule",
+                    "data_report",
+                    "params:task",
+                    "params:thresholds",
+                    "params:evaluation",
+                ],
                 outputs="metrics",
                 name="measure_test",
             ),
             Node(
-                draw_figures,
-                inputs=[
-                    "test_scores",
-                    "metrics",
-                    "history",
-                    "enhanced_images",
-                    "augmentation_preview",
-                    "params:task",
-                    "params:training",
-                ],
-                outputs="figures",
-                name="draw_figures",
-            ),
-            Node(
-                write_report,
-                inputs={
-                    **{name: name for name in ("metrics", "decision_rule", "data_report", "quarantine", "manifest")},
-                    **{name: name for name in ("splits", "history", "figures", "parameters")},
-                    **{name: f"params:{name}" for name in ("task", "model", "resolution")},
-                    "trained": "model",
-                },
-                outputs="report",
-                name="write_report",
+                tabulate,
+                inputs=["test_scores", "params:task"],
+                outputs=["classification_report", "confusion_table"],
+                name="tabulate",
             ),
         ],
         namespace="evaluation",

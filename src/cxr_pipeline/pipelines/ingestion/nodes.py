@@ -4,7 +4,7 @@ import pandas as pd
 
 from cxr_pipeline import manifest
 from cxr_pipeline.config import Folders, Sources, Task
-from cxr_pipeline.sources import read_source
+from cxr_pipeline.sources import open_source, read_source
 
 
 def list_films(sources: Sources, folders: Folders, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
@@ -16,6 +16,6 @@ def list_films(sources: Sources, folders: Folders, task: Task) -> tuple[pd.DataF
     listings = {}
     for name, source in sources.root.items():
         folder = folders.raw / source.path
-        options = source.model_dump(exclude={"layout", "path"})
-        listings[name] = (folder, read_source(source.layout, folder, **options))
-    return manifest.list_films(listings, classes=task.classes)
+        reader = open_source(source.layout, folder, unpacked=folders.unpacked, **source.options)
+        listings[name] = (reader, read_source(source.layout, folder, **source.options))
+    return manifest.list_films(listings, labels=task.labels)

@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr_pipeline import registry
 from cxr_pipeline.config import Task
-from cxr_pipeline.decision_rule import DecisionRule
+from cxr_pipeline.decision_rule import rule_from_dict
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.provenance import git_commit
 
@@ -32,7 +32,7 @@ def register_model(
         phantom=data_report["phantom"],
         model=model,
         recipe=enhanced_images.recipe,
-        decision_rule=DecisionRule.from_dict(decision_rule),
+        decision_rule=rule_from_dict(decision_rule),
         metrics=metrics,
         data_digest=data_report["data_digest"],
         example=ramp,

@@ -12,7 +12,7 @@ from cxr_pipeline.splits import films_of
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
     """Decide how often each training film is shown."""
     films = films_of(manifest, splits, "train")
-    labelled = films.assign(y=films[f"label_{task.positive}"])
+    labelled = films.assign(y=plans.class_numbers(films[[f"label_{name}" for name in task.classes]]))
     return plans.plan_sampling(labelled, **resampling.model_dump())
 
 

@@ -9,6 +9,7 @@ from cxr_pipeline import manifest as manifests
 from cxr_pipeline.config import Folders, Ingestion, Resolution, Sources, Task
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.sources import open_source
 
 
 def resize_films(
@@ -20,21 +21,25 @@ def resize_films(
         the handle of the prepared films, and the films that could not be decoded.
     """
     recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
-    roots = films["source"].map({name: str(folders.raw / source.path) for name, source in sources.root.items()})
-    paths = dict(zip(films["sha256"], roots + "/" + films["path"], strict=True))
-    refused = ImageStore(folders.images, recipe).fill(paths, workers=resolution.workers)
+    readers = {
+        name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
+        for name, source in sources.root.items()
+    }
+    places = zip(films["source"].map(readers), films["path"], strict=True)
+    contents = dict(zip(films["sha256"], places, strict=True))
+    refused = ImageStore(folders.images, recipe).fill(contents, workers=resolution.workers)
     return PreparedFilms(folders.images, recipe), refused
 
 
 def settle_manifest(
-    films: pd.DataFrame, refused_rows: pd.DataFrame, refused_films: pd.DataFrame
+    films: pd.DataFrame, refused_rows: pd.DataFrame, refused_films: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide the films into the usable and the refused.
 
     Returns:
         manifest and quarantine.
     """
-    return manifests.settle(films, refused_rows, refused_films)
+    return manifests.settle(films, refused_rows, refused_films, exclusive=task.single_label)
 
 
 def report_data(

@@ -20,7 +20,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 settle_manifest,
-                inputs=["films", "refused_rows", "refused_films"],
+                inputs=["films", "refused_rows", "refused_films", "params:task"],
                 outputs=["manifest", "quarantine"],
                 name="settle_manifest",
             ),

@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import registry
-from cxr_pipeline.config import Scoring, Sources, Task
+from cxr_pipeline.config import Folders, Scoring, Sources, Task
 from cxr_pipeline.scoring import check_classes, find_films, score_folder, summarise
 
 
-def score_films(task: Task, sources: Sources, scoring: Scoring) -> tuple[pd.DataFrame, dict[str, Any]]:
+def score_films(
+    task: Task, sources: Sources, scoring: Scoring, folders: Folders
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score every film below the folder with the model named, or the newest of the task.
 
     Returns:
@@ -21,5 +23,6 @@ def score_films(task: Task, sources: Sources, scoring: Scoring) -> tuple[pd.Data
     version = registry.resolve_version(scoring.model or registry.newest_version(newest_of))
     classifier = registry.load_classifier(version.uri)
     check_classes(classifier, tuple(task.classes), key=f"{task.name}.scoring.model")
-    predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size)
+    heatmaps = folders.outputs / task.name / "heatmaps" if scoring.heatmaps else None
+    predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size, heatmaps=heatmaps)
     return predictions, {**asdict(version), "folder": str(root), **summarise(predictions, classifier)}

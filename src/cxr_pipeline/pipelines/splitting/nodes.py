@@ -1,10 +1,16 @@
 """Nodes of the splitting stage."""
 
+import logging
+from typing import Any
+
 import pandas as pd
 
 from cxr_pipeline.config import Splitting, Task
+from cxr_pipeline.confounding import CONFOUNDED_FROM, source_alone
 from cxr_pipeline.leakage import check_splits
 from cxr_pipeline.splits import assign_splits
+
+logger = logging.getLogger(__name__)
 
 
 def split_patients(
@@ -12,5 +18,19 @@ def split_patients(
 ) -> pd.DataFrame:
     """Deal the patients that have no split yet, and stop if anything leaks."""
     splits = assign_splits(manifest, earlier_splits, **splitting.model_dump(), task=task.name)
-    check_splits(manifest, splits, task=task.name)
+    check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
     return splits
+
+
+def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """Measure how well the source alone tells the class, and warn where it does; empty with one source."""
+    found = source_alone(manifest, splits, outputs=task.outputs) or {}
+    aucs = {name: entry["auc"] for name, entry in found.get("per_class", {}).items()}
+    told = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_FROM}
+    if told:
+        logger.warning(
+            "Source and class are confounded: on the test films the source alone predicts %s. A model can tell the "
+            "hospital instead of the disease; look at the figures of each source.",
+            ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in told.items()),
+        )
+    return found

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.splitting.nodes import split_patients
+from cxr_pipeline.pipelines.splitting.nodes import measure_confounding, split_patients
 
 
 def create_pipeline() -> Pipeline:
@@ -14,7 +14,13 @@ def create_pipeline() -> Pipeline:
                 inputs=["manifest", "earlier_splits", "params:splitting", "params:task"],
                 outputs="splits",
                 name="split_patients",
-            )
+            ),
+            Node(
+                measure_confounding,
+                inputs=["manifest", "splits", "params:task"],
+                outputs="confounding",
+                name="measure_confounding",
+            ),
         ],
         namespace="splitting",
         prefix_datasets_with_namespace=False,

@@ -7,6 +7,7 @@ import pandas as pd
 from cxr_pipeline import decision_rule as rules
 from cxr_pipeline.config import Task, Thresholds
 from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.scores import columns_of, score_table
 from cxr_pipeline.splits import films_of
 
 
@@ -17,15 +18,15 @@ def score_validation(
     from cxr_pipeline.training.fitting import predict
 
     films = films_of(manifest, splits, "validation")
-    scores = films[["source", "image", "patient_id"]].assign(y_true=films[f"label_{task.positive}"])
-    return scores.assign(y_score=predict(model, enhanced_images, films["sha256"].tolist()))
+    return score_table(films, task.outputs, predict(model, enhanced_images, films["sha256"].tolist()))
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
     """Fit calibration and threshold, on validation films alone."""
     rule = rules.fit_decision_rule(
-        validation_scores["y_true"].to_numpy(),
-        validation_scores["y_score"].to_numpy(),
+        columns_of(validation_scores, "true", task.outputs),
+        columns_of(validation_scores, "score", task.outputs),
+        kind=task.kind,
         classes=tuple(task.classes),
         calibration=thresholds.calibration,
         policy=thresholds.policy.model_dump(),

@@ -31,13 +31,15 @@ def fit_model(
     from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
     from cxr_pipeline.training.fitting import fit
 
-    label = f"label_{task.positive}"
-    planned = sampling_plan.merge(manifest[["source", "image", label]], on=["source", "image"], validate="one_to_one")
+    labels = [f"label_{output}" for output in task.outputs]
+    planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
     kept_apart = films_of(manifest, splits, "validation")
     network = build_model(
         **model.model_dump(exclude={"weights"}),
         weights_file=find_weights(model.name, model.weights, folders.raw),
         size=enhanced_images.recipe.size,
+        n_outputs=len(labels),
+        exclusive=task.exclusive,
         seed=training.seed,
     )
     return fit(
@@ -45,14 +47,15 @@ def fit_model(
         train=FilmSet(
             films=enhanced_images,
             sha256=planned["sha256"].to_numpy(str),
-            y=planned[label].to_numpy(),
+            y=planned[labels].to_numpy(),
             weight=planned["weight"].to_numpy(),
             count=planned["count"].to_numpy(),
         ),
         validation=FilmSet.unweighted(
-            films=enhanced_images, sha256=kept_apart["sha256"].to_numpy(str), y=kept_apart[label].to_numpy()
+            films=enhanced_images, sha256=kept_apart["sha256"].to_numpy(str), y=kept_apart[labels].to_numpy()
         ),
         settings=TrainingSettings.from_dict(training.model_dump()),
+        exclusive=task.exclusive,
         augmentation=augmentation.model_dump(),
         folder=folders.features,
         checkpoints=folders.checkpoints,

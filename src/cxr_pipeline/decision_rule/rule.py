@@ -1,0 +1,96 @@
+"""What every decision rule has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SPLIT = "validation"
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What a rule makes of scores.
+
+    Args:
+        probability: float64 [n, k], in [0, 1].
+        called: bool [n, k], whether an output is decided for.
+        decision: str [n], the class; of several at once their names joined by ``|``, or ``none``.
+    """
+
+    probability: NDArray[np.float64]
+    called: NDArray[np.bool_]
+    decision: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class DecisionRule(ABC):
+    """A frozen decision rule.
+
+    Args:
+        classes: of the task.
+        policy: the rule that chose the thresholds, and its values.
+    """
+
+    kind: ClassVar[str]
+    classes: tuple[str, ...]
+    policy: Mapping[str, Any]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The k classes that the network gives a score for."""
+        return self.classes
+
+    @property
+    @abstractmethod
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each output."""
+
+    @abstractmethod
+    def apply(self, y_score: ArrayLike) -> Decisions:
+        """Decide on films.
+
+        Args:
+            y_score: [n, k], the network's outputs in [0, 1].
+        """
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        classes: Sequence[str],
+        calibration: str,
+        policy: Mapping[str, Any],
+    ) -> Self:
+        """Fit to validation films, both arrays [n, k]."""
+
+    @abstractmethod
+    def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
+        """The same calibration with the thresholds of another policy."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The form of ``decision_rule.json``."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore a rule from that form."""
+
+
+def as_scores(y_score: ArrayLike, outputs: Sequence[str]) -> NDArray[np.float64]:
+    """Check the shape of scores.
+
+    Raises:
+        ValueError: it is not [n, k].
+    """
+    scores = np.asarray(y_score, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != len(outputs):
+        raise ValueError(f"Scores must have the shape [n, {len(outputs)}]. Received: {scores.shape}")
+    return scores

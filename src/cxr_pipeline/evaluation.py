@@ -1,0 +1,98 @@
+"""What ``metrics.json`` says of the test films: each figure with its interval, by class, by source, by policy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.decision_rule import DecisionRule, with_policy
+from cxr_pipeline.intervals import measure
+from cxr_pipeline.metrics import majority_baseline
+from cxr_pipeline.scores import Scores, columns_of, decide, patients_of
+
+
+def evaluate(
+    table: pd.DataFrame, *, outputs: Sequence[str], exclusive: bool, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Measure decided scores.
+
+    Args:
+        table: a score table with decisions.
+        outputs: the outputs of the model.
+        exclusive: whether the scores of a film sum to one.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
+
+    Returns:
+        ``n_images``, ``n_patients`` (None where not known), ``prevalence`` (a number, or one for each of several
+        outputs), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
+    """
+    scores, patients = Scores.from_table(table, outputs), patients_of(table)
+    measured = measure(
+        scores.y_true, scores.probability, scores.called, patients, outputs=outputs, exclusive=exclusive, **bootstrap
+    )
+    prevalence = {
+        output: support["n_positive"] / support["n_known"] if support["n_known"] else None
+        for output, support in measured["support"].items()
+    }
+    majority = {"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}
+    return {
+        "n_images": len(table),
+        "n_patients": None if patients is None else int(patients.nunique()),
+        "prevalence": prevalence if len(outputs) > 1 else prevalence[outputs[0]],
+        **measured,
+        **majority,
+        "intervals": {
+            "method": "percentile bootstrap; lower end of ece reflected",
+            "clustered_by": "film" if patients is None else "patient",
+            "replicates": bootstrap["replicates"],
+            "confidence": bootstrap["confidence"],
+        },
+    }
+
+
+def evaluate_sources(table: pd.DataFrame, **settings: Any) -> dict[str, Any]:
+    """Measure each source alone, as ``per_source`` of ``metrics.json``; nothing where there is one source.
+
+    Args:
+        table: a score table with decisions.
+        settings: of ``evaluate``.
+    """
+    if table["source"].nunique() < 2:
+        return {}
+    wanted = ("n_images", "metrics", "per_class")
+    alone = {str(source): evaluate(films, **settings) for source, films in table.groupby("source")}
+    return {"per_source": {source: {name: found[name] for name in wanted} for source, found in alone.items()}}
+
+
+def evaluate_policies(
+    validation: pd.DataFrame,
+    test: pd.DataFrame,
+    rule: DecisionRule,
+    policies: Sequence[Mapping[str, Any]],
+    **settings: Any,
+) -> dict[str, Any]:
+    """Measure what other policies would have done, as ``policies`` of ``metrics.json``.
+
+    Each is fitted on the validation films, as the chosen one was; it comes after that one.
+
+    Args:
+        validation: score table of the validation films.
+        test: score table of the test films, with decisions.
+        rule: the frozen decision rule.
+        policies: those to compare with; nothing is returned where there are none.
+        settings: of ``evaluate``.
+    """
+    if not policies:
+        return {}
+    y_true, y_score = (columns_of(validation, what, rule.outputs) for what in ("true", "score"))
+    rules = [rule, *(with_policy(rule, y_true, y_score, policy) for policy in policies)]
+    compared = [
+        {
+            "policy": dict(other.policy),
+            "chosen": other is rule,
+            "thresholds": other.thresholds,
+            "metrics": evaluate(decide(test, other), **settings)["metrics"],
+        }
+        for other in rules
+    ]
+    return {"policies": compared}

@@ -1,0 +1,209 @@
+"""Where a model looks: Grad-CAM, and whether its maps depend on what the model has learnt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from cxr_pipeline.intervals import bootstrap_mean
+from cxr_pipeline.localisation import boxes_of, localise, measure_maps, rank_correlation
+from cxr_pipeline.models.heads import OUTPUT, POOLED
+from cxr_pipeline.training.features import Films
+
+if TYPE_CHECKING:
+    from keras import Layer, Model
+
+
+METHOD = "Grad-CAM with a weight for each place (LayerCAM)"
+BATCH_SIZE = 16
+SIDE = 12
+_CHUNK = 4 * BATCH_SIZE
+
+
+class GradCam:
+    """Maps of the evidence that a model finds for one of its outputs.
+
+    A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
+    there, as far as that is positive. The logit is taken and not the probability, because a sigmoid or softmax that is
+    sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across, because
+    the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below the
+    output the weights of Grad-CAM, one for each channel, no longer tell where; those of LayerCAM do.
+
+    Args:
+        model: from `build_model`; it is not changed, and the maps follow its weights when these change.
+
+    Attributes:
+        layer: name of the layer whose feature map is read.
+
+    References:
+        Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
+        2017, arXiv:1610.02391.
+        Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 30, 2021.
+
+    Example:
+        >>> GradCam(model).heatmaps(films, output=0).shape  # doctest: +SKIP
+        (3, 224, 224)
+    """
+
+    def __init__(self, model: Model) -> None:
+        layer, output = _feature_layer(model), model.get_layer(OUTPUT)
+        lower, head = keras.Model(model.input, layer.output), keras.Model(layer.output, output.input)
+        self.layer: str = layer.name
+        self._size = int(model.input_shape[1])
+        self._n_outputs = int(model.output_shape[-1])
+        film = tf.TensorSpec((None, self._size, self._size), tf.uint8)
+
+        @tf.function(input_signature=(film, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
+        def explain(films: Any, outputs: Any) -> Any:
+            activations = tf.cast(lower(tf.cast(films[..., tf.newaxis], tf.float32), training=False), tf.float32)
+            with tf.GradientTape() as tape:
+                tape.watch(activations)
+                hidden = tf.cast(head(activations, training=False), tf.float32)
+                logits = tf.matmul(hidden, output.kernel) + output.bias
+                logit = tf.gather(logits, outputs, batch_dims=1)
+            weights = tf.nn.relu(tape.gradient(logit, activations))
+            evidence = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
+            maps = tf.image.resize(evidence, (self._size, self._size), method="bilinear")[..., 0]
+            maps = tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))
+            # Deep networks with shuffled weights may overflow.
+            return tf.where(tf.math.is_finite(maps), maps, 0.0)
+
+        self._explain = explain
+
+    def heatmaps(self, films: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Draw the map of each film; the films beside it make no difference.
+
+        Args:
+            films: grey films [n, S, S], uint8, S as the model takes them.
+            output: the place of the output that is asked about among the model's outputs; or one for each film, int
+                [n].
+            batch_size: films at a time; fewer are filled up to it.
+
+        Returns:
+            Maps [n, S, S], float32, 0..1, the maximum of each 1. A map without any evidence for the output is all
+            zeros, and so is one whose numbers overflow.
+
+        Raises:
+            ValueError: the films are of another size or type, or the model has no such output.
+        """
+        outputs = np.broadcast_to(np.asarray(output, np.int32), len(films))
+        self._check(films, outputs)
+        maps = np.empty(films.shape, np.float32)
+        batch, asked = np.zeros((batch_size, *films.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
+        for start in range(0, len(films), batch_size):
+            n = min(batch_size, len(films) - start)
+            batch[:n], asked[:n] = films[start : start + n], outputs[start : start + n]
+            maps[start : start + n] = self._explain(batch, asked)[:n]
+        return maps
+
+    def _check(self, films: np.ndarray, outputs: np.ndarray) -> None:
+        if films.dtype != np.uint8 or films.shape[1:] != (self._size, self._size):
+            raise ValueError(
+                f"expected uint8 films [n, {self._size}, {self._size}]. Received: {films.dtype} {films.shape}"
+            )
+        if ((outputs < 0) | (outputs >= self._n_outputs)).any():
+            raise ValueError(f"expected outputs in 0..{self._n_outputs - 1}. Received: {np.unique(outputs)}")
+
+
+def _feature_layer(model: Model) -> Layer:
+    """The deepest layer with ``SIDE`` places across through which all paths lead, or the last before the pooling."""
+    below = model.layers[1 : [layer.name for layer in model.layers].index(POOLED)]
+    for layer in reversed(below):
+        shape = getattr(layer.output, "shape", ())
+        if len(shape) == 4 and shape[1] >= SIDE and _is_bottleneck(layer, model):
+            return layer
+    return below[-1]
+
+
+def _is_bottleneck(layer: Layer, model: Model) -> bool:
+    try:
+        keras.Model(layer.output, model.output)
+    except ValueError:
+        return False
+    return True
+
+
+def shuffled(model: Model, seed: int) -> Model:
+    """Copy a model and shuffle the weights of the copy, each array within itself, the head's too.
+
+    Every layer keeps the distribution of its weights and loses what they learnt, so that a map which stays the same
+    shows the network's build or the film, not what the model knows.
+
+    Args:
+        model: left as it is.
+        seed: decides the order.
+
+    References:
+        Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv:1810.03292.
+    """
+    rng = np.random.default_rng(seed)
+    copy = keras.models.clone_model(model)
+    copy.set_weights([rng.permutation(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
+    return copy
+
+
+def explain_films(
+    model: Model,
+    films: Films,
+    explained: pd.DataFrame,
+    boxes: pd.DataFrame,
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Measure a model's maps against boxes, and against those of the same network with shuffled weights.
+
+    Args:
+        model: from `build_model` or `fit`.
+        films: the prepared films; a few batches of them are in memory at a time.
+        explained: from `choose_explained`: ``sha256``, ``class``, ``output``, ``group``.
+        boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
+        replicates: how often patients are drawn for the intervals.
+        confidence: of the intervals, in (0, 1).
+        seed: of the draws and of the shuffled weights.
+
+    Returns:
+        ``method``, ``layer``; ``localisation``: for each class that has boxes what `localise` gives; ``randomised``:
+        ``n_films`` (a film counts for each class that it is asked about), ``rank_correlation`` of the model's maps
+        with those of the shuffled one, and ``pointing_game`` of the latter over the films of all classes with boxes,
+        None where there are none. The last two are ``{"value", "low", "high"}``, or None without films.
+    """
+    bootstrap: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
+    cam, sanity = GradCam(model), GradCam(shuffled(model, seed))
+    chunks = [explained.iloc[start : start + _CHUNK] for start in range(0, len(explained), _CHUNK)]
+    parts = [_explain_chunk(cam, sanity, films, chunk, boxes) for chunk in chunks]
+    localisation: dict[str, Any] = {}
+    randomised: dict[str, Any] = {"n_films": len(explained), "rank_correlation": None, "pointing_game": None}
+    if parts:
+        measured = pd.concat(parts, ignore_index=True)
+        randomised["rank_correlation"] = bootstrap_mean(measured["rank_correlation"], measured["group"], **bootstrap)
+        boxed = measured[measured["n_boxes"] > 0]
+        if len(boxed):
+            randomised["pointing_game"] = bootstrap_mean(boxed["shuffled_pointing_game"], boxed["group"], **bootstrap)
+        for name, rows in boxed.groupby("class", sort=False):
+            localisation[str(name)] = localise(rows, rows["group"], **bootstrap)
+    return {"method": METHOD, "layer": cam.layer, "localisation": localisation, "randomised": randomised}
+
+
+def _explain_chunk(
+    cam: GradCam, sanity: GradCam, films: Films, chunk: pd.DataFrame, boxes: pd.DataFrame
+) -> pd.DataFrame:
+    """Measure the maps of a few films: the rows of `measure_maps`, null where a film has no box, and three columns."""
+    pixels, outputs = films.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
+    maps, others = cam.heatmaps(pixels, outputs), sanity.heatmaps(pixels, outputs)
+    drawn = boxes_of(boxes, chunk["sha256"].tolist(), chunk["class"].tolist())
+    boxed = np.flatnonzero([len(found) > 0 for found in drawn])
+    its_boxes = [drawn[place] for place in boxed]
+    measures = measure_maps(maps[boxed], its_boxes).set_index(boxed)
+    shuffled_hits = measure_maps(others[boxed], its_boxes).set_index(boxed)["pointing_game"]
+    return (
+        chunk[["class", "group"]]
+        .reset_index(drop=True)
+        .join(measures)
+        .assign(shuffled_pointing_game=shuffled_hits, rank_correlation=rank_correlation(maps, others))
+    )

@@ -1,0 +1,103 @@
+"""Nodes of the reporting stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from cxr_pipeline.config import Model, Resolution, Task, Training
+from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.provenance import flatten, versions
+from cxr_pipeline.report import figures as drawings
+from cxr_pipeline.report.page import ReportContent, render
+from cxr_pipeline.scores import Scores
+from cxr_pipeline.splits import count_splits, films_of
+from cxr_pipeline.training.choice import Choice
+
+
+def draw_figures(
+    test_scores: pd.DataFrame,
+    metrics: Mapping[str, Any],
+    history: pd.DataFrame,
+    enhanced_images: PreparedFilms,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    classification_report: pd.DataFrame,
+    task: Task,
+    training: Training,
+) -> dict[str, bytes]:
+    """Draw what the report shows, as PNG by name."""
+    choice = Choice(training.monitor, training.tolerance, training.patience)
+    kept = choice.kept([{training.monitor: value} for value in history[training.monitor]])
+    judged: dict[str, Any] = {"classes": tuple(task.classes), "thresholds": metrics["thresholds"]}
+    several = len(task.outputs) > 1
+    scores = Scores.from_table(test_scores, task.outputs)
+    worst = drawings.rank_mistakes(scores, exclusive=task.exclusive, **judged)
+    films = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
+    return {
+        **drawings.draw_scores(scores, metrics=metrics, exclusive=task.exclusive, **judged),
+        "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
+        "mistakes": drawings.mistakes(films, worst["caption"].tolist()),
+        **({"classification_report": drawings.classification_report(classification_report)} if several else {}),
+        "class_samples": _draw_samples(films_of(manifest, splits, "train"), enhanced_images, task),
+    }
+
+
+def _draw_samples(films: pd.DataFrame, images: PreparedFilms, task: Task) -> bytes:
+    """Picture a training film of each class that has one; its hash decides which."""
+    ordered = films.sort_values("sha256")
+    of_class = {name: ordered.loc[ordered[f"label_{name}"] == 1, "sha256"] for name in task.classes}
+    chosen = {name: sha256s.iloc[0] for name, sha256s in of_class.items() if len(sha256s)}
+    return drawings.class_samples(images.read(list(chosen.values())), list(chosen))
+
+
+def write_report(
+    metrics: Mapping[str, Any],
+    decision_rule: Mapping[str, Any],
+    data_report: Mapping[str, Any],
+    confounding: Mapping[str, Any],
+    explanations: Mapping[str, Any],
+    classification_report: pd.DataFrame,
+    confusion_table: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    history: pd.DataFrame,
+    figures: Mapping[str, bytes],
+    heatmaps: Mapping[str, bytes],
+    augmentation_preview: bytes,
+    trained: Any,
+    parameters: Mapping[str, Any],
+    task: Task,
+    model: Model,
+    resolution: Resolution,
+) -> str:
+    """Write the page that the run leaves for its reader."""
+    blocks = parameters[task.name]
+    content = ReportContent(
+        task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
+        metrics=metrics,
+        decision_rule=decision_rule,
+        data_report={**data_report, **({"confounding": confounding} if confounding else {})},
+        quarantine=quarantine,
+        split_counts=count_splits(manifest, splits, tuple(task.classes)),
+        history=history,
+        figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
+        parameters=flatten({name: _plain(block) for name, block in blocks.items()}),
+        versions=versions(),
+        model={
+            "name": model.name,
+            "weights": model.weights,
+            "n_parameters": trained.count_params(),
+            "size": resolution.size,
+        },
+        explanations=explanations,
+        classification_report=classification_report,
+        confusion_table=confusion_table,
+    )
+    return render(content)
+
+
+def _plain(block: Any) -> Any:
+    return block.model_dump(mode="json") if isinstance(block, BaseModel) else block

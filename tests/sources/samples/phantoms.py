@@ -1,0 +1,10 @@
+"""A source in the layout ``phantoms``, which are drawn when they are first read."""
+
+from pathlib import Path
+
+DRAWS = True
+N_ROWS = 22
+
+
+def write(folder: Path) -> tuple[Path, dict[str, object]]:
+    return folder, {"n_patients": 6, "size": 32, "prevalence": {"Effusion": 0.5}, "seed": 1}

@@ -1,0 +1,106 @@
+"""What ``metrics.json`` says."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources
+from cxr_pipeline.scores import columns_of, decide
+
+BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
+
+
+def score_films(outputs, n_films: int = 90, *, exclusive: bool = False, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    k = len(outputs)
+    if exclusive:
+        true = np.eye(k)[rng.permutation(np.arange(n_films) % k)]
+        raw = true + rng.random((n_films, k))
+        score = raw / raw.sum(axis=1, keepdims=True)
+    else:
+        true = (rng.random((n_films, k)) < 0.4).astype(float)
+        score = np.clip(0.3 * true + 0.7 * rng.random((n_films, k)), 0, 1)
+    numbers = np.arange(n_films)
+    table = pd.DataFrame(
+        {
+            "source": np.where(numbers % 3 == 0, "children", "adults"),
+            "image": numbers.astype(str),
+            "sha256": numbers.astype(str),
+            "patient_id": (numbers // 2).astype(str),
+        }
+    )
+    for column, output in enumerate(outputs):
+        table[f"true_{output}"], table[f"score_{output}"] = true[:, column], score[:, column]
+    return table
+
+
+def rule_for(table, outputs, kind, classes, policy):
+    y_true, y_score = columns_of(table, "true", outputs), columns_of(table, "score", outputs)
+    return fit_decision_rule(y_true, y_score, kind=kind, classes=classes, calibration="none", policy=policy)
+
+
+@pytest.fixture
+def binary():
+    validation = score_films(["effusion"], seed=1)
+    rule = rule_for(validation, ["effusion"], "binary", ("nofinding", "effusion"), {"rule": "youden"})
+    return validation, decide(score_films(["effusion"]), rule), rule
+
+
+SETTINGS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
+
+
+def test_a_binary_task_has_one_prevalence_and_its_class_is_the_whole(binary) -> None:
+    _, test, _ = binary
+    found = evaluate(test, **SETTINGS)
+    assert found["prevalence"] == pytest.approx(test["true_effusion"].mean())
+    assert found["metrics"] == found["per_class"]["effusion"]
+    assert found["n_images"] == 90
+    assert found["intervals"]["clustered_by"] == "patient"
+    assert found["n_patients"] == (test["source"] + test["patient_id"]).nunique()
+    assert "majority" not in found
+    json.dumps(found)
+
+
+def test_without_patients_films_are_drawn(binary) -> None:
+    _, test, _ = binary
+    found = evaluate(test.assign(patient_id=pd.Series([None] * len(test), dtype="str")), **SETTINGS)
+    assert found["n_patients"] is None
+    assert found["intervals"]["clustered_by"] == "film"
+
+
+def test_exclusive_classes_are_set_beside_the_commonest_one() -> None:
+    outputs = ("normal", "mass", "nodule")
+    table = score_films(outputs, exclusive=True)
+    rule = rule_for(table, outputs, "multiclass", outputs, {"rule": "argmax"})
+    found = evaluate(decide(table, rule), outputs=outputs, exclusive=True, bootstrap=BOOTSTRAP)
+    assert found["majority"]["accuracy"] == pytest.approx(1 / 3)
+    assert set(found["prevalence"]) == set(found["per_class"]) == set(outputs)
+    mean = np.mean([found["per_class"][name]["auc"]["value"] for name in outputs])
+    assert found["metrics"]["auc"]["value"] == pytest.approx(mean)
+
+
+def test_each_source_is_measured_alone(binary) -> None:
+    _, test, _ = binary
+    found = evaluate_sources(test, **SETTINGS)["per_source"]
+    assert set(found) == {"children", "adults"}
+    children = test[test["source"] == "children"]
+    auc = roc_auc_score(children["true_effusion"], children["probability_effusion"])
+    assert found["children"]["metrics"]["auc"]["value"] == pytest.approx(auc)
+    assert found["children"]["n_images"] == len(children)
+    assert evaluate_sources(children, **SETTINGS) == {}
+
+
+def test_other_policies_are_measured_beside_the_chosen_one(binary) -> None:
+    validation, test, rule = binary
+    policies = [{"rule": "fixed", "value": 0.3}, {"rule": "fixed", "value": 0.5}]
+    chosen, low, high = evaluate_policies(validation, test, rule, policies, **SETTINGS)["policies"]
+    assert [chosen["chosen"], low["chosen"], high["chosen"]] == [True, False, False]
+    assert chosen["metrics"] == evaluate(test, **SETTINGS)["metrics"]
+    assert low["thresholds"] == {"effusion": 0.3}
+    assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
+    assert low["metrics"]["auc"] == high["metrics"]["auc"]
+    assert evaluate_policies(validation, test, rule, [], **SETTINGS) == {}
