@@ -36,7 +36,13 @@ def class_numbers(labels: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def plan_sampling(
-    films: pd.DataFrame, *, plan: str, class_weights: bool, seed: int, max_repeat: int | None = None
+    films: pd.DataFrame,
+    *,
+    plan: str,
+    class_weights: bool,
+    seed: int,
+    max_repeat: int | None = None,
+    within_sources: bool = False,
 ) -> pd.DataFrame:
     """Plan an epoch.
 
@@ -51,6 +57,8 @@ def plan_sampling(
         max_repeat: the most often that a film is shown in an epoch, 1 or more; None for no limit. Without it a class
             of 5 films beside one of 1,000 is learned by heart: each is shown 200 times. With it that class stays
             smaller, which ``class_weights`` makes up for.
+        within_sources: take the films of a class from each source for a class of their own, so that no source tells
+            by its size which class is likely.
 
     Returns:
         A row for each film in the order given: ``source``, ``image``, ``sha256``, ``count`` (int64, times
@@ -65,7 +73,8 @@ def plan_sampling(
         raise ValueError(f"A film is shown once at least. Received: max_repeat={max_repeat}")
     if films["y"].isna().any():
         raise ValueError(f"Every training film must have a class. Received: {films['y'].isna().sum()} without one")
-    class_of = np.unique(films["y"].to_numpy(), return_inverse=True)[1]
+    keys = ["source", "y"] if within_sources else ["y"]
+    class_of = films.groupby(keys, sort=True).ngroup().to_numpy().astype(np.intp)
     sizes = np.bincount(class_of)
     counts = PLANS[plan](class_of, sizes, _ranks(films, class_of, seed))
     if max_repeat is not None:

@@ -84,11 +84,13 @@ class Resampling(Parameters):
 
     Args:
         max_repeat: the most often that a film is shown in an epoch; null for no limit.
+        within_sources: make the classes equal within each source.
     """
 
     plan: Literal["none", "oversample", "undersample"]
     class_weights: bool
     max_repeat: Annotated[int, Field(ge=1)] | None = None
+    within_sources: bool = False
     seed: Seed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from cxr_pipeline.decision_rule.multiclass import MulticlassRule
+from cxr_pipeline.decision_rule.multiclass import ARGMAX, MulticlassRule
 from cxr_pipeline.decision_rule.outputs import BinaryRule, MultilabelRule
 from cxr_pipeline.decision_rule.rule import DecisionRule, Decisions
 from cxr_pipeline.errors import UserError
@@ -43,16 +43,25 @@ def fit_decision_rule(
         UserError: the model gave NaN, or ``argmax`` was asked for where classes are not exclusive.
         ValueError: the classes do not fit the kind, or a name or value is unknown.
     """
-    if policy["rule"] == "argmax" and kind != MulticlassRule.kind:
-        raise UserError(
-            f"thresholds.policy.rule is argmax, which is for multiclass tasks; this task is {kind}. Choose youden or "
-            "another policy."
-        )
-    return KINDS[kind].fit(y_true, y_score, classes=classes, calibration=calibration, policy=policy)
+    rule = _rule_of(kind)
+    _check_policy(policy, kind)
+    return rule.fit(y_true, y_score, classes=classes, calibration=calibration, policy=policy)
 
 
 def with_policy(rule: DecisionRule, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> DecisionRule:
-    """The rule that another policy makes of the same calibration and the same validation films."""
+    """The rule that another policy makes of the same calibration and the same validation films.
+
+    Args:
+        rule: a fitted rule.
+        y_true: [n, k], as in :func:`fit_decision_rule`.
+        y_score: [n, k], likewise.
+        policy: the other policy, likewise.
+
+    Raises:
+        UserError: the model gave NaN, or ``argmax`` was asked for where classes are not exclusive.
+        ValueError: a name or value is unknown.
+    """
+    _check_policy(policy, rule.kind)
     return rule.with_policy(y_true, y_score, policy)
 
 
@@ -62,7 +71,18 @@ def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
     Raises:
         ValueError: the kind is unknown.
     """
-    kind = values.get("kind", BinaryRule.kind)
+    return _rule_of(values.get("kind", BinaryRule.kind)).from_dict(values)
+
+
+def _rule_of(kind: str) -> type[DecisionRule]:
     if kind not in KINDS:
         raise ValueError(f"A decision rule must be of one of the kinds {', '.join(KINDS)}. Received: kind={kind!r}")
-    return KINDS[kind].from_dict(values)
+    return KINDS[kind]
+
+
+def _check_policy(policy: Mapping[str, Any], kind: str) -> None:
+    if policy["rule"] == ARGMAX and kind != MulticlassRule.kind:
+        raise UserError(
+            f"thresholds.policy or thresholds.compared asks for the rule argmax, which chooses between exclusive "
+            f"classes; this task is {kind}. Type another, such as --params <task>.thresholds.policy.rule=youden"
+        )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.calibration import Calibration, calibration_from_dict, fit_calibration
-from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_scores
+from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_scores, summary
 from cxr_pipeline.metrics import known_films
 from cxr_pipeline.thresholds import policy_from
 
@@ -54,6 +54,10 @@ class OutputRule:
 
 def _policy(policy: Mapping[str, Any]) -> dict[str, Any]:
     return policy_from(**policy).to_dict()
+
+
+def _count_known(y_true: NDArray[np.float64]) -> int:
+    return int((~np.isnan(y_true)).any(axis=1).sum())
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,12 @@ class MultilabelRule(DecisionRule):
 
     Args:
         rules: how each label is decided, in the order of the classes.
+        n_films: validation films of which at least one label is known.
     """
 
     kind: ClassVar[str] = "multilabel"
     rules: tuple[OutputRule, ...]
+    n_films: int
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -173,7 +179,7 @@ class MultilabelRule(DecisionRule):
             OutputRule.fit(true[:, place], scores[:, place], calibration=calibration, policy=policy)
             for place in range(len(classes))
         )
-        return cls(tuple(classes), _policy(policy), rules)
+        return cls(tuple(classes), _policy(policy), rules, _count_known(true))
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """The same calibrations with the thresholds of another policy."""
@@ -182,22 +188,20 @@ class MultilabelRule(DecisionRule):
             OutputRule.fit(true[:, place], scores[:, place], calibration=rule.calibration, policy=policy)
             for place, rule in enumerate(self.rules)
         )
-        return type(self)(self.classes, _policy(policy), rules)
+        return type(self)(self.classes, _policy(policy), rules, _count_known(true))
 
     def to_dict(self) -> dict[str, Any]:
         """The form of ``decision_rule.json``."""
         named = dict(zip(self.classes, self.rules, strict=True))
-        missed = [name for name, rule in named.items() if not rule.met]
+        met = {name: rule.met for name, rule in named.items()}
         return {
             "kind": self.kind,
             "classes": list(self.classes),
             "thresholds": self.thresholds,
             "calibration": {name: rule.calibration.to_dict() for name, rule in named.items()},
             "policy": dict(self.policy),
-            "policy_met": not missed,
-            "message": f"The policy is missed for {', '.join(missed)}."
-            if missed
-            else "The policy is met for every label.",
+            "policy_met": all(met.values()),
+            "message": summary(met),
             "per_class": {
                 name: {
                     "policy_met": rule.met,
@@ -207,7 +211,7 @@ class MultilabelRule(DecisionRule):
                 }
                 for name, rule in named.items()
             },
-            "fitted_on": {"split": SPLIT, "n_films": max(rule.n_films for rule in self.rules)},
+            "fitted_on": {"split": SPLIT, "n_films": self.n_films},
         }
 
     @classmethod
@@ -224,4 +228,4 @@ class MultilabelRule(DecisionRule):
             )
             for name in values["classes"]
         )
-        return cls(tuple(values["classes"]), dict(values["policy"]), rules)
+        return cls(tuple(values["classes"]), dict(values["policy"]), rules, values["fitted_on"]["n_films"])

@@ -94,3 +94,11 @@ def as_scores(y_score: ArrayLike, outputs: Sequence[str]) -> NDArray[np.float64]
     if scores.ndim != 2 or scores.shape[1] != len(outputs):
         raise ValueError(f"Scores must have the shape [n, {len(outputs)}]. Received: {scores.shape}")
     return scores
+
+
+def summary(met: Mapping[str, bool]) -> str:
+    """Say of which outputs the policy got what it asked for, in one sentence."""
+    missed = [name for name, is_met in met.items() if not is_met]
+    if missed:
+        return f"The policy is missed for {', '.join(missed)}; per_class says by how much."
+    return f"The policy is met for all {len(met)} classes."
