@@ -36,8 +36,8 @@ def main(raw: str, tasks: list[str]) -> None:
     """Run the tasks one after the other, and write the page after each."""
     for task in tasks or TASKS:
         row = run(task, raw)
-        earlier = pd.read_csv(RECORD) if RECORD.exists() else pd.DataFrame(columns=["task"])
-        rows = pd.concat([earlier[earlier["task"] != task], pd.DataFrame([row])], ignore_index=True)
+        earlier = pd.read_csv(RECORD, dtype=object) if RECORD.exists() else pd.DataFrame(columns=["task"])
+        rows = pd.concat([earlier[earlier["task"] != task], pd.DataFrame([row], dtype=object)], ignore_index=True)
         rows = rows.sort_values("task", key=lambda names: names.map(list(TASKS).index), ignore_index=True)
         rows.to_csv(RECORD, index=False)
         PAGE.write_text(page(rows), "utf-8")

@@ -4,6 +4,8 @@ import pytest
 from cxr_pipeline import config
 from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.models.names import ARCHITECTURES
+from cxr_pipeline.sources import LAYOUTS
 
 
 def raise_wrapped() -> None:
@@ -47,6 +49,28 @@ def test_kedro_run_is_the_one_without_tracebacks() -> None:
         ("Denoise", {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
         ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter has an odd size, found 4."),
         ("Sources", {}, "t.x: at least one source is needed, found none."),
+        (
+            "Sources",
+            {"films": {"layout": "nhi", "path": "nih"}},
+            "t.x.films: tag 'nhi' found using 'layout' does not match any of the expected tags: "
+            f"{', '.join(map(repr, LAYOUTS))}, found {{'layout': 'nhi', 'path': 'nih'}}.",
+        ),
+        (
+            "Model",
+            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0},
+            f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
+        ),
+        (
+            "Task",
+            {"name": "t", "title": "T", "kind": "multiclass", "classes": {"a": ["a"], "b": ["b"], "c": None}},
+            "t.x: a multiclass task has three classes or more, found 2: a, b.",
+        ),
+        (
+            "Thresholds",
+            {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
+            "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
+            "t.x.compared.0.fixed.valeu: there is no such parameter. Did you mean 'value'?",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_told_one_a_line(block, values, line) -> None:

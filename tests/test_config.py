@@ -1,7 +1,11 @@
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
 from cxr_pipeline import config
+from cxr_pipeline.models.names import ARCHITECTURES
+from cxr_pipeline.sources import LAYOUTS
+from cxr_pipeline.sources.labels import LabelMap
 
 
 def test_a_misspelt_key_names_itself() -> None:
@@ -39,11 +43,102 @@ def test_the_layout_decides_which_keys_a_source_has() -> None:
         config.Sources({"films": {"layout": "class_folders", "path": "x", "n_patients": 5, "prevalence": {}}})
 
 
-def test_the_last_class_of_a_binary_task_is_the_positive_one() -> None:
-    task = config.Task(name="t", title="T", kind="binary", classes={"well": ("a",), "ill": ("b",)})
-    assert task.positive == "ill"
-    with pytest.raises(ValidationError, match="two classes"):
-        config.Task(name="t", title="T", kind="binary", classes={"well": ("a",)})
+def task(kind: str, **classes: object) -> config.Task:
+    return config.Task(name="t", title="T", kind=kind, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "exclusive", "single_label"),
+    [
+        ("binary", ("ill",), False, True),
+        ("multiclass", ("well", "ill", "worse"), True, True),
+        ("multilabel", ("well", "ill", "worse"), False, False),
+    ],
+)
+def test_the_kind_says_what_a_model_gives_scores_for(kind, outputs, exclusive, single_label) -> None:
+    classes = {"well": ("a",), "ill": ("b",), **({} if kind == "binary" else {"worse": ("c", "d")})}
+    asked = task(kind, **classes)
+    assert (asked.outputs, asked.exclusive, asked.single_label) == (outputs, exclusive, single_label)
+    assert asked.labels == LabelMap(classes, exclusive=single_label)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "message"),
+    [
+        ("binary", ["a"], "two classes, found 1: a"),
+        ("binary", ["a", "b", "c"], "two classes, found 3: a, b, c"),
+        ("binary", [], "two classes, found 0: none"),
+        ("multiclass", ["a", "b"], "three classes or more, found 2: a, b"),
+        ("multilabel", [], "a task has classes, found none"),
+        ("ordinal", ["a", "b"], "'binary', 'multiclass' or 'multilabel'"),
+        ("multilabel", ["1st"], "should match pattern"),
+        ("multilabel", ["a/b"], "should match pattern"),
+    ],
+)
+def test_classes_that_do_not_fit_the_kind_are_refused(kind, classes, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        task(kind, **{name: (name,) for name in classes})
+
+
+def test_one_label_alone_may_be_asked_for() -> None:
+    assert task("multilabel", Mass=("Mass",)).outputs == ("Mass",)
+
+
+def test_a_class_set_to_null_is_switched_off() -> None:
+    asked = task("multiclass", No_Finding=("No Finding",), Hernia=None, Mass=("Mass",), Nodule=("Nodule",))
+    assert asked.outputs == ("No_Finding", "Mass", "Nodule")
+    assert "Hernia" not in asked.labels.classes
+    with pytest.raises(ValidationError, match="two classes, found 1: well"):
+        task("binary", well=("a",), ill=None)
+
+
+def test_a_star_stands_for_the_labels_that_no_class_names() -> None:
+    asked = task("binary", normal=("No Finding",), abnormal=("abnormal", "*"))
+    films = pd.DataFrame({"labels": ["No Finding", "Mass|Nodule", "abnormal"], "uncertain": None, "unknown": None})
+    found = asked.labels.read(films, ("No Finding", "Mass", "Nodule", "abnormal"))
+    assert found["label_abnormal"].tolist() == [0, 1, 1]
+
+
+def test_labels_may_be_left_out_and_uncertain_ones_be_read() -> None:
+    asked = config.Task(
+        name="t", title="T", kind="multilabel", classes={"Mass": ("Mass",)}, left_out=("Hernia",), uncertain="positive"
+    )
+    assert asked.labels == LabelMap({"Mass": ("Mass",)}, ("Hernia",), "positive", exclusive=False)
+    with pytest.raises(ValidationError, match="uncertain"):
+        config.Task(name="t", title="T", kind="multilabel", classes={"Mass": ("Mass",)}, uncertain="maybe")
+
+
+def test_a_misspelt_network_is_told_what_it_may_have_meant() -> None:
+    more = {"weights": "none", "head_units": 0, "dropout": 0}
+    with pytest.raises(ValidationError, match=r"found 'densnet121' \(did you mean 'densenet121'\?\)"):
+        config.Model(name="densnet121", **more)
+    with pytest.raises(ValidationError, match=r"expected one of small_cnn, .*, found 'x'\s"):
+        config.Model(name="x", **more)
+    assert [config.Model(name=name, **more).name for name in ARCHITECTURES] == list(ARCHITECTURES)
+
+
+def test_policies_may_be_compared() -> None:
+    policies = [{"rule": "fixed", "value": 0.3}, {"rule": "argmax"}]
+    thresholds = config.Thresholds(calibration="none", policy={"rule": "youden"}, compared=policies)
+    assert [policy.model_dump() for policy in thresholds.compared] == policies
+    assert config.Thresholds(calibration="none", policy={"rule": "youden"}).compared == ()
+    with pytest.raises(ValidationError, match=r"compared\.0\.fixed\.value"):
+        config.Thresholds(calibration="none", policy={"rule": "youden"}, compared=[{"rule": "fixed"}])
+
+
+def test_labels_of_a_table_are_in_one_column_or_in_one_each() -> None:
+    assert config.Columns(image="film", one_hot=("Mass",)).labels is None
+    for both_or_neither in ({}, {"labels": "finding", "one_hot": ("Mass",)}):
+        with pytest.raises(ValidationError, match="either labels"):
+            config.Columns(image="film", **both_or_neither)
+
+
+def test_every_layout_is_a_source() -> None:
+    drawn = {"n_patients": 3, "prevalence": {}}
+    table = {"table": "labels.csv", "columns": {"image": "film", "labels": "finding"}}
+    more = {"phantoms": drawn, "label_table": table, "dicom_folder": table}
+    sources = config.Sources({layout: {"layout": layout, "path": "x", **more.get(layout, {})} for layout in LAYOUTS})
+    assert list(sources.root) == list(LAYOUTS)
 
 
 def test_an_even_median_is_refused() -> None:

@@ -1,10 +1,16 @@
+import functools
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxr_pipeline import config, settings
 from cxr_pipeline.config_loader import TaskConfigLoader, lay_over
+from cxr_pipeline.decision_rule.multiclass import ARGMAX
+from cxr_pipeline.phantoms.findings import FINDINGS
+
+CONF = Path(__file__).parents[1] / "conf"
 
 blocks = st.recursive(
     st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
@@ -68,3 +74,78 @@ def test_the_command_line_has_the_last_word_and_leaves_siblings_alone(load) -> N
 
 def test_the_defaults_are_no_task(load) -> None:
     assert "defaults" not in load(BASE)
+
+
+def test_a_class_is_switched_off_by_an_environment(load) -> None:
+    files = {
+        **BASE,
+        "base/parameters/tasks.yml": "findings: {task: {classes: {Mass: [Mass], Hernia: [Hernia]}}}",
+        "demo/parameters/tasks.yml": "findings: {task: {classes: {Hernia: null}}}",
+    }
+    assert load(files)["findings"]["task"]["classes"] == {"Mass": ["Mass"], "Hernia": None}
+
+
+BLOCKS = {
+    name: getattr(config, name.title())
+    for name in (
+        "task",
+        "sources",
+        "ingestion",
+        "resolution",
+        "morphology",
+        "splitting",
+        "resampling",
+        "augmentation",
+        "model",
+        "training",
+        "thresholds",
+        "evaluation",
+        "scoring",
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The parameters of an environment as the project ships them, built as models."""
+
+    @functools.cache
+    def load(env: str) -> dict[str, dict]:
+        loader = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)
+        parameters = loader["parameters"]
+        config.Folders(**parameters["folders"])
+        return {
+            task: {name: BLOCKS[name].model_validate(values) for name, values in parameters[task].items()}
+            for task in config.TASKS
+        }
+
+    return load
+
+
+@pytest.mark.parametrize("env", ["base", "demo"])
+@pytest.mark.parametrize("task", config.TASKS)
+class TestEveryTaskThatIsShipped:
+    def test_has_all_its_parameters(self, shipped, env, task) -> None:
+        parameters = shipped(env)[task]
+        assert parameters.keys() == BLOCKS.keys()
+        assert parameters["task"].name == task
+
+    def test_reads_films_or_phantoms_but_not_both(self, shipped, env, task) -> None:
+        sources = shipped(env)[task]["sources"]
+        assert {source.layout == "phantoms" for source in sources.root.values()} == {env == "demo"}
+
+    def test_decides_in_a_way_that_its_kind_allows(self, shipped, env, task) -> None:
+        parameters = shipped(env)[task]
+        thresholds = parameters["thresholds"]
+        rules = {policy.rule for policy in (thresholds.policy, *thresholds.compared)}
+        assert ARGMAX not in rules or parameters["task"].exclusive
+
+
+@pytest.mark.parametrize("task", config.TASKS)
+def test_phantoms_show_what_a_task_asks_for(shipped, task) -> None:
+    parameters = shipped("demo")[task]
+    drawn = next(iter(parameters["sources"].root.values())).prevalence
+    assert drawn.keys() <= set(FINDINGS)
+    shown = {finding for finding, prevalence in drawn.items() if prevalence > 0} | {"No Finding"}
+    labels = parameters["task"].labels
+    assert {labels.class_of(finding) for finding in shown} >= set(parameters["task"].outputs)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from cxr_pipeline.explain import GradCam, explain_films, shuffled
+from cxr_pipeline.explain import METHOD, SIDE, GradCam, explain_films, shuffled
+from cxr_pipeline.models.build import build_model
 from cxr_pipeline.models.heads import OUTPUT, POOLED
 
 SIZE = 64
@@ -45,8 +46,8 @@ def random_model(outputs: int = 3, activation: str = "softmax", dtype: str = "fl
     film = keras.Input((SIZE, SIZE, 1), name="film")
     features = keras.layers.Rescaling(1 / 255, dtype="float32")(film)
     for units in (6, 8):
-        features = keras.layers.Conv2D(units, 3, strides=4, padding="same", dtype=dtype)(features)
-        features = keras.layers.BatchNormalization(dtype=dtype)(features)
+        features = keras.layers.Conv2D(units, 3, strides=4, padding="same", dtype=dtype, name=f"conv_{units}")(features)
+        features = keras.layers.BatchNormalization(dtype=dtype, name=f"bn_{units}")(features)
         features = keras.layers.Activation("relu", dtype=dtype, name=f"relu_{units}")(features)
     pooled = keras.layers.GlobalAveragePooling2D(dtype=dtype, name=POOLED)(features)
     hidden = keras.layers.Dense(5, activation="tanh", dtype=dtype, name="hidden")(pooled)
@@ -69,19 +70,22 @@ def test_a_network_that_looks_for_a_square_points_into_it(place: tuple[int, int]
     assert (heatmap.min(), heatmap.max()) == (0, 1)
 
 
-def test_a_map_follows_the_formula_of_the_paper() -> None:
+def test_a_map_follows_the_formula_of_layercam() -> None:
     model, films = random_model(), np.stack([with_square(1, 1), with_square(6, 2, rng=1)])
-    features = keras.Model(model.input, model.get_layer("relu_8").output)
-    hidden, output = model.get_layer("hidden"), model.get_layer(OUTPUT)
+    features = keras.Model(model.input, model.get_layer("relu_6").output)
+    convolution, normalisation, hidden, output = (
+        model.get_layer(name) for name in ("conv_8", "bn_8", "hidden", OUTPUT)
+    )
     expected = []
     for film, asked in zip(films, (0, 2), strict=True):
         activation = tf.constant(features(film[np.newaxis, ..., np.newaxis].astype(np.float32)))
         with tf.GradientTape() as tape:
             tape.watch(activation)
-            inside = tf.tanh(tf.reduce_mean(activation, (1, 2)) @ hidden.kernel + hidden.bias)
+            deep = tf.nn.relu(normalisation(convolution(activation), training=False))
+            inside = tf.tanh(tf.reduce_mean(deep, (1, 2)) @ hidden.kernel + hidden.bias)
             logit = (inside @ output.kernel + output.bias)[0, asked]
-        alpha = tape.gradient(logit, activation).numpy().mean((1, 2), keepdims=True)
-        coarse = np.maximum((alpha * activation.numpy()).sum(-1)[0], 0)
+        weights = np.maximum(tape.gradient(logit, activation).numpy(), 0)
+        coarse = np.maximum((weights * activation.numpy()).sum(-1)[0], 0)
         fine = tf.image.resize(coarse[..., np.newaxis], (SIZE, SIZE)).numpy()[..., 0]
         expected.append(fine / fine.max())
     found = GradCam(model).heatmaps(films, np.array([0, 2]))
@@ -162,9 +166,64 @@ def test_a_model_in_bfloat16_gives_nearly_the_same_maps() -> None:
     np.testing.assert_allclose(maps, GradCam(exact).heatmaps(films, 1), atol=0.1)
 
 
-def test_the_layer_is_the_one_below_the_pooling() -> None:
-    assert GradCam(random_model()).layer == "relu_8"
+def network(name: str, size: int) -> Any:
+    return build_model(
+        name=name, weights_file=None, size=size, n_outputs=2, exclusive=False, head_units=0, dropout=0.2, seed=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected", "places"),
+    [
+        ("small_cnn", 64, "block2_conv1_relu", 16),
+        ("small_cnn", 128, "block3_conv1_relu", 16),
+        ("small_cnn", 224, "block4_conv1_relu", 14),
+        ("densenet121", 96, "pool3_conv", 12),
+        ("densenet121", 224, "pool4_conv", 14),
+        ("resnet50", 96, "conv3_block4_out", 12),
+        ("resnet50", 224, "conv4_block6_out", 14),
+        # The layers after these two are padding, which moves the places.
+        ("mobilenetv2", 96, "block_6_expand_relu", 12),
+        ("mobilenetv2", 224, "block_13_expand_relu", 14),
+    ],
+)
+def test_the_layer_is_the_deepest_with_enough_places_where_all_paths_meet(
+    name: str, size: int, expected: str, places: int
+) -> None:
+    model = network(name, size)
+    layer = model.get_layer(GradCam(model).layer)
+    assert (layer.name, layer.output.shape[1:3]) == (expected, (places, places))
+    assert places >= SIDE
+    films = np.random.default_rng(0).integers(0, 256, (1, size, size, 1)).astype(np.float32)
+    features = keras.Model(model.input, layer.output)(films, training=False)
+    probability = keras.Model(layer.output, model.output)(features, training=False)
+    np.testing.assert_allclose(probability, model(films, training=False), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 20])
+def test_a_network_of_small_maps_is_read_below_the_pooling_and_never_at_the_film(size: int) -> None:
+    assert GradCam(network("small_cnn", size)).layer == "block5_conv1_relu"
     assert GradCam(finder(hidden=True)).layer == "cells"
+
+
+def test_a_layer_with_exactly_enough_places_is_taken_and_one_with_fewer_is_not() -> None:
+    # Five convolutions, of which the first halves the film.
+    assert GradCam(network("small_cnn", 2 * SIDE)).layer == "block1_conv1_relu"
+    assert GradCam(network("small_cnn", 2 * SIDE - 2)).layer == "block5_conv1_relu"
+
+
+def test_a_layer_beside_which_another_path_leads_is_passed_over() -> None:
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    trunk = keras.layers.Conv2D(2, 4, strides=4, activation="relu", name="trunk")(film)
+    branch = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="branch")(trunk)
+    joined = keras.layers.MaxPooling2D(2)(keras.layers.Add(name="joined")([trunk, branch]))
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(joined)
+    model = keras.Model(film, keras.layers.Dense(1, activation="sigmoid", name=OUTPUT)(pooled))
+    assert GradCam(model).layer == "joined"
+    halves = [keras.layers.MaxPooling2D(2)(features) for features in (trunk, branch)]
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(keras.layers.Add()(halves))
+    model = keras.Model(film, keras.layers.Dense(1, activation="sigmoid", name=OUTPUT)(pooled))
+    assert GradCam(model).layer == "trunk"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +288,7 @@ def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not()
         film[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = stripes
     found = explain_films(finder_of(stripes), Films(noise), explained, boxes, **BOOTSTRAP)
     square = found["localisation"]["square"]
-    assert (found["method"], found["layer"]) == ("Grad-CAM", "cells")
+    assert (found["method"], found["layer"]) == (METHOD, "cells")
     assert (square["n_films"], square["n_boxes"]) == (16, 16)
     assert square["pointing_game"]["value"] == 1
     assert square["heat_in_box"]["value"] > 4 * square["box_area"]["value"]

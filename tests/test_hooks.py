@@ -5,6 +5,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline import config, hooks
+from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.errors import UserError
 
 
@@ -19,7 +20,7 @@ def parameters(tmp_path: Path) -> dict[str, object]:
         "params:t.task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
         "params:t.sources": config.Sources({"films": films}),
         "params:t.model": config.Model(name="densenet121", weights="lost.weights.h5", head_units=8, dropout=0),
-        "params:folders": config.Folders(**dict.fromkeys(("raw", "images", "features", "checkpoints"), tmp_path)),
+        "params:folders": config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path)),
     }
 
 
@@ -52,6 +53,22 @@ def test_only_what_the_run_uses_is_looked_for(parameters, tmp_path) -> None:
     preflight({name: value for name, value in parameters.items() if name != "params:folders"})
 
 
+def test_the_folder_of_an_unpacked_source_may_be_its_file(parameters, tmp_path) -> None:
+    parameters["params:t.sources"] = config.Sources({"table": {"layout": "pixel_table", "path": "nih28/table.csv"}})
+    del parameters["params:t.model"]
+    with pytest.raises(UserError, match=r"t\.sources\.table\.path: no file at .*table\.csv"):
+        preflight(parameters)
+    (tmp_path / "nih28").mkdir()
+    pixels = ",".join(f"pixel{number}" for number in range(1, 785))
+    (tmp_path / "nih28" / "table.csv").write_text(f"label,{pixels}\n0{',7' * 784}\n")
+    preflight(parameters)
+
+
+def test_scoring_reads_no_source(parameters) -> None:
+    parameters["params:t.scoring"] = config.Scoring(folder=None, model=None, batch_size=1)
+    preflight(parameters)
+
+
 def test_a_pipeline_of_two_tasks_has_no_task_of_its_own() -> None:
     def of(task: str) -> Pipeline:
         return Pipeline([Node(use, inputs="x", outputs=None, name="use")], namespace=task)
@@ -68,6 +85,66 @@ def test_the_layout_makes_a_run_a_phantom_one(layout, phantom) -> None:
     pipeline = Pipeline([Node(use, inputs="params:sources", outputs=None, name="use")], namespace="t")
     assert hooks._is_phantom(pipeline, DataCatalog({"params:t.sources": MemoryDataset(sources)})) is phantom
     assert hooks._is_phantom(pipeline, DataCatalog({})) is False
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def printed(metrics: dict[str, object], tmp_path: Path, capsys, outputs=("t.model_version",)) -> str:
+    """What a run of the task ``t`` prints when it has ended."""
+    version = {"name": "cxr-t", "version": 3}
+    catalog = DataCatalog({"t.metrics": MemoryDataset(metrics), "t.model_version": MemoryDataset(version)})
+    catalog["t.report"] = JSONDataset(filepath=str(tmp_path / "report.html"))
+    node = Node(lambda: (1,) * len(outputs), inputs=None, outputs=list(outputs), name="register", namespace="t")
+    hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
+    return " ".join(capsys.readouterr().out.split())
+
+
+BINARY = {
+    "task": "t",
+    "phantom": False,
+    "n_images": 12,
+    "thresholds": {"ill": 0.375},
+    "metrics": {
+        "auc": {"value": 0.75, "low": 0.5, "high": 0.875},
+        "accuracy": {"value": 0.625, "low": 0.25, "high": 0.75},
+        "sensitivity": {"value": 0.125, "low": None, "high": None},
+        "specificity": {"value": None, "low": None, "high": None},
+    },
+}
+
+
+def test_a_binary_run_ends_with_its_figures_and_threshold(tmp_path, capsys) -> None:
+    text = printed(BINARY, tmp_path, capsys)
+    for words in ("t (12 test films)", "AUC │ 0.750 (0.500 to 0.875)", "ill 0.375", "report.html", "cxr-t 3"):
+        assert words in text
+    assert "mean" not in text
+    assert "always" not in text
+
+
+def test_a_run_of_several_classes_ends_with_their_means_and_what_the_commonest_would_reach(tmp_path, capsys) -> None:
+    thresholds = {"well": 0.25, "ill": 0.375, "worse": 0.5}
+    always = {"majority": {"class": "well", "accuracy": 0.5}}
+    text = printed(BINARY | {"thresholds": thresholds, "phantom": True} | always, tmp_path, capsys)
+    for words in ("phantom films", "mean AUC │ 0.750", "accuracy │ 0.625 (0.250 to 0.750)", "saying well │ 0.500"):
+        assert words in text
+    assert "threshold" not in text
+    labels = printed(BINARY | {"thresholds": thresholds}, tmp_path, capsys)
+    assert "mean sensitivity │ 0.125" in labels
+    assert "accuracy" not in labels
+
+
+def test_the_path_of_the_report_is_whole_in_a_narrow_terminal(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    folder = tmp_path / "[bold] names" / ("deep_" * 20)
+    text = printed(BINARY, folder, capsys)
+    assert str(folder / "report.html").replace(" ", "") in "".join(text.replace("│", "").split())
+
+
+def test_a_run_that_registers_nothing_ends_without_a_table(tmp_path, capsys) -> None:
+    assert printed(BINARY, tmp_path, capsys, outputs=("t.metrics",)) == ""
 
 
 def test_intervals_that_are_undefined_are_not_shown() -> None:

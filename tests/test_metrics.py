@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.metrics import METRICS, binary_metrics, equal_mass_bins, expected_calibration_error
+from cxr_pipeline.metrics import (
+    METRICS,
+    binary_metrics,
+    equal_mass_bins,
+    expected_calibration_error,
+    majority_baseline,
+)
+
+
+def at(y_true, probability, threshold=0.5):
+    """The metrics where a film is called positive at a threshold."""
+    return binary_metrics(y_true, probability, np.asarray(probability) >= threshold)
 
 
 @st.composite
@@ -23,7 +35,7 @@ def test_worked_example():
     y_true = [1, 1, 1, 0, 0, 0, 0, 0]
     probability = [0.9, 0.6, 0.2, 0.7, 0.4, 0.3, 0.2, 0.1]
 
-    metrics = binary_metrics(y_true, probability, threshold=0.5)
+    metrics = binary_metrics(y_true, probability, [True, True, False, True, False, False, False, False])
 
     assert tuple(metrics) == METRICS
     assert metrics == pytest.approx(
@@ -43,16 +55,17 @@ def test_worked_example():
     )
 
 
-def test_a_film_at_the_threshold_is_positive():
-    metrics = binary_metrics([0, 1], [0.5, 0.5], threshold=0.5)
+def test_decisions_need_not_follow_the_probability():
+    metrics = binary_metrics([0, 1, 1], [0.9, 0.8, 0.1], [False, False, True])
 
-    assert (metrics["sensitivity"], metrics["specificity"]) == (1, 0)
+    assert (metrics["sensitivity"], metrics["specificity"], metrics["precision"]) == (0.5, 1, 1)
+    assert metrics["auc"] == 0
 
 
 def test_unknown_labels_are_left_out():
-    known = binary_metrics([0, 1, 1], [0.2, 0.4, 0.9], threshold=0.5)
+    known = at([0, 1, 1], [0.2, 0.4, 0.45])
 
-    assert binary_metrics([0, np.nan, 1, 1], [0.2, 0.99, 0.4, 0.9], threshold=0.5) == known
+    assert at([0, np.nan, 1, 1], [0.2, 0.99, 0.4, 0.45]) == pytest.approx(known, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +81,14 @@ def test_unknown_labels_are_left_out():
 def test_undefined_is_nan_without_a_warning(y_true, probability, undefined):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = binary_metrics(y_true, probability, threshold=0.5)
+        metrics = at(y_true, probability)
 
     assert {name for name, value in metrics.items() if np.isnan(value)} == undefined
 
 
 def test_diverged_model_is_named():
     with pytest.raises(UserError, match=r"2 of 3 films.*learning_rate"):
-        binary_metrics([0, 1, 1], [np.nan, np.nan, 0.5], threshold=0.5)
+        at([0, 1, 1], [np.nan, np.nan, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -84,15 +97,20 @@ def test_diverged_model_is_named():
 )
 def test_impossible_arrays_are_refused(y_true, probability, message):
     with pytest.raises(ValueError, match=message):
-        binary_metrics(y_true, probability, threshold=0.5)
+        at(y_true, probability)
+
+
+def test_a_decision_is_needed_for_every_film():
+    with pytest.raises(ValueError, match=r"decisions.*\(2,\) and \(1,\)"):
+        binary_metrics([0, 1], [0.1, 0.2], [True])
 
 
 @given(scored_films())
 def test_rank_metrics_survive_a_rising_map(films):
     y_true, probability = films
-    before = binary_metrics(y_true, probability, threshold=0.5)
+    before = at(y_true, probability)
 
-    after = binary_metrics(y_true, 0.1 + probability**3 / 2, threshold=0.1 + 0.5**3 / 2)
+    after = at(y_true, 0.1 + probability**3 / 2, threshold=0.1 + 0.5**3 / 2)
 
     unchanged = [name for name in METRICS if name not in ("brier", "ece")]
     assert [after[name] for name in unchanged] == pytest.approx([before[name] for name in unchanged], nan_ok=True)
@@ -103,9 +121,9 @@ def test_the_order_of_films_does_not_matter(films, random):
     order = list(range(len(films[0])))
     random.shuffle(order)
 
-    shuffled = binary_metrics(films[0][order], films[1][order], threshold=0.5)
+    shuffled = at(films[0][order], films[1][order])
 
-    assert shuffled == pytest.approx(binary_metrics(*films, threshold=0.5), nan_ok=True)
+    assert shuffled == pytest.approx(at(*films), nan_ok=True)
 
 
 def test_calibration_error_is_the_distance_from_frequencies():
@@ -140,3 +158,21 @@ def test_equal_probabilities_share_a_bin(films):
     bins = equal_mass_bins(probability)
 
     assert all(len(np.unique(bins[probability == value])) == 1 for value in probability)
+
+
+def test_majority_is_the_commonest_class():
+    y_true = np.eye(3)[[0, 2, 2, 1, 2]]
+
+    assert majority_baseline(y_true, ("a", "b", "c")) == {"class": "c", "accuracy": 0.6}
+    assert majority_baseline(np.vstack((y_true, [[np.nan] * 3])), ("a", "b", "c"))["accuracy"] == 0.6
+    assert majority_baseline(np.zeros((0, 3)), ("a", "b", "c"))["accuracy"] is None
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_majority_has_the_accuracy_of_scikit_learns_dummy(numbers):
+    dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(numbers), 1)), numbers)
+
+    found = majority_baseline(np.eye(4)[numbers], range(4))
+
+    assert found["accuracy"] == pytest.approx(dummy.score(np.zeros((len(numbers), 1)), numbers))
+    assert numbers.count(found["class"]) == max(map(numbers.count, numbers))

@@ -113,6 +113,32 @@ def test_metrics_are_flattened_to_names_that_sort() -> None:
     }
 
 
+def test_metrics_of_several_classes_are_flattened_by_class() -> None:
+    metrics = {
+        **METRICS,
+        "prevalence": {"No Finding": 0.5, "Pleural_Thickening": 0.25},
+        "thresholds": {"No Finding": 0.5, "Pleural_Thickening": 0.125},
+        "metrics": {"auc": {"value": 0.75, "low": None, "high": None}},
+        "per_class": {
+            "No Finding": {"auc": {"value": 0.875, "low": None, "high": None}},
+            "Pleural_Thickening": {"auc": {"value": None, "low": None, "high": None}},
+        },
+        "majority": {"class": "No Finding", "accuracy": 0.5},
+        "policies": [{"policy": {"rule": "youden"}}],
+    }
+    flat = registry.flatten_metrics(metrics)
+    assert flat == {
+        "test/n_images": 40,
+        "threshold/No Finding": 0.5,
+        "threshold/Pleural_Thickening": 0.125,
+        "test/auc": 0.75,
+        "test/No Finding/auc": 0.875,
+    }
+    with mlflow.start_run() as run:
+        registry.log_summary(metrics)
+    assert mlflow.get_run(run.info.run_id).data.metrics == flat
+
+
 def test_epochs_and_summary_arrive_in_the_active_run() -> None:
     with mlflow.start_run() as run:
         registry.log_epoch({"phase": "frozen", "epoch": 1, "loss": 0.5, "val_auc": float("nan")})
@@ -177,14 +203,64 @@ def test_what_is_loaded_scores_as_what_was_registered(
     network: keras.Model, recipe: Recipe, decision_rule: DecisionRule, registered: dict[str, Any]
 ) -> None:
     loaded = registry.load_classifier(registered["uri"])
-    probability, decision = decision_rule.apply(
-        network.predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)[:, 0]
+    expected = decision_rule.apply(
+        network.predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)
     )
     judged = loaded.score(films())
-    np.testing.assert_allclose(judged.probability, probability, atol=1e-6)
-    assert judged.decision.tolist() == decision.tolist()
+    np.testing.assert_allclose(judged[["probability"]], expected.probability, atol=1e-6)
+    assert judged.decision.tolist() == expected.decision.tolist()
     assert loaded.digest == registered["digest"]
     assert loaded.provenance == {"task": "effusion", "films": "phantom", "data_digest": "d" * 64}
+
+
+def several_classes(kind: str, recipe: Recipe, policy: str) -> dict[str, Any]:
+    """Register an untrained network of three classes."""
+    classes = ("No Finding", "Pleural_Thickening", "Mass")
+    exclusive = kind == "multiclass"
+    network = build_model(
+        name="small_cnn",
+        weights_file=None,
+        size=SIZE,
+        n_outputs=3,
+        exclusive=exclusive,
+        head_units=0,
+        dropout=0,
+        seed=2,
+    )
+    y_score = np.random.default_rng(4).dirichlet([1, 1, 1], 60)
+    y_true = np.eye(3)[np.arange(60) % 3]
+    policy = {"rule": policy}
+    rule = fit_decision_rule(y_true, y_score, kind=kind, classes=classes, calibration="temperature", policy=policy)
+    with mlflow.start_run():
+        version = registry.register_version(
+            task=kind,
+            phantom=False,
+            model=network,
+            recipe=recipe,
+            decision_rule=rule,
+            metrics={**METRICS, "thresholds": rule.thresholds},
+            data_digest="d" * 64,
+            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
+            tags={},
+        )
+    return {"version": version, "network": network, "rule": rule}
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy"), [("multiclass", "argmax"), ("multiclass", "youden"), ("multilabel", "youden")]
+)
+def test_a_model_of_several_classes_comes_back_as_it_was(kind: str, policy: str, recipe: Recipe) -> None:
+    made = several_classes(kind, recipe, policy)
+    loaded = registry.load_classifier(made["version"]["uri"])
+    assert loaded.digest == made["version"]["digest"]
+    assert loaded.decision_rule.to_dict() == made["rule"].to_dict()
+    y_score = made["network"].predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)
+    expected, judged = made["rule"].apply(y_score), loaded.score(films())
+    columns = [f"probability_{name}" for name in made["rule"].outputs]
+    np.testing.assert_allclose(judged[columns], expected.probability, atol=1e-6)
+    assert judged.decision.tolist() == expected.decision.tolist()
+    signature = mlflow.models.get_model_info(made["version"]["uri"]).signature
+    assert signature.outputs.input_names() == judged.columns.tolist()
 
 
 def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[str, Any]) -> None:

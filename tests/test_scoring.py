@@ -9,12 +9,14 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from cxr_pipeline.classifier import FilmClassifier
-from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.scoring import check_classes, find_films, score_folder, summarise
+from cxr_pipeline.models.heads import OUTPUT, POOLED
+from cxr_pipeline.scoring import FILM_SUFFIXES, check_classes, find_films, score_folder, summarise
 
 SIZE = 16
 KEY = "effusion.scoring.folder"
@@ -60,19 +62,22 @@ def draw(folder: Path) -> Draw:
     return draw_film
 
 
-def score(classifier: FilmClassifier, folder: Path, *, batch_size: int = 2) -> pd.DataFrame:
+def score(
+    classifier: FilmClassifier, folder: Path, *, batch_size: int = 2, heatmaps: Path | None = None
+) -> pd.DataFrame:
     root, films = find_films(str(folder), key=KEY)
-    return score_folder(classifier, root, films, batch_size=batch_size)
+    return score_folder(classifier, root, films, batch_size=batch_size, heatmaps=heatmaps)
 
 
 def test_every_film_below_the_folder_is_found_in_the_same_order(folder: Path, draw: Draw) -> None:
-    names = ["b.png", "a.JPG", "ward 1/c.jpeg", "ward 1/deep/er/d.TIFF", "e.tif", "f.bmp", "g.WebP"]
+    names = ["b.png", "a.JPG", "ward 1/c.jpeg", "ward 1/deep/er/d.TIFF", "e.tif", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
     for name in names:
         draw(name)
     for name in ["notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png"]:
         draw(name)
     root, films = find_films(str(folder), key=KEY)
     assert [film.relative_to(root).as_posix() for film in films] == sorted(names)
+    assert {film.suffix.lower() for film in films} == set(FILM_SUFFIXES)
 
 
 @pytest.mark.parametrize(
@@ -247,10 +252,167 @@ def test_the_record_counts_films_and_says_what_scored_them(
         "digest": classifier.digest,
         "recipe": classifier.recipe.digest,
         "classes": ["nofinding", "effusion"],
-        "threshold": 0.5,
+        "thresholds": {"effusion": 0.5},
         "provenance": {"task": "effusion", "films": "real"},
         "n_films": 4,
         "n_scored": 3,
         "decisions": {"nofinding": 1, "effusion": 2},
         "refused": {"empty": 1},
     }
+
+
+KINDS = {
+    "binary": ("nofinding", "bright"),
+    "multiclass": ("No Finding", "bright", "dark"),
+    "multilabel": ("bright", "dark"),
+}
+
+
+def looking(kind: str, **thresholds: float) -> FilmClassifier:
+    """A classifier whose outputs look at what is brighter than the middle grey, and at what is darker."""
+    classes = KINDS[kind]
+    outputs = classes[1:] if kind == "binary" else classes
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    seen = keras.layers.Conv2D(2, 1, activation="relu")
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen(film))
+    activation = "softmax" if kind == "multiclass" else "sigmoid"
+    output = keras.layers.Dense(len(outputs), activation=activation, name=OUTPUT)
+    network = keras.Model(film, output(pooled))
+    seen.set_weights([np.array([[[[1, -1]]]]) / 255, np.array([-128, 128]) / 255])
+    looks = np.array([[10 * (name == "bright") for name in outputs], [10 * (name == "dark") for name in outputs]])
+    output.set_weights([looks, np.array([-0.25 if name == "No Finding" else -0.5 for name in outputs])])
+    labels = np.eye(2, len(outputs))
+    policy = {"rule": "fixed", "value": 0.5}
+    rule = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy).to_dict()
+    rule["thresholds"] |= thresholds
+    recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
+    return FilmClassifier(network, recipe, rule_from_dict(rule), {"task": kind})
+
+
+def patches(path: Path, *, bright: tuple[int, int, int], dark: tuple[int, int, int]) -> None:
+    """Write a grey film with two squares, each given by its row, its column and its side."""
+    film = np.full((4 * SIZE, 4 * SIZE), 128, np.uint8)
+    for (row, column, side), grey in ((bright, 255), (dark, 0)):
+        film[4 * row : 4 * (row + side), 4 * column : 4 * (column + side)] = grey
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", film)[1].tobytes())
+
+
+def lit(path: Path) -> tuple[int, int, int]:
+    """The square in which a map has colour: row, column, side."""
+    with Image.open(path) as image:
+        assert (image.size, image.mode) == ((SIZE, SIZE), "RGB")
+        pixels = np.asarray(image).astype(int)
+    rows, columns = np.nonzero(np.ptp(pixels, axis=-1) > 8)
+    assert len(rows) == (np.ptp(rows) + 1) ** 2 == (np.ptp(columns) + 1) ** 2
+    return rows.min(), columns.min(), np.ptp(rows) + 1
+
+
+MORE_BRIGHT = {"bright": (1, 2, 7), "dark": (10, 11, 4)}
+MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "thresholds", "film", "asked"),
+    [
+        ("binary", {}, MORE_BRIGHT, "bright"),
+        ("binary", {}, MORE_DARK, "bright"),
+        ("binary", {"bright": 1.0}, MORE_BRIGHT, "bright"),
+        ("multiclass", {}, MORE_BRIGHT, "bright"),
+        ("multiclass", {}, MORE_DARK, "dark"),
+        ("multiclass", {"bright": 1.0}, MORE_BRIGHT, "dark"),
+        ("multiclass", {"dark": 0.0}, MORE_BRIGHT, "dark"),
+        ("multilabel", {}, MORE_BRIGHT, "bright"),
+        ("multilabel", {}, MORE_DARK, "dark"),
+        ("multilabel", {"bright": 0.9}, MORE_BRIGHT, "dark"),
+        ("multilabel", {"bright": 0.25, "dark": 0.3}, MORE_BRIGHT, "bright"),
+        ("multilabel", {"bright": 0.4, "dark": 0.0}, MORE_BRIGHT, "dark"),
+    ],
+)
+def test_a_map_shows_what_speaks_for_the_decision(
+    kind: str, thresholds: dict[str, float], film: dict[str, tuple[int, int, int]], asked: str, folder: Path
+) -> None:
+    classifier = looking(kind, **{"No Finding": 1.0} if kind == "multiclass" else {}, **thresholds)
+    patches(folder / "film.png", **film)
+    predictions = score(classifier, folder, heatmaps=folder.parent / "maps")
+    assert lit(folder.parent / "maps" / "film.png.png") == film[asked]
+    outputs = classifier.decision_rule.outputs
+    if predictions.decision[0] in outputs:
+        assert predictions.decision[0] == asked
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_each_scored_film_has_its_own_map(folder: Path, tmp_path: Path, batch_size: int) -> None:
+    names = [
+        "a.png",
+        "a.jpg",
+        "ward 1/a.png",
+        "ward 1/two\nlines.png",
+        "Röntgen 肺.png",
+        "-rf.png",
+        ".png.png",
+        "z.tif",
+    ]
+    squares = {name: (place, place + 1, 3) for place, name in enumerate(names)}
+    for name, square in squares.items():
+        patches(folder / name, bright=square, dark=(13, 13, 1))
+    for name in ("b.png", "ward 1/broken.png", "yy.png"):
+        (folder / name).write_bytes(b"no film")
+    predictions = score(looking("multilabel"), folder, batch_size=batch_size, heatmaps=tmp_path / "out" / "maps")
+    drawn = [path for path in (tmp_path / "out" / "maps").rglob("*") if path.is_file()]
+    scored = predictions.loc[predictions.status == "scored", "image"].tolist()
+    assert len(scored) == len(predictions) - 3 == len(names) - 1
+    assert sorted(path.relative_to(tmp_path / "out" / "maps").as_posix() for path in drawn) == sorted(
+        f"{image}.png" for image in scored
+    )
+    for image in scored:
+        assert lit(tmp_path / "out" / "maps" / f"{image}.png") == squares[image]
+
+
+def test_maps_change_no_prediction(folder: Path, tmp_path: Path) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "c.png", **MORE_DARK)
+    (folder / "b.png").write_bytes(b"")
+    with_maps = score(looking("multiclass"), folder, heatmaps=tmp_path / "maps")
+    pd.testing.assert_frame_equal(with_maps, score(looking("multiclass"), folder))
+
+
+def test_a_film_that_is_refused_now_has_no_map_from_before(folder: Path, tmp_path: Path) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "b.png", **MORE_BRIGHT)
+    score(looking("binary"), folder, heatmaps=tmp_path / "maps")
+    (folder / "a.png").write_bytes(b"")
+    patches(folder / "b.png", **MORE_DARK)
+    score(looking("binary"), folder, heatmaps=tmp_path / "maps")
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["b.png.png"]
+    assert lit(tmp_path / "maps" / "b.png.png") == MORE_DARK["bright"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_have_a_column_for_each_output(kind: str, folder: Path) -> None:
+    patches(folder / "film.png", **MORE_BRIGHT)
+    patches(folder / "none.png", bright=(1, 2, 1), dark=(10, 11, 1))
+    predictions = score(looking(kind), folder)
+    probabilities = {
+        "binary": ["probability"],
+        "multiclass": ["probability_No Finding", "probability_bright", "probability_dark"],
+        "multilabel": ["probability_bright", "probability_dark"],
+    }[kind]
+    assert predictions.columns.tolist() == ["image", *probabilities, "decision", "status", "reason"]
+    assert predictions.decision.tolist() == ["bright", {"multilabel": "none"}.get(kind, KINDS[kind][0])]
+    record = json.loads(json.dumps(summarise(predictions, looking(kind))))
+    assert record["classes"] == list(KINDS[kind])
+    assert record["thresholds"] == looking(kind).decision_rule.thresholds
+    assert record["decisions"] == predictions.decision.value_counts().to_dict()
+
+
+def test_real_dicom_films_are_scored_and_others_refused(shared_data: Path, tmp_path: Path) -> None:
+    classifier = replace(looking("multilabel"), recipe=Recipe(size=SIZE, mode="fit", max_megapixels=20.0))
+    predictions = score(classifier, shared_data / "dicom", heatmaps=tmp_path / "maps").set_index("image")
+    strange = predictions.index.str.startswith("not_chest")
+    assert strange.any()
+    assert not strange.all()
+    assert (predictions.loc[strange, "reason"] == "not_chest").all()
+    assert (predictions.loc[~strange, "status"] == "scored").all()
+    drawn = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert drawn == {f"{image}.png" for image in predictions.index[~strange]}

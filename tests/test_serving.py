@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import os
 import socket
@@ -7,14 +8,19 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import mlflow
 import numpy as np
+import pandas as pd
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from cxr_pipeline import registry, serving
+from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import fit_decision_rule
 from cxr_pipeline.errors import FilmRefused
 from cxr_pipeline.images.recipe import Recipe
@@ -49,6 +55,7 @@ for file in ours.values():
             imported |= {alias.name.split(".")[0] for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
             imported.add(statement.module.split(".")[0])
+imported.add("gdcm")  # pydicom imports it when it is told to
 json.dump({"answer": answer, "ours": ours, "imported": sorted(imported & set(sys.modules))}, sys.stdout)
 """
 
@@ -103,6 +110,16 @@ def films() -> list[bytes]:
     return [cv2.imencode(suffix, film)[1].tobytes() for film, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
 
 
+def compressed_dicom(**elements: str) -> bytes:
+    """A slice in JPEG 2000 that comes with pydicom, with some of its elements changed."""
+    content = io.BytesIO()
+    film = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
+    for name, value in elements.items():
+        setattr(film, name, value)
+    film.save_as(content)
+    return content.getvalue()
+
+
 def as_text(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
@@ -111,8 +128,9 @@ def as_text(content: bytes) -> str:
 def served(
     registered: dict[str, Any], films: list[bytes], tmp_path_factory: pytest.TempPathFactory, unused_port: int
 ) -> dict[str, Any]:
-    """What a server in a process of its own answers to six films, and what it is made of."""
+    """What a server in a process of its own answers to eight films, and what it is made of."""
     asked = [*map(as_text, films), "/etc/passwd", "", as_text(b"no film"), base64.encodebytes(films[0]).decode()]
+    asked += map(as_text, (compressed_dicom(), compressed_dicom(Modality="DX")))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     called = subprocess.run(
@@ -149,10 +167,16 @@ def test_a_server_answers_as_the_classifier_does(
 
 def test_a_server_refuses_a_bad_film_and_judges_the_rest(served: dict[str, Any]) -> None:
     answers = served["answer"]["predictions"]
-    assert [answer["status"] for answer in answers] == ["scored", "scored", "refused", "refused", "refused", "scored"]
-    assert [answer["reason"] for answer in answers] == [None, None, "unreadable", "empty", "unreadable", None]
-    assert [answer["probability"] for answer in answers[2:5]] == [None, None, None]
+    refused = {2: "unreadable", 3: "empty", 4: "unreadable", 6: "not_chest"}
+    assert [answer["status"] for answer in answers] == ["refused" if n in refused else "scored" for n in range(8)]
+    assert [answer["reason"] for answer in answers] == [refused.get(n) for n in range(8)]
+    assert [answer["probability"] is None for answer in answers] == [n in refused for n in range(8)]
     assert answers[5] == answers[0]
+
+
+def test_a_server_reads_dicom(registered: dict[str, Any], served: dict[str, Any]) -> None:
+    expected = registry.load_classifier(registered["uri"]).score([compressed_dicom(Modality="DX")])
+    assert served["answer"]["predictions"][7]["probability"] == pytest.approx(expected.probability[0], abs=1e-6)
 
 
 def test_a_server_runs_the_code_that_the_model_brought(served: dict[str, Any]) -> None:
@@ -167,7 +191,7 @@ def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
     distributions = packages_distributions()
     listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
     third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
-    assert "keras" in third_party
+    assert {"keras", "pydicom", "gdcm"} <= set(third_party)
     for name in third_party:
         assert listed & {distribution.lower().replace("_", "-") for distribution in distributions[name]}, name
 
@@ -176,6 +200,40 @@ def test_the_signature_names_the_columns(registered: dict[str, Any]) -> None:
     signature = mlflow.models.get_model_info(registered["uri"]).signature
     assert signature.inputs.input_names() == ["film"]
     assert signature.outputs.input_names() == ["probability", "decision", "threshold", "status", "reason"]
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_model_of_several_classes_answers_with_a_column_for_each(
+    kind: str, films: list[bytes], tmp_path: Path
+) -> None:
+    classes = ("No Finding", "Mass", "Pleural_Thickening")
+    network = build_model(
+        name="small_cnn",
+        weights_file=None,
+        size=32,
+        n_outputs=3,
+        exclusive=kind == "multiclass",
+        head_units=0,
+        dropout=0,
+        seed=1,
+    )
+    labels, policy = np.eye(3), {"rule": "fixed", "value": 0.25}
+    rule = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy)
+    classifier = FilmClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {"task": kind})
+    classifier.save(tmp_path / "classifier")
+    served = serving.ServedClassifier()
+    served.load_context(SimpleNamespace(artifacts={"classifier": str(tmp_path / "classifier")}))
+    answer = served.predict(pd.DataFrame({"film": [*map(as_text, films), "no film"]}))
+    names = ["No Finding", "Mass", "Pleural_Thickening"]
+    probabilities, thresholds = [f"probability_{name}" for name in names], [f"threshold_{name}" for name in names]
+    assert answer.columns.tolist() == [*probabilities, "decision", *thresholds, "status", "reason"]
+    assert answer.columns.tolist() == serving.signature(rule.outputs).outputs.input_names()
+    np.testing.assert_allclose(
+        answer[probabilities].iloc[:2].astype(float), classifier.score(films)[probabilities], atol=1e-6
+    )
+    assert answer.iloc[2].tolist() == [None, None, None, None, 0.25, 0.25, 0.25, "refused", "unreadable"]
+    sent = json.loads(json.dumps(answer.to_dict("records"), allow_nan=False))
+    assert sent[0]["decision"] == classifier.score(films).decision[0]
 
 
 def test_the_example_is_a_film(registered: dict[str, Any]) -> None:

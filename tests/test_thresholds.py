@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -198,16 +200,22 @@ def test_unknown_rule_is_named():
 
 
 def test_every_policy_of_the_configuration_is_there():
-    from cxr_pipeline import config
+    from cxr_pipeline.config import decisions
 
-    blocks = (
-        config.Fixed,
-        config.Youden,
-        config.TargetSensitivity,
-        config.TargetSpecificity,
-        config.FBeta,
-        config.Cost,
-    )
-    fields = {block.model_fields["rule"].annotation.__args__[0]: set(block.model_fields) for block in blocks}
+    union, _ = get_args(decisions.Policy)
+    fields = {get_args(block.model_fields["rule"].annotation)[0]: set(block.model_fields) for block in get_args(union)}
 
+    assert fields.pop("argmax") == {"rule"}  # the one that chooses no threshold, but the most probable class
     assert fields == {rule: {"rule", *kind.__dataclass_fields__} for rule, kind in POLICIES.items()}
+
+
+def test_configuration_takes_policies_to_compare_with():
+    from cxr_pipeline.config import Thresholds
+
+    block = {"calibration": "none", "policy": {"rule": "argmax"}}
+    compared = [{"rule": "fixed", "value": 0.3}, {"rule": "youden"}]
+
+    assert Thresholds(**block).compared == ()
+    assert [policy.model_dump() for policy in Thresholds(**block, compared=compared).compared] == compared
+    with pytest.raises(ValueError, match="yuden"):
+        Thresholds(**block, compared=[{"rule": "yuden"}])

@@ -110,13 +110,19 @@ class GradCam:
 
 
 def _feature_layer(model: Model) -> Layer:
-    """The deepest layer with ``SIDE`` places across through which all paths lead, or the last before the pooling."""
-    below = model.layers[1 : [layer.name for layer in model.layers].index(POOLED)]
-    for layer in reversed(below):
-        shape = getattr(layer.output, "shape", ())
-        if len(shape) == 4 and shape[1] >= SIDE and _is_bottleneck(layer, model):
+    """The deepest layer with ``SIDE`` places across through which all paths lead, or the last before the pooling.
+
+    What lies below the first convolution is the film and no feature map. Padding is passed over, because it moves the
+    places of its map.
+    """
+    layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
+    first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
+    for layer in reversed(layers[first:]):
+        shape = tuple(layer.output.shape)
+        is_map = len(shape) == 4 and not isinstance(layer, keras.layers.ZeroPadding2D)
+        if is_map and shape[1] >= SIDE and _is_bottleneck(layer, model):
             return layer
-    return below[-1]
+    return layers[-1]
 
 
 def _is_bottleneck(layer: Layer, model: Model) -> bool:

@@ -13,21 +13,23 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cxr_pipeline import registry, sources
-from cxr_pipeline.config import Folders, Model, Scoring, Sources, Task
+from cxr_pipeline.config import Folders, Model, Scoring, Sources, Task, Thresholds
+from cxr_pipeline.decision_rule import check_policy
 from cxr_pipeline.models.weights import check_weights
 
 
 class Preflight:
-    """Looks, before any work, for what would stop the run later: films, weights."""
+    """Looks, before any work, for what would stop the run later: films, weights, policies."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the parameters that this run uses against what is on disk; scoring reads no source.
 
         Raises:
-            UserError: a source or the weights are not there.
+            UserError: a source or the weights are not there, or a policy does not fit the kind of task.
         """
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         found = {type(value): value for value in map(catalog.load, names)}
@@ -37,6 +39,9 @@ class Preflight:
         if Sources in found:
             for name, source in found[Sources].root.items():
                 sources.check_source(name, source.layout, raw / source.path, classes=task.classes, task=task.name)
+        if Thresholds in found:
+            for policy in (found[Thresholds].policy, *found[Thresholds].compared):
+                check_policy(policy.model_dump(), task.kind)
         if Model in found:
             check_weights(found[Model].name, found[Model].weights, raw, task=task.name)
 
@@ -105,10 +110,10 @@ def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> 
     if "majority" in metrics:
         table.add_row("accuracy", _with_interval(**metrics["metrics"]["accuracy"]))
         always = metrics["majority"]
-        table.add_row(f"always saying {always['class']}", f"{always['accuracy']:.3f}")
+        table.add_row(f"always saying {always['class']}", _with_interval(always["accuracy"], None, None))
     if not mean:
         table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
-    table.add_row("report", str(report))
+    table.add_row("report", Text(str(report), overflow="fold"))
     table.add_row("model version", f"{version['name']} {version['version']}")
     return table
 

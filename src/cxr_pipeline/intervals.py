@@ -57,11 +57,12 @@ class _Output:
     def replicate(self, weights: NDArray[np.float64]) -> Replicates:
         """Every metric of every replicate, NaN in those that lost a class that the films have."""
         mine = np.take(weights, self.films, axis=1)
-        lost = [~mine[:, members].any(axis=1) for members in (self.positive, ~self.positive) if members.any()]
-        if not lost:
+        if not len(self.films):
             return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
-        kept = ~np.any(lost, axis=0)
-        return {name: np.where(kept, values, np.nan) for name, values in self.metrics(mine).items()}
+        values = self.metrics(mine)
+        shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
+        lost = np.any([np.isnan(values[name]) for name, members in shares if members.any()], axis=0)
+        return {name: np.where(lost, np.nan, found) for name, found in values.items()}
 
     def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
         """Every metric with its interval; no interval with fewer than two patients."""

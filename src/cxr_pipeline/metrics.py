@@ -23,6 +23,27 @@ METRICS = (
 N_BINS = 10
 
 
+def check_scores(y_score: NDArray[np.float64]) -> None:
+    """Refuse what is no score of any film.
+
+    Args:
+        y_score: [n, k].
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: a score lies outside [0, 1].
+    """
+    missing = np.isnan(y_score)
+    if missing.any():
+        raise UserError(
+            f"The model gives no number (NaN) for {missing.any(axis=1).sum()} of {len(y_score)} films, where a "
+            "probability was expected: its training has diverged. Train again with a lower rate, such as "
+            "--params <task>.training.learning_rate=0.0001"
+        )
+    if len(y_score) and (y_score.min() < 0 or y_score.max() > 1):
+        raise ValueError(f"Scores must lie in [0, 1]. Received: {y_score.min()} to {y_score.max()}")
+
+
 def known_films(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Labels and scores of the films whose label is known, checked.
 
@@ -45,14 +66,7 @@ def known_films(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_
     labels, scores = labels[known], scores[known]
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"Labels must be 0, 1 or NaN. Received: {np.unique(labels)[:10]}")
-    if np.isnan(scores).any():
-        raise UserError(
-            f"The model gives no number (NaN) for {np.isnan(scores).sum()} of {len(scores)} films, where a "
-            "probability was expected: its training has diverged. Train again with a lower rate, such as "
-            "--params <task>.training.learning_rate=0.0001"
-        )
-    if len(scores) and (scores.min() < 0 or scores.max() > 1):
-        raise ValueError(f"Scores must lie in [0, 1]. Received: {scores.min()} to {scores.max()}")
+    check_scores(scores[:, None])
     return labels == 1, scores
 
 
@@ -140,7 +154,7 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
 
     Raises:
         UserError: the model gave NaN.
-        ValueError: see :func:`known_films`.
+        ValueError: the shapes differ; see also :func:`known_films`.
 
     Example:
         >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], called=[0, 0, 0, 1])["auc"], 2)
@@ -148,8 +162,12 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
     """
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-    called = np.asarray(called, dtype=np.bool_)[~np.isnan(np.asarray(y_true, dtype=np.float64))]
+    known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
     positive, probability = known_films(y_true, probability)
+    called = np.asarray(called, dtype=np.bool_)
+    if called.shape != known.shape:
+        raise ValueError(f"Labels and decisions must have one shape [n]. Received: {known.shape} and {called.shape}")
+    called = called[known]
     cells = [
         (called & positive).sum(),
         (called & ~positive).sum(),

@@ -5,7 +5,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,11 +128,12 @@ def score_folder(
 class HeatmapWriter:
     """Writes, as batches of films go by, where the model looks in each of them.
 
-    Of several outputs the one is asked about whose probability exceeds its threshold by the largest factor.
+    It is asked about the class that is decided for; where that is none or several, about the output whose probability
+    exceeds its threshold by the largest factor.
 
     Args:
         classifier: whose network is asked.
-        folder: gets ``<image>.png`` for each film that is scored.
+        folder: gets ``<image>.png`` for each film that is scored; an earlier one of a film that is refused is removed.
         images: the film's names, in the order in which they come.
     """
 
@@ -148,19 +151,28 @@ class HeatmapWriter:
 
         from cxr_pipeline.report.heatmaps import overlay
 
-        named = zip(films, self._images, strict=False)
-        scored = [(image, film) for film, image in named if not isinstance(film, FilmRefused)]
+        paths = [self._folder / f"{image}.png" for image in islice(self._images, len(films))]
+        scored = []
+        for film, path in zip(films, paths, strict=True):
+            if isinstance(film, FilmRefused):
+                with suppress(OSError):
+                    path.unlink()
+            else:
+                scored.append((film, path))
         if not scored:
             return
-        images, pixels = zip(*scored, strict=True)
+        pixels = np.stack([film for film, _ in scored])
+        maps = self._cam.heatmaps(pixels, self._asked(judged[judged["status"] == "scored"]))
+        for (film, path), heatmap in zip(scored, maps, strict=True):
+            with written_atomically(path) as beside:
+                Image.fromarray(overlay(film, heatmap)).save(beside)
+
+    def _asked(self, judged: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         probabilities = probability_columns(self._outputs)
         thresholds = [name.replace("probability", "threshold", 1) for name in probabilities]
-        rows = judged[judged["status"] == "scored"]
-        asked = (rows[probabilities].to_numpy() / np.maximum(rows[thresholds].to_numpy(), 1e-12)).argmax(axis=1)
-        maps = self._cam.heatmaps(np.stack(pixels), asked)
-        for image, film, heatmap in zip(images, pixels, maps, strict=True):
-            with written_atomically(self._folder / f"{image}.png") as beside:
-                Image.fromarray(overlay(film, heatmap)).save(beside)
+        excess = judged[probabilities].to_numpy() / np.maximum(judged[thresholds].to_numpy(), 1e-12)
+        decided = judged["decision"].map({output: place for place, output in enumerate(self._outputs)})
+        return np.where(decided.isna(), excess.argmax(axis=1), decided.fillna(0)).astype(np.int64)
 
 
 def _prepare_file(classifier: FilmClassifier, root: Path, path: Path) -> Prepared:

@@ -21,7 +21,7 @@ from mlflow.types import ColSpec, Schema
 from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns
 from cxr_pipeline.errors import FilmRefused
 
-# The distributions that this file and what it imports name.
+# The distributions that this file and what it imports name; pydicom decodes with GDCM.
 _REQUIREMENTS = (
     "mlflow",
     "tensorflow",
@@ -31,6 +31,8 @@ _REQUIREMENTS = (
     "opencv-python-headless",
     "kornia-rs",
     "pillow",
+    "pydicom",
+    "python-gdcm",
     "scikit-learn",
     "scipy",
 )
@@ -59,7 +61,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         """Judge films.
 
         Args:
-            model_input: column ``film``: a film's file, PNG or JPEG for example, as base64 text.
+            model_input: column ``film``: a film's file, PNG, JPEG or DICOM for example, as base64 text.
             params: none are known.
 
         Returns:

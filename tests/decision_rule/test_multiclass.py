@@ -74,6 +74,15 @@ def test_equal_thresholds_choose_the_most_probable_class(y_score, threshold):
     np.testing.assert_array_equal(made.called.argmax(axis=1), y_score.argmax(axis=1))
 
 
+def test_rounding_makes_no_tie_between_equal_thresholds():
+    highest = np.nextafter(np.linspace(0.4, 0.99, 50), 1)
+    y_score = np.column_stack((np.nextafter(highest, 0), highest, np.zeros(50)))
+
+    made = fit(draw_films(30), "none").apply(y_score)
+
+    assert set(made.decision) == {"pneumonia"}
+
+
 @given(arrays(np.float64, (8, 3), elements=st.floats(0, 1)), st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
 def test_the_largest_factor_decides(y_score, thresholds):
     factors = np.sort(y_score / thresholds, axis=1)
@@ -104,6 +113,21 @@ def test_a_threshold_of_zero_does_not_call_every_film():
     rule = with_thresholds(0.5, 0.5, 0.0)
 
     assert rule.apply([[0.9, 0.1, 0.0], [0.5, 0.4, 0.1]]).decision.tolist() == ["normal", "mass"]
+
+
+def test_youden_finds_more_films_of_a_rare_class_than_argmax():
+    rng = np.random.default_rng(0)
+    y_true = np.eye(3)[rng.choice(3, size=2000, p=(0.8, 0.17, 0.03))]
+    y_score = softmax(2 * y_true + rng.normal(size=(2000, 3)) + np.log([0.8, 0.17, 0.03]), axis=1)
+    rule = fit((y_true, y_score), "temperature")
+
+    most_probable = rule.apply(y_score).called
+    youden = with_policy(rule, y_true, y_score, {"rule": "youden"}).apply(y_score).called
+
+    sensitivity = lambda called: called[y_true[:, 2] == 1, 2].mean()  # noqa: E731
+    assert youden[:, 2].mean() > 2 * most_probable[:, 2].mean()
+    assert sensitivity(youden) > sensitivity(most_probable) + 0.3
+    assert (youden & (y_true == 1)).sum() < (most_probable & (y_true == 1)).sum()
 
 
 def test_lower_threshold_finds_more_films_of_its_class():
@@ -194,6 +218,12 @@ def test_argmax_is_for_exclusive_classes(kind):
 def test_wrong_input_is_refused():
     with pytest.raises(UserError, match="1 of 3 films"):
         fit((np.eye(3), [[0.2, 0.3, 0.5], [np.nan, 0.5, 0.5], [0.1, 0.1, 0.8]]))
+    with pytest.raises(UserError, match="1 of 2 films"):
+        fit(draw_films(30)).apply([[0.2, 0.3, 0.5], [np.nan, np.nan, 0.5]])
+    with pytest.raises(ValueError, match="must lie in"):
+        fit(draw_films(30)).apply([[1.2, 0.3, 0.5]])
+    with pytest.raises(ValueError, match=r"Labels must have the shape \[n, 3\]"):
+        fit(([0, 1, 2], np.eye(3)))
     with pytest.raises(ValueError, match="two classes or more"):
         fit(([[1.0]], [[1.0]]), classes=["a"])
     with pytest.raises(ValueError, match=r"\[n, 3\]"):

@@ -231,6 +231,12 @@ def test_another_policy_keeps_the_calibration(kind, classes, k, policy):
 def test_wrong_input_is_refused():
     with pytest.raises(UserError, match="1 of 2 films"):
         fit(([[0], [1]], [[0.2], [np.nan]]))
+    for kind, classes, k in (("binary", CLASSES, 1), ("multilabel", LABELS, 3)):
+        rule = fit(draw_films(40, k), kind=kind, classes=classes)
+        with pytest.raises(UserError, match="1 of 2 films"):
+            rule.apply([[0.2] * k, [np.nan] * k])
+        with pytest.raises(ValueError, match="must lie in"):
+            rule.apply([[-0.2] * k])
     with pytest.raises(ValueError, match="two classes"):
         fit(([[0], [1]], [[0.1], [0.9]]), classes=["a"])
     with pytest.raises(ValueError, match=r"\[n, 1\]"):

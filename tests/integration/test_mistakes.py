@@ -33,9 +33,10 @@ def fails(finished) -> str:
     [
         ("effusion.training.epoch=3", ["effusion.training", "epoch"]),
         ("effusion.training.epochs=-3", ["effusion.training", "epochs", "greater than or equal to 1"]),
-        ("effusion.model.name=densnet121", ["effusion.model", "densenet121"]),
+        ("effusion.model.name=densnet121", ["effusion.model", "did you mean 'densenet121'?"]),
         ("effusion.splitting.train=0.9", ["effusion.splitting", "sum to 1"]),
         ("effusion.morphology.steps=top_hat", ["effusion.morphology", "steps"]),
+        ("effusion.thresholds.policy.rule=argmax", ["thresholds.policy", "argmax", "binary", "youden"]),
     ],
 )
 def test_misspelt_and_impossible_parameters(project, kedro, parameter, names) -> None:

@@ -82,6 +82,46 @@ def test_every_film_goes_through_all_stages(parameters, films) -> None:
     assert plan.loc[ill, "count"].sum() == plan.loc[~ill, "count"].sum()
 
 
+def test_exclusive_classes_are_shown_equally_often(parameters, films, tmp_path) -> None:
+    for patient in range(10, 24):
+        draw(films / "worse" / f"p{patient}_0.png", 500 + patient)
+    classes = {name: (name,) for name in ("well", "ill", "worse")}
+    parameters["params:task"] = config.Task(name="t", title="T", kind="multiclass", classes=classes)
+    results = run(parameters)
+    labels = results["manifest"].set_index("image")[[f"label_{name}" for name in classes]]
+    assert labels.sum().tolist() == [12, 8, 14]
+    assert (labels.sum(axis=1) == 1).all()
+    plan = results["sampling_plan"]
+    shown = labels.loc[plan["image"]].mul(plan["count"].to_numpy(), axis=0).sum()
+    assert shown.min() == shown.max() > 0
+
+
+def test_findings_may_come_together_and_be_unknown(parameters, tmp_path) -> None:
+    rows = ["film,patient,Mass,Edema,Hernia"]
+    for patient in range(20):
+        for film in range(2):
+            draw(tmp_path / "raw" / "films" / f"{patient}_{film}.png", 10 * patient + film)
+            rows.append(f"{patient}_{film}.png,{patient},{int(patient < 8)},{int(patient % 2)},{'' if film else 0}")
+    (tmp_path / "raw" / "films" / "labels.csv").write_text("\n".join(rows) + "\n")
+    columns = {"image": "film", "one_hot": ["Mass", "Edema", "Hernia"], "patient_id": "patient"}
+    source = {"layout": "label_table", "path": "films", "table": "labels.csv", "columns": columns}
+    classes = {name: (name,) for name in ("Mass", "Edema", "Hernia")}
+    parameters["params:sources"] = config.Sources({"films": source})
+    parameters["params:task"] = config.Task(name="t", title="T", kind="multilabel", classes=classes)
+    parameters["params:resampling"] = config.Resampling(plan="none", class_weights=False, seed=1)
+    results = run(parameters)
+    manifest = results["manifest"]
+    assert len(manifest) == 40
+    assert manifest[["label_Mass", "label_Edema", "label_Hernia"]].sum().tolist() == [16, 20, 0]
+    assert manifest["label_Hernia"].isna().sum() == 20
+    splits = results["splits"]
+    assert splits.groupby("patient_id")["split"].nunique().max() == 1
+    assert set(splits["split"]) == {"train", "validation", "test"}
+    plan = results["sampling_plan"]
+    assert sorted(plan["image"]) == sorted(splits.loc[splits["split"] == "train", "image"])
+    assert (plan["count"] == 1).all()
+
+
 def test_prepared_films_are_resized_and_opened(parameters, films) -> None:
     results = run(parameters)
     row = results["manifest"].iloc[0]

@@ -15,12 +15,13 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 from cxr_pipeline import registry
-from cxr_pipeline.config import Scoring, Sources, Task
+from cxr_pipeline.config import Folders, Scoring, Sources, Task
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.decision_rule import fit_decision_rule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.models.heads import OUTPUT, POOLED
 from cxr_pipeline.pipelines.scoring import create_pipeline
 
 SIZE = 16
@@ -35,23 +36,29 @@ def task(positive: str = "effusion") -> Task:
     return Task(name="effusion", title="Pleural effusion", kind="binary", classes=classes)
 
 
-def register(*, phantom: bool, brightness: float) -> dict[str, Any]:
-    """Register a network whose score is the mean grey of a film times ``brightness``, as a fraction of white."""
+FINDINGS = Task(name="findings", title="Findings", kind="multilabel", classes={"Mass": ("Mass",), "Edema": ("Edema",)})
+
+
+def register(*brightness: float, asked: Task, phantom: bool = False) -> dict[str, Any]:
+    """Register a network whose scores are the mean grey of a film, as a fraction of white, times ``brightness``."""
     film = keras.Input((SIZE, SIZE, 1), name="film")
-    mean = keras.layers.GlobalAveragePooling2D()(film)
-    constant = keras.initializers.Constant(brightness / 255)
-    network = keras.Model(film, keras.layers.Dense(1, use_bias=False, kernel_initializer=constant)(mean))
+    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(film)
+    mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
+    scores = keras.layers.Dense(len(brightness), name=OUTPUT)
+    network = keras.Model(film, scores(mean))
+    scores.set_weights([np.array([brightness]), np.zeros(len(brightness))])
+    labels = np.eye(2, len(brightness))
     rule = fit_decision_rule(
-        [[0], [1]],
-        [[0.2], [0.8]],
-        kind="binary",
-        classes=("nofinding", "effusion"),
+        labels,
+        labels,
+        kind=asked.kind,
+        classes=tuple(asked.classes),
         calibration="none",
         policy={"rule": "fixed", "value": 0.5},
     )
     with mlflow.start_run():
         return registry.register_version(
-            task="effusion",
+            task=asked.name,
             phantom=phantom,
             model=network,
             recipe=Recipe(size=SIZE, mode="stretch", max_megapixels=1.0),
@@ -59,7 +66,7 @@ def register(*, phantom: bool, brightness: float) -> dict[str, Any]:
             metrics={
                 "split": "test",
                 "n_images": 4,
-                "thresholds": {"effusion": 0.5},
+                "thresholds": rule.thresholds,
                 "metrics": {"auc": {"value": 0.75, "low": None, "high": None}},
             },
             data_digest="d" * 64,
@@ -75,9 +82,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
     mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
     mlflow.set_experiment("tests")
     yield {
-        "first": register(phantom=False, brightness=0.5),
-        "second": register(phantom=False, brightness=1.0),
-        "phantom": register(phantom=True, brightness=0.25),
+        "first": register(0.5, asked=task()),
+        "second": register(1.0, asked=task()),
+        "phantom": register(0.25, asked=task(), phantom=True),
+        "findings": register(1.0, 0.5, asked=FINDINGS),
     }
     mlflow.set_tracking_uri(None)
 
@@ -96,27 +104,51 @@ def folder(tmp_path: Path) -> Path:
     return new
 
 
+def folders(tmp_path: Path) -> Folders:
+    return Folders(**{name: tmp_path / name for name in Folders.model_fields})
+
+
+def of_effusion() -> Pipeline:
+    """The stage as the task's pipeline has it."""
+    return Pipeline(create_pipeline(), namespace="effusion", parameters={"params:folders"})
+
+
 def run(
-    tmp_path: Path, *, folder: str | None, model: str | None = None, sources: Sources = FILMS, asked: Task | None = None
+    tmp_path: Path,
+    *,
+    folder: str | None,
+    model: str | None = None,
+    heatmaps: bool = False,
+    sources: Sources = FILMS,
+    asked: Task | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run the stage as a task does, with its outputs in files."""
+    scoring = Scoring(folder=folder, model=model, batch_size=2, heatmaps=heatmaps)
     catalog = DataCatalog(
         {
             "params:effusion.task": MemoryDataset(asked or task()),
             "params:effusion.sources": MemoryDataset(sources),
-            "params:effusion.scoring": MemoryDataset(Scoring(folder=folder, model=model, batch_size=2)),
-            "effusion.predictions": TableDataset(filepath=str(tmp_path / "predictions.csv")),
+            "params:effusion.scoring": MemoryDataset(scoring),
+            "params:folders": MemoryDataset(folders(tmp_path)),
+            "effusion.predictions": TableDataset(
+                filepath=str(tmp_path / "predictions.csv"), text_columns=["image", "decision", "status", "reason"]
+            ),
             "effusion.scoring_record": JSONDataset(filepath=str(tmp_path / "predictions.json")),
         }
     )
-    SequentialRunner().run(Pipeline(create_pipeline(), namespace="effusion"), catalog)
+    SequentialRunner().run(of_effusion(), catalog)
     return catalog.load("effusion.predictions"), json.loads((tmp_path / "predictions.json").read_text())
 
 
 def test_the_stage_stands_inside_its_task() -> None:
-    node = Pipeline(create_pipeline(), namespace="effusion").nodes[0]
+    node = of_effusion().nodes[0]
     assert node.name == "effusion.scoring.score_films"
-    assert sorted(node.inputs) == ["params:effusion.scoring", "params:effusion.sources", "params:effusion.task"]
+    assert sorted(node.inputs) == [
+        "params:effusion.scoring",
+        "params:effusion.sources",
+        "params:effusion.task",
+        "params:folders",
+    ]
     assert node.outputs == ["effusion.predictions", "effusion.scoring_record"]
 
 
@@ -136,6 +168,48 @@ def test_films_are_scored_by_the_newest_version(
     assert record["digest"] == versions["second"]["digest"]
     assert record["folder"] == str(folder)
     assert (record["n_films"], record["n_scored"], record["refused"]) == (3, 2, {"unreadable": 1})
+
+
+def test_findings_that_come_together_have_a_probability_each(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    predictions, record = run(tmp_path, folder=str(folder), asked=FINDINGS)
+    columns = ["image", "probability_Mass", "probability_Edema", "decision", "status", "reason"]
+    assert predictions.columns.tolist() == columns
+    np.testing.assert_allclose(predictions.iloc[:, 1:3], [[0.8, 0.4], [np.nan] * 2, [0.8, 0.4]], atol=1e-6)
+    assert predictions.decision.fillna("").tolist() == ["Mass", "", "Mass"]
+    assert (record["classes"], record["thresholds"]) == (["Mass", "Edema"], {"Mass": 0.5, "Edema": 0.5})
+
+
+def test_a_film_without_any_finding_is_not_without_a_decision(
+    tmp_path: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    film = np.full((64, 64), 41, np.uint8)
+    film[:, 32:] = 61
+    (tmp_path / "new").mkdir()
+    cv2.imwrite(str(tmp_path / "new" / "dim.png"), film)
+    predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=FINDINGS)
+    assert predictions.decision.tolist() == ["none"]
+    assert record["decisions"] == {"none": 1}
+
+
+@pytest.mark.parametrize("asked", [task(), FINDINGS])
+def test_maps_stand_beside_the_predictions_of_their_task(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]], asked: Task
+) -> None:
+    predictions, _ = run(tmp_path, folder=str(folder), asked=asked, heatmaps=True)
+    drawn = [path for path in folders(tmp_path).outputs.rglob("*") if path.is_file()]
+    scored = predictions.loc[predictions.status == "scored", "image"]
+    assert sorted(drawn) == sorted(
+        folders(tmp_path).outputs / asked.name / "heatmaps" / f"{name}.png" for name in scored
+    )
+
+
+def test_without_being_asked_for_no_map_is_drawn(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    run(tmp_path, folder=str(folder))
+    assert not folders(tmp_path).outputs.exists()
 
 
 def test_a_task_on_phantoms_is_scored_by_what_was_trained_on_phantoms(

@@ -14,7 +14,7 @@ from cxr_pipeline.decision_rule.outputs import BinaryRule, MultilabelRule
 from cxr_pipeline.decision_rule.rule import DecisionRule, Decisions
 from cxr_pipeline.errors import UserError
 
-__all__ = ["KINDS", "DecisionRule", "Decisions", "fit_decision_rule", "rule_from_dict", "with_policy"]
+__all__ = ["KINDS", "DecisionRule", "Decisions", "check_policy", "fit_decision_rule", "rule_from_dict", "with_policy"]
 
 KINDS: dict[str, type[DecisionRule]] = {rule.kind: rule for rule in (BinaryRule, MulticlassRule, MultilabelRule)}
 
@@ -44,7 +44,7 @@ def fit_decision_rule(
         ValueError: the classes do not fit the kind, or a name or value is unknown.
     """
     rule = _rule_of(kind)
-    _check_policy(policy, kind)
+    check_policy(policy, kind)
     return rule.fit(y_true, y_score, classes=classes, calibration=calibration, policy=policy)
 
 
@@ -61,7 +61,7 @@ def with_policy(rule: DecisionRule, y_true: ArrayLike, y_score: ArrayLike, polic
         UserError: the model gave NaN, or ``argmax`` was asked for where classes are not exclusive.
         ValueError: a name or value is unknown.
     """
-    _check_policy(policy, rule.kind)
+    check_policy(policy, rule.kind)
     return rule.with_policy(y_true, y_score, policy)
 
 
@@ -80,7 +80,12 @@ def _rule_of(kind: str) -> type[DecisionRule]:
     return KINDS[kind]
 
 
-def _check_policy(policy: Mapping[str, Any], kind: str) -> None:
+def check_policy(policy: Mapping[str, Any], kind: str) -> None:
+    """Check that a policy chooses between what a kind of task has.
+
+    Raises:
+        UserError: it is ``argmax`` and the classes are not exclusive.
+    """
     if policy["rule"] == ARGMAX and kind != MulticlassRule.kind:
         raise UserError(
             f"thresholds.policy or thresholds.compared asks for the rule argmax, which chooses between exclusive "

@@ -13,7 +13,7 @@ from cxr_pipeline.decision_rule.joint_calibration import (
     fit_joint_calibration,
     joint_calibration_from_dict,
 )
-from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_scores, summary
+from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_labels, as_scores, summary
 from cxr_pipeline.metrics import known_films
 from cxr_pipeline.thresholds import policy_from
 
@@ -147,7 +147,7 @@ def _choose(y_true: FloatArray, probability: FloatArray, policy: Mapping[str, An
 
 
 def _checked(y_true: ArrayLike, y_score: ArrayLike, classes: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    true, scores = as_scores(y_true, classes), as_scores(y_score, classes)
+    true, scores = as_labels(y_true, classes), as_scores(y_score, classes)
     for place in range(len(classes)):
         known_films(true[:, place], scores[:, place])
     return true, scores

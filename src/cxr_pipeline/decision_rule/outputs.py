@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.calibration import Calibration, calibration_from_dict, fit_calibration
-from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_scores, summary
+from cxr_pipeline.decision_rule.rule import SPLIT, DecisionRule, Decisions, as_labels, as_scores, summary
 from cxr_pipeline.metrics import known_films
 from cxr_pipeline.thresholds import policy_from
 
@@ -99,13 +99,13 @@ class BinaryRule(DecisionRule):
         """Fit to validation films, both arrays [n, 1]."""
         if len(classes) != 2:
             raise ValueError(f"A binary rule needs two classes. Received: classes={classes!r}")
-        true, scores = as_scores(y_true, classes[1:])[:, 0], as_scores(y_score, classes[1:])[:, 0]
+        true, scores = as_labels(y_true, classes[1:])[:, 0], as_scores(y_score, classes[1:])[:, 0]
         rule = OutputRule.fit(true, scores, calibration=calibration, policy=policy)
         return cls(tuple(classes), _policy(policy), rule)
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """The same calibration with the threshold of another policy."""
-        true, scores = as_scores(y_true, self.outputs)[:, 0], as_scores(y_score, self.outputs)[:, 0]
+        true, scores = as_labels(y_true, self.outputs)[:, 0], as_scores(y_score, self.outputs)[:, 0]
         rule = OutputRule.fit(true, scores, calibration=self.rule.calibration, policy=policy)
         return type(self)(self.classes, _policy(policy), rule)
 
@@ -174,7 +174,7 @@ class MultilabelRule(DecisionRule):
         policy: Mapping[str, Any],
     ) -> Self:
         """Fit each label to the validation films for which it is known, both arrays [n, k]."""
-        true, scores = as_scores(y_true, classes), as_scores(y_score, classes)
+        true, scores = as_labels(y_true, classes), as_scores(y_score, classes)
         rules = tuple(
             OutputRule.fit(true[:, place], scores[:, place], calibration=calibration, policy=policy)
             for place in range(len(classes))
@@ -183,7 +183,7 @@ class MultilabelRule(DecisionRule):
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """The same calibrations with the thresholds of another policy."""
-        true, scores = as_scores(y_true, self.classes), as_scores(y_score, self.classes)
+        true, scores = as_labels(y_true, self.classes), as_scores(y_score, self.classes)
         rules = tuple(
             OutputRule.fit(true[:, place], scores[:, place], calibration=rule.calibration, policy=policy)
             for place, rule in enumerate(self.rules)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cxr_pipeline.metrics import check_scores
+
 SPLIT = "validation"
 
 
@@ -55,6 +57,10 @@ class DecisionRule(ABC):
 
         Args:
             y_score: [n, k], the network's outputs in [0, 1].
+
+        Raises:
+            UserError: the model gave NaN, which no rule may take for a negative.
+            ValueError: they are not [n, k], or outside [0, 1].
         """
 
     @classmethod
@@ -84,16 +90,32 @@ class DecisionRule(ABC):
         """Restore a rule from that form."""
 
 
-def as_scores(y_score: ArrayLike, outputs: Sequence[str]) -> NDArray[np.float64]:
-    """Check the shape of scores.
+def as_labels(y_true: ArrayLike, outputs: Sequence[str]) -> NDArray[np.float64]:
+    """Labels, float64 [n, k].
 
     Raises:
-        ValueError: it is not [n, k].
+        ValueError: they have another shape.
     """
-    scores = np.asarray(y_score, dtype=np.float64)
-    if scores.ndim != 2 or scores.shape[1] != len(outputs):
-        raise ValueError(f"Scores must have the shape [n, {len(outputs)}]. Received: {scores.shape}")
+    return _as_matrix(y_true, outputs, "Labels")
+
+
+def as_scores(y_score: ArrayLike, outputs: Sequence[str]) -> NDArray[np.float64]:
+    """Scores, float64 [n, k], checked.
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: they have another shape, or lie outside [0, 1].
+    """
+    scores = _as_matrix(y_score, outputs, "Scores")
+    check_scores(scores)
     return scores
+
+
+def _as_matrix(values: ArrayLike, outputs: Sequence[str], what: str) -> NDArray[np.float64]:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[1] != len(outputs):
+        raise ValueError(f"{what} must have the shape [n, {len(outputs)}]. Received: {matrix.shape}")
+    return matrix
 
 
 def summary(met: Mapping[str, bool]) -> str:

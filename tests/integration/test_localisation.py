@@ -1,0 +1,165 @@
+"""Whether heat maps show what a network has learnt, on drawn films, where the truth is known."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.explain import GradCam, explain_films, shuffled
+from cxr_pipeline.localisation import boxes_of, measure_maps
+from cxr_pipeline.models.build import build_model
+from cxr_pipeline.phantoms import PhantomFilm, draw_patient
+from cxr_pipeline.sources.boxes import SIDES
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.fitting import fit, predict
+
+SIZE = 128
+TRAINING, VALIDATION, TEST = 840, 60, 200
+N_SHUFFLED = 5
+SETTINGS = TrainingSettings(
+    loss="cross_entropy",
+    optimizer="adamw",
+    learning_rate=0.01,
+    schedule="cosine",
+    weight_decay=1e-3,
+    epochs=22,
+    batch_size=32,
+    monitor="val_auc",
+    tolerance=0.02,
+    patience=None,
+    mixed_bfloat16=False,
+    seed=0,
+    fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-3, batch_size=32),
+)
+AUGMENTATION: dict[str, Any] = {
+    "rotation": 5.0,
+    "translation": 0.03,
+    "zoom": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "noise": 0.0,
+    "flip": True,
+    "views": 1,
+    "seed": 0,
+}
+
+
+class DrawnFilms:
+    """Films in memory, whose names are their numbers."""
+
+    digest = "drawn"
+
+    def __init__(self, drawn: Sequence[PhantomFilm]) -> None:
+        self.pixels = np.stack([film.pixels for film in drawn])
+
+    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+        return self.pixels[[int(sha256) for sha256 in sha256s]]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[PhantomFilm]:
+    """The first film of each patient; half of them show an effusion."""
+    patients = range(1, TRAINING + VALIDATION + TEST + 1)
+    first = [islice(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1), 1) for patient in patients]
+    return [film for films in first for film in films]
+
+
+@pytest.fixture(scope="module")
+def films(drawn: list[PhantomFilm]) -> DrawnFilms:
+    return DrawnFilms(drawn)
+
+
+@pytest.fixture(scope="module")
+def y(drawn: list[PhantomFilm]) -> np.ndarray:
+    return np.array([[bool(film.labels)] for film in drawn], np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(films: DrawnFilms, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trained on other patients than those whose maps are measured."""
+    folder: Path = tmp_path_factory.mktemp("training")
+    names = np.arange(len(y)).astype(str)
+    train, validation = (
+        FilmSet.unweighted(films=films, sha256=names[part], y=y[part])
+        for part in (slice(TRAINING), slice(TRAINING, TRAINING + VALIDATION))
+    )
+    untrained = build_model(
+        name="small_cnn",
+        weights_file=None,
+        size=SIZE,
+        n_outputs=1,
+        exclusive=False,
+        head_units=0,
+        dropout=0.2,
+        seed=SETTINGS.seed,
+    )
+    fitted, _ = fit(
+        model=untrained,
+        train=train,
+        validation=validation,
+        settings=SETTINGS,
+        exclusive=False,
+        augmentation=AUGMENTATION,
+        folder=folder,
+        checkpoints=folder,
+        on_epoch=lambda row: None,
+    )
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def boxes(drawn: list[PhantomFilm]) -> pd.DataFrame:
+    rows = [
+        (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
+        for name, film in enumerate(drawn)
+        for box in film.boxes
+    ]
+    table = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
+    return table.assign(**{side: table[side] / SIZE for side in SIDES})
+
+
+@pytest.fixture(scope="module")
+def explained(y: np.ndarray) -> pd.DataFrame:
+    """The effusions among the test films."""
+    names = [str(name) for name in np.flatnonzero(y[:, 0]) if name >= TRAINING + VALIDATION]
+    return pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
+
+
+@pytest.fixture(scope="module")
+def found(model: Any, films: DrawnFilms, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
+    return explain_films(model, films, explained, boxes, replicates=200, confidence=0.95, seed=0)
+
+
+def test_the_network_has_learnt_the_finding(model: Any, films: DrawnFilms, y: np.ndarray) -> None:
+    test = np.arange(TRAINING + VALIDATION, len(y))
+    scores = predict(model, films, test.astype(str).tolist())
+    assert np.mean((scores >= 0.5) == y[test]) > 0.85
+
+
+def test_maps_of_a_trained_network_point_into_the_boxes(found: dict[str, Any]) -> None:
+    effusion = found["localisation"]["Effusion"]
+    assert effusion["n_films"] > 80
+    assert effusion["pointing_game"]["value"] > 0.9
+    assert effusion["pointing_game"]["low"] > effusion["pointing_game_centred"]["high"]
+    assert effusion["heat_in_box"]["low"] > effusion["heat_in_box_centred"]["high"]
+    assert effusion["heat_in_box"]["value"] > 2 * effusion["box_area"]["value"]
+
+
+def test_maps_of_shuffled_weights_do_not(
+    model: Any, films: DrawnFilms, explained: pd.DataFrame, boxes: pd.DataFrame, found: dict[str, Any]
+) -> None:
+    chance = found["localisation"]["Effusion"]["pointing_game_random"]["value"]
+    assert found["randomised"]["pointing_game"]["high"] < found["localisation"]["Effusion"]["pointing_game"]["low"]
+    assert abs(found["randomised"]["rank_correlation"]["value"]) < 0.3
+    # One shuffled network may happen to favour the place where effusions lie.
+    pixels, names = films.read(explained["sha256"].tolist()), explained["sha256"].tolist()
+    its_boxes = boxes_of(boxes, names, explained["class"].tolist())
+    hits = [
+        measure_maps(GradCam(shuffled(model, seed)).heatmaps(pixels, 0), its_boxes)["pointing_game"].mean()
+        for seed in range(N_SHUFFLED)
+    ]
+    assert np.mean(hits) < 2 * chance

@@ -1,0 +1,76 @@
+"""A small demo run of every task but the first, which ``test_demo_run`` looks at more closely."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from cxr_pipeline.config import TASKS
+
+SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.resolution.size=48,{0}.evaluation.replicates=100"
+KINDS = {
+    "pneumonia": ("binary", {"pneumonia"}),
+    "ailments": ("multiclass", {"normal", "pneumonia", "mass", "nodule"}),
+    "findings": (
+        "multiclass",
+        {"No Finding", "Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia", "Pneumothorax"},
+    ),
+    "abnormality": ("binary", {"abnormal"}),
+    "chest14": ("multilabel", {"Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia", "Pneumothorax"}),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, new_project):
+    return new_project(tmp_path_factory.mktemp("tasks") / "project")
+
+
+def test_every_task_is_looked_at() -> None:
+    assert set(TASKS) == {"effusion", *KINDS}
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_a_task_runs_on_phantoms(project, kedro, task) -> None:
+    finished = kedro(project, "run", "--env", "demo", f"--pipeline={task}", "--params", SMALL.format(task))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert f"cxr-{task}-demo 1" in finished.stdout
+    reporting = project / "data" / "demo" / "08_reporting" / task
+    metrics = json.loads((reporting / "metrics.json").read_text())
+    kind, outputs = KINDS[task]
+    assert metrics["kind"] == kind
+    assert metrics["phantom"] is True
+    assert set(metrics["thresholds"]) == set(metrics["per_class"]) == set(metrics["support"]) == outputs
+    assert ("majority" in metrics) == (kind == "multiclass")
+    report = pd.read_csv(reporting / "classification_report.csv")
+    assert outputs <= set(report["class"])
+    explanations = json.loads((reporting / "explanations.json").read_text())
+    assert explanations["localisation"].keys() <= outputs
+    assert explanations["localisation"]
+    assert "Where it looks" in (reporting / "report.html").read_text()
+
+
+def test_policies_are_compared_where_a_task_asks_for_it(project) -> None:
+    metrics = json.loads((project / "data/demo/08_reporting/abnormality/metrics.json").read_text())
+    assert [entry["policy"]["rule"] for entry in metrics["policies"]] == ["youden", "fixed", "fixed"]
+
+
+def test_scoring_gives_a_probability_for_each_class_and_draws_heat_maps(project, kedro, tmp_path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    scores = pd.read_parquet(project / "data/demo/07_model_output/ailments/test_scores.parquet").set_index("image")
+    for image in scores.index[:4]:
+        shutil.copy(project / "data/demo/01_raw/phantoms_mixed/images" / image, new)
+    asked = f"ailments.scoring.folder={new},ailments.scoring.heatmaps=true"
+    finished = kedro(project, "run", "--env", "demo", "--pipeline=ailments_scoring", "--params", asked)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    folder = project / "data/demo/07_model_output/ailments"
+    predictions = pd.read_csv(folder / "predictions.csv").set_index("image")
+    probabilities = [f"probability_{name}" for name in ("normal", "pneumonia", "mass", "nodule")]
+    assert list(predictions.columns) == [*probabilities, "decision", "status", "reason"]
+    expected = scores.loc[predictions.index]
+    pd.testing.assert_frame_equal(predictions[probabilities], expected[probabilities], rtol=0, atol=1e-6)
+    assert predictions["decision"].tolist() == expected["decision"].tolist()
+    assert sorted(path.name for path in (folder / "heatmaps").iterdir()) == sorted(
+        f"{image}.png" for image in predictions.index
+    )
