@@ -1,4 +1,4 @@
-"""How much faster Grad-CAM is in batches than one film at a time.
+"""How much faster heat maps are in batches than one film at a time.
 
 Run it with ``python benchmarks/grad_cam.py``. It draws the maps of the same films of noise both ways, with a network
 without pretrained weights, and prints films a second and their ratio.

@@ -22,13 +22,13 @@ from cxr_pipeline.images.recipe import Recipe
 SIZE = 16
 
 
-def rule(threshold: float) -> DecisionRule:
+def rule(threshold: float, calibration: str = "none") -> DecisionRule:
     return fit_decision_rule(
         [[0], [1]],
         [[0.2], [0.8]],
         kind="binary",
         classes=("nofinding", "effusion"),
-        calibration="none",
+        calibration=calibration,
         policy={"rule": "fixed", "value": threshold},
     )
 
@@ -206,8 +206,9 @@ def test_digest_changes_with_whatever_decides_a_probability(classifier: FilmClas
         replace(classifier, model=brighter).digest,
         replace(classifier, recipe=other_recipe).digest,
         replace(classifier, decision_rule=rule(0.6)).digest,
+        replace(classifier, decision_rule=rule(0.5, calibration="platt")).digest,
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
     same = replace(classifier, model=brightness_network(), provenance={"task": "other"})
     assert same.digest == classifier.digest
 

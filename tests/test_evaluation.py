@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cxr_pipeline.decision_rule import fit_decision_rule
-from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources
+from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, flatten_metrics
 from cxr_pipeline.scores import columns_of, decide
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
@@ -104,3 +104,28 @@ def test_other_policies_are_measured_beside_the_chosen_one(binary) -> None:
     assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
     assert low["metrics"]["auc"] == high["metrics"]["auc"]
     assert evaluate_policies(validation, test, rule, [], **SETTINGS) == {}
+
+
+def test_metrics_are_flattened_to_names_that_sort() -> None:
+    metrics = {
+        "split": "test",
+        "n_images": 40,
+        "n_patients": None,
+        "prevalence": 0.25,
+        "thresholds": {"effusion": 0.375},
+        "metrics": {
+            "auc": {"value": 0.875, "low": 0.75, "high": 0.9375},
+            "precision": {"value": None, "low": None, "high": None},
+        },
+        "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
+    }
+    assert flatten_metrics(metrics) == {
+        "test/n_images": 40,
+        "test/prevalence": 0.25,
+        "threshold/effusion": 0.375,
+        "test/auc": 0.875,
+        "test/auc_low": 0.75,
+        "test/auc_high": 0.9375,
+        "test/effusion/f1": 0.5,
+        "test/effusion/f1_low": 0.25,
+    }

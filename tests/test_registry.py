@@ -17,6 +17,7 @@ import pytest
 from cxr_pipeline import registry
 from cxr_pipeline.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.evaluation import flatten_metrics
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
 
@@ -100,19 +101,6 @@ def test_phantoms_have_names_of_their_own(phantom: bool, name: str) -> None:
     assert registry.experiment_name("effusion", phantom=phantom) == name
 
 
-def test_metrics_are_flattened_to_names_that_sort() -> None:
-    assert registry.flatten_metrics(METRICS) == {
-        "test/n_images": 40,
-        "test/prevalence": 0.25,
-        "threshold/effusion": 0.375,
-        "test/auc": 0.875,
-        "test/auc_low": 0.75,
-        "test/auc_high": 0.9375,
-        "test/effusion/f1": 0.5,
-        "test/effusion/f1_low": 0.25,
-    }
-
-
 def test_metrics_of_several_classes_are_flattened_by_class() -> None:
     metrics = {
         **METRICS,
@@ -126,7 +114,7 @@ def test_metrics_of_several_classes_are_flattened_by_class() -> None:
         "majority": {"class": "No Finding", "accuracy": 0.5},
         "policies": [{"policy": {"rule": "youden"}}],
     }
-    flat = registry.flatten_metrics(metrics)
+    flat = flatten_metrics(metrics)
     assert flat == {
         "test/n_images": 40,
         "threshold/No Finding": 0.5,
@@ -145,7 +133,7 @@ def test_epochs_and_summary_arrive_in_the_active_run() -> None:
         registry.log_epoch({"phase": "fine_tuning", "epoch": 2, "loss": np.float32(0.25), "val_auc": 0.75})
         registry.log_summary(METRICS)
     logged = mlflow.get_run(run.info.run_id).data.metrics
-    assert logged == {"epoch/loss": 0.25, "epoch/val_auc": 0.75, **registry.flatten_metrics(METRICS)}
+    assert logged == {"epoch/loss": 0.25, "epoch/val_auc": 0.75, **flatten_metrics(METRICS)}
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch/loss")
     assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
 

@@ -235,9 +235,11 @@ def test_predictions_of_a_model_trained_on_phantoms_say_so(
 
 
 def test_a_classifier_of_another_task_is_a_mistake(classifier: FilmClassifier) -> None:
-    check_classes(classifier, ("nofinding", "effusion"), key="effusion.scoring.model")
-    with pytest.raises(UserError, match=r"effusion\.scoring\.model decides between nofinding, effusion; .*pneumonia"):
-        check_classes(classifier, ("normal", "pneumonia"), key="effusion.scoring.model")
+    check_classes(classifier, "binary", ("nofinding", "effusion"), key="effusion.scoring.model")
+    with pytest.raises(UserError, match=r"effusion\.scoring\.model decides between nofinding, effusion .*pneumonia"):
+        check_classes(classifier, "binary", ("normal", "pneumonia"), key="effusion.scoring.model")
+    with pytest.raises(UserError, match=r"\(binary\); expected .* \(multilabel\)"):
+        check_classes(classifier, "multilabel", ("nofinding", "effusion"), key="effusion.scoring.model")
 
 
 def test_the_record_counts_films_and_says_what_scored_them(
@@ -322,6 +324,7 @@ MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
         ("multiclass", {}, MORE_DARK, "dark"),
         ("multiclass", {"bright": 1.0}, MORE_BRIGHT, "dark"),
         ("multiclass", {"dark": 0.0}, MORE_BRIGHT, "dark"),
+        ("multiclass", {"bright": 1e-7, "dark": 1e-9}, MORE_BRIGHT, "bright"),
         ("multilabel", {}, MORE_BRIGHT, "bright"),
         ("multilabel", {}, MORE_DARK, "dark"),
         ("multilabel", {"bright": 0.9}, MORE_BRIGHT, "dark"),

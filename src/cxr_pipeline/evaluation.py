@@ -1,6 +1,8 @@
 """What ``metrics.json`` says of the test films: each figure with its interval, by class, by source, by policy."""
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -96,3 +98,28 @@ def evaluate_policies(
         for other in rules
     ]
     return {"policies": compared}
+
+
+def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Give the numbers of ``metrics.json`` names that sort and compare well.
+
+    Returns:
+        ``<split>/<metric>`` with ``_low`` and ``_high``, ``<split>/<class>/<metric>`` for each class,
+        ``<split>/n_images``, ``n_patients`` and ``prevalence``, ``threshold/<class>``; undefined ones left out.
+    """
+    split = metrics["split"]
+    flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
+    flat |= {f"threshold/{name}": value for name, value in metrics["thresholds"].items()}
+    groups = {split: metrics["metrics"]}
+    groups |= {f"{split}/{name}": measured for name, measured in metrics.get("per_class", {}).items()}
+    for prefix, measured in groups.items():
+        for name, interval in measured.items():
+            flat[f"{prefix}/{name}"] = interval["value"]
+            flat[f"{prefix}/{name}_low"] = interval.get("low")
+            flat[f"{prefix}/{name}_high"] = interval.get("high")
+    return numbers_of(flat)
+
+
+def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """Keep the values that are finite numbers."""
+    return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}

@@ -1,7 +1,6 @@
 """What goes to MLflow and comes back: metrics of a run, versions of a model."""
 
 import logging
-import math
 import os
 import sqlite3
 import sys
@@ -9,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -21,6 +19,7 @@ import cxr_pipeline
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.evaluation import flatten_metrics, numbers_of
 from cxr_pipeline.images.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -59,35 +58,11 @@ def log_summary(metrics: Mapping[str, Any]) -> None:
     _log_metrics(flatten_metrics(metrics), step=0)
 
 
-def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Give the numbers of ``metrics.json`` names that sort and compare well.
-
-    Returns:
-        ``<split>/<metric>`` with ``_low`` and ``_high``, ``<split>/<class>/<metric>`` for each class,
-        ``<split>/n_images``, ``n_patients`` and ``prevalence``, ``threshold/<class>``; undefined ones left out.
-    """
-    split = metrics["split"]
-    flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
-    flat |= {f"threshold/{name}": value for name, value in metrics["thresholds"].items()}
-    groups = {split: metrics["metrics"]}
-    groups |= {f"{split}/{name}": measured for name, measured in metrics.get("per_class", {}).items()}
-    for prefix, measured in groups.items():
-        for name, interval in measured.items():
-            flat[f"{prefix}/{name}"] = interval["value"]
-            flat[f"{prefix}/{name}_low"] = interval.get("low")
-            flat[f"{prefix}/{name}_high"] = interval.get("high")
-    return _numbers(flat)
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}
-
-
 def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
     if mlflow.active_run() is None:
         return
     try:
-        mlflow.log_metrics(_numbers(values), step=step)
+        mlflow.log_metrics(numbers_of(values), step=step)
     except mlflow.MlflowException as error:
         _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)
 

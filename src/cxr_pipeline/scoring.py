@@ -78,16 +78,18 @@ def _inside(path: Path, root: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
-def check_classes(classifier: FilmClassifier, classes: Sequence[str], *, key: str) -> None:
-    """Check that a classifier decides between the classes of the task.
+def check_classes(classifier: FilmClassifier, kind: str, classes: Sequence[str], *, key: str) -> None:
+    """Check that a classifier decides between the classes of the task, and in its kind.
 
     Raises:
         UserError: it was trained for another task.
     """
-    if list(classifier.decision_rule.classes) != list(classes):
+    rule = classifier.decision_rule
+    if (rule.kind, list(rule.classes)) != (kind, list(classes)):
         raise UserError(
-            f"The model named by {key} decides between {', '.join(classifier.decision_rule.classes)}; expected one "
-            f"that decides between {', '.join(classes)}. Name a model of this task, or none for its newest."
+            f"The model named by {key} decides between {', '.join(rule.classes)} ({rule.kind}); expected "
+            f"one that decides between {', '.join(classes)} ({kind}). Name a model of this task, or none for "
+            "its newest."
         )
 
 

@@ -1,5 +1,6 @@
 """Nodes of the scoring stage."""
 
+import shutil
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,9 @@ def score_films(
     newest_of = registry.model_name(task.name, phantom=sources.phantom)
     version = registry.resolve_version(scoring.model or registry.newest_version(newest_of))
     classifier = registry.load_classifier(version.uri)
-    check_classes(classifier, tuple(task.classes), key=f"{task.name}.scoring.model")
-    heatmaps = folders.outputs / task.name / "heatmaps" if scoring.heatmaps else None
-    predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size, heatmaps=heatmaps)
+    check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
+    heatmaps = folders.outputs / task.name / "heatmaps"
+    shutil.rmtree(heatmaps, ignore_errors=True)
+    drawn = heatmaps if scoring.heatmaps else None
+    predictions = score_folder(classifier, root, films, batch_size=scoring.batch_size, heatmaps=drawn)
     return predictions, {**asdict(version), "folder": str(root), **summarise(predictions, classifier)}
