@@ -70,7 +70,7 @@ def test_a_network_that_looks_for_a_square_points_into_it(place: tuple[int, int]
     assert (heatmap.min(), heatmap.max()) == (0, 1)
 
 
-def test_a_map_follows_the_formula_of_layercam() -> None:
+def test_a_map_follows_the_formula_of_the_paper() -> None:
     model, films = random_model(), np.stack([with_square(1, 1), with_square(6, 2, rng=1)])
     features = keras.Model(model.input, model.get_layer("relu_6").output)
     convolution, normalisation, hidden, output = (
@@ -84,7 +84,7 @@ def test_a_map_follows_the_formula_of_layercam() -> None:
             deep = tf.nn.relu(normalisation(convolution(activation), training=False))
             inside = tf.tanh(tf.reduce_mean(deep, (1, 2)) @ hidden.kernel + hidden.bias)
             logit = (inside @ output.kernel + output.bias)[0, asked]
-        weights = np.maximum(tape.gradient(logit, activation).numpy(), 0)
+        weights = tape.gradient(logit, activation).numpy()
         coarse = np.maximum((weights * activation.numpy()).sum(-1)[0], 0)
         fine = tf.image.resize(coarse[..., np.newaxis], (SIZE, SIZE)).numpy()[..., 0]
         expected.append(fine / fine.max())

@@ -304,7 +304,7 @@ def test_films_with_no_class_of_several_are_a_stratum_of_their_own() -> None:
 def test_count_splits_counts_no_unknown_label() -> None:
     manifest = films(["a", "b", "c"], [1, 0, 1]).assign(label_ill=[1.0, np.nan, np.nan], label_well=np.nan)
     splits = deal(manifest).assign(split="train")
-    assert count_splits(manifest, splits, ["well", "ill"])["train"] == {"well": 0, "ill": 1, "patients": 3}
+    assert count_splits(manifest, splits, ["well", "ill"])["train"] == {"well": 0, "ill": 1, "films": 3, "patients": 3}
 
 
 def test_classes_by_rarity() -> None:

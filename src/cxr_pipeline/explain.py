@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keras import Layer, Model
 
 
-METHOD = "Grad-CAM with a weight for each place (LayerCAM)"
+METHOD = "Grad-CAM with a weight for each place (HiResCAM)"
 BATCH_SIZE = 16
 SIDE = 12
 _CHUNK = 4 * BATCH_SIZE
@@ -28,10 +28,10 @@ class GradCam:
     """Maps of the evidence that a model finds for one of its outputs.
 
     A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
-    there, as far as that is positive. The logit is taken and not the probability, because a sigmoid or softmax that is
+    there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax that is
     sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across, because
     the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below the
-    output the weights of Grad-CAM, one for each channel, no longer tell where; those of LayerCAM do.
+    output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
 
     Args:
         model: from `build_model`; it is not changed, and the maps follow its weights when these change.
@@ -42,7 +42,8 @@ class GradCam:
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
         2017, arXiv:1610.02391.
-        Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 30, 2021.
+        Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
+        arXiv:2011.08891.
 
     Example:
         >>> GradCam(model).heatmaps(films, output=0).shape  # doctest: +SKIP
@@ -65,7 +66,7 @@ class GradCam:
                 hidden = tf.cast(head(activations, training=False), tf.float32)
                 logits = tf.matmul(hidden, output.kernel) + output.bias
                 logit = tf.gather(logits, outputs, batch_dims=1)
-            weights = tf.nn.relu(tape.gradient(logit, activations))
+            weights = tape.gradient(logit, activations)
             evidence = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
             maps = tf.image.resize(evidence, (self._size, self._size), method="bilinear")[..., 0]
             maps = tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))

@@ -113,7 +113,8 @@ def count_splits(
         classes: the classes of the task.
 
     Returns:
-        for each split the films known to have each class, and ``patients``: how many are known, None where none is.
+        for each split the films known to have each class, ``films`` in all, and ``patients``: how many are known, None
+        where none is.
     """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:

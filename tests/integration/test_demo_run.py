@@ -169,5 +169,7 @@ def test_scoring_gives_the_probabilities_of_the_test(demo, kedro, tmp_path) -> N
     assert predictions.loc["broken.png", ["status", "reason"]].tolist() == ["refused", "unreadable"]
     scored = predictions.drop("broken.png")
     expected = scores.loc[scored.index]
-    pd.testing.assert_series_equal(scored["probability"], expected["probability"], rtol=0, atol=1e-6)
+    pd.testing.assert_series_equal(
+        scored["probability"], expected["probability_effusion"], rtol=0, atol=1e-6, check_names=False
+    )
     assert scored["decision"].tolist() == expected["decision"].tolist()
