@@ -28,9 +28,9 @@ class GradCam:
     """Maps of the evidence that a model finds for one of its outputs.
 
     A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
-    there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax that is
-    sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across, because
-    the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below the
+    there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax
+    that is sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across,
+    because the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below the
     output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
 
     Args:
@@ -42,8 +42,8 @@ class GradCam:
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
         2017, arXiv:1610.02391.
-        Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
-        arXiv:2011.08891.
+        Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+        networks", arXiv:2011.08891.
 
     Example:
         >>> GradCam(model).heatmaps(films, output=0).shape  # doctest: +SKIP
