@@ -30,8 +30,8 @@ class GradCam:
     A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
     there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax
     that is sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across,
-    because the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below the
-    output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
+    because the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below
+    the output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
 
     Args:
         model: from `build_model`; it is not changed, and the maps follow its weights when these change.
