@@ -93,8 +93,8 @@ def write_report(
             "size": resolution.size,
         },
         explanations=explanations,
-        classification_report=classification_report,
-        confusion_table=confusion_table,
+        classification_report=classification_report if len(task.outputs) > 1 else None,
+        confusion_table=confusion_table if task.exclusive else None,
     )
     return render(content)
 

@@ -1,5 +1,6 @@
 """Nodes of the resampling stage."""
 
+import numpy as np
 import pandas as pd
 
 from cxr_pipeline import resampling as plans
@@ -23,5 +24,6 @@ def preview_augmentation(
     from cxr_pipeline.augmentation import preview
 
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
-    views = preview(enhanced_images.read(shown), sha256s=shown, views=5, augmentation=augmentation.model_dump())
-    return figures.augmentation_preview(views)
+    films = enhanced_images.read(shown)
+    views = preview(films, sha256s=shown, views=4, augmentation=augmentation.model_dump())
+    return figures.augmentation_preview(np.concatenate([films[:, np.newaxis], views], axis=1))
