@@ -76,7 +76,7 @@ def page(rows: pd.DataFrame) -> str:
     """Write the rows as a table of Markdown."""
     names = {"films": "test films", "auc": "AUC", "ece": "calibration error", "always": "always the commonest class"}
     header = [names.get(name, name.replace("_", " ")) for name in rows.columns]
-    cells = rows.astype(object).where(rows.notna(), "not known").astype(str)
+    cells = rows.fillna({"patients": "not known", "always": ""})
     lines = [header, ["---"] * len(header), *cells.itertuples(index=False)]
     return INTRODUCTION + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
