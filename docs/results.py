@@ -76,7 +76,7 @@ def page(rows: pd.DataFrame) -> str:
     """Write the rows as a table of Markdown."""
     names = {"films": "test films", "auc": "AUC", "ece": "calibration error", "always": "always the commonest class"}
     header = [names.get(name, name.replace("_", " ")) for name in rows.columns]
-    cells = rows.fillna({"patients": "not known", "always": ""})
+    cells = rows.fillna({"patients": "not known", "always": ""}).astype(str)
     lines = [header, ["---"] * len(header), *cells.itertuples(index=False)]
     return INTRODUCTION + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
