@@ -31,6 +31,11 @@ def probability_columns(outputs: Sequence[str]) -> list[str]:
     return ["probability"] if len(outputs) == 1 else [f"probability_{output}" for output in outputs]
 
 
+def threshold_columns(outputs: Sequence[str]) -> list[str]:
+    """Name the columns of the thresholds in the same way: ``threshold``, or ``threshold_<class>``."""
+    return [name.replace("probability", "threshold", 1) for name in probability_columns(outputs)]
+
+
 @dataclass(frozen=True, eq=False)
 class FilmClassifier:
     """Takes films, gives probabilities and decisions.
@@ -119,15 +124,14 @@ class FilmClassifier:
             decisions = self.decision_rule.apply(y_score)
             probability[scored], decision[scored] = decisions.probability, decisions.decision
         reasons = [film.reason if isinstance(film, FilmRefused) else None for film in prepared]
-        thresholds = self.decision_rule.thresholds
-        named = list(zip(probability_columns(self.decision_rule.outputs), self.decision_rule.outputs, strict=True))
+        outputs, thresholds = self.decision_rule.outputs, self.decision_rule.thresholds
         return pd.DataFrame(
             {
-                **{name: probability[:, place] for place, (name, _) in enumerate(named)},
+                **dict(zip(probability_columns(outputs), probability.T, strict=True)),
                 "decision": pd.Series(decision, dtype="str"),
                 **{
-                    name.replace("probability", "threshold", 1): np.full(len(prepared), thresholds[output])
-                    for name, output in named
+                    name: np.full(len(prepared), thresholds[output])
+                    for name, output in zip(threshold_columns(outputs), outputs, strict=True)
                 },
                 "status": pd.Series(["scored" if reason is None else "refused" for reason in reasons], dtype="str"),
                 "reason": pd.Series(reasons, dtype="str"),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns
+from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns, threshold_columns
 from cxr_pipeline.errors import FilmRefused, UserError
 from cxr_pipeline.files import written_atomically
 
@@ -171,7 +171,7 @@ class HeatmapWriter:
 
     def _asked(self, judged: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         probabilities = probability_columns(self._outputs)
-        thresholds = [name.replace("probability", "threshold", 1) for name in probabilities]
+        thresholds = threshold_columns(self._outputs)
         excess = judged[probabilities].to_numpy() / np.maximum(judged[thresholds].to_numpy(), 1e-12)
         decided = judged["decision"].map({output: place for place, output in enumerate(self._outputs)})
         return np.where(decided.isna(), excess.argmax(axis=1), decided.fillna(0)).astype(np.int64)

@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns
+from cxr_pipeline.classifier import FilmClassifier, Prepared, probability_columns, threshold_columns
 from cxr_pipeline.errors import FilmRefused
 
 # The distributions that this file and what it imports name; pydicom decodes with GDCM.
@@ -98,11 +98,10 @@ def decode_base64(film: object) -> bytes:
 
 def signature(outputs: Sequence[str]) -> ModelSignature:
     """Describe the columns of a request and of the answer of a model with these outputs."""
-    probabilities = probability_columns(outputs)
     answer = [
-        *(ColSpec("double", name, required=False) for name in probabilities),
+        *(ColSpec("double", name, required=False) for name in probability_columns(outputs)),
         ColSpec("string", "decision", required=False),
-        *(ColSpec("double", name.replace("probability", "threshold", 1)) for name in probabilities),
+        *(ColSpec("double", name) for name in threshold_columns(outputs)),
         ColSpec("string", "status"),
         ColSpec("string", "reason", required=False),
     ]
