@@ -15,7 +15,7 @@ from cxr_pipeline.models.heads import OUTPUT, POOLED
 from cxr_pipeline.training.features import Films
 
 if TYPE_CHECKING:
-    from keras import Layer, Model
+    from keras import KerasTensor, Layer, Model
 
 
 METHOD = "Grad-CAM with a weight for each place (HiResCAM)"
@@ -52,7 +52,8 @@ class GradCam:
 
     def __init__(self, model: Model) -> None:
         layer, output = _feature_layer(model), model.get_layer(OUTPUT)
-        lower, head = keras.Model(model.input, layer.output), keras.Model(layer.output, output.input)
+        passing = [layer.output, *_shortcuts(layer, model)]
+        lower, head = keras.Model(model.input, passing), keras.Model(passing, output.input)
         self.layer: str = layer.name
         self._size = int(model.input_shape[1])
         self._n_outputs = int(model.output_shape[-1])
@@ -60,10 +61,11 @@ class GradCam:
 
         @tf.function(input_signature=(film, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
         def explain(films: Any, outputs: Any) -> Any:
-            activations = tf.cast(lower(tf.cast(films[..., tf.newaxis], tf.float32), training=False), tf.float32)
+            activations, *beside = tf.nest.flatten(lower(tf.cast(films[..., tf.newaxis], tf.float32), training=False))
+            activations = tf.cast(activations, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(activations)
-                hidden = tf.cast(head(activations, training=False), tf.float32)
+                hidden = tf.cast(head([activations, *beside], training=False), tf.float32)
                 logits = tf.matmul(hidden, output.kernel) + output.bias
                 logit = tf.gather(logits, outputs, batch_dims=1)
             weights = tape.gradient(logit, activations)
@@ -127,8 +129,23 @@ def _feature_layer(model: Model) -> Layer:
 
 
 def _is_bottleneck(layer: Layer, model: Model) -> bool:
+    return _leads_to(layer, _pooled_maps(model)[0])
+
+
+def _shortcuts(layer: Layer, model: Model) -> list[KerasTensor]:
+    """Pooled maps from below a layer: what reaches the output past it, which the layer's map does not explain."""
+    return [pooled for pooled in _pooled_maps(model) if not _leads_to(layer, pooled)]
+
+
+def _pooled_maps(model: Model) -> list[KerasTensor]:
+    """What is pooled of each feature map, the last one first."""
+    pooled = model.get_layer(POOLED)
+    return pooled.input if isinstance(pooled.input, list) else [pooled.output]
+
+
+def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
     try:
-        keras.Model(layer.output, model.output)
+        keras.Model(layer.output, tensor)
     except ValueError:
         return False
     return True

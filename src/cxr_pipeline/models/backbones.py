@@ -53,6 +53,7 @@ class Backbone:
         application: Keras' function that builds it.
         normalisation: what its ImageNet weights were trained on.
         cut: layer from which it is fine-tuned unless the configuration names another; the whole graph passes there.
+        levels: layers whose feature maps are pooled beside the last one; the whole graph passes there.
         smallest: smallest side of a film in pixels.
     """
 
@@ -60,6 +61,7 @@ class Backbone:
     application: Callable[..., Model]
     normalisation: Normalisation
     cut: str
+    levels: tuple[str, ...]
     smallest: int = 32
 
     def __call__(self, film: KerasTensor) -> KerasTensor:
@@ -94,21 +96,43 @@ BACKBONES = {
     backbone.name: backbone
     for backbone in (
         # Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993.
-        Backbone("densenet121", keras.applications.DenseNet121, STANDARDISED, cut="pool3_pool"),
+        Backbone(
+            "densenet121",
+            keras.applications.DenseNet121,
+            STANDARDISED,
+            cut="pool3_pool",
+            levels=("pool3_pool", "pool4_pool"),
+        ),
         # Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, arXiv:1409.1556.
-        Backbone("vgg16", keras.applications.VGG16, CENTRED, cut="block4_pool"),
+        Backbone("vgg16", keras.applications.VGG16, CENTRED, cut="block4_pool", levels=("block4_pool",)),
         # He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
-        Backbone("resnet50", keras.applications.ResNet50, CENTRED, cut="conv4_block6_out"),
+        Backbone(
+            "resnet50", keras.applications.ResNet50, CENTRED, cut="conv4_block6_out", levels=("conv4_block6_out",)
+        ),
         # Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv:1512.00567.
-        Backbone("inceptionv3", keras.applications.InceptionV3, MINUS_ONE_TO_ONE, cut="mixed7", smallest=75),
+        Backbone(
+            "inceptionv3",
+            keras.applications.InceptionV3,
+            MINUS_ONE_TO_ONE,
+            cut="mixed7",
+            levels=("mixed7",),
+            smallest=75,
+        ),
         # Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381.
-        Backbone("mobilenetv2", keras.applications.MobileNetV2, MINUS_ONE_TO_ONE, cut="block_12_add"),
+        Backbone(
+            "mobilenetv2",
+            keras.applications.MobileNetV2,
+            MINUS_ONE_TO_ONE,
+            cut="block_12_add",
+            levels=("block_12_add",),
+        ),
         # Tan and Le, "EfficientNetV2", ICML 2021, arXiv:2104.00298. Its own normalisation is the same, unnamed.
         Backbone(
             "efficientnetv2b0",
             partial(keras.applications.EfficientNetV2B0, include_preprocessing=False),
             STANDARDISED,
             cut="block5e_add",
+            levels=("block5e_add",),
         ),
     )
 }

@@ -11,7 +11,7 @@ import keras
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import networks
 from cxr_pipeline.models.backbones import BACKBONES, GREY_TO_RGB, NORMALISATION
-from cxr_pipeline.models.heads import OUTPUT, POOLED, head
+from cxr_pipeline.models.heads import OUTPUT, POOLED, STANDARDISED, head, pool, pool_levels
 from cxr_pipeline.models.weight_files import load_weights
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ NETWORKS: dict[str, Callable[[KerasTensor], KerasTensor]] = {
 }
 
 # bfloat16 has no room for 256 greys, nor for probabilities near 0 and 1.
-FLOAT32_LAYERS = ("film", "film_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", OUTPUT)
+FLOAT32_LAYERS = ("film", "film_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
 
 
 def build_model(
@@ -38,6 +38,8 @@ def build_model(
     head_units: int,
     dropout: float,
     seed: int,
+    pooling: str = "average",
+    cut: str | None = None,
 ) -> Model:
     """Build a flat functional model that takes grey films as they are stored.
 
@@ -54,6 +56,8 @@ def build_model(
         head_units: units of the dense layer before the outputs; 0 for none.
         dropout: fraction of the pooled features dropped in training.
         seed: of the initial weights and of dropout.
+        pooling: ``average`` of the last feature map, or ``multilevel``, see `pool_levels`.
+        cut: layer from which the backbone will be fine-tuned, None for its own; maps below it are not pooled.
 
     Returns:
         Model from ``film`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
@@ -73,11 +77,22 @@ def build_model(
     keras.utils.set_random_seed(seed)
     film = keras.Input((size, size, 1), name="film")
     features = NETWORKS[name](film)
-    output = head(features, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
+    pooled = pool(features) if pooling == "average" else pool_levels(features, _levels(film, features, name, cut))
+    output = head(pooled, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
     model = keras.Model(film, output, name=name)
     if weights_file is not None:
         load_backbone(model, weights_file)
     return model
+
+
+def _levels(film: KerasTensor, features: KerasTensor, name: str, cut: str | None) -> list[KerasTensor]:
+    """The finer feature maps of a backbone that are pooled too: none of a network that is no backbone."""
+    if name not in BACKBONES:
+        return []
+    graph, backbone = keras.Model(film, features), BACKBONES[name]
+    names = [layer.name for layer in graph.layers]
+    first = names.index(cut) if cut in names else names.index(backbone.cut)
+    return [graph.get_layer(level).output for level in backbone.levels if names.index(level) >= first]
 
 
 def load_backbone(model: Model, weights_file: Path) -> None:
