@@ -75,6 +75,7 @@ def main() -> None:
         learning_rate=1e-3,
         schedule="constant",
         weight_decay=0.0,
+        head_weight_decay=0.0,
         epochs=1,
         batch_size=BATCH_SIZE,
         monitor="val_auc",

@@ -57,7 +57,7 @@ def test_kedro_run_is_the_one_without_tracebacks() -> None:
         ),
         (
             "Model",
-            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0},
+            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
             f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
         ),
         (

@@ -2,29 +2,14 @@ import functools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cxr_pipeline import config, settings
-from cxr_pipeline.config_loader import TaskConfigLoader, lay_over
+from cxr_pipeline.config.experiments import check_cells
+from cxr_pipeline.config_loader import TaskConfigLoader
 from cxr_pipeline.decision_rule.multiclass import ARGMAX
 from cxr_pipeline.phantoms.findings import FINDINGS
 
 CONF = Path(__file__).parents[1] / "conf"
-
-blocks = st.recursive(
-    st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), st.integers() | inner, max_size=3),
-)
-
-
-@given(below=blocks, above=blocks)
-def test_laying_over_keeps_every_value_of_the_upper_block(below: dict, above: dict) -> None:
-    before = repr((below, above))
-    merged = lay_over(below, above)
-    assert lay_over(merged, above) == merged
-    assert set(merged) == set(below) | set(above)
-    assert repr((below, above)) == before
 
 
 @pytest.fixture
@@ -100,6 +85,10 @@ BLOCKS = {
         "training",
         "thresholds",
         "evaluation",
+        "parallel",
+        "ablation",
+        "sanity",
+        "tuning",
         "scoring",
     )
 }
@@ -149,3 +138,17 @@ def test_phantoms_show_what_a_task_asks_for(shipped, task) -> None:
     shown = {finding for finding, prevalence in drawn.items() if prevalence > 0} | {"No Finding"}
     labels = parameters["task"].labels
     assert {labels.class_of(finding) for finding in shown} >= set(parameters["task"].outputs)
+
+
+@pytest.mark.parametrize("env", ["base", "demo"])
+@pytest.mark.parametrize("task", config.TASKS)
+def test_every_cell_of_the_ablations_that_are_shipped_can_be_run(task, env) -> None:
+    parameters = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
+    assert len(check_cells(task, parameters, config.Ablation(**parameters["ablation"]))) >= 5
+
+
+def test_the_twelve_models_of_abnormality_are_shipped() -> None:
+    parameters = TaskConfigLoader(str(CONF), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]["abnormality"]
+    cells = config.Ablation(**parameters["ablation"]).overrides()
+    kinds = {(cell["model"]["name"], "augmentation" in cell, cell["training"]["monitor"]) for cell in cells.values()}
+    assert len(cells) == len(kinds) == 12

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from cxr_pipeline.decision_rule import fit_decision_rule
-from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, flatten_metrics
+from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, films_digest, flatten_metrics
 from cxr_pipeline.scores import columns_of, decide
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
@@ -104,6 +106,44 @@ def test_other_policies_are_measured_beside_the_chosen_one(binary) -> None:
     assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
     assert low["metrics"]["auc"] == high["metrics"]["auc"]
     assert evaluate_policies(validation, test, rule, [], **SETTINGS) == {}
+
+
+LABELS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.sampled_from([0.0, 1.0, np.nan])), min_size=1)
+
+
+def labelled(labels) -> pd.DataFrame:
+    """A score table of films with two labels; the first film is called 0, the second 1 and so on."""
+    return pd.DataFrame(labels, columns=["true_mass", "true_edema"]).assign(sha256=[str(n) for n in range(len(labels))])
+
+
+@given(LABELS, st.randoms(use_true_random=False))
+def test_the_order_of_films_and_outputs_does_not_make_other_test_films(labels, random) -> None:
+    table = labelled(labels)
+    shuffled = table.iloc[random.sample(range(len(table)), len(table))].assign(score_mass=0.5)
+    digest = films_digest(table, ["mass", "edema"])
+    assert len(digest) == 64
+    assert films_digest(shuffled, ["edema", "mass"]) == digest
+
+
+@given(LABELS, st.data())
+def test_another_label_or_another_film_makes_other_test_films(labels, data) -> None:
+    table, outputs = labelled(labels), ["mass", "edema"]
+    digests = [films_digest(table, outputs), films_digest(table.iloc[1:], outputs), films_digest(table, ["mass"])]
+    film, output = data.draw(st.integers(0, len(labels) - 1)), data.draw(st.sampled_from(outputs))
+    for other in {"0", "1", "nan"} - {f"{table[f'true_{output}'].iloc[film]:g}"}:
+        relabelled = table.copy()
+        relabelled.loc[film, f"true_{output}"] = float(other)
+        digests.append(films_digest(relabelled, outputs))
+    digests.append(films_digest(table.assign(sha256="other " + table["sha256"]), outputs))
+    assert len(set(digests)) == len(digests)
+
+
+def test_labels_belong_to_their_outputs() -> None:
+    table = labelled([(1.0, 0.0)])
+    swapped = table.rename(columns={"true_mass": "true_edema", "true_edema": "true_mass"})
+    assert films_digest(table, ["mass", "edema"]) != films_digest(swapped, ["mass", "edema"])
+    renamed = table.rename(columns={"true_mass": "true_nodule"})
+    assert films_digest(table, ["mass", "edema"]) != films_digest(renamed, ["nodule", "edema"])
 
 
 def test_metrics_are_flattened_to_names_that_sort() -> None:

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cxr_pipeline.config import TASKS
-from cxr_pipeline.pipeline_registry import STAGES, register_pipelines
+from cxr_pipeline.pipeline_registry import OTHERS, STAGES, register_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,15 @@ def test_a_task_needs_nothing_but_parameters_and_its_own_ledger(pipelines, task)
 
 
 def test_bare_stages_are_not_registered(pipelines) -> None:
-    assert set(pipelines) == {"__default__", *TASKS, *(f"{task}_scoring" for task in TASKS)}
+    others = {f"{task}_{name}" for task in TASKS for name in OTHERS}
+    assert set(pipelines) == {"__default__", "comparison", *TASKS, *others}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", ["ablation", "tuning"])
+def test_an_experiment_looks_at_no_test_film_before_its_cells_do(pipelines, task, name) -> None:
+    stages = {node.namespace.rsplit(".", 1)[1] for node in pipelines[f"{task}_{name}"].nodes}
+    assert stages == {"ingestion", "resolution", "morphology", "splitting", name}
 
 
 def test_kedro_names_the_pipelines_without_starting_tensorflow(project) -> None:

@@ -4,11 +4,6 @@ import cxr_pipeline
 from cxr_pipeline import provenance
 
 
-def test_flatten_keeps_every_leaf() -> None:
-    nested = {"a": {"b": {"c": 1}, "d": [2, 3]}, "e": None}
-    assert provenance.flatten(nested) == {"a.b.c": 1, "a.d": [2, 3], "e": None}
-
-
 def test_versions_name_code_and_packages() -> None:
     found = provenance.versions()
     assert found["cxr_pipeline"] == cxr_pipeline.__version__

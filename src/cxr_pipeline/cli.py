@@ -3,7 +3,9 @@
 import copy
 import functools
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -81,6 +83,18 @@ def plainly(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(message) from None
 
     return run
+
+
+@contextmanager
+def ending_plainly() -> Iterator[None]:
+    """End this process, on a user's mistake, with its message as the last line that is printed."""
+    try:
+        yield
+    except Exception as error:
+        message = user_mistake(error)
+        if message is None:
+            raise
+        sys.exit(message.replace("\n", "; "))
 
 
 run = copy.copy(kedro_run)

@@ -1,11 +1,11 @@
 """How a task's parameters come together."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
 from cxr_pipeline.config import TASKS
+from cxr_pipeline.nesting import lay_over
 
 
 class TaskConfigLoader(OmegaConfigLoader):
@@ -23,20 +23,3 @@ class TaskConfigLoader(OmegaConfigLoader):
         defaults = config.pop("defaults", {})
         tasks = {task: lay_over(defaults, config.get(task, {})) for task in TASKS}
         return config | {task: block for task, block in tasks.items() if block}
-
-
-def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested mappings; where both have a value, the upper one counts.
-
-    Example:
-        >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
-        {'a': {'x': 1, 'y': 3}}
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        earlier = merged.get(key)
-        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
-            merged[key] = lay_over(earlier, value)
-        else:
-            merged[key] = value
-    return merged

@@ -1,5 +1,7 @@
 """What ``metrics.json`` says of the test films: each figure with its interval, by class, by source, by policy."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -98,6 +100,22 @@ def evaluate_policies(
         for other in rules
     ]
     return {"policies": compared}
+
+
+def films_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
+    """Tell one set of labelled films from another: only figures of the same set can be compared.
+
+    Args:
+        table: a score table; neither its order nor what the model says counts.
+        outputs: the outputs of the model, in any order.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits, of each film's content and its labels.
+    """
+    names = sorted(outputs)
+    labels = [[None if math.isnan(label) else label for label in film] for film in columns_of(table, "true", names)]
+    films = sorted(zip(table["sha256"], map(json.dumps, labels), strict=True))
+    return hashlib.sha256(json.dumps([names, films]).encode()).hexdigest()
 
 
 def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_mlflow.framework.hooks import MlflowHook
 from pydantic import BaseModel
@@ -16,13 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr_pipeline import registry, sources
-from cxr_pipeline.config import Folders, Model, Scoring, Sources, Task, Thresholds
+from cxr_pipeline.config import Ablation, Folders, Model, Scoring, Sources, Task, Thresholds, Tuning
+from cxr_pipeline.config.experiments import check_cells
 from cxr_pipeline.decision_rule import check_policy
+from cxr_pipeline.experiments.cells import LAUNCH, Launch
 from cxr_pipeline.models.weights import check_weights
+from cxr_pipeline.report.leaderboard import name_the_first
 
 
 class Preflight:
     """Looks, before any work, for what would stop the run later: films, weights, policies."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember the configuration."""
+        self._config_loader = context.config_loader
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -42,6 +50,13 @@ class Preflight:
         if Thresholds in found:
             for policy in (found[Thresholds].policy, *found[Thresholds].compared):
                 check_policy(policy.model_dump(), task.kind)
+        if Ablation in found:
+            for model in check_cells(task.name, self._config_loader["parameters"][task.name], found[Ablation]):
+                check_weights(model.name, model.weights, raw, task=task.name)
+        if Tuning in found and found[Tuning].storage:
+            from cxr_pipeline.experiments.search import check_storage
+
+            check_storage(found[Tuning].storage.get_secret_value())
         if Model in found:
             check_weights(found[Model].name, found[Model].weights, raw, task=task.name)
 
@@ -70,8 +85,14 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         if task is not None:
             self.mlflow_config.tracking.experiment.name = registry.experiment_name(task, phantom=phantom)
             self.mlflow_config.setup(self._context)
+        cell = (run_params.get("runtime_params") or {}).get("cell")
+        if cell:
+            self.mlflow_config.tracking.run.name = cell["name"]
         super().before_pipeline_run(run_params, pipeline, catalog)
-        mlflow.set_tags({"task": task, "films": "phantom" if phantom else "real"} if task else {})
+        if cell and cell["parent_run"]:
+            mlflow.set_tag("mlflow.parentRunId", cell["parent_run"])
+        if task is not None:
+            mlflow.set_tags({"task": task, "films": "phantom" if phantom else "real"})
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
@@ -87,12 +108,43 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         super().before_node_run(node, catalog, readable, is_async)
 
 
+class Launching:
+    """Tells nodes that start cells of an experiment which run these belong to."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember the configuration."""
+        self._config_loader = context.config_loader
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Lay the launch into the catalog, after the MLflow run was started."""
+        task = _task_of(pipeline)
+        if task is None or LAUNCH not in pipeline.inputs():
+            return
+        run = mlflow.active_run()
+        catalog[LAUNCH] = MemoryDataset(
+            Launch(
+                project=str(run_params["project_path"]),
+                env=run_params["env"],
+                runtime_params=run_params["runtime_params"] or {},
+                parent_run=run.info.run_id if run else None,
+                parameters=self._config_loader["parameters"][task],
+            ),
+            copy_mode="assign",
+        )
+
+
 class Summary:
-    """Prints, at the end of a task's run, the few figures that its user looks for."""
+    """Prints, at the end of a run, the few figures that its user looks for."""
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print a small table if the run registered a model version."""
+        """Print a small table if the run registered a model version, a few lines if it compared models."""
+        if "leaderboard_page" in pipeline.outputs():
+            page = catalog["leaderboard_page"]._describe()["filepath"]
+            lines = [*name_the_first(catalog.load("leaderboard")), f"leaderboard: {page}"]
+            Console().print(Text("\n".join(lines), overflow="fold"))
         task = _task_of(pipeline)
         if task is None or f"{task}.model_version" not in pipeline.outputs():
             return

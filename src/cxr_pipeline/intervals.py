@@ -8,7 +8,7 @@ number of replicates.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from cxr_pipeline.metrics import METRICS, binary_metrics, known_films
 from cxr_pipeline.weighted_metrics import WeightedMetrics
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Places = NDArray[np.intp]
 Interval = dict[str, float | None]
-Replicates = Mapping[str, NDArray[np.float64]]
+Replicates = Mapping[str, Floats]
 
 CHUNK = 2**18
 
@@ -34,19 +37,13 @@ class _Output:
         n_patients: of these films.
     """
 
-    films: NDArray[np.intp]
-    positive: NDArray[np.bool_]
+    films: Places
+    positive: Bools
     metrics: WeightedMetrics
     n_patients: int
 
     @classmethod
-    def of(
-        cls,
-        y_true: NDArray[np.float64],
-        probability: NDArray[np.float64],
-        called: NDArray[np.bool_],
-        codes: NDArray[np.intp],
-    ) -> "_Output":
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places) -> Self:
         films = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_films(y_true, probability)
         order = np.lexsort((positive, -scores))
@@ -54,7 +51,7 @@ class _Output:
         metrics = WeightedMetrics(positive, scores[order], called[films])
         return cls(films, positive, metrics, len(np.unique(codes[films])))
 
-    def replicate(self, weights: NDArray[np.float64]) -> Replicates:
+    def replicate(self, weights: Floats) -> Replicates:
         """Every metric of every replicate, NaN in those that lost a class that the films have."""
         mine = np.take(weights, self.films, axis=1)
         if not len(self.films):
@@ -67,6 +64,32 @@ class _Output:
     def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
         """Every metric with its interval; no interval with fewer than two patients."""
         return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class DecidedFilms:
+    """Films whose metrics are wanted under many weights.
+
+    Args:
+        parts: each output on its known films.
+        right: [n], 1 where the decision on a film of exclusive classes is right; None where they are not exclusive.
+    """
+
+    parts: tuple[_Output, ...]
+    right: Floats | None
+
+    @classmethod
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places, *, exclusive: bool) -> Self:
+        """Take labels, probabilities and decisions [n, k], and the patients' numbers [n]; see :func:`measure`."""
+        columns = zip(y_true.T, probability.T, called.T, strict=True)
+        parts = (_Output.of(*column, codes) for column in columns)
+        right = (called & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+        return cls(tuple(parts), right)
+
+    def replicate(self, weights: Floats) -> list[Replicates]:
+        """Every metric under each row of weights [replicates, n]: of each output, and at the end their mean."""
+        found = [part.replicate(weights) for part in self.parts]
+        return [*found, _mean_over_outputs(found, self.right, weights)]
 
 
 def measure(
@@ -123,21 +146,20 @@ def measure(
     values = [binary_metrics(true[:, place], scores[:, place], decided[:, place]) for place in places]
     order = _canonical_order(true, scores, decided)
     true, scores, decided = true[order], scores[order], decided[order]
-    codes = _group_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
-    parts = [_Output.of(true[:, place], scores[:, place], decided[:, place], codes) for place in places]
-    right = (decided & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    films = DecidedFilms.of(true, scores, decided, codes, exclusive=exclusive)
     unweighted = [{name: np.array([value[name]]) for name in METRICS} for value in values]
-    whole = _mean_over_outputs(unweighted, right, np.ones((1, len(order))))
-    *drawn, drawn_mean = _replicate(parts, codes, right, replicates=replicates, seed=seed)
+    whole = _mean_over_outputs(unweighted, films.right, np.ones((1, len(order))))
+    *drawn, drawn_mean = _replicate(films, codes, replicates=replicates, seed=seed)
     return {
         "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
         "per_class": {
             output: part.intervals(value, found, confidence)
-            for output, part, value, found in zip(outputs, parts, values, drawn, strict=True)
+            for output, part, value, found in zip(outputs, films.parts, values, drawn, strict=True)
         },
         "support": {
             output: {"n_known": len(part.films), "n_positive": int(part.positive.sum())}
-            for output, part in zip(outputs, parts, strict=True)
+            for output, part in zip(outputs, films.parts, strict=True)
         },
     }
 
@@ -166,15 +188,15 @@ def bootstrap_mean(
     numbers = numbers[order]
     if not len(numbers):
         return {"value": None, "low": None, "high": None}
-    codes = _group_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
-    drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in _weights(codes, replicates, seed)]
-    low, high = _percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
+    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in draw_weights(codes, replicates, seed)]
+    low, high = percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
     return {"value": float(numbers.mean()), "low": _number(low), "high": _number(high)}
 
 
 def _matrices(
     y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, n_outputs: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[Floats, Floats, Bools]:
     true, scores = np.asarray(y_true, dtype=np.float64), np.asarray(probability, dtype=np.float64)
     decided = np.asarray(called, dtype=np.bool_)
     if not true.shape == scores.shape == decided.shape == (len(true), n_outputs):
@@ -185,9 +207,7 @@ def _matrices(
     return true, scores, decided
 
 
-def _canonical_order(
-    true: NDArray[np.float64], scores: NDArray[np.float64], decided: NDArray[np.bool_]
-) -> NDArray[np.intp]:
+def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Places:
     """The films of which something is known, in an order that does not depend on that of the rows."""
     order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
     return order[~np.isnan(true[order]).all(axis=1)]
@@ -196,7 +216,7 @@ def _canonical_order(
 def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
     found = {}
     for name in METRICS:
-        low, high = _percentiles(drawn[name], confidence)
+        low, high = percentiles(drawn[name], confidence)
         if name == "ece" and not np.isnan(high):
             low = max(0.0, min(low, 2 * values[name] - high))
         found[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
@@ -207,8 +227,8 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _percentiles(drawn: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Quantiles of the replicates in which a metric is defined; NaN if it is in none."""
+def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """The ends of an interval, of the replicates [m] in which a metric is defined; NaN if it is in none."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -216,7 +236,7 @@ def _percentiles(drawn: NDArray[np.float64], confidence: float) -> tuple[float, 
     return float(low), float(high)
 
 
-def _group_codes(groups: NDArray[np.object_] | None, n_films: int) -> NDArray[np.intp]:
+def patient_codes(groups: NDArray[np.object_] | None, n_films: int) -> Places:
     """Number the patients of films from 0, in the order of their ids; films without one get one each, after them."""
     if groups is None:
         return np.arange(n_films)
@@ -226,28 +246,22 @@ def _group_codes(groups: NDArray[np.object_] | None, n_films: int) -> NDArray[np
     return codes if len(np.unique(codes)) < n_films else np.arange(n_films)
 
 
-def _replicate(
-    parts: Sequence[_Output], codes: NDArray[np.intp], right: NDArray[np.float64] | None, *, replicates: int, seed: int
-) -> list[Replicates]:
+def _replicate(films: DecidedFilms, codes: Places, *, replicates: int, seed: int) -> list[Replicates]:
     """Every metric of every replicate, for each output and at the end for their mean."""
-    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(parts) + 1)]
-    for weights in _weights(codes, replicates, seed):
-        found = [part.replicate(weights) for part in parts]
-        chunks.append([*found, _mean_over_outputs(found, right, weights)])
+    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(films.parts) + 1)]
+    chunks += [films.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
     return [
         {name: np.concatenate([values[name] for values in of_one]) for name in METRICS}
         for of_one in zip(*chunks, strict=True)
     ]
 
 
-def _mean_over_outputs(
-    found: Sequence[Replicates], right: NDArray[np.float64] | None, weights: NDArray[np.float64]
-) -> Replicates:
+def _mean_over_outputs(found: Sequence[Replicates], right: Floats | None, weights: Floats) -> Replicates:
     """Mean of each metric over the outputs where it is defined, [replicates].
 
     Args:
         found: the metrics of each output.
-        right: [n], 1 where the decision on a film of exclusive classes is right; None where they are not exclusive.
+        right: see ``DecidedFilms``.
         weights: [replicates, n].
     """
     means = {name: _nanmean(np.stack([values[name] for values in found])) for name in METRICS}
@@ -258,13 +272,13 @@ def _mean_over_outputs(
     return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
 
 
-def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nanmean(values: Floats) -> Floats:
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
 
 
-def _weights(codes: NDArray[np.intp], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draw_weights(codes: Places, replicates: int, seed: int) -> Iterator[Floats]:
     """How often each film is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
     n_films = len(codes)
     n_groups = int(codes.max()) + 1 if n_films else 0
@@ -277,7 +291,7 @@ def _weights(codes: NDArray[np.intp], replicates: int, seed: int) -> Iterator[ND
         yield counts if n_groups == n_films else np.take(counts, codes, axis=1)
 
 
-def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> NDArray[np.float64]:
+def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> Floats:
     """How often each group is drawn when as many are drawn as there are, float64 [n_rows, n_groups]."""
     drawn = rng.integers(n_groups, size=(n_rows, n_groups))
     drawn += n_groups * np.arange(n_rows)[:, None]

@@ -1,9 +1,14 @@
 """Every pipeline that ``kedro run --pipeline`` knows, by name."""
 
+from types import ModuleType
+
 from kedro.pipeline import Pipeline
 
 from cxr_pipeline.config import TASKS
+from cxr_pipeline.experiments.cells import LAUNCH
 from cxr_pipeline.pipelines import (
+    ablation,
+    comparison,
     evaluation,
     explanation,
     ingestion,
@@ -12,17 +17,17 @@ from cxr_pipeline.pipelines import (
     reporting,
     resampling,
     resolution,
+    sanity,
     scoring,
     splitting,
     thresholds,
     training,
+    tuning,
 )
 
+PREPARATION = (ingestion, resolution, morphology, splitting)
 STAGES = (
-    ingestion,
-    resolution,
-    morphology,
-    splitting,
+    *PREPARATION,
     resampling,
     training,
     thresholds,
@@ -31,23 +36,36 @@ STAGES = (
     reporting,
     registration,
 )
+# Besides the task itself: what its other pipelines are called, and their stages.
+OTHERS = {
+    "scoring": (scoring,),
+    "sanity": (*PREPARATION, resampling, sanity),
+    "ablation": (*PREPARATION, ablation),
+    "tuning": (*PREPARATION, tuning),
+}
 SHARED_PARAMETERS = {"params:folders"}
+SHARED_INPUTS = {LAUNCH}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """One generic pipeline, once for each task.
+    """One generic pipeline of each kind, once for each task, and the comparison of them all.
 
     Returns:
         name to pipeline; ``__default__`` is the first task.
     """
-    whole = sum((stage.create_pipeline() for stage in STAGES), Pipeline([]))
-    pipelines = {}
+    whole = _sum(STAGES)
+    others = {name: _sum(stages) for name, stages in OTHERS.items()}
+    pipelines = {"comparison": comparison.create_pipeline()}
     for task in TASKS:
         pipelines[task] = _of_task(whole, task)
-        pipelines[f"{task}_scoring"] = _of_task(scoring.create_pipeline(), task)
+        pipelines |= {f"{task}_{name}": _of_task(stages, task) for name, stages in others.items()}
     return {"__default__": pipelines[TASKS[0]], **pipelines}
 
 
+def _sum(stages: tuple[ModuleType, ...]) -> Pipeline:
+    return sum((stage.create_pipeline() for stage in stages), Pipeline([]))
+
+
 def _of_task(stages: Pipeline, task: str) -> Pipeline:
-    shared = SHARED_PARAMETERS & stages.inputs()
-    return Pipeline(stages, namespace=task, parameters=shared)
+    inputs = stages.inputs()
+    return Pipeline(stages, namespace=task, inputs=SHARED_INPUTS & inputs, parameters=SHARED_PARAMETERS & inputs)

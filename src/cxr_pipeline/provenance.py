@@ -2,10 +2,8 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     "cxr_pipeline",
@@ -54,17 +52,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write a nested mapping as one of dotted names.
-
-    Example:
-        >>> flatten({"training": {"epochs": 3, "fine_tuning": {"cut": "x"}}})
-        {'training.epochs': 3, 'training.fine_tuning.cut': 'x'}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in block.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

@@ -26,6 +26,7 @@ SETTINGS = TrainingSettings(
     learning_rate=0.01,
     schedule="cosine",
     weight_decay=1e-3,
+    head_weight_decay=1e-3,
     epochs=22,
     batch_size=32,
     monitor="val_auc",

@@ -141,7 +141,7 @@ def features(folder: Path, films: CountingFilms | None = None, *, weights: int =
 def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
     films = CountingFilms()
     computed = features(tmp_path, films)
-    computed.prepare(entries(3, views=2))
+    computed.prepare(entries(3, views=2), at_cut=True)
     lower, upper = backbone()
     expected = lower(films.read(sha256s(3))[..., np.newaxis].astype(np.float32))
     at_cut, pooled = computed.read_cut(entries(3)), computed.read_pooled(entries(3))
@@ -151,49 +151,62 @@ def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
     assert min(np.abs(augmented[0] - augmented[1]).max(), np.abs(augmented[1] - augmented[2]).max()) > 0.01
 
 
+def test_pooled_features_alone_are_the_same_and_take_no_room_at_the_cut(tmp_path: Path) -> None:
+    wanted = entries(300, views=1)
+    both, alone = features(tmp_path / "both"), features(tmp_path / "alone")
+    both.prepare(wanted, at_cut=True)
+    alone.prepare(wanted, at_cut=False)
+    np.testing.assert_array_equal(alone.read_pooled(wanted), both.read_pooled(wanted))
+    with pytest.raises(KeyError):
+        alone.read_cut(wanted)
+    films = CountingFilms()
+    features(tmp_path / "both", films).prepare(wanted, at_cut=False)
+    assert films.reads == []
+
+
 def test_views_and_films_can_be_read_mixed(tmp_path: Path) -> None:
     computed = features(tmp_path)
     mixed = entries(3, views=2)
-    computed.prepare(mixed)
+    computed.prepare(mixed, at_cut=True)
     order = np.random.default_rng(0).permutation(len(mixed))
     whole = computed.read_pooled(mixed)
     np.testing.assert_array_equal(computed.read_pooled([mixed[place] for place in order]), whole[order])
 
 
 def test_a_second_run_reads_no_film(tmp_path: Path) -> None:
-    features(tmp_path).prepare(entries(3, views=2))
+    features(tmp_path).prepare(entries(3, views=2), at_cut=True)
     films = CountingFilms()
-    features(tmp_path, films).prepare(entries(3, views=2))
+    features(tmp_path, films).prepare(entries(3, views=2), at_cut=True)
     assert films.reads == []
 
 
 def test_growing_data_never_recomputes_and_never_changes(tmp_path: Path) -> None:
-    features(tmp_path / "grown").prepare(entries(3, views=2))
+    features(tmp_path / "grown").prepare(entries(3, views=2), at_cut=True)
     films = CountingFilms()
     grown = features(tmp_path / "grown", films)
-    grown.prepare(entries(40, views=2))
+    grown.prepare(entries(40, views=2), at_cut=True)
     assert set(films.reads) == set(sha256s(37, start=3))
     at_once = features(tmp_path / "at once")
-    at_once.prepare(entries(40, views=2))
+    at_once.prepare(entries(40, views=2), at_cut=True)
     np.testing.assert_array_equal(grown.read_cut(entries(40, views=2)), at_once.read_cut(entries(40, views=2)))
 
 
 def test_another_augmentation_keeps_the_films_own_features(tmp_path: Path) -> None:
-    features(tmp_path).prepare(entries(3, views=1))
+    features(tmp_path).prepare(entries(3, views=1), at_cut=True)
     for changes in ({"rotation": 5.0}, {"seed": 1}):
         films = CountingFilms()
-        features(tmp_path, films, **changes).prepare(entries(3, views=1))
+        features(tmp_path, films, **changes).prepare(entries(3, views=1), at_cut=True)
         assert films.reads == sha256s(3)
     films = CountingFilms()
-    features(tmp_path, films, views=9).prepare(entries(3, views=1))
+    features(tmp_path, films, views=9).prepare(entries(3, views=1), at_cut=True)
     assert films.reads == []
 
 
 @pytest.mark.parametrize("other", ["weights", "recipe"])
 def test_other_weights_or_another_recipe_compute_anew(tmp_path: Path, other: str) -> None:
-    features(tmp_path).prepare(entries(2))
+    features(tmp_path).prepare(entries(2), at_cut=True)
     films = CountingFilms("another" if other == "recipe" else "recipe")
-    features(tmp_path, films, weights=int(other == "weights")).prepare(entries(2))
+    features(tmp_path, films, weights=int(other == "weights")).prepare(entries(2), at_cut=True)
     assert films.reads == sha256s(2)
 
 

@@ -11,6 +11,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "schedule": "constant",
     "weight_decay": 0.0,
+    "head_weight_decay": 1.0,
     "epochs": 2,
     "batch_size": 8,
     "monitor": "val_auc",

@@ -23,6 +23,7 @@ SETTINGS = TrainingSettings(
     learning_rate=3e-3,
     schedule="cosine",
     weight_decay=1e-3,
+    head_weight_decay=1e-3,
     epochs=3,
     batch_size=16,
     monitor="val_auc",
@@ -193,6 +194,44 @@ def test_the_weights_are_those_of_the_best_epoch(films: MemoryFilms, fitted: Fit
     called, y = scores >= 0.5, films.y[48:, 0] == 1
     assert (called == y).mean() == pytest.approx(best["val_accuracy"])
     assert (scores[y][:, np.newaxis] > scores[~y]).mean() == pytest.approx(best["val_auc"], abs=0.01)
+
+
+def only_frozen(**changes: Any) -> dict[str, Any]:
+    return {"pretrained": True, "fine_tuning": replace(SETTINGS.fine_tuning, epochs=0), "epochs": 6, **changes}
+
+
+@pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
+@pytest.mark.parametrize(("first", "second"), [("val_auc", "val_recall"), ("val_recall", "val_auc")])
+def test_two_choices_of_the_epoch_come_out_of_one_training(
+    films: MemoryFilms, tmp_path: Path, first: str, second: str, patience: int | None
+) -> None:
+    settings = only_frozen(patience=patience, learning_rate=3e-2)
+    alone = {monitor: run(films, tmp_path / monitor, monitor=monitor, **settings) for monitor in (first, second)}
+    assert_same(alone[first], run(films, tmp_path, monitor=first, companions=(second,), **settings))
+    companion = run(films, tmp_path, monitor=second, **settings)
+    assert_same(alone[second], companion)
+    n_shared = min(len(alone[first][1]), len(alone[second][1]))
+    leader = run(films, tmp_path / "again", monitor=first, companions=(second,), **settings)[1]
+    follower = run(films, tmp_path / "again", monitor=second, **settings)[1]
+    pd.testing.assert_series_equal(follower["seconds"][:n_shared], leader["seconds"][:n_shared])
+    assert not list((tmp_path / "checkpoints").glob("*.npz"))
+
+
+def test_choices_do_not_share_a_second_phase(films: MemoryFilms, tmp_path: Path, fitted: Fitted) -> None:
+    assert_same(fitted[True], run(films, tmp_path, pretrained=True, companions=("val_recall",)))
+    assert not list((tmp_path / "checkpoints").glob("*.npz"))
+
+
+def test_a_training_that_goes_on_after_a_kill_leaves_its_companions_alone(films: MemoryFilms, tmp_path: Path) -> None:
+    def kill(row: Row) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    settings = only_frozen(companions=("val_recall",))
+    with pytest.raises(KeyboardInterrupt):
+        run(films, tmp_path, on_epoch=kill, **settings)
+    run(films, tmp_path, **settings)
+    assert not list((tmp_path / "checkpoints").glob("*.npz"))
 
 
 @pytest.mark.parametrize(("pretrained", "kills"), [(False, [2]), (True, [1, 3, 5])], ids=["from scratch", "pretrained"])

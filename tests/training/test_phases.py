@@ -22,6 +22,7 @@ SETTINGS = TrainingSettings(
     learning_rate=1e-2,
     schedule="constant",
     weight_decay=0.0,
+    head_weight_decay=0.0,
     epochs=1,
     batch_size=4,
     monitor="val_loss",

@@ -16,6 +16,7 @@ from cxr_pipeline.config.decisions import (
     Thresholds,
     Youden,
 )
+from cxr_pipeline.config.experiments import Ablation, Parallel
 from cxr_pipeline.config.films import (
     Augmentation,
     Clahe,
@@ -27,6 +28,7 @@ from cxr_pipeline.config.films import (
     StructuringStep,
 )
 from cxr_pipeline.config.parameters import Parameters
+from cxr_pipeline.config.sanity import Sanity
 from cxr_pipeline.config.sources import (
     Chexpert,
     ClassFolders,
@@ -43,11 +45,13 @@ from cxr_pipeline.config.sources import (
     Task,
 )
 from cxr_pipeline.config.training import FineTuning, Model, Training
+from cxr_pipeline.config.tuning import Tuning
 
 TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
 
 __all__ = [
     "TASKS",
+    "Ablation",
     "Argmax",
     "Augmentation",
     "Chexpert",
@@ -68,11 +72,13 @@ __all__ = [
     "Model",
     "Morphology",
     "Nih",
+    "Parallel",
     "Parameters",
     "Phantoms",
     "PixelTable",
     "Resampling",
     "Resolution",
+    "Sanity",
     "Scoring",
     "Sources",
     "Splitting",
@@ -82,5 +88,6 @@ __all__ = [
     "Task",
     "Thresholds",
     "Training",
+    "Tuning",
     "Youden",
 ]

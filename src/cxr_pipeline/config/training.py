@@ -26,12 +26,15 @@ class Model(Parameters):
             for in ``<raw>/weights/``, in Keras' cache, and then downloaded.
         head_units: units of the dense layer between the pooled features and the output; 0 for none.
         dropout: fraction of the pooled features dropped in training.
+        pooling: ``average`` of the last feature map, or ``multilevel``: its maxima and the averages of finer maps
+            too, all standardised.
     """
 
     name: Annotated[str, AfterValidator(_architecture)]
     weights: str
     head_units: Annotated[int, Field(ge=0, le=4096)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    pooling: Literal["average", "multilevel"]
 
 
 class FineTuning(Parameters):
@@ -48,14 +51,20 @@ class FineTuning(Parameters):
     batch_size: Annotated[int, Field(ge=1)]
 
 
+Monitor = Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+
+
 class Training(Parameters):
     """How the network is fitted.
 
     Args:
+        head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
         monitor: the validation metric that chooses the epoch.
         tolerance: how much worse than the best an epoch may be and be kept for being later.
         patience: epochs without one that is kept before training stops; null for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
+        companions: other metrics by which later trainings, the same but for ``monitor``, will choose their epoch:
+            they find it kept. An ablation fills this in.
     """
 
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
@@ -63,11 +72,13 @@ class Training(Parameters):
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "cosine"]
     weight_decay: Annotated[float, Field(ge=0)]
+    head_weight_decay: Annotated[float, Field(ge=0)]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
-    monitor: Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+    monitor: Monitor
     tolerance: Annotated[float, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)] | None
     mixed_bfloat16: bool
     seed: Seed
+    companions: tuple[Monitor, ...]
     fine_tuning: FineTuning

@@ -1,7 +1,6 @@
 """The page that a run leaves for its reader: one HTML file that needs neither network nor script."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from cxr_pipeline.report import tables, wording
 from cxr_pipeline.report.cautions import cautions
 from cxr_pipeline.report.explanations import where_it_looks
 from cxr_pipeline.report.kinds import Kind, kind_of
+from cxr_pipeline.report.rendering import fill, png_uri
 from cxr_pipeline.report.tables import Table
 from cxr_pipeline.report.text import spelled
 
@@ -125,20 +125,11 @@ def render(content: ReportContent) -> str:
     Returns:
         HTML that loads nothing from anywhere. Text from films and tables is escaped.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cxr_pipeline.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.j2")
     kind = kind_of(content.task)
     maps = {name: figure for name, figure in content.figures.items() if name.startswith(HEATMAPS)}
     others = {name: figure for name, figure in content.figures.items() if name not in maps}
-    return template.render(
+    return fill(
+        "report.html.j2",
         task=content.task,
         phantom=content.metrics["phantom"],
         pictures=pictures(others),
@@ -162,7 +153,7 @@ def _picture(name: str, figure: bytes) -> Picture:
     return Picture(
         title if known == name else f"{title} for {name.removeprefix(f'{HEATMAPS}_')}",
         explanation,
-        uri="data:image/png;base64," + b64encode(figure).decode("ascii"),
+        uri=png_uri(figure),
         shape=shapes.get(known, ""),
     )
 

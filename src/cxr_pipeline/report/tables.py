@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.provenance import flatten
+from cxr_pipeline.nesting import flatten
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.text import as_text, spelled, value_of
 from cxr_pipeline.report.wording import SplitCounts, films_in

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import keras
@@ -56,27 +56,62 @@ class Phase:
     optimizer: Callable[[], Optimizer]
 
 
+@dataclass
+class Chosen:
+    """A choice of the epoch, and the state that a training by this choice goes on from.
+
+    Args:
+        choice: of the epoch whose weights are kept.
+        checkpoint: where the state is saved after each epoch.
+    """
+
+    choice: Choice
+    checkpoint: Checkpoint
+    kept: list[np.ndarray] = field(default_factory=list)
+    ended: bool = False
+
+    def follow(self, state: State, weights: list[np.ndarray]) -> None:
+        """Look at the last epoch of another training; keep its weights if this choice would.
+
+        Args:
+            state: of the other training.
+            weights: what is kept of an epoch.
+        """
+        if self.ended:
+            return
+        if self.choice.kept(state.history) == len(state.history) - 1:
+            self.kept = weights
+        if self.choice.exhausted(state.history):
+            self.end(state)
+
+    def end(self, state: State) -> None:
+        """Save where a training by this choice stands now, unless it ended before."""
+        if not self.ended:
+            self.checkpoint.save(State(state.history, state.variables, state.optimizer, self.kept))
+        self.ended = True
+
+
 @dataclass(frozen=True)
 class Trainer:
     """What all phases of a training share.
 
     Args:
         loss: of labels and probabilities [n, k], one value a film.
-        choice: of the epoch whose weights are kept.
+        chosen: the choice of the epoch whose weights are kept.
+        companions: other choices, for which the same training is kept where it has one phase.
         y_validation: labels of the validation films, float32 [n, k], NaN where unknown.
         exclusive: exactly one label of a film is 1.
         kept: variables whose values at the chosen epoch are kept.
-        checkpoint: where the state is saved after each epoch.
         on_epoch: called with the history row of each epoch, those restored from the checkpoint included.
         mixed_bfloat16: compute in bfloat16.
     """
 
     loss: Callable[[KerasTensor, KerasTensor], KerasTensor]
-    choice: Choice
+    chosen: Chosen
+    companions: Sequence[Chosen]
     y_validation: np.ndarray
     exclusive: bool
     kept: Sequence[Variable]
-    checkpoint: Checkpoint
     on_epoch: Callable[[Row], None]
     mixed_bfloat16: bool
 
@@ -89,19 +124,22 @@ class Trainer:
         Raises:
             UserError: the loss is no longer a number.
         """
-        state = self.checkpoint.load()
+        state = self.chosen.checkpoint.load()
+        companions = self.companions if len(phases) == 1 and not state.history else []
         if state.history:
             logger.info("Training goes on after epoch %d.", len(state.history))
         for row in state.history:
             self.on_epoch(row)
         for phase in phases:
             with computing_in_bfloat16(phase.network, enabled=self.mixed_bfloat16):
-                self._run_phase(phase, state)
+                self._run_phase(phase, state, companions)
             _assign(self.kept, state.kept)
-        self.checkpoint.remove()
+        for companion in companions:
+            companion.end(state)
+        self.chosen.checkpoint.remove()
         return state.history
 
-    def _run_phase(self, phase: Phase, state: State) -> None:
+    def _run_phase(self, phase: Phase, state: State, companions: Sequence[Chosen]) -> None:
         for layer in phase.thawed:
             layer.trainable = True
         optimizer = phase.optimizer()
@@ -114,9 +152,11 @@ class Trainer:
         with Progress(transient=True, disable=not get_console().is_terminal) as bar:
             task = bar.add_task(phase.name, total=phase.epochs * phase.steps, completed=len(rows) * phase.steps)
             stepping = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.advance(task))
-            while len(rows) < phase.epochs and not self.choice.exhausted(rows):
+            while len(rows) < phase.epochs and not self.chosen.choice.exhausted(rows):
                 rows.append(self._run_epoch(phase, epoch=len(rows), shown=len(state.history) + 1, callback=stepping))
                 self._keep(phase, state, rows[-1])
+                for companion in companions:
+                    companion.follow(state, _values(self.kept))
 
     def _run_epoch(self, phase: Phase, *, epoch: int, shown: int, callback: Callback) -> Row:
         started = time.perf_counter()
@@ -143,9 +183,9 @@ class Trainer:
         state.history.append(row)
         state.variables = _values(phase.network.variables)
         state.optimizer = _values(phase.network.optimizer.variables)
-        if self.choice.kept(state.history) == len(state.history) - 1:
+        if self.chosen.choice.kept(state.history) == len(state.history) - 1:
             state.kept = _values(self.kept)
-        self.checkpoint.save(state)
+        self.chosen.checkpoint.save(state)
         logger.info(
             "%s, epoch %d: loss %.4f, val_loss %.4f, val_auc %.4f (%.1f s)",
             *(row[name] for name in ("phase", "epoch", "loss", "val_loss", "val_auc", "seconds")),

@@ -22,6 +22,7 @@ from rich.progress import Progress
 
 from cxr_pipeline.augmentation import STRENGTHS, AugmentedViews
 from cxr_pipeline.files import write_array, written_atomically
+from cxr_pipeline.nesting import json_digest
 
 if TYPE_CHECKING:
     from keras import Model
@@ -33,6 +34,7 @@ Entry = tuple[str, int]
 VERSION = 1
 SHARD_BYTES = 16 * 2**20
 BATCH_SIZE = 32
+CHUNK = 8 * BATCH_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,6 @@ class Films(Protocol):
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
         """Grey films [n, S, S], uint8."""
-
-
-def json_digest(value: object) -> str:
-    """SHA-256 of a value's JSON form, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_digest(network: Model) -> str:
@@ -165,18 +162,26 @@ class BackboneFeatures:
         self._cut = self._caches(folder, at_cut, lower.output_shape[1:])
         self._pooled = self._caches(folder, pooled, upper.output_shape[1:])
 
-    def prepare(self, entries: Sequence[Entry]) -> None:
-        """Compute and keep the features of these films and views, unless they are there."""
+    def prepare(self, entries: Sequence[Entry], *, at_cut: bool) -> None:
+        """Compute and keep the features of these films and views, unless they are there.
+
+        Args:
+            entries: films and views.
+            at_cut: whether the activations at the cut are kept too, which are a hundred times larger.
+        """
         views = AugmentedViews(self._augmentation)
 
-        def at_cut(chunk: Sequence[Entry]) -> np.ndarray:
+        def compute(chunk: Sequence[Entry]) -> np.ndarray:
             sha256s, numbers = zip(*chunk, strict=True)
             return run_batches(self._lower, views.render(self._films.read(sha256s), sha256s, numbers))
 
         def pooled(chunk: Sequence[Entry]) -> np.ndarray:
-            return run_batches(self._upper, self.read_cut(chunk))
+            parts = [chunk[start : start + CHUNK] for start in range(0, len(chunk), CHUNK)]
+            below = self.read_cut if at_cut else compute
+            return np.concatenate([run_batches(self._upper, below(part)) for part in parts])
 
-        _fill(self._cut, entries, at_cut, description="features at the cut")
+        if at_cut:
+            _fill(self._cut, entries, compute, description="features at the cut")
         _fill(self._pooled, entries, pooled, description="pooled features")
 
     def read_cut(self, entries: Sequence[Entry]) -> np.ndarray:

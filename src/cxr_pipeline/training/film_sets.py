@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -111,6 +111,7 @@ class TrainingSettings:
         learning_rate: at the first step.
         schedule: ``constant`` or ``cosine``.
         weight_decay: decoupled.
+        head_weight_decay: that of a head trained alone, on the features of a frozen backbone.
         epochs: at most so many; of the head alone where the backbone is pretrained.
         batch_size: films in a step.
         monitor: column of the history that chooses the epoch.
@@ -119,6 +120,8 @@ class TrainingSettings:
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
         seed: of the order of films.
         fine_tuning: the second phase.
+        companions: other columns of the history; where the training has one phase, their choices of the epoch are
+            kept too, for trainings that differ in nothing but ``monitor``.
     """
 
     loss: str
@@ -126,6 +129,7 @@ class TrainingSettings:
     learning_rate: float
     schedule: str
     weight_decay: float
+    head_weight_decay: float
     epochs: int
     batch_size: int
     monitor: str
@@ -134,6 +138,7 @@ class TrainingSettings:
     mixed_bfloat16: bool
     seed: int
     fine_tuning: FineTuningSettings
+    companions: Sequence[str] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

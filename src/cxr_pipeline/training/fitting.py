@@ -9,7 +9,7 @@ seed: the same films, settings and machine give the same weights, killed in betw
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ import pandas as pd
 import tensorflow as tf
 
 from cxr_pipeline.models.losses import build_loss
+from cxr_pipeline.nesting import json_digest
 from cxr_pipeline.training.batches import batches, film_inputs
 from cxr_pipeline.training.checkpoints import Checkpoint, Row
 from cxr_pipeline.training.choice import Choice
-from cxr_pipeline.training.epochs import Trainer
-from cxr_pipeline.training.features import Films, json_digest, weights_digest
+from cxr_pipeline.training.epochs import Chosen, Trainer
+from cxr_pipeline.training.features import Films, weights_digest
 from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
 from cxr_pipeline.training.phases import Plan
 
@@ -78,17 +79,23 @@ def fit(
         "version": [VERSION, keras.__version__, tf.__version__],
         "model": [weights_digest(model), [_describe(layer) for layer in model.layers]],
         "films": [train.digest, validation.digest],
-        "settings": asdict(settings),
         "augmentation": dict(augmentation),
     }
+
+    def choose_by(monitor: str) -> Chosen:
+        counted = asdict(replace(settings, monitor=monitor, companions=()))
+        name = json_digest({**decisive, "settings": counted})[:32]
+        choice = Choice(monitor, settings.tolerance, settings.patience)
+        return Chosen(choice, Checkpoint(checkpoints / f"{name}.npz"))
+
     phases, kept = Plan(train, validation, settings, augmentation, folder).phases(model)
     trainer = Trainer(
         loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
-        choice=Choice(settings.monitor, settings.tolerance, settings.patience),
+        chosen=choose_by(settings.monitor),
+        companions=[choose_by(monitor) for monitor in settings.companions],
         y_validation=validation.y,
         exclusive=exclusive,
         kept=kept,
-        checkpoint=Checkpoint(checkpoints / f"{json_digest(decisive)[:32]}.npz"),
         on_epoch=on_epoch,
         mixed_bfloat16=settings.mixed_bfloat16,
     )

@@ -62,7 +62,9 @@ class Plan:
         changes = build_augmentation(**{name: self.augmentation[name] for name in (*STRENGTHS, "seed")})
         film = keras.Input(model.input_shape[1:], name="film")
         network = keras.Model(film, model(changes(film)))
-        return self._phase("training", network, _film_inputs, stage=self.settings, views=0)
+        return self._phase(
+            "training", network, _film_inputs, stage=self.settings, views=0, weight_decay=self.settings.weight_decay
+        )
 
     def _pretrained(self, model: Model) -> tuple[list[Phase], list[Variable]]:
         """The head on pooled features, then the top of the backbone from activations at the cut."""
@@ -76,17 +78,26 @@ class Plan:
             augmentation=self.augmentation,
             folder=self.folder,
         )
-        views = int(self.augmentation["views"])
-        features.prepare([(sha256, 0) for sha256 in self.validation.sha256.tolist()])
+        views, tunes = int(self.augmentation["views"]), tuning.epochs > 0
+        features.prepare([(sha256, 0) for sha256 in self.validation.sha256.tolist()], at_cut=tunes)
         shown = self.train.sha256[self.train.count > 0].tolist()
-        features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)])
+        features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)], at_cut=tunes)
         head, top = keras.Model(pooled.output, model.output), keras.Model(cut.output, model.output)
         feed_head = partial(_feature_inputs, features.read_pooled, head)
         feed_top = partial(_feature_inputs, features.read_cut, top)
-        frozen = self._phase("frozen", head, feed_head, stage=self.settings, views=views)
-        if not tuning.epochs:
+        frozen = self._phase(
+            "frozen",
+            head,
+            feed_head,
+            stage=self.settings,
+            views=views,
+            weight_decay=self.settings.head_weight_decay,
+        )
+        if not tunes:
             return [frozen], list(head.weights)
-        fine_tuning = self._phase("fine_tuning", top, feed_top, stage=tuning, views=views)
+        fine_tuning = self._phase(
+            "fine_tuning", top, feed_top, stage=tuning, views=views, weight_decay=self.settings.weight_decay
+        )
         thawed = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
         return [frozen, replace(fine_tuning, thawed=thawed)], list(top.weights)
 
@@ -98,6 +109,7 @@ class Plan:
         *,
         stage: TrainingSettings | FineTuningSettings,
         views: int,
+        weight_decay: float,
     ) -> Phase:
         count, settings = self.train.count, self.settings
         fed, steps = feed(self.train), -(-int(count.sum()) // stage.batch_size)
@@ -119,7 +131,7 @@ class Plan:
                 settings.optimizer,
                 learning_rate=stage.learning_rate,
                 schedule=settings.schedule,
-                weight_decay=settings.weight_decay,
+                weight_decay=weight_decay,
                 total_steps=stage.epochs * steps,
             ),
         )

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline import registry
 from cxr_pipeline.classification import classification_report, confusion_table
 from cxr_pipeline.config import Evaluation, Task, Thresholds
 from cxr_pipeline.decision_rule import rule_from_dict
-from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources
+from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, films_digest
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.scores import Scores, decide, score_table
 from cxr_pipeline.splits import films_of
@@ -39,7 +40,7 @@ def measure_test(
     thresholds: Thresholds,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
-    """Every metric with its interval, clustered by patient where patients are known."""
+    """Every metric with its interval, clustered by patient where patients are known; also logged to the run."""
     rule = rule_from_dict(decision_rule)
     settings: dict[str, Any] = {
         "outputs": task.outputs,
@@ -47,16 +48,19 @@ def measure_test(
         "bootstrap": evaluation.model_dump(),
     }
     policies = [policy.model_dump() for policy in thresholds.compared]
-    return {
+    metrics = {
         "task": task.name,
         "kind": task.kind,
         "split": "test",
         "phantom": data_report["phantom"],
+        "films_digest": films_digest(test_scores, task.outputs),
         "thresholds": rule.thresholds,
         **evaluate(test_scores, **settings),
         **evaluate_sources(test_scores, **settings),
         **evaluate_policies(validation_scores, test_scores, rule, policies, **settings),
     }
+    registry.log_summary(metrics, data_digest=data_report["data_digest"])
+    return metrics
 
 
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:

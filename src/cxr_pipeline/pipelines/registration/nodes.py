@@ -22,9 +22,10 @@ def register_model(
 ) -> dict[str, Any]:
     """Register the model with all that stands before and behind it, and log its figures.
 
-    Its example is a ramp of greys: no patient's film belongs in an artifact.
+    Its example is a ramp of greys: no patient's film belongs in an artifact. The figures were logged when they were
+    measured, but a run that goes on after a kill is another one.
     """
-    registry.log_summary(metrics)
+    registry.log_summary(metrics, data_digest=data_report["data_digest"])
     size = enhanced_images.recipe.size
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
     return registry.register_version(
@@ -36,5 +37,5 @@ def register_model(
         metrics=metrics,
         data_digest=data_report["data_digest"],
         example=ramp,
-        tags={"git_commit": git_commit(), "kedro_pipeline": task.name},
+        tags={"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["films_digest"]},
     )

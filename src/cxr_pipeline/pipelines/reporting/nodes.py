@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from cxr_pipeline.config import Model, Resolution, Task, Training
 from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.provenance import flatten, versions
+from cxr_pipeline.nesting import flatten
+from cxr_pipeline.provenance import versions
 from cxr_pipeline.report import figures as drawings
 from cxr_pipeline.report.page import ReportContent, render
 from cxr_pipeline.scores import Scores

@@ -30,6 +30,11 @@ def fit_model(
     from cxr_pipeline.models.build import build_model
     from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
     from cxr_pipeline.training.fitting import fit
+    from cxr_pipeline.training.listeners import tell
+
+    def on_epoch(row: dict[str, Any]) -> None:
+        registry.log_epoch(row)
+        tell(row)
 
     labels = [f"label_{output}" for output in task.outputs]
     planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
@@ -40,6 +45,7 @@ def fit_model(
         size=enhanced_images.recipe.size,
         n_outputs=len(labels),
         exclusive=task.exclusive,
+        cut=training.fine_tuning.cut,
         seed=training.seed,
     )
     return fit(
@@ -59,5 +65,5 @@ def fit_model(
         augmentation=augmentation.model_dump(),
         folder=folders.features,
         checkpoints=folders.checkpoints,
-        on_epoch=registry.log_epoch,
+        on_epoch=on_epoch,
     )

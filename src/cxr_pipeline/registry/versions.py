@@ -1,16 +1,12 @@
-"""What goes to MLflow and comes back: metrics of a run, versions of a model."""
+"""Versions of a model: registered, found again, loaded."""
 
-import logging
-import os
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 import mlflow
 import numpy as np
@@ -19,114 +15,11 @@ import cxr_pipeline
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.evaluation import flatten_metrics, numbers_of
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.registry.names import model_name
 
 if TYPE_CHECKING:
     import keras
-
-_log = logging.getLogger(__name__)
-
-
-def model_name(task: str, *, phantom: bool) -> str:
-    """Name the registered model of a task; what was trained on phantoms has its own.
-
-    Example:
-        >>> model_name("effusion", phantom=True)
-        'cxr-effusion-demo'
-    """
-    return f"cxr-{task}-demo" if phantom else f"cxr-{task}"
-
-
-def experiment_name(task: str, *, phantom: bool) -> str:
-    """Name the experiment that a task's runs belong to; it is called like the registered model."""
-    return model_name(task, phantom=phantom)
-
-
-def log_epoch(values: Mapping[str, float | int | str]) -> None:
-    """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
-
-    Without an active run nothing is logged. A server that stops answering costs the curves, not the
-    training: it is only warned about.
-    """
-    numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
-    _log_metrics(numbers, step=int(values["epoch"]))
-
-
-def log_summary(metrics: Mapping[str, Any]) -> None:
-    """Log the content of ``metrics.json`` to the active run, as ``test/auc``, ``test/auc_low`` and so on."""
-    _log_metrics(flatten_metrics(metrics), step=0)
-
-
-def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
-    if mlflow.active_run() is None:
-        return
-    try:
-        mlflow.log_metrics(numbers_of(values), step=step)
-    except mlflow.MlflowException as error:
-        _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)
-
-
-def check_server(uri: str) -> None:
-    """Check that runs and models can be kept at ``uri``, within seconds rather than MLflow's minutes.
-
-    Args:
-        uri: ``sqlite:///<path>`` or the address of an MLflow server; other databases are not tried.
-
-    Raises:
-        UserError: the server does not answer, the file cannot be written or is no database, or ``uri`` is
-            a folder, which MLflow 3 no longer takes.
-    """
-    parts = urlparse(uri)
-    if parts.scheme in ("http", "https"):
-        problem = _problem_of_server(uri)
-    elif parts.scheme == "sqlite":
-        problem = _problem_of_file(Path(parts.path[1:]))
-    elif parts.scheme in ("", "file"):
-        problem = "it is a folder, which MLflow 3 no longer takes"
-    else:
-        problem = None
-    if problem is not None:
-        raise UserError(
-            f"Runs and models cannot be kept in MLflow at {uri} (tracking_uri in conf/base/globals.yml, or the "
-            f"environment variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, or go on with a local file: "
-            "MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
-        )
-
-
-def _problem_of_server(uri: str) -> str | None:
-    before = dict(os.environ)
-    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", **before, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    os.environ.update(patience)
-    try:
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except mlflow.MlflowException as error:
-        return f"no MLflow server answers there ({_root(error)})"
-    finally:
-        for name in patience.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
-    return None
-
-
-def _problem_of_file(path: Path) -> str | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-        if path.exists():
-            with path.open("r+b"), closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA schema_version")
-    except OSError as error:
-        return f"the file cannot be written ({error.strerror})"
-    except sqlite3.DatabaseError as error:
-        return f"the file is no SQLite database that can be used ({error})"
-    return None
-
-
-def _root(error: BaseException) -> str:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def register_version(

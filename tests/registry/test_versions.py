@@ -1,10 +1,5 @@
 import json
-import os
-import socket
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +12,6 @@ import pytest
 from cxr_pipeline import registry
 from cxr_pipeline.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.evaluation import flatten_metrics
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
 
@@ -64,16 +58,6 @@ def recipe() -> Recipe:
     return Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("store")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
-    mlflow.set_experiment("tests")
-    yield folder
-    mlflow.set_tracking_uri(None)
-
-
 @pytest.fixture(scope="module")
 def registered(network: keras.Model, recipe: Recipe, decision_rule: DecisionRule, store: Path) -> dict[str, Any]:
     with mlflow.start_run():
@@ -93,69 +77,6 @@ def registered(network: keras.Model, recipe: Recipe, decision_rule: DecisionRule
 def films() -> list[bytes]:
     rng = np.random.default_rng(3)
     return [cv2.imencode(".png", rng.integers(0, 256, (50, 40), np.uint8))[1].tobytes() for _ in range(3)]
-
-
-@pytest.mark.parametrize(("phantom", "name"), [(False, "cxr-effusion"), (True, "cxr-effusion-demo")])
-def test_phantoms_have_names_of_their_own(phantom: bool, name: str) -> None:
-    assert registry.model_name("effusion", phantom=phantom) == name
-    assert registry.experiment_name("effusion", phantom=phantom) == name
-
-
-def test_metrics_of_several_classes_are_flattened_by_class() -> None:
-    metrics = {
-        **METRICS,
-        "prevalence": {"No Finding": 0.5, "Pleural_Thickening": 0.25},
-        "thresholds": {"No Finding": 0.5, "Pleural_Thickening": 0.125},
-        "metrics": {"auc": {"value": 0.75, "low": None, "high": None}},
-        "per_class": {
-            "No Finding": {"auc": {"value": 0.875, "low": None, "high": None}},
-            "Pleural_Thickening": {"auc": {"value": None, "low": None, "high": None}},
-        },
-        "majority": {"class": "No Finding", "accuracy": 0.5},
-        "policies": [{"policy": {"rule": "youden"}}],
-    }
-    flat = flatten_metrics(metrics)
-    assert flat == {
-        "test/n_images": 40,
-        "threshold/No Finding": 0.5,
-        "threshold/Pleural_Thickening": 0.125,
-        "test/auc": 0.75,
-        "test/No Finding/auc": 0.875,
-    }
-    with mlflow.start_run() as run:
-        registry.log_summary(metrics)
-    assert mlflow.get_run(run.info.run_id).data.metrics == flat
-
-
-def test_epochs_and_summary_arrive_in_the_active_run() -> None:
-    with mlflow.start_run() as run:
-        registry.log_epoch({"phase": "frozen", "epoch": 1, "loss": 0.5, "val_auc": float("nan")})
-        registry.log_epoch({"phase": "fine_tuning", "epoch": 2, "loss": np.float32(0.25), "val_auc": 0.75})
-        registry.log_summary(METRICS)
-    logged = mlflow.get_run(run.info.run_id).data.metrics
-    assert logged == {"epoch/loss": 0.25, "epoch/val_auc": 0.75, **flatten_metrics(METRICS)}
-    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
-
-
-def test_without_a_run_nothing_is_logged() -> None:
-    before = len(mlflow.search_runs())
-    registry.log_epoch({"epoch": 1, "loss": 0.5})
-    registry.log_summary(METRICS)
-    assert len(mlflow.search_runs()) == before
-
-
-def test_a_server_that_goes_away_does_not_end_a_training(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*arguments: object, **named: object) -> None:
-        raise mlflow.MlflowException("the server is gone")
-
-    monkeypatch.setattr(mlflow, "log_metrics", fail)
-    with mlflow.start_run():
-        registry.log_epoch({"epoch": 7, "loss": 0.5})
-    assert "step 7" in caplog.text
-    assert "the server is gone" in caplog.text
 
 
 def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any]) -> None:
@@ -298,63 +219,3 @@ def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")
     with pytest.raises(UserError, match="none that this project registered"):
         registry.load_classifier(str(tmp_path / "foreign"))
-
-
-class Failing(BaseHTTPRequestHandler):
-    """Answers as a server in trouble does."""
-
-    def do_POST(self) -> None:
-        self.send_response(503)
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class TestCheckServer:
-    def refused(self, uri: str, found: str) -> None:
-        with pytest.raises(UserError, match=found) as raised:
-            registry.check_server(uri)
-        message = str(raised.value)
-        assert uri in message
-        assert "tracking_uri in conf/base/globals.yml" in message
-        assert "MLFLOW_TRACKING_URI=sqlite:///mlflow.db" in message
-
-    def test_a_file_that_is_there_or_can_be_made_will_do(self, store: Path, tmp_path: Path) -> None:
-        registry.check_server(f"sqlite:///{store}/mlflow.db")
-        registry.check_server(f"sqlite:///{tmp_path}/new/mlflow.db")
-        registry.check_server("postgresql://nobody@localhost/mlflow")
-        assert not (tmp_path / "new" / "mlflow.db").exists()
-
-    def test_a_closed_port(self) -> None:
-        before = dict(os.environ)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
-        self.refused(f"http://127.0.0.1:{port}", "no MLflow server answers there .*refused")
-        assert dict(os.environ) == before
-
-    def test_a_server_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            silent.listen()
-            self.refused(f"http://127.0.0.1:{silent.getsockname()[1]}", "no MLflow server answers there .*timed out")
-
-    def test_a_server_in_trouble(self) -> None:
-        with HTTPServer(("127.0.0.1", 0), Failing) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            self.refused(f"http://127.0.0.1:{server.server_port}", "no MLflow server answers there .*503")
-            server.shutdown()
-
-    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        self.refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
-
-    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
-        (tmp_path / "mlflow.db").write_text("no database\n" * 100)
-        self.refused(f"sqlite:///{tmp_path}/mlflow.db", "no SQLite database that can be used")
-
-    @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
-    def test_a_folder(self, uri: str) -> None:
-        self.refused(uri, "which MLflow 3 no longer takes")

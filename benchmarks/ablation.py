@@ -1,0 +1,172 @@
+"""How much faster twelve models are as cells of one ablation than trained one by one from the films.
+
+Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
+backbones, with and without augmentation, the epoch chosen by accuracy or by recall. Both ways see the same drawn
+films, without pretrained weights, and run in one process. It prints seconds and their ratio.
+"""
+
+import argparse
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
+from cxr_pipeline.experiments import cells
+from cxr_pipeline.models.build import build_model
+from cxr_pipeline.models.heads import POOLED
+from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.fitting import fit
+
+STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}
+AUGMENTATION: dict[str, Any] = {**STRONG, "flip": False, "views": 5, "seed": 0}
+NONE: dict[str, Any] = {**dict.fromkeys(STRONG, 0.0), "views": 0}
+TWELVE = cells.cross(
+    {
+        "backbone": {name: {"model": {"name": name}} for name in ("vgg16", "resnet50", "inceptionv3")},
+        "augmentation": {"augmented": {}, "not augmented": {"augmentation": NONE}},
+        "epoch": {name: {"training": {"monitor": f"val_{name}"}} for name in ("accuracy", "recall")},
+    }
+)
+SETTINGS = TrainingSettings(
+    loss="cross_entropy",
+    optimizer="adamax",
+    learning_rate=1e-3,
+    schedule="cosine",
+    weight_decay=1e-4,
+    head_weight_decay=10.0,
+    epochs=15,
+    batch_size=32,
+    monitor="val_accuracy",
+    tolerance=0.01,
+    patience=None,
+    mixed_bfloat16=False,
+    seed=0,
+    fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-4, batch_size=32),
+)
+
+
+class NoiseFilms:
+    """Films of noise, in memory."""
+
+    digest = "noise"
+
+    def __init__(self, n: int, size: int) -> None:
+        films = np.random.default_rng(0).integers(0, 256, (n, size, size), np.uint8)
+        self.films = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films}
+
+    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+        """Films [n, S, S]."""
+        return np.stack([self.films[sha256] for sha256 in sha256s])
+
+
+def main() -> None:
+    """Time both ways."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--films", type=int, default=240)
+    parser.add_argument("--size", type=int, default=80)
+    arguments = parser.parse_args()
+    films = NoiseFilms(arguments.films, arguments.size)
+    train, validation = _sets(films)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        for name, parameters, companions in _in_order():
+            settings = replace(SETTINGS, **parameters["training"], companions=companions)
+            fit(
+                model=_frozen(parameters["model"]["name"], arguments.size),
+                train=train,
+                validation=validation,
+                settings=settings,
+                exclusive=False,
+                augmentation=parameters["augmentation"],
+                folder=Path(folder, "features"),
+                checkpoints=Path(folder, "checkpoints"),
+                on_epoch=lambda row: None,
+            )
+            print(f"{time.perf_counter() - started:7.1f} s  ablation: {name}", flush=True)
+        shared = time.perf_counter() - started
+    started = time.perf_counter()
+    for name, overrides in TWELVE.items():
+        parameters = _whole(overrides)
+        _train_from_films(_frozen(parameters["model"]["name"], arguments.size), parameters, train, validation)
+        print(f"{time.perf_counter() - started:7.1f} s  one by one: {name}", flush=True)
+    alone = time.perf_counter() - started
+    print(f"twelve cells of one ablation: {shared:.0f} s")
+    print(f"twelve models one by one from the films: {alone:.0f} s")
+    print(f"ratio: {alone / shared:.1f}")
+
+
+def _sets(films: NoiseFilms) -> tuple[FilmSet, FilmSet]:
+    sha256s = np.array(list(films.films))
+    y = np.arange(len(sha256s))[:, np.newaxis] % 2
+    n_train = len(sha256s) * 6 // 7
+    return (
+        FilmSet.unweighted(films=films, sha256=sha256s[:n_train], y=y[:n_train]),
+        FilmSet.unweighted(films=films, sha256=sha256s[n_train:], y=y[n_train:]),
+    )
+
+
+def _whole(overrides: cells.Overrides) -> dict[str, Any]:
+    below = {"augmentation": AUGMENTATION, "model": {}, "training": {"monitor": "val_accuracy"}}
+    return lay_over(below, overrides)
+
+
+def _in_order() -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+    whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
+    for chain in cells.chains(whole):
+        companions = cells.companions(chain, whole)
+        for name in chain:
+            yield name, whole[name], companions[name]
+
+
+def _frozen(name: str, size: int) -> keras.Model:
+    model = build_model(
+        name=name,
+        weights_file=None,
+        size=size,
+        n_outputs=1,
+        exclusive=False,
+        head_units=0,
+        dropout=0.5,
+        pooling="multilevel",
+        seed=0,
+    )
+    for layer in model.layers[: model.layers.index(model.get_layer(POOLED))]:
+        layer.trainable = False
+    return model
+
+
+def _train_from_films(model: keras.Model, parameters: dict[str, Any], train: FilmSet, validation: FilmSet) -> None:
+    """Train the head as one would without this project: every film through the whole network, in every epoch."""
+    film = keras.Input(model.input_shape[1:])
+    changes = build_augmentation(**{name: parameters["augmentation"][name] for name in (*STRENGTHS, "seed")})
+    whole = keras.Model(film, model(changes(film)))
+    whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
+    for epoch in range(SETTINGS.epochs):
+        order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
+        whole.fit(
+            batches(film_inputs(train.films, train.sha256), order, batch_size=32, targets=(train.y, train.weight)),
+            validation_data=batches(
+                film_inputs(validation.films, validation.sha256),
+                np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1),
+                batch_size=32,
+                targets=(validation.y, validation.weight),
+            ),
+            verbose=0,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Experiments on a task: what is overridden, measured and compared."""

@@ -1,0 +1,201 @@
+"""Jobs, each in a process of its own, run side by side by Dask on this machine or on a cluster.
+
+The process of a job ends with whoever started it: it watches its standard input, which the kernel closes when a
+worker dies. Dask then runs the job again on another worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+from dask.distributed import Client, Future, LocalCluster, as_completed
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.parallel import n_cores
+
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+ORPHANED = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process that does one thing.
+
+    Args:
+        name: of the job, unique among those that run together.
+        module: run as ``python -m module``; it takes its payload by `receive`.
+        payload: JSON-able.
+        log: file that gets what the process prints; an absolute path.
+        after: name of the job that must have ended before, whether it succeeded or not; None for none.
+    """
+
+    name: str
+    module: str
+    payload: Mapping[str, Any]
+    log: str
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        name: of the job.
+        error: None where it succeeded, else the last line that it printed.
+        seconds: of wall time.
+        peak_memory_mb: the most memory that its process held, in MiB.
+    """
+
+    name: str
+    error: str | None
+    seconds: float
+    peak_memory_mb: float
+
+
+def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None, memory_gb: float) -> Iterator[Outcome]:
+    """Run jobs side by side.
+
+    Args:
+        jobs: those that others wait for come before them.
+        scheduler: address of a Dask scheduler whose workers see the same folders, such as
+            ``tcp://10.0.0.1:8786``; None for this machine.
+        workers: jobs at a time on this machine; None for as many as cores and memory allow.
+        memory_gb: memory that a job needs, in GiB.
+
+    Yields:
+        Each outcome as soon as it is there. A job that fails does not stop the others.
+
+    Raises:
+        UserError: no scheduler answers at the address, or it has no workers.
+    """
+    if not jobs:
+        return
+    with _client(scheduler, workers or how_many(len(jobs), memory_gb)) as client:
+        share = _neighbours(client)
+        futures: dict[str, Future] = {}
+        for job in jobs:
+            before = futures.get(job.after) if job.after else None
+            # Other runs may give the same scheduler jobs of the same name.
+            futures[job.name] = client.submit(run_job, job, share, before, key=f"{job.name}-{uuid4().hex}")
+        names = {future.key: name for name, future in futures.items()}
+        for future in as_completed(list(futures.values())):
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            else:
+                yield Outcome(names[future.key], f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0)
+
+
+def how_many(n_jobs: int, memory_gb: float) -> int:
+    """Jobs that this machine has cores and memory for, at least one."""
+    by_memory = int(psutil.virtual_memory().available / 2**30 / memory_gb)
+    return max(1, min(n_jobs, n_cores(), by_memory))
+
+
+def run_job(job: Job, neighbours: int, before: object = None) -> Outcome:
+    """Run a job to its end; on a worker, but it can be called anywhere.
+
+    Args:
+        job: what is run.
+        neighbours: jobs that share this machine at a time, itself included.
+        before: the outcome of the job that it waited for.
+    """
+    threads = str(max(1, n_cores() // neighbours))
+    log = Path(job.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with log.open("wb") as printed:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", job.module],
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            env=os.environ | dict.fromkeys(THREADS, threads) | {"COLUMNS": "200"},
+        )
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(job.payload).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            logger.debug("%s ended before it took its payload.", job.name)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - started
+    return Outcome(job.name, _error(process.returncode, log), seconds, used.ru_maxrss / 1024)
+
+
+def receive() -> dict[str, Any]:
+    """Take this process's payload from standard input, and end when whoever sent it is gone."""
+    payload: dict[str, Any] = json.loads(sys.stdin.readline())
+
+    def watch() -> None:
+        sys.stdin.read()
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return payload
+
+
+def _error(returncode: int, log: Path) -> str | None:
+    if returncode == 0:
+        return None
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1] if lines else "it printed nothing"
+    return last if returncode > 0 else f"it was killed by signal {-returncode}; its last words: {last}"
+
+
+@contextmanager
+def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
+    if scheduler is not None:
+        with _connected(scheduler) as client:
+            yield client
+        return
+    # The work is done in processes of the workers, so that Dask's own limit would measure the wrong ones.
+    quiet: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.ERROR, "memory_limit": 0}
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[Client]:
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UserError(
+            f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask scheduler, "
+            "and dask worker on each machine), or set parallel.scheduler to null for this machine."
+        ) from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise UserError(
+                f"parallel.scheduler: the Dask scheduler at {scheduler} has no workers. Start some: "
+                f"dask worker {scheduler} --nthreads 1."
+            )
+        yield client
+
+
+def _neighbours(client: Client) -> int:
+    """The most jobs that run on one machine at a time."""
+    threads: dict[str, int] = {}
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        threads[worker["host"]] = threads.get(worker["host"], 0) + int(worker["nthreads"])
+    return max(threads.values())

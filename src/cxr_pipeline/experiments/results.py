@@ -1,0 +1,116 @@
+"""What cells leave on disk: which of them are done, and what they found."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.experiments.cell_table import CellFindings
+from cxr_pipeline.experiments.jobs import Outcome
+from cxr_pipeline.files import written_atomically
+from cxr_pipeline.nesting import flatten
+from cxr_pipeline.training.choice import Choice
+
+OUTCOME = "outcome.json"
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell that was run.
+
+    Args:
+        name: of the cell.
+        overrides: parameters that differ from the task's, nested.
+        folder: where its outputs lie.
+        error: None where it succeeded.
+        seconds: of wall time.
+        peak_memory_mb: the most memory that its process held, in MiB.
+        run_id: of its MLflow run; None where nothing is tracked or it never began.
+    """
+
+    name: str
+    overrides: Mapping[str, Any]
+    folder: str
+    error: str | None
+    seconds: float
+    peak_memory_mb: float
+    run_id: str | None
+
+
+def cell_folder(parent: Path, name: str, digest: str) -> Path:
+    """The folder of a cell: its name, for people, and what its result depends on."""
+    return parent / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{digest[:12]}"
+
+
+def keep(outcome: Outcome, folder: Path) -> None:
+    """Keep how a cell ended, for the next run."""
+    with written_atomically(folder / OUTCOME) as beside:
+        beside.write_text(json.dumps(asdict(outcome)))
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the cell of a folder was run before and succeeded."""
+    outcome = _read(folder / OUTCOME)
+    return bool(outcome) and outcome.get("error") is None
+
+
+def result_of(name: str, overrides: Mapping[str, Any], folder: Path) -> CellResult:
+    """What became of a cell that was run, now or before."""
+    outcome = _read(folder / OUTCOME)
+    return CellResult(
+        name=name,
+        overrides=overrides,
+        folder=str(folder),
+        error=outcome["error"],
+        seconds=outcome["seconds"],
+        peak_memory_mb=outcome["peak_memory_mb"],
+        run_id=_read(folder / RUN).get("run_id"),
+    )
+
+
+def note_run(folder: Path, run_id: str | None) -> None:
+    """Note the MLflow run of a cell in its folder."""
+    with written_atomically(folder / RUN) as beside:
+        beside.write_text(json.dumps({"run_id": run_id}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindings:
+    """What a cell found, from the files that it left.
+
+    Args:
+        result: of the cell.
+        task: name of its task.
+        choice: what chose its epoch.
+    """
+    overridden = flatten(result.overrides)
+    if result.error is not None:
+        return CellFindings.failed(overridden, result.error)
+    folder = Path(result.folder)
+    history = pd.read_csv(folder / "08_reporting" / task / "history.csv")
+    kept = choice.kept([{choice.monitor: value} for value in history[choice.monitor]])
+    return CellFindings(
+        parameters=overridden,
+        metrics=json.loads((folder / "08_reporting" / task / "metrics.json").read_text()),
+        test_scores=pd.read_parquet(folder / "07_model_output" / task / "test_scores.parquet"),
+        validation_auc=float(history["val_auc"].iloc[kept]),
+        kept_epoch=int(history["epoch"].iloc[kept]),
+        seconds=result.seconds,
+        peak_memory_mb=result.peak_memory_mb,
+        error=None,
+    )

@@ -1,0 +1,50 @@
+"""One cell in a process of its own: ``python -m cxr_pipeline.experiments.session``, the cell on standard input."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from cxr_pipeline import registry
+from cxr_pipeline.cli import ending_plainly
+from cxr_pipeline.experiments import results
+from cxr_pipeline.experiments.cells import Cell
+from cxr_pipeline.experiments.jobs import receive
+from cxr_pipeline.nesting import lay_over
+
+# What a cell takes from the run that it belongs to: the rows are read once, and no patient changes its split.
+SHARED = ("films", "refused_rows", "source_counts", "earlier_splits")
+
+
+def run_cell(cell: Cell) -> None:
+    """Run a task's pipeline up to the output that is wanted, in this process and an MLflow run of its own.
+
+    Args:
+        cell: what is run; its outputs lie in its folder, as below ``data/``.
+
+    Raises:
+        UserError: a parameter or the data cannot be used.
+    """
+    bootstrap_project(cell.project)
+    session = KedroSession.create(cell.project, env=cell.env, runtime_params=_runtime_params(cell))
+    with session:
+        try:
+            session.run(
+                pipeline_names=[cell.task],
+                from_inputs=[f"{cell.task}.{name}" for name in SHARED],
+                to_outputs=[f"{cell.task}.{cell.wanted}"],
+            )
+        finally:
+            results.note_run(Path(cell.folder), registry.last_run_id())
+
+
+def _runtime_params(cell: Cell) -> dict[str, Any]:
+    identity = {name: asdict(cell)[name] for name in ("name", "folder", "parent_run")}
+    return lay_over(cell.runtime_params, {cell.task: cell.overrides, "cell": identity})
+
+
+if __name__ == "__main__":
+    with ending_plainly():
+        run_cell(Cell(**receive()))

@@ -1,0 +1,57 @@
+"""Nested mappings, as parameters are: merged, written flat with dotted names, digested."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two nested mappings; where both have a value, the upper one counts.
+
+    Example:
+        >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+        {'a': {'x': 1, 'y': 3}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        earlier = merged.get(key)
+        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+            merged[key] = lay_over(earlier, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write a nested mapping as one of dotted names.
+
+    Example:
+        >>> flatten({"training": {"epochs": 3, "fine_tuning": {"cut": "x"}}})
+        {'training.epochs': 3, 'training.fine_tuning.cut': 'x'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in block.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a mapping of dotted names as a nested one.
+
+    Example:
+        >>> nest({"training.epochs": 3, "training.fine_tuning.cut": "x"})
+        {'training': {'epochs': 3, 'fine_tuning': {'cut': 'x'}}}
+    """
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        nested = lay_over(nested, value)
+    return nested
+
+
+def json_digest(value: object) -> str:
+    """SHA-256 of a value's JSON form, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

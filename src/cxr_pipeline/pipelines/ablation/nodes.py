@@ -1,0 +1,111 @@
+"""Nodes of the ablation stage."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.config import Ablation, Evaluation, Folders, Parallel, Task
+from cxr_pipeline.experiments import cells, results
+from cxr_pipeline.experiments.cell_table import cell_table
+from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments.jobs import Job, run_jobs
+from cxr_pipeline.experiments.results import CellResult
+from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.report import ablation as page
+from cxr_pipeline.training.choice import Choice
+
+logger = logging.getLogger(__name__)
+
+
+def run_cells(
+    data_report: Mapping[str, Any],
+    splits: pd.DataFrame,
+    task: Task,
+    ablation: Ablation,
+    parallel: Parallel,
+    folders: Folders,
+    launch: Launch,
+) -> list[dict[str, Any]]:
+    """Run every cell that is missing or changed; equal cells are run once.
+
+    Returns:
+        what became of each cell, the baseline first.
+    """
+    overrides = ablation.overrides()
+    parameters = {name: lay_over(launch.parameters, changes) for name, changes in overrides.items()}
+    data = {"data": data_report["data_digest"], "splits": cells.table_digest(splits)}
+    digests = {name: cells.digest(parameters[name], **data) for name in overrides}
+    first = {digest: name for name, digest in reversed(digests.items())}
+    parent = Path(folders.outputs).resolve() / task.name / "ablation"
+    places = {name: results.cell_folder(parent, first[digest], digest) for name, digest in digests.items()}
+    missing = {name: parameters[name] for name in first.values() if not results.is_done(places[name])}
+    logger.info("%d of %d cells were run before and are taken over.", len(first) - len(missing), len(first))
+    jobs = list(_jobs(task.name, missing, overrides, places, launch))
+    for place, outcome in enumerate(run_jobs(jobs, **parallel.model_dump()), start=1):
+        results.keep(outcome, places[outcome.name])
+        logger.info("%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
+    return [asdict(results.result_of(name, overrides[name], places[name])) for name in overrides]
+
+
+def _jobs(
+    task: str,
+    missing: Mapping[str, Mapping[str, Any]],
+    overrides: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, Path],
+    launch: Launch,
+) -> Iterator[Job]:
+    """A job for each cell that is missing, after the one whose features it shares."""
+    for chain in cells.chains(missing):
+        also = cells.companions(chain, missing)
+        for before, name in zip([None, *chain], chain, strict=False):
+            cell = launch.cell(
+                task=task,
+                name=name,
+                folder=str(places[name]),
+                overrides=lay_over(overrides[name], {"training": {"companions": also[name]}}),
+                wanted="metrics",
+            )
+            yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
+
+
+def tabulate_cells(
+    ablation_cells: Sequence[Mapping[str, Any]],
+    task: Task,
+    ablation: Ablation,
+    evaluation: Evaluation,
+    launch: Launch,
+) -> pd.DataFrame:
+    """A row for each cell: its figures on the test films, and how far they are from the baseline's."""
+    found = {}
+    for cell in ablation_cells:
+        training = lay_over(launch.parameters["training"], cell["overrides"].get("training", {}))
+        choice = Choice(training["monitor"], training["tolerance"], training["patience"])
+        found[cell["name"]] = results.read_findings(CellResult(**cell), task=task.name, choice=choice)
+    return cell_table(
+        found,
+        baseline=ablation.baseline,
+        outputs=task.outputs,
+        exclusive=task.exclusive,
+        bootstrap=evaluation.model_dump(),
+    )
+
+
+def report_cells(
+    ablation_table: pd.DataFrame, data_report: Mapping[str, Any], task: Task, evaluation: Evaluation
+) -> tuple[bytes, str]:
+    """Draw and write down what the cells came to.
+
+    Returns:
+        the picture, PNG, and the page, HTML.
+    """
+    rendered = page.render_ablation(
+        ablation_table,
+        task={"name": task.name, "title": task.title},
+        phantom=data_report["phantom"],
+        bootstrap=evaluation.model_dump(),
+    )
+    return page.draw_cells(ablation_table), rendered

@@ -1,0 +1,39 @@
+"""The sanity stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline.pipelines.sanity.nodes import check_sanity, draw_sanity, judge_sanity
+
+
+def create_pipeline() -> Pipeline:
+    """From prepared films and the sampling plan to three verdicts; a verdict that fails ends the run."""
+    return Pipeline(
+        [
+            Node(
+                check_sanity,
+                inputs=[
+                    "enhanced_images",
+                    "manifest",
+                    "splits",
+                    "sampling_plan",
+                    "data_report",
+                    "params:task",
+                    "params:model",
+                    "params:training",
+                    "params:sanity",
+                    "params:folders",
+                ],
+                outputs="sanity_report",
+                name="check_sanity",
+            ),
+            Node(draw_sanity, inputs="sanity_report", outputs="sanity_figure", name="draw_sanity"),
+            Node(
+                judge_sanity,
+                inputs=["sanity_report", "sanity_figure", "params:folders"],
+                outputs=None,
+                name="judge_sanity",
+            ),
+        ],
+        namespace="sanity",
+        prefix_datasets_with_namespace=False,
+    )

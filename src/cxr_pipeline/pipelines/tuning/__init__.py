@@ -1,0 +1,5 @@
+"""Search for better parameters."""
+
+from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,30 @@
+"""What goes to MLflow and comes back: metrics of a run, versions of a model, all that was ever measured."""
+
+from cxr_pipeline.registry.measured import measured_models
+from cxr_pipeline.registry.names import experiment_name, model_name
+from cxr_pipeline.registry.runs import last_run_id, log_epoch, log_summary
+from cxr_pipeline.registry.server import check_server, run_url, version_url
+from cxr_pipeline.registry.versions import (
+    ModelVersion,
+    load_classifier,
+    newest_version,
+    register_version,
+    resolve_version,
+)
+
+__all__ = [
+    "ModelVersion",
+    "check_server",
+    "experiment_name",
+    "last_run_id",
+    "load_classifier",
+    "log_epoch",
+    "log_summary",
+    "measured_models",
+    "model_name",
+    "newest_version",
+    "register_version",
+    "resolve_version",
+    "run_url",
+    "version_url",
+]

@@ -1,0 +1,57 @@
+"""What a run says of itself while it goes: its epochs, and what it measured on the test films."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import mlflow
+
+from cxr_pipeline.evaluation import flatten_metrics, numbers_of
+
+_log = logging.getLogger(__name__)
+
+
+def last_run_id() -> str | None:
+    """The run of this process that is active, or was last; None where there was none."""
+    run = mlflow.last_active_run()
+    return run.info.run_id if run else None
+
+
+def log_epoch(values: Mapping[str, float | int | str]) -> None:
+    """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
+
+    Without an active run nothing is logged. A server that stops answering costs the curves, not the
+    training: it is only warned about.
+    """
+    numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
+    _log_metrics(numbers, step=int(values["epoch"]))
+
+
+def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
+    """Log the content of ``metrics.json`` to the active run, so that it can be found and compared.
+
+    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on; what says on which films they were
+    measured becomes the tags ``task``, ``films`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
+    Without an active run, or a server, it is as with ``log_epoch``.
+
+    Args:
+        metrics: content of ``metrics.json``.
+        data_digest: digest of all films and labels of the run.
+    """
+    tags = {
+        "task": metrics["task"],
+        "films": "phantom" if metrics["phantom"] else "real",
+        "test_digest": metrics["films_digest"],
+        "data_digest": data_digest,
+    }
+    _log_metrics(flatten_metrics(metrics), step=0, tags=tags)
+
+
+def _log_metrics(values: Mapping[str, Any], *, step: int, tags: Mapping[str, str] | None = None) -> None:
+    if mlflow.active_run() is None:
+        return
+    try:
+        mlflow.log_metrics(numbers_of(values), step=step)
+        mlflow.set_tags(dict(tags or {}))
+    except mlflow.MlflowException as error:
+        _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)

@@ -1,0 +1,206 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.evaluation import evaluate
+from cxr_pipeline.experiments.cell_table import MEASURED, CellFindings, cell_table
+from cxr_pipeline.experiments.paired import holm, paired_differences
+
+BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}
+ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
+NAMES = ("a", "b", "c")
+COLUMNS = [
+    *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")),
+    *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
+    *("films_left_out", "not_compared", "collapsed", "n_images"),
+    *("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error"),
+]
+
+
+def films(n_films, outputs=("mass",)):
+    rng = np.random.default_rng(0)
+    images = [f"{number:04}.png" for number in range(n_films)]
+    table = pd.DataFrame({"source": "films", "image": images, "patient_id": [f"p{n // 2:03}" for n in range(n_films)]})
+    y_true = np.eye(3)[rng.integers(3, size=n_films)]
+    return table, y_true[:, : len(outputs)], rng.normal(size=(n_films, len(outputs)))
+
+
+def scores(*, seed=0, skill=1.5, n_films=200, called=None, outputs=("mass",)):
+    """A score table with decisions; ``called`` is a threshold, or for exclusive classes the class always decided."""
+    table, y_true, hardness = films(n_films, outputs)
+    raised = np.exp(skill * y_true + hardness + 0.7 * np.random.default_rng(seed).normal(size=y_true.shape))
+    exclusive = len(outputs) > 1
+    probability = raised / raised.sum(axis=1, keepdims=True) if exclusive else raised / (1.5 + raised)
+    best = probability.argmax(axis=1) if called is None else np.full(n_films, called)
+    decided = np.eye(len(outputs))[best] == 1 if exclusive else probability >= (0.5 if called is None else called)
+    for place, output in enumerate(outputs):
+        table[f"true_{output}"], table[f"probability_{output}"] = y_true[:, place], probability[:, place]
+        table[f"called_{output}"] = decided[:, place]
+    return table
+
+
+def findings(parameters=None, *, kind="binary", settings=ONE, **options):
+    table = scores(outputs=settings["outputs"], **options)
+    metrics = {"kind": kind, **evaluate(table, **settings)}
+    return CellFindings(parameters or {}, metrics, table, 0.81, 7, 63.25, 2100.0)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return {
+        "baseline": findings(),
+        "without <morphology>": findings({"morphology.steps": [], "training.loss": "focal"}, seed=1, skill=1.4),
+        "without augmentation": findings({"augmentation": None}, seed=2, skill=0.3),
+        "broken": CellFindings.failed({"training.learning_rate": 10.0}, "it diverged"),
+        "always": findings({"thresholds.rule": "fixed"}, seed=3, called=0.0),
+    }
+
+
+@pytest.fixture(scope="module")
+def table(cells):
+    return cell_table(cells, baseline="baseline", **ONE).set_index("cell")
+
+
+def test_every_cell_has_a_row_and_every_parameter_a_column(cells, table):
+    parameters = ["morphology.steps", "training.loss", "augmentation", "training.learning_rate", "thresholds.rule"]
+
+    assert table.index.tolist() == list(cells)
+    assert table.columns.tolist() == ["is_baseline", *parameters, *COLUMNS]
+    written = table[parameters].astype(object).where(table[parameters].notna(), "").to_numpy().tolist()
+    assert written == [
+        ["", "", "", "", ""],
+        ["[]", "focal", "", "", ""],
+        ["", "", "null", "", ""],
+        ["", "", "", "10.0", ""],
+        ["", "", "", "", "fixed"],
+    ]
+
+
+def test_measures_are_those_of_the_metrics_with_their_intervals(cells, table):
+    for name, found in cells.items():
+        if found.metrics is None:
+            continue
+        for measure in MEASURED:
+            expected = found.metrics["metrics"][measure]
+            row = table.loc[name, [measure, f"{measure}_low", f"{measure}_high"]].tolist()
+            assert row == [expected[key] for key in ("value", "low", "high")]
+    row = table.loc["without augmentation", ["n_images", "validation_auc", "kept_epoch", "seconds", "peak_memory_mb"]]
+    assert row.tolist() == [200, 0.81, 7, 63.25, 2100]
+
+
+def test_every_other_cell_is_compared_with_the_baseline_and_adjusted_for_them_all(cells, table):
+    compared = ["without <morphology>", "without augmentation", "always"]
+    for name in compared:
+        expected = paired_differences(cells[name].test_scores, cells["baseline"].test_scores, **ONE)["auc"]
+        row = table.loc[name, ["auc_difference", "auc_difference_low", "auc_difference_high", "p_value"]].tolist()
+        assert row == list(expected.values())
+    assert table.loc[compared, "p_holm"].tolist() == holm(table.loc[compared, "p_value"].tolist())
+    assert table.loc["without augmentation", "p_holm"] == pytest.approx(3 * 2 / 201)
+    assert table.loc[["baseline", "broken"], ["auc_difference", "p_value", "p_holm"]].isna().all(axis=None)
+    assert table.loc[compared, "films_left_out"].tolist() == [0, 0, 0]
+    assert table["not_compared"].isna().all()
+
+
+def test_a_failed_cell_is_a_row_with_its_error(table):
+    row = table.loc["broken"].dropna()
+
+    assert row.to_dict() == {"is_baseline": False, "training.learning_rate": "10.0", "error": "it diverged"}
+    assert table["error"].notna().sum() == 1
+
+
+def test_the_baseline_is_the_one_named_or_else_the_first(cells):
+    for baseline, expected in ((None, "baseline"), ("always", "always")):
+        table = cell_table(cells, baseline=baseline, **ONE)
+        assert table.loc[table["is_baseline"], "cell"].tolist() == [expected]
+        assert table.loc[table["p_value"].isna(), "cell"].tolist() in ([expected, "broken"], ["broken", expected])
+
+
+@pytest.mark.parametrize("cells_given", [{}, {"one": CellFindings()}])
+def test_an_experiment_without_its_baseline_is_refused(cells_given):
+    with pytest.raises(ValueError, match=r"must have a cell|No cell is called 'two', the baseline. Received: one"):
+        cell_table(cells_given, baseline="two", **ONE)
+
+
+def test_with_a_failed_baseline_nothing_is_compared(cells):
+    table = cell_table(cells, baseline="broken", **ONE).set_index("cell")
+
+    assert table[["auc_difference", "p_value", "p_holm"]].isna().all(axis=None)
+    others = table.drop(index="broken")
+    assert (others["not_compared"] == "The baseline failed.").all()
+    assert others["auc"].notna().all()
+    assert table["not_compared"].isna()["broken"]
+
+
+def test_a_cell_tested_on_other_films_is_compared_on_those_in_common_or_says_why_not(cells):
+    fewer = findings(seed=1, n_films=180)
+    fewer = replace(fewer, test_scores=fewer.test_scores.iloc[:150])
+    elsewhere = replace(cells["always"], test_scores=cells["always"].test_scores.assign(source="elsewhere"))
+
+    table = cell_table({"first": cells["always"], "fewer": fewer, "elsewhere": elsewhere}, baseline=None, **ONE)
+
+    assert table["films_left_out"][1] == 50
+    assert table["p_value"].notna().tolist() == [False, True, False]
+    assert "no test film in common" in table["not_compared"][2]
+    assert table["not_compared"].isna().tolist() == [True, True, False]
+    assert table["auc"].notna().all()
+
+
+@pytest.mark.parametrize(("called", "collapsed"), [(0.0, True), (1.0, True), (None, False)])
+def test_two_classes_collapse_where_all_films_are_called_the_same(called, collapsed):
+    table = cell_table({"one": findings(called=called)}, baseline=None, **ONE)
+
+    assert table["collapsed"].tolist() == [collapsed]
+    assert (table["sensitivity"][0] in (0, 1)) == collapsed
+
+
+@pytest.mark.parametrize(("called", "collapsed"), [(2, True), (None, False)])
+def test_exclusive_classes_collapse_where_one_is_always_decided(called, collapsed):
+    settings = {"outputs": NAMES, "exclusive": True, "bootstrap": BOOTSTRAP}
+
+    table = cell_table(
+        {"one": findings(kind="multiclass", settings=settings, called=called)}, baseline=None, **settings
+    )
+
+    assert table["collapsed"].tolist() == [collapsed]
+    assert (abs(table["balanced_accuracy"][0] - 1 / 3) < 1e-9) == collapsed
+
+
+def test_of_several_labels_one_is_enough_to_collapse():
+    settings = {"outputs": NAMES, "exclusive": False, "bootstrap": BOOTSTRAP}
+    table = scores(outputs=NAMES)
+    stuck = table.assign(called_b=False)
+    cells = {
+        name: CellFindings({}, {"kind": "multilabel", **evaluate(each, **settings)}, each)
+        for name, each in (("fine", table), ("stuck", stuck))
+    }
+
+    assert cell_table(cells, baseline=None, **settings)["collapsed"].tolist() == [False, True]
+
+
+def test_the_same_decisions_differ_in_nothing(cells):
+    table = cell_table({"one": cells["baseline"], "two": cells["baseline"]}, baseline="one", **ONE)
+
+    assert table.loc[1, ["auc_difference", "p_value", "p_holm"]].tolist() == [0, 1, 1]
+
+
+def test_columns_have_one_type_each_and_keep_it_in_a_file(cells, table, tmp_path):
+    flat = table.reset_index()
+    flat.to_parquet(tmp_path / "cells.parquet")
+
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), flat)
+    assert flat[["kept_epoch", "n_images", "collapsed", "error"]].dtypes.tolist() == [
+        pd.Int64Dtype(),
+        pd.Int64Dtype(),
+        pd.BooleanDtype(),
+        pd.StringDtype(),
+    ]
+    only_failed = cell_table({"broken": cells["broken"]}, baseline=None, **ONE)
+    assert only_failed.dtypes[COLUMNS].tolist() == flat.dtypes[COLUMNS].tolist()
+
+
+def test_cells_that_override_nothing_have_no_column_of_it(cells):
+    table = cell_table({"baseline": cells["baseline"]}, baseline=None, **ONE)
+
+    assert table.columns.tolist() == ["cell", "is_baseline", *COLUMNS]

@@ -1,0 +1,83 @@
+from collections.abc import Sequence
+
+import numpy as np
+
+from cxr_pipeline.experiments.sanity_films import balanced_subset, shuffle_labels
+from cxr_pipeline.training.film_sets import FilmSet
+
+
+class Films:
+    """A film for each number; a name may be that of a copy."""
+
+    digest = "films"
+
+    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+        return np.array([np.full((2, 2), int(name.split("copy")[0], 16)) for name in sha256s], np.uint8)
+
+
+def film_set(places: Sequence[int] | np.ndarray, y: np.ndarray, suffix: str = "") -> FilmSet:
+    names = np.array([f"{place:02x}{suffix}" for place in places])
+    return FilmSet.unweighted(films=Films(), sha256=names, y=y[places])
+
+
+def several_labels() -> np.ndarray:
+    """Labels [140, 3] that may come together and be unknown."""
+    rng = np.random.default_rng(1)
+    y = (rng.random((140, 3)) < 0.3).astype(np.float32)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    return y
+
+
+BINARY = (np.arange(140)[:, np.newaxis] % 4 == 0).astype(np.float32)
+
+
+def test_labels_are_dealt_anew_film_by_film() -> None:
+    y = several_labels()
+    first, rest = film_set(np.arange(80), y), film_set(np.arange(80, 140), y)
+    train, validation, contents = shuffle_labels(first, rest, seed=0)
+    before = np.concatenate([first.y, rest.y])
+    after = np.concatenate([train.y, validation.y])
+    assert sorted(map(str, before)) == sorted(map(str, after))
+    assert (before[:80] != after[:80]).any(axis=1).mean() > 0.3
+    assert (np.nansum(rest.y, axis=0) != np.nansum(validation.y, axis=0)).any()
+    assert len(set(contents)) == len(contents) == 60
+    np.testing.assert_array_equal(train.sha256, first.sha256)
+    again, _, _ = shuffle_labels(first, rest, seed=0)
+    np.testing.assert_array_equal(again.y, train.y)
+    other, _, _ = shuffle_labels(first, rest, seed=1)
+    assert (np.nan_to_num(other.y, nan=2) != np.nan_to_num(train.y, nan=2)).any()
+
+
+def test_copies_get_the_same_label() -> None:
+    y = BINARY
+    first, copies = film_set(np.arange(80), y), film_set(np.arange(40), y, suffix="copy")
+    train, validation, contents = shuffle_labels(first, copies, seed=0)
+    np.testing.assert_array_equal(validation.y, train.y[:40])
+    assert len(set(contents)) == 40
+
+
+def test_a_subset_has_films_of_every_class_in_equal_parts() -> None:
+    y = np.tile(np.array([1, 0, 0], np.float32), (140, 1))
+    y[7], y[50:60] = [0, 1, 0], [0, 0, 1]
+    chosen = balanced_subset(film_set(np.arange(140), y), 15, seed=0)
+    assert chosen.y.sum(axis=0).tolist() == [7, 1, 7]
+    assert len(set(chosen.sha256)) == 15
+    assert (chosen.count == 1).all()
+    np.testing.assert_array_equal(y[[int(name, 16) for name in chosen.sha256]], chosen.y)
+
+
+def test_films_without_a_finding_are_a_class_too() -> None:
+    binary = balanced_subset(film_set(np.arange(140), BINARY), 20, seed=0)
+    assert binary.y.sum() == 10
+    y = np.zeros((140, 2), np.float32)
+    y[:3], y[3:5], y[5:100] = [1, 0], [1, 1], np.nan
+    several = balanced_subset(film_set(np.arange(140), y), 200, seed=0)
+    assert len(several.y) == 45
+    assert not np.isnan(several.y).any()
+
+
+def test_a_subset_is_never_smaller_than_its_classes() -> None:
+    y = np.eye(3, dtype=np.float32)[np.arange(140) % 3]
+    assert balanced_subset(film_set(np.arange(140), y), 2, seed=0).y.sum(axis=0).tolist() == [1, 1, 1]
+    first, other = (balanced_subset(film_set(np.arange(140), y), 9, seed=seed) for seed in (0, 1))
+    assert list(first.sha256) != list(other.sha256)

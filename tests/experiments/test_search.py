@@ -1,0 +1,283 @@
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.experiments import search
+from cxr_pipeline.experiments.search import StudyPlan
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+
+SPACE: dict[str, dict[str, Any]] = {
+    "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "model.dropout": {"low": 0.0, "high": 0.6, "step": 0.2},
+    "model.head_units": {"low": 0, "high": 256, "step": 64},
+    "training.epochs": {"low": 1, "high": 9},
+    "training.loss": {"choices": ["focal", "cross_entropy"]},
+    "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
+}
+MEDIAN = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
+
+
+def plan(folder: Path, **changed: Any) -> StudyPlan:
+    values = {
+        "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
+        "n_trials": 5, "pruner": MEDIAN, "seed": 3, "heartbeat": 1, **changed,
+    }  # fmt: skip
+    return StudyPlan(**values)
+
+
+def run_one(wanted: StudyPlan, value: float = 0.5) -> dict[str, Any]:
+    """A trial in this process, which is worth ``value``; its parameters."""
+    study = search.open_study(wanted)
+    trial = study.ask()
+    parameters = search.suggest(trial, wanted.space)
+    study.tell(trial, value)
+    return parameters
+
+
+def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
+    return [trial.number for trial in study.get_trials(states=states or search.FINISHED)]
+
+
+def test_every_kind_of_axis_gives_values_of_its_own_kind(tmp_path: Path) -> None:
+    found = [run_one(plan(tmp_path)) for _ in range(12)]
+    for point in found:
+        assert 1e-4 <= point["training.learning_rate"] <= 1e-2
+        assert round(point["model.dropout"] / 0.2, 6) in (0, 1, 2, 3)
+        assert point["model.head_units"] in (0, 64, 128, 192, 256)
+        assert type(point["model.head_units"]) is type(point["training.epochs"]) is int
+        assert 1 <= point["training.epochs"] <= 9
+    assert {point["training.loss"] for point in found} == {"focal", "cross_entropy"}
+    assert {point["training.fine_tuning.cut"] for point in found} == {None, "pool4_pool"}
+    low = sum(point["training.learning_rate"] < 1e-3 for point in found)
+    assert 2 <= low <= 10
+
+
+def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    here = [run_one(plan(tmp_path)) for _ in range(4)]
+    there = [run_one(plan(tmp_path / "again")) for _ in range(4)]
+    other = [run_one(plan(tmp_path, name="effusion-2", seed=4)) for _ in range(4)]
+    assert here == there
+    assert len({point["training.learning_rate"] for point in [*here, *other]}) == 8
+
+
+def test_trials_that_are_asked_at_once_are_not_the_same_point(tmp_path: Path) -> None:
+    studies = [search.open_study(plan(tmp_path)) for _ in range(3)]
+    points = [search.suggest(study.ask(), SPACE)["training.learning_rate"] for study in studies]
+    assert len(set(points)) == 3
+
+
+@pytest.mark.parametrize(
+    ("pruner", "kind"),
+    [
+        (MEDIAN, optuna.pruners.MedianPruner),
+        ({"name": "hyperband", "min_resource": 1, "max_resource": 9, "reduction_factor": 3},
+         optuna.pruners.HyperbandPruner),
+        ({"name": "none"}, optuna.pruners.NopPruner),
+    ],
+)  # fmt: skip
+def test_the_pruner_is_the_one_that_was_asked_for(tmp_path: Path, pruner: dict[str, Any], kind: type) -> None:
+    assert type(search.open_study(plan(tmp_path, pruner=pruner)).pruner) is kind
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ("no url", "no url"),
+        ("postgresql+nodriver://me:secret@host/studies", r"postgresql\+nodriver://me:\*\*\*@host/studies"),
+        ("sqlite:////proc/none/studies.db", "sqlite:////proc/none/studies.db"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named_without_its_password(storage: str, said: str) -> None:
+    with pytest.raises(UserError, match=rf"{said} \(tuning.storage\).*Expected the URL of a database") as caught:
+        search.check_storage(storage)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "studies.db").write_text("no database " * 100)
+    with pytest.raises(UserError, match="not a database"):
+        search.open_study(plan(tmp_path))
+
+
+def test_a_trial_has_a_place_if_fewer_than_wanted_are_before_it(tmp_path: Path) -> None:
+    study = search.open_study(plan(tmp_path))
+    study.tell(study.ask(), 0.5)  # 0: complete
+    study.tell(study.ask(), state=TrialState.FAIL)  # 1: counts for nothing
+    study.ask()  # 2: running
+    study.enqueue_trial({})  # 3: waits
+    assert [search.has_place(study, 2, number=number) for number in range(5)] == [True, True, True, False, False]
+    assert search.has_place(study, 3, number=3)
+    assert not search.has_place(study, 3, number=4)
+
+
+def test_a_trial_whose_process_died_is_tried_again_with_the_same_parameters_but_not_for_ever(tmp_path: Path) -> None:
+    wanted = plan(tmp_path)
+    study = search.open_study(wanted)
+    study.enqueue_trial({}, user_attrs={"attempt": search.ATTEMPTS})
+    last_attempt, first_attempt = study.ask(), study.ask()
+    for trial in (last_attempt, first_attempt):
+        point = search.suggest(trial, SPACE)
+    search.bury_the_dead(study, wanted.grace)
+    assert numbers(study, TrialState.RUNNING) == [0, 1]
+    time.sleep(wanted.grace + 1.1)
+    search.bury_the_dead(study, wanted.grace)
+    assert numbers(study, TrialState.FAIL) == [0, 1]
+    assert numbers(study, TrialState.WAITING) == [2]
+    again = study.ask()
+    assert search.suggest(again, SPACE) == point
+    assert (again.user_attrs["attempt"], again.user_attrs["retry_of"]) == (2, 1)
+
+
+def test_a_trial_killed_before_its_first_sign_of_life_is_known_by_its_age(tmp_path: Path) -> None:
+    study = search.open_study(plan(tmp_path))
+    study._storage.create_new_trial(study._study_id)
+    study.ask()
+    search.bury_the_dead(study, grace=60)
+    assert numbers(study, TrialState.RUNNING) == [0, 1]
+    time.sleep(1.1)
+    search.bury_the_dead(study, grace=1)
+    assert numbers(study, TrialState.RUNNING) == [1]
+
+
+def test_a_search_runs_what_is_missing_and_a_second_call_nothing(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def run_trials(n: int) -> list[None]:
+        asked.append(n)
+        return [run_one(plan(tmp_path)) and None for _ in range(n)]
+
+    run_one(plan(tmp_path))
+    study = search.run_search(plan(tmp_path), run_trials)
+    assert numbers(study) == [0, 1, 2, 3, 4]
+    search.run_search(plan(tmp_path), run_trials)
+    search.run_search(plan(tmp_path, n_trials=7), run_trials)
+    assert asked == [4, 2]
+
+
+def test_failed_trials_are_made_up_for(tmp_path: Path) -> None:
+    outcomes = iter([True, False, False, True, True, False, True, True])
+
+    def run_trials(n: int) -> Any:
+        for _ in range(n):
+            if next(outcomes):
+                run_one(plan(tmp_path))
+                yield None
+            else:
+                study = search.open_study(plan(tmp_path))
+                study.tell(study.ask(), state=TrialState.FAIL)
+                yield "Training diverged."
+
+    assert len(numbers(search.run_search(plan(tmp_path), run_trials))) == 5
+
+
+def test_a_search_in_which_everything_fails_is_given_up(tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def run_trials(n: int) -> Any:
+        for number in range(n):
+            begun.append(number)
+            yield "Training diverged."
+
+    with pytest.raises(UserError, match=r"5 trials failed, the last one with: Training diverged\."):
+        search.run_search(plan(tmp_path, n_trials=40), run_trials)
+    assert len(begun) == search.FAILURES
+
+
+def test_a_search_waits_for_what_others_run_and_takes_over_when_they_die(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, n_trials=1)
+    search.open_study(wanted).ask()  # of a process that is gone
+    begun = time.monotonic()
+
+    def run_trials(n: int) -> list[None]:
+        assert n == 1
+        assert time.monotonic() - begun > wanted.grace - 1
+        return [run_one(wanted) and None]
+
+    assert numbers(search.run_search(wanted, run_trials)) == [1]
+
+
+def test_what_others_run_is_not_begun_here(tmp_path: Path) -> None:
+    elsewhere = search.open_study(plan(tmp_path))
+    others = [elsewhere.ask() for _ in range(2)]
+    asked: list[int] = []
+
+    def run_trials(n: int) -> list[None]:
+        asked.append(n)
+        for other in others:
+            elsewhere.tell(other, 0.5)
+        return [run_one(plan(tmp_path)) and None for _ in range(n)]
+
+    search.run_search(plan(tmp_path), run_trials)
+    assert asked == [3]
+
+
+def work(folder: Path, start: Any) -> None:
+    """A process that runs trials as `trial.run_trial` does, for as long as the search asks for some."""
+    wanted = plan(folder, n_trials=12)
+
+    def objective(trial: optuna.Trial) -> float:
+        if not search.has_place(trial.study, wanted.n_trials, number=trial.number):
+            trial.set_user_attr("no_place", True)
+            raise RuntimeError
+        search.suggest(trial, wanted.space)
+        (folder / f"ran-{trial.number}-{os.getpid()}").touch(exist_ok=False)
+        time.sleep(0.01)
+        return 0.5
+
+    def run_trials(n: int) -> Any:
+        for _ in range(n):
+            search.open_study(wanted).optimize(objective, n_trials=1, catch=(RuntimeError,))
+            yield None
+
+    start.wait()
+    search.run_search(wanted, run_trials)
+
+
+def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    workers = [context.Process(target=work, args=(tmp_path, start)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    study = search.open_study(plan(tmp_path, n_trials=12))
+    ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]
+    assert len(numbers(study)) == 12
+    assert sorted(int(number) for _, number, _ in ran) == numbers(study)
+    assert len({process for *_, process in ran}) == 2
+    rates = [trial.params["training.learning_rate"] for trial in study.get_trials(states=search.FINISHED)]
+    assert len(set(rates)) == 12
+
+
+def pop(folder: Path, start: Any) -> None:
+    """Take trials that wait until there is none."""
+    study = search.open_study(plan(folder))
+    start.wait()
+    while (trial := study.ask()).user_attrs.get("waited"):
+        (folder / f"ran-{trial.number}-{os.getpid()}").touch()
+
+
+def test_a_trial_that_waits_is_taken_by_one_process_only(tmp_path: Path) -> None:
+    study = search.open_study(plan(tmp_path))
+    for _ in range(40):
+        study.enqueue_trial({}, user_attrs={"waited": True})
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    workers = [context.Process(target=pop, args=(tmp_path, start)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(list(tmp_path.glob("ran-*"))) == 40

@@ -1,0 +1,144 @@
+"""An ablation in the demo environment: killed in the middle, run again, and run with one cell more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+SMALL = (
+    "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
+    "effusion.evaluation.replicates=200"
+)
+ABLATION = ("run", "--env", "demo", "--pipeline=effusion_ablation", "--params", SMALL)
+CELLS = {
+    "baseline": {},
+    "without morphology": None,
+    "unweighted loss": None,
+    "without resampling": None,
+    "without resampling, unweighted loss": None,
+    "no dropout": {"model": {"dropout": 0}},
+    "fixed threshold": {"thresholds": {"policy": {"rule": "fixed", "value": 0.5}}},
+    "far too fast": {"training": {"learning_rate": 1e30, "optimizer": "sgd"}},
+}
+
+
+def write_cells(folder: Path, cells: dict) -> None:
+    block = {"effusion": {"ablation": {"cells": cells}}}
+    (folder / "conf" / "demo" / "parameters" / "ablation.yml").write_text(yaml.safe_dump(block, sort_keys=False))
+
+
+def outcomes(folder: Path) -> dict[str, dict]:
+    cells = folder / "data" / "demo" / "07_model_output" / "effusion" / "ablation"
+    found = (json.loads(path.read_text()) for path in cells.glob("*/outcome.json"))
+    return {outcome["name"]: outcome for outcome in found}
+
+
+def kill_in_the_middle(folder: Path) -> None:
+    """Start the ablation, and kill it once the first cell is done."""
+    command = [sys.executable, "-m", "kedro", *ABLATION]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment) as process:
+        deadline = time.monotonic() + 300
+        while not outcomes(folder):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        offspring = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(offspring, timeout=30)
+    assert alive == []
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory, new_project, kedro):
+    """The project, what the first cells came to before the kill, and what the second call printed."""
+    folder = new_project(tmp_path_factory.mktemp("ablation") / "project")
+    write_cells(folder, CELLS)
+    kill_in_the_middle(folder)
+    before = outcomes(folder)
+    finished = kedro(folder, *ABLATION)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return folder, before, finished.stdout
+
+
+@pytest.fixture(scope="module")
+def table(ablated) -> pd.DataFrame:
+    csv = ablated[0] / "data" / "demo" / "08_reporting" / "effusion" / "ablation.csv"
+    return pd.read_csv(csv).set_index("cell")
+
+
+def test_a_kill_costs_the_cells_that_were_running_and_no_other(ablated) -> None:
+    folder, before, printed = ablated
+    succeeded = {name: outcome for name, outcome in before.items() if outcome["error"] is None}
+    assert succeeded.items() <= outcomes(folder).items()
+    assert f"{len(succeeded)} of 5 cells were run before" in " ".join(printed.split())
+
+
+def test_every_cell_has_its_row_the_baseline_first(table) -> None:
+    assert list(table.index) == ["baseline", "without augmentation", "no dropout", "fixed threshold", "far too fast"]
+    worked = table.drop(index="far too fast")
+    assert (worked["auc_low"] <= worked["auc"]).all()
+    assert (worked["auc"] <= worked["auc_high"]).all()
+    assert worked["p_holm"].drop(index="baseline").between(0, 1).all()
+    assert worked.loc["fixed threshold", "auc_difference"] == 0
+    assert (worked["peak_memory_mb"].max() / worked["peak_memory_mb"].min()) < 1.3
+
+
+def test_a_cell_that_fails_is_named_with_its_reason(ablated, table) -> None:
+    assert "diverged" in table.loc["far too fast", "error"]
+    page = (ablated[0] / "data" / "demo" / "08_reporting" / "effusion" / "ablation.html").read_text()
+    assert "far too fast" in page
+    assert "phantom" in page.lower()
+
+
+def test_the_baseline_is_the_task_itself(ablated, kedro, table) -> None:
+    folder = ablated[0]
+    assert kedro(folder, "run", "--env", "demo", "--pipeline=effusion", "--params", SMALL).returncode == 0
+    metrics = json.loads((folder / "data" / "demo" / "08_reporting" / "effusion" / "metrics.json").read_text())
+    for name in ("auc", "accuracy", "sensitivity", "specificity", "precision"):
+        assert table.loc["baseline", name] == metrics["metrics"][name]["value"]
+        assert table.loc["baseline", f"{name}_low"] == metrics["metrics"][name]["low"]
+
+
+def test_cells_are_nested_runs_with_their_parameters_and_figures(ablated, table) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{ablated[0] / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cxr-effusion-demo")
+    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+    cells = {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    worked = set(table.index) - {"far too fast"}
+    assert worked <= set(cells)
+    assert cells["no dropout"].data.params["model.dropout"] == "0.0"
+    for name in worked:
+        assert cells[name].data.metrics["test/auc"] == pytest.approx(table.loc[name, "auc"])
+        parent = client.get_run(cells[name].data.tags["mlflow.parentRunId"])
+        assert parent.info.run_name == "effusion_ablation"
+
+
+def test_a_cell_more_is_the_only_one_that_runs(ablated, kedro) -> None:
+    folder = ablated[0]
+    before = outcomes(folder)
+    write_cells(folder, {**CELLS, "far too fast": None, "more dropout": {"model": {"dropout": 0.6}}})
+    finished = kedro(folder, *ABLATION)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "4 of 5 cells were run before" in " ".join(finished.stdout.split())
+    after = outcomes(folder)
+    assert before.items() <= after.items()
+    assert set(after) - set(before) == {"more dropout"}
+
+
+def test_a_cell_that_cannot_be_run_stops_the_ablation_before_any_work(ablated, kedro) -> None:
+    folder = ablated[0]
+    write_cells(folder, {**CELLS, "typo": {"model": {"dropuot": 0.6}}})
+    finished = kedro(folder, *ABLATION)
+    assert finished.returncode == 1
+    assert "effusion.ablation, cell 'typo': model.dropuot" in " ".join((finished.stdout + finished.stderr).split())
+    assert "Traceback" not in finished.stdout + finished.stderr

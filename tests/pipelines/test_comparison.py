@@ -1,0 +1,128 @@
+"""The comparison, from a real MLflow to its page."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline import hooks, registry
+from cxr_pipeline.pipelines.comparison import create_pipeline
+
+METRICS = {
+    "task": "effusion",
+    "split": "test",
+    "phantom": False,
+    "films_digest": "f" * 64,
+    "n_images": 40,
+    "n_patients": None,
+    "prevalence": 0.25,
+    "thresholds": {"effusion": 0.375},
+    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}},
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    yield folder
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> DataCatalog:
+    """The datasets as they are configured, in a folder of the test."""
+    configured = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "08_comparison.yml"
+    text = configured.read_text().replace("${globals:data}", str(tmp_path))
+    return DataCatalog.from_config(yaml.safe_load(text))
+
+
+def compare(catalog: DataCatalog) -> tuple[pd.DataFrame, str]:
+    SequentialRunner().run(create_pipeline(), catalog)
+    return catalog.load("leaderboard"), catalog.load("leaderboard_page")
+
+
+def log(name: str, auc: float, parent: str | None = None, **changed: object) -> str:
+    """Leave a run as the pipeline of a task does."""
+    measured = METRICS | {"metrics": {"auc": {"value": auc, "low": auc - 0.125, "high": auc + 0.0625}}} | changed
+    with mlflow.start_run(run_name=name, tags={"mlflow.parentRunId": parent} if parent else {}) as run:
+        registry.log_summary(measured, data_digest="d" * 64)
+        mlflow.log_param("model.name", name)
+    return run.info.run_id
+
+
+def test_without_models_there_is_a_page_that_says_so(store: Path, catalog: DataCatalog, capsys) -> None:
+    table, page = compare(catalog)
+    assert table.empty
+    assert "MLflow knows of no model that was measured on test films" in page
+    hooks.Summary().after_pipeline_run(create_pipeline(), catalog)
+    assert "kedro run --env demo" in capsys.readouterr().out
+
+
+def test_versions_and_cells_on_the_same_films_stand_in_one_table(
+    store: Path, catalog: DataCatalog, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    client = mlflow.MlflowClient()
+    mlflow.set_experiment("cxr-effusion")
+    run, parent = log("effusion", 0.75), log("effusion_ablation", 0.0)
+    log("vgg16", 0.875, parent)
+    log("other films", 0.875, parent, films_digest="0" * 64)
+    mlflow.set_experiment("cxr-effusion-demo")
+    log("drawn", 0.875, parent, phantom=True)
+    client.create_registered_model("cxr-effusion")
+    tags = {"task": "effusion", "films": "real", "test_digest": "f" * 64}
+    client.create_model_version("cxr-effusion", source=str(store), run_id=run, tags=tags)
+    client.create_model_version(
+        "cxr-effusion", source=str(store), run_id=run, tags={"task": "effusion", "films": "real"}
+    )
+    client.set_registered_model_alias("cxr-effusion", "champion", "1")
+
+    table, page = compare(catalog)
+    names = ["vgg16", "cxr-effusion 1", "other films", "drawn", "cxr-effusion 2"]
+    assert [name.removeprefix("effusion_ablation: ") for name in table["name"]] == names
+    assert table["group"].tolist()[:4] == [1, 1, 2, 3]
+    assert table["rank"].tolist()[:4] == [1, 2, 1, 1]
+    assert table["aliases"].iloc[1] == "champion"
+    assert "made before" in table["not_ranked"].iloc[4]
+    for text in (
+        *names,
+        "champion",
+        run,
+        "PHANTOM FILMS",
+        "model.name: vgg16",
+        "model.name: <b>effusion</b>",
+        "kedro mlflow ui",
+    ):
+        assert text in page
+
+    before = len(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    hooks.Summary().after_pipeline_run(create_pipeline(), catalog)
+    printed = capsys.readouterr().out
+    assert "effusion, 40 test films: effusion_ablation: vgg16 (first of 2), AUC 0.875 (0.750 to 0.938)" in printed
+    assert "effusion, 40 phantom test films: effusion_ablation: drawn" in printed
+    assert str(tmp_path / "08_reporting" / "leaderboard.html") in printed
+    assert len(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])) == before
+
+
+def test_the_comparison_belongs_to_no_task_and_leaves_no_run() -> None:
+    assert hooks._task_of(create_pipeline()) is None
+    assert create_pipeline().inputs() == set()
+    configured = yaml.safe_load((Path(__file__).parents[2] / "conf" / "base" / "mlflow.yml").read_text())
+    assert configured["tracking"]["disable_tracking"]["pipelines"] == ["comparison"]
+
+
+def test_the_command_ends_well_without_any_model_and_leaves_no_run(project: Path, kedro: Callable[..., Any]) -> None:
+    uri = f"sqlite:///{project}/mlflow.db"
+    finished = kedro(project, "run", "--pipeline=comparison", MLFLOW_TRACKING_URI=uri)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "MLflow knows of no model that was measured on test films" in finished.stdout
+    assert "MLflow knows of no model" in (project / "data" / "08_reporting" / "leaderboard.html").read_text()
+    client = mlflow.MlflowClient(uri)
+    assert not client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

@@ -1,0 +1,131 @@
+"""The sanity stage through Kedro's runner, on films that are noise."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline.config import Folders, Model, Sanity, Task, Training
+from cxr_pipeline.datasets.document import BytesDataset, JSONDataset
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.pipelines.sanity import create_pipeline
+
+SIZE, N_FILMS = 32, 90
+CATALOG = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "05_sanity.yml"
+TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
+MODEL = Model(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
+TRAINING: dict[str, Any] = {
+    "loss": "weighted_cross_entropy",
+    "optimizer": "adamw",
+    "learning_rate": 5e-3,
+    "schedule": "cosine",
+    "weight_decay": 0.1,
+    "head_weight_decay": 0.1,
+    "epochs": 2,
+    "batch_size": 16,
+    "monitor": "val_auc",
+    "tolerance": 0.0,
+    "patience": None,
+    "mixed_bfloat16": False,
+    "seed": 0,
+    "companions": (),
+    "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},
+}
+SANITY = {
+    "chance": {"n_films": 32, "max_ratio": 2},
+    "overfitting": {"n_films": 16, "epochs": 40, "max_loss": 0.1, "min_auc": 0.999},
+    "shuffled_labels": {"epochs": 2, "false_alarms": 0.001, "permutations": 1000},
+    "seed": 0,
+}
+
+
+class Films:
+    """Prepared films, by content."""
+
+    recipe, digest = Recipe(size=SIZE, mode="fit", max_megapixels=1), "noise"
+    pixels = np.random.default_rng(0).integers(0, 256, (N_FILMS, SIZE, SIZE), dtype=np.uint8)
+
+    def read(self, sha256s: list[str]) -> np.ndarray:
+        return self.pixels[[int(sha256, 16) for sha256 in sha256s]]
+
+
+def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run the stage as a task does, with its outputs in files where the catalog has them."""
+    rows = pd.DataFrame({"source": "films", "image": [f"{place}.png" for place in range(N_FILMS)]})
+    rows["sha256"] = [f"{place:064x}" for place in range(N_FILMS)]
+    ill = np.arange(N_FILMS) % 3 == 0
+    manifest = rows.assign(label_well=1.0 - ill, label_ill=ill.astype(float))
+    splits = rows.assign(patient_id=None, split=["train"] * 50 + ["validation"] * 40)
+    entries = {
+        "enhanced_images": Films(),
+        "manifest": manifest,
+        "splits": splits,
+        "sampling_plan": rows[:50].assign(count=1, weight=1.0),
+        "data_report": {"phantom": phantom},
+        "params:task": TASK,
+        "params:model": MODEL,
+        "params:training": Training(**{**TRAINING, **(training or {})}),
+        "params:sanity": Sanity(**SANITY),
+        "params:folders": Folders(
+            **{name: tmp_path / f"0_{name}" for name in Folders.model_fields if name != "outputs"},
+            outputs=tmp_path / "07_model_output",
+        ),
+    }
+    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
+    declared = yaml.safe_load(CATALOG.read_text())
+    for name, dataset in (("sanity_report", JSONDataset), ("sanity_figure", BytesDataset)):
+        path = declared["{task}." + name]["dataset"]["filepath"]
+        path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")
+        catalog[name] = dataset(filepath=path)
+    SequentialRunner().run(create_pipeline(), catalog)
+    return dict(catalog.load("sanity_report"))
+
+
+def test_the_stage_stands_inside_its_task() -> None:
+    stage = Pipeline(create_pipeline(), namespace="effusion", parameters={"params:folders"})
+    names = ["check_sanity", "draw_sanity", "judge_sanity"]
+    assert [node.name for node in stage.nodes] == [f"effusion.sanity.{name}" for name in names]
+    assert stage.all_outputs() == {"effusion.sanity_report", "effusion.sanity_figure"}
+
+
+def test_a_sound_pipeline_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity.nodes"):
+        report = run(tmp_path, phantom=True)
+    assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
+    assert [verdict["name"] for verdict in report["verdicts"]] == ["chance", "overfitting", "shuffled_labels"]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("sanity.nodes")]
+    assert [line.split(".")[0] for line in lines] == [
+        "chance: passed",
+        "overfitting: passed",
+        "shuffled labels: passed",
+    ]
+    assert report["verdicts"][0]["expected"]["loss"] == pytest.approx(np.log(2), rel=1e-4)
+    assert report["verdicts"][1]["measured"]["films"] == 16
+    assert report["verdicts"][2]["measured"] | {"auc": 0, "training_loss": 0} == {
+        "auc": 0, "training_loss": 0, "epochs": 2, "films": 40
+    }  # fmt: skip
+    figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_verdict_that_fails_ends_the_run_after_the_files_are_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failure:
+        run(tmp_path, training={"learning_rate": 1e-9})
+    figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
+    report = json.loads(figure.with_suffix(".json").read_text())
+    assert not report["passed"]
+    assert [verdict["passed"] for verdict in report["verdicts"]] == [True, False, True]
+    assert figure.is_file()
+    message = str(failure.value)
+    assert message.startswith("1 of 3 sanity checks of effusion failed. Overfitting: 16 training films")
+    assert "Usually the learning rate is far too low" in message
+    assert str(figure) in message

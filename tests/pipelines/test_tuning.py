@@ -1,0 +1,246 @@
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline import config, settings
+from cxr_pipeline.cli import cli
+from cxr_pipeline.config import Folders, Parallel, Task, Training, Tuning
+from cxr_pipeline.config_loader import TaskConfigLoader
+from cxr_pipeline.datasets.document import JSONDataset, TextDataset
+from cxr_pipeline.datasets.figures import FiguresDataset
+from cxr_pipeline.datasets.table import TableDataset
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.experiments import jobs, trial
+from cxr_pipeline.experiments.cells import LAUNCH, Cell, Launch
+from cxr_pipeline.experiments.jobs import Job, Outcome
+from cxr_pipeline.experiments.run_file import run_file
+from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.pipelines.tuning import create_pipeline
+from cxr_pipeline.pipelines.tuning.nodes import plan_study
+from cxr_pipeline.training import listeners
+
+CONF = Path(__file__).parents[2] / "conf"
+SPACE = {
+    "model.dropout": {"low": 0.0, "high": 0.5},
+    "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+}
+REPORT = {"data_digest": "d" * 64, "phantom": True}
+SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
+
+
+@pytest.fixture(scope="module")
+def parameters() -> dict[str, Any]:
+    """Those of a task in the demo environment."""
+    shipped: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
+    return lay_over(shipped["effusion"], {"tuning": {"n_trials": 4, "space": None}})
+
+
+@pytest.fixture
+def launch(tmp_path: Path, parameters: dict[str, Any]) -> Launch:
+    runtime = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
+    return Launch(str(tmp_path), "demo", runtime, "parent", parameters)
+
+
+def blocks(launch: Launch, **tuning: Any) -> dict[str, Any]:
+    parameters = launch.parameters
+    return {
+        "task": Task(**parameters["task"]),
+        "training": Training(**parameters["training"]),
+        "tuning": Tuning(**{**parameters["tuning"], "space": SPACE, **tuning}),
+        "folders": Folders(**{name: Path(launch.project, name) for name in Folders.model_fields}),
+    }
+
+
+def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
+    """Run each job in this process, with a training that is worth its learning rate."""
+    started: list[Job] = []
+
+    def run_cell(cell: Cell) -> None:
+        worth = cell.overrides["training"]["learning_rate"] if value is None else value
+        listeners.tell({"phase": "training", "epoch": 1, "val_auc": worth})
+
+    def run_jobs(wanted: Sequence[Job], *, scheduler: Any, workers: Any, memory_gb: float) -> Iterator[Outcome]:
+        assert (scheduler, workers, memory_gb) == (None, 2, 4.0)
+        for job in wanted:
+            started.append(job)
+            trial.run_trial(job.payload, run_cell, lambda: "child")
+            yield Outcome(job.name, None, seconds=1.0, peak_memory_mb=1.0)
+
+    monkeypatch.setattr(jobs, "run_jobs", run_jobs)
+    return started
+
+
+def run(launch: Launch, **tuning: Any) -> dict[str, Any]:
+    """Run the stage as a task does."""
+    given = {**blocks(launch, **tuning), "parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
+    folders = given.pop("folders")
+    inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS}
+    reports = Path(launch.project, "reports")
+    outputs: dict[str, Any] = {
+        "tuning_trials": TableDataset(filepath=str(reports / "trials.csv"), text_columns=["state", "run_id", "reason"]),
+        "tuning_study": JSONDataset(filepath=str(reports / "study.json")),
+        "best_parameters": TextDataset(filepath=str(reports / "best_parameters.yml")),
+        "tuning_figures": FiguresDataset(filepath=str(reports / "figures")),
+        "tuning_report": TextDataset(filepath=str(reports / "tuning.html")),
+    }
+    catalog = DataCatalog(
+        {
+            **{f"effusion.{name}": MemoryDataset(value) for name, value in inputs.items()},
+            **{f"params:effusion.{name}": MemoryDataset(value) for name, value in given.items()},
+            **{f"effusion.{name}": dataset for name, dataset in outputs.items()},
+            "params:folders": MemoryDataset(folders),
+            LAUNCH: MemoryDataset(launch),
+        }
+    )
+    stage = Pipeline(create_pipeline(), namespace="effusion", inputs={LAUNCH}, parameters={"params:folders"})
+    SequentialRunner().run(stage, catalog)
+    return {name: catalog.load(f"effusion.{name}") for name in outputs}
+
+
+def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = fake_jobs(monkeypatch)
+    found = run(launch)
+    trials, study = found["tuning_trials"], found["tuning_study"]
+    best = trials.loc[trials["training.learning_rate"].idxmax()]
+    assert (len(started), len(trials)) == (4, 4)
+    assert (study["best"]["number"], study["best"]["value"]) == (best["number"], best["training.learning_rate"])
+    assert trials["run_id"].tolist() == ["child"] * 4
+    assert study["n_trials"] == 4
+    assert study["phantom"] is True
+    section = yaml.safe_load(found["best_parameters"])["run"]
+    assert section == {
+        "pipelines": "effusion",
+        "env": "demo",
+        "params": {
+            "raw": "/data",
+            "effusion": {
+                "training": {"epochs": 3, "learning_rate": best["training.learning_rate"]},
+                "model": {"dropout": best["model.dropout"]},
+            },
+        },
+    }
+    assert found["best_parameters"].startswith(f"# Trial {best['number']} of the study {study['name']}: validation AUC")
+    assert set(found["tuning_figures"]) == {"tuning_history", "tuning_importance", "tuning_slices"}
+    assert "PHANTOM FILMS" in found["tuning_report"]
+    assert run(launch)["tuning_trials"].equals(trials)
+    assert len(started) == 4
+
+
+def test_trials_stop_before_the_test_films(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = fake_jobs(monkeypatch)
+    run(launch)
+    assert {job.payload["cell"]["wanted"] for job in started} == {"history"}
+    assert {job.module for job in started} == {"cxr_pipeline.experiments.trial"}
+    assert len({job.name for job in started}) == len({job.log for job in started}) == 4
+
+
+def test_a_search_in_which_nothing_comes_to_its_end_says_so(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_jobs(monkeypatch)
+    monkeypatch.setattr("cxr_pipeline.experiments.trials.best_trial", lambda study: None)
+    with pytest.raises(UserError, match=r"None of the 4 trials of effusion came to its end.*effusion\.tuning\.pruner"):
+        run(launch)
+
+
+def test_a_study_is_named_after_all_that_its_values_depend_on(launch: Launch) -> None:
+    def name(
+        report: dict[str, Any] = REPORT, splits: pd.DataFrame = SPLITS, run: Launch = launch, **tuning: Any
+    ) -> str:
+        return plan_study(report, splits, run, **blocks(run, **tuning)).name
+
+    def changed(block: dict[str, Any]) -> Launch:
+        return replace(launch, parameters=lay_over(launch.parameters, block))
+
+    same = name()
+    assert same.startswith("effusion-")
+    assert name(splits=SPLITS.iloc[::-1]) == same
+    assert name(splits=SPLITS.iloc[:2]) == same  # the test films are not looked at
+    assert name(n_trials=99, seed=99, storage="sqlite:///x.db", pruner={"name": "none"}) == same
+    assert name(run=changed({"model": {"dropout": 0.4}})) == same  # it is searched over
+    others = [
+        name(report={**REPORT, "data_digest": "e" * 64}),
+        name(splits=SPLITS.replace("train", "validation")),
+        name(space={**SPACE, "model.dropout": {"low": 0.0, "high": 0.4}}),
+        name(run=changed({"training": {"epochs": 7}})),
+        name(run=changed({"morphology": {"steps": [{"operation": "clahe"}]}})),
+    ]
+    assert len({same, *others}) == 6
+
+
+def test_a_study_is_kept_in_a_file_of_the_project_or_where_it_is_said(launch: Launch) -> None:
+    here = plan_study(REPORT, SPLITS, launch, **blocks(launch))
+    there = plan_study(REPORT, SPLITS, launch, **blocks(launch, storage="postgresql://host/studies"))
+    assert here.storage == f"sqlite:///{launch.project}/outputs/studies.db"
+    assert there.storage == "postgresql://host/studies"
+    assert here.direction == "maximize"
+    loss = replace(launch, parameters=lay_over(launch.parameters, {"training": {"monitor": "val_loss"}}))
+    assert plan_study(REPORT, SPLITS, loss, **blocks(loss)).direction == "minimize"
+
+
+def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "best_parameters.yml"
+    given = {"training": {"epochs": 3, "learning_rate": 1.0}, "parallel": {"workers": 1}}
+    runtime = {"raw": "/data, films", "effusion": given}
+    best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
+    text = run_file(task="effusion", env="demo", runtime_params=runtime, overrides=best, origin="Trial\n1")
+    file.write_text(text, encoding="utf-8")
+    assert text.startswith("# Trial 1\n")
+    seen: dict[str, Any] = {}
+
+    class Seen(Exception):
+        pass
+
+    def create(**arguments: Any) -> None:
+        seen.update(arguments)
+        raise Seen
+
+    monkeypatch.setattr(KedroSession, "create", create)
+    monkeypatch.chdir(CONF.parent)
+    result = CliRunner().invoke(cli, ["run", "--config", str(file)])
+    assert isinstance(result.exception, Seen), result.output
+    assert seen["env"] == "demo"
+    assert seen["runtime_params"] == {
+        "raw": "/data, films",
+        "effusion": {
+            "training": {"epochs": 3, "learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}
+        },
+    }
+    loaded = TaskConfigLoader(
+        str(CONF), env="demo", runtime_params=seen["runtime_params"], **settings.CONFIG_LOADER_ARGS
+    )
+    training = loaded["parameters"]["effusion"]["training"]
+    assert (training["learning_rate"], training["loss"], training["epochs"]) == (1.5e-05, "focal", 3)
+    assert training["batch_size"] == TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)[
+        "parameters"]["effusion"]["training"]["batch_size"]  # fmt: skip
+
+
+@pytest.mark.parametrize("env", ["base", "demo"])
+@pytest.mark.parametrize("task", config.TASKS)
+def test_the_search_that_is_shipped_changes_no_film(env: str, task: str) -> None:
+    loaded = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
+    space = Tuning(**loaded["tuning"]).space
+    assert len(space) >= 4
+    assert {name.split(".")[0] for name in space} <= {"model", "training"}
+    assert not {"model.name", "model.pooling", "training.fine_tuning.cut"} & space.keys()
+    fine_tuned = {name for name in space if name.startswith("training.fine_tuning")}
+    assert not fine_tuned or loaded["model"]["weights"] != "none"
+
+
+def test_naming_the_pipeline_starts_neither_tensorflow_nor_optuna() -> None:
+    started = "{'tensorflow', 'keras', 'optuna', 'matplotlib', 'dask'} & set(sys.modules)"
+    code = f"import sys, cxr_pipeline.pipelines.tuning as stage; stage.create_pipeline(); print({started})"
+    called = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert called.stdout.strip() == "set()", called.stderr

@@ -1,0 +1,95 @@
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from cxr_pipeline import registry
+from cxr_pipeline.errors import UserError
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers as a server in trouble does."""
+
+    def do_POST(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class TestCheckServer:
+    def refused(self, uri: str, found: str) -> None:
+        with pytest.raises(UserError, match=found) as raised:
+            registry.check_server(uri)
+        message = str(raised.value)
+        assert uri in message
+        assert "tracking_uri in conf/base/globals.yml" in message
+        assert "MLFLOW_TRACKING_URI=sqlite:///mlflow.db" in message
+
+    def test_a_file_that_is_there_or_can_be_made_will_do(self, store: Path, tmp_path: Path) -> None:
+        registry.check_server(f"sqlite:///{store}/mlflow.db")
+        registry.check_server(f"sqlite:///{tmp_path}/new/mlflow.db")
+        registry.check_server("postgresql://nobody@localhost/mlflow")
+        assert not (tmp_path / "new" / "mlflow.db").exists()
+
+    def test_a_closed_port(self) -> None:
+        before = dict(os.environ)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        self.refused(f"http://127.0.0.1:{port}", "no MLflow server answers there .*refused")
+        assert dict(os.environ) == before
+
+    def test_a_server_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            self.refused(f"http://127.0.0.1:{silent.getsockname()[1]}", "no MLflow server answers there .*timed out")
+
+    def test_a_server_in_trouble(self) -> None:
+        with HTTPServer(("127.0.0.1", 0), Failing) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.refused(f"http://127.0.0.1:{server.server_port}", "no MLflow server answers there .*503")
+            server.shutdown()
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        self.refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
+
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_text("no database\n" * 100)
+        self.refused(f"sqlite:///{tmp_path}/mlflow.db", "no SQLite database that can be used")
+
+    @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
+    def test_a_folder(self, uri: str) -> None:
+        self.refused(uri, "which MLflow 3 no longer takes")
+
+
+class TestPages:
+    @pytest.mark.parametrize("uri", ["http://mlflow.example.org:5000", "http://mlflow.example.org:5000/"])
+    def test_a_run_and_a_version_have_a_page_on_a_server(self, uri: str) -> None:
+        server = "http://mlflow.example.org:5000/#"
+        assert registry.run_url(uri, "7", "ab12") == f"{server}/experiments/7/runs/ab12"
+        assert registry.version_url(uri, "cxr-effusion", 3) == f"{server}/models/cxr-effusion/versions/3"
+
+    def test_a_server_may_live_below_a_path(self) -> None:
+        assert registry.run_url("https://host/mlflow/", "7", "ab") == "https://host/mlflow/#/experiments/7/runs/ab"
+
+    def test_the_password_stays_where_it_is(self) -> None:
+        url = registry.run_url("https://user:secret@host:1/mlflow", "7", "ab")
+        assert url == "https://host:1/mlflow/#/experiments/7/runs/ab"
+
+    def test_names_cannot_leave_their_place(self) -> None:
+        assert registry.version_url("http://host", 'cxr-/../"><', 1) == (
+            "http://host/#/models/cxr-%2F..%2F%22%3E%3C/versions/1"
+        )
+
+    @pytest.mark.parametrize("uri", ["sqlite:////tmp/mlflow.db", "postgresql://user:secret@host/db", "javascript://x"])
+    def test_a_database_has_no_pages(self, uri: str) -> None:
+        assert registry.run_url(uri, "7", "ab") is None
+        assert registry.version_url(uri, "cxr-effusion", 3) is None
