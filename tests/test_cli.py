@@ -2,7 +2,7 @@ import click
 import pytest
 
 from cxr_pipeline import config
-from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake
+from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake, with_file
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.names import ARCHITECTURES
 from cxr_pipeline.sources import LAYOUTS
@@ -89,3 +89,16 @@ def test_parameters_that_do_not_fit_are_told_one_a_line(block, values, line) -> 
 
 def test_what_kedro_says_otherwise_is_passed_on() -> None:
     assert explain_parameters("Parameter 'x': value is None") == "Parameter 'x': value is None"
+
+
+def test_parameters_beside_a_file_are_laid_over_those_of_the_file() -> None:
+    heard = with_file(lambda **given: given)
+    params = {"effusion": {"model": {"dropout": 0.2}}}
+    file = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/films"}, "env": "demo"}
+    with click.Context(click.Command("run"), default_map=file):
+        assert heard(params=params, env=None) == {
+            "params": {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/films"},
+            "env": None,
+        }
+    with click.Context(click.Command("run")):
+        assert heard(params=params) == {"params": params}

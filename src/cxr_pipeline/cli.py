@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from cxr_pipeline import config
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.nesting import lay_over
 
 PYDANTIC_ERROR = re.compile(
     r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
@@ -97,6 +98,17 @@ def ending_plainly() -> Iterator[None]:
         sys.exit(message.replace("\n", "; "))
 
 
+def with_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the run command so that ``--params`` are laid over those of a ``--config`` file; Kedro drops the file's."""
+
+    @functools.wraps(command)
+    def run(*args: Any, params: dict[str, Any], **kwargs: Any) -> Any:
+        of_file = (click.get_current_context().default_map or {}).get("params") or {}
+        return command(*args, params=lay_over(of_file, params), **kwargs)
+
+    return run
+
+
 run = copy.copy(kedro_run)
-run.callback = plainly(cast(Callable[..., Any], kedro_run.callback))
+run.callback = plainly(with_file(cast(Callable[..., Any], kedro_run.callback)))
 cli.add_command(run)

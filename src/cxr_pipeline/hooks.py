@@ -84,7 +84,8 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         task, phantom = _task_of(pipeline), _is_phantom(pipeline, catalog)
         if task is not None:
             self.mlflow_config.tracking.experiment.name = registry.experiment_name(task, phantom=phantom)
-            self.mlflow_config.setup(self._context)
+            with registry.alone(self.mlflow_config.server.mlflow_tracking_uri):
+                self.mlflow_config.setup(self._context)
         cell = (run_params.get("runtime_params") or {}).get("cell")
         if cell:
             self.mlflow_config.tracking.run.name = cell["name"]

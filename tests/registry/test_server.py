@@ -34,7 +34,7 @@ class TestCheckServer:
         registry.check_server(f"sqlite:///{store}/mlflow.db")
         registry.check_server(f"sqlite:///{tmp_path}/new/mlflow.db")
         registry.check_server("postgresql://nobody@localhost/mlflow")
-        assert not (tmp_path / "new" / "mlflow.db").exists()
+        assert (tmp_path / "new" / "mlflow.db").exists()
 
     def test_a_closed_port(self) -> None:
         before = dict(os.environ)

@@ -31,9 +31,5 @@ def run_file(
         kept[task] = {name: value for name, value in kept[task].items() if name not in OF_EXPERIMENTS}
     params = lay_over(kept, {task: overrides})
     section = {"pipelines": task, **({"env": env} if env else {}), "params": params}
-    head = (
-        f"# {' '.join(origin.split())}\n"
-        "# Take it with: kedro run --config <this file>\n"
-        "# With --params beside it, all params below are left aside: write further ones here.\n"
-    )
+    head = f"# {' '.join(origin.split())}\n# Take it with: kedro run --config <this file>\n"
     return head + yaml.safe_dump({"run": section}, sort_keys=False, allow_unicode=True)

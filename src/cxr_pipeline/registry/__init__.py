@@ -3,7 +3,7 @@
 from cxr_pipeline.registry.measured import measured_models
 from cxr_pipeline.registry.names import experiment_name, model_name
 from cxr_pipeline.registry.runs import last_run_id, log_epoch, log_summary
-from cxr_pipeline.registry.server import check_server, run_url, version_url
+from cxr_pipeline.registry.server import alone, check_server, run_url, version_url
 from cxr_pipeline.registry.versions import (
     ModelVersion,
     load_classifier,
@@ -14,6 +14,7 @@ from cxr_pipeline.registry.versions import (
 
 __all__ = [
     "ModelVersion",
+    "alone",
     "check_server",
     "experiment_name",
     "last_run_id",

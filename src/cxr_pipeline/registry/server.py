@@ -3,11 +3,13 @@
 import os
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlparse
 
 import mlflow
+from filelock import FileLock
 
 from cxr_pipeline.errors import UserError
 
@@ -27,6 +29,8 @@ def check_server(uri: str) -> None:
         problem = _problem_of_server(uri)
     elif parts.scheme == "sqlite":
         problem = _problem_of_file(Path(parts.path[1:]))
+        if problem is None:
+            _create(uri)
     elif parts.scheme in ("", "file"):
         problem = "it is a folder, which MLflow 3 no longer takes"
     else:
@@ -66,6 +70,27 @@ def _problem_of_file(path: Path) -> str | None:
     except sqlite3.DatabaseError as error:
         return f"the file is no SQLite database that can be used ({error})"
     return None
+
+
+def _create(uri: str) -> None:
+    """Make the tables of a file that has none yet; of two runs that begin at once, one waits for the other."""
+    with alone(uri):
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Let no other run change what there is at ``uri``, where that is a file; a server sees to it itself.
+
+    Args:
+        uri: as for ``check_server``.
+    """
+    parts = urlparse(uri)
+    if parts.scheme != "sqlite":
+        yield
+        return
+    with FileLock(f"{parts.path[1:]}.lock"):
+        yield
 
 
 def _root(error: BaseException) -> str:

@@ -1,0 +1,93 @@
+"""A search in the demo environment by two runs at once, its best parameters put to use, and a leaderboard."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+
+SMALL = (
+    "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
+    "effusion.evaluation.replicates=200"
+)
+SEARCH = ("run", "--env", "demo", "--pipeline=effusion_tuning", "--params", f"{SMALL},effusion.tuning.n_trials=3")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, new_project) -> Path:
+    """A project in which two runs worked on one study at the same time."""
+    folder = new_project(tmp_path_factory.mktemp("tuning") / "project")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    command = [sys.executable, "-m", "kedro", *SEARCH]
+    running = [
+        subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=600)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reporting(tuned) -> Path:
+    return tuned / "data" / "demo" / "08_reporting" / "effusion"
+
+
+@pytest.fixture(scope="module")
+def runs(tuned) -> list:
+    client = mlflow.MlflowClient(f"sqlite:///{tuned / 'mlflow.db'}")
+    return client.search_runs([client.get_experiment_by_name("cxr-effusion-demo").experiment_id])
+
+
+def test_no_trial_is_lost_or_doubled(reporting) -> None:
+    trials = pd.read_csv(reporting / "tuning_trials.csv")
+    finished = trials[trials["state"].isin(["complete", "pruned"])]
+    assert len(finished) == 3
+    assert finished["number"].is_unique
+    assert finished["run_id"].is_unique
+
+
+def test_trials_are_nested_runs_that_never_saw_a_test_film(runs, reporting) -> None:
+    trials = pd.read_csv(reporting / "tuning_trials.csv")
+    nested = {run.info.run_id: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    assert set(trials["run_id"]) <= set(nested)
+    for run in nested.values():
+        assert not [name for name in run.data.metrics if name.startswith("test/")]
+    assert any("epoch/val_auc" in run.data.metrics for run in nested.values())
+
+
+def test_the_best_value_is_that_of_the_epoch_that_is_kept(tuned, reporting) -> None:
+    best = pd.read_csv(reporting / "tuning_trials.csv").sort_values("value").iloc[-1]
+    client = mlflow.MlflowClient(f"sqlite:///{tuned / 'mlflow.db'}")
+    heard = [metric.value for metric in client.get_metric_history(best["run_id"], "epoch/val_auc")]
+    assert len(heard) == 2
+    assert best["value"] in [pytest.approx(value) for value in heard]
+    assert best["value"] >= max(heard) - 0.01
+
+
+def test_the_best_parameters_are_taken_by_one_switch(tuned, kedro, reporting) -> None:
+    written = reporting / "best_parameters.yml"
+    best = yaml.safe_load(written.read_text())["run"]["params"]["effusion"]
+    finished = kedro(tuned, "run", "--config", str(written), "--params", "effusion.evaluation.replicates=150")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{tuned / 'mlflow.db'}")
+    (version,) = client.search_model_versions("name='cxr-effusion-demo'")
+    params = client.get_run(version.run_id).data.params
+    assert float(params["model.dropout"]) == pytest.approx(best["model"]["dropout"])
+    assert float(params["training.learning_rate"]) == pytest.approx(best["training"]["learning_rate"])
+    assert params["resolution.size"] == "48"
+    assert params["evaluation.replicates"] == "150"
+
+
+def test_the_leaderboard_ranks_the_version_and_no_trial(tuned, kedro) -> None:
+    finished = kedro(tuned, "run", "--env", "demo", "--pipeline=comparison")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    board = pd.read_csv(tuned / "data" / "demo" / "08_reporting" / "leaderboard.csv")
+    assert len(board) == 1
+    assert "phantom" in (tuned / "data" / "demo" / "08_reporting" / "leaderboard.html").read_text().lower()
