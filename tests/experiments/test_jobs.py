@@ -133,7 +133,7 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
 
 
 def test_jobs_run_on_a_cluster_by_its_address(job: Any, tmp_path: Path) -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster:
         outcomes = list(run_jobs([job("a"), job("b")], scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
     assert {outcome.name: outcome.error for outcome in outcomes} == {"a": None, "b": None}
 
@@ -145,7 +145,7 @@ def test_an_address_where_nothing_answers_is_named(job: Any) -> None:
 
 def test_a_cluster_without_workers_is_named(job: Any) -> None:
     with (
-        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
         pytest.raises(UserError, match="has no workers"),
     ):
         list(run_jobs([job("a")], scheduler=cluster.scheduler_address, workers=None, memory_gb=1))

@@ -31,6 +31,9 @@ ORPHANED = 3
 
 logger = logging.getLogger(__name__)
 
+# Dask sets its own level when it is imported, and then tells of every worker that comes and goes.
+logging.getLogger("distributed").setLevel(logging.ERROR)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -167,7 +170,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
             yield client
         return
     # The work is done in processes of the workers, so that Dask's own limit would measure the wrong ones.
-    quiet: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.ERROR, "memory_limit": 0}
+    quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR, "memory_limit": 0}
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
         Client(cluster) as client,
