@@ -89,3 +89,16 @@ def test_a_server_that_goes_away_does_not_end_a_training(
     assert "step 7" in caplog.text
     assert "step 0" in caplog.text
     assert "the server is gone" in caplog.text
+
+
+def test_a_run_of_earlier_can_be_laid_below_another(store, caplog: pytest.LogCaptureFixture) -> None:
+    with mlflow.start_run() as first:
+        pass
+    with mlflow.start_run() as second:
+        pass
+    registry.nest_run(first.info.run_id, second.info.run_id)
+    assert mlflow.get_run(first.info.run_id).data.tags["mlflow.parentRunId"] == second.info.run_id
+    assert registry.last_run_id() == second.info.run_id
+    assert not caplog.records
+    registry.nest_run("0" * 32, second.info.run_id)
+    assert "could not lay the run" in caplog.text

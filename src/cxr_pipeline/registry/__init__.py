@@ -2,7 +2,7 @@
 
 from cxr_pipeline.registry.measured import measured_models
 from cxr_pipeline.registry.names import experiment_name, model_name
-from cxr_pipeline.registry.runs import last_run_id, log_epoch, log_summary
+from cxr_pipeline.registry.runs import last_run_id, log_epoch, log_summary, nest_run
 from cxr_pipeline.registry.server import alone, check_server, run_url, version_url
 from cxr_pipeline.registry.versions import (
     ModelVersion,
@@ -23,6 +23,7 @@ __all__ = [
     "log_summary",
     "measured_models",
     "model_name",
+    "nest_run",
     "newest_version",
     "register_version",
     "resolve_version",

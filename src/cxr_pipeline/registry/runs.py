@@ -17,6 +17,14 @@ def last_run_id() -> str | None:
     return run.info.run_id if run else None
 
 
+def nest_run(run_id: str, parent: str) -> None:
+    """Lay a run of earlier below the run that takes its results over; one that is gone is only warned about."""
+    try:
+        mlflow.MlflowClient().set_tag(run_id, "mlflow.parentRunId", parent)
+    except mlflow.MlflowException as error:
+        _log.warning("MLflow could not lay the run %s below %s: %s", run_id, parent, error)
+
+
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
     """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline import registry
 from cxr_pipeline.config import Ablation, Evaluation, Folders, Parallel, Task
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cell_table import cell_table
@@ -48,7 +49,11 @@ def run_cells(
     for place, outcome in enumerate(run_jobs(jobs, **parallel.model_dump()), start=1):
         results.keep(outcome, places[outcome.name])
         logger.info("%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
-    return [asdict(results.result_of(name, overrides[name], places[name])) for name in overrides]
+    found = [results.result_of(name, overrides[name], places[name]) for name in overrides]
+    for result in found:
+        if result.run_id and launch.parent_run and result.name not in missing:
+            registry.nest_run(result.run_id, launch.parent_run)
+    return [asdict(result) for result in found]
 
 
 def _jobs(
