@@ -26,6 +26,7 @@ benchmark: $(VENV)/installed-dev ## each one prints a ratio, measured in one run
 
 results: $(VENV)/installed ## every task on real films below RAW, into docs/results.md
 	$(BIN)/python docs/results.py $(RAW)
+	$(BIN)/python docs/results.py $(RAW) --ablation
 
 clean: ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) data/demo
