@@ -62,7 +62,7 @@ def started(folder: Path) -> list[list[str]]:
 
 
 def test_a_job_runs_in_a_process_of_its_own_and_is_measured(job: Any, tmp_path: Path) -> None:
-    outcome = run_job(job("large", bytes=200 * 2**20), neighbours=1)
+    (outcome,) = run_jobs([job("large", bytes=200 * 2**20)], scheduler=None, workers=1, memory_gb=1)
     assert outcome.error is None
     assert 200 < outcome.peak_memory_mb < 500
     assert 0 < outcome.seconds < 60
