@@ -23,6 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
+SECONDS = 15  # for a page of the UI to be drawn, which goes on asking its server for news
 STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
@@ -42,22 +43,21 @@ def main(task: str, chromium: str | None = None) -> None:
     with server() as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": 1500, "height": 900}, device_scale_factor=1)
-        take(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=True)
+        take(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=f"{task}_ablation")
         take(page, f"{address}/#/compare-runs?runs={compared}&experiments={experiments}", "mlflow-compare")
         take(page, f"{address}/#/models/{name}", "mlflow-versions")
         browser.close()
 
 
-def take(page: Page, address: str, name: str, *, expand: bool = False) -> None:
-    """Open a page of the UI, wait until it is drawn, and keep its picture."""
-    page.goto(address)
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(4000)
-    page.keyboard.press("Escape")
+def take(page: Page, address: str, name: str, *, expand: str | None = None) -> None:
+    """Open a page of the UI, wait until it is drawn, show what is nested below a run, and keep its picture."""
+    page.goto(address, wait_until="domcontentloaded")
+    page.wait_for_timeout(SECONDS * 1000)
+    for panel in page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").all():
+        panel.click()
     if expand:
-        for button in page.locator("[data-testid='expander'], button[aria-label*='xpand']").all()[:3]:
-            button.click()
-        page.wait_for_timeout(1500)
+        page.locator(f"[role=gridcell]:has-text('{expand}') button").first.click()
+    page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / f"{name}.png")
 
 

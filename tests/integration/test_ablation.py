@@ -24,7 +24,7 @@ CELLS = {
     "without morphology": None,
     "unweighted loss": None,
     "without resampling": None,
-    "without resampling, unweighted loss": None,
+    "neither resampling nor weights": None,
     "no dropout": {"model": {"dropout": 0}},
     "fixed threshold": {"thresholds": {"policy": {"rule": "fixed", "value": 0.5}}},
     "far too fast": {"training": {"learning_rate": 1e30, "optimizer": "sgd"}},

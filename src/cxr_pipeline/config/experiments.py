@@ -25,7 +25,7 @@ BLOCKS: dict[str, type[Parameters]] = {
     "evaluation": Evaluation,
 }
 
-CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .,+-]*$", max_length=60)]
+CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .+-]*$", max_length=60)]
 Overrides = dict[str, Any]
 Cells = Annotated[dict[CellName, Overrides], BeforeValidator(without_nulls)]
 
