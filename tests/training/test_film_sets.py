@@ -1,9 +1,11 @@
+import hashlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings, film_sets
 
 SETTINGS: dict[str, Any] = {
     "loss": "cross_entropy",
@@ -99,3 +101,19 @@ def test_settings_come_from_nested_parameters() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(TypeError, match="momentum"):
         TrainingSettings.from_dict(SETTINGS | {"momentum": 0.9})
+
+
+def test_film_sets_are_the_planned_films_and_those_that_choose_the_epoch() -> None:
+    sha256s = [hashlib.sha256(bytes([place])).hexdigest() for place in range(5)]
+    rows = {"source": "s", "image": list("abcde"), "sha256": sha256s, "patient_id": list("vwxyz")}
+    manifest = pd.DataFrame({**rows, "label_mass": [0, 1, np.nan, 1, 0], "label_nodule": [1, 0, 0, 1, 1]})
+    splits = pd.DataFrame({**rows, "split": ["train", "train", "train", "validation", "test"]})
+    plan = pd.DataFrame({"source": "s", "image": ["c", "a"], "sha256": [sha256s[2], sha256s[0]]})
+    plan = plan.assign(count=[3, 1], weight=[0.5, 2.0])
+    train, validation = film_sets(Films(), manifest, splits, plan, outputs=("nodule", "mass"))
+    assert list(train.sha256) == [sha256s[2], sha256s[0]]
+    np.testing.assert_array_equal(train.y, [[0, np.nan], [1, 0]])
+    assert (list(train.count), list(train.weight)) == ([3, 1], [0.5, 2.0])
+    assert list(validation.sha256) == [sha256s[3]]
+    np.testing.assert_array_equal(validation.y, [[1, 1]])
+    assert (list(validation.count), list(validation.weight)) == ([1], [1.0])

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
+from cxr_pipeline.splits import films_of
 from cxr_pipeline.training.features import Films
 
 
@@ -82,6 +84,33 @@ class FilmSet:
         for array in (self.sha256, self.y, self.weight, self.count):
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def film_sets(
+    films: Films, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
+) -> tuple[FilmSet, FilmSet]:
+    """The films that a task learns from, as often as its plan shows them, and those that choose its epoch.
+
+    Args:
+        films: the prepared films.
+        manifest: with a column ``label_<output>`` for each output.
+        splits: of the films of the manifest.
+        sampling_plan: ``count`` and ``weight`` of each training film.
+        outputs: of the network.
+    """
+    labels = [f"label_{output}" for output in outputs]
+    planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
+    validation = films_of(manifest, splits, "validation")
+    return (
+        FilmSet(
+            films=films,
+            sha256=planned["sha256"].to_numpy(str),
+            y=planned[labels].to_numpy(),
+            weight=planned["weight"].to_numpy(),
+            count=planned["count"].to_numpy(),
+        ),
+        FilmSet.unweighted(films=films, sha256=validation["sha256"].to_numpy(str), y=validation[labels].to_numpy()),
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.models.weights import find_weights
 from cxr_pipeline.report.sanity import sanity_figure
-from cxr_pipeline.splits import films_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +35,15 @@ def check_sanity(
     """
     from cxr_pipeline.experiments import sanity as checks
     from cxr_pipeline.models.build import build_model
-    from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
+    from cxr_pipeline.training.film_sets import TrainingSettings, film_sets
 
-    labels = [f"label_{output}" for output in task.outputs]
-    planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
-    kept_apart = films_of(manifest, splits, "validation")
+    train, validation = film_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     build = partial(
         build_model,
         **model.model_dump(exclude={"weights", "dropout"}),
         weights_file=find_weights(model.name, model.weights, folders.raw),
         size=enhanced_images.recipe.size,
-        n_outputs=len(labels),
+        n_outputs=len(task.outputs),
         exclusive=task.exclusive,
         cut=training.fine_tuning.cut,
         dropout=0.0,
@@ -54,16 +51,8 @@ def check_sanity(
     )
     subject = checks.Subject(
         build=build,
-        train=FilmSet(
-            films=enhanced_images,
-            sha256=planned["sha256"].to_numpy(str),
-            y=planned[labels].to_numpy(),
-            weight=planned["weight"].to_numpy(),
-            count=planned["count"].to_numpy(),
-        ),
-        validation=FilmSet.unweighted(
-            films=enhanced_images, sha256=kept_apart["sha256"].to_numpy(str), y=kept_apart[labels].to_numpy()
-        ),
+        train=train,
+        validation=validation,
         settings=TrainingSettings.from_dict(training.model_dump()),
         exclusive=task.exclusive,
         folder=folders.features,
