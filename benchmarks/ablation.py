@@ -6,11 +6,10 @@ films, without pretrained weights, and run in one process. It prints seconds and
 """
 
 import argparse
-import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from _noise_films import NoiseFilms
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.experiments import cells
@@ -56,20 +56,6 @@ SETTINGS = TrainingSettings(
     seed=0,
     fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-4, batch_size=32),
 )
-
-
-class NoiseFilms:
-    """Films of noise, in memory."""
-
-    digest = "noise"
-
-    def __init__(self, n: int, size: int) -> None:
-        films = np.random.default_rng(0).integers(0, 256, (n, size, size), np.uint8)
-        self.films = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films}
-
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
-        """Films [n, S, S]."""
-        return np.stack([self.films[sha256] for sha256 in sha256s])
 
 
 def main() -> None:

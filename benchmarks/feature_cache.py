@@ -5,16 +5,16 @@ films and without pretrained weights, and prints films a second and their ratio.
 """
 
 import argparse
-import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from _noise_films import NoiseFilms
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.models.build import build_model
@@ -28,20 +28,6 @@ AUGMENTATION = {
     **{"flip": False, "views": 1, "seed": 0},
 }
 BATCH_SIZE = 32
-
-
-class NoiseFilms:
-    """Films of noise, in memory."""
-
-    digest = "noise"
-
-    def __init__(self, n: int, size: int) -> None:
-        films = np.random.default_rng(0).integers(0, 256, (n, size, size), np.uint8)
-        self.films = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films}
-
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
-        """Films [n, S, S]."""
-        return np.stack([self.films[sha256] for sha256 in sha256s])
 
 
 def main() -> None:
