@@ -90,6 +90,8 @@ BLOCKS = {
         "sanity",
         "tuning",
         "scoring",
+        "drift",
+        "retraining",
     )
 }
 

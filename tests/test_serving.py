@@ -17,12 +17,15 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from mlflow.exceptions import MlflowException
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from cxr_pipeline import registry, serving
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import fit_decision_rule
 from cxr_pipeline.errors import FilmRefused
+from cxr_pipeline.heatmaps import HeatMaps
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
 
@@ -41,7 +44,7 @@ while not server.started:
     time.sleep(0.05)
 request = urllib.request.Request(
     f"http://127.0.0.1:{port}/invocations",
-    data=json.dumps({"dataframe_records": [{"film": film} for film in films]}).encode(),
+    data=json.dumps({"dataframe_records": [{"film": film} for film in films], "params": {"heatmap": True}}).encode(),
     headers={"Content-Type": "application/json"},
 )
 answer = json.loads(urllib.request.urlopen(request).read(), parse_constant=lambda word: "not JSON: " + word)
@@ -161,7 +164,9 @@ def test_a_server_answers_as_the_classifier_does(
     np.testing.assert_allclose([answer["probability"] for answer in answers], expected.probability, atol=1e-6)
     assert [answer["decision"] for answer in answers] == expected.decision.tolist()
     assert abs(expected.probability[0] - expected.probability[1]) > 1e-5
-    assert [set(answer) for answer in answers] == [{"probability", "decision", "threshold", "status", "reason"}] * 2
+    assert [set(answer) for answer in answers] == [
+        {"probability", "decision", "threshold", "status", "reason", "heatmap"}
+    ] * 2
     assert [answer["threshold"] for answer in answers] == [0.5, 0.5]
 
 
@@ -191,7 +196,7 @@ def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
     distributions = packages_distributions()
     listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
     third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
-    assert {"keras", "pydicom", "gdcm"} <= set(third_party)
+    assert {"keras", "pydicom", "gdcm", "matplotlib"} <= set(third_party)
     for name in third_party:
         assert listed & {distribution.lower().replace("_", "-") for distribution in distributions[name]}, name
 
@@ -199,7 +204,9 @@ def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
 def test_the_signature_names_the_columns(registered: dict[str, Any]) -> None:
     signature = mlflow.models.get_model_info(registered["uri"]).signature
     assert signature.inputs.input_names() == ["film"]
-    assert signature.outputs.input_names() == ["probability", "decision", "threshold", "status", "reason"]
+    assert signature.outputs.input_names() == ["probability", "decision", "threshold", "status", "reason", "heatmap"]
+    assert signature.outputs.optional_input_names() == ["probability", "decision", "reason", "heatmap"]
+    assert signature.params.to_dict() == [{"name": "heatmap", "type": "boolean", "default": False, "shape": None}]
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
@@ -227,7 +234,7 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(
     names = ["No Finding", "Mass", "Pleural_Thickening"]
     probabilities, thresholds = [f"probability_{name}" for name in names], [f"threshold_{name}" for name in names]
     assert answer.columns.tolist() == [*probabilities, "decision", *thresholds, "status", "reason"]
-    assert answer.columns.tolist() == serving.signature(rule.outputs).outputs.input_names()
+    assert [*answer.columns, "heatmap"] == serving.signature(rule.outputs).outputs.input_names()
     np.testing.assert_allclose(
         answer[probabilities].iloc[:2].astype(float), classifier.score(films)[probabilities], atol=1e-6
     )
@@ -245,7 +252,7 @@ def test_the_example_is_a_film(registered: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["AAEC/w==", "AAEC\n/w==\n", " AAEC/w=="])
 def test_base64_becomes_bytes(text: str) -> None:
-    assert serving.decode_base64(text) == b"\x00\x01\x02\xff"
+    assert serving.decode_base64(text, max_mib=1) == b"\x00\x01\x02\xff"
 
 
 @pytest.mark.parametrize(
@@ -253,13 +260,97 @@ def test_base64_becomes_bytes(text: str) -> None:
 )
 def test_what_is_no_base64_is_refused(text: object) -> None:
     with pytest.raises(FilmRefused) as raised:
-        serving.decode_base64(text)
+        serving.decode_base64(text, max_mib=1)
     assert raised.value.reason == "unreadable"
 
 
-def test_too_long_a_text_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_MAX_CHARACTERS", 8)
-    assert serving.decode_base64("AAEC/w==") == b"\x00\x01\x02\xff"
+def test_too_long_a_text_is_refused_before_it_is_decoded() -> None:
+    assert len(serving.decode_base64(as_text(bytes(1024)), max_mib=1.5 / 1024)) == 1024
     with pytest.raises(FilmRefused) as raised:
-        serving.decode_base64("not base64 at all")
+        serving.decode_base64("not base64 at all" * 200, max_mib=1.5 / 1024)
     assert raised.value.reason == "too_large"
+
+
+def test_a_film_just_within_the_limit_is_read() -> None:
+    assert len(serving.decode_base64(as_text(bytes(3 * 2**18)), max_mib=0.75)) == 3 * 2**18
+
+
+def limited(classifier: FilmClassifier, folder: Path, **limits: float) -> serving.ServedClassifier:
+    if not folder.exists():
+        classifier.save(folder)
+    served = serving.ServedClassifier()
+    served.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}, model_config=limits))
+    return served
+
+
+@pytest.fixture(scope="module")
+def classifier(registered: dict[str, Any]) -> FilmClassifier:
+    return registry.load_classifier(registered["uri"])
+
+
+def test_limits_are_those_of_the_model_unless_the_server_sets_others(
+    classifier: FilmClassifier, registered: dict[str, Any], films: list[bytes], tmp_path: Path
+) -> None:
+    info = mlflow.models.get_model_info(registered["uri"])
+    expected = {"max_films": 256, "max_film_mib": 192, "max_megapixels": 1.0}
+    assert info.flavors["python_function"]["config"] == expected == serving.limits_of(classifier.recipe)
+    asked = pd.DataFrame({"film": [as_text(content) for content in films]})
+    assert limited(classifier, tmp_path / "c").predict(asked).status.tolist() == ["scored", "scored"]
+    pixels = limited(classifier, tmp_path / "c", max_megapixels=60 * 45 / 1e6 - 1e-6).predict(asked)
+    assert pixels.reason.tolist() == ["too_large", "too_large"]
+    largest = max(map(len, films))
+    content = limited(classifier, tmp_path / "c", max_film_mib=(largest - 4) / 2**20).predict(asked)
+    assert sorted(content.status) == ["refused", "scored"]
+    assert content.reason.dropna().tolist() == ["too_large"]
+    with pytest.raises(MlflowException, match="2 films in one call; this server judges at most 1"):
+        limited(classifier, tmp_path / "c", max_films=1).predict(asked)
+
+
+def test_a_server_takes_no_larger_films_than_the_model_was_trained_on(
+    classifier: FilmClassifier, tmp_path: Path
+) -> None:
+    large = cv2.imencode(".png", np.tile(np.arange(250, dtype=np.uint8), (4100, 1)))[1].tobytes()
+    asked = pd.DataFrame({"film": [as_text(large)]})
+    assert limited(classifier, tmp_path / "c", max_megapixels=100).predict(asked).reason.tolist() == ["too_large"]
+
+
+def test_several_batches_answer_in_order(classifier: FilmClassifier, films: list[bytes], tmp_path: Path) -> None:
+    asked = [films[0], b"no film", films[1]] * 30
+    table = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"film": [as_text(film) for film in asked]}))
+    expected = classifier.score(films).probability
+    assert table.status.tolist() == ["scored", "refused", "scored"] * 30
+    np.testing.assert_allclose(table.probability[0::3].astype(float), expected[0], atol=1e-6)
+    np.testing.assert_allclose(table.probability[2::3].astype(float), expected[1], atol=1e-6)
+
+
+def test_a_map_is_drawn_if_asked_for(classifier: FilmClassifier, films: list[bytes], tmp_path: Path) -> None:
+    asked = pd.DataFrame({"film": [as_text(films[0]), "", as_text(films[1])]})
+    served = limited(classifier, tmp_path / "c")
+    plain = served.predict(asked, {"heatmap": False})
+    assert "heatmap" not in plain
+    answer = served.predict(asked, {"heatmap": True})
+    pd.testing.assert_frame_equal(answer.drop(columns="heatmap"), plain)
+    assert answer.columns[-1] == "heatmap"
+    assert answer.heatmap[1] is None
+    prepared = [classifier.prepare(film) for film in films]
+    drawn = HeatMaps(classifier).draw(prepared, classifier.judge(prepared, batch_size=2))
+    for text, picture in zip(answer.heatmap[[0, 2]], drawn, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+            np.testing.assert_array_equal(np.asarray(image), picture)
+    nothing = served.predict(pd.DataFrame({"film": ["", None]}), {"heatmap": True})
+    assert nothing.heatmap.tolist() == [None, None]
+
+
+def test_a_decoder_that_fails_fails_one_film(
+    classifier: FilmClassifier, films: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Recipe.decode
+
+    def failing(recipe: Recipe, content: bytes) -> np.ndarray:
+        if content == films[0]:
+            raise RuntimeError("a bug")
+        return decode(recipe, content)
+
+    monkeypatch.setattr(Recipe, "decode", failing)
+    answer = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"film": [as_text(film) for film in films]}))
+    assert answer.status.tolist() == ["refused", "scored"]

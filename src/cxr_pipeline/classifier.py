@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -70,11 +70,10 @@ class FilmClassifier:
         Returns:
             uint8 [size, size], or the refusal.
         """
-        from cxr_pipeline.images.dicom import check_chest
+        from cxr_pipeline.images.incoming import prepare_content
 
         try:
-            check_chest(content)
-            return self.recipe.prepare(content)
+            return prepare_content(content, self.recipe)
         except FilmRefused as refusal:
             return refusal
 
@@ -86,19 +85,12 @@ class FilmClassifier:
         """
         return self.judge(map(self.prepare, contents), batch_size=batch_size)
 
-    def judge(
-        self,
-        prepared: Iterable[Prepared],
-        *,
-        batch_size: int,
-        on_batch: Callable[[Sequence[Prepared], pd.DataFrame], None] = lambda films, judged: None,
-    ) -> pd.DataFrame:
-        """Judge prepared films, a batch at a time: memory does not grow with their number.
+    def judge(self, prepared: Iterable[Prepared], *, batch_size: int) -> pd.DataFrame:
+        """Judge prepared films, a batch at a time: beside the rows, memory does not grow with their number.
 
         Args:
             prepared: what ``prepare`` returned for each film.
             batch_size: films that go through the network at once.
-            on_batch: called with the films of each batch, in order, and their rows.
 
         Returns:
             A row per film, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by
@@ -107,14 +99,12 @@ class FilmClassifier:
             ``probability_<class>`` and a ``threshold_<class>`` for each.
         """
         films = iter(prepared)
-        batches = iter(lambda: list(islice(films, batch_size)), [])
-        tables = []
-        for batch in batches:
-            tables.append(self._judge_batch(batch))
-            on_batch(batch, tables[-1])
-        return pd.concat(tables, ignore_index=True) if tables else self._judge_batch([])
+        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(films, batch_size)), [])
+        tables = [self.judge_batch(batch) for batch in batches]
+        return pd.concat(tables, ignore_index=True) if tables else self.judge_batch([])
 
-    def _judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
+    def judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
+        """Judge films that go through the network at once; returns what ``judge`` does."""
         films = [film for film in prepared if not isinstance(film, FilmRefused)]
         probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)

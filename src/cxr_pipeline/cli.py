@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from cxr_pipeline import config
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.locks import Locked
 from cxr_pipeline.nesting import lay_over
 
 PYDANTIC_ERROR = re.compile(
@@ -71,12 +72,18 @@ def _found(text: str, kind: str, found: str) -> str:
 
 
 def plainly(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that a user's mistake ends it with one message and exit status 1."""
+    """Wrap a command so that it ends with one message instead of a traceback.
+
+    The exit status is 1 after a user's mistake, and 75 (EX_TEMPFAIL) where another job is at work already.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except Locked as locked:
+            click.echo(str(locked), err=True)
+            sys.exit(Locked.exit_code)
         except Exception as error:
             message = user_mistake(error)
             if message is None:

@@ -20,7 +20,9 @@ from cxr_pipeline.config import Ablation, Folders, Model, Scoring, Sources, Task
 from cxr_pipeline.config.experiments import check_cells
 from cxr_pipeline.decision_rule import check_policy
 from cxr_pipeline.experiments.cells import LAUNCH, Launch
+from cxr_pipeline.locks import JobLock, Locked
 from cxr_pipeline.models.weights import check_weights
+from cxr_pipeline.registry import decisions
 from cxr_pipeline.report.leaderboard import name_the_first
 
 
@@ -34,14 +36,15 @@ class Preflight:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the parameters that this run uses against what is on disk; scoring reads no source.
+        """Check the parameters that this run uses against what is on disk; scoring and drift read no source.
 
         Raises:
             UserError: a source or the weights are not there, or a policy does not fit the kind of task.
         """
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         found = {type(value): value for value in map(catalog.load, names)}
-        if not {Task, Folders} <= set(found) or Scoring in found:
+        stages = {node.namespace.rpartition(".")[2] for node in pipeline.nodes if node.namespace}
+        if not {Task, Folders} <= set(found) or Scoring in found or stages == {"drift"}:
             return
         task, raw = found[Task], found[Folders].raw
         if Sources in found:
@@ -134,6 +137,47 @@ class Launching:
             ),
             copy_mode="assign",
         )
+
+
+class Locking:
+    """Lets one retraining of a task run at a time."""
+
+    _lock: JobLock | None = None
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Take the task's lock, after the MLflow run was started, whose id is on record with it.
+
+        Raises:
+            Locked: another retraining is at work; the MLflow run is ended and tagged.
+        """
+        task = _task_of(pipeline)
+        if task is None or f"params:{task}.retraining" not in pipeline.inputs():
+            return
+        outputs = catalog.load("params:folders").outputs
+        lock = JobLock(outputs / task / "retraining" / "job.lock", f"The retraining of {task}")
+        run = mlflow.active_run()
+        try:
+            lock.take(run.info.run_id if run else None)
+        except Locked:
+            decisions.end_skipped("locked")
+            raise
+        self._lock = lock
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 class Summary:

@@ -9,14 +9,19 @@ from cxr_pipeline.experiments.cells import LAUNCH
 from cxr_pipeline.pipelines import (
     ablation,
     comparison,
+    drift,
     evaluation,
     explanation,
     ingestion,
     morphology,
+    profiling,
+    promotion,
     registration,
     reporting,
     resampling,
     resolution,
+    retraining,
+    rollback,
     sanity,
     scoring,
     splitting,
@@ -34,6 +39,7 @@ STAGES = (
     evaluation,
     explanation,
     reporting,
+    profiling,
     registration,
 )
 # Besides the task itself: what its other pipelines are called, and their stages.
@@ -42,6 +48,9 @@ OTHERS = {
     "sanity": (*PREPARATION, resampling, sanity),
     "ablation": (*PREPARATION, ablation),
     "tuning": (*PREPARATION, tuning),
+    "retraining": (ingestion, retraining, promotion),
+    "rollback": (rollback,),
+    "drift": (drift,),
 }
 SHARED_PARAMETERS = {"params:folders"}
 SHARED_INPUTS = {LAUNCH}

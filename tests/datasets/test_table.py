@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,3 +53,30 @@ def test_names_that_look_like_numbers_stay_text(tmp_path) -> None:
 def test_another_suffix_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"Received: filepath=table\.xlsx"):
         TableDataset(filepath="table.xlsx")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_tables_are_written_one_after_the_other(tmp_path, suffix) -> None:
+    table = pd.DataFrame({"image": HOSTILE, "probability": [0.1 + 0.2, None, *range(6)]})
+    table["decision"] = pd.Series([None] * 5 + ["effusion"] * 3, dtype="str")
+    whole, parts = (tmp_path / f"{name}.{suffix}" for name in ("whole", "parts"))
+    TableDataset(filepath=str(whole)).save(table)
+    TableDataset(filepath=str(parts)).save(table[start : start + 3] for start in (0, 3, 6))
+    read = pd.read_parquet if suffix == "parquet" else pd.read_csv
+    pd.testing.assert_frame_equal(read(parts), read(whole))
+    if suffix == "csv":
+        assert parts.read_bytes() == whole.read_bytes()
+        assert whole.read_bytes().decode() == table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path) -> None:
+    def failing():
+        yield pd.DataFrame({"a": [1]})
+        raise ValueError("half way")
+
+    dataset = TableDataset(filepath=str(tmp_path / "table.csv"))
+    dataset.save(pd.DataFrame({"a": [7]}))
+    with pytest.raises(DatasetError, match="half way"):
+        dataset.save(failing())
+    assert dataset.load().a.tolist() == [7]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

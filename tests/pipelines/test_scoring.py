@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import cv2
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
+import cxr_pipeline
 from cxr_pipeline import registry
 from cxr_pipeline.config import Folders, Scoring, Sources, Task
 from cxr_pipeline.datasets.document import JSONDataset
@@ -119,11 +122,12 @@ def run(
     folder: str | None,
     model: str | None = None,
     heatmaps: bool = False,
+    parquet: bool = False,
     sources: Sources = FILMS,
     asked: Task | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run the stage as a task does, with its outputs in files."""
-    scoring = Scoring(folder=folder, model=model, batch_size=2, heatmaps=heatmaps)
+    scoring = Scoring(folder=folder, model=model, batch_size=2, heatmaps=heatmaps, parquet=parquet)
     catalog = DataCatalog(
         {
             "params:effusion.task": MemoryDataset(asked or task()),
@@ -198,7 +202,7 @@ def test_maps_stand_beside_the_predictions_of_their_task(
     tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]], asked: Task
 ) -> None:
     predictions, _ = run(tmp_path, folder=str(folder), asked=asked, heatmaps=True)
-    drawn = [path for path in folders(tmp_path).outputs.rglob("*") if path.is_file()]
+    drawn = [path for path in (folders(tmp_path).outputs / asked.name / "heatmaps").rglob("*") if path.is_file()]
     scored = predictions.loc[predictions.status == "scored", "image"]
     assert sorted(drawn) == sorted(
         folders(tmp_path).outputs / asked.name / "heatmaps" / f"{name}.png" for name in scored
@@ -209,7 +213,7 @@ def test_without_being_asked_for_no_map_is_drawn(
     tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
 ) -> None:
     run(tmp_path, folder=str(folder))
-    assert not folders(tmp_path).outputs.exists()
+    assert [path.name for path in (folders(tmp_path).outputs / "effusion").iterdir()] == ["predictions.parts"]
 
 
 def test_a_task_on_phantoms_is_scored_by_what_was_trained_on_phantoms(
@@ -221,13 +225,77 @@ def test_a_task_on_phantoms_is_scored_by_what_was_trained_on_phantoms(
     np.testing.assert_allclose(predictions.probability[0], 0.2, atol=1e-6)
 
 
-def test_the_record_of_an_alias_names_the_version_that_it_meant(
+@pytest.fixture
+def champion(versions: dict[str, dict[str, Any]]) -> Iterator[int]:
+    """The first version, for the time of a test."""
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("cxr-effusion", "champion", "1")
+    yield 1
+    client.delete_registered_model_alias("cxr-effusion", "champion")
+
+
+@pytest.mark.parametrize("model", [None, "models:/cxr-effusion@champion"])
+def test_films_are_scored_by_the_champion_where_there_is_one(
+    tmp_path: Path, folder: Path, champion: int, model: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="cxr_pipeline")
+    predictions, record = run(tmp_path, folder=str(folder), model=model)
+    assert (record["uri"], record["version"]) == ("models:/cxr-effusion/1", 1)
+    assert record["chosen"] == ("named by scoring.model" if model else "the champion")
+    assert f"Films are scored by models:/cxr-effusion/1: {record['chosen']}." in caplog.text
+    np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
+
+
+def test_without_a_champion_the_log_says_that_the_newest_is_used(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="cxr_pipeline")
+    run(tmp_path, folder=str(folder))
+    assert "models:/cxr-effusion/2: the newest version, since none of cxr-effusion has the alias" in caplog.text
+
+
+def test_parquet_stands_beside_the_csv_when_asked_for(
     tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
 ) -> None:
-    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
-    predictions, record = run(tmp_path, folder=str(folder), model="models:/cxr-effusion@champion")
-    assert (record["uri"], record["version"]) == ("models:/cxr-effusion/1", 1)
-    np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
+    predictions, _ = run(tmp_path, folder=str(folder), parquet=True)
+    file = folders(tmp_path).outputs / "effusion" / "predictions.parquet"
+    written = pd.read_parquet(file)
+    assert written.columns.tolist() == predictions.columns.tolist()
+    assert written.image.tolist() == predictions.image.tolist()
+    np.testing.assert_array_equal(written.probability, predictions.probability)
+    assert written.reason.fillna("").tolist() == predictions.reason.fillna("").tolist()
+    run(tmp_path, folder=str(folder))
+    assert not file.exists()
+
+
+def test_a_second_run_keeps_what_the_first_scored(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    first, record = run(tmp_path, folder=str(folder))
+    assert (record["n_kept"], record["n_scored"]) == (0, 2)
+    second, record = run(tmp_path, folder=str(folder))
+    assert (record["n_kept"], record["n_scored"]) == (2, 2)
+    pd.testing.assert_frame_equal(first, second)
+    third, record = run(tmp_path, folder=str(folder), model="models:/cxr-effusion/1")
+    assert (record["n_kept"], record["thresholds"]) == (0, {"effusion": 0.5})
+    np.testing.assert_allclose(third.probability, first.probability / 2, atol=1e-6)
+
+
+def test_the_record_says_when_and_by_what_code(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    _, record = run(tmp_path, folder=str(folder))
+    assert datetime.fromisoformat(record["started"]) <= datetime.fromisoformat(record["ended"])
+    assert record["code"] == cxr_pipeline.__version__
+
+
+def test_predictions_that_cannot_be_written_are_a_mistake_that_is_named(
+    tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
+) -> None:
+    folders(tmp_path).outputs.mkdir()
+    (folders(tmp_path).outputs / "effusion").write_text("a file")
+    with pytest.raises(UserError, match=r"Predictions cannot be written to .*outputs/effusion/predictions\.parts"):
+        run(tmp_path, folder=str(folder))
 
 
 @pytest.mark.parametrize(

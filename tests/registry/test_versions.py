@@ -169,7 +169,7 @@ def test_a_model_of_several_classes_comes_back_as_it_was(kind: str, policy: str,
     np.testing.assert_allclose(judged[columns], expected.probability, atol=1e-6)
     assert judged.decision.tolist() == expected.decision.tolist()
     signature = mlflow.models.get_model_info(made["version"]["uri"]).signature
-    assert signature.outputs.input_names() == judged.columns.tolist()
+    assert signature.outputs.input_names() == [*judged.columns, "heatmap"]
 
 
 def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[str, Any]) -> None:
@@ -179,6 +179,19 @@ def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[
         client.create_model_version("cxr-counted", source=registered["uri"])
     assert registry.newest_version("cxr-counted") == "models:/cxr-counted/11"
     assert registry.newest_version("cxr-effusion-demo") == "models:/cxr-effusion-demo/1"
+
+
+def test_the_version_in_use_is_the_champion_or_else_the_newest(registered: dict[str, Any]) -> None:
+    name = registered["name"]
+    assert registry.version_in_use(name) == registry.newest_version(name)
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias(name, "champion", str(registered["version"]))
+    try:
+        assert registry.version_in_use(name) == f"models:/{name}@champion"
+    finally:
+        client.delete_registered_model_alias(name, "champion")
+    with pytest.raises(UserError, match="No version of cxr-none is registered"):
+        registry.version_in_use("cxr-none")
 
 
 @pytest.mark.parametrize(

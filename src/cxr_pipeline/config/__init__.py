@@ -16,6 +16,7 @@ from cxr_pipeline.config.decisions import (
     Thresholds,
     Youden,
 )
+from cxr_pipeline.config.drift import Drift
 from cxr_pipeline.config.experiments import Ablation, Parallel
 from cxr_pipeline.config.films import (
     Augmentation,
@@ -28,6 +29,7 @@ from cxr_pipeline.config.films import (
     StructuringStep,
 )
 from cxr_pipeline.config.parameters import Parameters
+from cxr_pipeline.config.retraining import Retraining
 from cxr_pipeline.config.sanity import Sanity
 from cxr_pipeline.config.sources import (
     Chexpert,
@@ -61,6 +63,7 @@ __all__ = [
     "Cost",
     "Denoise",
     "DicomFolder",
+    "Drift",
     "Evaluation",
     "FBeta",
     "FineTuning",
@@ -78,6 +81,7 @@ __all__ = [
     "PixelTable",
     "Resampling",
     "Resolution",
+    "Retraining",
     "Sanity",
     "Scoring",
     "Sources",

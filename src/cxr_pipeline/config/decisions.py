@@ -86,11 +86,14 @@ class Scoring(Parameters):
 
     Args:
         folder: every film below it is scored.
-        model: an MLflow model URI; null for the newest registered version of the task.
+        model: an MLflow model URI; null for the task's ``@champion``, or its newest version where there is none.
+        batch_size: films that go through the network at once.
         heatmaps: draw where the model looks, a PNG for each film beside the predictions.
+        parquet: write ``predictions.parquet`` beside ``predictions.csv``.
     """
 
     folder: str | None
     model: str | None
     batch_size: Annotated[int, Field(ge=1)]
     heatmaps: bool = False
+    parquet: bool = False

@@ -1,16 +1,20 @@
 """``TableDataset`` keeps a pandas table in a Parquet or CSV file."""
 
 import csv
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from kedro.io import AbstractDataset, DatasetError
 
 from cxr_pipeline.files import written_atomically
 
 
-class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class TableDataset(AbstractDataset[pd.DataFrame | Iterable[pd.DataFrame], pd.DataFrame]):
     """A table in one file; the suffix of ``filepath`` says which form.
 
     Args:
@@ -50,16 +54,34 @@ class TableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         text = dict.fromkeys(self._text_columns, "str")
         return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
 
-    def save(self, data: pd.DataFrame) -> None:
-        """Write the table without its index; text in CSV is quoted, since a name may hold a line break."""
+    def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+        """Write the table without its index; text in CSV is quoted, since a name may hold a line break.
+
+        A table that is too large for memory is given as tables of its rows, which are written one after the other.
+        """
+        tables = iter([data] if isinstance(data, pd.DataFrame) else data)
+        first = next(tables)
         with written_atomically(self._filepath) as beside:
             if self._filepath.suffix == ".parquet":
-                data.to_parquet(beside, index=False)
+                _write_parquet(beside, first, tables)
             else:
-                data.to_csv(beside, index=False, quoting=csv.QUOTE_NONNUMERIC)
+                _write_csv(beside, first, tables)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "columns_if_missing": self._columns_if_missing}
+
+
+def _write_parquet(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFrame]) -> None:
+    schema = pa.Schema.from_pandas(first, preserve_index=False)
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in chain([first], others):
+            writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+
+
+def _write_csv(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFrame]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for table in chain([first], others):
+            table.to_csv(file, index=False, header=table is first, quoting=csv.QUOTE_NONNUMERIC)

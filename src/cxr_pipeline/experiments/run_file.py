@@ -8,7 +8,7 @@ import yaml
 from cxr_pipeline.nesting import lay_over
 
 # What belongs to the search and not to the run that takes its result.
-OF_EXPERIMENTS = ("tuning", "ablation", "sanity", "parallel")
+OF_EXPERIMENTS = ("tuning", "ablation", "sanity", "parallel", "retraining")
 
 
 def run_file(

@@ -83,14 +83,14 @@ def _compute(calls: Sequence[Any], workers: int) -> tuple[Any, ...]:
         return results
     try:
         results = dask.compute(
-            *calls, scheduler="processes", num_workers=workers, chunksize=1, initializer=_start_worker
+            *calls, scheduler="processes", num_workers=workers, chunksize=1, initializer=start_worker
         )
     except UserError as error:  # Dask's version of it, whose text ends in a traceback
         raise UserError(str(getattr(error, "exception", error))) from error
     return results
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Keep to one core, and end when the parent is killed and can no longer say so."""
     import cv2
 

@@ -10,6 +10,7 @@ from cxr_pipeline.registry.versions import (
     newest_version,
     register_version,
     resolve_version,
+    version_in_use,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "register_version",
     "resolve_version",
     "run_url",
+    "version_in_use",
     "version_url",
 ]

@@ -16,6 +16,7 @@ from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def register_version(
             pip_requirements=serving.requirements(),
             signature=serving.signature(decision_rule.outputs),
             input_example=serving.example_request(example),
+            model_config=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
     number = int(logged.registered_model_version)
@@ -111,6 +113,19 @@ def newest_version(name: str) -> str:
             "used there alone, with --env demo."
         )
     return f"models:/{name}/{max(numbers)}"
+
+
+def version_in_use(name: str) -> str:
+    """Find the version that new films are scored with: ``@champion``, or the newest where no version has that alias.
+
+    Returns:
+        its URI, such as ``models:/cxr-effusion@champion``.
+
+    Raises:
+        UserError: no version is registered.
+    """
+    newest = newest_version(name)
+    return newest if aliases_of(name)[CHAMPION] is None else f"models:/{name}@{CHAMPION}"
 
 
 @dataclass(frozen=True)

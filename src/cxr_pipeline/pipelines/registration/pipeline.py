@@ -11,7 +11,18 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 register_model,
-                inputs=["model", "decision_rule", "enhanced_images", "metrics", "data_report", "params:task"],
+                inputs=[
+                    "model",
+                    "decision_rule",
+                    "enhanced_images",
+                    "metrics",
+                    "data_report",
+                    "manifest",
+                    "splits",
+                    "refused_films",
+                    "drift_profile",
+                    "params:task",
+                ],
                 outputs="model_version",
                 name="register_model",
             )

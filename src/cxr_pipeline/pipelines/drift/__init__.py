@@ -1,0 +1,5 @@
+"""Compare new films with those that a registered model version was trained with."""
+
+from cxr_pipeline.pipelines.drift.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

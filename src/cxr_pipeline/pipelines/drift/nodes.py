@@ -1,0 +1,118 @@
+"""Nodes of the drift stage."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Drift, Folders, Sources, Task
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
+from cxr_pipeline.registry.profiles import stored_profile
+from cxr_pipeline.scoring import check_classes
+from cxr_pipeline.sources import check_source, open_source, read_source
+
+if TYPE_CHECKING:
+    from cxr_pipeline.classifier import FilmClassifier
+    from cxr_pipeline.drift.new_films import NewFilms
+    from cxr_pipeline.drift.profile import Profile
+
+_log = logging.getLogger(__name__)
+
+
+def measure_drift(
+    task: Task,
+    sources: Sources,
+    drift: Drift,
+    folders: Folders,
+    earlier_manifest: pd.DataFrame,
+    earlier_splits: pd.DataFrame,
+) -> dict[str, Any]:
+    """Compare new films with those of the model named, the champion, or the newest version.
+
+    Returns:
+        what was found, and of which model and films, in JSON types.
+    """
+    from cxr_pipeline.drift.detection import DriftSettings, detect_drift
+
+    new = _new_films(task, drift, folders)
+    version = registry.resolve_version(drift.model or _in_use(registry.model_name(task.name, phantom=sources.phantom)))
+    classifier = registry.load_classifier(version.uri)
+    check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
+    stored = stored_profile(version)
+    profile = stored or _profile_made(classifier, task, drift, folders, earlier_manifest, earlier_splits)
+    seen, counts = new.look(classifier, max_films=drift.max_films, batch_size=drift.batch_size, seed=drift.seed)
+    found = detect_drift(profile, seen, DriftSettings.from_dict(drift.model_dump()))
+    told = _log.info if found.verdict == "none" else _log.warning
+    told("Drift of %s: %s. %s", task.name, found.verdict, found.sentence)
+    drawn = drift.source is not None and drift.source.layout == "phantoms"
+    return {
+        "task": task.name,
+        "title": task.title,
+        "phantom": drawn or sources.phantom or classifier.provenance.get("films") == "phantom",
+        **found.to_dict(),
+        "model": {**asdict(version), "digest": classifier.digest},
+        "new_films": {"place": drift.source.path if drift.source else drift.folder, **counts},
+        "reference": {
+            "stored": stored is not None,
+            "training_films": len(profile.statistics),
+            "validation_films": len(profile.probability),
+        },
+    }
+
+
+def render_page(drift_report: Mapping[str, Any]) -> str:
+    """Write the page."""
+    from cxr_pipeline.report.drift import render_drift
+
+    return render_drift(drift_report)
+
+
+def _in_use(name: str) -> str:
+    champion = aliases_of(name)[CHAMPION]
+    return registry.newest_version(name) if champion is None else f"models:/{name}/{champion}"
+
+
+def _new_films(task: Task, drift: Drift, folders: Folders) -> "NewFilms":
+    from cxr_pipeline.drift.new_films import NewFilms
+
+    if drift.source is None:
+        return NewFilms.in_folder(drift.folder, key=f"{task.name}.drift.folder")
+    place, layout, options = folders.raw / drift.source.path, drift.source.layout, drift.source.options
+    check_source("drift.source", layout, place, classes=task.classes, task=task.name)
+    reader = open_source(layout, place, unpacked=folders.unpacked, **options)
+    return NewFilms.in_listing(read_source(layout, place, **options), reader, task.labels)
+
+
+def _profile_made(
+    classifier: "FilmClassifier",
+    task: Task,
+    drift: Drift,
+    folders: Folders,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+) -> "Profile":
+    """Make the profile of a version that brought none, from the training films of today."""
+    from cxr_pipeline.drift.reference import profile_of
+
+    if manifest.empty or splits.empty:
+        raise UserError(
+            f"There is nothing to compare the new films of {task.name} with: the model's run has left no profile of "
+            "its films (drift_profile.npz), and there is no manifest of training films here. Train the model again: "
+            f"kedro run --pipeline={task.name}"
+        )
+    _log.warning("The model's run has left no profile: its films are taken from today's manifest and splits.")
+    return profile_of(
+        classifier.model,
+        classifier.decision_rule,
+        PreparedFilms(folders.images, classifier.recipe),
+        manifest,
+        splits,
+        max_films=drift.max_films,
+        batch_size=drift.batch_size,
+        seed=drift.seed,
+    )

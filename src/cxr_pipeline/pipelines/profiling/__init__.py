@@ -1,0 +1,5 @@
+"""Keep, beside a model, the profile of its films that drift is measured against."""
+
+from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

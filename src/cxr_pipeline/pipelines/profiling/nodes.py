@@ -1,0 +1,33 @@
+"""Nodes of the profiling stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.config import Drift
+from cxr_pipeline.decision_rule import rule_from_dict
+from cxr_pipeline.images.store import PreparedFilms
+
+
+def profile_films(
+    model: Any,
+    decision_rule: Mapping[str, Any],
+    enhanced_images: PreparedFilms,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    drift: Drift,
+) -> Any:
+    """Make the ``Profile`` of the films that the model was trained with."""
+    from cxr_pipeline.drift.reference import profile_of
+
+    return profile_of(
+        model,
+        rule_from_dict(decision_rule),
+        enhanced_images,
+        manifest,
+        splits,
+        max_films=drift.max_films,
+        batch_size=drift.batch_size,
+        seed=drift.seed,
+    )

@@ -1,0 +1,21 @@
+"""The profiling stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline.pipelines.profiling.nodes import profile_films
+
+
+def create_pipeline() -> Pipeline:
+    """From the model and its films to their profile."""
+    return Pipeline(
+        [
+            Node(
+                profile_films,
+                inputs=["model", "decision_rule", "enhanced_images", "manifest", "splits", "params:drift"],
+                outputs="drift_profile",
+                name="profile_films",
+            )
+        ],
+        namespace="profiling",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,5 @@
+"""Compare a challenger with the champion, and promote it if it earns it."""
+
+from cxr_pipeline.pipelines.promotion.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,105 @@
+"""Nodes of the promotion stage. Where there is no challenger, they pass that on and do nothing."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import promotion as rule
+from cxr_pipeline.challenger import Outputs, judge_films
+from cxr_pipeline.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
+from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.report.decision import decision_files, decision_record
+from cxr_pipeline.retraining import check_unseen
+from cxr_pipeline.sources import open_source
+
+logger = logging.getLogger(__name__)
+
+
+def score_champion(
+    challenger: Mapping[str, Any],
+    news: Mapping[str, Any],
+    splits: pd.DataFrame,
+    task: Task,
+    sources: Sources,
+    folders: Folders,
+    resolution: Resolution,
+) -> pd.DataFrame:
+    """Let the champion judge the challenger's test films, with its own recipe and its own frozen rule.
+
+    Returns:
+        a decided score table; empty where nothing is new or there is no champion.
+
+    Raises:
+        UserError: the champion learned from some of these films or their patients.
+    """
+    if not challenger or news["champion"] is None:
+        return pd.DataFrame()
+    films = Outputs(Path(challenger["folder"]), task.name).test_films
+    used = decisions.films_of_champion(news["model"], news["champion"])
+    check_unseen(films, used, splits, version=f"{news['model']} {news['champion']}")
+    readers = {
+        name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
+        for name, source in sources.root.items()
+    }
+    champion = decisions.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
+    settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
+    return judge_films(champion, films, readers, **settings)
+
+
+def decide_promotion(
+    challenger: Mapping[str, Any],
+    champion_scores: pd.DataFrame,
+    news: Mapping[str, Any],
+    task: Task,
+    evaluation: Evaluation,
+    retraining: Retraining,
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Compare the two on the same films, and decide as the rule says.
+
+    Returns:
+        the files of the decision record, and its content; nothing but the model's name where nothing is new.
+    """
+    if not challenger:
+        return {}, {"model": news["model"]}
+    outputs, bootstrap = Outputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
+    scores, metrics = outputs.test_scores, outputs.metrics
+    comparison = None
+    if news["champion"] is not None:
+        settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
+        comparison = rule.compare(scores, champion_scores, **settings)
+    conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction"})
+    differences = comparison.differences if comparison else None
+    decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=news["newer"])
+    record = decision_record(
+        decision, comparison, challenger=challenger, metrics=metrics, news=news, rule=conditions, bootstrap=bootstrap
+    )
+    files = decision_files(record)
+    decisions.log_texts(files, "decisions")
+    return files, record
+
+
+def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
+    """Move the aliases as it was decided, and write the reasons on the version.
+
+    Returns:
+        the version of each alias.
+
+    Raises:
+        UserError: the champion is another one than at the time of the comparison.
+    """
+    model = promotion["model"]
+    if "promoted" not in promotion:
+        return aliases.aliases_of(model)
+    version, champion = promotion["challenger"]["version"], promotion["champion"]
+    if promotion["promoted"]:
+        given = aliases.promote(model, version, over=champion["version"] if champion else None)
+    else:
+        given = aliases.keep_as_challenger(model, version)
+    wanted = {name: promotion[name] for name in ("promoted", "reasons")}
+    decisions.note_decision(model, version, trained_by=promotion["trained_by"], **wanted)
+    verdict = "is the champion now" if promotion["promoted"] else "is not promoted"
+    logger.info("%s %d %s. %s", model, version, verdict, " ".join(promotion["reasons"]))
+    return given

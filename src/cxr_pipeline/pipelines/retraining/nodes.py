@@ -1,0 +1,98 @@
+"""Nodes of the retraining stage. Where nothing is new, they pass that on and do nothing."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import registry
+from cxr_pipeline.challenger import Outputs
+from cxr_pipeline.config import Folders, Retraining, Sources, Task
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.experiments import cells, results
+from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments.jobs import Job, run_job
+from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.retraining import (
+    check_labels,
+    extend_ledger,
+    films_moved,
+    find_news,
+    label_columns,
+    whether_to_train,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def look_for_news(
+    films: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
+) -> dict[str, Any]:
+    """Compare the films with those of the champion, and tell whether a challenger is to be trained.
+
+    Raises:
+        UserError: the films of the champion are not on record, or too many have other labels now.
+    """
+    model = registry.model_name(task.name, phantom=sources.phantom)
+    listed = cells.table_digest(films[["sha256", *label_columns(films)]])
+    digest = cells.digest(launch.parameters, films=listed)
+    champion = aliases.aliases_of(model)[aliases.CHAMPION]
+    news = None if champion is None else find_news(films, decisions.films_of_champion(model, champion))
+    decided = decisions.decided_version(model, digest)
+    train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
+    logger.info("%s", why)
+    if train and news:
+        check_labels(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
+    if not train:
+        decisions.tag_run({decisions.SKIPPED: "nothing new"})
+    found = {"newer": news is None or news.newer, "news": asdict(news) if news else None}
+    return {"train": train, "why": why, "model": model, "champion": champion, "digest": digest, **found}
+
+
+def train_challenger(
+    news: Mapping[str, Any], earlier_splits: pd.DataFrame, task: Task, folders: Folders, launch: Launch
+) -> dict[str, Any]:
+    """Run the task's own pipeline, in a process and a folder of its own; what was trained before is taken over.
+
+    Returns:
+        the version, and the folder of its outputs; empty where nothing is new.
+
+    Raises:
+        UserError: the training failed, or the champion decides between other classes than the task.
+    """
+    if not news["train"]:
+        return {}
+    if news["champion"] is not None:
+        decisions.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
+    folder = Path(folders.outputs).resolve() / task.name / "retraining" / news["digest"][:16]
+    outputs = Outputs(folder, task.name)
+    if not _is_trained(outputs, earlier_splits):
+        cell = launch.cell(task=task.name, name="challenger", folder=str(folder), overrides={}, wanted="model_version")
+        log = folder / "log.txt"
+        logger.info("The challenger is trained; what its process prints is in %s.", log)
+        outcome = run_job(Job(cell.name, cells.SESSION, asdict(cell), log=str(log)), neighbours=1)
+        results.keep(outcome, folder)
+        if outcome.error is not None:
+            raise UserError(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
+    elif launch.parent_run:
+        registry.nest_run(outputs.version["run_id"], launch.parent_run)
+    return {"folder": str(folder), **outputs.version}
+
+
+def _is_trained(outputs: Outputs, ledger: pd.DataFrame) -> bool:
+    """Whether a version was registered, and with the splits that are on record today."""
+    try:
+        registry.resolve_version(outputs.version["uri"])
+        return films_moved(ledger, outputs.splits).empty
+    except (OSError, UserError):
+        return False
+
+
+def extend_splits(challenger: Mapping[str, Any], earlier_splits: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Add the patients that were dealt for the challenger to the split ledger; none ever moves."""
+    if not challenger:
+        return earlier_splits
+    return extend_ledger(earlier_splits, Outputs(Path(challenger["folder"]), task.name).splits, task=task.name)

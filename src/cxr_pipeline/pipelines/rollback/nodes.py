@@ -1,0 +1,25 @@
+"""Nodes of the rollback stage."""
+
+import logging
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Sources, Task
+from cxr_pipeline.registry import aliases, decisions
+
+logger = logging.getLogger(__name__)
+
+
+def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
+    """Make the previous version the champion again.
+
+    Returns:
+        the version of each alias.
+
+    Raises:
+        UserError: there is none.
+    """
+    model = registry.model_name(task.name, phantom=sources.phantom)
+    champion, withdrawn = aliases.roll_back(model)
+    decisions.tag_run({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
+    logger.info("%s %d is the champion again; version %d is out of use.", model, champion, withdrawn)
+    return aliases.aliases_of(model)

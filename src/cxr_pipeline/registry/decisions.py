@@ -1,0 +1,144 @@
+"""What MLflow keeps of a retraining: the films of each version, what was decided of it, and runs without work."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+from cxr_pipeline.classifier import FilmClassifier
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry.aliases import ROLLED_BACK
+from cxr_pipeline.registry.versions import load_classifier
+
+FILMS = "lineage/films.parquet"
+# Tags of a version: what it was decided by, and what it was trained by. A version has the first when all is done.
+DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
+PROMOTED, KEPT = "promoted", "not promoted"
+# Tag of a run that ended because there was nothing to do.
+SKIPPED = "skipped"
+_LONGEST_TAG = 5000
+
+
+def log_films(films: pd.DataFrame) -> None:
+    """Log the films of the version that the active run is about to register.
+
+    Args:
+        films: from ``retraining.films_used``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, Path(FILMS).name)
+        films.to_parquet(file, index=False)
+        mlflow.log_artifact(str(file), str(Path(FILMS).parent))
+
+
+def films_of_champion(name: str, version: int) -> pd.DataFrame:
+    """Read the films that the version in use was made with, as ``log_films`` took them.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+
+    Raises:
+        UserError: they are not on record.
+    """
+    found = films_of_version(name, version)
+    if found is None:
+        raise UserError(
+            f"It is not on record which films the champion, {name} {version}, was made with, so that no challenger "
+            "can be compared with it fairly. Give the alias champion to a version whose run has the artifact "
+            f"{FILMS}, or take it from this one: the next version is then promoted on the floors alone."
+        )
+    return found
+
+
+def films_of_version(name: str, version: int) -> pd.DataFrame | None:
+    """Read the films that a version was made with; None where they are not on record."""
+    client = mlflow.MlflowClient()
+    run_id = client.get_model_version(name, str(version)).run_id
+    folder = str(Path(FILMS).parent)
+    if not run_id or FILMS not in {file.path for file in client.list_artifacts(run_id, folder)}:
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        return pd.read_parquet(client.download_artifacts(run_id, FILMS, place))
+
+
+def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> FilmClassifier:
+    """Load the version in use, to compare another one with it.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        kind: of the task.
+        classes: of the task.
+
+    Raises:
+        UserError: it decides between other classes than the task.
+    """
+    champion = load_classifier(f"models:/{name}/{version}")
+    rule = champion.decision_rule
+    if (rule.kind, list(rule.classes)) != (kind, list(classes)):
+        raise UserError(
+            f"The champion, {name} {version}, decides between {', '.join(rule.classes)} ({rule.kind}); expected "
+            f"{', '.join(classes)} ({kind}), as the task has it by now: they cannot be compared. Take the alias "
+            "champion from it; the next version is then promoted on the floors alone."
+        )
+    return champion
+
+
+def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
+    """Find the version of a retraining that was decided on.
+
+    Args:
+        name: of the registered model.
+        trained_by: what names the retraining, as ``note_decision`` took it.
+
+    Returns:
+        the number of the version, and what became of it (``promoted``, ``not promoted`` or ``rolled back``); None
+        where there is none.
+    """
+    found = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
+    for version in found:
+        if version.tags.get(TRAINED_BY) == trained_by and DECISION in version.tags:
+            return int(version.version), "rolled back" if ROLLED_BACK in version.tags else version.tags[DECISION]
+    return None
+
+
+def note_decision(name: str, version: int, *, promoted: bool, reasons: Sequence[str], trained_by: str) -> None:
+    """Write on a version what was decided of it; the aliases must have been moved before.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        promoted: whether it became the champion.
+        reasons: sentences.
+        trained_by: what names the retraining.
+    """
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    tags = {TRAINED_BY: trained_by, REASONS: " ".join(reasons)[:_LONGEST_TAG]}
+    tags |= {DECIDED_IN: run.info.run_id} if run else {}
+    for key, value in {**tags, DECISION: PROMOTED if promoted else KEPT}.items():
+        client.set_model_version_tag(name, str(version), key, value)
+    if run:
+        mlflow.set_tags({DECISION: PROMOTED if promoted else KEPT, "version": f"{name} {version}"})
+
+
+def log_texts(texts: Mapping[str, str], folder: str) -> None:
+    """Log texts by their file name to a folder of the active run; nothing without one."""
+    if mlflow.active_run() is not None:
+        for name, text in texts.items():
+            mlflow.log_text(text, f"{folder}/{name}")
+
+
+def tag_run(tags: Mapping[str, str]) -> None:
+    """Tag the active run; nothing without one."""
+    if mlflow.active_run() is not None:
+        mlflow.set_tags(dict(tags))
+
+
+def end_skipped(why: str) -> None:
+    """End the active run, which did nothing, and say why; nothing without one."""
+    if mlflow.active_run() is not None:
+        mlflow.set_tag(SKIPPED, why)
+        mlflow.end_run()

@@ -1,0 +1,46 @@
+"""The profile for drift that the run of a version has left beside it."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+
+from cxr_pipeline.registry.versions import ModelVersion
+
+if TYPE_CHECKING:
+    from cxr_pipeline.drift.profile import Profile
+
+PROFILE = "drift_profile.npz"
+
+
+def log_profile(profile: "Profile") -> None:
+    """Leave a profile beside the version that the active run registers; without a run nothing is kept."""
+    if mlflow.active_run() is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        profile.save(Path(folder, PROFILE))
+        mlflow.log_artifact(str(Path(folder, PROFILE)))
+
+
+def stored_profile(version: ModelVersion) -> "Profile | None":
+    """Read the profile of the films that a version was trained with; None where its run has left none.
+
+    Raises:
+        UserError: it was made by another version of this package.
+    """
+    from cxr_pipeline.drift.profile import Profile
+
+    if version.run_id is None:
+        return None
+    client = mlflow.MlflowClient()
+    try:
+        there = any(artifact.path == PROFILE for artifact in client.list_artifacts(version.run_id))
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        there = False
+    if not there:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Profile.load(Path(client.download_artifacts(version.run_id, PROFILE, folder)))

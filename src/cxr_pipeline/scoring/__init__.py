@@ -1,0 +1,17 @@
+"""Scoring of new films: any number of them, in flat memory, from where a killed run left off."""
+
+from cxr_pipeline.scoring.checks import check_classes
+from cxr_pipeline.scoring.films import FILM_SUFFIXES, FilmFolder, find_films
+from cxr_pipeline.scoring.folder import Predictions, score_folder, summarise
+from cxr_pipeline.scoring.heatmaps import map_name
+
+__all__ = [
+    "FILM_SUFFIXES",
+    "FilmFolder",
+    "Predictions",
+    "check_classes",
+    "find_films",
+    "map_name",
+    "score_folder",
+    "summarise",
+]

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from cxr_pipeline.drift.observed import Observed
+from cxr_pipeline.drift.profile import COMPONENTS, Profile, reference_profile
+from cxr_pipeline.errors import UserError
+
+
+@pytest.fixture
+def profile(made_up) -> Profile:
+    return reference_profile(made_up(60, 0), made_up(40, 1), outputs=("ill",), seed=0)
+
+
+def test_it_survives_its_file_without_pickles(profile, tmp_path) -> None:
+    profile.save(tmp_path / "profile.npz")
+    again = Profile.load(tmp_path / "profile.npz")
+    assert again.outputs == ("ill",)
+    for name, array in profile.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], array)
+        assert array.dtype != object
+    with np.load(tmp_path / "profile.npz", allow_pickle=False) as kept:
+        assert set(kept.files) == set(profile.to_arrays())
+
+
+def test_it_holds_each_film_once_in_an_order_that_cannot_be_found_again(made_up) -> None:
+    training, held_out = made_up(60, 0), made_up(40, 1)
+    profile = reference_profile(training, held_out, outputs=("ill",), seed=0)
+    assert not np.array_equal(profile.statistics, training.statistics)
+    np.testing.assert_array_equal(np.sort(profile.statistics, axis=0), np.sort(training.statistics, axis=0))
+    places = [int(np.flatnonzero(held_out.probability[:, 0] == value)[0]) for value in profile.probability[:, 0]]
+    assert places != sorted(places)
+    np.testing.assert_array_equal(profile.y_true, held_out.y_true[places])
+    np.testing.assert_allclose(profile.features, profile.project(held_out.features)[places], rtol=1e-5)
+
+
+def test_prevalence_counts_known_labels_of_training_films(made_up) -> None:
+    training = made_up(60, 0, k=2)
+    training.y_true[:10, 0] = np.nan
+    profile = reference_profile(training, made_up(40, 1, k=2), outputs=("a", "b"), seed=0)
+    assert profile.known.tolist() == [50, 60]
+    assert profile.positive.tolist() == [training.y_true[10:, 0].sum(), training.y_true[:, 1].sum()]
+
+
+def test_features_have_variance_1_along_the_directions_of_the_training_films(made_up) -> None:
+    rng = np.random.default_rng(0)
+    mixed = (rng.normal(size=(500, 30)) @ rng.normal(size=(30, 30)) + 7).astype(np.float32)
+    mixed[:, 3] = 5
+    training = Observed(np.zeros((500, 11), np.float32), mixed, np.zeros((500, 1)), np.zeros((500, 1)))
+    profile = reference_profile(training, training, outputs=("ill",), seed=0)
+    along = profile.project(mixed)[:, :-1]
+    assert along.shape == (500, COMPONENTS)
+    np.testing.assert_allclose(along.std(axis=0), 1, atol=0.01)
+    np.testing.assert_allclose(along.mean(axis=0), 0, atol=1e-3)
+
+
+def test_what_the_directions_leave_over_is_seen(made_up) -> None:
+    rng = np.random.default_rng(0)
+    flat = np.zeros((200, 40), np.float32)
+    flat[:, :5] = rng.normal(size=(200, 5))
+    flat[:, 5:] = 0.01 * rng.normal(size=(200, 35))
+    training = Observed(np.zeros((200, 11), np.float32), flat, np.zeros((200, 1)), np.zeros((200, 1)))
+    profile = reference_profile(training, training, outputs=("ill",), seed=0)
+    strange = flat.copy()
+    strange[:, 20:] += 0.3 * rng.normal(size=(200, 20)).astype(np.float32)
+    assert np.median(profile.project(strange)[:, -1]) > np.median(profile.project(flat)[:, -1]) + 1
+
+
+@pytest.mark.parametrize("n_films", [1, 2, 5])
+def test_few_films_make_a_profile_all_the_same(made_up, n_films) -> None:
+    profile = reference_profile(made_up(n_films, 0), made_up(0, 1), outputs=("ill",), seed=0)
+    assert np.isfinite(profile.project(made_up(4, 2).features)).all()
+    assert len(profile.probability) == 0
+
+
+def test_dead_features_weigh_nothing(made_up) -> None:
+    training = made_up(30, 0)
+    training.features[:, 2] = 4
+    profile = reference_profile(training, made_up(30, 1), outputs=("ill",), seed=0)
+    moved = made_up(5, 2).features
+    moved[:, 2] = 1e6
+    same = moved.copy()
+    same[:, 2] = 4
+    np.testing.assert_allclose(profile.project(moved), profile.project(same))
+
+
+def test_it_is_small_for_two_thousand_films_of_many_features(made_up, tmp_path) -> None:
+    profile = reference_profile(
+        made_up(1000, 0, k=14, d=3000), made_up(1000, 1, k=14, d=3000), outputs=["x"] * 14, seed=0
+    )
+    profile.save(tmp_path / "profile.npz")
+    assert (tmp_path / "profile.npz").stat().st_size < 1_000_000
+
+
+def test_mistakes_are_named(profile, made_up) -> None:
+    with pytest.raises(UserError, match="needs training films; found none"):
+        reference_profile(made_up(0, 0), made_up(4, 1), outputs=("ill",), seed=0)
+    other = {**profile.to_arrays(), "about": np.array('{"version": 99, "outputs": [], "statistics": []}')}
+    with pytest.raises(UserError, match="expected version 1, found 99"):
+        Profile.from_arrays(other)

@@ -1,0 +1,250 @@
+"""Retraining in the demo environment: the first version, nothing new, more films, a kill, two at once, and back."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+FILMS = "effusion.sources.phantoms.n_patients={}"
+SMALL = "effusion.training.epochs=2,effusion.resolution.size=48,effusion.evaluation.replicates=200"
+MODEL = "cxr-effusion-demo"
+# Two epochs on a few phantoms teach nothing, and so few test films show no margin to be kept.
+LENIENT = {"floors": dict.fromkeys(("auc", "sensitivity", "specificity")), "sensitivity_margin": 1, "auc_margin": 1}
+
+
+def write_rule(folder: Path, **rule: Any) -> None:
+    block = {"effusion": {"retraining": rule}}
+    (folder / "conf" / "demo" / "parameters" / "retraining.yml").write_text(yaml.safe_dump(block))
+
+
+def arguments(pipeline: str, *params: str) -> tuple[str, ...]:
+    return ("run", "--env", "demo", f"--pipeline=effusion_{pipeline}", "--params", ",".join((SMALL, *params)))
+
+
+def start(folder: Path, *params: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "kedro", *arguments("retraining", *params)]
+    with (folder / "printed.txt").open("w") as printed:
+        return subprocess.Popen(command, cwd=folder, stdout=printed, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(what: Any, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 300
+    while not what():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def data(folder: Path) -> Path:
+    return folder / "data" / "demo"
+
+
+def holder(folder: Path) -> dict[str, Any]:
+    record = data(folder) / "07_model_output" / "effusion" / "retraining" / "job.json"
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def aliases(folder: Path) -> dict[str, int | None]:
+    found: dict[str, int | None] = json.loads((data(folder) / "06_models" / "effusion" / "aliases.json").read_text())
+    given = client(folder).get_registered_model(MODEL).aliases
+    assert {name: int(version) for name, version in given.items()} == {k: v for k, v in found.items() if v}
+    return found
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    files = sorted((data(folder) / "08_reporting" / "effusion" / "decisions").glob("*.json"))
+    assert all(file.with_suffix(".md").is_file() for file in files)
+    return [json.loads(file.read_text()) for file in files]
+
+
+def ledger(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(data(folder) / "05_model_input" / "effusion" / "splits.parquet")
+
+
+def client(folder: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def runs(folder: Path) -> list[Any]:
+    """The newest first."""
+    experiment = client(folder).get_experiment_by_name(MODEL)
+    assert experiment is not None
+    return list(client(folder).search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+
+
+def text(finished: "subprocess.CompletedProcess[str]") -> str:
+    return re.sub(r"\s+", " ", finished.stdout + finished.stderr)
+
+
+def succeeded(finished: "subprocess.CompletedProcess[str]") -> str:
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return text(finished)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, new_project, kedro) -> Path:
+    """A project with a champion."""
+    folder: Path = new_project(tmp_path_factory.mktemp("retraining") / "project")
+    write_rule(folder, **LENIENT)
+    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(40))))
+    assert f"{MODEL} 1 is the champion now" in printed
+    return folder
+
+
+def test_the_first_version_is_promoted_on_its_floors(first: Path) -> None:
+    assert aliases(first) == {"champion": 1, "previous": None, "challenger": None}
+    (record,) = decisions(first)
+    assert (record["promoted"], record["champion"], record["comparison"]) == (True, None, [])
+    child, parent = runs(first)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.run_id == record["challenger"]["run_id"]
+    assert parent.data.tags["decision"] == "promoted"
+    version = client(first).get_model_version(MODEL, "1")
+    assert (version.tags["decision"], version.tags["decision_run"]) == ("promoted", parent.info.run_id)
+    artifacts = [file.path for file in client(first).list_artifacts(parent.info.run_id, "decisions")]
+    assert len(artifacts) == 2
+    assert holder(first) == {}
+
+
+@pytest.fixture(scope="module")
+def skipped(first: Path, kedro) -> tuple[Path, str]:
+    before = ledger(first)
+    printed = succeeded(kedro(first, *arguments("retraining", FILMS.format(40))))
+    pd.testing.assert_frame_equal(ledger(first), before)
+    return first, printed
+
+
+def test_without_anything_new_it_ends_at_once_and_says_so(skipped) -> None:
+    folder, printed = skipped
+    assert "Nothing is new: the 95 films are those of the champion, cxr-effusion-demo 1." in printed
+    run = runs(folder)[0]
+    assert (run.data.tags["skipped"], run.info.status) == ("nothing new", "FINISHED")
+    assert run.info.end_time - run.info.start_time < 20_000
+    assert len(decisions(folder)) == 1
+    assert aliases(folder) == {"champion": 1, "previous": None, "challenger": None}
+
+
+@pytest.fixture(scope="module")
+def second(skipped, kedro) -> dict[str, Any]:
+    """More phantoms; killed in the middle; run again, and once more while that is at work."""
+    folder = skipped[0]
+    before = ledger(folder)
+    process = start(folder, FILMS.format(60))
+    outputs = data(folder) / "07_model_output" / "effusion" / "retraining"
+    wait_for(lambda: len(list(outputs.glob("*/05_model_input/effusion/sampling_plan.parquet"))) == 2, process)
+    offspring = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(offspring, timeout=30)
+    assert alive == []
+    left = holder(folder)
+    pd.testing.assert_frame_equal(ledger(folder), before)
+    again = start(folder, FILMS.format(60))
+    wait_for(lambda: holder(folder).get("pid") == again.pid, again)
+    locked = kedro(folder, *arguments("retraining", FILMS.format(60)))
+    assert again.poll() is None
+    locked_run = runs(folder)[0]
+    assert again.wait(timeout=300) == 0, (folder / "printed.txt").read_text()
+    printed = re.sub(r"\s+", " ", (folder / "printed.txt").read_text())
+    killed = process.pid
+    return {"folder": folder, "before": before, "left": left, "killed": killed, "printed": printed} | {
+        "again": again.pid,
+        "locked": locked,
+        "locked_run": locked_run,
+    }
+
+
+def test_the_lock_of_a_killed_job_is_taken_over(second) -> None:
+    assert second["left"]["pid"] == second["killed"]
+    assert f"was not ended properly before (process {second['killed']} on" in second["printed"]
+    assert holder(second["folder"]) == {}
+
+
+def test_the_second_of_two_says_who_is_at_work_and_ends_without_harm(second) -> None:
+    locked = second["locked"]
+    assert locked.returncode == os.EX_TEMPFAIL == 75
+    assert f"The retraining of effusion is at work already: process {second['again']} on" in text(locked)
+    assert "Traceback" not in locked.stdout + locked.stderr
+    run = second["locked_run"]
+    assert (run.data.tags["skipped"], run.info.status) == ("locked", "FINISHED")
+
+
+def test_what_is_new_is_learned_and_the_champion_judges_the_same_films(second) -> None:
+    folder = second["folder"]
+    assert "Since the champion, cxr-effusion-demo 1: " in second["printed"]
+    assert aliases(folder) == {"champion": 2, "previous": 1, "challenger": None}
+    record = decisions(folder)[-1]
+    assert (record["promoted"], record["champion"]["version"], record["challenger"]["version"]) == (True, 1, 2)
+    assert record["news"]["new"] > 0
+    scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
+    assert record["compared_on"] == {
+        "n_films": len(scores),
+        "n_patients": scores["patient_id"].nunique(),
+        "n_left_out": 0,
+    }
+    difference = record["figures"]["differences"]["auc"]["value"]
+    sides = (record["figures"][side]["auc"]["value"] for side in ("challenger", "champion"))
+    assert difference == pytest.approx(next(sides) - next(sides))
+
+
+def test_no_patient_has_moved_and_nobody_is_tested_on_what_was_learned(second) -> None:
+    folder, before = second["folder"], second["before"]
+    splits = ledger(folder)
+    assert splits["patient_id"].nunique() == 60
+    assert not splits.drop_duplicates(["patient_id", "split"])["patient_id"].duplicated().any()
+    moved = before.merge(splits, on=["source", "image"], how="left", suffixes=("", "_now"))
+    assert (moved["split"] == moved["split_now"]).all()
+    learned = before.loc[before["split"] != "test", "patient_id"]
+    scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
+    assert not scores["patient_id"].isin(learned).any()
+
+
+def test_back_to_the_previous_one_and_no_further(second, kedro) -> None:
+    folder = second["folder"]
+    assert f"{MODEL} 1 is the champion again; version 2 is out of use." in succeeded(
+        kedro(folder, *arguments("rollback"))
+    )
+    assert aliases(folder) == {"champion": 1, "previous": None, "challenger": None}
+    assert "rolled_back" in client(folder).get_model_version(MODEL, "2").tags
+    assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
+    further = kedro(folder, *arguments("rollback"))
+    assert further.returncode == 1
+    assert "There is no version to go back to: the champion of cxr-effusion-demo is version 1" in text(further)
+    assert "Traceback" not in text(further)
+
+
+def test_what_was_rolled_back_is_not_promoted_by_the_next_night(second, kedro) -> None:
+    folder, n_decisions = second["folder"], len(decisions(second["folder"]))
+    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(60))))
+    assert "Nothing is new: cxr-effusion-demo 2 learned from these" in printed
+    assert "was rolled back." in printed
+    assert len(decisions(folder)) == n_decisions
+    assert aliases(folder)["champion"] == 1
+
+
+def test_another_rule_can_be_asked_to_judge_again_without_training(second, kedro) -> None:
+    folder = second["folder"]
+    n_versions = len(client(folder).search_model_versions(f"name='{MODEL}'"))
+    write_rule(folder, **{**LENIENT, "floors": {"auc": 1.0}})
+    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(60), "effusion.retraining.force=true")))
+    assert "The challenger is trained" not in printed
+    assert f"{MODEL} 2 is not promoted. AUC" in printed
+    assert aliases(folder) == {"champion": 1, "previous": None, "challenger": 2}
+    record, tags = decisions(folder)[-1], client(folder).get_model_version(MODEL, "2").tags
+    assert not record["promoted"]
+    assert tags["decision"] == "not promoted"
+    assert "does not reach its floor of 1.000" in tags["decision_reasons"]
+    assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == n_versions
+    child = client(folder).get_run(record["challenger"]["run_id"])
+    assert child.data.tags["mlflow.parentRunId"] == tags["decision_run"]

@@ -1,0 +1,251 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline import registry
+from cxr_pipeline.config import Drift, Folders, Sources, Task
+from cxr_pipeline.datasets.document import JSONDataset, TextDataset
+from cxr_pipeline.datasets.table import TableDataset
+from cxr_pipeline.decision_rule import BinaryRule, fit_decision_rule
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.hooks import Preflight
+from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.manifest import list_films
+from cxr_pipeline.models.heads import OUTPUT, POOLED
+from cxr_pipeline.phantoms import draw_patient
+from cxr_pipeline.pipelines import drift as stage
+from cxr_pipeline.pipelines import ingestion, profiling
+from cxr_pipeline.registry.profiles import log_profile
+from cxr_pipeline.sources import open_source, read_source
+
+SIZE, N_PATIENTS = 32, 90
+CONF = Path(__file__).parents[2] / "conf" / "base"
+TASK = Task(name="effusion", title="E", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
+RECIPE = Recipe(size=SIZE, mode="fit", max_megapixels=1)
+SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}
+DEFAULTS = yaml.safe_load((CONF / "parameters" / "defaults.yml").read_text())["defaults"]["drift"]
+
+
+def write_films(folder: Path, *, seed: int, brighter: int = 0, n_patients: int = N_PATIENTS) -> Path:
+    for patient in range(1, n_patients + 1):
+        for film in draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.4}, seed=seed):
+            path = folder / ("ill" if film.labels else "well") / f"{patient}_{film.follow_up}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.clip(film.pixels.astype(int) + brighter, 0, 255).astype(np.uint8))
+    return folder
+
+
+def network() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    film = keras.Input((SIZE, SIZE, 1))
+    seen = keras.layers.Rescaling(1 / 255)(film)
+    seen = keras.layers.Conv2D(8, 5, strides=3, activation="relu")(seen)
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
+    return keras.Model(film, keras.layers.Dense(1, "sigmoid", name=OUTPUT)(pooled))
+
+
+def rule() -> BinaryRule:
+    labels = np.array([[0.0], [1.0]])
+    policy = {"rule": "fixed", "value": 0.5}
+    return fit_decision_rule(labels, labels, kind="binary", classes=("well", "ill"), calibration="none", policy=policy)
+
+
+def register(*, profile: Any = None) -> dict[str, Any]:
+    with mlflow.start_run():
+        if profile is not None:
+            log_profile(profile)
+        return registry.register_version(
+            task="effusion",
+            phantom=False,
+            model=network(),
+            recipe=RECIPE,
+            decision_rule=rule(),
+            metrics={"split": "test", "n_images": 4, "metrics": {"auc": {"value": 0.75, "low": None, "high": None}}},
+            data_digest="d" * 64,
+            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
+            tags={},
+        )
+
+
+class Place:
+    """A project after a training: films, manifest, splits, prepared films."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw = write_films(folder / "raw", seed=1)
+        self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
+        reader = open_source("class_folders", self.raw, unpacked=folder, patient_id=SOURCE["patient_id"])
+        listing = read_source("class_folders", self.raw, patient_id=SOURCE["patient_id"])
+        self.manifest, _, _ = list_films({"films": (reader, listing)}, labels=TASK.labels)
+        contents = {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
+        ImageStore(self.folders.images, RECIPE).fill(contents)
+        split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")
+        self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
+
+    def profile(self) -> Any:
+        films = PreparedFilms(self.folders.images, RECIPE)
+        catalog = DataCatalog(
+            {
+                "model": MemoryDataset(network(), copy_mode="assign"),
+                "decision_rule": MemoryDataset(rule().to_dict()),
+                "enhanced_images": MemoryDataset(films),
+                "manifest": MemoryDataset(self.manifest),
+                "splits": MemoryDataset(self.splits),
+                "params:drift": MemoryDataset(Drift(**DEFAULTS)),
+            }
+        )
+        return SequentialRunner().run(profiling.create_pipeline(), catalog)["drift_profile"].load()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("project")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    place = Place(folder)
+    register(profile=place.profile())
+    register()
+    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
+    yield place
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("bright"), seed=2, brighter=40, n_patients=50)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("fresh"), seed=2)
+
+
+def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
+    """Run the stage as a task does, with its outputs in files."""
+    columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
+    tables = {"earlier_manifest": place.manifest, "earlier_splits": place.splits}
+    catalog = DataCatalog(
+        {
+            "params:effusion.task": MemoryDataset(TASK),
+            "params:effusion.sources": MemoryDataset(Sources({"films": {**SOURCE, "path": "gone"}})),
+            "params:effusion.drift": MemoryDataset(Drift(**{**DEFAULTS, **drift})),
+            "params:folders": MemoryDataset(place.folders),
+            "effusion.drift_report": JSONDataset(filepath=str(tmp_path / "drift_report.json")),
+            "effusion.drift_page": TextDataset(filepath=str(tmp_path / "drift.html")),
+            **{
+                f"effusion.{name}": MemoryDataset(tables[name])
+                if trained_here
+                else TableDataset(filepath=str(tmp_path / f"{name}.parquet"), columns_if_missing=columns[name])
+                for name in tables
+            },
+        }
+    )
+    pipeline = Pipeline(stage.create_pipeline(), namespace="effusion", parameters={"params:folders"})
+    SequentialRunner().run(pipeline, catalog)
+    return json.loads((tmp_path / "drift_report.json").read_text()), (tmp_path / "drift.html").read_text()
+
+
+def verdicts(report: dict[str, Any]) -> dict[str, str]:
+    return {family["name"]: family["verdict"] for family in report["families"]}
+
+
+def test_films_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fresh: Path, tmp_path: Path) -> None:
+    report, page = run(place, tmp_path, source={**SOURCE, "path": str(fresh)})
+    assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
+    assert report["reference"] == {"stored": True, "training_films": 50, "validation_films": 40}
+    assert report["verdict"] == "none", report["sentence"]
+    assert "unknown" not in verdicts(report).values()
+    assert (report["new_films"]["drawn"], report["n_new"]) == (90, 90)
+    assert report["new_films"]["films"] > 150
+    assert "No drift was found" in page
+
+
+def test_brighter_films_are_found_in_a_bare_folder(place: Place, bright: Path, tmp_path: Path) -> None:
+    report, page = run(place, tmp_path, folder=str(bright))
+    assert report["verdict"] in ("warn", "refuse")
+    found = verdicts(report)
+    assert found["pixels"] == report["verdict"]
+    assert (found["prevalence"], found["calibration"]) == ("unknown", "unknown")
+    assert report["new_films"]["without_patient"] == report["new_films"]["films"]
+    assert "the patient is not known" in page
+
+
+def test_a_version_without_a_profile_is_compared_with_the_films_of_today(
+    place: Place, fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = {**SOURCE, "path": str(fresh)}
+    made, page = run(place, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
+    stored, _ = run(place, tmp_path, source=source)
+    assert (made["model"]["version"], made["reference"]["stored"]) == (2, False)
+    assert "has left no profile" in page
+    assert "has left no profile" in caplog.text
+    for name in ("families", "verdict", "n_new"):
+        assert made[name] == stored[name]
+
+
+def test_the_verdict_is_told(place: Place, bright: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report, _ = run(place, tmp_path, folder=str(bright))
+    told = [record for record in caplog.records if record.message.startswith("Drift of effusion")]
+    assert [record.levelname for record in told] == ["WARNING"]
+    assert told[0].message == f"Drift of effusion: {report['verdict']}. {report['sentence']}"
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ({}, r"effusion\.drift\.folder is null"),
+        ({"folder": "/no/such/folder"}, "/no/such/folder"),
+        ({"source": {**SOURCE, "path": "/no/such/folder"}}, "no folder at /no/such/folder"),
+        ({"model": "models:/cxr-effusion/2"}, "left no profile of its films.*kedro run --pipeline=effusion"),
+        ({"model": "models:/cxr-effusion/9"}, "models:/cxr-effusion/9"),
+    ],
+)
+def test_a_mistake_of_the_user_is_named(
+    place: Place, fresh: Path, tmp_path: Path, drift: dict[str, Any], message: str
+) -> None:
+    films = {} if "folder" in drift or "source" in drift or not drift else {"folder": str(fresh)}
+    with pytest.raises(UserError, match=message):
+        run(place, tmp_path, **{**films, **drift})
+    assert not (tmp_path / "drift_report.json").exists()
+
+
+def test_without_a_champion_it_is_the_newest_version(place: Place, fresh: Path, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient()
+    client.delete_registered_model_alias("cxr-effusion", "champion")
+    try:
+        report, _ = run(place, tmp_path, trained_here=True, folder=str(fresh))
+    finally:
+        client.set_registered_model_alias("cxr-effusion", "champion", "1")
+    assert report["model"]["version"] == 2
+
+
+def test_the_sources_of_the_task_need_not_be_there(tmp_path: Path) -> None:
+    gone = {"params:effusion.sources": Sources({"films": {**SOURCE, "path": "gone"}})}
+    values = {"params:effusion.task": TASK, "params:effusion.drift": Drift(**DEFAULTS), **gone}
+    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path))
+    catalog = DataCatalog({name: MemoryDataset(value) for name, value in {**values, "params:folders": folders}.items()})
+    pipeline = Pipeline(stage.create_pipeline(), namespace="effusion", parameters={"params:folders"})
+    Preflight().before_pipeline_run(pipeline, catalog)
+    with pytest.raises(UserError, match=r"effusion\.sources\.films\.path"):
+        Preflight().before_pipeline_run(
+            Pipeline(ingestion.create_pipeline(), namespace="effusion", parameters={"params:folders"}), catalog
+        )
+
+
+def test_the_catalog_knows_what_the_stage_reads_and_writes() -> None:
+    catalog = yaml.safe_load((CONF / "catalog" / "10_drift.yml").read_text())
+    assert {"{task}.drift_report", "{task}.drift_page", "{task}.earlier_manifest", "{task}.drift_profile"} <= set(
+        catalog
+    )

@@ -1,0 +1,94 @@
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry import aliases, decisions
+
+FILMS = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
+
+
+@pytest.fixture
+def version(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """A version whose run logged its films."""
+    client = mlflow.MlflowClient()
+    name = f"cxr-{abs(hash(request.node.name))}"
+    with mlflow.start_run() as run:
+        decisions.log_films(FILMS)
+    client.create_registered_model(name)
+    return name, int(client.create_model_version(name, source="/nothing", run_id=run.info.run_id).version)
+
+
+def tags(name: str, version: int) -> dict[str, str]:
+    return mlflow.MlflowClient().get_model_version(name, str(version)).tags
+
+
+def test_the_films_of_a_version_come_back(version) -> None:
+    pd.testing.assert_frame_equal(decisions.films_of_champion(*version), FILMS, check_dtype=False)
+
+
+def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
+    client = mlflow.MlflowClient()
+    name = version[0]
+    with mlflow.start_run() as run:
+        bare = client.create_model_version(name, source="/nothing", run_id=run.info.run_id)
+    for number in (int(bare.version), int(client.create_model_version(name, source="/nothing").version)):
+        assert decisions.films_of_version(name, number) is None
+        with pytest.raises(UserError, match=f"not on record which films the champion, {name} {number},"):
+            decisions.films_of_champion(name, number)
+
+
+@pytest.mark.parametrize(("promoted", "word"), [(True, "promoted"), (False, "not promoted")])
+def test_a_decision_is_written_on_the_version_and_the_run(version, promoted: bool, word: str) -> None:
+    assert decisions.decided_version(version[0], "7" * 64) is None
+    with mlflow.start_run() as run:
+        decisions.note_decision(*version, promoted=promoted, reasons=["One.", "Two."], trained_by="7" * 64)
+    found = tags(*version)
+    assert found["decision"] == word
+    assert found["decision_reasons"] == "One. Two."
+    assert found["decision_run"] == run.info.run_id
+    of_run = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
+    assert (of_run["decision"], of_run["version"]) == (word, f"{version[0]} {version[1]}")
+    assert decisions.decided_version(version[0], "7" * 64) == (version[1], word)
+    assert decisions.decided_version(version[0], "8" * 64) is None
+
+
+def test_a_version_that_was_rolled_back_is_told_apart(version) -> None:
+    decisions.note_decision(*version, promoted=True, reasons=[], trained_by="7")
+    mlflow.MlflowClient().set_model_version_tag(version[0], str(version[1]), aliases.ROLLED_BACK, "today")
+    assert decisions.decided_version(version[0], "7") == (version[1], "rolled back")
+
+
+def test_a_version_is_not_decided_before_everything_is_written(version, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = mlflow.MlflowClient.set_model_version_tag
+    written: list[str] = []
+
+    def watched(self: Any, name: str, number: str, key: str, value: str) -> None:
+        written.append(key)
+        original(self, name, number, key, value)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_model_version_tag", watched)
+    decisions.note_decision(*version, promoted=True, reasons=["x" * 6000], trained_by="7")
+    assert written == ["retraining", "decision_reasons", "decision"]
+    assert len(tags(*version)["decision_reasons"]) == 5000
+
+
+def test_a_decision_that_was_cut_short_is_none(version) -> None:
+    mlflow.MlflowClient().set_model_version_tag(version[0], str(version[1]), decisions.TRAINED_BY, "7")
+    assert decisions.decided_version(version[0], "7") is None
+
+
+def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
+    decisions.tag_run({"a": "b"})
+    decisions.end_skipped("locked")
+    decisions.log_texts({"a.md": "text"}, "decisions")
+    with mlflow.start_run() as run:
+        decisions.tag_run({"a": "b"})
+        decisions.log_texts({"a.md": "text"}, "decisions")
+        decisions.end_skipped("locked")
+        assert mlflow.active_run() is None
+    found = mlflow.MlflowClient().get_run(run.info.run_id)
+    assert (found.info.status, found.data.tags["a"], found.data.tags["skipped"]) == ("FINISHED", "b", "locked")
+    assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/decisions/a.md") == "text"

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from cxr_pipeline.drift.observed import Observed
+from cxr_pipeline.drift.profile import reference_profile
+from cxr_pipeline.registry.profiles import log_profile, stored_profile
+from cxr_pipeline.registry.versions import ModelVersion
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
+    mlflow.set_experiment("tests")
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+def profile():
+    rng = np.random.default_rng(0)
+    films = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)))
+    return reference_profile(films, films, outputs=("ill",), seed=0)
+
+
+def of_run(run_id: str | None) -> ModelVersion:
+    return ModelVersion("models:/cxr-t/1", "cxr-t", 1, run_id)
+
+
+def test_a_profile_is_found_with_the_run_of_its_version(store) -> None:
+    with mlflow.start_run() as run:
+        log_profile(profile())
+    with mlflow.start_run() as other:
+        pass
+    found = stored_profile(of_run(run.info.run_id))
+    assert found is not None
+    np.testing.assert_array_equal(found.statistics, profile().statistics)
+    assert stored_profile(of_run(other.info.run_id)) is None
+    assert stored_profile(of_run(None)) is None
+    assert stored_profile(of_run("0" * 32)) is None
+
+
+def test_without_a_run_nothing_is_kept(store, tmp_path: Path) -> None:
+    log_profile(profile())
+    assert not list(tmp_path.rglob("*.npz"))

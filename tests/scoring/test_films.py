@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.scoring import FILM_SUFFIXES, find_films
+
+KEY = "effusion.scoring.folder"
+
+Draw = Callable[..., Path]
+
+
+def test_every_film_below_the_folder_is_found_in_the_same_order(folder: Path, draw: Draw) -> None:
+    names = ["b.png", "a.JPG", "ward 1/c.jpeg", "ward 1/deep/er/d.TIFF", "e.tif", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
+    for name in names:
+        draw(name)
+    for name in ["notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png"]:
+        draw(name)
+    films = find_films(str(folder), key=KEY)
+    assert [film.path for film in films] == sorted(names)
+    assert {Path(film.path).suffix.lower() for film in films} == set(FILM_SUFFIXES)
+    assert films.count() == len(names)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "effusion.scoring.folder is null"),
+        ("", "effusion.scoring.folder is null"),
+        ("absent", "found nothing at .*absent"),
+        ("new/film.png", r"found a file at .*film\.png"),
+        ("without", r"No film is below .*without .*\.png"),
+    ],
+)
+def test_a_folder_without_films_is_a_mistake(
+    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+) -> None:
+    draw("film.png")
+    draw("notes.txt", below=tmp_path / "without")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=found) as raised:
+        find_films(given, key=KEY)
+    assert "--params effusion.scoring.folder=DIR" in str(raised.value)
+
+
+def test_films_of_the_home_folder_are_found(folder: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("film.png")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    films = find_films("~/new", key=KEY)
+    assert films.root == folder
+    assert [film.path for film in films] == ["film.png"]
