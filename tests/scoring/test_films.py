@@ -12,7 +12,19 @@ Draw = Callable[..., Path]
 
 
 def test_every_film_below_the_folder_is_found_in_the_same_order(folder: Path, draw: Draw) -> None:
-    names = ["b.png", "a.JPG", "ward 1/c.jpeg", "ward 1/deep/er/d.TIFF", "e.tif", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
+    names = [
+        "b.png",
+        "a.JPG",
+        "ward 1/c.jpeg",
+        "ward 1/deep/er/d.TIFF",
+        "e.tif",
+        "e/f.png",
+        "e-1/f.png",
+        "f.bmp",
+        "g.WebP",
+        "h.DCM",
+        "i.dicom",
+    ]
     for name in names:
         draw(name)
     for name in ["notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png"]:

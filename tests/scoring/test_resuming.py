@@ -101,7 +101,7 @@ def started(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -
         [sys.executable, str(script), str(folder), str(parts), json.dumps(kill_at), json.dumps(rule)],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=300,
     )
 
 
