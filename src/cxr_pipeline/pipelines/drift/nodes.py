@@ -11,7 +11,6 @@ from cxr_pipeline import registry
 from cxr_pipeline.config import Drift, Folders, Sources, Task
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.profiles import stored_profile
 from cxr_pipeline.scoring import check_classes
 from cxr_pipeline.sources import check_source, open_source, read_source
@@ -40,7 +39,8 @@ def measure_drift(
     from cxr_pipeline.drift.detection import DriftSettings, detect_drift
 
     new = _new_films(task, drift, folders)
-    version = registry.resolve_version(drift.model or _in_use(registry.model_name(task.name, phantom=sources.phantom)))
+    model = registry.model_name(task.name, phantom=sources.phantom)
+    version = registry.resolve_version(drift.model or registry.version_in_use(model))
     classifier = registry.load_classifier(version.uri)
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
@@ -70,11 +70,6 @@ def render_page(drift_report: Mapping[str, Any]) -> str:
     from cxr_pipeline.report.drift import render_drift
 
     return render_drift(drift_report)
-
-
-def _in_use(name: str) -> str:
-    champion = aliases_of(name)[CHAMPION]
-    return registry.newest_version(name) if champion is None else f"models:/{name}/{champion}"
 
 
 def _new_films(task: Task, drift: Drift, folders: Folders) -> "NewFilms":
