@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
+from cxr_pipeline.classification import MACRO
 from cxr_pipeline.config.parameters import ClassName, Fraction, Name, Parameters, Seed, without_nulls
+from cxr_pipeline.decision_rule.outputs import NONE
 from cxr_pipeline.images.dicom import BODY_PARTS, MODALITIES
 from cxr_pipeline.sources.labels import LabelMap
 
@@ -81,6 +83,13 @@ class Task(Parameters):
             raise ValueError(f"a multiclass task has three classes or more, found {n}: {found}")
         if n < 1:
             raise ValueError("a task has classes, found none")
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_classes(self) -> "Task":
+        taken = {MACRO, NONE} & set(self.classes)
+        if taken:
+            raise ValueError(f"{taken.pop()!r} has a meaning in the results; call the class otherwise")
         return self
 
 
