@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cxr_pipeline.config import TASKS
 from cxr_pipeline.config.sources import Sources
 from cxr_pipeline.errors import FilmRefused, UserError
 from cxr_pipeline.images.decoding import decode
@@ -101,7 +102,9 @@ def test_the_guide_shows_every_layout_as_it_is_configured() -> None:
     blocks = [
         yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
     ]
-    shown = [Sources.model_validate(block.get("effusion", {}).get("sources", block)) for block in blocks]
+    of_tasks = [block[task]["sources"] for block in blocks for task in TASKS if task in block]
+    alone = [block for block in blocks if not set(TASKS) & set(block)]
+    shown = [Sources.model_validate(block) for block in of_tasks + alone]
     assert {source.layout for sources in shown for source in sources.root.values()} == set(LAYOUTS)
 
 
