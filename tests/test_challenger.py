@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.challenger import Outputs, judge_films
+from cxr_pipeline.challenger import judge_films
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.sources.fingerprints import fingerprints

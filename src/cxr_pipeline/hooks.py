@@ -26,13 +26,17 @@ from cxr_pipeline.registry import decisions
 from cxr_pipeline.report.leaderboard import name_the_first
 
 
-class Preflight:
-    """Looks, before any work, for what would stop the run later: films, weights, policies."""
+class Configured:
+    """A hook that looks the configuration up."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Remember the configuration."""
         self._config_loader = context.config_loader
+
+
+class Preflight(Configured):
+    """Looks, before any work, for what would stop the run later: films, weights, policies."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -112,13 +116,8 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         super().before_node_run(node, catalog, readable, is_async)
 
 
-class Launching:
+class Launching(Configured):
     """Tells nodes that start cells of an experiment which run these belong to."""
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Remember the configuration."""
-        self._config_loader = context.config_loader
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cxr_pipeline.experiments.cell_table import CellFindings
 from cxr_pipeline.experiments.jobs import Outcome
+from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.files import written_atomically
 from cxr_pipeline.nesting import flatten
 from cxr_pipeline.training.choice import Choice
@@ -101,13 +100,13 @@ def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindi
     overridden = flatten(result.overrides)
     if result.error is not None:
         return CellFindings.failed(overridden, result.error)
-    folder = Path(result.folder)
-    history = pd.read_csv(folder / "08_reporting" / task / "history.csv")
+    outputs = Outputs(Path(result.folder), task)
+    history = outputs.history
     kept = choice.kept([{choice.monitor: value} for value in history[choice.monitor]])
     return CellFindings(
         parameters=overridden,
-        metrics=json.loads((folder / "08_reporting" / task / "metrics.json").read_text()),
-        test_scores=pd.read_parquet(folder / "07_model_output" / task / "test_scores.parquet"),
+        metrics=outputs.metrics,
+        test_scores=outputs.test_scores,
         validation_auc=float(history["val_auc"].iloc[kept]),
         kept_epoch=int(history["epoch"].iloc[kept]),
         seconds=result.seconds,

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import promotion as rule
-from cxr_pipeline.challenger import Outputs, judge_films
+from cxr_pipeline.challenger import judge_films
 from cxr_pipeline.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
+from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.registry import aliases, decisions
 from cxr_pipeline.report.decision import decision_files, decision_record
 from cxr_pipeline.retraining import check_unseen

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import registry
-from cxr_pipeline.challenger import Outputs
 from cxr_pipeline.config import Folders, Retraining, Sources, Task
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
+from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.registry import aliases, decisions
 from cxr_pipeline.retraining import (
     check_labels,
