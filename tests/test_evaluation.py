@@ -99,13 +99,15 @@ def test_each_source_is_measured_alone(binary) -> None:
 def test_other_policies_are_measured_beside_the_chosen_one(binary) -> None:
     validation, test, rule = binary
     policies = [{"rule": "fixed", "value": 0.3}, {"rule": "fixed", "value": 0.5}]
-    chosen, low, high = evaluate_policies(validation, test, rule, policies, **SETTINGS)["policies"]
+    measured = evaluate(test, **SETTINGS)["metrics"]
+    found = evaluate_policies(validation, test, rule, policies, chosen=measured, **SETTINGS)
+    chosen, low, high = found["policies"]
     assert [chosen["chosen"], low["chosen"], high["chosen"]] == [True, False, False]
-    assert chosen["metrics"] == evaluate(test, **SETTINGS)["metrics"]
+    assert chosen["metrics"] == measured
     assert low["thresholds"] == {"effusion": 0.3}
     assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
     assert low["metrics"]["auc"] == high["metrics"]["auc"]
-    assert evaluate_policies(validation, test, rule, [], **SETTINGS) == {}
+    assert evaluate_policies(validation, test, rule, [], chosen=measured, **SETTINGS) == {}
 
 
 LABELS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.sampled_from([0.0, 1.0, np.nan])), min_size=1)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from cxr_pipeline.explain import METHOD, SIDE, GradCam, explain_films, shuffled
+from cxr_pipeline.explain import METHOD, SHUFFLES, SIDE, GradCam, Shuffled, explain_films
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.models.heads import OUTPUT, POOLED
 
@@ -243,15 +243,25 @@ def test_what_the_model_cannot_take_is_named(films: np.ndarray, output: int, rec
 def test_shuffled_keeps_each_arrays_values_and_loses_their_order() -> None:
     model = random_model()
     before = [weight.copy() for weight in model.get_weights()]
-    copy, again, other = (shuffled(model, seed) for seed in (1, 1, 2))
-    for old, kept, new, same in zip(before, model.get_weights(), copy.get_weights(), again.get_weights(), strict=True):
+    one, again, other = (Shuffled(model, seed).weights for seed in (1, 1, 2))
+    assert len(one) == SHUFFLES
+    for old, kept, new, same in zip(before, model.get_weights(), one[0], again[0], strict=True):
         np.testing.assert_array_equal(old, kept)
         np.testing.assert_array_equal(np.sort(old, axis=None), np.sort(new, axis=None))
         np.testing.assert_array_equal(new, same)
-    for layer in ("hidden", OUTPUT):
-        one, two, three = (m.get_layer(layer).get_weights()[0] for m in (model, copy, other))
-        assert not np.array_equal(one, two)
-        assert not np.array_equal(two, three)
+    kernels = [max(weights, key=np.size).tobytes() for weights in (before, *one, *other)]
+    assert len(set(kernels)) == len(kernels)
+
+
+def test_each_shuffled_copy_draws_its_own_maps() -> None:
+    model, films = random_model(), np.random.default_rng(0).integers(0, 255, (3, SIZE, SIZE), np.uint8)
+    sanity = Shuffled(model, 1)
+    maps = list(sanity.heatmaps(films, np.zeros(3, int)))
+    for drawn, weights in zip(maps, sanity.weights, strict=True):
+        copy = keras.models.clone_model(model)
+        copy.set_weights(weights)
+        np.testing.assert_allclose(drawn, GradCam(copy).heatmaps(films, 0), atol=1e-6)
+    assert len({drawn.tobytes() for drawn in maps}) > 1
 
 
 class Films:
@@ -345,7 +355,12 @@ def test_nothing_to_explain_gives_an_empty_document() -> None:
     films, explained, boxes = drawn([])
     found = explain_films(finder(), films, explained[:0], boxes, **BOOTSTRAP)
     assert found["localisation"] == {}
-    assert found["randomised"] == {"n_films": 0, "rank_correlation": None, "pointing_game": None}
+    assert found["randomised"] == {
+        "n_films": 0,
+        "n_shuffles": SHUFFLES,
+        "rank_correlation": None,
+        "pointing_game": None,
+    }
 
 
 def test_films_are_read_a_few_at_a_time_and_the_order_of_chunks_changes_nothing(

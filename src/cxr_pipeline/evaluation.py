@@ -73,6 +73,8 @@ def evaluate_policies(
     test: pd.DataFrame,
     rule: DecisionRule,
     policies: Sequence[Mapping[str, Any]],
+    *,
+    chosen: Mapping[str, Any],
     **settings: Any,
 ) -> dict[str, Any]:
     """Measure what other policies would have done, as ``policies`` of ``metrics.json``.
@@ -84,22 +86,25 @@ def evaluate_policies(
         test: score table of the test films, with decisions.
         rule: the frozen decision rule.
         policies: those to compare with; nothing is returned where there are none.
+        chosen: ``metrics`` of the test films by the frozen rule, measured before.
         settings: of ``evaluate``.
     """
     if not policies:
         return {}
     y_true, y_score = (columns_of(validation, what, rule.outputs) for what in ("true", "score"))
-    rules = [rule, *(with_policy(rule, y_true, y_score, policy) for policy in policies)]
-    compared = [
-        {
-            "policy": dict(other.policy),
-            "chosen": other is rule,
-            "thresholds": other.thresholds,
-            "metrics": evaluate(decide(test, other), **settings)["metrics"],
-        }
-        for other in rules
-    ]
-    return {"policies": compared}
+    others = [with_policy(rule, y_true, y_score, policy) for policy in policies]
+    measured = [chosen, *(evaluate(decide(test, other), **settings)["metrics"] for other in others)]
+    return {
+        "policies": [
+            {
+                "policy": dict(one.policy),
+                "chosen": one is rule,
+                "thresholds": one.thresholds,
+                "metrics": metrics,
+            }
+            for one, metrics in zip([rule, *others], measured, strict=True)
+        ]
+    }
 
 
 def films_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 METHOD = "Grad-CAM with a weight for each place (HiResCAM)"
 BATCH_SIZE = 16
 SIDE = 12
+# One shuffled network may happen to favour the place where a finding lies.
+SHUFFLES = 5
 _CHUNK = 4 * BATCH_SIZE
 
 
@@ -151,23 +154,37 @@ def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
     return True
 
 
-def shuffled(model: Model, seed: int) -> Model:
-    """Copy a model and shuffle the weights of the copy, each array within itself, the head's too.
+class Shuffled:
+    """Maps of a model's build without what it has learnt: of copies whose weights are shuffled.
 
-    Every layer keeps the distribution of its weights and loses what they learnt, so that a map which stays the same
-    shows the network's build or the film, not what the model knows.
+    Each array of weights is shuffled within itself, the head's too. Every layer keeps the distribution of
+    its weights and loses what they learnt, so that a map which stays the same shows the network's build or the film,
+    not what the model knows.
 
     Args:
         model: left as it is.
-        seed: decides the order.
+        seed: decides the orders.
+
+    Attributes:
+        weights: of each of the ``SHUFFLES`` copies.
 
     References:
         Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv:1810.03292.
     """
-    rng = np.random.default_rng(seed)
-    copy = keras.models.clone_model(model)
-    copy.set_weights([rng.permutation(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
-    return copy
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self._copy = keras.models.clone_model(model)
+        self._cam = GradCam(self._copy)
+        rng, learnt = np.random.default_rng(seed), model.get_weights()
+        self.weights = [
+            [rng.permutation(weight.ravel()).reshape(weight.shape) for weight in learnt] for _ in range(SHUFFLES)
+        ]
+
+    def heatmaps(self, films: np.ndarray, outputs: np.ndarray) -> Iterator[np.ndarray]:
+        """Draw the maps of each copy, as `GradCam.heatmaps` does."""
+        for weights in self.weights:
+            self._copy.set_weights(weights)
+            yield self._cam.heatmaps(films, outputs)
 
 
 def explain_films(
@@ -180,7 +197,7 @@ def explain_films(
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure a model's maps against boxes, and against those of the same network with shuffled weights.
+    """Measure a model's maps against boxes, and against those of the same network with weights shuffled several times.
 
     Args:
         model: from `build_model` or `fit`.
@@ -193,16 +210,22 @@ def explain_films(
 
     Returns:
         ``method``, ``layer``; ``localisation``: for each class that has boxes what `localise` gives; ``randomised``:
-        ``n_films`` (a film counts for each class that it is asked about), ``rank_correlation`` of the model's maps
-        with those of the shuffled one, and ``pointing_game`` of the latter over the films of all classes with boxes,
-        None where there are none. The last two are ``{"value", "low", "high"}``, or None without films.
+        ``n_films`` (a film counts for each class that it is asked about), ``n_shuffles``, ``rank_correlation`` of the
+        model's maps with those of the shuffled ones, in the mean, and ``pointing_game`` of the latter over the films of
+        all classes with boxes, None where there are none. The last two are ``{"value", "low", "high"}``, or None
+        without films.
     """
     bootstrap: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
-    cam, sanity = GradCam(model), GradCam(shuffled(model, seed))
+    cam, sanity = GradCam(model), Shuffled(model, seed)
     chunks = [explained.iloc[start : start + _CHUNK] for start in range(0, len(explained), _CHUNK)]
     parts = [_explain_chunk(cam, sanity, films, chunk, boxes) for chunk in chunks]
     localisation: dict[str, Any] = {}
-    randomised: dict[str, Any] = {"n_films": len(explained), "rank_correlation": None, "pointing_game": None}
+    randomised: dict[str, Any] = {
+        "n_films": len(explained),
+        "n_shuffles": SHUFFLES,
+        "rank_correlation": None,
+        "pointing_game": None,
+    }
     if parts:
         measured = pd.concat(parts, ignore_index=True)
         randomised["rank_correlation"] = bootstrap_mean(measured["rank_correlation"], measured["group"], **bootstrap)
@@ -215,19 +238,25 @@ def explain_films(
 
 
 def _explain_chunk(
-    cam: GradCam, sanity: GradCam, films: Films, chunk: pd.DataFrame, boxes: pd.DataFrame
+    cam: GradCam, sanity: Shuffled, films: Films, chunk: pd.DataFrame, boxes: pd.DataFrame
 ) -> pd.DataFrame:
     """Measure the maps of a few films: the rows of `measure_maps`, null where a film has no box, and three columns."""
     pixels, outputs = films.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
-    maps, others = cam.heatmaps(pixels, outputs), sanity.heatmaps(pixels, outputs)
+    maps = cam.heatmaps(pixels, outputs)
     drawn = boxes_of(boxes, chunk["sha256"].tolist(), chunk["class"].tolist())
     boxed = np.flatnonzero([len(found) > 0 for found in drawn])
     its_boxes = [drawn[place] for place in boxed]
     measures = measure_maps(maps[boxed], its_boxes).set_index(boxed)
-    shuffled_hits = measure_maps(others[boxed], its_boxes).set_index(boxed)["pointing_game"]
+    hits, correlations = [], []
+    for others in sanity.heatmaps(pixels, outputs):
+        hits.append(measure_maps(others[boxed], its_boxes)["pointing_game"].to_numpy())
+        correlations.append(rank_correlation(maps, others))
     return (
         chunk[["class", "group"]]
         .reset_index(drop=True)
         .join(measures)
-        .assign(shuffled_pointing_game=shuffled_hits, rank_correlation=rank_correlation(maps, others))
+        .assign(
+            shuffled_pointing_game=pd.Series(np.mean(hits, axis=0), index=boxed),
+            rank_correlation=np.mean(correlations, axis=0),
+        )
     )

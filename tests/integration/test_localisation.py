@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.explain import GradCam, explain_films, shuffled
-from cxr_pipeline.localisation import boxes_of, measure_maps
+from cxr_pipeline.explain import explain_films
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.phantoms import PhantomFilm, draw_patient
 from cxr_pipeline.sources.boxes import SIDES
@@ -19,7 +18,6 @@ from cxr_pipeline.training.fitting import fit, predict
 
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200
-N_SHUFFLED = 5
 SETTINGS = TrainingSettings(
     loss="cross_entropy",
     optimizer="adamw",
@@ -150,17 +148,9 @@ def test_maps_of_a_trained_network_point_into_the_boxes(found: dict[str, Any]) -
     assert effusion["heat_in_box"]["value"] > 2 * effusion["box_area"]["value"]
 
 
-def test_maps_of_shuffled_weights_do_not(
-    model: Any, films: DrawnFilms, explained: pd.DataFrame, boxes: pd.DataFrame, found: dict[str, Any]
-) -> None:
-    chance = found["localisation"]["Effusion"]["pointing_game_random"]["value"]
-    assert found["randomised"]["pointing_game"]["high"] < found["localisation"]["Effusion"]["pointing_game"]["low"]
-    assert abs(found["randomised"]["rank_correlation"]["value"]) < 0.3
-    # One shuffled network may happen to favour the place where effusions lie.
-    pixels, names = films.read(explained["sha256"].tolist()), explained["sha256"].tolist()
-    its_boxes = boxes_of(boxes, names, explained["class"].tolist())
-    hits = [
-        measure_maps(GradCam(shuffled(model, seed)).heatmaps(pixels, 0), its_boxes)["pointing_game"].mean()
-        for seed in range(N_SHUFFLED)
-    ]
-    assert np.mean(hits) < 2 * chance
+def test_maps_of_shuffled_weights_do_not(found: dict[str, Any]) -> None:
+    effusion, randomised = found["localisation"]["Effusion"], found["randomised"]
+    assert randomised["n_shuffles"] == 5
+    assert randomised["pointing_game"]["high"] < effusion["pointing_game"]["low"]
+    assert randomised["pointing_game"]["value"] < 2 * effusion["pointing_game_random"]["value"]
+    assert abs(randomised["rank_correlation"]["value"]) < 0.3

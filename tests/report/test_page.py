@@ -381,7 +381,7 @@ def explanations() -> dict[str, Any]:
     measure = {"value": 0.75, "low": 0.5, "high": 0.875}
     found = {"n_films": 20, "n_boxes": 21, "pointing_game": measure, "box_area": measure}
     return {"method": "Grad-CAM", "layer": "relu", "localisation": {"Mass": found},
-            "randomised": {"rank_correlation": measure, "pointing_game": None}}  # fmt: skip
+            "randomised": {"n_shuffles": 5, "rank_correlation": measure, "pointing_game": None}}  # fmt: skip
 
 
 def test_a_page_of_several_classes_shows_everything_that_was_measured(several):

@@ -43,14 +43,14 @@ def _shuffled(randomised: Document | None) -> str | None:
         Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
     """
     correlation = value_of(randomised or {}, "rank_correlation")
-    if correlation is None:
+    if randomised is None or correlation is None:
         return None
-    measured = f"(rank correlation {correlation:.2f})"
+    measured = f"(rank correlation {correlation:.2f}, mean of {randomised['n_shuffles']} shuffles)"
     if correlation >= SAME_MAPS:
         return (
             f"The maps do not depend on the weights: they explain nothing. They stay much the same when the weights "
             f"are shuffled {measured}."
         )
-    shuffled = value_of(randomised or {}, "pointing_game")
+    shuffled = value_of(randomised, "pointing_game")
     also = "" if shuffled is None else f"; the hottest point then lies in a box in {of_100(shuffled)} of 100 films"
     return f"The maps change when the weights are shuffled {measured}{also}."

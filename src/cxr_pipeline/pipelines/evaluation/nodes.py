@@ -48,6 +48,8 @@ def measure_test(
         "bootstrap": evaluation.model_dump(),
     }
     policies = [policy.model_dump() for policy in thresholds.compared]
+    measured = evaluate(test_scores, **settings)
+    chosen = measured["metrics"]
     metrics = {
         "task": task.name,
         "kind": task.kind,
@@ -55,9 +57,9 @@ def measure_test(
         "phantom": data_report["phantom"],
         "films_digest": films_digest(test_scores, task.outputs),
         "thresholds": rule.thresholds,
-        **evaluate(test_scores, **settings),
+        **measured,
         **evaluate_sources(test_scores, **settings),
-        **evaluate_policies(validation_scores, test_scores, rule, policies, **settings),
+        **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
     }
     registry.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
