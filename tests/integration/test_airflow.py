@@ -36,7 +36,7 @@ exit "$status"
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory) -> Path:
     """Stands for the kedro command where it does not matter what is trained."""
-    file: Path = tmp_path_factory.mktemp("stub") / "kedro"
+    file: Path = tmp_path_factory.mktemp("a 'stub'") / "kedro"
     file.write_text(STUB)
     file.chmod(0o755)
     return file
@@ -112,7 +112,9 @@ def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
     script = Path(__file__).with_name("dag_states.py")
     folder = environment["AIRFLOW__CORE__DAGS_FOLDER"]
     files = (str(stub.with_name("status")), str(result))
-    printed(environment, "python", str(script), folder, "pneumonia_retraining_demo", *files, "0", "75", "1", "2", "kill")
+    printed(
+        environment, "python", str(script), folder, "pneumonia_retraining_demo", *files, "0", "75", "1", "2", "kill"
+    )
     found: dict[str, Any] = json.loads(result.read_text())
     return found
 
