@@ -7,12 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 RAW ?= ../shared/data
 
-.PHONY: run test lint benchmark results clean
+# Airflow pins what the project pins otherwise: it has an environment of its own and calls this one.
+AIRFLOW := .venv-airflow
+RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
+
+.PHONY: run test lint benchmark results airflow dags clean
 
 run: $(VENV)/installed ## train and judge a small model on phantom films
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
-test: $(VENV)/installed-dev ## the whole test suite
+test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the whole test suite
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-dev ## style, types, import directions
@@ -28,12 +32,17 @@ results: $(VENV)/installed ## every task on real films below RAW, into docs/resu
 	$(BIN)/python docs/results.py $(RAW)
 	$(BIN)/python docs/results.py $(RAW) --ablation
 
-clean: ## remove the virtual environment and the demo's data
-	rm -rf $(VENV) data/demo
+airflow: $(AIRFLOW)/installed ## Airflow, in an environment of its own
 
-$(BIN)/python:
+dags: $(VENV)/installed-airflow ## a DAG for every retraining, into airflow_dags/
+	$(BIN)/kedro airflow create --jinja-file conf/airflow_dag.j2 --pipelines $(RETRAININGS)
+
+clean: ## remove the virtual environments, the DAGs and the demo's data
+	rm -rf $(VENV) $(AIRFLOW) airflow_dags data/demo
+
+%/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python 3.11 is needed, found {v[0]}.{v[1]}: make run PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
@@ -41,4 +50,12 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-airflow: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[airflow]'
+	touch $@
+
+$(AIRFLOW)/installed: constraints-airflow.txt | $(AIRFLOW)/bin/python
+	$(AIRFLOW)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-airflow.txt apache-airflow
 	touch $@

@@ -18,7 +18,7 @@ CONFIG_LOADER_CLASS = TaskConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft", "airflow": "soft"},
     "custom_resolvers": {
         "project_path": lambda: (find_kedro_project(Path.cwd()) or Path.cwd()).as_posix(),
         "oc.env": oc.env,

@@ -1,0 +1,49 @@
+"""The lines for cron and systemd, as docs/retraining.md has them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "retraining.md").read_text()
+PROJECT = "/srv/cxr"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder whose kedro says something and ends with the status that the file `status` has."""
+    kedro = tmp_path / ".venv" / "bin" / "kedro"
+    kedro.parent.mkdir(parents=True)
+    kedro.write_text('#!/bin/sh\necho "called with $*"\nexit "$(cat status)"\n')
+    kedro.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (137, True)])
+def test_cron_mails_what_must_be_mended_and_nothing_else(project: Path, status: int, mailed: bool) -> None:
+    found = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
+    assert found is not None
+    # cron takes a per cent sign for a line break.
+    assert "%" not in found[1]
+    (project / "status").write_text(str(status))
+    run = ["sh", "-c", found[1].replace(PROJECT, str(project))]
+    finished = subprocess.run(run, cwd="/", capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    message = "called with run --pipeline=effusion_retraining\n"
+    assert finished.returncode == (status if mailed else 0)
+    assert finished.stdout + finished.stderr == (message if mailed else "")
+    assert (project / "data" / "night.log").read_text() == message
+
+
+def test_systemd_takes_the_units(project: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    units = re.findall(r"^# /etc/systemd/system/(\S+)\n(.+?)(?=\n# /etc|\n```)", GUIDE, flags=re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in units] == ["cxr-effusion.service", "cxr-effusion.timer"]
+    for name, text in units:
+        (project / name).write_text(text.replace(PROJECT, str(project)) + "\n")
+    check = ["systemd-analyze", "verify", *(str(project / name) for name, _ in units)]
+    finished = subprocess.run(check, capture_output=True, text=True)
+    assert (finished.returncode, finished.stdout + finished.stderr) == (0, "")
