@@ -70,6 +70,15 @@ def test_a_group_that_is_too_small_is_counted_and_not_measured() -> None:
     assert found["PA"]["metrics"]["auc"]["value"] is not None
 
 
+def test_a_group_in_which_all_are_ill_is_not_measured() -> None:
+    table = scored("ill")
+    well = np.flatnonzero(table["true_ill"] == 0)
+    view = np.where(np.isin(np.arange(N_FILMS), well[9:]), "AP", "PA")
+    found = measure(table, about(view=view), "ill")["view"]["groups"]
+    assert found["PA"]["n_known"]["ill"] - found["PA"]["n_positive"]["ill"] == 9
+    assert found["PA"]["metrics"] == found["AP"]["metrics"] == {}
+
+
 def test_the_mean_is_over_the_outputs_with_enough_films() -> None:
     table = scored("mass", "nodule", "hernia")
     found = measure(table, about(), "mass", "nodule", "hernia")["view"]["groups"]["PA"]
@@ -92,10 +101,14 @@ def test_age_bands_come_in_their_order() -> None:
     assert list(measure(scored("ill"), about(), "ill")["age"]["groups"]) == ["0 to 17", "18 to 64", "65 and older"]
 
 
-@given(age=st.floats(0, 120), begins=st.sets(st.integers(1, 120)).map(sorted))
+@given(age=st.floats(0, 120) | st.integers(0, 120).map(float), begins=st.sets(st.integers(1, 120)).map(sorted))
 def test_an_age_is_in_the_band_that_says_so(age: float, begins: list[int]) -> None:
     name = age_bands(pd.Series([age]), begins)[0]
     low, _, high = name.partition(" to ")
     assert int(low.split(" ")[0]) <= age
     assert age < int(high) + 1 if high else name.endswith(" and older")
     assert age_bands(pd.Series([np.nan]), begins).isna().all()
+
+
+def test_a_birthday_begins_a_band() -> None:
+    assert age_bands(pd.Series([17.9, 18.0]), [18]).tolist() == ["0 to 17", "18 and older"]

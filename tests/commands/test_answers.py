@@ -104,7 +104,7 @@ class TestOfOneVersion:
         assert row(printed(answers.details_of(one, today)), "other than today") == "other than today none"
 
     def test_what_is_gone_is_not_on_record(self, on_record) -> None:
-        on_record[1] = None
+        del on_record[1]
         text = printed(answers.details_of(version(run_id=None, metrics={}, parameters={}, tags={}), {}))
         for name in ("run", "films", "list of films", "recipe", "figures", "parameters", "model card"):
             assert row(text, f"{name} ") == f"{name} not on record"

@@ -47,7 +47,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
         version: its record.
         today: parameters of the task as they are configured now.
     """
-    films, settings, tags = decisions.films_of_version(version.name, version.number), settings_of(version), version.tags
+    films, settings, tags = _films_of(version), settings_of(version), version.tags
     recipe, rule = settings.get("recipe", {}), settings.get("decision_rule", {})
     classes = sorted(key.removesuffix("/auc") for key in version.metrics if key.endswith("/auc"))
     facts = {
@@ -85,7 +85,7 @@ def write_films(version: VersionRecord, file: Path) -> RenderableType:
     Raises:
         UserError: they are not on record, or the file cannot be written.
     """
-    films = decisions.films_of_version(version.name, version.number)
+    films = _films_of(version)
     if films is None:
         raise UserError(f"The films of {version.name} {version.number} are not on record: {_why_no_films(version)}.")
     try:
@@ -151,7 +151,7 @@ def _who_saw(
     """A table of what each version says, and a sentence about them all."""
     said = []
     for one in versions:
-        films = decisions.films_of_version(one.name, one.number)
+        films = _films_of(one)
         said.append(f"{UNKNOWN}: {_why_no_films(one)}" if films is None else answer(one, films))
     rows = [{**_identity(one), "films seen": text} for one, text in zip(versions, said, strict=True)]
     unknown = sum(text.startswith(UNKNOWN) for text in said)
@@ -159,6 +159,10 @@ def _who_saw(
     sentence = f"{n_seen} of {len(said)} versions have seen {what}."
     sentence += f" Of {unknown} it cannot be told." if unknown else ""
     return [tables.overview(rows, title=versions[0].name), Text(sentence, overflow="fold")]
+
+
+def _films_of(version: VersionRecord) -> pd.DataFrame | None:
+    return None if version.run_id is None else decisions.films_of_version(version.name, version.number)
 
 
 def _seen(films: pd.DataFrame) -> str:
