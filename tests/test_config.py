@@ -151,3 +151,10 @@ def test_an_even_median_is_refused() -> None:
 def test_steps_keep_their_order() -> None:
     steps = [{"operation": "clahe"}, {"operation": "top_hat", "size": 9}]
     assert [step.operation for step in config.Morphology(steps=steps).steps] == ["clahe", "top_hat"]
+
+
+@pytest.mark.parametrize("ages", [(40, 18), (18, 18), (0,)])
+def test_age_bands_begin_at_rising_ages(ages) -> None:
+    assert config.Subgroups(ages=(18, 65), min_films=10).ages == (18, 65)
+    with pytest.raises(ValidationError):
+        config.Subgroups(ages=ages, min_films=10)

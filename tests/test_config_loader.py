@@ -90,6 +90,7 @@ BLOCKS = {
         "sanity",
         "tuning",
         "scoring",
+        "subgroups",
         "drift",
         "retraining",
     )

@@ -7,6 +7,7 @@ from kedro.pipeline import Node, Pipeline
 from cxr_pipeline import config, hooks
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.sources.pseudonyms import VARIABLE
 
 
 def use(*parameters: object) -> None:
@@ -53,6 +54,28 @@ def test_only_what_the_run_uses_is_looked_for(parameters, tmp_path) -> None:
     put_films(tmp_path)
     preflight({name: value for name, value in parameters.items() if name != "params:t.model"})
     preflight({name: value for name, value in parameters.items() if name != "params:folders"})
+
+
+def test_a_version_that_could_not_say_whom_it_has_seen_is_not_trained(parameters, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    put_films(tmp_path)
+    del parameters["params:t.model"]
+    folders = parameters["params:folders"]
+    pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
+    registering = Pipeline(
+        pipeline, namespace="t.registration", parameters={name.removeprefix("params:"): name for name in parameters}
+    )
+    for name, made in (("patient.key", True), ("nowhere/patient.key", False)):
+        parameters["params:folders"] = folders.model_copy(update={"patient_key": tmp_path / name})
+        catalog = DataCatalog({key: MemoryDataset(value) for key, value in parameters.items()})
+        hooks.Preflight().before_pipeline_run(pipeline, catalog)
+        assert not (tmp_path / name).exists()
+        if made:
+            hooks.Preflight().before_pipeline_run(registering, catalog)
+            assert (tmp_path / name).exists()
+        else:
+            with pytest.raises(UserError, match=r"cannot be kept in .*nowhere"):
+                hooks.Preflight().before_pipeline_run(registering, catalog)
 
 
 def test_the_folder_of_an_unpacked_source_may_be_its_file(parameters, tmp_path) -> None:

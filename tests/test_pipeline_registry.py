@@ -41,13 +41,16 @@ def test_an_experiment_looks_at_no_test_film_before_its_cells_do(pipelines, task
     assert stages == {"ingestion", "resolution", "morphology", "splitting", name}
 
 
-def test_kedro_names_the_pipelines_without_starting_tensorflow(project) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["registry", "list"], "- effusion_scoring"), (["lineage", "--help"], "--patient ID")]
+)
+def test_kedro_lists_what_there_is_without_starting_tensorflow(project, arguments, said) -> None:
     # Kedro's settings loader looks into every module there is, so that a lazy one would be started by it.
     code = (
         "import sys; from pathlib import Path; from kedro.framework.cli.cli import KedroCLI;"
-        "KedroCLI(Path.cwd())(['registry', 'list'], standalone_mode=False);"
+        f"KedroCLI(Path.cwd())({arguments}, standalone_mode=False);"
         "print('started', [name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )
     listed = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
-    assert "- effusion_scoring" in listed.stdout
+    assert said in listed.stdout
     assert listed.stdout.strip().endswith("started []")

@@ -1,4 +1,4 @@
-"""``kedro run`` without a traceback for a mistake that its user can mend."""
+"""``kedro run`` and the project's own commands, without a traceback for a mistake that their user can mend."""
 
 import copy
 import functools
@@ -15,6 +15,7 @@ from kedro.validation import ParameterValidationError
 from pydantic import BaseModel
 
 from cxr_pipeline import config
+from cxr_pipeline.commands.lineage import lineage
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.locks import Locked
 from cxr_pipeline.nesting import lay_over
@@ -119,3 +120,5 @@ def with_file(command: Callable[..., Any]) -> Callable[..., Any]:
 run = copy.copy(kedro_run)
 run.callback = plainly(with_file(cast(Callable[..., Any], kedro_run.callback)))
 cli.add_command(run)
+lineage.callback = plainly(cast(Callable[..., Any], lineage.callback))
+cli.add_command(lineage)

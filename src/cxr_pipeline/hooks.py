@@ -24,6 +24,7 @@ from cxr_pipeline.locks import JobLock, Locked
 from cxr_pipeline.models.weights import check_weights
 from cxr_pipeline.registry import decisions
 from cxr_pipeline.report.leaderboard import name_the_first
+from cxr_pipeline.sources.pseudonyms import key_fingerprint
 
 
 class Configured:
@@ -36,14 +37,15 @@ class Configured:
 
 
 class Preflight(Configured):
-    """Looks, before any work, for what would stop the run later: films, weights, policies."""
+    """Looks, before any work, for what would stop the run later: films, weights, policies, a key."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the parameters that this run uses against what is on disk; scoring and drift read no source.
 
         Raises:
-            UserError: a source or the weights are not there, or a policy does not fit the kind of task.
+            UserError: a source or the weights are not there, a policy does not fit the kind of task, or there is no
+                place for the key that patients are hashed with.
         """
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         found = {type(value): value for value in map(catalog.load, names)}
@@ -64,6 +66,8 @@ class Preflight(Configured):
             from cxr_pipeline.experiments.search import check_storage
 
             check_storage(found[Tuning].storage.get_secret_value())
+        if "registration" in stages:
+            key_fingerprint(found[Folders].patient_key, make=True)
         if Model in found:
             check_weights(found[Model].name, found[Model].weights, raw, task=task.name)
 

@@ -1,11 +1,14 @@
 """One whole run in the demo environment, as a newcomer makes it, and what can be said of its results."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -102,14 +105,85 @@ def test_the_run_is_in_mlflow_flat_and_marked_as_phantom(demo) -> None:
     assert client.get_experiment_by_name("cxr-effusion") is None
 
 
-def test_artifacts_hold_no_patient_id(demo) -> None:
-    folder, _ = demo
+def contents(path: Path) -> Iterator[bytes]:
+    """What is in a file, unpacked: of a table its cells, of an archive its members."""
+    if path.suffix == ".parquet":
+        yield pd.read_parquet(path).to_csv().encode()
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from (archive.read(name) for name in archive.namelist())
+    else:
+        yield path.read_bytes()
+
+
+def test_nothing_that_leaves_names_a_patient(demo, reporting) -> None:
+    folder, printed = demo
     manifest = pd.read_parquet(folder / "data/demo/03_primary/effusion/manifest.parquet")
-    texts = [path for path in (folder / "mlartifacts").rglob("*") if path.suffix in (".json", ".html", ".csv", ".yaml")]
-    assert texts
-    for path in texts:
-        content = path.read_text(encoding="utf-8", errors="ignore")
-        assert not [image for image in manifest["image"] if image in content], path
+    key = (folder / "conf/local/patient.key").read_text()
+    # A film is named after its patient: 00000017_003.png.
+    names = re.compile("|".join([*(Path(image).stem for image in manifest["image"]), key]).encode())
+    leaving = [*(folder / "mlartifacts").rglob("*"), folder / "mlflow.db", *reporting.glob("*")]
+    # The package's own code goes along too, and its docstrings have examples of names.
+    files = [path for path in leaving if path.is_file() and path.name != "quarantine.csv" and path.suffix != ".py"]
+    assert {"films.parquet", "model_card.md", "drift_profile.npz", "model.keras", "report.html"} <= {
+        path.name for path in files
+    }
+    assert [path for path in files if any(names.search(content) for content in contents(path))] == []
+    assert not names.search(printed.encode())
+    tables = [pd.read_csv(path) for path in files if path.suffix == ".csv"]
+    tables += [pd.read_parquet(path) for path in files if path.suffix == ".parquet"]
+    assert tables
+    assert not [table for table in tables if {"patient_id", "image"} & set(table.columns)]
+
+
+def lineage(kedro, demo, *arguments: str) -> str:
+    asked = kedro(demo[0], "lineage", "effusion", "--env", "demo", *arguments)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    return " ".join(re.sub("[│└┴┘─]", " ", asked.stdout).split())
+
+
+def test_a_version_tells_where_it_comes_from(demo, reporting, kedro, tmp_path) -> None:
+    folder, _ = demo
+    splits = pd.read_parquet(folder / "data/demo/05_model_input/effusion/splits.parquet")
+    said = lineage(kedro, demo, "1")
+    metrics = json.loads((reporting / "metrics.json").read_text())
+    rule = json.loads((folder / "data/demo/06_models/effusion/decision_rule.json").read_text())
+    n_films, n_patients = splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()
+    for counts in (n_films, n_patients):
+        assert ", ".join(f"{split} {counts[split]}" for split in ("train", "validation", "test")) in said
+    assert f"test digest {metrics['films_digest']}" in said
+    assert f"thresholds, effusion: {rule['thresholds']['effusion']:.3f}" in said
+    assert f"AUC: {metrics['metrics']['auc']['value']:.3f} (" in said
+    assert "training.epochs: 2 (today 30)" in said
+    assert "size: 48" in said
+    lineage(kedro, demo, "1", "--films", str(tmp_path / "films.csv"))
+    films = pd.read_csv(tmp_path / "films.csv").set_index("sha256")["split"]
+    assert films.to_dict() == splits.set_index("sha256")["split"].to_dict()
+
+
+def test_it_is_told_which_versions_have_seen_a_patient_or_a_film(demo, kedro) -> None:
+    folder, _ = demo
+    splits = pd.read_parquet(folder / "data/demo/05_model_input/effusion/splits.parquet")
+    patient = splits.loc[splits["split"] == "test", "patient_id"].iloc[0]
+    n_films = int((splits["patient_id"] == patient).sum())
+    assert f"test {n_films} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
+    image = splits.loc[splits["split"] == "validation", "image"].iloc[0]
+    assert "validation 1" in lineage(kedro, demo, "--film", f"data/demo/01_raw/phantoms/images/{image}")
+    asked = ("lineage", "effusion", "--env", "demo", "--patient", patient)
+    other = kedro(folder, *asked, CXR_PSEUDONYM_KEY="another key, long enough")
+    assert "cannot be told: hashed with another key" in other.stdout
+
+
+def test_a_version_has_its_card(demo, reporting) -> None:
+    import mlflow
+
+    folder, _ = demo
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    version = client.get_model_version("cxr-effusion-demo", "1")
+    logged = Path(client.download_artifacts(version.run_id, "model_card.md")).read_text()
+    assert logged == (reporting / "model_card.md").read_text()
+    assert "PHANTOM" in logged
+    assert version.run_id in version.description
 
 
 def test_the_same_seed_gives_the_same_bytes_and_the_store_decodes_nothing_again(demo, reporting, kedro) -> None:

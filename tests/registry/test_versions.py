@@ -94,6 +94,7 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
         "kedro_pipeline": "effusion",
     }
     assert "AUC 0.875 on 40 test phantom films; it says nothing about patients" in version.description
+    assert f"model_card.md, an artifact of the run {registered['run_id']}" in version.description
 
 
 def test_nothing_is_pickled_and_the_code_comes_along_clean(registered: dict[str, Any], tmp_path: Path) -> None:

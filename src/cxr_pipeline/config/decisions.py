@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cxr_pipeline.config.parameters import Fraction, Parameters, Seed
 
@@ -79,6 +79,25 @@ class Evaluation(Parameters):
     replicates: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
+
+
+class Subgroups(Parameters):
+    """Groups of test films that are measured by themselves.
+
+    Args:
+        ages: where a new age band begins, in whole years: [18, 65] makes 0 to 17, 18 to 64 and 65 and older.
+        min_films: films with a class, and films without it, that a group must have for figures about that class.
+    """
+
+    ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]
+    min_films: Annotated[int, Field(ge=2)]
+
+    @field_validator("ages")
+    @classmethod
+    def _rising(cls, ages: tuple[int, ...]) -> tuple[int, ...]:
+        if list(ages) != sorted(set(ages)):
+            raise ValueError(f"age bands begin at rising ages, found {list(ages)}")
+        return ages
 
 
 class Scoring(Parameters):

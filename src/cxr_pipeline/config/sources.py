@@ -20,6 +20,7 @@ class Folders(Parameters):
         unpacked: films of sources that keep them all in one file.
         images: prepared films. features: activations of frozen backbones. checkpoints: unfinished trainings.
         outputs: what models say of films.
+        patient_key: the file with the key that patients are hashed with, where they are put on record.
     """
 
     raw: Path
@@ -28,6 +29,7 @@ class Folders(Parameters):
     features: Path
     checkpoints: Path
     outputs: Path
+    patient_key: Path
 
 
 class Task(Parameters):

@@ -1,12 +1,12 @@
 """Every model of this project that MLflow knows the test metrics of."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
+from cxr_pipeline.registry.reading import moment, pages, run_if_there
 from cxr_pipeline.registry.server import run_url, version_url
 
 _OURS = "name LIKE 'cxr-%'"
@@ -23,8 +23,8 @@ def measured_models() -> list[Entry]:
         versions and then cells, as they are found.
     """
     client = mlflow.MlflowClient()
-    experiments = [found.experiment_id for found in _pages(client.search_experiments, filter_string=_OURS)]
-    found = _pages(client.search_runs, experiment_ids=experiments, filter_string=_MEASURED) if experiments else ()
+    experiments = [found.experiment_id for found in pages(client.search_experiments, filter_string=_OURS)]
+    found = pages(client.search_runs, experiment_ids=experiments, filter_string=_MEASURED) if experiments else ()
     runs = {run.info.run_id: run for run in found}
     versions = list(_versions(client, runs))
     registered = {version.run_id for version in versions}
@@ -36,10 +36,10 @@ def measured_models() -> list[Entry]:
 
 def _versions(client: mlflow.MlflowClient, runs: Mapping[str, Any]) -> Iterator[Entry]:
     aliases: dict[tuple[str, str], list[str]] = {}
-    for model in _pages(client.search_registered_models, filter_string=_OURS):
+    for model in pages(client.search_registered_models, filter_string=_OURS):
         for alias, number in model.aliases.items():
             aliases.setdefault((model.name, str(number)), []).append(alias)
-    for version in _pages(client.search_model_versions, filter_string=_OURS):
+    for version in pages(client.search_model_versions, filter_string=_OURS):
         if version.status != "READY":
             continue
         run = _run(client, runs, version.run_id)
@@ -47,7 +47,7 @@ def _versions(client: mlflow.MlflowClient, runs: Mapping[str, Any]) -> Iterator[
             kind="version",
             name=f"{version.name} {version.version}",
             aliases=tuple(sorted(aliases.get((version.name, str(version.version)), ()))),
-            date=_moment(version.creation_timestamp),
+            date=moment(version.creation_timestamp),
             url=version_url(mlflow.get_tracking_uri(), version.name, int(version.version)),
             **_provenance(version.tags),
             **_measured(run),
@@ -58,7 +58,7 @@ def _cell(run: Any, parent: str | None) -> Entry:
     return Entry(
         kind="cell",
         name=": ".join(filter(None, (parent, run.info.run_name))),
-        date=_moment(run.info.end_time or run.info.start_time),
+        date=moment(run.info.end_time or run.info.start_time),
         unfinished=None if run.info.status == "FINISHED" else run.info.status.lower(),
         **_provenance(run.data.tags),
         **_measured(run),
@@ -82,26 +82,4 @@ def _measured(run: Any) -> dict[str, Any]:
 
 
 def _run(client: mlflow.MlflowClient, known: Mapping[str, Any], run_id: str | None) -> Any:
-    if not run_id or run_id in known:
-        return known.get(run_id or "")
-    try:
-        return client.get_run(run_id)
-    except mlflow.MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-
-
-def _pages(search: Callable[..., Any], **wanted: Any) -> Iterable[Any]:
-    """Everything that a search finds, page by page."""
-    token = None
-    while True:
-        page = search(**wanted, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return known[run_id] if run_id and run_id in known else run_if_there(client, run_id)

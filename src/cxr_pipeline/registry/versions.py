@@ -18,6 +18,7 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
+from cxr_pipeline.report.card import short_card
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +44,7 @@ def register_version(
         model: the network, as ``FilmClassifier`` holds it.
         recipe: how a film becomes the network's input.
         decision_rule: how its score becomes a probability and a decision.
-        metrics: content of ``metrics.json``; its AUC goes into the version's description.
+        metrics: content of ``metrics.json``, for the card in the version's description.
         data_digest: digest of the films and labels that it was trained on.
         example: uint8 [height, width], a film to show what the model takes.
         tags: more tags of the version, such as the git commit.
@@ -71,7 +72,9 @@ def register_version(
             tags={**provenance, "digest": classifier.digest, **tags},
         )
     number = int(logged.registered_model_version)
-    mlflow.MlflowClient().update_model_version(name, str(number), _describe(metrics, phantom=phantom))
+    task_words: dict[str, Any] = {"kind": decision_rule.kind, "classes": decision_rule.classes, "phantom": phantom}
+    card = short_card(metrics, **task_words, run_id=logged.run_id)
+    mlflow.MlflowClient().update_model_version(name, str(number), card)
     uri = f"models:/{name}/{number}"
     return {"name": name, "version": number, "uri": uri, "run_id": logged.run_id, "digest": classifier.digest}
 
@@ -84,13 +87,6 @@ def _import_path_kept() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
-
-
-def _describe(metrics: Mapping[str, Any], *, phantom: bool) -> str:
-    auc = metrics["metrics"]["auc"]
-    measured = "undefined" if auc["value"] is None else f"{auc['value']:.3f}"
-    films = "phantom films; it says nothing about patients" if phantom else "films"
-    return f"AUC {measured} on {metrics['n_images']} {metrics['split']} {films}. For research; not a medical device."
 
 
 def newest_version(name: str) -> str:

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.report import tables, wording
+from cxr_pipeline.report.card import NOT_KNOWN, monitoring, unknown_fields
 from cxr_pipeline.report.cautions import cautions
 from cxr_pipeline.report.explanations import where_it_looks
 from cxr_pipeline.report.kinds import Kind, kind_of
 from cxr_pipeline.report.rendering import fill, png_uri
+from cxr_pipeline.report.subgroups import subgroup_sentences, subgroup_table
 from cxr_pipeline.report.tables import Table
 from cxr_pipeline.report.text import spelled
 
-QUARANTINE_ROWS = 200
 HEATMAPS = "heatmaps"
 
 FIGURES = {
@@ -91,6 +92,7 @@ class ReportContent:
         explanations: ``method``, ``layer``, ``localisation`` by class and ``randomised``; None where there are none.
         classification_report: a row for each class; None where there is none.
         confusion_table: test films by true class (rows) and decision; None where there is none.
+        subgroups: content of ``subgroups.json``; None where groups were not measured.
     """
 
     task: Mapping[str, Any]
@@ -107,6 +109,7 @@ class ReportContent:
     explanations: Mapping[str, Any] | None = None
     classification_report: pd.DataFrame | None = None
     confusion_table: pd.DataFrame | None = None
+    subgroups: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,9 @@ def _texts(content: ReportContent, kind: Kind) -> dict[str, Any]:
         "where_it_looks": where_it_looks(content.explanations) if content.explanations else [],
         "notes": [f"{name}: {note}" for name, source in data["sources"].items() for note in source["notes"]],
         "n_refused": len(content.quarantine),
-        "n_refused_shown": min(len(content.quarantine), QUARANTINE_ROWS),
+        "about_subgroups": subgroup_sentences(content.subgroups) if content.subgroups else [],
+        "monitoring": monitoring(content.task["name"], phantom=metrics["phantom"]),
+        "not_known": NOT_KNOWN,
     }
 
 
@@ -184,6 +189,8 @@ def _tables(content: ReportContent, kind: Kind) -> dict[str, Table | None]:
         "per_source": tables.per_source(metrics),
         "per_source_auc": tables.per_source_auc(metrics),
         "policies": tables.policies(metrics),
+        "subgroups": subgroup_table(content.subgroups) if content.subgroups else None,
+        "unknown_fields": unknown_fields(),
         "decision_rule": tables.whole_rule(rule),
         "rules_of_classes": tables.rules_of_classes(rule),
         "localisation": tables.localisation(content.explanations),
@@ -199,15 +206,13 @@ def _tables(content: ReportContent, kind: Kind) -> dict[str, Table | None]:
 
 
 def _lists(content: ReportContent) -> dict[str, Table]:
-    """Refused films, parameters and versions."""
-    quarantine = content.quarantine
-    reasons = quarantine["reason"].value_counts()
+    """Reasons for refusal, parameters and versions; the names of films, which may name patients, stay out of it."""
+    reasons = content.quarantine["reason"].value_counts()
     parameters = {
         name: json.dumps(value, ensure_ascii=False, default=str) for name, value in content.parameters.items()
     }
     return {
         "reasons": Table(("reason", "films"), tuple((str(name), f"{count:,}") for name, count in reasons.items())),
-        "quarantine": tables.of_frame(quarantine[["source", "image", "reason", "detail"]].head(QUARANTINE_ROWS)),
         "parameters": Table(("parameter", "value"), tuple(parameters.items())),
         "versions": Table(("", ""), tuple(content.versions.items())),
     }

@@ -51,7 +51,7 @@ def measures(metrics: Document, kind: Kind) -> Table:
     rows = []
     for name, measure in metrics["metrics"].items():
         bounds = f"{as_text(measure['low'])} to {as_text(measure['high'])}" if measure["low"] is not None else ""
-        rows.append((_title(name), as_text(measure["value"]), bounds, meanings.get(name, "")))
+        rows.append((title(name), as_text(measure["value"]), bounds, meanings.get(name, "")))
     interval = f"{100 * metrics['intervals']['confidence']:g} % interval"
     return Table(("measure", "value", interval, "meaning"), tuple(rows))
 
@@ -67,12 +67,12 @@ def per_class(metrics: Document) -> Table | None:
         (
             name,
             *_counted(support.get(name)),
-            *(_with_interval(measured.get(measure)) for measure in names),
+            *(with_interval(measured.get(measure)) for measure in names),
             as_text(thresholds[name]) if name in thresholds else "",
         )
         for name, measured in classes.items()
     ]
-    return Table(("class", "films of it", "of", *map(_title, names), "threshold"), tuple(rows))
+    return Table(("class", "films of it", "of", *map(title, names), "threshold"), tuple(rows))
 
 
 def per_source(metrics: Document) -> Table | None:
@@ -82,10 +82,10 @@ def per_source(metrics: Document) -> Table | None:
     sources = {"all together": metrics, **metrics["per_source"]}
     names = _present(OF_ALL_FILMS, (source["metrics"] for source in sources.values()))
     rows = [
-        (name, as_text(source["n_images"]), *(_with_interval(source["metrics"].get(measure)) for measure in names))
+        (name, as_text(source["n_images"]), *(with_interval(source["metrics"].get(measure)) for measure in names))
         for name, source in sources.items()
     ]
-    return Table(("source", "films", *map(_title, names)), tuple(rows))
+    return Table(("source", "films", *map(title, names)), tuple(rows))
 
 
 def per_source_auc(metrics: Document) -> Table | None:
@@ -94,7 +94,7 @@ def per_source_auc(metrics: Document) -> Table | None:
         return None
     sources = {"all together": metrics, **metrics["per_source"]}
     rows = [
-        (name, *(_with_interval(source["per_class"].get(name, {}).get("auc")) for source in sources.values()))
+        (name, *(with_interval(source["per_class"].get(name, {}).get("auc")) for source in sources.values()))
         for name in metrics["per_class"]
     ]
     return Table(("class", *sources), tuple(rows))
@@ -110,11 +110,11 @@ def policies(metrics: Document) -> Table | None:
         (
             _policy(row["policy"]) + (" (chosen)" if row.get("chosen") else ""),
             as_text(list(row["thresholds"].values())),
-            *(_with_interval(row["metrics"].get(name)) for name in names),
+            *(with_interval(row["metrics"].get(name)) for name in names),
         )
         for row in compared
     ]
-    return Table(("policy", "threshold", *map(_title, names)), tuple(rows))
+    return Table(("policy", "threshold", *map(title, names)), tuple(rows))
 
 
 def whole_rule(decision_rule: Document) -> Table:
@@ -229,7 +229,7 @@ def localisation(explanations: Document | None) -> Table | None:
             name,
             as_text(found["n_films"]),
             as_text(found["n_boxes"]),
-            *(_with_interval(found.get(key)) for key in columns),
+            *(with_interval(found.get(key)) for key in columns),
         )
         for name, found in explanations["localisation"].items()
     ]
@@ -254,7 +254,8 @@ def _named_pairs(values: Document) -> Table:
     return Table(("", ""), tuple((name, as_text(value)) for name, value in values.items()))
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """What a measure is called."""
     return MEASURES[name][0] if name in MEASURES else spelled(name)
 
 
@@ -264,7 +265,7 @@ def _present(wanted: Sequence[str], measured: Iterable[Document]) -> list[str]:
     return [name for name in wanted if name in found]
 
 
-def _with_interval(measure: Document | None) -> str:
+def with_interval(measure: Document | None) -> str:
     """The value, and its interval on a line of its own; blank where there is no such measure."""
     if measure is None:
         return ""

@@ -22,7 +22,7 @@ from cxr_pipeline.images.headers import without_warnings
 from cxr_pipeline.sources.label_table import files_below, normal, place
 from cxr_pipeline.sources.label_tables import Columns, list_rows, read_label_table, years
 from cxr_pipeline.sources.listing import Listing, printable
-from cxr_pipeline.sources.pseudonyms import pseudonyms
+from cxr_pipeline.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.sources.readers import file_length, read_file
 
 EXPECTED = "DICOM films (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
@@ -213,10 +213,29 @@ def _complete(rows: pd.DataFrame, films: pd.DataFrame, folder: Path) -> pd.DataF
     patients = rows["patient_id"].fillna(said["patient_id"]).where(rows["path"].notna() & reason.isna())
     return rows.assign(
         image=rows["path"].fillna(rows["image"]),
-        patient_id=pseudonyms(patients, folder),
+        patient_id=pseudonyms(patients, folder / KEY_FILE),
         age=rows["age"].fillna(years(said["age"])),
         sex=rows["sex"].fillna(said["sex"].str.upper().where(lambda sex: sex.isin(["F", "M"]))),
         view=rows["view"].fillna(said["view"].str.upper()),
         reason=reason,
         detail=rows["detail"].fillna(said["detail"]),
     )
+
+
+def patient_pseudonym(folder: Path, patient: str) -> str | None:
+    """Tell what ``read`` calls a patient.
+
+    Args:
+        folder: the source's folder.
+        patient: the id in headers or in the table.
+
+    Returns:
+        None where the source has no key, and hence no patients yet.
+
+    Raises:
+        UserError: the key cannot be read.
+    """
+    key_file = folder / KEY_FILE
+    if key_fingerprint(key_file, make=False) is None:
+        return None
+    return str(pseudonyms(pd.Series([patient], dtype="str"), key_file)[0])

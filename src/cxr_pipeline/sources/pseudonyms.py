@@ -17,37 +17,56 @@ KEY_FILE = ".pseudonym_key"
 
 _SHORTEST_KEY = 16
 _DIGITS = 16
+_DIGITS_OF_KEY = 12
+_FINGERPRINTED = b"cxr_pipeline\x1fkey"
 
 
-def pseudonyms(patients: "pd.Series[str]", folder: Path) -> "pd.Series[str]":
+def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     """Replace patient ids by the first 16 hexadecimal digits of their HMAC-SHA256 (RFC 2104).
 
     A hash without key would hide nothing: there are few enough patient numbers to try them all. The key is the
-    environment variable ``CXR_PSEUDONYM_KEY`` or else the file ``.pseudonym_key`` in ``folder``, made at the first
-    need. There it is seen by nobody who could not read the patients' names in the films beside it, and stays with
-    the films, so that a patient keeps the pseudonym, and with it the split. Two sources give a patient the same
-    pseudonym if they have the same key.
+    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, made at the first need. The same key gives a
+    patient the same pseudonym.
 
     Args:
         patients: ids, null where unknown.
-        folder: the source's folder.
+        key_file: where the key is kept: of a source's patients ``.pseudonym_key`` in the source's folder, seen there
+            by nobody who could not read the patients' names in the films beside it, and staying with the films, so
+            that a patient keeps the pseudonym, and with it the split.
 
     Raises:
-        UserError: the key is too short, or there is none and none can be kept in ``folder``.
+        UserError: the key is too short, or there is none and none can be kept in ``key_file``.
     """
     known = patients.dropna().unique()
     if not len(known):
         return patients
-    key = _key(folder)
+    key = _key(key_file)
     named = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:_DIGITS] for patient in known}
     return patients.map(named).astype("str")
 
 
-def _key(folder: Path) -> bytes:
+def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
+    """Tell one key from another without telling the key: 12 hexadecimal digits.
+
+    Args:
+        key_file: where the key is kept, as for ``pseudonyms``.
+        make: make a key where there is none.
+
+    Returns:
+        None where there is none and none was to be made.
+
+    Raises:
+        UserError: the key is too short, cannot be read, or cannot be kept in ``key_file``.
+    """
+    if not make and VARIABLE not in os.environ and not key_file.exists():
+        return None
+    return hmac.new(_key(key_file), _FINGERPRINTED, hashlib.sha256).hexdigest()[:_DIGITS_OF_KEY]
+
+
+def _key(file: Path) -> bytes:
     given = os.environ.get(VARIABLE)
     if given is not None:
         return _long_enough(given, f"the environment variable {VARIABLE}")
-    file = folder / KEY_FILE
     try:
         with suppress(FileExistsError):
             _make_key(file)

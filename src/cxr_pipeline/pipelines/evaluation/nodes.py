@@ -7,12 +7,13 @@ import pandas as pd
 
 from cxr_pipeline import registry
 from cxr_pipeline.classification import classification_report, confusion_table
-from cxr_pipeline.config import Evaluation, Task, Thresholds
+from cxr_pipeline.config import Evaluation, Subgroups, Task, Thresholds
 from cxr_pipeline.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, films_digest
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.scores import Scores, decide, score_table
 from cxr_pipeline.splits import films_of
+from cxr_pipeline.subgroups import evaluate_subgroups
 
 
 def score_test(
@@ -63,6 +64,20 @@ def measure_test(
     }
     registry.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
+
+
+def measure_subgroups(
+    test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
+) -> dict[str, Any]:
+    """Measure the test films by sex, age band and view."""
+    return evaluate_subgroups(
+        test_scores,
+        manifest,
+        outputs=task.outputs,
+        ages=subgroups.ages,
+        min_films=subgroups.min_films,
+        bootstrap=evaluation.model_dump(),
+    )
 
 
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.evaluation.nodes import measure_test, score_test, tabulate
+from cxr_pipeline.pipelines.evaluation.nodes import measure_subgroups, measure_test, score_test, tabulate
 
 
 def create_pipeline() -> Pipeline:
@@ -28,6 +28,12 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="metrics",
                 name="measure_test",
+            ),
+            Node(
+                measure_subgroups,
+                inputs=["test_scores", "manifest", "params:task", "params:evaluation", "params:subgroups"],
+                outputs="subgroups",
+                name="measure_subgroups",
             ),
             Node(
                 tabulate,

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline import registry
-from cxr_pipeline.config import Task
+from cxr_pipeline.config import Folders, Task
 from cxr_pipeline.decision_rule import rule_from_dict
 from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.lineage import with_patients
 from cxr_pipeline.provenance import git_commit
-from cxr_pipeline.registry import decisions, profiles
+from cxr_pipeline.registry import lineage, profiles
 from cxr_pipeline.retraining import films_used
 
 
@@ -25,15 +26,20 @@ def register_model(
     splits: pd.DataFrame,
     refused_films: pd.DataFrame,
     drift_profile: Any,
+    model_card: str,
     task: Task,
+    folders: Folders,
 ) -> dict[str, Any]:
-    """Register the model with all that stands before and behind it, and log its figures and its films.
+    """Register the model with all that stands before and behind it, and log its figures, its films and its card.
 
     Its example is a ramp of greys: no patient's film belongs in an artifact. The figures were logged when they were
     measured, but a run that goes on after a kill is another one.
     """
     registry.log_summary(metrics, data_digest=data_report["data_digest"])
-    decisions.log_films(films_used(manifest, splits, refused_films))
+    films = with_patients(films_used(manifest, splits, refused_films), manifest, folders.patient_key)
+    name = registry.model_name(task.name, phantom=data_report["phantom"])
+    of_films = lineage.log_films(films, name=name, key_file=folders.patient_key)
+    lineage.log_card(model_card)
     profiles.log_profile(drift_profile)
     size = enhanced_images.recipe.size
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
@@ -46,5 +52,10 @@ def register_model(
         metrics=metrics,
         data_digest=data_report["data_digest"],
         example=ramp,
-        tags={"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["films_digest"]},
+        tags={
+            "git_commit": git_commit(),
+            "kedro_pipeline": task.name,
+            "test_digest": metrics["films_digest"],
+            **of_films,
+        },
     )

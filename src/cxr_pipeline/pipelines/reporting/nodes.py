@@ -10,7 +10,9 @@ from cxr_pipeline.config import Model, Resolution, Task, Training
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.nesting import flatten
 from cxr_pipeline.provenance import versions
+from cxr_pipeline.registry.names import model_name
 from cxr_pipeline.report import figures as drawings
+from cxr_pipeline.report.card import render_card
 from cxr_pipeline.report.page import ReportContent, render
 from cxr_pipeline.scores import Scores
 from cxr_pipeline.splits import count_splits, films_of
@@ -58,6 +60,7 @@ def write_report(
     decision_rule: Mapping[str, Any],
     data_report: Mapping[str, Any],
     confounding: Mapping[str, Any],
+    subgroups: Mapping[str, Any],
     explanations: Mapping[str, Any],
     classification_report: pd.DataFrame,
     confusion_table: pd.DataFrame,
@@ -73,8 +76,8 @@ def write_report(
     task: Task,
     model: Model,
     resolution: Resolution,
-) -> str:
-    """Write the page that the run leaves for its reader."""
+) -> tuple[str, str]:
+    """Write the page that the run leaves for its reader, and the model card of the version to come."""
     blocks = parameters[task.name]
     content = ReportContent(
         task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
@@ -96,8 +99,9 @@ def write_report(
         explanations=explanations,
         classification_report=classification_report if len(task.outputs) > 1 else None,
         confusion_table=confusion_table if task.exclusive else None,
+        subgroups=subgroups,
     )
-    return render(content)
+    return render(content), render_card(content, model_name=model_name(task.name, phantom=data_report["phantom"]))
 
 
 def _plain(block: Any) -> Any:
