@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import env_option
+from kedro.framework.session import KedroSession
 from kedro.validation import ParameterValidationError
 from pydantic import BaseModel
 
-from cxr_pipeline import config
+from cxr_pipeline import config, registry
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.locks import Locked
 from cxr_pipeline.nesting import lay_over
@@ -36,6 +39,8 @@ def user_mistake(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, ParameterValidationError):
             return explain_parameters(str(error))
+        if (away := registry.why_away(error)) is not None:
+            return away
         error = error.__cause__ or error.__context__
     return None
 
@@ -119,3 +124,20 @@ def with_file(command: Callable[..., Any]) -> Callable[..., Any]:
 run = copy.copy(kedro_run)
 run.callback = plainly(with_file(cast(Callable[..., Any], kedro_run.callback)))
 cli.add_command(run)
+
+
+@cli.command()
+@env_option
+@plainly
+def send(env: str | None) -> None:
+    """Send to MLflow what runs could not while its server was away."""
+    session = KedroSession.create(env=env)
+    folder = Path(session.load_context().config_loader["parameters"]["folders"]["unsent"])
+    found = registry.send_left(folder)
+    for run in found:
+        if run.sent:
+            click.echo(f"Sent of {run.name}: {run.sent}.")
+    problems = [f"Not sent of {run.name}: {run.problem}." for run in found if run.problem]
+    if problems:
+        raise UserError("\n".join(problems))
+    click.echo("Nothing is left to send." if found else f"There is nothing to send in {folder}.")

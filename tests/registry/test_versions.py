@@ -15,6 +15,8 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
 
+on_both = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
+
 SIZE = 32
 METRICS = {
     "task": "effusion",
@@ -79,6 +81,7 @@ def films() -> list[bytes]:
     return [cv2.imencode(".png", rng.integers(0, 256, (50, 40), np.uint8))[1].tobytes() for _ in range(3)]
 
 
+@on_both
 def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any]) -> None:
     assert json.loads(json.dumps(registered)) == registered
     assert (registered["name"], registered["version"]) == ("cxr-effusion-demo", 1)
@@ -96,6 +99,7 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
     assert "AUC 0.875 on 40 test phantom films; it says nothing about patients" in version.description
 
 
+@on_both
 def test_nothing_is_pickled_and_the_code_comes_along_clean(registered: dict[str, Any], tmp_path: Path) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(registered["uri"], dst_path=str(tmp_path)))
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
@@ -108,6 +112,7 @@ def test_registering_leaves_the_import_path_alone(registered: dict[str, Any]) ->
     assert not [entry for entry in sys.path if entry.endswith("/code")]
 
 
+@on_both
 def test_what_is_loaded_scores_as_what_was_registered(
     network: keras.Model, recipe: Recipe, decision_rule: DecisionRule, registered: dict[str, Any]
 ) -> None:
@@ -172,6 +177,7 @@ def test_a_model_of_several_classes_comes_back_as_it_was(kind: str, policy: str,
     assert signature.outputs.input_names() == [*judged.columns, "heatmap"]
 
 
+@on_both
 def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[str, Any]) -> None:
     client = mlflow.MlflowClient()
     client.create_registered_model("cxr-counted")
@@ -181,6 +187,7 @@ def test_the_newest_version_is_the_one_with_the_largest_number(registered: dict[
     assert registry.newest_version("cxr-effusion-demo") == "models:/cxr-effusion-demo/1"
 
 
+@on_both
 def test_the_version_in_use_is_the_champion_or_else_the_newest(registered: dict[str, Any]) -> None:
     name = registered["name"]
     assert registry.version_in_use(name) == registry.newest_version(name)
@@ -205,6 +212,7 @@ def test_without_a_version_the_user_is_told_how_to_make_one(phantom: bool, comma
     assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
 
 
+@on_both
 def test_an_alias_is_resolved_to_the_version_it_means_now(registered: dict[str, Any]) -> None:
     mlflow.MlflowClient().set_registered_model_alias("cxr-effusion-demo", "champion", "1")
     expected = registry.ModelVersion("models:/cxr-effusion-demo/1", "cxr-effusion-demo", 1, registered["run_id"])
@@ -212,6 +220,7 @@ def test_an_alias_is_resolved_to_the_version_it_means_now(registered: dict[str, 
         assert registry.resolve_version(uri) == expected
 
 
+@on_both
 @pytest.mark.parametrize(
     "uri", ["models:/absent/1", "models:/cxr-effusion-demo/99", "models:/cxr-effusion-demo@nobody", "models:/a/b/c"]
 )

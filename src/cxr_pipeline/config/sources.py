@@ -19,7 +19,7 @@ class Folders(Parameters):
         raw: the folder that the paths of sources start from.
         unpacked: films of sources that keep them all in one file.
         images: prepared films. features: activations of frozen backbones. checkpoints: unfinished trainings.
-        outputs: what models say of films.
+        outputs: what models say of films. unsent: what runs could not tell MLflow.
     """
 
     raw: Path
@@ -28,6 +28,7 @@ class Folders(Parameters):
     features: Path
     checkpoints: Path
     outputs: Path
+    unsent: Path
 
 
 class Task(Parameters):

@@ -1,9 +1,7 @@
 """Versions of a model: registered, found again, loaded."""
 
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 
-import cxr_pipeline
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
 
@@ -50,40 +48,25 @@ def register_version(
 
     Returns:
         ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
+
+    Raises:
+        NotSent: MLflow is away; the version is kept, to be registered later.
     """
     from cxr_pipeline import serving
 
     provenance = {"task": task, "films": "phantom" if phantom else "real", "data_digest": data_digest}
     classifier = FilmClassifier(model, recipe, decision_rule, provenance)
-    name = model_name(task, phantom=phantom)
-    with tempfile.TemporaryDirectory() as folder, _import_path_kept():
+    with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            registered_model_name=name,
-            python_model=serving.__file__,
-            artifacts={"classifier": str(Path(folder, "classifier"))},
-            code_paths=[str(Path(cxr_pipeline.__file__).parent)],
-            pip_requirements=serving.requirements(),
-            signature=serving.signature(decision_rule.outputs),
-            input_example=serving.example_request(example),
-            model_config=serving.limits_of(recipe),
+        return sending.register(
+            Path(folder, "classifier"),
+            name=model_name(task, phantom=phantom),
+            description=_describe(metrics, phantom=phantom),
+            outputs=list(decision_rule.outputs),
+            example=serving.example_request(example).to_dict("list"),
+            limits=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
-    number = int(logged.registered_model_version)
-    mlflow.MlflowClient().update_model_version(name, str(number), _describe(metrics, phantom=phantom))
-    uri = f"models:/{name}/{number}"
-    return {"name": name, "version": number, "uri": uri, "run_id": logged.run_id, "digest": classifier.digest}
-
-
-@contextmanager
-def _import_path_kept() -> Iterator[None]:
-    """Take back what MLflow adds to the import path when it tries the model that it logs."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _describe(metrics: Mapping[str, Any], *, phantom: bool) -> str:

@@ -1,0 +1,106 @@
+"""The demo with an MLflow server, and with one that is killed in the middle of the training and comes back."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+SMALL = (
+    "effusion.sources.phantoms.n_patients=40,effusion.resolution.size=48,effusion.evaluation.replicates=200,"
+    "effusion.training.epochs="
+)
+MODEL = "cxr-effusion-demo"
+
+
+def arguments(pipeline: str, params: str) -> tuple[str, ...]:
+    return ("run", "--env", "demo", f"--pipeline={pipeline}", "--params", params)
+
+
+def words(*texts: str) -> str:
+    return re.sub(r"\s+", " ", " ".join(texts))
+
+
+def runs(client: mlflow.MlflowClient) -> list[Any]:
+    """The newest first."""
+    experiment = client.get_experiment_by_name(MODEL)
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+
+
+def epochs_at(server: Any) -> list[int]:
+    """The epochs of the newest run that the database of a server holds."""
+    newest = "SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 1"
+    query = f"SELECT step FROM metrics WHERE key = 'epoch/val_auc' AND run_uuid = ({newest}) ORDER BY step"
+    with closing(server.database()) as database:
+        return [step for (step,) in database.execute(query)]
+
+
+@pytest.fixture(scope="module")
+def server(mlflow_server, empty_database) -> Iterator[Any]:
+    mlflow_server.empty(empty_database)
+    yield mlflow_server
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, new_project, kedro, server) -> Path:
+    """A project in which the demo has run once, with the server."""
+    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
+    finished = kedro(folder, *arguments("effusion", f"{SMALL}2"), MLFLOW_TRACKING_URI=server.uri)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(server) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(server.uri)
+
+
+def test_a_server_gets_what_a_file_gets(demo, client, server) -> None:
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("2", "phantoms")
+    assert epochs_at(server) == [1, 2]
+    metrics = json.loads((demo / "data/demo/08_reporting/effusion/metrics.json").read_text())
+    assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"metrics.json", "report.html", "decision_rule.json", "figures", "lineage", "drift_profile.npz"} <= names
+    assert client.get_model_version(MODEL, "1").run_id == run.info.run_id
+    assert not list(demo.rglob("mlflow.db*")) + list(demo.rglob("mlartifacts"))
+    assert not (demo / "data/demo/06_models/unsent").exists()
+
+
+def test_new_films_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
+    films = demo / "data/demo/01_raw/phantoms/images"
+    params = f"effusion.scoring.folder={films}"
+    finished = kedro(demo, *arguments("effusion_scoring", params), MLFLOW_TRACKING_URI=server.uri)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    outputs = demo / "data/demo/07_model_output/effusion"
+    scores = pd.read_parquet(outputs / "test_scores.parquet").set_index("image")["probability_effusion"]
+    found = pd.read_csv(outputs / "predictions.csv").set_index("image")["probability"]
+    pd.testing.assert_series_equal(found.loc[scores.index], scores, rtol=0, atol=1e-6, check_names=False)
+
+
+@pytest.fixture(scope="module")
+def killed(demo, server) -> dict[str, Any]:
+    """A run whose server is killed in the middle of the training."""
+    command = [sys.executable, "-m", "kedro", *arguments("effusion", f"{SMALL}8")]
+    environment = {**__import__("os").environ, "MLFLOW_TRACKING_URI": server.uri, "COLUMNS": "200"}
+    printed = demo / "printed.txt"
+    with printed.open("w") as file:
+        process = subprocess.Popen(command, cwd=demo, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    before = epochs_at(server)
+    while process.poll() is None and epochs_at(server) in (before, []):
+        time.sleep(0.02)
+    server.kill()
+    began = time.monotonic()
+    code = process.wait(timeout=300)
+    return {"code": code, "printed": words(printed.read_text()), "seconds": time.monotonic() - began}
