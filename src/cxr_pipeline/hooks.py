@@ -26,7 +26,6 @@ from cxr_pipeline.locks import JobLock, Locked
 from cxr_pipeline.models.weights import check_weights
 from cxr_pipeline.nesting import flatten
 from cxr_pipeline.registry import decisions, sending
-from cxr_pipeline.registry.server import limit_patience
 from cxr_pipeline.report.leaderboard import name_the_first
 
 _log = logging.getLogger(__name__)
@@ -91,11 +90,8 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         """
         uri = context.config_loader["globals"]["tracking_uri"]
         registry.check_server(uri)
-        is_server = urlparse(uri).scheme in ("http", "https")
-        if is_server:
-            limit_patience()
         super().after_context_created(context)
-        if is_server:
+        if urlparse(uri).scheme in ("http", "https"):
             self.mlflow_config.tracking.experiment.create_experiment_kwargs.artifact_location = None
         self._context = context
 
@@ -152,9 +148,9 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         self._end("FINISHED")
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception) -> None:
-        """End the MLflow run; one that only could not be sent has not failed."""
-        self._end("FINISHED" if isinstance(error, sending.NotSent) else "FAILED")
+    def on_pipeline_error(self) -> None:
+        """End the MLflow run as failed."""
+        self._end("FAILED")
 
     def _end(self, status: str) -> None:
         if self._is_mlflow_enabled and not self._already_active_mlflow:
@@ -273,7 +269,7 @@ def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> 
     if not mean:
         table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
     table.add_row("report", Text(str(report), overflow="fold"))
-    table.add_row("model version", f"{version['name']} {version['version']}")
+    table.add_row("model version", f"{version['name']} {version['version'] or 'is not registered yet'}")
     return table
 
 

@@ -1,6 +1,7 @@
 """The demo with an MLflow server, and with one that is killed in the middle of the training and comes back."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,9 +31,10 @@ def words(*texts: str) -> str:
 
 
 def runs(client: mlflow.MlflowClient) -> list[Any]:
-    """The newest first."""
+    """Those of the task's own pipeline, the newest first."""
     experiment = client.get_experiment_by_name(MODEL)
-    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+    asked = {"filter_string": "attributes.run_name = 'effusion'", "order_by": ["attributes.start_time DESC"]}
+    return list(client.search_runs([experiment.experiment_id], **asked))
 
 
 def epochs_at(server: Any) -> list[int]:
@@ -93,7 +95,7 @@ def test_new_films_are_scored_by_a_version_from_the_server(demo, kedro, server) 
 def killed(demo, server) -> dict[str, Any]:
     """A run whose server is killed in the middle of the training."""
     command = [sys.executable, "-m", "kedro", *arguments("effusion", f"{SMALL}8")]
-    environment = {**__import__("os").environ, "MLFLOW_TRACKING_URI": server.uri, "COLUMNS": "200"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": server.uri, "COLUMNS": "200"}
     printed = demo / "printed.txt"
     with printed.open("w") as file:
         process = subprocess.Popen(command, cwd=demo, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -101,6 +103,68 @@ def killed(demo, server) -> dict[str, Any]:
     while process.poll() is None and epochs_at(server) in (before, []):
         time.sleep(0.02)
     server.kill()
-    began = time.monotonic()
+    at = time.time()
     code = process.wait(timeout=300)
-    return {"code": code, "printed": words(printed.read_text()), "seconds": time.monotonic() - began}
+    return {"code": code, "printed": words(printed.read_text()), "at": at, "seconds": time.time() - at}
+
+
+def test_the_run_goes_on_and_says_at_its_end_what_was_not_sent(demo, killed, server) -> None:
+    assert killed["code"] == 1, killed["printed"]
+    assert "Traceback" not in killed["printed"]
+    history = pd.read_csv(demo / "data/demo/08_reporting/effusion/history.csv")
+    assert 0 < len(epochs_at(server)) < len(history)
+    report = demo / "data/demo/08_reporting/effusion/report.html"
+    assert report.stat().st_mtime > killed["at"]
+    said = killed["printed"][killed["printed"].rindex("does not answer any more") :]
+    assert "a version of cxr-effusion-demo" in said
+    assert "kedro send --env demo" in said
+    assert killed["seconds"] < 120
+
+
+@pytest.fixture(scope="module")
+def sent(demo, killed, kedro, server) -> "subprocess.CompletedProcess[str]":
+    """The server is back, and what is left is sent."""
+    server.start()
+    return kedro(demo, "send", "--env", "demo", MLFLOW_TRACKING_URI=server.uri)
+
+
+def test_what_was_kept_is_sent_and_the_run_is_whole(demo, sent, client, server) -> None:
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    assert "a version of cxr-effusion-demo" in words(sent.stdout)
+    run, first = runs(client)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {**first.data.params, "training.epochs": "8"}
+    history = pd.read_csv(demo / "data/demo/08_reporting/effusion/history.csv")
+    points = client.get_metric_history(run.info.run_id, "epoch/val_auc")
+    assert [(point.step, point.value) for point in points] == list(
+        zip(history["epoch"], history["val_auc"], strict=True)
+    )
+    assert set(first.data.metrics) <= set(run.data.metrics)
+    assert set(first.data.tags) <= set(run.data.tags)
+    listed = [{file.path for file in client.list_artifacts(each.info.run_id)} for each in (run, first)]
+    assert listed[0] == listed[1]
+    report = client.download_artifacts(run.info.run_id, "report.html")
+    assert Path(report).read_bytes() == (demo / "data/demo/08_reporting/effusion/report.html").read_bytes()
+
+
+def test_the_version_is_that_of_the_run_and_is_used(demo, sent, client) -> None:
+    version = client.get_model_version(MODEL, "2")
+    run, _ = runs(client)
+    noted = json.loads((demo / "data/demo/06_models/effusion/model_version.json").read_text())
+    assert (version.run_id, version.tags["digest"]) == (run.info.run_id, noted["digest"])
+    assert noted == {
+        "name": MODEL,
+        "version": 2,
+        "uri": f"models:/{MODEL}/2",
+        **{k: noted[k] for k in ("run_id", "digest")},
+    }
+    assert noted["run_id"] == run.info.run_id
+    assert "AUC" in version.description
+    assert not list((demo / "data/demo/06_models/unsent").iterdir())
+
+
+def test_there_is_nothing_to_send_twice(demo, sent, kedro, client, server) -> None:
+    again = kedro(demo, "send", "--env", "demo", MLFLOW_TRACKING_URI=server.uri)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "There is nothing to send" in words(again.stdout)
+    assert len(client.search_model_versions(f"name='{MODEL}'")) == 2

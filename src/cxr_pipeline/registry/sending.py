@@ -182,22 +182,20 @@ def end_run(status: str) -> None:
 
 
 def register(classifier: Path, **version: Any) -> dict[str, Any]:
-    """Register a version of a model.
+    """Register a version of a model, or keep it to be registered later.
 
     Args:
         classifier: its folder.
         version: what the operation ``version`` takes beside it.
 
-    Raises:
-        NotSent: the server is away; it is kept.
+    Returns:
+        ``name``, ``version``, ``uri``, ``run_id`` and ``digest``; ``version`` and ``uri`` are None where it is kept.
     """
     if run_id() is None:
         mlflow.start_run()
     registered = _deliver("version", classifier, look=True, **version)
-    if registered is None:
-        assert _outbox is not None
-        raise _outbox.left()
-    return registered
+    later = {"name": version["name"], "version": None, "uri": None}
+    return registered or {**later, "run_id": run_id(), "digest": version["tags"]["digest"]}
 
 
 def check_sent() -> None:

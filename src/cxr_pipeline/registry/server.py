@@ -10,14 +10,16 @@ from urllib.parse import quote, urlparse
 
 import mlflow
 from filelock import FileLock
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+# Seconds for a look whether a server answers.
+_LOOK = 10
 # What a server answers that is in trouble, or does not know its user any more.
-_IN_TROUBLE = (401, 403, 408, 429)
+_REQUEST, _IN_TROUBLE = "API request to ", (401, 403, 408, 429)
 
 
 def check_server(uri: str) -> None:
@@ -50,7 +52,7 @@ def check_server(uri: str) -> None:
 
 
 def _problem_of_server(uri: str) -> str | None:
-    with patience(timeout=int(os.environ.get(_TIMEOUT, 3)), retries=0):
+    with patience(timeout=min(_LOOK, int(os.environ.get(_TIMEOUT, _LOOK))), retries=0):
         try:
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
         except MlflowException as error:
@@ -95,21 +97,7 @@ def alone(uri: str) -> Iterator[None]:
 
 def answers(uri: str) -> bool:
     """Whether runs and models can be kept at ``uri`` just now; known within seconds."""
-    with patience(timeout=5, retries=0):
-        try:
-            mlflow.MlflowClient(uri).search_experiments(max_results=1)
-        except MlflowException:
-            return False
-    return True
-
-
-def limit_patience() -> None:
-    """Wait for a server less long than MLflow's minutes, in this process and those that it starts.
-
-    What the environment says is left as it is.
-    """
-    os.environ.setdefault(_RETRIES, "1")
-    os.environ.setdefault(_TIMEOUT, "30")
+    return urlparse(uri).scheme not in ("http", "https") or _problem_of_server(uri) is None
 
 
 @contextmanager
@@ -128,13 +116,16 @@ def patience(*, timeout: int, retries: int) -> Iterator[None]:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error says that a server does not answer or is in trouble, not that it refuses what it was sent."""
-    if isinstance(error, MlflowException):
-        status = int(error.get_http_status_code())
-    elif isinstance(error, HTTPError) and error.response is not None:
+    """Whether an error says that a server does not answer or is in trouble, not that it refuses what it was sent.
+
+    MLflow gives the status 500 to whatever has none, also to errors that no server had a part in.
+    """
+    if isinstance(error, HTTPError) and error.response is not None:
         status = error.response.status_code
+    elif isinstance(error, RestException) or (isinstance(error, MlflowException) and _REQUEST in str(error)):
+        status = int(error.get_http_status_code())
     else:
-        return False
+        return isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE"
     return status >= 500 or status in _IN_TROUBLE
 
 

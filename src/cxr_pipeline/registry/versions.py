@@ -16,6 +16,7 @@ from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
+from cxr_pipeline.registry.server import is_away
 
 if TYPE_CHECKING:
     import keras
@@ -47,10 +48,8 @@ def register_version(
         tags: more tags of the version, such as the git commit.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
-
-    Raises:
-        NotSent: MLflow is away; the version is kept, to be registered later.
+        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule). Where MLflow
+        is away, ``version`` and ``uri`` are None, and what is registered is kept, to be sent later.
     """
     from cxr_pipeline import serving
 
@@ -142,6 +141,8 @@ def resolve_version(uri: str) -> ModelVersion:
             return ModelVersion(uri, name=None, version=None, run_id=None)
         run_id = client.get_model_version(name, number[0]).run_id
     except mlflow.MlflowException as error:
+        if is_away(error):
+            raise
         raise _no_model(uri, error) from error
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
@@ -158,6 +159,8 @@ def load_classifier(uri: str) -> FilmClassifier:
         try:
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")
         except (mlflow.MlflowException, OSError) as error:
+            if is_away(error):
+                raise
             raise _no_model(uri, error) from error
         if not files.is_dir():
             raise _no_model(uri, "it is a model, but none that this project registered")
