@@ -274,6 +274,7 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
     assert sending.send_left(folder)[0].problem is None
     registered = {**unregistered, "version": 1, "uri": f"models:/cxr-{run}/1"}
     assert json.loads(place.read_text()) == registered
+    sending.open_outbox(folder, name="effusion", command="kedro send", version_file=str(place))
     assert sending.register(tmp_path / "classifier", **content) == registered
     assert seen == ["weights"]
 
@@ -294,3 +295,16 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
 def test_a_server_that_is_away_is_told_from_one_that_refuses(error, away) -> None:
     assert server.is_away(error) is away
     assert (server.why_away(error) is not None) is away
+
+
+def test_the_reason_is_that_of_the_server_and_not_what_went_wrong_before() -> None:
+    try:
+        raise ValueError("the run has failed")
+    except ValueError:
+        try:
+            try:
+                raise ConnectionRefusedError(111, "Connection refused")
+            except OSError as refused:
+                raise MlflowException("API request to http://user:secret@host failed") from refused
+        except MlflowException as error:
+            assert server.reason(error) == "[Errno 111] Connection refused"

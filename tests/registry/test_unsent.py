@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_one_process_at_a_time_has_the_folder(tmp_path: Path) -> None:
     other.remove()
     assert not (tmp_path / "r").exists()
     assert not unsent.is_there()
+
+
+def test_a_folder_that_its_user_has_deleted_is_no_fault(tmp_path: Path) -> None:
+    unsent = filled(tmp_path / "r")
+    shutil.rmtree(tmp_path / "r")
+    assert unsent.waiting() == []
+    unsent.remove()
+    unsent.keep(tag(9), about=ABOUT)
+    assert unsent.waiting() == [tag(9)]
 
 
 def test_a_disk_that_is_full_leaves_what_was_kept_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

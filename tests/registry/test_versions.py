@@ -236,6 +236,17 @@ def test_what_is_no_model_cannot_be_loaded(uri: str) -> None:
         registry.load_classifier(uri)
 
 
+def test_a_server_that_is_away_is_not_taken_for_a_model_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*arguments: object, **named: object) -> None:
+        raise mlflow.MlflowException("API request to http://host failed with exception Connection refused")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_model_version", away)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", away)
+    for ask in (registry.resolve_version, registry.load_classifier):
+        with pytest.raises(mlflow.MlflowException, match="Connection refused"):
+            ask("models:/cxr-effusion/1")
+
+
 def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")

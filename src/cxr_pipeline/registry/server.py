@@ -140,10 +140,16 @@ def why_away(error: BaseException) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """What lies at the bottom of an error, in a line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    """What lies at the bottom of an error of MLflow or of the network, in a line.
+
+    What went wrong before and has nothing to do with it is passed over: an error of a run, at whose end a server is away.
+    """
+    bottom, found = error, error
+    while (cause := found.__cause__ or found.__context__) is not None:
+        found = cause
+        if isinstance(found, OSError | MlflowException):
+            bottom = found
+    return (str(bottom) or type(bottom).__name__).splitlines()[0][:200]
 
 
 def without_password(uri: str) -> str:

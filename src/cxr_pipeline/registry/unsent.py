@@ -100,7 +100,7 @@ class Unsent:
 
     def remove(self) -> None:
         """Delete the folder, which must be locked, once nothing waits in it."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
     def _operations(self) -> list[Operation]:
