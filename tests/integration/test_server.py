@@ -161,10 +161,3 @@ def test_the_version_is_that_of_the_run_and_is_used(demo, sent, client) -> None:
     assert noted["run_id"] == run.info.run_id
     assert "AUC" in version.description
     assert not list((demo / "data/demo/06_models/unsent").iterdir())
-
-
-def test_there_is_nothing_to_send_twice(demo, sent, kedro, client, server) -> None:
-    again = kedro(demo, "send", "--env", "demo", MLFLOW_TRACKING_URI=server.uri)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "There is nothing to send" in words(again.stdout)
-    assert len(client.search_model_versions(f"name='{MODEL}'")) == 2

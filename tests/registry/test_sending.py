@@ -1,6 +1,7 @@
 """What a run tells MLflow while its server goes away and comes back; the server is one that can be switched off."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,9 @@ def test_a_folder_that_cannot_be_written_costs_the_sending_and_nothing_else(run,
 
 def test_no_password_is_kept_or_said(run, switch, folder, monkeypatch, caplog) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://user:s3cret@host/mlflow?token=s3cret")
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "false")
     sending.open_outbox(folder, name="effusion", command="kedro send", version_file=None)
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
     switch.on = False
     tell(1)
     with pytest.raises(NotSent, match="MLflow at https://host/mlflow does not answer") as raised:

@@ -6,6 +6,7 @@ run's folder of `unsent`; now and then, and at the end, the run looks whether th
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -134,6 +135,9 @@ def open_outbox(folder: Path, *, name: str, command: str, version_file: str | No
         _outbox = None
         return
     server = without_password(mlflow.get_tracking_uri())
+    if server != mlflow.get_tracking_uri():
+        # At the end of a run MLflow prints its page, with the password.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     about = {"run_id": run.info.run_id, "name": name, "server": server, "version_file": version_file}
     _outbox = Outbox(run.info.run_id, Unsent(folder / run.info.run_id), about, command)
 

@@ -142,7 +142,7 @@ def why_away(error: BaseException) -> str | None:
 def reason(error: BaseException) -> str:
     """What lies at the bottom of an error of MLflow or of the network, in a line.
 
-    What went wrong before and has nothing to do with it is passed over: an error of a run, at whose end a server is away.
+    An error of the run that went before, and has nothing to do with it, is passed over.
     """
     bottom, found = error, error
     while (cause := found.__cause__ or found.__context__) is not None:

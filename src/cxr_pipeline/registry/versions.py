@@ -16,7 +16,7 @@ from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
-from cxr_pipeline.registry.server import is_away
+from cxr_pipeline.registry.server import is_away, without_password
 
 if TYPE_CHECKING:
     import keras
@@ -89,8 +89,8 @@ def newest_version(name: str) -> str:
     if not numbers:
         task, demo = name.removeprefix("cxr-").removesuffix("-demo"), name.endswith("-demo")
         raise UserError(
-            f"No version of {name} is registered in MLflow at {mlflow.get_tracking_uri()}. Train one first: "
-            f"kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
+            f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
+            f"first: kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
             f"--params {task}.scoring.model=models:/NAME/VERSION. What was trained in the demo environment is "
             "used there alone, with --env demo."
         )
@@ -169,7 +169,7 @@ def load_classifier(uri: str) -> FilmClassifier:
 
 def _no_model(uri: str, why: object) -> UserError:
     return UserError(
-        f"No model to score films with is at {uri} in MLflow at {mlflow.get_tracking_uri()}: "
+        f"No model to score films with is at {uri} in MLflow at {without_password(mlflow.get_tracking_uri())}: "
         f"{str(why).splitlines()[0][:300]}. Expected an MLflow URI such as models:/cxr-effusion/1 or "
         "models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
     )
