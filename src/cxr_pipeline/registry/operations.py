@@ -6,12 +6,13 @@ note that MLflow had taken it performs it again.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 
 import cxr_pipeline
 from cxr_pipeline.registry.server import patience
@@ -59,7 +60,7 @@ def _tags(operation: Operation, file: Path | None) -> None:
 
 
 def _artifact(operation: Operation, file: Path | None) -> None:
-    with patience(timeout=_UPLOAD, retries=0):
+    with _uploading():
         mlflow.MlflowClient().log_artifact(operation["run_id"], str(file), operation["folder"])
 
 
@@ -73,11 +74,15 @@ def _end(operation: Operation, file: Path | None) -> None:
 
 def _version(operation: Operation, file: Path | None) -> dict[str, Any]:
     name, client = operation["name"], mlflow.MlflowClient()
-    with patience(timeout=_UPLOAD, retries=0):
+    with _uploading():
         number = _registered(client, operation) or _register(operation, file)
     client.update_model_version(name, str(number), operation["description"])
     uri, digest = f"models:/{name}/{number}", operation["tags"]["digest"]
     return {"name": name, "version": number, "uri": uri, "run_id": operation["run_id"], "digest": digest}
+
+
+def _uploading() -> AbstractContextManager[None]:
+    return patience(timeout=max(_UPLOAD, MLFLOW_HTTP_REQUEST_TIMEOUT.get()), retries=0)
 
 
 def _registered(client: mlflow.MlflowClient, operation: Operation) -> int | None:
