@@ -2,9 +2,15 @@
 
 import os
 import shutil
+import signal
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -67,3 +73,85 @@ def kedro() -> Callable[..., "subprocess.CompletedProcess[str]"]:
         )
 
     return call
+
+
+class MlflowServer:
+    """An ``mlflow server`` of this machine: SQLite, and artifacts that go through it.
+
+    Args:
+        folder: of its database and artifacts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, at the same port and on the same database as before, and wait until it answers."""
+        options = {
+            "host": "127.0.0.1",
+            "port": str(self.port),
+            "workers": "1",
+            "backend-store-uri": f"sqlite:///{self.folder}/mlflow.db",
+            "artifacts-destination": str(self.folder / "artifacts"),
+        }
+        with (self.folder / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())],
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while not self._is_healthy():
+            assert self._process.poll() is None, (self.folder / "log.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def empty(self, empty_database: Path) -> None:
+        """Forget what earlier tests left, while it is up."""
+        with closing(sqlite3.connect(empty_database)) as source, closing(self.database()) as target:
+            source.backup(target)
+
+    def database(self) -> sqlite3.Connection:
+        """Its database, which can be read whether it is up or not."""
+        return sqlite3.connect(self.folder / "mlflow.db")
+
+    def kill(self) -> None:
+        """Kill it with all its processes, as a power cut does."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _is_healthy(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+        return False
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which it takes seconds to make."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[MlflowServer]:
+    """A server for all tests that want one. Who kills it starts it again."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    server = MlflowServer(folder)
+    server.start()
+    yield server
+    server.kill()

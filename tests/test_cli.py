@@ -1,10 +1,16 @@
+from types import SimpleNamespace
+
 import click
 import pytest
+from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+from mlflow.exceptions import MlflowException
 
-from cxr_pipeline import config
+from cxr_pipeline import config, registry
 from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake, with_file
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.names import ARCHITECTURES
+from cxr_pipeline.registry.sending import Sending
 from cxr_pipeline.sources import LAYOUTS
 
 
@@ -29,6 +35,40 @@ def test_a_mistake_ends_the_command_with_one_message() -> None:
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         plainly(lambda: 1 / 0)()
+
+
+def test_a_server_that_went_away_is_no_fault_of_the_program() -> None:
+    away = MlflowException("API request to http://host failed with exception Connection refused")
+    message = user_mistake(away)
+    assert message is not None
+    assert message.startswith("MLflow at ")
+    assert message.endswith("When it answers again, run the same command; it goes on from there.")
+    assert user_mistake(MlflowException("no such run")) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "printed"),
+    [
+        ([], 0, "There is nothing to send in /unsent."),
+        (
+            [Sending("run 7 (effusion)", "2 tags", None)],
+            0,
+            "Sent of run 7 (effusion): 2 tags.\nNothing is left to send.",
+        ),
+        ([Sending("run 7 (x)", "1 tag", None), Sending("run 8 (y)", "", "no")], 1, "Not sent of run 8 (y): no."),
+        ([Sending("run 7 (x)", "1 tag", "full")], 1, "Sent of run 7 (x): 1 tag.\nError: Not sent of run 7 (x): full."),
+    ],
+)
+def test_what_waits_is_sent_by_a_command(monkeypatch, left, status, printed) -> None:
+    context = SimpleNamespace(config_loader={"parameters": {"folders": {"unsent": "/unsent"}}})
+    asked = []
+    session = SimpleNamespace(load_context=lambda: context)
+    monkeypatch.setattr(KedroSession, "create", lambda env: asked.append(env) or session)
+    monkeypatch.setattr(registry, "send_left", lambda folder: asked.append(str(folder)) or left)
+    ended = CliRunner().invoke(cli, ["send", "--env", "demo"])
+    assert ended.exit_code == status
+    assert printed in ended.output
+    assert asked == ["demo", "/unsent"]
 
 
 def test_kedro_run_is_the_one_without_tracebacks() -> None:

@@ -1,12 +1,17 @@
+from contextlib import nullcontext
 from pathlib import Path
 
+import mlflow
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from kedro_mlflow.io.artifacts import MlflowArtifactDataset
 
-from cxr_pipeline import config, hooks
+from cxr_pipeline import config, hooks, settings
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry import sending
 from cxr_pipeline.sources.pseudonyms import VARIABLE
 
 
@@ -117,10 +122,10 @@ def wide_terminal(monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
 
 
-def printed(metrics: dict[str, object], tmp_path: Path, capsys, outputs=("t.model_version",)) -> str:
+def printed(metrics: dict[str, object], tmp_path: Path, capsys, outputs=("t.model_version",), version=3) -> str:
     """What a run of the task ``t`` prints when it has ended."""
-    version = {"name": "cxr-t", "version": 3}
-    catalog = DataCatalog({"t.metrics": MemoryDataset(metrics), "t.model_version": MemoryDataset(version)})
+    of_model = {"name": "cxr-t", "version": version}
+    catalog = DataCatalog({"t.metrics": MemoryDataset(metrics), "t.model_version": MemoryDataset(of_model)})
     catalog["t.report"] = JSONDataset(filepath=str(tmp_path / "report.html"))
     node = Node(lambda: (1,) * len(outputs), inputs=None, outputs=list(outputs), name="register", namespace="t")
     hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
@@ -170,6 +175,42 @@ def test_the_path_of_the_report_is_whole_in_a_narrow_terminal(tmp_path, capsys, 
 
 def test_a_run_that_registers_nothing_ends_without_a_table(tmp_path, capsys) -> None:
     assert printed(BINARY, tmp_path, capsys, outputs=("t.metrics",)) == ""
+
+
+def test_a_version_that_is_not_registered_yet_is_said_to_be_so(tmp_path, capsys) -> None:
+    assert "cxr-t is not registered yet" in printed(BINARY, tmp_path, capsys, version=None)
+
+
+@pytest.mark.parametrize("cell", [None, {"name": "baseline"}])
+def test_a_run_that_was_not_sent_fails_at_its_end_and_a_cell_does_not(monkeypatch, caplog, cell) -> None:
+    def left() -> None:
+        raise sending.NotSent("2 tags wait")
+
+    monkeypatch.setattr(sending, "check_sent", left)
+    expected = nullcontext() if cell else pytest.raises(sending.NotSent, match="2 tags wait")
+    with expected:
+        hooks.Sent().after_pipeline_run({"runtime_params": {"cell": cell} if cell else None})
+    assert ("2 tags wait" in caplog.text) is bool(cell)
+
+
+def test_the_last_of_all_hooks_is_the_one_that_fails_a_run() -> None:
+    manager = _create_hook_manager()
+    _register_hooks(manager, settings.HOOKS)
+    impls = manager.hook.after_pipeline_run.get_hookimpls()
+    assert type(impls[0].plugin) is hooks.Sent
+
+
+def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> None:
+    def artifact(name: str) -> MlflowArtifactDataset:
+        dataset = {"type": JSONDataset, "filepath": str(tmp_path / name)}
+        return MlflowArtifactDataset(dataset=dataset, artifact_path="pages")
+
+    catalog = DataCatalog({"a": artifact("a.json"), "b": JSONDataset(filepath=str(tmp_path / "b.json"))})
+    pipeline = Pipeline([Node(lambda: (1, 2, 3), inputs=None, outputs=["a", "b", "c"], name="make")])
+    assert hooks._take_artifacts(pipeline, catalog) == {"a": (tmp_path / "a.json", "pages")}
+    catalog.save("a", 1)
+    assert (tmp_path / "a.json").read_text() == "1\n"
+    assert mlflow.active_run() is None
 
 
 def test_intervals_that_are_undefined_are_not_shown() -> None:

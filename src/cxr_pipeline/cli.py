@@ -14,8 +14,9 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.validation import ParameterValidationError
 from pydantic import BaseModel
 
-from cxr_pipeline import config
+from cxr_pipeline import config, registry
 from cxr_pipeline.commands.lineage import lineage
+from cxr_pipeline.commands.send import send
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.locks import Locked
 from cxr_pipeline.nesting import lay_over
@@ -37,6 +38,8 @@ def user_mistake(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, ParameterValidationError):
             return explain_parameters(str(error))
+        if (away := registry.why_away(error)) is not None:
+            return away
         error = error.__cause__ or error.__context__
     return None
 
@@ -120,5 +123,6 @@ def with_file(command: Callable[..., Any]) -> Callable[..., Any]:
 run = copy.copy(kedro_run)
 run.callback = plainly(with_file(cast(Callable[..., Any], kedro_run.callback)))
 cli.add_command(run)
-lineage.callback = plainly(cast(Callable[..., Any], lineage.callback))
-cli.add_command(lineage)
+for command in (lineage, send):
+    command.callback = plainly(cast(Callable[..., Any], command.callback))
+    cli.add_command(command)

@@ -6,9 +6,9 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cxr_pipeline.config_loader import TaskConfigLoader
-from cxr_pipeline.hooks import Launching, Locking, Preflight, Summary, Tracking
+from cxr_pipeline.hooks import Launching, Locking, Preflight, Sent, Summary, Tracking
 
-HOOKS = (Preflight(), Tracking(), Launching(), Locking(), Summary())
+HOOKS = (Preflight(), Tracking(), Launching(), Locking(), Summary(), Sent())
 
 # `Tracking` is kedro-mlflow's own hook, taught about this project's parameters and experiments.
 # Its distribution calls itself either way.

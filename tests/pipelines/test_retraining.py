@@ -126,8 +126,9 @@ class TestTrainChallenger:
         monkeypatch.setattr(registry, "resolve_version", lambda uri: None)
         return seen
 
-    def leave(self, place: Path, number: int) -> None:
-        version = {"name": MODEL, "version": number, "uri": f"models:/{MODEL}/{number}", "run_id": "r", "digest": "d"}
+    def leave(self, place: Path, number: int | None) -> None:
+        uri = f"models:/{MODEL}/{number}" if number else None
+        version = {"name": MODEL, "version": number, "uri": uri, "run_id": "r", "digest": "d"}
         for part in ("06_models", "05_model_input"):
             (place / part / "chest").mkdir(parents=True, exist_ok=True)
         (place / "06_models" / "chest" / "model_version.json").write_text(json.dumps(version))
@@ -170,6 +171,21 @@ class TestTrainChallenger:
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: Outcome(job.name, "it diverged", 1.0, 2.0))
         with pytest.raises(UserError, match=f"challenger of chest was not trained: it diverged .*{place}/log.txt"):
             self.train(folders, launch)
+
+    def test_a_challenger_that_mlflow_has_not_got_waits_and_is_not_trained_again(
+        self, registered, folders, launch, jobs, place, monkeypatch
+    ) -> None:
+        def away(job: Job, neighbours: int) -> Outcome:
+            jobs.append(job)
+            self.leave(place, None)
+            return Outcome(job.name, None, 1.0, 2.0)
+
+        monkeypatch.setattr(nodes, "run_job", away)
+        with pytest.raises(UserError, match=f"MLflow went away before it had it; {place}/log.txt ends with what"):
+            self.train(folders, launch)
+        self.leave(place, 8)
+        assert self.train(folders, launch)["version"] == 8
+        assert len(jobs) == 1
 
     def test_a_champion_of_other_classes_stops_it_before_any_training(
         self, registered, folders, launch, jobs, monkeypatch

@@ -8,21 +8,25 @@ import mlflow
 import pytest
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which it takes seconds to make."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
-    """An MLflow of the module's own, in which there is nothing but the experiment ``tests``."""
-    folder = tmp_path_factory.mktemp("store")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[Path]:
+    """The folder of an MLflow of the module's own, in which there is nothing but the experiment ``tests``.
+
+    A file; ``server`` as the fixture's parameter makes it a server.
+    """
+    if getattr(request, "param", "file") == "server":
+        server = request.getfixturevalue("mlflow_server")
+        folder, location = server.folder, None
+        mlflow.set_tracking_uri(server.uri)
+        server.empty(empty_database)
+    else:
+        folder = tmp_path_factory.mktemp("store")
+        location = str(folder / "artifacts")
+        shutil.copy(empty_database, folder / "mlflow.db")
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("tests", artifact_location=location)
     mlflow.set_experiment("tests")
     yield folder
     mlflow.set_tracking_uri(None)

@@ -6,6 +6,8 @@ import pytest
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.registry import aliases
 
+pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
+
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
@@ -14,7 +16,7 @@ def name(request: pytest.FixtureRequest) -> str:
     found = f"cxr-{abs(hash(request.node.name))}"
     client.create_registered_model(found)
     for _ in range(5):
-        client.create_model_version(found, source="/nothing")
+        client.create_model_version(found, source="s3://nothing/nothing")
     return found
 
 

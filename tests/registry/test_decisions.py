@@ -7,6 +7,8 @@ import pytest
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.registry import aliases, decisions
 
+pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
+
 FILMS = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
 
 
@@ -18,7 +20,7 @@ def version(request: pytest.FixtureRequest) -> tuple[str, int]:
     with mlflow.start_run() as run:
         decisions.log_films(FILMS)
     client.create_registered_model(name)
-    return name, int(client.create_model_version(name, source="/nothing", run_id=run.info.run_id).version)
+    return name, int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run.info.run_id).version)
 
 
 def tags(name: str, version: int) -> dict[str, str]:
@@ -33,8 +35,11 @@ def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
     client = mlflow.MlflowClient()
     name = version[0]
     with mlflow.start_run() as run:
-        bare = client.create_model_version(name, source="/nothing", run_id=run.info.run_id)
-    for number in (int(bare.version), int(client.create_model_version(name, source="/nothing").version)):
+        bare = client.create_model_version(name, source="s3://nothing/nothing", run_id=run.info.run_id)
+    for number in (
+        int(bare.version),
+        int(client.create_model_version(name, source="s3://nothing/nothing").version),
+    ):
         assert decisions.films_of_version(name, number) is None
         with pytest.raises(UserError, match=f"not on record which films the champion, {name} {number},"):
             decisions.films_of_champion(name, number)

@@ -9,14 +9,7 @@ from cxr_pipeline.drift.profile import reference_profile
 from cxr_pipeline.registry.profiles import log_profile, stored_profile
 from cxr_pipeline.registry.versions import ModelVersion
 
-
-@pytest.fixture
-def store(tmp_path: Path):
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
-    mlflow.set_experiment("tests")
-    yield
-    mlflow.set_tracking_uri(None)
+pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
 
 def profile():
@@ -42,6 +35,8 @@ def test_a_profile_is_found_with_the_run_of_its_version(store) -> None:
     assert stored_profile(of_run("0" * 32)) is None
 
 
-def test_without_a_run_nothing_is_kept(store, tmp_path: Path) -> None:
+def test_without_a_run_nothing_is_kept(store: Path) -> None:
+    before = list(store.rglob("*.npz"))
     log_profile(profile())
-    assert not list(tmp_path.rglob("*.npz"))
+    assert list(store.rglob("*.npz")) == before
+    assert mlflow.active_run() is None

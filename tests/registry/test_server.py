@@ -36,6 +36,14 @@ class TestCheckServer:
         registry.check_server("postgresql://nobody@localhost/mlflow")
         assert (tmp_path / "new" / "mlflow.db").exists()
 
+    def test_a_password_is_not_said(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            uri = f"http://user:s3cret@127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(UserError, match=r"in MLflow at http://127\.0\.0\.1:\d+ ") as raised:
+            registry.check_server(uri)
+        assert "s3cret" not in str(raised.value)
+
     def test_a_closed_port(self) -> None:
         before = dict(os.environ)
         with socket.socket() as unused:

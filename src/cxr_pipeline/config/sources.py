@@ -19,7 +19,7 @@ class Folders(Parameters):
         raw: the folder that the paths of sources start from.
         unpacked: films of sources that keep them all in one file.
         images: prepared films. features: activations of frozen backbones. checkpoints: unfinished trainings.
-        outputs: what models say of films.
+        outputs: what models say of films. unsent: what runs could not tell MLflow.
         patient_key: the file with the key that patients are hashed with, where they are put on record.
     """
 
@@ -30,6 +30,7 @@ class Folders(Parameters):
     checkpoints: Path
     outputs: Path
     patient_key: Path
+    unsent: Path
 
 
 class Task(Parameters):

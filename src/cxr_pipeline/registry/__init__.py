@@ -3,7 +3,8 @@
 from cxr_pipeline.registry.measured import measured_models
 from cxr_pipeline.registry.names import experiment_name, model_name
 from cxr_pipeline.registry.runs import last_run_id, log_epoch, log_summary, nest_run
-from cxr_pipeline.registry.server import alone, check_server, run_url, version_url
+from cxr_pipeline.registry.sending import send_left
+from cxr_pipeline.registry.server import alone, check_server, run_url, version_url, why_away
 from cxr_pipeline.registry.versions import (
     ModelVersion,
     load_classifier,
@@ -29,6 +30,8 @@ __all__ = [
     "register_version",
     "resolve_version",
     "run_url",
+    "send_left",
     "version_in_use",
     "version_url",
+    "why_away",
 ]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import mlflow
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.registry.server import alone
+from cxr_pipeline.registry.server import alone, without_password
 
 CHAMPION, PREVIOUS, CHALLENGER = ALIASES = ("champion", "previous", "challenger")
 ROLLED_BACK = "rolled_back"
@@ -93,7 +93,7 @@ def roll_back(name: str) -> tuple[int, int]:
             raise UserError(
                 f"There is no version to go back to: the champion of {name} is {_named(champion)}, and none was "
                 'champion before. To put any other version in use, give it the alias by hand: python -c "import '
-                f"mlflow; mlflow.set_tracking_uri('{mlflow.get_tracking_uri()}'); "
+                f"mlflow; mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
                 f"mlflow.MlflowClient().set_registered_model_alias('{name}', '{CHAMPION}', 'VERSION')\""
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import ROLLED_BACK
 from cxr_pipeline.registry.versions import load_classifier
 
@@ -30,7 +31,7 @@ def log_films(films: pd.DataFrame) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(FILMS).name)
         films.to_parquet(file, index=False)
-        mlflow.log_artifact(str(file), str(Path(FILMS).parent))
+        sending.log_artifact(file, str(Path(FILMS).parent))
 
 
 def films_of_champion(name: str, version: int) -> pd.DataFrame:
@@ -121,24 +122,23 @@ def note_decision(name: str, version: int, *, promoted: bool, reasons: Sequence[
     for key, value in {**tags, DECISION: PROMOTED if promoted else KEPT}.items():
         client.set_model_version_tag(name, str(version), key, value)
     if run:
-        mlflow.set_tags({DECISION: PROMOTED if promoted else KEPT, "version": f"{name} {version}"})
+        sending.set_tags({DECISION: PROMOTED if promoted else KEPT, "version": f"{name} {version}"})
 
 
 def log_texts(texts: Mapping[str, str], folder: str) -> None:
     """Log texts by their file name to a folder of the active run; nothing without one."""
-    if mlflow.active_run() is not None:
+    with tempfile.TemporaryDirectory() as place:
         for name, text in texts.items():
-            mlflow.log_text(text, f"{folder}/{name}")
+            Path(place, name).write_text(text, encoding="utf-8")
+            sending.log_artifact(Path(place, name), folder)
 
 
 def tag_run(tags: Mapping[str, str]) -> None:
     """Tag the active run; nothing without one."""
-    if mlflow.active_run() is not None:
-        mlflow.set_tags(dict(tags))
+    sending.set_tags(tags)
 
 
 def end_skipped(why: str) -> None:
     """End the active run, which did nothing, and say why; nothing without one."""
-    if mlflow.active_run() is not None:
-        mlflow.set_tag(SKIPPED, why)
-        mlflow.end_run()
+    sending.set_tags({SKIPPED: why})
+    sending.end_run("FINISHED")

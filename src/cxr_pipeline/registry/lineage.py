@@ -13,9 +13,9 @@ import mlflow
 import pandas as pd
 
 from cxr_pipeline.lineage import count_patients
-from cxr_pipeline.registry import decisions
+from cxr_pipeline.registry import decisions, sending
 from cxr_pipeline.registry.reading import moment, pages, run_if_there
-from cxr_pipeline.registry.server import check_server
+from cxr_pipeline.registry.server import check_server, is_away
 from cxr_pipeline.sources.pseudonyms import VARIABLE, key_fingerprint
 
 _log = logging.getLogger(__name__)
@@ -120,9 +120,7 @@ def log_films(films: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, st
     key = key_fingerprint(key_file, make=False)
     if not n_patients or key is None:
         return tags
-    found = pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'")
-    others = sorted(int(version.version) for version in found if version.tags.get(PATIENT_KEY, key) != key)
-    if others:
+    if others := _hashed_otherwise(name, key):
         _log.warning(
             "The key that patients are hashed with (%s, or %s) is another one than that of %s %s: which of these "
             "versions have seen a patient can only be told with theirs. Put it back if that was not meant.",
@@ -131,7 +129,20 @@ def log_films(films: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, st
     return {**tags, PATIENT_KEY: key}
 
 
+def _hashed_otherwise(name: str, key: str) -> list[int]:
+    """The versions whose patients were hashed with another key; none where MLflow is away and cannot be asked."""
+    try:
+        found = list(pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'"))
+    except mlflow.MlflowException as error:
+        if not is_away(error):
+            raise
+        return []
+    return sorted(int(version.version) for version in found if version.tags.get(PATIENT_KEY, key) != key)
+
+
 def log_card(card: str) -> None:
     """Leave the model card beside the version that the active run registers; nothing without a run."""
-    if mlflow.active_run() is not None:
-        mlflow.log_text(card, CARD)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, CARD)
+        file.write_text(card, "utf-8")
+        sending.log_artifact(file)

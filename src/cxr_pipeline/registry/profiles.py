@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 
+from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.versions import ModelVersion
 
 if TYPE_CHECKING:
@@ -16,11 +17,9 @@ PROFILE = "drift_profile.npz"
 
 def log_profile(profile: "Profile") -> None:
     """Leave a profile beside the version that the active run registers; without a run nothing is kept."""
-    if mlflow.active_run() is None:
-        return
     with tempfile.TemporaryDirectory() as folder:
         profile.save(Path(folder, PROFILE))
-        mlflow.log_artifact(str(Path(folder, PROFILE)))
+        sending.log_artifact(Path(folder, PROFILE))
 
 
 def stored_profile(version: ModelVersion) -> "Profile | None":

@@ -6,13 +6,16 @@ from typing import Any
 
 import mlflow
 
-from cxr_pipeline.evaluation import flatten_metrics, numbers_of
+from cxr_pipeline.evaluation import flatten_metrics
+from cxr_pipeline.registry import sending
 
 _log = logging.getLogger(__name__)
 
 
 def last_run_id() -> str | None:
     """The run of this process that is active, or was last; None where there was none."""
+    if (run_id := sending.run_id()) is not None:
+        return run_id
     run = mlflow.last_active_run()
     return run.info.run_id if run else None
 
@@ -28,8 +31,8 @@ def nest_run(run_id: str, parent: str) -> None:
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
     """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
 
-    Without an active run nothing is logged. A server that stops answering costs the curves, not the
-    training: it is only warned about.
+    Without an active run nothing is logged. A server that stops answering does not end the training: `sending`
+    keeps what it should have got. One that refuses the values is only warned about.
     """
     numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
     _log_metrics(numbers, step=int(values["epoch"]))
@@ -56,10 +59,8 @@ def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
 
 
 def _log_metrics(values: Mapping[str, Any], *, step: int, tags: Mapping[str, str] | None = None) -> None:
-    if mlflow.active_run() is None:
-        return
     try:
-        mlflow.log_metrics(numbers_of(values), step=step)
-        mlflow.set_tags(dict(tags or {}))
+        sending.log_metrics(values, step=step)
+        sending.set_tags(tags or {})
     except mlflow.MlflowException as error:
         _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)

@@ -1,4 +1,4 @@
-"""Where runs and models are kept: whether it can be used, and the addresses of its pages."""
+"""Where runs and models are kept: whether it can be used, how long it is waited for, and the addresses of its pages."""
 
 import os
 import sqlite3
@@ -10,8 +10,16 @@ from urllib.parse import quote, urlparse
 
 import mlflow
 from filelock import FileLock
+from mlflow.exceptions import MlflowException, RestException
+from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
+
+_RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+# Seconds for a look whether a server answers.
+_LOOK = 10
+# What a server answers that is in trouble, or does not know its user any more.
+_REQUEST, _IN_TROUBLE = "API request to ", (401, 403, 408, 429)
 
 
 def check_server(uri: str) -> None:
@@ -37,24 +45,18 @@ def check_server(uri: str) -> None:
         problem = None
     if problem is not None:
         raise UserError(
-            f"Runs and models cannot be kept in MLflow at {uri} (tracking_uri in conf/base/globals.yml, or the "
-            f"environment variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, or go on with a local file: "
-            "MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
+            f"Runs and models cannot be kept in MLflow at {without_password(uri)} (tracking_uri in "
+            f"conf/base/globals.yml, or the environment variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, "
+            "or go on with a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
         )
 
 
 def _problem_of_server(uri: str) -> str | None:
-    before = dict(os.environ)
-    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", **before, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    os.environ.update(patience)
-    try:
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except mlflow.MlflowException as error:
-        return f"no MLflow server answers there ({_root(error)})"
-    finally:
-        for name in patience.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+    with patience(timeout=min(_LOOK, int(os.environ.get(_TIMEOUT, _LOOK))), retries=0):
+        try:
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
+        except MlflowException as error:
+            return f"no MLflow server answers there ({reason(error)})"
     return None
 
 
@@ -93,10 +95,74 @@ def alone(uri: str) -> Iterator[None]:
         yield
 
 
-def _root(error: BaseException) -> str:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+def answers(uri: str) -> bool:
+    """Whether runs and models can be kept at ``uri`` just now; known within seconds."""
+    return urlparse(uri).scheme not in ("http", "https") or _problem_of_server(uri) is None
+
+
+@contextmanager
+def patience(*, timeout: int, retries: int) -> Iterator[None]:
+    """Wait for an answer of a server for ``timeout`` seconds, and ask again ``retries`` times, in this block."""
+    before = {name: os.environ.get(name) for name in (_TIMEOUT, _RETRIES)}
+    os.environ.update({_TIMEOUT: str(timeout), _RETRIES: str(retries)})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that a server does not answer or is in trouble, not that it refuses what it was sent.
+
+    MLflow gives the status 500 to whatever has none, also to errors that no server had a part in.
+    """
+    if isinstance(error, HTTPError) and error.response is not None:
+        status = error.response.status_code
+    elif isinstance(error, RestException) or (isinstance(error, MlflowException) and _REQUEST in str(error)):
+        status = int(error.get_http_status_code())
+    else:
+        return isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE"
+    return status >= 500 or status in _IN_TROUBLE
+
+
+def why_away(error: BaseException) -> str | None:
+    """What a user is told of an error that says that MLflow is away; None for another."""
+    if not is_away(error):
+        return None
+    return (
+        f"MLflow at {without_password(mlflow.get_tracking_uri())} does not answer ({reason(error)}). What was computed "
+        "is on disk. When it answers again, run the same command; it goes on from there."
+    )
+
+
+def reason(error: BaseException) -> str:
+    """What lies at the bottom of an error of MLflow or of the network, in a line.
+
+    An error of the run that went before, and has nothing to do with it, is passed over.
+    """
+    bottom, found = error, error
+    while (cause := found.__cause__ or found.__context__) is not None:
+        found = cause
+        if isinstance(found, OSError | MlflowException):
+            bottom = found
+    return (str(bottom) or type(bottom).__name__).splitlines()[0][:200]
+
+
+def without_password(uri: str) -> str:
+    """Leave out what only its user should know: user, password and parameters of an address.
+
+    Example:
+        >>> without_password("https://user:secret@mlflow.example.org/mlflow?token=secret")
+        'https://mlflow.example.org/mlflow'
+    """
+    parts = urlparse(uri)
+    if not parts.netloc:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], params="", query="", fragment="").geturl()
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:

@@ -1,9 +1,7 @@
 """Versions of a model: registered, found again, loaded."""
 
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 
-import cxr_pipeline
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
+from cxr_pipeline.registry.server import is_away, without_password
 from cxr_pipeline.report.card import short_card
 
 if TYPE_CHECKING:
@@ -50,43 +49,24 @@ def register_version(
         tags: more tags of the version, such as the git commit.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
+        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule). Where MLflow
+        is away, ``version`` and ``uri`` are None, and what is registered is kept, to be sent later.
     """
     from cxr_pipeline import serving
 
     provenance = {"task": task, "films": "phantom" if phantom else "real", "data_digest": data_digest}
     classifier = FilmClassifier(model, recipe, decision_rule, provenance)
-    name = model_name(task, phantom=phantom)
-    with tempfile.TemporaryDirectory() as folder, _import_path_kept():
+    with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            registered_model_name=name,
-            python_model=serving.__file__,
-            artifacts={"classifier": str(Path(folder, "classifier"))},
-            code_paths=[str(Path(cxr_pipeline.__file__).parent)],
-            pip_requirements=serving.requirements(),
-            signature=serving.signature(decision_rule.outputs),
-            input_example=serving.example_request(example),
-            model_config=serving.limits_of(recipe),
+        return sending.register(
+            Path(folder, "classifier"),
+            name=model_name(task, phantom=phantom),
+            description=short_card(metrics, kind=decision_rule.kind, classes=decision_rule.classes, phantom=phantom),
+            outputs=list(decision_rule.outputs),
+            example=serving.example_request(example).to_dict("list"),
+            limits=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
-    number = int(logged.registered_model_version)
-    task_words: dict[str, Any] = {"kind": decision_rule.kind, "classes": decision_rule.classes, "phantom": phantom}
-    card = short_card(metrics, **task_words, run_id=logged.run_id)
-    mlflow.MlflowClient().update_model_version(name, str(number), card)
-    uri = f"models:/{name}/{number}"
-    return {"name": name, "version": number, "uri": uri, "run_id": logged.run_id, "digest": classifier.digest}
-
-
-@contextmanager
-def _import_path_kept() -> Iterator[None]:
-    """Take back what MLflow adds to the import path when it tries the model that it logs."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def newest_version(name: str) -> str:
@@ -103,8 +83,8 @@ def newest_version(name: str) -> str:
     if not numbers:
         task, demo = name.removeprefix("cxr-").removesuffix("-demo"), name.endswith("-demo")
         raise UserError(
-            f"No version of {name} is registered in MLflow at {mlflow.get_tracking_uri()}. Train one first: "
-            f"kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
+            f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
+            f"first: kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
             f"--params {task}.scoring.model=models:/NAME/VERSION. What was trained in the demo environment is "
             "used there alone, with --env demo."
         )
@@ -155,6 +135,8 @@ def resolve_version(uri: str) -> ModelVersion:
             return ModelVersion(uri, name=None, version=None, run_id=None)
         run_id = client.get_model_version(name, number[0]).run_id
     except mlflow.MlflowException as error:
+        if is_away(error):
+            raise
         raise _no_model(uri, error) from error
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
@@ -171,6 +153,8 @@ def load_classifier(uri: str) -> FilmClassifier:
         try:
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")
         except (mlflow.MlflowException, OSError) as error:
+            if is_away(error):
+                raise
             raise _no_model(uri, error) from error
         if not files.is_dir():
             raise _no_model(uri, "it is a model, but none that this project registered")
@@ -179,7 +163,7 @@ def load_classifier(uri: str) -> FilmClassifier:
 
 def _no_model(uri: str, why: object) -> UserError:
     return UserError(
-        f"No model to score films with is at {uri} in MLflow at {mlflow.get_tracking_uri()}: "
+        f"No model to score films with is at {uri} in MLflow at {without_password(mlflow.get_tracking_uri())}: "
         f"{str(why).splitlines()[0][:300]}. Expected an MLflow URI such as models:/cxr-effusion/1 or "
         "models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
     )

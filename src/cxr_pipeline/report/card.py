@@ -100,7 +100,7 @@ NOT_KNOWN = (
 )
 
 
-def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom: bool, run_id: str) -> str:
+def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom: bool) -> str:
     """The card in a few lines, for the description of a version in MLflow.
 
     Args:
@@ -108,7 +108,6 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
         kind: of the task.
         classes: of the task.
         phantom: whether any film is drawn.
-        run_id: of the run that has the whole card.
 
     Returns:
         Markdown.
@@ -121,7 +120,7 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
         f"{words.auc} {measured} on {metrics['n_images']} {metrics['split']} {films}.",
         *filter(None, [no_good(words, metrics)]),
         f"Intended use: {words.question}. For research; not a medical device, and for no decision about a patient.",
-        f"The whole model card is model_card.md, an artifact of the run {run_id}.",
+        "The whole model card is model_card.md, an artifact of the run that registered this version.",
     ]
     return "\n\n".join(lines)
 

@@ -61,7 +61,8 @@ def train_challenger(
         the version, and the folder of its outputs; empty where nothing is new.
 
     Raises:
-        UserError: the training failed, or the champion decides between other classes than the task.
+        UserError: the training failed, the champion decides between other classes than the task, or MLflow went away
+            before it had the challenger.
     """
     if not news["train"]:
         return {}
@@ -77,15 +78,28 @@ def train_challenger(
         results.keep(outcome, folder)
         if outcome.error is not None:
             raise UserError(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
+        _check_registered(outputs, log)
     elif launch.parent_run:
         registry.nest_run(outputs.version["run_id"], launch.parent_run)
     return {"folder": str(folder), **outputs.version}
 
 
+def _check_registered(outputs: Outputs, log: Path) -> None:
+    if outputs.version["version"] is None:
+        raise UserError(
+            f"The challenger of {outputs.task} is trained, but MLflow went away before it had it; {log} ends with what "
+            "was not sent. When MLflow answers, run the same command again: that is sent first, and nothing is trained "
+            "twice."
+        )
+
+
 def _is_trained(outputs: Outputs, ledger: pd.DataFrame) -> bool:
     """Whether a version was registered, and with the splits that are on record today."""
     try:
-        registry.resolve_version(outputs.version["uri"])
+        uri = outputs.version["uri"]
+        if uri is None:
+            return False
+        registry.resolve_version(uri)
         return films_moved(ledger, outputs.splits).empty
     except (OSError, UserError):
         return False
