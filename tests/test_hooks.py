@@ -11,6 +11,7 @@ from kedro_mlflow.io.artifacts import MlflowArtifactDataset
 from cxr_pipeline import config, hooks, settings
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.hooks import runs, summary, tracking
 from cxr_pipeline.registry import sending
 from cxr_pipeline.sources.pseudonyms import VARIABLE
 
@@ -103,9 +104,9 @@ def test_a_pipeline_of_two_tasks_has_no_task_of_its_own() -> None:
     def of(task: str) -> Pipeline:
         return Pipeline([Node(use, inputs="x", outputs=None, name="use")], namespace=task)
 
-    assert hooks._task_of(of("a")) == "a"
-    assert hooks._task_of(of("a") + of("b")) is None
-    assert hooks._task_of(Pipeline([])) is None
+    assert runs.task_of(of("a")) == "a"
+    assert runs.task_of(of("a") + of("b")) is None
+    assert runs.task_of(Pipeline([])) is None
 
 
 @pytest.mark.parametrize(("layout", "phantom"), [("phantoms", True), ("nih", False)])
@@ -113,8 +114,8 @@ def test_the_layout_makes_a_run_a_phantom_one(layout, phantom) -> None:
     more = {"n_patients": 3, "prevalence": {"Effusion": 0.5}} if phantom else {}
     sources = config.Sources({"films": {"layout": layout, "path": "x", **more}})
     pipeline = Pipeline([Node(use, inputs="params:sources", outputs=None, name="use")], namespace="t")
-    assert hooks._is_phantom(pipeline, DataCatalog({"params:t.sources": MemoryDataset(sources)})) is phantom
-    assert hooks._is_phantom(pipeline, DataCatalog({})) is False
+    assert runs.is_phantom(pipeline, DataCatalog({"params:t.sources": MemoryDataset(sources)})) is phantom
+    assert runs.is_phantom(pipeline, DataCatalog({})) is False
 
 
 @pytest.fixture(autouse=True)
@@ -207,13 +208,13 @@ def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> Non
 
     catalog = DataCatalog({"a": artifact("a.json"), "b": JSONDataset(filepath=str(tmp_path / "b.json"))})
     pipeline = Pipeline([Node(lambda: (1, 2, 3), inputs=None, outputs=["a", "b", "c"], name="make")])
-    assert hooks._take_artifacts(pipeline, catalog) == {"a": (tmp_path / "a.json", "pages")}
+    assert tracking._take_artifacts(pipeline, catalog) == {"a": (tmp_path / "a.json", "pages")}
     catalog.save("a", 1)
     assert (tmp_path / "a.json").read_text() == "1\n"
     assert mlflow.active_run() is None
 
 
 def test_intervals_that_are_undefined_are_not_shown() -> None:
-    assert hooks._with_interval(0.5, 0.25, 0.75) == "0.500 (0.250 to 0.750)"
-    assert hooks._with_interval(0.5, None, None) == "0.500"
-    assert hooks._with_interval(None, None, None) == "undefined"
+    assert summary._with_interval(0.5, 0.25, 0.75) == "0.500 (0.250 to 0.750)"
+    assert summary._with_interval(0.5, None, None) == "0.500"
+    assert summary._with_interval(None, None, None) == "undefined"

@@ -1,5 +1,7 @@
 """One retraining of a task at a time, as Kedro's hooks and the command line see to it."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from click.testing import CliRunner
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline import hooks
+from cxr_pipeline import hooks, registry
 from cxr_pipeline.cli import plainly
 from cxr_pipeline.config import Folders
 from cxr_pipeline.locks import Holder, JobLock, Locked
@@ -81,3 +83,16 @@ def test_a_job_that_is_locked_out_ends_with_its_own_status() -> None:
     assert ended.exit_code == 75
     assert "process 7 on host, since 2031-05-04T02:00:00+00:00" in ended.stderr
     assert "Traceback" not in ended.output
+
+
+def test_the_run_of_a_job_that_was_killed_is_ended(catalog, tmp_path: Path, monkeypatch) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(registry, "end_killed", ended.append)
+    record = tmp_path / "a" / "retraining" / "job.json"
+    for run_id in ("killed", None):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(asdict(Holder.here(run_id))))
+        locking = hooks.Locking()
+        locking.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
+        locking.after_pipeline_run()
+    assert ended == ["killed"]

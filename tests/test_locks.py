@@ -59,7 +59,9 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
     other.wait()
     assert path.with_suffix(".json").exists()
     mine = lock(path)
-    mine.take("mine")
+    left = mine.take("mine")
+    assert left is not None
+    assert (left.pid, left.run_id) == (other.pid, "run-of-the-other")
     assert f"process {other.pid}" in caplog.text
     assert "its lock is taken over" in caplog.text
     assert json.loads(path.with_suffix(".json").read_text())["pid"] == os.getpid()
@@ -70,7 +72,7 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
 def test_a_lock_that_was_given_back_can_be_taken_again_in_silence(path: Path, caplog) -> None:
     for _ in range(2):
         mine = lock(path)
-        mine.take(None)
+        assert mine.take(None) is None
         mine.release()
     assert caplog.text == ""
 

@@ -98,8 +98,11 @@ class JobLock:
         self._record = path.with_suffix(".json")
         self._what = what
 
-    def take(self, run_id: str | None) -> None:
+    def take(self, run_id: str | None) -> Holder | None:
         """Take the lock at once or not at all.
+
+        Returns:
+            who held it last and was killed; None where the last one gave it back.
 
         Raises:
             Locked: another job holds it.
@@ -121,6 +124,7 @@ class JobLock:
         except BaseException:
             self._lock.release()
             raise
+        return left
 
     def release(self) -> None:
         """Give the lock back."""

@@ -16,7 +16,7 @@ import pytest
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
-    "effusion.evaluation.replicates=200"
+    "effusion.evaluation.replicates=200,effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
 )
 
 
@@ -116,12 +116,12 @@ def contents(path: Path) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-def test_nothing_that_leaves_names_a_patient(demo, reporting) -> None:
+def test_nothing_that_leaves_names_a_patient_or_tells_a_secret(demo, reporting) -> None:
     folder, printed = demo
     manifest = pd.read_parquet(folder / "data/demo/03_primary/effusion/manifest.parquet")
     key = (folder / "conf/local/patient.key").read_text()
     # A film is named after its patient: 00000017_003.png.
-    names = re.compile("|".join([*(Path(image).stem for image in manifest["image"]), key]).encode())
+    names = re.compile("|".join([*(Path(image).stem for image in manifest["image"]), key, "s3cret-word"]).encode())
     leaving = [*(folder / "mlartifacts").rglob("*"), folder / "mlflow.db", *reporting.glob("*")]
     # The package's own code goes along too, and its docstrings have examples of names.
     files = [path for path in leaving if path.is_file() and path.name != "quarantine.csv" and path.suffix != ".py"]

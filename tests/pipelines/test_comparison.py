@@ -12,6 +12,7 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
 from cxr_pipeline import hooks, registry
+from cxr_pipeline.hooks.runs import task_of
 from cxr_pipeline.pipelines.comparison import create_pipeline
 
 METRICS = {
@@ -112,7 +113,7 @@ def test_versions_and_cells_on_the_same_films_stand_in_one_table(
 
 
 def test_the_comparison_belongs_to_no_task_and_leaves_no_run() -> None:
-    assert hooks._task_of(create_pipeline()) is None
+    assert task_of(create_pipeline()) is None
     assert create_pipeline().inputs() == set()
     configured = yaml.safe_load((Path(__file__).parents[2] / "conf" / "base" / "mlflow.yml").read_text())
     assert configured["tracking"]["disable_tracking"]["pipelines"] == ["comparison"]

@@ -104,3 +104,20 @@ def test_a_run_of_earlier_can_be_laid_below_another(store, caplog: pytest.LogCap
     assert not caplog.records
     registry.nest_run("0" * 32, second.info.run_id)
     assert "could not lay the run" in caplog.text
+
+
+def test_the_run_of_a_killed_job_is_ended_with_those_below_it_and_no_other() -> None:
+    client, experiment = mlflow.MlflowClient(), mlflow.get_experiment_by_name("tests").experiment_id
+    killed = client.create_run(experiment).info.run_id
+    below = {"mlflow.parentRunId": killed}
+    child, done = (client.create_run(experiment, tags=below).info.run_id for _ in range(2))
+    stranger = client.create_run(experiment).info.run_id
+    client.set_terminated(done, "FAILED")
+    registry.end_killed(killed)
+    states = [client.get_run(run).info.status for run in (killed, child, done, stranger)]
+    assert states == ["KILLED", "KILLED", "FAILED", "RUNNING"]
+
+
+def test_the_run_of_a_killed_job_that_is_gone_is_only_warned_about(caplog) -> None:
+    registry.end_killed("0" * 32)
+    assert "could not end the run 0000" in caplog.text

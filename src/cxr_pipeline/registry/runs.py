@@ -28,6 +28,19 @@ def nest_run(run_id: str, parent: str) -> None:
         _log.warning("MLflow could not lay the run %s below %s: %s", run_id, parent, error)
 
 
+def end_killed(run_id: str) -> None:
+    """End a run whose process was killed, and those nested below it; what has ended, or is gone, is left as it is."""
+    client = mlflow.MlflowClient()
+    try:
+        killed = client.get_run(run_id)
+        nested = client.search_runs([killed.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
+        for run in (killed, *nested):
+            if run.info.status == "RUNNING":
+                client.set_terminated(run.info.run_id, "KILLED")
+    except mlflow.MlflowException as error:
+        _log.warning("MLflow could not end the run %s, whose process was killed: %s", run_id, error)
+
+
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
     """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
 
