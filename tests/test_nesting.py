@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.nesting import flatten, json_digest, lay_over, nest
+from cxr_pipeline.nesting import flatten, hide_passwords, json_digest, lay_over, nest
 
 blocks = st.recursive(
     st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
@@ -43,3 +44,18 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(block: dict) -> None:
     assert digest == json_digest(dict(reversed(block.items())))
     assert digest != json_digest({**block, "and": "more"}) or "and" in block
     assert len(digest) == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("postgresql+psycopg://user:s3cret@host/studies", "postgresql+psycopg://user:***@host/studies"),
+        ("http://:s3cret@host:5000", "http://:***@host:5000"),
+        ("see https://a:b@c and ftp://d:e@f", "see https://a:***@c and ftp://d:***@f"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("/data/films:new@home", "/data/films:new@home"),
+        (3, 3),
+    ],
+)
+def test_passwords_are_hidden_wherever_they_are(said: object, kept: object) -> None:
+    assert hide_passwords({"a": [said, {"b": (said,)}]}) == {"a": [kept, {"b": (kept,)}]}

@@ -1,9 +1,12 @@
-"""Nested mappings, as parameters are: merged, written flat with dotted names, digested."""
+"""Nested mappings, as parameters are: merged, written flat with dotted names, digested, without passwords."""
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,3 +58,17 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 def json_digest(value: object) -> str:
     """SHA-256 of a value's JSON form, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def hide_passwords(value: Any) -> Any:
+    """Put ``***`` in the place of every password in an address, at any depth of mappings and lists.
+
+    Example:
+        >>> hide_passwords({"storage": ["postgresql://user:secret@host/studies"]})
+        {'storage': ['postgresql://user:***@host/studies']}
+    """
+    if isinstance(value, Mapping):
+        return {name: hide_passwords(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(hide_passwords, value))
+    return _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value

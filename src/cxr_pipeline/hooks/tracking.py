@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from cxr_pipeline import registry
 from cxr_pipeline.config import Folders
 from cxr_pipeline.hooks.runs import is_phantom, task_of
-from cxr_pipeline.nesting import flatten
+from cxr_pipeline.nesting import flatten, hide_passwords
 from cxr_pipeline.registry import sending
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Tracking(MlflowHook):  # type: ignore[misc]
                 self.mlflow_config.setup(self._context)
         if cell:
             self.mlflow_config.tracking.run.name = cell["name"]
-        super().before_pipeline_run(registry.hide_passwords(run_params), pipeline, catalog)
+        super().before_pipeline_run(hide_passwords(run_params), pipeline, catalog)
         sending.open_outbox(
             unsent,
             name=cell["name"] if cell else "+".join(run_params.get("pipeline_names") or ["__default__"]),

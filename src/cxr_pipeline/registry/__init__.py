@@ -4,7 +4,7 @@ from cxr_pipeline.registry.measured import measured_models
 from cxr_pipeline.registry.names import experiment_name, model_name
 from cxr_pipeline.registry.runs import end_killed, last_run_id, log_epoch, log_summary, nest_run
 from cxr_pipeline.registry.sending import send_left
-from cxr_pipeline.registry.server import alone, check_server, hide_passwords, run_url, version_url, why_away
+from cxr_pipeline.registry.server import alone, check_server, run_url, version_url, why_away
 from cxr_pipeline.registry.versions import (
     ModelVersion,
     load_classifier,
@@ -20,7 +20,6 @@ __all__ = [
     "check_server",
     "end_killed",
     "experiment_name",
-    "hide_passwords",
     "last_run_id",
     "load_classifier",
     "log_epoch",

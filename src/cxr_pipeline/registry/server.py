@@ -1,13 +1,11 @@
 """Where runs and models are kept: whether it can be used, how long it is waited for, and the addresses of its pages."""
 
 import os
-import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlparse
 
 import mlflow
@@ -22,7 +20,6 @@ _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIM
 _LOOK = 10
 # What a server answers that is in trouble, or does not know its user any more.
 _REQUEST, _IN_TROUBLE = "API request to ", (401, 403, 408, 429)
-_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 
 def check_server(uri: str) -> None:
@@ -166,20 +163,6 @@ def without_password(uri: str) -> str:
     if not parts.netloc:
         return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], params="", query="", fragment="").geturl()
-
-
-def hide_passwords(value: Any) -> Any:
-    """Put ``***`` in the place of every password in an address, at any depth of mappings and lists.
-
-    Example:
-        >>> hide_passwords({"storage": ["postgresql://user:secret@host/studies"]})
-        {'storage': ['postgresql://user:***@host/studies']}
-    """
-    if isinstance(value, Mapping):
-        return {name: hide_passwords(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(hide_passwords, value))
-    return _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from cxr_pipeline.config import Model, Resolution, Task, Training
 from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.nesting import flatten
+from cxr_pipeline.nesting import flatten, hide_passwords
 from cxr_pipeline.provenance import versions
 from cxr_pipeline.registry.names import model_name
 from cxr_pipeline.report import figures as drawings
@@ -88,7 +88,7 @@ def write_report(
         split_counts=count_splits(manifest, splits, tuple(task.classes)),
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
-        parameters=flatten({name: _plain(block) for name, block in blocks.items()}),
+        parameters=hide_passwords(flatten({name: _plain(block) for name, block in blocks.items()})),
         versions=versions(),
         model={
             "name": model.name,
