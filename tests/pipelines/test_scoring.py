@@ -12,13 +12,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 import cxr_pipeline
 from cxr_pipeline import registry
-from cxr_pipeline.config import Folders, Scoring, Sources, Task
+from cxr_pipeline.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.decision_rule import fit_decision_rule
@@ -28,6 +29,8 @@ from cxr_pipeline.models.heads import OUTPUT, POOLED
 from cxr_pipeline.pipelines.scoring import create_pipeline
 
 SIZE = 16
+DEFAULTS = Path(__file__).parents[2] / "conf" / "base" / "parameters" / "defaults.yml"
+DRIFT = yaml.safe_load(DEFAULTS.read_text())["defaults"]["drift"]
 PHANTOMS = Sources(
     {"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3, "prevalence": {"Effusion": 0.5}}}
 )
@@ -133,6 +136,7 @@ def run(
             "params:effusion.task": MemoryDataset(asked or task()),
             "params:effusion.sources": MemoryDataset(sources),
             "params:effusion.scoring": MemoryDataset(scoring),
+            "params:effusion.drift": MemoryDataset(Drift(**DRIFT)),
             "params:folders": MemoryDataset(folders(tmp_path)),
             "effusion.predictions": TableDataset(
                 filepath=str(tmp_path / "predictions.csv"), text_columns=["image", "decision", "status", "reason"]
@@ -148,6 +152,7 @@ def test_the_stage_stands_inside_its_task() -> None:
     node = of_effusion().nodes[0]
     assert node.name == "effusion.scoring.score_films"
     assert sorted(node.inputs) == [
+        "params:effusion.drift",
         "params:effusion.scoring",
         "params:effusion.sources",
         "params:effusion.task",
