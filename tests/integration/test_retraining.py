@@ -270,7 +270,7 @@ def stopped(second, kedro) -> dict[str, Any]:
     file.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
     before = {"aliases": aliases(folder), "ledger": ledger(folder), "decisions": decisions(folder)}
     before["versions"] = client(folder).search_model_versions(f"name='{MODEL}'")
-    return {"folder": folder, "before": before, "ended": kedro(folder, *arguments("retraining", FILMS.format(60)))}
+    return {"folder": folder, "before": before, "ended": kedro(folder, *arguments("retraining", FILMS.format(40)))}
 
 
 def test_films_that_drift_stop_it_and_nothing_changes(stopped) -> None:
