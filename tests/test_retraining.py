@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.retraining import (
     News,
-    check_labels,
     check_unseen,
     extend_ledger,
     films_moved,
+    films_new_to,
     films_used,
     find_news,
+    too_many_relabelled,
+    too_much_drift,
     whether_to_train,
 )
 from cxr_pipeline.splits import COLUMNS, assign_splits, films_of
@@ -127,15 +129,36 @@ class TestNews:
 
 class TestLabels:
     def test_a_few_may_be_mended(self) -> None:
-        check_labels(News(new=50, relabelled=5, gone=0, known=100), max_fraction=0.05)
-        check_labels(News(new=50, relabelled=0, gone=0, known=0), max_fraction=0)
+        assert too_many_relabelled(News(new=50, relabelled=5, gone=0, known=100), max_fraction=0.05) is None
+        assert too_many_relabelled(News(new=50, relabelled=0, gone=0, known=0), max_fraction=0) is None
 
     def test_many_that_change_at_once_stop_it(self) -> None:
-        with pytest.raises(UserError, match=r"6 of 100 films .*max_relabelled_fraction = 0\.05") as raised:
-            check_labels(News(new=50, relabelled=6, gone=0, known=100), max_fraction=0.05, task="chest")
-        allowed = re.search(r"--params chest\.retraining\.max_relabelled_fraction=([\d.]+)", str(raised.value))
+        news = News(new=50, relabelled=6, gone=0, known=100)
+        why = too_many_relabelled(news, max_fraction=0.05, task="chest")
+        assert why is not None
+        assert why.startswith("6 of 100 films have other labels")
+        allowed = re.search(r"--params chest\.retraining\.max_relabelled_fraction=([\d.]+)", why)
         assert allowed is not None
-        check_labels(News(new=50, relabelled=6, gone=0, known=100), max_fraction=float(allowed[1]))
+        assert too_many_relabelled(news, max_fraction=float(allowed[1])) is None
+
+
+class TestDrift:
+    @pytest.mark.parametrize("verdict", ["none", "warn", "unknown"])
+    def test_what_is_not_refused_goes_on(self, verdict: str) -> None:
+        assert too_much_drift({"verdict": verdict, "sentence": "?", "n_new": 40}, champion="m 3") is None
+
+    def test_a_refusal_says_what_drifted_and_how_to_go_on(self) -> None:
+        found = {"verdict": "refuse", "sentence": "Drift in pixels (noise, KS distance 0.95).", "n_new": 1234}
+        why = too_much_drift(found, champion="m 3", task="chest")
+        assert why is not None
+        for part in ("1,234", "m 3", found["sentence"], "--params chest.retraining.on_drift=warn"):
+            assert part in why
+
+
+def test_films_are_new_by_their_content() -> None:
+    films = pd.DataFrame({"image": ["a", "b", "c"], "sha256": ["1", "2", "3"]})
+    used = pd.DataFrame({"sha256": ["2", "9"], "split": ["refused", "train"]})
+    assert films_new_to(films, used)["image"].tolist() == ["a", "c"]
 
 
 class TestWhetherToTrain:

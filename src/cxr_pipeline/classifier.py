@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cxr_pipeline.decision_rule import DecisionRule, rule_from_dict
 from cxr_pipeline.errors import FilmRefused, UserError
@@ -106,12 +107,16 @@ class FilmClassifier:
     def judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
         """Judge films that go through the network at once; returns what ``judge`` does."""
         films = [film for film in prepared if not isinstance(film, FilmRefused)]
+        y_score = self.model.predict_on_batch(np.stack(films)[..., np.newaxis]) if films else []
+        return self.judge_scores(prepared, y_score)
+
+    def judge_scores(self, prepared: Sequence[Prepared], y_score: ArrayLike) -> pd.DataFrame:
+        """Judge films by the scores that the network gave to those that are not refused, [n, k]."""
         probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)
-        if films:
-            scored = [position for position, film in enumerate(prepared) if not isinstance(film, FilmRefused)]
-            y_score = np.asarray(self.model.predict_on_batch(np.stack(films)[..., np.newaxis]), dtype=np.float64)
-            decisions = self.decision_rule.apply(y_score)
+        scored = [position for position, film in enumerate(prepared) if not isinstance(film, FilmRefused)]
+        if scored:
+            decisions = self.decision_rule.apply(np.asarray(y_score, dtype=np.float64))
             probability[scored], decision[scored] = decisions.probability, decisions.decision
         reasons = [film.reason if isinstance(film, FilmRefused) else None for film in prepared]
         outputs, thresholds = self.decision_rule.outputs, self.decision_rule.thresholds

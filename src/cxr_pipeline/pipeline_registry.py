@@ -28,6 +28,7 @@ from cxr_pipeline.pipelines import (
     thresholds,
     training,
     tuning,
+    vetting,
 )
 
 PREPARATION = (ingestion, resolution, morphology, splitting)
@@ -48,7 +49,7 @@ OTHERS = {
     "sanity": (*PREPARATION, resampling, sanity),
     "ablation": (*PREPARATION, ablation),
     "tuning": (*PREPARATION, tuning),
-    "retraining": (ingestion, retraining, promotion),
+    "retraining": (ingestion, vetting, retraining, promotion),
     "rollback": (rollback,),
     "drift": (drift,),
 }

@@ -1,6 +1,8 @@
 """What a retraining looks at: which films a version was made with, what is new, and whom it may be tested on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -80,32 +82,63 @@ def find_news(films: pd.DataFrame, used: pd.DataFrame) -> News:
     else:
         relabelled = len(both)
     return News(
-        new=int((~today.index.isin(then.index)).sum()),
+        new=len(films_new_to(films.drop_duplicates("sha256"), used)),
         relabelled=relabelled,
         gone=int((~then.index.isin(today.index)).sum()),
         known=len(both),
     )
 
 
-def check_labels(news: News, *, max_fraction: float, task: str = "<task>") -> None:
-    """Stop if the labels of too many known films have changed: a challenger would learn, and pass, a new meaning.
+def films_new_to(films: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+    """Take the films of today that a version did not have, by content.
+
+    Args:
+        films: from ``manifest.list_films``: each content once.
+        used: from `films_used`.
+    """
+    return films[~films["sha256"].isin(used["sha256"])]
+
+
+def too_many_relabelled(news: News, *, max_fraction: float, task: str = "<task>") -> str | None:
+    """Tell whether the labels of too many known films have changed: a challenger would learn, and pass, a new meaning.
 
     Args:
         news: since the champion.
         max_fraction: the largest fraction of the known films that may have other labels, 0 to 1.
-        task: the task, for the command that the message offers.
+        task: the task, for the command that is offered.
 
-    Raises:
-        UserError: there are more.
+    Returns:
+        why nothing is to be trained; None where there are not too many.
     """
-    if news.relabelled > max_fraction * news.known:
-        fraction = news.relabelled / news.known
-        raise UserError(
-            f"{news.relabelled:,} of {news.known:,} films have other labels than those the champion learned from; that "
-            f"is more than max_relabelled_fraction = {max_fraction:g} allows. Compared on such films, a challenger "
-            "that learned the same mistake wins. Nothing was trained. Mend the labels; or, if they are right now: "
-            f"--params {task}.retraining.max_relabelled_fraction={min(1, fraction + 0.005):.2f}"
-        )
+    if news.relabelled <= max_fraction * news.known:
+        return None
+    fraction = news.relabelled / news.known
+    return (
+        f"{news.relabelled:,} of {news.known:,} films have other labels than those the champion learned from; that "
+        f"is more than max_relabelled_fraction = {max_fraction:g} allows. Compared on such films, a challenger "
+        "that learned the same mistake wins. Nothing was trained. Mend the labels; or, if they are right now: "
+        f"--params {task}.retraining.max_relabelled_fraction={min(1, fraction + 0.005):.2f}"
+    )
+
+
+def too_much_drift(drift: Mapping[str, Any], *, champion: str, task: str = "<task>") -> str | None:
+    """Tell whether new films are so unlike those of a version that nothing should be trained on them unseen.
+
+    Args:
+        drift: ``verdict``, ``sentence`` and ``n_new`` of a check of the new films.
+        champion: the version.
+        task: the task, for the command that is offered.
+
+    Returns:
+        why nothing is to be trained; None where the verdict is another than ``refuse``.
+    """
+    if drift["verdict"] != "refuse":
+        return None
+    return (
+        f"The new films, of which {drift['n_new']:,} were looked at, are unlike those that the champion, {champion}, "
+        f"comes from. {drift['sentence']} Nothing was trained. Look at these films and at their labels; then mend or "
+        f"remove them, or, if they are right: --params {task}.retraining.on_drift=warn"
+    )
 
 
 def whether_to_train(

@@ -66,8 +66,8 @@ def test_labels_stay_with_their_films_when_others_are_refused(films, classifier)
         def read(self, path: str) -> bytes:
             return b"" if path == "2" else cv2.imencode(".png", films[int(path)])[1].tobytes()
 
-    rows = {"path": list("01234"), "patient_id": None, "label_ill": [0.0, 1.0, np.nan, 1.0, 0.0]}
-    seen, _ = NewFilms(Reader(), pd.DataFrame(rows)).look(classifier, **LOOK)
+    rows = {"source": "", "path": list("01234"), "patient_id": None, "label_ill": [0.0, 1.0, np.nan, 1.0, 0.0]}
+    seen, _ = NewFilms({"": Reader()}, pd.DataFrame(rows)).look(classifier, **LOOK)
     assert seen.y_true[:, 0].tolist() == [0, 1, 1, 0]
     np.testing.assert_allclose(seen.statistics[:, 0], films[[0, 1, 3, 4]].mean(axis=(1, 2)), rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Retraining in the demo environment: the first version, nothing new, more films, a kill, two at once, and back."""
+"""Retraining in the demo environment: the first version, nothing new, more films, a kill, two at once, back, a stop."""
 
 import json
 import os
@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mlflow
 import pandas as pd
 import psutil
 import pytest
 import yaml
+
+from cxr_pipeline.phantoms import draw_patient
 
 FILMS = "effusion.sources.phantoms.n_patients={}"
 SMALL = "effusion.training.epochs=2,effusion.resolution.size=48,effusion.evaluation.replicates=200"
@@ -187,6 +190,9 @@ def test_what_is_new_is_learned_and_the_champion_judges_the_same_films(second) -
     record = decisions(folder)[-1]
     assert (record["promoted"], record["champion"]["version"], record["challenger"]["version"]) == (True, 1, 2)
     assert record["news"]["new"] > 0
+    assert record["drift"]["verdict"] == "unknown"
+    assert "cannot be told from 20 new films" in record["drift"]["sentence"]
+    assert client(folder).get_model_version(MODEL, "2").tags["drift"] == "unknown"
     scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
     assert record["compared_on"] == {
         "n_films": len(scores),
@@ -248,3 +254,54 @@ def test_another_rule_can_be_asked_to_judge_again_without_training(second, kedro
     assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == n_versions
     child = client(folder).get_run(record["challenger"]["run_id"])
     assert child.data.tags["mlflow.parentRunId"] == tags["decision_run"]
+
+
+@pytest.fixture(scope="module")
+def stopped(second, kedro) -> dict[str, Any]:
+    """Negatives come in by another source, as if a machine had been set up wrongly."""
+    folder = second["folder"]
+    for patient in range(1001, 1041):
+        film = next(draw_patient(patient, size=96, prevalence={"Effusion": 0.5}, seed=7))
+        path = data(folder) / "01_raw" / "negatives" / ("effusion" if film.labels else "nofinding") / f"{patient}_0.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), 255 - film.pixels)
+    source = {"layout": "class_folders", "path": "negatives", "patient_id": r"^(\d+)_"}
+    file = folder / "conf" / "demo" / "parameters" / "negatives.yml"
+    file.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
+    before = {"aliases": aliases(folder), "ledger": ledger(folder), "decisions": decisions(folder)}
+    before["versions"] = client(folder).search_model_versions(f"name='{MODEL}'")
+    return {"folder": folder, "before": before, "ended": kedro(folder, *arguments("retraining", FILMS.format(40)))}
+
+
+def test_films_that_drift_stop_it_and_nothing_changes(stopped) -> None:
+    folder, before = stopped["folder"], stopped["before"]
+    assert stopped["ended"].returncode == 1
+    assert "Traceback" not in text(stopped["ended"])
+    assert "The challenger is trained" not in text(stopped["ended"])
+    assert aliases(folder) == before["aliases"]
+    pd.testing.assert_frame_equal(ledger(folder), before["ledger"])
+    assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == len(before["versions"])
+
+
+def test_a_stop_leaves_its_record_and_says_where_it_is(stopped) -> None:
+    folder = stopped["folder"]
+    assert len(decisions(folder)) == len(stopped["before"]["decisions"]) + 1
+    record = decisions(folder)[-1]
+    assert (record["decision"], record["promoted"], record["challenger"]) == ("stopped", False, None)
+    assert (record["champion"]["version"], record["drift"]["verdict"]) == (1, "refuse")
+    assert record["drift"]["new_films"]["looked_at"] >= 40
+    said = text(stopped["ended"])
+    for part in (
+        "unlike those that the champion, cxr-effusion-demo 1, comes from. Drift in pixels (",
+        "--params effusion.retraining.on_drift=warn",
+    ):
+        assert part in said
+    named = re.search(r"The record is (\S+\.md)\.", said)
+    assert named is not None
+    assert "# cxr-effusion-demo: stopped" in Path(named[1]).read_text()
+    run = runs(folder)[0]
+    assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")
+    assert run.data.tags["decision_reasons"].startswith("The new films, of which ")
+    kept = {Path(file.path).suffix for file in client(folder).list_artifacts(run.info.run_id, "decisions")}
+    assert kept == {".md", ".json", ".html"}
+    assert holder(folder) == {}

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import config
+from cxr_pipeline.config import Folders
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
 from cxr_pipeline.registry import aliases, decisions
 
@@ -42,7 +44,42 @@ def test_a_version_counts_as_decided_when_its_alias_was_moved(calls, promoted: b
     assert noted == ("note", MODEL, 4, {"promoted": promoted, "reasons": ["So."], "trained_by": "7"})
 
 
+def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, tmp_path, monkeypatch) -> None:
+    tags: dict[str, str] = {}
+    logged: dict[str, str] = {}
+    monkeypatch.setattr(decisions, "tag_run", tags.update)
+    monkeypatch.setattr(decisions, "log_texts", lambda texts, folder: logged.update(texts))
+    news = {
+        **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new films."},
+        **{"stopped": "Too many labels.", "news": {"new": 9}, "drift": None, "digest": "7"},
+    }
+    files, promotion = nodes.decide_promotion({}, pd.DataFrame(), news, TASK, None, None)
+    assert sorted(files) == sorted(logged)
+    assert len(files) == 2
+    assert nodes.put_in_use(promotion) == {"champion": 3}
+    assert calls == []
+    assert tags == {"decision": "stopped", "decision_reasons": "Too many labels."}
+    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path / "07_model_output"))
+    with pytest.raises(UserError, match=r"Too many labels\. .*08_reporting/chest/decisions/.*Z\.md") as raised:
+        nodes.end_if_stopped(promotion, {}, folders)
+    assert any(name in str(raised.value) for name in files)
+
+
+@pytest.mark.parametrize("promotion", [{"model": MODEL}, {"model": MODEL, "decision": "not promoted"}])
+def test_what_is_no_stop_ends_well(promotion: dict[str, Any]) -> None:
+    nodes.end_if_stopped(promotion, {}, None)
+
+
+def test_the_verdict_on_new_films_is_noted_before_the_decision(calls, monkeypatch) -> None:
+    monkeypatch.setattr(decisions, "note_drift", lambda *args: calls.append(("drift", *args)))
+    promotion = {"model": MODEL, "challenger": {"version": 4}, "champion": None, "promoted": True, "reasons": []}
+    nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn"}})
+    assert [call[0] for call in calls] == ["promote", "drift", "note"]
+    assert calls[1] == ("drift", MODEL, 4, "warn")
+
+
 def test_the_record_is_written_before_the_aliases_are_moved() -> None:
     order = [node.short_name for node in create_pipeline().nodes]
     assert order.index("decide_promotion") < order.index("put_in_use")
     assert order.index("score_champion") < order.index("decide_promotion")
+    assert order[-1] == "end_if_stopped"

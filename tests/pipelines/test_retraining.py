@@ -13,6 +13,7 @@ from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.pipelines.retraining import nodes
+from cxr_pipeline.pipelines.vetting import nodes as vetting
 from cxr_pipeline.registry import aliases, decisions
 from cxr_pipeline.retraining import films_used
 
@@ -67,7 +68,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 class TestLookForNews:
     def look(self, films: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
-        return nodes.look_for_news(films, TASK, SOURCES, RULE.model_copy(update=rule), launch)
+        return vetting.look_for_news(films, TASK, SOURCES, RULE.model_copy(update=rule), launch)
 
     def test_without_a_champion_there_is_all_to_learn(self, registered, launch) -> None:
         found = self.look(FILMS, launch)
@@ -85,15 +86,20 @@ class TestLookForNews:
 
     def test_a_label_or_a_film_more_is_new(self, registered, launch) -> None:
         registered.champion = 3
-        assert self.look(FILMS.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)["news"]["relabelled"] == 1
+        found = self.look(FILMS.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)
+        assert (found["news"]["relabelled"], found["stopped"]) == (1, None)
         registered.used = USED.iloc[1:]
         found = self.look(FILMS, launch)
         assert (found["train"], found["newer"], found["news"]["new"]) == (True, True, 1)
 
     def test_many_labels_that_change_at_once_stop_it_before_any_training(self, registered, launch) -> None:
         registered.champion = 3
-        with pytest.raises(UserError, match=r"2 of 4 films .*chest\.retraining\.max_relabelled_fraction=0\.5"):
-            self.look(FILMS.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
+        found = self.look(FILMS.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
+        assert not found["train"]
+        assert found["stopped"].startswith("2 of 4 films have other labels")
+        assert "chest.retraining.max_relabelled_fraction=0.5" in found["stopped"]
+        assert registered.tags == {}
+        json.dumps(found)
 
     def test_what_a_training_depends_on_names_it(self, registered, launch) -> None:
         digest = self.look(FILMS, launch)["digest"]

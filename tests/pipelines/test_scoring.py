@@ -12,26 +12,36 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 import cxr_pipeline
 from cxr_pipeline import registry
-from cxr_pipeline.config import Folders, Scoring, Sources, Task
+from cxr_pipeline.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.decision_rule import fit_decision_rule
+from cxr_pipeline.drift.network import observe
+from cxr_pipeline.drift.profile import reference_profile
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.heads import OUTPUT, POOLED
+from cxr_pipeline.phantoms import draw_patient
 from cxr_pipeline.pipelines.scoring import create_pipeline
+from cxr_pipeline.registry.profiles import log_profile
 
 SIZE = 16
+DEFAULTS = Path(__file__).parents[2] / "conf" / "base" / "parameters" / "defaults.yml"
+DRIFT = yaml.safe_load(DEFAULTS.read_text())["defaults"]["drift"]
 PHANTOMS = Sources(
     {"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3, "prevalence": {"Effusion": 0.5}}}
 )
 FILMS = Sources({"films": {"layout": "class_folders", "path": "films"}})
+
+
+PROFILED = Task(name="profiled", title="P", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 
 
 def task(positive: str = "effusion") -> Task:
@@ -42,7 +52,12 @@ def task(positive: str = "effusion") -> Task:
 FINDINGS = Task(name="findings", title="Findings", kind="multilabel", classes={"Mass": ("Mass",), "Edema": ("Edema",)})
 
 
-def register(*brightness: float, asked: Task, phantom: bool = False) -> dict[str, Any]:
+def film_of(patient: int, *, brighter: int = 0) -> np.ndarray:
+    film = next(draw_patient(patient + 1, size=SIZE, prevalence={}, seed=1)).pixels
+    return np.clip(film.astype(int) + brighter, 0, 255).astype(np.uint8)
+
+
+def register(*brightness: float, asked: Task, phantom: bool = False, profiled: bool = False) -> dict[str, Any]:
     """Register a network whose scores are the mean grey of a film, as a fraction of white, times ``brightness``."""
     film = keras.Input((SIZE, SIZE, 1), name="film")
     seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(film)
@@ -60,6 +75,10 @@ def register(*brightness: float, asked: Task, phantom: bool = False) -> dict[str
         policy={"rule": "fixed", "value": 0.5},
     )
     with mlflow.start_run():
+        if profiled:
+            films = np.stack([film_of(patient) for patient in range(160)])
+            own = [observe(network, rule, [part]) for part in (films[:100], films[100:])]
+            log_profile(reference_profile(*own, outputs=rule.outputs, seed=0))
         return registry.register_version(
             task=asked.name,
             phantom=phantom,
@@ -89,6 +108,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
         "second": register(1.0, asked=task()),
         "phantom": register(0.25, asked=task(), phantom=True),
         "findings": register(1.0, 0.5, asked=FINDINGS),
+        "profiled": register(1.0, asked=PROFILED, profiled=True),
     }
     mlflow.set_tracking_uri(None)
 
@@ -125,14 +145,16 @@ def run(
     parquet: bool = False,
     sources: Sources = FILMS,
     asked: Task | None = None,
+    **compared: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Run the stage as a task does, with its outputs in files."""
-    scoring = Scoring(folder=folder, model=model, batch_size=2, heatmaps=heatmaps, parquet=parquet)
+    scoring = Scoring(folder=folder, model=model, batch_size=2, heatmaps=heatmaps, parquet=parquet, **compared)
     catalog = DataCatalog(
         {
             "params:effusion.task": MemoryDataset(asked or task()),
             "params:effusion.sources": MemoryDataset(sources),
             "params:effusion.scoring": MemoryDataset(scoring),
+            "params:effusion.drift": MemoryDataset(Drift(**DRIFT)),
             "params:folders": MemoryDataset(folders(tmp_path)),
             "effusion.predictions": TableDataset(
                 filepath=str(tmp_path / "predictions.csv"), text_columns=["image", "decision", "status", "reason"]
@@ -148,6 +170,7 @@ def test_the_stage_stands_inside_its_task() -> None:
     node = of_effusion().nodes[0]
     assert node.name == "effusion.scoring.score_films"
     assert sorted(node.inputs) == [
+        "params:effusion.drift",
         "params:effusion.scoring",
         "params:effusion.sources",
         "params:effusion.task",
@@ -313,6 +336,55 @@ def test_a_mistake_of_the_user_is_named(
     with pytest.raises(UserError, match=message):
         run(tmp_path, **{"folder": str(folder), **named})
     assert not (tmp_path / "predictions.csv").exists()
+
+
+def write_films(folder: Path, *, brighter: int = 0) -> str:
+    folder.mkdir()
+    for patient in range(200, 250):
+        cv2.imwrite(str(folder / f"{patient}.png"), film_of(patient, brighter=brighter))
+    return str(folder)
+
+
+def test_films_of_the_same_kind_are_compared_and_nothing_is_found(tmp_path: Path, versions) -> None:
+    new = write_films(tmp_path / "new")
+    predictions, record = run(tmp_path, folder=new, asked=PROFILED)
+    assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
+    assert record["unlike"] == {"unlike": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
+    drift = record["drift"]
+    assert (drift["verdict"], drift["on_drift"], drift["n_films"], drift["max_films"]) == ("none", "warn", 50, 500)
+    assert drift["families"] == {
+        **dict.fromkeys(("pixels", "features", "scores"), "none"),
+        **dict.fromkeys(("prevalence", "calibration"), "unknown"),
+    }
+    assert predictions.reason.notna().sum() == record["flagged"].get("unlike_training", 0) <= 3
+
+
+def test_films_of_another_kind_are_flagged_and_told(tmp_path: Path, versions, caplog) -> None:
+    new = write_films(tmp_path / "new", brighter=120)
+    predictions, record = run(tmp_path, folder=new, asked=PROFILED)
+    assert record["drift"]["verdict"] == "refuse"
+    assert "Drift of the films, of which 50 were compared: refuse. Drift in pixels" in caplog.text
+    assert (predictions.status == "scored").all()
+    assert predictions.probability.notna().all()
+    assert record["flagged"]["unlike_training"] == (predictions.reason == "unlike_training").sum() > 40
+    assert "50 films were flagged:" in caplog.text
+
+
+def test_a_folder_can_be_refused_for_it_and_scored_after_all(tmp_path: Path, versions) -> None:
+    new = write_films(tmp_path / "new", brighter=120)
+    with pytest.raises(UserError, match=r"Drift in pixels.*profiled\.scoring\.on_drift=warn"):
+        run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse", unlike="refuse")
+    assert not (tmp_path / "predictions.csv").exists()
+    assert not (tmp_path / "predictions.json").exists()
+    predictions, record = run(tmp_path, folder=new, asked=PROFILED, unlike="refuse")
+    assert (record["n_kept"], record["drift"]["verdict"], record["flagged"]) == (50, "refuse", {})
+    assert record["refused"]["unlike_training"] == predictions.probability.isna().sum() > 40
+
+
+def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
+    _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
+    assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})
+    assert caplog.text.count("has left no profile of its films") == 1
 
 
 def test_naming_the_pipeline_starts_neither_tensorflow_nor_scikit_learn() -> None:

@@ -85,6 +85,15 @@ def test_a_decision_that_was_cut_short_is_none(version) -> None:
     assert decisions.decided_version(version[0], "7") is None
 
 
+def test_a_stop_is_written_on_the_run_and_a_verdict_on_the_version(version) -> None:
+    with mlflow.start_run() as run:
+        decisions.note_stop(["x" * 6000])
+        decisions.note_drift(*version, "warn")
+    found = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
+    assert (found["decision"], len(found["decision_reasons"])) == ("stopped", 5000)
+    assert tags(*version) == {"drift": "warn"}
+
+
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
     decisions.tag_run({"a": "b"})
     decisions.end_skipped("locked")

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_pipeline.drift.observed import Observed
 from cxr_pipeline.drift.profile import reference_profile
-from cxr_pipeline.registry.profiles import log_profile, stored_profile
+from cxr_pipeline.registry.profiles import log_profile, stored_profile, usable_profile
 from cxr_pipeline.registry.versions import ModelVersion
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
@@ -33,6 +33,18 @@ def test_a_profile_is_found_with_the_run_of_its_version(store) -> None:
     assert stored_profile(of_run(other.info.run_id)) is None
     assert stored_profile(of_run(None)) is None
     assert stored_profile(of_run("0" * 32)) is None
+
+
+def test_a_run_that_can_do_without_is_told_why_there_is_none(store, caplog, monkeypatch) -> None:
+    with mlflow.start_run() as run:
+        log_profile(profile())
+    assert usable_profile(of_run(run.info.run_id)) is not None
+    assert not caplog.messages
+    assert usable_profile(of_run(None)) is None
+    assert "The run of models:/cxr-t/1 has left no profile" in caplog.messages[0]
+    monkeypatch.setattr("cxr_pipeline.drift.profile.VERSION", 99)
+    assert usable_profile(of_run(run.info.run_id)) is None
+    assert "made by another version of this package" in caplog.messages[1]
 
 
 def test_without_a_run_nothing_is_kept(store: Path) -> None:

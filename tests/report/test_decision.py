@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from cxr_pipeline.promotion import COMPARED, Comparison, decide
-from cxr_pipeline.report.decision import decision_files, decision_record, render_decision
+from cxr_pipeline.report.decision import decision_files, decision_record, render_decision, stop_record
 
 RULE = {"floors": {"auc": 0.6}, "sensitivity_margin": 0.05, "auc_margin": 0.02, "improvement": "better_or_newer"}
 MEASURE = {"value": 0.875, "low": 0.8, "high": 0.9375}
@@ -42,6 +42,7 @@ def record(comparison: Comparison | None, **metrics: Any) -> dict[str, Any]:
             "champion": 3 if comparison else None,
             "why": "Since the champion, cxr-chest 3: 9 new films.",
             "news": {"new": 9, "relabelled": 0, "gone": 0},
+            "drift": None,
             "digest": "7" * 64,
         },
         rule=RULE,
@@ -93,6 +94,86 @@ def test_the_files_are_named_after_the_time_and_hold_the_same() -> None:
     assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json"]
     assert json.loads(files["2031-05-04T020007Z.json"]) == json.loads(json.dumps(found))
     assert files["2031-05-04T020007Z.md"] == render_decision(found)
+
+
+DRIFT = {
+    "task": "chest",
+    "title": "Chest",
+    "phantom": True,
+    "verdict": "refuse",
+    "sentence": "Drift in pixels (noise, KS distance 0.95).",
+    "n_new": 40,
+    "alpha": 0.01,
+    "limits": {"pixels": {"warn": 0.2, "refuse": 0.9}, "calibration": {"warn": 0.05, "refuse": None}},
+    "families": [
+        {
+            "name": "pixels",
+            "verdict": "refuse",
+            "notes": [],
+            "tests": [
+                {
+                    **{"name": name, "test": "Kolmogorov-Smirnov", "effect_name": "KS distance", "effect": effect},
+                    **{"p_value": 0.0, "p_holm": 0.0, "n_reference": 50, "n_new": 40, "reference": 1.0, "new": 9.0},
+                    "histogram": {"edges": [0.0, 5.0, 10.0], "reference": [1.0, 0.0], "new": [0.0, 1.0]},
+                    "verdict": verdict,
+                }
+                for name, effect, verdict in (("noise", 0.95, "refuse"), ("black_border", 0.01, "none"))
+            ],
+        },
+        {"name": "calibration", "verdict": "unknown", "notes": ["ill: too few to tell."], "tests": []},
+    ],
+    "model": {"uri": "models:/cxr-chest-demo/3", "name": "cxr-chest-demo", "version": 3},
+    "new_films": {
+        **{"place": "the sources", "films": 90, "left_out": 0, "without_patient": 0, "drawn": 40, "looked_at": 40},
+        "refused": {},
+    },
+    "reference": {"stored": True, "training_films": 50, "validation_films": 40},
+}
+STOPPED: dict[str, Any] = {
+    "task": "chest",
+    "model": "cxr-chest-demo",
+    "phantom": True,
+    "champion": 3,
+    "why": "Since the champion, cxr-chest-demo 3: 90 new films.",
+    "news": {"new": 90, "relabelled": 0, "gone": 0},
+    "stopped": "The new films are unlike. Nothing was trained.",
+    "drift": DRIFT,
+    "digest": "7" * 64,
+}
+
+
+def test_the_record_of_a_stop_says_why_and_what_stays() -> None:
+    found = stop_record(STOPPED)
+    assert (found["decision"], found["promoted"], found["challenger"]) == ("stopped", False, None)
+    page = render_decision(found)
+    assert page.startswith("# cxr-chest-demo: stopped\n\n**Phantom films")
+    for sentence in (
+        "no challenger was trained. The champion stays cxr-chest-demo 3;",
+        "Since the champion, cxr-chest-demo 3: 90 new films.",
+        "- The new films are unlike. Nothing was trained.",
+        "Verdict: refuse. Drift in pixels (noise, KS distance 0.95).",
+        "| pixels | noise | KS distance | 0.950 | refuse |",
+        "- ill: too few to tell.",
+    ):
+        assert sentence in page
+    assert "black border" not in page
+
+
+def test_the_page_of_the_drift_stands_beside_the_record() -> None:
+    files = decision_files(stop_record(STOPPED) | {"decided_at": "2031-05-04T02:00:07+00:00"})
+    assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json", "2031-05-04T020007Z.drift.html"]
+    assert "noise" in files["2031-05-04T020007Z.drift.html"]
+    told = json.loads(files["2031-05-04T020007Z.json"])
+    assert told["drift"]["families"][0]["tests"][0]["effect"] == 0.95
+    assert "edges" not in files["2031-05-04T020007Z.json"]
+
+
+def test_where_drift_could_not_be_looked_for_the_record_says_so() -> None:
+    unknown = {"verdict": "unknown", "sentence": "It has no profile.", "n_new": 0, "families": []}
+    found = record(COMPARISON) | {"drift": unknown}
+    assert "Verdict: unknown. It has no profile." in render_decision(found)
+    assert len(decision_files(found)) == 2
+    assert "New films" not in render_decision(record(COMPARISON))
 
 
 @pytest.mark.parametrize("improvement", ["better", "better_or_newer"])

@@ -35,6 +35,21 @@ def test_every_film_below_the_folder_is_found_in_the_same_order(folder: Path, dr
     assert films.count() == len(names)
 
 
+def test_a_draw_stays_the_same_as_films_come(folder: Path, draw: Draw) -> None:
+    for number in range(40):
+        draw(f"{number}.png")
+    films = find_films(str(folder), key=KEY)
+    first = {film.path for film in films.draw(10, seed=1)}
+    assert first == {film.path for film in films.draw(10, seed=1)}
+    assert first != {film.path for film in films.draw(10, seed=2)}
+    assert len(films.draw(100, seed=1)) == 40
+    for number in range(40, 80):
+        draw(f"{number}.png")
+    later = {film.path for film in films.draw(10, seed=1)}
+    assert 0 < len(first & later) < 10
+    assert all(int(Path(name).stem) >= 40 for name in later - first)
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [

@@ -154,4 +154,5 @@ def test_the_record_counts_films_and_says_what_scored_them(
         "n_kept": 0,
         "decisions": {"nofinding": 1, "effusion": 2},
         "refused": {"empty": 1},
+        "flagged": {},
     }

@@ -109,6 +109,11 @@ class Scoring(Parameters):
         batch_size: films that go through the network at once.
         heatmaps: draw where the model looks, a PNG for each film beside the predictions.
         parquet: write ``predictions.parquet`` beside ``predictions.csv``.
+        unlike: what becomes of a film that is unlike those that the model comes from: ``flag``, it is scored and has a
+            reason all the same; ``refuse``, it is not scored; ``ignore``, nothing.
+        false_alarms: share of films of the same kind that may be called unlike.
+        on_drift: what happens where the verdict on the films taken together is ``refuse``: ``warn``, it is logged and
+            recorded; ``refuse``, no predictions are written.
     """
 
     folder: str | None
@@ -116,3 +121,6 @@ class Scoring(Parameters):
     batch_size: Annotated[int, Field(ge=1)]
     heatmaps: bool = False
     parquet: bool = False
+    unlike: Literal["flag", "refuse", "ignore"] = "flag"
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    on_drift: Literal["warn", "refuse"] = "warn"

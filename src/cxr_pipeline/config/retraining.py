@@ -24,6 +24,8 @@ class Retraining(Parameters):
             from films or labels that the champion did not have.
         max_relabelled_fraction: how many of the films that the champion knew may have other labels than it learned;
             the run stops if there are more.
+        on_drift: what happens where new films are so unlike the champion's own that the verdict of ``drift.limits``
+            is ``refuse``: ``refuse``, the run stops; ``warn``, a challenger is trained and the verdict recorded.
         force: train and decide even if no film or label is new: after a change of parameters, or of this rule.
     """
 
@@ -32,4 +34,5 @@ class Retraining(Parameters):
     auc_margin: Fraction
     improvement: Literal["better", "better_or_newer"]
     max_relabelled_fraction: Fraction
+    on_drift: Literal["refuse", "warn"] = "refuse"
     force: bool

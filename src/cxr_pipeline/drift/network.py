@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from keras import Model
 
 
+def with_features(model: Model) -> Model:
+    """Build, from the same layers, a network that gives the pooled features of films beside what the model gives.
+
+    Args:
+        model: a network with a layer ``heads.POOLED``.
+    """
+    return keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
+
+
 def observe(
     model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]], y_true: NDArray[np.float64] | None = None
 ) -> Observed:
@@ -32,11 +41,10 @@ def observe(
     Raises:
         UserError: the model gave NaN.
     """
-    pooled = model.get_layer(POOLED).output
-    both = keras.Model(model.inputs, [pooled, model.outputs[0]])
+    both = with_features(model)
     n_outputs = len(rule.outputs)
     statistics = [np.empty((0, len(STATISTICS)), np.float32)]
-    features = [np.empty((0, int(pooled.shape[-1])), np.float32)]
+    features = [np.empty((0, int(both.outputs[0].shape[-1])), np.float32)]
     probability = [np.empty((0, n_outputs))]
     for films in batches:
         found, scores = both.predict_on_batch(films[..., np.newaxis])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,13 +29,13 @@ class NewFilms:
     """Films that nobody has looked at yet.
 
     Args:
-        reader: gives their contents.
-        table: a row for each: ``path``, ``patient_id`` (null where not known), and ``label_<class>`` where labels
-            are known.
+        readers: for each source what gives its films' contents.
+        table: a row for each: ``source``, ``path``, ``patient_id`` (null where not known), and ``label_<class>`` where
+            labels are known.
         n_left_out: films that do not belong to the task, or whose label cannot be read.
     """
 
-    reader: Reader
+    readers: Mapping[str, Reader]
     table: pd.DataFrame
     n_left_out: int = 0
 
@@ -52,15 +52,16 @@ class NewFilms:
         """
         films = find_films(folder, key=key)
         paths = [film.path for film in films]
-        table = pd.DataFrame({"path": pd.Series(paths, dtype=object), "patient_id": None})
-        return cls(FileReader(films.root), table)
+        table = pd.DataFrame({"source": "", "path": pd.Series(paths, dtype=object), "patient_id": None})
+        return cls({"": FileReader(films.root)}, table)
 
     @classmethod
     def in_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewFilms:
         """Take those rows of a source that belong to a task."""
         rows = listing.films.join(labels.read(listing.films, listing.vocabulary))
         wanted = rows["reason"].isna() & rows["left_out"].isna()
-        return cls(reader, rows[wanted].reset_index(drop=True), listing.n_rows - int(wanted.sum()))
+        table = rows[wanted].reset_index(drop=True).assign(source="")
+        return cls({"": reader}, table, listing.n_rows - int(wanted.sum()))
 
     def look(
         self, classifier: FilmClassifier, *, max_films: int, batch_size: int, seed: int
@@ -77,8 +78,9 @@ class NewFilms:
             what was seen, and counts: ``films``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
             ``refused`` by reason.
         """
-        patients = self.table["patient_id"].astype(object)
-        named = patients.where(patients.notna(), None).tolist()
+        patients = self.table["patient_id"]
+        sources = self.table["source"]
+        named = [None if pd.isna(who) else f"{source}/{who}" for source, who in zip(sources, patients, strict=True)]
         drawn = draw_films(named, at_most=max_films, seed=seed)
         kept: list[int] = []
         refused: Counter[str] = Counter()
@@ -116,6 +118,7 @@ class NewFilms:
 
     def _prepare(self, classifier: FilmClassifier, place: int) -> NDArray[np.uint8] | FilmRefused:
         try:
-            return classifier.prepare(self.reader.read(self.table["path"].iloc[place]))
+            reader = self.readers[self.table["source"].iloc[place]]
+            return classifier.prepare(reader.read(self.table["path"].iloc[place]))
         except FilmRefused as refusal:
             return refusal

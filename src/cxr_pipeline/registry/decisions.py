@@ -16,7 +16,9 @@ from cxr_pipeline.registry.versions import load_classifier
 FILMS = "lineage/films.parquet"
 # Tags of a version: what it was decided by, and what it was trained by. A version has the first when all is done.
 DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
-PROMOTED, KEPT = "promoted", "not promoted"
+PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
+# Tag of a version and of a run: the verdict on the films that were new to the champion.
+DRIFT = "drift"
 # Tag of a run that ended because there was nothing to do.
 SKIPPED = "skipped"
 _LONGEST_TAG = 5000
@@ -123,6 +125,16 @@ def note_decision(name: str, version: int, *, promoted: bool, reasons: Sequence[
         client.set_model_version_tag(name, str(version), key, value)
     if run:
         sending.set_tags({DECISION: PROMOTED if promoted else KEPT, "version": f"{name} {version}"})
+
+
+def note_stop(reasons: Sequence[str]) -> None:
+    """Write on the active run that a retraining stopped, and why; nothing without one."""
+    tag_run({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
+
+
+def note_drift(name: str, version: int, verdict: str) -> None:
+    """Write on a version how the films that were new in its training compare with those of the champion then."""
+    mlflow.MlflowClient().set_model_version_tag(name, str(version), DRIFT, verdict)
 
 
 def log_texts(texts: Mapping[str, str], folder: str) -> None:

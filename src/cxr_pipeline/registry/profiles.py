@@ -1,11 +1,13 @@
 """The profile for drift that the run of a version has left beside it."""
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.versions import ModelVersion
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from cxr_pipeline.drift.profile import Profile
 
 PROFILE = "drift_profile.npz"
+
+_log = logging.getLogger(__name__)
 
 
 def log_profile(profile: "Profile") -> None:
@@ -43,3 +47,15 @@ def stored_profile(version: ModelVersion) -> "Profile | None":
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Profile.load(Path(client.download_artifacts(version.run_id, PROFILE, folder)))
+
+
+def usable_profile(version: ModelVersion) -> "Profile | None":
+    """Read the profile of a version for a run that can do without; where there is none to use, the log says why."""
+    try:
+        profile = stored_profile(version)
+    except UserError as error:
+        _log.warning("%s", error)
+        return None
+    if profile is None:
+        _log.warning("The run of %s has left no profile of its films: no film is compared with them.", version.uri)
+    return profile

@@ -1,4 +1,4 @@
-"""The record of a promotion decision, as a page of Markdown."""
+"""The record of what a retraining decided, as a page of Markdown."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.promotion import COMPARED, Comparison, Decision
+from cxr_pipeline.report.drift import render_drift
 from cxr_pipeline.report.text import as_text, spelled
 
 FIGURES = {
@@ -33,7 +34,7 @@ def decision_record(
         comparison: of the challenger with the champion; None without a champion.
         challenger: the version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``.
         metrics: its ``metrics.json``.
-        news: ``model``, ``champion``, ``why`` it was trained, ``news`` and ``digest``.
+        news: ``model``, ``champion``, ``why`` it was trained, ``news``, ``drift`` and ``digest``.
         rule: the parameters of the rule.
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
     """
@@ -50,26 +51,83 @@ def decision_record(
         "task": metrics["task"],
         "model": model,
         "phantom": metrics["phantom"],
-        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "decision": "promoted" if decision.promoted else "not promoted",
+        "decided_at": _now(),
         **decision.to_dict(),
         "challenger": identity,
-        "champion": None if champion is None else {"version": champion, "uri": f"models:/{model}/{champion}"},
+        "champion": _version(model, champion),
         "tested_on": {"n_films": metrics["n_images"], "n_patients": metrics["n_patients"]},
         "test_digest": metrics["films_digest"],
         "compared_on": compared_on,
         "figures": figures,
         "why_trained": news["why"],
         "news": news["news"],
+        "drift": news["drift"],
         "trained_by": news["digest"],
         "rule": dict(rule),
         "bootstrap": dict(bootstrap),
     }
 
 
+def stop_record(news: Mapping[str, Any]) -> dict[str, Any]:
+    """Put together, now, why a retraining stops before anything is trained, as JSON types.
+
+    Args:
+        news: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
+            why none is, ``news``, ``drift`` and ``digest``.
+    """
+    return {
+        "task": news["task"],
+        "model": news["model"],
+        "phantom": news["phantom"],
+        "decision": "stopped",
+        "decided_at": _now(),
+        "promoted": False,
+        "reasons": [news["stopped"]],
+        "challenger": None,
+        "champion": _version(news["model"], news["champion"]),
+        "why_trained": news["why"],
+        "news": news["news"],
+        "drift": news["drift"],
+        "trained_by": news["digest"],
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(model: str, number: int | None) -> dict[str, Any] | None:
+    return None if number is None else {"version": number, "uri": f"models:/{model}/{number}"}
+
+
+def decision_name(record: Mapping[str, Any]) -> str:
+    """Name the files of a record, without their endings, after its time: ``2031-05-04T020000Z``."""
+    return datetime.fromisoformat(record["decided_at"]).strftime("%Y-%m-%dT%H%M%SZ")
+
+
 def decision_files(record: Mapping[str, Any]) -> dict[str, str]:
-    """Write a record in words and as JSON, in files named after its time, such as ``2031-05-04T020000Z.md``."""
-    name = datetime.fromisoformat(record["decided_at"]).strftime("%Y-%m-%dT%H%M%SZ")
-    return {f"{name}.md": render_decision(record), f"{name}.json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
+    """Write a record in words and as JSON, in files that `decision_name` names.
+
+    Where new films were compared with the champion's, the page of that stands beside them, as ``....drift.html``.
+    """
+    name = decision_name(record)
+    files = {f"{name}.md": render_decision(record)}
+    files[f"{name}.json"] = json.dumps(_undrawn(record), indent=2, allow_nan=False) + "\n"
+    if record["drift"] and record["drift"]["families"]:
+        files[f"{name}.drift.html"] = render_drift(record["drift"])
+    return files
+
+
+def _undrawn(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is there to be drawn."""
+    drift = record["drift"]
+    if not drift:
+        return dict(record)
+    families = [
+        {**family, "tests": [{**test, "histogram": None} for test in family["tests"]]} for family in drift["families"]
+    ]
+    return {**record, "drift": {**drift, "families": families}}
 
 
 def render_decision(record: Mapping[str, Any]) -> str:
@@ -81,21 +139,58 @@ def render_decision(record: Mapping[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    verdict = "promoted" if record["promoted"] else "not promoted"
-    parts = [f"# {record['model']} {record['challenger']['version']}: {verdict}", *_introduction(record)]
-    parts += ["## Why", _bullets(record["reasons"])]
+    if record["decision"] == "stopped":
+        return "\n\n".join(_stopped(record)) + "\n"
+    parts = [f"# {record['model']} {record['challenger']['version']}: {record['decision']}", *_introduction(record)]
+    parts += ["## Why", _bullets(record["reasons"]), *_drift(record["drift"])]
     parts += ["## Conditions", _conditions([*record["floors"], *record["comparison"]])]
     parts += ["## Figures", *_figures(record), "## Rule", _rule(record["rule"])]
     return "\n\n".join(parts) + "\n"
 
 
+def _stopped(record: Mapping[str, Any]) -> list[str]:
+    return [
+        f"# {record['model']}: stopped",
+        *_drawn(record),
+        f"At {record['decided_at']} no challenger was trained. The champion stays "
+        f"{record['model']} {record['champion']['version']}; no film was added to the splits.",
+        record["why_trained"],
+        "## Why",
+        _bullets(record["reasons"]),
+        *_drift(record["drift"]),
+    ]
+
+
+def _drift(drift: Mapping[str, Any] | None) -> list[str]:
+    """How the films that were new to the champion compare with its own."""
+    if drift is None:
+        return []
+    rows = [
+        (family["name"], spelled(test["name"]), test["effect_name"], as_text(test["effect"]), test["verdict"])
+        for family in drift["families"]
+        for test in family["tests"]
+        if test["verdict"] != "none"
+    ]
+    notes = dict.fromkeys(note for family in drift["families"] for note in family["notes"])
+    return [
+        "## New films",
+        f"Verdict: {drift['verdict']}. {drift['sentence']}",
+        *([_table(("", "what", "measure", "effect", "verdict"), rows)] if rows else []),
+        *([_bullets(notes)] if notes else []),
+    ]
+
+
+def _drawn(record: Mapping[str, Any]) -> list[str]:
+    drawn = "**Phantom films: drawn by a program. Nothing here says anything about patients.**"
+    return [drawn] if record["phantom"] else []
+
+
 def _introduction(record: Mapping[str, Any]) -> list[str]:
-    drawn = ["**Phantom films: drawn by a program. Nothing here says anything about patients.**"]
     named = {key: f"{record['model']} {record[key]['version']}" for key in ("challenger", "champion") if record[key]}
     against = f" against the champion {named['champion']}" if "champion" in named else "; there was no champion"
     tested = f"It was tested on {_counted(record['tested_on'])}."
     return [
-        *(drawn if record["phantom"] else []),
+        *_drawn(record),
         f"Decided at {record['decided_at']} on the challenger {named['challenger']}{against}. {tested}",
         record["why_trained"],
     ]

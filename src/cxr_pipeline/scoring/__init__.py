@@ -2,8 +2,9 @@
 
 from cxr_pipeline.scoring.checks import check_classes
 from cxr_pipeline.scoring.films import FILM_SUFFIXES, FilmFolder, find_films
-from cxr_pipeline.scoring.folder import Predictions, score_folder, summarise
+from cxr_pipeline.scoring.folder import score_folder
 from cxr_pipeline.scoring.heatmaps import map_name
+from cxr_pipeline.scoring.predictions import Predictions, summarise
 
 __all__ = [
     "FILM_SUFFIXES",

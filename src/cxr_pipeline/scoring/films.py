@@ -1,8 +1,10 @@
 """The films below a folder, found as they are asked for."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 
 from cxr_pipeline.errors import UserError
@@ -57,6 +59,21 @@ class FilmFolder:
     def count(self) -> int:
         """How many films there are now."""
         return sum(1 for _ in self)
+
+    def draw(self, at_most: int, *, seed: int) -> list[FoundFilm]:
+        """Draw films by lot, at most so many, in no order.
+
+        A lot belongs to a film's path: as films come, those drawn before are drawn again or give way to new ones.
+
+        Args:
+            at_most: films to draw.
+            seed: of the lots.
+        """
+
+        def lot(film: FoundFilm) -> bytes:
+            return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(film.path)), digest_size=8).digest()
+
+        return nsmallest(at_most, self, key=lot)
 
     def _entries(self, below: str) -> list[FoundFilm | str]:
         """The films of one folder, and the paths of its subfolders, in the order of all paths."""

@@ -7,12 +7,11 @@ import os
 import shutil
 import stat
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -27,40 +26,17 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.scoring.films import FilmFolder, FoundFilm
 from cxr_pipeline.scoring.heatmaps import HeatMapFolder
 from cxr_pipeline.scoring.parts import KEY, Parts
+from cxr_pipeline.scoring.predictions import OBSERVED, Predictions, warn_of_refused
 from cxr_pipeline.scoring.preparing import prepare_ahead
+
+if TYPE_CHECKING:
+    from cxr_pipeline.scoring.lookout import Lookout
 
 # What stands behind these can change while the file's size and time of change stay as they are.
 _NOT_REMEMBERED = ("unreadable", "outside_source")
 _MAPS_OF = "heatmaps.txt"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """A row for each film of a folder, read from its parts as it is asked for.
-
-    Args:
-        n_kept: films that had been scored before.
-    """
-
-    parts: Parts
-    rows: NDArray[np.int64]
-    columns: tuple[str, ...]
-    n_kept: int
-    # Held as long as someone may read: another scoring would clear the parts away.
-    lock: FileLock
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        """Tables of some thousand films each, in order: ``image``, probabilities, decision, status and reason."""
-        return self.tables(self.columns)
-
-    def tables(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """The same with some of the columns."""
-        return self.parts.tables(self.rows, columns)
 
 
 @dataclass(frozen=True)
@@ -76,6 +52,7 @@ def score_folder(
     parts: Path,
     batch_size: int,
     heatmaps: Path | None = None,
+    lookout: "Lookout | None" = None,
 ) -> Predictions:
     """Score films in files. A film that cannot be used becomes a row that says so, and the rest go on.
 
@@ -90,10 +67,11 @@ def score_folder(
         parts: folder for the rows; those of another model or folder are removed at the end.
         batch_size: films that go through the network at once.
         heatmaps: folder for a PNG of each film that is scored, with where the model looks; None for none.
+        lookout: compares the films with those that the model comes from; None for no such comparison.
 
     Returns:
         a row per film, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
-        where refused; ``status``; ``reason``.
+        where refused; ``status``; ``reason``, also of a film that is scored and flagged.
 
     Raises:
         UserError: a folder cannot be written, or another scoring writes there.
@@ -101,22 +79,28 @@ def score_folder(
     if classifier.provenance.get("films") == "phantom":
         _log.warning("The model was trained on phantoms: what it says about films of patients means nothing.")
     lock = _locked(parts)
-    setting = _setting(classifier, films.root, scored_by)
+    setting = _setting(classifier, films.root, scored_by, lookout)
     columns = ("image", *probability_columns(classifier.decision_rule.outputs), "decision", "status", "reason")
-    kept = Parts(parts / setting, columns)
+    kept = Parts(parts / setting, (*columns, OBSERVED))
     maps = _map_folder(classifier, heatmaps, parts / _MAPS_OF, setting) if heatmaps else None
     n_known, rows = len(kept), array("q")
+    sample, unseen = _drawn(films, kept, lookout)
+
+    def again(film: FoundFilm) -> bool:
+        return film.path in unseen or (maps is not None and not maps.keep(film.image))
+
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("Scoring films", total=films.count())
-        new = _new_films(films, kept, rows, keep=maps.keep if maps else None, advance=lambda: progress.advance(bar))
+        new = _new_films(films, kept, rows, sample, again=again, advance=lambda: progress.advance(bar))
         prepared = prepare_ahead(films.root, new, classifier.recipe, pending=2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
-            kept.add(_judged(classifier, batch, maps))
+            kept.add(_judged(classifier, batch, maps, lookout, sample))
     kept.flush()
     numbers = np.frombuffer(rows, dtype=np.int64) if rows else np.empty(0, np.int64)
     _clear(parts, setting, kept, numbers, maps)
-    predictions = Predictions(kept, numbers, columns, int((numbers < n_known).sum()), lock)
-    _warn_of_refused(predictions)
+    drawn = np.array([row for row in sample.values() if row is not None], np.int64)
+    predictions = Predictions(kept, numbers, columns, int((numbers < n_known).sum()), drawn, lock)
+    warn_of_refused(predictions)
     return predictions
 
 
@@ -138,7 +122,7 @@ def _locked(parts: Path) -> FileLock:
     return lock
 
 
-def _setting(classifier: FilmClassifier, root: Path, scored_by: str) -> str:
+def _setting(classifier: FilmClassifier, root: Path, scored_by: str, lookout: "Lookout | None") -> str:
     """Name what, beside a film, decides its row: 16 hex digits."""
     decisive = [
         scored_by,
@@ -146,6 +130,7 @@ def _setting(classifier: FilmClassifier, root: Path, scored_by: str) -> str:
         classifier.recipe.to_dict(),
         cxr_pipeline.__version__,
         os.fsencode(root).hex(),
+        lookout.setting if lookout else None,
     ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -158,25 +143,41 @@ def _map_folder(classifier: FilmClassifier, folder: Path, note: Path, setting: s
     return maps
 
 
+def _drawn(films: FilmFolder, kept: Parts, lookout: "Lookout | None") -> tuple[dict[str, int | None], frozenset[str]]:
+    """The films that are looked at for the verdict on all, by path, and those of them whose row says nothing of it."""
+    drawn = lookout.draw(films) if lookout else []
+    rows = {film.path: kept.find(_key(films.root, film)) for film in drawn}
+    known = [path for path, row in rows.items() if row is not None]
+    numbers = np.array([rows[path] for path in known], np.int64)
+    seen = [value for table in kept.tables(numbers, [OBSERVED]) for value in table[OBSERVED].notna()]
+    unseen = frozenset(path for path, value in zip(known, seen, strict=True) if not value)
+    return dict.fromkeys(rows), unseen
+
+
 def _new_films(
     films: FilmFolder,
     kept: Parts,
     rows: "array[int]",
+    sample: dict[str, int | None],
     *,
-    keep: Callable[[str], bool] | None,
+    again: Callable[[FoundFilm], bool],
     advance: Callable[[], None],
 ) -> Iterator[_KeyedFilm]:
-    """The films that are to be scored; into ``rows`` goes the number of the row of each film, kept ones too."""
+    """The films that are to be scored.
+
+    Into ``rows`` goes the number of the row of each film, kept ones too, and into ``sample`` that of those in it.
+    """
     n_rows = len(kept)
     for film in films:
         key = _key(films.root, film)
         row = kept.find(key)
-        if row is None or (keep is not None and not keep(film.image)):
-            rows.append(n_rows)
+        is_new = row is None or again(film)
+        rows.append(n_rows if is_new or row is None else row)
+        if film.path in sample:
+            sample[film.path] = rows[-1]
+        if is_new:
             n_rows += 1
             yield _KeyedFilm(film.path, film.link, key)
-        else:
-            rows.append(row)
         advance()
 
 
@@ -195,10 +196,17 @@ def _key(root: Path, film: FoundFilm) -> str:
 
 
 def _judged(
-    classifier: FilmClassifier, batch: Sequence[tuple[_KeyedFilm, Prepared]], maps: HeatMapFolder | None
+    classifier: FilmClassifier,
+    batch: Sequence[tuple[_KeyedFilm, Prepared]],
+    maps: HeatMapFolder | None,
+    lookout: "Lookout | None",
+    sample: Container[str],
 ) -> pd.DataFrame:
     found, prepared = [film for film, _ in batch], [film for _, film in batch]
-    judged = classifier.judge_batch(prepared)
+    if lookout:
+        judged = lookout.judge(prepared, [film.path in sample for film in found])
+    else:
+        judged = classifier.judge_batch(prepared).assign(**{OBSERVED: None})
     images = [film.image for film in found]
     if maps:
         maps.write(images, prepared, judged)
@@ -213,44 +221,3 @@ def _clear(parts: Path, setting: str, kept: Parts, rows: NDArray[np.int64], maps
             shutil.rmtree(folder, ignore_errors=True)
     if maps:
         maps.remove_others()
-
-
-def _warn_of_refused(predictions: Predictions) -> None:
-    refused = _count(predictions, "reason")
-    if refused:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
-        _log.warning("%d of %d films were refused: %s.", sum(refused.values()), len(predictions), reasons)
-
-
-def _count(predictions: Predictions, column: str) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for table in predictions.tables([column]):
-        counts.update(table[column].dropna().tolist())
-    return dict(counts)
-
-
-def summarise(predictions: Predictions, classifier: FilmClassifier) -> dict[str, Any]:
-    """Say what scored films and how many of them there were, as JSON types.
-
-    Args:
-        predictions: what ``score_folder`` returned.
-        classifier: what scored them.
-
-    Returns:
-        ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier; ``n_films``;
-        ``n_scored``; ``n_kept``, the films among all these whose rows are those of an earlier run; ``decisions``
-        (films by decision) and ``refused`` (films by reason).
-    """
-    refused = _count(predictions, "reason")
-    return {
-        "digest": classifier.digest,
-        "recipe": classifier.recipe.digest,
-        "classes": list(classifier.decision_rule.classes),
-        "thresholds": dict(classifier.decision_rule.thresholds),
-        "provenance": dict(classifier.provenance),
-        "n_films": len(predictions),
-        "n_scored": len(predictions) - sum(refused.values()),
-        "n_kept": predictions.n_kept,
-        "decisions": dict(sorted(_count(predictions, "decision").items())),
-        "refused": dict(sorted(refused.items())),
-    }

@@ -85,7 +85,11 @@ class HeatMapFolder:
             films: what went to ``FilmClassifier.judge_batch``.
             judged: what came from it.
         """
-        scored = [(image, film) for image, film in zip(images, films, strict=True) if not isinstance(film, FilmRefused)]
+        scored = [
+            (image, film)
+            for image, film, status in zip(images, films, judged["status"], strict=True)
+            if status == "scored" and not isinstance(film, FilmRefused)
+        ]
         drawn = self._maps.draw([film for _, film in scored], judged[judged["status"] == "scored"])
         for (image, _), picture in zip(scored, drawn, strict=True):
             self._write(image, picture)

@@ -50,9 +50,9 @@ class Parts:
         return sum(self._sizes) + self._n_waiting
 
     def find(self, key: str) -> int | None:
-        """The number of the row with this key, if it was there when the folder was opened."""
-        place = np.searchsorted(self._keys, np.bytes_(key))
-        if not key or place == len(self._keys) or self._keys[place] != np.bytes_(key):
+        """The number of the last row with this key, if it was there when the folder was opened."""
+        place = np.searchsorted(self._keys, np.bytes_(key), side="right") - 1
+        if not key or place < 0 or self._keys[place] != np.bytes_(key):
             return None
         return int(self._rows[place])
 

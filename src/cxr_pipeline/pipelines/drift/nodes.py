@@ -36,7 +36,7 @@ def measure_drift(
     Returns:
         what was found, and of which model and films, in JSON types.
     """
-    from cxr_pipeline.drift.detection import DriftSettings, detect_drift
+    from cxr_pipeline.drift.checks import check_films
 
     new = _new_films(task, drift, folders)
     model = registry.model_name(task.name, phantom=sources.phantom)
@@ -45,23 +45,16 @@ def measure_drift(
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
     profile = stored or _profile_made(classifier, task, drift, folders, earlier_manifest, earlier_splits)
-    seen, counts = new.look(classifier, max_films=drift.max_films, batch_size=drift.batch_size, seed=drift.seed)
-    found = detect_drift(profile, seen, DriftSettings.from_dict(drift.model_dump()))
-    told = _log.info if found.verdict == "none" else _log.warning
-    told("Drift of %s: %s. %s", task.name, found.verdict, found.sentence)
+    place = drift.source.path if drift.source else str(drift.folder)
+    about: dict[str, Any] = {"task": task.name, "place": place, "stored": stored is not None}
+    found = check_films(new, classifier, profile, drift.model_dump(), **about)
     drawn = drift.source is not None and drift.source.layout == "phantoms"
     return {
         "task": task.name,
         "title": task.title,
         "phantom": drawn or sources.phantom or classifier.provenance.get("films") == "phantom",
-        **found.to_dict(),
+        **found,
         "model": {**asdict(version), "digest": classifier.digest},
-        "new_films": {"place": drift.source.path if drift.source else drift.folder, **counts},
-        "reference": {
-            "stored": stored is not None,
-            "training_films": len(profile.statistics),
-            "validation_films": len(profile.probability),
-        },
     }
 
 

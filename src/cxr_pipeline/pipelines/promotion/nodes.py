@@ -1,4 +1,4 @@
-"""Nodes of the promotion stage. Where there is no challenger, they pass that on and do nothing."""
+"""Nodes of the promotion stage. Where there is no challenger, they pass that on and move nothing."""
 
 import logging
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ import pandas as pd
 from cxr_pipeline import promotion as rule
 from cxr_pipeline.challenger import judge_films
 from cxr_pipeline.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.registry import aliases, decisions
-from cxr_pipeline.report.decision import decision_files, decision_record
+from cxr_pipeline.report.decision import decision_files, decision_name, decision_record, stop_record
 from cxr_pipeline.retraining import check_unseen
 from cxr_pipeline.sources import open_source
 
@@ -63,23 +64,36 @@ def decide_promotion(
     Returns:
         the files of the decision record, and its content; nothing but the model's name where nothing is new.
     """
-    if not challenger:
+    if not challenger and not news.get("stopped"):
         return {}, {"model": news["model"]}
+    record = (
+        _record(challenger, champion_scores, news, task, evaluation, retraining) if challenger else stop_record(news)
+    )
+    files = decision_files(record)
+    decisions.log_texts(files, "decisions")
+    return files, record
+
+
+def _record(
+    challenger: Mapping[str, Any],
+    champion_scores: pd.DataFrame,
+    news: Mapping[str, Any],
+    task: Task,
+    evaluation: Evaluation,
+    retraining: Retraining,
+) -> dict[str, Any]:
     outputs, bootstrap = Outputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
     scores, metrics = outputs.test_scores, outputs.metrics
     comparison = None
     if news["champion"] is not None:
         settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
         comparison = rule.compare(scores, champion_scores, **settings)
-    conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction"})
+    conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
     differences = comparison.differences if comparison else None
     decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=news["newer"])
-    record = decision_record(
+    return decision_record(
         decision, comparison, challenger=challenger, metrics=metrics, news=news, rule=conditions, bootstrap=bootstrap
     )
-    files = decision_files(record)
-    decisions.log_texts(files, "decisions")
-    return files, record
 
 
 def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
@@ -92,15 +106,31 @@ def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
         UserError: the champion is another one than at the time of the comparison.
     """
     model = promotion["model"]
-    if "promoted" not in promotion:
+    if not promotion.get("challenger"):
+        if "decision" in promotion:
+            decisions.note_stop(promotion["reasons"])
         return aliases.aliases_of(model)
     version, champion = promotion["challenger"]["version"], promotion["champion"]
     if promotion["promoted"]:
         given = aliases.promote(model, version, over=champion["version"] if champion else None)
     else:
         given = aliases.keep_as_challenger(model, version)
+    if promotion.get("drift"):
+        decisions.note_drift(model, version, promotion["drift"]["verdict"])
     wanted = {name: promotion[name] for name in ("promoted", "reasons")}
     decisions.note_decision(model, version, trained_by=promotion["trained_by"], **wanted)
     verdict = "is the champion now" if promotion["promoted"] else "is not promoted"
     logger.info("%s %d %s. %s", model, version, verdict, " ".join(promotion["reasons"]))
     return given
+
+
+def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None], folders: Folders) -> None:
+    """End the run where the retraining was stopped; its record is written by then.
+
+    Raises:
+        UserError: why, and where the record is.
+    """
+    if promotion.get("decision") == "stopped":
+        reports = folders.outputs.parent / "08_reporting" / promotion["task"]
+        record = reports / "decisions" / f"{decision_name(promotion)}.md"
+        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}.)")

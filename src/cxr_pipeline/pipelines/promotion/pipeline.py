@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, put_in_use, score_champion
+from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, end_if_stopped, put_in_use, score_champion
 
 
 def create_pipeline() -> Pipeline:
@@ -37,6 +37,12 @@ def create_pipeline() -> Pipeline:
                 name="decide_promotion",
             ),
             Node(put_in_use, inputs=["promotion"], outputs="aliases", name="put_in_use"),
+            Node(
+                end_if_stopped,
+                inputs=["promotion", "aliases", "params:folders"],
+                outputs=None,
+                name="end_if_stopped",
+            ),
         ],
         namespace="promotion",
         prefix_datasets_with_namespace=False,

@@ -1,4 +1,4 @@
-"""Train a challenger when there is something new to learn."""
+"""Train a challenger on what is new."""
 
 from cxr_pipeline.pipelines.retraining.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Nodes of the retraining stage. Where nothing is new, they pass that on and do nothing."""
+"""Nodes of the retraining stage. Where nothing is new, or it must stop, they pass that on and do nothing."""
 
 import logging
 from collections.abc import Mapping
@@ -9,47 +9,16 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import registry
-from cxr_pipeline.config import Folders, Retraining, Sources, Task
+from cxr_pipeline.config import Folders, Task
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
 from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.registry import aliases, decisions
-from cxr_pipeline.retraining import (
-    check_labels,
-    extend_ledger,
-    films_moved,
-    find_news,
-    label_columns,
-    whether_to_train,
-)
+from cxr_pipeline.registry import decisions
+from cxr_pipeline.retraining import extend_ledger, films_moved
 
 logger = logging.getLogger(__name__)
-
-
-def look_for_news(
-    films: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
-) -> dict[str, Any]:
-    """Compare the films with those of the champion, and tell whether a challenger is to be trained.
-
-    Raises:
-        UserError: the films of the champion are not on record, or too many have other labels now.
-    """
-    model = registry.model_name(task.name, phantom=sources.phantom)
-    listed = cells.table_digest(films[["sha256", *label_columns(films)]])
-    digest = cells.digest(launch.parameters, films=listed)
-    champion = aliases.aliases_of(model)[aliases.CHAMPION]
-    news = None if champion is None else find_news(films, decisions.films_of_champion(model, champion))
-    decided = decisions.decided_version(model, digest)
-    train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
-    logger.info("%s", why)
-    if train and news:
-        check_labels(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
-    if not train:
-        decisions.tag_run({decisions.SKIPPED: "nothing new"})
-    found = {"newer": news is None or news.newer, "news": asdict(news) if news else None}
-    return {"train": train, "why": why, "model": model, "champion": champion, "digest": digest, **found}
 
 
 def train_challenger(

@@ -5,21 +5,32 @@ import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxr_pipeline import __version__, registry
-from cxr_pipeline.config import Folders, Scoring, Sources, Task
+from cxr_pipeline.classifier import FilmClassifier
+from cxr_pipeline.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.datasets.table import TableDataset
+from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry.profiles import usable_profile
 from cxr_pipeline.scoring import Predictions, check_classes, find_films, score_folder, summarise
+
+if TYPE_CHECKING:
+    from cxr_pipeline.scoring.lookout import Lookout
 
 _log = logging.getLogger(__name__)
 
 
-def score_films(task: Task, sources: Sources, scoring: Scoring, folders: Folders) -> tuple[Predictions, dict[str, Any]]:
+def score_films(
+    task: Task, sources: Sources, scoring: Scoring, drift: Drift, folders: Folders
+) -> tuple[Predictions, dict[str, Any]]:
     """Score every film below the folder with the model named, or the one in use.
 
     Returns:
         predictions, and the record of what made them.
+
+    Raises:
+        UserError: the films, taken together, are unlike those that the model comes from, and are to be refused then.
     """
     started = datetime.now(UTC)
     films = find_films(scoring.folder, key=f"{task.name}.scoring.folder")
@@ -32,6 +43,7 @@ def score_films(task: Task, sources: Sources, scoring: Scoring, folders: Folders
     _log.info("Films are scored by %s: %s.", version.uri, why)
     classifier = registry.load_classifier(version.uri)
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
+    lookout = _lookout(classifier, version, scoring, drift)
     beside = folders.outputs / task.name
     heatmaps = beside / "heatmaps" if scoring.heatmaps else None
     predictions = score_folder(
@@ -41,7 +53,9 @@ def score_films(task: Task, sources: Sources, scoring: Scoring, folders: Folders
         parts=beside / "predictions.parts",
         batch_size=scoring.batch_size,
         heatmaps=heatmaps,
+        lookout=lookout,
     )
+    compared = _compared(predictions, lookout, task, scoring, drift)
     if heatmaps is None:
         shutil.rmtree(beside / "heatmaps", ignore_errors=True)
     _write_parquet(predictions, beside / "predictions.parquet", asked=scoring.parquet)
@@ -50,10 +64,61 @@ def score_films(task: Task, sources: Sources, scoring: Scoring, folders: Folders
         "chosen": why,
         "folder": str(films.root),
         **summarise(predictions, classifier),
+        **compared,
         "code": __version__,
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _lookout(
+    classifier: FilmClassifier, version: registry.ModelVersion, scoring: Scoring, drift: Drift
+) -> "Lookout | None":
+    """Make what compares the films with those of the model; None where its run has left no profile of them."""
+    from cxr_pipeline.scoring.lookout import Lookout
+
+    profile = usable_profile(version)
+    if profile is None:
+        return None
+    asked = scoring.model_dump(include={"unlike", "false_alarms"})
+    lookout = Lookout(classifier, profile, **asked, **drift.model_dump(include={"min_films", "max_films", "seed"}))
+    if not lookout.likeness.compared:
+        _log.warning("The profile of %s has too few films to tell which are unlike them: none is flagged.", version.uri)
+    return lookout
+
+
+def _compared(
+    predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift
+) -> dict[str, Any]:
+    """Compare the films, taken together, with those of the model, and put on record what was asked and found."""
+    from cxr_pipeline.drift.detection import DriftSettings, detect_drift
+
+    if lookout is None:
+        return {"unlike": None, "drift": None}
+    parameters = drift.model_dump(include={"max_films", "min_films", "alpha", "limits", "seed"})
+    seen = lookout.observed(predictions.observed())
+    found = detect_drift(lookout.profile, seen, DriftSettings.from_dict(parameters))
+    told = _log.warning if found.verdict in ("warn", "refuse") else _log.info
+    told("Drift of the films, of which %d were compared: %s. %s", found.n_new, found.verdict, found.sentence)
+    if found.verdict == scoring.on_drift == "refuse":
+        predictions.lock.release()
+        raise UserError(_refusal(found.sentence, found.n_new, task.name, scoring.folder))
+    asked = scoring.model_dump(include={"unlike", "false_alarms"})
+    families = {family.name: family.verdict for family in found.families}
+    verdict = {"verdict": found.verdict, "sentence": found.sentence, "n_films": found.n_new, "families": families}
+    return {
+        "unlike": {**asked, "compared": list(lookout.likeness.compared)},
+        "drift": {"on_drift": scoring.on_drift, **parameters, **verdict},
+    }
+
+
+def _refusal(sentence: str, n_films: int, task: str, folder: str | None) -> str:
+    return (
+        f"No predictions are written: the films, of which {n_films:,} were compared, are unlike those that the model "
+        f"comes from. {sentence} Look at them; kedro run --pipeline={task}_drift --params {task}.drift.folder={folder} "
+        "shows how they differ. What was scored is kept: to have the predictions even so, run the same command with "
+        f"{task}.scoring.on_drift=warn."
+    )
 
 
 def _write_parquet(predictions: Predictions, file: Path, *, asked: bool) -> None:

@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 score_films,
-                inputs=["params:task", "params:sources", "params:scoring", "params:folders"],
+                inputs=["params:task", "params:sources", "params:scoring", "params:drift", "params:folders"],
                 outputs=["predictions", "scoring_record"],
                 name="score_films",
             )
