@@ -204,6 +204,12 @@ def test_what_is_new_is_learned_and_the_champion_judges_the_same_films(second) -
     assert difference == pytest.approx(next(sides) - next(sides))
 
 
+def test_what_the_challenger_before_left_makes_room(second) -> None:
+    retraining = data(second["folder"]) / "07_model_output" / "effusion" / "retraining"
+    (folder,) = (path for path in retraining.iterdir() if path.is_dir())
+    assert decisions(second["folder"])[1]["trained_by"].startswith(folder.name)
+
+
 def test_no_patient_has_moved_and_nobody_is_tested_on_what_was_learned(second) -> None:
     folder, before = second["folder"], second["before"]
     splits = ledger(folder)

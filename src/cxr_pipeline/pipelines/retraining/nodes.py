@@ -1,6 +1,7 @@
 """Nodes of the retraining stage. Where nothing is new, or it must stop, they pass that on and do nothing."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +51,15 @@ def train_challenger(
         _check_registered(outputs, log)
     elif launch.parent_run:
         registry.nest_run(outputs.version["run_id"], launch.parent_run)
+    _forget_others(folder)
     return {"folder": str(folder), **outputs.version}
+
+
+def _forget_others(folder: Path) -> None:
+    """Remove what earlier challengers left, night after night; their versions are in MLflow."""
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _check_registered(outputs: Outputs, log: Path) -> None:
