@@ -9,7 +9,9 @@ from cxr_pipeline.classification import MACRO
 from cxr_pipeline.config.parameters import ClassName, Fraction, Name, Parameters, Seed, without_nulls
 from cxr_pipeline.decision_rule.outputs import NONE
 from cxr_pipeline.images.dicom import BODY_PARTS, MODALITIES
+from cxr_pipeline.sources import open_source
 from cxr_pipeline.sources.labels import LabelMap
+from cxr_pipeline.sources.readers import Reader
 
 
 class Folders(Parameters):
@@ -273,6 +275,13 @@ class Sources(RootModel[dict[Name, Source]]):
     def phantom(self) -> bool:
         """Whether any film is drawn rather than taken."""
         return any(source.layout == "phantoms" for source in self.root.values())
+
+    def readers(self, folders: Folders) -> dict[str, Reader]:
+        """What reads the films of each source."""
+        return {
+            name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
+            for name, source in self.root.items()
+        }
 
 
 class Ingestion(Parameters):

@@ -15,7 +15,6 @@ from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.registry import aliases, decisions
 from cxr_pipeline.report.decision import decision_files, decision_name, decision_record, stop_record
 from cxr_pipeline.retraining import check_unseen
-from cxr_pipeline.sources import open_source
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +41,7 @@ def score_champion(
     films = Outputs(Path(challenger["folder"]), task.name).test_films
     used = decisions.films_of_champion(news["model"], news["champion"])
     check_unseen(films, used, splits, version=f"{news['model']} {news['champion']}")
-    readers = {
-        name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
-        for name, source in sources.root.items()
-    }
+    readers = sources.readers(folders)
     champion = decisions.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
     return judge_films(champion, films, readers, **settings)

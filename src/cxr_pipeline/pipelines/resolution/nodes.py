@@ -9,7 +9,6 @@ from cxr_pipeline import manifest as manifests
 from cxr_pipeline.config import Folders, Ingestion, Resolution, Sources, Task
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.images.store import ImageStore, PreparedFilms
-from cxr_pipeline.sources import open_source
 
 
 def resize_films(
@@ -21,10 +20,7 @@ def resize_films(
         the handle of the prepared films, and the films that could not be decoded.
     """
     recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
-    readers = {
-        name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
-        for name, source in sources.root.items()
-    }
+    readers = sources.readers(folders)
     places = zip(films["source"].map(readers), films["path"], strict=True)
     contents = dict(zip(films["sha256"], places, strict=True))
     refused = ImageStore(folders.images, recipe).fill(contents, workers=resolution.workers)

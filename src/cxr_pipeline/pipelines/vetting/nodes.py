@@ -21,7 +21,6 @@ from cxr_pipeline.retraining import (
     too_much_drift,
     whether_to_train,
 )
-from cxr_pipeline.sources import open_source
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +105,7 @@ def _compare(
         sentence = f"Whether there is drift cannot be told: {model} {champion} has no profile of its films."
         return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
     classifier = decisions.load_champion(model, champion, kind=task.kind, classes=tuple(task.classes))
-    readers = {
-        name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
-        for name, source in sources.root.items()
-    }
+    readers = sources.readers(folders)
     films = NewFilms(readers, new.reset_index(drop=True))
     found = check_films(films, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
     used = {**asdict(version), "digest": classifier.digest}
