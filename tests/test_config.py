@@ -155,6 +155,6 @@ def test_steps_keep_their_order() -> None:
 
 @pytest.mark.parametrize("ages", [(40, 18), (18, 18), (0,)])
 def test_age_bands_begin_at_rising_ages(ages) -> None:
-    assert config.Subgroups(ages=(18, 65), min_films=10).ages == (18, 65)
+    assert config.Subgroups(ages=(18, 65), min_patients=10).ages == (18, 65)
     with pytest.raises(ValidationError):
-        config.Subgroups(ages=ages, min_films=10)
+        config.Subgroups(ages=ages, min_patients=10)

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.leakage import check_splits
 from cxr_pipeline.sources import read_source
-from cxr_pipeline.splits import COLUMNS, SPLITS, assign_splits, count_splits, films_of, listed, rarest_first
+from cxr_pipeline.splits import (
+    COLUMNS,
+    SPLITS,
+    assign_splits,
+    count_sources,
+    count_splits,
+    films_of,
+    listed,
+    rarest_first,
+)
 
 NO_LEDGER = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
@@ -268,6 +277,15 @@ def test_count_splits() -> None:
         "train": {"well": 2, "ill": 1, "films": 3, "patients": 2},
         "validation": {"well": 0, "ill": 1, "films": 1, "patients": None},
         "test": {"well": 0, "ill": 1, "films": 1, "patients": None},
+    }
+
+
+def test_count_sources() -> None:
+    manifest = pd.concat([films(["a", "b", None]), films([None, None], source="other", start=3)], ignore_index=True)
+    splits = deal(manifest).assign(split=["train", "train", "validation", "test", "test"])
+    assert count_sources(manifest, splits) == {
+        "films": {"train": 2, "validation": 1, "test": 0},
+        "other": {"train": 0, "validation": 0, "test": 2},
     }
 
 

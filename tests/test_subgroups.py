@@ -33,8 +33,8 @@ def about(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"source": "nih", "image": [f"{place}.png" for place in range(N_FILMS)], **known})
 
 
-def measure(table: pd.DataFrame, manifest: pd.DataFrame, *outputs: str, min_films: int = 10) -> dict:
-    settings = {"outputs": outputs, "ages": (18, 65), "min_films": min_films, "bootstrap": BOOTSTRAP}
+def measure(table: pd.DataFrame, manifest: pd.DataFrame, *outputs: str, min_patients: int = 10) -> dict:
+    settings = {"outputs": outputs, "ages": (18, 65), "min_patients": min_patients, "bootstrap": BOOTSTRAP}
     return evaluate_subgroups(table, manifest, **settings)
 
 
@@ -68,6 +68,24 @@ def test_a_group_that_is_too_small_is_counted_and_not_measured() -> None:
     found = measure(scored("ill"), about(view=view), "ill")["view"]["groups"]
     assert (found["AP"]["n_images"], found["AP"]["metrics"], found["AP"]["per_class"]) == (12, {}, {})
     assert found["PA"]["metrics"]["auc"]["value"] is not None
+
+
+@pytest.mark.parametrize(
+    ("ill", "well", "measured"),
+    [
+        (["0"] * 10, [str(place) for place in range(1, 11)], False),
+        ([str(place) for place in range(1, 11)], ["0"] * 10, False),
+        ([str(place) for place in range(10)], [str(place) for place in range(10)], True),
+        ([None] * 10, [None] * 10, True),
+        ([None] * 9 + ["0"], [None] * 9 + ["0"], True),
+        (["0"] * 2 + [None] * 8, [None] * 10, False),
+    ],
+)
+def test_a_group_is_measured_where_enough_patients_have_and_lack_a_class(ill, well, measured) -> None:
+    table = scored("ill").head(20).assign(true_ill=[1.0] * 10 + [0.0] * 10, patient_id=[*ill, *well])
+    group = measure(table, about(), "ill")["view"]["groups"]["PA"]
+    assert bool(group["metrics"]) is measured
+    assert (group["n_positive"]["ill"], group["n_known"]["ill"]) == (10, 20)
 
 
 def test_a_group_in_which_all_are_ill_is_not_measured() -> None:

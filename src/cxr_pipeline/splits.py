@@ -125,6 +125,23 @@ def count_splits(
     return counts
 
 
+def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Count the films of each source in each split.
+
+    Args:
+        manifest: the usable films.
+        splits: from ``assign_splits``.
+
+    Returns:
+        for each source, in the order of the manifest, the films of each of ``SPLITS``, 0 where it has none.
+    """
+    sources = {split: films_of(manifest, splits, split)["source"] for split in SPLITS}
+    return {
+        str(name): {split: int((films == name).sum()) for split, films in sources.items()}
+        for name in manifest["source"].unique()
+    }
+
+
 def _earlier_splits(films: pd.DataFrame, ledger: pd.DataFrame, task: str) -> "pd.Series[str]":
     """Look each film's group up in the ledger: by patient, by content, and a lone film by its name at last."""
     known = ledger.assign(group=group_of(ledger)).astype("str")

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from cxr_pipeline.intervals import measure
+from cxr_pipeline.intervals import measure, patient_codes
 from cxr_pipeline.scores import Scores, patients_of
 
 ATTRIBUTES = ("sex", "age", "view")
@@ -19,12 +20,12 @@ def evaluate_subgroups(
     *,
     outputs: Sequence[str],
     ages: Sequence[int],
-    min_films: int,
+    min_patients: int,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Measure groups of test films, each by itself.
 
-    A figure is the mean over the outputs of which the group has enough films. Groups overlap in their patients, and
+    A figure is the mean over the outputs of which the group has enough patients. Groups overlap in their patients, and
     many are looked at: that two intervals do not overlap need not mean a difference.
 
     Args:
@@ -32,18 +33,19 @@ def evaluate_subgroups(
         manifest: has ``sex``, ``age`` in years and ``view`` of these films, null where unknown.
         outputs: of the model.
         ages: where a new age band begins, in years, rising.
-        min_films: films with an output, and films without it, that a group must have for figures about that output.
+        min_patients: patients that a group must have with an output, and without it, for figures about that output; a
+            film whose patient is not known counts as one.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
 
     Returns:
-        ``min_films`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, films of which it is not
+        ``min_patients`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, films of which it is not
         known, and ``groups``: for each group ``n_images``, ``n_patients`` (None where not known), ``n_positive`` and
         ``n_known`` by output, ``metrics``: ``auc``, ``sensitivity`` and ``specificity`` with ``value``, ``low`` and
-        ``high``, empty where no output has enough films, and ``per_class``: the same of each output that has.
+        ``high``, empty where no output has enough patients, and ``per_class``: the same of each output that has.
     """
     about = table[["source", "image"]].merge(manifest, on=["source", "image"], how="left", validate="one_to_one")
     groups = {"sex": about["sex"], "age": age_bands(about["age"], ages), "view": about["view"]}
-    settings: dict[str, Any] = {"outputs": outputs, "min_films": min_films, "bootstrap": bootstrap}
+    settings: dict[str, Any] = {"outputs": outputs, "min_patients": min_patients, "bootstrap": bootstrap}
     measured = {
         attribute: {
             "n_unknown": int(group.isna().sum()),
@@ -54,7 +56,7 @@ def evaluate_subgroups(
         }
         for attribute, group in groups.items()
     }
-    return {"min_films": min_films, "confidence": bootstrap["confidence"], **measured}
+    return {"min_patients": min_patients, "confidence": bootstrap["confidence"], **measured}
 
 
 def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
@@ -81,13 +83,14 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 def _evaluate(
-    films: pd.DataFrame, *, outputs: Sequence[str], min_films: int, bootstrap: Mapping[str, Any]
+    films: pd.DataFrame, *, outputs: Sequence[str], min_patients: int, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Measure the films of one group."""
     scores, patients = Scores.from_table(films, outputs), patients_of(films)
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
-    enough = np.minimum(n_positive, n_known - n_positive) >= min_films
+    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object), len(films))
+    enough = np.minimum(*(_count_patients(scores.y_true == side, codes) for side in (1, 0))) >= min_patients
     places: list[int] = np.flatnonzero(enough).tolist()
     metrics: dict[str, Any] = {}
     per_class: dict[str, Any] = {}
@@ -111,3 +114,8 @@ def _evaluate(
         "metrics": metrics,
         "per_class": per_class,
     }
+
+
+def _count_patients(of_side: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Patients that have films of one side of each output, [k], given these films [n, k]."""
+    return np.array([len(np.unique(codes[films])) for films in of_side.T], dtype=np.intp)

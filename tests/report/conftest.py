@@ -71,6 +71,11 @@ def _counts(**test: int) -> dict[str, dict[str, int | None]]:
     }
 
 
+def _source_counts(**sources: tuple[int, int, int]) -> dict[str, dict[str, int]]:
+    sources = sources or {"films": (1554, 118, 119)}
+    return {name: dict(zip(("train", "validation", "test"), films, strict=True)) for name, films in sources.items()}
+
+
 def _measured(**measures: Measure) -> dict[str, dict[str, float | None]]:
     return {name: dict(zip(("value", "low", "high"), values, strict=True)) for name, values in measures.items()}
 
@@ -97,3 +102,9 @@ def data_report() -> Callable[..., Any]:
 def counts() -> Callable[..., Any]:
     """Films of each class and split, with those of the test changed."""
     return _counts
+
+
+@pytest.fixture(scope="session")
+def source_counts() -> Callable[..., Any]:
+    """Films of each source for training, validation and test."""
+    return _source_counts

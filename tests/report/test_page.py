@@ -92,6 +92,7 @@ def content(png: bytes) -> ReportContent:
             "validation": {"nofinding": 61, "effusion": 57, "patients": 70},
             "test": {"nofinding": 61, "effusion": 58, "patients": None},
         },
+        source_counts={"films": {"train": 1554, "validation": 118, "test": 119}},
         history=pd.DataFrame(
             {
                 "phase": ["frozen", "fine_tuning"],
@@ -234,6 +235,19 @@ def test_the_summary_says_what_on_whom_how_good_and_what_not(content):
         assert expected in text
 
 
+@pytest.mark.parametrize("rule", ["youden", "fixed"])
+def test_a_threshold_that_was_set_is_not_called_fitted(content, rule):
+    text = Page(render(changed(content, "decision_rule", policy={"rule": rule}))).text["numbers"]
+    assert ("Thresholds were fitted on validation films." in text) == (rule == "youden")
+    assert ("set beforehand; it was not fitted." in text) == (rule == "fixed")
+    assert "Fitted on validation films" not in text
+
+
+def test_a_source_that_taught_nothing_is_not_said_to_have_taught(content):
+    silent = changed(content, "source_counts", other={"train": 0, "validation": 0, "test": 40})
+    assert "from the source “other”, which it did not learn from." in Page(render(silent)).text["summary"]
+
+
 def test_numbers_are_formatted_with_their_intervals(content):
     page = Page(render(content))
     assert ["measure", "value", "95 % interval", "meaning"] in page.rows
@@ -323,7 +337,7 @@ def subgroups(*, measured: bool = True) -> dict[str, Any]:
     group = {"n_images": 40, "n_patients": 20, "n_positive": {"effusion": 10}, "n_known": {"effusion": 40},
              "metrics": metrics, "per_class": {"effusion": metrics} if measured else {}}  # fmt: skip
     silent = {"n_unknown": 119, "groups": {}}
-    return {"min_films": 10, "confidence": 0.95, "sex": {"n_unknown": 79, "groups": {"F": group}}, "age": silent,
+    return {"min_patients": 10, "confidence": 0.95, "sex": {"n_unknown": 79, "groups": {"F": group}}, "age": silent,
             "view": silent}  # fmt: skip
 
 
@@ -337,7 +351,7 @@ def test_subgroups_have_a_section_of_their_own(content):
 
 def test_subgroups_that_are_too_small_are_named(content):
     page = Page(render(replace(content, subgroups=subgroups(measured=False))))
-    assert "with fewer than 10 films with a class or without it: sex F (40 films)" in page.text["subgroups"]
+    assert "with fewer than 10 patients with a class or without it: sex F (40 films)" in page.text["subgroups"]
     assert "Subgroups of the test films" not in page.html
 
 
@@ -398,6 +412,8 @@ def several(content) -> ReportContent:
         decision_rule={
             "kind": "multilabel",
             "thresholds": metrics["thresholds"],
+            "calibration": {name: {"method": "platt"} for name in classes},
+            "policy": {"rule": "youden"},
             "per_class": dict.fromkeys(classes, rule),
         },
         data_report=report,

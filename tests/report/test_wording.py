@@ -1,5 +1,9 @@
+from typing import Any
+
+import numpy as np
 import pytest
 
+from cxr_pipeline.decision_rule import fit_decision_rule
 from cxr_pipeline.report import wording
 from cxr_pipeline.report.kinds import ExclusiveClasses, Labels, TwoClasses
 
@@ -82,8 +86,8 @@ def test_how_sure_leaves_out_what_has_no_interval(metrics_of):
     assert wording.how_sure(BINARY, none) == "No interval could be computed from these test films."
 
 
-def test_not_for_rules_out_patients_and_other_sources(data_report):
-    text = " ".join(wording.not_for(BINARY, data_report(sources={"kermany": True})))
+def test_not_for_rules_out_patients_and_other_sources(source_counts):
+    text = " ".join(wording.not_for(BINARY, source_counts(kermany=(90, 10, 20))))
     for expected in (
         "not a medical device",
         "research",
@@ -101,11 +105,11 @@ def test_not_for_rules_out_patients_and_other_sources(data_report):
         (Labels, "to say which of 3 labels a film has, any number at once", "how a probability", "It knows 3 labels"),
     ],
 )  # fmt: skip
-def test_other_kinds_are_put_in_their_own_words(data_report, counts, kind, trained, tuned, limit):
+def test_other_kinds_are_put_in_their_own_words(data_report, counts, source_counts, kind, trained, tuned, limit):
     several, model = kind(NAMES), {"name": "cnn", "weights": "none", "n_parameters": 7, "size": 28}
     assert trained in wording.what_was_trained(several, model)
     assert tuned in wording.on_whom(several, data_report(), counts())
-    assert limit in wording.not_for(several, data_report())[-1]
+    assert limit in wording.not_for(several, source_counts())[-1]
 
 
 @pytest.mark.parametrize("kind", [ExclusiveClasses, Labels])
@@ -119,3 +123,84 @@ def test_films_of_several_labels_are_counted_once():
     both = {"Mass": 5, "Nodule": 7, "patients": None}
     assert wording.films_in(both) == 12
     assert wording.films_in({**both, "films": 9}) == 9
+
+
+LEARNED, TUNED, EXTERNAL, UNTESTED = (90, 10, 20), (0, 10, 20), (0, 0, 20), (90, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("sources", "tested", "elsewhere"),
+    [
+        ({"a": LEARNED}, "the source “a”, which it learned from too. On", "not tested on films from another source"),
+        ({"a": LEARNED, "b": UNTESTED}, "the source “a”, which it learned from too. On", "not tested on films from"),
+        ({"a": TUNED}, "the source “a”, which it learned from too. On", "not tested on films from another source"),
+        ({"a": UNTESTED, "b": EXTERNAL}, "only on films from the source “b”, which it did not learn from. On",
+         "It was tested on films from the source “b”, which it did not learn from."),
+        ({"a": LEARNED, "b": EXTERNAL, "c": LEARNED, "d": EXTERNAL},
+         "the sources “a” and “c”, which it learned from too, and from the sources “b” and “d”, which it did not learn",
+         "It was tested on films from the sources “b” and “d”, which it did not learn from."),
+    ],
+)  # fmt: skip
+def test_only_sources_that_taught_are_said_to_have_taught(source_counts, sources, tested, elsewhere):
+    given = source_counts(**sources)
+    assert tested in " ".join(wording.not_for(BINARY, given))
+    assert elsewhere in wording.tested_elsewhere(given)
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "said"),
+    [("unknown", "or that a source calls uncertain, are left out"),
+     ("positive", "calls uncertain is taken for positive (task.uncertain), in training and in test."),
+     ("negative", "calls uncertain is taken for negative (task.uncertain), in training and in test.")],
+)  # fmt: skip
+def test_uncertain_labels_are_said_to_be_what_they_were_taken_for(uncertain, said):
+    assert said in wording.unsure_labels(uncertain)
+    assert ("or that a source calls uncertain" in wording.unsure_labels(uncertain)) == (uncertain == "unknown")
+
+
+def rule_of(kind: str, *, calibration: str = "platt", rare: int = 3, **policy: Any) -> dict[str, Any]:
+    """The JSON form of a rule fitted to 12 films; of the last class there are ``rare``."""
+    true = np.zeros((12, 1 if kind == "binary" else 3))
+    true[: 6 - rare, 0], true[12 - rare :, -1] = 1, 1
+    true[6 - rare : 12 - rare, true.shape[1] // 2] = 1
+    classes = ("nofinding", "effusion") if kind == "binary" else NAMES
+    if kind == "binary":
+        true[:6] = 0
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), 12)[:, : true.shape[1]]
+    return fit_decision_rule(true, scores, kind=kind, classes=classes, calibration=calibration, policy=policy).to_dict()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [({"rule": "youden"}, "Thresholds were fitted on validation films."),
+     ({"rule": "fixed", "value": 0.3}, "The threshold is a number that was set beforehand; it was not fitted.")],
+)  # fmt: skip
+def test_what_was_fitted_is_said_for_each_kind_of_rule(kind, policy, said):
+    fitted, plain = (rule_of(kind, calibration=method, **policy) for method in ("platt", "none"))
+    assert wording.how_decided(fitted) == (
+        f"{said} The calibration was fitted on validation films. The rule is frozen with the model."
+    )
+    assert wording.how_decided(plain) == f"{said} There is no calibration. The rule is frozen with the model."
+    assert wording.how_calibrated(fitted) == (
+        "Probabilities are calibrated by platt, on validation films. On films of other prevalence they are off."
+    )
+    assert wording.how_calibrated(plain) == (
+        "Probabilities are not calibrated: they are the network's own scores, and need not be frequencies."
+    )
+
+
+def test_the_most_probable_class_has_no_fitted_threshold():
+    said = wording.how_decided(rule_of("multiclass", calibration="temperature", rule="argmax"))
+    assert said.startswith("The most probable class is decided for; no threshold was fitted. The calibration was")
+
+
+def test_the_calibration_of_all_classes_together_is_named():
+    said = wording.how_calibrated(rule_of("multiclass", calibration="temperature", rule="argmax"))
+    assert said.startswith("Probabilities are calibrated by temperature, on validation films. ")
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_class_that_could_not_be_calibrated_is_named(kind):
+    said = wording.how_calibrated(rule_of(kind, rare=0, rule="youden"))
+    assert "by platt, on validation films, but for those of Nodule, which could not be." in said

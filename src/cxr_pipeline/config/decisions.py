@@ -86,11 +86,12 @@ class Subgroups(Parameters):
 
     Args:
         ages: where a new age band begins, in whole years: [18, 65] makes 0 to 17, 18 to 64 and 65 and older.
-        min_films: films with a class, and films without it, that a group must have for figures about that class.
+        min_patients: patients that a group must have with a class, and without it, for figures about that class; a film
+            whose patient is not known counts as one.
     """
 
     ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]
-    min_films: Annotated[int, Field(ge=2)]
+    min_patients: Annotated[int, Field(ge=2)]
 
     @field_validator("ages")
     @classmethod

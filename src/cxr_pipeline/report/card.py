@@ -1,6 +1,7 @@
 """The model card of a version: what a run knows of its model, in the fields of CLAIM and TRIPOD+AI.
 
-What such a card should say and a run cannot know is named as not known.
+What such a card should say and a run cannot know is named as not known. Each item of the guidelines is one or the
+other, but for 1 and 2, the title and abstract of a paper.
 
 References:
     Mongan, Moy, Kahn, "Checklist for artificial intelligence in medical imaging (CLAIM)", Radiology: AI 2, 2020, whose
@@ -31,14 +32,16 @@ UNKNOWN = (
     ("clinical background, and the role in care that is meant", "3", "3a, 3b"),
     ("known inequalities in health between groups", "", "3c"),
     ("whether the films were collected for this purpose or in routine", "5", "5a"),
-    ("when and where they were taken, on which machines", "7", "5b, 6a"),
+    ("when and where they were taken, on which machines", "7", "5b, 6a, 9b"),
     ("who was eligible, and how they were chosen before they came into the source", "8", "6b"),
     ("what patients were treated with", "", "6c"),
     ("how identifiers were removed from the films", "12", ""),
     ("who or what set the labels, with which tools, and how far readers agree", "14 to 18", "8"),
     ("how the number of films was decided on beforehand", "19", "10"),
+    ("what the films that it decides wrongly have in common", "37", ""),
+    ("what the results mean for practice, beside earlier studies and for fairness; next steps", "39", "25, 27c"),
     ("ethical approval", "", "17"),
-    ("registration, protocol, funding and conflicts of interest", "40 to 42", "18"),
+    ("registration, protocol, funding, conflicts of interest, and what is shared", "40 to 42", "18"),
     ("involvement of patients and the public", "", "19"),
 )
 
@@ -90,13 +93,18 @@ def render_card(content: "ReportContent", *, model_name: str) -> str:
         title=content.task["title"],
         phantom=PHANTOM if content.metrics["phantom"] else None,
         about=_about(content, model_name),
-        sections=[section for section in sections if section is not None],
+        sections=sections,
     )
 
 
 NOT_KNOWN = (
     "The guidelines ask for these too. No run can know them: whoever publishes or uses the model must add them, from "
     "the papers and the people behind its sources."
+)
+RENEWED = (
+    "Retraining compares a challenger with the champion of that day alone, night after night on largely the same test "
+    "patients. With retraining.improvement=better_or_newer small losses within the margins can add up, and only the "
+    "floors stop that; better is the strict setting."
 )
 
 
@@ -139,6 +147,8 @@ def monitoring(task: str, *, phantom: bool) -> list[str]:
         f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer films and puts it in use only if "
         f"it passes the promotion rule; kedro lineage{demo} {task} lists the versions, what they have seen and what "
         "was decided of them.",
+        "Scoring refuses a film that it cannot read, with the reason; one that is unlike these it flags or refuses, as "
+        "scoring.unlike says.",
     ]
 
 
@@ -157,9 +167,9 @@ def _use(kind: Kind, content: "ReportContent") -> Section:
     sentences = [
         f"For research by people who know both radiology and statistics: {kind.question}. It gives {kind.answer}.",
         "Out of scope:",
-        *(f"- {sentence}" for sentence in wording.not_for(kind, content.data_report)),
+        *(f"- {sentence}" for sentence in wording.not_for(kind, content.source_counts)),
     ]
-    return Section("Intended use", "CLAIM 4, 6; TRIPOD+AI 4", sentences, [])
+    return Section("Intended use", "CLAIM 4, 6; TRIPOD+AI 4, 27b", sentences, [])
 
 
 def _data(kind: Kind, content: "ReportContent") -> Section:
@@ -170,8 +180,8 @@ def _data(kind: Kind, content: "ReportContent") -> Section:
     sentences = [
         wording.on_whom(kind, data, content.split_counts),
         f"{_refused(len(content.quarantine))} One that is there twice is taken once. "
-        "Labels that are not known are left out of loss and figures, and are not filled in. In MLflow films go by "
-        "the hash of their content and patients by a keyed hash.",
+        f"{wording.unsure_labels(content.parameters['task.uncertain'])} In MLflow films go by the hash of their "
+        "content and patients by a keyed hash.",
         *notes,
     ]
     found = [tables.sources(data), tables.left_out(data), *(reasons if len(refused) else []), tables.facts(data)]
@@ -219,57 +229,53 @@ def _model(kind: Kind, content: "ReportContent") -> Section:
     )
     table = Table(("parameter", "value"), tuple((name, str(given[name])) for name in wanted if name in given))
     versions = Table(("made with", "version"), tuple(content.versions.items()))
-    sentences = [wording.what_was_trained(kind, content.model), chosen]
-    return Section("Model", "CLAIM 9, 22 to 27; TRIPOD+AI 7, 12, 13, 22", sentences, [table, versions])
+    given_to_it = "The pixels of that one film are all that it is given: no age, no sex, no earlier film, no report."
+    sentences = [wording.what_was_trained(kind, content.model), given_to_it, chosen]
+    return Section("Model", "CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", sentences, [table, versions])
 
 
 def _decisions(content: "ReportContent") -> Section:
     rule = content.decision_rule
     found = _present([tables.whole_rule(rule), tables.rules_of_classes(rule)])
-    sentence = "Calibration and thresholds were fitted on validation films and are frozen with the model."
-    return Section("Decision rule", "TRIPOD+AI 12, 15", [sentence], found)
+    return Section("Decision rule", "TRIPOD+AI 12, 15", [wording.how_decided(rule)], found)
 
 
 def _performance(kind: Kind, content: "ReportContent") -> Section:
     metrics = content.metrics
     found = _present([tables.measures(metrics, kind), tables.per_class(metrics), tables.per_source(metrics)])
-    sentences = [wording.how_good(kind, metrics), wording.how_sure(kind, metrics)]
-    return Section("Performance on the test films", "CLAIM 28, 29, 36; TRIPOD+AI 12, 23", sentences, found)
+    others = "What it reached on validation films, and the loss on training films, is in the report, epoch by epoch."
+    sentences = [wording.how_good(kind, metrics), wording.how_sure(kind, metrics), others]
+    return Section("Performance on the test films", "CLAIM 28, 29, 35, 36; TRIPOD+AI 12, 23", sentences, found)
 
 
-def _subgroups(content: "ReportContent") -> Section | None:
-    if content.subgroups is None:
-        return None
-    found = _present([subgroup_table(content.subgroups)])
-    return Section("Subgroups", "CLAIM 30, 34; TRIPOD+AI 14, 23a", subgroup_sentences(content.subgroups), found)
+def _subgroups(content: "ReportContent") -> Section:
+    measured = content.subgroups
+    sentences = subgroup_sentences(measured) if measured else ["They were not measured."]
+    found = _present([subgroup_table(measured)]) if measured else []
+    return Section("Subgroups", "CLAIM 30, 34; TRIPOD+AI 14, 23a", sentences, found)
 
 
 def _calibration(content: "ReportContent") -> Section:
-    method = (content.decision_rule.get("calibration") or {}).get("method")
     measured = {name: content.metrics["metrics"].get(name) for name in ("brier", "ece")}
     rows = tuple((tables.title(name), tables.with_interval(found)) for name, found in measured.items() if found)
-    how = f"Probabilities are calibrated by {method}, on validation films." if method else ""
-    sentence = f"{how} On films of other prevalence they are off."
-    return Section("Calibration", "CLAIM 28; TRIPOD+AI 12, 23", [sentence.strip()], [Table(("measure", "value"), rows)])
+    sentence = wording.how_calibrated(content.decision_rule)
+    return Section("Calibration", "CLAIM 28; TRIPOD+AI 12, 23", [sentence], [Table(("measure", "value"), rows)])
 
 
-def _explanations(content: "ReportContent") -> Section | None:
-    if not content.explanations:
-        return None
-    found = _present([tables.localisation(content.explanations)])
-    return Section("Where it looks", "CLAIM 31", where_it_looks(content.explanations), found)
+def _explanations(content: "ReportContent") -> Section:
+    maps = content.explanations
+    sentences = where_it_looks(maps) if maps else ["Nobody looked: no heat maps were made."]
+    return Section("Where it looks", "CLAIM 31", sentences, _present([tables.localisation(maps)]))
 
 
 def _monitoring(task: str, *, phantom: bool) -> Section:
-    return Section("Afterwards", "TRIPOD+AI 24, 27", monitoring(task, phantom=phantom), [])
+    return Section("Afterwards", "TRIPOD+AI 24, 27a", monitoring(task, phantom=phantom), [])
 
 
 def _limits(kind: Kind, content: "ReportContent") -> Section:
     found = cautions(kind, content.metrics, content.decision_rule, content.data_report, content.split_counts)
-    external = "It was not tested on films from another place than those it learned from."
-    return Section(
-        "Limits and cautions", "CLAIM 32, 38; TRIPOD+AI 26", [f"- {each}" for each in (*found, external)], []
-    )
+    sentences = [f"- {each}" for each in (*found, wording.tested_elsewhere(content.source_counts), RENEWED)]
+    return Section("Limits and cautions", "CLAIM 32, 38; TRIPOD+AI 26", sentences, [])
 
 
 def _present(found: list[Table | None]) -> list[Table]:

@@ -83,6 +83,7 @@ class ReportContent:
         quarantine: ``source``, ``image``, ``reason``, ``detail`` of each film refused.
         split_counts: for each split, films of each class, ``patients`` (None where not known), and ``films`` where
             the classes do not add up to them.
+        source_counts: for each source, its films in each split.
         history: a row per epoch.
         figures: PNG bytes by name; those of ``FIGURES`` are explained and shown in its order. One that is called
             ``heatmaps``, or ``heatmaps_<class>``, is shown where the page says where the model looks.
@@ -101,6 +102,7 @@ class ReportContent:
     data_report: Mapping[str, Any]
     quarantine: pd.DataFrame
     split_counts: Mapping[str, Mapping[str, int | None]]
+    source_counts: Mapping[str, Mapping[str, int]]
     history: pd.DataFrame
     figures: Mapping[str, bytes]
     parameters: Mapping[str, Any]
@@ -168,7 +170,8 @@ def _texts(content: ReportContent, kind: Kind) -> dict[str, Any]:
         "on_whom": wording.on_whom(kind, data, content.split_counts),
         "how_good": wording.how_good(kind, metrics),
         "how_sure": wording.how_sure(kind, metrics),
-        "not_for": wording.not_for(kind, data),
+        "not_for": wording.not_for(kind, content.source_counts),
+        "how_decided": wording.how_decided(content.decision_rule),
         "warnings": cautions(kind, metrics, content.decision_rule, data, content.split_counts),
         "where_it_looks": where_it_looks(content.explanations) if content.explanations else [],
         "notes": [f"{name}: {note}" for name, source in data["sources"].items() for note in source["notes"]],

@@ -43,7 +43,7 @@ def subgroup_table(subgroups: Document) -> Table | None:
 
 def subgroup_sentences(subgroups: Document) -> list[str]:
     """How to read the table; which groups are too small; what is not known of the films."""
-    least = subgroups["min_films"]
+    least = subgroups["min_patients"]
     small = [
         f"{what} {name} ({group['n_images']:,} films)"
         for what, name, group in _groups(subgroups)
@@ -63,11 +63,11 @@ def subgroup_sentences(subgroups: Document) -> list[str]:
         )
     if any(len(group["n_known"]) > 1 for _, _, group in _groups(subgroups)):
         sentences.append(
-            f"Figures are means over the classes of which a group has {least} films with it and {least} without; means "
-            "over other classes cannot be compared."
+            f"Figures are means over the classes of which a group has {least} patients with it and {least} without; "
+            "means over other classes cannot be compared."
         )
     if small:
-        sentences.append(f"Not measured, with fewer than {least} films with a class or without it: {listed(small)}.")
+        sentences.append(f"Not measured, with fewer than {least} patients with a class or without it: {listed(small)}.")
     if silent:
         sentences.append(f"Not known of any test film: {listed(silent)}.")
     if partly:

@@ -75,7 +75,7 @@ def measure_subgroups(
         manifest,
         outputs=task.outputs,
         ages=subgroups.ages,
-        min_films=subgroups.min_films,
+        min_patients=subgroups.min_patients,
         bootstrap=evaluation.model_dump(),
     )
 

@@ -15,7 +15,7 @@ from cxr_pipeline.report import figures as drawings
 from cxr_pipeline.report.card import render_card
 from cxr_pipeline.report.page import ReportContent, render
 from cxr_pipeline.scores import Scores
-from cxr_pipeline.splits import count_splits, films_of
+from cxr_pipeline.splits import count_sources, count_splits, films_of
 from cxr_pipeline.training.choice import Choice
 
 
@@ -86,6 +86,7 @@ def write_report(
         data_report={**data_report, **({"confounding": confounding} if confounding else {})},
         quarantine=quarantine,
         split_counts=count_splits(manifest, splits, tuple(task.classes)),
+        source_counts=count_sources(manifest, splits),
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
         parameters=hide_passwords(flatten({name: _plain(block) for name, block in blocks.items()})),
