@@ -147,8 +147,8 @@ def monitoring(task: str, *, phantom: bool) -> list[str]:
         f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer films and puts it in use only if "
         f"it passes the promotion rule; kedro lineage{demo} {task} lists the versions, what they have seen and what "
         "was decided of them.",
-        "Scoring refuses a film that it cannot read, with the reason; one that is unlike these it flags or refuses, as "
-        "scoring.unlike says.",
+        "Scoring refuses a film that it cannot read, with the reason; scoring.unlike says what becomes of one that is "
+        "unlike these.",
     ]
 
 
