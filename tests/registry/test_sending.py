@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cxr_pipeline.registry import operations, sending, server
+from cxr_pipeline.registry import leftovers, operations, sending, server
 from cxr_pipeline.registry.sending import NotSent
 from cxr_pipeline.registry.unsent import Unsent
 
@@ -40,7 +41,8 @@ class Switch:
 @pytest.fixture
 def switch(monkeypatch: pytest.MonkeyPatch) -> Switch:
     found = Switch()
-    monkeypatch.setattr(sending, "perform", found.perform)
+    for module in (sending, leftovers):
+        monkeypatch.setattr(module, "perform", found.perform)
     monkeypatch.setattr(sending, "answers", found.answers)
     return found
 
@@ -101,7 +103,7 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
     kept = Unsent(folder / run).waiting()
     switch.on = True
     sending._outbox.unsent.release()
-    (sent,) = sending.send_left(folder)
+    (sent,) = leftovers.send_left(folder)
     assert (sent.sent, sent.problem) == ("2 metrics, 1 parameter, 1 artifact, the end of the run", None)
     assert epochs(run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     found = mlflow.get_run(run)
@@ -110,7 +112,7 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
         operation["time"] for operation in kept if operation["kind"] == "metrics"
     ]
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/report.html") == "of this run"
-    assert sending.send_left(folder) == []
+    assert leftovers.send_left(folder) == []
 
 
 def test_a_server_that_is_away_is_not_waited_for_at_each_call(run, switch, monkeypatch) -> None:
@@ -166,11 +168,11 @@ def left(run, switch, folder) -> str:
 
 def test_sending_goes_on_where_it_was_cut_short(left, switch, folder) -> None:
     switch.fails_after = 2
-    (first,) = sending.send_left(folder)
+    (first,) = leftovers.send_left(folder)
     assert first.sent == "2 metrics"
     assert "Connection refused; 3 metrics, the end of the run kept in" in first.problem
     switch.fails_after = None
-    (second,) = sending.send_left(folder)
+    (second,) = leftovers.send_left(folder)
     assert (second.sent, second.problem) == ("3 metrics, the end of the run", None)
     assert [call["step"] for call in switch.calls[:-1]] == [1, 2, 3, 4, 5]
     assert epochs(left) == [(epoch, 1 / epoch) for epoch in range(1, 6)]
@@ -189,15 +191,15 @@ def test_what_is_sent_twice_is_there_once(left, switch, folder, monkeypatch) -> 
         patch.setattr(Unsent, "acknowledge", killed)
         for _ in range(2):
             with pytest.raises(Killed):
-                sending.send_left(folder)
-    sending.send_left(folder)
+                leftovers.send_left(folder)
+    leftovers.send_left(folder)
     assert [call["step"] for call in switch.calls[:-1]] == [1, 1, 1, 2, 3, 4, 5]
     assert epochs(left) == [(epoch, 1 / epoch) for epoch in range(1, 6)]
 
 
 def test_what_belongs_to_another_server_stays_where_it_is(left, switch, folder, monkeypatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://user:secret@other")
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert found.sent == ""
     assert "and tracking_uri is http://other now" in found.problem
     assert switch.calls == []
@@ -206,14 +208,49 @@ def test_what_belongs_to_another_server_stays_where_it_is(left, switch, folder, 
 def test_what_another_process_sends_is_left_to_it(left, switch, folder) -> None:
     other = Unsent(folder / left)
     other.take()
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert (found.sent, found.problem) == ("", "another process is at work on it")
     other.release()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"run_id": "r"}'])
+def test_a_damaged_folder_is_named_and_the_others_are_sent(left, switch, folder, content) -> None:
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "about.json").write_text(content)
+    found = {one.name: one for one in leftovers.send_left(folder)}
+    assert f"{folder / 'damaged'} cannot be used" in found["run damaged"].problem
+    assert "delete it to give it up" in found["run damaged"].problem
+    assert found[f"run {left} (effusion)"].problem is None
+    assert (folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("file", ["operations.jsonl", "sent.json"])
+def test_a_file_that_is_damaged_is_named_and_the_folder_stays(left, switch, folder, file) -> None:
+    (folder / left / file).write_text("{\n")
+    (found,) = leftovers.send_left(folder)
+    assert f"what waits is kept in {folder / left}" in found.problem
+    assert (folder / left / "operations.jsonl").exists()
+
+
+def test_the_folder_of_another_user_is_named_and_stays(left, switch, folder, monkeypatch) -> None:
+    def refused(self: Unsent) -> None:
+        raise PermissionError(13, "Permission denied", "lock")
+
+    monkeypatch.setattr(Unsent, "take", refused)
+    (found,) = leftovers.send_left(folder)
+    assert f"{folder / left} cannot be used ([Errno 13] Permission denied" in found.problem
+
+
+def test_a_folder_that_another_process_has_just_sent_is_no_problem(left, switch, folder, monkeypatch) -> None:
+    (unsent,) = leftovers.left_in(folder)
+    monkeypatch.setattr(leftovers, "left_in", lambda folder: [unsent])
+    shutil.rmtree(folder / left)
+    assert leftovers.send_left(folder) == [leftovers.Sending(f"run {left}", "", None)]
+
+
 def test_what_the_server_refuses_is_named_and_stays(left, switch, folder) -> None:
     mlflow.delete_run(left)
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert found.sent == ""
     assert left in found.name
     assert f"5 metrics, the end of the run kept in {folder / left}" in found.problem
@@ -274,7 +311,7 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
     assert later == unregistered
     switch.on = True
     sending._outbox.unsent.release()
-    assert sending.send_left(folder)[0].problem is None
+    assert leftovers.send_left(folder)[0].problem is None
     registered = {**unregistered, "version": 1, "uri": f"models:/cxr-{run}/1"}
     assert json.loads(place.read_text()) == registered
     sending.open_outbox(folder, name="effusion", command="kedro send", version_file=str(place))

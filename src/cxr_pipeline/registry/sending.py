@@ -4,7 +4,6 @@ A server that stops answering costs a run nothing but the sending. From then on 
 run's folder of `unsent`; now and then, and at the end, the run looks whether the server is back.
 """
 
-import json
 import logging
 import os
 import time
@@ -20,10 +19,10 @@ from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.evaluation import numbers_of
-from cxr_pipeline.files import written_atomically
+from cxr_pipeline.registry.leftovers import empty
 from cxr_pipeline.registry.operations import perform
 from cxr_pipeline.registry.server import answers, is_away, patience, reason, without_password
-from cxr_pipeline.registry.unsent import Operation, Unsent, in_words, left_in
+from cxr_pipeline.registry.unsent import Operation, Unsent, in_words
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class Outbox:
         try:
             self.unsent.keep(operation, about=self.about, file=file)
             self._waits = True
-        except OSError as error:
+        except (OSError, UserError) as error:
             self._lost.append(operation)
             _log.warning("%s cannot be written (%s): %s lost.", self.unsent.folder, error, in_words([operation]))
 
@@ -108,7 +107,7 @@ class Outbox:
         self._next_look = time.monotonic() + PAUSE
         if not answers(mlflow.get_tracking_uri()):
             return False
-        sent, problem = _empty(self.unsent)
+        sent, problem = empty(self.unsent)
         if problem is not None:
             _log.warning("MLflow is back, but did not take what was kept: %s", problem)
             return False
@@ -210,65 +209,6 @@ def check_sent() -> None:
     """
     if _outbox is not None and not _outbox.is_sent():
         raise _outbox.left()
-
-
-@dataclass(frozen=True)
-class Sending:
-    """What became of the folder of one run.
-
-    Args:
-        name: of the run, for people.
-        sent: in words; empty where nothing was.
-        problem: why something still waits, else None.
-    """
-
-    name: str
-    sent: str
-    problem: str | None
-
-
-def send_left(folder: Path) -> list[Sending]:
-    """Send what earlier runs could not, the one that began to wait first as the first.
-
-    Args:
-        folder: of all that is not sent.
-    """
-    return [_send(unsent, unsent.about()) for unsent in left_in(folder) if unsent.is_there()]
-
-
-def _send(unsent: Unsent, about: Mapping[str, Any]) -> Sending:
-    name, server = f"run {about['run_id']} ({about['name']})", without_password(mlflow.get_tracking_uri())
-    if about["server"] != server:
-        return Sending(name, "", f"it belongs to MLflow at {about['server']}, and tracking_uri is {server} now")
-    try:
-        unsent.take()
-    except TimeoutError:
-        return Sending(name, "", "another process is at work on it")
-    try:
-        sent, problem = _empty(unsent)
-    finally:
-        unsent.release()
-    if problem is not None:
-        problem = f"{problem}; {in_words(unsent.waiting())} kept in {unsent.folder}"
-    return Sending(name, in_words(sent), problem)
-
-
-def _empty(unsent: Unsent) -> tuple[list[Operation], str | None]:
-    """Send what waits, in order, up to the first that is not taken; returns what was sent, and why not all was."""
-    sent: list[Operation] = []
-    try:
-        for operation in unsent.waiting():
-            file = unsent.folder / operation["file"] if "file" in operation else None
-            version, place = perform(operation, file), unsent.about()["version_file"]
-            if version is not None and place is not None:
-                with written_atomically(Path(place)) as beside:
-                    beside.write_text(json.dumps(version, indent=2) + "\n", encoding="utf-8")
-            unsent.acknowledge()
-            sent.append(operation)
-        unsent.remove()
-    except (MlflowException, HTTPError, UserError, OSError) as error:
-        return sent, reason(error)
-    return sent, None
 
 
 def _deliver(kind: str, file: Path | None = None, *, look: bool = False, **content: Any) -> dict[str, Any] | None:
