@@ -214,6 +214,17 @@ def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> Non
     assert mlflow.active_run() is None
 
 
+def test_parameters_are_logged_without_passwords(monkeypatch) -> None:
+    logged: dict[str, object] = {}
+    monkeypatch.setattr(sending, "log_params", logged.update)
+    hook = hooks.Tracking()
+    hook._is_mlflow_enabled = True
+    hook.sanitize_param_name = lambda name: name
+    node = Node(use, inputs="params:t.tuning", outputs=None, name="use", namespace="t")
+    hook.before_node_run(node, {"params:t.tuning": {"storage": "postgresql://me:secret@host/studies"}})
+    assert logged == {"tuning.storage": "postgresql://me:***@host/studies"}
+
+
 def test_intervals_that_are_undefined_are_not_shown() -> None:
     assert summary._with_interval(0.5, 0.25, 0.75) == "0.500 (0.250 to 0.750)"
     assert summary._with_interval(0.5, None, None) == "0.500"

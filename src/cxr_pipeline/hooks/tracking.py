@@ -83,7 +83,8 @@ class Tracking(MlflowHook):  # type: ignore[misc]
             if name.startswith("params:") and not isinstance(value, Folders)
         }
         if self._is_mlflow_enabled:
-            sending.log_params({self.sanitize_param_name(name): value for name, value in flatten(readable).items()})
+            flat = flatten(hide_passwords(readable))
+            sending.log_params({self.sanitize_param_name(name): value for name, value in flat.items()})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
