@@ -309,6 +309,8 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
     later = sending.register(tmp_path / "classifier", **content)
     unregistered = {"name": f"cxr-{run}", "version": None, "uri": None, "run_id": run, "digest": "d"}
     assert later == unregistered
+    place.parent.mkdir()
+    place.write_text(json.dumps(later))
     switch.on = True
     sending._outbox.unsent.release()
     assert leftovers.send_left(folder)[0].problem is None
@@ -317,6 +319,22 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
     sending.open_outbox(folder, name="effusion", command="kedro send", version_file=str(place))
     assert sending.register(tmp_path / "classifier", **content) == registered
     assert seen == ["weights"]
+
+
+@pytest.mark.parametrize(("trained", "more"), [("c", {}), ("b", {"packaged_commit": "c"})])
+def test_a_version_says_with_which_code_it_is_packaged_if_not_that_of_its_training(monkeypatch, trained, more) -> None:
+    monkeypatch.setattr(operations, "git_commit", lambda: "c")
+    tags = {"git_commit": trained, "digest": "d"}
+    assert operations._with_sender(tags) == tags | more
+
+
+@pytest.mark.parametrize("held", ['{"run_id": "newer", "version": 8}', "", "[]", None])
+def test_a_version_that_is_sent_late_leaves_the_file_of_a_newer_run(run, switch, folder, tmp_path, held) -> None:
+    place = tmp_path / "model_version.json"
+    if held is not None:
+        place.write_text(held)
+    leftovers._write_version(place, {"run_id": run, "version": 9})
+    assert (place.read_text() if place.exists() else None) == held
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Sending later what runs could not, from the folders in which they kept it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -58,8 +60,7 @@ def empty(unsent: Unsent) -> tuple[list[Operation], str | None]:
             file = unsent.folder / operation["file"] if "file" in operation else None
             version, place = perform(operation, file), unsent.about()["version_file"]
             if version is not None and place is not None:
-                with written_atomically(Path(place)) as beside:
-                    beside.write_text(json.dumps(version, indent=2) + "\n", encoding="utf-8")
+                _write_version(Path(place), version)
             unsent.acknowledge()
             sent.append(operation)
         unsent.remove()
@@ -67,6 +68,17 @@ def empty(unsent: Unsent) -> tuple[list[Operation], str | None]:
         left = in_words(waiting[len(sent) :]) or "what waits is"
         return sent, f"{reason(error)}; {left} kept in {unsent.folder}"
     return sent, None
+
+
+def _write_version(place: Path, version: Mapping[str, Any]) -> None:
+    """Write a version to the file of its run, unless the file is that of another run by now."""
+    try:
+        held = json.loads(place.read_text(encoding="utf-8"))["run_id"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    if held == version["run_id"]:
+        with written_atomically(place) as beside:
+            beside.write_text(json.dumps(version, indent=2) + "\n", encoding="utf-8")
 
 
 def _send(unsent: Unsent) -> Sending:

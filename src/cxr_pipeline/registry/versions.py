@@ -165,6 +165,6 @@ def load_classifier(uri: str) -> FilmClassifier:
 def _no_model(uri: str, why: str) -> UserError:
     server = without_password(mlflow.get_tracking_uri())
     return UserError(
-        f"No model to score films with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow URI "
-        "such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
+        f"No model to score films with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow "
+        "URI such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
     )
