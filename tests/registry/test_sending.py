@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,6 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
     assert epochs(run) == [(1, 1.0)]
     kept = Unsent(folder / run).waiting()
     switch.on = True
-    sending._outbox.unsent.release()
     (sent,) = leftovers.send_left(folder)
     assert (sent.sent, sent.problem) == ("2 metrics, 1 parameter, 1 artifact, the end of the run", None)
     assert epochs(run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -113,6 +113,31 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
     ]
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/report.html") == "of this run"
     assert leftovers.send_left(folder) == []
+
+
+def test_what_threads_tell_at_once_is_all_kept_and_sent(run, switch, folder, tmp_path) -> None:
+    """As the nodes of a ThreadRunner do."""
+    switch.on = False
+    texts = [f"report {number}" for number in range(24)]
+    for text in texts:
+        (tmp_path / text).write_text(text)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda text: sending.log_artifact(tmp_path / text, text), texts))
+    assert sending._outbox._lost == []
+    switch.on = True
+    sending.check_sent()
+    uri = mlflow.get_run(run).info.artifact_uri
+    assert [mlflow.artifacts.load_text(f"{uri}/{text}/{text}") for text in texts] == texts
+
+
+def test_a_run_in_the_same_process_sends_what_the_one_before_could_not(run, switch, folder) -> None:
+    switch.on = False
+    tell(1)
+    with pytest.raises(NotSent):
+        sending.check_sent()
+    switch.on = True
+    assert [one.problem for one in leftovers.send_left(folder)] == [None]
+    assert epochs(run) == [(1, 1.0)]
 
 
 def test_a_server_that_is_away_is_not_waited_for_at_each_call(run, switch, monkeypatch) -> None:

@@ -6,6 +6,7 @@ run's folder of `unsent`; now and then, and at the end, the run looks whether th
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -53,6 +54,7 @@ class Outbox:
     _waits: bool = field(default=False, init=False)
     _next_look: float = field(default=0.0, init=False)
     _lost: list[Operation] = field(default_factory=list, init=False)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def deliver(self, operation: Operation, file: Path | None = None, *, look: bool = False) -> dict[str, Any] | None:
         """Send an operation after those that wait, or keep it; ``look`` whether the server is back, whenever that was.
@@ -60,24 +62,26 @@ class Outbox:
         Raises:
             MlflowException, HTTPError: the server answers, and refuses it.
         """
-        if self._waits and not self._is_back(look=look):
-            self._keep(operation, file)
-            return None
-        try:
-            return perform(operation, file)
-        except (MlflowException, HTTPError) as error:
-            if not is_away(error):
-                raise
-            _log.warning(
-                "MLflow at %s does not answer (%s). The run goes on; what it cannot send is kept in %s.",
-                *(self.about["server"], reason(error), self.unsent.folder),
-            )
-            self._keep(operation, file)
-            return None
+        with self._one_at_a_time:
+            if self._waits and not self._is_back(look=look):
+                self._keep(operation, file)
+                return None
+            try:
+                return perform(operation, file)
+            except (MlflowException, HTTPError) as error:
+                if not is_away(error):
+                    raise
+                _log.warning(
+                    "MLflow at %s does not answer (%s). The run goes on; what it cannot send is kept in %s.",
+                    *(self.about["server"], reason(error), self.unsent.folder),
+                )
+                self._keep(operation, file)
+                return None
 
     def is_sent(self) -> bool:
         """Whether nothing waits, after a last look whether the server is back, and nothing was lost."""
-        return not self._lost and (not self._waits or self._is_back(look=True))
+        with self._one_at_a_time:
+            return not self._lost and (not self._waits or self._is_back(look=True))
 
     def left(self) -> NotSent:
         """What waits and was lost, in words."""
@@ -202,13 +206,15 @@ def register(classifier: Path, **version: Any) -> dict[str, Any]:
 
 
 def check_sent() -> None:
-    """Check that MLflow has all that the run told.
+    """Check that MLflow has all that the run told; what waits is free to be sent by anyone then.
 
     Raises:
         NotSent: it has not.
     """
     if _outbox is not None and not _outbox.is_sent():
-        raise _outbox.left()
+        left = _outbox.left()
+        _outbox.unsent.release()
+        raise left
 
 
 def _deliver(kind: str, file: Path | None = None, *, look: bool = False, **content: Any) -> dict[str, Any] | None:

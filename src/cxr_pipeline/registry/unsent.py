@@ -39,7 +39,7 @@ class Unsent:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = FileLock(folder / _LOCK, thread_local=False)
 
     def take(self) -> None:
         """Lock the folder, which must be there, at once or not at all.
