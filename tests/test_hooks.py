@@ -194,11 +194,20 @@ def test_a_run_that_was_not_sent_fails_at_its_end_and_a_cell_does_not(monkeypatc
     assert ("2 tags wait" in caplog.text) is bool(cell)
 
 
+def test_a_run_that_fails_says_what_was_not_sent(monkeypatch, caplog) -> None:
+    def left() -> None:
+        raise sending.NotSent("2 tags wait")
+
+    monkeypatch.setattr(sending, "check_sent", left)
+    hooks.Sent().on_pipeline_error()
+    assert "2 tags wait" in caplog.text
+
+
 def test_the_last_of_all_hooks_is_the_one_that_fails_a_run() -> None:
     manager = _create_hook_manager()
     _register_hooks(manager, settings.HOOKS)
-    impls = manager.hook.after_pipeline_run.get_hookimpls()
-    assert type(impls[0].plugin) is hooks.Sent
+    for hook in (manager.hook.after_pipeline_run, manager.hook.on_pipeline_error):
+        assert type(hook.get_hookimpls()[0].plugin) is hooks.Sent
 
 
 def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> None:

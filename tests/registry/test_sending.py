@@ -179,6 +179,38 @@ def test_the_end_of_a_run_looks_once_more(run, switch, folder) -> None:
 
 
 @pytest.fixture
+def cells(run, switch, folder) -> Iterator[tuple[str, str]]:
+    """Two cells that ended while the server was away: one of the active run and one of another."""
+    parent, ids = sending._outbox, []
+    for belongs_to in (run, "other"):
+        with mlflow.start_run(nested=True) as active:
+            sending.open_outbox(folder, name="baseline", command="", version_file=None, parent=belongs_to)
+            switch.on = False
+            sending.set_tags({"a": "b"})
+            with pytest.raises(NotSent):
+                sending.check_sent()
+            switch.on = True
+        ids.append(active.info.run_id)
+    sending._outbox = parent
+    return tuple(ids)
+
+
+def test_a_run_sends_at_its_end_what_its_cells_could_not(run, cells, switch, folder) -> None:
+    sending.check_sent()
+    assert [mlflow.get_run(cell).data.tags.get("a") for cell in cells] == ["b", None]
+    assert [unsent.folder.name for unsent in leftovers.left_in(folder)] == [cells[1]]
+
+
+def test_a_run_whose_cells_are_not_sent_at_its_end_fails_and_names_them(run, cells, switch, folder) -> None:
+    mlflow.delete_run(cells[0])
+    with pytest.raises(
+        NotSent, match=rf"Not sent of run {cells[0]} \(baseline\): .*1 tag kept in .*kedro send$"
+    ) as raised:
+        sending.check_sent()
+    assert cells[1] not in str(raised.value)
+
+
+@pytest.fixture
 def left(run, switch, folder) -> str:
     """A run that ended while the server was away."""
     switch.on = False

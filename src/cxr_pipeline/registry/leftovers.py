@@ -32,15 +32,16 @@ class Sending:
     problem: str | None
 
 
-def send_left(folder: Path) -> list[Sending]:
+def send_left(folder: Path, *, parent: str | None = None) -> list[Sending]:
     """Send what earlier runs could not, the one that began to wait first as the first.
 
     A folder that is damaged, or that this user may not use, is named and stays; the others are sent all the same.
 
     Args:
         folder: of all that is not sent.
+        parent: id of a run; what its cells could not is sent, and nothing else. None for all.
     """
-    return [_send(unsent) for unsent in left_in(folder)]
+    return [_send(unsent) for unsent in left_in(folder) if parent is None or _parent_of(unsent) == parent]
 
 
 def empty(unsent: Unsent) -> tuple[list[Operation], str | None]:
@@ -79,6 +80,13 @@ def _write_version(place: Path, version: Mapping[str, Any]) -> None:
     if held == version["run_id"]:
         with written_atomically(place) as beside:
             beside.write_text(json.dumps(version, indent=2) + "\n", encoding="utf-8")
+
+
+def _parent_of(unsent: Unsent) -> str | None:
+    try:
+        return unsent.about().get("parent")
+    except (OSError, ValueError):
+        return None
 
 
 def _send(unsent: Unsent) -> Sending:

@@ -20,7 +20,7 @@ from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.evaluation import numbers_of
-from cxr_pipeline.registry.leftovers import empty
+from cxr_pipeline.registry.leftovers import empty, send_left
 from cxr_pipeline.registry.operations import perform
 from cxr_pipeline.registry.server import answers, is_away, patience, reason, without_password
 from cxr_pipeline.registry.unsent import Operation, Unsent, in_words
@@ -42,8 +42,8 @@ class Outbox:
     Args:
         run_id: of the MLflow run.
         unsent: where what is not sent is kept.
-        about: whose that is: ``run_id``, ``name``, ``server`` without a password, and ``version_file``, the file that
-            a version registered later is written to, or None.
+        about: whose that is: ``run_id``, ``name``, ``server`` without a password, ``parent``, the run that it is a cell
+            of, or None, and ``version_file``, the file that a version registered later is written to, or None.
         command: that sends later what is kept.
     """
 
@@ -123,7 +123,7 @@ class Outbox:
 _outbox: Outbox | None = None
 
 
-def open_outbox(folder: Path, *, name: str, command: str, version_file: str | None) -> None:
+def open_outbox(folder: Path, *, name: str, command: str, version_file: str | None, parent: str | None = None) -> None:
     """Keep from now on, in a folder of the active run below ``folder``, what cannot be sent.
 
     Args:
@@ -131,6 +131,7 @@ def open_outbox(folder: Path, *, name: str, command: str, version_file: str | No
         name: of the run, for people.
         command: that sends what is kept.
         version_file: where the catalog keeps the version that the run registers, or None.
+        parent: id of the run that it is a cell of, or None.
     """
     global _outbox
     run = mlflow.active_run()
@@ -141,8 +142,9 @@ def open_outbox(folder: Path, *, name: str, command: str, version_file: str | No
     if server != mlflow.get_tracking_uri():
         # At the end of a run MLflow prints its page, with the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    about = {"run_id": run.info.run_id, "name": name, "server": server, "version_file": version_file}
-    _outbox = Outbox(run.info.run_id, Unsent(folder / run.info.run_id), about, command)
+    run_id = run.info.run_id
+    about = {"run_id": run_id, "name": name, "server": server, "parent": parent, "version_file": version_file}
+    _outbox = Outbox(run_id, Unsent(folder / run_id), about, command)
 
 
 def run_id() -> str | None:
@@ -206,15 +208,25 @@ def register(classifier: Path, **version: Any) -> dict[str, Any]:
 
 
 def check_sent() -> None:
-    """Check that MLflow has all that the run told; what waits is free to be sent by anyone then.
+    """Check that MLflow has all that the run and its cells told; what cells could not send is sent now.
 
     Raises:
-        NotSent: it has not.
+        NotSent: it has not; what waits is free to be sent by anyone then.
     """
-    if _outbox is not None and not _outbox.is_sent():
+    if _outbox is None:
+        return
+    if not _outbox.is_sent():
         left = _outbox.left()
         _outbox.unsent.release()
         raise left
+    problems = []
+    for cell in send_left(_outbox.unsent.folder.parent, parent=_outbox.run_id):
+        if cell.sent:
+            _log.info("Sent what %s could not: %s.", cell.name, cell.sent)
+        if cell.problem:
+            problems.append(f"Not sent of {cell.name}: {cell.problem}.")
+    if problems:
+        raise NotSent(" ".join([*problems, f"When that is mended: {_outbox.command}"]))
 
 
 def _deliver(kind: str, file: Path | None = None, *, look: bool = False, **content: Any) -> dict[str, Any] | None:
