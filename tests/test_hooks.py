@@ -1,5 +1,6 @@
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -192,6 +193,22 @@ def test_a_run_that_was_not_sent_fails_at_its_end_and_a_cell_does_not(monkeypatc
     with expected:
         hooks.Sent().after_pipeline_run({"runtime_params": {"cell": cell} if cell else None})
     assert ("2 tags wait" in caplog.text) is bool(cell)
+
+
+@pytest.mark.parametrize("cell", [None, {"name": "baseline", "parent_run": "p"}])
+def test_what_a_cell_keeps_says_which_run_it_belongs_to(tmp_path, monkeypatch, cell) -> None:
+    opened: dict[str, object] = {}
+    monkeypatch.setattr(sending, "open_outbox", lambda folder, **about: opened.update(about, folder=folder))
+    monkeypatch.setattr(sending, "set_tags", lambda tags: None)
+    monkeypatch.setattr(tracking.MlflowHook, "before_pipeline_run", lambda *arguments: None)
+    hook = hooks.Tracking()
+    hook._is_mlflow_enabled = False
+    hook._context = SimpleNamespace(config_loader={"parameters": {"folders": {"unsent": tmp_path}}})
+    hook.mlflow_config = SimpleNamespace(tracking=SimpleNamespace(run=SimpleNamespace(name=None)))
+    run_params = {"runtime_params": {"cell": cell}, "pipeline_names": ["effusion_ablation"], "env": None}
+    hook.before_pipeline_run(run_params, Pipeline([]), DataCatalog({}))
+    name, parent = ("baseline", "p") if cell else ("effusion_ablation", None)
+    assert (opened["name"], opened["parent"], opened["folder"]) == (name, parent, tmp_path)
 
 
 def test_a_run_that_fails_says_what_was_not_sent(monkeypatch, caplog) -> None:
