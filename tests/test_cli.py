@@ -10,7 +10,7 @@ from cxr_pipeline import config, registry
 from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake, with_file
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.names import ARCHITECTURES
-from cxr_pipeline.registry.sending import Sending
+from cxr_pipeline.registry.leftovers import Sending
 from cxr_pipeline.sources import LAYOUTS
 
 

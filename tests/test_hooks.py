@@ -1,5 +1,6 @@
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -194,11 +195,36 @@ def test_a_run_that_was_not_sent_fails_at_its_end_and_a_cell_does_not(monkeypatc
     assert ("2 tags wait" in caplog.text) is bool(cell)
 
 
+@pytest.mark.parametrize("cell", [None, {"name": "baseline", "parent_run": "p"}])
+def test_what_a_cell_keeps_says_which_run_it_belongs_to(tmp_path, monkeypatch, cell) -> None:
+    opened: dict[str, object] = {}
+    monkeypatch.setattr(sending, "open_outbox", lambda folder, **about: opened.update(about, folder=folder))
+    monkeypatch.setattr(sending, "set_tags", lambda tags: None)
+    monkeypatch.setattr(tracking.MlflowHook, "before_pipeline_run", lambda *arguments: None)
+    hook = hooks.Tracking()
+    hook._is_mlflow_enabled = False
+    hook._context = SimpleNamespace(config_loader={"parameters": {"folders": {"unsent": tmp_path}}})
+    hook.mlflow_config = SimpleNamespace(tracking=SimpleNamespace(run=SimpleNamespace(name=None)))
+    run_params = {"runtime_params": {"cell": cell}, "pipeline_names": ["effusion_ablation"], "env": None}
+    hook.before_pipeline_run(run_params, Pipeline([]), DataCatalog({}))
+    name, parent = ("baseline", "p") if cell else ("effusion_ablation", None)
+    assert (opened["name"], opened["parent"], opened["folder"]) == (name, parent, tmp_path)
+
+
+def test_a_run_that_fails_says_what_was_not_sent(monkeypatch, caplog) -> None:
+    def left() -> None:
+        raise sending.NotSent("2 tags wait")
+
+    monkeypatch.setattr(sending, "check_sent", left)
+    hooks.Sent().on_pipeline_error()
+    assert "2 tags wait" in caplog.text
+
+
 def test_the_last_of_all_hooks_is_the_one_that_fails_a_run() -> None:
     manager = _create_hook_manager()
     _register_hooks(manager, settings.HOOKS)
-    impls = manager.hook.after_pipeline_run.get_hookimpls()
-    assert type(impls[0].plugin) is hooks.Sent
+    for hook in (manager.hook.after_pipeline_run, manager.hook.on_pipeline_error):
+        assert type(hook.get_hookimpls()[0].plugin) is hooks.Sent
 
 
 def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> None:
@@ -212,6 +238,17 @@ def test_artifacts_are_logged_by_the_run_and_not_by_the_catalog(tmp_path) -> Non
     catalog.save("a", 1)
     assert (tmp_path / "a.json").read_text() == "1\n"
     assert mlflow.active_run() is None
+
+
+def test_parameters_are_logged_without_passwords(monkeypatch) -> None:
+    logged: dict[str, object] = {}
+    monkeypatch.setattr(sending, "log_params", logged.update)
+    hook = hooks.Tracking()
+    hook._is_mlflow_enabled = True
+    hook.sanitize_param_name = lambda name: name
+    node = Node(use, inputs="params:t.tuning", outputs=None, name="use", namespace="t")
+    hook.before_node_run(node, {"params:t.tuning": {"storage": "postgresql://me:secret@host/studies"}})
+    assert logged == {"tuning.storage": "postgresql://me:***@host/studies"}
 
 
 def test_intervals_that_are_undefined_are_not_shown() -> None:

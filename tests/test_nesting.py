@@ -50,6 +50,9 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(block: dict) -> None:
     ("said", "kept"),
     [
         ("postgresql+psycopg://user:s3cret@host/studies", "postgresql+psycopg://user:***@host/studies"),
+        ("http://user:s3@cret@host/a@b", "http://user:***@host/a@b"),
+        ("postgresql:/user:s3cret@host/studies", "postgresql:/user:***@host/studies"),
+        ("postgresql://user:s3/cret@host/studies", "postgresql://user:***@host/studies"),
         ("http://:s3cret@host:5000", "http://:***@host:5000"),
         ("see https://a:b@c and ftp://d:e@f", "see https://a:***@c and ftp://d:***@f"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),

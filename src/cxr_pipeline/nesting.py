@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+# A password may hold an @, and also a / where what stands before it is no port.
+_PASSWORD = re.compile(r"(:/+[^/\s:@]*:)(?:[^/\s]+@|(?!\d+/)[^\s@]+@)")
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

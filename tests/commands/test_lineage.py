@@ -54,8 +54,8 @@ def test_where_nothing_is_registered_it_says_how_to_train(monkeypatch, env, layo
     monkeypatch.setattr("cxr_pipeline.registry.lineage.versions_of", lambda name, uri: [])
     drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
     parameters = {"sources": {"films": {"layout": layout, "path": "films", **drawn}}}
-    with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at sqlite:///x\. .*{said}"):
-        command._versions("effusion", env, parameters, "sqlite:///x")
+    with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{said}"):
+        command._versions("effusion", env, parameters, "http://user:secret@host")
 
 
 def versions() -> list[SimpleNamespace]:

@@ -92,6 +92,7 @@ def test_the_pruner_is_the_one_that_was_asked_for(tmp_path: Path, pruner: dict[s
     ("storage", "said"),
     [
         ("no url", "no url"),
+        ("postgresql://me:secret@host:port/studies", r"postgresql://me:\*\*\*@host:port/studies"),
         ("postgresql+nodriver://me:secret@host/studies", r"postgresql\+nodriver://me:\*\*\*@host/studies"),
         ("sqlite:////proc/none/studies.db", "sqlite:////proc/none/studies.db"),
     ],

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cxr_pipeline.registry import operations, sending, server
+from cxr_pipeline.registry import leftovers, operations, sending, server
 from cxr_pipeline.registry.sending import NotSent
 from cxr_pipeline.registry.unsent import Unsent
 
@@ -40,7 +42,8 @@ class Switch:
 @pytest.fixture
 def switch(monkeypatch: pytest.MonkeyPatch) -> Switch:
     found = Switch()
-    monkeypatch.setattr(sending, "perform", found.perform)
+    for module in (sending, leftovers):
+        monkeypatch.setattr(module, "perform", found.perform)
     monkeypatch.setattr(sending, "answers", found.answers)
     return found
 
@@ -100,8 +103,7 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
     assert epochs(run) == [(1, 1.0)]
     kept = Unsent(folder / run).waiting()
     switch.on = True
-    sending._outbox.unsent.release()
-    (sent,) = sending.send_left(folder)
+    (sent,) = leftovers.send_left(folder)
     assert (sent.sent, sent.problem) == ("2 metrics, 1 parameter, 1 artifact, the end of the run", None)
     assert epochs(run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     found = mlflow.get_run(run)
@@ -110,7 +112,32 @@ def test_what_is_told_while_it_is_away_comes_later_with_its_own_time(run, switch
         operation["time"] for operation in kept if operation["kind"] == "metrics"
     ]
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/report.html") == "of this run"
-    assert sending.send_left(folder) == []
+    assert leftovers.send_left(folder) == []
+
+
+def test_what_threads_tell_at_once_is_all_kept_and_sent(run, switch, folder, tmp_path) -> None:
+    """As the nodes of a ThreadRunner do."""
+    switch.on = False
+    texts = [f"report {number}" for number in range(24)]
+    for text in texts:
+        (tmp_path / text).write_text(text)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda text: sending.log_artifact(tmp_path / text, text), texts))
+    assert sending._outbox._lost == []
+    switch.on = True
+    sending.check_sent()
+    uri = mlflow.get_run(run).info.artifact_uri
+    assert [mlflow.artifacts.load_text(f"{uri}/{text}/{text}") for text in texts] == texts
+
+
+def test_a_run_in_the_same_process_sends_what_the_one_before_could_not(run, switch, folder) -> None:
+    switch.on = False
+    tell(1)
+    with pytest.raises(NotSent):
+        sending.check_sent()
+    switch.on = True
+    assert [one.problem for one in leftovers.send_left(folder)] == [None]
+    assert epochs(run) == [(1, 1.0)]
 
 
 def test_a_server_that_is_away_is_not_waited_for_at_each_call(run, switch, monkeypatch) -> None:
@@ -152,6 +179,38 @@ def test_the_end_of_a_run_looks_once_more(run, switch, folder) -> None:
 
 
 @pytest.fixture
+def cells(run, switch, folder) -> Iterator[tuple[str, str]]:
+    """Two cells that ended while the server was away: one of the active run and one of another."""
+    parent, ids = sending._outbox, []
+    for belongs_to in (run, "other"):
+        with mlflow.start_run(nested=True) as active:
+            sending.open_outbox(folder, name="baseline", command="", version_file=None, parent=belongs_to)
+            switch.on = False
+            sending.set_tags({"a": "b"})
+            with pytest.raises(NotSent):
+                sending.check_sent()
+            switch.on = True
+        ids.append(active.info.run_id)
+    sending._outbox = parent
+    return tuple(ids)
+
+
+def test_a_run_sends_at_its_end_what_its_cells_could_not(run, cells, switch, folder) -> None:
+    sending.check_sent()
+    assert [mlflow.get_run(cell).data.tags.get("a") for cell in cells] == ["b", None]
+    assert [unsent.folder.name for unsent in leftovers.left_in(folder)] == [cells[1]]
+
+
+def test_a_run_whose_cells_are_not_sent_at_its_end_fails_and_names_them(run, cells, switch, folder) -> None:
+    mlflow.delete_run(cells[0])
+    with pytest.raises(
+        NotSent, match=rf"Not sent of run {cells[0]} \(baseline\): .*1 tag kept in .*kedro send$"
+    ) as raised:
+        sending.check_sent()
+    assert cells[1] not in str(raised.value)
+
+
+@pytest.fixture
 def left(run, switch, folder) -> str:
     """A run that ended while the server was away."""
     switch.on = False
@@ -166,11 +225,11 @@ def left(run, switch, folder) -> str:
 
 def test_sending_goes_on_where_it_was_cut_short(left, switch, folder) -> None:
     switch.fails_after = 2
-    (first,) = sending.send_left(folder)
+    (first,) = leftovers.send_left(folder)
     assert first.sent == "2 metrics"
     assert "Connection refused; 3 metrics, the end of the run kept in" in first.problem
     switch.fails_after = None
-    (second,) = sending.send_left(folder)
+    (second,) = leftovers.send_left(folder)
     assert (second.sent, second.problem) == ("3 metrics, the end of the run", None)
     assert [call["step"] for call in switch.calls[:-1]] == [1, 2, 3, 4, 5]
     assert epochs(left) == [(epoch, 1 / epoch) for epoch in range(1, 6)]
@@ -189,15 +248,15 @@ def test_what_is_sent_twice_is_there_once(left, switch, folder, monkeypatch) -> 
         patch.setattr(Unsent, "acknowledge", killed)
         for _ in range(2):
             with pytest.raises(Killed):
-                sending.send_left(folder)
-    sending.send_left(folder)
+                leftovers.send_left(folder)
+    leftovers.send_left(folder)
     assert [call["step"] for call in switch.calls[:-1]] == [1, 1, 1, 2, 3, 4, 5]
     assert epochs(left) == [(epoch, 1 / epoch) for epoch in range(1, 6)]
 
 
 def test_what_belongs_to_another_server_stays_where_it_is(left, switch, folder, monkeypatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://user:secret@other")
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert found.sent == ""
     assert "and tracking_uri is http://other now" in found.problem
     assert switch.calls == []
@@ -206,14 +265,49 @@ def test_what_belongs_to_another_server_stays_where_it_is(left, switch, folder, 
 def test_what_another_process_sends_is_left_to_it(left, switch, folder) -> None:
     other = Unsent(folder / left)
     other.take()
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert (found.sent, found.problem) == ("", "another process is at work on it")
     other.release()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"run_id": "r"}'])
+def test_a_damaged_folder_is_named_and_the_others_are_sent(left, switch, folder, content) -> None:
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "about.json").write_text(content)
+    found = {one.name: one for one in leftovers.send_left(folder)}
+    assert f"{folder / 'damaged'} cannot be used" in found["run damaged"].problem
+    assert "delete it to give it up" in found["run damaged"].problem
+    assert found[f"run {left} (effusion)"].problem is None
+    assert (folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("file", ["operations.jsonl", "sent.json"])
+def test_a_file_that_is_damaged_is_named_and_the_folder_stays(left, switch, folder, file) -> None:
+    (folder / left / file).write_text("{\n")
+    (found,) = leftovers.send_left(folder)
+    assert f"what waits is kept in {folder / left}" in found.problem
+    assert (folder / left / "operations.jsonl").exists()
+
+
+def test_the_folder_of_another_user_is_named_and_stays(left, switch, folder, monkeypatch) -> None:
+    def refused(self: Unsent) -> None:
+        raise PermissionError(13, "Permission denied", "lock")
+
+    monkeypatch.setattr(Unsent, "take", refused)
+    (found,) = leftovers.send_left(folder)
+    assert f"{folder / left} cannot be used ([Errno 13] Permission denied" in found.problem
+
+
+def test_a_folder_that_another_process_has_just_sent_is_no_problem(left, switch, folder, monkeypatch) -> None:
+    (unsent,) = leftovers.left_in(folder)
+    monkeypatch.setattr(leftovers, "left_in", lambda folder: [unsent])
+    shutil.rmtree(folder / left)
+    assert leftovers.send_left(folder) == [leftovers.Sending(f"run {left}", "", None)]
+
+
 def test_what_the_server_refuses_is_named_and_stays(left, switch, folder) -> None:
     mlflow.delete_run(left)
-    (found,) = sending.send_left(folder)
+    (found,) = leftovers.send_left(folder)
     assert found.sent == ""
     assert left in found.name
     assert f"5 metrics, the end of the run kept in {folder / left}" in found.problem
@@ -272,14 +366,32 @@ def test_a_version_is_registered_later_and_once(run, switch, folder, tmp_path, m
     later = sending.register(tmp_path / "classifier", **content)
     unregistered = {"name": f"cxr-{run}", "version": None, "uri": None, "run_id": run, "digest": "d"}
     assert later == unregistered
+    place.parent.mkdir()
+    place.write_text(json.dumps(later))
     switch.on = True
     sending._outbox.unsent.release()
-    assert sending.send_left(folder)[0].problem is None
+    assert leftovers.send_left(folder)[0].problem is None
     registered = {**unregistered, "version": 1, "uri": f"models:/cxr-{run}/1"}
     assert json.loads(place.read_text()) == registered
     sending.open_outbox(folder, name="effusion", command="kedro send", version_file=str(place))
     assert sending.register(tmp_path / "classifier", **content) == registered
     assert seen == ["weights"]
+
+
+@pytest.mark.parametrize(("trained", "more"), [("c", {}), ("b", {"packaged_commit": "c"})])
+def test_a_version_says_with_which_code_it_is_packaged_if_not_that_of_its_training(monkeypatch, trained, more) -> None:
+    monkeypatch.setattr(operations, "git_commit", lambda: "c")
+    tags = {"git_commit": trained, "digest": "d"}
+    assert operations._with_sender(tags) == tags | more
+
+
+@pytest.mark.parametrize("held", ['{"run_id": "newer", "version": 8}', "", "[]", None])
+def test_a_version_that_is_sent_late_leaves_the_file_of_a_newer_run(run, switch, folder, tmp_path, held) -> None:
+    place = tmp_path / "model_version.json"
+    if held is not None:
+        place.write_text(held)
+    leftovers._write_version(place, {"run_id": run, "version": 9})
+    assert (place.read_text() if place.exists() else None) == held
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cxr_pipeline import registry
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.registry import sending, server
 
 
 class Failing(BaseHTTPRequestHandler):
@@ -60,10 +63,10 @@ class TestCheckServer:
             self.refused(f"http://127.0.0.1:{silent.getsockname()[1]}", "no MLflow server answers there .*timed out")
 
     def test_a_server_in_trouble(self) -> None:
-        with HTTPServer(("127.0.0.1", 0), Failing) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            self.refused(f"http://127.0.0.1:{server.server_port}", "no MLflow server answers there .*503")
-            server.shutdown()
+        with HTTPServer(("127.0.0.1", 0), Failing) as failing:
+            threading.Thread(target=failing.serve_forever, daemon=True).start()
+            self.refused(f"http://127.0.0.1:{failing.server_port}", "no MLflow server answers there .*503")
+            failing.shutdown()
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -78,12 +81,49 @@ class TestCheckServer:
         self.refused(uri, "which MLflow 3 no longer takes")
 
 
+REFUSED = MlflowException(f"403 Client Error: Forbidden for url: http://user:s3cret@host/{'api/' * 50}")
+
+
+@pytest.mark.parametrize("said", [str(REFUSED), "x" * 170 + " http://user:s3cret-s3cret-s3cret-s3cret@host"])
+def test_a_reason_has_no_password(said: str) -> None:
+    reason = server.reason(MlflowException(said))
+    assert "s3cret" not in reason
+    assert "http://user:***@host" in reason
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda: registry.log_epoch({"epoch": 1, "loss": 0.5}),
+        lambda: registry.nest_run("a", "b"),
+        lambda: registry.end_killed("a"),
+        lambda: registry.load_classifier("mlflow-artifacts://user:s3cret@host/model"),
+        lambda: registry.resolve_version("models:/cxr-effusion/1"),
+    ],
+)
+def test_what_a_server_refuses_is_told_without_the_password(tell, monkeypatch, caplog) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise REFUSED
+
+    monkeypatch.setattr(sending, "_deliver", refuse)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
+    for name in ("set_tag", "get_run", "get_model_version"):
+        monkeypatch.setattr(mlflow.MlflowClient, name, refuse)
+    try:
+        tell()
+        told = caplog.text
+    except UserError as error:
+        told = str(error)
+    assert "403 Client Error: Forbidden for url: http://user:***@host" in told
+    assert "s3cret" not in told
+
+
 class TestPages:
     @pytest.mark.parametrize("uri", ["http://mlflow.example.org:5000", "http://mlflow.example.org:5000/"])
     def test_a_run_and_a_version_have_a_page_on_a_server(self, uri: str) -> None:
-        server = "http://mlflow.example.org:5000/#"
-        assert registry.run_url(uri, "7", "ab12") == f"{server}/experiments/7/runs/ab12"
-        assert registry.version_url(uri, "cxr-effusion", 3) == f"{server}/models/cxr-effusion/versions/3"
+        pages = "http://mlflow.example.org:5000/#"
+        assert registry.run_url(uri, "7", "ab12") == f"{pages}/experiments/7/runs/ab12"
+        assert registry.version_url(uri, "cxr-effusion", 3) == f"{pages}/models/cxr-effusion/versions/3"
 
     def test_a_server_may_live_below_a_path(self) -> None:
         assert registry.run_url("https://host/mlflow/", "7", "ab") == "https://host/mlflow/#/experiments/7/runs/ab"
@@ -91,6 +131,11 @@ class TestPages:
     def test_the_password_stays_where_it_is(self) -> None:
         url = registry.run_url("https://user:secret@host:1/mlflow", "7", "ab")
         assert url == "https://host:1/mlflow/#/experiments/7/runs/ab"
+
+    def test_no_token_comes_along(self) -> None:
+        assert registry.run_url("https://host/mlflow/?token=secret", "7", "ab") == (
+            "https://host/mlflow/#/experiments/7/runs/ab"
+        )
 
     def test_names_cannot_leave_their_place(self) -> None:
         assert registry.version_url("http://host", 'cxr-/../"><', 1) == (

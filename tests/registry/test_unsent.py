@@ -100,6 +100,19 @@ def test_a_disk_that_is_full_leaves_what_was_kept_before(tmp_path: Path, monkeyp
     assert unsent.waiting() == [tag(0), tag(1), tag(3)]
 
 
+def test_whose_folder_it_is_is_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            filled(tmp_path / "r", 1)
+    assert left_in(tmp_path) == []
+    unsent = Unsent(tmp_path / "r")
+    assert not unsent.is_there()
+
+
 def test_runs_are_found_in_the_order_in_which_they_began_to_wait(tmp_path: Path) -> None:
     assert left_in(tmp_path / "absent") == []
     for moment, name in enumerate("cab"):

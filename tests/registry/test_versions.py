@@ -14,6 +14,7 @@ from cxr_pipeline.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.models.build import build_model
+from cxr_pipeline.provenance import git_commit
 
 on_both = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
@@ -94,6 +95,7 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
         "data_digest": "d" * 64,
         "digest": registered["digest"],
         "git_commit": "abc",
+        "packaged_commit": git_commit(),
         "kedro_pipeline": "effusion",
     }
     assert "AUC 0.875 on 40 test phantom films; it says nothing about patients" in version.description

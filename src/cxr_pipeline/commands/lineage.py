@@ -74,6 +74,7 @@ def _configuration(task: str, env: str | None) -> tuple[dict[str, Any], config.F
 def _versions(task: str, env: str | None, parameters: dict[str, Any], uri: str) -> "list[VersionRecord]":
     from cxr_pipeline.registry.lineage import versions_of
     from cxr_pipeline.registry.names import model_name
+    from cxr_pipeline.registry.server import without_password
 
     phantom = config.Sources.model_validate(parameters["sources"]).phantom
     name = model_name(task, phantom=phantom)
@@ -81,7 +82,8 @@ def _versions(task: str, env: str | None, parameters: dict[str, Any], uri: str) 
     if not found:
         train = f"kedro run{f' --env {env}' if env else ''} --pipeline={task}"
         other = "" if phantom else f" What was trained on phantoms: kedro lineage {task} --env demo."
-        raise UserError(f"No version of {name} is registered in MLflow at {uri}. Train one: {train}.{other}")
+        where = without_password(uri)
+        raise UserError(f"No version of {name} is registered in MLflow at {where}. Train one: {train}.{other}")
     return found
 
 

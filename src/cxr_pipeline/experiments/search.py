@@ -23,6 +23,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.nesting import hide_passwords
 
 Axis = Mapping[str, Any]
 
@@ -166,9 +167,10 @@ def _storage(url: str, heartbeat: int, grace: int) -> optuna.storages.RDBStorage
             grace_period=grace,
             heartbeat_stale_trial_callback=_queue_again,
         )
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
+        why: str = hide_passwords(str(error))
         raise UserError(
-            f"No study can be kept at {_without_password(url)} (tuning.storage): {str(error).splitlines()[0][:200]}. "
+            f"No study can be kept at {hide_passwords(url)} (tuning.storage): {why.splitlines()[0][:200]}. "
             "Expected the URL of a database, such as sqlite:////data/studies.db or "
             "postgresql+psycopg://user@host/studies, with its driver installed; null for a file of this project."
         ) from error
@@ -176,13 +178,6 @@ def _storage(url: str, heartbeat: int, grace: int) -> optuna.storages.RDBStorage
         # SQLite has no locks on rows: without this two processes can both take a trial that waits.
         sqlalchemy.event.listen(storage.engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url.split("@")[-1]
 
 
 def _created(url: str, **arguments: Any) -> optuna.storages.RDBStorage:

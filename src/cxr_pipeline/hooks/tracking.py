@@ -64,6 +64,7 @@ class Tracking(MlflowHook):  # type: ignore[misc]
             name=cell["name"] if cell else "+".join(run_params.get("pipeline_names") or ["__default__"]),
             command=" ".join(("kedro send", *(("--env", run_params["env"]) if run_params["env"] else ()))),
             version_file=_file_of(catalog, f"{task}.model_version") if task else None,
+            parent=cell["parent_run"] if cell else None,
         )
         self._artifacts = _take_artifacts(pipeline, catalog) if self._is_mlflow_enabled else {}
         if cell and cell["parent_run"]:
@@ -83,7 +84,8 @@ class Tracking(MlflowHook):  # type: ignore[misc]
             if name.startswith("params:") and not isinstance(value, Folders)
         }
         if self._is_mlflow_enabled:
-            sending.log_params({self.sanitize_param_name(name): value for name, value in flatten(readable).items()})
+            flat = flatten(hide_passwords(readable))
+            sending.log_params({self.sanitize_param_name(name): value for name, value in flat.items()})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
@@ -121,6 +123,14 @@ class Sent:
         except sending.NotSent as left:
             if not (run_params.get("runtime_params") or {}).get("cell"):
                 raise
+            _log.warning("%s", left)
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Say what was not sent, beside what ended the run."""
+        try:
+            sending.check_sent()
+        except sending.NotSent as left:
             _log.warning("%s", left)
 
 

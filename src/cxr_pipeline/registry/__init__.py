@@ -1,9 +1,9 @@
 """What goes to MLflow and comes back: metrics of a run, versions of a model, all that was ever measured."""
 
+from cxr_pipeline.registry.leftovers import send_left
 from cxr_pipeline.registry.measured import measured_models
 from cxr_pipeline.registry.names import experiment_name, model_name
 from cxr_pipeline.registry.runs import end_killed, last_run_id, log_epoch, log_summary, nest_run
-from cxr_pipeline.registry.sending import send_left
 from cxr_pipeline.registry.server import alone, check_server, run_url, version_url, why_away
 from cxr_pipeline.registry.versions import (
     ModelVersion,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxr_pipeline.lineage import count_patients
 from cxr_pipeline.registry import decisions, sending
-from cxr_pipeline.registry.reading import moment, pages, run_if_there
+from cxr_pipeline.registry.reading import aliases_by_version, metrics_on_test, moment, pages, run_if_there
 from cxr_pipeline.registry.server import check_server, is_away
 from cxr_pipeline.sources.pseudonyms import VARIABLE, key_fingerprint
 
@@ -67,8 +67,7 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
     check_server(uri)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
-    models = list(pages(client.search_registered_models, filter_string=f"name='{name}'"))
-    aliases = {alias: int(number) for model in models for alias, number in model.aliases.items()}
+    aliases = aliases_by_version(client, f"name='{name}'")
     found = [
         _record(client, version, aliases)
         for version in pages(client.search_model_versions, filter_string=f"name='{name}'")
@@ -76,17 +75,18 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
     return sorted(found, key=lambda record: record.number, reverse=True)
 
 
-def _record(client: mlflow.MlflowClient, version: Any, aliases: Mapping[str, int]) -> VersionRecord:
-    run, number = run_if_there(client, version.run_id), int(version.version)
-    metrics = run.data.metrics.items() if run else ()
+def _record(
+    client: mlflow.MlflowClient, version: Any, aliases: Mapping[tuple[str, int], tuple[str, ...]]
+) -> VersionRecord:
+    run, name, number = run_if_there(client, version.run_id), version.name, int(version.version)
     return VersionRecord(
-        name=version.name,
+        name=name,
         number=number,
-        aliases=tuple(sorted(alias for alias, meant in aliases.items() if meant == number)),
+        aliases=aliases.get((name, number), ()),
         date=moment(version.creation_timestamp),
         run_id=run.info.run_id if run else None,
         tags=dict(version.tags),
-        metrics={key.removeprefix("test/"): value for key, value in metrics if key.startswith("test/")},
+        metrics=metrics_on_test(run) if run else {},
         parameters=dict(run.data.params) if run else {},
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
-from cxr_pipeline.registry.reading import moment, pages, run_if_there
+from cxr_pipeline.registry.reading import aliases_by_version, metrics_on_test, moment, pages, run_if_there
 from cxr_pipeline.registry.server import run_url, version_url
 
 _OURS = "name LIKE 'cxr-%'"
@@ -35,10 +35,7 @@ def measured_models() -> list[Entry]:
 
 
 def _versions(client: mlflow.MlflowClient, runs: Mapping[str, Any]) -> Iterator[Entry]:
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for model in pages(client.search_registered_models, filter_string=_OURS):
-        for alias, number in model.aliases.items():
-            aliases.setdefault((model.name, str(number)), []).append(alias)
+    aliases = aliases_by_version(client, _OURS)
     for version in pages(client.search_model_versions, filter_string=_OURS):
         if version.status != "READY":
             continue
@@ -46,7 +43,7 @@ def _versions(client: mlflow.MlflowClient, runs: Mapping[str, Any]) -> Iterator[
         yield Entry(
             kind="version",
             name=f"{version.name} {version.version}",
-            aliases=tuple(sorted(aliases.get((version.name, str(version.version)), ()))),
+            aliases=aliases.get((version.name, int(version.version)), ()),
             date=moment(version.creation_timestamp),
             url=version_url(mlflow.get_tracking_uri(), version.name, int(version.version)),
             **_provenance(version.tags),
@@ -74,11 +71,8 @@ def _measured(run: Any) -> dict[str, Any]:
     if run is None:
         return {"metrics": {}, "parameters": {}, "experiment_id": None, "run_id": None, "run_url": None}
     place = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
-    metrics = {
-        name.removeprefix("test/"): value for name, value in run.data.metrics.items() if name.startswith("test/")
-    }
     url = run_url(mlflow.get_tracking_uri(), **place)
-    return {"metrics": metrics, "parameters": dict(run.data.params), "run_url": url, **place}
+    return {"metrics": metrics_on_test(run), "parameters": dict(run.data.params), "run_url": url, **place}
 
 
 def _run(client: mlflow.MlflowClient, known: Mapping[str, Any], run_id: str | None) -> Any:

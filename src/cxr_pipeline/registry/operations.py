@@ -5,7 +5,7 @@ note that MLflow had taken it performs it again.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 
 import cxr_pipeline
+from cxr_pipeline.provenance import git_commit
 from cxr_pipeline.registry.server import patience
 from cxr_pipeline.registry.unsent import Operation
 
+# Tag of a version that was sent later, from another commit than that of its training.
+PACKAGED_COMMIT = "packaged_commit"
 # The most that MLflow takes in one call, and the longest value of a parameter.
 _PER_CALL = 100
 _LONGEST_PARAM = 6000
@@ -109,9 +112,15 @@ def _register(operation: Operation, file: Path | None) -> int:
             signature=serving.signature(operation["outputs"]),
             input_example=pd.DataFrame(operation["example"]),
             model_config=operation["limits"],
-            tags=operation["tags"],
+            tags=_with_sender(operation["tags"]),
         )
     return int(logged.registered_model_version)
+
+
+def _with_sender(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a version; where it is packaged with other code than it was trained with, they say with which."""
+    commit = git_commit()
+    return {**tags} if tags.get("git_commit", commit) == commit else {**tags, PACKAGED_COMMIT: commit}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Reading MLflow: everything that a search finds, a run that may be gone, moments."""
+"""Reading MLflow: everything that a search finds, aliases, a run that may be gone, its test metrics, moments."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -28,6 +28,27 @@ def run_if_there(client: mlflow.MlflowClient, run_id: str | None) -> Any:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
+
+
+def aliases_by_version(client: mlflow.MlflowClient, wanted: str) -> dict[tuple[str, int], tuple[str, ...]]:
+    """The aliases of every version that has any, by name of the model and number of the version.
+
+    Args:
+        client: of MLflow.
+        wanted: filter of registered models, such as ``name LIKE 'cxr-%'``.
+    """
+    found: dict[tuple[str, int], tuple[str, ...]] = {}
+    for model in pages(client.search_registered_models, filter_string=wanted):
+        for alias, number in sorted(model.aliases.items()):
+            version = (model.name, int(number))
+            found[version] = (*found.get(version, ()), alias)
+    return found
+
+
+def metrics_on_test(run: Any) -> dict[str, float]:
+    """What a run measured on the test films, without ``test/``."""
+    metrics = run.data.metrics.items()
+    return {name.removeprefix("test/"): value for name, value in metrics if name.startswith("test/")}
 
 
 def moment(milliseconds: int) -> datetime:

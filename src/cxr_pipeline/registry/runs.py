@@ -8,6 +8,7 @@ import mlflow
 
 from cxr_pipeline.evaluation import flatten_metrics
 from cxr_pipeline.registry import sending
+from cxr_pipeline.registry.server import reason
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def nest_run(run_id: str, parent: str) -> None:
     try:
         mlflow.MlflowClient().set_tag(run_id, "mlflow.parentRunId", parent)
     except mlflow.MlflowException as error:
-        _log.warning("MLflow could not lay the run %s below %s: %s", run_id, parent, error)
+        _log.warning("MLflow could not lay the run %s below %s: %s", run_id, parent, reason(error))
 
 
 def end_killed(run_id: str) -> None:
@@ -38,7 +39,7 @@ def end_killed(run_id: str) -> None:
             if run.info.status == "RUNNING":
                 client.set_terminated(run.info.run_id, "KILLED")
     except mlflow.MlflowException as error:
-        _log.warning("MLflow could not end the run %s, whose process was killed: %s", run_id, error)
+        _log.warning("MLflow could not end the run %s, whose process was killed: %s", run_id, reason(error))
 
 
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
@@ -76,4 +77,4 @@ def _log_metrics(values: Mapping[str, Any], *, step: int, tags: Mapping[str, str
         sending.log_metrics(values, step=step)
         sending.set_tags(tags or {})
     except mlflow.MlflowException as error:
-        _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, error)
+        _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, reason(error))

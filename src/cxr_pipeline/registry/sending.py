@@ -4,9 +4,9 @@ A server that stops answering costs a run nothing but the sending. From then on 
 run's folder of `unsent`; now and then, and at the end, the run looks whether the server is back.
 """
 
-import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,10 +20,10 @@ from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.evaluation import numbers_of
-from cxr_pipeline.files import written_atomically
+from cxr_pipeline.registry.leftovers import empty, send_left
 from cxr_pipeline.registry.operations import perform
 from cxr_pipeline.registry.server import answers, is_away, patience, reason, without_password
-from cxr_pipeline.registry.unsent import Operation, Unsent, in_words, left_in
+from cxr_pipeline.registry.unsent import Operation, Unsent, in_words
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class Outbox:
     Args:
         run_id: of the MLflow run.
         unsent: where what is not sent is kept.
-        about: whose that is: ``run_id``, ``name``, ``server`` without a password, and ``version_file``, the file that
-            a version registered later is written to, or None.
+        about: whose that is: ``run_id``, ``name``, ``server`` without a password, ``parent``, the run that it is a cell
+            of, or None, and ``version_file``, the file that a version registered later is written to, or None.
         command: that sends later what is kept.
     """
 
@@ -54,6 +54,7 @@ class Outbox:
     _waits: bool = field(default=False, init=False)
     _next_look: float = field(default=0.0, init=False)
     _lost: list[Operation] = field(default_factory=list, init=False)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def deliver(self, operation: Operation, file: Path | None = None, *, look: bool = False) -> dict[str, Any] | None:
         """Send an operation after those that wait, or keep it; ``look`` whether the server is back, whenever that was.
@@ -61,24 +62,26 @@ class Outbox:
         Raises:
             MlflowException, HTTPError: the server answers, and refuses it.
         """
-        if self._waits and not self._is_back(look=look):
-            self._keep(operation, file)
-            return None
-        try:
-            return perform(operation, file)
-        except (MlflowException, HTTPError) as error:
-            if not is_away(error):
-                raise
-            _log.warning(
-                "MLflow at %s does not answer (%s). The run goes on; what it cannot send is kept in %s.",
-                *(self.about["server"], reason(error), self.unsent.folder),
-            )
-            self._keep(operation, file)
-            return None
+        with self._one_at_a_time:
+            if self._waits and not self._is_back(look=look):
+                self._keep(operation, file)
+                return None
+            try:
+                return perform(operation, file)
+            except (MlflowException, HTTPError) as error:
+                if not is_away(error):
+                    raise
+                _log.warning(
+                    "MLflow at %s does not answer (%s). The run goes on; what it cannot send is kept in %s.",
+                    *(self.about["server"], reason(error), self.unsent.folder),
+                )
+                self._keep(operation, file)
+                return None
 
     def is_sent(self) -> bool:
         """Whether nothing waits, after a last look whether the server is back, and nothing was lost."""
-        return not self._lost and (not self._waits or self._is_back(look=True))
+        with self._one_at_a_time:
+            return not self._lost and (not self._waits or self._is_back(look=True))
 
     def left(self) -> NotSent:
         """What waits and was lost, in words."""
@@ -97,7 +100,7 @@ class Outbox:
         try:
             self.unsent.keep(operation, about=self.about, file=file)
             self._waits = True
-        except OSError as error:
+        except (OSError, UserError) as error:
             self._lost.append(operation)
             _log.warning("%s cannot be written (%s): %s lost.", self.unsent.folder, error, in_words([operation]))
 
@@ -108,7 +111,7 @@ class Outbox:
         self._next_look = time.monotonic() + PAUSE
         if not answers(mlflow.get_tracking_uri()):
             return False
-        sent, problem = _empty(self.unsent)
+        sent, problem = empty(self.unsent)
         if problem is not None:
             _log.warning("MLflow is back, but did not take what was kept: %s", problem)
             return False
@@ -120,7 +123,7 @@ class Outbox:
 _outbox: Outbox | None = None
 
 
-def open_outbox(folder: Path, *, name: str, command: str, version_file: str | None) -> None:
+def open_outbox(folder: Path, *, name: str, command: str, version_file: str | None, parent: str | None = None) -> None:
     """Keep from now on, in a folder of the active run below ``folder``, what cannot be sent.
 
     Args:
@@ -128,6 +131,7 @@ def open_outbox(folder: Path, *, name: str, command: str, version_file: str | No
         name: of the run, for people.
         command: that sends what is kept.
         version_file: where the catalog keeps the version that the run registers, or None.
+        parent: id of the run that it is a cell of, or None.
     """
     global _outbox
     run = mlflow.active_run()
@@ -138,8 +142,9 @@ def open_outbox(folder: Path, *, name: str, command: str, version_file: str | No
     if server != mlflow.get_tracking_uri():
         # At the end of a run MLflow prints its page, with the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    about = {"run_id": run.info.run_id, "name": name, "server": server, "version_file": version_file}
-    _outbox = Outbox(run.info.run_id, Unsent(folder / run.info.run_id), about, command)
+    run_id = run.info.run_id
+    about = {"run_id": run_id, "name": name, "server": server, "parent": parent, "version_file": version_file}
+    _outbox = Outbox(run_id, Unsent(folder / run_id), about, command)
 
 
 def run_id() -> str | None:
@@ -203,72 +208,25 @@ def register(classifier: Path, **version: Any) -> dict[str, Any]:
 
 
 def check_sent() -> None:
-    """Check that MLflow has all that the run told.
+    """Check that MLflow has all that the run and its cells told; what cells could not send is sent now.
 
     Raises:
-        NotSent: it has not.
+        NotSent: it has not; what waits is free to be sent by anyone then.
     """
-    if _outbox is not None and not _outbox.is_sent():
-        raise _outbox.left()
-
-
-@dataclass(frozen=True)
-class Sending:
-    """What became of the folder of one run.
-
-    Args:
-        name: of the run, for people.
-        sent: in words; empty where nothing was.
-        problem: why something still waits, else None.
-    """
-
-    name: str
-    sent: str
-    problem: str | None
-
-
-def send_left(folder: Path) -> list[Sending]:
-    """Send what earlier runs could not, the one that began to wait first as the first.
-
-    Args:
-        folder: of all that is not sent.
-    """
-    return [_send(unsent, unsent.about()) for unsent in left_in(folder) if unsent.is_there()]
-
-
-def _send(unsent: Unsent, about: Mapping[str, Any]) -> Sending:
-    name, server = f"run {about['run_id']} ({about['name']})", without_password(mlflow.get_tracking_uri())
-    if about["server"] != server:
-        return Sending(name, "", f"it belongs to MLflow at {about['server']}, and tracking_uri is {server} now")
-    try:
-        unsent.take()
-    except TimeoutError:
-        return Sending(name, "", "another process is at work on it")
-    try:
-        sent, problem = _empty(unsent)
-    finally:
-        unsent.release()
-    if problem is not None:
-        problem = f"{problem}; {in_words(unsent.waiting())} kept in {unsent.folder}"
-    return Sending(name, in_words(sent), problem)
-
-
-def _empty(unsent: Unsent) -> tuple[list[Operation], str | None]:
-    """Send what waits, in order, up to the first that is not taken; returns what was sent, and why not all was."""
-    sent: list[Operation] = []
-    try:
-        for operation in unsent.waiting():
-            file = unsent.folder / operation["file"] if "file" in operation else None
-            version, place = perform(operation, file), unsent.about()["version_file"]
-            if version is not None and place is not None:
-                with written_atomically(Path(place)) as beside:
-                    beside.write_text(json.dumps(version, indent=2) + "\n", encoding="utf-8")
-            unsent.acknowledge()
-            sent.append(operation)
-        unsent.remove()
-    except (MlflowException, HTTPError, UserError, OSError) as error:
-        return sent, reason(error)
-    return sent, None
+    if _outbox is None:
+        return
+    if not _outbox.is_sent():
+        left = _outbox.left()
+        _outbox.unsent.release()
+        raise left
+    problems = []
+    for cell in send_left(_outbox.unsent.folder.parent, parent=_outbox.run_id):
+        if cell.sent:
+            _log.info("Sent what %s could not: %s.", cell.name, cell.sent)
+        if cell.problem:
+            problems.append(f"Not sent of {cell.name}: {cell.problem}.")
+    if problems:
+        raise NotSent(" ".join([*problems, f"When that is mended: {_outbox.command}"]))
 
 
 def _deliver(kind: str, file: Path | None = None, *, look: bool = False, **content: Any) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError
 
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.nesting import hide_passwords
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 # Seconds for a look whether a server answers.
@@ -82,7 +83,10 @@ def _create(uri: str) -> None:
 
 @contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """Let no other run change what there is at ``uri``, where that is a file; a server sees to it itself.
+    """Let no other run change what there is at ``uri``, where that is a file.
+
+    On a server nothing is held back: it takes each request as a whole, but between two of them another run may change
+    what the first has read.
 
     Args:
         uri: as for ``check_server``.
@@ -140,7 +144,7 @@ def why_away(error: BaseException) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """What lies at the bottom of an error of MLflow or of the network, in a line.
+    """What lies at the bottom of an error of MLflow or of the network, in a line and without passwords.
 
     An error of the run that went before, and has nothing to do with it, is passed over.
     """
@@ -149,7 +153,8 @@ def reason(error: BaseException) -> str:
         found = cause
         if isinstance(found, OSError | MlflowException):
             bottom = found
-    return (str(bottom) or type(bottom).__name__).splitlines()[0][:200]
+    said: str = hide_passwords(str(bottom) or type(bottom).__name__)
+    return said.splitlines()[0][:200]
 
 
 def without_password(uri: str) -> str:
@@ -182,8 +187,6 @@ def version_url(uri: str, name: str, version: int) -> str | None:
 
 def _page(uri: str, *parts: str) -> str | None:
     """The address of a page, without the user and password that ``uri`` may hold."""
-    server = urlparse(uri)
-    if server.scheme not in ("http", "https"):
+    if urlparse(uri).scheme not in ("http", "https"):
         return None
-    host = server.netloc.rpartition("@")[2]
-    return f"{server.scheme}://{host}{server.path.rstrip('/')}/#/" + "/".join(quote(part, safe="") for part in parts)
+    return f"{without_password(uri).rstrip('/')}/#/" + "/".join(quote(part, safe="") for part in parts)

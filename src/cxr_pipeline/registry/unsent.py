@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cxr_pipeline.files import written_atomically
 Operation = dict[str, Any]
 
 _ABOUT, _OPERATIONS, _FILES, _SENT, _LOCK = "about.json", "operations.jsonl", "files", "sent.json", "lock"
+# What must be in about.json.
+_SAID = {"run_id", "name", "server", "version_file"}
 
 
 class Unsent:
@@ -36,13 +39,14 @@ class Unsent:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = FileLock(folder / _LOCK, thread_local=False)
 
     def take(self) -> None:
         """Lock the folder, which must be there, at once or not at all.
 
         Raises:
             TimeoutError: another process fills or empties it.
+            OSError: this user may not lock it.
         """
         self._lock.acquire(timeout=0)
 
@@ -59,13 +63,14 @@ class Unsent:
             file: an artifact, copied as it is now; a file or a folder.
 
         Raises:
-            OSError: it could not be written; nothing was added.
+            OSError, UserError: it could not be written; nothing was added.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._lock.is_locked:
             self.take()
         if not self.is_there():
-            (self.folder / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            with written_atomically(self.folder / _ABOUT) as beside:
+                beside.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if file is not None:
             operation = {**operation, "file": self._copy(file)}
         line = json.dumps(operation, allow_nan=False).encode() + b"\n"
@@ -84,8 +89,14 @@ class Unsent:
         return (self.folder / _ABOUT).exists()
 
     def about(self) -> dict[str, Any]:
-        """Whose folder it is."""
-        found: dict[str, Any] = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
+        """Whose folder it is, as ``keep`` was told.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or does not say so.
+        """
+        found = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not found.keys() >= _SAID:
+            raise ValueError(f"{_ABOUT} does not say {', '.join(sorted(_SAID))}")
         return found
 
     def waiting(self) -> list[Operation]:
@@ -140,8 +151,11 @@ def left_in(folder: Path) -> list[Unsent]:
     Args:
         folder: with a folder for each run; it need not exist.
     """
-    found = sorted((path.stat().st_mtime_ns, path.parent) for path in folder.glob(f"*/{_ABOUT}"))
-    return [Unsent(run) for _, run in found]
+    found = []
+    for path in folder.glob(f"*/{_ABOUT}"):
+        with suppress(FileNotFoundError):  # Another process may just have sent it.
+            found.append((path.stat().st_mtime_ns, path.parent))
+    return [Unsent(run) for _, run in sorted(found)]
 
 
 def in_words(operations: Iterable[Mapping[str, Any]]) -> str:

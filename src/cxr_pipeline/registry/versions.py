@@ -13,10 +13,11 @@ from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.decision_rule import DecisionRule
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.nesting import hide_passwords
 from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import CHAMPION, aliases_of
 from cxr_pipeline.registry.names import model_name
-from cxr_pipeline.registry.server import is_away, without_password
+from cxr_pipeline.registry.server import is_away, reason, without_password
 from cxr_pipeline.report.card import short_card
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def resolve_version(uri: str) -> ModelVersion:
     except mlflow.MlflowException as error:
         if is_away(error):
             raise
-        raise _no_model(uri, error) from error
+        raise _no_model(uri, reason(error)) from error
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
@@ -155,15 +156,15 @@ def load_classifier(uri: str) -> FilmClassifier:
         except (mlflow.MlflowException, OSError) as error:
             if is_away(error):
                 raise
-            raise _no_model(uri, error) from error
+            raise _no_model(uri, reason(error)) from error
         if not files.is_dir():
             raise _no_model(uri, "it is a model, but none that this project registered")
         return FilmClassifier.load(files)
 
 
-def _no_model(uri: str, why: object) -> UserError:
+def _no_model(uri: str, why: str) -> UserError:
+    server = without_password(mlflow.get_tracking_uri())
     return UserError(
-        f"No model to score films with is at {uri} in MLflow at {without_password(mlflow.get_tracking_uri())}: "
-        f"{str(why).splitlines()[0][:300]}. Expected an MLflow URI such as models:/cxr-effusion/1 or "
-        "models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
+        f"No model to score films with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow "
+        "URI such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
     )
