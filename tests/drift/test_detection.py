@@ -104,6 +104,16 @@ def test_few_films_are_too_few_to_tell(profile, made_up) -> None:
     assert detect_drift(profile, made_up(30, 2), SETTINGS).verdict == "none"
 
 
+def test_without_a_film_that_can_be_looked_at_nothing_can_be_told(profile, made_up) -> None:
+    report = detect_drift(profile, made_up(0, 2), SETTINGS)
+    assert verdicts(report) == dict.fromkeys(FAMILIES, "unknown")
+    assert (report.verdict, report.n_new) == ("unknown", 0)
+    assert report.sentence == "Whether there is drift cannot be told: no film could be looked at."
+    json.dumps(report.to_dict(), allow_nan=False)
+    bare = reference_profile(made_up(100, 0), made_up(0, 1), outputs=("ill",), seed=0)
+    assert verdicts(detect_drift(bare, made_up(100, 2), SETTINGS))["features"] == "unknown"
+
+
 def test_a_small_reference_leaves_the_other_families_be(made_up) -> None:
     profile = reference_profile(made_up(100, 0), made_up(20, 1), outputs=("ill",), seed=0)
     found = verdicts(detect_drift(profile, made_up(100, 2), SETTINGS))

@@ -381,6 +381,15 @@ def test_a_folder_can_be_refused_for_it_and_scored_after_all(tmp_path: Path, ver
     assert record["refused"]["unlike_training"] == predictions.probability.isna().sum() > 40
 
 
+def test_a_folder_in_which_no_film_can_be_looked_at_has_predictions(tmp_path: Path, versions) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "broken.png").write_text("no film")
+    predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=PROFILED, on_drift="refuse")
+    assert predictions.status.tolist() == ["refused"]
+    assert (record["drift"]["verdict"], record["drift"]["n_films"]) == ("unknown", 0)
+    assert "no film could be looked at" in record["drift"]["sentence"]
+
+
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
     _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
     assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})

@@ -116,7 +116,7 @@ def look(known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "re
     old = table[table["source"] == "old"]
     splits = old[["source", "image", "sha256", "patient_id"]].assign(split="train")
     known.used = films_used(old, splits, pd.DataFrame({"sha256": []}, dtype="str"))
-    news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": n_new, "relabelled": 0}}
+    news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": int((table["source"] == "new").sum())}}
     folders = Folders(**dict.fromkeys(Folders.model_fields, raw))
     rule = RULE.model_copy(update={"on_drift": on_drift})
     found = nodes.look_for_drift(news, table, TASK, SOURCES, folders, Drift(**DEFAULTS["drift"]), rule)
@@ -169,6 +169,16 @@ def test_too_few_films_and_no_profile_tell_nothing_and_stop_nothing(known: Simpl
     found = look(known, tmp_path / "none", flipped=True)
     assert (found["train"], found["drift"]["verdict"]) == (True, "unknown")
     assert f"{MODEL} 3 has no profile of its films" in found["drift"]["sentence"]
+
+
+def test_where_no_new_film_can_be_looked_at_nothing_is_told(known: SimpleNamespace, tmp_path: Path) -> None:
+    write(tmp_path / "new", range(301, 302))
+    [film] = (tmp_path / "new").rglob("*.png")
+    film.write_bytes(film.read_bytes()[:60])
+    found = look(known, tmp_path, n_new=0)
+    assert found["drift"]["new_films"]["refused"] == {"truncated": 1}
+    assert (found["train"], found["drift"]["verdict"], known.tags) == (True, "unknown", {"drift": "unknown"})
+    assert "no film could be looked at" in found["drift"]["sentence"]
 
 
 @pytest.mark.parametrize(

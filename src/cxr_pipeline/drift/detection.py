@@ -122,6 +122,8 @@ class DriftReport:
     @property
     def sentence(self) -> str:
         """What was found, in a line."""
+        if not self.n_new:
+            return "Whether there is drift cannot be told: no film could be looked at."
         if self.verdict == "unknown":
             return f"Whether there is drift cannot be told from {self.n_new:,} new films of as many patients."
         found = [
@@ -201,7 +203,7 @@ class _Asked:
         """Compare the finite rows of two samples if they are enough."""
         kept = []
         for side, values in (("reference", reference), ("new", new)):
-            finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
             if not finite.all():
                 self.notes.append(f"{name}: {(~finite).sum():,} {side} films without a finite value are left out.")
             kept.append(values[finite].astype(np.float64))
