@@ -40,7 +40,10 @@ def look_for_news(
     listed = cells.table_digest(films[["sha256", *label_columns(films)]])
     digest = cells.digest(launch.parameters, films=listed)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
-    news = None if champion is None else find_news(films, decisions.films_of_champion(model, champion))
+    news = None
+    if champion is not None:
+        decisions.finish_decision(model, champion)
+        news = find_news(films, decisions.films_of_champion(model, champion))
     decided = decisions.decided_version(model, digest)
     train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
     logger.info("%s", why)
