@@ -74,9 +74,9 @@ def test_what_is_no_stop_ends_well(promotion: dict[str, Any]) -> None:
 
 def test_the_verdict_on_new_films_is_noted_before_an_alias_is_moved(calls) -> None:
     promotion = {"model": MODEL, "challenger": {"version": 4}, "champion": None, "promoted": True, "reasons": []}
-    nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn"}})
+    nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn", "since": 2}})
     assert [call[0] for call in calls] == ["note_drift", "note_reasons", "promote", "note_decision"]
-    assert calls[0] == ("note_drift", MODEL, 4, "warn", {})
+    assert calls[0] == ("note_drift", MODEL, 4, "warn", {"since": 2})
 
 
 def test_the_record_is_written_before_the_aliases_are_moved() -> None:

@@ -114,10 +114,21 @@ def test_what_is_no_promotion_of_a_retraining_stays_as_it_is(version) -> None:
 def test_a_stop_is_written_on_the_run_and_a_verdict_on_the_version(version) -> None:
     with mlflow.start_run() as run:
         decisions.note_stop(["x" * 6000])
-        decisions.note_drift(*version, "warn")
+        decisions.note_drift(*version, "warn", since=1)
     found = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
     assert (found["decision"], len(found["decision_reasons"])) == ("stopped", 5000)
     assert tags(*version) == {"drift": "warn"}
+
+
+def test_films_too_few_to_tell_are_compared_once_more_with_the_next(version) -> None:
+    name, number = version
+    assert decisions.compared_since(name, number) == number
+    decisions.note_drift(name, number, "unknown", since=7)
+    assert tags(name, number) == {"drift": "unknown", "drift_since": "7"}
+    assert decisions.compared_since(name, number) == 7
+    decisions.note_drift(name, number, "none", since=7)
+    assert tags(name, number) == {"drift": "none"}
+    assert decisions.compared_since(name, number) == number
 
 
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:

@@ -19,6 +19,9 @@ DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "dec
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
 # Tag of a version and of a run: the verdict on the films that were new to the champion.
 DRIFT = "drift"
+UNKNOWN = "unknown"
+# Tag of a version whose new films were too few to tell: the number of the version that they were compared with.
+SINCE = "drift_since"
 # Tag of a run that ended because there was nothing to do.
 SKIPPED = "skipped"
 _LONGEST_TAG = 5000
@@ -151,9 +154,30 @@ def note_stop(reasons: Sequence[str]) -> None:
     tag_run({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
 
 
-def note_drift(name: str, version: int, verdict: str) -> None:
-    """Write on a version how the films that were new in its training compare with those of the champion then."""
-    mlflow.MlflowClient().set_model_version_tag(name, str(version), DRIFT, verdict)
+def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
+    """Write on a version how the films that were new in its training compare with those of an earlier one.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        verdict: of the comparison; after ``unknown`` the next films are compared together with these.
+        since: number of the earlier version.
+    """
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag(name, str(version), DRIFT, verdict)
+    if verdict == UNKNOWN:
+        client.set_model_version_tag(name, str(version), SINCE, str(since))
+    else:
+        client.delete_model_version_tag(name, str(version), SINCE)
+
+
+def compared_since(name: str, champion: int) -> int:
+    """Tell the version that new films are to be compared with.
+
+    Returns:
+        the champion; or an earlier version, where the films that came after that were too few to tell until now.
+    """
+    return int(mlflow.MlflowClient().get_model_version(name, str(champion)).tags.get(SINCE, champion))
 
 
 def log_texts(texts: Mapping[str, str], folder: str) -> None:

@@ -107,8 +107,8 @@ def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
             decisions.note_stop(promotion["reasons"])
         return aliases.aliases_of(model)
     version, champion = promotion["challenger"]["version"], promotion["champion"]
-    if promotion.get("drift"):
-        decisions.note_drift(model, version, promotion["drift"]["verdict"])
+    if drift := promotion.get("drift"):
+        decisions.note_drift(model, version, drift["verdict"], since=drift["since"])
     decisions.note_reasons(model, version, promotion["reasons"], trained_by=promotion["trained_by"])
     if promotion["promoted"]:
         given = aliases.promote(model, version, over=champion["version"] if champion else None)

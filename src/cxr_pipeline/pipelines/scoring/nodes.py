@@ -119,8 +119,8 @@ def _refusal(sentence: str, n_films: int, task: str, folder: str | None) -> str:
     return (
         f"No predictions are written, and earlier ones are removed: the films, of which {n_films:,} were compared, are "
         f"unlike those that the model comes from. {sentence} Look at them; kedro run --pipeline={task}_drift --params "
-        f"{task}.drift.folder={folder} shows how they differ. What was scored is kept: to have the predictions even so, "
-        f"run the same command with {task}.scoring.on_drift=warn."
+        f"{task}.drift.folder={folder} shows how they differ. What was scored is kept: to have the predictions even "
+        f"so, run the same command with {task}.scoring.on_drift=warn."
     )
 
 
