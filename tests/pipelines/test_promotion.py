@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import config
-from cxr_pipeline.config import Folders
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
 from cxr_pipeline.registry import aliases, decisions
@@ -46,7 +45,7 @@ def test_a_version_counts_as_decided_when_its_alias_was_moved(calls, promoted: b
     assert noted == ("note_decision", MODEL, 4, {"promoted": promoted})
 
 
-def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, tmp_path, monkeypatch) -> None:
+def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monkeypatch) -> None:
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
     monkeypatch.setattr(decisions, "tag_run", tags.update)
@@ -61,15 +60,14 @@ def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, tmp_
     assert nodes.put_in_use(promotion) == {"champion": 3}
     assert calls == []
     assert tags == {"decision": "stopped", "decision_reasons": "Too many labels."}
-    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path / "07_model_output"))
-    with pytest.raises(UserError, match=r"Too many labels\. .*08_reporting/chest/decisions/.*Z\.md") as raised:
-        nodes.end_if_stopped(promotion, {}, folders)
+    with pytest.raises(UserError, match=r"Too many labels\. \(The record is decisions/.*Z\.md,") as raised:
+        nodes.end_if_stopped(promotion, {})
     assert any(name in str(raised.value) for name in files)
 
 
 @pytest.mark.parametrize("promotion", [{"model": MODEL}, {"model": MODEL, "decision": "not promoted"}])
 def test_what_is_no_stop_ends_well(promotion: dict[str, Any]) -> None:
-    nodes.end_if_stopped(promotion, {}, None)
+    nodes.end_if_stopped(promotion, {})
 
 
 def test_the_verdict_on_new_films_is_noted_before_an_alias_is_moved(calls) -> None:

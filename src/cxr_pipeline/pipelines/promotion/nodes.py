@@ -120,13 +120,12 @@ def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
     return given
 
 
-def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None], folders: Folders) -> None:
+def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None]) -> None:
     """End the run where the retraining was stopped; its record is written by then.
 
     Raises:
-        UserError: why, and where the record is.
+        UserError: why, and which record says more.
     """
     if promotion.get("decision") == "stopped":
-        reports = folders.outputs.parent / "08_reporting" / promotion["task"]
-        record = reports / "decisions" / f"{decision_name(promotion)}.md"
-        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}.)")
+        record = f"decisions/{decision_name(promotion)}.md"
+        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}, among the task's reports.)")
