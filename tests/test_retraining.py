@@ -145,13 +145,27 @@ class TestLabels:
 class TestDrift:
     @pytest.mark.parametrize("verdict", ["none", "warn", "unknown"])
     def test_what_is_not_refused_goes_on(self, verdict: str) -> None:
-        assert too_much_drift({"verdict": verdict, "sentence": "?", "n_new": 40}, champion="m 3") is None
+        found = {"verdict": verdict, "sentence": "?", "n_new": 40, "since": 3}
+        assert too_much_drift(found, model="m", champion=3) is None
 
     def test_a_refusal_says_what_drifted_and_how_to_go_on(self) -> None:
-        found = {"verdict": "refuse", "sentence": "Drift in pixels (noise, KS distance 0.95).", "n_new": 1234}
-        why = too_much_drift(found, champion="m 3", task="chest")
+        found = {
+            "verdict": "refuse",
+            "sentence": "Drift in pixels (noise, KS distance 0.95).",
+            "n_new": 1234,
+            "since": 3,
+        }
+        why = too_much_drift(found, model="m", champion=3, task="chest")
         assert why is not None
-        for part in ("1,234", "m 3", found["sentence"], "--params chest.retraining.on_drift=warn"):
+        for part in ("1,234", "the champion, m 3,", found["sentence"], "--params chest.retraining.on_drift=warn"):
+            assert part in why
+        assert "rollback" not in why
+
+    def test_what_was_trained_on_before_it_could_be_told_is_named(self) -> None:
+        found = {"verdict": "refuse", "sentence": "?", "n_new": 40, "since": 2}
+        why = too_much_drift(found, model="m", champion=5, task="chest")
+        assert why is not None
+        for part in ("unlike those that m 2 comes from", "the champion, m 5, has learned from", "chest_rollback"):
             assert part in why
 
 

@@ -121,22 +121,31 @@ def too_many_relabelled(news: News, *, max_fraction: float, task: str = "<task>"
     )
 
 
-def too_much_drift(drift: Mapping[str, Any], *, champion: str, task: str = "<task>") -> str | None:
+def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str = "<task>") -> str | None:
     """Tell whether new films are so unlike those of a version that nothing should be trained on them unseen.
 
     Args:
-        drift: ``verdict``, ``sentence`` and ``n_new`` of a check of the new films.
-        champion: the version.
-        task: the task, for the command that is offered.
+        drift: ``verdict``, ``sentence`` and ``n_new`` of a check of the new films, and ``since``, the number of the
+            version that they are new to.
+        model: name of the registered model.
+        champion: number of the version in use.
+        task: the task, for the commands that are offered.
 
     Returns:
         why nothing is to be trained; None where the verdict is another than ``refuse``.
     """
     if drift["verdict"] != "refuse":
         return None
+    owner, learned = f"the champion, {model} {champion},", ""
+    if drift["since"] != champion:
+        owner = f"{model} {drift['since']}"
+        learned = (
+            f" Some of them, too few to tell at the time, the champion, {model} {champion}, has learned from; kedro "
+            f"run --pipeline={task}_rollback puts the one before it back."
+        )
     return (
-        f"The new films, of which {drift['n_new']:,} were looked at, are unlike those that the champion, {champion}, "
-        f"comes from. {drift['sentence']} Nothing was trained. Look at these films and at their labels; then mend or "
+        f"The new films, of which {drift['n_new']:,} were looked at, are unlike those that {owner} comes from. "
+        f"{drift['sentence']} Nothing was trained.{learned} Look at these films and at their labels; then mend or "
         f"remove them, or, if they are right: --params {task}.retraining.on_drift=warn"
     )
 

@@ -70,10 +70,21 @@ def some() -> Callable[..., Observed]:
 
 
 @pytest.fixture(scope="session")
+def both() -> Callable[..., Observed]:
+    """Put the films of two ``Observed`` together."""
+
+    def both(one: Observed, other: Observed) -> Observed:
+        sides = zip(vars(one).values(), vars(other).values(), strict=True)
+        return Observed(*(np.concatenate(values) for values in sides))
+
+    return both
+
+
+@pytest.fixture(scope="session")
 def made_up() -> Callable[..., Observed]:
     """Films of which everything is drawn from plain distributions, honest probabilities among it."""
 
-    def made_up(n: int, seed: int, *, k: int = 1, d: int = 6) -> Observed:
+    def made_up(n: int, seed: int, *, k: int = 1, d: int = 6, source: str = "") -> Observed:
         rng = np.random.default_rng(seed)
         probability = rng.beta(1, 1, (n, k))
         return Observed(
@@ -81,6 +92,7 @@ def made_up() -> Callable[..., Observed]:
             rng.normal(0, 1, (n, d)).astype(np.float32),
             probability,
             (rng.random((n, k)) < probability).astype(float),
+            np.full(n, source),
         )
 
     return made_up

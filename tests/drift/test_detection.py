@@ -104,6 +104,40 @@ def test_few_films_are_too_few_to_tell(profile, made_up) -> None:
     assert detect_drift(profile, made_up(30, 2), SETTINGS).verdict == "none"
 
 
+def test_without_a_film_that_can_be_looked_at_nothing_can_be_told(profile, made_up) -> None:
+    report = detect_drift(profile, made_up(0, 2), SETTINGS)
+    assert verdicts(report) == dict.fromkeys(FAMILIES, "unknown")
+    assert (report.verdict, report.n_new) == ("unknown", 0)
+    assert report.sentence == "Whether there is drift cannot be told: no film could be looked at."
+    json.dumps(report.to_dict(), allow_nan=False)
+    bare = reference_profile(made_up(100, 0), made_up(0, 1), outputs=("ill",), seed=0)
+    assert verdicts(detect_drift(bare, made_up(100, 2), SETTINGS))["features"] == "unknown"
+
+
+def test_one_source_may_grow_alone(made_up, both) -> None:
+    """Sources of other machines, with other shares of ill patients; new films of the smaller one."""
+
+    def of_source(n: int, seed: int, source: str):
+        rng = np.random.default_rng(seed)
+        probability = rng.beta(*((5, 2) if source == "a" else (2, 5)), (n, 1))
+        films = made_up(n, seed, source=source)
+        moved = films.statistics + np.float32(0 if source == "a" else 40)
+        true = (rng.random((n, 1)) < probability).astype(float)
+        return replace(films, statistics=moved, probability=probability, y_true=true)
+
+    sides = [both(of_source(3 * n, seed, "a"), of_source(n, seed + 1, "b")) for n, seed in ((100, 0), (60, 2))]
+    profile = reference_profile(*sides, outputs=("ill",), seed=0)
+    grown = of_source(80, 5, "b")
+    report = detect_drift(profile, grown, SETTINGS)
+    assert verdicts(report) == dict.fromkeys(FAMILIES, "none"), report.sentence
+    assert family(report, "pixels").findings[0].comparison.n_reference == 100
+    unnamed = detect_drift(profile, replace(grown, source=np.full(80, "")), SETTINGS)
+    assert (unnamed.verdict, verdicts(unnamed)["prevalence"]) == ("refuse", "warn")
+    assert family(unnamed, "pixels").findings[0].comparison.n_reference == 400
+    strange = replace(grown, statistics=grown.statistics - np.float32(40))
+    assert verdicts(detect_drift(profile, strange, SETTINGS))["pixels"] == "refuse"
+
+
 def test_a_small_reference_leaves_the_other_families_be(made_up) -> None:
     profile = reference_profile(made_up(100, 0), made_up(20, 1), outputs=("ill",), seed=0)
     found = verdicts(detect_drift(profile, made_up(100, 2), SETTINGS))
@@ -221,7 +255,7 @@ def of_noise(n: int, seed: int):
 
     rng = np.random.default_rng(seed)
     pixels = rng.normal(100, 10, (n, 11)).astype(np.float32)
-    return Observed(pixels, pixels[:, :2], np.full((n, 1), 0.5), np.full((n, 1), np.nan))
+    return Observed(pixels, pixels[:, :2], np.full((n, 1), 0.5), np.full((n, 1), np.nan), np.full(n, ""))
 
 
 PROFILE = reference_profile(of_noise(100, 0), of_noise(40, 1), outputs=("ill",), seed=0)

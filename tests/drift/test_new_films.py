@@ -41,6 +41,7 @@ def test_films_of_a_bare_folder_have_neither_patients_nor_labels(folder, classif
         "refused": {"unreadable": 1},
     }
     assert len(seen) == 6
+    assert set(seen.source) == {""}
     assert np.isnan(seen.y_true).all()
 
 
@@ -61,14 +62,20 @@ def test_films_of_a_source_have_both(folder, classifier, films) -> None:
     assert by_label[1.0] <= set(grey[:3])
 
 
-def test_labels_stay_with_their_films_when_others_are_refused(films, classifier) -> None:
+def test_labels_and_sources_stay_with_their_films_when_others_are_refused(films, classifier) -> None:
     class Reader:
         def read(self, path: str) -> bytes:
             return b"" if path == "2" else cv2.imencode(".png", films[int(path)])[1].tobytes()
 
-    rows = {"source": "", "path": list("01234"), "patient_id": None, "label_ill": [0.0, 1.0, np.nan, 1.0, 0.0]}
-    seen, _ = NewFilms({"": Reader()}, pd.DataFrame(rows)).look(classifier, **LOOK)
+    rows = {
+        "source": list("aabab"),
+        "path": list("01234"),
+        "patient_id": None,
+        "label_ill": [0.0, 1.0, np.nan, 1.0, 0.0],
+    }
+    seen, _ = NewFilms(dict.fromkeys("ab", Reader()), pd.DataFrame(rows)).look(classifier, **LOOK)
     assert seen.y_true[:, 0].tolist() == [0, 1, 1, 0]
+    assert seen.source.tolist() == list("aaab")
     np.testing.assert_allclose(seen.statistics[:, 0], films[[0, 1, 3, 4]].mean(axis=(1, 2)), rtol=1e-5)
 
 

@@ -28,9 +28,11 @@ def test_the_draw_is_by_lot_and_not_by_order() -> None:
 
 
 def test_arrays_of_different_films_are_refused() -> None:
-    arrays = [np.zeros((3, 11), np.float32), np.zeros((3, 5), np.float32), np.zeros((3, 1)), np.zeros((3, 1))]
+    arrays = [np.zeros((3, n)) for n in (11, 5, 1, 1)] + [np.full(3, "")]
     assert len(Observed(*arrays)) == 3
     with pytest.raises(ValueError, match="same films and outputs"):
-        Observed(*arrays[:3], np.zeros((2, 1)))
+        Observed(*arrays[:3], np.zeros((2, 1)), arrays[4])
     with pytest.raises(ValueError, match="same films and outputs"):
-        Observed(*arrays[:3], np.zeros((3, 2)))
+        Observed(*arrays[:3], np.zeros((3, 2)), arrays[4])
+    with pytest.raises(ValueError, match="same films and outputs"):
+        Observed(*arrays[:4], np.full(2, ""))

@@ -114,7 +114,8 @@ def test_more_effusions_are_found_in_the_prevalence() -> None:
             next(draw_patient(k, size=32, prevalence={"Effusion": prevalence}, seed=seed)) for k in range(1, n + 1)
         )
         true = np.array([["Effusion" in film.labels] for film in drawn], float)
-        return Observed(np.zeros((n, 11), np.float32), np.zeros((n, 2), np.float32), np.full((n, 1), 0.5), true)
+        nothing = np.zeros((n, 11), np.float32)
+        return Observed(nothing, nothing[:, :2], np.full((n, 1), 0.5), true, np.full(n, ""))
 
     profile = reference_profile(labels(0.3, 150, 1), labels(0.3, 40, 2), outputs=("ill",), seed=0)
     for prevalence, expected in ((0.3, "none"), (0.6, "warn"), (0.95, "refuse")):

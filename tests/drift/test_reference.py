@@ -61,7 +61,8 @@ def test_pixels_are_of_training_films_and_scores_of_validation_films(network, ru
     scores = network.predict(films[40:52, ..., np.newaxis], verbose=0)[:, 0]
     nearest = np.abs(profile.probability[:, :1] - scores[np.newaxis]).min(axis=1)
     assert (nearest < 1e-6).all()
-    assert (profile.known.tolist(), profile.positive.tolist()) == ([20], [7])
+    assert sorted(profile.labels[:, 0]) == [0] * 13 + [1] * 7
+    assert profile.sources == ("s",)
     assert sorted(profile.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
 
 

@@ -302,9 +302,9 @@ def test_a_stop_leaves_its_record_and_says_where_it_is(stopped) -> None:
         "--params effusion.retraining.on_drift=warn",
     ):
         assert part in said
-    named = re.search(r"The record is (\S+\.md)\.", said)
+    named = re.search(r"The record is (\S+\.md),", said)
     assert named is not None
-    assert "# cxr-effusion-demo: stopped" in Path(named[1]).read_text()
+    assert "# cxr-effusion-demo: stopped" in (data(folder) / "08_reporting" / "effusion" / named[1]).read_text()
     run = runs(folder)[0]
     assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")
     assert run.data.tags["decision_reasons"].startswith("The new films, of which ")

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import config
-from cxr_pipeline.config import Folders
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
 from cxr_pipeline.registry import aliases, decisions
@@ -20,7 +19,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": 3})
     monkeypatch.setattr(aliases, "promote", lambda *args, **kw: found.append(("promote", *args, kw)) or {})
     monkeypatch.setattr(aliases, "keep_as_challenger", lambda *args: found.append(("keep", *args)) or {})
-    monkeypatch.setattr(decisions, "note_decision", lambda *args, **kw: found.append(("note", *args, kw)))
+    for name in ("note_reasons", "note_decision", "note_drift"):
+        monkeypatch.setattr(decisions, name, lambda *args, name=name, **kw: found.append((name, *args, kw)))
     return found
 
 
@@ -38,13 +38,14 @@ def test_where_nothing_is_new_every_node_passes_that_on(calls) -> None:
 def test_a_version_counts_as_decided_when_its_alias_was_moved(calls, promoted: bool, champion: Any) -> None:
     promotion = {"model": MODEL, "challenger": {"version": 4}, "champion": champion, "promoted": promoted}
     nodes.put_in_use({**promotion, "reasons": ["So."], "trained_by": "7"})
-    moved, noted = calls
+    why, moved, noted = calls
+    assert why == ("note_reasons", MODEL, 4, ["So."], {"trained_by": "7"})
     over = {"over": champion and 3}
     assert moved == (("promote", MODEL, 4, over) if promoted else ("keep", MODEL, 4))
-    assert noted == ("note", MODEL, 4, {"promoted": promoted, "reasons": ["So."], "trained_by": "7"})
+    assert noted == ("note_decision", MODEL, 4, {"promoted": promoted})
 
 
-def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, tmp_path, monkeypatch) -> None:
+def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monkeypatch) -> None:
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
     monkeypatch.setattr(decisions, "tag_run", tags.update)
@@ -59,23 +60,21 @@ def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, tmp_
     assert nodes.put_in_use(promotion) == {"champion": 3}
     assert calls == []
     assert tags == {"decision": "stopped", "decision_reasons": "Too many labels."}
-    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path / "07_model_output"))
-    with pytest.raises(UserError, match=r"Too many labels\. .*08_reporting/chest/decisions/.*Z\.md") as raised:
-        nodes.end_if_stopped(promotion, {}, folders)
+    with pytest.raises(UserError, match=r"Too many labels\. \(The record is decisions/.*Z\.md,") as raised:
+        nodes.end_if_stopped(promotion, {})
     assert any(name in str(raised.value) for name in files)
 
 
 @pytest.mark.parametrize("promotion", [{"model": MODEL}, {"model": MODEL, "decision": "not promoted"}])
 def test_what_is_no_stop_ends_well(promotion: dict[str, Any]) -> None:
-    nodes.end_if_stopped(promotion, {}, None)
+    nodes.end_if_stopped(promotion, {})
 
 
-def test_the_verdict_on_new_films_is_noted_before_the_decision(calls, monkeypatch) -> None:
-    monkeypatch.setattr(decisions, "note_drift", lambda *args: calls.append(("drift", *args)))
+def test_the_verdict_on_new_films_is_noted_before_an_alias_is_moved(calls) -> None:
     promotion = {"model": MODEL, "challenger": {"version": 4}, "champion": None, "promoted": True, "reasons": []}
-    nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn"}})
-    assert [call[0] for call in calls] == ["promote", "drift", "note"]
-    assert calls[1] == ("drift", MODEL, 4, "warn")
+    nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn", "since": 2}})
+    assert [call[0] for call in calls] == ["note_drift", "note_reasons", "promote", "note_decision"]
+    assert calls[0] == ("note_drift", MODEL, 4, "warn", {"since": 2})
 
 
 def test_the_record_is_written_before_the_aliases_are_moved() -> None:

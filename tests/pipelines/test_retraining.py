@@ -61,6 +61,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {**given, "champion": found.champion})
     monkeypatch.setattr(decisions, "films_of_champion", lambda model, version: found.used)
     monkeypatch.setattr(decisions, "decided_version", lambda model, digest: found.decided)
+    monkeypatch.setattr(decisions, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(decisions, "tag_run", found.tags.update)
     monkeypatch.setattr(registry, "nest_run", lambda *args: found.calls.append(("nest", *args)))
     return found
@@ -82,6 +83,7 @@ class TestLookForNews:
         assert not found["train"]
         assert not found["newer"]
         assert registered.tags == {"skipped": "nothing new"}
+        assert registered.calls == [("finish", MODEL, 3)]
         assert self.look(FILMS, launch, force=True)["train"]
 
     def test_a_label_or_a_film_more_is_new(self, registered, launch) -> None:

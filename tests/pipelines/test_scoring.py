@@ -381,6 +381,28 @@ def test_a_folder_can_be_refused_for_it_and_scored_after_all(tmp_path: Path, ver
     assert record["refused"]["unlike_training"] == predictions.probability.isna().sum() > 40
 
 
+def test_of_a_folder_that_is_refused_nobody_reads_the_predictions_of_an_earlier_one(tmp_path: Path, versions) -> None:
+    beside = folders(tmp_path).outputs / "profiled"
+    beside.mkdir(parents=True)
+    earlier = [beside / f"predictions.{suffix}" for suffix in ("csv", "json", "parquet")]
+    for file in earlier:
+        file.write_text("of yesterday")
+    new = write_films(tmp_path / "new", brighter=120)
+    with pytest.raises(UserError, match="No predictions are written, and earlier ones are removed"):
+        run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse")
+    assert not [file for file in earlier if file.exists()]
+    assert (beside / "predictions.parts").exists()
+
+
+def test_a_folder_in_which_no_film_can_be_looked_at_has_predictions(tmp_path: Path, versions) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "broken.png").write_text("no film")
+    predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=PROFILED, on_drift="refuse")
+    assert predictions.status.tolist() == ["refused"]
+    assert (record["drift"]["verdict"], record["drift"]["n_films"]) == ("unknown", 0)
+    assert "no film could be looked at" in record["drift"]["sentence"]
+
+
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
     _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
     assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})

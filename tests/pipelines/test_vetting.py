@@ -19,6 +19,7 @@ from cxr_pipeline.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.decision_rule import fit_decision_rule
 from cxr_pipeline.drift.network import observe
 from cxr_pipeline.drift.profile import Profile, reference_profile
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.images.recipe import Recipe
 from cxr_pipeline.manifest import list_films
 from cxr_pipeline.models.heads import OUTPUT, POOLED
@@ -90,19 +91,36 @@ def profile(classifier: FilmClassifier) -> Profile:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: Profile) -> Iterator[SimpleNamespace]:
-    """What MLflow has of the champion, in its place, and the tags of the run."""
-    found = SimpleNamespace(profile=profile, tags={}, used=None)
-    version = registry.ModelVersion(f"models:/{MODEL}/3", name=MODEL, version=3, run_id="r")
-    monkeypatch.setattr(registry, "resolve_version", lambda uri: version)
-    monkeypatch.setattr(nodes, "usable_profile", lambda version: found.profile)
-    monkeypatch.setattr(decisions, "load_champion", lambda name, number, **asked: classifier)
-    monkeypatch.setattr(decisions, "films_of_champion", lambda name, number: found.used)
+    """What MLflow has of versions 2 and 3, the champion, in its place, and the tags of the run."""
+    found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None)
+
+    def resolve(uri: str) -> registry.ModelVersion:
+        number = int(uri.rpartition("/")[2])
+        if number not in found.profiles:
+            raise UserError("There is no such version.")
+        return registry.ModelVersion(uri, name=MODEL, version=number, run_id="r")
+
+    def load(name: str, number: int, **asked: Any) -> FilmClassifier:
+        if number == found.other:
+            raise UserError("It decides between other classes.")
+        return classifier
+
+    monkeypatch.setattr(registry, "resolve_version", resolve)
+    monkeypatch.setattr(nodes, "usable_profile", lambda version: found.profiles[version.version])
+    monkeypatch.setattr(decisions, "load_champion", load)
+    monkeypatch.setattr(decisions, "films_of_champion", lambda name, number: found.used[number])
+    monkeypatch.setattr(decisions, "compared_since", lambda name, champion: found.since)
     monkeypatch.setattr(decisions, "tag_run", found.tags.update)
     yield found
 
 
-def look(known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", **films: Any) -> dict[str, Any]:
-    """Look at films of new patients, of a source of its own, beside films that the champion has."""
+def look(
+    known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", n_before: int = 0, **films: Any
+) -> dict[str, Any]:
+    """Look at films of new patients, of a source of its own, beside films that the champion has.
+
+    ``n_before`` of these the champion has, too, and version 2 does not.
+    """
     write(raw / "old", range(1, 7))
     write(raw / "new", range(301, 301 + n_new), **films)
     listings = {
@@ -113,10 +131,12 @@ def look(known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "re
         for name in ("old", "new")
     }
     table, _, _ = list_films(listings, labels=TASK.labels)
-    old = table[table["source"] == "old"]
-    splits = old[["source", "image", "sha256", "patient_id"]].assign(split="train")
-    known.used = films_used(old, splits, pd.DataFrame({"sha256": []}, dtype="str"))
-    news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": n_new, "relabelled": 0}}
+    is_new = table["source"] == "new"
+    before = is_new & (table["patient_id"].astype(int) < 301 + n_before)
+    for version, had in ((2, ~is_new), (3, ~is_new | before)):
+        splits = table.loc[had, ["source", "image", "sha256", "patient_id"]].assign(split="train")
+        known.used[version] = films_used(table[had], splits, pd.DataFrame({"sha256": []}, dtype="str"))
+    news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": int((~had).sum())}}
     folders = Folders(**dict.fromkeys(Folders.model_fields, raw))
     rule = RULE.model_copy(update={"on_drift": on_drift})
     found = nodes.look_for_drift(news, table, TASK, SOURCES, folders, Drift(**DEFAULTS["drift"]), rule)
@@ -165,10 +185,55 @@ def test_too_few_films_and_no_profile_tell_nothing_and_stop_nothing(known: Simpl
     found = look(known, tmp_path / "few", n_new=20, flipped=True)
     assert (found["train"], found["drift"]["verdict"], known.tags["drift"]) == (True, "unknown", "unknown")
     assert "cannot be told from 20 new films" in found["drift"]["sentence"]
-    known.profile = None
+    assert found["drift"]["since"] == 3
+    known.profiles[3] = None
     found = look(known, tmp_path / "none", flipped=True)
     assert (found["train"], found["drift"]["verdict"]) == (True, "unknown")
     assert f"{MODEL} 3 has no profile of its films" in found["drift"]["sentence"]
+    assert found["drift"]["since"] == 3
+
+
+def test_small_parts_add_up_until_they_can_be_told(known: SimpleNamespace, tmp_path: Path) -> None:
+    known.since = 2
+    found = look(known, tmp_path, n_before=40, flipped=True)
+    assert (found["drift"]["verdict"], found["drift"]["since"], found["drift"]["n_new"]) == ("refuse", 2, 60)
+    assert found["drift"]["model"]["version"] == 2
+    assert f"unlike those that {MODEL} 2 comes from" in found["stopped"]
+    assert f"the champion, {MODEL} 3, has learned from" in found["stopped"]
+    known.since = 3
+    alone = look(known, tmp_path, n_before=40, flipped=True)
+    assert (alone["drift"]["verdict"], alone["drift"]["since"], alone["drift"]["n_new"]) == ("unknown", 3, 20)
+
+
+def test_a_part_that_could_not_be_told_is_not_forgotten_where_only_labels_are_new(known, tmp_path: Path) -> None:
+    known.since = 2
+    found = look(known, tmp_path, n_new=20, n_before=20)
+    assert found["news"]["new"] == 0
+    assert (found["drift"]["verdict"], found["drift"]["since"]) == ("unknown", 2)
+
+
+@pytest.mark.parametrize("lost", ["gone", "without a profile", "of other classes"])
+def test_without_the_earlier_version_it_is_the_champion(known: SimpleNamespace, tmp_path: Path, lost: str) -> None:
+    known.since = 2
+    if lost == "gone":
+        del known.profiles[2]
+    elif lost == "without a profile":
+        known.profiles[2] = None
+    else:
+        known.other = 2
+    found = look(known, tmp_path, n_before=20)
+    assert (found["drift"]["verdict"], found["drift"]["since"], found["drift"]["n_new"]) == ("none", 3, 40)
+    assert found["drift"]["model"]["version"] == 3
+
+
+def test_where_no_new_film_can_be_looked_at_nothing_is_told(known: SimpleNamespace, tmp_path: Path) -> None:
+    write(tmp_path / "new", range(301, 302))
+    [film] = (tmp_path / "new").rglob("*.png")
+    film.write_bytes(film.read_bytes()[:60])
+    found = look(known, tmp_path, n_new=0)
+    assert found["drift"]["new_films"]["refused"] == {"truncated": 1}
+    assert (found["train"], found["drift"]["verdict"], known.tags) == (True, "unknown", {"drift": "unknown"})
+    assert "no film could be looked at" in found["drift"]["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -177,9 +242,13 @@ def test_too_few_films_and_no_profile_tell_nothing_and_stop_nothing(known: Simpl
         {"train": False, "stopped": None, "news": {"new": 0}},
         {"train": False, "stopped": "Too many labels.", "news": {"new": 60}},
         {"train": True, "stopped": None, "news": None},
-        {"train": True, "stopped": None, "news": {"new": 0, "relabelled": 3}},
     ],
 )
 def test_without_new_films_there_is_nothing_to_compare(known: SimpleNamespace, news: dict[str, Any]) -> None:
     assert nodes.look_for_drift(news, pd.DataFrame(), TASK, SOURCES, None, None, RULE) == {**news, "drift": None}
     assert known.tags == {}
+
+
+def test_where_only_labels_are_new_there_is_nothing_to_compare(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = look(known, tmp_path, n_new=20, n_before=20)
+    assert (found["train"], found["drift"], known.tags) == (True, None, {})

@@ -1,5 +1,3 @@
-from typing import Any
-
 import mlflow
 import pandas as pd
 import pytest
@@ -49,7 +47,9 @@ def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
 def test_a_decision_is_written_on_the_version_and_the_run(version, promoted: bool, word: str) -> None:
     assert decisions.decided_version(version[0], "7" * 64) is None
     with mlflow.start_run() as run:
-        decisions.note_decision(*version, promoted=promoted, reasons=["One.", "Two."], trained_by="7" * 64)
+        decisions.note_reasons(*version, ["One.", "Two."], trained_by="7" * 64)
+        assert decisions.decided_version(version[0], "7" * 64) is None
+        decisions.note_decision(*version, promoted=promoted)
     found = tags(*version)
     assert found["decision"] == word
     assert found["decision_reasons"] == "One. Two."
@@ -61,37 +61,74 @@ def test_a_decision_is_written_on_the_version_and_the_run(version, promoted: boo
 
 
 def test_a_version_that_was_rolled_back_is_told_apart(version) -> None:
-    decisions.note_decision(*version, promoted=True, reasons=[], trained_by="7")
+    decisions.note_reasons(*version, [], trained_by="7")
+    decisions.note_decision(*version, promoted=True)
     mlflow.MlflowClient().set_model_version_tag(version[0], str(version[1]), aliases.ROLLED_BACK, "today")
     assert decisions.decided_version(version[0], "7") == (version[1], "rolled back")
 
 
-def test_a_version_is_not_decided_before_everything_is_written(version, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = mlflow.MlflowClient.set_model_version_tag
-    written: list[str] = []
-
-    def watched(self: Any, name: str, number: str, key: str, value: str) -> None:
-        written.append(key)
-        original(self, name, number, key, value)
-
-    monkeypatch.setattr(mlflow.MlflowClient, "set_model_version_tag", watched)
-    decisions.note_decision(*version, promoted=True, reasons=["x" * 6000], trained_by="7")
-    assert written == ["retraining", "decision_reasons", "decision"]
+def test_long_reasons_are_cut_to_what_a_tag_holds(version) -> None:
+    decisions.note_reasons(*version, ["x" * 6000], trained_by="7")
     assert len(tags(*version)["decision_reasons"]) == 5000
 
 
-def test_a_decision_that_was_cut_short_is_none(version) -> None:
-    mlflow.MlflowClient().set_model_version_tag(version[0], str(version[1]), decisions.TRAINED_BY, "7")
+def test_a_version_that_is_judged_anew_is_not_decided_meanwhile(version) -> None:
+    decisions.note_reasons(*version, ["Worse."], trained_by="7")
+    decisions.note_decision(*version, promoted=False)
+    decisions.note_reasons(*version, ["Better."], trained_by="7")
+    assert tags(*version) == {"retraining": "7", "decision_reasons": "Better."}
     assert decisions.decided_version(version[0], "7") is None
+
+
+def test_a_promotion_that_was_cut_short_after_the_alias_is_finished(version) -> None:
+    name, number = version
+    decisions.note_reasons(name, number, ["Better."], trained_by="7")
+    aliases.promote(name, number, over=None)
+    decisions.finish_decision(name, number)
+    assert tags(name, number)["decision"] == "promoted"
+    assert decisions.decided_version(name, "7") == (number, "promoted")
+
+
+def test_a_promotion_that_was_cut_short_and_rolled_back_is_found(version) -> None:
+    name, number = version
+    earlier = int(mlflow.MlflowClient().create_model_version(name, source="s3://nothing/nothing").version)
+    aliases.promote(name, earlier, over=None)
+    decisions.note_reasons(name, number, ["Better."], trained_by="7")
+    aliases.promote(name, number, over=earlier)
+    aliases.roll_back(name)
+    decisions.finish_decision(name, earlier)
+    assert decisions.decided_version(name, "7") == (number, "rolled back")
+    assert tags(name, earlier) == {}
+
+
+def test_what_is_no_promotion_of_a_retraining_stays_as_it_is(version) -> None:
+    name, number = version
+    decisions.finish_decision(name, number)
+    assert tags(name, number) == {}
+    decisions.note_reasons(name, number, ["Worse."], trained_by="7")
+    decisions.note_decision(name, number, promoted=False)
+    decisions.finish_decision(name, number)
+    assert tags(name, number)["decision"] == "not promoted"
 
 
 def test_a_stop_is_written_on_the_run_and_a_verdict_on_the_version(version) -> None:
     with mlflow.start_run() as run:
         decisions.note_stop(["x" * 6000])
-        decisions.note_drift(*version, "warn")
+        decisions.note_drift(*version, "warn", since=1)
     found = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
     assert (found["decision"], len(found["decision_reasons"])) == ("stopped", 5000)
     assert tags(*version) == {"drift": "warn"}
+
+
+def test_films_too_few_to_tell_are_compared_once_more_with_the_next(version) -> None:
+    name, number = version
+    assert decisions.compared_since(name, number) == number
+    decisions.note_drift(name, number, "unknown", since=7)
+    assert tags(name, number) == {"drift": "unknown", "drift_since": "7"}
+    assert decisions.compared_since(name, number) == 7
+    decisions.note_drift(name, number, "none", since=7)
+    assert tags(name, number) == {"drift": "none"}
+    assert decisions.compared_since(name, number) == number
 
 
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 def profile():
     rng = np.random.default_rng(0)
-    films = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)))
+    films = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
     return reference_profile(films, films, outputs=("ill",), seed=0)
 
 

@@ -27,7 +27,7 @@ def observed(n, seed, *, k=1, brighter=0.0, flipped=False, labels=True):
     probability = rng.random((n, k))
     true = (rng.random((n, k)) < probability).astype(float)
     true = np.full((n, k), np.nan) if not labels else 1 - true if flipped else true
-    return Observed(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true)
+    return Observed(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true, np.full(n, ""))
 
 
 def report_of(new, *, outputs=("ill",), **changed):

@@ -122,6 +122,8 @@ class DriftReport:
     @property
     def sentence(self) -> str:
         """What was found, in a line."""
+        if not self.n_new:
+            return "Whether there is drift cannot be told: no film could be looked at."
         if self.verdict == "unknown":
             return f"Whether there is drift cannot be told from {self.n_new:,} new films of as many patients."
         found = [
@@ -162,8 +164,8 @@ def detect_drift(profile: Profile, new: Observed, settings: DriftSettings) -> Dr
 
     A finding needs both: a p-value below ``alpha`` after Holm's correction for all tests of the check, and an effect
     that reaches the family's limit. Without the second thousands of films make a difference significant that matters
-    to nobody; without the first a handful of films make one large by chance. Values that are not finite are left out
-    and counted. Equal profiles, films and settings give equal reports.
+    to nobody; without the first a handful of films make one large by chance. The sources have the same shares on both
+    sides, see `Profile.like`. Values that are not finite are left out and counted. Equal arguments give equal reports.
 
     Args:
         profile: from `reference_profile`.
@@ -175,6 +177,7 @@ def detect_drift(profile: Profile, new: Observed, settings: DriftSettings) -> Dr
     """
     if new.probability.shape[1] != len(profile.outputs):
         raise ValueError(f"Expected {len(profile.outputs)} outputs. Received: {new.probability.shape[1]}")
+    profile = profile.like(new.source, at_least=settings.min_films, seed=settings.seed)
     compare = {
         "pixels": _pixels,
         "features": _features,
@@ -183,8 +186,8 @@ def detect_drift(profile: Profile, new: Observed, settings: DriftSettings) -> Dr
         "calibration": _calibration,
     }
     asked = {name: _Asked(settings) for name in FAMILIES}
-    for name in FAMILIES:
-        compare[name](profile, new, asked[name])
+    for name, of_family in asked.items():
+        compare[name](profile, new, of_family)
     adjusted = iter(holm([found.p_value for name in FAMILIES for found in asked[name].found]))
     families = tuple(_judge(name, asked[name], adjusted, settings) for name in FAMILIES)
     worst = max((family.verdict for family in families), key=SEVERITY.__getitem__)
@@ -201,7 +204,7 @@ class _Asked:
         """Compare the finite rows of two samples if they are enough."""
         kept = []
         for side, values in (("reference", reference), ("new", new)):
-            finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
             if not finite.all():
                 self.notes.append(f"{name}: {(~finite).sum():,} {side} films without a finite value are left out.")
             kept.append(values[finite].astype(np.float64))
@@ -249,11 +252,13 @@ def _prevalence(profile: Profile, new: Observed, asked: _Asked) -> None:
     if not asked.labelled(new):
         return
     for place, output in enumerate(profile.outputs):
-        true = new.y_true[:, place]
-        positive, known = int(np.nansum(true)), int(np.count_nonzero(~np.isnan(true)))
-        if asked.enough(output, int(profile.known[place]), known):
-            of_training = (int(profile.positive[place]), int(profile.known[place]))
-            asked.found.append(compare_shares(output, of_training, (positive, known)))
+        ours, theirs = (_positive_of_known(labels[:, place]) for labels in (profile.labels, new.y_true))
+        if asked.enough(output, ours[1], theirs[1]):
+            asked.found.append(compare_shares(output, ours, theirs))
+
+
+def _positive_of_known(labels: Floats) -> tuple[int, int]:
+    return int(np.nansum(labels)), int(np.count_nonzero(~np.isnan(labels)))
 
 
 def _calibration(profile: Profile, new: Observed, asked: _Asked) -> None:

@@ -38,6 +38,9 @@ def observe(
         batches: prepared films, uint8 [b, size, size].
         y_true: their labels [n, k]; None where none is known.
 
+    Returns:
+        what was seen; of no film the source is known.
+
     Raises:
         UserError: the model gave NaN.
     """
@@ -53,4 +56,5 @@ def observe(
         probability.append(rule.apply(np.asarray(scores, np.float64)).probability)
     probabilities = np.concatenate(probability)
     known = np.full(probabilities.shape, np.nan) if y_true is None else np.asarray(y_true, np.float64)
-    return Observed(np.concatenate(statistics), np.concatenate(features), probabilities, known)
+    unknown = np.full(len(probabilities), "")
+    return Observed(np.concatenate(statistics), np.concatenate(features), probabilities, known, unknown)

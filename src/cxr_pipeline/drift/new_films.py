@@ -102,6 +102,7 @@ class NewFilms:
 
         rule = classifier.decision_rule
         seen = observe(classifier.model, rule, batches())
+        seen = replace(seen, source=sources.to_numpy(np.str_)[kept])
         columns = [f"label_{output}" for output in rule.outputs]
         if set(columns) <= set(self.table.columns):
             seen = replace(seen, y_true=self.table[columns].to_numpy("float64")[kept])

@@ -20,6 +20,7 @@ class Observed:
         features: the network's pooled features, float32 [n, d].
         probability: calibrated, float64 [n, k], in [0, 1].
         y_true: labels, float64 [n, k], 1 or 0, NaN where unknown.
+        source: names of the films' sources, text [n], empty where unknown.
 
     Raises:
         ValueError: the arrays do not belong to the same films and outputs.
@@ -29,6 +30,7 @@ class Observed:
     features: NDArray[np.float32]
     probability: Floats
     y_true: Floats
+    source: NDArray[np.str_]
 
     def __post_init__(self) -> None:
         shapes = {name: value.shape for name, value in vars(self).items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +16,9 @@ from cxr_pipeline.drift.pixels import STATISTICS
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.files import written_atomically
 
-VERSION = 1
+VERSION = 2
 COMPONENTS = 16
+_TEXTS = ("outputs", "sources")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +31,24 @@ class Profile:
 
     Args:
         outputs: of the model, k.
+        sources: names of the sources that the films come from; empty for films of which none is known.
         statistics: of training films, float32 [n, s].
-        positive, known: training films with each label, and with a known one, int64 [k].
+        labels: of training films, float64 [n, k], NaN where unknown.
+        training_source: of training films, the place of their source among ``sources``, int64 [n].
         mean, scale: of the features of training films, float32 [d].
         components: principal directions of the standardised features of training films, unit rows, float32 [c, d].
         spread: standard deviations along them, float32 [c].
         features: of validation films, as ``project`` gives them, float32 [m, c + 1].
         probability: of validation films, float64 [m, k].
         y_true: labels of validation films, float64 [m, k], NaN where unknown.
+        held_out_source: of validation films, the same, int64 [m].
     """
 
     outputs: tuple[str, ...]
+    sources: tuple[str, ...]
     statistics: NDArray[np.float32]
-    positive: NDArray[np.int64]
-    known: NDArray[np.int64]
+    labels: NDArray[np.float64]
+    training_source: NDArray[np.int64]
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
     components: NDArray[np.float32]
@@ -51,6 +56,36 @@ class Profile:
     features: NDArray[np.float32]
     probability: NDArray[np.float64]
     y_true: NDArray[np.float64]
+    held_out_source: NDArray[np.int64]
+
+    def like(self, sources: NDArray[np.str_], *, at_least: int, seed: int) -> Self:
+        """Draw the films by lot so that each source has the share that it has among new films, as many as can be.
+
+        What grows from one source alone is no drift because it is unlike the mixture of all.
+
+        Args:
+            sources: of new films, text [n].
+            at_least: where fewer training films, or validation films, would be drawn, all of these are kept; so where
+                a source of the new films is not among the profile's.
+            seed: of the lot.
+        """
+        if not len(sources) or not np.isin(sources, self.sources).all():
+            return self
+        shares = np.array([np.mean(sources == name) for name in self.sources])
+        rng = np.random.default_rng(seed)
+        learned, held_out = (
+            _drawn(codes, shares, at_least, rng) for codes in (self.training_source, self.held_out_source)
+        )
+        return replace(
+            self,
+            statistics=self.statistics[learned],
+            labels=self.labels[learned],
+            training_source=self.training_source[learned],
+            features=self.features[held_out],
+            probability=self.probability[held_out],
+            y_true=self.y_true[held_out],
+            held_out_source=self.held_out_source[held_out],
+        )
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring features [n, d] to the principal directions of the training films, each with variance 1 there.
@@ -62,8 +97,9 @@ class Profile:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The profile as arrays of numbers and one of text, none of which needs pickle."""
-        about = {"version": VERSION, "outputs": list(self.outputs), "statistics": list(STATISTICS)}
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "outputs"}
+        texts = {name: list(getattr(self, name)) for name in _TEXTS}
+        about = {"version": VERSION, **texts, "statistics": list(STATISTICS)}
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _TEXTS}
         return {"about": np.array(json.dumps(about)), **arrays}
 
     @classmethod
@@ -80,8 +116,9 @@ class Profile:
                 f"{VERSION}, found {about['version']}. Train the model again, or look for drift with the package that "
                 "trained it."
             )
-        names = [field.name for field in fields(cls) if field.name != "outputs"]
-        return cls(tuple(about["outputs"]), **{name: arrays[name] for name in names})
+        values: dict[str, Any] = {name: tuple(about[name]) for name in _TEXTS}
+        values |= {field.name: arrays[field.name] for field in fields(cls) if field.name not in _TEXTS}
+        return cls(**values)
 
     def save(self, path: Path) -> None:
         """Write the profile as ``.npz``, atomically."""
@@ -111,13 +148,14 @@ def reference_profile(training: Observed, held_out: Observed, *, outputs: Sequen
         raise UserError("A profile for drift needs training films; found none.")
     rng = np.random.default_rng(seed)
     shuffled, kept = rng.permutation(len(training)), rng.permutation(len(held_out))
-    known = ~np.isnan(training.y_true)
+    sources = np.unique(np.concatenate([training.source, held_out.source]))
     mean, scale, components, spread = _directions(training.features)
     return Profile(
         outputs=tuple(outputs),
+        sources=tuple(sources.tolist()),
         statistics=training.statistics[shuffled],
-        positive=np.nansum(training.y_true, axis=0).astype(np.int64),
-        known=known.sum(axis=0).astype(np.int64),
+        labels=training.y_true[shuffled],
+        training_source=np.searchsorted(sources, training.source[shuffled]).astype(np.int64),
         mean=mean,
         scale=scale,
         components=components,
@@ -125,7 +163,21 @@ def reference_profile(training: Observed, held_out: Observed, *, outputs: Sequen
         features=_project(held_out.features, mean, scale, components, spread)[kept],
         probability=held_out.probability[kept],
         y_true=held_out.y_true[kept],
+        held_out_source=np.searchsorted(sources, held_out.source[kept]).astype(np.int64),
     )
+
+
+def _drawn(
+    codes: NDArray[np.int64], shares: NDArray[np.float64], at_least: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Draw places of films so that each source has its share; ascending."""
+    there = np.bincount(codes, minlength=len(shares))
+    n_films = (there[shares > 0] / shares[shares > 0]).min()
+    counts = np.floor(n_films * shares + 1e-9).astype(int)
+    if counts.sum() < at_least:
+        return np.arange(len(codes))
+    drawn = [rng.choice(np.flatnonzero(codes == code), count, replace=False) for code, count in enumerate(counts)]
+    return np.sort(np.concatenate(drawn))
 
 
 def _directions(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

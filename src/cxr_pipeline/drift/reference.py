@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from cxr_pipeline.decision_rule import DecisionRule
@@ -79,7 +81,8 @@ def look_at_prepared(
     """
     drawn = rows.iloc[draw_films(_patients(rows), at_most=max_films, seed=seed)]
     labels = drawn[[f"label_{output}" for output in rule.outputs]].to_numpy("float64")
-    return observe(model, rule, films.batches(drawn["sha256"].tolist(), batch_size), labels)
+    seen = observe(model, rule, films.batches(drawn["sha256"].tolist(), batch_size), labels)
+    return replace(seen, source=drawn["source"].to_numpy(np.str_))
 
 
 def _patients(films: pd.DataFrame) -> Sequence[str | None]:

@@ -19,6 +19,9 @@ DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "dec
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
 # Tag of a version and of a run: the verdict on the films that were new to the champion.
 DRIFT = "drift"
+UNKNOWN = "unknown"
+# Tag of a version whose new films were too few to tell: the number of the version that they were compared with.
+SINCE = "drift_since"
 # Tag of a run that ended because there was nothing to do.
 SKIPPED = "skipped"
 _LONGEST_TAG = 5000
@@ -95,7 +98,7 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
 
     Args:
         name: of the registered model.
-        trained_by: what names the retraining, as ``note_decision`` took it.
+        trained_by: what names the retraining, as ``note_reasons`` took it.
 
     Returns:
         the number of the version, and what became of it (``promoted``, ``not promoted`` or ``rolled back``); None
@@ -103,28 +106,47 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
     """
     found = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
     for version in found:
-        if version.tags.get(TRAINED_BY) == trained_by and DECISION in version.tags:
+        if version.tags.get(TRAINED_BY) == trained_by and {DECISION, ROLLED_BACK} & set(version.tags):
             return int(version.version), "rolled back" if ROLLED_BACK in version.tags else version.tags[DECISION]
     return None
 
 
-def note_decision(name: str, version: int, *, promoted: bool, reasons: Sequence[str], trained_by: str) -> None:
+def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str) -> None:
+    """Write on a version, before an alias is moved, why that is done; it is not decided then.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        reasons: sentences.
+        trained_by: what names the retraining.
+    """
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    client.delete_model_version_tag(name, str(version), DECISION)
+    tags = {TRAINED_BY: trained_by, REASONS: " ".join(reasons)[:_LONGEST_TAG]}
+    tags |= {DECIDED_IN: run.info.run_id} if run else {}
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(version), key, value)
+    sending.set_tags({"version": f"{name} {version}"})
+
+
+def note_decision(name: str, version: int, *, promoted: bool) -> None:
     """Write on a version what was decided of it; the aliases must have been moved before.
 
     Args:
         name: of the registered model.
         version: its number.
         promoted: whether it became the champion.
-        reasons: sentences.
-        trained_by: what names the retraining.
     """
-    client, run = mlflow.MlflowClient(), mlflow.active_run()
-    tags = {TRAINED_BY: trained_by, REASONS: " ".join(reasons)[:_LONGEST_TAG]}
-    tags |= {DECIDED_IN: run.info.run_id} if run else {}
-    for key, value in {**tags, DECISION: PROMOTED if promoted else KEPT}.items():
-        client.set_model_version_tag(name, str(version), key, value)
-    if run:
-        sending.set_tags({DECISION: PROMOTED if promoted else KEPT, "version": f"{name} {version}"})
+    decision = PROMOTED if promoted else KEPT
+    mlflow.MlflowClient().set_model_version_tag(name, str(version), DECISION, decision)
+    sending.set_tags({DECISION: decision})
+
+
+def finish_decision(name: str, champion: int) -> None:
+    """Write on the champion that it was promoted, where a run was cut short after it had moved the alias."""
+    tags = mlflow.MlflowClient().get_model_version(name, str(champion)).tags
+    if TRAINED_BY in tags and DECISION not in tags:
+        mlflow.MlflowClient().set_model_version_tag(name, str(champion), DECISION, PROMOTED)
 
 
 def note_stop(reasons: Sequence[str]) -> None:
@@ -132,9 +154,30 @@ def note_stop(reasons: Sequence[str]) -> None:
     tag_run({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
 
 
-def note_drift(name: str, version: int, verdict: str) -> None:
-    """Write on a version how the films that were new in its training compare with those of the champion then."""
-    mlflow.MlflowClient().set_model_version_tag(name, str(version), DRIFT, verdict)
+def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
+    """Write on a version how the films that were new in its training compare with those of an earlier one.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        verdict: of the comparison; after ``unknown`` the next films are compared together with these.
+        since: number of the earlier version.
+    """
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag(name, str(version), DRIFT, verdict)
+    if verdict == UNKNOWN:
+        client.set_model_version_tag(name, str(version), SINCE, str(since))
+    else:
+        client.delete_model_version_tag(name, str(version), SINCE)
+
+
+def compared_since(name: str, champion: int) -> int:
+    """Tell the version that new films are to be compared with.
+
+    Returns:
+        the champion; or an earlier version, where the films that came after that were too few to tell until now.
+    """
+    return int(mlflow.MlflowClient().get_model_version(name, str(champion)).tags.get(SINCE, champion))
 
 
 def log_texts(texts: Mapping[str, str], folder: str) -> None:

@@ -106,10 +106,11 @@ class Lookout:
         return self._marked(table, unlike).assign(**{OBSERVED: observed})
 
     def observed(self, seen: Sequence[bytes]) -> Observed:
-        """Put together what ``judge`` has seen of single films; nothing is known of their labels."""
+        """Put together what ``judge`` has seen of single films; nothing is known of their labels and sources."""
         films: NDArray[Any] = np.frombuffer(b"".join(seen), self._seen)
         arrays = {name: films[name] for name in films.dtype.names or ()}
-        return Observed(**arrays, y_true=np.full(arrays["probability"].shape, np.nan))
+        y_true = np.full(arrays["probability"].shape, np.nan)
+        return Observed(**arrays, y_true=y_true, source=np.full(len(films), ""))
 
     def _marked(self, table: pd.DataFrame, unlike: NDArray[np.bool_]) -> pd.DataFrame:
         table.loc[unlike, "reason"] = UNLIKE

@@ -93,7 +93,7 @@ def _record(
 
 
 def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
-    """Move the aliases as it was decided, and write the reasons on the version.
+    """Write the reasons on the version, move the aliases as it was decided, and note that it is done.
 
     Returns:
         the version of each alias.
@@ -107,26 +107,25 @@ def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
             decisions.note_stop(promotion["reasons"])
         return aliases.aliases_of(model)
     version, champion = promotion["challenger"]["version"], promotion["champion"]
+    if drift := promotion.get("drift"):
+        decisions.note_drift(model, version, drift["verdict"], since=drift["since"])
+    decisions.note_reasons(model, version, promotion["reasons"], trained_by=promotion["trained_by"])
     if promotion["promoted"]:
         given = aliases.promote(model, version, over=champion["version"] if champion else None)
     else:
         given = aliases.keep_as_challenger(model, version)
-    if promotion.get("drift"):
-        decisions.note_drift(model, version, promotion["drift"]["verdict"])
-    wanted = {name: promotion[name] for name in ("promoted", "reasons")}
-    decisions.note_decision(model, version, trained_by=promotion["trained_by"], **wanted)
+    decisions.note_decision(model, version, promoted=promotion["promoted"])
     verdict = "is the champion now" if promotion["promoted"] else "is not promoted"
     logger.info("%s %d %s. %s", model, version, verdict, " ".join(promotion["reasons"]))
     return given
 
 
-def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None], folders: Folders) -> None:
+def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None]) -> None:
     """End the run where the retraining was stopped; its record is written by then.
 
     Raises:
-        UserError: why, and where the record is.
+        UserError: why, and which record says more.
     """
     if promotion.get("decision") == "stopped":
-        reports = folders.outputs.parent / "08_reporting" / promotion["task"]
-        record = reports / "decisions" / f"{decision_name(promotion)}.md"
-        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}.)")
+        record = f"decisions/{decision_name(promotion)}.md"
+        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}, among the task's reports.)")

@@ -37,12 +37,7 @@ def create_pipeline() -> Pipeline:
                 name="decide_promotion",
             ),
             Node(put_in_use, inputs=["promotion"], outputs="aliases", name="put_in_use"),
-            Node(
-                end_if_stopped,
-                inputs=["promotion", "aliases", "params:folders"],
-                outputs=None,
-                name="end_if_stopped",
-            ),
+            Node(end_if_stopped, inputs=["promotion", "aliases"], outputs=None, name="end_if_stopped"),
         ],
         namespace="promotion",
         prefix_datasets_with_namespace=False,

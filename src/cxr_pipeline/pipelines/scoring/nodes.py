@@ -55,7 +55,7 @@ def score_films(
         heatmaps=heatmaps,
         lookout=lookout,
     )
-    compared = _compared(predictions, lookout, task, scoring, drift)
+    compared = _compared(predictions, lookout, task, scoring, drift, beside)
     if heatmaps is None:
         shutil.rmtree(beside / "heatmaps", ignore_errors=True)
     _write_parquet(predictions, beside / "predictions.parquet", asked=scoring.parquet)
@@ -88,7 +88,7 @@ def _lookout(
 
 
 def _compared(
-    predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift
+    predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift, beside: Path
 ) -> dict[str, Any]:
     """Compare the films, taken together, with those of the model, and put on record what was asked and found."""
     from cxr_pipeline.drift.detection import DriftSettings, detect_drift
@@ -101,6 +101,9 @@ def _compared(
     told = _log.warning if found.verdict in ("warn", "refuse") else _log.info
     told("Drift of the films, of which %d were compared: %s. %s", found.n_new, found.verdict, found.sentence)
     if found.verdict == scoring.on_drift == "refuse":
+        # Whoever reads them next must not take those of an earlier folder for these.
+        for suffix in ("csv", "json", "parquet"):
+            (beside / f"predictions.{suffix}").unlink(missing_ok=True)
         predictions.lock.release()
         raise UserError(_refusal(found.sentence, found.n_new, task.name, scoring.folder))
     asked = scoring.model_dump(include={"unlike", "false_alarms"})
@@ -114,10 +117,10 @@ def _compared(
 
 def _refusal(sentence: str, n_films: int, task: str, folder: str | None) -> str:
     return (
-        f"No predictions are written: the films, of which {n_films:,} were compared, are unlike those that the model "
-        f"comes from. {sentence} Look at them; kedro run --pipeline={task}_drift --params {task}.drift.folder={folder} "
-        "shows how they differ. What was scored is kept: to have the predictions even so, run the same command with "
-        f"{task}.scoring.on_drift=warn."
+        f"No predictions are written, and earlier ones are removed: the films, of which {n_films:,} were compared, are "
+        f"unlike those that the model comes from. {sentence} Look at them; kedro run --pipeline={task}_drift --params "
+        f"{task}.drift.folder={folder} shows how they differ. What was scored is kept: to have the predictions even "
+        f"so, run the same command with {task}.scoring.on_drift=warn."
     )
 
 

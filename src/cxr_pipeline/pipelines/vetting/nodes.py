@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cxr_pipeline import registry
+from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.config import Drift, Folders, Retraining, Sources, Task
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.registry import aliases, decisions
@@ -21,6 +24,9 @@ from cxr_pipeline.retraining import (
     too_much_drift,
     whether_to_train,
 )
+
+if TYPE_CHECKING:
+    from cxr_pipeline.drift.profile import Profile
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +46,10 @@ def look_for_news(
     listed = cells.table_digest(films[["sha256", *label_columns(films)]])
     digest = cells.digest(launch.parameters, films=listed)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
-    news = None if champion is None else find_news(films, decisions.films_of_champion(model, champion))
+    news = None
+    if champion is not None:
+        decisions.finish_decision(model, champion)
+        news = find_news(films, decisions.films_of_champion(model, champion))
     decided = decisions.decided_version(model, digest)
     train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
     logger.info("%s", why)
@@ -72,41 +81,70 @@ def look_for_drift(
     drift: Drift,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    """Compare the films that are new to the champion, and their labels, with its own, before anything is trained.
+    """Compare new films and their labels with the champion's own, before anything is trained.
 
     Returns:
-        what is known by now, with ``drift``, the content of a drift report; None where there is nothing to compare.
-        Where the verdict is ``refuse``, and not to be passed over, ``stopped`` says why nothing is to be trained.
+        what is known by now, with ``drift``: the content of a drift report, and the number of the version compared
+        with, ``since``; None where nothing is to be compared. ``stopped`` says why nothing is to be trained, where so.
 
     Raises:
         UserError: the champion decides between other classes than the task.
     """
-    if not (found_news["train"] and found_news["news"] and found_news["news"]["new"]):
+    if not (found_news["train"] and found_news["news"]):
         return {**found_news, "drift": None}
     model, champion = found_news["model"], found_news["champion"]
-    new = films_new_to(films, decisions.films_of_champion(model, champion))
-    found = _compare(new, model, champion, task, sources, folders, drift)
+    owner = _owner(model, champion, task)
+    if (new := films_new_to(films, owner.films)).empty:
+        return {**found_news, "drift": None}
+    found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.version.version}
     decisions.tag_run({decisions.DRIFT: found["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
-        stopped = too_much_drift(found, champion=f"{model} {champion}", task=task.name)
+        stopped = too_much_drift(found, model=model, champion=champion, task=task.name)
     return {**found_news, "train": stopped is None, "stopped": stopped, "drift": found}
 
 
+@dataclass(frozen=True)
+class _Owner:
+    """The version whose films new ones are compared with; without a profile it cannot be, and is not loaded."""
+
+    version: registry.ModelVersion
+    films: pd.DataFrame
+    profile: "Profile | None"
+    classifier: FilmClassifier | None
+
+
+def _owner(model: str, champion: int, task: Task) -> _Owner:
+    """The version that films too few to tell have been new to ever since, if it can still be used; or the champion."""
+    earlier = decisions.compared_since(model, champion)
+    if earlier != champion:
+        with suppress(UserError):
+            owner = _load(model, earlier, task)
+            if owner.profile is not None:
+                return owner
+    return _load(model, champion, task)
+
+
+def _load(model: str, number: int, task: Task) -> _Owner:
+    version = registry.resolve_version(f"models:/{model}/{number}")
+    films, profile, classifier = decisions.films_of_champion(model, number), usable_profile(version), None
+    if profile is not None:
+        classifier = decisions.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
+    return _Owner(version, films, profile, classifier)
+
+
 def _compare(
-    new: pd.DataFrame, model: str, champion: int, task: Task, sources: Sources, folders: Folders, drift: Drift
+    new: pd.DataFrame, owner: _Owner, task: Task, sources: Sources, folders: Folders, drift: Drift
 ) -> dict[str, Any]:
     from cxr_pipeline.drift.checks import check_films
     from cxr_pipeline.drift.new_films import NewFilms
 
-    version = registry.resolve_version(f"models:/{model}/{champion}")
-    profile = usable_profile(version)
-    if profile is None:
-        sentence = f"Whether there is drift cannot be told: {model} {champion} has no profile of its films."
+    version, profile, classifier = owner.version, owner.profile, owner.classifier
+    if profile is None or classifier is None:
+        own = f"{version.name} {version.version} has no profile of its films"
+        sentence = f"Whether there is drift cannot be told: {own}."
         return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
-    classifier = decisions.load_champion(model, champion, kind=task.kind, classes=tuple(task.classes))
-    readers = sources.readers(folders)
-    films = NewFilms(readers, new.reset_index(drop=True))
+    films = NewFilms(sources.readers(folders), new.reset_index(drop=True))
     found = check_films(films, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
     used = {**asdict(version), "digest": classifier.digest}
     return {"task": task.name, "title": task.title, "phantom": sources.phantom, "model": used, **found}
