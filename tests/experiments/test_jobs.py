@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from cxr_pipeline.experiments.jobs import Job, Outcome, run_job, run_jobs
 WORK = """
     import os, sys, time
     from pathlib import Path
-    from cxr_pipeline.errors import UserError
+    from cxr_pipeline.errors import Unavailable, UserError
     from cxr_pipeline.cli import ending_plainly
     from cxr_pipeline.experiments.jobs import receive
 
@@ -33,6 +34,8 @@ WORK = """
     with ending_plainly():
         if payload.get("mistake"):
             raise UserError("there is no such film")
+        if payload.get("away"):
+            raise Unavailable("no server answers")
         if payload.get("bug"):
             raise KeyError("bug")
         if payload.get("die"):
@@ -79,15 +82,19 @@ def test_threads_are_shared_out(job: Any, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("what", "error"),
-    [("mistake", r"^there is no such film$"), ("bug", r"KeyError: 'bug'"), ("die", r"killed by signal 9")],
+    ("what", "error", "may_pass"),
+    [
+        ("mistake", r"^there is no such film$", False),
+        ("away", r"^no server answers$", True),
+        ("bug", r"KeyError: 'bug'", False),
+        ("die", r"killed by signal 9", True),
+    ],
 )
-def test_a_job_that_fails_says_why(job: Any, what: str, error: str) -> None:
+def test_a_job_that_fails_says_why_and_whether_to_try_again(job: Any, what: str, error: str, may_pass: bool) -> None:
     outcome = run_job(job("a", **{what: True}), neighbours=1)
     assert outcome.error is not None
-    import re
-
     assert re.search(error, outcome.error)
+    assert outcome.may_pass is may_pass
 
 
 def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from uuid import uuid4
 import psutil
 from dask.distributed import Client, Future, LocalCluster, as_completed
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.images.parallel import n_cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -63,12 +63,15 @@ class Outcome:
         error: None where it succeeded, else the last line that it printed.
         seconds: of wall time.
         peak_memory_mb: the most memory that its process held, in MiB.
+        may_pass: whether a job that failed may succeed when it is run again as it is: it was killed, or something
+            was away that it needs.
     """
 
     name: str
     error: str | None
     seconds: float
     peak_memory_mb: float
+    may_pass: bool = False
 
 
 def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None, memory_gb: float) -> Iterator[Outcome]:
@@ -140,7 +143,8 @@ def run_job(job: Job, neighbours: int, before: object = None) -> Outcome:
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    return Outcome(job.name, _error(process.returncode, log), seconds, used.ru_maxrss / 1024)
+    may_pass = process.returncode < 0 or process.returncode == Unavailable.exit_code
+    return Outcome(job.name, _error(process.returncode, log), seconds, used.ru_maxrss / 1024, may_pass)
 
 
 def receive() -> dict[str, Any]:
