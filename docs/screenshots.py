@@ -29,7 +29,7 @@ STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
 # What kedro-viz lays over its graph.
-OVERLAYS = ".pipeline-minimap, .pipeline-toolbar, [class*=banner], [class*=walkthrough], [class*=tooltip]"
+OVERLAYS = ".pipeline-global-toolbar, .pipeline-sidebar, .pipeline-minimap, .update-reminder-unexpanded, .feature-hints, [class*=pulse], [class*=onboarding]"
 
 
 def main(what: str, task: str, chromium: str | None = None) -> None:
@@ -42,7 +42,7 @@ def main(what: str, task: str, chromium: str | None = None) -> None:
 
 def picture_stages(browser: Browser, task: str) -> None:
     """Take the picture of a task's stages."""
-    page = browser.new_page(viewport={"width": 1500, "height": 1500}, color_scheme="light")
+    page = browser.new_page(viewport={"width": 1900, "height": 1500})
     with server("kedro", "viz", "run", "--no-browser", "--pipeline", task, page="/") as address:
         page.goto(f"{address}/?pid={task}&expandAllPipelines=false", wait_until="domcontentloaded")
         page.wait_for_timeout(SECONDS * 1000)
@@ -50,8 +50,8 @@ def picture_stages(browser: Browser, task: str) -> None:
         page.locator("[aria-label='Hide menu']").first.click()
         page.locator(f"g.pipeline-node[data-id='{task}']").dblclick()
         page.wait_for_timeout(SECONDS * 1000)
-        page.add_style_tag(content=f"{OVERLAYS} {{ display: none !important }}")
-        page.locator("#pipeline-graph").screenshot(path=IMAGES / "pipeline.png")
+        page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
+        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 140, "y": 0, "width": 1760, "height": 1500})
 
 
 def picture_experiments(browser: Browser, task: str) -> None:
