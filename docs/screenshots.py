@@ -1,10 +1,11 @@
-"""Picture how experiments look in the MLflow UI, for the guide.
+"""Picture the stages of a task in kedro-viz, and how experiments look in the MLflow UI, for README and guide.
 
     pip install playwright
-    python docs/screenshots.py TASK [CHROMIUM]
+    python docs/screenshots.py stages|experiments TASK [CHROMIUM]
 
-Starts ``mlflow server`` on this project's ``mlflow.db`` and takes the pictures into ``docs/images/``. CHROMIUM is the
-path of a Chromium or Chrome; without it, the one that ``playwright install chromium`` fetched.
+Starts ``kedro viz``, or ``mlflow server`` on this project's ``mlflow.db``, and takes the pictures into
+``docs/images/``. CHROMIUM is the path of a Chromium or Chrome; without it, the one that ``playwright install chromium``
+fetched.
 """
 
 import socket
@@ -14,12 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
@@ -27,8 +28,34 @@ SECONDS = 15  # for a page of the UI to be drawn, which goes on asking its serve
 STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
-def main(task: str, chromium: str | None = None) -> None:
-    """Take every picture."""
+# What kedro-viz lays over its graph.
+OVERLAYS = ".pipeline-global-toolbar, .pipeline-toolbar, .pipeline-minimap, .update-reminder-unexpanded, .feature-hints"
+
+
+def main(what: str, task: str, chromium: str | None = None) -> None:
+    """Take the pictures that are asked for."""
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        {"stages": picture_stages, "experiments": picture_experiments}[what](browser, task)
+        browser.close()
+
+
+def picture_stages(browser: Browser, task: str) -> None:
+    """Take the picture of a task's stages."""
+    page = browser.new_page(viewport={"width": 1900, "height": 1500})
+    with server("kedro", "viz", "run", "--no-browser", "--pipeline", task, page="/") as address:
+        page.goto(f"{address}/?pid={task}&expandAllPipelines=false", wait_until="domcontentloaded")
+        page.wait_for_timeout(SECONDS * 1000)
+        page.locator("[aria-label='Change to light theme']").first.click()
+        page.locator("[aria-label='Hide menu']").first.click()
+        page.locator(f"g.pipeline-node[data-id='{task}']").dblclick()
+        page.wait_for_timeout(SECONDS * 1000)
+        page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
+        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 140, "y": 0, "width": 1760, "height": 1500})
+
+
+def picture_experiments(browser: Browser, task: str) -> None:
+    """Take the pictures of the MLflow UI."""
     client = mlflow.MlflowClient(STORE)
     name = f"cxr-{task}"
     experiment = client.get_experiment_by_name(name).experiment_id
@@ -40,13 +67,11 @@ def main(task: str, chromium: str | None = None) -> None:
     )
     compared = quote("[" + ",".join(f'"{run.info.run_id}"' for run in nested[:4]) + "]")
     experiments = quote(f'["{experiment}"]')
-    with server() as address, sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium)
+    with server("mlflow", "server", "--backend-store-uri", STORE, page="/health") as address:
         page = browser.new_page(viewport={"width": 1500, "height": 900}, device_scale_factor=1)
         take(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=f"{task}_ablation")
         take(page, f"{address}/#/compare-runs?runs={compared}&experiments={experiments}", "mlflow-compare")
         take(page, f"{address}/#/models/{name}", "mlflow-versions")
-        browser.close()
 
 
 def take(page: Page, address: str, name: str, *, expand: str | None = None) -> None:
@@ -62,23 +87,30 @@ def take(page: Page, address: str, name: str, *, expand: str | None = None) -> N
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The UI on a free port of this machine, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", STORE, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def server(*command: str, page: str) -> Iterator[str]:
+    """Run a server on a free port of this machine until the block ends; it is up when it answers for ``page``."""
+    port = free_port()
+    started = [sys.executable, "-m", *command, "--port", str(port)]
+    with subprocess.Popen(started, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_for(f"http://127.0.0.1:{port}/health")
+            wait_for(f"http://127.0.0.1:{port}{page}")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
+def free_port() -> int:
+    """A port that nobody listens on; kedro-viz takes none of the high ones that the system would choose."""
+    for port in range(8100, 8200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    sys.exit("There is no free port from 8100 to 8199.")
+
+
 def wait_for(address: str) -> None:
-    """Wait until a server answers, a minute at most."""
-    deadline = time.monotonic() + 60
+    """Wait until a server answers, three minutes at most."""
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(address).close()
@@ -86,7 +118,7 @@ def wait_for(address: str) -> None:
             time.sleep(0.5)
         else:
             return
-    sys.exit(f"No MLflow server came up at {address}.")
+    sys.exit(f"No server came up at {address}.")
 
 
 if __name__ == "__main__":

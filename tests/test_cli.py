@@ -7,8 +7,8 @@ from kedro.framework.session import KedroSession
 from mlflow.exceptions import MlflowException
 
 from cxr_pipeline import config, registry
-from cxr_pipeline.cli import cli, explain_parameters, plainly, user_mistake, with_file
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.cli import cli, ending_plainly, explain_parameters, plainly, user_mistake, with_file
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.models.names import ARCHITECTURES
 from cxr_pipeline.registry.leftovers import Sending
 from cxr_pipeline.sources import LAYOUTS
@@ -30,6 +30,29 @@ def test_a_mistake_is_found_below_what_wraps_it() -> None:
 def test_a_mistake_ends_the_command_with_one_message() -> None:
     with pytest.raises(click.ClickException, match=r"^sources\.films\.path: no folder at /x$"):
         plainly(raise_wrapped)()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("there is no film"), 1),
+        (Unavailable("no server answers"), 69),
+        (MlflowException("API request to http://host failed with exception Connection refused"), 69),
+    ],
+)
+def test_what_may_succeed_later_has_its_own_exit_status(error, status, capsys) -> None:
+    @click.command()
+    @plainly
+    def command() -> None:
+        raise RuntimeError("node failed") from error
+
+    ended = CliRunner().invoke(command)
+    assert ended.exit_code == status
+    assert ended.output.startswith("Error: ")
+    with pytest.raises(SystemExit) as exited, ending_plainly():
+        raise RuntimeError("node failed") from error
+    assert exited.value.code == status
+    assert capsys.readouterr().err.strip() == user_mistake(error)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

@@ -17,13 +17,19 @@ from pydantic import BaseModel
 from cxr_pipeline import config, registry
 from cxr_pipeline.commands.lineage import lineage
 from cxr_pipeline.commands.send import send
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.locks import Locked
 from cxr_pipeline.nesting import lay_over
 
 PYDANTIC_ERROR = re.compile(
     r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
 )
+
+
+class MayPass(click.ClickException):
+    """Ends a command that may succeed later as it is."""
+
+    exit_code = Unavailable.exit_code
 
 
 @click.group()
@@ -42,6 +48,17 @@ def user_mistake(error: BaseException | None) -> str | None:
             return away
         error = error.__cause__ or error.__context__
     return None
+
+
+def exit_status(error: BaseException | None) -> int:
+    """The exit status for a mistake as `user_mistake` finds it: 69 where the same command may succeed later, else 1."""
+    while error is not None:
+        if isinstance(error, Unavailable) or registry.why_away(error) is not None:
+            return Unavailable.exit_code
+        if isinstance(error, UserError):
+            return 1
+        error = error.__cause__ or error.__context__
+    return 1
 
 
 def explain_parameters(message: str) -> str:
@@ -78,7 +95,8 @@ def _found(text: str, kind: str, found: str) -> str:
 def plainly(command: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a command so that it ends with one message instead of a traceback.
 
-    The exit status is 1 after a user's mistake, and 75 (EX_TEMPFAIL) where another job is at work already.
+    The exit status is 1 after a user's mistake, 69 (EX_UNAVAILABLE) where something is away that may come back, and 75
+    (EX_TEMPFAIL) where another job is at work already.
     """
 
     @functools.wraps(command)
@@ -92,7 +110,8 @@ def plainly(command: Callable[..., Any]) -> Callable[..., Any]:
             message = user_mistake(error)
             if message is None:
                 raise
-            raise click.ClickException(message) from None
+            ended = MayPass if exit_status(error) == MayPass.exit_code else click.ClickException
+            raise ended(message) from None
 
     return run
 
@@ -106,7 +125,8 @@ def ending_plainly() -> Iterator[None]:
         message = user_mistake(error)
         if message is None:
             raise
-        sys.exit(message.replace("\n", "; "))
+        print(message.replace("\n", "; "), file=sys.stderr)
+        sys.exit(exit_status(error))
 
 
 def with_file(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,6 @@
-"""The two ways in which the pipeline says no."""
+"""The ways in which the pipeline says no."""
+
+import os
 
 
 class UserError(Exception):
@@ -7,6 +9,13 @@ class UserError(Exception):
     The message is one sentence or a few: what is wrong, where, what was expected, what was found and
     what to type next. The command line shows it without a traceback.
     """
+
+
+class Unavailable(UserError):
+    """Something outside this project is away, or a process was killed: the same command may succeed later."""
+
+    # The exit status of a process that should be tried again: EX_UNAVAILABLE of sysexits.h.
+    exit_code = os.EX_UNAVAILABLE
 
 
 class FilmRefused(Exception):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from cxr_pipeline.experiments.jobs import Job, Outcome, run_job, run_jobs
 WORK = """
     import os, sys, time
     from pathlib import Path
-    from cxr_pipeline.errors import UserError
-    from cxr_pipeline.cli import ending_plainly
+    from contextlib import nullcontext
+    from cxr_pipeline.errors import Unavailable, UserError
     from cxr_pipeline.experiments.jobs import receive
 
     payload = receive()
@@ -30,15 +31,21 @@ WORK = """
     with (folder / "started").open("a") as file:
         file.write(f"{payload['name']} {os.getpid()} {os.environ['OMP_NUM_THREADS']}\\n")
     print("said", payload["name"])
-    with ending_plainly():
+    plainly = nullcontext
+    if {"mistake", "away", "bug"} & set(payload):
+        from cxr_pipeline.cli import ending_plainly as plainly
+    with plainly():
         if payload.get("mistake"):
             raise UserError("there is no such film")
+        if payload.get("away"):
+            raise Unavailable("no server answers")
         if payload.get("bug"):
             raise KeyError("bug")
         if payload.get("die"):
             os.kill(os.getpid(), 9)
-        if payload.get("wait") and not (folder / "go").exists():
-            time.sleep(60)
+        deadline = time.monotonic() + 300
+        while payload.get("wait") and not (folder / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
         memory = bytearray(payload.get("bytes", 0))
         (folder / f"done {payload['name']}").touch()
 """
@@ -79,15 +86,19 @@ def test_threads_are_shared_out(job: Any, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("what", "error"),
-    [("mistake", r"^there is no such film$"), ("bug", r"KeyError: 'bug'"), ("die", r"killed by signal 9")],
+    ("what", "error", "may_pass"),
+    [
+        ("mistake", r"^there is no such film$", False),
+        ("away", r"^no server answers$", True),
+        ("bug", r"KeyError: 'bug'", False),
+        ("die", r"killed by signal 9", True),
+    ],
 )
-def test_a_job_that_fails_says_why(job: Any, what: str, error: str) -> None:
+def test_a_job_that_fails_says_why_and_whether_to_try_again(job: Any, what: str, error: str, may_pass: bool) -> None:
     outcome = run_job(job("a", **{what: True}), neighbours=1)
     assert outcome.error is not None
-    import re
-
     assert re.search(error, outcome.error)
+    assert outcome.may_pass is may_pass
 
 
 def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: Any, tmp_path: Path) -> None:
@@ -100,6 +111,16 @@ def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: 
     order = [line[0] for line in started(tmp_path)]
     assert order.index("b") < order.index("c") < order.index("d")
     assert len({line[1] for line in started(tmp_path)}) == 4
+
+
+def test_no_job_waits_behind_a_long_one_while_a_worker_is_free(job: Any, tmp_path: Path) -> None:
+    wanted = [job("a", wait=True), job("b"), job("c"), job("d", after="b"), job("e", after="a")]
+    ended = []
+    for outcome in run_jobs(wanted, scheduler=None, workers=2, memory_gb=1):
+        ended.append(outcome.name)
+        if ended[-1] == "d":
+            (tmp_path / "go").touch()
+    assert ended == ["b", "c", "d", "a", "e"]
 
 
 def test_no_jobs_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (137, True)])
+@pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (69, True), (137, True)])
 def test_cron_mails_what_must_be_mended_and_nothing_else(project: Path, status: int, mailed: bool) -> None:
     found = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
     assert found is not None
@@ -31,10 +31,10 @@ def test_cron_mails_what_must_be_mended_and_nothing_else(project: Path, status: 
     (project / "status").write_text(str(status))
     run = ["sh", "-c", found[1].replace(PROJECT, str(project))]
     finished = subprocess.run(run, cwd="/", capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
-    message = "called with run --pipeline=effusion_retraining\n"
+    printed = "called with run --pipeline=effusion_retraining\n"
     assert finished.returncode == (status if mailed else 0)
-    assert finished.stdout + finished.stderr == (message if mailed else "")
-    assert (project / "data" / "night.log").read_text() == message
+    assert finished.stdout + finished.stderr == (f"status {status}, see data/night.log\n" if mailed else "")
+    assert (project / "data" / "night.log").read_text() == printed
 
 
 def test_systemd_takes_the_units(project: Path) -> None:

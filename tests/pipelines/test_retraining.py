@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import config, registry
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
@@ -180,6 +180,12 @@ class TestTrainChallenger:
         with pytest.raises(UserError, match=f"challenger of chest was not trained: it diverged .*{place}/log.txt"):
             self.train(folders, launch)
 
+    def test_a_training_that_was_killed_may_succeed_later(self, registered, folders, launch, place, monkeypatch):
+        killed = Outcome("challenger", "it was killed by signal 9", 1.0, 2.0, may_pass=True)
+        monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: killed)
+        with pytest.raises(Unavailable, match="was not trained: it was killed by signal 9"):
+            self.train(folders, launch)
+
     def test_a_challenger_that_mlflow_has_not_got_waits_and_is_not_trained_again(
         self, registered, folders, launch, jobs, place, monkeypatch
     ) -> None:
@@ -189,7 +195,7 @@ class TestTrainChallenger:
             return Outcome(job.name, None, 1.0, 2.0)
 
         monkeypatch.setattr(nodes, "run_job", away)
-        with pytest.raises(UserError, match=f"MLflow went away before it had it; {place}/log.txt ends with what"):
+        with pytest.raises(Unavailable, match=f"MLflow went away before it had it; {place}/log.txt ends with what"):
             self.train(folders, launch)
         self.leave(place, 8)
         assert self.train(folders, launch)["version"] == 8

@@ -37,6 +37,7 @@ def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
     for number in (
         int(bare.version),
         int(client.create_model_version(name, source="s3://nothing/nothing").version),
+        int(client.create_model_version(name, source="s3://nothing/nothing", run_id="0" * 32).version),
     ):
         assert decisions.films_of_version(name, number) is None
         with pytest.raises(UserError, match=f"not on record which films the champion, {name} {number},"):

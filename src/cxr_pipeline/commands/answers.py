@@ -71,7 +71,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
         **{f"figures of {name}": tables.measures(version.metrics, f"{name}/") for name in classes if len(classes) > 1},
         "parameters": f"{len(version.parameters)} in the run" if version.parameters else None,
         "other than today": tables.differing(version.parameters, flatten(today)) or "none",
-        "decision": _decision(version) or "none was made: it was not trained by a retraining",
+        "decision": _decision(version) or "none is on record",
         "reasons": tags.get(decisions.REASONS) or "none",
         "decided by run": tags.get(decisions.DECIDED_IN) or "none",
         "model card": f"{CARD} of the run" if version.run_id else None,

@@ -18,7 +18,7 @@ LAUNCH = "launch"
 Overrides = Mapping[str, Any]
 
 # Of the parameters of a task, those that no cell's result depends on.
-IDLE = ("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "tuning")
+IDLE = ("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning")
 # The process of a cell.
 SESSION = "cxr_pipeline.experiments.session"
 # What must be equal for two cells to compute the same features of the same films.

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from dask.distributed import Client, Future, LocalCluster, as_completed
+from dask.distributed import Client, LocalCluster, as_completed
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.images.parallel import n_cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -63,12 +64,15 @@ class Outcome:
         error: None where it succeeded, else the last line that it printed.
         seconds: of wall time.
         peak_memory_mb: the most memory that its process held, in MiB.
+        may_pass: whether a job that failed may succeed when it is run again as it is: it was killed, or something
+            was away that it needs.
     """
 
     name: str
     error: str | None
     seconds: float
     peak_memory_mb: float
+    may_pass: bool = False
 
 
 def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None, memory_gb: float) -> Iterator[Outcome]:
@@ -90,19 +94,36 @@ def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None,
     if not jobs:
         return
     with _client(scheduler, workers or how_many(len(jobs), memory_gb)) as client:
-        share = _neighbours(client)
-        futures: dict[str, Future] = {}
-        for job in jobs:
-            before = futures.get(job.after) if job.after else None
-            # Other runs may give the same scheduler jobs of the same name.
-            futures[job.name] = client.submit(run_job, job, share, before, key=f"{job.name}-{uuid4().hex}")
-        names = {future.key: name for name, future in futures.items()}
-        for future in as_completed(list(futures.values())):
-            error = future.exception()
+        waiting, names, running = list(jobs), dict[str, str](), as_completed()
+        _hand_out(client, waiting, names, running)
+        for future in running:
+            name, error = names.pop(future.key), future.exception()
+            _hand_out(client, waiting, names, running)
             if error is None:
                 yield future.result()
             else:
-                yield Outcome(names[future.key], f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0)
+                yield Outcome(name, f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0, may_pass=True)
+
+
+def _hand_out(client: Client, waiting: list[Job], names: dict[str, str], running: as_completed) -> None:
+    """Give as many jobs to Dask as there are hands free: what it is given early can end up behind a long one.
+
+    Args:
+        client: of the cluster, whose workers may come and go.
+        waiting: jobs that are left; those that are given away are taken out.
+        names: of the jobs at work, by key.
+        running: gets their futures.
+    """
+    # Of workers that have just died some come back: one job waits for them, else none would be left to go on from.
+    share, hands = _neighbours(client), max(1, sum(_threads(client).values()))
+    for job in list(waiting):
+        before = {other.name for other in waiting} | set(names.values())
+        if len(names) < hands and job.after not in before:
+            waiting.remove(job)
+            # Other runs may give the same scheduler jobs of the same name.
+            future = client.submit(run_job, job, share, key=f"{job.name}-{uuid4().hex}")
+            names[future.key] = job.name
+            running.add(future)
 
 
 def how_many(n_jobs: int, memory_gb: float) -> int:
@@ -111,13 +132,12 @@ def how_many(n_jobs: int, memory_gb: float) -> int:
     return max(1, min(n_jobs, n_cores(), by_memory))
 
 
-def run_job(job: Job, neighbours: int, before: object = None) -> Outcome:
+def run_job(job: Job, neighbours: int) -> Outcome:
     """Run a job to its end; on a worker, but it can be called anywhere.
 
     Args:
         job: what is run.
         neighbours: jobs that share this machine at a time, itself included.
-        before: the outcome of the job that it waited for.
     """
     threads = str(max(1, n_cores() // neighbours))
     log = Path(job.log)
@@ -140,7 +160,8 @@ def run_job(job: Job, neighbours: int, before: object = None) -> Outcome:
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    return Outcome(job.name, _error(process.returncode, log), seconds, used.ru_maxrss / 1024)
+    may_pass = process.returncode < 0 or process.returncode == Unavailable.exit_code
+    return Outcome(job.name, _error(process.returncode, log), seconds, used.ru_maxrss / 1024, may_pass)
 
 
 def receive() -> dict[str, Any]:
@@ -198,7 +219,12 @@ def _connected(scheduler: str) -> Iterator[Client]:
 
 def _neighbours(client: Client) -> int:
     """The most jobs that run on one machine at a time."""
-    threads: dict[str, int] = {}
+    return max(_threads(client).values(), default=1)
+
+
+def _threads(client: Client) -> Counter[str]:
+    """The jobs that each machine takes at a time; none of those whose workers have died."""
+    threads: Counter[str] = Counter()
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        threads[worker["host"]] = threads.get(worker["host"], 0) + int(worker["nthreads"])
-    return max(threads.values())
+        threads[worker["host"]] += int(worker["nthreads"])
+    return threads

@@ -11,6 +11,7 @@ from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.registry import sending
 from cxr_pipeline.registry.aliases import ROLLED_BACK
+from cxr_pipeline.registry.reading import has_artifact
 from cxr_pipeline.registry.versions import load_classifier
 
 FILMS = "lineage/films.parquet"
@@ -63,8 +64,7 @@ def films_of_version(name: str, version: int) -> pd.DataFrame | None:
     """Read the films that a version was made with; None where they are not on record."""
     client = mlflow.MlflowClient()
     run_id = client.get_model_version(name, str(version)).run_id
-    folder = str(Path(FILMS).parent)
-    if not run_id or FILMS not in {file.path for file in client.list_artifacts(run_id, folder)}:
+    if not has_artifact(client, run_id, FILMS):
         return None
     with tempfile.TemporaryDirectory() as place:
         return pd.read_parquet(client.download_artifacts(run_id, FILMS, place))

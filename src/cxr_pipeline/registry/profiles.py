@@ -9,6 +9,7 @@ import mlflow
 
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.registry import sending
+from cxr_pipeline.registry.reading import has_artifact
 from cxr_pipeline.registry.versions import ModelVersion
 
 if TYPE_CHECKING:
@@ -34,16 +35,8 @@ def stored_profile(version: ModelVersion) -> "Profile | None":
     """
     from cxr_pipeline.drift.profile import Profile
 
-    if version.run_id is None:
-        return None
     client = mlflow.MlflowClient()
-    try:
-        there = any(artifact.path == PROFILE for artifact in client.list_artifacts(version.run_id))
-    except mlflow.MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        there = False
-    if not there:
+    if not has_artifact(client, version.run_id, PROFILE):
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Profile.load(Path(client.download_artifacts(version.run_id, PROFILE, folder)))

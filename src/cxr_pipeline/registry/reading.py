@@ -30,6 +30,14 @@ def run_if_there(client: mlflow.MlflowClient, run_id: str | None) -> Any:
         return None
 
 
+def has_artifact(client: mlflow.MlflowClient, run_id: str | None, path: str) -> bool:
+    """Whether a run is there and has left a file at ``path`` among its artifacts."""
+    if run_id is None or run_if_there(client, run_id) is None:
+        return False
+    folder = path.rpartition("/")[0]
+    return path in {artifact.path for artifact in client.list_artifacts(run_id, folder or None)}
+
+
 def aliases_by_version(client: mlflow.MlflowClient, wanted: str) -> dict[tuple[str, int], tuple[str, ...]]:
     """The aliases of every version that has any, by name of the model and number of the version.
 

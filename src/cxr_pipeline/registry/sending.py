@@ -18,7 +18,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.evaluation import numbers_of
 from cxr_pipeline.registry.leftovers import empty, send_left
 from cxr_pipeline.registry.operations import perform
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 PAUSE = 30.0
 
 
-class NotSent(UserError):
+class NotSent(Unavailable):
     """A server is away, and what it should have got is kept."""
 
 

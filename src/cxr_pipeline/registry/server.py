@@ -13,7 +13,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.nesting import hide_passwords
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -30,8 +30,8 @@ def check_server(uri: str) -> None:
         uri: ``sqlite:///<path>`` or the address of an MLflow server; other databases are not tried.
 
     Raises:
-        UserError: the server does not answer, the file cannot be written or is no database, or ``uri`` is
-            a folder, which MLflow 3 no longer takes.
+        Unavailable: the server does not answer.
+        UserError: the file cannot be written or is no database, or ``uri`` is a folder, which MLflow 3 no longer takes.
     """
     parts = urlparse(uri)
     if parts.scheme in ("http", "https"):
@@ -45,7 +45,8 @@ def check_server(uri: str) -> None:
     else:
         problem = None
     if problem is not None:
-        raise UserError(
+        failure = Unavailable if parts.scheme in ("http", "https") else UserError
+        raise failure(
             f"Runs and models cannot be kept in MLflow at {without_password(uri)} (tracking_uri in "
             f"conf/base/globals.yml, or the environment variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, "
             "or go on with a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."

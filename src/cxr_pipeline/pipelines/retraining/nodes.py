@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr_pipeline import registry
 from cxr_pipeline.config import Folders, Task
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
@@ -47,7 +47,8 @@ def train_challenger(
         outcome = run_job(Job(cell.name, cells.SESSION, asdict(cell), log=str(log)), neighbours=1)
         results.keep(outcome, folder)
         if outcome.error is not None:
-            raise UserError(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
+            failure = Unavailable if outcome.may_pass else UserError
+            raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
         _check_registered(outputs, log)
     elif launch.parent_run:
         registry.nest_run(outputs.version["run_id"], launch.parent_run)
@@ -64,7 +65,7 @@ def _forget_others(folder: Path) -> None:
 
 def _check_registered(outputs: Outputs, log: Path) -> None:
     if outputs.version["version"] is None:
-        raise UserError(
+        raise Unavailable(
             f"The challenger of {outputs.task} is trained, but MLflow went away before it had it; {log} ends with what "
             "was not sent. When MLflow answers, run the same command again: that is sent first, and nothing is trained "
             "twice."
