@@ -42,16 +42,15 @@ def main(what: str, task: str, chromium: str | None = None) -> None:
 
 def picture_stages(browser: Browser, task: str) -> None:
     """Take the picture of a task's stages."""
-    page = browser.new_page(viewport={"width": 1900, "height": 1500})
+    page = browser.new_page(viewport={"width": 2100, "height": 1500})
     with server("kedro", "viz", "run", "--no-browser", "--pipeline", task, page="/") as address:
         page.goto(f"{address}/?pid={task}&expandAllPipelines=false", wait_until="domcontentloaded")
         page.wait_for_timeout(SECONDS * 1000)
         page.locator("[aria-label='Change to light theme']").first.click()
-        page.locator("[aria-label='Hide menu']").first.click()
         page.locator(f"g.pipeline-node[data-id='{task}']").dblclick()
         page.wait_for_timeout(SECONDS * 1000)
         page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
-        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 140, "y": 0, "width": 1760, "height": 1500})
+        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 690, "y": 0, "width": 1220, "height": 1500})
 
 
 def picture_experiments(browser: Browser, task: str) -> None:
