@@ -83,6 +83,16 @@ class Project:
         """Whether a training has ended an epoch, and not its last one."""
         return any((self.data / "06_models" / "checkpoints").rglob("*.npz"))
 
+    def went_on(self) -> bool:
+        """Whether the last training went on from a checkpoint, and no MLflow run is left open."""
+        logs = (self.data / "07_model_output" / self.task / "retraining").glob("*/log.txt")
+        newest = max(logs, key=lambda log: log.stat().st_mtime).read_text()
+        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        return "Training goes on after epoch" in newest and not client.search_runs(
+            experiments, "attributes.status = 'RUNNING'"
+        )
+
     def locked(self) -> bool:
         """Whether a retraining is at work."""
         return (self.data / "07_model_output" / self.task / "retraining" / "job.json").exists()

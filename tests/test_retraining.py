@@ -14,6 +14,7 @@ from cxr_pipeline.retraining import (
     extend_ledger,
     films_moved,
     films_new_to,
+    films_not_compared,
     films_used,
     find_news,
     too_many_relabelled,
@@ -173,6 +174,14 @@ def test_films_are_new_by_their_content() -> None:
     films = pd.DataFrame({"image": ["a", "b", "c"], "sha256": ["1", "2", "3"]})
     used = pd.DataFrame({"sha256": ["2", "9"], "split": ["refused", "train"]})
     assert films_new_to(films, used)["image"].tolist() == ["a", "c"]
+
+
+def test_films_were_compared_with_the_labels_that_they_had() -> None:
+    films = pd.DataFrame({"sha256": ["1", "2", "3", "4"], "label_ill": [1.0, 0.0, None, 1.0]})
+    compared = pd.DataFrame({"sha256": ["1", "2", "3"], "split": "train", "label_ill": [1.0, 1.0, None]})
+    assert films_not_compared(films, compared)["sha256"].tolist() == ["2", "4"]
+    other = compared.rename(columns={"label_ill": "label_well"})
+    assert films_not_compared(films, other)["sha256"].tolist() == ["1", "2", "3", "4"]
 
 
 class TestWhetherToTrain:

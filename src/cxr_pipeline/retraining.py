@@ -99,6 +99,21 @@ def films_new_to(films: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
     return films[~films["sha256"].isin(used["sha256"])]
 
 
+def films_not_compared(films: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the films of today that were compared before, with the labels that they have today.
+
+    Args:
+        films: from ``manifest.list_films``: each content once.
+        compared: from `films_used`.
+    """
+    labels = label_columns(films)
+    if set(labels) != set(label_columns(compared)):
+        return films
+    before = compared[["sha256", *labels]].drop_duplicates().assign(before=True)
+    found = films[["sha256", *labels]].merge(before, how="left", on=["sha256", *labels])
+    return films[found["before"].isna().to_numpy()]
+
+
 def too_many_relabelled(news: News, *, max_fraction: float, task: str = "<task>") -> str | None:
     """Tell whether the labels of too many known films have changed: a challenger would learn, and pass, a new meaning.
 

@@ -92,7 +92,7 @@ def profile(classifier: FilmClassifier) -> Profile:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: Profile) -> Iterator[SimpleNamespace]:
     """What MLflow has of versions 2 and 3, the champion, in its place, and the tags of the run."""
-    found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None)
+    found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None, compared=None)
 
     def resolve(uri: str) -> registry.ModelVersion:
         number = int(uri.rpartition("/")[2])
@@ -110,6 +110,7 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: 
     monkeypatch.setattr(decisions, "load_champion", load)
     monkeypatch.setattr(decisions, "films_of_champion", lambda name, number: found.used[number])
     monkeypatch.setattr(decisions, "compared_since", lambda name, champion: found.since)
+    monkeypatch.setattr(decisions, "films_compared_after", lambda name, version: found.compared)
     monkeypatch.setattr(decisions, "tag_run", found.tags.update)
     yield found
 
@@ -203,6 +204,14 @@ def test_small_parts_add_up_until_they_can_be_told(known: SimpleNamespace, tmp_p
     known.since = 3
     alone = look(known, tmp_path, n_before=40, flipped=True)
     assert (alone["drift"]["verdict"], alone["drift"]["since"], alone["drift"]["n_new"]) == ("unknown", 3, 20)
+
+
+def test_what_was_compared_on_an_earlier_night_is_not_compared_again(known: SimpleNamespace, tmp_path: Path) -> None:
+    look(known, tmp_path, n_before=25)
+    known.compared = known.used[3]
+    assert look(known, tmp_path)["drift"]["n_new"] == 35
+    known.compared = known.compared.assign(label_ill=1 - known.compared["label_ill"])
+    assert look(known, tmp_path)["drift"]["n_new"] == 60
 
 
 def test_a_part_that_could_not_be_told_is_not_forgotten_where_only_labels_are_new(known, tmp_path: Path) -> None:

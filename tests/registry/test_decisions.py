@@ -132,6 +132,22 @@ def test_films_too_few_to_tell_are_compared_once_more_with_the_next(version) -> 
     assert decisions.compared_since(name, number) == number
 
 
+def test_the_newest_version_whose_new_films_could_be_told_says_what_was_compared(version) -> None:
+    client, (name, first) = mlflow.MlflowClient(), version
+    run_id = client.get_model_version(name, str(first)).run_id
+    second, third = (
+        int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run_id).version) for _ in range(2)
+    )
+    decisions.note_drift(name, first, "none", since=1)
+    decisions.note_drift(name, third, "unknown", since=first)
+    assert decisions.films_compared_after(name, first) is None
+    decisions.note_drift(name, second, "warn", since=first)
+    assert decisions.films_compared_after(name, second) is None
+    found = decisions.films_compared_after(name, first)
+    assert found is not None
+    pd.testing.assert_frame_equal(found, FILMS, check_dtype=False)
+
+
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
     decisions.tag_run({"a": "b"})
     decisions.end_skipped("locked")

@@ -180,6 +180,23 @@ def compared_since(name: str, champion: int) -> int:
     return int(mlflow.MlflowClient().get_model_version(name, str(champion)).tags.get(SINCE, champion))
 
 
+def films_compared_after(name: str, version: int) -> pd.DataFrame | None:
+    """Read the films of the newest version after another one whose new films were compared with success.
+
+    All that it has was compared by then, whether it was promoted or not: compared again with every part that comes,
+    good films would dilute bad ones.
+
+    Returns:
+        as `log_films` took them; None where there is no such version.
+    """
+    for found in mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"]):
+        if int(found.version) <= version:
+            break
+        if found.tags.get(DRIFT, UNKNOWN) != UNKNOWN:
+            return films_of_version(name, int(found.version))
+    return None
+
+
 def log_texts(texts: Mapping[str, str], folder: str) -> None:
     """Log texts by their file name to a folder of the active run; nothing without one."""
     with tempfile.TemporaryDirectory() as place:

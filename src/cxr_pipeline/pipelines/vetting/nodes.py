@@ -18,6 +18,7 @@ from cxr_pipeline.registry import aliases, decisions
 from cxr_pipeline.registry.profiles import usable_profile
 from cxr_pipeline.retraining import (
     films_new_to,
+    films_not_compared,
     find_news,
     label_columns,
     too_many_relabelled,
@@ -94,7 +95,10 @@ def look_for_drift(
         return {**found_news, "drift": None}
     model, champion = found_news["model"], found_news["champion"]
     owner = _owner(model, champion, task)
-    if (new := films_new_to(films, owner.films)).empty:
+    new = films_new_to(films, owner.films)
+    if (compared := decisions.films_compared_after(model, int(owner.version.version or 0))) is not None:
+        new = films_not_compared(new, compared)
+    if new.empty:
         return {**found_news, "drift": None}
     found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.version.version}
     decisions.tag_run({decisions.DRIFT: found["verdict"]})
