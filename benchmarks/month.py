@@ -25,13 +25,14 @@ from rich.console import Console
 from sklearn.metrics import recall_score, roc_auc_score
 
 TASK = "effusion"
-FIRST_PATIENTS, DAILY_PATIENTS, OUTSIDE_PATIENTS = 150, 24, 400
+FIRST_PATIENTS, DAILY_PATIENTS, OUTSIDE_PATIENTS = 300, 24, 400
 PARAMS = ",".join(
     (
         f"effusion.sources.phantoms.n_patients={FIRST_PATIENTS}",
         f"effusion.sources.phantoms.size={SIZE}",
         f"effusion.resolution.size={SIZE}",
         "effusion.training.epochs=15",
+        "effusion.evaluation.replicates=300",
     )
 )
 MARGINS = {"auc": 0.1, "sensitivity": 0.25}
