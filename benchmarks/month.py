@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from _hospital import SIZE, Hospital, draw_outside, negative
 from _project import Project
-from rich.console import Console
 from sklearn.metrics import recall_score, roc_auc_score
 
 TASK = "effusion"
@@ -216,18 +215,17 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--folder", type=Path, help="an empty place, which is kept; else a temporary one")
     arguments = parser.parse_args()
-    console = Console()
-    console.print("Drawn films: these figures say nothing about patients.")
+    print("Drawn films: these figures say nothing about patients.")
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.folder or Path(temporary)
         project = Project.make(place / "project", task=TASK, params=PARAMS, parameters=PARAMETERS)
         shows = draw_outside(place / "outside", OUTSIDE_PATIENTS)
         month = Month(project, Hospital(project.data / "01_raw" / "daily"), place / "outside", shows)
         for number in range(1, arguments.days + 1):
-            console.print(" | ".join(month.live(number, CALENDAR.get(number, Day()))))
+            print(" | ".join(month.live(number, CALENDAR.get(number, Day()))), flush=True)
     champions = list(month.measured.values())
     gained = ", ".join(f"{name} {champions[-1][name] - figure:+.3f}" for name, figure in champions[0].items())
-    console.print(f"{month.n_records} decisions, {len(champions)} champions; from the first to the last {gained}.")
+    print(f"{month.n_records} decisions, {len(champions)} champions; from the first to the last {gained}.")
     sys.exit("\n".join(month.problems) or None)
 
 
