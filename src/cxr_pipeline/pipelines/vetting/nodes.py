@@ -96,11 +96,11 @@ def look_for_drift(
     model, champion = found_news["model"], found_news["champion"]
     owner = _owner(model, champion, task)
     new = films_new_to(films, owner.films)
-    if (compared := decisions.films_compared_after(model, int(owner.version.version or 0))) is not None:
+    if (compared := decisions.films_compared_after(model, owner.number)) is not None:
         new = films_not_compared(new, compared)
     if new.empty:
         return {**found_news, "drift": None}
-    found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.version.version}
+    found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
     decisions.tag_run({decisions.DRIFT: found["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
@@ -112,6 +112,7 @@ def look_for_drift(
 class _Owner:
     """The version whose films new ones are compared with; without a profile it cannot be, and is not loaded."""
 
+    number: int
     version: registry.ModelVersion
     films: pd.DataFrame
     profile: "Profile | None"
@@ -134,7 +135,7 @@ def _load(model: str, number: int, task: Task) -> _Owner:
     films, profile, classifier = decisions.films_of_champion(model, number), usable_profile(version), None
     if profile is not None:
         classifier = decisions.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
-    return _Owner(version, films, profile, classifier)
+    return _Owner(number, version, films, profile, classifier)
 
 
 def _compare(
