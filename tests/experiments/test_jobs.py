@@ -113,6 +113,12 @@ def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: 
     assert len({line[1] for line in started(tmp_path)}) == 4
 
 
+def test_jobs_that_wait_for_each_other_have_the_whole_machine(job: Any, tmp_path: Path) -> None:
+    chain = [job("a"), job("b", after="a"), job("c", after="b")]
+    assert [outcome.name for outcome in run_jobs(chain, scheduler=None, workers=None, memory_gb=1)] == list("abc")
+    assert [line[2] for line in started(tmp_path)] == [str(jobs.n_cores())] * 3
+
+
 def test_no_job_waits_behind_a_long_one_while_a_worker_is_free(job: Any, tmp_path: Path) -> None:
     wanted = [job("a", wait=True), job("b"), job("c"), job("d", after="b"), job("e", after="a")]
     ended = []
@@ -170,6 +176,12 @@ def test_a_cluster_without_workers_is_named(job: Any) -> None:
         pytest.raises(UserError, match="has no workers"),
     ):
         list(run_jobs([job("a")], scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
+
+
+def test_chains_are_counted_whatever_has_ended_before(job: Any) -> None:
+    assert jobs.n_chains([job("a"), job("b", after="a"), job("c", after="b")]) == 1
+    assert jobs.n_chains([job("b", after="a"), job("d"), job("e", after="d")]) == 2
+    assert jobs.n_chains([job("a"), job("b", after="a"), job("c", after="a")]) == 2
 
 
 @pytest.mark.parametrize(("n_jobs", "memory_gb", "expected"), [(12, 1, 4), (2, 1, 2), (12, 8, 2), (12, 1000, 1)])

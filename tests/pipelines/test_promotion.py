@@ -6,7 +6,7 @@ import pytest
 from cxr_pipeline import config
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
-from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.registry import aliases, decisions, sending
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -48,7 +48,7 @@ def test_a_version_counts_as_decided_when_its_alias_was_moved(calls, promoted: b
 def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monkeypatch) -> None:
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
-    monkeypatch.setattr(decisions, "tag_run", tags.update)
+    monkeypatch.setattr(sending, "set_tags", tags.update)
     monkeypatch.setattr(decisions, "log_texts", lambda texts, folder: logged.update(texts))
     news = {
         **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new films."},

@@ -14,7 +14,7 @@ from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.pipelines.retraining import nodes
 from cxr_pipeline.pipelines.vetting import nodes as vetting
-from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.registry import aliases, decisions, sending
 from cxr_pipeline.retraining import films_used
 
 MODEL = "cxr-chest-demo"
@@ -62,7 +62,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(decisions, "films_of_champion", lambda model, version: found.used)
     monkeypatch.setattr(decisions, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(decisions, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
-    monkeypatch.setattr(decisions, "tag_run", found.tags.update)
+    monkeypatch.setattr(sending, "set_tags", found.tags.update)
     monkeypatch.setattr(registry, "nest_run", lambda *args: found.calls.append(("nest", *args)))
     return found
 

@@ -25,7 +25,7 @@ from cxr_pipeline.manifest import list_films
 from cxr_pipeline.models.heads import OUTPUT, POOLED
 from cxr_pipeline.phantoms import draw_patient
 from cxr_pipeline.pipelines.vetting import nodes
-from cxr_pipeline.registry import decisions
+from cxr_pipeline.registry import decisions, sending
 from cxr_pipeline.retraining import films_used
 from cxr_pipeline.sources import open_source, read_source
 
@@ -111,7 +111,7 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: 
     monkeypatch.setattr(decisions, "films_of_champion", lambda name, number: found.used[number])
     monkeypatch.setattr(decisions, "compared_since", lambda name, champion: found.since)
     monkeypatch.setattr(decisions, "films_compared_after", lambda name, version: found.compared)
-    monkeypatch.setattr(decisions, "tag_run", found.tags.update)
+    monkeypatch.setattr(sending, "set_tags", found.tags.update)
     yield found
 
 

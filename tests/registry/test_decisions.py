@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.registry import aliases, decisions, sending
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
@@ -149,11 +149,11 @@ def test_the_newest_version_whose_new_films_could_be_told_says_what_was_compared
 
 
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
-    decisions.tag_run({"a": "b"})
+    sending.set_tags({"a": "b"})
     decisions.end_skipped("locked")
     decisions.log_texts({"a.md": "text"}, "decisions")
     with mlflow.start_run() as run:
-        decisions.tag_run({"a": "b"})
+        sending.set_tags({"a": "b"})
         decisions.log_texts({"a.md": "text"}, "decisions")
         decisions.end_skipped("locked")
         assert mlflow.active_run() is None

@@ -93,7 +93,7 @@ def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None,
     """
     if not jobs:
         return
-    with _client(scheduler, workers or how_many(len(jobs), memory_gb)) as client:
+    with _client(scheduler, workers or how_many(n_chains(jobs), memory_gb)) as client:
         waiting, names, running = list(jobs), dict[str, str](), as_completed()
         _hand_out(client, waiting, names, running)
         for future in running:
@@ -124,6 +124,11 @@ def _hand_out(client: Client, waiting: list[Job], names: dict[str, str], running
             future = client.submit(run_job, job, share, key=f"{job.name}-{uuid4().hex}")
             names[future.key] = job.name
             running.add(future)
+
+
+def n_chains(jobs: Sequence[Job]) -> int:
+    """Jobs that can run at a time, when each waits for at most one other: those that none waits for."""
+    return len({job.name for job in jobs} - {job.after for job in jobs})
 
 
 def how_many(n_jobs: int, memory_gb: float) -> int:

@@ -151,7 +151,7 @@ def finish_decision(name: str, champion: int) -> None:
 
 def note_stop(reasons: Sequence[str]) -> None:
     """Write on the active run that a retraining stopped, and why; nothing without one."""
-    tag_run({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
+    sending.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
 
 
 def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
@@ -203,11 +203,6 @@ def log_texts(texts: Mapping[str, str], folder: str) -> None:
         for name, text in texts.items():
             Path(place, name).write_text(text, encoding="utf-8")
             sending.log_artifact(Path(place, name), folder)
-
-
-def tag_run(tags: Mapping[str, str]) -> None:
-    """Tag the active run; nothing without one."""
-    sending.set_tags(tags)
 
 
 def end_skipped(why: str) -> None:

@@ -14,7 +14,7 @@ from cxr_pipeline.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
-from cxr_pipeline.registry import aliases, decisions
+from cxr_pipeline.registry import aliases, decisions, sending
 from cxr_pipeline.registry.profiles import usable_profile
 from cxr_pipeline.retraining import (
     films_new_to,
@@ -55,7 +55,7 @@ def look_for_news(
     train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
     logger.info("%s", why)
     if not train:
-        decisions.tag_run({decisions.SKIPPED: "nothing new"})
+        sending.set_tags({decisions.SKIPPED: "nothing new"})
     stopped = None
     if train and news:
         stopped = too_many_relabelled(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
@@ -101,7 +101,7 @@ def look_for_drift(
     if new.empty:
         return {**found_news, "drift": None}
     found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
-    decisions.tag_run({decisions.DRIFT: found["verdict"]})
+    sending.set_tags({decisions.DRIFT: found["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
         stopped = too_much_drift(found, model=model, champion=champion, task=task.name)
