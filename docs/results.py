@@ -43,10 +43,13 @@ TWELVE_MODELS = """
 ## Twelve models
 
 Which backbone tells normal from abnormal, does augmentation help, and should the epoch with the best accuracy or the
-one with the best recall be kept? Twelve cells of `{ablation}` on NIH films ({params}), each
-measured on the same {films} test films, with 95 % intervals over patients. The question is that of a notebook that this
-project replaces; its best accuracy was .643, its best recall .850 and its best precision .775, never in one model, on
-other films.
+one with the best recall be kept? Twelve cells on NIH films, each measured on the same {films} test films, with 95 %
+intervals over patients. The question is that of a notebook that this project replaces; its best accuracy was .643,
+its best recall .850 and its best precision .775, never in one model, on other films.
+
+```
+kedro run --pipeline={ablation} --params raw=RAW{params}
+```
 
 """
 
@@ -81,8 +84,18 @@ def run_ablation(raw: str, params: str | None) -> None:
     """Run the twelve models, and keep their table."""
     given = ",".join(filter(None, [f"raw={raw}", params]))
     kedro(ABLATION, given)
-    table = pd.read_csv(PROJECT / "data" / "08_reporting" / ABLATION.partition("_")[0] / "ablation.csv")
-    table.assign(params=params or "as configured", commit=git_commit()[:9]).to_csv(TWELVE, index=False)
+    reports = PROJECT / "data" / "08_reporting" / ABLATION.partition("_")[0]
+    refuse_phantoms(ABLATION, json.loads((reports / "data_report.json").read_text()), raw)
+    table = pd.read_csv(reports / "ablation.csv")
+    if failed := table.loc[table["error"].notna(), "cell"].tolist():
+        sys.exit(f"{ABLATION}: {', '.join(failed)} failed; expected a model of each. See {reports / 'ablation.html'}.")
+    table.assign(params=params or "").to_csv(TWELVE, index=False)
+
+
+def refuse_phantoms(pipeline: str, report: dict[str, Any], raw: str) -> None:
+    """End with a message where films were drawn."""
+    if report["phantom"]:
+        sys.exit(f"{pipeline} was trained on phantoms, expected real films: take {raw} from another environment.")
 
 
 def kedro(pipeline: str, params: str) -> None:
@@ -98,8 +111,7 @@ def run(task: str, raw: str) -> dict[str, object]:
     kedro(task, f"raw={raw}")
     minutes = (time.monotonic() - started) / 60
     metrics = json.loads((PROJECT / "data" / "08_reporting" / task / "metrics.json").read_text())
-    if metrics["phantom"]:
-        sys.exit(f"{task} was trained on phantoms, expected real films: take {raw} from another environment.")
+    refuse_phantoms(task, metrics, raw)
     return {
         "task": task,
         "films": metrics["n_images"],
@@ -109,9 +121,15 @@ def run(task: str, raw: str) -> dict[str, object]:
         "always": f"{metrics['majority']['accuracy']:.3f}" if "majority" in metrics else "",
         "minutes": round(minutes, 1),
         "cores": n_cores(),
-        "commit": git_commit()[:9],
+        "commit": in_short(git_commit()),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
+
+
+def in_short(commit: str) -> str:
+    """Its first digits, and whether files differed from it."""
+    digits, plus, changes = commit.partition("+")
+    return digits[:9] + plus + changes
 
 
 def by_source(measured: dict[str, Any]) -> str:
@@ -142,14 +160,16 @@ def twelve_models() -> str:
     for name, title in {**measured, "specificity": "specificity"}.items():
         ends = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
         rows[title] = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in ends]
-    rows["p against the first, Holm"] = table["p_holm"].map("{:.3f}".format).replace("nan", "")
+    rows["p of the AUC against the first, Holm"] = table["p_holm"].map("{:.3f}".format).replace("nan", "")
     rows["says always the same"] = table["collapsed"].map({True: "yes", False: ""})
     rows["minutes"] = (table["seconds"] / 60).round(1)
     rows["peak memory, MiB"] = table["peak_memory_mb"].round().astype(int)
     best = {title: table.loc[table[name].idxmax(), "cell"] for name, title in measured.items()}
     words = "; ".join(f"{title}: {model}" for title, model in best.items())
-    introduction = TWELVE_MODELS.format(ablation=ABLATION, params=table["params"][0], films=table["n_images"][0])
-    return f"{introduction}{markdown(rows)}\nThe highest of each figure: {words}. Commit {table['commit'][0]}.\n"
+    commits = ", ".join(map(in_short, table["commit"].unique()))
+    params = "".join(f",{given}" for given in table["params"].dropna().unique())
+    introduction = TWELVE_MODELS.format(ablation=ABLATION, params=params, films=table["n_images"][0])
+    return f"{introduction}{markdown(rows)}\nThe highest of each figure: {words}. Trained at {commits}.\n"
 
 
 def markdown(rows: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""One retraining of a task at a time, as Kedro's hooks and the command line see to it."""
+"""One retraining, and one ablation, of a task at a time, as Kedro's hooks and the command line see to it."""
 
 import json
 from dataclasses import asdict
@@ -31,8 +31,8 @@ def catalog(tmp_path: Path) -> DataCatalog:
     return DataCatalog({"params:folders": MemoryDataset(Folders(**dict.fromkeys(Folders.model_fields, tmp_path)))})
 
 
-def is_free(folder: Path, task: str) -> bool:
-    lock = JobLock(folder / task / "retraining" / "job.lock", "")
+def is_free(folder: Path, task: str, stage: str = "retraining") -> bool:
+    lock = JobLock(folder / task / stage / "job.lock", "")
     try:
         lock.take(None)
     except Locked:
@@ -51,6 +51,18 @@ def test_a_retraining_holds_the_lock_of_its_task_until_it_ends(catalog, tmp_path
         hooks.Locking().before_pipeline_run(pipeline_of("a", "retraining"), catalog)
     getattr(locking, end)()
     assert is_free(tmp_path, "a")
+
+
+def test_an_ablation_and_a_retraining_run_side_by_side_but_no_two_ablations(catalog, tmp_path: Path) -> None:
+    ablation, retraining = hooks.Locking(), hooks.Locking()
+    ablation.before_pipeline_run(pipeline_of("a", "ablation"), catalog)
+    retraining.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
+    with pytest.raises(Locked, match="The ablation of a is at work already"):
+        hooks.Locking().before_pipeline_run(pipeline_of("a", "ablation"), catalog)
+    ablation.after_pipeline_run()
+    assert is_free(tmp_path, "a", "ablation")
+    assert not is_free(tmp_path, "a")
+    retraining.after_pipeline_run()
 
 
 def test_who_did_not_get_the_lock_does_not_give_it_back(catalog, tmp_path: Path) -> None:

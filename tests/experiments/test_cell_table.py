@@ -15,7 +15,7 @@ COLUMNS = [
     *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")),
     *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
     *("films_left_out", "not_compared", "collapsed", "n_images"),
-    *("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error"),
+    *("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit"),
 ]
 
 
@@ -53,7 +53,7 @@ def cells():
         "baseline": findings(),
         "without <morphology>": findings({"morphology.steps": [], "training.loss": "focal"}, seed=1, skill=1.4),
         "without augmentation": findings({"augmentation": None}, seed=2, skill=0.3),
-        "broken": CellFindings.failed({"training.learning_rate": 10.0}, "it diverged"),
+        "broken": CellFindings({"training.learning_rate": 10.0}, error="it diverged"),
         "always": findings({"thresholds.rule": "fixed"}, seed=3, called=0.0),
     }
 

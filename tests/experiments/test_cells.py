@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -123,9 +124,9 @@ def test_the_digest_of_a_table_does_not_depend_on_the_order_of_its_rows() -> Non
 
 
 def test_a_cell_belongs_to_its_launch() -> None:
-    launch = Launch(project="/p", env="demo", runtime_params={"raw": "/r"}, parent_run="7", parameters=PARAMETERS)
-    cell = launch.cell(task="effusion", name="a", folder="/f", overrides={"model": {}}, wanted="history")
-    assert (cell.project, cell.env, cell.runtime_params, cell.parent_run) == ("/p", "demo", {"raw": "/r"}, "7")
-    assert (cell.task, cell.name, cell.folder, cell.overrides, cell.wanted) == (
-        *("effusion", "a", "/f", {"model": {}}, "history"),
-    )
+    call = {
+        **{"project": "/p", "place": "/h", "conf_source": "/c", "env": "demo", "runtime_params": {"raw": "/r"}},
+        **{"tracking_uri": "http://127.0.0.1:5000", "parent_run": "7"},
+    }
+    own = {"task": "effusion", "name": "a", "folder": "/f", "inputs": "/i", "overrides": {}, "wanted": "history"}
+    assert asdict(Launch(**call, parameters=PARAMETERS).cell(**own)) == {**call, **own}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from dask.distributed import LocalCluster
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.jobs import Job, Outcome, run_job, run_jobs
 
@@ -69,7 +69,7 @@ def started(folder: Path) -> list[list[str]]:
 
 
 def test_a_job_runs_in_a_process_of_its_own_and_is_measured(job: Any, tmp_path: Path) -> None:
-    (outcome,) = run_jobs([job("large", bytes=200 * 2**20)], scheduler=None, workers=1, memory_gb=1)
+    (outcome,) = run_jobs([job("large", bytes=200 * 2**20)], width=1, scheduler=None, workers=1, memory_gb=1)
     assert outcome.error is None
     assert 200 < outcome.peak_memory_mb < 500
     assert 0 < outcome.seconds < 60
@@ -103,7 +103,7 @@ def test_a_job_that_fails_says_why_and_whether_to_try_again(job: Any, what: str,
 
 def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: Any, tmp_path: Path) -> None:
     wanted = [job("a"), job("b", mistake=True), job("c", after="b"), job("d", after="c")]
-    found = {outcome.name: outcome for outcome in run_jobs(wanted, scheduler=None, workers=2, memory_gb=1)}
+    found = {outcome.name: outcome for outcome in run_jobs(wanted, width=2, scheduler=None, workers=2, memory_gb=1)}
     assert {name: outcome.error for name, outcome in found.items()} == {
         **dict.fromkeys("acd"),
         "b": "there is no such film",
@@ -115,14 +115,21 @@ def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: 
 
 def test_jobs_that_wait_for_each_other_have_the_whole_machine(job: Any, tmp_path: Path) -> None:
     chain = [job("a"), job("b", after="a"), job("c", after="b")]
-    assert [outcome.name for outcome in run_jobs(chain, scheduler=None, workers=None, memory_gb=1)] == list("abc")
+    assert [outcome.name for outcome in run_jobs(chain, width=1, scheduler=None, workers=None, memory_gb=1)] == list(
+        "abc"
+    )
     assert [line[2] for line in started(tmp_path)] == [str(jobs.n_cores())] * 3
+
+
+def test_jobs_that_are_left_have_the_threads_that_the_others_had(job: Any, tmp_path: Path) -> None:
+    (outcome,) = run_jobs([job("a")], width=1000, scheduler=None, workers=None, memory_gb=1)
+    assert (outcome.error, started(tmp_path)[0][2]) == (None, "1")
 
 
 def test_no_job_waits_behind_a_long_one_while_a_worker_is_free(job: Any, tmp_path: Path) -> None:
     wanted = [job("a", wait=True), job("b"), job("c"), job("d", after="b"), job("e", after="a")]
     ended = []
-    for outcome in run_jobs(wanted, scheduler=None, workers=2, memory_gb=1):
+    for outcome in run_jobs(wanted, width=2, scheduler=None, workers=2, memory_gb=1):
         ended.append(outcome.name)
         if ended[-1] == "d":
             (tmp_path / "go").touch()
@@ -131,7 +138,7 @@ def test_no_job_waits_behind_a_long_one_while_a_worker_is_free(job: Any, tmp_pat
 
 def test_no_jobs_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_client", lambda *arguments: pytest.fail("a cluster was started"))
-    assert list(run_jobs([], scheduler=None, workers=None, memory_gb=1)) == []
+    assert list(run_jobs([], width=1, scheduler=None, workers=None, memory_gb=1)) == []
 
 
 def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
     first: list[int] = []
     killer = threading.Thread(target=lambda: first.append(kill_worker()))
     killer.start()
-    (outcome,) = run_jobs([job("a", wait=True)], scheduler=None, workers=1, memory_gb=1)
+    (outcome,) = run_jobs([job("a", wait=True)], width=1, scheduler=None, workers=1, memory_gb=1)
     killer.join()
     assert outcome == Outcome("a", None, outcome.seconds, outcome.peak_memory_mb)
     assert (tmp_path / "done a").exists()
@@ -161,13 +168,25 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
 
 def test_jobs_run_on_a_cluster_by_its_address(job: Any, tmp_path: Path) -> None:
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster:
-        outcomes = list(run_jobs([job("a"), job("b")], scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
+        outcomes = list(
+            run_jobs([job("a"), job("b")], width=2, scheduler=cluster.scheduler_address, workers=None, memory_gb=1)
+        )
     assert {outcome.name: outcome.error for outcome in outcomes} == {"a": None, "b": None}
+
+
+def test_a_scheduler_that_goes_away_is_named_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            """What Dask's client has left when its scheduler was killed."""
+            return {"type": "Scheduler"}
+
+    with pytest.raises(Unavailable, match="The Dask scheduler went away"):
+        jobs._threads(Client())
 
 
 def test_an_address_where_nothing_answers_is_named(job: Any) -> None:
     with pytest.raises(UserError, match=r"parallel.scheduler: no Dask scheduler answers at tcp://127.0.0.1:9"):
-        list(run_jobs([job("a")], scheduler="tcp://127.0.0.1:9", workers=None, memory_gb=1))
+        list(run_jobs([job("a")], width=1, scheduler="tcp://127.0.0.1:9", workers=None, memory_gb=1))
 
 
 def test_a_cluster_without_workers_is_named(job: Any) -> None:
@@ -175,7 +194,7 @@ def test_a_cluster_without_workers_is_named(job: Any) -> None:
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
         pytest.raises(UserError, match="has no workers"),
     ):
-        list(run_jobs([job("a")], scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
+        list(run_jobs([job("a")], width=1, scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
 
 
 def test_chains_are_counted_whatever_has_ended_before(job: Any) -> None:

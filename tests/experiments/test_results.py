@@ -6,6 +6,7 @@ import pytest
 
 from cxr_pipeline.experiments import results
 from cxr_pipeline.experiments.jobs import Outcome
+from cxr_pipeline.provenance import git_commit
 from cxr_pipeline.training.choice import Choice
 
 OVERRIDES = {"training": {"loss": "focal"}}
@@ -34,11 +35,13 @@ def test_only_a_cell_that_succeeded_is_done(tmp_path: Path) -> None:
 
 def test_a_result_is_read_back_with_its_run(tmp_path: Path) -> None:
     results.keep(outcome(), tmp_path)
-    assert results.result_of("a", OVERRIDES, tmp_path).run_id is None
+    found = results.result_of("a", OVERRIDES, tmp_path)
+    assert (found.run_id, found.commit) == (None, None)
     results.note_run(tmp_path, "7f")
     found = results.result_of("a", OVERRIDES, tmp_path)
+    assert found.commit == git_commit()
     assert (found.name, found.overrides, found.folder, found.run_id) == ("a", OVERRIDES, str(tmp_path), "7f")
-    assert (found.error, found.seconds, found.peak_memory_mb) == (None, 3.5, 900.0)
+    assert (found.error, found.seconds, found.peak_memory_mb, found.may_pass) == (None, 3.5, 900.0, False)
 
 
 @pytest.fixture

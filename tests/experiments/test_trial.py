@@ -37,7 +37,21 @@ def plan(folder: Path, **changed: Any) -> StudyPlan:
 
 
 def payload(folder: Path, *, choice: Choice = AUC, **changed: Any) -> dict[str, Any]:
-    cell = Cell("effusion", "", str(folder / "cells"), {}, "history", str(folder), "demo", {"raw": "/data"}, "run 0")
+    cell = Cell(
+        task="effusion",
+        name="",
+        folder=str(folder / "cells"),
+        inputs=str(folder / "inputs"),
+        overrides={},
+        wanted="history",
+        project=str(folder),
+        place=str(folder),
+        conf_source=str(folder / "conf"),
+        env="demo",
+        runtime_params={"raw": "/data"},
+        tracking_uri="sqlite://",
+        parent_run="run 0",
+    )
     return {"plan": asdict(plan(folder, **changed)), "cell": asdict(cell), "choice": asdict(choice)}
 
 

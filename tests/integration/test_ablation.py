@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from dask.distributed import LocalCluster
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
@@ -127,12 +128,18 @@ def test_cells_are_nested_runs_with_their_parameters_and_figures(ablated, table)
     assert client.get_run(parents.pop()).info.run_name == "effusion_ablation"
 
 
-def test_a_cell_more_is_the_only_one_that_runs(ablated, kedro) -> None:
+def test_a_cell_more_is_the_only_one_that_runs_whatever_folder_its_worker_is_in(
+    ablated, kedro, tmp_path, monkeypatch
+) -> None:
     folder = ablated[0]
     before = outcomes(folder)
     write_cells(folder, {**CELLS, "far too fast": None, "more dropout": {"model": {"dropout": 0.6}}})
-    finished = kedro(folder, *ABLATION)
+    monkeypatch.chdir(tmp_path)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster:
+        params = f"{SMALL},effusion.parallel.scheduler={cluster.scheduler_address}"
+        finished = kedro(folder, *ABLATION[:-1], params)
     assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert list(tmp_path.iterdir()) == []
     assert "4 of 5 cells were run before" in " ".join(finished.stdout.split())
     after = outcomes(folder)
     assert before.items() <= after.items()

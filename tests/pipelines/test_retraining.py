@@ -50,7 +50,16 @@ def folders(tmp_path: Path) -> config.Folders:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
-    return Launch(str(tmp_path), "demo", {"raw": "/r"}, "parent", {"training": {"epochs": 2}})
+    return Launch(
+        project=str(tmp_path),
+        place=str(tmp_path),
+        conf_source=str(tmp_path / "conf"),
+        env="demo",
+        runtime_params={"raw": "/r"},
+        tracking_uri="sqlite://",
+        parent_run="parent",
+        parameters={"training": {"epochs": 2}},
+    )
 
 
 @pytest.fixture

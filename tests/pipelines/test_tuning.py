@@ -24,6 +24,7 @@ from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import jobs, trial
 from cxr_pipeline.experiments.cells import LAUNCH, Cell, Launch
+from cxr_pipeline.experiments.inputs import INPUTS
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.experiments.run_file import run_file
 from cxr_pipeline.nesting import lay_over
@@ -50,7 +51,16 @@ def parameters() -> dict[str, Any]:
 @pytest.fixture
 def launch(tmp_path: Path, parameters: dict[str, Any]) -> Launch:
     runtime = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
-    return Launch(str(tmp_path), "demo", runtime, "parent", parameters)
+    return Launch(
+        project=str(tmp_path),
+        place=str(tmp_path),
+        conf_source=str(tmp_path / "conf"),
+        env="demo",
+        runtime_params=runtime,
+        tracking_uri="sqlite://",
+        parent_run="parent",
+        parameters=parameters,
+    )
 
 
 def blocks(launch: Launch, **tuning: Any) -> dict[str, Any]:
@@ -71,8 +81,8 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
         worth = cell.overrides["training"]["learning_rate"] if value is None else value
         listeners.tell({"phase": "training", "epoch": 1, "val_auc": worth})
 
-    def run_jobs(wanted: Sequence[Job], *, scheduler: Any, workers: Any, memory_gb: float) -> Iterator[Outcome]:
-        assert (scheduler, workers, memory_gb) == (None, 2, 4.0)
+    def run_jobs(wanted: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
+        assert (width, parallel) == (4, {"scheduler": None, "workers": 2, "memory_gb": 4.0})
         for job in wanted:
             started.append(job)
             trial.run_trial(job.payload, run_cell, lambda: "child")
@@ -84,6 +94,9 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
 
 def run(launch: Launch, **tuning: Any) -> dict[str, Any]:
     """Run the stage as a task does."""
+    for place in INPUTS.values():
+        (file := Path(launch.project, "data", place.format("effusion"))).parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     given = {**blocks(launch, **tuning), "parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
     folders = given.pop("folders")
     inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS}
@@ -195,7 +208,9 @@ def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypat
     given = {"training": {"epochs": 3, "learning_rate": 1.0}, "parallel": {"workers": 1}}
     runtime = {"raw": "/data, films", "effusion": given}
     best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
-    text = run_file(task="effusion", env="demo", runtime_params=runtime, overrides=best, origin="Trial\n1")
+    text = run_file(
+        task="effusion", env="demo", conf_source=None, runtime_params=runtime, overrides=best, origin="Trial\n1"
+    )
     file.write_text(text, encoding="utf-8")
     assert text.startswith("# Trial 1\n")
     seen: dict[str, Any] = {}

@@ -19,6 +19,7 @@ class Folders(Parameters):
 
     Args:
         raw: the folder that the paths of sources start from.
+        data: all that is written lies below it.
         unpacked: films of sources that keep them all in one file.
         images: prepared films. features: activations of frozen backbones. checkpoints: unfinished trainings.
         outputs: what models say of films. unsent: what runs could not tell MLflow.
@@ -26,6 +27,7 @@ class Folders(Parameters):
     """
 
     raw: Path
+    data: Path
     unpacked: Path
     images: Path
     features: Path

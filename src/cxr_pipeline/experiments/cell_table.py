@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -15,10 +15,10 @@ MEASURED = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balan
 COMPARED = "auc"
 ENDS = {"": "value", "_low": "low", "_high": "high"}
 COMPARISON = (*(f"{COMPARED}_difference{end}" for end in ENDS), "p_value", "p_holm", "films_left_out", "not_compared")
-COSTS = ("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error")
+COSTS = ("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit")
 COUNTS = ("n_images", "films_left_out", "kept_epoch")
 FLAGS = ("is_baseline", "collapsed")
-TEXTS = ("cell", "not_compared", "error")
+TEXTS = ("cell", "not_compared", "error", "commit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class CellFindings:
         kept_epoch: the epoch whose weights were kept.
         seconds: how long it took.
         peak_memory_mb: the most memory that its process held.
-        error: why it failed; all but its parameters is then None.
+        error: why it failed; all but its parameters and the commit is then None.
+        commit: of the code that ran it; None where it never began.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -44,11 +45,7 @@ class CellFindings:
     seconds: float | None = None
     peak_memory_mb: float | None = None
     error: str | None = None
-
-    @classmethod
-    def failed(cls, parameters: Mapping[str, Any], error: str) -> Self:
-        """A cell of which there is nothing but the reason."""
-        return cls(parameters=parameters, error=error)
+    commit: str | None = None
 
 
 def cell_table(
@@ -74,8 +71,8 @@ def cell_table(
         ``auc_difference`` from the baseline with ``_low`` and ``_high``, ``p_value``, and ``p_holm``, which is adjusted
         for all cells compared; ``films_left_out`` of the comparison, which only one of the two was tested on;
         ``not_compared``, why there is no comparison; ``collapsed``, whether the decision is nearly always the same, as
-        the report of a task has it; ``n_images``, ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``
-        and ``error``. What a cell does not have is missing.
+        the report of a task has it; ``n_images``, ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``,
+        ``error`` and ``commit``, of the code that ran it. What a cell does not have is missing.
 
     Raises:
         ValueError: there is no cell, or none of the name of the baseline.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -25,61 +25,67 @@ SESSION = "cxr_pipeline.experiments.session"
 FEATURES = ("resolution", "morphology", "augmentation", "model")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a task's pipeline, with its own folder.
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What another process needs to be the same run of the same project, on whatever machine it is.
+
+    Args:
+        project: folder of the Kedro project.
+        place: folder that the run was called in; relative paths start there.
+        conf_source: folder of the configuration.
+        env: Kedro environment; None for the default.
+        runtime_params: what was given as ``--params``, nested.
+        tracking_uri: of MLflow.
+        parent_run: id of the MLflow run; None where nothing is tracked.
+    """
+
+    project: str
+    place: str
+    conf_source: str
+    env: str | None
+    runtime_params: Mapping[str, Any]
+    tracking_uri: str
+    parent_run: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Call):
+    """One run of a task's pipeline, with its own folder; called as the run that it belongs to.
 
     Args:
         task: name of the task.
         name: of the cell, and of its MLflow run.
         folder: where its outputs go, an absolute path.
+        inputs: folder of the tables that it takes from the run that it belongs to; laid out as ``data/``.
         overrides: parameters that differ from the task's, nested below its block.
         wanted: catalog name of the last output, without the task: ``history`` or ``metrics``.
-        project, env, runtime_params, parent_run: of the `Launch`.
     """
 
     task: str
     name: str
     folder: str
+    inputs: str
     overrides: Mapping[str, Any]
     wanted: str
-    project: str
-    env: str | None
-    runtime_params: Mapping[str, Any]
-    parent_run: str | None
 
 
-@dataclass(frozen=True)
-class Launch:
+@dataclass(frozen=True, kw_only=True)
+class Launch(Call):
     """The run that cells belong to.
 
     Args:
-        project: folder of the Kedro project.
-        env: Kedro environment; None for the default.
-        runtime_params: what was given as ``--params``, nested.
-        parent_run: id of the MLflow run; None where nothing is tracked.
         parameters: all parameters of the task, nested, as they are without a cell.
     """
 
-    project: str
-    env: str | None
-    runtime_params: Mapping[str, Any]
-    parent_run: str | None
     parameters: Mapping[str, Any]
 
-    def cell(self, *, task: str, name: str, folder: str, overrides: Mapping[str, Any], wanted: str) -> Cell:
-        """A cell of this run, see `Cell`."""
-        return Cell(
-            task=task,
-            name=name,
-            folder=folder,
-            overrides=overrides,
-            wanted=wanted,
-            project=self.project,
-            env=self.env,
-            runtime_params=self.runtime_params,
-            parent_run=self.parent_run,
-        )
+    def cell(self, **own: Any) -> Cell:
+        """A cell of this run.
+
+        Args:
+            own: what `Cell` has beside `Call`.
+        """
+        return Cell(**{field.name: getattr(self, field.name) for field in fields(Call)}, **own)
 
 
 def cross(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, dict[str, Any]]:

@@ -22,13 +22,14 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from dask.distributed import Client, LocalCluster, as_completed
+from dask.distributed import CancelledError, Client, Future, LocalCluster, as_completed
 
 from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.images.parallel import n_cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 ORPHANED = 3
+GONE = "The Dask scheduler went away. What was done before is kept: start it again, and then the same command."
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +76,15 @@ class Outcome:
     may_pass: bool = False
 
 
-def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None, memory_gb: float) -> Iterator[Outcome]:
+def run_jobs(
+    jobs: Sequence[Job], *, width: int, scheduler: str | None, workers: int | None, memory_gb: float
+) -> Iterator[Outcome]:
     """Run jobs side by side.
 
     Args:
         jobs: those that others wait for come before them.
+        width: jobs that could run at a time if none were done yet. They share this machine's cores: those that are
+            left after a kill have as many threads as the others had, since threads change the last digits.
         scheduler: address of a Dask scheduler whose workers see the same folders, such as
             ``tcp://10.0.0.1:8786``; None for this machine.
         workers: jobs at a time on this machine; None for as many as cores and memory allow.
@@ -90,22 +95,33 @@ def run_jobs(jobs: Sequence[Job], *, scheduler: str | None, workers: int | None,
 
     Raises:
         UserError: no scheduler answers at the address, or it has no workers.
+        Unavailable: the scheduler went away.
     """
     if not jobs:
         return
+    neighbours = None if scheduler else workers or min(width, n_cores())
     with _client(scheduler, workers or how_many(n_chains(jobs), memory_gb)) as client:
         waiting, names, running = list(jobs), dict[str, str](), as_completed()
-        _hand_out(client, waiting, names, running)
+        _hand_out(client, waiting, names, running, neighbours)
         for future in running:
-            name, error = names.pop(future.key), future.exception()
-            _hand_out(client, waiting, names, running)
-            if error is None:
-                yield future.result()
-            else:
-                yield Outcome(name, f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0, may_pass=True)
+            outcome = _outcome_of(future, names.pop(future.key))
+            _hand_out(client, waiting, names, running, neighbours)
+            yield outcome
 
 
-def _hand_out(client: Client, waiting: list[Job], names: dict[str, str], running: as_completed) -> None:
+def _outcome_of(future: Future, name: str) -> Outcome:
+    try:
+        outcome: Outcome = future.result()
+    except CancelledError as error:
+        raise Unavailable(GONE) from error
+    except Exception as error:
+        return Outcome(name, f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0, may_pass=True)
+    return outcome
+
+
+def _hand_out(
+    client: Client, waiting: list[Job], names: dict[str, str], running: as_completed, neighbours: int | None
+) -> None:
     """Give as many jobs to Dask as there are hands free: what it is given early can end up behind a long one.
 
     Args:
@@ -113,9 +129,11 @@ def _hand_out(client: Client, waiting: list[Job], names: dict[str, str], running
         waiting: jobs that are left; those that are given away are taken out.
         names: of the jobs at work, by key.
         running: gets their futures.
+        neighbours: jobs that share a machine; None for as many as each machine takes at a time.
     """
+    threads = _threads(client)
     # Of workers that have just died some come back: one job waits for them, else none would be left to go on from.
-    share, hands = _neighbours(client), max(1, sum(_threads(client).values()))
+    share, hands = neighbours or max(threads.values(), default=1), max(1, threads.total())
     for job in list(waiting):
         before = {other.name for other in waiting} | set(names.values())
         if len(names) < hands and job.after not in before:
@@ -222,14 +240,12 @@ def _connected(scheduler: str) -> Iterator[Client]:
         yield client
 
 
-def _neighbours(client: Client) -> int:
-    """The most jobs that run on one machine at a time."""
-    return max(_threads(client).values(), default=1)
-
-
 def _threads(client: Client) -> Counter[str]:
     """The jobs that each machine takes at a time; none of those whose workers have died."""
     threads: Counter[str] = Counter()
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+    found = client.scheduler_info(n_workers=-1)
+    if "workers" not in found:
+        raise Unavailable(GONE)
+    for worker in found["workers"].values():
         threads[worker["host"]] += int(worker["nthreads"])
     return threads

@@ -14,6 +14,7 @@ from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.experiments.outputs import Outputs
 from cxr_pipeline.files import written_atomically
 from cxr_pipeline.nesting import flatten
+from cxr_pipeline.provenance import git_commit
 from cxr_pipeline.training.choice import Choice
 
 OUTCOME = "outcome.json"
@@ -31,7 +32,9 @@ class CellResult:
         error: None where it succeeded.
         seconds: of wall time.
         peak_memory_mb: the most memory that its process held, in MiB.
+        may_pass: whether it may succeed when it is run again as it is.
         run_id: of its MLflow run; None where nothing is tracked or it never began.
+        commit: of the code that ran it; None where it never began.
     """
 
     name: str
@@ -40,7 +43,9 @@ class CellResult:
     error: str | None
     seconds: float
     peak_memory_mb: float
+    may_pass: bool
     run_id: str | None
+    commit: str | None
 
 
 def cell_folder(parent: Path, name: str, digest: str) -> Path:
@@ -62,7 +67,7 @@ def is_done(folder: Path) -> bool:
 
 def result_of(name: str, overrides: Mapping[str, Any], folder: Path) -> CellResult:
     """What became of a cell that was run, now or before."""
-    outcome = _read(folder / OUTCOME)
+    outcome, run = _read(folder / OUTCOME), _read(folder / RUN)
     return CellResult(
         name=name,
         overrides=overrides,
@@ -70,14 +75,16 @@ def result_of(name: str, overrides: Mapping[str, Any], folder: Path) -> CellResu
         error=outcome["error"],
         seconds=outcome["seconds"],
         peak_memory_mb=outcome["peak_memory_mb"],
-        run_id=_read(folder / RUN).get("run_id"),
+        may_pass=outcome["may_pass"],
+        run_id=run.get("run_id"),
+        commit=run.get("commit"),
     )
 
 
 def note_run(folder: Path, run_id: str | None) -> None:
-    """Note the MLflow run of a cell in its folder."""
+    """Note in the folder of a cell its MLflow run, and the code that ran it."""
     with written_atomically(folder / RUN) as beside:
-        beside.write_text(json.dumps({"run_id": run_id}))
+        beside.write_text(json.dumps({"run_id": run_id, "commit": git_commit()}))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindi
     """
     overridden = flatten(result.overrides)
     if result.error is not None:
-        return CellFindings.failed(overridden, result.error)
+        return CellFindings(parameters=overridden, error=result.error, commit=result.commit)
     outputs = Outputs(Path(result.folder), task)
     history = outputs.history
     kept = choice.kept([{choice.monitor: value} for value in history[choice.monitor]])
@@ -112,4 +119,5 @@ def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindi
         seconds=result.seconds,
         peak_memory_mb=result.peak_memory_mb,
         error=None,
+        commit=result.commit,
     )

@@ -1,5 +1,6 @@
 """One cell in a process of its own: ``python -m cxr_pipeline.experiments.session``, the cell on standard input."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,12 @@ from kedro.framework.startup import bootstrap_project
 
 from cxr_pipeline import registry
 from cxr_pipeline.cli import ending_plainly
+from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import results
 from cxr_pipeline.experiments.cells import Cell
+from cxr_pipeline.experiments.inputs import INPUTS
 from cxr_pipeline.experiments.jobs import receive
 from cxr_pipeline.nesting import lay_over
-
-# What a cell takes from the run that it belongs to: the rows are read once, and no patient changes its split.
-SHARED = ("films", "refused_rows", "source_counts", "earlier_splits")
 
 
 def run_cell(cell: Cell) -> None:
@@ -25,23 +25,38 @@ def run_cell(cell: Cell) -> None:
         cell: what is run; its outputs lie in its folder, as below ``data/``.
 
     Raises:
-        UserError: a parameter or the data cannot be used.
+        UserError: a parameter or the data cannot be used, or the project is not on this machine.
     """
+    _go_to(cell)
     bootstrap_project(cell.project)
-    session = KedroSession.create(cell.project, env=cell.env, runtime_params=_runtime_params(cell))
+    session = KedroSession.create(
+        cell.project, env=cell.env, conf_source=cell.conf_source, runtime_params=_runtime_params(cell)
+    )
     with session:
         try:
             session.run(
                 pipeline_names=[cell.task],
-                from_inputs=[f"{cell.task}.{name}" for name in SHARED],
+                from_inputs=[f"{cell.task}.{name}" for name in INPUTS],
                 to_outputs=[f"{cell.task}.{cell.wanted}"],
             )
         finally:
             results.note_run(Path(cell.folder), registry.last_run_id())
 
 
+def _go_to(cell: Cell) -> None:
+    """Be where the run was called, and track where it tracks: a worker may have been started anywhere."""
+    try:
+        os.chdir(cell.place)
+    except OSError as error:
+        raise UserError(
+            f"{cell.place}, the folder that the run was called in, cannot be entered on this machine "
+            f"({error.strerror}). Every Dask worker must see the same folders as the run."
+        ) from error
+    os.environ["MLFLOW_TRACKING_URI"] = cell.tracking_uri
+
+
 def _runtime_params(cell: Cell) -> dict[str, Any]:
-    identity = {name: asdict(cell)[name] for name in ("name", "folder", "parent_run")}
+    identity = {name: asdict(cell)[name] for name in ("name", "folder", "inputs", "parent_run")}
     return lay_over(cell.runtime_params, {cell.task: cell.overrides, "cell": identity})
 
 

@@ -1,5 +1,6 @@
 """Nodes that start cells of an experiment are told which run these belong to."""
 
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -24,8 +25,11 @@ class Launching(Configured):
         catalog[LAUNCH] = MemoryDataset(
             Launch(
                 project=str(run_params["project_path"]),
+                place=str(Path.cwd()),
+                conf_source=str(Path(self._config_loader.conf_source).absolute()),
                 env=run_params["env"],
                 runtime_params=run_params["runtime_params"] or {},
+                tracking_uri=self._config_loader["globals"]["tracking_uri"],
                 parent_run=run.info.run_id if run else None,
                 parameters=self._config_loader["parameters"][task],
             ),

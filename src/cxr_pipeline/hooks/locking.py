@@ -1,4 +1,4 @@
-"""One retraining of a task at a time."""
+"""One retraining, and one ablation, of a task at a time."""
 
 import mlflow
 from kedro.framework.hooks import hook_impl
@@ -10,9 +10,12 @@ from cxr_pipeline.hooks.runs import task_of
 from cxr_pipeline.locks import JobLock, Locked
 from cxr_pipeline.registry import decisions
 
+# Stages whose runs would write the same files.
+ALONE = ("retraining", "ablation")
+
 
 class Locking:
-    """Lets one retraining of a task run at a time."""
+    """Lets one retraining of a task run at a time, and one ablation."""
 
     _lock: JobLock | None = None
 
@@ -23,13 +26,14 @@ class Locking:
         The run of a job that was killed is ended.
 
         Raises:
-            Locked: another retraining is at work; the MLflow run is ended and tagged.
+            Locked: another one is at work; the MLflow run is ended and tagged.
         """
         task = task_of(pipeline)
-        if task is None or f"params:{task}.retraining" not in pipeline.inputs():
+        stage = next((stage for stage in ALONE if f"params:{task}.{stage}" in pipeline.inputs()), None)
+        if stage is None:
             return
         outputs = catalog.load("params:folders").outputs
-        lock = JobLock(outputs / task / "retraining" / "job.lock", f"The retraining of {task}")
+        lock = JobLock(outputs / task / stage / "job.lock", f"The {stage} of {task}")
         run = mlflow.active_run()
         try:
             killed = lock.take(run.info.run_id if run else None)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pandas as pd
 
 from cxr_pipeline import registry
 from cxr_pipeline.config import Ablation, Evaluation, Folders, Parallel, Task
+from cxr_pipeline.errors import Unavailable, UserError
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cell_table import cell_table
 from cxr_pipeline.experiments.cells import Launch
-from cxr_pipeline.experiments.jobs import Job, run_jobs
+from cxr_pipeline.experiments.inputs import keep_inputs
+from cxr_pipeline.experiments.jobs import Job, n_chains, run_jobs
 from cxr_pipeline.experiments.results import CellResult
 from cxr_pipeline.nesting import lay_over
 from cxr_pipeline.report import ablation as page
@@ -45,10 +48,13 @@ def run_cells(
     places = {name: results.cell_folder(parent, first[digest], digest) for name, digest in digests.items()}
     missing = {name: parameters[name] for name in first.values() if not results.is_done(places[name])}
     logger.info("%d of %d cells were run before and are taken over.", len(first) - len(missing), len(first))
-    jobs = list(_jobs(task.name, missing, overrides, places, launch))
-    for place, outcome in enumerate(run_jobs(jobs, **parallel.model_dump()), start=1):
+    called = {"task": task.name, "inputs": keep_inputs(folders.data, parent / "inputs", task.name), "wanted": "metrics"}
+    make = partial(_jobs, overrides=overrides, places=places, launch=launch, called=called)
+    jobs, width = list(make(missing)), n_chains(list(make({name: parameters[name] for name in first.values()})))
+    for place, outcome in enumerate(run_jobs(jobs, width=width, **parallel.model_dump()), start=1):
         results.keep(outcome, places[outcome.name])
-        logger.info("%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
+        level = logging.INFO if outcome.error is None else logging.WARNING
+        logger.log(level, "%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
     found = [results.result_of(name, overrides[name], places[name]) for name in overrides]
     for result in found:
         if result.run_id and launch.parent_run and result.name not in missing:
@@ -57,22 +63,22 @@ def run_cells(
 
 
 def _jobs(
-    task: str,
-    missing: Mapping[str, Mapping[str, Any]],
+    wanted: Mapping[str, Mapping[str, Any]],
+    *,
     overrides: Mapping[str, Mapping[str, Any]],
     places: Mapping[str, Path],
     launch: Launch,
+    called: Mapping[str, Any],
 ) -> Iterator[Job]:
-    """A job for each cell that is missing, after the one whose features it shares."""
-    for chain in cells.chains(missing):
-        also = cells.companions(chain, missing)
+    """A job for each cell that is wanted, after the one whose features it shares."""
+    for chain in cells.chains(wanted):
+        also = cells.companions(chain, wanted)
         for before, name in zip([None, *chain], chain, strict=False):
             cell = launch.cell(
-                task=task,
                 name=name,
                 folder=str(places[name]),
                 overrides=lay_over(overrides[name], {"training": {"companions": also[name]}}),
-                wanted="metrics",
+                **called,
             )
             yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
 
@@ -114,3 +120,25 @@ def report_cells(
         bootstrap=evaluation.model_dump(),
     )
     return page.draw_cells(ablation_table), rendered
+
+
+def judge_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:
+    """Stop the run if cells failed that the table cannot do without; it is written by then.
+
+    Raises:
+        Unavailable: some were killed, or something was away: the same command runs them again.
+        UserError: the baseline failed.
+    """
+    baseline = ablation_cells[0]
+    failed = [cell for cell in ablation_cells if cell["error"] is not None]
+    passing = [cell for cell in failed if cell["may_pass"]]
+    reasons = " ".join(f"{cell['name']}: {cell['error']}." for cell in failed)
+    counted = f"{len(failed)} of {len(ablation_cells)} cells of {task.name} failed"
+    said = f"{counted}; what the others found is kept. {reasons}"
+    if passing:
+        raise Unavailable(f"{said} The same command runs these again.")
+    if baseline in failed:
+        raise UserError(
+            f"{said} Expected the baseline, {baseline['name']!r}, to run, since the others are compared with it. Mend "
+            f"it, or name another cell as {task.name}.ablation.baseline."
+        )

@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.experiments.cells import LAUNCH
-from cxr_pipeline.pipelines.ablation.nodes import report_cells, run_cells, tabulate_cells
+from cxr_pipeline.pipelines.ablation.nodes import judge_cells, report_cells, run_cells, tabulate_cells
 
 
 def create_pipeline() -> Pipeline:
@@ -35,6 +35,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["ablation_table", "data_report", "params:task", "params:evaluation"],
                 outputs=["ablation_figure", "ablation_report"],
                 name="report_cells",
+            ),
+            Node(
+                judge_cells,
+                inputs=["ablation_cells", "ablation_report", "params:task"],
+                outputs=None,
+                name="judge_cells",
             ),
         ],
         namespace="ablation",

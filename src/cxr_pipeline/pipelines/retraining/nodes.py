@@ -41,7 +41,14 @@ def train_challenger(
     folder = Path(folders.outputs).resolve() / task.name / "retraining" / news["digest"][:16]
     outputs = Outputs(folder, task.name)
     if not _is_trained(outputs, earlier_splits):
-        cell = launch.cell(task=task.name, name="challenger", folder=str(folder), overrides={}, wanted="model_version")
+        cell = launch.cell(
+            task=task.name,
+            name="challenger",
+            folder=str(folder),
+            inputs=str(folders.data.resolve()),
+            overrides={},
+            wanted="model_version",
+        )
         log = folder / "log.txt"
         logger.info("The challenger is trained; what its process prints is in %s.", log)
         outcome = run_job(Job(cell.name, cells.SESSION, asdict(cell), log=str(log)), neighbours=1)

@@ -90,7 +90,7 @@ def judge_sanity(sanity_report: Mapping[str, Any], sanity_figure: bytes, folders
         f"{verdict['name'].replace('_', ' ').capitalize()}: {verdict['sentence']} Usually {verdict['usual_cause']}."
         for verdict in failed
     )
-    figure = folders.outputs.parent / "08_reporting" / task / "sanity.png"
+    figure = folders.data / "08_reporting" / task / "sanity.png"
     raise UserError(
         f"{len(failed)} of {len(sanity_report['verdicts'])} sanity checks of {task} failed. {found} "
         f"See {figure} before you train."

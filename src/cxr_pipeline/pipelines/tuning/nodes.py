@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from cxr_pipeline.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments.inputs import keep_inputs
 from cxr_pipeline.experiments.run_file import run_file
 from cxr_pipeline.images.store import PreparedFilms
 from cxr_pipeline.nesting import flatten, lay_over, nest
@@ -52,7 +54,8 @@ def search_parameters(
 
     plan = plan_study(data_report, splits, launch, task, training, tuning, folders)
     folder = str(folders.outputs.absolute() / task.name / "tuning" / plan.name)
-    cell = launch.cell(task=task.name, name="", folder=folder, overrides={}, wanted="history")
+    inputs = keep_inputs(folders.data, Path(folder, "inputs"), task.name)
+    cell = launch.cell(task=task.name, name="", folder=folder, inputs=inputs, overrides={}, wanted="history")
     choice = Choice(training.monitor, training.tolerance, training.patience)
     payload = {"plan": asdict(plan), "cell": asdict(cell), "choice": asdict(choice)}
 
@@ -60,7 +63,7 @@ def search_parameters(
         # Other runs may work on the same study with the same Dask scheduler, which knows jobs by their names.
         names = [f"{plan.name}-{uuid4().hex[:12]}" for _ in range(n)]
         jobs = [Job(name, TRIAL, payload, log=f"{folder}/logs/{name}.log") for name in names]
-        for outcome in run_jobs(jobs, **parallel.model_dump()):
+        for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
             yield outcome.error
 
     logger.info("Study %s goes on as long as films, split, space and other parameters stay the same.", plan.name)
@@ -119,6 +122,7 @@ def write_best_parameters(study: Mapping[str, Any], task: Task, launch: Launch) 
     return run_file(
         task=task.name,
         env=launch.env,
+        conf_source=launch.conf_source if Path(launch.conf_source) != Path(launch.project, "conf") else None,
         runtime_params=launch.runtime_params,
         overrides=nest(best["parameters"]),
         origin=f"Trial {best['number']} of the study {study['name']}: {monitor_in_words(study['monitor'])} "
