@@ -138,7 +138,7 @@ def test_what_a_cell_does_not_come_to_is_no_difference() -> None:
 
 
 def test_what_no_model_depends_on_is_no_difference() -> None:
-    others = {name: "other" for name in ("training.companions", "drift.alpha", "parallel.workers", "tuning.space.a")}
+    others = dict.fromkeys(("training.companions", "drift.alpha", "parallel.workers", "tuning.space.a"), "other")
     assert parameters_that_differ([VERSION, VERSION | others]) == [{}, {}]
 
 
