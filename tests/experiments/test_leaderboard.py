@@ -138,8 +138,10 @@ def test_what_a_cell_does_not_come_to_is_no_difference() -> None:
 
 
 def test_what_no_model_depends_on_is_no_difference() -> None:
-    others = dict.fromkeys(("training.companions", "drift.alpha", "parallel.workers", "tuning.space.a"), "other")
-    assert parameters_that_differ([VERSION, VERSION | others]) == [{}, {}]
+    names = ("training.companions", "drift.alpha", "parallel.workers", "tuning.space.model.dropout.low")
+    one, other = (VERSION | dict.fromkeys(names, value) for value in "12")
+    assert parameters_that_differ([one, other]) == [{}, {}]
+    assert parameters_that_differ([one, other | {"training.loss": "hinge"}])[1] == {"training.loss": "hinge"}
 
 
 def test_a_parameter_that_older_code_did_not_have_is_a_difference() -> None:
