@@ -10,11 +10,17 @@ from kedro.pipeline import Node, Pipeline
 from kedro_mlflow.io.artifacts import MlflowArtifactDataset
 
 from cxr_pipeline import config, hooks, settings
+from cxr_pipeline.config_loader import TaskConfigLoader
 from cxr_pipeline.datasets.document import JSONDataset
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.hooks import runs, summary, tracking
+from cxr_pipeline.nesting import lay_over
 from cxr_pipeline.registry import sending
 from cxr_pipeline.sources.pseudonyms import VARIABLE
+
+CONF = Path(__file__).parents[1] / "conf"
+# Those of a binary task, with a network that needs no weights.
+SHIPPED = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]["effusion"]
 
 
 def use(*parameters: object) -> None:
@@ -34,10 +40,12 @@ def parameters(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def preflight(parameters: dict[str, object]) -> None:
+def preflight(parameters: dict[str, object], **task: object) -> None:
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in parameters.items()})
     pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
-    hooks.Preflight().before_pipeline_run(pipeline, catalog)
+    hook = hooks.Preflight()
+    hook.after_context_created(SimpleNamespace(config_loader={"parameters": {"t": lay_over(SHIPPED, task)}}))
+    hook.before_pipeline_run(pipeline, catalog)
 
 
 def put_films(folder: Path) -> None:
@@ -55,6 +63,49 @@ def test_missing_weights_stop_the_run(parameters, tmp_path) -> None:
     put_films(tmp_path)
     with pytest.raises(UserError, match=r"found nothing at .*lost\.weights\.h5"):
         preflight(parameters)
+
+
+ARGMAX = {"rule": "argmax"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"thresholds": {"policy": ARGMAX}}, "asks for the rule argmax.*this task is binary"),
+        ({"thresholds": {"compared": [{"rule": "youden"}, ARGMAX]}}, "asks for the rule argmax"),
+        ({"model": {"name": "vgg16", "weights": "lost.weights.h5"}}, r"found nothing at .*lost\.weights\.h5"),
+        ({"training": None}, "training: expected parameters and their values, found None"),
+    ],
+)
+def test_what_stops_a_cell_stops_its_ablation_with_the_cell_named(parameters, tmp_path, overrides, message) -> None:
+    put_films(tmp_path)
+    del parameters["params:t.model"]
+    for cells, expected in (
+        ({"a": {}, "b": overrides}, pytest.raises(UserError, match=rf"^t\.ablation, cell 'b': .*{message}")),
+        ({"a": {}, "b": None}, nullcontext()),
+    ):
+        parameters["params:t.ablation"] = config.Ablation(baseline=None, common={}, cells=cells, grid=None)
+        with expected:
+            preflight(parameters)
+
+
+@pytest.mark.parametrize(
+    ("space", "task", "message"),
+    [
+        ({"name": {"choices": ["small_cnn", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found nothing at"),
+        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "found nothing at"),
+        ({"name": {"choices": ["small_cnn", "cnn"]}, "weights": {"choices": ["none", "imagenet"]}}, {}, None),
+        ({"dropout": {"low": 0, "high": 0.5}}, {"augmentation": {"view": 3}}, r"^t: augmentation\.view: Extra inputs"),
+    ],
+)
+def test_what_stops_a_trial_stops_the_search(parameters, tmp_path, space, task, message) -> None:
+    put_films(tmp_path)
+    del parameters["params:t.model"]
+    parameters["params:t.tuning"] = config.Tuning(
+        n_trials=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
+    )
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        preflight(parameters, **task)
 
 
 def test_only_what_the_run_uses_is_looked_for(parameters, tmp_path) -> None:
@@ -195,7 +246,7 @@ def test_a_run_that_was_not_sent_fails_at_its_end_and_a_cell_does_not(monkeypatc
     assert ("2 tags wait" in caplog.text) is bool(cell)
 
 
-@pytest.mark.parametrize("cell", [None, {"name": "baseline", "parent_run": "p"}])
+@pytest.mark.parametrize("cell", [None, {"name": "baseline" * 40, "parent_run": "p"}])
 def test_what_a_cell_keeps_says_which_run_it_belongs_to(tmp_path, monkeypatch, cell) -> None:
     opened: dict[str, object] = {}
     monkeypatch.setattr(sending, "open_outbox", lambda folder, **about: opened.update(about, folder=folder))
@@ -207,8 +258,10 @@ def test_what_a_cell_keeps_says_which_run_it_belongs_to(tmp_path, monkeypatch, c
     hook.mlflow_config = SimpleNamespace(tracking=SimpleNamespace(run=SimpleNamespace(name=None)))
     run_params = {"runtime_params": {"cell": cell}, "pipeline_names": ["effusion_ablation"], "env": None}
     hook.before_pipeline_run(run_params, Pipeline([]), DataCatalog({}))
-    name, parent = ("baseline", "p") if cell else ("effusion_ablation", None)
+    name, parent = (cell["name"], "p") if cell else ("effusion_ablation", None)
     assert (opened["name"], opened["parent"], opened["folder"]) == (name, parent, tmp_path)
+    run = hook.mlflow_config.tracking.run.name
+    assert run == (name[:250] if cell else None)
 
 
 def test_a_run_that_fails_says_what_was_not_sent(monkeypatch, caplog) -> None:

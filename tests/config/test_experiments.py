@@ -1,12 +1,17 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from cxr_pipeline import settings
+from cxr_pipeline.config import Model, Thresholds
 from cxr_pipeline.config.experiments import Ablation, Parallel, check_cells, check_overrides
+from cxr_pipeline.config_loader import TaskConfigLoader
 from cxr_pipeline.errors import UserError
+from cxr_pipeline.nesting import lay_over
 
-MODEL = {"name": "small_cnn", "weights": "none", "head_units": 0, "dropout": 0.3, "pooling": "average"}
-PARAMETERS = {"model": MODEL, "resampling": {"plan": "none", "class_weights": False, "max_repeat": None, "seed": 1}}
-PARAMETERS["resampling"]["within_sources"] = False
+CONF = Path(__file__).parents[2] / "conf"
+PARAMETERS = TaskConfigLoader(str(CONF), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]["effusion"]
 
 
 def ablation(**changes) -> Ablation:
@@ -38,6 +43,8 @@ def test_cells_and_a_grid_can_stand_together_and_a_null_switches_either_off() ->
 def test_a_name_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         ablation(cells={name: {}})
+    with pytest.raises(ValidationError):
+        ablation(grid={name: {"a": {}}})
 
 
 def test_no_cells_are_no_ablation() -> None:
@@ -50,9 +57,36 @@ def test_a_baseline_must_be_a_cell() -> None:
         check_cells("t", PARAMETERS, ablation(cells={"a": {}}, baseline="b"))
 
 
-def test_the_network_of_each_cell_is_known_before_any_work() -> None:
-    cells = {"a": {}, "b": {"model": {"name": "vgg16"}}}
-    assert [model.name for model in check_cells("t", PARAMETERS, ablation(cells=cells))] == ["small_cnn", "vgg16"]
+def test_the_blocks_of_each_cell_are_known_before_any_work() -> None:
+    common = {"thresholds": {"policy": {"rule": "argmax"}}}
+    found = check_cells("t", PARAMETERS, ablation(cells={"a": {}, "b": {"model": {"name": "vgg16"}}}, common=common))
+    assert {where: blocks[Model].name for where, blocks in found.items()} == {
+        "t.ablation, cell 'a'": "densenet121",
+        "t.ablation, cell 'b'": "vgg16",
+    }
+    assert all(blocks[Thresholds].policy.rule == "argmax" for blocks in found.values())
+
+
+def test_parameters_that_cells_take_over_are_looked_at_too() -> None:
+    parameters = lay_over(PARAMETERS, {"training": {"epoch": 3}})
+    with pytest.raises(UserError, match=r"^t: training\.epoch: Extra inputs are not permitted, found 3"):
+        check_cells("t", parameters, ablation(cells={"a": {}}))
+
+
+def test_a_cell_and_a_level_of_the_same_name_are_refused() -> None:
+    grid = {"dropout": {"baseline": {"model": {"dropout": 0.1}}, "high": {"model": {"dropout": 0.6}}}}
+    cells = {"baseline": {}, "other": {}}
+    with pytest.raises(ValidationError, match=r"cells and grid both have a cell named 'baseline'; give"):
+        ablation(cells=cells, grid=grid)
+    assert list(ablation(cells=cells | {"baseline": None}, grid=grid).overrides()) == ["other", "baseline", "high"]
+    two = {**grid, "loss": {"focal": {"training": {"loss": "focal"}}}}
+    assert len(ablation(cells=cells, grid=two).overrides()) == 4
+
+
+def test_a_factor_without_levels_takes_no_cell_away() -> None:
+    grid = {"dropout": {"low": {"model": {"dropout": 0.1}}}, "loss": {"focal": None}}
+    assert list(ablation(grid=grid).overrides()) == ["low"]
+    assert list(ablation(cells={"a": {}}, grid={"loss": {"focal": None}}).overrides()) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +96,10 @@ def test_the_network_of_each_cell_is_known_before_any_work() -> None:
         ({"model": {"dropuot": 0.1}}, r"here: model\.dropuot: Extra inputs are not permitted, found 0\.1"),
         ({"model": {"dropout": 1.5}}, r"here: model\.dropout: Input should be less than 1, found 1\.5"),
         ({"resampling": {"plan": "twice"}}, r"here: resampling\.plan"),
+        ({"training": None}, r"here: training: expected parameters and their values, found None\. Name those"),
+        ({"training": 5}, r"here: training: expected parameters and their values, found 5\."),
+        ({"training": {"fine_tuning": None}}, r"here: training\.fine_tuning: Input should be .*, found None"),
+        ({"training": {"fine_tuning": {"epochs": -1}}}, r"here: training\.fine_tuning\.epochs: .*, found -1"),
     ],
 )
 def test_overrides_that_are_no_parameters_are_named(overrides: dict, message: str) -> None:

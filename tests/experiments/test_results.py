@@ -23,6 +23,16 @@ def test_folders_can_be_read_by_people_and_differ_by_digest(tmp_path: Path) -> N
     assert one != two
 
 
+def test_a_folder_of_a_long_name_can_be_made(tmp_path: Path) -> None:
+    name = ", ".join(letter * 58 for letter in "abcde")
+    one, two = (results.cell_folder(tmp_path, name, digest * 20) for digest in ("ab", "cd"))
+    results.keep(outcome(), one)
+    assert results.is_done(one)
+    assert not results.is_done(two)
+    assert one.name.startswith("a" * 58 + "_b")
+    assert len(one.name) < 143
+
+
 def test_only_a_cell_that_succeeded_is_done(tmp_path: Path) -> None:
     assert not results.is_done(tmp_path)
     results.keep(outcome("there is no such film"), tmp_path)

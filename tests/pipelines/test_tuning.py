@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -151,6 +152,25 @@ def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
     assert "PHANTOM FILMS" in found["tuning_report"]
     assert run(launch)["tuning_trials"].equals(trials)
     assert len(started) == 4
+
+
+CHOICES: dict[str, list[Any]] = {
+    "training.patience": [None, 4],
+    "model.dropout": [0, 0.25],
+    "model.weights": ["07", "7.5"],
+    "augmentation.flip": [True, False],
+}
+
+
+def test_a_search_over_choices_of_any_kind_comes_to_its_page(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_jobs(monkeypatch, value=0.5)
+    found = run(launch, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
+    assert found["tuning_trials"]["training.patience"].dtype == float
+    section = found["tuning_report"].split("<h2>Every trial</h2>")[1].split("</section>")[0]
+    rows = [re.findall("<td>(.*?)</td>", row)[3:-2] for row in section.split("<tr>")[2:]]
+    assert len(rows) == 12
+    shown = [set(column) for column in zip(*rows, strict=True)]
+    assert shown == [{"null", "4"}, {"0", "0.25"}, {"07", "7.5"}, {"true", "false"}]
 
 
 def test_trials_stop_before_the_test_films(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,15 +91,15 @@ def test_a_group_shows_its_models_with_intervals_the_best_first() -> None:
 
 
 def test_what_differs_is_shown_with_data_date_and_run() -> None:
-    found = read(entry("a"), entry("b", 0.75, parameters={"training.epochs": "5", "seed": "2"}))
+    found = read(entry("a"), entry("b", 0.75, parameters={"training.epochs": "5", "training.seed": "2"}))
     assert found.rows[3] == ["rank", "model", "parameters that differ", "data digest", "date (UTC)", "run"]
-    epochs_a, epochs_b = "seed: not loggedtraining.epochs: 3", "seed: 2training.epochs: 5"
+    epochs_a, epochs_b = "training.epochs: 3training.seed: not logged", "training.epochs: 5training.seed: 2"
     run = ["abcdef012345", "2026-02-03 04:05", f"{'ab12' * 8}of experiment 7"]
     assert found.rows[4:6] == [["1", "a", epochs_a, *run], ["2", "b", epochs_b, *run]]
 
 
 def test_what_differs_from_the_first_is_bold() -> None:
-    parameters = [{"epochs": "3", "seed": "1"}, {"epochs": "5", "seed": "1"}, {"epochs": "3"}]
+    parameters = [{"t.epochs": "3", "t.seed": "1"}, {"t.epochs": "5", "t.seed": "1"}, {"t.epochs": "3"}]
     entries = [entry(str(n), 0.875 - n / 16, parameters=values) for n, values in enumerate(parameters)]
     html = render_leaderboard(leaderboard(entries))
     assert re.findall("<b>(.*?)</b>", html.split("<h3>")[1]) == ["5", "not logged"]

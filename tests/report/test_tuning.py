@@ -1,10 +1,13 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
+from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.report import tuning, tuning_figures
 from cxr_pipeline.report.tuning import TuningContent, render_tuning
 
@@ -15,6 +18,8 @@ SPACE = {
     "model.dropout": {"low": 0.0, "high": 0.5},
 }
 IMPORTANCE = {"model.dropout": 0.75, "training.learning_rate": 0.25}
+CATALOG = yaml.safe_load((Path(__file__).parents[2] / "conf/base/catalog/07_tuning.yml").read_text())
+TEXT_COLUMNS = CATALOG["{task}.tuning_trials"]["dataset"]["text_columns"]
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -80,6 +85,38 @@ def test_slices_have_a_panel_for_each_parameter_with_the_best_ringed(drawn_by: A
         (0.0001, 0.9), (1, 0.9)]  # fmt: skip
     tuning_figures.slices(trials(), SPACE, label="", minimize=True)
     assert drawing[1].axes[0].lines[0].get_ydata()[0] == 0.7
+
+
+AXES: list[tuple[dict[str, Any], list[Any], list[str]]] = [
+    ({"choices": [None, 4, 8]}, [None, 4, 8, 4], ["null", "4", "8", "4"]),
+    ({"choices": [1000, 4, 2000]}, [1000, 4, 2000, 4], ["1000", "4", "2000", "4"]),
+    ({"choices": [1.0, 0.1, 0.3]}, [1.0, 0.1, 0.3, 0.1], ["1", "0.1", "0.3", "0.1"]),
+    ({"choices": [True, False, None]}, [True, False, None, False], ["true", "false", "null", "false"]),
+    ({"choices": ["07", "8", "1e3"]}, ["07", "8", "1e3", "8"], ["07", "8", "1e3", "8"]),
+    ({"choices": ["none", None, "1.0"]}, ["none", None, "1.0", None], ["none", "null", "1.0", "null"]),
+    ({"low": 1000, "high": 3000}, [1000, 1001, 3000, 1001], ["1000", "1001", "3000", "1001"]),
+]
+
+
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize(("axis", "values", "listed"), AXES)
+def test_values_are_shown_as_they_were_searched_whatever_the_table_makes_of_them(
+    content: TuningContent, drawn_by: Any, tmp_path: Path, axis: dict[str, Any], values: list[Any],
+    listed: list[str], gap: bool,
+) -> None:  # fmt: skip
+    space = {"training.patience": axis}
+    table = pd.DataFrame({"number": range(4), "state": "complete", "value": [0.9, 0.8, 0.7, 0.6]})
+    table = table.assign(**{"training.patience": pd.Series(values, dtype=object)}, epochs=3, seconds=1.0, run_id="a")
+    if gap:
+        table.loc[4] = {"number": 4, "state": "failed", "reason": "no memory"}
+    dataset = TableDataset(filepath=str(tmp_path / "trials.csv"), text_columns=TEXT_COLUMNS)
+    dataset.save(table)
+    drawing = drawn_by(tuning_figures)
+    tuning_figures.slices(dataset.load(), space, label="AUC", minimize=False)
+    places = [place for place, _ in drawing[0].axes[0].collections[0].get_offsets().tolist()]
+    assert places == ([0, 1, 2, 1] if "choices" in axis else values)
+    told = replace(content, trials=dataset.load(), study={**content.study, "space": space})
+    assert [row[3] for row in tuning.trial_rows(told).rows] == listed
 
 
 def test_where_there_is_nothing_to_draw_the_figure_says_why(said_by: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cxr_pipeline.config.decisions import Evaluation, Thresholds
 from cxr_pipeline.config.films import Augmentation, Morphology, Resampling, Resolution
@@ -27,6 +27,7 @@ BLOCKS: dict[str, type[Parameters]] = {
 
 CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .+-]*$", max_length=60)]
 Overrides = dict[str, Any]
+Blocks = dict[type[Parameters], Any]
 Cells = Annotated[dict[CellName, Overrides], BeforeValidator(without_nulls)]
 
 
@@ -58,16 +59,31 @@ class Ablation(Parameters):
     baseline: str | None
     common: Overrides
     cells: Cells | None
-    grid: Annotated[dict[str, Cells], BeforeValidator(without_nulls)] | None
+    grid: Annotated[dict[CellName, Cells], BeforeValidator(without_nulls)] | None
 
     def overrides(self) -> dict[str, Overrides]:
         """What each cell overrides, by its name, the baseline first."""
-        named = {**(self.cells or {}), **(cross(self.grid) if self.grid else {})}
+        named = {**(self.cells or {}), **self._crossed()}
         ordered = sorted(named, key=lambda name: name != self.baseline)
         return {name: lay_over(self.common, named[name]) for name in ordered}
 
+    def _crossed(self) -> dict[str, Overrides]:
+        """The cells of the grid; a factor whose levels are all switched off is switched off."""
+        factors = {factor: levels for factor, levels in (self.grid or {}).items() if levels}
+        return cross(factors) if factors else {}
 
-def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> list[Model]:
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> "Ablation":
+        twice = sorted(self._crossed().keys() & (self.cells or {}).keys())
+        if twice:
+            raise ValueError(
+                f"cells and grid both have a cell named {', '.join(map(repr, twice))}; give the cell or the level "
+                "another name"
+            )
+        return self
+
+
+def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, Blocks]:
     """Look, before any work, for cells that cannot be run.
 
     Args:
@@ -76,7 +92,7 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
         ablation: the cells.
 
     Returns:
-        the network of each cell.
+        the blocks of each cell, by words that name the cell in a message.
 
     Raises:
         UserError: there are no cells, no such baseline, or parameters of one that do not exist or have no such value.
@@ -89,12 +105,12 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
         )
     if ablation.baseline is not None and ablation.baseline not in cells:
         raise UserError(f"{key}.baseline: expected one of the cells {', '.join(cells)}, found {ablation.baseline!r}.")
-    for name, overrides in cells.items():
-        check_overrides(f"{key}, cell {name!r}", parameters, overrides)
-    return [Model.model_validate(lay_over(parameters["model"], cell.get("model", {}))) for cell in cells.values()]
+    check_overrides(task, parameters, {})
+    named = {f"{key}, cell {name!r}": overrides for name, overrides in cells.items()}
+    return {where: check_overrides(where, parameters, overrides) for where, overrides in named.items()}
 
 
-def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> Blocks:
     """Make sure that parameters laid over those of a task are still parameters.
 
     Args:
@@ -102,15 +118,28 @@ def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mappin
         parameters: all parameters of the task.
         overrides: nested below its block.
 
+    Returns:
+        the blocks that may be overridden, as they then are, by type.
+
     Raises:
-        UserError: a parameter does not exist or has a value that it cannot have.
+        UserError: a parameter does not exist or has a value that it cannot have, overridden or not.
     """
     for block, changes in overrides.items():
         if block not in BLOCKS:
             raise UserError(f"{where}: expected parameters below {', '.join(BLOCKS)}, found {block!r}.")
-        try:
-            BLOCKS[block].model_validate(lay_over(parameters[block], changes))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join([block, *map(str, first["loc"])])
-            raise UserError(f"{where}: {place}: {first['msg']}, found {first['input']!r}.") from error
+        if not isinstance(changes, Mapping):
+            raise UserError(
+                f"{where}: {block}: expected parameters and their values, found {changes!r}. Name those that it "
+                f"overrides below {block}, or leave {block} out."
+            )
+    changed = lay_over(parameters, overrides)
+    return {block: _valid(where, name, changed[name]) for name, block in BLOCKS.items()}
+
+
+def _valid(where: str, name: str, values: object) -> Parameters:
+    try:
+        return BLOCKS[name].model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([name, *map(str, first["loc"])])
+        raise UserError(f"{where}: {place}: {first['msg']}, found {first['input']!r}.") from error

@@ -89,5 +89,6 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
     if policy["rule"] == ARGMAX and kind != MulticlassRule.kind:
         raise UserError(
             f"thresholds.policy or thresholds.compared asks for the rule argmax, which chooses between exclusive "
-            f"classes; this task is {kind}. Type another, such as --params <task>.thresholds.policy.rule=youden"
+            f"classes; this task is {kind}. Ask for another, such as rule: youden (--params "
+            "<task>.thresholds.policy.rule=youden)."
         )

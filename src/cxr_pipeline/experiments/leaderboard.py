@@ -9,9 +9,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cxr_pipeline.experiments.cells import IDLE
+
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 SAME_FILMS = ("films", "task", "test_digest")
 FILMS = ("real", "phantom")
+# What an ablation tells its cells; it changes no result.
+BOOKKEEPING = ("training.companions",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +102,30 @@ def why_not_ranked(entry: Entry) -> str | None:
 
 
 def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str | None]]:
-    """Keep of several runs' parameters those that are not the same in all of them.
+    """Keep of several runs' parameters those that are not the same in all of them and may make a difference.
+
+    A run says something of a parameter if it logged anything of its block: a run that stops early logs nothing of the
+    blocks of later stages, one of older code lacks a parameter that is new in a block. What no model depends on is left
+    out: the blocks ``cells.IDLE`` and ``training.companions``.
 
     Returns:
         for each run its own values, by name; None where the run has no such parameter.
 
     Example:
-        >>> parameters_that_differ([{"epochs": "3", "seed": "1"}, {"epochs": "5", "seed": "1"}])
-        [{'epochs': '3'}, {'epochs': '5'}]
+        >>> parameters_that_differ([{"training.epochs": "3", "evaluation.seed": "1"}, {"training.epochs": "5"}])
+        [{'training.epochs': '3'}, {'training.epochs': '5'}]
     """
-    names = sorted({name for values in parameters for name in values})
-    varied = [name for name in names if len({values.get(name) for values in parameters}) > 1]
-    return [{name: values.get(name) for name in varied} for values in parameters]
+    blocks = [set(map(_block, values)) for values in parameters]
+    found: dict[str, set[str | None]] = {}
+    for name in sorted({name for values in parameters for name in values}):
+        if _block(name) not in IDLE and name not in BOOKKEEPING:
+            saying = zip(parameters, blocks, strict=True)
+            found[name] = {values.get(name) for values, own in saying if _block(name) in own}
+    return [{name: values.get(name) for name, seen in found.items() if len(seen) > 1} for values in parameters]
+
+
+def _block(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:

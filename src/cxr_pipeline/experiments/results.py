@@ -19,6 +19,8 @@ from cxr_pipeline.training.choice import Choice
 
 OUTCOME = "outcome.json"
 RUN = "run.json"
+# Of a cell, in the name of its folder; file systems take 143 to 255 characters.
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ class CellResult:
 
 
 def cell_folder(parent: Path, name: str, digest: str) -> Path:
-    """The folder of a cell: its name, for people, and what its result depends on."""
-    return parent / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{digest[:12]}"
+    """The folder of a cell: its name, for people, cut where it is long, and what its result depends on."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", name)
+    return parent / f"{readable[:LONGEST_NAME]}-{digest[:12]}"
 
 
 def keep(outcome: Outcome, folder: Path) -> None:

@@ -21,6 +21,9 @@ from cxr_pipeline.registry import sending
 
 _log = logging.getLogger(__name__)
 
+# Of a run, in MLflow's databases.
+LONGEST_NAME = 250
+
 
 class Tracking(MlflowHook):  # type: ignore[misc]
     """kedro-mlflow's hook, with one experiment per task and parameters that can be read and compared.
@@ -57,7 +60,7 @@ class Tracking(MlflowHook):  # type: ignore[misc]
             with registry.alone(self.mlflow_config.server.mlflow_tracking_uri):
                 self.mlflow_config.setup(self._context)
         if cell:
-            self.mlflow_config.tracking.run.name = cell["name"]
+            self.mlflow_config.tracking.run.name = cell["name"][:LONGEST_NAME]
         super().before_pipeline_run(hide_passwords(run_params), pipeline, catalog)
         sending.open_outbox(
             unsent,

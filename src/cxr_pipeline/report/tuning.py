@@ -11,7 +11,7 @@ from cxr_pipeline.report.page import Picture
 from cxr_pipeline.report.rendering import fill, png_uri
 from cxr_pipeline.report.tables import Table
 from cxr_pipeline.report.text import as_text, listed
-from cxr_pipeline.report.tuning_figures import monitor_in_words, shown
+from cxr_pipeline.report.tuning_figures import as_searched, monitor_in_words, shown
 
 FIGURES = {
     "tuning_history": ("How the search went", "Trials in the order in which they were asked, and the best so far.", ""),
@@ -138,19 +138,19 @@ def trial_rows(content: TuningContent) -> Table:
     finished = content.trials[content.trials["state"] != "failed"]
     minimize = content.study["direction"] == "minimize"
     ordered = finished.sort_values(["state", "value", "number"], ascending=[True, minimize, True])
-    parameters = list(content.study["space"])
+    space = content.study["space"]
     rows = [
         (
             str(row["number"]),
             row["state"],
             as_text(float(row["value"])),
-            *(_typed(row[name]) for name in parameters),
+            *(_typed(as_searched(row[name], axis)) for name, axis in space.items()),
             str(row["epochs"]),
             f"{row['seconds']:.0f}",
         )
         for row in ordered.to_dict("records")
     ]
-    return Table(("trial", "state", content.study["monitor"], *parameters, "epochs", "seconds"), tuple(rows))
+    return Table(("trial", "state", content.study["monitor"], *space, "epochs", "seconds"), tuple(rows))
 
 
 def failures(trials: pd.DataFrame) -> Table:

@@ -1,5 +1,6 @@
 """The pictures of a study: how it went, which parameters mattered, and what each value was worth."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -114,13 +115,30 @@ def _places(axes: "Axes", values: "pd.Series[Any]", axis: Mapping[str, Any]) -> 
         names = [shown(choice) for choice in axis["choices"]]
         axes.set_xticks(range(len(names)), names, fontsize=8, rotation=25, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.6, len(names) - 0.4)
-        return values.map(shown).map(names.index)
+        return values.map(lambda value: names.index(shown(as_searched(value, axis))))
     if axis.get("log"):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     return values.astype(float)
+
+
+def as_searched(value: Any, axis: Mapping[str, Any]) -> Any:
+    """The value that a trial was given, as its axis has it, for one of a table that was read from a file.
+
+    There 4 is 4.0 in a column with a null or a gap, and a text that looks like a number is one.
+    """
+    if "choices" in axis:
+        return min(axis["choices"], key=lambda choice: (shown(choice) != shown(value), _distance(choice, value)))
+    return int(value) if isinstance(axis["low"], int) else value
+
+
+def _distance(choice: Any, value: Any) -> float:
+    try:
+        return abs(float(choice) - float(value))
+    except (TypeError, ValueError):
+        return math.inf
 
 
 def shown(choice: object) -> str:
