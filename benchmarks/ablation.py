@@ -9,7 +9,6 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,12 @@ def main() -> None:
     train, validation = _sets(films)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        for name, parameters, companions in _in_order():
-            settings = replace(SETTINGS, **parameters["training"], companions=companions)
+        whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
+        trainings = {name: cells.training_digest(parameters) for name, parameters in whole.items()}
+        companions = cells.companions(whole, trainings)
+        for name in cells.waits(whole, trainings):
+            parameters = whole[name]
+            settings = replace(SETTINGS, monitor=parameters["training"]["monitor"], companions=companions[name])
             fit(
                 model=_frozen(parameters["model"]["name"], arguments.size),
                 train=train,
@@ -105,16 +108,9 @@ def _sets(films: NoiseFilms) -> tuple[FilmSet, FilmSet]:
 
 
 def _whole(overrides: cells.Overrides) -> dict[str, Any]:
-    below = {"augmentation": AUGMENTATION, "model": {}, "training": {"monitor": "val_accuracy"}}
+    training = {"monitor": SETTINGS.monitor, "fine_tuning": {"epochs": SETTINGS.fine_tuning.epochs}}
+    below = {"augmentation": AUGMENTATION, "model": {"weights": "imagenet"}, "training": training}
     return lay_over(below, overrides)
-
-
-def _in_order() -> Iterator[tuple[str, dict[str, Any], list[str]]]:
-    whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
-    for chain in cells.chains(whole):
-        companions = cells.companions(chain, whole)
-        for name in chain:
-            yield name, whole[name], companions[name]
 
 
 def _frozen(name: str, size: int) -> keras.Model:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import cxr_pipeline
-from cxr_pipeline.nesting import json_digest, lay_over
+from cxr_pipeline.images import recipe
+from cxr_pipeline.models.weights import content_digest, is_pretrained
+from cxr_pipeline.nesting import flatten, json_digest, lay_over
+from cxr_pipeline.training.versions import training_versions
 
 # Name in the catalog of the `Launch`.
 LAUNCH = "launch"
@@ -18,11 +23,19 @@ LAUNCH = "launch"
 Overrides = Mapping[str, Any]
 
 # Of the parameters of a task, those that no cell's result depends on.
-IDLE = ("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning")
+IDLE = (
+    *("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning"),
+    *("resolution.workers", "task.title", "training.companions"),
+)
+# Those that no training depends on.
+AFTER_TRAINING = ("evaluation", "thresholds")
 # The process of a cell.
 SESSION = "cxr_pipeline.experiments.session"
-# What must be equal for two cells to compute the same features of the same films.
-FEATURES = ("resolution", "morphology", "augmentation", "model")
+# What must be equal for two cells to compute the same features of the same films, beside the augmentation.
+FEATURES = (
+    *("resolution.size", "resolution.mode", "morphology"),
+    *("model.name", "model.weights", "model.pooling", "training.fine_tuning.cut"),
+)
 
 
 @dataclass(frozen=True)
@@ -104,18 +117,31 @@ def cross(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, dict[str,
     return cells
 
 
-def digest(parameters: Mapping[str, Any], **data: str) -> str:
-    """What a cell's result depends on, as a name: its parameters, the films and the version of the code.
+def digest(parameters: Mapping[str, Any], *, idle: Sequence[str] = (), **data: object) -> str:
+    """What a cell's result depends on, as a name: its parameters, the films and the versions of the code.
 
     Args:
         parameters: all parameters of the task, the cell's laid over them.
+        idle: dotted names of parameters, or of blocks of them, that do not count here, beside `IDLE`.
         data: digests of the data.
 
     Returns:
         64 hexadecimal digits.
     """
-    counted = {key: value for key, value in parameters.items() if key not in IDLE}
-    return json_digest({"parameters": counted, "data": data, "version": cxr_pipeline.__version__})
+    versions = {"code": cxr_pipeline.__version__, "films": recipe.VERSION, "training": training_versions()}
+    counted = {name: value for name, value in flatten(parameters).items() if not _is_below(name, (*IDLE, *idle))}
+    return json_digest({"parameters": counted, "data": data, "versions": versions})
+
+
+def training_digest(parameters: Mapping[str, Any], **data: object) -> str:
+    """What a cell's training depends on, as a name: where it has one phase, every choice of the epoch comes out of it.
+
+    Args:
+        parameters: all parameters of the task, the cell's laid over them.
+        data: digests of the data.
+    """
+    choice = () if _fine_tunes(parameters) else ("training.monitor",)
+    return digest(parameters, idle=(*AFTER_TRAINING, *choice), **data)
 
 
 def table_digest(table: pd.DataFrame) -> str:
@@ -123,42 +149,103 @@ def table_digest(table: pd.DataFrame) -> str:
     return json_digest(sorted(table.astype(str).itertuples(index=False, name=None)))
 
 
-def chains(cells: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Put cells that compute the same features one after the other, so that the later ones find them.
+def films_digests(data_report: Mapping[str, Any], splits: pd.DataFrame, *, unseen: str | None = None) -> dict[str, Any]:
+    """Digests of today's films, for `digest`.
+
+    Args:
+        data_report: its ``data_digest`` and ``n_films``.
+        splits: from ``assign_splits``: first the films of today, then those that are gone, which do not count.
+        unseen: a split whose films do not count either; None for none.
+    """
+    films = splits.head(data_report["n_films"])
+    return {"data": data_report["data_digest"], "splits": table_digest(films[films["split"] != unseen])}
+
+
+def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
+    """What is in the files of weights that a cell, or any trial of a study, starts from, see `content_digest`.
+
+    Args:
+        model: parameters of the network; of a study, a parameter that is searched over is its axis.
+        raw: folder of the raw data.
+
+    Raises:
+        UserError: a file that the user has given is absent or damaged.
+    """
+    names, weights = (_choices(model[key]) for key in ("name", "weights"))
+    return [content_digest(*network, raw) for network in itertools.product(names, weights)]
+
+
+def waits(cells: Mapping[str, Mapping[str, Any]], trainings: Mapping[str, Hashable]) -> dict[str, str | None]:
+    """Let cells wait for what they share: for the first of the same training, else of the same features.
 
     Args:
         cells: all parameters of each cell, by name.
+        trainings: equal for cells whose training is the same.
 
     Returns:
-        Names of cells; chains can run at the same time. Within one, cells that differ in nothing but what
-        chooses the epoch are neighbours.
+        for each cell the one that it waits for, or None; in the order in which they are to start: first those that
+        wait for none, and of these first those that others wait for.
     """
-    found: dict[str, list[str]] = {}
-    for name, parameters in cells.items():
-        found.setdefault(json_digest({block: parameters.get(block) for block in FEATURES}), []).append(name)
-    return [sorted(chain, key=lambda name: _training(cells[name])) for chain in found.values()]
+    found: dict[str, str | None] = {}
+    first: dict[Hashable, str] = {}
+    # Where the backbone is fine-tuned more features are kept, so that the others find theirs among them.
+    for name in sorted(cells, key=lambda name: not _fine_tunes(cells[name])):
+        features = _features(cells[name])
+        shared = [("training", trainings[name]), *([("features", features)] if features else [])]
+        firsts = [first.setdefault(key, name) for key in shared]
+        found[name] = next((other for other in firsts if other != name), None)
+
+    def depth(name: str) -> int:
+        before = found[name]
+        return 0 if before is None else 1 + depth(before)
+
+    awaited = set(found.values())
+    return {name: found[name] for name in sorted(cells, key=lambda name: (depth(name), name not in awaited))}
 
 
-def companions(chain: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """For each cell the metrics by which later cells of its chain choose another epoch of the same training.
+def companions(cells: Mapping[str, Mapping[str, Any]], trainings: Mapping[str, Hashable]) -> dict[str, list[str]]:
+    """For each cell the metrics by which cells of the same training choose their epoch, its own among them.
 
     Args:
-        chain: names of cells in the order in which they run.
         cells: all parameters of each cell, by name.
+        trainings: equal for cells whose training is the same.
     """
-    found: dict[str, list[str]] = {name: [] for name in chain}
-    first: dict[str, str] = {}
-    for name in chain:
-        training = _training(cells[name])
-        if training in first:
-            found[first[training]].append(str(cells[name]["training"]["monitor"]))
-        else:
-            first[training] = name
-    return found
+    found: dict[Hashable, set[str]] = {}
+    for name, parameters in cells.items():
+        found.setdefault(trainings[name], set()).add(str(parameters["training"]["monitor"]))
+    return {name: sorted(found[trainings[name]]) for name in cells}
 
 
-def _training(parameters: Mapping[str, Any]) -> str:
-    """What decides a training, but for the metric that chooses its epoch."""
-    counted = {key: value for key, value in parameters.items() if key not in (*IDLE, "thresholds", "evaluation")}
-    training = {key: value for key, value in parameters["training"].items() if key != "monitor"}
-    return json_digest({**counted, "training": training})
+def forget_others(trainings: Collection[Path]) -> None:
+    """Remove the checkpoints of trainings that no cell goes back to.
+
+    Args:
+        trainings: folders of those that are kept, all in one folder.
+    """
+    for parent in {folder.parent for folder in trainings}:
+        for folder in parent.glob("*"):
+            if folder not in trainings:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _features(parameters: Mapping[str, Any]) -> str | None:
+    """What decides the features of a frozen backbone; None where there is none."""
+    flat = flatten(parameters)
+    if not is_pretrained(flat["model.name"], flat["model.weights"]):
+        return None
+    counted = FEATURES if flat["augmentation.views"] == 0 else (*FEATURES, "augmentation")
+    return json_digest({name: value for name, value in flat.items() if _is_below(name, counted)})
+
+
+def _fine_tunes(parameters: Mapping[str, Any]) -> bool:
+    """Whether a training has a second phase, which begins where the choice of the epoch ends the first."""
+    model, epochs = parameters["model"], parameters["training"]["fine_tuning"]["epochs"]
+    return is_pretrained(model["name"], model["weights"]) and epochs > 0
+
+
+def _choices(value: Any) -> Sequence[Any]:
+    return value["choices"] if isinstance(value, Mapping) else [value]
+
+
+def _is_below(name: str, blocks: Sequence[str]) -> bool:
+    return any(f"{name}.".startswith(f"{block}.") for block in blocks)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cxr_pipeline.experiments.cells import IDLE
+
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 SAME_FILMS = ("films", "task", "test_digest")
 FILMS = ("real", "phantom")
@@ -98,7 +100,7 @@ def why_not_ranked(entry: Entry) -> str | None:
 
 
 def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str | None]]:
-    """Keep of several runs' parameters those that are not the same in all of them.
+    """Keep of several runs' parameters those that are not the same in all of them and can change a result.
 
     Returns:
         for each run its own values, by name; None where the run has no such parameter.
@@ -107,7 +109,7 @@ def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict
         >>> parameters_that_differ([{"epochs": "3", "seed": "1"}, {"epochs": "5", "seed": "1"}])
         [{'epochs': '3'}, {'epochs': '5'}]
     """
-    names = sorted({name for values in parameters for name in values})
+    names = sorted({name for values in parameters for name in values} - set(IDLE))
     varied = [name for name in names if len({values.get(name) for values in parameters}) > 1]
     return [{name: values.get(name) for name in varied} for values in parameters]
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,18 @@ def run_cells(
     """
     overrides = ablation.overrides()
     parameters = {name: lay_over(launch.parameters, changes) for name, changes in overrides.items()}
-    data = {"data": data_report["data_digest"], "splits": cells.table_digest(splits)}
-    digests = {name: cells.digest(parameters[name], **data) for name in overrides}
+    films = cells.films_digests(data_report, splits)
+    weights = {name: cells.weights_digests(block["model"], folders.raw) for name, block in parameters.items()}
+    data = {name: {**films, "weights": weights[name]} for name in overrides}
+    digests = {name: cells.digest(parameters[name], **data[name]) for name in overrides}
+    checkpoints = folders.checkpoints.resolve() / f"{task.name}_ablation"
+    trainings = {name: checkpoints / cells.training_digest(parameters[name], **data[name]) for name in overrides}
     first = {digest: name for name, digest in reversed(digests.items())}
     parent = Path(folders.outputs).resolve() / task.name / "ablation"
     places = {name: results.cell_folder(parent, first[digest], digest) for name, digest in digests.items()}
     missing = {name: parameters[name] for name in first.values() if not results.is_done(places[name])}
     logger.info("%d of %d cells were run before and are taken over.", len(first) - len(missing), len(first))
-    jobs = list(_jobs(task.name, missing, overrides, places, launch))
+    jobs = list(_jobs(task.name, missing, overrides, places, trainings, launch))
     for place, outcome in enumerate(run_jobs(jobs, **parallel.model_dump()), start=1):
         results.keep(outcome, places[outcome.name])
         logger.info("%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
@@ -61,20 +65,23 @@ def _jobs(
     missing: Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Mapping[str, Any]],
     places: Mapping[str, Path],
+    trainings: Mapping[str, Path],
     launch: Launch,
 ) -> Iterator[Job]:
-    """A job for each cell that is missing, after the one whose features it shares."""
-    for chain in cells.chains(missing):
-        also = cells.companions(chain, missing)
-        for before, name in zip([None, *chain], chain, strict=False):
-            cell = launch.cell(
-                task=task,
-                name=name,
-                folder=str(places[name]),
-                overrides=lay_over(overrides[name], {"training": {"companions": also[name]}}),
-                wanted="metrics",
-            )
-            yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
+    """A job for each cell that is missing, after the one that it shares a training or features with."""
+    cells.forget_others(set(trainings.values()))
+    also = cells.companions(missing, trainings)
+    for name, before in cells.waits(missing, trainings).items():
+        cell = launch.cell(
+            task=task,
+            name=name,
+            folder=str(places[name]),
+            overrides=lay_over(overrides[name], {"training": {"companions": also[name]}}),
+            wanted="metrics",
+        )
+        checkpoints = {"folders": {"checkpoints": str(trainings[name])}}
+        cell = replace(cell, runtime_params=lay_over(cell.runtime_params, checkpoints))
+        yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
 
 
 def tabulate_cells(

@@ -98,8 +98,9 @@ def plan_study(
     from cxr_pipeline.experiments.search import StudyPlan
 
     parameters = lay_over(launch.parameters, nest(tuning.space))
-    used = cells.table_digest(splits[splits["split"] != "test"])
-    digest = cells.digest(parameters, data=data_report["data_digest"], splits=used)
+    used = cells.films_digests(data_report, splits, unseen="test")
+    weights = cells.weights_digests(parameters["model"], folders.raw)
+    digest = cells.digest(parameters, idle=cells.AFTER_TRAINING, **used, weights=weights)
     file = (folders.outputs / "studies.db").absolute()
     return StudyPlan(
         name=f"{task.name}-{digest[:12]}",
