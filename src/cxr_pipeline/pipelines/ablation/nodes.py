@@ -45,9 +45,10 @@ def run_cells(
     checkpoints = folders.checkpoints.resolve() / f"{task.name}_ablation"
     trainings = {name: checkpoints / cells.training_digest(parameters[name], **data[name]) for name in overrides}
     first = {digest: name for name, digest in reversed(digests.items())}
+    distinct = [name for name, digest in digests.items() if first[digest] == name]
     parent = Path(folders.outputs).resolve() / task.name / "ablation"
     places = {name: results.cell_folder(parent, first[digest], digest) for name, digest in digests.items()}
-    missing = {name: parameters[name] for name in first.values() if not results.is_done(places[name])}
+    missing = {name: parameters[name] for name in distinct if not results.is_done(places[name])}
     logger.info("%d of %d cells were run before and are taken over.", len(first) - len(missing), len(first))
     jobs = list(_jobs(task.name, missing, overrides, places, trainings, launch))
     for place, outcome in enumerate(run_jobs(jobs, **parallel.model_dump()), start=1):
