@@ -197,10 +197,10 @@ def test_a_cluster_without_workers_is_named(job: Any) -> None:
         list(run_jobs([job("a")], width=1, scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
 
 
-def test_chains_are_counted_whatever_has_ended_before(job: Any) -> None:
-    assert jobs.n_chains([job("a"), job("b", after="a"), job("c", after="b")]) == 1
-    assert jobs.n_chains([job("b", after="a"), job("d"), job("e", after="d")]) == 2
-    assert jobs.n_chains([job("a"), job("b", after="a"), job("c", after="a")]) == 2
+def test_as_many_can_run_at_a_time_as_none_waits_for() -> None:
+    assert jobs.n_at_a_time({"a": None, "b": "a", "c": "b"}) == 1
+    assert jobs.n_at_a_time({"b": "a", "d": None, "e": "d"}) == 2
+    assert jobs.n_at_a_time({"a": None, "b": "a", "c": "a"}) == 2
 
 
 @pytest.mark.parametrize(("n_jobs", "memory_gb", "expected"), [(12, 1, 4), (2, 1, 2), (12, 8, 2), (12, 1000, 1)])

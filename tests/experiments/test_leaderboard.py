@@ -165,6 +165,11 @@ def test_what_differs_and_what_is_shared_make_up_the_parameters(parameters: list
         assert len({own[name] for own in differing}) > 1
 
 
+def test_parameters_that_change_no_result_are_not_shown() -> None:
+    idle = [{"task.title": title, "training.companions": title, "training.epochs": "3"} for title in "ab"]
+    assert parameters_that_differ(idle) == [{}, {}]
+
+
 ENTRIES = st.lists(
     st.builds(
         entry,

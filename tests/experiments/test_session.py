@@ -30,6 +30,7 @@ def cell(tmp_path: Path) -> Cell:
         name="a cell",
         folder=str(tmp_path / "cell"),
         inputs=str(tmp_path / "inputs"),
+        checkpoints=str(tmp_path / "checkpoints"),
         overrides={"training": {"epochs": 9}},
         wanted="metrics",
     )
@@ -70,6 +71,7 @@ def test_a_cell_runs_as_the_run_that_it_belongs_to_wherever_its_worker_was_start
     assert kedro["runtime_params"] == {
         "raw": "films",
         "t": {"training": {"epochs": 9, "loss": "focal"}},
+        "folders": {"checkpoints": cell.checkpoints},
         "cell": {"name": "a cell", "folder": cell.folder, "inputs": cell.inputs, "parent_run": "7"},
     }
     assert kedro["run"]["to_outputs"] == ["t.metrics"]

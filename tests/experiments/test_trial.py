@@ -42,6 +42,7 @@ def payload(folder: Path, *, choice: Choice = AUC, **changed: Any) -> dict[str, 
         name="",
         folder=str(folder / "cells"),
         inputs=str(folder / "inputs"),
+        checkpoints=None,
         overrides={},
         wanted="history",
         project=str(folder),
@@ -89,8 +90,8 @@ def test_a_trial_is_a_cell_of_its_own_with_the_parameters_that_it_was_given(tmp_
             "fine_tuning": {"epochs": given["training.fine_tuning.epochs"]},
         }
     }
-    checkpoints = {"checkpoints": f"{cells[0].folder}/checkpoints"}
-    assert cells[0].runtime_params == {"raw": "/data", "folders": checkpoints}
+    assert cells[0].checkpoints == f"{cells[0].folder}/checkpoints"
+    assert cells[0].runtime_params == {"raw": "/data"}
     assert (cells[0].env, cells[0].parent_run) == ("demo", "run 0")
     assert study.trials[0].user_attrs["run_id"] == "run 1"
     assert list((tmp_path / "cells").iterdir()) == []

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from dask.distributed import LocalCluster
 
+from cxr_pipeline.experiments.outputs import Outputs
+
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
     "effusion.evaluation.replicates=200"
@@ -92,6 +94,18 @@ def test_every_cell_has_its_row_the_baseline_first(table) -> None:
     assert worked["p_holm"].drop(index="baseline").between(0, 1).all()
     assert worked.loc["fixed threshold", "auc_difference"] == 0
     assert (worked["peak_memory_mb"].max() / worked["peak_memory_mb"].min()) < 1.3
+
+
+def test_cells_that_differ_in_a_decision_alone_are_trained_once(ablated) -> None:
+    data = ablated[0] / "data" / "demo"
+    cells = data / "07_model_output" / "effusion" / "ablation"
+    seconds = {
+        name: Outputs(next(cells.glob(f"{name}-*")), "effusion").history["seconds"].tolist()
+        for name in ("baseline", "fixed_threshold", "no_dropout")
+    }
+    assert seconds["fixed_threshold"] == seconds["baseline"] != seconds["no_dropout"]
+    kept = list((data / "06_models" / "checkpoints").rglob("*.npz"))
+    assert len(kept) == len({file.parent for file in kept}) == 3
 
 
 def test_a_cell_that_fails_is_named_with_its_reason(ablated, table) -> None:

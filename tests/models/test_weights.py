@@ -16,7 +16,7 @@ import pytest
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models import weights
 from cxr_pipeline.models.names import BACKBONES
-from cxr_pipeline.models.weights import PUBLISHED, check_weights, find_weights
+from cxr_pipeline.models.weights import PUBLISHED, check_weights, content_digest, find_weights, is_pretrained
 
 CONTENT = b"weights" * 1000
 NAME = "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -101,6 +101,32 @@ def test_weights_saved_again_are_found_for_every_backbone(architecture: str, raw
     own.write_bytes(hdf5[:-1000])
     with pytest.raises(UserError, match=f"{own.name} is damaged or no file of weights"):
         check_weights(architecture, "imagenet", raw, task="effusion")
+
+
+def test_weights_are_told_apart_by_content_where_their_name_does_not_say_it(
+    raw: Path, keras_home: Path, hdf5: bytes
+) -> None:
+    def digest(asked: str = "imagenet") -> str | None:
+        return content_digest("densenet121", asked, raw)
+
+    assert digest() is None  # they will be downloaded, and are then what Keras publishes
+    (keras_home / "models").mkdir()
+    (keras_home / "models" / NAME).write_bytes(CONTENT)
+    assert digest() is None
+    (raw / "weights" / PUBLISHED["densenet121"].alias).write_bytes(hdf5)
+    assert digest() == digest(f"weights/{PUBLISHED['densenet121'].alias}") == hashlib.md5(hdf5).hexdigest()
+    (raw / "weights" / NAME).write_bytes(CONTENT)
+    assert digest() is None
+    assert digest("none") is None
+    with pytest.raises(UserError, match="found nothing at"):
+        digest("absent.h5")
+
+
+@pytest.mark.parametrize("asked", ["none", "imagenet"])
+def test_a_network_from_scratch_is_not_pretrained(asked: str, raw: Path) -> None:
+    assert not is_pretrained("small_cnn", asked)
+    assert content_digest("small_cnn", asked, raw) is None
+    assert is_pretrained("vgg16", asked) is (asked == "imagenet")
 
 
 @pytest.mark.parametrize("architecture", BACKBONES)

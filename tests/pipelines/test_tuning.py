@@ -38,7 +38,7 @@ SPACE = {
     "model.dropout": {"low": 0.0, "high": 0.5},
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
 }
-REPORT = {"data_digest": "d" * 64, "phantom": True}
+REPORT = {"data_digest": "d" * 64, "phantom": True, "n_films": 3}
 SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
 
 
@@ -157,7 +157,7 @@ def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
 CHOICES: dict[str, list[Any]] = {
     "training.patience": [None, 4],
     "model.dropout": [0, 0.25],
-    "model.weights": ["07", "7.5"],
+    "training.fine_tuning.cut": ["07", "7.5"],
     "augmentation.flip": [True, False],
 }
 
@@ -201,8 +201,11 @@ def test_a_study_is_named_after_all_that_its_values_depend_on(launch: Launch) ->
     assert same.startswith("effusion-")
     assert name(splits=SPLITS.iloc[::-1]) == same
     assert name(splits=SPLITS.iloc[:2]) == same  # the test films are not looked at
+    assert name(splits=pd.concat([SPLITS, SPLITS.replace("a", "gone")])) == same
     assert name(n_trials=99, seed=99, storage="sqlite:///x.db", pruner={"name": "none"}) == same
     assert name(run=changed({"model": {"dropout": 0.4}})) == same  # it is searched over
+    idle = {"thresholds": {"calibration": "none"}, "evaluation": {"replicates": 9}, "resolution": {"workers": 3}}
+    assert name(run=changed(idle)) == same
     others = [
         name(report={**REPORT, "data_digest": "e" * 64}),
         name(splits=SPLITS.replace("train", "validation")),

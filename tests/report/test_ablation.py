@@ -185,6 +185,7 @@ def test_too_few_replicates_to_show_anything_are_said():
         "With 200 bootstrap replicates and 11 comparisons no p-value after Holm's correction can be below 0.109" in text
     )
     assert "--params effusion.evaluation.replicates=2000" in text
+    assert "the trainings are taken over" in text
     assert "replicates" not in page(table_of(cells), replicates=2000).text["warnings"]
 
 

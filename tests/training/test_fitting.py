@@ -12,7 +12,7 @@ import pytest
 from cxr_pipeline.errors import UserError
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.epochs import validation_metrics
+from cxr_pipeline.training.epochs import Trainer, validation_metrics
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
 
@@ -215,6 +215,42 @@ def test_two_choices_of_the_epoch_come_out_of_one_training(
     follower = run(films, tmp_path / "again", monitor=second, **settings)[1]
     pd.testing.assert_series_equal(follower["seconds"][:n_shared], leader["seconds"][:n_shared])
     assert not list((tmp_path / "checkpoints").glob("*.npz"))
+
+
+@BOTH
+def test_a_training_that_will_be_asked_for_again_is_restored_each_time(
+    films: MemoryFilms, tmp_path: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, pretrained: bool
+) -> None:
+    asked_again = {"pretrained": pretrained, "companions": ("val_auc", "val_auc")}
+    assert_same(run(films, tmp_path, **asked_again), fitted[pretrained])
+    monkeypatch.setattr(Trainer, "_run_epoch", never)
+    for _ in range(2):
+        heard: list[Row] = []
+        again = run(films, tmp_path, on_epoch=heard.append, **asked_again)
+        assert_same(again, fitted[pretrained])
+        assert heard == again[1].to_dict("records")
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    assert_same(run(films, tmp_path, pretrained=pretrained), fitted[pretrained])
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def never(*arguments: Any, **named: Any) -> None:
+    raise AssertionError("an epoch was trained")
+
+
+@pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
+def test_cells_of_one_training_that_are_all_told_of_each_other_find_it_done(
+    films: MemoryFilms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    monitors = ("val_auc", "val_recall")
+    settings = only_frozen(patience=patience, learning_rate=3e-2)
+    alone = {monitor: run(films, tmp_path / monitor, monitor=monitor, **settings) for monitor in monitors}
+    run(films, tmp_path, monitor="val_auc", companions=monitors, **settings)
+    followed = run(films, tmp_path, monitor="val_recall", companions=monitors, **settings)
+    assert_same(followed, alone["val_recall"])
+    monkeypatch.setattr(Trainer, "_run_epoch", never)
+    for monitor in (*monitors, *monitors):
+        assert_same(run(films, tmp_path, monitor=monitor, companions=monitors, **settings), alone[monitor])
 
 
 def test_choices_do_not_share_a_second_phase(films: MemoryFilms, tmp_path: Path, fitted: Fitted) -> None:

@@ -21,7 +21,7 @@ class Folders(Parameters):
         raw: the folder that the paths of sources start from.
         data: all that is written lies below it.
         unpacked: films of sources that keep them all in one file.
-        images: prepared films. features: activations of frozen backbones. checkpoints: unfinished trainings.
+        images: prepared films. features: activations of frozen backbones. checkpoints: trainings to go on from.
         outputs: what models say of films. unsent: what runs could not tell MLflow.
         patient_key: the file with the key that patients are hashed with, where they are put on record.
     """

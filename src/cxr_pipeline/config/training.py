@@ -63,7 +63,7 @@ class Training(Parameters):
         tolerance: how much worse than the best an epoch may be and be kept for being later.
         patience: epochs without one that is kept before training stops; null for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
-        companions: other metrics by which later trainings, the same but for ``monitor``, will choose their epoch:
+        companions: metrics by which later trainings, the same but perhaps for ``monitor``, will choose their epoch:
             they find it kept. An ablation fills this in.
     """
 

@@ -100,7 +100,8 @@ def run_jobs(
     if not jobs:
         return
     neighbours = None if scheduler else workers or min(width, n_cores())
-    with _client(scheduler, workers or how_many(n_chains(jobs), memory_gb)) as client:
+    at_a_time = n_at_a_time({job.name: job.after for job in jobs})
+    with _client(scheduler, workers or how_many(at_a_time, memory_gb)) as client:
         waiting, names, running = list(jobs), dict[str, str](), as_completed()
         _hand_out(client, waiting, names, running, neighbours)
         for future in running:
@@ -144,9 +145,13 @@ def _hand_out(
             running.add(future)
 
 
-def n_chains(jobs: Sequence[Job]) -> int:
-    """Jobs that can run at a time, when each waits for at most one other: those that none waits for."""
-    return len({job.name for job in jobs} - {job.after for job in jobs})
+def n_at_a_time(waits: Mapping[str, str | None]) -> int:
+    """The most jobs that can run at a time: those that no other waits for.
+
+    Args:
+        waits: for each job by name the one that it waits for, or None.
+    """
+    return len(waits.keys() - set(waits.values()))
 
 
 def how_many(n_jobs: int, memory_gb: float) -> int:

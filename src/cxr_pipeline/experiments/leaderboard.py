@@ -9,13 +9,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cxr_pipeline.experiments.cells import IDLE
+from cxr_pipeline.experiments.digests import IDLE, is_below
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 SAME_FILMS = ("films", "task", "test_digest")
 FILMS = ("real", "phantom")
-# What an ablation tells its cells; it changes no result.
-BOOKKEEPING = ("training.companions",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +103,8 @@ def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict
     """Keep of several runs' parameters those that are not the same in all of them and may make a difference.
 
     A run says something of a parameter if it logged anything of its block: a run that stops early logs nothing of the
-    blocks of later stages, one of older code lacks a parameter that is new in a block. What no model depends on is left
-    out: the blocks ``cells.IDLE`` and ``training.companions``.
+    blocks of later stages, one of older code lacks a parameter that is new in a block. What no model depends on,
+    ``digests.IDLE``, is left out.
 
     Returns:
         for each run its own values, by name; None where the run has no such parameter.
@@ -118,7 +116,7 @@ def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict
     blocks = [set(map(_block, values)) for values in parameters]
     found: dict[str, set[str | None]] = {}
     for name in sorted({name for values in parameters for name in values}):
-        if _block(name) not in IDLE and name not in BOOKKEEPING:
+        if not is_below(name, IDLE):
             saying = zip(parameters, blocks, strict=True)
             found[name] = {values.get(name) for values, own in saying if _block(name) in own}
     return [{name: values.get(name) for name, seen in found.items() if len(seen) > 1} for values in parameters]

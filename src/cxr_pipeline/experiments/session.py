@@ -57,7 +57,8 @@ def _go_to(cell: Cell) -> None:
 
 def _runtime_params(cell: Cell) -> dict[str, Any]:
     identity = {name: asdict(cell)[name] for name in ("name", "folder", "inputs", "parent_run")}
-    return lay_over(cell.runtime_params, {cell.task: cell.overrides, "cell": identity})
+    folders = {"folders": {"checkpoints": cell.checkpoints}} if cell.checkpoints else {}
+    return lay_over(cell.runtime_params, {cell.task: cell.overrides, "cell": identity, **folders})
 
 
 if __name__ == "__main__":

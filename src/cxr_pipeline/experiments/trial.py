@@ -16,7 +16,7 @@ from cxr_pipeline.errors import UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.search import StudyPlan
-from cxr_pipeline.nesting import lay_over, nest
+from cxr_pipeline.nesting import nest
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.choice import Choice
 from cxr_pipeline.training.listeners import listening
@@ -73,13 +73,12 @@ class Objective:
     def _cell(self, trial: optuna.Trial) -> Cell:
         """The trial's run. One that is tried again has the folder of the first attempt, and goes on from there."""
         folder = Path(self.cell.folder, f"trial_{trial.user_attrs.get('retry_of', trial.number):04d}")
-        checkpoints = {"folders": {"checkpoints": str(folder / "checkpoints")}}
         return replace(
             self.cell,
             name=f"trial {trial.number}",
             folder=str(folder),
+            checkpoints=str(folder / "checkpoints"),
             overrides=nest(search.suggest(trial, self.plan.space)),
-            runtime_params=lay_over(self.cell.runtime_params, checkpoints),
         )
 
     def _hear(self, trial: optuna.Trial, rows: list[Row], row: Row) -> None:

@@ -93,11 +93,38 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
     Raises:
         UserError: the file is absent, damaged, or cannot be downloaded.
     """
-    if weights == "none" or (weights == "imagenet" and architecture not in PUBLISHED):
+    if not is_pretrained(architecture, weights):
         return None
     if weights != "imagenet":
         return _given(weights, raw)
     return _cached(architecture, raw) or _download(PUBLISHED[architecture])
+
+
+def is_pretrained(architecture: str, weights: str) -> bool:
+    """Whether a network starts from a file of weights, by its parameters ``model.name`` and ``model.weights``."""
+    return weights != "none" and (weights != "imagenet" or architecture in PUBLISHED)
+
+
+def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
+    """Tell which weights a network starts from, where its parameters do not say it.
+
+    Args:
+        architecture: name of the network.
+        weights: as `find_weights` takes it.
+        raw: folder of the raw data.
+
+    Returns:
+        MD5 of the file; None where there is none, or where it is the one that Keras publishes, at hand or not.
+
+    Raises:
+        UserError: a file that the user has given is absent or damaged.
+    """
+    if not is_pretrained(architecture, weights):
+        return None
+    if weights != "imagenet":
+        return _md5(_given(weights, raw))
+    file = _cached(architecture, raw)
+    return None if file is None or file.name == PUBLISHED[architecture].file else _md5(file)
 
 
 def _is_at_hand(architecture: str, weights: str, raw: Path) -> bool:

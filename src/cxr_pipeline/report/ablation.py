@@ -191,7 +191,8 @@ def _warnings(rows: Sequence[Mapping[str, Any]], task: str, replicates: int) -> 
         found.append(
             f"With {replicates:,} bootstrap replicates and {n_compared} comparisons no p-value after Holm's correction "
             f"can be below {min(smallest, 1):.3f}, so that no difference can be shown. Run it again with --params "
-            f"{task}.evaluation.replicates={1000 * -(-100 * n_compared // 1000)}"
+            f"{task}.evaluation.replicates={1000 * -(-100 * n_compared // 1000)}. That measures "
+            "every cell again; the trainings are taken over as long as nothing else is changed."
         )
     return found
 

@@ -99,6 +99,7 @@ class Trainer:
         loss: of labels and probabilities [n, k], one value a film.
         chosen: the choice of the epoch whose weights are kept.
         companions: other choices, for which the same training is kept where it has one phase.
+        asked_again: keep where the training ended, for another that is the same.
         y_validation: labels of the validation films, float32 [n, k], NaN where unknown.
         exclusive: exactly one label of a film is 1.
         kept: variables whose values at the chosen epoch are kept.
@@ -109,6 +110,7 @@ class Trainer:
     loss: Callable[[KerasTensor, KerasTensor], KerasTensor]
     chosen: Chosen
     companions: Sequence[Chosen]
+    asked_again: bool
     y_validation: np.ndarray
     exclusive: bool
     kept: Sequence[Variable]
@@ -136,7 +138,10 @@ class Trainer:
             _assign(self.kept, state.kept)
         for companion in companions:
             companion.end(state)
-        self.chosen.checkpoint.remove()
+        if self.asked_again:
+            self.chosen.checkpoint.save(State(state.history, kept=state.kept))
+        else:
+            self.chosen.checkpoint.remove()
         return state.history
 
     def _run_phase(self, phase: Phase, state: State, companions: Sequence[Chosen]) -> None:
@@ -146,7 +151,8 @@ class Trainer:
         phase.network.compile(optimizer=optimizer, loss=self.loss, jit_compile=False)
         optimizer.build(phase.network.trainable_variables)
         rows = [row for row in state.history if row["phase"] == phase.name]
-        if rows and state.history[-1] is rows[-1]:
+        # Of a training that has ended only the weights of the chosen epoch are left.
+        if rows and state.history[-1] is rows[-1] and state.variables:
             _assign(phase.network.variables, state.variables)
             _assign(optimizer.variables, state.optimizer)
         with Progress(transient=True, disable=not get_console().is_terminal) as bar:

@@ -23,6 +23,7 @@ from rich.progress import Progress
 from cxr_pipeline.augmentation import STRENGTHS, AugmentedViews
 from cxr_pipeline.files import write_array, written_atomically
 from cxr_pipeline.nesting import json_digest
+from cxr_pipeline.training.versions import FEATURES
 
 if TYPE_CHECKING:
     from keras import Model
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 Entry = tuple[str, int]
 
-# Raised when the same key would give other values: another rendering, another rounding.
-VERSION = 1
 SHARD_BYTES = 16 * 2**20
 BATCH_SIZE = 32
 CHUNK = 8 * BATCH_SIZE
@@ -70,7 +69,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, *, key: Mapping[str, object], shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.folder = folder / json_digest({"version": VERSION, "shape": shape, **key})[:32]
+        self.folder = folder / json_digest({"version": FEATURES, "shape": shape, **key})[:32]
         self._places: dict[Entry, tuple[Path, int]] = {}
         self._open = lru_cache(maxsize=64)(lambda path: np.load(path, mmap_mode="r"))
         for table in sorted(self.folder.glob("*.json")):

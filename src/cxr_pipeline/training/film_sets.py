@@ -149,8 +149,8 @@ class TrainingSettings:
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
         seed: of the order of films.
         fine_tuning: the second phase.
-        companions: other columns of the history; where the training has one phase, their choices of the epoch are
-            kept too, for trainings that differ in nothing but ``monitor``.
+        companions: columns of the history by which later trainings, otherwise the same, choose their epoch. What
+            they would come to is kept for them; by another column than ``monitor`` only where there is one phase.
     """
 
     loss: str

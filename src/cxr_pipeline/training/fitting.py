@@ -27,13 +27,10 @@ from cxr_pipeline.training.epochs import Chosen, Trainer
 from cxr_pipeline.training.features import Films, weights_digest
 from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
 from cxr_pipeline.training.phases import Plan
+from cxr_pipeline.training.versions import FITTING
 
 if TYPE_CHECKING:
     from keras import Model
-
-
-# Raised when the same settings would train another way.
-VERSION = 2
 
 
 def fit(
@@ -58,7 +55,8 @@ def fit(
         exclusive: exactly one of the model's outputs is true of a film.
         augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
         folder: where feature caches lie.
-        checkpoints: where the state is kept until the training ends.
+        checkpoints: where the state is kept until the training ends; afterwards too for those that
+            ``settings.companions`` announces, which find the training done.
         on_epoch: called with the history row of each epoch, once it is saved; after a kill also with the rows
             of the epochs before it, so that whoever listens knows the whole history.
 
@@ -76,7 +74,7 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     decisive = {
-        "version": [VERSION, keras.__version__, tf.__version__],
+        "version": [FITTING, keras.__version__, tf.__version__],
         "model": [weights_digest(model), [_describe(layer) for layer in model.layers]],
         "films": [train.digest, validation.digest],
         "augmentation": dict(augmentation),
@@ -92,7 +90,8 @@ def fit(
     trainer = Trainer(
         loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
         chosen=choose_by(settings.monitor),
-        companions=[choose_by(monitor) for monitor in settings.companions],
+        companions=[choose_by(monitor) for monitor in sorted({*settings.companions} - {settings.monitor})],
+        asked_again=settings.monitor in settings.companions,
         y_validation=validation.y,
         exclusive=exclusive,
         kept=kept,

@@ -1,7 +1,7 @@
 """Nodes of the ablation stage."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ import pandas as pd
 from cxr_pipeline import registry
 from cxr_pipeline.config import Ablation, Evaluation, Folders, Parallel, Task
 from cxr_pipeline.errors import Unavailable, UserError
-from cxr_pipeline.experiments import cells, results
+from cxr_pipeline.experiments import cells, digests, results, sharing
 from cxr_pipeline.experiments.cell_table import cell_table
-from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments.cells import Cell, Launch
 from cxr_pipeline.experiments.inputs import keep_inputs
-from cxr_pipeline.experiments.jobs import Job, n_chains, run_jobs
+from cxr_pipeline.experiments.jobs import Job, n_at_a_time, run_jobs
 from cxr_pipeline.experiments.results import CellResult
 from cxr_pipeline.nesting import lay_over
 from cxr_pipeline.report import ablation as page
@@ -41,16 +41,24 @@ def run_cells(
     """
     overrides = ablation.overrides()
     parameters = {name: lay_over(launch.parameters, changes) for name, changes in overrides.items()}
-    data = {"data": data_report["data_digest"], "splits": cells.table_digest(splits)}
-    digests = {name: cells.digest(parameters[name], **data) for name in overrides}
-    first = {digest: name for name, digest in reversed(digests.items())}
     parent = Path(folders.outputs).resolve() / task.name / "ablation"
-    places = {name: results.cell_folder(parent, first[digest], digest) for name, digest in digests.items()}
-    missing = {name: parameters[name] for name in first.values() if not results.is_done(places[name])}
-    logger.info("%d of %d cells were run before and are taken over.", len(first) - len(missing), len(first))
-    called = {"task": task.name, "inputs": keep_inputs(folders.data, parent / "inputs", task.name), "wanted": "metrics"}
-    make = partial(_jobs, overrides=overrides, places=places, launch=launch, called=called)
-    jobs, width = list(make(missing)), n_chains(list(make({name: parameters[name] for name in first.values()})))
+    checkpoints = folders.checkpoints.resolve() / f"{task.name}_ablation"
+    films = digests.films_digests(data_report, splits)
+    names: dict[str, str] = {}
+    places, trainings = dict[str, Path](), dict[str, Path]()
+    for name, block in parameters.items():
+        decisive = {**films, "weights": digests.weights_digests(block["model"], folders.raw)}
+        digest = digests.digest(block, **decisive)
+        places[name] = results.cell_folder(parent, names.setdefault(digest, name), digest)
+        trainings[name] = checkpoints / digests.training_digest(block, **decisive)
+    distinct = {name: parameters[name] for name in names.values()}
+    missing = {name: block for name, block in distinct.items() if not results.is_done(places[name])}
+    logger.info("%d of %d cells were run before and are taken over.", len(distinct) - len(missing), len(distinct))
+    sharing.forget_others(set(trainings.values()))
+    inputs = keep_inputs(folders.data, parent / "inputs", task.name)
+    make = partial(launch.cell, task=task.name, inputs=inputs, wanted="metrics")
+    jobs = list(_jobs(missing, overrides, places, trainings, make))
+    width = n_at_a_time(sharing.waits(distinct, trainings))
     for place, outcome in enumerate(run_jobs(jobs, width=width, **parallel.model_dump()), start=1):
         results.keep(outcome, places[outcome.name])
         level = logging.INFO if outcome.error is None else logging.WARNING
@@ -63,24 +71,22 @@ def run_cells(
 
 
 def _jobs(
-    wanted: Mapping[str, Mapping[str, Any]],
-    *,
+    missing: Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Mapping[str, Any]],
     places: Mapping[str, Path],
-    launch: Launch,
-    called: Mapping[str, Any],
+    trainings: Mapping[str, Path],
+    make: Callable[..., Cell],
 ) -> Iterator[Job]:
-    """A job for each cell that is wanted, after the one whose features it shares."""
-    for chain in cells.chains(wanted):
-        also = cells.companions(chain, wanted)
-        for before, name in zip([None, *chain], chain, strict=False):
-            cell = launch.cell(
-                name=name,
-                folder=str(places[name]),
-                overrides=lay_over(overrides[name], {"training": {"companions": also[name]}}),
-                **called,
-            )
-            yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
+    """A job for each cell that is missing, after the one that it shares a training or features with."""
+    companions = sharing.companions(missing, trainings)
+    for name, before in sharing.waits(missing, trainings).items():
+        cell = make(
+            name=name,
+            folder=str(places[name]),
+            checkpoints=str(trainings[name]),
+            overrides=lay_over(overrides[name], {"training": {"companions": companions[name]}}),
+        )
+        yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
 
 
 def tabulate_cells(

@@ -46,6 +46,7 @@ def train_challenger(
             name="challenger",
             folder=str(folder),
             inputs=str(folders.data.resolve()),
+            checkpoints=None,
             overrides={},
             wanted="model_version",
         )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr_pipeline.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.experiments import cells
+from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.inputs import keep_inputs
 from cxr_pipeline.experiments.run_file import run_file
@@ -55,7 +55,8 @@ def search_parameters(
     plan = plan_study(data_report, splits, launch, task, training, tuning, folders)
     folder = str(folders.outputs.absolute() / task.name / "tuning" / plan.name)
     inputs = keep_inputs(folders.data, Path(folder, "inputs"), task.name)
-    cell = launch.cell(task=task.name, name="", folder=folder, inputs=inputs, overrides={}, wanted="history")
+    shared = {"task": task.name, "folder": folder, "inputs": inputs, "wanted": "history"}
+    cell = launch.cell(name="", checkpoints=None, overrides={}, **shared)
     choice = Choice(training.monitor, training.tolerance, training.patience)
     payload = {"plan": asdict(plan), "cell": asdict(cell), "choice": asdict(choice)}
 
@@ -101,8 +102,9 @@ def plan_study(
     from cxr_pipeline.experiments.search import StudyPlan
 
     parameters = lay_over(launch.parameters, nest(tuning.space))
-    used = cells.table_digest(splits[splits["split"] != "test"])
-    digest = cells.digest(parameters, data=data_report["data_digest"], splits=used)
+    used = digests.films_digests(data_report, splits, unseen="test")
+    weights = digests.weights_digests(parameters["model"], folders.raw)
+    digest = digests.digest(parameters, idle=digests.AFTER_TRAINING, **used, weights=weights)
     file = (folders.outputs / "studies.db").absolute()
     return StudyPlan(
         name=f"{task.name}-{digest[:12]}",

@@ -12,7 +12,7 @@ from cxr_pipeline import registry
 from cxr_pipeline.classifier import FilmClassifier
 from cxr_pipeline.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.errors import UserError
-from cxr_pipeline.experiments import cells
+from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.registry import aliases, decisions, sending
 from cxr_pipeline.registry.profiles import usable_profile
@@ -44,8 +44,8 @@ def look_for_news(
         UserError: the films of the champion are not on record.
     """
     model = registry.model_name(task.name, phantom=sources.phantom)
-    listed = cells.table_digest(films[["sha256", *label_columns(films)]])
-    digest = cells.digest(launch.parameters, films=listed)
+    listed = digests.table_digest(films[["sha256", *label_columns(films)]])
+    digest = digests.digest(launch.parameters, films=listed)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
     news = None
     if champion is not None:
