@@ -83,8 +83,9 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
         listeners.tell({"phase": "training", "epoch": 1, "val_auc": worth})
 
     def run_jobs(wanted: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
-        assert (width, parallel) == (4, {"scheduler": None, "workers": 2, "memory_gb": 4.0})
+        assert parallel == {"scheduler": None, "workers": 2, "memory_gb": 4.0}
         for job in wanted:
+            assert width == job.payload["plan"]["n_trials"]
             started.append(job)
             trial.run_trial(job.payload, run_cell, lambda: "child")
             yield Outcome(job.name, None, seconds=1.0, peak_memory_mb=1.0)
