@@ -1,135 +1,118 @@
-"""How much faster twelve models are as one ablation than trained one by one from the films.
+"""How much faster twelve models are as cells of one ablation than trained one by one from the films.
 
-Run it with ``python benchmarks/ablation.py``. The ablation is the whole command: ``kedro run
---pipeline=abnormality_ablation`` draws, reads and prepares the films, runs twelve processes and writes the page. One by
-one, the same twelve are what a script makes of them: a process each, which has the prepared films and sends them
-through the whole network in every epoch, changed anew where they are augmented, and measures nothing on test films.
-The networks are frozen with random weights, which cost what others cost. It prints seconds and their ratio.
+Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
+backbones, with and without augmentation, the epoch chosen by accuracy or by recall. Both ways see the same drawn
+films, without pretrained weights, and run in one process. It prints seconds and their ratio. What the whole command
+costs, with its processes, thresholds, figures and page, is timed by ``ablation_command.py``.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
-import pandas as pd
-import yaml
-from _project import REPOSITORY, Project
+from _noise_films import NoiseFilms
 
 from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.config.experiments import Ablation
-from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.experiments import cells, sharing
+from cxr_pipeline.experiments.digests import training_digest
 from cxr_pipeline.models.build import build_model
 from cxr_pipeline.models.heads import POOLED
-from cxr_pipeline.models.weights import PUBLISHED
 from cxr_pipeline.nesting import lay_over
-from cxr_pipeline.splits import films_of
 from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
-from cxr_pipeline.training.film_sets import FilmSet
+from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.fitting import fit
 
-TASK = "abnormality"
-NETWORKS = {
-    "vgg16": keras.applications.VGG16,
-    "resnet50": keras.applications.ResNet50,
-    "inceptionv3": keras.applications.InceptionV3,
-}
-PARAMETERS = REPOSITORY / "conf" / "base" / "parameters"
-EPOCHS = yaml.safe_load((PARAMETERS / "defaults.yml").read_text())["defaults"]["training"]["epochs"]
+STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}
+AUGMENTATION: dict[str, Any] = {**STRONG, "flip": False, "views": 5, "seed": 0}
+NONE: dict[str, Any] = {**dict.fromkeys(STRONG, 0.0), "views": 0}
+TWELVE = cells.cross(
+    {
+        "backbone": {name: {"model": {"name": name}} for name in ("vgg16", "resnet50", "inceptionv3")},
+        "augmentation": {"augmented": {}, "not augmented": {"augmentation": NONE}},
+        "epoch": {name: {"training": {"monitor": f"val_{name}"}} for name in ("accuracy", "recall")},
+    }
+)
+SETTINGS = TrainingSettings(
+    loss="cross_entropy",
+    optimizer="adamax",
+    learning_rate=1e-3,
+    schedule="cosine",
+    weight_decay=1e-4,
+    head_weight_decay=10.0,
+    epochs=15,
+    batch_size=32,
+    monitor="val_accuracy",
+    tolerance=0.01,
+    patience=None,
+    mixed_bfloat16=False,
+    seed=0,
+    fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-4, batch_size=32),
+)
 
 
 def main() -> None:
     """Time both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=120, help="each has one to four films")
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument(
-        "--one", nargs=2, metavar=("FOLDER", "MODEL"), help="train this one, as a process of the second way"
-    )
+    parser.add_argument("--films", type=int, default=240)
+    parser.add_argument("--size", type=int, default=80)
     arguments = parser.parse_args()
-    if arguments.one:
-        train_one(Path(arguments.one[0]), json.loads(arguments.one[1]))
-        return
+    films = NoiseFilms(arguments.films, arguments.size)
+    train, validation = _sets(films)
     with tempfile.TemporaryDirectory() as folder:
-        project = make_project(Path(folder), arguments.patients, arguments.size)
-        shared = seconds_of(lambda: project.run("ablation"))
-        table = pd.read_csv(project.data / "08_reporting" / TASK / "ablation.csv")
-        if len(table) != len(models()) or table["error"].notna().any():
-            sys.exit((project.folder / "printed.txt").read_text())
-        print(f"twelve cells of one ablation: {shared:.0f} s", flush=True)
-        alone = sum(seconds_of(lambda own=own: train(project, own)) for own in models().values())
+        started = time.perf_counter()
+        whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
+        trainings = {name: training_digest(parameters) for name, parameters in whole.items()}
+        companions = sharing.companions(whole, trainings)
+        for name in sharing.waits(whole, trainings):
+            parameters = whole[name]
+            settings = replace(SETTINGS, monitor=parameters["training"]["monitor"], companions=companions[name])
+            fit(
+                model=frozen(parameters["model"]["name"], arguments.size),
+                train=train,
+                validation=validation,
+                settings=settings,
+                exclusive=False,
+                augmentation=parameters["augmentation"],
+                folder=Path(folder, "features"),
+                checkpoints=Path(folder, "checkpoints"),
+                on_epoch=lambda row: None,
+            )
+            print(f"{time.perf_counter() - started:7.1f} s  ablation: {name}", flush=True)
+        shared = time.perf_counter() - started
+    started = time.perf_counter()
+    for name, overrides in TWELVE.items():
+        parameters = _whole(overrides)
+        train_from_films(frozen(parameters["model"]["name"], arguments.size), parameters, train, validation)
+        print(f"{time.perf_counter() - started:7.1f} s  one by one: {name}", flush=True)
+    alone = time.perf_counter() - started
+    print(f"twelve cells of one ablation: {shared:.0f} s")
     print(f"twelve models one by one from the films: {alone:.0f} s")
     print(f"ratio: {alone / shared:.1f}")
 
 
-def make_project(folder: Path, n_patients: int, size: int) -> Project:
-    """A project with drawn films, and weights for the three networks."""
-    parameters = {
-        "sources": {"phantoms": {"n_patients": n_patients, "size": max(size, 128)}},
-        "resolution": {"size": size},
-        "model": {"weights": "imagenet"},
-        "training": {"epochs": EPOCHS},
-    }
-    project = Project.make(folder, task=TASK, params="seed=0", parameters=parameters)
-    weights = project.data / "01_raw" / "weights"
-    weights.mkdir(parents=True)
-    for name, network in NETWORKS.items():
-        network(include_top=False, weights=None).save_weights(weights / PUBLISHED[name].alias)
-    return project
+def _sets(films: NoiseFilms) -> tuple[FilmSet, FilmSet]:
+    sha256s = np.array(list(films.films))
+    y = np.arange(len(sha256s))[:, np.newaxis] % 2
+    n_train = len(sha256s) * 6 // 7
+    return (
+        FilmSet.unweighted(films=films, sha256=sha256s[:n_train], y=y[:n_train]),
+        FilmSet.unweighted(films=films, sha256=sha256s[n_train:], y=y[n_train:]),
+    )
 
 
-def models() -> dict[str, dict[str, Any]]:
-    """What each of the twelve overrides, by its name."""
-    task = yaml.safe_load((PARAMETERS / "tasks.yml").read_text())[TASK]
-    return Ablation(**task["ablation"]).overrides()
-
-
-def seconds_of(work: Any) -> float:
-    """How long it takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def train(project: Project, overrides: dict[str, Any]) -> None:
-    """Train one model in a process of its own."""
-    subprocess.run([sys.executable, __file__, "--one", str(project.data), json.dumps(overrides)], check=True)
-
-
-def train_one(data: Path, overrides: dict[str, Any]) -> None:
-    """Train the head as one would without this project: every film through the whole network, in every epoch."""
-    defaults = yaml.safe_load((PARAMETERS / "defaults.yml").read_text())["defaults"]
-    parameters = lay_over({"augmentation": defaults["augmentation"]}, overrides)
-    films = PreparedFilms.from_dict(json.loads((data / "03_primary" / TASK / "enhanced_images.json").read_text()))
-    sets = {split: film_set(data, films, split) for split in ("train", "validation")}
-    network = frozen(parameters["model"]["name"], films.recipe.size)
-    film = keras.Input(network.input_shape[1:])
-    changes = build_augmentation(**{name: parameters["augmentation"][name] for name in (*STRENGTHS, "seed")})
-    whole = keras.Model(film, network(changes(film)))
-    whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
-    whole.fit(shown(sets["train"]), validation_data=shown(sets["validation"]), epochs=EPOCHS, verbose=0)
-
-
-def film_set(data: Path, films: PreparedFilms, split: str) -> FilmSet:
-    """The films of a split; on which of them something is matters to no clock."""
-    manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
-    sha256s = films_of(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
-    return FilmSet.unweighted(films=films, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
-
-
-def shown(films: FilmSet) -> Any:
-    """The films of an epoch, in batches."""
-    order = epoch_order(films.count, views=0, seed=0, epoch=0)
-    return batches(film_inputs(films.films, films.sha256), order, batch_size=32, targets=(films.y, films.weight))
+def _whole(overrides: cells.Overrides) -> dict[str, Any]:
+    training = {"monitor": SETTINGS.monitor, "fine_tuning": {"epochs": SETTINGS.fine_tuning.epochs}}
+    below = {"augmentation": AUGMENTATION, "model": {"weights": "imagenet"}, "training": training}
+    return lay_over(below, overrides)
 
 
 def frozen(name: str, size: int) -> keras.Model:
@@ -148,6 +131,26 @@ def frozen(name: str, size: int) -> keras.Model:
     for layer in model.layers[: model.layers.index(model.get_layer(POOLED))]:
         layer.trainable = False
     return model
+
+
+def train_from_films(model: keras.Model, parameters: dict[str, Any], train: FilmSet, validation: FilmSet) -> None:
+    """Train the head as one would without this project: every film through the whole network, in every epoch."""
+    film = keras.Input(model.input_shape[1:])
+    changes = build_augmentation(**{name: parameters["augmentation"][name] for name in (*STRENGTHS, "seed")})
+    whole = keras.Model(film, model(changes(film)))
+    whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
+    for epoch in range(SETTINGS.epochs):
+        order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
+        whole.fit(
+            batches(film_inputs(train.films, train.sha256), order, batch_size=32, targets=(train.y, train.weight)),
+            validation_data=batches(
+                film_inputs(validation.films, validation.sha256),
+                np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1),
+                batch_size=32,
+                targets=(validation.y, validation.weight),
+            ),
+            verbose=0,
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""How much faster twelve models are as one command than as twelve scripts.
+
+Run it with ``python benchmarks/ablation_command.py``. The command is ``kedro run --pipeline=abnormality_ablation``: it
+draws, reads and prepares the films, trains, calibrates and tests in twelve processes, as many at a time as there are
+cores, and writes the page. Each script is a process too; it has the prepared films, sends them through the whole
+network in every epoch, and scores validation and test films once. The networks are frozen with random weights, which
+cost what others cost. Scripts that differ in what chooses the epoch do the same: such a pair is timed once and counted
+twice. It prints seconds and their ratio.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pandas as pd
+from _project import Project
+from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_films
+
+from cxr_pipeline.experiments.outputs import Outputs
+from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.models.weights import PUBLISHED
+from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.splits import films_of
+from cxr_pipeline.training.film_sets import FilmSet
+
+TASK = "abnormality"
+NETWORKS = {
+    "vgg16": keras.applications.VGG16,
+    "resnet50": keras.applications.ResNet50,
+    "inceptionv3": keras.applications.InceptionV3,
+}
+
+
+def main() -> None:
+    """Time both ways."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patients", type=int, default=100, help="each has one to four films")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OVERRIDES"), help="be one of the scripts")
+    arguments = parser.parse_args()
+    if arguments.one:
+        be_a_script(Path(arguments.one[0]), json.loads(arguments.one[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        project = make_project(Path(folder), arguments.patients, arguments.size)
+        command = seconds_of(lambda: project.run("ablation"))
+        table = pd.read_csv(project.data / "08_reporting" / TASK / "ablation.csv")
+        if len(table) != len(TWELVE) or table["error"].notna().any():
+            sys.exit((project.folder / "printed.txt").read_text())
+        print(f"one command: {command:.0f} s, {len(Outputs(project.data, TASK).splits)} films", flush=True)
+        scripts = 0.0
+        for name, overrides in TWELVE.items():
+            if overrides["training"]["monitor"] == SETTINGS.monitor:
+                script = [sys.executable, __file__, "--one", str(project.data), json.dumps(overrides)]
+                scripts += 2 * seconds_of(lambda script=script: subprocess.run(script, check=True))
+                print(f"{scripts:7.1f} s  scripts, {name} twice", flush=True)
+    print(f"twelve scripts: {scripts:.0f} s")
+    print(f"ratio: {scripts / command:.1f}")
+
+
+def make_project(folder: Path, n_patients: int, size: int) -> Project:
+    """A project with drawn films, and weights for the three networks."""
+    parameters = {
+        "sources": {"phantoms": {"n_patients": n_patients, "size": max(size, 128)}},
+        "augmentation": AUGMENTATION,
+        "model": {"weights": "imagenet", "pooling": "multilevel"},
+        "training": {"epochs": SETTINGS.epochs},
+    }
+    project = Project.make(folder, task=TASK, params=f"{TASK}.resolution.size={size}", parameters=parameters)
+    weights = project.data / "01_raw" / "weights"
+    weights.mkdir(parents=True)
+    for name, network in NETWORKS.items():
+        network(include_top=False, weights=None).save_weights(weights / PUBLISHED[name].alias)
+    return project
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def be_a_script(data: Path, overrides: dict[str, Any]) -> None:
+    """Train one model as one would without this project, and score validation and test films."""
+    films = PreparedFilms.from_dict(json.loads((data / "03_primary" / TASK / "enhanced_images.json").read_text()))
+    parameters = lay_over({"augmentation": AUGMENTATION}, overrides)
+    train, validation, test = (film_set(data, films, split) for split in ("train", "validation", "test"))
+    network = frozen(parameters["model"]["name"], films.recipe.size)
+    train_from_films(network, parameters, train, validation)
+    for tested in (validation, test):
+        network.predict(films.read(list(tested.sha256))[..., np.newaxis], verbose=0)
+
+
+def film_set(data: Path, films: PreparedFilms, split: str) -> FilmSet:
+    """The films of a split; on which of them something is, matters to no clock."""
+    manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
+    sha256s = films_of(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
+    return FilmSet.unweighted(films=films, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
+
+
+if __name__ == "__main__":
+    main()
