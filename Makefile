@@ -17,7 +17,7 @@ run: $(VENV)/installed ## train and judge a small model on phantom films
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
 test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev ## style, types, import directions
 	$(BIN)/ruff check .

@@ -5,12 +5,13 @@
 
 Runs ``kedro run --pipeline=TASK --params raw=RAW`` for each task, all of them where none is named, and keeps what
 each of them measured in ``docs/results.csv``; with ``--ablation`` the twelve models of ``abnormality_ablation``, in
-``docs/twelve_models.csv``. The page is written from both.
+``docs/twelve_models.csv`` with its picture. The page is written from both.
 """
 
 import argparse
 import datetime
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from cxr_pipeline.provenance import git_commit
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "docs" / "results.csv"
 TWELVE = PROJECT / "docs" / "twelve_models.csv"
+PICTURE = PROJECT / "docs" / "images" / "twelve_models.png"
 ABLATION = "abnormality_ablation"
 PAGE = PROJECT / "docs" / "results.md"
 METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "average_precision", "ece")
@@ -90,6 +92,7 @@ def run_ablation(raw: str, params: str | None) -> None:
     if failed := table.loc[table["error"].notna(), "cell"].tolist():
         sys.exit(f"{ABLATION}: {', '.join(failed)} failed; expected a model of each. See {reports / 'ablation.html'}.")
     table.assign(params=params or "").to_csv(TWELVE, index=False)
+    shutil.copyfile(reports / "ablation.png", PICTURE)
 
 
 def refuse_phantoms(pipeline: str, report: dict[str, Any], raw: str) -> None:
@@ -169,7 +172,8 @@ def twelve_models() -> str:
     commits = ", ".join(map(in_short, table["commit"].unique()))
     params = "".join(f",{given}" for given in table["params"].dropna().unique())
     introduction = TWELVE_MODELS.format(ablation=ABLATION, params=params, films=table["n_images"][0])
-    return f"{introduction}{markdown(rows)}\nThe highest of each figure: {words}. Trained at {commits}.\n"
+    picture = f"![Twelve models](images/{PICTURE.name})"
+    return f"{introduction}{markdown(rows)}\n{picture}\n\nThe highest of each figure: {words}. Trained at {commits}.\n"
 
 
 def markdown(rows: pd.DataFrame) -> str:

@@ -27,6 +27,11 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: of files that run side by side the longest must not be the last."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real public films, beside the repository; they are no part of it."""

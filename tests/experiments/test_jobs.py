@@ -184,7 +184,8 @@ def test_a_scheduler_that_goes_away_is_named_and_may_be_tried_again(monkeypatch:
         jobs._threads(Client())
 
 
-def test_an_address_where_nothing_answers_is_named(job: Any) -> None:
+def test_an_address_where_nothing_answers_is_named(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 1)
     with pytest.raises(UserError, match=r"parallel.scheduler: no Dask scheduler answers at tcp://127.0.0.1:9"):
         list(run_jobs([job("a")], width=1, scheduler="tcp://127.0.0.1:9", workers=None, memory_gb=1))
 

@@ -406,7 +406,7 @@ def test_a_kill_loses_no_more_than_the_shards_in_work(
     write_films: Callable[..., Files],
     start_fill: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
-    files = write_films(120, size=200)
+    files = write_films(n := 400, size=200)
     process = start_fill(files, workers=2)
     wait_until(lambda: len(list(images.rglob("shard-*.json"))) > 2 or process.poll() is not None)
     process.send_signal(how) if how == signal.SIGKILL else os.killpg(process.pid, how)
@@ -414,10 +414,10 @@ def test_a_kill_loses_no_more_than_the_shards_in_work(
     wait_until(lambda: group_is_empty(process.pid))
     films = ImageStore(images, RECIPE)
     done = len(films)
-    assert 8 < done < 120
+    assert 8 < done < n
     written = {path: path.stat().st_mtime_ns for path in films.folder.glob("shard-*")}
     left = films.missing(files)
-    assert len(left) == 120 - done
+    assert len(left) == n - done
     assert films.fill(placed(files)).empty
     assert np.array_equal(films.read(list(files)), prepared(files))
     descriptions = {path: when for path, when in written.items() if path.suffix == ".json"}

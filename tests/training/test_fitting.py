@@ -207,13 +207,12 @@ def test_two_choices_of_the_epoch_come_out_of_one_training(
 ) -> None:
     settings = only_frozen(patience=patience, learning_rate=3e-2)
     alone = {monitor: run(films, tmp_path / monitor, monitor=monitor, **settings) for monitor in (first, second)}
-    assert_same(alone[first], run(films, tmp_path, monitor=first, companions=(second,), **settings))
-    companion = run(films, tmp_path, monitor=second, **settings)
-    assert_same(alone[second], companion)
+    leader = run(films, tmp_path, monitor=first, companions=(second,), **settings)
+    follower = run(films, tmp_path, monitor=second, **settings)
+    assert_same(alone[first], leader)
+    assert_same(alone[second], follower)
     n_shared = min(len(alone[first][1]), len(alone[second][1]))
-    leader = run(films, tmp_path / "again", monitor=first, companions=(second,), **settings)[1]
-    follower = run(films, tmp_path / "again", monitor=second, **settings)[1]
-    pd.testing.assert_series_equal(follower["seconds"][:n_shared], leader["seconds"][:n_shared])
+    pd.testing.assert_series_equal(follower[1]["seconds"][:n_shared], leader[1]["seconds"][:n_shared])
     assert not list((tmp_path / "checkpoints").glob("*.npz"))
 
 

@@ -108,7 +108,7 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
     is_new = np.repeat([0, 1], [len(reference), len(new)])
     scores, areas, p_values = np.empty(len(both)), [], []
     for fitted, judged in StratifiedKFold(2, shuffle=True, random_state=seed).split(both, is_new):
-        classifier = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+        classifier = LogisticRegression(C=0.1, class_weight="balanced", solver="newton-cholesky")
         model = make_pipeline(StandardScaler(), classifier).fit(both[fitted], is_new[fitted])
         scores[judged] = model.decision_function(both[judged])
         theirs, ours = (scores[judged][is_new[judged] == side] for side in (1, 0))

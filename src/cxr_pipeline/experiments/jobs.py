@@ -29,6 +29,8 @@ from cxr_pipeline.images.parallel import n_cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 ORPHANED = 3
+# Seconds in which a scheduler must answer.
+PATIENCE = 10
 GONE = "The Dask scheduler went away. What was done before is kept: start it again, and then the same command."
 
 logger = logging.getLogger(__name__)
@@ -230,7 +232,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
 @contextmanager
 def _connected(scheduler: str) -> Iterator[Client]:
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise UserError(
             f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask scheduler, "
