@@ -76,8 +76,8 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
         "params:training": Training(**{**TRAINING, **(training or {})}),
         "params:sanity": Sanity(**SANITY),
         "params:folders": Folders(
-            **{name: tmp_path / f"0_{name}" for name in Folders.model_fields if name != "outputs"},
-            outputs=tmp_path / "07_model_output",
+            **{name: tmp_path / f"0_{name}" for name in Folders.model_fields if name != "data"},
+            data=tmp_path,
         ),
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
