@@ -35,9 +35,6 @@ GONE = "The Dask scheduler went away. What was done before is kept: start it aga
 
 logger = logging.getLogger(__name__)
 
-# Dask sets its own level when it is imported, and then tells of every worker that comes and goes.
-logging.getLogger("distributed").setLevel(logging.ERROR)
-
 
 @dataclass(frozen=True)
 class Job:
