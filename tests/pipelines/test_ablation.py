@@ -56,7 +56,8 @@ def checkpoints(job: Job) -> Path:
     return Path(job.payload["checkpoints"])
 
 
-def run_cells(folder: Path, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+def run_cells(call: dict[str, Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    folder = Path(call["project"])
     for place in INPUTS.values():
         (file := folder / "data" / place.format("effusion")).parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -67,23 +68,14 @@ def run_cells(folder: Path, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         ablation=Ablation(**parameters["ablation"]),
         parallel=Parallel(**parameters["parallel"]),
         folders=Folders(**{name: folder / name for name in Folders.model_fields}),
-        launch=Launch(
-            project=str(folder),
-            place=str(folder),
-            conf_source=str(CONF),
-            env="demo",
-            runtime_params={"raw": "/data"},
-            tracking_uri="sqlite://",
-            parent_run=None,
-            parameters=parameters,
-        ),
+        launch=Launch(**call | {"parent_run": None}, parameters=parameters),
     )
 
 
 def test_cells_of_one_training_share_its_checkpoints_and_wait_for_it(
-    parameters: dict[str, Any], started: list[Job], tmp_path: Path
+    parameters: dict[str, Any], started: list[Job], call: dict[str, Any]
 ) -> None:
-    assert [cell["name"] for cell in run_cells(tmp_path, parameters)] == list(CELLS)
+    assert [cell["name"] for cell in run_cells(call, parameters)] == list(CELLS)
     waits = {job.name: job.after for job in started}
     assert list(waits.items()) == [
         *(("baseline", None), ("no dropout", None)),
@@ -91,23 +83,23 @@ def test_cells_of_one_training_share_its_checkpoints_and_wait_for_it(
     ]
     places = {job.name: checkpoints(job) for job in started}
     assert places["baseline"] == places["fixed threshold"] == places["recall"] != places["no dropout"]
-    assert all(job.payload["runtime_params"]["raw"] == "/data" for job in started)
+    assert all(job.payload["runtime_params"]["raw"] == "/r" for job in started)
     companions = {job.name: job.payload["overrides"]["training"]["companions"] for job in started}
     assert companions.pop("no dropout") == ["val_auc"]
     assert list(companions.values()) == [["val_auc", "val_recall"]] * 3
 
 
 def test_a_later_call_takes_cells_over_or_at_least_their_trainings(
-    parameters: dict[str, Any], started: list[Job], tmp_path: Path
+    parameters: dict[str, Any], started: list[Job], call: dict[str, Any]
 ) -> None:
-    run_cells(tmp_path, parameters)
+    run_cells(call, parameters)
     before = {job.name: checkpoints(job) for job in started}
-    run_cells(tmp_path, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
+    run_cells(call, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
     assert started == []
-    run_cells(tmp_path, lay_over(parameters, {"evaluation": {"replicates": 500}}))
+    run_cells(call, lay_over(parameters, {"evaluation": {"replicates": 500}}))
     assert {job.name: checkpoints(job) for job in started} == before
     assert all((folder / "state.npz").is_file() for folder in before.values())
-    run_cells(tmp_path, lay_over(parameters, {"training": {"epochs": 7}}))
+    run_cells(call, lay_over(parameters, {"training": {"epochs": 7}}))
     assert len(started) == len(CELLS)
     assert not any(folder.exists() for folder in before.values())
 

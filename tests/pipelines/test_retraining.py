@@ -49,17 +49,8 @@ def folders(tmp_path: Path) -> config.Folders:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Launch:
-    return Launch(
-        project=str(tmp_path),
-        place=str(tmp_path),
-        conf_source=str(tmp_path / "conf"),
-        env="demo",
-        runtime_params={"raw": "/r"},
-        tracking_uri="sqlite://",
-        parent_run="parent",
-        parameters={"training": {"epochs": 2}},
-    )
+def launch(call: dict[str, Any]) -> Launch:
+    return Launch(**call, parameters={"training": {"epochs": 2}})
 
 
 @pytest.fixture

@@ -50,18 +50,9 @@ def parameters() -> dict[str, Any]:
 
 
 @pytest.fixture
-def launch(tmp_path: Path, parameters: dict[str, Any]) -> Launch:
+def launch(call: dict[str, Any], parameters: dict[str, Any]) -> Launch:
     runtime = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
-    return Launch(
-        project=str(tmp_path),
-        place=str(tmp_path),
-        conf_source=str(tmp_path / "conf"),
-        env="demo",
-        runtime_params=runtime,
-        tracking_uri="sqlite://",
-        parent_run="parent",
-        parameters=parameters,
-    )
+    return Launch(**call | {"runtime_params": runtime}, parameters=parameters)
 
 
 def blocks(launch: Launch, **tuning: Any) -> dict[str, Any]:
