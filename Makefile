@@ -9,7 +9,7 @@ RAW ?= ../shared/data
 
 # Airflow pins what the project pins otherwise: it has an environment of its own and calls this one.
 AIRFLOW := .venv-airflow
-RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
+RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
 
 .PHONY: run test lint benchmark results airflow dags clean
 

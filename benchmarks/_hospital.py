@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.phantoms import PhantomFilm, draw_patient
+from cxr_pipeline.data.phantoms import PhantomFilm, draw_patient
 
 FINDING, NOTHING = "Effusion", "No Finding"
 SIZE, PREVALENCE, SEED = 48, {FINDING: 0.45}, 11

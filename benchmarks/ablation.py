@@ -21,15 +21,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from _noise_films import NoiseFilms
 
-from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.experiments import cells, sharing
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.experiments import cells, dependencies
 from cxr_pipeline.experiments.digests import training_digest
-from cxr_pipeline.models.build import build_model
-from cxr_pipeline.models.heads import POOLED
-from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit
+from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.heads import POOLED
 
 STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}
 AUGMENTATION: dict[str, Any] = {**STRONG, "flip": False, "views": 5, "seed": 0}
@@ -71,8 +71,8 @@ def main() -> None:
         started = time.perf_counter()
         whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
         trainings = {name: training_digest(parameters) for name, parameters in whole.items()}
-        companions = sharing.companions(whole, trainings)
-        for name in sharing.waits(whole, trainings):
+        companions = dependencies.companions(whole, trainings)
+        for name in dependencies.waits(whole, trainings):
             parameters = whole[name]
             settings = replace(SETTINGS, monitor=parameters["training"]["monitor"], companions=companions[name])
             fit(

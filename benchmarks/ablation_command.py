@@ -27,12 +27,12 @@ import pandas as pd
 from _project import Project
 from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_films
 
-from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.models.weights import PUBLISHED
-from cxr_pipeline.nesting import lay_over
-from cxr_pipeline.splits import films_of
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.training.film_sets import FilmSet
+from cxr_pipeline.training.networks.weights import PUBLISHED
 
 TASK = "abnormality"
 NETWORKS = {

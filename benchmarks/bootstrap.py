@@ -1,4 +1,4 @@
-"""The bootstrap of ``cxr_pipeline.intervals`` against the same one as a plain loop over scikit-learn.
+"""The bootstrap of ``cxr_pipeline.evaluation.bootstrap`` against the same one as a plain loop over scikit-learn.
 
 Run ``python benchmarks/bootstrap.py``. Both draw the same kind of sample in one run; the loop runs fewer
 replicates and is scaled up.
@@ -23,8 +23,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from cxr_pipeline.intervals import measure
-from cxr_pipeline.metrics import METRICS, expected_calibration_error
+from cxr_pipeline.evaluation.bootstrap import measure
+from cxr_pipeline.evaluation.metrics import METRICS, expected_calibration_error
 
 THRESHOLD = 0.5
 SCORES = (

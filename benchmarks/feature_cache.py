@@ -16,11 +16,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from _noise_films import NoiseFilms
 
-from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.models.build import build_model
-from cxr_pipeline.models.heads import POOLED
+from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.heads import POOLED
 from cxr_pipeline.training.phases import Plan
 
 AUGMENTATION = {

@@ -12,8 +12,8 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from cxr_pipeline.explain import BATCH_SIZE, GradCam
-from cxr_pipeline.models.build import build_model
+from cxr_pipeline.evaluation.grad_cam import BATCH_SIZE, GradCam
+from cxr_pipeline.training.networks.build import build_model
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import time
 import cv2
 import numpy as np
 
-from cxr_pipeline.phantoms import draw_anatomy, draw_film
+from cxr_pipeline.data.phantoms import draw_anatomy, draw_film
 
 
 def main() -> None:

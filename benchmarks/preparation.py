@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.images.shards import Shard, shard_name
-from cxr_pipeline.images.store import ImageStore
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.shards import Shard, shard_name
+from cxr_pipeline.data.images.store import ImageStore
 
 RECIPE = Recipe(size=224, mode="fit", max_megapixels=100)
 ROUNDS = 3

@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr_pipeline.classifier import FilmClassifier
-from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.scoring import FilmFolder, score_folder
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.scoring import FilmFolder, score_folder
 
 ROUNDS = 3
 
@@ -44,8 +44,8 @@ def write_films(folder: Path, source: Path | None, n_films: int) -> None:
 def classifier_of(model: str, size: int) -> FilmClassifier:
     """Make a classifier with a network that has learnt nothing."""
     # Not above, since the processes that decode read this file too, and have no use for TensorFlow.
-    from cxr_pipeline.decision_rule import fit_decision_rule
-    from cxr_pipeline.models.build import build_model
+    from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+    from cxr_pipeline.training.networks.build import build_model
 
     network = build_model(
         name=model, weights_file=None, size=size, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1

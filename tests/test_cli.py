@@ -6,12 +6,13 @@ from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 from mlflow.exceptions import MlflowException
 
-from cxr_pipeline import config, registry
+from cxr_pipeline import tracking
 from cxr_pipeline.cli import cli, ending_plainly, explain_parameters, plainly, user_mistake, with_file
-from cxr_pipeline.errors import Unavailable, UserError
-from cxr_pipeline.models.names import ARCHITECTURES
-from cxr_pipeline.registry.leftovers import Sending
-from cxr_pipeline.sources import LAYOUTS
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.data.sources import LAYOUTS
+from cxr_pipeline.framework import config
+from cxr_pipeline.tracking.leftovers import Sending
+from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 
 def raise_wrapped() -> None:
@@ -87,7 +88,7 @@ def test_what_waits_is_sent_by_a_command(monkeypatch, left, status, printed) -> 
     asked = []
     session = SimpleNamespace(load_context=lambda: context)
     monkeypatch.setattr(KedroSession, "create", lambda env: asked.append(env) or session)
-    monkeypatch.setattr(registry, "send_left", lambda folder: asked.append(str(folder)) or left)
+    monkeypatch.setattr(tracking, "send_left", lambda folder: asked.append(str(folder)) or left)
     ended = CliRunner().invoke(cli, ["send", "--env", "demo"])
     assert ended.exit_code == status
     assert printed in ended.output

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from cxr_pipeline.config import TASKS
+from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.pipeline_registry import OTHERS, STAGES, register_pipelines
 
 

@@ -14,12 +14,13 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.validation import ParameterValidationError
 from pydantic import BaseModel
 
-from cxr_pipeline import config, registry
-from cxr_pipeline.commands.lineage import lineage
-from cxr_pipeline.commands.send import send
-from cxr_pipeline.errors import Unavailable, UserError
-from cxr_pipeline.locks import Locked
-from cxr_pipeline.nesting import lay_over
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.common.locks import Locked
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.framework import config
+from cxr_pipeline.framework.commands.lineage import lineage
+from cxr_pipeline.framework.commands.send import send
 
 PYDANTIC_ERROR = re.compile(
     r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
@@ -44,7 +45,7 @@ def user_mistake(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, ParameterValidationError):
             return explain_parameters(str(error))
-        if (away := registry.why_away(error)) is not None:
+        if (away := tracking.why_away(error)) is not None:
             return away
         error = error.__cause__ or error.__context__
     return None
@@ -53,7 +54,7 @@ def user_mistake(error: BaseException | None) -> str | None:
 def exit_status(error: BaseException | None) -> int:
     """The exit status for a mistake as `user_mistake` finds it: 69 where the same command may succeed later, else 1."""
     while error is not None:
-        if isinstance(error, Unavailable) or registry.why_away(error) is not None:
+        if isinstance(error, Unavailable) or tracking.why_away(error) is not None:
             return Unavailable.exit_code
         if isinstance(error, UserError):
             return 1

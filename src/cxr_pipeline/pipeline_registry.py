@@ -4,11 +4,12 @@ from types import ModuleType
 
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline.config import TASKS
 from cxr_pipeline.experiments.cells import LAUNCH
+from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.pipelines import (
     ablation,
     comparison,
+    data_validation,
     drift,
     evaluation,
     explanation,
@@ -28,7 +29,6 @@ from cxr_pipeline.pipelines import (
     thresholds,
     training,
     tuning,
-    vetting,
 )
 
 PREPARATION = (ingestion, resolution, morphology, splitting)
@@ -49,7 +49,7 @@ OTHERS = {
     "sanity": (*PREPARATION, resampling, sanity),
     "ablation": (*PREPARATION, ablation),
     "tuning": (*PREPARATION, tuning),
-    "retraining": (ingestion, vetting, retraining, promotion),
+    "retraining": (ingestion, data_validation, retraining, promotion),
     "rollback": (rollback,),
     "drift": (drift,),
 }

@@ -5,8 +5,8 @@ from pathlib import Path
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
-from cxr_pipeline.config_loader import TaskConfigLoader
-from cxr_pipeline.hooks import Launching, Locking, Preflight, Sent, Summary, Tracking
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
+from cxr_pipeline.framework.hooks import Launching, Locking, Preflight, Sent, Summary, Tracking
 
 HOOKS = (Preflight(), Tracking(), Launching(), Locking(), Summary(), Sent())
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.evaluation import evaluate
+from cxr_pipeline.evaluation.evaluate import evaluate
+from cxr_pipeline.evaluation.paired_bootstrap import holm, paired_differences
 from cxr_pipeline.experiments.cell_table import MEASURED, CellFindings, cell_table
-from cxr_pipeline.experiments.paired import holm, paired_differences
 
 BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}
 ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}

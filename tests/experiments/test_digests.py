@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import settings
-from cxr_pipeline.config_loader import TaskConfigLoader
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.data.splits import assign_splits
 from cxr_pipeline.experiments import digests
-from cxr_pipeline.nesting import lay_over
-from cxr_pipeline.splits import assign_splits
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
 CONF = Path(__file__).parents[2] / "conf"
 SHIPPED: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
@@ -56,7 +56,7 @@ def test_what_comes_after_training_can_be_left_out() -> None:
     "changed",
     [
         "cxr_pipeline.__version__",
-        "cxr_pipeline.images.recipe.VERSION",
+        "cxr_pipeline.data.images.recipe.VERSION",
         "cxr_pipeline.training.versions.FITTING",
         "cxr_pipeline.training.versions.FEATURES",
     ],

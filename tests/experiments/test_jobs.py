@@ -15,7 +15,7 @@ import psutil
 import pytest
 from dask.distributed import LocalCluster
 
-from cxr_pipeline.errors import Unavailable, UserError
+from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.jobs import Job, Outcome, run_job, run_jobs
 
@@ -23,7 +23,7 @@ WORK = """
     import os, sys, time
     from pathlib import Path
     from contextlib import nullcontext
-    from cxr_pipeline.errors import Unavailable, UserError
+    from cxr_pipeline.common.errors import Unavailable, UserError
     from cxr_pipeline.experiments.jobs import receive
 
     payload = receive()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.datasets.table import TableDataset
 from cxr_pipeline.experiments.leaderboard import Entry, leaderboard, parameters_that_differ, why_not_ranked
+from cxr_pipeline.framework.datasets.table import TableDataset
 
 
 def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.0625, **changed: Any) -> Entry:

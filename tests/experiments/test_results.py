@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments import results
 from cxr_pipeline.experiments.jobs import Outcome
-from cxr_pipeline.provenance import git_commit
 from cxr_pipeline.training.choice import Choice
 
 OVERRIDES = {"training": {"loss": "focal"}}

@@ -10,10 +10,10 @@ import pytest
 
 from cxr_pipeline.experiments import sanity
 from cxr_pipeline.experiments.sanity import Subject, check_chance, check_overfitting, check_shuffled_labels
-from cxr_pipeline.models.build import build_model
-from cxr_pipeline.models.heads import OUTPUT, POOLED
 from cxr_pipeline.training.choice import Choice
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 32
 KINDS = ("binary", "multiclass", "multilabel")

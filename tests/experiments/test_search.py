@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.search import StudyPlan
 

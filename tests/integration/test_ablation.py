@@ -15,7 +15,7 @@ import pytest
 import yaml
 from dask.distributed import LocalCluster
 
-from cxr_pipeline.experiments.outputs import Outputs
+from cxr_pipeline.experiments.run_outputs import Outputs
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 import yaml
 
-from cxr_pipeline.config import TASKS
+from cxr_pipeline.framework.config import TASKS
 
 AIRFLOW = Path(__file__).parents[2] / ".venv-airflow" / "bin"
 RETRAININGS = [f"{task}_retraining" for task in TASKS]

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.explain import explain_films
-from cxr_pipeline.models.build import build_model
-from cxr_pipeline.phantoms import PhantomFilm, draw_patient
-from cxr_pipeline.sources.boxes import SIDES
+from cxr_pipeline.data.phantoms import PhantomFilm, draw_patient
+from cxr_pipeline.data.sources.boxes import SIDES
+from cxr_pipeline.evaluation.grad_cam import explain_films
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200

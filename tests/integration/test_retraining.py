@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from cxr_pipeline.phantoms import draw_patient
+from cxr_pipeline.data.phantoms import draw_patient
 
 FILMS = "effusion.sources.phantoms.n_patients={}"
 SMALL = "effusion.training.epochs=2,effusion.resolution.size=48,effusion.evaluation.replicates=200"

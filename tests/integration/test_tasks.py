@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from cxr_pipeline.config import TASKS
+from cxr_pipeline.framework.config import TASKS
 
 SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.resolution.size=48,{0}.evaluation.replicates=100"
 KINDS = {

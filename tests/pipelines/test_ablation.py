@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline import settings
-from cxr_pipeline.config import Ablation, Folders, Parallel, Task
-from cxr_pipeline.config_loader import TaskConfigLoader
-from cxr_pipeline.errors import Unavailable, UserError
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments.cells import Launch
-from cxr_pipeline.experiments.inputs import INPUTS
 from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
 from cxr_pipeline.pipelines.ablation import nodes
 
 CONF = Path(__file__).parents[2] / "conf"

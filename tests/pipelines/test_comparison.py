@@ -11,8 +11,9 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import hooks, registry
-from cxr_pipeline.hooks.runs import task_of
+from cxr_pipeline import tracking
+from cxr_pipeline.framework import hooks
+from cxr_pipeline.framework.hooks.runs import task_of
 from cxr_pipeline.pipelines.comparison import create_pipeline
 
 METRICS = {
@@ -53,7 +54,7 @@ def log(name: str, auc: float, parent: str | None = None, **changed: object) -> 
     """Leave a run as the pipeline of a task does."""
     measured = METRICS | {"metrics": {"auc": {"value": auc, "low": auc - 0.125, "high": auc + 0.0625}}} | changed
     with mlflow.start_run(run_name=name, tags={"mlflow.parentRunId": parent} if parent else {}) as run:
-        registry.log_summary(measured, data_digest="d" * 64)
+        tracking.log_summary(measured, data_digest="d" * 64)
         mlflow.log_param("model.name", name)
     return run.info.run_id
 

@@ -10,10 +10,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import config
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.splits import COLUMNS
+from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines import ingestion, morphology, resampling, resolution, splitting
-from cxr_pipeline.splits import COLUMNS
 
 SIZE = 24
 

@@ -13,22 +13,22 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Drift, Folders, Sources, Task
-from cxr_pipeline.datasets.document import JSONDataset, TextDataset
-from cxr_pipeline.datasets.table import TableDataset
-from cxr_pipeline.decision_rule import BinaryRule, fit_decision_rule
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.hooks import Preflight
-from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.images.store import ImageStore, PreparedFilms
-from cxr_pipeline.manifest import list_films
-from cxr_pipeline.models.heads import OUTPUT, POOLED
-from cxr_pipeline.phantoms import draw_patient
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.data.manifest import list_films
+from cxr_pipeline.data.phantoms import draw_patient
+from cxr_pipeline.data.sources import open_source, read_source
+from cxr_pipeline.evaluation.decision_rule import BinaryRule, fit_decision_rule
+from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
+from cxr_pipeline.framework.datasets.document import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.hooks import Preflight
 from cxr_pipeline.pipelines import drift as stage
 from cxr_pipeline.pipelines import ingestion, profiling
-from cxr_pipeline.registry.profiles import log_profile
-from cxr_pipeline.sources import open_source, read_source
+from cxr_pipeline.tracking.drift_profiles import log_profile
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 32, 90
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -66,7 +66,7 @@ def register(*, profile: Any = None) -> dict[str, Any]:
     with mlflow.start_run():
         if profile is not None:
             log_profile(profile)
-        return registry.register_version(
+        return tracking.register_version(
             task="effusion",
             phantom=False,
             model=network(),

@@ -3,10 +3,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxr_pipeline import config
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
-from cxr_pipeline.registry import aliases, decisions, sending
+from cxr_pipeline.tracking import aliases, promotion_records, sending
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -20,7 +20,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(aliases, "promote", lambda *args, **kw: found.append(("promote", *args, kw)) or {})
     monkeypatch.setattr(aliases, "keep_as_challenger", lambda *args: found.append(("keep", *args)) or {})
     for name in ("note_reasons", "note_decision", "note_drift"):
-        monkeypatch.setattr(decisions, name, lambda *args, name=name, **kw: found.append((name, *args, kw)))
+        monkeypatch.setattr(promotion_records, name, lambda *args, name=name, **kw: found.append((name, *args, kw)))
     return found
 
 
@@ -49,7 +49,7 @@ def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monk
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
     monkeypatch.setattr(sending, "set_tags", tags.update)
-    monkeypatch.setattr(decisions, "log_texts", lambda texts, folder: logged.update(texts))
+    monkeypatch.setattr(promotion_records, "log_texts", lambda texts, folder: logged.update(texts))
     news = {
         **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new films."},
         **{"stopped": "Too many labels.", "news": {"new": 9}, "drift": None, "digest": "7"},

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.config import Augmentation
-from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.framework.config import Augmentation
 from cxr_pipeline.pipelines.resampling import nodes
 
 SHA256S = ["a" * 64, "b" * 64]

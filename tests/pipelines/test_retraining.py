@@ -7,15 +7,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxr_pipeline import config, registry
-from cxr_pipeline.errors import Unavailable, UserError
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.deployment.data_changes import films_used
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
+from cxr_pipeline.framework import config
+from cxr_pipeline.pipelines.data_validation import nodes as vetting
 from cxr_pipeline.pipelines.retraining import nodes
-from cxr_pipeline.pipelines.vetting import nodes as vetting
-from cxr_pipeline.registry import aliases, decisions, sending
-from cxr_pipeline.retraining import films_used
+from cxr_pipeline.tracking import aliases, promotion_records, sending
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -59,11 +60,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     found = SimpleNamespace(champion=None, used=USED, decided=None, tags={}, calls=[])
     given = {"champion": None, "previous": None, "challenger": None}
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {**given, "champion": found.champion})
-    monkeypatch.setattr(decisions, "films_of_champion", lambda model, version: found.used)
-    monkeypatch.setattr(decisions, "decided_version", lambda model, digest: found.decided)
-    monkeypatch.setattr(decisions, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
+    monkeypatch.setattr(promotion_records, "films_of_champion", lambda model, version: found.used)
+    monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
+    monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(sending, "set_tags", found.tags.update)
-    monkeypatch.setattr(registry, "nest_run", lambda *args: found.calls.append(("nest", *args)))
+    monkeypatch.setattr(tracking, "nest_run", lambda *args: found.calls.append(("nest", *args)))
     return found
 
 
@@ -131,7 +132,7 @@ class TestTrainChallenger:
             return Outcome(job.name, None, 1.0, 2.0)
 
         monkeypatch.setattr(nodes, "run_job", run)
-        monkeypatch.setattr(registry, "resolve_version", lambda uri: None)
+        monkeypatch.setattr(tracking, "resolve_version", lambda uri: None)
         return seen
 
     def leave(self, place: Path, number: int | None) -> None:
@@ -171,7 +172,7 @@ class TestTrainChallenger:
         def gone(uri: str) -> None:
             raise UserError("gone")
 
-        monkeypatch.setattr(registry, "resolve_version", gone)
+        monkeypatch.setattr(tracking, "resolve_version", gone)
         self.train(folders, launch)
         assert len(jobs) == 2
 
@@ -207,7 +208,7 @@ class TestTrainChallenger:
         asked: list[str] = []
         rule = SimpleNamespace(kind="binary", classes=("well", "pneumonia"))
         other = SimpleNamespace(decision_rule=rule)
-        monkeypatch.setattr(decisions, "load_classifier", lambda uri: asked.append(uri) or other)
+        monkeypatch.setattr(promotion_records, "load_classifier", lambda uri: asked.append(uri) or other)
         with pytest.raises(UserError, match=f"{MODEL} 3, decides between well, pneumonia .* expected well, ill"):
             self.train(folders, launch, champion=3)
         assert (asked, jobs) == ([f"models:/{MODEL}/3"], [])

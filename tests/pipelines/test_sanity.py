@@ -13,10 +13,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline.config import Folders, Model, Sanity, Task, Training
-from cxr_pipeline.datasets.document import BytesDataset, JSONDataset
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.recipe import Recipe
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
+from cxr_pipeline.framework.datasets.document import BytesDataset, JSONDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_FILMS = 32, 90

@@ -18,19 +18,19 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 import cxr_pipeline
-from cxr_pipeline import registry
-from cxr_pipeline.config import Drift, Folders, Scoring, Sources, Task
-from cxr_pipeline.datasets.document import JSONDataset
-from cxr_pipeline.datasets.table import TableDataset
-from cxr_pipeline.decision_rule import fit_decision_rule
-from cxr_pipeline.drift.network import observe
-from cxr_pipeline.drift.profile import reference_profile
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.models.heads import OUTPUT, POOLED
-from cxr_pipeline.phantoms import draw_patient
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.phantoms import draw_patient
+from cxr_pipeline.deployment.drift.feature_extraction import observe
+from cxr_pipeline.deployment.drift.profile import reference_profile
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
+from cxr_pipeline.framework.datasets.document import JSONDataset
+from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.scoring import create_pipeline
-from cxr_pipeline.registry.profiles import log_profile
+from cxr_pipeline.tracking.drift_profiles import log_profile
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 16
 DEFAULTS = Path(__file__).parents[2] / "conf" / "base" / "parameters" / "defaults.yml"
@@ -79,7 +79,7 @@ def register(*brightness: float, asked: Task, phantom: bool = False, profiled: b
             films = np.stack([film_of(patient) for patient in range(160)])
             own = [observe(network, rule, [part]) for part in (films[:100], films[100:])]
             log_profile(reference_profile(*own, outputs=rule.outputs, seed=0))
-        return registry.register_version(
+        return tracking.register_version(
             task=asked.name,
             phantom=phantom,
             model=network,

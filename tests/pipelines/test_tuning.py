@@ -15,20 +15,22 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import config, settings
+from cxr_pipeline import settings
 from cxr_pipeline.cli import cli
-from cxr_pipeline.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.config_loader import TaskConfigLoader
-from cxr_pipeline.datasets.document import JSONDataset, TextDataset
-from cxr_pipeline.datasets.figures import FiguresDataset
-from cxr_pipeline.datasets.table import TableDataset
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.experiments import jobs, trial
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.cells import LAUNCH, Cell, Launch
-from cxr_pipeline.experiments.inputs import INPUTS
 from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.run_file import run_file
-from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.experiments.run_config import run_file
+from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.framework import config
+from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
+from cxr_pipeline.framework.datasets.document import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.figures import FiguresDataset
+from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.processes import trial
 from cxr_pipeline.pipelines.tuning import create_pipeline
 from cxr_pipeline.pipelines.tuning.nodes import plan_study
 from cxr_pipeline.training import listeners
@@ -169,7 +171,7 @@ def test_trials_stop_before_the_test_films(launch: Launch, monkeypatch: pytest.M
     started = fake_jobs(monkeypatch)
     run(launch)
     assert {job.payload["cell"]["wanted"] for job in started} == {"history"}
-    assert {job.module for job in started} == {"cxr_pipeline.experiments.trial"}
+    assert {job.module for job in started} == {"cxr_pipeline.framework.processes.trial"}
     assert len({job.name for job in started}) == len({job.log for job in started}) == 4
 
 

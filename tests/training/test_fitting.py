@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.models.build import build_model
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epochs import Trainer, validation_metrics
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 32
 SETTINGS = TrainingSettings(

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_pipeline.augmentation import STRENGTHS
-from cxr_pipeline.models.backbones import BACKBONES
-from cxr_pipeline.models.build import build_model
-from cxr_pipeline.models.heads import POOLED
+from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit
+from cxr_pipeline.training.networks.backbones import BACKBONES
+from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.heads import POOLED
 
 SETTINGS = TrainingSettings(
     loss="cross_entropy",

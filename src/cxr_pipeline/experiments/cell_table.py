@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.experiments.paired import holm, match_films, paired_differences
-from cxr_pipeline.report.kinds import KINDS
-from cxr_pipeline.report.text import value_of
+from cxr_pipeline.evaluation.paired_bootstrap import holm, match_films, paired_differences
+from cxr_pipeline.report.words.kinds import KINDS
+from cxr_pipeline.report.words.text import value_of
 
 MEASURED = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cxr_pipeline.nesting import lay_over
+from cxr_pipeline.common.mappings import lay_over
 
 # Name in the catalog of the `Launch`.
 LAUNCH = "launch"
 # The process of a cell.
-SESSION = "cxr_pipeline.experiments.session"
+SESSION = "cxr_pipeline.framework.processes.cell"
 
 Overrides = Mapping[str, Any]
 

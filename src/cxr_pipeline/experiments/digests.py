@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 import cxr_pipeline
-from cxr_pipeline.images import recipe
-from cxr_pipeline.models.weights import content_digest, is_pretrained
-from cxr_pipeline.nesting import flatten, json_digest
+from cxr_pipeline.common.mappings import flatten, json_digest
+from cxr_pipeline.data.images import recipe
+from cxr_pipeline.training.networks.weights import content_digest, is_pretrained
 from cxr_pipeline.training.versions import training_versions
 
 # Of the parameters of a task, those that no cell's result depends on.

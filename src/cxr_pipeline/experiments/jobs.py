@@ -24,8 +24,8 @@ from uuid import uuid4
 import psutil
 from dask.distributed import CancelledError, Client, Future, LocalCluster, as_completed
 
-from cxr_pipeline.errors import Unavailable, UserError
-from cxr_pipeline.images.parallel import n_cores
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.data.images.parallel import n_cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 ORPHANED = 3

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.mappings import flatten
+from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments.cell_table import CellFindings
 from cxr_pipeline.experiments.jobs import Outcome
-from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.files import written_atomically
-from cxr_pipeline.nesting import flatten
-from cxr_pipeline.provenance import git_commit
+from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.training.choice import Choice
 
 OUTCOME = "outcome.json"

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cxr_pipeline.augmentation import STRENGTHS
 from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 from cxr_pipeline.experiments.sanity_films import balanced_subset, shuffle_labels
-from cxr_pipeline.models.heads import OUTPUT
-from cxr_pipeline.models.losses import build_loss
+from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.networks.heads import OUTPUT
+from cxr_pipeline.training.networks.losses import build_loss
 
 if TYPE_CHECKING:
     from keras import Model

@@ -22,8 +22,8 @@ import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.nesting import hide_passwords
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import hide_passwords
 
 Axis = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_pipeline.files import written_atomically
+from cxr_pipeline.common.files import written_atomically
 
 Row = dict[str, float | str | int]
 

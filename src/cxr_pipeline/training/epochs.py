@@ -16,10 +16,10 @@ import pandas as pd
 from rich import get_console
 from rich.progress import Progress
 
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.models.build import FLOAT32_LAYERS
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Checkpoint, Row, State
 from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.networks.build import FLOAT32_LAYERS
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model, Variable

@@ -20,9 +20,9 @@ import numpy as np
 from rich import get_console
 from rich.progress import Progress
 
-from cxr_pipeline.augmentation import STRENGTHS, AugmentedViews
-from cxr_pipeline.files import write_array, written_atomically
-from cxr_pipeline.nesting import json_digest
+from cxr_pipeline.common.files import write_array, written_atomically
+from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.training.augmentation import STRENGTHS, AugmentedViews
 from cxr_pipeline.training.versions import FEATURES
 
 if TYPE_CHECKING:

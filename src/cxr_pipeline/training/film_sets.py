@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.splits import films_of
+from cxr_pipeline.data.splits import films_of
 from cxr_pipeline.training.features import Films
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cxr_pipeline.models.losses import build_loss
-from cxr_pipeline.nesting import json_digest
+from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.training.batches import batches, film_inputs
 from cxr_pipeline.training.checkpoints import Checkpoint, Row
 from cxr_pipeline.training.choice import Choice
 from cxr_pipeline.training.epochs import Chosen, Trainer
 from cxr_pipeline.training.features import Films, weights_digest
 from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
+from cxr_pipeline.training.networks.losses import build_loss
 from cxr_pipeline.training.phases import Plan
 from cxr_pipeline.training.versions import FITTING
 

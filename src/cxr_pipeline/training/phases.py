@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cxr_pipeline.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.models.backbones import BACKBONES
-from cxr_pipeline.models.heads import POOLED
-from cxr_pipeline.models.optimizers import build_optimizer
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
 from cxr_pipeline.training.batches import Inputs, batches, epoch_order, film_inputs
 from cxr_pipeline.training.epochs import Phase
 from cxr_pipeline.training.features import BackboneFeatures, Entry
 from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.networks.backbones import BACKBONES
+from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from keras import Layer, Model, Variable

@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Ablation, Evaluation, Folders, Parallel, Task
-from cxr_pipeline.errors import Unavailable, UserError
-from cxr_pipeline.experiments import cells, digests, results, sharing
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.experiments import cells, dependencies, digests, results
 from cxr_pipeline.experiments.cell_table import cell_table
 from cxr_pipeline.experiments.cells import Cell, Launch
-from cxr_pipeline.experiments.inputs import keep_inputs
 from cxr_pipeline.experiments.jobs import Job, n_at_a_time, run_jobs
 from cxr_pipeline.experiments.results import CellResult
-from cxr_pipeline.nesting import lay_over
-from cxr_pipeline.report import ablation as page
+from cxr_pipeline.experiments.shared_inputs import keep_inputs
+from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task
+from cxr_pipeline.report.pages import ablation as page
 from cxr_pipeline.training.choice import Choice
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,11 @@ def run_cells(
     distinct = {name: parameters[name] for name in names.values()}
     missing = {name: block for name, block in distinct.items() if not results.is_done(places[name])}
     logger.info("%d of %d cells were run before and are taken over.", len(distinct) - len(missing), len(distinct))
-    sharing.forget_others(set(trainings.values()))
+    dependencies.forget_others(set(trainings.values()))
     inputs = keep_inputs(folders.data, parent / "inputs", task.name)
     make = partial(launch.cell, task=task.name, inputs=inputs, wanted="metrics")
     jobs = list(_jobs(missing, overrides, places, trainings, make))
-    width = n_at_a_time(sharing.waits(distinct, trainings))
+    width = n_at_a_time(dependencies.waits(distinct, trainings))
     for place, outcome in enumerate(run_jobs(jobs, width=width, **parallel.model_dump()), start=1):
         results.keep(outcome, places[outcome.name])
         level = logging.INFO if outcome.error is None else logging.WARNING
@@ -66,7 +66,7 @@ def run_cells(
     found = [results.result_of(name, overrides[name], places[name]) for name in overrides]
     for result in found:
         if result.run_id and launch.parent_run and result.name not in missing:
-            registry.nest_run(result.run_id, launch.parent_run)
+            tracking.nest_run(result.run_id, launch.parent_run)
     return [asdict(result) for result in found]
 
 
@@ -78,8 +78,8 @@ def _jobs(
     make: Callable[..., Cell],
 ) -> Iterator[Job]:
     """A job for each cell that is missing, after the one that it shares a training or features with."""
-    companions = sharing.companions(missing, trainings)
-    for name, before in sharing.waits(missing, trainings).items():
+    companions = dependencies.companions(missing, trainings)
+    for name, before in dependencies.waits(missing, trainings).items():
         cell = make(
             name=name,
             folder=str(places[name]),

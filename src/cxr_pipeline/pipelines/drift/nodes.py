@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Drift, Folders, Sources, Task
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.registry.profiles import stored_profile
-from cxr_pipeline.scoring import check_classes
-from cxr_pipeline.sources import check_source, open_source, read_source
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.sources import check_source, open_source, read_source
+from cxr_pipeline.deployment.scoring import check_classes
+from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
+from cxr_pipeline.tracking.drift_profiles import stored_profile
 
 if TYPE_CHECKING:
-    from cxr_pipeline.classifier import FilmClassifier
-    from cxr_pipeline.drift.new_films import NewFilms
-    from cxr_pipeline.drift.profile import Profile
+    from cxr_pipeline.deployment.classifier import FilmClassifier
+    from cxr_pipeline.deployment.drift.new_films import NewFilms
+    from cxr_pipeline.deployment.drift.profile import Profile
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +36,12 @@ def measure_drift(
     Returns:
         what was found, and of which model and films, in JSON types.
     """
-    from cxr_pipeline.drift.checks import check_films
+    from cxr_pipeline.deployment.drift.checks import check_films
 
     new = _new_films(task, drift, folders)
-    model = registry.model_name(task.name, phantom=sources.phantom)
-    version = registry.resolve_version(drift.model or registry.version_in_use(model))
-    classifier = registry.load_classifier(version.uri)
+    model = tracking.model_name(task.name, phantom=sources.phantom)
+    version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
+    classifier = tracking.load_classifier(version.uri)
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
     profile = stored or _profile_made(classifier, task, drift, folders, earlier_manifest, earlier_splits)
@@ -60,13 +60,13 @@ def measure_drift(
 
 def render_page(drift_report: Mapping[str, Any]) -> str:
     """Write the page."""
-    from cxr_pipeline.report.drift import render_drift
+    from cxr_pipeline.report.pages.drift import render_drift
 
     return render_drift(drift_report)
 
 
 def _new_films(task: Task, drift: Drift, folders: Folders) -> "NewFilms":
-    from cxr_pipeline.drift.new_films import NewFilms
+    from cxr_pipeline.deployment.drift.new_films import NewFilms
 
     if drift.source is None:
         return NewFilms.in_folder(drift.folder, key=f"{task.name}.drift.folder")
@@ -85,7 +85,7 @@ def _profile_made(
     splits: pd.DataFrame,
 ) -> "Profile":
     """Make the profile of a version that brought none, from the training films of today."""
-    from cxr_pipeline.drift.reference import profile_of
+    from cxr_pipeline.deployment.drift.reference import profile_of
 
     if manifest.empty or splits.empty:
         raise UserError(

@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.classification import classification_report, confusion_table
-from cxr_pipeline.config import Evaluation, Subgroups, Task, Thresholds
-from cxr_pipeline.decision_rule import rule_from_dict
-from cxr_pipeline.evaluation import evaluate, evaluate_policies, evaluate_sources, films_digest
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.scores import Scores, decide, score_table
-from cxr_pipeline.splits import films_of
-from cxr_pipeline.subgroups import evaluate_subgroups
+from cxr_pipeline import tracking
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.evaluation.classification_report import classification_report, confusion_table
+from cxr_pipeline.evaluation.decision_rule import rule_from_dict
+from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, films_digest
+from cxr_pipeline.evaluation.score_tables import Scores, decide, score_table
+from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
+from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
 
 
 def score_test(
@@ -62,7 +62,7 @@ def measure_test(
         **evaluate_sources(test_scores, **settings),
         **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
     }
-    registry.log_summary(metrics, data_digest=data_report["data_digest"])
+    tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
 
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.config import Evaluation, Folders, Sources, Task
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.localisation import boxes_of, choose_explained
-from cxr_pipeline.report.heatmaps import choose_films, heatmap_grid
-from cxr_pipeline.scores import Scores
-from cxr_pipeline.sources.boxes import read_film_boxes
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.sources.boxes import read_film_boxes
+from cxr_pipeline.evaluation.localisation import boxes_of, choose_explained
+from cxr_pipeline.evaluation.score_tables import Scores
+from cxr_pipeline.framework.config import Evaluation, Folders, Sources, Task
+from cxr_pipeline.report.figures.heatmaps import choose_films, heatmap_grid
 
 
 def find_boxes(
@@ -30,7 +30,7 @@ def explain_test(
     evaluation: Evaluation,
 ) -> dict[str, Any]:
     """Measure the model's heat maps against boxes, and against those of shuffled weights."""
-    from cxr_pipeline.explain import explain_films
+    from cxr_pipeline.evaluation.grad_cam import explain_films
 
     explained = choose_explained(test_scores, boxes, task.outputs)
     return explain_films(model, enhanced_images, explained, boxes, **evaluation.model_dump())
@@ -40,7 +40,7 @@ def draw_heatmaps(
     model: Any, enhanced_images: PreparedFilms, test_scores: pd.DataFrame, boxes: pd.DataFrame, task: Task
 ) -> dict[str, bytes]:
     """Picture, for each output, where the model looks in films decided rightly and wrongly."""
-    from cxr_pipeline.explain import GradCam
+    from cxr_pipeline.evaluation.grad_cam import GradCam
 
     scores, cam = Scores.from_table(test_scores, task.outputs), GradCam(model)
     pictures = {}

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from cxr_pipeline import manifest
-from cxr_pipeline.config import Folders, Sources, Task
-from cxr_pipeline.sources import open_source, read_source
+from cxr_pipeline.data import manifest
+from cxr_pipeline.data.sources import open_source, read_source
+from cxr_pipeline.framework.config import Folders, Sources, Task
 
 
 def list_films(sources: Sources, folders: Folders, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:

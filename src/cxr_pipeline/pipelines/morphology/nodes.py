@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from cxr_pipeline.config import Morphology
-from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.framework.config import Morphology
 
 
 def enhance_films(resized_images: PreparedFilms, manifest: pd.DataFrame, morphology: Morphology) -> PreparedFilms:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.config import Drift
-from cxr_pipeline.decision_rule import rule_from_dict
-from cxr_pipeline.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.evaluation.decision_rule import rule_from_dict
+from cxr_pipeline.framework.config import Drift
 
 
 def profile_films(
@@ -19,7 +19,7 @@ def profile_films(
     drift: Drift,
 ) -> Any:
     """Make the ``Profile`` of the films that the model was trained with."""
-    from cxr_pipeline.drift.reference import profile_of
+    from cxr_pipeline.deployment.drift.reference import profile_of
 
     return profile_of(
         model,

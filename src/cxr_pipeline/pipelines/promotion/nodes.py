@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import promotion as rule
-from cxr_pipeline.challenger import judge_films
-from cxr_pipeline.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.registry import aliases, decisions
-from cxr_pipeline.report.decision import decision_files, decision_name, decision_record, stop_record
-from cxr_pipeline.retraining import check_unseen
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.deployment import promotion as rule
+from cxr_pipeline.deployment.champion_scoring import judge_films
+from cxr_pipeline.deployment.data_changes import check_unseen
+from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
+from cxr_pipeline.report.pages.promotion_record import decision_files, decision_name, decision_record, stop_record
+from cxr_pipeline.tracking import aliases, promotion_records
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,12 @@ def score_champion(
     if not challenger or news["champion"] is None:
         return pd.DataFrame()
     films = Outputs(Path(challenger["folder"]), task.name).test_films
-    used = decisions.films_of_champion(news["model"], news["champion"])
+    used = promotion_records.films_of_champion(news["model"], news["champion"])
     check_unseen(films, used, splits, version=f"{news['model']} {news['champion']}")
     readers = sources.readers(folders)
-    champion = decisions.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
+    champion = promotion_records.load_champion(
+        news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes)
+    )
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
     return judge_films(champion, films, readers, **settings)
 
@@ -66,7 +68,7 @@ def decide_promotion(
         _record(challenger, champion_scores, news, task, evaluation, retraining) if challenger else stop_record(news)
     )
     files = decision_files(record)
-    decisions.log_texts(files, "decisions")
+    promotion_records.log_texts(files, "decisions")
     return files, record
 
 
@@ -104,17 +106,17 @@ def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
     model = promotion["model"]
     if not promotion.get("challenger"):
         if "decision" in promotion:
-            decisions.note_stop(promotion["reasons"])
+            promotion_records.note_stop(promotion["reasons"])
         return aliases.aliases_of(model)
     version, champion = promotion["challenger"]["version"], promotion["champion"]
     if drift := promotion.get("drift"):
-        decisions.note_drift(model, version, drift["verdict"], since=drift["since"])
-    decisions.note_reasons(model, version, promotion["reasons"], trained_by=promotion["trained_by"])
+        promotion_records.note_drift(model, version, drift["verdict"], since=drift["since"])
+    promotion_records.note_reasons(model, version, promotion["reasons"], trained_by=promotion["trained_by"])
     if promotion["promoted"]:
         given = aliases.promote(model, version, over=champion["version"] if champion else None)
     else:
         given = aliases.keep_as_challenger(model, version)
-    decisions.note_decision(model, version, promoted=promotion["promoted"])
+    promotion_records.note_decision(model, version, promoted=promotion["promoted"])
     verdict = "is the champion now" if promotion["promoted"] else "is not promoted"
     logger.info("%s %d %s. %s", model, version, verdict, " ".join(promotion["reasons"]))
     return given

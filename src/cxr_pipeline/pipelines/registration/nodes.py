@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Folders, Task
-from cxr_pipeline.decision_rule import rule_from_dict
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.lineage import with_patients
-from cxr_pipeline.provenance import git_commit
-from cxr_pipeline.registry import lineage, profiles
-from cxr_pipeline.retraining import films_used
+from cxr_pipeline import tracking
+from cxr_pipeline.common.provenance import git_commit
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.deployment.data_changes import films_used
+from cxr_pipeline.deployment.lineage import with_patients
+from cxr_pipeline.evaluation.decision_rule import rule_from_dict
+from cxr_pipeline.framework.config import Folders, Task
+from cxr_pipeline.tracking import drift_profiles, lineage
 
 
 def register_model(
@@ -35,15 +35,15 @@ def register_model(
     Its example is a ramp of greys: no patient's film belongs in an artifact. The figures were logged when they were
     measured, but a run that goes on after a kill is another one.
     """
-    registry.log_summary(metrics, data_digest=data_report["data_digest"])
+    tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     films = with_patients(films_used(manifest, splits, refused_films), manifest, folders.patient_key)
-    name = registry.model_name(task.name, phantom=data_report["phantom"])
+    name = tracking.model_name(task.name, phantom=data_report["phantom"])
     of_films = lineage.log_films(films, name=name, key_file=folders.patient_key)
     lineage.log_card(model_card)
-    profiles.log_profile(drift_profile)
+    drift_profiles.log_profile(drift_profile)
     size = enhanced_images.recipe.size
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
-    return registry.register_version(
+    return tracking.register_version(
         task=task.name,
         phantom=data_report["phantom"],
         model=model,

@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from cxr_pipeline.config import Model, Resolution, Task, Training
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.nesting import flatten, hide_passwords
-from cxr_pipeline.provenance import versions
-from cxr_pipeline.registry.names import model_name
-from cxr_pipeline.report import figures as drawings
-from cxr_pipeline.report.card import render_card
-from cxr_pipeline.report.page import ReportContent, render
-from cxr_pipeline.scores import Scores
-from cxr_pipeline.splits import count_sources, count_splits, films_of
+from cxr_pipeline.common.mappings import flatten, hide_passwords
+from cxr_pipeline.common.provenance import versions
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.splits import count_sources, count_splits, films_of
+from cxr_pipeline.evaluation.score_tables import Scores
+from cxr_pipeline.framework.config import Model, Resolution, Task, Training
+from cxr_pipeline.report.figures import test_set as drawings
+from cxr_pipeline.report.pages.card import render_card
+from cxr_pipeline.report.pages.page import ReportContent, render
+from cxr_pipeline.tracking.naming import model_name
 from cxr_pipeline.training.choice import Choice
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline import resampling as plans
-from cxr_pipeline.config import Augmentation, Resampling, Task
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.report import figures
-from cxr_pipeline.splits import films_of
+from cxr_pipeline.data import resampling as plans
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.framework.config import Augmentation, Resampling, Task
+from cxr_pipeline.report.figures import test_set
 
 
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
@@ -21,9 +21,9 @@ def preview_augmentation(
     enhanced_images: PreparedFilms, sampling_plan: pd.DataFrame, augmentation: Augmentation
 ) -> bytes:
     """Picture a few training films beside their augmented views."""
-    from cxr_pipeline.augmentation import preview
+    from cxr_pipeline.training.augmentation import preview
 
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
     films = enhanced_images.read(shown)
     views = preview(films, sha256s=shown, views=4, augmentation=augmentation.model_dump())
-    return figures.augmentation_preview(np.concatenate([films[:, np.newaxis], views], axis=1))
+    return test_set.augmentation_preview(np.concatenate([films[:, np.newaxis], views], axis=1))

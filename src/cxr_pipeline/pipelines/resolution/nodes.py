@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import manifest as manifests
-from cxr_pipeline.config import Folders, Ingestion, Resolution, Sources, Task
-from cxr_pipeline.images.recipe import Recipe
-from cxr_pipeline.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.data import manifest as manifests
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Sources, Task
 
 
 def resize_films(

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Folders, Task
-from cxr_pipeline.errors import Unavailable, UserError
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.deployment.data_changes import extend_ledger, films_moved
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
-from cxr_pipeline.experiments.outputs import Outputs
-from cxr_pipeline.registry import decisions
-from cxr_pipeline.retraining import extend_ledger, films_moved
+from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.framework.config import Folders, Task
+from cxr_pipeline.tracking import promotion_records
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def train_challenger(
     if not news["train"]:
         return {}
     if news["champion"] is not None:
-        decisions.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
+        promotion_records.load_champion(news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes))
     folder = Path(folders.outputs).resolve() / task.name / "retraining" / news["digest"][:16]
     outputs = Outputs(folder, task.name)
     if not _is_trained(outputs, earlier_splits):
@@ -59,7 +59,7 @@ def train_challenger(
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
         _check_registered(outputs, log)
     elif launch.parent_run:
-        registry.nest_run(outputs.version["run_id"], launch.parent_run)
+        tracking.nest_run(outputs.version["run_id"], launch.parent_run)
     _forget_others(folder)
     return {"folder": str(folder), **outputs.version}
 
@@ -86,7 +86,7 @@ def _is_trained(outputs: Outputs, ledger: pd.DataFrame) -> bool:
         uri = outputs.version["uri"]
         if uri is None:
             return False
-        registry.resolve_version(uri)
+        tracking.resolve_version(uri)
         return films_moved(ledger, outputs.splits).empty
     except (OSError, UserError):
         return False

@@ -2,9 +2,9 @@
 
 import logging
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Sources, Task
-from cxr_pipeline.registry import aliases, sending
+from cxr_pipeline import tracking
+from cxr_pipeline.framework.config import Sources, Task
+from cxr_pipeline.tracking import aliases, sending
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
     Raises:
         UserError: there is none.
     """
-    model = registry.model_name(task.name, phantom=sources.phantom)
+    model = tracking.model_name(task.name, phantom=sources.phantom)
     champion, withdrawn = aliases.roll_back(model)
     sending.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
     logger.info("%s %d is the champion again; version %d is out of use.", model, champion, withdrawn)

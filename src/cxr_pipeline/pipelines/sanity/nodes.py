@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.config import Folders, Model, Sanity, Task, Training
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.models.weights import find_weights
-from cxr_pipeline.report.sanity import sanity_figure
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
+from cxr_pipeline.report.figures.sanity import sanity_figure
+from cxr_pipeline.training.networks.weights import find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ def check_sanity(
         ``task``, ``phantom``, ``passed`` and ``verdicts``, see `cxr_pipeline.experiments.sanity.Verdict`.
     """
     from cxr_pipeline.experiments import sanity as checks
-    from cxr_pipeline.models.build import build_model
     from cxr_pipeline.training.film_sets import TrainingSettings, film_sets
+    from cxr_pipeline.training.networks.build import build_model
 
     train, validation = film_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     build = partial(

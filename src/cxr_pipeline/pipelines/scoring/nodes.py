@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_pipeline import __version__, registry
-from cxr_pipeline.classifier import FilmClassifier
-from cxr_pipeline.config import Drift, Folders, Scoring, Sources, Task
-from cxr_pipeline.datasets.table import TableDataset
-from cxr_pipeline.errors import UserError
-from cxr_pipeline.registry.profiles import usable_profile
-from cxr_pipeline.scoring import Predictions, check_classes, find_films, score_folder, summarise
+from cxr_pipeline import __version__, tracking
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.scoring import Predictions, check_classes, find_films, score_folder, summarise
+from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
+from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.tracking.drift_profiles import usable_profile
 
 if TYPE_CHECKING:
-    from cxr_pipeline.scoring.lookout import Lookout
+    from cxr_pipeline.deployment.scoring.ood_screening import Lookout
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ def score_films(
     """
     started = datetime.now(UTC)
     films = find_films(scoring.folder, key=f"{task.name}.scoring.folder")
-    name = registry.model_name(task.name, phantom=sources.phantom)
-    asked = scoring.model or registry.version_in_use(name)
-    version = registry.resolve_version(asked)
+    name = tracking.model_name(task.name, phantom=sources.phantom)
+    asked = scoring.model or tracking.version_in_use(name)
+    version = tracking.resolve_version(asked)
     why = "named by scoring.model" if scoring.model else "the champion"
     if not scoring.model and asked == version.uri:
         why = f"the newest version, since none of {name} has the alias champion"
     _log.info("Films are scored by %s: %s.", version.uri, why)
-    classifier = registry.load_classifier(version.uri)
+    classifier = tracking.load_classifier(version.uri)
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
     lookout = _lookout(classifier, version, scoring, drift)
     beside = folders.outputs / task.name
@@ -72,10 +72,10 @@ def score_films(
 
 
 def _lookout(
-    classifier: FilmClassifier, version: registry.ModelVersion, scoring: Scoring, drift: Drift
+    classifier: FilmClassifier, version: tracking.ModelVersion, scoring: Scoring, drift: Drift
 ) -> "Lookout | None":
     """Make what compares the films with those of the model; None where its run has left no profile of them."""
-    from cxr_pipeline.scoring.lookout import Lookout
+    from cxr_pipeline.deployment.scoring.ood_screening import Lookout
 
     profile = usable_profile(version)
     if profile is None:
@@ -91,7 +91,7 @@ def _compared(
     predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift, beside: Path
 ) -> dict[str, Any]:
     """Compare the films, taken together, with those of the model, and put on record what was asked and found."""
-    from cxr_pipeline.drift.detection import DriftSettings, detect_drift
+    from cxr_pipeline.deployment.drift.detection import DriftSettings, detect_drift
 
     if lookout is None:
         return {"unlike": None, "drift": None}

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.config import Splitting, Task
-from cxr_pipeline.confounding import CONFOUNDED_FROM, source_alone
-from cxr_pipeline.leakage import check_splits
-from cxr_pipeline.splits import assign_splits
+from cxr_pipeline.data.confounding import CONFOUNDED_FROM, source_alone
+from cxr_pipeline.data.leakage import check_splits
+from cxr_pipeline.data.splits import assign_splits
+from cxr_pipeline.framework.config import Splitting, Task
 
 logger = logging.getLogger(__name__)
 

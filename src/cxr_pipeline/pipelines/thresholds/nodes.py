@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import decision_rule as rules
-from cxr_pipeline.config import Task, Thresholds
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.scores import columns_of, score_table
-from cxr_pipeline.splits import films_of
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.evaluation import decision_rule as rules
+from cxr_pipeline.evaluation.score_tables import columns_of, score_table
+from cxr_pipeline.framework.config import Task, Thresholds
 
 
 def score_validation(

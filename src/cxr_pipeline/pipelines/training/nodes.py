@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import registry
-from cxr_pipeline.config import Augmentation, Folders, Model, Task, Training
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.models.weights import find_weights
+from cxr_pipeline import tracking
+from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.framework.config import Augmentation, Folders, Model, Task, Training
+from cxr_pipeline.training.networks.weights import find_weights
 
 
 def fit_model(
@@ -26,13 +26,13 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
-    from cxr_pipeline.models.build import build_model
     from cxr_pipeline.training.film_sets import TrainingSettings, film_sets
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.listeners import tell
+    from cxr_pipeline.training.networks.build import build_model
 
     def on_epoch(row: dict[str, Any]) -> None:
-        registry.log_epoch(row)
+        tracking.log_epoch(row)
         tell(row)
 
     train, validation = film_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)

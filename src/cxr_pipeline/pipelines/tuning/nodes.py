@@ -9,17 +9,17 @@ from uuid import uuid4
 
 import pandas as pd
 
-from cxr_pipeline.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.errors import UserError
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import flatten, lay_over, nest
+from cxr_pipeline.common.provenance import versions
+from cxr_pipeline.data.images.store import PreparedFilms
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
-from cxr_pipeline.experiments.inputs import keep_inputs
-from cxr_pipeline.experiments.run_file import run_file
-from cxr_pipeline.images.store import PreparedFilms
-from cxr_pipeline.nesting import flatten, lay_over, nest
-from cxr_pipeline.provenance import versions
-from cxr_pipeline.report.tuning import TuningContent, render_tuning
-from cxr_pipeline.report.tuning_figures import draw_tuning, monitor_in_words
+from cxr_pipeline.experiments.run_config import run_file
+from cxr_pipeline.experiments.shared_inputs import keep_inputs
+from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
+from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
+from cxr_pipeline.report.pages.tuning import TuningContent, render_tuning
 from cxr_pipeline.training.choice import Choice
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRIAL = "cxr_pipeline.experiments.trial"
+TRIAL = "cxr_pipeline.framework.processes.trial"
 
 
 def search_parameters(

@@ -1,0 +1,1 @@
+"""What every other package uses: errors, atomic files, locks, provenance, nested mappings."""

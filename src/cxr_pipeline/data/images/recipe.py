@@ -1,0 +1,86 @@
+"""``Recipe``: what decides the pixels of a prepared film."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Raised when a change of the code changes a pixel, so that films prepared before are not taken for new ones.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parameters of film preparation.
+
+    Args:
+        size: side of a prepared film in pixels.
+        mode: ``fit`` or ``stretch``.
+        max_megapixels: a larger film is refused; decides no pixel and is no part of the digest.
+        steps: operations on the resized film, as ``morphology.apply_steps`` takes them.
+
+    Example:
+        >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    size: int
+    mode: str
+    max_megapixels: float
+    steps: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(dict(step) for step in self.steps))
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that name the pixels which this recipe makes of a film."""
+        decisive = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def prepare(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode, resize and enhance a film.
+
+        Args:
+            content: the bytes of its file.
+
+        Returns:
+            uint8 [size, size].
+
+        Raises:
+            FilmRefused: the film cannot be used.
+        """
+        return self.render(self.decode(content))
+
+    def decode(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode a film to uint8 [height, width]; see ``decoding.decode``."""
+        from cxr_pipeline.data.images.decoding import decode
+
+        return decode(content, max_megapixels=self.max_megapixels)
+
+    def render(self, film: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and enhance a decoded film, uint8 [height, width], to uint8 [size, size]."""
+        from cxr_pipeline.data.images.morphology import apply_steps
+        from cxr_pipeline.data.images.resolution import resize
+
+        return apply_steps(resize(film, size=self.size, mode=self.mode), self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the recipe in JSON types."""
+        return {
+            "size": self.size,
+            "mode": self.mode,
+            "max_megapixels": self.max_megapixels,
+            "steps": [dict(step) for step in self.steps],
+        }
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> "Recipe":
+        """Build a recipe from what ``to_dict`` gave."""
+        return cls(**{**description, "steps": tuple(description.get("steps", ()))})

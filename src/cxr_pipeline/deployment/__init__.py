@@ -1,0 +1,1 @@
+"""Models in use: scoring, serving, drift, promotion and lineage."""

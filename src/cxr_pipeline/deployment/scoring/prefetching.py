@@ -1,0 +1,95 @@
+"""Films read and decoded ahead of the network, in processes of their own."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.data.film_folder import FoundFilm
+from cxr_pipeline.data.images.inference_inputs import Film, Refusal, prepare_files
+from cxr_pipeline.data.images.parallel import n_cores, start_worker
+from cxr_pipeline.data.images.recipe import Recipe
+
+# Threads prepare the first films: starting processes takes longer than these save.
+FEW_FILMS = 256
+_THREADS = 4
+_MOST_PROCESSES = 16
+# Films that go to a process together, since each message costs.
+_FILMS_A_MESSAGE = 8
+
+Found = TypeVar("Found", bound=FoundFilm)
+
+
+def prepare_ahead(
+    root: Path, films: Iterable[Found], recipe: Recipe, *, pending: int
+) -> Iterator[tuple[Found, Film | FilmRefused]]:
+    """Prepare films in order, a few of them ahead of the one that is asked for.
+
+    Args:
+        root: the folder that the films must be in, links resolved.
+        films: below ``root``.
+        recipe: how they are prepared.
+        pending: about as many films are prepared, or being prepared, ahead of the consumer.
+
+    Yields:
+        each film, and what became of it.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    films = iter(films)
+    work = partial(prepare_files, root, recipe)
+    with _closed(ThreadPoolExecutor(_THREADS)) as threads:
+        few = islice(films, FEW_FILMS) if n_cores() > 1 else films
+        yield from _in_order(threads, work, few, at_once=1, most_waiting=pending)
+    n_processes = min(n_cores(), _MOST_PROCESSES)
+    most_waiting = max(pending // _FILMS_A_MESSAGE, 2 * n_processes)
+    # A fork of a process in which TensorFlow runs threads may never answer.
+    processes = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"), initializer=start_worker)
+    with _closed(processes):
+        try:
+            yield from _in_order(processes, work, films, at_once=_FILMS_A_MESSAGE, most_waiting=most_waiting)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A process that decodes films was killed, most likely because memory ran out. The films that are "
+                "scored are kept. Free some memory and run the same command again; it goes on from there."
+            ) from error
+
+
+def _in_order(
+    pool: Executor,
+    work: Callable[[list[str]], list[Film | Refusal]],
+    films: Iterator[Found],
+    *,
+    at_once: int,
+    most_waiting: int,
+) -> Iterator[tuple[Found, Film | FilmRefused]]:
+    waiting: deque[tuple[list[Found], Future[list[Film | Refusal]]]] = deque()
+    while chunk := list(islice(films, at_once)):
+        waiting.append((chunk, pool.submit(work, [film.path for film in chunk])))
+        if len(waiting) > most_waiting:
+            yield from _finished(*waiting.popleft())
+    while waiting:
+        yield from _finished(*waiting.popleft())
+
+
+def _finished(
+    films: list[Found], prepared: "Future[list[Film | Refusal]]"
+) -> Iterator[tuple[Found, Film | FilmRefused]]:
+    for film, result in zip(films, prepared.result(), strict=True):
+        yield film, FilmRefused(*result) if isinstance(result, tuple) else result
+
+
+@contextmanager
+def _closed(pool: Executor) -> Iterator[Executor]:
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

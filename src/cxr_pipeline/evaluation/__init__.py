@@ -1,0 +1,1 @@
+"""Metrics with intervals, calibration, thresholds, decision rules, and explanations of a model."""

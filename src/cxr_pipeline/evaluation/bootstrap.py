@@ -1,0 +1,298 @@
+"""Confidence intervals of every metric by a bootstrap over patients.
+
+A replicate is a vector of weights: how often each film was drawn. The films of an output are sorted once; then every
+metric of many replicates comes from cumulative sums over a matrix of weights, without resampling or sorting again.
+Matrices hold about ``CHUNK`` weights, so that they stay in the processor's cache and memory does not grow with the
+number of replicates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, known_films
+from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Places = NDArray[np.intp]
+Interval = dict[str, float | None]
+Replicates = Mapping[str, Floats]
+
+CHUNK = 2**18
+
+
+@dataclass(frozen=True, eq=False)
+class _Output:
+    """One output on its known films.
+
+    Args:
+        films: [m], their places among all films, by falling probability.
+        positive: bool [m], their labels.
+        metrics: of these films.
+        n_patients: of these films.
+    """
+
+    films: Places
+    positive: Bools
+    metrics: WeightedMetrics
+    n_patients: int
+
+    @classmethod
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places) -> Self:
+        films = np.flatnonzero(~np.isnan(y_true))
+        positive, scores = known_films(y_true, probability)
+        order = np.lexsort((positive, -scores))
+        films, positive = films[order], positive[order]
+        metrics = WeightedMetrics(positive, scores[order], called[films])
+        return cls(films, positive, metrics, len(np.unique(codes[films])))
+
+    def replicate(self, weights: Floats) -> Replicates:
+        """Every metric of every replicate, NaN in those that lost a class that the films have."""
+        mine = np.take(weights, self.films, axis=1)
+        if not len(self.films):
+            return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
+        values = self.metrics(mine)
+        shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
+        lost = np.any([np.isnan(values[name]) for name, members in shares if members.any()], axis=0)
+        return {name: np.where(lost, np.nan, found) for name, found in values.items()}
+
+    def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
+        """Every metric with its interval; no interval with fewer than two patients."""
+        return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class DecidedFilms:
+    """Films whose metrics are wanted under many weights.
+
+    Args:
+        parts: each output on its known films.
+        right: [n], 1 where the decision on a film of exclusive classes is right; None where they are not exclusive.
+    """
+
+    parts: tuple[_Output, ...]
+    right: Floats | None
+
+    @classmethod
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places, *, exclusive: bool) -> Self:
+        """Take labels, probabilities and decisions [n, k], and the patients' numbers [n]; see :func:`measure`."""
+        columns = zip(y_true.T, probability.T, called.T, strict=True)
+        parts = (_Output.of(*column, codes) for column in columns)
+        right = (called & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+        return cls(tuple(parts), right)
+
+    def replicate(self, weights: Floats) -> list[Replicates]:
+        """Every metric under each row of weights [replicates, n]: of each output, and at the end their mean."""
+        found = [part.replicate(weights) for part in self.parts]
+        return [*found, _mean_over_outputs(found, self.right, weights)]
+
+
+def measure(
+    y_true: ArrayLike,
+    probability: ArrayLike,
+    called: ArrayLike,
+    groups: ArrayLike | None,
+    *,
+    outputs: Sequence[str],
+    exclusive: bool,
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Every metric of every output and their mean, each with its interval, in the form of ``metrics.json``.
+
+    The mean (macro average) is over the outputs for which a metric is defined; of ``brier`` and ``ece`` too, which
+    are those of each class against the rest (classwise calibration error).
+
+    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all
+    outputs. A replicate that lost a class of an output is dropped for that output, and one in which a metric is
+    undefined for that metric; the mean of a replicate is over the outputs that are left. The calibration error is
+    biased upward, and more so in a replicate: the lower end of its interval is reflected at the value where that is
+    lower (basic bootstrap interval), so that the interval holds the value.
+
+    Args:
+        y_true: [n, k], 1 positive, 0 negative, NaN unknown; a film of which nothing is known is left out.
+        probability: [n, k], in [0, 1].
+        called: bool [n, k], what is decided.
+        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        outputs: names of the k outputs.
+        exclusive: whether a film has just one class: then ``accuracy`` is the share of films decided rightly, and
+            not a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
+        replicates: how often the sample is drawn.
+        confidence: in (0, 1), such as 0.95.
+        seed: decides the draws; films in another order get the same intervals.
+
+    Returns:
+        ``metrics``, for each of ``METRICS`` ``{"value", "low", "high"}``, null where undefined, since JSON has no
+        NaN, the ends also where there are fewer than two patients; ``per_class``, the same for each output;
+        ``support``, for each output ``n_known`` and ``n_positive``.
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.evaluation.metrics.known_films`.
+
+    References:
+        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
+        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
+        Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
+    """
+    true, scores, decided = _matrices(y_true, probability, called, len(outputs))
+    places = range(len(outputs))
+    values = [binary_metrics(true[:, place], scores[:, place], decided[:, place]) for place in places]
+    order = _canonical_order(true, scores, decided)
+    true, scores, decided = true[order], scores[order], decided[order]
+    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    films = DecidedFilms.of(true, scores, decided, codes, exclusive=exclusive)
+    unweighted = [{name: np.array([value[name]]) for name in METRICS} for value in values]
+    whole = _mean_over_outputs(unweighted, films.right, np.ones((1, len(order))))
+    *drawn, drawn_mean = _replicate(films, codes, replicates=replicates, seed=seed)
+    return {
+        "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
+        "per_class": {
+            output: part.intervals(value, found, confidence)
+            for output, part, value, found in zip(outputs, films.parts, values, drawn, strict=True)
+        },
+        "support": {
+            output: {"n_known": len(part.films), "n_positive": int(part.positive.sum())}
+            for output, part in zip(outputs, films.parts, strict=True)
+        },
+    }
+
+
+def bootstrap_mean(
+    values: ArrayLike, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
+) -> Interval:
+    """Mean of a number over films, with the percentile interval of a bootstrap over patients.
+
+    Args:
+        values: [n]; NaN is left out.
+        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        replicates: how often the sample is drawn.
+        confidence: in (0, 1).
+        seed: decides the draws; films in another order get the same interval.
+
+    Returns:
+        ``{"value", "low", "high"}``; null without films, the ends also with fewer than two patients.
+
+    Example:
+        >>> bootstrap_mean([0.25, 0.75], ["a", "a"], replicates=100, confidence=0.95, seed=0)
+        {'value': 0.5, 'low': None, 'high': None}
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")[: np.count_nonzero(~np.isnan(numbers))]
+    numbers = numbers[order]
+    if not len(numbers):
+        return {"value": None, "low": None, "high": None}
+    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in draw_weights(codes, replicates, seed)]
+    low, high = percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
+    return {"value": float(numbers.mean()), "low": _number(low), "high": _number(high)}
+
+
+def _matrices(
+    y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, n_outputs: int
+) -> tuple[Floats, Floats, Bools]:
+    true, scores = np.asarray(y_true, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    decided = np.asarray(called, dtype=np.bool_)
+    if not true.shape == scores.shape == decided.shape == (len(true), n_outputs):
+        raise ValueError(
+            f"Labels, probabilities and decisions must all be [n, {n_outputs}]. "
+            f"Received: {true.shape}, {scores.shape} and {decided.shape}"
+        )
+    return true, scores, decided
+
+
+def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Places:
+    """The films of which something is known, in an order that does not depend on that of the rows."""
+    order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
+    return order[~np.isnan(true[order]).all(axis=1)]
+
+
+def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
+    found = {}
+    for name in METRICS:
+        low, high = percentiles(drawn[name], confidence)
+        if name == "ece" and not np.isnan(high):
+            low = max(0.0, min(low, 2 * values[name] - high))
+        found[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """The ends of an interval, of the replicates [m] in which a metric is defined; NaN if it is in none."""
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
+
+
+def patient_codes(groups: NDArray[np.object_] | None, n_films: int) -> Places:
+    """Number the patients of films from 0, in the order of their ids; films without one get one each, after them."""
+    if groups is None:
+        return np.arange(n_films)
+    codes, ids = pd.factorize(groups, sort=True)
+    alone = codes == -1
+    codes[alone] = len(ids) + np.arange(alone.sum())
+    return codes if len(np.unique(codes)) < n_films else np.arange(n_films)
+
+
+def _replicate(films: DecidedFilms, codes: Places, *, replicates: int, seed: int) -> list[Replicates]:
+    """Every metric of every replicate, for each output and at the end for their mean."""
+    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(films.parts) + 1)]
+    chunks += [films.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
+    return [
+        {name: np.concatenate([values[name] for values in of_one]) for name in METRICS}
+        for of_one in zip(*chunks, strict=True)
+    ]
+
+
+def _mean_over_outputs(found: Sequence[Replicates], right: Floats | None, weights: Floats) -> Replicates:
+    """Mean of each metric over the outputs where it is defined, [replicates].
+
+    Args:
+        found: the metrics of each output.
+        right: see ``DecidedFilms``.
+        weights: [replicates, n].
+    """
+    means = {name: _nanmean(np.stack([values[name] for values in found])) for name in METRICS}
+    if right is None:
+        return means
+    with np.errstate(invalid="ignore"):
+        accuracy = (weights @ right) / weights.sum(axis=1)
+    return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
+
+
+def _nanmean(values: Floats) -> Floats:
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
+
+
+def draw_weights(codes: Places, replicates: int, seed: int) -> Iterator[Floats]:
+    """How often each film is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
+    n_films = len(codes)
+    n_groups = int(codes.max()) + 1 if n_films else 0
+    if n_groups < 2:
+        return
+    rng = np.random.default_rng(seed)
+    per_chunk = max(1, CHUNK // n_films)
+    for first in range(0, replicates, per_chunk):
+        counts = _draw(rng, min(per_chunk, replicates - first), n_groups)
+        yield counts if n_groups == n_films else np.take(counts, codes, axis=1)
+
+
+def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> Floats:
+    """How often each group is drawn when as many are drawn as there are, float64 [n_rows, n_groups]."""
+    drawn = rng.integers(n_groups, size=(n_rows, n_groups))
+    drawn += n_groups * np.arange(n_rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)

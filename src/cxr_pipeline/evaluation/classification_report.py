@@ -1,0 +1,67 @@
+"""Tables of right and wrong decisions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from cxr_pipeline.evaluation.metrics import binary_metrics
+
+MACRO = "mean"
+_COLUMNS = ("precision", "sensitivity", "specificity", "f1", "auc", "average_precision")
+
+
+def classification_report(
+    y_true: ArrayLike, called: ArrayLike, probability: ArrayLike, outputs: Sequence[str]
+) -> pd.DataFrame:
+    """What the answers for each output are worth, and their mean.
+
+    Args:
+        y_true: [n, k], 1, 0 or NaN.
+        called: bool [n, k].
+        probability: [n, k], in [0, 1].
+        outputs: names of the k outputs.
+
+    Returns:
+        A row for each output and, where there are several, one for their mean over those where a metric is defined:
+        ``class``, precision, sensitivity, specificity, f1, auc, average_precision, and ``support``, the positive films.
+    """
+    true = np.asarray(y_true, dtype=np.float64)
+    decided, scores = np.asarray(called, dtype=np.bool_), np.asarray(probability, dtype=np.float64)
+    rows = []
+    for place, output in enumerate(outputs):
+        found = binary_metrics(true[:, place], scores[:, place], decided[:, place])
+        support = int(np.nansum(true[:, place]))
+        rows.append({"class": output, **{name: found[name] for name in _COLUMNS}, "support": support})
+    report = pd.DataFrame(rows)
+    if len(outputs) > 1:
+        mean = {"class": MACRO, **report[list(_COLUMNS)].mean().to_dict(), "support": int(report["support"].sum())}
+        report = pd.concat([report, pd.DataFrame([mean])], ignore_index=True)
+    return report
+
+
+def confusion_table(y_true: ArrayLike, called: ArrayLike, outputs: Sequence[str], *, exclusive: bool) -> pd.DataFrame:
+    """Count films by what they are and what is decided.
+
+    Args:
+        y_true: [n, k], 1, 0 or NaN.
+        called: bool [n, k].
+        outputs: names of the k outputs.
+        exclusive: whether a film has just one class.
+
+    Returns:
+        Exclusive classes: a row for each true class (``class``), a column for each decision. Otherwise a row for each
+        output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive`` of its known films.
+    """
+    true, decided = np.asarray(y_true, dtype=np.float64), np.asarray(called, dtype=np.bool_)
+    if exclusive:
+        counts = (true == 1).T.astype(np.int64) @ decided.astype(np.int64)
+        return pd.DataFrame(counts, columns=list(outputs)).assign(**{"class": list(outputs)})[["class", *outputs]]
+    cells = {
+        "true_negative": ((true == 0) & ~decided).sum(axis=0),
+        "false_positive": ((true == 0) & decided).sum(axis=0),
+        "false_negative": ((true == 1) & ~decided).sum(axis=0),
+        "true_positive": ((true == 1) & decided).sum(axis=0),
+    }
+    return pd.DataFrame({"class": list(outputs), **cells})

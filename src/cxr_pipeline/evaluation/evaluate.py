@@ -1,0 +1,148 @@
+"""What ``metrics.json`` says of the test films: each figure with its interval, by class, by source, by policy."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.evaluation.bootstrap import measure
+from cxr_pipeline.evaluation.decision_rule import DecisionRule, with_policy
+from cxr_pipeline.evaluation.metrics import majority_baseline
+from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
+
+
+def evaluate(
+    table: pd.DataFrame, *, outputs: Sequence[str], exclusive: bool, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Measure decided scores.
+
+    Args:
+        table: a score table with decisions.
+        outputs: the outputs of the model.
+        exclusive: whether the scores of a film sum to one.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
+
+    Returns:
+        ``n_images``, ``n_patients`` (None where not known), ``prevalence`` (a number, or one for each of several
+        outputs), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
+    """
+    scores, patients = Scores.from_table(table, outputs), patients_of(table)
+    measured = measure(
+        scores.y_true, scores.probability, scores.called, patients, outputs=outputs, exclusive=exclusive, **bootstrap
+    )
+    prevalence = {
+        output: support["n_positive"] / support["n_known"] if support["n_known"] else None
+        for output, support in measured["support"].items()
+    }
+    majority = {"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}
+    return {
+        "n_images": len(table),
+        "n_patients": None if patients is None else int(patients.nunique()),
+        "prevalence": prevalence if len(outputs) > 1 else prevalence[outputs[0]],
+        **measured,
+        **majority,
+        "intervals": {
+            "method": "percentile bootstrap; lower end of ece reflected",
+            "clustered_by": "film" if patients is None else "patient",
+            "replicates": bootstrap["replicates"],
+            "confidence": bootstrap["confidence"],
+        },
+    }
+
+
+def evaluate_sources(table: pd.DataFrame, **settings: Any) -> dict[str, Any]:
+    """Measure each source alone, as ``per_source`` of ``metrics.json``; nothing where there is one source.
+
+    Args:
+        table: a score table with decisions.
+        settings: of ``evaluate``.
+    """
+    if table["source"].nunique() < 2:
+        return {}
+    wanted = ("n_images", "metrics", "per_class")
+    alone = {str(source): evaluate(films, **settings) for source, films in table.groupby("source")}
+    return {"per_source": {source: {name: found[name] for name in wanted} for source, found in alone.items()}}
+
+
+def evaluate_policies(
+    validation: pd.DataFrame,
+    test: pd.DataFrame,
+    rule: DecisionRule,
+    policies: Sequence[Mapping[str, Any]],
+    *,
+    chosen: Mapping[str, Any],
+    **settings: Any,
+) -> dict[str, Any]:
+    """Measure what other policies would have done, as ``policies`` of ``metrics.json``.
+
+    Each is fitted on the validation films, as the chosen one was; it comes after that one.
+
+    Args:
+        validation: score table of the validation films.
+        test: score table of the test films, with decisions.
+        rule: the frozen decision rule.
+        policies: those to compare with; nothing is returned where there are none.
+        chosen: ``metrics`` of the test films by the frozen rule, measured before.
+        settings: of ``evaluate``.
+    """
+    if not policies:
+        return {}
+    y_true, y_score = (columns_of(validation, what, rule.outputs) for what in ("true", "score"))
+    others = [with_policy(rule, y_true, y_score, policy) for policy in policies]
+    measured = [chosen, *(evaluate(decide(test, other), **settings)["metrics"] for other in others)]
+    return {
+        "policies": [
+            {
+                "policy": dict(one.policy),
+                "chosen": one is rule,
+                "thresholds": one.thresholds,
+                "metrics": metrics,
+            }
+            for one, metrics in zip([rule, *others], measured, strict=True)
+        ]
+    }
+
+
+def films_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
+    """Tell one set of labelled films from another: only figures of the same set can be compared.
+
+    Args:
+        table: a score table; neither its order nor what the model says counts.
+        outputs: the outputs of the model, in any order.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits, of each film's content and its labels.
+    """
+    names = sorted(outputs)
+    labels = [[None if math.isnan(label) else label for label in film] for film in columns_of(table, "true", names)]
+    films = sorted(zip(table["sha256"], map(json.dumps, labels), strict=True))
+    return hashlib.sha256(json.dumps([names, films]).encode()).hexdigest()
+
+
+def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Give the numbers of ``metrics.json`` names that sort and compare well.
+
+    Returns:
+        ``<split>/<metric>`` with ``_low`` and ``_high``, ``<split>/<class>/<metric>`` for each class,
+        ``<split>/n_images``, ``n_patients`` and ``prevalence``, ``threshold/<class>``; undefined ones left out.
+    """
+    split = metrics["split"]
+    flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
+    flat |= {f"threshold/{name}": value for name, value in metrics["thresholds"].items()}
+    groups = {split: metrics["metrics"]}
+    groups |= {f"{split}/{name}": measured for name, measured in metrics.get("per_class", {}).items()}
+    for prefix, measured in groups.items():
+        for name, interval in measured.items():
+            flat[f"{prefix}/{name}"] = interval["value"]
+            flat[f"{prefix}/{name}_low"] = interval.get("low")
+            flat[f"{prefix}/{name}_high"] = interval.get("high")
+    return numbers_of(flat)
+
+
+def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """Keep the values that are finite numbers."""
+    return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}

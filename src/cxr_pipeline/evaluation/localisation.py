@@ -1,0 +1,208 @@
+"""Whether a map of where a model looks agrees with the boxes that readers drew.
+
+A map that points into the boxes may still say little: findings lie in the lungs, and so does the middle of most
+films. Each measure therefore stands beside what a blob in the middle of the film and a random point would get.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from cxr_pipeline.data.sources.boxes import SIDES
+from cxr_pipeline.evaluation.bootstrap import bootstrap_mean
+
+FloatArray = NDArray[np.floating]
+
+# Zhang et al. allow 15 pixels, on images of 224.
+TOLERANCE = 15 / 224
+CENTRED_SIGMA = 0.25
+MEASURES = (
+    "pointing_game",
+    "pointing_game_centred",
+    "pointing_game_random",
+    "heat_in_box",
+    "heat_in_box_centred",
+    "box_area",
+)
+
+_RANKED_SIDE = 64
+_NEAR_MAXIMUM = 1e-6
+
+
+def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFrame:
+    """Compare the map of each film with its boxes.
+
+    Args:
+        heatmaps: float [n, S, S], not below 0; a map may be all zeros.
+        boxes: for each film float [m, 4]: left, top, right, bottom in fractions of the film, m of at least 1.
+
+    Returns:
+        A row for each film: ``n_boxes``, and float64 in [0, 1]
+
+        - ``pointing_game``: whether the map's maximum lies in a box, or beside one by at most 15/224 of the film's
+          side (Zhang et al.). Of several pixels that share the maximum the fraction counts that do. A map of zeros
+          points nowhere: 0.
+        - ``heat_in_box``: the fraction of the map's sum that lies in the boxes, 0 for a map of zeros.
+        - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the middle of the film,
+          whose standard deviation is a quarter of the side.
+        - ``pointing_game_random``, ``box_area``: what a random point gets in the pointing game, and a map that is the
+          same everywhere as heat in its boxes.
+
+    References:
+        Zhang et al., "Top-down neural attention by excitation backprop", IJCV 126, 2018, arXiv:1608.00507.
+    """
+    blob = centred_blob(heatmaps.shape[-1])
+    rows = [_measure_map(heatmap, blob, drawn) for heatmap, drawn in zip(heatmaps, boxes, strict=True)]
+    return pd.DataFrame(rows, columns=["n_boxes", *MEASURES])
+
+
+def localise(
+    measures: pd.DataFrame, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
+) -> dict[str, Any]:
+    """Mean of each measure over films, with an interval.
+
+    Args:
+        measures: from ``measure_maps``, n rows.
+        groups: [n], the patient of each film; None draws films.
+        replicates: how often the films are drawn.
+        confidence: in (0, 1).
+        seed: decides the draws.
+
+    Returns:
+        ``n_films``, ``n_boxes``, and for each of ``MEASURES`` ``{"value", "low", "high"}``.
+    """
+    means = {
+        name: bootstrap_mean(measures[name], groups, replicates=replicates, confidence=confidence, seed=seed)
+        for name in MEASURES
+    }
+    return {"n_films": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
+
+
+def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.float64]:
+    """Spearman's rank correlation of two maps of each film, taken at 64 x 64 points at most.
+
+    Args:
+        heatmaps: float [n, S, S].
+        others: float [n, S, S].
+
+    Returns:
+        float64 [n], in [-1, 1]. Where a map is the same everywhere, no rank is defined: 1 if both are, 0 if one is.
+    """
+    step = -(-heatmaps.shape[-1] // _RANKED_SIDE)
+    first, second = (_standardised_ranks(maps[:, ::step, ::step]) for maps in (heatmaps, others))
+    both_flat = ~first.any(axis=1) & ~second.any(axis=1)
+    return np.where(both_flat, 1.0, (first * second).sum(axis=1))
+
+
+def choose_explained(
+    scores: pd.DataFrame, boxes: pd.DataFrame, outputs: Sequence[str], *, most_boxed: int = 200, most_unboxed: int = 32
+) -> pd.DataFrame:
+    """Choose the films on which the maps of a model are measured.
+
+    For each output these are the films of its class: those with a box of it, or, where none has one, any. A film whose
+    label contradicts its box is passed over. Their hashes decide which films are taken, not what the model says.
+
+    Args:
+        scores: a score table: ``source``, ``sha256``, ``patient_id`` and ``true_<output>``.
+        boxes: ``sha256`` and ``class`` of each box.
+        outputs: of the model, in order.
+        most_boxed: films of a class at most, where they have boxes.
+        most_unboxed: the same where they have none, which the check against shuffled weights needs.
+
+    Returns:
+        A row for each film and class: ``sha256``, ``class``, ``output`` (the place among ``outputs``) and ``group``
+        (the patient, or the film where no patient is known).
+    """
+    patient = scores["source"].str.cat(scores["patient_id"], sep="/")
+    films = scores.assign(group=patient.where(patient.notna(), scores["sha256"])).sort_values("sha256")
+    parts = []
+    for number, name in enumerate(outputs):
+        has_box = films["sha256"].isin(boxes.loc[boxes["class"] == name, "sha256"]) & (films[f"true_{name}"] != 0)
+        chosen = films[has_box][:most_boxed] if has_box.any() else films[films[f"true_{name}"] == 1][:most_unboxed]
+        parts.append(chosen.assign(output=number).assign(**{"class": str(name)}))
+    return pd.concat(parts, ignore_index=True)[["sha256", "class", "output", "group"]]
+
+
+def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]) -> list[NDArray[np.float64]]:
+    """The boxes of each film that are of the class asked about.
+
+    Args:
+        boxes: ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box.
+        sha256s: films, n.
+        classes: the class that each film is asked about, n.
+
+    Returns:
+        For each film float64 [m, 4], m of at least 0.
+    """
+    by_film = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
+    return [by_film.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
+
+
+def centred_blob(size: int) -> NDArray[np.float64]:
+    """Gaussian in the middle of a film, float64 [size, size], standard deviation a quarter of the side."""
+    along = np.exp(-(((_centres(size) - 0.5) / CENTRED_SIGMA) ** 2) / 2)
+    return np.outer(along, along)
+
+
+def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tuple[float, ...]:
+    inside, near = _coverage(boxes, len(heatmap)), _near(boxes, len(heatmap))
+    return (
+        len(boxes),
+        *(_hit(one, near) for one in (heatmap, blob)),
+        near.mean(),
+        *(_share(one, inside) for one in (heatmap, blob)),
+        inside.mean(),
+    )
+
+
+def _hit(heatmap: FloatArray, near: NDArray[np.bool_]) -> float:
+    highest = heatmap.max()
+    return float(near[heatmap >= highest * (1 - _NEAR_MAXIMUM)].mean()) if highest > 0 else 0.0
+
+
+def _share(heatmap: FloatArray, inside: NDArray[np.float64]) -> float:
+    total = heatmap.sum(dtype=np.float64)
+    return float((heatmap * inside).sum() / total) if total > 0 else 0.0
+
+
+def _coverage(boxes: FloatArray, size: int) -> NDArray[np.float64]:
+    """How much of each pixel the boxes cover, float64 [size, size]; of several boxes the one that covers most."""
+    starts, ends = np.arange(size) / size, np.arange(1, size + 1) / size
+    covered = np.zeros((size, size))
+    for left, top, right, bottom in boxes:
+        across, down = (
+            np.clip(np.minimum(ends, high) - np.maximum(starts, low), 0, None) * size
+            for low, high in ((left, right), (top, bottom))
+        )
+        np.maximum(covered, np.outer(down, across), out=covered)
+    return covered
+
+
+def _near(boxes: FloatArray, size: int) -> NDArray[np.bool_]:
+    """Whether the centre of each pixel lies within the tolerance of a box, bool [size, size]."""
+    centres = _centres(size)
+    near = np.zeros((size, size), dtype=bool)
+    for left, top, right, bottom in boxes:
+        across, down = (
+            np.maximum(np.maximum(low - centres, centres - high), 0) for low, high in ((left, right), (top, bottom))
+        )
+        near |= np.hypot(down[:, np.newaxis], across) <= TOLERANCE
+    return near
+
+
+def _centres(size: int) -> NDArray[np.float64]:
+    return (np.arange(size) + 0.5) / size
+
+
+def _standardised_ranks(maps: FloatArray) -> NDArray[np.float64]:
+    """Ranks of each map's points with mean 0 and length 1, float64 [n, points]; zeros where all are tied."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=1, keepdims=True)
+    standardised: NDArray[np.float64] = np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+    return standardised

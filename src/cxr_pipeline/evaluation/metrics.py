@@ -1,0 +1,199 @@
+"""What the answers for one output are worth on films whose labels are known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxr_pipeline.common.errors import UserError
+
+METRICS = (
+    "auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "brier",
+    "ece",
+)
+N_BINS = 10
+
+
+def check_scores(y_score: NDArray[np.float64]) -> None:
+    """Refuse what is no score of any film.
+
+    Args:
+        y_score: [n, k].
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: a score lies outside [0, 1].
+    """
+    missing = np.isnan(y_score)
+    if missing.any():
+        raise UserError(
+            f"The model gives no number (NaN) for {missing.any(axis=1).sum()} of {len(y_score)} films, where a "
+            "probability was expected: its training has diverged. Train again with a lower rate, such as "
+            "--params <task>.training.learning_rate=0.0001"
+        )
+    if len(y_score) and (y_score.min() < 0 or y_score.max() > 1):
+        raise ValueError(f"Scores must lie in [0, 1]. Received: {y_score.min()} to {y_score.max()}")
+
+
+def known_films(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Labels and scores of the films whose label is known, checked.
+
+    Args:
+        y_true: [n], 1 positive, 0 negative, NaN unknown.
+        y_score: [n], in [0, 1].
+
+    Returns:
+        The labels, bool [m], and the scores, float64 [m], of the m films whose label is not NaN.
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: the shapes differ, a label is neither 0, 1 nor NaN, or a score lies outside [0, 1].
+    """
+    labels = np.asarray(y_true, dtype=np.float64)
+    scores = np.asarray(y_score, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise ValueError(f"Labels and scores must have one shape [n]. Received: {labels.shape} and {scores.shape}")
+    known = ~np.isnan(labels)
+    labels, scores = labels[known], scores[known]
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"Labels must be 0, 1 or NaN. Received: {np.unique(labels)[:10]}")
+    check_scores(scores[:, None])
+    return labels == 1, scores
+
+
+def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """The metrics that follow from a confusion matrix, NaN where one is undefined.
+
+    Args:
+        tp: true positives, a number or an array [...] of counts or sums of weights.
+        fp: false positives, of the same shape.
+        fn: false negatives, of the same shape.
+        tn: true negatives, of the same shape.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy``, ``sensitivity``, ``specificity``, ``precision`` and ``f1``,
+        each float64 [...] in [0, 1].
+    """
+    tp, fp, fn, tn = (np.asarray(cell, dtype=np.float64) for cell in (tp, fp, fn, tn))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = tp / (tp + fn)
+        specificity = tn / (tn + fp)
+        return {
+            "accuracy": (tp + tn) / (tp + fp + fn + tn),
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "precision": tp / (tp + fp),
+            "f1": 2 * tp / (2 * tp + fp + fn),
+        }
+
+
+def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.intp]:
+    """Bins of about as many films each; films of equal probability share a bin.
+
+    Args:
+        probability: [n], in [0, 1].
+        n_bins: bins; fewer are filled where many probabilities are equal or films are few.
+
+    Returns:
+        The bin of each film, [n], in 0 .. n_bins - 1, rising with the probability.
+    """
+    probability = np.asarray(probability, dtype=np.float64)
+    n_films = len(probability)
+    if n_films == 0:
+        return np.zeros(0, dtype=np.intp)
+    lasts = (n_films * np.arange(1, n_bins) - 1) // n_bins
+    return np.searchsorted(np.sort(probability)[lasts], probability)
+
+
+def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> float:
+    """How far probabilities are from frequencies: the mean distance over ten bins of equal mass.
+
+    With bins of equal mass it is also known as the adaptive calibration error. It is biased upward: a
+    perfectly calibrated model has an error above 0 on any finite set of films.
+
+    Args:
+        y_true: [n], 0 or 1; NaN is left out.
+        probability: [n], in [0, 1].
+
+    Returns:
+        The error in [0, 1]; NaN without films.
+
+    References:
+        Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
+        Nixon et al., "Measuring calibration in deep learning", CVPR workshops 2019.
+    """
+    positive, probability = known_films(y_true, probability)
+    if len(positive) == 0:
+        return float("nan")
+    gaps = np.bincount(equal_mass_bins(probability), weights=positive - probability)
+    return float(np.abs(gaps).sum() / len(positive))
+
+
+def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike) -> dict[str, float]:
+    """Every metric of one output.
+
+    Args:
+        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+        probability: [n], in [0, 1].
+        called: bool [n], what is decided.
+
+    Returns:
+        ``METRICS`` in that order. NaN where one is undefined: ``auc``, ``average_precision`` and
+        ``balanced_accuracy`` without films of both classes, ``sensitivity`` without positive films,
+        ``specificity`` without negative ones, ``precision`` where nothing is called positive.
+
+    Raises:
+        UserError: the model gave NaN.
+        ValueError: the shapes differ; see also :func:`known_films`.
+
+    Example:
+        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], called=[0, 0, 0, 1])["auc"], 2)
+        0.75
+    """
+    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+    known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
+    positive, probability = known_films(y_true, probability)
+    called = np.asarray(called, dtype=np.bool_)
+    if called.shape != known.shape:
+        raise ValueError(f"Labels and decisions must have one shape [n]. Received: {known.shape} and {called.shape}")
+    called = called[known]
+    cells = [
+        (called & positive).sum(),
+        (called & ~positive).sum(),
+        (~called & positive).sum(),
+        (~called & ~positive).sum(),
+    ]
+    values = {name: float(rate) for name, rate in confusion_rates(*cells).items()}
+    both = positive.any() and not positive.all()
+    values["auc"] = float(roc_auc_score(positive, probability)) if both else float("nan")
+    values["average_precision"] = float(average_precision_score(positive, probability)) if both else float("nan")
+    values["brier"] = float(brier_score_loss(positive, probability, pos_label=True)) if len(positive) else float("nan")
+    values["ece"] = expected_calibration_error(positive, probability)
+    return {name: values[name] for name in METRICS}
+
+
+def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, Any]:
+    """What a model reaches that always says the commonest class.
+
+    Args:
+        y_true: [n, k], one-hot.
+        outputs: the k classes.
+
+    Returns:
+        ``class`` and ``accuracy``, None without films.
+    """
+    counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
+    commonest = int(counts.argmax())
+    total = counts.sum()
+    return {"class": outputs[commonest], "accuracy": float(counts[commonest] / total) if total else None}

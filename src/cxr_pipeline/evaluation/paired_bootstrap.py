@@ -1,0 +1,190 @@
+"""Two models on the same test films: how far apart they are, and whether chance in the choice of films explains it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr_pipeline.evaluation.bootstrap import DecidedFilms, draw_weights, patient_codes, percentiles
+from cxr_pipeline.evaluation.metrics import METRICS
+from cxr_pipeline.evaluation.score_tables import Scores, patients_of
+
+Difference = dict[str, float | None]
+
+FILM = ["source", "image"]
+ROUNDING = 12
+
+
+@dataclass(frozen=True, eq=False)
+class PairedFilms:
+    """The films that two score tables have in common.
+
+    Args:
+        table: score table of the one model, sorted by film.
+        baseline: score table of the other, the same films in the same order.
+        n_left_out: films that are in one of the tables only.
+    """
+
+    table: pd.DataFrame
+    baseline: pd.DataFrame
+    n_left_out: int
+
+
+def match_films(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]) -> PairedFilms:
+    """Find the films of two score tables that can be compared.
+
+    Args:
+        table: a score table.
+        baseline: another one; the rows of both may be in any order.
+        outputs: names of the outputs whose labels must be the same.
+
+    Raises:
+        ValueError: a film is in a table twice, no film is in both, or a film has other labels or another patient in
+            the other table.
+    """
+    mine, other = (each.set_index(FILM).sort_index() for each in (table, baseline))
+    if mine.index.has_duplicates or other.index.has_duplicates:
+        raise ValueError("A film is in a score table twice, where one row for each `source` and `image` was expected.")
+    common = mine.index.intersection(other.index).sort_values()
+    if common.empty:
+        raise ValueError(
+            f"The two models have no test film in common: one was tested on {len(mine):,} films, the other on "
+            f"{len(other):,} others."
+        )
+    n_left_out = len(mine) + len(other) - 2 * len(common)
+    mine, other = mine.loc[common], other.loc[common]
+    for column in (*(f"true_{output}" for output in outputs), "patient_id"):
+        _check_same(column, mine[column], other[column])
+    return PairedFilms(mine.reset_index(), other.reset_index(), n_left_out)
+
+
+def paired_differences(
+    table: pd.DataFrame,
+    baseline: pd.DataFrame,
+    *,
+    outputs: Sequence[str],
+    exclusive: bool,
+    bootstrap: Mapping[str, Any],
+) -> dict[str, Difference]:
+    """How much better or worse one model does than another on the test films that both have judged.
+
+    Each metric is the one of :func:`cxr_pipeline.evaluation.evaluate`: of several outputs the mean. Each model decides
+    as its own frozen rule says. A bootstrap draws whole patients, for both models the same ones, so that a film that
+    is hard for both does not count as a difference; the interval is that of percentiles.
+
+    The p-value is two-sided and belongs to that interval: twice the share of replicates, whichever is less, in which
+    the difference is not above 0 or not below it. One replicate more is counted on each side, so that no p-value is
+    0: with 2,000 replicates none is below 0.001. Models that always agree have a p-value of 1. Replicates in which a
+    metric is not defined for a model are dropped. The calibration error is biased upward in a replicate: its interval
+    is widened by the reflected one (basic bootstrap interval), and its p-value the larger one of both.
+
+    Args:
+        table: score table with decisions of the model in question.
+        baseline: that of the model it is compared with.
+        outputs: names of the outputs of both.
+        exclusive: whether a film has just one class.
+        bootstrap: ``replicates``, ``confidence`` in (0, 1), and ``seed``.
+
+    Returns:
+        For each of ``METRICS`` ``value``, of the model less of the baseline, ``low``, ``high`` and ``p_value``; null
+        where the metric is not defined for one of them, the last three also with fewer than two patients. Films that
+        only one of the tables has are left out. The order of rows changes nothing.
+
+    Raises:
+        UserError: a model gave NaN.
+        ValueError: see :func:`match_films`.
+
+    References:
+        Davison, Hinkley, "Bootstrap methods and their application", 1997, sections 4.4 and 5.2.
+        Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
+        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
+    """
+    films = match_films(table, baseline, outputs)
+    pair, codes = _decided(films, outputs, exclusive=exclusive)
+    values = _differences(pair, np.ones((1, len(codes))))
+    weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
+    chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
+    return {
+        name: _difference(
+            float(values[name][0]),
+            np.concatenate([chunk[name] for chunk in chunks]),
+            confidence=bootstrap["confidence"],
+            biased=name == "ece",
+        )
+        for name in METRICS
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for being several, so that the chance of even one false finding stays below the level.
+
+    Args:
+        p_values: each in [0, 1]; NaN is no test and does not count.
+
+    Returns:
+        The adjusted p-values in the order given, each at least as large as it was and at most 1; NaN where it was.
+
+    Raises:
+        ValueError: a p-value lies outside [0, 1].
+
+    References:
+        Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
+
+    Example:
+        >>> holm([0.04, 0.01, float("nan"), 0.03])
+        [0.06, 0.03, nan, 0.06]
+    """
+    adjusted = np.array(p_values, dtype=np.float64)
+    if (adjusted < 0).any() or (adjusted > 1).any():
+        raise ValueError(f"p-values must lie in [0, 1]. Received: {list(p_values)}")
+    order = np.argsort(adjusted, kind="stable")[: np.count_nonzero(~np.isnan(adjusted))]
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(value) for value in adjusted]
+
+
+def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") -> None:
+    differ = ~((mine == other).fillna(False).astype(bool) | (mine.isna() & other.isna()))
+    if differ.any():
+        raise ValueError(
+            f"The two models cannot be compared: {differ.sum()} of {len(differ)} test films that both have judged "
+            f"differ in `{column}`. Were they tested on the same version of the data?"
+        )
+
+
+def _decided(
+    films: PairedFilms, outputs: Sequence[str], *, exclusive: bool
+) -> tuple[list[DecidedFilms], NDArray[np.intp]]:
+    """Both models on the films of which something is known, and the patients' numbers [n]."""
+    mine, other = (Scores.from_table(each, outputs) for each in (films.table, films.baseline))
+    known = ~np.isnan(mine.y_true).all(axis=1)
+    patients = patients_of(films.table)
+    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object)[known], int(known.sum()))
+    pair = [
+        DecidedFilms.of(mine.y_true[known], scores.probability[known], scores.called[known], codes, exclusive=exclusive)
+        for scores in (mine, other)
+    ]
+    return pair, codes
+
+
+def _differences(pair: Sequence[DecidedFilms], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """What one model is above the other in each metric, [replicates]; rounded, so that equal is equal."""
+    mine, other = (films.replicate(weights)[-1] for films in pair)
+    return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
+
+
+def _difference(value: float, drawn: NDArray[np.float64], *, confidence: float, biased: bool) -> Difference:
+    drawn = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or not len(drawn):
+        return {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
+    views = (drawn, 2 * value - drawn) if biased else (drawn,)
+    lows, highs = zip(*(percentiles(view, confidence) for view in views), strict=True)
+    return {"value": value, "low": min(lows), "high": max(highs), "p_value": max(_p_value(view) for view in views)}
+
+
+def _p_value(drawn: NDArray[np.float64]) -> float:
+    fewer = int(min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0)))
+    return min(1.0, 2 * (fewer + 1) / (len(drawn) + 1))

@@ -1,0 +1,121 @@
+"""Test films by sex, age band and view: whether a model is as good for each of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr_pipeline.evaluation.bootstrap import measure, patient_codes
+from cxr_pipeline.evaluation.score_tables import Scores, patients_of
+
+ATTRIBUTES = ("sex", "age", "view")
+MEASURES = ("auc", "sensitivity", "specificity")
+
+
+def evaluate_subgroups(
+    table: pd.DataFrame,
+    manifest: pd.DataFrame,
+    *,
+    outputs: Sequence[str],
+    ages: Sequence[int],
+    min_patients: int,
+    bootstrap: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure groups of test films, each by itself.
+
+    A figure is the mean over the outputs of which the group has enough patients. Groups overlap in their patients, and
+    many are looked at: that two intervals do not overlap need not mean a difference.
+
+    Args:
+        table: a score table with decisions, n films.
+        manifest: has ``sex``, ``age`` in years and ``view`` of these films, null where unknown.
+        outputs: of the model.
+        ages: where a new age band begins, in years, rising.
+        min_patients: patients that a group must have with an output, and without it, for figures about that output; a
+            film whose patient is not known counts as one.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
+
+    Returns:
+        ``min_patients`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, films of which it is not
+        known, and ``groups``: for each group ``n_images``, ``n_patients`` (None where not known), ``n_positive`` and
+        ``n_known`` by output, ``metrics``: ``auc``, ``sensitivity`` and ``specificity`` with ``value``, ``low`` and
+        ``high``, empty where no output has enough patients, and ``per_class``: the same of each output that has.
+    """
+    about = table[["source", "image"]].merge(manifest, on=["source", "image"], how="left", validate="one_to_one")
+    groups = {"sex": about["sex"], "age": age_bands(about["age"], ages), "view": about["view"]}
+    settings: dict[str, Any] = {"outputs": outputs, "min_patients": min_patients, "bootstrap": bootstrap}
+    measured = {
+        attribute: {
+            "n_unknown": int(group.isna().sum()),
+            "groups": {
+                str(name): _evaluate(table[(group == name).to_numpy()], **settings)
+                for name in sorted(group.dropna().unique(), key=_rank)
+            },
+        }
+        for attribute, group in groups.items()
+    }
+    return {"min_patients": min_patients, "confidence": bootstrap["confidence"], **measured}
+
+
+def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
+    """Name the age band of each film; null where the age is not known.
+
+    Args:
+        age: in years.
+        begins: where a new band begins, rising.
+
+    Example:
+        >>> age_bands(pd.Series([17.9, 18.0, 90.0]), [18, 65]).tolist()
+        ['0 to 17', '18 to 64', '65 and older']
+    """
+    edges = [0, *begins]
+    names = [f"{low} to {high - 1}" for low, high in zip(edges, begins, strict=False)] + [f"{edges[-1]} and older"]
+    band = np.searchsorted(begins, age.to_numpy(dtype=np.float64), side="right")
+    return pd.Series(np.array(names, dtype=object)[band], index=age.index, dtype="str").where(age.notna())
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Age bands by where they begin, other groups by name."""
+    first = name.split(" ", 1)[0]
+    return (int(first) if first.isdecimal() else 0, name)
+
+
+def _evaluate(
+    films: pd.DataFrame, *, outputs: Sequence[str], min_patients: int, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Measure the films of one group."""
+    scores, patients = Scores.from_table(films, outputs), patients_of(films)
+    n_known = (~np.isnan(scores.y_true)).sum(axis=0)
+    n_positive = (scores.y_true == 1).sum(axis=0)
+    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object), len(films))
+    enough = np.minimum(*(_count_patients(scores.y_true == side, codes) for side in (1, 0))) >= min_patients
+    places: list[int] = np.flatnonzero(enough).tolist()
+    metrics: dict[str, Any] = {}
+    per_class: dict[str, Any] = {}
+    if places:
+        found = measure(
+            scores.y_true[:, places],
+            scores.probability[:, places],
+            scores.called[:, places],
+            patients,
+            outputs=[outputs[place] for place in places],
+            exclusive=False,
+            **bootstrap,
+        )
+        metrics = {name: found["metrics"][name] for name in MEASURES}
+        per_class = {output: {name: of_one[name] for name in MEASURES} for output, of_one in found["per_class"].items()}
+    return {
+        "n_images": len(films),
+        "n_patients": None if patients is None else int(patients.nunique()),
+        "n_positive": dict(zip(outputs, n_positive.tolist(), strict=True)),
+        "n_known": dict(zip(outputs, n_known.tolist(), strict=True)),
+        "metrics": metrics,
+        "per_class": per_class,
+    }
+
+
+def _count_patients(of_side: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Patients that have films of one side of each output, [k], given these films [n, k]."""
+    return np.array([len(np.unique(codes[films])) for films in of_side.T], dtype=np.intp)

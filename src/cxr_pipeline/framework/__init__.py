@@ -1,0 +1,1 @@
+"""Kedro-specific code: configuration, hooks, datasets, commands and processes."""

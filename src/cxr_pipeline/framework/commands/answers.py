@@ -1,0 +1,206 @@
+"""What ``kedro lineage`` answers, as tables and sentences."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import flatten
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, count_patients, films_of_patient
+from cxr_pipeline.report.pages import lineage as tables
+from cxr_pipeline.report.words.text import as_text
+from cxr_pipeline.tracking import promotion_records
+from cxr_pipeline.tracking.aliases import ROLLED_BACK
+from cxr_pipeline.tracking.lineage import CARD, N_FILMS, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
+
+# What is said of a version about which the question has no answer begins with this.
+UNKNOWN = "cannot be told"
+NOT_SEEN = "not seen"
+
+
+def overview_of(versions: Sequence[VersionRecord]) -> RenderableType:
+    """All versions of a model, a row for each."""
+    rows = [
+        {
+            **_identity(one),
+            "films": one.tags.get(N_FILMS),
+            "patients": one.tags.get(N_PATIENTS),
+            "data": tables.short(one.tags.get("data_digest")),
+            "commit": tables.short(one.tags.get("git_commit")),
+            "decision": _decision(one),
+            "AUC": as_text(one.metrics["auc"]) if "auc" in one.metrics else None,
+        }
+        for one in versions
+    ]
+    return tables.overview(rows, title=versions[0].name)
+
+
+def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableType:
+    """Everything about one version.
+
+    Args:
+        version: its record.
+        today: parameters of the task as they are configured now.
+    """
+    films, settings, tags = _films_of(version), settings_of(version), version.tags
+    recipe, rule = settings.get("recipe", {}), settings.get("decision_rule", {})
+    classes = sorted(key.removesuffix("/auc") for key in version.metrics if key.endswith("/auc"))
+    facts = {
+        **_identity(version),
+        "aliases": ", ".join(version.aliases) or "none",
+        "date": version.date.isoformat(timespec="seconds"),
+        "run": version.run_id,
+        "films": None if films is None else tables.films_by_split(count_by_split(films)),
+        "patients": None if films is None else _patients_by_split(films),
+        "list of films": None
+        if films is None
+        else f"{promotion_records.FILMS} of the run, or: {_command(version)} --films FILE",
+        "data digest": tags.get("data_digest"),
+        "test digest": tags.get("test_digest"),
+        "model digest": tags.get("digest"),
+        "git commit": tags.get("git_commit"),
+        "recipe": {name: str(value) for name, value in recipe.items()},
+        "decision rule": tables.rule(rule),
+        "measured on": _measured_on(version.metrics),
+        "figures": tables.measures(version.metrics),
+        **{f"figures of {name}": tables.measures(version.metrics, f"{name}/") for name in classes if len(classes) > 1},
+        "parameters": f"{len(version.parameters)} in the run" if version.parameters else None,
+        "other than today": tables.differing(version.parameters, flatten(today)) or "none",
+        "decision": _decision(version) or "none is on record",
+        "reasons": tags.get(promotion_records.REASONS) or "none",
+        "decided by run": tags.get(promotion_records.DECIDED_IN) or "none",
+        "model card": f"{CARD} of the run" if version.run_id else None,
+    }
+    return tables.details(facts, title=f"{version.name} {version.number}")
+
+
+def write_films(version: VersionRecord, file: Path) -> RenderableType:
+    """Write the films of a version as CSV.
+
+    Raises:
+        UserError: they are not on record, or the file cannot be written.
+    """
+    films = _films_of(version)
+    if films is None:
+        raise UserError(f"The films of {version.name} {version.number} are not on record: {_why_no_films(version)}.")
+    try:
+        films.to_csv(file, index=False)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror or error}); name another file.") from error
+    return Text(f"{len(films):,} films of {version.name} {version.number} are in {file}.")
+
+
+def who_saw_film(versions: Sequence[VersionRecord], film: str) -> list[RenderableType]:
+    """Which versions have seen a film, in which split.
+
+    Args:
+        versions: to look at.
+        film: its file, or its sha256.
+
+    Raises:
+        UserError: it is neither.
+    """
+    content = content_of(film)
+    return _who_saw(versions, lambda _, films: _seen(films[films["sha256"] == content]), what=f"the film {content}")
+
+
+def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key_file: Path) -> list[RenderableType]:
+    """Which versions have seen a patient, in which split. A version about which that cannot be known says so.
+
+    Args:
+        versions: to look at.
+        names: what sources may call the patient, the first as it was asked.
+        key_file: where the key is kept that patients are hashed with.
+
+    Raises:
+        UserError: there is no key, or it cannot be read.
+    """
+    key = key_fingerprint(key_file, make=False)
+    recorded = sorted({one.tags[PATIENT_KEY] for one in versions if PATIENT_KEY in one.tags})
+    if key is None and recorded:
+        raise UserError(
+            f"The key that patients were hashed with is gone: it was {key_file}, or in {VARIABLE} (fingerprint "
+            f"{', '.join(recorded)}). Without it nobody can tell which versions have seen a patient. Put it back from "
+            "a backup, or set the variable."
+        )
+
+    def answer(version: VersionRecord, films: pd.DataFrame) -> str:
+        then = version.tags.get(PATIENT_KEY)
+        if PATIENT not in films:
+            return f"{UNKNOWN}: registered before patients were recorded"
+        if films[PATIENT].isna().all():
+            return f"{UNKNOWN}: its sources do not say whose films they are"
+        if then != key:
+            return f"{UNKNOWN}: hashed with another key (fingerprint {then}, today {key})"
+        nameless = int((films[PATIENT].isna() & (films["split"] != "refused")).sum())
+        among = f"{nameless:,} films whose patient is not known" if nameless else ""
+        found = _seen(films_of_patient(films, names, key_file))
+        return f"{found}; perhaps among {among}" if among and found == NOT_SEEN else found
+
+    return _who_saw(versions, answer, what=f"the patient {names[0]}")
+
+
+def _who_saw(
+    versions: Sequence[VersionRecord], answer: Callable[[VersionRecord, pd.DataFrame], str], *, what: str
+) -> list[RenderableType]:
+    """A table of what each version says, and a sentence about them all."""
+    said = []
+    for one in versions:
+        films = _films_of(one)
+        said.append(f"{UNKNOWN}: {_why_no_films(one)}" if films is None else answer(one, films))
+    rows = [{**_identity(one), "films seen": text} for one, text in zip(versions, said, strict=True)]
+    unknown = sum(text.startswith(UNKNOWN) for text in said)
+    n_seen = sum(not text.startswith((UNKNOWN, NOT_SEEN)) for text in said)
+    sentence = f"{n_seen} of {len(said)} versions have seen {what}."
+    sentence += f" Of {unknown} it cannot be told." if unknown else ""
+    return [tables.overview(rows, title=versions[0].name), Text(sentence, overflow="fold")]
+
+
+def _films_of(version: VersionRecord) -> pd.DataFrame | None:
+    return None if version.run_id is None else promotion_records.films_of_version(version.name, version.number)
+
+
+def _seen(films: pd.DataFrame) -> str:
+    """The splits that films are in, with their number."""
+    return tables.films_by_split(count_by_split(films)) or NOT_SEEN
+
+
+def _why_no_films(version: VersionRecord) -> str:
+    return "its run is gone" if version.run_id is None else "its films are not on record"
+
+
+def _identity(version: VersionRecord) -> dict[str, Any]:
+    return {
+        "version": str(version.number),
+        "aliases": ", ".join(version.aliases) or None,
+        "date": version.date.strftime("%Y-%m-%d"),
+    }
+
+
+def _decision(version: VersionRecord) -> str | None:
+    return "rolled back" if ROLLED_BACK in version.tags else version.tags.get(promotion_records.DECISION)
+
+
+def _command(version: VersionRecord) -> str:
+    task = version.name.removeprefix("cxr-").removesuffix("-demo")
+    demo = " --env demo" if version.name.endswith("-demo") else ""
+    return f"kedro lineage{demo} {task} {version.number}"
+
+
+def _patients_by_split(films: pd.DataFrame) -> str | None:
+    if not count_patients(films):
+        return None
+    known = films.drop_duplicates(["split", PATIENT]).dropna(subset=[PATIENT])
+    return tables.films_by_split(count_by_split(known))
+
+
+def _measured_on(metrics: Mapping[str, float]) -> str | None:
+    if "n_images" not in metrics:
+        return None
+    patients = f" of {metrics['n_patients']:,.0f} patients" if "n_patients" in metrics else ""
+    return f"{metrics['n_images']:,.0f} test films{patients}"

@@ -1,0 +1,107 @@
+"""``kedro lineage``: where a version comes from, and which versions have seen a film or a patient."""
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.utils import find_kedro_project
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.framework import config
+
+if TYPE_CHECKING:
+    from cxr_pipeline.tracking.lineage import VersionRecord
+
+
+@click.command()
+@click.argument("task")
+@click.argument("version", required=False)
+@click.option("--patient", metavar="ID", help="Which versions have seen this patient, named as in the source.")
+@click.option("--film", metavar="FILE|SHA256", help="Which versions have seen this film, by its content.")
+@click.option("--films", metavar="FILE", type=Path, help="Write the films of VERSION to this CSV file.")
+@click.option("--env", "-e", help="Configuration environment, such as demo.")
+def lineage(
+    task: str, version: str | None, patient: str | None, film: str | None, films: Path | None, env: str | None
+) -> None:
+    """Where the versions of TASK come from: films, split, parameters, code, rule, figures, decision.
+
+    VERSION is a number or an alias, such as 3 or @champion; without it all versions are listed.
+    """
+    from rich.console import Console
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from cxr_pipeline.framework.commands import answers
+
+    if sum(asked is not None for asked in (patient, film, films)) > 1:
+        raise UserError("--patient, --film and --films are questions of their own: ask one at a time.")
+    if films is not None and version is None:
+        raise UserError(f"Which version's films? Name it: kedro lineage {task} @champion --films {films}")
+    parameters, folders, uri = _configuration(task, env)
+    chosen = _choose(_versions(task, env, parameters, uri), version)
+    if films is not None:
+        shown = [answers.write_films(chosen[0], films)]
+    elif patient is not None:
+        names = _names_of(patient, config.Sources.model_validate(parameters["sources"]), folders.raw)
+        shown = answers.who_saw_patient(chosen, names, folders.patient_key)
+    elif film is not None:
+        shown = answers.who_saw_film(chosen, film)
+    else:
+        shown = [answers.overview_of(chosen) if version is None else answers.details_of(chosen[0], parameters)]
+    for answer in shown:
+        Console().print(answer)
+
+
+def _configuration(task: str, env: str | None) -> tuple[dict[str, Any], config.Folders, str]:
+    """The parameters of a task today, the folders, and where MLflow is."""
+    from kedro.framework.project import settings
+
+    if task not in config.TASKS:
+        close = get_close_matches(task, config.TASKS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"There is no task '{task}'; expected one of {', '.join(config.TASKS)}.{hint}")
+    conf = (find_kedro_project(Path.cwd()) or Path.cwd()) / settings.CONF_SOURCE
+    if env is not None and not (conf / env).is_dir():
+        there = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
+        raise UserError(f"There is no environment '{env}' in {conf}; found {', '.join(there)}.")
+    loader = settings.CONFIG_LOADER_CLASS(str(conf), env=env, **settings.CONFIG_LOADER_ARGS)
+    parameters = loader["parameters"]
+    return parameters[task], config.Folders(**parameters["folders"]), loader["globals"]["tracking_uri"]
+
+
+def _versions(task: str, env: str | None, parameters: dict[str, Any], uri: str) -> "list[VersionRecord]":
+    from cxr_pipeline.tracking.lineage import versions_of
+    from cxr_pipeline.tracking.naming import model_name
+    from cxr_pipeline.tracking.server import without_password
+
+    phantom = config.Sources.model_validate(parameters["sources"]).phantom
+    name = model_name(task, phantom=phantom)
+    found = versions_of(name, uri)
+    if not found:
+        train = f"kedro run{f' --env {env}' if env else ''} --pipeline={task}"
+        other = "" if phantom else f" What was trained on phantoms: kedro lineage {task} --env demo."
+        where = without_password(uri)
+        raise UserError(f"No version of {name} is registered in MLflow at {where}. Train one: {train}.{other}")
+    return found
+
+
+def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "list[VersionRecord]":
+    if asked is None:
+        return list(versions)
+    found = [one for one in versions if asked in (str(one.number), *(f"@{alias}" for alias in one.aliases))]
+    if not found:
+        aliases = [f"@{alias}" for one in versions for alias in one.aliases]
+        there = ", ".join([*(str(one.number) for one in versions[:20]), *aliases])
+        raise UserError(f"{versions[0].name} has no version '{asked}'; expected one of {there}.")
+    return found
+
+
+def _names_of(patient: str, sources: config.Sources, raw: Path) -> list[str]:
+    """What the sources of today may call a patient: layouts that replace the ids of headers do so here too."""
+    from cxr_pipeline.data.sources.dicom_folder import patient_pseudonym
+
+    folders = [raw / source.path for source in sources.root.values() if source.layout == "dicom_folder"]
+    replaced = (patient_pseudonym(folder, patient) for folder in folders)
+    return [patient, *filter(None, replaced)]

@@ -1,0 +1,99 @@
+"""Every parameter of a task, as frozen models.
+
+Kedro builds them from ``conf/*/parameters`` before any node runs, because the nodes name them in their
+signatures: a misspelt key or an impossible value stops the run at once and names itself.
+"""
+
+from cxr_pipeline.framework.config.decisions import (
+    Argmax,
+    Cost,
+    Evaluation,
+    FBeta,
+    Fixed,
+    Scoring,
+    Subgroups,
+    TargetSensitivity,
+    TargetSpecificity,
+    Thresholds,
+    Youden,
+)
+from cxr_pipeline.framework.config.drift import Drift
+from cxr_pipeline.framework.config.experiments import Ablation, Parallel
+from cxr_pipeline.framework.config.films import (
+    Augmentation,
+    Clahe,
+    Denoise,
+    Morphology,
+    Resampling,
+    Resolution,
+    Splitting,
+    StructuringStep,
+)
+from cxr_pipeline.framework.config.parameters import Parameters
+from cxr_pipeline.framework.config.retraining import Retraining
+from cxr_pipeline.framework.config.sanity import Sanity
+from cxr_pipeline.framework.config.sources import (
+    Chexpert,
+    ClassFolders,
+    Columns,
+    DicomFolder,
+    Folders,
+    Ingestion,
+    LabelTable,
+    Medmnist,
+    Nih,
+    Phantoms,
+    PixelTable,
+    Sources,
+    Task,
+)
+from cxr_pipeline.framework.config.training import FineTuning, Model, Training
+from cxr_pipeline.framework.config.tuning import Tuning
+
+TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
+
+__all__ = [
+    "TASKS",
+    "Ablation",
+    "Argmax",
+    "Augmentation",
+    "Chexpert",
+    "Clahe",
+    "ClassFolders",
+    "Columns",
+    "Cost",
+    "Denoise",
+    "DicomFolder",
+    "Drift",
+    "Evaluation",
+    "FBeta",
+    "FineTuning",
+    "Fixed",
+    "Folders",
+    "Ingestion",
+    "LabelTable",
+    "Medmnist",
+    "Model",
+    "Morphology",
+    "Nih",
+    "Parallel",
+    "Parameters",
+    "Phantoms",
+    "PixelTable",
+    "Resampling",
+    "Resolution",
+    "Retraining",
+    "Sanity",
+    "Scoring",
+    "Sources",
+    "Splitting",
+    "StructuringStep",
+    "Subgroups",
+    "TargetSensitivity",
+    "TargetSpecificity",
+    "Task",
+    "Thresholds",
+    "Training",
+    "Tuning",
+    "Youden",
+]

@@ -1,0 +1,127 @@
+"""How scores become decisions, and how decisions are judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
+
+
+class Fixed(Parameters):
+    """The threshold itself."""
+
+    rule: Literal["fixed"]
+    value: Fraction
+
+
+class Youden(Parameters):
+    """The largest sum of sensitivity and specificity."""
+
+    rule: Literal["youden"]
+
+
+class TargetSensitivity(Parameters):
+    """The best specificity among the thresholds that reach this sensitivity."""
+
+    rule: Literal["target_sensitivity"]
+    value: Fraction
+
+
+class TargetSpecificity(Parameters):
+    """The best sensitivity among the thresholds that reach this specificity."""
+
+    rule: Literal["target_specificity"]
+    value: Fraction
+
+
+class FBeta(Parameters):
+    """The largest F-beta."""
+
+    rule: Literal["f_beta"]
+    beta: Annotated[float, Field(gt=0)]
+
+
+class Cost(Parameters):
+    """The smallest cost of mistakes."""
+
+    rule: Literal["cost"]
+    false_negative: Annotated[float, Field(gt=0)]
+    false_positive: Annotated[float, Field(gt=0)]
+
+
+class Argmax(Parameters):
+    """The most probable of exclusive classes."""
+
+    rule: Literal["argmax"]
+
+
+Policy = Annotated[
+    Argmax | Fixed | Youden | TargetSensitivity | TargetSpecificity | FBeta | Cost,
+    Field(discriminator="rule"),
+]
+
+
+class Thresholds(Parameters):
+    """Calibration and threshold, both fitted on validation films.
+
+    Args:
+        compared: other policies, whose figures are reported beside those of the chosen one.
+    """
+
+    calibration: Literal["none", "temperature", "platt", "isotonic"]
+    policy: Policy
+    compared: tuple[Policy, ...] = ()
+
+
+class Evaluation(Parameters):
+    """The bootstrap behind every interval."""
+
+    replicates: Annotated[int, Field(ge=100, le=100_000)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class Subgroups(Parameters):
+    """Groups of test films that are measured by themselves.
+
+    Args:
+        ages: where a new age band begins, in whole years: [18, 65] makes 0 to 17, 18 to 64 and 65 and older.
+        min_patients: patients that a group must have with a class, and without it, for figures about that class; a film
+            whose patient is not known counts as one.
+    """
+
+    ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]
+    min_patients: Annotated[int, Field(ge=2)]
+
+    @field_validator("ages")
+    @classmethod
+    def _rising(cls, ages: tuple[int, ...]) -> tuple[int, ...]:
+        if list(ages) != sorted(set(ages)):
+            raise ValueError(f"age bands begin at rising ages, found {list(ages)}")
+        return ages
+
+
+class Scoring(Parameters):
+    """Which films are scored, and by what.
+
+    Args:
+        folder: every film below it is scored.
+        model: an MLflow model URI; null for the task's ``@champion``, or its newest version where there is none.
+        batch_size: films that go through the network at once.
+        heatmaps: draw where the model looks, a PNG for each film beside the predictions.
+        parquet: write ``predictions.parquet`` beside ``predictions.csv``.
+        unlike: what becomes of a film that is unlike those that the model comes from: ``flag``, it is scored and has a
+            reason all the same; ``refuse``, it is not scored; ``ignore``, nothing.
+        false_alarms: share of films of the same kind that may be called unlike.
+        on_drift: what happens where the verdict on the films taken together is ``refuse``: ``warn``, it is logged and
+            recorded; ``refuse``, no predictions are written.
+    """
+
+    folder: str | None
+    model: str | None
+    batch_size: Annotated[int, Field(ge=1)]
+    heatmaps: bool = False
+    parquet: bool = False
+    unlike: Literal["flag", "refuse", "ignore"] = "flag"
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    on_drift: Literal["warn", "refuse"] = "warn"

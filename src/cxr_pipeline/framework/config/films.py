@@ -1,0 +1,118 @@
+"""How films are prepared, divided, shown and augmented."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
+
+
+class Resolution(Parameters):
+    """From any film to one square size and one grey channel.
+
+    Args:
+        size: side of the prepared film in pixels.
+        mode: ``fit`` keeps the aspect and pads with black, ``stretch`` does not.
+        max_megapixels: a larger film is refused before it is decoded.
+        workers: processes that decode; null for one a core.
+    """
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mode: Literal["fit", "stretch"]
+    max_megapixels: Annotated[float, Field(gt=0)]
+    workers: Annotated[int, Field(ge=1)] | None = None
+
+
+class StructuringStep(Parameters):
+    """A grey-scale morphological operation with a structuring element."""
+
+    operation: Literal["top_hat", "black_hat", "opening", "closing", "gradient", "contrast"]
+    shape: Literal["ellipse", "rectangle", "cross"] = "ellipse"
+    size: Annotated[int, Field(ge=2, le=255)]
+
+
+class Clahe(Parameters):
+    """Contrast-limited adaptive histogram equalisation."""
+
+    operation: Literal["clahe"]
+    clip_limit: Annotated[float, Field(gt=0)] = 2.0
+    tiles: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class Denoise(Parameters):
+    """A median filter over a square of odd side."""
+
+    operation: Literal["denoise"]
+    size: Annotated[int, Field(ge=3, le=31)]
+
+    @field_validator("size")
+    @classmethod
+    def _odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError(f"a median filter has an odd size, found {size}")
+        return size
+
+
+class Morphology(Parameters):
+    """Steps that are run in order on every prepared film; an empty list costs nothing."""
+
+    steps: tuple[Annotated[StructuringStep | Clahe | Denoise, Field(discriminator="operation")], ...]
+
+
+class Splitting(Parameters):
+    """Shares of the patients, and the seed that deals them."""
+
+    train: Fraction
+    validation: Fraction
+    test: Fraction
+    seed: Seed
+    ignore_given_split: bool = False
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Splitting":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6 or min(self.train, self.validation, self.test) <= 0:
+            raise ValueError(
+                "train, validation and test must each be above 0 and sum to 1, "
+                f"found {self.train} + {self.validation} + {self.test} = {total:g}"
+            )
+        return self
+
+
+class Resampling(Parameters):
+    """Which training films are shown how often, and how much each one weighs.
+
+    Args:
+        max_repeat: the most often that a film is shown in an epoch; null for no limit.
+        within_sources: make the classes equal within each source.
+    """
+
+    plan: Literal["none", "oversample", "undersample"]
+    class_weights: bool
+    max_repeat: Annotated[int, Field(ge=1)] | None = None
+    within_sources: bool = False
+    seed: Seed
+
+
+class Augmentation(Parameters):
+    """Random changes of a training film; zero switches one off.
+
+    Args:
+        rotation: largest angle in degrees.
+        translation: largest shift as a fraction of the side.
+        zoom: largest change of scale as a fraction.
+        brightness, contrast: largest change as a fraction of the grey range, of the contrast.
+        noise: standard deviation as a fraction of the grey range.
+        flip: mirror left and right; off, because the heart is on the left.
+        views: augmented views of each training film whose features a frozen backbone caches.
+    """
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Fraction
+    contrast: Fraction
+    noise: Fraction
+    flip: bool
+    views: Annotated[int, Field(ge=0, le=100)]
+    seed: Seed

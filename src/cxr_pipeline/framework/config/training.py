@@ -1,0 +1,84 @@
+"""The network and how it is fitted."""
+
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from cxr_pipeline.framework.config.parameters import Parameters, Seed
+from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+
+
+def _architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        close = get_close_matches(name, ARCHITECTURES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, found {name!r}{hint}")
+    return name
+
+
+class Model(Parameters):
+    """The network.
+
+    Args:
+        name: ``small_cnn``, ``cnn`` or a backbone.
+        weights: ``none``, ``imagenet``, or the path of a ``.weights.h5`` file; ``imagenet`` is looked
+            for in ``<raw>/weights/``, in Keras' cache, and then downloaded.
+        head_units: units of the dense layer between the pooled features and the output; 0 for none.
+        dropout: fraction of the pooled features dropped in training.
+        pooling: ``average`` of the last feature map, or ``multilevel``: its maxima and the averages of finer maps
+            too, all standardised.
+    """
+
+    name: Annotated[str, AfterValidator(_architecture)]
+    weights: str
+    head_units: Annotated[int, Field(ge=0, le=4096)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    pooling: Literal["average", "multilevel"]
+
+
+class FineTuning(Parameters):
+    """The second phase of a pretrained backbone: its top, trained from activations cached at ``cut``.
+
+    Args:
+        cut: layer of the backbone below which nothing is trained; null for the backbone's own.
+        epochs: 0 switches the phase off.
+    """
+
+    cut: str | None
+    epochs: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+Monitor = Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+
+
+class Training(Parameters):
+    """How the network is fitted.
+
+    Args:
+        head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
+        monitor: the validation metric that chooses the epoch.
+        tolerance: how much worse than the best an epoch may be and be kept for being later.
+        patience: epochs without one that is kept before training stops; null for never.
+        mixed_bfloat16: compute in bfloat16, keep the weights in float32.
+        companions: metrics by which later trainings, the same but perhaps for ``monitor``, will choose their epoch:
+            they find it kept. An ablation fills this in.
+    """
+
+    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
+    optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "cosine"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    head_weight_decay: Annotated[float, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    monitor: Monitor
+    tolerance: Annotated[float, Field(ge=0)]
+    patience: Annotated[int, Field(ge=1)] | None
+    mixed_bfloat16: bool
+    seed: Seed
+    companions: tuple[Monitor, ...]
+    fine_tuning: FineTuning

@@ -1,0 +1,51 @@
+"""``PreparedFilmsDataset`` keeps the handle of prepared films; the films stay in the image store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.data.images.store import PreparedFilms
+
+
+class PreparedFilmsDataset(AbstractDataset[PreparedFilms, PreparedFilms]):
+    """A small JSON file that says where films are prepared and by which recipe.
+
+    It exists when its file and the folder of the films do, so that ``--only-missing-outputs`` prepares again
+    what someone deleted.
+
+    Args:
+        filepath: path of the JSON file.
+        metadata: kept for plugins, such as the layer for kedro-viz.
+
+    Example:
+        >>> dataset = PreparedFilmsDataset(filepath=tmp_path / "films.json")  # doctest: +SKIP
+        >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)  # doctest: +SKIP
+        >>> dataset.save(PreparedFilms(tmp_path / "images", recipe))  # doctest: +SKIP
+        >>> dataset.load().recipe.size  # doctest: +SKIP
+        224
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> PreparedFilms:
+        """Read the handle."""
+        return PreparedFilms.from_dict(json.loads(self._filepath.read_text(encoding="utf-8")))
+
+    def save(self, data: PreparedFilms) -> None:
+        """Write the handle."""
+        with written_atomically(self._filepath) as beside:
+            beside.write_text(json.dumps(data.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    def _exists(self) -> bool:
+        if not self._filepath.is_file():
+            return False
+        films = self.load()
+        return (films.folder / films.digest).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

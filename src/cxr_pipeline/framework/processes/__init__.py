@@ -1,0 +1,1 @@
+"""Entry points of the processes that run one cell or one trial."""

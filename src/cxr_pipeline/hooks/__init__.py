@@ -1,9 +1,0 @@
-"""What happens around a run: checks before any work, tracking in MLflow, a lock, a summary at the end."""
-
-from cxr_pipeline.hooks.launching import Launching
-from cxr_pipeline.hooks.locking import Locking
-from cxr_pipeline.hooks.preflight import Preflight
-from cxr_pipeline.hooks.summary import Summary
-from cxr_pipeline.hooks.tracking import Sent, Tracking
-
-__all__ = ["Launching", "Locking", "Preflight", "Sent", "Summary", "Tracking"]

@@ -1,0 +1,5 @@
+"""Find what is new, and whether it may be trained on."""
+
+from cxr_pipeline.pipelines.data_validation.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

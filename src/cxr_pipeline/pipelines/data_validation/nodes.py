@@ -1,0 +1,155 @@
+"""Nodes of the vetting stage: what is new, and whether it may be trained on."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.data_changes import (
+    films_new_to,
+    films_not_compared,
+    find_news,
+    label_columns,
+    too_many_relabelled,
+    too_much_drift,
+    whether_to_train,
+)
+from cxr_pipeline.experiments import digests
+from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
+from cxr_pipeline.tracking import aliases, promotion_records, sending
+from cxr_pipeline.tracking.drift_profiles import usable_profile
+
+if TYPE_CHECKING:
+    from cxr_pipeline.deployment.drift.profile import Profile
+
+logger = logging.getLogger(__name__)
+
+
+def look_for_news(
+    films: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
+) -> dict[str, Any]:
+    """Compare the films with those of the champion, and tell whether a challenger is to be trained.
+
+    Returns:
+        whether to ``train``, and what that rests on; ``stopped``, why not, where a retraining must not go on.
+
+    Raises:
+        UserError: the films of the champion are not on record.
+    """
+    model = tracking.model_name(task.name, phantom=sources.phantom)
+    listed = digests.table_digest(films[["sha256", *label_columns(films)]])
+    digest = digests.digest(launch.parameters, films=listed)
+    champion = aliases.aliases_of(model)[aliases.CHAMPION]
+    news = None
+    if champion is not None:
+        promotion_records.finish_decision(model, champion)
+        news = find_news(films, promotion_records.films_of_champion(model, champion))
+    decided = promotion_records.decided_version(model, digest)
+    train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
+    logger.info("%s", why)
+    if not train:
+        sending.set_tags({promotion_records.SKIPPED: "nothing new"})
+    stopped = None
+    if train and news:
+        stopped = too_many_relabelled(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
+    return {
+        "task": task.name,
+        "phantom": sources.phantom,
+        "train": train and stopped is None,
+        "stopped": stopped,
+        "why": why,
+        "model": model,
+        "champion": champion,
+        "digest": digest,
+        "newer": news is None or news.newer,
+        "news": asdict(news) if news else None,
+    }
+
+
+def look_for_drift(
+    found_news: Mapping[str, Any],
+    films: pd.DataFrame,
+    task: Task,
+    sources: Sources,
+    folders: Folders,
+    drift: Drift,
+    retraining: Retraining,
+) -> dict[str, Any]:
+    """Compare new films and their labels with the champion's own, before anything is trained.
+
+    Returns:
+        what is known by now, with ``drift``: the content of a drift report, and the number of the version compared
+        with, ``since``; None where nothing is to be compared. ``stopped`` says why nothing is to be trained, where so.
+
+    Raises:
+        UserError: the champion decides between other classes than the task.
+    """
+    if not (found_news["train"] and found_news["news"]):
+        return {**found_news, "drift": None}
+    model, champion = found_news["model"], found_news["champion"]
+    owner = _owner(model, champion, task)
+    new = films_new_to(films, owner.films)
+    if (compared := promotion_records.films_compared_after(model, owner.number)) is not None:
+        new = films_not_compared(new, compared)
+    if new.empty:
+        return {**found_news, "drift": None}
+    found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
+    sending.set_tags({promotion_records.DRIFT: found["verdict"]})
+    stopped = None
+    if retraining.on_drift == "refuse":
+        stopped = too_much_drift(found, model=model, champion=champion, task=task.name)
+    return {**found_news, "train": stopped is None, "stopped": stopped, "drift": found}
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The version whose films new ones are compared with; without a profile it cannot be, and is not loaded."""
+
+    number: int
+    version: tracking.ModelVersion
+    films: pd.DataFrame
+    profile: "Profile | None"
+    classifier: FilmClassifier | None
+
+
+def _owner(model: str, champion: int, task: Task) -> _Owner:
+    """The version that films too few to tell have been new to ever since, if it can still be used; or the champion."""
+    earlier = promotion_records.compared_since(model, champion)
+    if earlier != champion:
+        with suppress(UserError):
+            owner = _load(model, earlier, task)
+            if owner.profile is not None:
+                return owner
+    return _load(model, champion, task)
+
+
+def _load(model: str, number: int, task: Task) -> _Owner:
+    version = tracking.resolve_version(f"models:/{model}/{number}")
+    films, profile, classifier = promotion_records.films_of_champion(model, number), usable_profile(version), None
+    if profile is not None:
+        classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
+    return _Owner(number, version, films, profile, classifier)
+
+
+def _compare(
+    new: pd.DataFrame, owner: _Owner, task: Task, sources: Sources, folders: Folders, drift: Drift
+) -> dict[str, Any]:
+    from cxr_pipeline.deployment.drift.checks import check_films
+    from cxr_pipeline.deployment.drift.new_films import NewFilms
+
+    version, profile, classifier = owner.version, owner.profile, owner.classifier
+    if profile is None or classifier is None:
+        own = f"{version.name} {version.version} has no profile of its films"
+        sentence = f"Whether there is drift cannot be told: {own}."
+        return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
+    films = NewFilms(sources.readers(folders), new.reset_index(drop=True))
+    found = check_films(films, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
+    used = {**asdict(version), "digest": classifier.digest}
+    return {"task": task.name, "title": task.title, "phantom": sources.phantom, "model": used, **found}

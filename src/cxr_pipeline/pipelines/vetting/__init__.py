@@ -1,5 +1,0 @@
-"""Find what is new, and whether it may be trained on."""
-
-from cxr_pipeline.pipelines.vetting.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

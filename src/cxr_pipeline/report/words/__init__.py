@@ -1,0 +1,1 @@
+"""Phrases and tables that the pages share."""

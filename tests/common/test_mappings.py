@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest, lay_over, nest
+
+blocks = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), st.integers() | inner, max_size=3),
+)
+
+
+@given(below=blocks, above=blocks)
+def test_laying_over_keeps_every_value_of_the_upper_block(below: dict, above: dict) -> None:
+    before = repr((below, above))
+    merged = lay_over(below, above)
+    assert lay_over(merged, above) == merged
+    assert set(merged) == set(below) | set(above)
+    assert flatten(above).items() <= flatten(merged).items()
+    assert repr((below, above)) == before
+
+
+def test_values_of_the_lower_block_stay_where_the_upper_one_has_none() -> None:
+    assert lay_over({"a": {"x": 1, "y": [1, 2]}, "b": 2}, {"a": {"y": [3]}}) == {"a": {"x": 1, "y": [3]}, "b": 2}
+
+
+def test_flatten_keeps_every_leaf() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": [2, 3]}, "e": None}) == {"a.b.c": 1, "a.d": [2, 3], "e": None}
+
+
+@given(blocks)
+def test_nesting_undoes_flattening(block: dict) -> None:
+    leaves = flatten(block)
+    assert flatten(nest(leaves)) == leaves
+
+
+def test_names_that_share_a_beginning_are_nested_together() -> None:
+    assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()))
+def test_a_digest_does_not_depend_on_the_order_of_keys(block: dict) -> None:
+    digest = json_digest(block)
+    assert digest == json_digest(dict(reversed(block.items())))
+    assert digest != json_digest({**block, "and": "more"}) or "and" in block
+    assert len(digest) == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("postgresql+psycopg://user:s3cret@host/studies", "postgresql+psycopg://user:***@host/studies"),
+        ("http://user:s3@cret@host/a@b", "http://user:***@host/a@b"),
+        ("postgresql:/user:s3cret@host/studies", "postgresql:/user:***@host/studies"),
+        ("postgresql://user:s3/cret@host/studies", "postgresql://user:***@host/studies"),
+        ("http://:s3cret@host:5000", "http://:***@host:5000"),
+        ("see https://a:b@c and ftp://d:e@f", "see https://a:***@c and ftp://d:***@f"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("/data/films:new@home", "/data/films:new@home"),
+        (3, 3),
+    ],
+)
+def test_passwords_are_hidden_wherever_they_are(said: object, kept: object) -> None:
+    assert hide_passwords({"a": [said, {"b": (said,)}]}) == {"a": [kept, {"b": (kept,)}]}

@@ -1,0 +1,237 @@
+"""Tests of reading label tables, as CSV, CSV.gz and Parquet."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.label_tables import Columns, list_rows, read_label_table, read_labels, read_table, years
+
+LISTED = Columns(image="film", labels="findings", patient_id="patient", view="view", age="age", sex="sex", split="part")
+TABLE = pd.DataFrame(
+    {
+        "film": ["a.png", " b.png ", "c.png"],
+        "findings": ["Mass | Effusion|Mass", "Normal", None],
+        "patient": ["007", "8", None],
+        "view": ["pa", " AP", None],
+        "age": ["58", "006M", "414"],
+        "sex": ["female", "M", "O"],
+        "part": ["Train", "VALID", None],
+        "unused": ["x", "y", "z"],
+    }
+)
+MARKED = Columns(image="film", one_hot=("Mass", "Edema"))
+
+
+def write_csv(folder: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def write_csv_with_bom(folder: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(folder / "labels.csv", index=False, encoding="utf-8-sig")
+    return folder / "labels.csv"
+
+
+def write_gzip(folder: Path, table: pd.DataFrame) -> Path:
+    (folder / "labels.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
+    return folder / "labels.csv.gz"
+
+
+def write_parquet(folder: Path, table: pd.DataFrame) -> Path:
+    table.to_parquet(folder / "labels.parquet")
+    return folder / "labels.parquet"
+
+
+WRITERS = (write_csv, write_csv_with_bom, write_gzip, write_parquet)
+
+
+def texts(values: "pd.Series[str]") -> list[str | None]:
+    return [None if pd.isna(value) else value for value in values]
+
+
+def marked(blank: str, **columns: list[object]) -> pd.DataFrame:
+    table = pd.DataFrame({"film": [f"{i}.png" for i in range(len(columns["Mass"]))], **columns}, dtype="str")
+    return read_labels(table, Columns(image="film", one_hot=tuple(columns), blank=blank))[0]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_one_column_of_labels(tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path]) -> None:
+    rows, vocabulary = read_label_table(write(tmp_path, TABLE), LISTED)
+    assert texts(rows["image"]) == ["a.png", "b.png", "c.png"]
+    assert texts(rows["labels"]) == ["Effusion|Mass", "Normal", None]
+    assert texts(rows["patient_id"]) == ["007", "8", None]
+    assert texts(rows["view"]) == ["PA", "AP", None]
+    assert rows["age"].fillna(-1).tolist() == [58, 0.5, -1]
+    assert texts(rows["sex"]) == ["F", "M", None]
+    assert texts(rows["given_split"]) == ["train", "validation", None]
+    assert rows[["uncertain", "unknown", "reason", "detail"]].isna().all(axis=None)
+    assert vocabulary == {"Effusion", "Mass", "Normal"}
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    "values", [["1", "0", "-1"], [1, 0, -1], [1.0, 0.0, -1.0], ["Yes", "no", "-1.0"], ["TRUE", "false", "-1"]]
+)
+def test_a_column_for_each_label(
+    tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path], values: list[object]
+) -> None:
+    table = pd.DataFrame({"film": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
+    rows, vocabulary = read_label_table(write(tmp_path, table), MARKED)
+    assert texts(rows["image"]) == ["1", "2", "3"]
+    assert texts(rows["labels"]) == ["Mass", "", "Edema"]
+    assert texts(rows["uncertain"]) == ["Edema", None, "Mass"]
+    assert rows[["unknown", "reason"]].isna().all(axis=None)
+    assert vocabulary == {"Mass", "Edema"}
+
+
+def test_booleans_of_parquet(tmp_path: Path) -> None:
+    table = pd.DataFrame({"film": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
+    rows, _ = read_label_table(write_parquet(tmp_path, table), MARKED)
+    assert texts(rows["labels"]) == ["Mass", "Edema"]
+    assert texts(rows["unknown"]) == ["Edema", None]
+
+
+def test_what_a_blank_means() -> None:
+    cells = {"Mass": [None, "1", None, None], "Edema": ["0", None, "-1", None]}
+    unknown = marked("unknown", **cells)
+    assert texts(unknown["labels"]) == ["", "Mass", "", None], "nothing known of the last"
+    assert texts(unknown["unknown"]) == ["Mass", "Edema", "Mass", "Mass|Edema"]
+    negative = marked("negative", **cells)
+    assert texts(negative["labels"]) == ["", "Mass", "", ""]
+    assert texts(negative["uncertain"]) == [None, None, "Edema", None]
+    assert negative["unknown"].isna().all()
+
+
+@given(st.lists(st.tuples(*3 * [st.sampled_from(["1", "0", "-1", None])]), min_size=1, max_size=8))
+def test_each_cell_is_read_once(cells: list[tuple[str | None, ...]]) -> None:
+    names = ("Mass", "No Finding", "Pleural_Thickening")
+    table = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
+    rows = marked("unknown", **table)
+    for row, (_, read) in zip(cells, rows.iterrows(), strict=True):
+        columns = {"1": read["labels"], "-1": read["uncertain"], None: read["unknown"]}
+        for value, found in columns.items():
+            expected = [name for name, cell in zip(names, row, strict=True) if cell == value]
+            assert (found.split("|") if isinstance(found, str) and found else []) == expected
+    assert rows["reason"].isna().all()
+
+
+@pytest.mark.parametrize("value", ["2", "maybe", "10", "nan", "-"])
+@pytest.mark.parametrize("blank", ["negative", "unknown"])
+def test_a_cell_that_means_nothing_refuses_its_row(value: str, blank: str) -> None:
+    rows = marked(blank, Mass=["1", "1", None], Edema=["0", value, value])
+    assert texts(rows["reason"]) == [None, "unknown_label", "unknown_label"]
+    assert rows["detail"].iloc[1] == f"the column Edema holds '{value}'; expected 1, 0, -1 or nothing"
+
+
+def test_a_separator_of_its_own(tmp_path: Path) -> None:
+    table = pd.DataFrame({"film": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
+    rows, vocabulary = read_label_table(write_csv(tmp_path, table), Columns("film", "findings", separator=";"))
+    assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
+    assert vocabulary == {"Edema", "Mass", "a, b"}
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_a_missing_column_is_named_with_its_closest_match(
+    tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path]
+) -> None:
+    file = write(tmp_path, TABLE)
+    with pytest.raises(UserError) as error:
+        read_label_table(file, Columns(image="film", labels="finding"))
+    for part in (str(file), "no column finding;", "did you mean findings?", "Found film, findings, patient"):
+        assert part in str(error.value)
+    with pytest.raises(UserError, match=r"no column zzz\. Found film"):
+        read_label_table(file, Columns(image="film", labels="zzz"))
+
+
+def test_a_column_that_may_be_missing(tmp_path: Path) -> None:
+    table = read_table(write_csv(tmp_path, TABLE), ["film"], optional=["view", "height"])
+    assert list(table) == ["film", "view"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'"film\n', b"\x1f\x8b\x08\x00broken", b"PAR1PAR1"])
+def test_a_table_that_is_none(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        read_label_table(tmp_path / name, LISTED)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
+def test_no_table(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is not there"):
+        read_label_table(tmp_path / name, LISTED)
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        read_label_table(tmp_path / name, LISTED)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_only_a_header(tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path]) -> None:
+    file = write(tmp_path, TABLE.head(0))
+    assert len(read_label_table(file, LISTED)[0]) == 0
+    assert len(read_label_table(file, Columns(image="film", one_hot=("findings", "view")))[0]) == 0
+
+
+def test_a_split_that_is_none_stops(tmp_path: Path) -> None:
+    file = write_csv(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
+    with pytest.raises(UserError, match=r"labels\.csv: part holds 'fold 3'; expected one of train"):
+        read_label_table(file, LISTED)
+
+
+def test_years() -> None:
+    ages = pd.Series(["58", "058Y", "006m", "14 D", "2W", "61.5", "120", "121", "old", None], dtype="str")
+    expected = [58, 58, 0.5, 14 / 365.25, 14 / 365.25, 61.5, 120, -1, -1, -1]
+    assert years(ages).fillna(-1).tolist() == pytest.approx(expected)
+
+
+def rows_of(*rows: tuple[str, str | None, str | None, str | None]) -> pd.DataFrame:
+    """Image and path, labels, patient, split."""
+    names = ["path", "labels", "patient_id", "given_split"]
+    table = pd.DataFrame(rows, columns=names).assign(image=[f"row {i}" for i in range(len(rows))])
+    nothing = dict.fromkeys(["uncertain", "unknown", "view", "sex", "reason", "detail"])
+    return table.assign(**nothing, age=float("nan")).astype(dict.fromkeys([*names, *nothing], "str"))
+
+
+def test_rows_of_the_same_film() -> None:
+    rows = rows_of(
+        ("same.png", "Mass", "1", "train"),
+        ("same.png", "Mass", "1", "train"),
+        ("label.png", "Mass", "1", None),
+        ("label.png", "", "1", None),
+        ("patient.png", "Mass", "1", None),
+        ("patient.png", "Mass", "2", None),
+        ("split.png", "Mass", "1", "train"),
+        ("split.png", "Mass", "1", "test"),
+        (None, "Mass", "1", None),
+        (None, "Mass", "1", None),
+    )
+    listing = list_rows(rows, vocabulary=frozenset({"Mass"}), notes=("A note.",), n_left_out=3)
+    assert listing.films[["image", "path"]].to_numpy().tolist() == [["same.png", "same.png"]]
+    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [
+        ["row 1", "exact_duplicate"],
+        *([f"row {i}", "contradicting_labels"] for i in range(2, 8)),
+    ]
+    assert (listing.n_missing, listing.n_left_out, listing.n_rows) == (2, 3, 13)
+    assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))
+
+
+def test_a_refused_row_stays_refused_and_makes_its_film_doubtful() -> None:
+    rows = rows_of(("a.png", "Mass", "1", None), ("a.png", "Mass", "1", None), ("b.png", "Mass", "1", None))
+    rows = rows.assign(
+        reason=pd.Series(["unknown_label", None, "unknown_label"], dtype="str"),
+        detail=pd.Series(["strange", None, "strange"], dtype="str"),
+    )
+    rows.loc[2, "path"] = None
+    listing = list_rows(rows, vocabulary=frozenset())
+    assert listing.films.empty
+    assert listing.refused.to_numpy().tolist() == [
+        ["row 0", "unknown_label", "strange"],
+        ["row 1", "contradicting_labels", "several rows of the table with different labels, patients or splits"],
+        ["row 2", "unknown_label", "strange"],
+    ]

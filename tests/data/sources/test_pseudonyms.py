@@ -1,0 +1,104 @@
+import re
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE, key_fingerprint, pseudonyms
+
+KEY = "sixteen letters!"
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def ids(*names: str | None) -> "pd.Series[str]":
+    return pd.Series(names, dtype="str")
+
+
+def test_known_pseudonym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "a" * 16)
+    # printf 4711 | openssl dgst -sha256 -hmac aaaaaaaaaaaaaaaa
+    assert pseudonyms(ids("4711"), tmp_path / KEY_FILE).tolist() == ["b0a9f174b36e657b"]
+    assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_the_same_patient_has_the_same_pseudonym(tmp_path: Path) -> None:
+    first = pseudonyms(ids("1", "2", None, "1"), tmp_path / KEY_FILE)
+    assert first.dtype == "str"
+    assert first[0] == first[3] != first[1]
+    assert first.isna().tolist() == [False, False, True, False]
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in first.dropna())
+    assert pseudonyms(ids("1"), tmp_path / KEY_FILE)[0] == first[0]
+
+
+def test_the_key_is_random_and_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert pseudonyms(ids("1"), tmp_path / "a" / KEY_FILE)[0] != pseudonyms(ids("1"), tmp_path / "b" / KEY_FILE)[0]
+    key = tmp_path / "a" / KEY_FILE
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert re.fullmatch("[0-9a-f]{64}", key.read_text())
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / KEY_FILE).write_text("another key, long enough")
+    by_file = pseudonyms(ids("1"), tmp_path / KEY_FILE)
+    monkeypatch.setenv(VARIABLE, KEY)
+    assert pseudonyms(ids("1"), tmp_path / KEY_FILE)[0] != by_file[0]
+    (tmp_path / KEY_FILE).write_text(f"{KEY}\n")
+    monkeypatch.delenv(VARIABLE)
+    from_file = pseudonyms(ids("1"), tmp_path / KEY_FILE)
+    monkeypatch.setenv(VARIABLE, KEY)
+    pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / KEY_FILE), from_file)
+
+
+def test_no_patients_need_no_key(tmp_path: Path) -> None:
+    assert pseudonyms(ids(None, None), tmp_path / "nowhere" / KEY_FILE).isna().all()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_could_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / KEY_FILE).write_text("short\n")
+    with pytest.raises(UserError, match=rf"{KEY_FILE} has 5 characters; expected 16"):
+        pseudonyms(ids("1"), tmp_path / KEY_FILE)
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(UserError, match=f"{VARIABLE} has 0 characters"):
+        pseudonyms(ids("1"), tmp_path / KEY_FILE)
+
+
+def test_no_place_for_a_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"cannot be kept.*No such file.*export {VARIABLE}="):
+        pseudonyms(ids("1"), tmp_path / "nowhere" / KEY_FILE)
+    (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
+    with pytest.raises(UserError, match="not UTF-8"):
+        pseudonyms(ids("1"), tmp_path / KEY_FILE)
+
+
+@given(patients=st.sets(st.text(min_size=1), min_size=1))
+def test_no_two_patients_share_one(patients: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, KEY)
+        found = pseudonyms(ids(*sorted(patients)), tmp_path_factory.getbasetemp() / KEY_FILE)
+    assert found.nunique() == len(patients)
+
+
+def test_a_fingerprint_tells_keys_apart_and_makes_none_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / KEY_FILE
+    assert key_fingerprint(file, make=False) is None
+    assert not file.exists()
+    made = key_fingerprint(file, make=True)
+    assert made is not None
+    assert re.fullmatch("[0-9a-f]{12}", made)
+    assert key_fingerprint(file, make=False) == made
+    assert made not in file.read_text()
+    monkeypatch.setenv(VARIABLE, KEY)
+    assert key_fingerprint(file, make=False) != made
+    monkeypatch.setenv(VARIABLE, file.read_text())
+    assert key_fingerprint(tmp_path / "nowhere", make=False) == made

@@ -1,0 +1,82 @@
+"""What the tests of scoring share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.scoring import find_films, score_folder
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+
+SIZE = 16
+KEY = "effusion.scoring.folder"
+
+
+@pytest.fixture(scope="session")
+def classifier() -> FilmClassifier:
+    """A classifier whose score is known without it: the mean grey of the film, as a fraction of white."""
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    mean = keras.layers.GlobalAveragePooling2D()(film)
+    score = keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 255))(mean)
+    rule = fit_decision_rule(
+        [[0], [1]],
+        [[0.2], [0.8]],
+        kind="binary",
+        classes=("nofinding", "effusion"),
+        calibration="none",
+        policy={"rule": "fixed", "value": 0.5},
+    )
+    recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
+    return FilmClassifier(keras.Model(film, score), recipe, rule, {"task": "effusion", "films": "real"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "new"
+
+
+@pytest.fixture
+def draw(folder: Path) -> Callable[..., Path]:
+    """Write a film of two halves, whose mean is ``grey``."""
+
+    def draw_film(name: str | bytes, grey: int = 51, *, below: Path = folder) -> Path:
+        path = below / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        film = np.full((64, 64), grey - 10, np.uint8)
+        film[:, 32:] = grey + 10
+        path.write_bytes(cv2.imencode(".png", film)[1].tobytes())
+        return path
+
+    return draw_film
+
+
+@pytest.fixture
+def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    """Score a folder into one table."""
+
+    def score_films(
+        classifier: FilmClassifier,
+        folder: Path,
+        *,
+        batch_size: int = 2,
+        heatmaps: Path | None = None,
+        scored_by: str = "models:/cxr-effusion/1",
+    ) -> pd.DataFrame:
+        predictions = score_folder(
+            classifier,
+            find_films(str(folder), key=KEY),
+            scored_by=scored_by,
+            parts=tmp_path / "predictions.parts",
+            batch_size=batch_size,
+            heatmaps=heatmaps,
+        )
+        return pd.concat(predictions, ignore_index=True)
+
+    return score_films

@@ -1,0 +1,273 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.scoring import map_name
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+
+SIZE = 16
+
+Score = Callable[..., pd.DataFrame]
+
+KINDS = {
+    "binary": ("nofinding", "bright"),
+    "multiclass": ("No Finding", "bright", "dark"),
+    "multilabel": ("bright", "dark"),
+}
+
+
+def looking(kind: str, **thresholds: float) -> FilmClassifier:
+    """A classifier whose outputs look at what is brighter than the middle grey, and at what is darker."""
+    classes = KINDS[kind]
+    outputs = classes[1:] if kind == "binary" else classes
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    seen = keras.layers.Conv2D(2, 1, activation="relu")
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen(film))
+    activation = "softmax" if kind == "multiclass" else "sigmoid"
+    output = keras.layers.Dense(len(outputs), activation=activation, name=OUTPUT)
+    network = keras.Model(film, output(pooled))
+    seen.set_weights([np.array([[[[1, -1]]]]) / 255, np.array([-128, 128]) / 255])
+    looks = np.array([[10 * (name == "bright") for name in outputs], [10 * (name == "dark") for name in outputs]])
+    output.set_weights([looks, np.array([-0.25 if name == "No Finding" else -0.5 for name in outputs])])
+    labels = np.eye(2, len(outputs))
+    policy = {"rule": "fixed", "value": 0.5}
+    rule = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy).to_dict()
+    rule["thresholds"] |= thresholds
+    recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
+    return FilmClassifier(network, recipe, rule_from_dict(rule), {"task": kind})
+
+
+def patches(path: Path, *, bright: tuple[int, int, int], dark: tuple[int, int, int]) -> None:
+    """Write a grey film with two squares, each given by its row, its column and its side."""
+    film = np.full((4 * SIZE, 4 * SIZE), 128, np.uint8)
+    for (row, column, side), grey in ((bright, 255), (dark, 0)):
+        film[4 * row : 4 * (row + side), 4 * column : 4 * (column + side)] = grey
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", film)[1].tobytes())
+
+
+def lit(path: Path) -> tuple[int, int, int]:
+    """The square in which a map has colour: row, column, side."""
+    with Image.open(path) as image:
+        assert (image.size, image.mode) == ((SIZE, SIZE), "RGB")
+        pixels = np.asarray(image).astype(int)
+    rows, columns = np.nonzero(np.ptp(pixels, axis=-1) > 8)
+    assert len(rows) == (np.ptp(rows) + 1) ** 2 == (np.ptp(columns) + 1) ** 2
+    return rows.min(), columns.min(), np.ptp(rows) + 1
+
+
+MORE_BRIGHT = {"bright": (1, 2, 7), "dark": (10, 11, 4)}
+MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "thresholds", "film", "asked"),
+    [
+        ("binary", {}, MORE_BRIGHT, "bright"),
+        ("binary", {}, MORE_DARK, "bright"),
+        ("binary", {"bright": 1.0}, MORE_BRIGHT, "bright"),
+        ("multiclass", {}, MORE_BRIGHT, "bright"),
+        ("multiclass", {}, MORE_DARK, "dark"),
+        ("multiclass", {"bright": 1.0}, MORE_BRIGHT, "dark"),
+        ("multiclass", {"dark": 0.0}, MORE_BRIGHT, "dark"),
+        ("multiclass", {"bright": 1e-7, "dark": 1e-9}, MORE_BRIGHT, "bright"),
+        ("multilabel", {}, MORE_BRIGHT, "bright"),
+        ("multilabel", {}, MORE_DARK, "dark"),
+        ("multilabel", {"bright": 0.9}, MORE_BRIGHT, "dark"),
+        ("multilabel", {"bright": 0.25, "dark": 0.3}, MORE_BRIGHT, "bright"),
+        ("multilabel", {"bright": 0.4, "dark": 0.0}, MORE_BRIGHT, "dark"),
+    ],
+)
+def test_a_map_shows_what_speaks_for_the_decision(
+    kind: str,
+    thresholds: dict[str, float],
+    film: dict[str, tuple[int, int, int]],
+    asked: str,
+    folder: Path,
+    score: Score,
+) -> None:
+    classifier = looking(kind, **{"No Finding": 1.0} if kind == "multiclass" else {}, **thresholds)
+    patches(folder / "film.png", **film)
+    predictions = score(classifier, folder, heatmaps=folder.parent / "maps")
+    assert lit(folder.parent / "maps" / "film.png.png") == film[asked]
+    outputs = classifier.decision_rule.outputs
+    if predictions.decision[0] in outputs:
+        assert predictions.decision[0] == asked
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_each_scored_film_has_its_own_map(folder: Path, tmp_path: Path, score: Score, batch_size: int) -> None:
+    names = [
+        "a.png",
+        "a.jpg",
+        "ward 1/a.png",
+        "ward 1/two\nlines.png",
+        "Röntgen 肺.png",
+        "-rf.png",
+        ".png.png",
+        "z.tif",
+    ]
+    squares = {name: (place, place + 1, 3) for place, name in enumerate(names)}
+    for name, square in squares.items():
+        patches(folder / name, bright=square, dark=(13, 13, 1))
+    for name in ("b.png", "ward 1/broken.png", "yy.png"):
+        (folder / name).write_bytes(b"no film")
+    predictions = score(looking("multilabel"), folder, batch_size=batch_size, heatmaps=tmp_path / "out" / "maps")
+    drawn = [path for path in (tmp_path / "out" / "maps").rglob("*") if path.is_file()]
+    scored = predictions.loc[predictions.status == "scored", "image"].tolist()
+    assert len(scored) == len(predictions) - 3 == len(names) - 1
+    assert sorted(path.relative_to(tmp_path / "out" / "maps").as_posix() for path in drawn) == sorted(
+        f"{image}.png" for image in scored
+    )
+    for image in scored:
+        assert lit(tmp_path / "out" / "maps" / f"{image}.png") == squares[image]
+
+
+def test_maps_change_no_prediction(folder: Path, tmp_path: Path, score: Score) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "c.png", **MORE_DARK)
+    (folder / "b.png").write_bytes(b"")
+    with_maps = score(looking("multiclass"), folder, heatmaps=tmp_path / "maps")
+    pd.testing.assert_frame_equal(with_maps, score(looking("multiclass"), folder, scored_by="another"))
+
+
+def test_a_film_that_is_refused_now_has_no_map_from_before(folder: Path, tmp_path: Path, score: Score) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "b.png", **MORE_BRIGHT)
+    score(looking("binary"), folder, heatmaps=tmp_path / "maps")
+    (folder / "a.png").write_bytes(b"")
+    patches(folder / "b.png", **MORE_DARK)
+    score(looking("binary"), folder, heatmaps=tmp_path / "maps")
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["b.png.png"]
+    assert lit(tmp_path / "maps" / "b.png.png") == MORE_DARK["bright"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_have_a_column_for_each_output(kind: str, folder: Path, score: Score) -> None:
+    patches(folder / "film.png", **MORE_BRIGHT)
+    patches(folder / "none.png", bright=(1, 2, 1), dark=(10, 11, 1))
+    predictions = score(looking(kind), folder)
+    probabilities = {
+        "binary": ["probability"],
+        "multiclass": ["probability_No Finding", "probability_bright", "probability_dark"],
+        "multilabel": ["probability_bright", "probability_dark"],
+    }[kind]
+    assert predictions.columns.tolist() == ["image", *probabilities, "decision", "status", "reason"]
+    assert predictions.decision.tolist() == ["bright", {"multilabel": "none"}.get(kind, KINDS[kind][0])]
+
+
+def test_real_dicom_films_are_scored_and_others_refused(shared_data: Path, tmp_path: Path, score: Score) -> None:
+    classifier = replace(looking("multilabel"), recipe=Recipe(size=SIZE, mode="fit", max_megapixels=20.0))
+    predictions = score(classifier, shared_data / "dicom", heatmaps=tmp_path / "maps").set_index("image")
+    strange = predictions.index.str.startswith("not_chest")
+    assert strange.any()
+    assert not strange.all()
+    assert (predictions.loc[strange, "reason"] == "not_chest").all()
+    assert (predictions.loc[~strange, "status"] == "scored").all()
+    drawn = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert drawn == {f"{image}.png" for image in predictions.index[~strange]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        300 * "x" + ".png",
+        200 * "x" + ".png",
+        120 * "肺" + ".png",
+        "/".join([100 * "ward "] * 20) + "/film.png",
+        b"\xff" * 100 + b".png",
+        "two\nlines.png",
+    ],
+)
+def test_a_map_has_a_name_that_a_disk_takes(name: str | bytes, tmp_path: Path) -> None:
+    image = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+    path = tmp_path / map_name(image)
+    assert all(len(part.encode()) <= 240 for part in map_name(image).split("/"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert map_name(image) != map_name(image.replace(".png", "2.png"))
+    assert map_name(image).endswith(".png")
+
+
+def test_short_names_of_maps_are_those_of_the_films() -> None:
+    assert map_name("ward 1/film.dcm") == "ward 1/film.dcm.png"
+    assert map_name("ward 1/" + 190 * "x" + ".dcm") == "ward 1/" + 190 * "x" + ".dcm.png"
+
+
+def test_films_with_the_longest_names_have_maps(folder: Path, tmp_path: Path, score: Score) -> None:
+    names = [251 * "x" + ".png", 250 * "x" + "y.png", 83 * "肺" + ".png", 200 * "w" + "/" + 251 * "z" + ".png"]
+    for place, name in enumerate(names):
+        patches(folder / name, bright=(place, place + 1, 3), dark=(13, 13, 1))
+    predictions = score(looking("multilabel"), folder, heatmaps=tmp_path / "maps")
+    assert sorted(predictions.image) == sorted(names)
+    for place, name in enumerate(names):
+        assert lit(tmp_path / "maps" / map_name(name)) == (place, place + 1, 3)
+
+
+def test_names_that_leave_no_room_for_a_map_do_not_stop_the_others(
+    folder: Path, tmp_path: Path, score: Score, caplog: pytest.LogCaptureFixture
+) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "a.png.png" / "b.png", **MORE_BRIGHT)
+    patches(folder / "c.png", **MORE_BRIGHT)
+    predictions = score(looking("binary"), folder, heatmaps=tmp_path / "maps")
+    assert (predictions.status == "scored").all()
+    assert "a.png.png/b.png" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png.png", "c.png.png"]
+
+
+def test_maps_of_films_that_are_scored_already_stay(folder: Path, tmp_path: Path, score: Score) -> None:
+    for name in ("a.png", "ward/b.png", "ward/c.png"):
+        patches(folder / name, **MORE_BRIGHT)
+    maps = tmp_path / "maps"
+    score(looking("binary"), folder, heatmaps=maps)
+    (maps / "a.png.png").write_bytes(b"the map of before")
+    (maps / "ward" / "c.png.png").unlink()
+    (folder / "ward" / "b.png").unlink()
+    score(looking("binary"), folder, heatmaps=maps)
+    assert (maps / "a.png.png").read_bytes() == b"the map of before"
+    assert sorted(path.name for path in maps.rglob("*.png")) == ["a.png.png", "c.png.png"]
+    assert lit(maps / "ward" / "c.png.png") == MORE_BRIGHT["bright"]
+
+
+def test_maps_of_another_model_do_not_stay(
+    folder: Path, tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    patches(folder / "b.png", **MORE_BRIGHT)
+    maps = tmp_path / "maps"
+    judge, judged = FilmClassifier.judge_batch, []
+
+    def fail_in_the_middle(*arguments: Any) -> pd.DataFrame:
+        judged.append(1)
+        if len(judged) == 4:
+            raise RuntimeError("killed")
+        return judge(*arguments)
+
+    monkeypatch.setattr(FilmClassifier, "judge_batch", fail_in_the_middle)
+    score(looking("binary"), folder, heatmaps=maps, scored_by="1", batch_size=1)
+    with pytest.raises(RuntimeError):
+        score(looking("binary"), folder, heatmaps=maps, scored_by="2", batch_size=1)
+    assert [path.name for path in maps.iterdir()] == ["a.png.png"]
+    (maps / "a.png.png").write_bytes(b"a map by 2")
+    score(looking("binary"), folder, heatmaps=maps, scored_by="1", batch_size=1)
+    assert lit(maps / "a.png.png") == lit(maps / "b.png.png") == MORE_BRIGHT["bright"]
+
+
+def test_maps_that_cannot_be_written_stop_the_run(folder: Path, tmp_path: Path, score: Score) -> None:
+    patches(folder / "a.png", **MORE_BRIGHT)
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="out/maps"):
+        score(looking("binary"), folder, heatmaps=tmp_path / "out" / "maps")

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.sources.content_hashes import fingerprints
+from cxr_pipeline.data.sources.readers import FileReader
+from cxr_pipeline.deployment.champion_scoring import judge_films
+from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.training.networks.build import build_model
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def champion() -> FilmClassifier:
+    """Untrained; its recipe has a step and a narrow limit of megapixels."""
+    network = build_model(
+        name="small_cnn", weights_file=None, size=SIZE, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=4
+    )
+    y_true = np.arange(40).reshape(-1, 1) % 2
+    y_score = np.clip(y_true * 0.3 + np.random.default_rng(2).uniform(0.1, 0.6, (40, 1)), 0, 1)
+    rule = fit_decision_rule(
+        y_true, y_score, kind="binary", classes=("well", "ill"), calibration="platt", policy={"rule": "youden"}
+    )
+    steps = ({"operation": "denoise", "size": 3},)
+    return FilmClassifier(network, Recipe(size=SIZE, mode="stretch", max_megapixels=0.005, steps=steps), rule, {})
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
+    """Four films; the last is larger than the champion takes."""
+    rng = np.random.default_rng(5)
+    (tmp_path / "films").mkdir()
+    for number, side in enumerate((50, 60, 40, 90)):
+        cv2.imwrite(str(tmp_path / "films" / f"{number}.png"), rng.integers(0, 256, (side, 60), np.uint8))
+    reader = FileReader(tmp_path / "films")
+    names = [f"{number}.png" for number in range(4)]
+    table = pd.DataFrame({"source": "a", "image": names, "path": names, "patient_id": list("ppqq")})
+    labels = [0.0, 1.0, np.nan, 1.0]
+    return table.assign(sha256=fingerprints(reader, names)["sha256"], label_ill=labels), reader
+
+
+def test_the_champion_judges_with_its_own_recipe_and_rule(champion, films, tmp_path: Path) -> None:
+    table, reader = films
+    judged = judge_films(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
+    assert judged["image"].tolist() == ["0.png", "1.png", "2.png"]
+    expected = champion.score((tmp_path / "films" / name).read_bytes() for name in table["image"])
+    assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
+    np.testing.assert_allclose(judged["probability_ill"], expected["probability"][:3], atol=1e-6)
+    assert judged["decision"].tolist() == expected["decision"][:3].tolist()
+    assert judged["called_ill"].tolist() == (judged["decision"] == "ill").tolist()
+    np.testing.assert_array_equal(judged["true_ill"], table["label_ill"][:3])
+    assert judged["patient_id"].tolist() == ["p", "p", "q"]
+
+
+def test_what_a_run_left_is_found_again(tmp_path: Path, films) -> None:
+    manifest = films[0]
+    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test", "test", "validation"])
+    for place, table in {
+        "03_primary/t/manifest": manifest,
+        "05_model_input/t/splits": splits,
+        "07_model_output/t/test_scores": manifest.iloc[1:3],
+    }.items():
+        (tmp_path / place).parent.mkdir(parents=True)
+        table.to_parquet(tmp_path / f"{place}.parquet", index=False)
+    for place, document in {"06_models/t/model_version": {"version": 3}, "08_reporting/t/metrics": {"n": 1}}.items():
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / f"{place}.json").write_text(json.dumps(document))
+    outputs = Outputs(tmp_path, "t")
+    assert outputs.version == {"version": 3}
+    assert outputs.metrics == {"n": 1}
+    assert outputs.splits["split"].tolist() == ["train", "test", "test", "validation"]
+    assert outputs.test_films["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
+    assert "path" in outputs.test_films

@@ -1,0 +1,246 @@
+"""A server that is started as a user starts it, and clients that know nothing but HTTP."""
+
+import base64
+import io
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_pipeline import tracking
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.deployment.scoring import find_films, score_folder
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+
+SIZE = 32
+MODEL = "models:/cxr-effusion@champion"
+# The time that clients ask for; 30 s by hand: CXR_CLIENT_SECONDS=30.
+SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "8"))
+N_CLIENTS = 8
+
+
+def register(weight: float) -> int:
+    """Register a network whose score is nearly the mean grey of the prepared film times ``weight``."""
+    film = keras.Input((SIZE, SIZE, 1), name="film")
+    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(film)
+    mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
+    output = keras.layers.Dense(1, use_bias=True, kernel_initializer=keras.initializers.Constant(weight), name=OUTPUT)
+    labels = [[0], [0], [1], [1]]
+    rule = fit_decision_rule(
+        labels,
+        [[0.2], [0.6], [0.4], [0.8]],
+        kind="binary",
+        classes=("nofinding", "effusion"),
+        calibration="platt",
+        policy={"rule": "fixed", "value": 0.5},
+    )
+    with mlflow.start_run():
+        version = tracking.register_version(
+            task="effusion",
+            phantom=False,
+            model=keras.Model(film, output(mean)),
+            recipe=Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},)),
+            decision_rule=rule,
+            metrics={
+                "split": "test",
+                "n_images": 4,
+                "thresholds": {"effusion": 0.5},
+                "metrics": {"auc": {"value": None, "low": None, "high": None}},
+            },
+            data_digest="d" * 64,
+            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
+            tags={},
+        )
+    return int(version["version"])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Two versions, of which the first is the champion."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", str(register(1.0)))
+    register(0.5)
+    yield uri
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sixty films, each of its own mean grey."""
+    folder = tmp_path_factory.mktemp("films")
+    for number in range(60):
+        noise = np.random.default_rng(number).integers(0, 20, (40 + number, 90 - number), np.uint8)
+        suffix = (".png", ".bmp", ".tif")[number % 3]
+        cv2.imwrite(str(folder / f"{number:02}{suffix}"), noise + np.uint8(3 * number + 10))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(store: str, films: Path) -> dict[str, float]:
+    """What scoring says of each film, far enough apart to be told from each other."""
+    parts = films.parent / "predictions.parts"
+    classifier = tracking.load_classifier(MODEL)
+    predictions = score_folder(
+        classifier, find_films(str(films), key="folder"), scored_by=MODEL, parts=parts, batch_size=7
+    )
+    table = pd.concat(predictions)
+    assert (table.status == "scored").all()
+    assert np.diff(np.sort(table.probability)).min() > 1e-4
+    return dict(zip(table.image, table.probability, strict=True))
+
+
+@pytest.fixture(scope="module")
+def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``mlflow models serve`` in a process of its own, away from the project."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {
+        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_PYFUNC_INFERENCE_CONFIG": '{"max_films": 10, "max_film_mib": 0.5}',
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command],
+            cwd=log.parent,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{url}/ping", process, log)
+        yield url
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        try:
+            assert urllib.request.urlopen(url, timeout=5).status == 200
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(log.read_text())
+
+
+def as_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
+    body = {"dataframe_records": records, **({"params": params} if params else {})}
+    request = urllib.request.Request(
+        f"{server}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    answer = json.loads(urllib.request.urlopen(request, timeout=120).read(), parse_constant=pytest.fail)
+    return list(answer["predictions"])
+
+
+def test_serving_and_scoring_give_the_same_probabilities(server: str, films: Path, expected: dict[str, float]) -> None:
+    names = sorted(expected)
+    for start in range(0, len(names), 10):
+        some = names[start : start + 10]
+        answers = ask(server, [{"film": as_text((films / name).read_bytes())} for name in some])
+        np.testing.assert_allclose(
+            [answer["probability"] for answer in answers], [expected[name] for name in some], atol=1e-6, rtol=0
+        )
+        assert [answer["decision"] for answer in answers] == [
+            "effusion" if expected[name] >= 0.5 else "nofinding" for name in some
+        ]
+
+
+def test_one_bad_film_does_not_fail_the_others(server: str, films: Path, expected: dict[str, float]) -> None:
+    good = {"film": as_text((films / "07.bmp").read_bytes())}
+    bad = [{"film": None}, {"film": 5}, {}, {"film": ["a"]}, {"film": "/etc/passwd"}, {"film": "AAAA" * 200_000}]
+    answers = ask(server, [good, *bad, good])
+    assert [answer["reason"] for answer in answers] == [None, *["unreadable"] * 5, "too_large", None]
+    assert [answer["probability"] for answer in answers[1:-1]] == [None] * 6
+    assert answers[0] == answers[-1]
+    assert answers[0]["probability"] == pytest.approx(expected["07.bmp"], abs=1e-6)
+
+
+def test_a_map_comes_with_the_answer_if_asked_for(server: str, films: Path) -> None:
+    film = {"film": as_text((films / "07.bmp").read_bytes())}
+    scored, refused = ask(server, [film, {"film": ""}], heatmap=True)
+    with Image.open(io.BytesIO(base64.b64decode(scored["heatmap"]))) as image:
+        assert (image.format, image.size, image.mode) == ("PNG", (SIZE, SIZE), "RGB")
+    assert refused["heatmap"] is None
+    assert "heatmap" not in ask(server, [film], heatmap=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"dataframe_records": [{"film": ""}] * 11}, "11 films in one call; this server judges at most 10"),
+        ({"dataframe_records": [{"picture": ""}]}, "film"),
+        ({"dataframe_records": [{"film": ""}], "params": {"heatmap": "perhaps"}}, "heatmap"),
+        ({"films": []}, "dataframe_records"),
+        ("no JSON", "JSON"),
+    ],
+)
+def test_a_request_that_is_wrong_is_told_so(server: str, body: Any, said: str) -> None:
+    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{server}/invocations", content, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(request, timeout=60)
+    assert raised.value.code == 400
+    assert said in raised.value.read().decode()
+    assert urllib.request.urlopen(f"{server}/ping", timeout=10).status == 200
+
+
+def test_parallel_clients_get_the_answers_to_their_own_films(
+    server: str, films: Path, expected: dict[str, float]
+) -> None:
+    contents = {name: as_text((films / name).read_bytes()) for name in expected}
+    end = time.monotonic() + SECONDS
+
+    def client(number: int) -> tuple[int, int]:
+        chance, n_calls, n_films = random.Random(number), 0, 0
+        while time.monotonic() < end:
+            names = chance.choices([*contents, "broken"], k=chance.randint(1, 6))
+            params = {"heatmap": True} if chance.random() < 0.2 else {}
+            answers = ask(server, [{"film": contents.get(name, "AAAA")} for name in names], **params)
+            assert len(answers) == len(names)
+            for name, answer in zip(names, answers, strict=True):
+                assert answer["status"] == ("scored" if name in contents else "refused")
+                assert answer["probability"] == pytest.approx(expected.get(name), abs=1e-6)
+            n_calls, n_films = n_calls + 1, n_films + len(names)
+        return n_calls, n_films
+
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        done = list(pool.map(client, range(N_CLIENTS)))
+    assert min(n_calls for n_calls, _ in done) >= 3
+    n_calls, n_films = np.sum(done, axis=0)
+    print(f"{N_CLIENTS} clients in {SECONDS:.0f} s: {n_calls} calls, {n_films} films")

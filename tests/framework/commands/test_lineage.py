@@ -1,0 +1,79 @@
+"""``kedro lineage`` as it is typed; what it answers is tested beside it and in a whole run."""
+
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from cxr_pipeline.cli import cli
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE, pseudonyms
+from cxr_pipeline.framework import config
+from cxr_pipeline.framework.commands import lineage as command
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.chdir(request.config.rootpath)
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def complaint(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, ["lineage", *arguments])
+    assert done.exit_code in (1, 2)
+    assert "Traceback" not in done.output
+    return " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["efusion"], "There is no task 'efusion'; expected one of effusion, pneumonia, .*Did you mean 'effusion'"),
+        (["effusion", "--env", "dmeo"], r"There is no environment 'dmeo' in .*conf; found base, demo, local\."),
+        (
+            ["effusion", "--films", "x.csv"],
+            r"Which version's films\? Name it: kedro lineage effusion @champion --films",
+        ),
+        (["effusion", "--patient", "1", "--film", "a" * 64], "ask one at a time"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_type(arguments, message) -> None:
+    assert re.search(message, complaint(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("env", "layout", "model", "said"),
+    [
+        ("demo", "phantoms", "cxr-effusion-demo", "Train one: kedro run --env demo --pipeline=effusion.$"),
+        (None, "nih", "cxr-effusion", "kedro run --pipeline=effusion. What was .*kedro lineage effusion --env demo.$"),
+    ],
+)
+def test_where_nothing_is_registered_it_says_how_to_train(monkeypatch, env, layout, model, said) -> None:
+    monkeypatch.setattr("cxr_pipeline.tracking.lineage.versions_of", lambda name, uri: [])
+    drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
+    parameters = {"sources": {"films": {"layout": layout, "path": "films", **drawn}}}
+    with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{said}"):
+        command._versions("effusion", env, parameters, "http://user:secret@host")
+
+
+def versions() -> list[SimpleNamespace]:
+    return [SimpleNamespace(name="m", number=n, aliases=("champion",) if n == 2 else ()) for n in (3, 2, 1)]
+
+
+def test_a_version_is_chosen_by_number_or_alias() -> None:
+    assert [one.number for one in command._choose(versions(), None)] == [3, 2, 1]
+    assert [one.number for one in command._choose(versions(), "@champion")] == [2]
+    assert [one.number for one in command._choose(versions(), "3")] == [3]
+    with pytest.raises(UserError, match=r"m has no version '@chmpion'; expected one of 3, 2, 1, @champion\."):
+        command._choose(versions(), "@chmpion")
+
+
+def test_a_patient_of_dicom_films_is_found_by_the_id_of_their_headers(tmp_path) -> None:
+    table = {"layout": "dicom_folder", "path": "dicom", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
+    sources = config.Sources.model_validate({"dicom": table, "nih": {"layout": "nih", "path": "nih"}})
+    (tmp_path / "dicom").mkdir()
+    assert command._names_of("4711", sources, tmp_path) == ["4711"]
+    named = pseudonyms(pd.Series(["4711"], dtype="str"), tmp_path / "dicom" / KEY_FILE)[0]
+    assert command._names_of("4711", sources, tmp_path) == ["4711", named]

@@ -1,0 +1,46 @@
+import pytest
+from pydantic import ValidationError
+
+from cxr_pipeline.framework.config import Drift
+
+LIMITS = {name: {"warn": 0.2, "refuse": 0.5} for name in ("pixels", "features", "scores", "prevalence", "calibration")}
+DRIFT = {
+    "folder": None,
+    "source": None,
+    "model": None,
+    "batch_size": 8,
+    "alpha": 0.01,
+    "min_films": 30,
+    "max_films": 100,
+    "limits": LIMITS,
+    "seed": 0,
+}
+
+
+def test_films_come_from_a_folder_or_a_source() -> None:
+    source = {"layout": "class_folders", "path": "new"}
+    assert Drift(**{**DRIFT, "source": source}).source.layout == "class_folders"
+    assert Drift(**{**DRIFT, "folder": "/new"}).source is None
+    with pytest.raises(ValidationError, match="either folder or source, found both"):
+        Drift(**{**DRIFT, "folder": "/new", "source": source})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"limits": {**LIMITS, "pixels": {"warn": 0.5, "refuse": 0.2}}}, "refuse must not be below warn"),
+        ({"limits": {**LIMITS, "pixel": LIMITS["pixels"]}}, "pixel"),
+        ({"limits": {**LIMITS, "scores": {"warn": -0.1, "refuse": None}}}, "greater than or equal to 0"),
+        ({"alpha": 0}, "alpha"),
+        ({"alpha": 1}, "alpha"),
+        ({"min_films": 3}, "min_films"),
+    ],
+)
+def test_an_impossible_value_is_named(wrong, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Drift(**{**DRIFT, **wrong})
+
+
+def test_a_limit_may_be_never() -> None:
+    limits = {**LIMITS, "prevalence": {"warn": 0.2, "refuse": None}}
+    assert Drift(**{**DRIFT, "limits": limits}).limits.prevalence.refuse is None

@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cxr_pipeline.cli import PYDANTIC_ERROR
+from cxr_pipeline.framework.config import Tuning
+
+
+def tuning(space: Any, **changed: Any) -> Tuning:
+    values = {"n_trials": 3, "storage": None, "seed": 1, "pruner": {"name": "median"}, "space": space, **changed}
+    return Tuning(**values)
+
+
+def test_a_nested_space_is_read_by_dotted_names_and_each_value_as_its_field_takes_it() -> None:
+    space = {
+        "model": {"dropout": {"low": 0, "high": 0.6}, "head_units": {"low": 0, "high": 256, "step": 64}},
+        "training": {
+            "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+            "fine_tuning": {"cut": {"choices": [None, "pool4_pool"]}, "learning_rate": None},
+            "patience": {"choices": [None, 5]},
+            "loss": {"choices": ["focal"]},
+        },
+        "augmentation": {"flip": {"choices": [True, False]}},
+        "resampling": None,
+    }
+    found = tuning(space).space
+    assert found == {
+        "model.dropout": {"low": 0.0, "high": 0.6},
+        "model.head_units": {"low": 0, "high": 256, "step": 64},
+        "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
+        "training.patience": {"choices": [None, 5]},
+        "training.loss": {"choices": ["focal"]},
+        "augmentation.flip": {"choices": [True, False]},
+    }
+    assert type(found["model.dropout"]["low"]) is float
+    assert type(found["model.head_units"]["low"]) is int
+    assert tuning({"model.dropout": {"low": 0, "high": 0.6}}).space == {"model.dropout": {"low": 0.0, "high": 0.6}}
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"training": {"learning_rat": {"low": 1, "high": 2}}},
+         "no parameter training.learning_rat can be searched over (did you mean training.learning_rate?)"),
+        ({"training": {"fine_tuning": {"learnin_rate": {"low": 1, "high": 2}}}},
+         "(did you mean training.fine_tuning.learning_rate?)"),
+        ({"qqq": {"low": 1, "high": 2}}, "no parameter qqq can be searched over; there are model.name, "),
+        ({"training": {"monitor": {"choices": ["val_auc"]}}}, "training.monitor decides what a trial is worth"),
+        ({"training": {"tolerance": {"low": 0, "high": 1}}}, "training.tolerance decides what a trial is worth"),
+        ({"model": {"dropout": {"low": 0.5, "high": 0.5}}}, "model.dropout: low must be below high, found low 0.5"),
+        ({"model": {"dropout": {"low": 0, "high": 1}}}, "model.dropout: should be less than 1, found 1"),
+        ({"model": {"dropout": {"low": -0.1, "high": 0.5}}}, "should be greater than or equal to 0, found -0.1"),
+        ({"model": {"dropout": {"low": 0, "high": 0.5, "log": True}}}, "low must be above 0, found 0.0"),
+        ({"model": {"dropout": {"low": 0.1, "high": 0.5, "log": "yes"}}}, "log is true or false, found 'yes'"),
+        ({"model": {"dropout": {"low": 0.1}}}, "wants low and high, perhaps with log or step, or choices; found low"),
+        ({"model": {"dropout": {"low": 0.1, "high": 0.5, "step": 0.1, "log": True}}}, "wants low and high"),
+        ({"model": {"dropout": {"low": 0.1, "high": 0.5, "choices": [1]}}}, "wants low and high"),
+        ({"model": {"dropout": 0.3}}, "model.dropout wants low and high, perhaps with log or step, or choices; found"),
+        ({"model": {"dropout": {"low": 0.1, "high": float("nan")}}}, "model.dropout: "),
+        ({"model": {"head_units": {"low": 0.5, "high": 64}}}, "should be a valid integer"),
+        ({"model": {"head_units": {"low": 0, "high": 64, "step": 6.4}}}, "step must be a whole number above 0"),
+        ({"model": {"head_units": {"low": 0, "high": 64, "step": 65}}}, "at most high - low, found 65"),
+        ({"model": {"head_units": {"low": 0, "high": 64, "step": 0}}}, "found 0"),
+        ({"augmentation": {"flip": {"low": 0, "high": 1}}}, "low and high are numbers; for 0 write choices"),
+        ({"training": {"loss": {"low": 0, "high": 1}}}, "training.loss: should be 'cross_entropy'"),
+        ({"training": {"loss": {"choices": ["focal", "hinge"]}}}, "found 'hinge'"),
+        ({"model": {"name": {"choices": ["densenet"]}}}, "(did you mean 'densenet121'?)"),
+        ({"training": {"loss": {"choices": []}}}, "training.loss: expected a list of choices, found []"),
+        ({"training": {"loss": {"choices": ["focal", "focal"]}}}, "expected choices that differ"),
+        ({"morphology": {"steps": {"choices": [[]]}}}, "choices are numbers, words, true, false or null"),
+        ({"training": {"loss": None}}, "expected at least one parameter to search over, found none"),
+        ([], "expected parameters and their axes, found []"),
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_be_searched_is_named(space: Any, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        tuning(space)
+    ((place, text, *_),) = PYDANTIC_ERROR.findall(str(caught.value))
+    assert place == "space"
+    assert said in text
+
+
+@given(low=st.floats(-2, 2), high=st.floats(-2, 2))
+def test_what_is_accepted_are_values_of_the_field(low: float, high: float) -> None:
+    good = 0 <= low < high < 1
+    try:
+        axis = tuning({"model": {"dropout": {"low": low, "high": high}}}).space["model.dropout"]
+    except ValidationError:
+        assert not good
+    else:
+        assert good
+        assert axis == {"low": low, "high": high}
+
+
+def test_the_url_of_the_database_is_shown_nowhere() -> None:
+    told = tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, storage="postgresql://me:secret@host/studies")
+    assert "secret" not in f"{told!r}{told.model_dump(mode='json')}"
+    assert told.storage is not None
+    assert told.storage.get_secret_value() == "postgresql://me:secret@host/studies"
+
+
+@pytest.mark.parametrize("pruner", [{"name": "hyperband", "max_resource": 27}, {"name": "none"}, {"name": "median"}])
+def test_a_pruner_is_chosen_by_its_name(pruner: dict[str, Any]) -> None:
+    assert tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, pruner=pruner).pruner.name == pruner["name"]

@@ -1,9 +1,0 @@
-import pytest
-
-from cxr_pipeline import registry
-
-
-@pytest.mark.parametrize(("phantom", "name"), [(False, "cxr-effusion"), (True, "cxr-effusion-demo")])
-def test_phantoms_have_names_of_their_own(phantom: bool, name: str) -> None:
-    assert registry.model_name("effusion", phantom=phantom) == name
-    assert registry.experiment_name("effusion", phantom=phantom) == name

@@ -1,0 +1,184 @@
+import json
+from typing import Any
+
+import pytest
+
+from cxr_pipeline.deployment.promotion import COMPARED, Comparison, decide
+from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record, render_decision, stop_record
+
+RULE = {"floors": {"auc": 0.6}, "sensitivity_margin": 0.05, "auc_margin": 0.02, "improvement": "better_or_newer"}
+MEASURE = {"value": 0.875, "low": 0.8, "high": 0.9375}
+METRICS: dict[str, Any] = {
+    "task": "chest",
+    "phantom": False,
+    "n_images": 1234,
+    "n_patients": 60,
+    "films_digest": "f" * 64,
+    "metrics": dict.fromkeys(COMPARED, MEASURE),
+}
+DIFFERENCE = {"value": 0.01, "low": -0.031, "high": 0.05, "p_value": 0.4}
+CHAMPIONS = {"value": 0.865, "low": None, "high": None}
+NOTHING = {"value": None, "low": None, "high": None, "p_value": None}
+COMPARISON = Comparison(
+    n_films=1230,
+    n_patients=59,
+    n_left_out=4,
+    challenger=dict.fromkeys(COMPARED, MEASURE),
+    champion=dict.fromkeys(COMPARED, CHAMPIONS),
+    differences=dict.fromkeys(COMPARED, DIFFERENCE),
+)
+
+
+def record(comparison: Comparison | None, **metrics: Any) -> dict[str, Any]:
+    found = {**METRICS, **metrics}
+    differences = comparison.differences if comparison else None
+    return decision_record(
+        decide(found["metrics"], differences, **RULE, newer_data=True),
+        comparison,
+        challenger={"name": "cxr-chest", "version": 4, "uri": "models:/cxr-chest/4", "run_id": "r", "digest": "d"},
+        metrics=found,
+        news={
+            "model": "cxr-chest",
+            "champion": 3 if comparison else None,
+            "why": "Since the champion, cxr-chest 3: 9 new films.",
+            "news": {"new": 9, "relabelled": 0, "gone": 0},
+            "drift": None,
+            "digest": "7" * 64,
+        },
+        rule=RULE,
+        bootstrap={"replicates": 2000, "confidence": 0.95, "seed": 1},
+    )
+
+
+def test_a_record_says_what_was_compared_on_whom_and_each_verdict() -> None:
+    page = render_decision(record(COMPARISON))
+    assert page.startswith("# cxr-chest 4: not promoted\n")
+    for sentence in (
+        "the challenger cxr-chest 4 against the champion cxr-chest 3. It was tested on 1,234 films of 60 patients.",
+        "Since the champion, cxr-chest 3: 9 new films.",
+        "- The lower end of the difference in AUC, -0.031, is not above -0.020.",
+        "| floor of auc | 0.875 | 0.600 | met |",
+        "| AUC not worse | -0.031 | -0.020 | not met |",
+        "| sensitivity not worse | -0.031 | -0.050 | met |",
+        "on the same 1,230 films of 59 patients; 4 more, which only one of them could judge, are left out.",
+        "| AUC | 0.875 (0.800 to 0.938) | 0.865 | +0.010 (-0.031 to +0.050) |",
+        "95 %, 2,000 bootstrap replicates, patients drawn whole",
+        "Floors: auc 0.6. Against a champion also: the lower end of the difference in sensitivity lies above -0.05;",
+    ):
+        assert sentence in page
+    assert "Phantom" not in page
+
+
+def test_the_record_of_a_first_version_compares_nothing() -> None:
+    found = record(None, phantom=True, n_patients=None)
+    page = render_decision(found)
+    assert page.startswith("# cxr-chest 4: promoted\n\n**Phantom films")
+    assert "; there was no champion. It was tested on 1,234 films whose patients are not known." in page
+    assert "champion cxr-chest" not in page.split("## Why")[0].replace("Since the champion, cxr-chest 3", "")
+    assert found["champion"] is found["compared_on"] is None
+    assert "| AUC | 0.875 (0.800 to 0.938) |" in page
+
+
+def test_figures_that_are_not_defined_are_said_to_be_so() -> None:
+    nothing = dict.fromkeys(COMPARED, NOTHING)
+    page = render_decision(record(Comparison(1, None, 0, nothing, nothing, nothing)))
+    assert "| AUC | not defined | not defined | not defined |" in page
+    assert "| AUC not worse | not defined | -0.020 | not met |" in page
+    assert "films drawn whole" in page
+    assert "left out" not in page
+
+
+def test_the_files_are_named_after_the_time_and_hold_the_same() -> None:
+    found = record(COMPARISON) | {"decided_at": "2031-05-04T02:00:07+00:00"}
+    files = decision_files(found)
+    assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json"]
+    assert json.loads(files["2031-05-04T020007Z.json"]) == json.loads(json.dumps(found))
+    assert files["2031-05-04T020007Z.md"] == render_decision(found)
+
+
+DRIFT = {
+    "task": "chest",
+    "title": "Chest",
+    "phantom": True,
+    "verdict": "refuse",
+    "sentence": "Drift in pixels (noise, KS distance 0.95).",
+    "n_new": 40,
+    "alpha": 0.01,
+    "limits": {"pixels": {"warn": 0.2, "refuse": 0.9}, "calibration": {"warn": 0.05, "refuse": None}},
+    "families": [
+        {
+            "name": "pixels",
+            "verdict": "refuse",
+            "notes": [],
+            "tests": [
+                {
+                    **{"name": name, "test": "Kolmogorov-Smirnov", "effect_name": "KS distance", "effect": effect},
+                    **{"p_value": 0.0, "p_holm": 0.0, "n_reference": 50, "n_new": 40, "reference": 1.0, "new": 9.0},
+                    "histogram": {"edges": [0.0, 5.0, 10.0], "reference": [1.0, 0.0], "new": [0.0, 1.0]},
+                    "verdict": verdict,
+                }
+                for name, effect, verdict in (("noise", 0.95, "refuse"), ("black_border", 0.01, "none"))
+            ],
+        },
+        {"name": "calibration", "verdict": "unknown", "notes": ["ill: too few to tell."], "tests": []},
+    ],
+    "model": {"uri": "models:/cxr-chest-demo/3", "name": "cxr-chest-demo", "version": 3},
+    "new_films": {
+        **{"place": "the sources", "films": 90, "left_out": 0, "without_patient": 0, "drawn": 40, "looked_at": 40},
+        "refused": {},
+    },
+    "reference": {"stored": True, "training_films": 50, "validation_films": 40},
+}
+STOPPED: dict[str, Any] = {
+    "task": "chest",
+    "model": "cxr-chest-demo",
+    "phantom": True,
+    "champion": 3,
+    "why": "Since the champion, cxr-chest-demo 3: 90 new films.",
+    "news": {"new": 90, "relabelled": 0, "gone": 0},
+    "stopped": "The new films are unlike. Nothing was trained.",
+    "drift": DRIFT,
+    "digest": "7" * 64,
+}
+
+
+def test_the_record_of_a_stop_says_why_and_what_stays() -> None:
+    found = stop_record(STOPPED)
+    assert (found["decision"], found["promoted"], found["challenger"]) == ("stopped", False, None)
+    page = render_decision(found)
+    assert page.startswith("# cxr-chest-demo: stopped\n\n**Phantom films")
+    for sentence in (
+        "no challenger was trained. The champion stays cxr-chest-demo 3;",
+        "Since the champion, cxr-chest-demo 3: 90 new films.",
+        "- The new films are unlike. Nothing was trained.",
+        "Verdict: refuse. Drift in pixels (noise, KS distance 0.95).",
+        "| pixels | noise | KS distance | 0.950 | refuse |",
+        "- ill: too few to tell.",
+    ):
+        assert sentence in page
+    assert "black border" not in page
+
+
+def test_the_page_of_the_drift_stands_beside_the_record() -> None:
+    files = decision_files(stop_record(STOPPED) | {"decided_at": "2031-05-04T02:00:07+00:00"})
+    assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json", "2031-05-04T020007Z.drift.html"]
+    assert "noise" in files["2031-05-04T020007Z.drift.html"]
+    told = json.loads(files["2031-05-04T020007Z.json"])
+    assert told["drift"]["families"][0]["tests"][0]["effect"] == 0.95
+    assert "edges" not in files["2031-05-04T020007Z.json"]
+
+
+def test_where_drift_could_not_be_looked_for_the_record_says_so() -> None:
+    unknown = {"verdict": "unknown", "sentence": "It has no profile.", "n_new": 0, "families": []}
+    found = record(COMPARISON) | {"drift": unknown}
+    assert "Verdict: unknown. It has no profile." in render_decision(found)
+    assert len(decision_files(found)) == 2
+    assert "New films" not in render_decision(record(COMPARISON))
+
+
+@pytest.mark.parametrize("improvement", ["better", "better_or_newer"])
+def test_the_rule_is_told_as_it_is(improvement: str) -> None:
+    found = record(COMPARISON)
+    told = render_decision({**found, "rule": {**RULE, "improvement": improvement, "floors": {}}})
+    assert "Floors: none." in told
+    assert ("learned from newer data" in told.split("## Rule")[1]) == (improvement == "better_or_newer")

@@ -1,0 +1,93 @@
+"""What MLflow tells of where versions come from."""
+
+import logging
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
+from cxr_pipeline.tracking import lineage
+
+FILMS = pd.DataFrame(
+    {"sha256": ["a", "b"], "split": ["train", "test"], "source": "nih", "patient": pd.Series(["1f", None], dtype="str")}
+)
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    assert key_fingerprint(tmp_path / "key", make=True)
+    return tmp_path / "key"
+
+
+def register(name: str, key_file: Path, films: pd.DataFrame = FILMS) -> tuple[str, dict[str, str]]:
+    """A version whose run logged its films; the id of the run, and the tags."""
+    client = mlflow.MlflowClient()
+    with mlflow.start_run() as run:
+        tags = lineage.log_films(films, name=name, key_file=key_file)
+        lineage.log_card("# card")
+        mlflow.log_metrics({"test/auc": 0.75, "epoch/loss": 1.0})
+        mlflow.log_param("training.epochs", 3)
+    if not client.search_registered_models(filter_string=f"name='{name}'"):
+        client.create_registered_model(name)
+    client.create_model_version(name, source="/nothing", run_id=run.info.run_id, tags=tags)
+    return run.info.run_id, tags
+
+
+def test_versions_come_with_their_runs_the_newest_first(store: Path, key_file: Path) -> None:
+    runs = [register("cxr-many", key_file)[0] for _ in range(2)]
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("cxr-many", "champion", "1")
+    client.delete_run(runs[1])
+    client.create_model_version("cxr-many", source="/nothing")
+    found = lineage.versions_of("cxr-many", f"sqlite:///{store}/mlflow.db")
+    assert [(one.number, one.aliases) for one in found] == [(3, ()), (2, ()), (1, ("champion",))]
+    first = found[-1]
+    assert (first.run_id, first.metrics, first.parameters) == (runs[0], {"auc": 0.75}, {"training.epochs": "3"})
+    assert (found[0].run_id, found[0].metrics) == (None, {})
+    assert mlflow.artifacts.load_text(f"runs:/{runs[0]}/model_card.md") == "# card"
+
+
+def test_a_model_that_was_never_registered_has_no_versions(store: Path) -> None:
+    assert lineage.versions_of("cxr-nothing", f"sqlite:///{store}/mlflow.db") == []
+
+
+def test_a_version_without_a_model_has_no_settings(store: Path, key_file: Path) -> None:
+    register("cxr-bare", key_file)
+    (one,) = lineage.versions_of("cxr-bare", f"sqlite:///{store}/mlflow.db")
+    assert lineage.settings_of(one) == {}
+
+
+def test_films_are_summed_up_with_the_key_that_hashed_them(key_file: Path) -> None:
+    _, tags = register("cxr-tagged", key_file)
+    assert tags == {"n_films": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
+    assert key_file.read_text() not in str(tags)
+
+
+def test_without_patients_no_key_is_named(key_file: Path) -> None:
+    _, tags = register("cxr-nobody", key_file, FILMS.assign(patient=pd.Series([None, None], dtype="str")))
+    assert tags == {"n_films": "2", "n_patients": "0"}
+
+
+def test_a_key_that_is_another_one_than_before_is_noticed(
+    key_file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        register("cxr-changed", key_file)
+        register("cxr-changed", key_file)
+        assert not caplog.records
+        monkeypatch.setenv(VARIABLE, "another key, long enough")
+        register("cxr-changed", key_file)
+    (record,) = caplog.records
+    assert "another one than that of cxr-changed 1, 2:" in record.getMessage()
+
+
+def test_without_a_run_no_card_is_left() -> None:
+    lineage.log_card("# card")
+    assert mlflow.active_run() is None

@@ -1,0 +1,156 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from cxr_pipeline import tracking
+from cxr_pipeline.experiments.leaderboard import Entry
+
+PROVENANCE = {"task": "effusion", "films": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
+METRICS = {"test/n_images": 40, "test/auc": 0.875, "test/auc_low": 0.75, "test/auc_high": 0.9375, "epoch/loss": 0.5}
+
+
+@contextmanager
+def a_run(name: str, *, parent: str | None = None, **metrics: float) -> Iterator[str]:
+    tags = {"mlflow.parentRunId": parent} if parent else {}
+    with mlflow.start_run(run_name=name, tags=PROVENANCE | tags) as run:
+        mlflow.log_metrics({name.replace("__", "/"): value for name, value in metrics.items()} or METRICS)
+        mlflow.log_params({"training.epochs": 3})
+        yield run.info.run_id
+
+
+def register(run_id: str, name: str, store: Path, **tags: str) -> None:
+    client = mlflow.MlflowClient()
+    client.create_model_version(name, source=str(store), run_id=run_id, tags=PROVENANCE | tags)
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path) -> dict[str, str]:
+    """Runs by name, some of them registered, in this project's experiments and in another's."""
+    client, made = mlflow.MlflowClient(), {}
+    for name in ("cxr-effusion", "cxr-'); DROP TABLE runs; --", "foreign"):
+        client.create_registered_model(name)
+    mlflow.set_experiment("cxr-effusion")
+    with a_run("effusion") as made["effusion"]:
+        pass
+    with a_run("effusion_ablation", loss=1) as made["parent"]:
+        pass
+    with a_run("no augmentation", parent=made["parent"]) as made["cell"]:
+        pass
+    with a_run("trial 1", parent=made["parent"], validation__auc=0.9) as made["trial"]:
+        pass
+    with pytest.raises(ValueError, match="killed"), a_run("failing", parent=made["parent"]) as made["failed"]:
+        raise ValueError("killed")
+    with a_run("retraining", parent=made["parent"]) as made["registered cell"]:
+        pass
+    with a_run("orphan", parent="0" * 32) as made["orphan"]:
+        pass
+    with a_run("killed before it was registered"):
+        pass
+    with a_run("withdrawn", parent=made["parent"]) as made["deleted"]:
+        pass
+    client.delete_run(made["deleted"])
+    mlflow.set_experiment("another project")
+    with a_run("not ours", parent=made["parent"]) as made["not ours"]:
+        pass
+    with a_run("a cell of theirs", parent=made["parent"]):
+        pass
+    for run in ("effusion", "registered cell", "not ours"):
+        register(made[run], "cxr-effusion", store)
+    register("1" * 32, "cxr-effusion", store)
+    register(made["effusion"], "cxr-'); DROP TABLE runs; --", store)
+    register(made["effusion"], "foreign", store)
+    client.set_registered_model_alias("cxr-effusion", "champion", "2")
+    client.set_registered_model_alias("cxr-effusion", "best", "2")
+    client.set_registered_model_alias("cxr-effusion", "challenger", "1")
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(runs: dict[str, str]) -> dict[str, Entry]:
+    entries = tracking.measured_models()
+    assert len({entry.name for entry in entries}) == len(entries)
+    return {entry.name: entry for entry in entries}
+
+
+def test_versions_and_cells_are_found_and_nothing_else(found: dict[str, Entry]) -> None:
+    versions = {*(f"cxr-effusion {number}" for number in (1, 2, 3, 4)), "cxr-'); DROP TABLE runs; -- 1"}
+    cells = {"effusion_ablation: no augmentation", "effusion_ablation: failing", "orphan"}
+    assert {name for name, entry in found.items() if entry.kind == "version"} == versions
+    assert {name for name, entry in found.items() if entry.kind == "cell"} == cells
+
+
+def test_a_version_brings_what_its_run_measured(found: dict[str, Entry], runs: dict[str, str]) -> None:
+    entry = found["cxr-effusion 1"]
+    assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
+    assert entry.metrics == {"n_images": 40, "auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375}
+    assert entry.parameters == {"training.epochs": "3"}
+    assert entry.run_id == runs["effusion"]
+    assert entry.experiment_id == mlflow.get_experiment_by_name("cxr-effusion").experiment_id
+    assert entry.unfinished is None
+    assert timedelta(0) <= datetime.now(UTC) - entry.date < timedelta(minutes=5)
+    assert (entry.url, entry.run_url) == (None, None)
+
+
+def test_aliases_are_those_of_the_version(found: dict[str, Entry]) -> None:
+    aliases = {name: entry.aliases for name, entry in found.items() if entry.aliases}
+    assert aliases == {"cxr-effusion 1": ("challenger",), "cxr-effusion 2": ("best", "champion")}
+
+
+def test_the_run_of_a_version_is_found_wherever_it_is(found: dict[str, Entry], runs: dict[str, str]) -> None:
+    assert found["cxr-effusion 3"].run_id == runs["not ours"]
+    assert found["cxr-effusion 3"].metrics["auc"] == 0.875
+    gone = found["cxr-effusion 4"]
+    assert (gone.run_id, gone.run_url, gone.metrics, gone.parameters) == (None, None, {}, {})
+
+
+def test_a_cell_brings_what_it_measured(found: dict[str, Entry], runs: dict[str, str]) -> None:
+    entry = found["effusion_ablation: no augmentation"]
+    assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
+    assert entry.metrics == found["cxr-effusion 1"].metrics
+    assert entry.run_id == runs["cell"]
+    assert timedelta(0) <= datetime.now(UTC) - entry.date < timedelta(minutes=5)
+    assert entry.unfinished is None
+    assert found["effusion_ablation: failing"].unfinished == "failed"
+
+
+def test_a_server_has_pages_for_both(monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://host")
+    by_name = {entry.name: entry for entry in tracking.measured_models()}
+    number = by_name["orphan"].experiment_id
+    assert by_name["orphan"].run_url == f"http://host/#/experiments/{number}/runs/{runs['orphan']}"
+    assert by_name["cxr-effusion 2"].url == "http://host/#/models/cxr-effusion/versions/2"
+
+
+def test_a_server_in_trouble_is_not_taken_for_a_run_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise mlflow.MlflowException("the server is gone")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_run", fail)
+    with pytest.raises(mlflow.MlflowException, match="the server is gone"):
+        tracking.measured_models()
+
+
+def test_more_than_a_page_is_read_whole(monkeypatch: pytest.MonkeyPatch, found: dict[str, Entry]) -> None:
+    for name in ("search_runs", "search_model_versions", "search_registered_models", "search_experiments"):
+        search = getattr(mlflow.MlflowClient, name)
+
+        def one_by_one(*arguments: Any, search: Any = search, **wanted: Any) -> Any:
+            return search(*arguments, **wanted, max_results=1)
+
+        monkeypatch.setattr(mlflow.MlflowClient, name, one_by_one)
+    assert {entry.name: entry for entry in tracking.measured_models()} == found
+
+
+def test_a_store_that_is_new_has_no_models(empty_database: Path, store: Path) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{empty_database}")
+    try:
+        assert tracking.measured_models() == []
+    finally:
+        mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")

@@ -1,0 +1,55 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from cxr_pipeline.training.networks.optimizers import build_optimizer
+
+
+def build(name: str = "adamw", **changes: Any) -> Any:
+    return build_optimizer(
+        name, **{"learning_rate": 0.1, "schedule": "constant", "weight_decay": 0.0, "total_steps": 10} | changes
+    )
+
+
+def variable(value: float, name: str) -> Any:
+    return keras.Variable(np.array([value], np.float32), name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("adam", "Adam"), ("adamw", "AdamW"), ("adamax", "Adamax"), ("sgd", "SGD"), ("rmsprop", "RMSprop")],
+)
+def test_each_optimizer_goes_downhill(name: str, expected: str) -> None:
+    optimizer = build(name)
+    weight = variable(1.0, "kernel")
+    optimizer.apply([np.array([2.0], np.float32)], [weight])
+    assert type(optimizer).__name__ == expected
+    assert float(weight.numpy()[0]) < 1.0
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_weight_decay_spares_biases_and_batch_normalisation(name: str) -> None:
+    optimizer = build(name, weight_decay=0.5)
+    weights = [variable(1.0, part) for part in ("kernel", "bias", "gamma", "beta")]
+    optimizer.apply([np.zeros(1, np.float32)] * 4, weights)
+    np.testing.assert_allclose([float(weight.numpy()[0]) for weight in weights], [0.95, 1, 1, 1], rtol=1e-6)
+
+
+def test_a_cosine_falls_from_the_rate_to_zero() -> None:
+    optimizer = build(schedule="cosine")
+    weight = variable(1.0, "kernel")
+    rates = []
+    for _ in range(10):
+        rates.append(float(optimizer.learning_rate))
+        optimizer.apply([np.zeros(1, np.float32)], [weight])
+    np.testing.assert_allclose(rates, [0.05 * (1 + np.cos(np.pi * step / 10)) for step in range(10)], rtol=1e-5)
+    assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-8)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="Received: name='lion'"):
+        build("lion")
+    with pytest.raises(ValueError, match="Received: schedule='steps'"):
+        build(schedule="steps")
