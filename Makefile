@@ -13,7 +13,7 @@ RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TAS
 
 .PHONY: run test lint benchmark results airflow dags clean
 
-run: $(VENV)/installed ## train and judge a small model on phantom films
+run: $(VENV)/installed ## train and judge a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
 test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the whole test suite
@@ -28,7 +28,7 @@ lint: $(VENV)/installed-dev ## style, types, import directions
 benchmark: $(VENV)/installed-dev ## each one prints a ratio, measured in one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-results: $(VENV)/installed ## every task on real films below RAW, into docs/results.md
+results: $(VENV)/installed ## every task on real images below RAW, into docs/results.md
 	$(BIN)/python docs/results.py $(RAW)
 	$(BIN)/python docs/results.py $(RAW) --ablation
 

@@ -1,4 +1,4 @@
-"""A hospital of phantoms whose films come day by day, and films of it that no training ever sees."""
+"""A hospital of phantoms whose images come day by day, and images of it that no training ever sees."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data.phantoms import PhantomFilm, draw_patient
+from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
 
 FINDING, NOTHING = "Effusion", "No Finding"
 SIZE, PREVALENCE, SEED = 48, {FINDING: 0.45}, 11
@@ -17,13 +17,13 @@ FIRST_PATIENT, NEVER_SEEN = 1_000, 1_000_000
 Change = Callable[[np.ndarray], np.ndarray]
 
 
-def patient_films(patient: int) -> Iterator[PhantomFilm]:
-    """The films of a patient."""
+def patient_images(patient: int) -> Iterator[PhantomImage]:
+    """The images of a patient."""
     return draw_patient(patient, size=SIZE, prevalence=PREVALENCE, seed=SEED)
 
 
 def negative(pixels: np.ndarray) -> np.ndarray:
-    """A film as a console sends it that takes it for a negative."""
+    """An image as a console sends it that takes it for a negative."""
     return 255 - pixels
 
 
@@ -33,48 +33,48 @@ class Hospital:
 
     Args:
         folder: of the release.
-        films: all that is there, by image: the day it came, and its finding.
+        images: all that is there, by image: the day it came, and its finding.
     """
 
     folder: Path
-    films: dict[str, tuple[int, str]] = field(default_factory=dict)
+    images: dict[str, tuple[int, str]] = field(default_factory=dict)
     _next: int = FIRST_PATIENT
 
     def receive(self, day: int, *, n_patients: int, change: Change = np.asarray) -> None:
-        """Take in the films of new patients; ``change`` is what their scanner makes of them."""
+        """Take in the images of new patients; ``change`` is what their scanner makes of them."""
         (self.folder / "images").mkdir(parents=True, exist_ok=True)
         for patient in range(self._next, self._next + n_patients):
-            for film in patient_films(patient):
-                cv2.imwrite(str(self.folder / "images" / film.image), change(film.pixels))
-                self.films[film.image] = (day, FINDING if film.labels else NOTHING)
+            for image in patient_images(patient):
+                cv2.imwrite(str(self.folder / "images" / image.image), change(image.pixels))
+                self.images[image.image] = (day, FINDING if image.labels else NOTHING)
         self._next += n_patients
         self.write_labels()
 
     def take_away(self, day: int) -> None:
         """Remove what came on a day."""
-        for image in [image for image, (came, _) in self.films.items() if came == day]:
+        for image in [image for image, (came, _) in self.images.items() if came == day]:
             (self.folder / "images" / image).unlink()
-            del self.films[image]
+            del self.images[image]
         self.write_labels()
 
     def write_labels(self, wrong: Callable[[int], bool] = lambda day: False) -> None:
-        """Write the label table; the films of the days that ``wrong`` picks get the opposite label."""
+        """Write the label table; the images of the days that ``wrong`` picks get the opposite label."""
         other = {FINDING: NOTHING, NOTHING: FINDING}
         rows = {
-            "Image Index": list(self.films),
-            "Finding Labels": [other[label] if wrong(day) else label for day, label in self.films.values()],
-            "Patient ID": [int(image[:8]) for image in self.films],
+            "Image Index": list(self.images),
+            "Finding Labels": [other[label] if wrong(day) else label for day, label in self.images.values()],
+            "Patient ID": [int(image[:8]) for image in self.images],
             **dict.fromkeys(("Patient Age", "Patient Gender", "View Position"), ""),
         }
         pd.DataFrame(rows).to_csv(self.folder / "Data_Entry_2017_daily.csv", index=False)
 
 
 def draw_outside(folder: Path, n_patients: int) -> "pd.Series[bool]":
-    """Draw a film of each of some patients that never come to the hospital; whether each shows an effusion."""
+    """Draw an image of each of some patients that never come to the hospital; whether each shows an effusion."""
     folder.mkdir(parents=True)
     shows = {}
     for patient in range(NEVER_SEEN, NEVER_SEEN + n_patients):
-        film = next(patient_films(patient))
-        cv2.imwrite(str(folder / film.image), film.pixels)
-        shows[film.image] = bool(film.labels)
+        image = next(patient_images(patient))
+        cv2.imwrite(str(folder / image.image), image.pixels)
+        shows[image.image] = bool(image.labels)
     return pd.Series(shows)

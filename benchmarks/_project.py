@@ -76,7 +76,7 @@ class Project:
         return [json.loads(file.read_text()) for file in sorted(files)]
 
     def ledger(self) -> pd.DataFrame:
-        """The split of every film that was ever dealt."""
+        """The split of every image that was ever dealt."""
         return pd.read_parquet(self.data / "05_model_input" / self.task / "splits.parquet")
 
     def in_training(self) -> bool:

@@ -1,8 +1,8 @@
-"""How much faster twelve models are as cells of one ablation than trained one by one from the films.
+"""How much faster twelve models are as cells of one ablation than trained one by one from the images.
 
 Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
 backbones, with and without augmentation, the epoch chosen by accuracy or by recall. Both ways see the same drawn
-films, without pretrained weights, and run in one process. It prints seconds and their ratio. What the whole command
+images, without pretrained weights, and run in one process. It prints seconds and their ratio. What the whole command
 costs, with its processes, thresholds, figures and page, is timed by ``ablation_command.py``.
 """
 
@@ -19,15 +19,15 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from _noise_films import NoiseFilms
+from _noise_images import NoiseImages
 
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells, dependencies
 from cxr_pipeline.experiments.digests import training_digest
 from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
 from cxr_pipeline.training.fitting import fit
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
 
@@ -62,11 +62,11 @@ SETTINGS = TrainingSettings(
 def main() -> None:
     """Time both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--films", type=int, default=240)
+    parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--size", type=int, default=80)
     arguments = parser.parse_args()
-    films = NoiseFilms(arguments.films, arguments.size)
-    train, validation = _sets(films)
+    images = NoiseImages(arguments.images, arguments.size)
+    train, validation = _sets(images)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
@@ -91,21 +91,21 @@ def main() -> None:
     started = time.perf_counter()
     for name, overrides in TWELVE.items():
         parameters = _whole(overrides)
-        train_from_films(frozen(parameters["model"]["name"], arguments.size), parameters, train, validation)
+        train_from_images(frozen(parameters["model"]["name"], arguments.size), parameters, train, validation)
         print(f"{time.perf_counter() - started:7.1f} s  one by one: {name}", flush=True)
     alone = time.perf_counter() - started
     print(f"twelve cells of one ablation: {shared:.0f} s")
-    print(f"twelve models one by one from the films: {alone:.0f} s")
+    print(f"twelve models one by one from the images: {alone:.0f} s")
     print(f"ratio: {alone / shared:.1f}")
 
 
-def _sets(films: NoiseFilms) -> tuple[FilmSet, FilmSet]:
-    sha256s = np.array(list(films.films))
+def _sets(images: NoiseImages) -> tuple[ImageSet, ImageSet]:
+    sha256s = np.array(list(images.images))
     y = np.arange(len(sha256s))[:, np.newaxis] % 2
     n_train = len(sha256s) * 6 // 7
     return (
-        FilmSet.unweighted(films=films, sha256=sha256s[:n_train], y=y[:n_train]),
-        FilmSet.unweighted(films=films, sha256=sha256s[n_train:], y=y[n_train:]),
+        ImageSet.unweighted(images=images, sha256=sha256s[:n_train], y=y[:n_train]),
+        ImageSet.unweighted(images=images, sha256=sha256s[n_train:], y=y[n_train:]),
     )
 
 
@@ -133,18 +133,18 @@ def frozen(name: str, size: int) -> keras.Model:
     return model
 
 
-def train_from_films(model: keras.Model, parameters: dict[str, Any], train: FilmSet, validation: FilmSet) -> None:
-    """Train the head as one would without this project: every film through the whole network, in every epoch."""
-    film = keras.Input(model.input_shape[1:])
+def train_from_images(model: keras.Model, parameters: dict[str, Any], train: ImageSet, validation: ImageSet) -> None:
+    """Train the head as one would without this project: every image through the whole network, in every epoch."""
+    image = keras.Input(model.input_shape[1:])
     changes = build_augmentation(**{name: parameters["augmentation"][name] for name in (*STRENGTHS, "seed")})
-    whole = keras.Model(film, model(changes(film)))
+    whole = keras.Model(image, model(changes(image)))
     whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
     for epoch in range(SETTINGS.epochs):
         order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
         whole.fit(
-            batches(film_inputs(train.films, train.sha256), order, batch_size=32, targets=(train.y, train.weight)),
+            batches(image_inputs(train.images, train.sha256), order, batch_size=32, targets=(train.y, train.weight)),
             validation_data=batches(
-                film_inputs(validation.films, validation.sha256),
+                image_inputs(validation.images, validation.sha256),
                 np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1),
                 batch_size=32,
                 targets=(validation.y, validation.weight),

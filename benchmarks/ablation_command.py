@@ -1,9 +1,9 @@
 """How much faster twelve models are as one command than as twelve scripts.
 
 Run it with ``python benchmarks/ablation_command.py``. The command is ``kedro run --pipeline=abnormality_ablation``: it
-draws, reads and prepares the films, trains, calibrates and tests in twelve processes, as many at a time as there are
-cores, and writes the page. Each script is a process too; it has the prepared films, sends them through the whole
-network in every epoch, and scores validation and test films once. The networks are frozen with random weights, which
+draws, reads and prepares the images, trains, calibrates and tests in twelve processes, as many at a time as there are
+cores, and writes the page. Each script is a process too; it has the prepared images, sends them through the whole
+network in every epoch, and scores validation and test images once. The networks are frozen with random weights, which
 cost what others cost. Scripts that differ in what chooses the epoch do the same: such a pair is timed once and counted
 twice. It prints seconds and their ratio.
 """
@@ -25,13 +25,13 @@ import keras
 import numpy as np
 import pandas as pd
 from _project import Project
-from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_films
+from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_images
 
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import images_of
 from cxr_pipeline.experiments.run_outputs import Outputs
-from cxr_pipeline.training.film_sets import FilmSet
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.weights import PUBLISHED
 
 TASK = "abnormality"
@@ -45,7 +45,7 @@ NETWORKS = {
 def main() -> None:
     """Time both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=100, help="each has one to four films")
+    parser.add_argument("--patients", type=int, default=100, help="each has one to four images")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OVERRIDES"), help="be one of the scripts")
     arguments = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
         table = pd.read_csv(project.data / "08_reporting" / TASK / "ablation.csv")
         if len(table) != len(TWELVE) or table["error"].notna().any():
             sys.exit((project.folder / "printed.txt").read_text())
-        print(f"one command: {command:.0f} s, {len(Outputs(project.data, TASK).splits)} films", flush=True)
+        print(f"one command: {command:.0f} s, {len(Outputs(project.data, TASK).splits)} images", flush=True)
         scripts = 0.0
         for name, overrides in TWELVE.items():
             if overrides["training"]["monitor"] == SETTINGS.monitor:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def make_project(folder: Path, n_patients: int, size: int) -> Project:
-    """A project with drawn films, and weights for the three networks."""
+    """A project with drawn images, and weights for the three networks."""
     parameters = {
         "sources": {"phantoms": {"n_patients": n_patients, "size": max(size, 128)}},
         "augmentation": AUGMENTATION,
@@ -93,21 +93,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def be_a_script(data: Path, overrides: dict[str, Any]) -> None:
-    """Train one model as one would without this project, and score validation and test films."""
-    films = PreparedFilms.from_dict(json.loads((data / "03_primary" / TASK / "enhanced_images.json").read_text()))
+    """Train one model as one would without this project, and score validation and test images."""
+    images = PreparedImages.from_dict(json.loads((data / "03_primary" / TASK / "enhanced_images.json").read_text()))
     parameters = lay_over({"augmentation": AUGMENTATION}, overrides)
-    train, validation, test = (film_set(data, films, split) for split in ("train", "validation", "test"))
-    network = frozen(parameters["model"]["name"], films.recipe.size)
-    train_from_films(network, parameters, train, validation)
+    train, validation, test = (image_set(data, images, split) for split in ("train", "validation", "test"))
+    network = frozen(parameters["model"]["name"], images.recipe.size)
+    train_from_images(network, parameters, train, validation)
     for tested in (validation, test):
-        network.predict(films.read(list(tested.sha256))[..., np.newaxis], verbose=0)
+        network.predict(images.read(list(tested.sha256))[..., np.newaxis], verbose=0)
 
 
-def film_set(data: Path, films: PreparedFilms, split: str) -> FilmSet:
-    """The films of a split; on which of them something is, matters to no clock."""
+def image_set(data: Path, images: PreparedImages, split: str) -> ImageSet:
+    """The images of a split; on which of them something is, matters to no clock."""
     manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
-    sha256s = films_of(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
-    return FilmSet.unweighted(films=films, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
+    sha256s = images_of(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
+    return ImageSet.unweighted(images=images, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ DECISIONS = (
 )
 
 
-def draw_films(n_films: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Labels, probabilities and patients, each [n_films]; a patient has three films."""
+def draw_images(n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Labels, probabilities and patients, each [n_images]; a patient has three images."""
     rng = np.random.default_rng(seed)
-    y_true = (rng.random(n_films) < 0.3).astype(np.int64)
-    probability = 1 / (1 + np.exp(1 - 1.5 * y_true - rng.normal(size=n_films)))
-    return y_true, probability, np.arange(n_films) // 3
+    y_true = (rng.random(n_images) < 0.3).astype(np.int64)
+    probability = 1 / (1 + np.exp(1 - 1.5 * y_true - rng.normal(size=n_images)))
+    return y_true, probability, np.arange(n_images) // 3
 
 
 def loop(
@@ -56,11 +56,11 @@ def loop(
 ) -> NDArray[np.float64]:
     """Every metric of every replicate, [replicates, metrics], by resampling and scikit-learn."""
     rng = np.random.default_rng(0)
-    films_of = np.split(np.arange(len(patients)), np.flatnonzero(np.diff(patients)) + 1)
+    images_of = np.split(np.arange(len(patients)), np.flatnonzero(np.diff(patients)) + 1)
     values = []
     for _ in range(replicates):
-        films = np.concatenate([films_of[patient] for patient in rng.integers(len(films_of), size=len(films_of))])
-        labels, scores = y_true[films], probability[films]
+        images = np.concatenate([images_of[patient] for patient in rng.integers(len(images_of), size=len(images_of))])
+        labels, scores = y_true[images], probability[images]
         decisions = scores >= THRESHOLD
         values.append([*(f(labels, scores) for f in SCORES), *(f(labels, decisions) for f in DECISIONS)])
     return np.array(values)
@@ -88,30 +88,30 @@ def run(
 def main() -> None:
     """Time both and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=25_000)
+    parser.add_argument("--images", type=int, default=25_000)
     parser.add_argument("--replicates", type=int, default=2_000)
     parser.add_argument("--outputs", type=int, default=15)
     parser.add_argument("--loop-replicates", type=int, default=50)
     arguments = parser.parse_args()
-    films = draw_films(arguments.films, seed=0)
+    images = draw_images(arguments.images, seed=0)
 
     start = time.perf_counter()
-    values = loop(*films, arguments.loop_replicates)
+    values = loop(*images, arguments.loop_replicates)
     loop_seconds = (time.perf_counter() - start) / arguments.loop_replicates * arguments.replicates
 
-    y_true, probability, patients = films
+    y_true, probability, patients = images
     start = time.perf_counter()
     auc = run(y_true[:, None], probability[:, None], patients, arguments.replicates)
     seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    labels, scores, _ = zip(*(draw_films(arguments.films, seed) for seed in range(arguments.outputs)), strict=True)
+    labels, scores, _ = zip(*(draw_images(arguments.images, seed) for seed in range(arguments.outputs)), strict=True)
     run(np.column_stack(labels), np.column_stack(scores), patients, arguments.replicates)
     several_seconds = time.perf_counter() - start
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     low, high = np.quantile(values[:, 0], (0.025, 0.975))
-    print(f"{arguments.films:,} films of {len(np.unique(patients)):,} patients, {arguments.replicates:,} replicates")
+    print(f"{arguments.images:,} images of {len(np.unique(patients)):,} patients, {arguments.replicates:,} replicates")
     print(f"{len(METRICS)} metrics in {seconds:.2f} s; AUC {auc['low']:.4f} to {auc['high']:.4f}")
     print(f"the same for {arguments.outputs} outputs and their mean: {several_seconds:.2f} s")
     print(

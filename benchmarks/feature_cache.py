@@ -1,7 +1,7 @@
-"""How much faster an epoch of fine-tuning is from activations cached at the cut than from the films.
+"""How much faster an epoch of fine-tuning is from activations cached at the cut than from the images.
 
 Run it with ``python benchmarks/feature_cache.py``. It trains the same layers of a DenseNet-121 both ways, on drawn
-films and without pretrained weights, and prints films a second and their ratio.
+images and without pretrained weights, and prints images a second and their ratio.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from _noise_films import NoiseFilms
+from _noise_images import NoiseImages
 
 from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.training.batches import batches, epoch_order, film_inputs
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
 from cxr_pipeline.training.phases import Plan
@@ -35,12 +35,12 @@ def main() -> None:
     import keras
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--films", type=int, default=96)
+    parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--size", type=int, default=224)
     arguments = parser.parse_args()
-    films = NoiseFilms(arguments.films, arguments.size)
-    train = FilmSet.unweighted(
-        films=films, sha256=np.array(list(films.films)), y=np.arange(arguments.films)[:, np.newaxis] % 2
+    images = NoiseImages(arguments.images, arguments.size)
+    train = ImageSet.unweighted(
+        images=images, sha256=np.array(list(images.images)), y=np.arange(arguments.images)[:, np.newaxis] % 2
     )
     model = build_model(
         name="densenet121",
@@ -78,25 +78,25 @@ def main() -> None:
         cached = phases[-1]
         for layer in cached.thawed:
             layer.trainable = True
-        with_cache = _rate(cached.network, cached.train, arguments.films)
-    film = keras.Input(model.input_shape[1:])
+        with_cache = _rate(cached.network, cached.train, arguments.images)
+    image = keras.Input(model.input_shape[1:])
     changes = build_augmentation(**{name: AUGMENTATION[name] for name in (*STRENGTHS, "seed")})
-    whole = keras.Model(film, model(changes(film)))
+    whole = keras.Model(image, model(changes(image)))
 
-    def from_films(epoch: int) -> object:
+    def from_images(epoch: int) -> object:
         order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
-        inputs = film_inputs(films, train.sha256)
+        inputs = image_inputs(images, train.sha256)
         return batches(inputs, order, batch_size=BATCH_SIZE, targets=(train.y, train.weight))
 
-    without = _rate(whole, from_films, arguments.films)
-    print(f"filling the cache: {2 * arguments.films / filling:.1f} films and views a second, once")
-    print(f"an epoch from the cache: {with_cache:.1f} films a second")
-    print(f"an epoch from the films: {without:.1f} films a second")
+    without = _rate(whole, from_images, arguments.images)
+    print(f"filling the cache: {2 * arguments.images / filling:.1f} images and views a second, once")
+    print(f"an epoch from the cache: {with_cache:.1f} images a second")
+    print(f"an epoch from the images: {without:.1f} images a second")
     print(f"ratio: {with_cache / without:.1f}")
 
 
 def _rate(network, train, n):  # type: ignore[no-untyped-def]
-    """Films a second of the second epoch; the first one builds the graph."""
+    """Images a second of the second epoch; the first one builds the graph."""
     network.compile("adam", "binary_crossentropy", jit_compile=False)
     for epoch in range(2):
         started = time.perf_counter()

@@ -1,10 +1,10 @@
 """A month of nights that nobody watches, on phantoms: does what is in use get better, or stay as it is?
 
-Run it with ``python benchmarks/month.py``. Films of new patients come to a hospital of phantoms day by day. Every
+Run it with ``python benchmarks/month.py``. Images of new patients come to a hospital of phantoms day by day. Every
 night ``kedro run --pipeline=effusion_retraining`` is started as cron starts it. Whenever that changes the champion, the
-new one scores films that no night has ever seen. On some days something goes wrong, see ``CALENDAR``. It prints a row
+new one scores images that no night has ever seen. On some days something goes wrong, see ``CALENDAR``. It prints a row
 for each night, and ends with status 1 and the reasons if something does not hold that must. Bad parts are large enough
-to tell in one night, twice or three times ``drift.min_films``; smaller ones wait for the next part.
+to tell in one night, twice or three times ``drift.min_images``; smaller ones wait for the next part.
 """
 
 import argparse
@@ -44,8 +44,8 @@ LOCKED = 75
 NEW_TRAINING = -1
 
 
-def new_films(hospital: Hospital, day: int) -> None:
-    """Films of new patients come."""
+def new_images(hospital: Hospital, day: int) -> None:
+    """Images of new patients come."""
     hospital.receive(day, n_patients=DAILY_PATIENTS)
 
 
@@ -53,25 +53,25 @@ def nothing(hospital: Hospital, day: int) -> None:
     """Nothing comes."""
 
 
-def films_of_another_kind(hospital: Hospital, day: int) -> None:
+def images_of_another_kind(hospital: Hospital, day: int) -> None:
     """A console sends negatives."""
     hospital.receive(day, n_patients=2 * DAILY_PATIENTS, change=negative)
 
 
 def yesterday_is_taken_away(hospital: Hospital, day: int) -> None:
-    """Somebody has read the message, and removed yesterday's films."""
+    """Somebody has read the message, and removed yesterday's images."""
     hospital.take_away(day - 1)
-    new_films(hospital, day)
+    new_images(hospital, day)
 
 
 def known_labels_are_wrong(hospital: Hospital, day: int) -> None:
-    """An export has mixed up the labels of all films but today's."""
-    new_films(hospital, day)
+    """An export has mixed up the labels of all images but today's."""
+    new_images(hospital, day)
     hospital.write_labels(wrong=lambda came: came != day)
 
 
 def new_labels_are_wrong(hospital: Hospital, day: int) -> None:
-    """An export has mixed up the labels of today's films."""
+    """An export has mixed up the labels of today's images."""
     hospital.receive(day, n_patients=3 * DAILY_PATIENTS)
     hospital.write_labels(wrong=lambda came: came == day)
 
@@ -111,7 +111,7 @@ class Day:
         stopped: whether nothing may be trained, and the champion must stay.
     """
 
-    comes: Callable[[Hospital, int], None] = new_films
+    comes: Callable[[Hospital, int], None] = new_images
     night: Callable[[Project], list[int]] = job
     statuses: tuple[int, ...] = (0,)
     stopped: bool = False
@@ -121,7 +121,7 @@ WEEKEND = Day(nothing)
 CALENDAR = {
     **{day: WEEKEND for day in range(1, 32) if day % 7 in (6, 0)},
     4: Day(nothing),
-    9: Day(films_of_another_kind, statuses=(1,), stopped=True),
+    9: Day(images_of_another_kind, statuses=(1,), stopped=True),
     10: Day(yesterday_is_taken_away),
     11: Day(known_labels_are_wrong, statuses=(1,), stopped=True),
     17: Day(new_labels_are_wrong, statuses=(1,), stopped=True),
@@ -137,7 +137,7 @@ class Month:
     Args:
         project: where the jobs run.
         hospital: what they learn from.
-        outside: folder of the films that no night sees.
+        outside: folder of the images that no night sees.
         shows: whether each of these shows an effusion.
     """
 
@@ -194,7 +194,7 @@ class Month:
         if self.champion == before or self.champion is None:
             return ""
         if self.project.run("scoring", f"{TASK}.scoring.folder={self.outside}"):
-            raise SystemExit(f"the champion could not score films; see {self.project.folder / 'printed.txt'}")
+            raise SystemExit(f"the champion could not score images; see {self.project.folder / 'printed.txt'}")
         judged = self.project.predictions().loc[self.shows.index]
         found = {
             "auc": float(roc_auc_score(self.shows, judged["probability"])),
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--folder", type=Path, help="an empty place, which is kept; else a temporary one")
     arguments = parser.parse_args()
-    print("Drawn films: these figures say nothing about patients.")
+    print("Drawn images: these figures say nothing about patients.")
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.folder or Path(temporary)
         project = Project.make(place / "project", task=TASK, params=PARAMS, parameters=PARAMETERS)

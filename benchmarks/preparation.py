@@ -1,7 +1,7 @@
-"""Preparation of 1024-pixel films by the image store against OpenCV in a plain loop; and the store's index.
+"""Preparation of 1024-pixel images by the image store against OpenCV in a plain loop; and the store's index.
 
-Run ``python benchmarks/preparation.py [FOLDER]``. With a folder of PNG films, these are repeated under different
-bytes; without, films are drawn. Both ways of preparation work on the same films in one run, turn by turn.
+Run ``python benchmarks/preparation.py [FOLDER]``. With a folder of PNG images, these are repeated under different
+bytes; without, images are drawn. Both ways of preparation work on the same images in one run, turn by turn.
 """
 
 import argparse
@@ -27,29 +27,29 @@ from cxr_pipeline.data.images.store import ImageStore
 
 RECIPE = Recipe(size=224, mode="fit", max_megapixels=100)
 ROUNDS = 3
-INDEXED_FILMS, SHARD_FILMS = 112_120, 512
+INDEXED_IMAGES, SHARD_IMAGES = 112_120, 512
 
 
-def drawn_films(n_films: int) -> Iterator[bytes]:
-    """Draw films that compress about as well as those of NIH ChestX-ray14."""
+def drawn_images(n_images: int) -> Iterator[bytes]:
+    """Draw images that compress about as well as those of NIH ChestX-ray14."""
     rng = np.random.default_rng(0)
-    for _ in range(n_films):
+    for _ in range(n_images):
         coarse = cv2.resize(rng.random((12, 12)) * 200, (1024, 1024), interpolation=cv2.INTER_CUBIC)
         noise = cv2.GaussianBlur(rng.standard_normal((1024, 1024)), (0, 0), 1.2) * 8
         yield cv2.imencode(".png", (coarse + noise).clip(0, 255).astype(np.uint8))[1].tobytes()
 
 
 def with_number(png: bytes, number: int) -> bytes:
-    """Make other bytes of the same film: a text chunk with a number before the end chunk."""
+    """Make other bytes of the same image: a text chunk with a number before the end chunk."""
     chunk = b"tEXt" + b"number\0%d" % number
     return png[:-12] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
 
 
-def write_films(folder: Path, source: Path | None, n_films: int) -> dict[str, Path]:
-    """Write films and return the path of each by its SHA-256."""
-    originals = [path.read_bytes() for path in sorted(source.glob("*.png"))] if source else list(drawn_films(16))
+def write_images(folder: Path, source: Path | None, n_images: int) -> dict[str, Path]:
+    """Write images and return the path of each by its SHA-256."""
+    originals = [path.read_bytes() for path in sorted(source.glob("*.png"))] if source else list(drawn_images(16))
     files = {}
-    for number, png in enumerate(islice(cycle(originals), n_films)):
+    for number, png in enumerate(islice(cycle(originals), n_images)):
         content = with_number(png, number)
         path = folder / f"{number:06}.png"
         path.write_bytes(content)
@@ -58,61 +58,61 @@ def write_films(folder: Path, source: Path | None, n_films: int) -> dict[str, Pa
 
 
 def loop(files: dict[str, Path]) -> None:
-    """Prepare films with OpenCV alone, on one thread."""
+    """Prepare images with OpenCV alone, on one thread."""
     for path in files.values():
         cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (224, 224), interpolation=cv2.INTER_AREA)
 
 
-def compare(folder: Path, source: Path | None, n_films: int) -> None:
+def compare(folder: Path, source: Path | None, n_images: int) -> None:
     """Time the store and the loop in turn and print the medians and their ratio."""
     cv2.setNumThreads(1)
-    films = folder / "films"
-    films.mkdir()
-    files = write_films(films, source, n_films)
+    images = folder / "images"
+    images.mkdir()
+    files = write_images(images, source, n_images)
     speeds: dict[str, list[float]] = {"OpenCV loop": [], "store, 1 process": [], "store, all cores": []}
     for turn in range(ROUNDS):
         for name, workers in (("store, 1 process", 1), ("store, all cores", None)):
             start = time.perf_counter()
             ImageStore(folder / f"{name}-{turn}", RECIPE).fill(files, workers=workers)
-            speeds[name].append(n_films / (time.perf_counter() - start))
+            speeds[name].append(n_images / (time.perf_counter() - start))
         start = time.perf_counter()
         loop(files)
-        speeds["OpenCV loop"].append(n_films / (time.perf_counter() - start))
+        speeds["OpenCV loop"].append(n_images / (time.perf_counter() - start))
     base = float(np.median(speeds["OpenCV loop"]))
     for name, measured in speeds.items():
         speed = float(np.median(measured))
-        print(f"{name:<18}{speed:8.0f} films/s   ratio {speed / base:.2f}")
+        print(f"{name:<18}{speed:8.0f} images/s   ratio {speed / base:.2f}")
 
 
 def open_large_index(folder: Path) -> None:
     """Time the opening of a store the size of NIH ChestX-ray14, and reads from it. Its files are sparse."""
-    sha256s = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(INDEXED_FILMS)]
+    sha256s = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(INDEXED_IMAGES)]
     target = folder / RECIPE.digest
     target.mkdir(parents=True)
-    for start in range(0, INDEXED_FILMS, SHARD_FILMS):
-        block = tuple(sha256s[start : start + SHARD_FILMS])
+    for start in range(0, INDEXED_IMAGES, SHARD_IMAGES):
+        block = tuple(sha256s[start : start + SHARD_IMAGES])
         shard = Shard(shard_name(block), RECIPE.digest, 224, 100, block, (1024 * 1024,) * len(block), ())
         (target / f"{shard.name}.json").write_text(json.dumps(asdict(shard)))
         (target / f"{shard.name}.npy").touch()
         os.truncate(target / f"{shard.name}.npy", 128 + len(block) * 224 * 224)
     start_time = time.perf_counter()
     store = ImageStore(folder, RECIPE)
-    print(f"index of {len(store):,} films opened in {time.perf_counter() - start_time:.2f} s")
-    order = np.random.default_rng(0).permutation(INDEXED_FILMS)[:3200]
+    print(f"index of {len(store):,} images opened in {time.perf_counter() - start_time:.2f} s")
+    order = np.random.default_rng(0).permutation(INDEXED_IMAGES)[:3200]
     start_time = time.perf_counter()
     n_read = sum(len(batch) for batch in store.batches([sha256s[position] for position in order], 32))
-    print(f"{n_read / (time.perf_counter() - start_time):,.0f} films/s read in random order, 32 at a time")
+    print(f"{n_read / (time.perf_counter() - start_time):,.0f} images/s read in random order, 32 at a time")
 
 
 def main() -> None:
     """Run both measurements in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", help="PNG films, such as the originals of NIH ChestX-ray14")
-    parser.add_argument("--films", type=int, default=1500)
+    parser.add_argument("folder", type=Path, nargs="?", help="PNG images, such as the originals of NIH ChestX-ray14")
+    parser.add_argument("--images", type=int, default=1500)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
-        compare(folder, arguments.folder, arguments.films)
+        compare(folder, arguments.folder, arguments.images)
         open_large_index(folder / "large")
     finally:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Make ``docs/results.md`` anew: every task, default configuration, on real films.
+"""Make ``docs/results.md`` anew: every task, default configuration, on real images.
 
     python docs/results.py RAW [TASK ...]
     python docs/results.py RAW --ablation [--params PARAMS]
@@ -33,11 +33,11 @@ PAGE = PROJECT / "docs" / "results.md"
 METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "average_precision", "ece")
 INTRODUCTION = """# Results
 
-Every task as it is configured, trained and tested on real films: a row is one
-`kedro run --pipeline=TASK --params raw=RAW`, judged on test films that neither training nor threshold has seen, with
-95 % intervals over patients (over films where patients are not known). Figures of several classes are means over the
+Every task as it is configured, trained and tested on real images: a row is one
+`kedro run --pipeline=TASK --params raw=RAW`, judged on test images that neither training nor threshold has seen, with
+95 % intervals over patients (over images where patients are not known). Figures of several classes are means over the
 classes. Where a task has several sources, a model can tell the source instead of the finding: the AUC within each
-source is the one to look at. Made by `make results`; drawn films are refused.
+source is the one to look at. Made by `make results`; drawn images are refused.
 """
 
 
@@ -45,9 +45,9 @@ TWELVE_MODELS = """
 ## Twelve models
 
 Which backbone tells normal from abnormal, does augmentation help, and should the epoch with the best accuracy or the
-one with the best recall be kept? Twelve cells on NIH films, each measured on the same {films} test films, with 95 %
+one with the best recall be kept? Twelve cells on NIH images, each measured on the same {images} test images, with 95 %
 intervals over patients. The question is that of a notebook that this project replaces; its best accuracy was .643,
-its best recall .850 and its best precision .775, never in one model, on other films.
+its best recall .850 and its best precision .775, never in one model, on other images.
 
 ```
 kedro run --pipeline={ablation} --params raw=RAW{params}
@@ -96,9 +96,9 @@ def run_ablation(raw: str, params: str | None) -> None:
 
 
 def refuse_phantoms(pipeline: str, report: dict[str, Any], raw: str) -> None:
-    """End with a message where films were drawn."""
+    """End with a message where images were drawn."""
     if report["phantom"]:
-        sys.exit(f"{pipeline} was trained on phantoms, expected real films: take {raw} from another environment.")
+        sys.exit(f"{pipeline} was trained on phantoms, expected real images: take {raw} from another environment.")
 
 
 def kedro(pipeline: str, params: str) -> None:
@@ -117,7 +117,7 @@ def run(task: str, raw: str) -> dict[str, object]:
     refuse_phantoms(task, metrics, raw)
     return {
         "task": task,
-        "films": metrics["n_images"],
+        "images": metrics["n_images"],
         "patients": metrics["n_patients"],
         **{name: in_words(metrics["metrics"][name]) for name in METRICS},
         "by_source": by_source(metrics.get("per_source", {})),
@@ -136,7 +136,7 @@ def in_short(commit: str) -> str:
 
 
 def by_source(measured: dict[str, Any]) -> str:
-    """The AUC on the films of each source alone: where source and class go together, that of all films says little."""
+    """The AUC on the images of each source alone: where source and class go together, that of all images says little."""
     return "; ".join(f"{name} {in_words(figures['metrics']['auc'])}" for name, figures in measured.items())
 
 
@@ -149,7 +149,7 @@ def in_words(metric: dict[str, float | None]) -> str:
 
 def page(rows: pd.DataFrame) -> str:
     """Write the rows as a table of Markdown."""
-    names = {"films": "test films", "auc": "AUC", "by_source": "AUC by source", "ece": "calibration error"}
+    names = {"images": "test images", "auc": "AUC", "by_source": "AUC by source", "ece": "calibration error"}
     names["always"] = "always the commonest class"
     cells = rows.fillna({"patients": "not known", "always": "", "by_source": ""})
     return INTRODUCTION + "\n" + markdown(cells.rename(columns=lambda name: names.get(name, name.replace("_", " "))))
@@ -171,7 +171,7 @@ def twelve_models() -> str:
     words = "; ".join(f"{title}: {model}" for title, model in best.items())
     commits = ", ".join(map(in_short, table["commit"].unique()))
     params = "".join(f",{given}" for given in table["params"].dropna().unique())
-    introduction = TWELVE_MODELS.format(ablation=ABLATION, params=params, films=table["n_images"][0])
+    introduction = TWELVE_MODELS.format(ablation=ABLATION, params=params, images=table["n_images"][0])
     picture = f"![Twelve models](images/{PICTURE.name})"
     return f"{introduction}{markdown(rows)}\n{picture}\n\nThe highest of each figure: {words}. Trained at {commits}.\n"
 

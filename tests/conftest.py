@@ -34,10 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real public films, beside the repository; they are no part of it."""
+    """Real public images, beside the repository; they are no part of it."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"real films are not part of the project; they are looked for in {folder}")
+        pytest.skip(f"real images are not part of the project; they are looked for in {folder}")
     return folder
 
 

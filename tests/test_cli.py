@@ -17,7 +17,7 @@ from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 def raise_wrapped() -> None:
     try:
-        raise UserError("sources.films.path: no folder at /x")
+        raise UserError("sources.images.path: no folder at /x")
     except UserError as error:
         raise RuntimeError("node failed") from error
 
@@ -25,18 +25,18 @@ def raise_wrapped() -> None:
 def test_a_mistake_is_found_below_what_wraps_it() -> None:
     with pytest.raises(RuntimeError) as caught:
         raise_wrapped()
-    assert user_mistake(caught.value) == "sources.films.path: no folder at /x"
+    assert user_mistake(caught.value) == "sources.images.path: no folder at /x"
 
 
 def test_a_mistake_ends_the_command_with_one_message() -> None:
-    with pytest.raises(click.ClickException, match=r"^sources\.films\.path: no folder at /x$"):
+    with pytest.raises(click.ClickException, match=r"^sources\.images\.path: no folder at /x$"):
         plainly(raise_wrapped)()
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (UserError("there is no film"), 1),
+        (UserError("there is no image"), 1),
         (Unavailable("no server answers"), 69),
         (MlflowException("API request to http://host failed with exception Connection refused"), 69),
     ],
@@ -115,8 +115,8 @@ def test_kedro_run_is_the_one_without_tracebacks() -> None:
         ("Sources", {}, "t.x: at least one source is needed, found none."),
         (
             "Sources",
-            {"films": {"layout": "nhi", "path": "nih"}},
-            "t.x.films: tag 'nhi' found using 'layout' does not match any of the expected tags: "
+            {"images": {"layout": "nhi", "path": "nih"}},
+            "t.x.images: tag 'nhi' found using 'layout' does not match any of the expected tags: "
             f"{', '.join(map(repr, LAYOUTS))}, found {{'layout': 'nhi', 'path': 'nih'}}.",
         ),
         (
@@ -158,10 +158,10 @@ def test_what_kedro_says_otherwise_is_passed_on() -> None:
 def test_parameters_beside_a_file_are_laid_over_those_of_the_file() -> None:
     heard = with_file(lambda **given: given)
     params = {"effusion": {"model": {"dropout": 0.2}}}
-    file = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/films"}, "env": "demo"}
+    file = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/images"}, "env": "demo"}
     with click.Context(click.Command("run"), default_map=file):
         assert heard(params=params, env=None) == {
-            "params": {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/films"},
+            "params": {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/images"},
             "env": None,
         }
     with click.Context(click.Command("run")):

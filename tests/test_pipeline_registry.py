@@ -36,7 +36,7 @@ def test_bare_stages_are_not_registered(pipelines) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["ablation", "tuning"])
-def test_an_experiment_looks_at_no_test_film_before_its_cells_do(pipelines, task, name) -> None:
+def test_an_experiment_looks_at_no_test_image_before_its_cells_do(pipelines, task, name) -> None:
     stages = {node.namespace.rsplit(".", 1)[1] for node in pipelines[f"{task}_{name}"].nodes}
     assert stages == {"ingestion", "resolution", "morphology", "splitting", name}
 

@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_an_array_is_written_in_numpys_form(tmp_path: Path) -> None:
-    path = tmp_path / "films.npy"
+    path = tmp_path / "images.npy"
     write_array(path, np.arange(6, dtype=np.uint8).reshape(2, 3))
     np.testing.assert_array_equal(np.load(path), [[0, 1, 2], [3, 4, 5]])
-    assert [entry.name for entry in tmp_path.iterdir()] == ["films.npy"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["images.npy"]

@@ -9,8 +9,8 @@ import pytest
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.content_hashes import fingerprints
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.deployment.champion_scoring import judge_films
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.champion_scoring import judge_images
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.training.networks.build import build_model
@@ -19,7 +19,7 @@ SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def champion() -> FilmClassifier:
+def champion() -> ImageClassifier:
     """Untrained; its recipe has a step and a narrow limit of megapixels."""
     network = build_model(
         name="small_cnn", weights_file=None, size=SIZE, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=4
@@ -30,28 +30,28 @@ def champion() -> FilmClassifier:
         y_true, y_score, kind="binary", classes=("well", "ill"), calibration="platt", policy={"rule": "youden"}
     )
     steps = ({"operation": "denoise", "size": 3},)
-    return FilmClassifier(network, Recipe(size=SIZE, mode="stretch", max_megapixels=0.005, steps=steps), rule, {})
+    return ImageClassifier(network, Recipe(size=SIZE, mode="stretch", max_megapixels=0.005, steps=steps), rule, {})
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
-    """Four films; the last is larger than the champion takes."""
+def images(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
+    """Four images; the last is larger than the champion takes."""
     rng = np.random.default_rng(5)
-    (tmp_path / "films").mkdir()
+    (tmp_path / "images").mkdir()
     for number, side in enumerate((50, 60, 40, 90)):
-        cv2.imwrite(str(tmp_path / "films" / f"{number}.png"), rng.integers(0, 256, (side, 60), np.uint8))
-    reader = FileReader(tmp_path / "films")
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (side, 60), np.uint8))
+    reader = FileReader(tmp_path / "images")
     names = [f"{number}.png" for number in range(4)]
     table = pd.DataFrame({"source": "a", "image": names, "path": names, "patient_id": list("ppqq")})
     labels = [0.0, 1.0, np.nan, 1.0]
     return table.assign(sha256=fingerprints(reader, names)["sha256"], label_ill=labels), reader
 
 
-def test_the_champion_judges_with_its_own_recipe_and_rule(champion, films, tmp_path: Path) -> None:
-    table, reader = films
-    judged = judge_films(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
+def test_the_champion_judges_with_its_own_recipe_and_rule(champion, images, tmp_path: Path) -> None:
+    table, reader = images
+    judged = judge_images(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
     assert judged["image"].tolist() == ["0.png", "1.png", "2.png"]
-    expected = champion.score((tmp_path / "films" / name).read_bytes() for name in table["image"])
+    expected = champion.score((tmp_path / "images" / name).read_bytes() for name in table["image"])
     assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
     np.testing.assert_allclose(judged["probability_ill"], expected["probability"][:3], atol=1e-6)
     assert judged["decision"].tolist() == expected["decision"][:3].tolist()
@@ -60,8 +60,8 @@ def test_the_champion_judges_with_its_own_recipe_and_rule(champion, films, tmp_p
     assert judged["patient_id"].tolist() == ["p", "p", "q"]
 
 
-def test_what_a_run_left_is_found_again(tmp_path: Path, films) -> None:
-    manifest = films[0]
+def test_what_a_run_left_is_found_again(tmp_path: Path, images) -> None:
+    manifest = images[0]
     splits = manifest[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test", "test", "validation"])
     for place, table in {
         "03_primary/t/manifest": manifest,
@@ -77,5 +77,5 @@ def test_what_a_run_left_is_found_again(tmp_path: Path, films) -> None:
     assert outputs.version == {"version": 3}
     assert outputs.metrics == {"n": 1}
     assert outputs.splits["split"].tolist() == ["train", "test", "test", "validation"]
-    assert outputs.test_films["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
-    assert "path" in outputs.test_films
+    assert outputs.test_images["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
+    assert "path" in outputs.test_images

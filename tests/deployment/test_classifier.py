@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import FilmClassifier, probability_columns
+from cxr_pipeline.deployment.classifier import ImageClassifier, probability_columns
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule, rule_from_dict
 
 SIZE = 16
@@ -35,22 +35,22 @@ def rule(threshold: float, calibration: str = "none") -> DecisionRule:
 
 def brightness_network(slopes: tuple[float, ...] = (1.0,), offsets: tuple[float, ...] = (0.0,)) -> keras.Model:
     """A network whose scores are known without it: straight lines over the mean grey as a fraction of white."""
-    film = keras.Input((SIZE, SIZE, 1), name="film")
-    mean = keras.layers.GlobalAveragePooling2D()(film)
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    mean = keras.layers.GlobalAveragePooling2D()(image)
     lines = keras.layers.Dense(len(slopes))
-    network = keras.Model(film, lines(mean), name="brightness")
+    network = keras.Model(image, lines(mean), name="brightness")
     lines.set_weights([np.array([slopes], np.float32) / 255, np.array(offsets, np.float32)])
     return network
 
 
 @pytest.fixture(scope="module")
-def classifier() -> FilmClassifier:
+def classifier() -> ImageClassifier:
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return FilmClassifier(brightness_network(), recipe, rule(0.5), {"task": "effusion", "films": "real"})
+    return ImageClassifier(brightness_network(), recipe, rule(0.5), {"task": "effusion", "images": "real"})
 
 
 @functools.cache
-def with_several_outputs(kind: str) -> FilmClassifier:
+def with_several_outputs(kind: str) -> ImageClassifier:
     """A classifier with thresholds that differ: of exclusive classes, or of findings that may come together."""
     classes, slopes, offsets, thresholds = {
         "multiclass": (("No Finding", "Mass", "Nodule"), (1.0, -0.75, -0.25), (0.0, 0.75, 0.25), (0.5, 0.375, 0.0625)),
@@ -61,17 +61,17 @@ def with_several_outputs(kind: str) -> FilmClassifier:
     fitted = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy).to_dict()
     fitted["thresholds"] = dict(zip(classes, thresholds, strict=True))
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return FilmClassifier(brightness_network(slopes, offsets), recipe, rule_from_dict(fitted), {"task": kind})
+    return ImageClassifier(brightness_network(slopes, offsets), recipe, rule_from_dict(fitted), {"task": kind})
 
 
 def half_lit(grey: int) -> bytes:
-    """A film of two halves, whose mean is ``grey``."""
-    film = np.full((64, 64), grey - 10, np.uint8)
-    film[:, 32:] = grey + 10
-    return cv2.imencode(".png", film)[1].tobytes()
+    """An image of two halves, whose mean is ``grey``."""
+    image = np.full((64, 64), grey - 10, np.uint8)
+    image[:, 32:] = grey + 10
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
-def test_probability_and_decision_are_those_of_the_network_and_the_rule(classifier: FilmClassifier) -> None:
+def test_probability_and_decision_are_those_of_the_network_and_the_rule(classifier: ImageClassifier) -> None:
     judged = classifier.score([half_lit(51), half_lit(204)])
     np.testing.assert_allclose(judged.probability, [0.2, 0.8], atol=1e-6)
     assert judged.decision.tolist() == ["nofinding", "effusion"]
@@ -80,8 +80,8 @@ def test_probability_and_decision_are_those_of_the_network_and_the_rule(classifi
     assert judged.reason.isna().all()
 
 
-def test_a_bad_film_does_not_fail_the_others(classifier: FilmClassifier) -> None:
-    judged = classifier.score([half_lit(51), b"no film", half_lit(204), b""])
+def test_a_bad_image_does_not_fail_the_others(classifier: ImageClassifier) -> None:
+    judged = classifier.score([half_lit(51), b"no image", half_lit(204), b""])
     assert judged.status.tolist() == ["scored", "refused", "scored", "refused"]
     assert judged.reason.fillna("").tolist() == ["", "unreadable", "", "empty"]
     assert judged.probability.isna().tolist() == judged.decision.isna().tolist() == [False, True, False, True]
@@ -101,7 +101,7 @@ def test_a_bad_film_does_not_fail_the_others(classifier: FilmClassifier) -> None
 def test_several_outputs_have_a_probability_and_a_threshold_each(
     kind: str, grey: int, probabilities: list[float], decision: str
 ) -> None:
-    judged = with_several_outputs(kind).score([half_lit(grey), b"no film"])
+    judged = with_several_outputs(kind).score([half_lit(grey), b"no image"])
     rule = with_several_outputs(kind).decision_rule
     names = [f"probability_{name}" for name in rule.classes]
     thresholds = [f"threshold_{name}" for name in rule.classes]
@@ -114,9 +114,9 @@ def test_several_outputs_have_a_probability_and_a_threshold_each(
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-@pytest.mark.parametrize("contents", [[], [b"no film"]])
-def test_columns_do_not_depend_on_the_films(kind: str, contents: list[bytes]) -> None:
-    judged, usual = (with_several_outputs(kind).score(films) for films in (contents, [half_lit(51)]))
+@pytest.mark.parametrize("contents", [[], [b"no image"]])
+def test_columns_do_not_depend_on_the_images(kind: str, contents: list[bytes]) -> None:
+    judged, usual = (with_several_outputs(kind).score(images) for images in (contents, [half_lit(51)]))
     assert len(judged) == len(contents)
     assert judged.dtypes.to_dict() == usual.dtypes.to_dict()
     assert judged.columns.tolist() == usual.columns.tolist()
@@ -130,14 +130,14 @@ def test_one_output_needs_no_name() -> None:
 def dicom(**elements: str) -> bytes:
     """A slice that comes with pydicom, with some of its elements changed."""
     content = io.BytesIO()
-    film = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    image = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
     for name, value in elements.items():
-        setattr(film, name, value)
-    film.save_as(content)
+        setattr(image, name, value)
+    image.save_as(content)
     return content.getvalue()
 
 
-def test_a_dicom_film_is_judged_if_its_header_says_chest(classifier: FilmClassifier) -> None:
+def test_a_dicom_image_is_judged_if_its_header_says_chest(classifier: ImageClassifier) -> None:
     chest = dicom(Modality="DX", BodyPartExamined="CHEST")
     judged = classifier.score([dicom(), chest, dicom(Modality="DX", BodyPartExamined="LEG"), chest[:1000]])
     assert judged.status.tolist() == ["refused", "scored", "refused", "refused"]
@@ -145,12 +145,12 @@ def test_a_dicom_film_is_judged_if_its_header_says_chest(classifier: FilmClassif
     assert judged.probability[1] == pytest.approx(classifier.recipe.prepare(chest).mean() / 255, abs=1e-6)
 
 
-def test_a_larger_film_than_the_recipe_allows_is_refused(classifier: FilmClassifier) -> None:
-    film = cv2.imencode(".png", np.eye(1100, dtype=np.uint8))[1].tobytes()
-    assert classifier.score([film]).reason.tolist() == ["too_large"]
+def test_a_larger_image_than_the_recipe_allows_is_refused(classifier: ImageClassifier) -> None:
+    image = cv2.imencode(".png", np.eye(1100, dtype=np.uint8))[1].tobytes()
+    assert classifier.score([image]).reason.tolist() == ["too_large"]
 
 
-def test_no_films_give_no_rows_and_the_same_columns(classifier: FilmClassifier) -> None:
+def test_no_images_give_no_rows_and_the_same_columns(classifier: ImageClassifier) -> None:
     none, some = classifier.score([]), classifier.score([half_lit(51)])
     assert len(none) == 0
     assert none.columns.tolist() == some.columns.tolist()
@@ -159,11 +159,11 @@ def test_no_films_give_no_rows_and_the_same_columns(classifier: FilmClassifier) 
 
 @settings(max_examples=15, deadline=None)
 @given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
-def test_a_film_is_judged_alike_in_any_company(
-    classifier: FilmClassifier, greys: list[int | None], batch_size: int
+def test_a_image_is_judged_alike_in_any_company(
+    classifier: ImageClassifier, greys: list[int | None], batch_size: int
 ) -> None:
     prepared = [
-        FilmRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
+        ImageRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
     ]
     judged = classifier.judge(prepared, batch_size=batch_size)
     expected = np.array([np.nan if grey is None else grey / 255 for grey in greys])
@@ -172,18 +172,18 @@ def test_a_film_is_judged_alike_in_any_company(
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_what_is_loaded_judges_as_what_was_saved(kind: str, classifier: FilmClassifier, tmp_path: Path) -> None:
+def test_what_is_loaded_judges_as_what_was_saved(kind: str, classifier: ImageClassifier, tmp_path: Path) -> None:
     classifier = classifier if kind == "binary" else with_several_outputs(kind)
     classifier.save(tmp_path / "saved")
-    loaded = FilmClassifier.load(tmp_path / "saved")
-    films = [half_lit(grey) for grey in (40, 120, 200)]
-    assert loaded.score(films).equals(classifier.score(films))
+    loaded = ImageClassifier.load(tmp_path / "saved")
+    images = [half_lit(grey) for grey in (40, 120, 200)]
+    assert loaded.score(images).equals(classifier.score(images))
     assert loaded.digest == classifier.digest
     assert loaded.provenance == classifier.provenance
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
 
 
-def test_the_state_of_the_optimiser_is_left_behind(classifier: FilmClassifier, tmp_path: Path) -> None:
+def test_the_state_of_the_optimiser_is_left_behind(classifier: ImageClassifier, tmp_path: Path) -> None:
     network = brightness_network()
     network.compile("adam", "mse")
     network.train_on_batch(np.ones((2, SIZE, SIZE, 1)), np.ones((2, 1)))
@@ -198,7 +198,7 @@ def test_the_state_of_the_optimiser_is_left_behind(classifier: FilmClassifier, t
     assert b"optimizer" not in weights(tmp_path / "saved" / "model.keras")
 
 
-def test_digest_changes_with_whatever_decides_a_probability(classifier: FilmClassifier) -> None:
+def test_digest_changes_with_whatever_decides_a_probability(classifier: ImageClassifier) -> None:
     brighter = brightness_network(slopes=(2.0,))
     other_recipe = Recipe(size=SIZE, mode="fit", max_megapixels=1.0)
     digests = {
@@ -228,20 +228,20 @@ def test_digest_changes_with_every_threshold_and_with_the_names_of_the_outputs(k
     assert len(set(digests)) == 1 + len(changes)
 
 
-def test_changed_files_are_not_loaded(classifier: FilmClassifier, tmp_path: Path) -> None:
+def test_changed_files_are_not_loaded(classifier: ImageClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     file = tmp_path / "saved" / "classifier.json"
     settings = json.loads(file.read_text())
     settings["decision_rule"]["thresholds"]["effusion"] = 0.1
     file.write_text(json.dumps(settings))
     with pytest.raises(UserError, match=r"changed since: expected the digest [0-9a-f]{64}, found [0-9a-f]{64}"):
-        FilmClassifier.load(tmp_path / "saved")
+        ImageClassifier.load(tmp_path / "saved")
 
 
-def test_code_in_the_file_of_a_network_is_not_run(classifier: FilmClassifier, tmp_path: Path) -> None:
+def test_code_in_the_file_of_a_network_is_not_run(classifier: ImageClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
-    film = keras.Input((SIZE, SIZE, 1))
-    harmful = keras.Model(film, keras.layers.Lambda(lambda x: x[:, 0, 0])(film))
+    image = keras.Input((SIZE, SIZE, 1))
+    harmful = keras.Model(image, keras.layers.Lambda(lambda x: x[:, 0, 0])(image))
     harmful.save(tmp_path / "saved" / "model.keras", overwrite=True)
     with pytest.raises(ValueError, match=r"[Ll]ambda"):
-        FilmClassifier.load(tmp_path / "saved")
+        ImageClassifier.load(tmp_path / "saved")

@@ -64,7 +64,7 @@ def test_as_good_is_enough_with_newer_data() -> None:
     assert not decide(GOOD, differences(auc=-0.02), **RULE).promoted
     stale = decide(GOOD, differences(auc=-0.019), **{**RULE, "newer_data": False})
     assert not stale.promoted
-    assert stale.reasons[-1].startswith("It did not learn from newer films or labels")
+    assert stale.reasons[-1].startswith("It did not learn from newer images or labels")
     assert not decide(GOOD, differences(auc=-0.019), **{**RULE, "improvement": BETTER}).promoted
 
 
@@ -142,7 +142,7 @@ def table(seed: int, *, noise: float, threshold: float = 0.5, n: int = 120) -> p
     score = np.clip(labels * 0.4 + 0.3 + noise * np.random.default_rng(seed).standard_normal(n), 0, 1)
     return pd.DataFrame(
         {
-            "source": "films",
+            "source": "images",
             "image": [f"{number}.png" for number in range(n)],
             "patient_id": [f"{number // 3}" for number in range(n)],
             "true_ill": labels.astype(float),
@@ -157,9 +157,9 @@ def judged(challenger: pd.DataFrame, champion: pd.DataFrame) -> Any:
     return compare(challenger, champion, outputs=["ill"], exclusive=False, bootstrap=BOOTSTRAP)
 
 
-def test_two_models_are_compared_on_the_films_that_both_have_judged() -> None:
+def test_two_models_are_compared_on_the_images_that_both_have_judged() -> None:
     found = judged(table(1, noise=0.2), table(2, noise=0.2).iloc[5:].sample(frac=1, random_state=1))
-    assert (found.n_films, found.n_patients, found.n_left_out) == (115, 39, 5)
+    assert (found.n_images, found.n_patients, found.n_left_out) == (115, 39, 5)
     for name in ("auc", "sensitivity", "specificity", "balanced_accuracy"):
         expected = found.challenger[name]["value"] - found.champion[name]["value"]
         assert found.differences[name]["value"] == pytest.approx(expected)

@@ -22,10 +22,10 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from cxr_pipeline import tracking
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment import serving
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.heatmaps import HeatMaps
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.build import build_model
@@ -36,7 +36,7 @@ import ast, json, sys, threading, time, urllib.request
 import mlflow, uvicorn
 from mlflow.pyfunc import scoring_server
 
-uri, port, films = sys.argv[1], int(sys.argv[2]), json.loads(sys.stdin.read())
+uri, port, images = sys.argv[1], int(sys.argv[2]), json.loads(sys.stdin.read())
 model = mlflow.pyfunc.load_model(uri)
 
 server = uvicorn.Server(uvicorn.Config(scoring_server.init(model), host="127.0.0.1", port=port, log_level="error"))
@@ -45,7 +45,7 @@ while not server.started:
     time.sleep(0.05)
 request = urllib.request.Request(
     f"http://127.0.0.1:{port}/invocations",
-    data=json.dumps({"dataframe_records": [{"film": film} for film in films], "params": {"heatmap": True}}).encode(),
+    data=json.dumps({"dataframe_records": [{"image": image} for image in images], "params": {"heatmap": True}}).encode(),
     headers={"Content-Type": "application/json"},
 )
 answer = json.loads(urllib.request.urlopen(request).read(), parse_constant=lambda word: "not JSON: " + word)
@@ -108,19 +108,19 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
 
 
 @pytest.fixture(scope="module")
-def films() -> list[bytes]:
+def images() -> list[bytes]:
     rng = np.random.default_rng(3)
     pixels = [np.sort(rng.integers(0, 256, (60, 45), np.uint8), axis=axis) for axis in (0, 1)]
-    return [cv2.imencode(suffix, film)[1].tobytes() for film, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
+    return [cv2.imencode(suffix, image)[1].tobytes() for image, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
 
 
 def compressed_dicom(**elements: str) -> bytes:
     """A slice in JPEG 2000 that comes with pydicom, with some of its elements changed."""
     content = io.BytesIO()
-    film = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
+    image = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
     for name, value in elements.items():
-        setattr(film, name, value)
-    film.save_as(content)
+        setattr(image, name, value)
+    image.save_as(content)
     return content.getvalue()
 
 
@@ -130,10 +130,10 @@ def as_text(content: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def served(
-    registered: dict[str, Any], films: list[bytes], tmp_path_factory: pytest.TempPathFactory, unused_port: int
+    registered: dict[str, Any], images: list[bytes], tmp_path_factory: pytest.TempPathFactory, unused_port: int
 ) -> dict[str, Any]:
-    """What a server in a process of its own answers to eight films, and what it is made of."""
-    asked = [*map(as_text, films), "/etc/passwd", "", as_text(b"no film"), base64.encodebytes(films[0]).decode()]
+    """What a server in a process of its own answers to eight images, and what it is made of."""
+    asked = [*map(as_text, images), "/etc/passwd", "", as_text(b"no image"), base64.encodebytes(images[0]).decode()]
     asked += map(as_text, (compressed_dicom(), compressed_dicom(Modality="DX")))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
@@ -158,9 +158,9 @@ def unused_port() -> int:
 
 
 def test_a_server_answers_as_the_classifier_does(
-    registered: dict[str, Any], films: list[bytes], served: dict[str, Any]
+    registered: dict[str, Any], images: list[bytes], served: dict[str, Any]
 ) -> None:
-    expected = tracking.load_classifier(registered["uri"]).score(films)
+    expected = tracking.load_classifier(registered["uri"]).score(images)
     answers = served["answer"]["predictions"][:2]
     np.testing.assert_allclose([answer["probability"] for answer in answers], expected.probability, atol=1e-6)
     assert [answer["decision"] for answer in answers] == expected.decision.tolist()
@@ -171,7 +171,7 @@ def test_a_server_answers_as_the_classifier_does(
     assert [answer["threshold"] for answer in answers] == [0.5, 0.5]
 
 
-def test_a_server_refuses_a_bad_film_and_judges_the_rest(served: dict[str, Any]) -> None:
+def test_a_server_refuses_a_bad_image_and_judges_the_rest(served: dict[str, Any]) -> None:
     answers = served["answer"]["predictions"]
     refused = {2: "unreadable", 3: "empty", 4: "unreadable", 6: "not_chest"}
     assert [answer["status"] for answer in answers] == ["refused" if n in refused else "scored" for n in range(8)]
@@ -204,7 +204,7 @@ def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
 
 def test_the_signature_names_the_columns(registered: dict[str, Any]) -> None:
     signature = mlflow.models.get_model_info(registered["uri"]).signature
-    assert signature.inputs.input_names() == ["film"]
+    assert signature.inputs.input_names() == ["image"]
     assert signature.outputs.input_names() == ["probability", "decision", "threshold", "status", "reason", "heatmap"]
     assert signature.outputs.optional_input_names() == ["probability", "decision", "reason", "heatmap"]
     assert signature.params.to_dict() == [{"name": "heatmap", "type": "boolean", "default": False, "shape": None}]
@@ -212,7 +212,7 @@ def test_the_signature_names_the_columns(registered: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 def test_a_model_of_several_classes_answers_with_a_column_for_each(
-    kind: str, films: list[bytes], tmp_path: Path
+    kind: str, images: list[bytes], tmp_path: Path
 ) -> None:
     classes = ("No Finding", "Mass", "Pleural_Thickening")
     network = build_model(
@@ -227,27 +227,27 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(
     )
     labels, policy = np.eye(3), {"rule": "fixed", "value": 0.25}
     rule = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy)
-    classifier = FilmClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {"task": kind})
+    classifier = ImageClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {"task": kind})
     classifier.save(tmp_path / "classifier")
     served = serving.ServedClassifier()
     served.load_context(SimpleNamespace(artifacts={"classifier": str(tmp_path / "classifier")}))
-    answer = served.predict(pd.DataFrame({"film": [*map(as_text, films), "no film"]}))
+    answer = served.predict(pd.DataFrame({"image": [*map(as_text, images), "no image"]}))
     names = ["No Finding", "Mass", "Pleural_Thickening"]
     probabilities, thresholds = [f"probability_{name}" for name in names], [f"threshold_{name}" for name in names]
     assert answer.columns.tolist() == [*probabilities, "decision", *thresholds, "status", "reason"]
     assert [*answer.columns, "heatmap"] == serving.signature(rule.outputs).outputs.input_names()
     np.testing.assert_allclose(
-        answer[probabilities].iloc[:2].astype(float), classifier.score(films)[probabilities], atol=1e-6
+        answer[probabilities].iloc[:2].astype(float), classifier.score(images)[probabilities], atol=1e-6
     )
     assert answer.iloc[2].tolist() == [None, None, None, None, 0.25, 0.25, 0.25, "refused", "unreadable"]
     sent = json.loads(json.dumps(answer.to_dict("records"), allow_nan=False))
-    assert sent[0]["decision"] == classifier.score(films).decision[0]
+    assert sent[0]["decision"] == classifier.score(images).decision[0]
 
 
-def test_the_example_is_a_film(registered: dict[str, Any]) -> None:
+def test_the_example_is_a_image(registered: dict[str, Any]) -> None:
     folder = mlflow.artifacts.download_artifacts(registered["uri"])
     example = mlflow.models.Model.load(folder).load_input_example(folder)
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(example.film[0]), np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(example.image[0]), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(pixels, np.tile(np.arange(32), (32, 1)))
 
 
@@ -257,26 +257,26 @@ def test_base64_becomes_bytes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["AAE", "AAEC_w==", "AA.EC", "data:image/png;base64,AAEC", "/data/film.png", "é", None, 3.5]
+    "text", ["AAE", "AAEC_w==", "AA.EC", "data:image/png;base64,AAEC", "/data/image.png", "é", None, 3.5]
 )
 def test_what_is_no_base64_is_refused(text: object) -> None:
-    with pytest.raises(FilmRefused) as raised:
+    with pytest.raises(ImageRefused) as raised:
         serving.decode_base64(text, max_mib=1)
     assert raised.value.reason == "unreadable"
 
 
 def test_too_long_a_text_is_refused_before_it_is_decoded() -> None:
     assert len(serving.decode_base64(as_text(bytes(1024)), max_mib=1.5 / 1024)) == 1024
-    with pytest.raises(FilmRefused) as raised:
+    with pytest.raises(ImageRefused) as raised:
         serving.decode_base64("not base64 at all" * 200, max_mib=1.5 / 1024)
     assert raised.value.reason == "too_large"
 
 
-def test_a_film_just_within_the_limit_is_read() -> None:
+def test_a_image_just_within_the_limit_is_read() -> None:
     assert len(serving.decode_base64(as_text(bytes(3 * 2**18)), max_mib=0.75)) == 3 * 2**18
 
 
-def limited(classifier: FilmClassifier, folder: Path, **limits: float) -> serving.ServedClassifier:
+def limited(classifier: ImageClassifier, folder: Path, **limits: float) -> serving.ServedClassifier:
     if not folder.exists():
         classifier.save(folder)
     served = serving.ServedClassifier()
@@ -285,47 +285,47 @@ def limited(classifier: FilmClassifier, folder: Path, **limits: float) -> servin
 
 
 @pytest.fixture(scope="module")
-def classifier(registered: dict[str, Any]) -> FilmClassifier:
+def classifier(registered: dict[str, Any]) -> ImageClassifier:
     return tracking.load_classifier(registered["uri"])
 
 
 def test_limits_are_those_of_the_model_unless_the_server_sets_others(
-    classifier: FilmClassifier, registered: dict[str, Any], films: list[bytes], tmp_path: Path
+    classifier: ImageClassifier, registered: dict[str, Any], images: list[bytes], tmp_path: Path
 ) -> None:
     info = mlflow.models.get_model_info(registered["uri"])
-    expected = {"max_films": 256, "max_film_mib": 192, "max_megapixels": 1.0}
+    expected = {"max_images": 256, "max_image_mib": 192, "max_megapixels": 1.0}
     assert info.flavors["python_function"]["config"] == expected == serving.limits_of(classifier.recipe)
-    asked = pd.DataFrame({"film": [as_text(content) for content in films]})
+    asked = pd.DataFrame({"image": [as_text(content) for content in images]})
     assert limited(classifier, tmp_path / "c").predict(asked).status.tolist() == ["scored", "scored"]
     pixels = limited(classifier, tmp_path / "c", max_megapixels=60 * 45 / 1e6 - 1e-6).predict(asked)
     assert pixels.reason.tolist() == ["too_large", "too_large"]
-    largest = max(map(len, films))
-    content = limited(classifier, tmp_path / "c", max_film_mib=(largest - 4) / 2**20).predict(asked)
+    largest = max(map(len, images))
+    content = limited(classifier, tmp_path / "c", max_image_mib=(largest - 4) / 2**20).predict(asked)
     assert sorted(content.status) == ["refused", "scored"]
     assert content.reason.dropna().tolist() == ["too_large"]
-    with pytest.raises(MlflowException, match="2 films in one call; this server judges at most 1"):
-        limited(classifier, tmp_path / "c", max_films=1).predict(asked)
+    with pytest.raises(MlflowException, match="2 images in one call; this server judges at most 1"):
+        limited(classifier, tmp_path / "c", max_images=1).predict(asked)
 
 
-def test_a_server_takes_no_larger_films_than_the_model_was_trained_on(
-    classifier: FilmClassifier, tmp_path: Path
+def test_a_server_takes_no_larger_images_than_the_model_was_trained_on(
+    classifier: ImageClassifier, tmp_path: Path
 ) -> None:
     large = cv2.imencode(".png", np.tile(np.arange(250, dtype=np.uint8), (4100, 1)))[1].tobytes()
-    asked = pd.DataFrame({"film": [as_text(large)]})
+    asked = pd.DataFrame({"image": [as_text(large)]})
     assert limited(classifier, tmp_path / "c", max_megapixels=100).predict(asked).reason.tolist() == ["too_large"]
 
 
-def test_several_batches_answer_in_order(classifier: FilmClassifier, films: list[bytes], tmp_path: Path) -> None:
-    asked = [films[0], b"no film", films[1]] * 30
-    table = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"film": [as_text(film) for film in asked]}))
-    expected = classifier.score(films).probability
+def test_several_batches_answer_in_order(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
+    asked = [images[0], b"no image", images[1]] * 30
+    table = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"image": [as_text(image) for image in asked]}))
+    expected = classifier.score(images).probability
     assert table.status.tolist() == ["scored", "refused", "scored"] * 30
     np.testing.assert_allclose(table.probability[0::3].astype(float), expected[0], atol=1e-6)
     np.testing.assert_allclose(table.probability[2::3].astype(float), expected[1], atol=1e-6)
 
 
-def test_a_map_is_drawn_if_asked_for(classifier: FilmClassifier, films: list[bytes], tmp_path: Path) -> None:
-    asked = pd.DataFrame({"film": [as_text(films[0]), "", as_text(films[1])]})
+def test_a_map_is_drawn_if_asked_for(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
+    asked = pd.DataFrame({"image": [as_text(images[0]), "", as_text(images[1])]})
     served = limited(classifier, tmp_path / "c")
     plain = served.predict(asked, {"heatmap": False})
     assert "heatmap" not in plain
@@ -333,25 +333,25 @@ def test_a_map_is_drawn_if_asked_for(classifier: FilmClassifier, films: list[byt
     pd.testing.assert_frame_equal(answer.drop(columns="heatmap"), plain)
     assert answer.columns[-1] == "heatmap"
     assert answer.heatmap[1] is None
-    prepared = [classifier.prepare(film) for film in films]
+    prepared = [classifier.prepare(image) for image in images]
     drawn = HeatMaps(classifier).draw(prepared, classifier.judge(prepared, batch_size=2))
     for text, picture in zip(answer.heatmap[[0, 2]], drawn, strict=True):
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:
             np.testing.assert_array_equal(np.asarray(image), picture)
-    nothing = served.predict(pd.DataFrame({"film": ["", None]}), {"heatmap": True})
+    nothing = served.predict(pd.DataFrame({"image": ["", None]}), {"heatmap": True})
     assert nothing.heatmap.tolist() == [None, None]
 
 
-def test_a_decoder_that_fails_fails_one_film(
-    classifier: FilmClassifier, films: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_decoder_that_fails_fails_one_image(
+    classifier: ImageClassifier, images: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = Recipe.decode
 
     def failing(recipe: Recipe, content: bytes) -> np.ndarray:
-        if content == films[0]:
+        if content == images[0]:
             raise RuntimeError("a bug")
         return decode(recipe, content)
 
     monkeypatch.setattr(Recipe, "decode", failing)
-    answer = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"film": [as_text(film) for film in films]}))
+    answer = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"image": [as_text(image) for image in images]}))
     assert answer.status.tolist() == ["refused", "scored"]

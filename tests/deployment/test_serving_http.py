@@ -26,7 +26,7 @@ from PIL import Image
 
 from cxr_pipeline import tracking
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.scoring import find_films, score_folder
+from cxr_pipeline.deployment.scoring import find_images, score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -38,9 +38,9 @@ N_CLIENTS = 8
 
 
 def register(weight: float) -> int:
-    """Register a network whose score is nearly the mean grey of the prepared film times ``weight``."""
-    film = keras.Input((SIZE, SIZE, 1), name="film")
-    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(film)
+    """Register a network whose score is nearly the mean grey of the prepared image times ``weight``."""
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(image)
     mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
     output = keras.layers.Dense(1, use_bias=True, kernel_initializer=keras.initializers.Constant(weight), name=OUTPUT)
     labels = [[0], [0], [1], [1]]
@@ -56,7 +56,7 @@ def register(weight: float) -> int:
         version = tracking.register_version(
             task="effusion",
             phantom=False,
-            model=keras.Model(film, output(mean)),
+            model=keras.Model(image, output(mean)),
             recipe=Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},)),
             decision_rule=rule,
             metrics={
@@ -87,9 +87,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sixty films, each of its own mean grey."""
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sixty images, each of its own mean grey."""
+    folder = tmp_path_factory.mktemp("images")
     for number in range(60):
         noise = np.random.default_rng(number).integers(0, 20, (40 + number, 90 - number), np.uint8)
         suffix = (".png", ".bmp", ".tif")[number % 3]
@@ -98,12 +98,12 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(store: str, films: Path) -> dict[str, float]:
-    """What scoring says of each film, far enough apart to be told from each other."""
-    parts = films.parent / "predictions.parts"
+def expected(store: str, images: Path) -> dict[str, float]:
+    """What scoring says of each image, far enough apart to be told from each other."""
+    parts = images.parent / "predictions.parts"
     classifier = tracking.load_classifier(MODEL)
     predictions = score_folder(
-        classifier, find_films(str(films), key="folder"), scored_by=MODEL, parts=parts, batch_size=7
+        classifier, find_images(str(images), key="folder"), scored_by=MODEL, parts=parts, batch_size=7
     )
     table = pd.concat(predictions)
     assert (table.status == "scored").all()
@@ -121,7 +121,7 @@ def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {
         "MLFLOW_TRACKING_URI": store,
-        "MLFLOW_PYFUNC_INFERENCE_CONFIG": '{"max_films": 10, "max_film_mib": 0.5}',
+        "MLFLOW_PYFUNC_INFERENCE_CONFIG": '{"max_images": 10, "max_image_mib": 0.5}',
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--port", str(port)]
@@ -168,11 +168,11 @@ def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
     return list(answer["predictions"])
 
 
-def test_serving_and_scoring_give_the_same_probabilities(server: str, films: Path, expected: dict[str, float]) -> None:
+def test_serving_and_scoring_give_the_same_probabilities(server: str, images: Path, expected: dict[str, float]) -> None:
     names = sorted(expected)
     for start in range(0, len(names), 10):
         some = names[start : start + 10]
-        answers = ask(server, [{"film": as_text((films / name).read_bytes())} for name in some])
+        answers = ask(server, [{"image": as_text((images / name).read_bytes())} for name in some])
         np.testing.assert_allclose(
             [answer["probability"] for answer in answers], [expected[name] for name in some], atol=1e-6, rtol=0
         )
@@ -181,9 +181,9 @@ def test_serving_and_scoring_give_the_same_probabilities(server: str, films: Pat
         ]
 
 
-def test_one_bad_film_does_not_fail_the_others(server: str, films: Path, expected: dict[str, float]) -> None:
-    good = {"film": as_text((films / "07.bmp").read_bytes())}
-    bad = [{"film": None}, {"film": 5}, {}, {"film": ["a"]}, {"film": "/etc/passwd"}, {"film": "AAAA" * 200_000}]
+def test_one_bad_image_does_not_fail_the_others(server: str, images: Path, expected: dict[str, float]) -> None:
+    good = {"image": as_text((images / "07.bmp").read_bytes())}
+    bad = [{"image": None}, {"image": 5}, {}, {"image": ["a"]}, {"image": "/etc/passwd"}, {"image": "AAAA" * 200_000}]
     answers = ask(server, [good, *bad, good])
     assert [answer["reason"] for answer in answers] == [None, *["unreadable"] * 5, "too_large", None]
     assert [answer["probability"] for answer in answers[1:-1]] == [None] * 6
@@ -191,22 +191,22 @@ def test_one_bad_film_does_not_fail_the_others(server: str, films: Path, expecte
     assert answers[0]["probability"] == pytest.approx(expected["07.bmp"], abs=1e-6)
 
 
-def test_a_map_comes_with_the_answer_if_asked_for(server: str, films: Path) -> None:
-    film = {"film": as_text((films / "07.bmp").read_bytes())}
-    scored, refused = ask(server, [film, {"film": ""}], heatmap=True)
+def test_a_map_comes_with_the_answer_if_asked_for(server: str, images: Path) -> None:
+    image = {"image": as_text((images / "07.bmp").read_bytes())}
+    scored, refused = ask(server, [image, {"image": ""}], heatmap=True)
     with Image.open(io.BytesIO(base64.b64decode(scored["heatmap"]))) as image:
         assert (image.format, image.size, image.mode) == ("PNG", (SIZE, SIZE), "RGB")
     assert refused["heatmap"] is None
-    assert "heatmap" not in ask(server, [film], heatmap=False)[0]
+    assert "heatmap" not in ask(server, [image], heatmap=False)[0]
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"dataframe_records": [{"film": ""}] * 11}, "11 films in one call; this server judges at most 10"),
-        ({"dataframe_records": [{"picture": ""}]}, "film"),
-        ({"dataframe_records": [{"film": ""}], "params": {"heatmap": "perhaps"}}, "heatmap"),
-        ({"films": []}, "dataframe_records"),
+        ({"dataframe_records": [{"image": ""}] * 11}, "11 images in one call; this server judges at most 10"),
+        ({"dataframe_records": [{"picture": ""}]}, "image"),
+        ({"dataframe_records": [{"image": ""}], "params": {"heatmap": "perhaps"}}, "heatmap"),
+        ({"images": []}, "dataframe_records"),
         ("no JSON", "JSON"),
     ],
 )
@@ -220,27 +220,27 @@ def test_a_request_that_is_wrong_is_told_so(server: str, body: Any, said: str) -
     assert urllib.request.urlopen(f"{server}/ping", timeout=10).status == 200
 
 
-def test_parallel_clients_get_the_answers_to_their_own_films(
-    server: str, films: Path, expected: dict[str, float]
+def test_parallel_clients_get_the_answers_to_their_own_images(
+    server: str, images: Path, expected: dict[str, float]
 ) -> None:
-    contents = {name: as_text((films / name).read_bytes()) for name in expected}
+    contents = {name: as_text((images / name).read_bytes()) for name in expected}
     end = time.monotonic() + SECONDS
 
     def client(number: int) -> tuple[int, int]:
-        chance, n_calls, n_films = random.Random(number), 0, 0
+        chance, n_calls, n_images = random.Random(number), 0, 0
         while time.monotonic() < end:
             names = chance.choices([*contents, "broken"], k=chance.randint(1, 6))
             params = {"heatmap": True} if chance.random() < 0.2 else {}
-            answers = ask(server, [{"film": contents.get(name, "AAAA")} for name in names], **params)
+            answers = ask(server, [{"image": contents.get(name, "AAAA")} for name in names], **params)
             assert len(answers) == len(names)
             for name, answer in zip(names, answers, strict=True):
                 assert answer["status"] == ("scored" if name in contents else "refused")
                 assert answer["probability"] == pytest.approx(expected.get(name), abs=1e-6)
-            n_calls, n_films = n_calls + 1, n_films + len(names)
-        return n_calls, n_films
+            n_calls, n_images = n_calls + 1, n_images + len(names)
+        return n_calls, n_images
 
     with ThreadPoolExecutor(N_CLIENTS) as pool:
         done = list(pool.map(client, range(N_CLIENTS)))
     assert min(n_calls for n_calls, _ in done) >= 3
-    n_calls, n_films = np.sum(done, axis=0)
-    print(f"{N_CLIENTS} clients in {SECONDS:.0f} s: {n_calls} calls, {n_films} films")
+    n_calls, n_images = np.sum(done, axis=0)
+    print(f"{N_CLIENTS} clients in {SECONDS:.0f} s: {n_calls} calls, {n_images} images")

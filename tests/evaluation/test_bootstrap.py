@@ -29,19 +29,19 @@ def at(y_true, probability, threshold=0.5):
     return binary_metrics(y_true, probability, np.asarray(probability) >= threshold)
 
 
-def one_output(films):
-    return films[0][:, None], films[1][:, None], films[1][:, None] >= 0.5
+def one_output(images):
+    return images[0][:, None], images[1][:, None], images[1][:, None] >= 0.5
 
 
-def draw_films(n_films, *, seed=0, shift=1.5, decimals=16):
+def draw_images(n_images, *, seed=0, shift=1.5, decimals=16):
     rng = np.random.default_rng(seed)
-    y_true = (rng.random(n_films) < 0.4).astype(float)
-    return y_true, np.round(1 / (1 + np.exp(0.6 - shift * y_true - rng.normal(size=n_films))), decimals)
+    y_true = (rng.random(n_images) < 0.4).astype(float)
+    return y_true, np.round(1 / (1 + np.exp(0.6 - shift * y_true - rng.normal(size=n_images))), decimals)
 
 
 @pytest.mark.parametrize("common", [0, 1])
 def test_intervals_are_those_of_a_loop_over_resampled_patients(common):
-    y_true, probability = draw_films(40, decimals=1)
+    y_true, probability = draw_images(40, decimals=1)
     rng = np.random.default_rng(1)
     groups = np.array([f"p{number:02}" for number in rng.integers(0, 12, size=40)])
     y_true[~np.isin(groups, ("p03", "p05"))] = common
@@ -49,9 +49,9 @@ def test_intervals_are_those_of_a_loop_over_resampled_patients(common):
 
     drawn = np.random.default_rng(3).integers(len(ids), size=(400, len(ids)))
     samples = [np.concatenate([np.flatnonzero(groups == ids[number]) for number in row]) for row in drawn]
-    both = [films for films in samples if 0 < y_true[films].mean() < 1]
+    both = [images for images in samples if 0 < y_true[images].mean() < 1]
     assert 200 < len(both) < 380
-    rows = [at(y_true[films], probability[films], 0.6) for films in both]
+    rows = [at(y_true[images], probability[images], 0.6) for images in both]
 
     found = bootstrap_intervals(y_true, probability, 0.6, groups, **BOOTSTRAP)
     for name in METRICS[:-1]:
@@ -60,7 +60,7 @@ def test_intervals_are_those_of_a_loop_over_resampled_patients(common):
 
 
 def test_auc_interval_is_as_wide_as_delong_says():
-    y_true, probability = draw_films(2000)
+    y_true, probability = draw_images(2000)
     wins = (probability[y_true == 1][:, None] > probability[y_true == 0]).astype(float)
     variance = wins.mean(1).var(ddof=1) / wins.shape[0] + wins.mean(0).var(ddof=1) / wins.shape[1]
 
@@ -69,41 +69,43 @@ def test_auc_interval_is_as_wide_as_delong_says():
     assert high - low == pytest.approx(2 * 1.645 * np.sqrt(variance), rel=0.1)
 
 
-def test_copies_of_a_film_add_nothing_when_patients_are_drawn():
-    y_true, probability = draw_films(300)
+def test_copies_of_a_image_add_nothing_when_patients_are_drawn():
+    y_true, probability = draw_images(300)
     copied = np.repeat(y_true, 4), np.repeat(probability, 4)
     width = lambda found: found["auc"][1] - found["auc"][0]  # noqa: E731
 
     single = width(bootstrap_intervals(y_true, probability, 0.5, None, **BOOTSTRAP))
     patients = width(bootstrap_intervals(*copied, 0.5, np.repeat(np.arange(300), 4), **BOOTSTRAP))
-    films = width(bootstrap_intervals(*copied, 0.5, None, **BOOTSTRAP))
+    images = width(bootstrap_intervals(*copied, 0.5, None, **BOOTSTRAP))
 
     assert patients == pytest.approx(single, rel=0.15)
-    assert films == pytest.approx(single / 2, rel=0.15)
+    assert images == pytest.approx(single / 2, rel=0.15)
 
 
-def test_distinct_and_missing_patients_are_films():
-    films = draw_films(50)
-    by_film = bootstrap_intervals(*films, 0.5, None, **BOOTSTRAP)
+def test_distinct_and_missing_patients_are_images():
+    images = draw_images(50)
+    by_image = bootstrap_intervals(*images, 0.5, None, **BOOTSTRAP)
 
-    assert bootstrap_intervals(*films, 0.5, [f"p{number}" for number in range(50)], **BOOTSTRAP) == by_film
-    assert bootstrap_intervals(*films, 0.5, pd.array([None] * 50, dtype="string"), **BOOTSTRAP) == by_film
+    assert bootstrap_intervals(*images, 0.5, [f"p{number}" for number in range(50)], **BOOTSTRAP) == by_image
+    assert bootstrap_intervals(*images, 0.5, pd.array([None] * 50, dtype="string"), **BOOTSTRAP) == by_image
 
 
-def test_film_without_patient_is_a_patient_of_its_own():
-    films = draw_films(60)
+def test_image_without_patient_is_a_patient_of_its_own():
+    images = draw_images(60)
     named = np.array([f"p{number:02}" for number in [0] * 20 + [1] * 20 + list(range(2, 22))], dtype=object)
     missing = named.copy()
     missing[40:] = None
 
-    assert bootstrap_intervals(*films, 0.5, missing, **BOOTSTRAP) != bootstrap_intervals(*films, 0.5, None, **BOOTSTRAP)
-    found, expected = (bootstrap_intervals(*films, 0.5, ids, **BOOTSTRAP)["auc"] for ids in (missing, named))
+    assert bootstrap_intervals(*images, 0.5, missing, **BOOTSTRAP) != bootstrap_intervals(
+        *images, 0.5, None, **BOOTSTRAP
+    )
+    found, expected = (bootstrap_intervals(*images, 0.5, ids, **BOOTSTRAP)["auc"] for ids in (missing, named))
     assert found == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_rows_in_another_order_and_other_chunks_change_nothing(monkeypatch, grouped):
-    y_true, probability = draw_films(90)
+    y_true, probability = draw_images(90)
     groups = np.array([f"p{number // 3}" if number % 5 else None for number in range(90)]) if grouped else None
     expected = bootstrap_intervals(y_true, probability, 0.5, groups, **BOOTSTRAP)
     order = np.random.default_rng(5).permutation(90)
@@ -118,28 +120,28 @@ def test_rows_in_another_order_and_other_chunks_change_nothing(monkeypatch, grou
 
 
 def test_the_seed_decides():
-    films = draw_films(80)
+    images = draw_images(80)
 
-    first, again = (bootstrap_intervals(*films, 0.5, None, **BOOTSTRAP) for _ in range(2))
+    first, again = (bootstrap_intervals(*images, 0.5, None, **BOOTSTRAP) for _ in range(2))
 
     assert first == again
-    assert first != bootstrap_intervals(*films, 0.5, None, **{**BOOTSTRAP, "seed": 4})
+    assert first != bootstrap_intervals(*images, 0.5, None, **{**BOOTSTRAP, "seed": 4})
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_intervals_hold_the_value_and_grow_with_confidence(seed):
-    films = draw_films(250, seed=seed)
-    values = at(*films)
+    images = draw_images(250, seed=seed)
+    values = at(*images)
 
-    wide = bootstrap_intervals(*films, 0.5, None, **BOOTSTRAP)
-    narrow = bootstrap_intervals(*films, 0.5, None, **{**BOOTSTRAP, "confidence": 0.5})
+    wide = bootstrap_intervals(*images, 0.5, None, **BOOTSTRAP)
+    narrow = bootstrap_intervals(*images, 0.5, None, **{**BOOTSTRAP, "confidence": 0.5})
 
     for name in METRICS:
         assert 0 <= wide[name][0] < values[name] < wide[name][1] <= 1, name
         assert wide[name][0] <= narrow[name][0] < narrow[name][1] <= wide[name][1], name
 
 
-def test_calibration_error_of_calibrated_films_reaches_down():
+def test_calibration_error_of_calibrated_images_reaches_down():
     rng = np.random.default_rng(0)
     probability = rng.random(500)
     y_true = (rng.random(500) < probability).astype(float)
@@ -150,7 +152,7 @@ def test_calibration_error_of_calibrated_films_reaches_down():
 
 
 def test_unknown_labels_leave_with_their_patients():
-    y_true, probability = draw_films(60)
+    y_true, probability = draw_images(60)
     groups = np.array([f"p{number // 2}" for number in range(60)])
     expected = bootstrap_intervals(y_true[:40], probability[:40], 0.5, groups[:40], **BOOTSTRAP)
     y_true[40:] = np.nan
@@ -173,29 +175,29 @@ def test_one_patient_has_no_interval(y_true):
     assert np.isnan(list(found.values())).all()
 
 
-def draw_classes(n_films, *, seed=0):
+def draw_classes(n_images, *, seed=0):
     """One-hot labels, probabilities that sum to one, and the most probable class."""
     rng = np.random.default_rng(seed)
-    y_true = np.eye(3)[rng.choice(3, size=n_films, p=(0.6, 0.3, 0.1))]
-    raised = np.exp(1.5 * y_true + rng.normal(size=(n_films, 3)))
+    y_true = np.eye(3)[rng.choice(3, size=n_images, p=(0.6, 0.3, 0.1))]
+    raised = np.exp(1.5 * y_true + rng.normal(size=(n_images, 3)))
     probability = raised / raised.sum(axis=1, keepdims=True)
     return y_true, probability, np.eye(3)[probability.argmax(axis=1)] == 1
 
 
-def draw_labels(n_films, *, seed=0, unknown=0.2):
+def draw_labels(n_images, *, seed=0, unknown=0.2):
     """Labels that may come together, some of them unknown."""
-    columns = [draw_films(n_films, seed=3 * seed + place) for place in range(3)]
+    columns = [draw_images(n_images, seed=3 * seed + place) for place in range(3)]
     y_true, probability = (np.column_stack([column[part] for column in columns]) for part in (0, 1))
-    y_true[np.random.default_rng(seed).random((n_films, 3)) < unknown] = np.nan
+    y_true[np.random.default_rng(seed).random((n_images, 3)) < unknown] = np.nan
     return y_true, probability, probability >= 0.4
 
 
-def measure_all(films, groups=None, *, exclusive=False, outputs=NAMES, **options):
-    return measure(*films, groups, outputs=outputs, exclusive=exclusive, **{**BOOTSTRAP, **options})
+def measure_all(images, groups=None, *, exclusive=False, outputs=NAMES, **options):
+    return measure(*images, groups, outputs=outputs, exclusive=exclusive, **{**BOOTSTRAP, **options})
 
 
-def patients(n_films):
-    return np.array([f"p{number // 3:03}" for number in range(n_films)])
+def patients(n_images):
+    return np.array([f"p{number // 3:03}" for number in range(n_images)])
 
 
 def values_of(measured):
@@ -203,8 +205,8 @@ def values_of(measured):
 
 
 def test_measure_is_valid_json():
-    films = np.array([0, 0, 1, 1.0]), np.array([0.1, 0.2, 0.15, 0.3])
-    measured = measure_all(one_output(films), outputs=("x",))
+    images = np.array([0, 0, 1, 1.0]), np.array([0.1, 0.2, 0.15, 0.3])
+    measured = measure_all(one_output(images), outputs=("x",))
 
     assert json.loads(json.dumps(measured, allow_nan=False)) == measured
     assert list(measured["metrics"]) == list(METRICS)
@@ -213,14 +215,14 @@ def test_measure_is_valid_json():
     assert measured["support"] == {"x": {"n_known": 4, "n_positive": 2}}
 
 
-@pytest.mark.parametrize("films", [draw_labels(150), draw_classes(150)], ids=["labels", "classes"])
-def test_each_output_has_the_metrics_of_its_known_films(films):
-    measured = measure_all(films)
+@pytest.mark.parametrize("images", [draw_labels(150), draw_classes(150)], ids=["labels", "classes"])
+def test_each_output_has_the_metrics_of_its_known_images(images):
+    measured = measure_all(images)
 
     for place, name in enumerate(NAMES):
-        expected = binary_metrics(*(part[:, place] for part in films))
+        expected = binary_metrics(*(part[:, place] for part in images))
         assert values_of(measured["per_class"][name]) == expected
-        known = films[0][~np.isnan(films[0][:, place]), place]
+        known = images[0][~np.isnan(images[0][:, place]), place]
         assert measured["support"][name] == {"n_known": len(known), "n_positive": int(known.sum())}
 
 
@@ -259,12 +261,14 @@ def test_mean_intervals_are_those_of_a_loop_over_resampled_patients(exclusive):
     drawn = np.random.default_rng(3).integers(len(ids), size=(400, len(ids)))
     rows = []
     for row in drawn:
-        films = np.concatenate([np.flatnonzero(groups == ids[number]) for number in row])
-        both = [place for place in range(3) if {0, 1} <= set(y_true[films, place])]
-        each = [binary_metrics(y_true[films, place], probability[films, place], called[films, place]) for place in both]
+        images = np.concatenate([np.flatnonzero(groups == ids[number]) for number in row])
+        both = [place for place in range(3) if {0, 1} <= set(y_true[images, place])]
+        each = [
+            binary_metrics(y_true[images, place], probability[images, place], called[images, place]) for place in both
+        ]
         mean = {name: np.nanmean([values[name] for values in each]) for name in METRICS}
         if exclusive:
-            mean["accuracy"] = (called[films] & (y_true[films] == 1)).any(axis=1).mean()
+            mean["accuracy"] = (called[images] & (y_true[images] == 1)).any(axis=1).mean()
             mean["balanced_accuracy"] = mean["sensitivity"]
         rows.append(mean)
     assert sum({0, 1} <= set(y_true[:, place]) for place in range(3)) == 3
@@ -303,12 +307,12 @@ def test_a_class_lost_in_some_replicates_is_dropped_for_its_output_alone():
 
 @given(order=st.permutations(range(3)), exclusive=st.booleans())
 def test_outputs_in_another_order_change_nothing(order, exclusive):
-    films = draw_classes(60) if exclusive else draw_labels(60)
-    expected = measure_all(films, patients(60), exclusive=exclusive, replicates=50)
+    images = draw_classes(60) if exclusive else draw_labels(60)
+    expected = measure_all(images, patients(60), exclusive=exclusive, replicates=50)
     names = tuple(NAMES[place] for place in order)
 
     found = measure_all(
-        [part[:, order] for part in films], patients(60), exclusive=exclusive, outputs=names, replicates=50
+        [part[:, order] for part in images], patients(60), exclusive=exclusive, outputs=names, replicates=50
     )
 
     assert found["support"] == expected["support"]
@@ -321,13 +325,13 @@ def test_outputs_in_another_order_change_nothing(order, exclusive):
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_films_in_another_order_change_nothing(grouped):
-    films = draw_labels(90)
+def test_images_in_another_order_change_nothing(grouped):
+    images = draw_labels(90)
     groups = patients(90) if grouped else None
     order = np.random.default_rng(5).permutation(90)
-    expected = measure_all(films, groups)
+    expected = measure_all(images, groups)
 
-    found = measure_all([part[order] for part in films], groups[order] if grouped else None)
+    found = measure_all([part[order] for part in images], groups[order] if grouped else None)
 
     for name in METRICS:
         assert found["metrics"][name] == pytest.approx(expected["metrics"][name], abs=1e-12)
@@ -336,9 +340,9 @@ def test_films_in_another_order_change_nothing(grouped):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_mean_intervals_hold_the_value_and_are_narrower_than_those_of_a_rare_class(seed, exclusive):
-    films = draw_classes(300, seed=seed) if exclusive else draw_labels(300, seed=seed)
+    images = draw_classes(300, seed=seed) if exclusive else draw_labels(300, seed=seed)
 
-    measured = measure_all(films, patients(300), exclusive=exclusive)
+    measured = measure_all(images, patients(300), exclusive=exclusive)
 
     for name, each in measured["metrics"].items():
         assert 0 <= each["low"] < each["value"] < each["high"] <= 1, name
@@ -346,13 +350,13 @@ def test_mean_intervals_hold_the_value_and_are_narrower_than_those_of_a_rare_cla
     assert width(measured["metrics"]) < max(width(each) for each in measured["per_class"].values())
 
 
-def test_films_of_which_nothing_is_known_leave_with_their_patients():
-    films = draw_labels(90)
+def test_images_of_which_nothing_is_known_leave_with_their_patients():
+    images = draw_labels(90)
     groups = patients(90)
-    expected = measure_all([part[:60] for part in films], groups[:60])
-    films[0][60:] = np.nan
+    expected = measure_all([part[:60] for part in images], groups[:60])
+    images[0][60:] = np.nan
 
-    assert measure_all(films, groups) == expected
+    assert measure_all(images, groups) == expected
 
 
 def test_output_known_for_one_patient_has_no_interval():
@@ -382,7 +386,7 @@ def test_output_of_which_nothing_is_known_is_left_out_of_the_mean():
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_no_films_have_no_measures(exclusive):
+def test_no_images_have_no_measures(exclusive):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measured = measure_all((np.zeros((0, 3)),) * 3, exclusive=exclusive)
@@ -437,7 +441,7 @@ def test_mean_does_not_depend_on_the_order_nor_on_unknown_values(values, random)
     assert found["high"] <= max(values) + 1e-9
 
 
-def test_film_without_patient_is_a_patient_of_its_own_in_a_mean():
+def test_image_without_patient_is_a_patient_of_its_own_in_a_mean():
     values = np.sort(np.random.default_rng(0).random(30))
     named = np.array([f"p{number // 2:02}" for number in range(20)] + [f"q{number:02}" for number in range(10)])
     missing = np.where(np.arange(30) < 20, named, None)

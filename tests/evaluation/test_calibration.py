@@ -14,11 +14,11 @@ from cxr_pipeline.evaluation.calibration import METHODS, calibration_from_dict, 
 FITTED = ("temperature", "platt", "isotonic")
 
 
-def draw_films(n_films, *, slope=1.0, intercept=0.0, seed=0):
+def draw_images(n_images, *, slope=1.0, intercept=0.0, seed=0):
     """Scores whose true probability is expit(slope * logit + intercept)."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 2, n_films)
-    y_true = (rng.random(n_films) < expit(slope * logits + intercept)).astype(float)
+    logits = rng.normal(0, 2, n_images)
+    y_true = (rng.random(n_images) < expit(slope * logits + intercept)).astype(float)
     return y_true, expit(logits)
 
 
@@ -36,9 +36,9 @@ def network_outputs(draw):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@given(films=network_outputs())
-def test_order_is_kept_strictly(method, films):
-    y_true, y_score = films
+@given(images=network_outputs())
+def test_order_is_kept_strictly(method, images):
+    y_true, y_score = images
 
     probability = fit_calibration(method, y_true, y_score).apply(y_score)
 
@@ -49,11 +49,11 @@ def test_order_is_kept_strictly(method, films):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@given(films=network_outputs())
-def test_round_trip_is_bitwise(method, films):
-    calibration = fit_calibration(method, *films)
+@given(images=network_outputs())
+def test_round_trip_is_bitwise(method, images):
+    calibration = fit_calibration(method, *images)
     restored = through_json(calibration)
-    new_scores = np.concatenate((np.linspace(0, 1, 101), films[1]))
+    new_scores = np.concatenate((np.linspace(0, 1, 101), images[1]))
 
     assert restored == calibration
     assert restored.apply(new_scores).tobytes() == calibration.apply(new_scores).tobytes()
@@ -80,14 +80,14 @@ def test_none_is_the_score():
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_temperature_is_recovered(temperature):
-    calibration = fit_calibration("temperature", *draw_films(40_000, slope=1 / temperature))
+    calibration = fit_calibration("temperature", *draw_images(40_000, slope=1 / temperature))
 
     assert calibration.temperature == pytest.approx(temperature, rel=0.05)
     assert calibration.message == ""
 
 
 def test_temperature_is_the_best_one():
-    y_true, y_score = draw_films(300, slope=0.5)
+    y_true, y_score = draw_images(300, slope=0.5)
     loss = lambda temperature: log_loss(y_true, expit(np.log(y_score / (1 - y_score)) / temperature))  # noqa: E731
 
     best = fit_calibration("temperature", y_true, y_score).temperature
@@ -97,7 +97,7 @@ def test_temperature_is_the_best_one():
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
 def test_one_saturated_mistake_does_not_rule_the_fit(method):
-    y_true, y_score = draw_films(2000)
+    y_true, y_score = draw_images(2000)
     expected = fit_calibration(method, y_true, y_score).apply(0.9)
 
     with_mistake = fit_calibration(method, np.append(y_true, 1), np.append(y_score, 0.0))
@@ -106,13 +106,13 @@ def test_one_saturated_mistake_does_not_rule_the_fit(method):
 
 
 def test_platt_is_recovered():
-    calibration = fit_calibration("platt", *draw_films(40_000, slope=0.6, intercept=-1.2))
+    calibration = fit_calibration("platt", *draw_images(40_000, slope=0.6, intercept=-1.2))
 
     assert (calibration.slope, calibration.intercept) == pytest.approx((0.6, -1.2), abs=0.05)
 
 
 def test_platt_fits_its_smoothed_targets():
-    y_true, y_score = draw_films(60, slope=0.7, intercept=0.5)
+    y_true, y_score = draw_images(60, slope=0.7, intercept=0.5)
     n_positive, n_negative = y_true.sum(), (1 - y_true).sum()
     target = np.where(y_true == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
 
@@ -131,7 +131,7 @@ def test_platt_is_finite_where_classes_are_separated():
 
 
 def test_isotonic_is_that_of_scikit_learn():
-    y_true, y_score = draw_films(500, slope=0.6)
+    y_true, y_score = draw_images(500, slope=0.6)
     expected = IsotonicRegression(out_of_bounds="clip").fit(y_score, y_true)
     new_scores = np.linspace(0, 1, 201)
 
@@ -141,8 +141,8 @@ def test_isotonic_is_that_of_scikit_learn():
 
 
 @pytest.mark.parametrize("method", FITTED)
-def test_calibration_brings_new_films_nearer_to_frequencies(method):
-    fitted_on, new = draw_films(4000, slope=0.4, seed=1), draw_films(4000, slope=0.4, seed=2)
+def test_calibration_brings_new_images_nearer_to_frequencies(method):
+    fitted_on, new = draw_images(4000, slope=0.4, seed=1), draw_images(4000, slope=0.4, seed=2)
 
     probability = fit_calibration(method, *fitted_on).apply(new[1])
 
@@ -154,7 +154,7 @@ def test_calibration_brings_new_films_nearer_to_frequencies(method):
     [("temperature", "limit of 100"), ("platt", "slope of -"), ("isotonic", "is flat")],
 )
 def test_falling_scores_are_not_turned_round(method, message):
-    y_true, y_score = draw_films(1000, slope=-0.5, intercept=-0.5)
+    y_true, y_score = draw_images(1000, slope=-0.5, intercept=-0.5)
 
     calibration = fit_calibration(method, y_true, y_score)
     probability = calibration.apply(np.linspace(0.001, 0.999, 50))
@@ -165,7 +165,7 @@ def test_falling_scores_are_not_turned_round(method, message):
 
 
 def test_flat_platt_is_at_the_prevalence():
-    y_true, y_score = draw_films(1000, slope=-0.5, intercept=-0.5)
+    y_true, y_score = draw_images(1000, slope=-0.5, intercept=-0.5)
 
     assert fit_calibration("platt", y_true, y_score).apply(0.5) == pytest.approx(y_true.mean(), abs=0.005)
 
@@ -188,7 +188,7 @@ def test_one_class_is_left_as_it_is(method, y_true):
 
 
 def test_unknown_labels_are_left_out():
-    y_true, y_score = draw_films(50)
+    y_true, y_score = draw_images(50)
 
     with_unknown = fit_calibration("platt", np.append(y_true, np.nan), np.append(y_score, 0.999))
 

@@ -17,15 +17,15 @@ def one_hot(numbers):
 
 
 @st.composite
-def exclusive_films(draw):
-    n_films = draw(st.integers(1, 30))
-    column = lambda: draw(st.lists(st.integers(0, 2), min_size=n_films, max_size=n_films))  # noqa: E731
+def exclusive_images(draw):
+    n_images = draw(st.integers(1, 30))
+    column = lambda: draw(st.lists(st.integers(0, 2), min_size=n_images, max_size=n_images))  # noqa: E731
     return column(), column()
 
 
-@given(exclusive_films())
-def test_confusion_is_that_of_scikit_learn(films):
-    true, decided = films
+@given(exclusive_images())
+def test_confusion_is_that_of_scikit_learn(images):
+    true, decided = images
 
     table = confusion_table(one_hot(true), one_hot(decided) == 1, CLASSES, exclusive=True)
 
@@ -33,9 +33,9 @@ def test_confusion_is_that_of_scikit_learn(films):
     np.testing.assert_array_equal(table[list(CLASSES)], confusion_matrix(true, decided, labels=[0, 1, 2]))
 
 
-@given(exclusive_films())
-def test_report_is_that_of_scikit_learn(films):
-    true, decided = films
+@given(exclusive_images())
+def test_report_is_that_of_scikit_learn(images):
+    true, decided = images
     expected = by_scikit_learn(
         true, decided, labels=[0, 1, 2], target_names=CLASSES, output_dict=True, zero_division=np.nan
     )

@@ -14,25 +14,25 @@ from cxr_pipeline.evaluation.evaluate import (
     evaluate,
     evaluate_policies,
     evaluate_sources,
-    films_digest,
     flatten_metrics,
+    images_digest,
 )
 from cxr_pipeline.evaluation.score_tables import columns_of, decide
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
 
 
-def score_films(outputs, n_films: int = 90, *, exclusive: bool = False, seed: int = 0) -> pd.DataFrame:
+def score_images(outputs, n_images: int = 90, *, exclusive: bool = False, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     k = len(outputs)
     if exclusive:
-        true = np.eye(k)[rng.permutation(np.arange(n_films) % k)]
-        raw = true + rng.random((n_films, k))
+        true = np.eye(k)[rng.permutation(np.arange(n_images) % k)]
+        raw = true + rng.random((n_images, k))
         score = raw / raw.sum(axis=1, keepdims=True)
     else:
-        true = (rng.random((n_films, k)) < 0.4).astype(float)
-        score = np.clip(0.3 * true + 0.7 * rng.random((n_films, k)), 0, 1)
-    numbers = np.arange(n_films)
+        true = (rng.random((n_images, k)) < 0.4).astype(float)
+        score = np.clip(0.3 * true + 0.7 * rng.random((n_images, k)), 0, 1)
+    numbers = np.arange(n_images)
     table = pd.DataFrame(
         {
             "source": np.where(numbers % 3 == 0, "children", "adults"),
@@ -53,9 +53,9 @@ def rule_for(table, outputs, kind, classes, policy):
 
 @pytest.fixture
 def binary():
-    validation = score_films(["effusion"], seed=1)
+    validation = score_images(["effusion"], seed=1)
     rule = rule_for(validation, ["effusion"], "binary", ("nofinding", "effusion"), {"rule": "youden"})
-    return validation, decide(score_films(["effusion"]), rule), rule
+    return validation, decide(score_images(["effusion"]), rule), rule
 
 
 SETTINGS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
@@ -73,16 +73,16 @@ def test_a_binary_task_has_one_prevalence_and_its_class_is_the_whole(binary) -> 
     json.dumps(found)
 
 
-def test_without_patients_films_are_drawn(binary) -> None:
+def test_without_patients_images_are_drawn(binary) -> None:
     _, test, _ = binary
     found = evaluate(test.assign(patient_id=pd.Series([None] * len(test), dtype="str")), **SETTINGS)
     assert found["n_patients"] is None
-    assert found["intervals"]["clustered_by"] == "film"
+    assert found["intervals"]["clustered_by"] == "image"
 
 
 def test_exclusive_classes_are_set_beside_the_commonest_one() -> None:
     outputs = ("normal", "mass", "nodule")
-    table = score_films(outputs, exclusive=True)
+    table = score_images(outputs, exclusive=True)
     rule = rule_for(table, outputs, "multiclass", outputs, {"rule": "argmax"})
     found = evaluate(decide(table, rule), outputs=outputs, exclusive=True, bootstrap=BOOTSTRAP)
     assert found["majority"]["accuracy"] == pytest.approx(1 / 3)
@@ -120,38 +120,38 @@ LABELS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.sampled_from
 
 
 def labelled(labels) -> pd.DataFrame:
-    """A score table of films with two labels; the first film is called 0, the second 1 and so on."""
+    """A score table of images with two labels; the first image is called 0, the second 1 and so on."""
     return pd.DataFrame(labels, columns=["true_mass", "true_edema"]).assign(sha256=[str(n) for n in range(len(labels))])
 
 
 @given(LABELS, st.randoms(use_true_random=False))
-def test_the_order_of_films_and_outputs_does_not_make_other_test_films(labels, random) -> None:
+def test_the_order_of_images_and_outputs_does_not_make_other_test_images(labels, random) -> None:
     table = labelled(labels)
     shuffled = table.iloc[random.sample(range(len(table)), len(table))].assign(score_mass=0.5)
-    digest = films_digest(table, ["mass", "edema"])
+    digest = images_digest(table, ["mass", "edema"])
     assert len(digest) == 64
-    assert films_digest(shuffled, ["edema", "mass"]) == digest
+    assert images_digest(shuffled, ["edema", "mass"]) == digest
 
 
 @given(LABELS, st.data())
-def test_another_label_or_another_film_makes_other_test_films(labels, data) -> None:
+def test_another_label_or_another_image_makes_other_test_images(labels, data) -> None:
     table, outputs = labelled(labels), ["mass", "edema"]
-    digests = [films_digest(table, outputs), films_digest(table.iloc[1:], outputs), films_digest(table, ["mass"])]
-    film, output = data.draw(st.integers(0, len(labels) - 1)), data.draw(st.sampled_from(outputs))
-    for other in {"0", "1", "nan"} - {f"{table[f'true_{output}'].iloc[film]:g}"}:
+    digests = [images_digest(table, outputs), images_digest(table.iloc[1:], outputs), images_digest(table, ["mass"])]
+    image, output = data.draw(st.integers(0, len(labels) - 1)), data.draw(st.sampled_from(outputs))
+    for other in {"0", "1", "nan"} - {f"{table[f'true_{output}'].iloc[image]:g}"}:
         relabelled = table.copy()
-        relabelled.loc[film, f"true_{output}"] = float(other)
-        digests.append(films_digest(relabelled, outputs))
-    digests.append(films_digest(table.assign(sha256="other " + table["sha256"]), outputs))
+        relabelled.loc[image, f"true_{output}"] = float(other)
+        digests.append(images_digest(relabelled, outputs))
+    digests.append(images_digest(table.assign(sha256="other " + table["sha256"]), outputs))
     assert len(set(digests)) == len(digests)
 
 
 def test_labels_belong_to_their_outputs() -> None:
     table = labelled([(1.0, 0.0)])
     swapped = table.rename(columns={"true_mass": "true_edema", "true_edema": "true_mass"})
-    assert films_digest(table, ["mass", "edema"]) != films_digest(swapped, ["mass", "edema"])
+    assert images_digest(table, ["mass", "edema"]) != images_digest(swapped, ["mass", "edema"])
     renamed = table.rename(columns={"true_mass": "true_nodule"})
-    assert films_digest(table, ["mass", "edema"]) != films_digest(renamed, ["nodule", "edema"])
+    assert images_digest(table, ["mass", "edema"]) != images_digest(renamed, ["nodule", "edema"])
 
 
 def test_metrics_are_flattened_to_names_that_sort() -> None:

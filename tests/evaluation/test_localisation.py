@@ -45,7 +45,7 @@ def test_the_pointing_game_is_won_in_a_box_or_15_of_224_beside_it(row: int, colu
     assert measured(point(row, column), UPPER_LEFT)["pointing_game"] == hit
 
 
-def test_any_of_a_films_boxes_will_do() -> None:
+def test_any_of_a_images_boxes_will_do() -> None:
     found = measured(point(60, 60), [*UPPER_LEFT, [0.9, 0.9, 1, 1]])
     assert found["pointing_game"] == 1
     assert found["n_boxes"] == 2
@@ -90,7 +90,7 @@ def test_a_blob_lies_in_the_middle_and_falls_off_over_a_quarter_of_the_side() ->
 
 
 @given(arrays(np.float32, (8, 8), elements=st.floats(0, 1, width=32)), boxes_strategy())
-def test_measures_lie_between_0_and_1_and_turn_with_the_film(heatmap: np.ndarray, boxes: np.ndarray) -> None:
+def test_measures_lie_between_0_and_1_and_turn_with_the_image(heatmap: np.ndarray, boxes: np.ndarray) -> None:
     found = measured(heatmap, boxes)
     assert found[list(MEASURES)].between(0, 1 + 1e-9).all()
     mirrored = measured(heatmap[:, ::-1], np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1))
@@ -105,7 +105,7 @@ def test_the_area_of_a_box_is_exact(boxes: np.ndarray) -> None:
     assert found["heat_in_box"] == pytest.approx(found["box_area"])
 
 
-def test_no_film_gives_no_row() -> None:
+def test_no_image_gives_no_row() -> None:
     assert measure_maps(np.empty((0, 8, 8), np.float32), []).columns.tolist() == ["n_boxes", *MEASURES]
 
 
@@ -113,8 +113,8 @@ def test_localise_gives_means_with_intervals() -> None:
     maps = np.stack([point(2, 2), point(60, 60), point(3, 3), point(4, 4)])
     table = measure_maps(maps, [UPPER_LEFT, UPPER_LEFT, UPPER_LEFT, np.tile(UPPER_LEFT, (2, 1))])
     found = localise(table, ["a", "a", "b", "c"], **BOOTSTRAP)
-    assert (found["n_films"], found["n_boxes"]) == (4, 5)
-    assert set(found) == {"n_films", "n_boxes", *MEASURES}
+    assert (found["n_images"], found["n_boxes"]) == (4, 5)
+    assert set(found) == {"n_images", "n_boxes", *MEASURES}
     assert found["pointing_game"]["value"] == 0.75
     assert found["box_area"]["value"] == pytest.approx(0.25)
     assert found["pointing_game"]["low"] <= 0.75 <= found["pointing_game"]["high"]
@@ -142,25 +142,25 @@ def test_large_maps_are_compared_at_fewer_points() -> None:
 
 
 def table(n: int, outputs: tuple[str, ...] = ("Mass", "Nodule"), **columns: object) -> pd.DataFrame:
-    films = {"source": "nih", "sha256": [f"{(7 * film) % n:04d}" for film in range(n)], "patient_id": "1"}
-    return pd.DataFrame(films | {f"true_{name}": 1.0 for name in outputs} | columns)
+    images = {"source": "nih", "sha256": [f"{(7 * image) % n:04d}" for image in range(n)], "patient_id": "1"}
+    return pd.DataFrame(images | {f"true_{name}": 1.0 for name in outputs} | columns)
 
 
 def box_rows(sha256s: list[str], name: str = "Mass") -> pd.DataFrame:
     return pd.DataFrame({"sha256": sha256s, "class": name, "left": 0.0, "top": 0.0, "right": 0.5, "bottom": 1.0})
 
 
-def test_films_with_a_box_of_the_class_are_explained_and_others_where_there_are_none() -> None:
+def test_images_with_a_box_of_the_class_are_explained_and_others_where_there_are_none() -> None:
     chosen = choose_explained(table(10), box_rows(["0003", "0001", "0003"]), ("Mass", "Nodule"))
     assert chosen.columns.tolist() == ["sha256", "class", "output", "group"]
     mass, nodule = (chosen[chosen["class"] == name] for name in ("Mass", "Nodule"))
     assert mass["sha256"].tolist() == ["0001", "0003"]
     assert (mass["output"] == 0).all()
-    assert nodule["sha256"].tolist() == [f"{film:04d}" for film in range(10)]
+    assert nodule["sha256"].tolist() == [f"{image:04d}" for image in range(10)]
     assert (nodule["output"] == 1).all()
 
 
-def test_the_films_of_lowest_hash_are_taken_up_to_the_limit() -> None:
+def test_the_images_of_lowest_hash_are_taken_up_to_the_limit() -> None:
     scores = table(300)
     chosen = choose_explained(scores, box_rows(scores["sha256"].tolist()), ("Mass", "Nodule"))
     mass, nodule = (chosen.loc[chosen["class"] == name, "sha256"].tolist() for name in ("Mass", "Nodule"))
@@ -177,7 +177,7 @@ def test_a_box_that_the_label_contradicts_does_not_count_and_one_of_an_unknown_l
     assert set(only_denied["sha256"]) == set(scores["sha256"][2:])
 
 
-def test_films_go_by_patient_or_alone_where_no_patient_is_known() -> None:
+def test_images_go_by_patient_or_alone_where_no_patient_is_known() -> None:
     scores = table(4, patient_id=["1", "1", None, None])
     chosen = choose_explained(scores, box_rows([]), ("Mass",)).set_index("sha256")["group"]
     known, alone = scores["sha256"][:2], scores["sha256"][2:]
@@ -185,7 +185,7 @@ def test_films_go_by_patient_or_alone_where_no_patient_is_known() -> None:
     assert chosen[alone].tolist() == alone.tolist()
 
 
-def test_boxes_are_those_of_the_film_and_of_the_class_asked_about() -> None:
+def test_boxes_are_those_of_the_image_and_of_the_class_asked_about() -> None:
     boxes = pd.concat([box_rows(["1", "1", "2"]), box_rows(["2"], "Nodule").assign(left=0.25)])
     found = boxes_of(boxes, ["2", "1", "3", "2"], ["Mass", "Mass", "Mass", "Nodule"])
     assert [len(one) for one in found] == [1, 2, 0, 1]

@@ -17,17 +17,17 @@ from cxr_pipeline.evaluation.metrics import (
 
 
 def at(y_true, probability, threshold=0.5):
-    """The metrics where a film is called positive at a threshold."""
+    """The metrics where an image is called positive at a threshold."""
     return binary_metrics(y_true, probability, np.asarray(probability) >= threshold)
 
 
 @st.composite
-def scored_films(draw, min_size=2):
-    """Films of both classes with many ties."""
-    n_films = draw(st.integers(min_size, 60))
-    y_true = np.array(draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n_films, max_size=n_films)))
+def scored_images(draw, min_size=2):
+    """Images of both classes with many ties."""
+    n_images = draw(st.integers(min_size, 60))
+    y_true = np.array(draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n_images, max_size=n_images)))
     y_true[:2] = 0, 1
-    cells = draw(st.lists(st.integers(0, 40), min_size=n_films, max_size=n_films))
+    cells = draw(st.lists(st.integers(0, 40), min_size=n_images, max_size=n_images))
     return y_true, np.array(cells) / 40
 
 
@@ -49,7 +49,7 @@ def test_worked_example():
             "precision": 2 / 3,
             "f1": 2 / 3,
             "brier": (0.01 + 0.16 + 0.64 + 0.49 + 0.16 + 0.09 + 0.04 + 0.01) / 8,
-            # Seven values fill seven bins; the two films at 0.2 share one.
+            # Seven values fill seven bins; the two images at 0.2 share one.
             "ece": (0.1 + 0.4 + (1 - 0.4) + 0.7 + 0.4 + 0.3 + 0.1) / 8,
         }
     )
@@ -87,7 +87,7 @@ def test_undefined_is_nan_without_a_warning(y_true, probability, undefined):
 
 
 def test_diverged_model_is_named():
-    with pytest.raises(UserError, match=r"2 of 3 films.*learning_rate"):
+    with pytest.raises(UserError, match=r"2 of 3 images.*learning_rate"):
         at([0, 1, 1], [np.nan, np.nan, 0.5])
 
 
@@ -100,14 +100,14 @@ def test_impossible_arrays_are_refused(y_true, probability, message):
         at(y_true, probability)
 
 
-def test_a_decision_is_needed_for_every_film():
+def test_a_decision_is_needed_for_every_image():
     with pytest.raises(ValueError, match=r"decisions.*\(2,\) and \(1,\)"):
         binary_metrics([0, 1], [0.1, 0.2], [True])
 
 
-@given(scored_films())
-def test_rank_metrics_survive_a_rising_map(films):
-    y_true, probability = films
+@given(scored_images())
+def test_rank_metrics_survive_a_rising_map(images):
+    y_true, probability = images
     before = at(y_true, probability)
 
     after = at(y_true, 0.1 + probability**3 / 2, threshold=0.1 + 0.5**3 / 2)
@@ -116,14 +116,14 @@ def test_rank_metrics_survive_a_rising_map(films):
     assert [after[name] for name in unchanged] == pytest.approx([before[name] for name in unchanged], nan_ok=True)
 
 
-@given(scored_films(), st.randoms(use_true_random=False))
-def test_the_order_of_films_does_not_matter(films, random):
-    order = list(range(len(films[0])))
+@given(scored_images(), st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(images, random):
+    order = list(range(len(images[0])))
     random.shuffle(order)
 
-    shuffled = at(films[0][order], films[1][order])
+    shuffled = at(images[0][order], images[1][order])
 
-    assert shuffled == pytest.approx(at(*films), nan_ok=True)
+    assert shuffled == pytest.approx(at(*images), nan_ok=True)
 
 
 def test_calibration_error_is_the_distance_from_frequencies():
@@ -134,9 +134,9 @@ def test_calibration_error_is_the_distance_from_frequencies():
     assert expected_calibration_error(y_true, calibrated + np.repeat([0.1, -0.2], 100)) == pytest.approx(0.15)
 
 
-@given(scored_films())
-def test_calibration_error_is_at_least_the_error_in_the_large(films):
-    y_true, probability = films
+@given(scored_images())
+def test_calibration_error_is_at_least_the_error_in_the_large(images):
+    y_true, probability = images
 
     error = expected_calibration_error(y_true, probability)
 
@@ -144,17 +144,17 @@ def test_calibration_error_is_at_least_the_error_in_the_large(films):
 
 
 @given(st.integers(10, 300), st.integers(2, 10))
-def test_bins_of_distinct_probabilities_have_equal_mass(n_films, n_bins):
-    bins = equal_mass_bins(np.linspace(0, 1, n_films), n_bins)
+def test_bins_of_distinct_probabilities_have_equal_mass(n_images, n_bins):
+    bins = equal_mass_bins(np.linspace(0, 1, n_images), n_bins)
 
     sizes = np.bincount(bins, minlength=n_bins)
     assert sizes.max() - sizes.min() <= 1
     assert (np.diff(bins) >= 0).all()
 
 
-@given(scored_films())
-def test_equal_probabilities_share_a_bin(films):
-    probability = films[1]
+@given(scored_images())
+def test_equal_probabilities_share_a_bin(images):
+    probability = images[1]
     bins = equal_mass_bins(probability)
 
     assert all(len(np.unique(bins[probability == value])) == 1 for value in probability)

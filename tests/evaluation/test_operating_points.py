@@ -7,18 +7,18 @@ from cxr_pipeline.evaluation.operating_points import Cuts
 
 
 @st.composite
-def films(draw):
-    n_films = draw(st.integers(2, 40))
-    positive = np.array(draw(st.lists(st.booleans(), min_size=n_films, max_size=n_films)))
+def images(draw):
+    n_images = draw(st.integers(2, 40))
+    positive = np.array(draw(st.lists(st.booleans(), min_size=n_images, max_size=n_images)))
     positive[:2] = False, True
     exact = st.sampled_from([0.0, 5e-324, 0.5, np.nextafter(0.5, 1), np.nextafter(1, 0), 1.0])
     values = st.one_of(exact, st.floats(0, 1), st.integers(0, 8).map(lambda cell: cell / 8))
-    return positive, np.array(draw(st.lists(values, min_size=n_films, max_size=n_films)))
+    return positive, np.array(draw(st.lists(values, min_size=n_images, max_size=n_images)))
 
 
-@given(films())
-def test_each_cut_calls_the_films_it_counts(films):
-    positive, probability = films
+@given(images())
+def test_each_cut_calls_the_images_it_counts(images):
+    positive, probability = images
     cuts = Cuts(positive, probability)
 
     called = probability >= cuts.thresholds[:, None]

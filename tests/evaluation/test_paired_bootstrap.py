@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cxr_pipeline.evaluation import bootstrap
 from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.metrics import METRICS
-from cxr_pipeline.evaluation.paired_bootstrap import holm, match_films, paired_differences
+from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
 
 BOOTSTRAP = {"replicates": 400, "confidence": 0.95, "seed": 3}
 ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
@@ -19,9 +19,9 @@ NAMES = ("a", "b", "c")
 
 def decided(y_true, probability, *, threshold=0.5, patients=None, called=None, outputs=("mass",)):
     """A score table with decisions of labels and probabilities [n, k]."""
-    films = len(y_true)
-    columns = {"source": "films", "image": [f"{number:04}.png" for number in range(films)], "sha256": "0"}
-    table = pd.DataFrame({**columns, "patient_id": pd.array(patients or [None] * films, dtype="string")})
+    images = len(y_true)
+    columns = {"source": "images", "image": [f"{number:04}.png" for number in range(images)], "sha256": "0"}
+    table = pd.DataFrame({**columns, "patient_id": pd.array(patients or [None] * images, dtype="string")})
     called = probability >= threshold if called is None else called
     for place, output in enumerate(outputs):
         table[f"true_{output}"] = y_true[:, place]
@@ -32,30 +32,30 @@ def decided(y_true, probability, *, threshold=0.5, patients=None, called=None, o
 
 @dataclass
 class Pair:
-    """Two models that see the same films, each with some noise of its own."""
+    """Two models that see the same images, each with some noise of its own."""
 
-    n_films: int = 300
+    n_images: int = 300
     seed: int = 0
     per_patient: int = 1
     skill: tuple[float, float] = (1.5, 1.5)
 
     def tables(self, **options):
         rng = np.random.default_rng(self.seed)
-        y_true = (rng.random((self.n_films, 1)) < 0.4).astype(float)
+        y_true = (rng.random((self.n_images, 1)) < 0.4).astype(float)
         common = rng.normal(size=y_true.shape)
-        patients = [f"p{number // self.per_patient:04}" for number in range(self.n_films)]
+        patients = [f"p{number // self.per_patient:04}" for number in range(self.n_images)]
         noise = [common + rng.normal(size=y_true.shape) for _ in self.skill]
         raised = [skill * y_true + each for skill, each in zip(self.skill, noise, strict=True)]
         return [decided(y_true, 1 / (1 + np.exp(0.6 - each)), patients=patients, **options) for each in raised]
 
 
-def of_classes(n_films, *, seed, outputs=NAMES, unknown=0.0):
+def of_classes(n_images, *, seed, outputs=NAMES, unknown=0.0):
     """Two models of several outputs, which decide for the most probable one."""
     rng = np.random.default_rng(seed)
-    y_true = np.eye(len(outputs))[rng.integers(len(outputs), size=n_films)]
+    y_true = np.eye(len(outputs))[rng.integers(len(outputs), size=n_images)]
     tables = []
     hidden = np.random.default_rng(9).random(y_true.shape) < unknown
-    patients = [f"p{number // 2:03}" for number in range(n_films)]
+    patients = [f"p{number // 2:03}" for number in range(n_images)]
     for skill in (1.0, 1.5):
         raised = np.exp(skill * y_true + rng.normal(size=y_true.shape))
         probability = raised / raised.sum(axis=1, keepdims=True)
@@ -115,8 +115,8 @@ def test_intervals_and_p_values_are_those_of_a_loop_over_resampled_patients(excl
     alone = {**settings, "bootstrap": {**BOOTSTRAP, "replicates": 1}}
     rows = []
     for drawn in np.random.default_rng(3).integers(len(ids), size=(99, len(ids))):
-        films = np.concatenate([np.flatnonzero(patients == ids[number]) for number in drawn])
-        mine, other = (values_of(table.iloc[films], **alone) for table in tables)
+        images = np.concatenate([np.flatnonzero(patients == ids[number]) for number in drawn])
+        mine, other = (values_of(table.iloc[images], **alone) for table in tables)
         rows.append([mine[name] - other[name] for name in METRICS])
     loop = dict(zip(METRICS, np.round(rows, 12).T, strict=True))
 
@@ -165,7 +165,7 @@ def delong_standard_error(mine, other):
 
 
 def test_the_interval_of_the_auc_difference_is_as_wide_as_delong_says():
-    mine, other = Pair(n_films=2000).tables()
+    mine, other = Pair(n_images=2000).tables()
 
     found = paired_differences(mine, other, **{**ONE, "bootstrap": {**BOOTSTRAP, "replicates": 1500}})["auc"]
 
@@ -173,8 +173,8 @@ def test_the_interval_of_the_auc_difference_is_as_wide_as_delong_says():
     assert found["high"] - found["low"] == pytest.approx(expected, rel=0.1)
 
 
-def test_films_hard_for_both_count_for_neither():
-    mine, other = Pair(n_films=400).tables()
+def test_images_hard_for_both_count_for_neither():
+    mine, other = Pair(n_images=400).tables()
     ends = [evaluate(table, **ONE)["metrics"]["auc"] for table in (mine, other)]
 
     found = paired_differences(mine, other, **ONE)["auc"]
@@ -183,23 +183,23 @@ def test_films_hard_for_both_count_for_neither():
     assert found["high"] - found["low"] < 0.9 * apart
 
 
-def test_copies_of_a_film_add_nothing_when_patients_are_drawn():
+def test_copies_of_a_image_add_nothing_when_patients_are_drawn():
     mine, other = Pair(skill=(1.5, 1.0)).tables()
     copied = [
         pd.concat([table.assign(image=table["image"] + str(copy)) for copy in range(4)]) for table in (mine, other)
     ]
-    by_film = [table.assign(patient_id=pd.NA) for table in copied]
+    by_image = [table.assign(patient_id=pd.NA) for table in copied]
     width = lambda found: found["auc"]["high"] - found["auc"]["low"]  # noqa: E731
 
-    single, patients, films = (width(paired_differences(*pair, **ONE)) for pair in ((mine, other), copied, by_film))
+    single, patients, images = (width(paired_differences(*pair, **ONE)) for pair in ((mine, other), copied, by_image))
 
     assert patients == pytest.approx(single, rel=0.15)
-    assert films == pytest.approx(single / 2, rel=0.15)
+    assert images == pytest.approx(single / 2, rel=0.15)
 
 
 def test_models_of_equal_skill_are_told_apart_about_as_often_as_the_level_says():
     bootstrap = {"replicates": 199, "confidence": 0.95, "seed": 0}
-    pairs = (Pair(n_films=160, seed=seed, per_patient=2).tables() for seed in range(150))
+    pairs = (Pair(n_images=160, seed=seed, per_patient=2).tables() for seed in range(150))
 
     found = [paired_differences(*pair, **{**ONE, "bootstrap": bootstrap})["auc"]["p_value"] for pair in pairs]
 
@@ -209,7 +209,7 @@ def test_models_of_equal_skill_are_told_apart_about_as_often_as_the_level_says()
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_p_value_is_small_where_the_interval_leaves_zero_out(seed):
-    mine, other = Pair(seed=seed, skill=(1.5, 1.1), n_films=250).tables()
+    mine, other = Pair(seed=seed, skill=(1.5, 1.1), n_images=250).tables()
 
     for name, each in paired_differences(mine, other, **ONE).items():
         if not 0.04 < each["p_value"] < 0.06:
@@ -259,7 +259,7 @@ def test_metrics_undefined_for_one_have_no_difference():
 
 
 def test_one_patient_has_no_interval():
-    mine, other = Pair(n_films=50, per_patient=50).tables()
+    mine, other = Pair(n_images=50, per_patient=50).tables()
 
     found = paired_differences(mine, other, **ONE)["auc"]
 
@@ -267,30 +267,30 @@ def test_one_patient_has_no_interval():
     assert (found["low"], found["high"], found["p_value"]) == (None, None, None)
 
 
-def test_films_in_one_table_only_are_left_out_and_counted():
+def test_images_in_one_table_only_are_left_out_and_counted():
     mine, other = Pair().tables()
     few, many = mine.iloc[:200], other.iloc[20:]
 
-    films = match_films(few, many, ("mass",))
+    images = match_images(few, many, ("mass",))
 
-    assert films.n_left_out == 20 + 100
-    assert films.table["image"].tolist() == films.baseline["image"].tolist() == mine["image"].iloc[20:200].tolist()
+    assert images.n_left_out == 20 + 100
+    assert images.table["image"].tolist() == images.baseline["image"].tolist() == mine["image"].iloc[20:200].tolist()
     expected = paired_differences(mine.iloc[20:200], other.iloc[20:200], **ONE)
     assert paired_differences(few, many, **ONE) == expected
 
 
-def test_films_of_one_name_from_two_sources_are_two():
-    mine, other = Pair(n_films=40).tables()
+def test_images_of_one_name_from_two_sources_are_two():
+    mine, other = Pair(n_images=40).tables()
     mine.loc[20:, "image"] = other.loc[20:, "image"] = mine.loc[:19, "image"].to_numpy()
     mine.loc[20:, "source"] = other.loc[20:, "source"] = "more"
 
-    films = match_films(mine, other, ("mass",))
+    images = match_images(mine, other, ("mass",))
 
-    assert (len(films.table), films.n_left_out) == (40, 0)
+    assert (len(images.table), images.n_left_out) == (40, 0)
 
 
-def test_films_of_which_nothing_is_known_leave_with_their_patients():
-    mine, other = Pair(n_films=90, per_patient=3).tables()
+def test_images_of_which_nothing_is_known_leave_with_their_patients():
+    mine, other = Pair(n_images=90, per_patient=3).tables()
     expected = paired_differences(mine.iloc[:60], other.iloc[:60], **ONE)
     mine.loc[60:, "true_mass"] = other.loc[60:, "true_mass"] = np.nan
 
@@ -298,32 +298,34 @@ def test_films_of_which_nothing_is_known_leave_with_their_patients():
 
 
 def test_nothing_in_common_is_refused():
-    mine, other = Pair(n_films=20).tables()
+    mine, other = Pair(n_images=20).tables()
 
-    with pytest.raises(ValueError, match="no test film in common: one was tested on 20 films, the other on 20 others"):
+    with pytest.raises(
+        ValueError, match="no test image in common: one was tested on 20 images, the other on 20 others"
+    ):
         paired_differences(mine, other.assign(source="elsewhere"), **ONE)
 
 
 @pytest.mark.parametrize(("column", "value"), [("true_mass", np.nan), ("true_mass", 2.0), ("patient_id", "p9999")])
-def test_films_that_are_not_the_same_are_refused(column, value):
-    mine, other = Pair(n_films=20).tables()
+def test_images_that_are_not_the_same_are_refused(column, value):
+    mine, other = Pair(n_images=20).tables()
     other.loc[[3, 7], column] = value
 
-    with pytest.raises(ValueError, match=f"2 of 20 test films that both have judged differ in `{column}`"):
+    with pytest.raises(ValueError, match=f"2 of 20 test images that both have judged differ in `{column}`"):
         paired_differences(mine, other, **ONE)
 
 
-def test_unknown_patients_on_one_side_are_refused_and_on_both_are_films():
-    mine, other = Pair(n_films=20).tables()
+def test_unknown_patients_on_one_side_are_refused_and_on_both_are_images():
+    mine, other = Pair(n_images=20).tables()
 
-    with pytest.raises(ValueError, match="20 of 20 test films that both have judged differ in `patient_id`"):
+    with pytest.raises(ValueError, match="20 of 20 test images that both have judged differ in `patient_id`"):
         paired_differences(mine, other.assign(patient_id=pd.NA), **ONE)
     unknown = [table.assign(patient_id=None) for table in (mine, other)]
     assert paired_differences(*unknown, **ONE) == paired_differences(mine, other, **ONE)
 
 
-def test_a_film_twice_is_refused():
-    mine, other = Pair(n_films=20).tables()
+def test_a_image_twice_is_refused():
+    mine, other = Pair(n_images=20).tables()
 
     with pytest.raises(ValueError, match="twice"):
         paired_differences(mine, pd.concat([other, other.iloc[:1]]), **ONE)

@@ -1,4 +1,4 @@
-"""Score tables: from films and raw scores to decisions."""
+"""Score tables: from images and raw scores to decisions."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ OUTPUTS = ("Mass", "No Finding")
 
 
 @pytest.fixture
-def films() -> pd.DataFrame:
+def images() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "source": ["a", "a", "b"],
@@ -25,14 +25,14 @@ def films() -> pd.DataFrame:
     )
 
 
-def test_scores_stand_beside_the_labels_of_their_output(films) -> None:
-    table = score_table(films, OUTPUTS, np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.3]], dtype=np.float32))
+def test_scores_stand_beside_the_labels_of_their_output(images) -> None:
+    table = score_table(images, OUTPUTS, np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.3]], dtype=np.float32))
     assert list(table["image"]) == ["1.png", "2.png", "1.png"]
     np.testing.assert_array_equal(columns_of(table, "true", OUTPUTS), [[1, 0], [0, 1], [np.nan, 0]])
     np.testing.assert_allclose(columns_of(table, "score", OUTPUTS)[:, 1], [0.1, 0.8, 0.3], rtol=1e-6)
 
 
-def test_decisions_are_those_of_the_rule(films) -> None:
+def test_decisions_are_those_of_the_rule(images) -> None:
     rng = np.random.default_rng(0)
     y_true = (rng.random((80, 2)) < 0.5).astype(float)
     rule = fit_decision_rule(
@@ -44,7 +44,7 @@ def test_decisions_are_those_of_the_rule(films) -> None:
         policy={"rule": "youden"},
     )
     y_score = np.array([[0.99, 0.01], [0.01, 0.99], [0.5, 0.5]])
-    decided = decide(score_table(films, OUTPUTS, y_score), rule)
+    decided = decide(score_table(images, OUTPUTS, y_score), rule)
     expected = rule.apply(y_score)
     scores = Scores.from_table(decided, OUTPUTS)
     np.testing.assert_array_equal(scores.probability, expected.probability)
@@ -54,9 +54,9 @@ def test_decisions_are_those_of_the_rule(films) -> None:
     assert decided["decision"].iloc[0] == "Mass"
 
 
-def test_patients_are_named_within_their_source(films) -> None:
-    patients = patients_of(films)
+def test_patients_are_named_within_their_source(images) -> None:
+    patients = patients_of(images)
     assert patients is not None
     assert patients.tolist()[:2] == ["a/7", "a/7"]
     assert pd.isna(patients.iloc[2])
-    assert patients_of(films.assign(patient_id=None).astype({"patient_id": "str"})) is None
+    assert patients_of(images.assign(patient_id=None).astype({"patient_id": "str"})) is None

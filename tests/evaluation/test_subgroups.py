@@ -1,4 +1,4 @@
-"""Test films by sex, age band and view."""
+"""Test images by sex, age band and view."""
 
 import numpy as np
 import pandas as pd
@@ -10,27 +10,27 @@ from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.subgroups import age_bands, evaluate_subgroups
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.9, "seed": 1}
-N_FILMS = 240
-SEX = np.array(["F", "M", None], dtype=object)[np.arange(N_FILMS) % 3]
+N_IMAGES = 240
+SEX = np.array(["F", "M", None], dtype=object)[np.arange(N_IMAGES) % 3]
 
 
 def scored(*outputs: str) -> pd.DataFrame:
-    """Decided scores of 240 films of 120 patients; the last output is of four films only."""
+    """Decided scores of 240 images of 120 patients; the last output is of four images only."""
     rng = np.random.default_rng(3)
-    table = pd.DataFrame({"source": "nih", "image": [f"{place}.png" for place in range(N_FILMS)]})
-    table["patient_id"] = [str(place // 2) for place in range(N_FILMS)]
+    table = pd.DataFrame({"source": "nih", "image": [f"{place}.png" for place in range(N_IMAGES)]})
+    table["patient_id"] = [str(place // 2) for place in range(N_IMAGES)]
     for place, output in enumerate(outputs):
         rare = len(outputs) > 1 and place == len(outputs) - 1
-        true = np.arange(N_FILMS) < 4 if rare else rng.random(N_FILMS) < 0.4
-        probability = np.clip(0.2 * true + 0.8 * rng.random(N_FILMS), 0, 1)
+        true = np.arange(N_IMAGES) < 4 if rare else rng.random(N_IMAGES) < 0.4
+        probability = np.clip(0.2 * true + 0.8 * rng.random(N_IMAGES), 0, 1)
         table[f"true_{output}"] = true.astype(float)
         table[f"probability_{output}"], table[f"called_{output}"] = probability, probability > 0.5
     return table
 
 
 def about(**columns: object) -> pd.DataFrame:
-    known = {"sex": SEX, "age": np.linspace(0, 100, N_FILMS), "view": "PA", **columns}
-    return pd.DataFrame({"source": "nih", "image": [f"{place}.png" for place in range(N_FILMS)], **known})
+    known = {"sex": SEX, "age": np.linspace(0, 100, N_IMAGES), "view": "PA", **columns}
+    return pd.DataFrame({"source": "nih", "image": [f"{place}.png" for place in range(N_IMAGES)], **known})
 
 
 def measure(table: pd.DataFrame, manifest: pd.DataFrame, *outputs: str, min_patients: int = 10) -> dict:
@@ -38,7 +38,7 @@ def measure(table: pd.DataFrame, manifest: pd.DataFrame, *outputs: str, min_pati
     return evaluate_subgroups(table, manifest, **settings)
 
 
-def test_a_group_is_measured_as_if_its_films_were_all_there_are() -> None:
+def test_a_group_is_measured_as_if_its_images_were_all_there_are() -> None:
     table = scored("ill")
     found = measure(table, about().sample(frac=1, random_state=1), "ill")["sex"]["groups"]["F"]
     alone = evaluate(table[SEX == "F"], outputs=("ill",), exclusive=False, bootstrap=BOOTSTRAP)
@@ -50,21 +50,21 @@ def test_a_group_is_measured_as_if_its_films_were_all_there_are() -> None:
 def test_patients_are_drawn_whole() -> None:
     table = scored("ill")
     width = {}
-    for name, ids in (("two films", table["patient_id"]), ("one film", table["image"])):
+    for name, ids in (("two images", table["patient_id"]), ("one image", table["image"])):
         auc = measure(table.assign(patient_id=ids), about(), "ill")["view"]["groups"]["PA"]["metrics"]["auc"]
         width[name] = (auc["low"], auc["high"])
-    assert width["two films"] != width["one film"]
+    assert width["two images"] != width["one image"]
 
 
-def test_every_film_is_in_one_group_or_unknown() -> None:
-    found = measure(scored("ill"), about(age=[None] * N_FILMS), "ill")
+def test_every_image_is_in_one_group_or_unknown() -> None:
+    found = measure(scored("ill"), about(age=[None] * N_IMAGES), "ill")
     assert {what: found[what]["n_unknown"] for what in ("sex", "age", "view")} == {"sex": 80, "age": 240, "view": 0}
     assert found["age"]["groups"] == {}
     assert sum(group["n_images"] for group in found["sex"]["groups"].values()) == 160
 
 
 def test_a_group_that_is_too_small_is_counted_and_not_measured() -> None:
-    view = np.where(np.arange(N_FILMS) < 12, "AP", "PA")
+    view = np.where(np.arange(N_IMAGES) < 12, "AP", "PA")
     found = measure(scored("ill"), about(view=view), "ill")["view"]["groups"]
     assert (found["AP"]["n_images"], found["AP"]["metrics"], found["AP"]["per_class"]) == (12, {}, {})
     assert found["PA"]["metrics"]["auc"]["value"] is not None
@@ -91,13 +91,13 @@ def test_a_group_is_measured_where_enough_patients_have_and_lack_a_class(ill, we
 def test_a_group_in_which_all_are_ill_is_not_measured() -> None:
     table = scored("ill")
     well = np.flatnonzero(table["true_ill"] == 0)
-    view = np.where(np.isin(np.arange(N_FILMS), well[9:]), "AP", "PA")
+    view = np.where(np.isin(np.arange(N_IMAGES), well[9:]), "AP", "PA")
     found = measure(table, about(view=view), "ill")["view"]["groups"]
     assert found["PA"]["n_known"]["ill"] - found["PA"]["n_positive"]["ill"] == 9
     assert found["PA"]["metrics"] == found["AP"]["metrics"] == {}
 
 
-def test_the_mean_is_over_the_outputs_with_enough_films() -> None:
+def test_the_mean_is_over_the_outputs_with_enough_images() -> None:
     table = scored("mass", "nodule", "hernia")
     found = measure(table, about(), "mass", "nodule", "hernia")["view"]["groups"]["PA"]
     two = evaluate(table, outputs=("mass", "nodule"), exclusive=False, bootstrap=BOOTSTRAP)

@@ -27,11 +27,11 @@ EVERY_POLICY = (
 
 
 @st.composite
-def films(draw):
-    n_films = draw(st.integers(2, 40))
-    y_true = np.array(draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n_films, max_size=n_films)))
+def images(draw):
+    n_images = draw(st.integers(2, 40))
+    y_true = np.array(draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n_images, max_size=n_images)))
     y_true[:2] = 0, 1
-    return y_true, np.array(draw(st.lists(st.integers(0, 30), min_size=n_films, max_size=n_films))) / 30
+    return y_true, np.array(draw(st.lists(st.integers(0, 30), min_size=n_images, max_size=n_images))) / 30
 
 
 def rates(y_true, probability, threshold):
@@ -45,23 +45,23 @@ def everywhere(probability):
     return np.concatenate((values, np.nextafter(values, 2), (values[1:] + values[:-1]) / 2, [0, 0.5, 2]))
 
 
-@given(films())
-def test_youden_is_the_largest_by_brute_force(films):
-    choice = Youden().choose(*films)
+@given(images())
+def test_youden_is_the_largest_by_brute_force(images):
+    choice = Youden().choose(*images)
 
-    sums = [sum(rates(*films, threshold)) for threshold in everywhere(films[1])]
-    assert sum(rates(*films, choice.threshold)) == pytest.approx(max(sums), abs=1e-12)
+    sums = [sum(rates(*images, threshold)) for threshold in everywhere(images[1])]
+    assert sum(rates(*images, choice.threshold)) == pytest.approx(max(sums), abs=1e-12)
     assert choice.met == (max(sums) > 1 + 1e-9)
 
 
-@given(films(), st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.99, 1.0]), st.booleans())
-def test_targets_are_optimal_by_brute_force(films, target, sensitivity_wanted):
+@given(images(), st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.99, 1.0]), st.booleans())
+def test_targets_are_optimal_by_brute_force(images, target, sensitivity_wanted):
     policy, wanted = (TargetSensitivity(target), 0) if sensitivity_wanted else (TargetSpecificity(target), 1)
-    every = [rates(*films, threshold) for threshold in everywhere(films[1])]
+    every = [rates(*images, threshold) for threshold in everywhere(images[1])]
     best_left = max(pair[1 - wanted] for pair in every if pair[wanted] >= target)
 
-    choice = policy.choose(*films)
-    reached = rates(*films, choice.threshold)
+    choice = policy.choose(*images)
+    reached = rates(*images, choice.threshold)
 
     assert choice.met == (best_left > 0)
     if choice.met:
@@ -74,9 +74,9 @@ def test_targets_are_optimal_by_brute_force(films, target, sensitivity_wanted):
         assert "cannot be met" in choice.message
 
 
-@given(films(), st.sampled_from([0.5, 1, 2, 5]))
-def test_f_beta_is_the_largest_by_brute_force(films, beta):
-    y_true, probability = films
+@given(images(), st.sampled_from([0.5, 1, 2, 5]))
+def test_f_beta_is_the_largest_by_brute_force(images, beta):
+    y_true, probability = images
 
     def score(threshold):
         called = probability >= threshold
@@ -85,15 +85,15 @@ def test_f_beta_is_the_largest_by_brute_force(films, beta):
         precision, recall = y_true[called].mean(), called[y_true == 1].mean()
         return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
-    choice = FBeta(beta).choose(*films)
+    choice = FBeta(beta).choose(*images)
 
-    assert score(choice.threshold) == pytest.approx(max(map(score, everywhere(films[1]))), abs=1e-9)
+    assert score(choice.threshold) == pytest.approx(max(map(score, everywhere(images[1]))), abs=1e-9)
     assert choice.met == (score(choice.threshold) > score(0) + 1e-9)
 
 
-@given(films(), st.sampled_from([0.01, 0.3, 1, 7, 1000]), st.sampled_from([1, 3]))
-def test_cost_is_the_smallest_by_brute_force(films, false_negative, false_positive):
-    y_true, probability = films
+@given(images(), st.sampled_from([0.01, 0.3, 1, 7, 1000]), st.sampled_from([1, 3]))
+def test_cost_is_the_smallest_by_brute_force(images, false_negative, false_positive):
+    y_true, probability = images
 
     def cost(threshold):
         called = probability >= threshold
@@ -107,12 +107,12 @@ def test_cost_is_the_smallest_by_brute_force(films, false_negative, false_positi
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.rule)
-@given(films=films(), random=st.randoms(use_true_random=False))
-def test_the_order_of_films_does_not_matter(policy, films, random):
-    order = list(range(len(films[0])))
+@given(images=images(), random=st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(policy, images, random):
+    order = list(range(len(images[0])))
     random.shuffle(order)
 
-    assert policy.choose(films[0][order], films[1][order]) == policy.choose(*films)
+    assert policy.choose(images[0][order], images[1][order]) == policy.choose(*images)
 
 
 def test_threshold_lies_in_the_middle_of_the_gap():
@@ -142,40 +142,40 @@ def test_missed_target_says_by_how_much():
     assert "0.200 short" in choice.message
 
 
-def test_too_few_films_to_show_the_target():
+def test_too_few_images_to_show_the_target():
     y_true, probability = np.repeat([0, 1], [100, 20]), np.linspace(0.1, 0.9, 120)
 
     choice = TargetSensitivity(0.99).choose(y_true, probability)
 
     assert choice.met
-    assert "20 positive validation films cannot show a sensitivity of 0.99" in choice.message
+    assert "20 positive validation images cannot show a sensitivity of 0.99" in choice.message
     assert "as low as 0.861" in choice.message
     assert "299 or more could" in choice.message
     assert "cannot show" not in TargetSpecificity(0.95).choose(y_true, probability).message
-    assert "No number of films could" in TargetSpecificity(1).choose(y_true, probability).message
+    assert "No number of images could" in TargetSpecificity(1).choose(y_true, probability).message
 
 
-@pytest.mark.parametrize(("n_films", "doubtful"), [(298, True), (299, False)])
-def test_the_number_said_is_the_number_needed(n_films, doubtful):
-    y_true, probability = np.repeat([0, 1], n_films), np.linspace(0, 1, 2 * n_films)
+@pytest.mark.parametrize(("n_images", "doubtful"), [(298, True), (299, False)])
+def test_the_number_said_is_the_number_needed(n_images, doubtful):
+    y_true, probability = np.repeat([0, 1], n_images), np.linspace(0, 1, 2 * n_images)
 
     assert ("cannot show" in TargetSensitivity(0.99).choose(y_true, probability).message) == doubtful
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY[1:4], ids=lambda policy: policy.rule)
-def test_equal_probabilities_cannot_tell_films_apart(policy):
+def test_equal_probabilities_cannot_tell_images_apart(policy):
     choice = policy.choose([0, 1, 1], [0.4, 0.4, 0.4])
 
     assert not choice.met
-    assert "tells films apart" in choice.message
-    assert "Every film is called" in choice.message
+    assert "tells images apart" in choice.message
+    assert "Every image is called" in choice.message
 
 
 def test_useless_scores_are_said_to_be():
     choice = FBeta(1).choose([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9])
 
     assert not choice.met
-    assert "F1 with both answers is 0.400, against 0.667 when every film is called positive" in choice.message
+    assert "F1 with both answers is 0.400, against 0.667 when every image is called positive" in choice.message
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.rule)

@@ -40,18 +40,18 @@ def by_scikit_learn(y_true, probability, called, weights):
 
 
 @st.composite
-def weighted_films(draw):
-    """Tied films of both classes, and weights under which both classes are left."""
-    n_films = draw(st.integers(2, 40))
-    column = lambda values: np.array(draw(st.lists(values, min_size=n_films, max_size=n_films)), dtype=float)  # noqa: E731
+def weighted_images(draw):
+    """Tied images of both classes, and weights under which both classes are left."""
+    n_images = draw(st.integers(2, 40))
+    column = lambda values: np.array(draw(st.lists(values, min_size=n_images, max_size=n_images)), dtype=float)  # noqa: E731
     y_true, weights = column(st.sampled_from([0, 1])), column(st.integers(0, 4))
     y_true[:2], weights[:2] = (0, 1), np.maximum(weights[:2], 1)
     return y_true, column(st.integers(0, 12)) / 12, column(st.booleans()) == 1, weights
 
 
-@given(weighted_films())
-def test_weighted_metrics_are_those_of_scikit_learn(films):
-    y_true, probability, called, weights = films
+@given(weighted_images())
+def test_weighted_metrics_are_those_of_scikit_learn(images):
+    y_true, probability, called, weights = images
     order = np.argsort(-probability, kind="stable")
 
     values = WeightedMetrics(y_true[order] == 1, probability[order], called[order])(weights[order][None])
@@ -60,9 +60,9 @@ def test_weighted_metrics_are_those_of_scikit_learn(films):
     assert {name: values[name][0] for name in METRICS} == pytest.approx(expected, nan_ok=True, abs=1e-12)
 
 
-@given(weighted_films())
-def test_unit_weights_give_the_metrics_of_the_sample(films):
-    y_true, probability, called, _ = films
+@given(weighted_images())
+def test_unit_weights_give_the_metrics_of_the_sample(images):
+    y_true, probability, called, _ = images
     order = np.argsort(-probability, kind="stable")
 
     values = WeightedMetrics(y_true[order] == 1, probability[order], called[order])(np.ones((1, len(order))))

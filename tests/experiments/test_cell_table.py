@@ -14,26 +14,28 @@ NAMES = ("a", "b", "c")
 COLUMNS = [
     *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")),
     *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
-    *("films_left_out", "not_compared", "collapsed", "n_images"),
+    *("images_left_out", "not_compared", "collapsed", "n_images"),
     *("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit"),
 ]
 
 
-def films(n_films, outputs=("mass",)):
+def images(n_images, outputs=("mass",)):
     rng = np.random.default_rng(0)
-    images = [f"{number:04}.png" for number in range(n_films)]
-    table = pd.DataFrame({"source": "films", "image": images, "patient_id": [f"p{n // 2:03}" for n in range(n_films)]})
-    y_true = np.eye(3)[rng.integers(3, size=n_films)]
-    return table, y_true[:, : len(outputs)], rng.normal(size=(n_films, len(outputs)))
+    images = [f"{number:04}.png" for number in range(n_images)]
+    table = pd.DataFrame(
+        {"source": "images", "image": images, "patient_id": [f"p{n // 2:03}" for n in range(n_images)]}
+    )
+    y_true = np.eye(3)[rng.integers(3, size=n_images)]
+    return table, y_true[:, : len(outputs)], rng.normal(size=(n_images, len(outputs)))
 
 
-def scores(*, seed=0, skill=1.5, n_films=200, called=None, outputs=("mass",)):
+def scores(*, seed=0, skill=1.5, n_images=200, called=None, outputs=("mass",)):
     """A score table with decisions; ``called`` is a threshold, or for exclusive classes the class always decided."""
-    table, y_true, hardness = films(n_films, outputs)
+    table, y_true, hardness = images(n_images, outputs)
     raised = np.exp(skill * y_true + hardness + 0.7 * np.random.default_rng(seed).normal(size=y_true.shape))
     exclusive = len(outputs) > 1
     probability = raised / raised.sum(axis=1, keepdims=True) if exclusive else raised / (1.5 + raised)
-    best = probability.argmax(axis=1) if called is None else np.full(n_films, called)
+    best = probability.argmax(axis=1) if called is None else np.full(n_images, called)
     decided = np.eye(len(outputs))[best] == 1 if exclusive else probability >= (0.5 if called is None else called)
     for place, output in enumerate(outputs):
         table[f"true_{output}"], table[f"probability_{output}"] = y_true[:, place], probability[:, place]
@@ -99,7 +101,7 @@ def test_every_other_cell_is_compared_with_the_baseline_and_adjusted_for_them_al
     assert table.loc[compared, "p_holm"].tolist() == holm(table.loc[compared, "p_value"].tolist())
     assert table.loc["without augmentation", "p_holm"] == pytest.approx(3 * 2 / 201)
     assert table.loc[["baseline", "broken"], ["auc_difference", "p_value", "p_holm"]].isna().all(axis=None)
-    assert table.loc[compared, "films_left_out"].tolist() == [0, 0, 0]
+    assert table.loc[compared, "images_left_out"].tolist() == [0, 0, 0]
     assert table["not_compared"].isna().all()
 
 
@@ -133,22 +135,22 @@ def test_with_a_failed_baseline_nothing_is_compared(cells):
     assert table["not_compared"].isna()["broken"]
 
 
-def test_a_cell_tested_on_other_films_is_compared_on_those_in_common_or_says_why_not(cells):
-    fewer = findings(seed=1, n_films=180)
+def test_a_cell_tested_on_other_images_is_compared_on_those_in_common_or_says_why_not(cells):
+    fewer = findings(seed=1, n_images=180)
     fewer = replace(fewer, test_scores=fewer.test_scores.iloc[:150])
     elsewhere = replace(cells["always"], test_scores=cells["always"].test_scores.assign(source="elsewhere"))
 
     table = cell_table({"first": cells["always"], "fewer": fewer, "elsewhere": elsewhere}, baseline=None, **ONE)
 
-    assert table["films_left_out"][1] == 50
+    assert table["images_left_out"][1] == 50
     assert table["p_value"].notna().tolist() == [False, True, False]
-    assert "no test film in common" in table["not_compared"][2]
+    assert "no test image in common" in table["not_compared"][2]
     assert table["not_compared"].isna().tolist() == [True, True, False]
     assert table["auc"].notna().all()
 
 
 @pytest.mark.parametrize(("called", "collapsed"), [(0.0, True), (1.0, True), (None, False)])
-def test_two_classes_collapse_where_all_films_are_called_the_same(called, collapsed):
+def test_two_classes_collapse_where_all_images_are_called_the_same(called, collapsed):
     table = cell_table({"one": findings(called=called)}, baseline=None, **ONE)
 
     assert table["collapsed"].tolist() == [collapsed]

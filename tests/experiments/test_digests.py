@@ -85,30 +85,30 @@ def test_cells_know_versions_without_tensorflow() -> None:
     assert printed.strip() == "False"
 
 
-def test_films_that_are_gone_do_not_count_nor_those_of_a_split_that_is_not_looked_at() -> None:
-    report = {"data_digest": "d", "n_films": 3}
+def test_images_that_are_gone_do_not_count_nor_those_of_a_split_that_is_not_looked_at() -> None:
+    report = {"data_digest": "d", "n_images": 3}
     splits = pd.DataFrame({"sha256": ["a", "b", "c", "gone"], "split": ["train", "validation", "test", "train"]})
-    found = digests.films_digests(report, splits)
-    assert found == digests.films_digests(report, splits.head(3))
-    assert found != digests.films_digests(report, splits.replace("validation", "train"))
-    assert found != digests.films_digests({**report, "data_digest": "e"}, splits)
-    unseen = digests.films_digests(report, splits, unseen="test")
-    assert unseen == digests.films_digests(report, splits.drop(index=2), unseen="test") | {"splits": unseen["splits"]}
+    found = digests.images_digests(report, splits)
+    assert found == digests.images_digests(report, splits.head(3))
+    assert found != digests.images_digests(report, splits.replace("validation", "train"))
+    assert found != digests.images_digests({**report, "data_digest": "e"}, splits)
+    unseen = digests.images_digests(report, splits, unseen="test")
+    assert unseen == digests.images_digests(report, splits.drop(index=2), unseen="test") | {"splits": unseen["splits"]}
     assert unseen["splits"] == digests.table_digest(splits.head(2))
 
 
-def test_films_that_are_gone_come_last_in_the_splits() -> None:
-    films = pd.DataFrame(
+def test_images_that_are_gone_come_last_in_the_splits() -> None:
+    images = pd.DataFrame(
         {"source": "s", "image": list("abcdef"), "sha256": list("uvwxyz"), "patient_id": list("123456")}
     ).assign(given_split=None, label_x=[0, 1] * 3)
     shares = {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 0, "ignore_given_split": False}
-    ledger = assign_splits(films, films.head(0).assign(split=""), **shares)
-    rest = films.drop(index=[0, 3])
-    report = {"data_digest": "d", "n_films": len(rest)}
+    ledger = assign_splits(images, images.head(0).assign(split=""), **shares)
+    rest = images.drop(index=[0, 3])
+    report = {"data_digest": "d", "n_images": len(rest)}
     now = assign_splits(rest, ledger, **shares)
-    assert len(now) == len(films)
+    assert len(now) == len(images)
     of_rest = ledger[ledger["image"].isin(rest["image"])]
-    assert digests.films_digests(report, now)["splits"] == digests.table_digest(of_rest)
+    assert digests.images_digests(report, now)["splits"] == digests.table_digest(of_rest)
 
 
 def test_weights_count_by_their_content_in_every_network_that_is_tried(tmp_path: Path) -> None:

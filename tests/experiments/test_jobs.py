@@ -36,7 +36,7 @@ WORK = """
         from cxr_pipeline.cli import ending_plainly as plainly
     with plainly():
         if payload.get("mistake"):
-            raise UserError("there is no such film")
+            raise UserError("there is no such image")
         if payload.get("away"):
             raise Unavailable("no server answers")
         if payload.get("bug"):
@@ -88,7 +88,7 @@ def test_threads_are_shared_out(job: Any, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("what", "error", "may_pass"),
     [
-        ("mistake", r"^there is no such film$", False),
+        ("mistake", r"^there is no such image$", False),
         ("away", r"^no server answers$", True),
         ("bug", r"KeyError: 'bug'", False),
         ("die", r"killed by signal 9", True),
@@ -106,7 +106,7 @@ def test_jobs_run_side_by_side_and_one_that_fails_does_not_stop_the_others(job: 
     found = {outcome.name: outcome for outcome in run_jobs(wanted, width=2, scheduler=None, workers=2, memory_gb=1)}
     assert {name: outcome.error for name, outcome in found.items()} == {
         **dict.fromkeys("acd"),
-        "b": "there is no such film",
+        "b": "there is no such image",
     }
     order = [line[0] for line in started(tmp_path)]
     assert order.index("b") < order.index("c") < order.index("d")

@@ -20,7 +20,7 @@ def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.06
     values: dict[str, Any] = {
         "kind": "version",
         "task": "effusion",
-        "films": "real",
+        "images": "real",
         "test_digest": "f" * 64,
         "data_digest": "d" * 64,
         "metrics": {"auc": auc, "auc_low": auc - margin, "auc_high": auc + margin, "n_images": 40.0},
@@ -32,7 +32,7 @@ def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.06
     return Entry(name=name, **values | changed)
 
 
-def test_models_of_the_same_films_are_ranked_by_auc() -> None:
+def test_models_of_the_same_images_are_ranked_by_auc() -> None:
     table = leaderboard([entry("poor", 0.5), entry("best", 0.875), entry("good", 0.8125)])
     assert table["name"].tolist() == ["best", "good", "poor"]
     assert table["rank"].tolist() == [1, 2, 3]
@@ -60,26 +60,26 @@ def test_an_interval_may_lie_above_that_of_the_first() -> None:
     assert not table["interval_overlaps_first"].iloc[1]
 
 
-@pytest.mark.parametrize("changed", [{"test_digest": "e" * 64}, {"task": "pneumonia"}, {"films": "phantom"}])
-def test_other_films_make_another_group(changed: dict[str, str]) -> None:
+@pytest.mark.parametrize("changed", [{"test_digest": "e" * 64}, {"task": "pneumonia"}, {"images": "phantom"}])
+def test_other_images_make_another_group(changed: dict[str, str]) -> None:
     table = leaderboard([entry("here", 0.75), entry("there", 0.875, **changed)])
     assert table["rank"].tolist() == [1, 1]
     assert table["group"].tolist() == [1, 2] or table["name"].tolist() == ["there", "here"]
 
 
-def test_real_films_come_first_then_tasks_then_the_last_measured_films() -> None:
+def test_real_images_come_first_then_tasks_then_the_last_measured_images() -> None:
     old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     entries = [
-        entry("phantoms", films="phantom", task="abnormality"),
+        entry("phantoms", images="phantom", task="abnormality"),
         entry("pneumonia", task="pneumonia"),
-        entry("old films", date=old, test_digest="0" * 64),
-        entry("new films", date=new, test_digest="1" * 64),
-        entry("new films, old model", 0.5, date=old, test_digest="1" * 64),
-        entry("left", films=None),
-        entry("left phantom", films="phantom", test_digest=None),
+        entry("old images", date=old, test_digest="0" * 64),
+        entry("new images", date=new, test_digest="1" * 64),
+        entry("new images, old model", 0.5, date=old, test_digest="1" * 64),
+        entry("left", images=None),
+        entry("left phantom", images="phantom", test_digest=None),
         entry("left real", task="zzz", test_digest=None),
     ]
-    ranked = ["new films", "new films, old model", "old films", "pneumonia", "phantoms"]
+    ranked = ["new images", "new images, old model", "old images", "pneumonia", "phantoms"]
     table = leaderboard(entries)
     assert table["name"].tolist() == [*ranked, "left real", "left phantom", "left"]
     assert table["group"].tolist()[:5] == [1, 1, 2, 3, 4]
@@ -91,9 +91,9 @@ REASONS = [
     ({"run_id": None}, "run in MLflow is gone"),
     ({"unfinished": "failed"}, "not ended well: failed"),
     ({"task": None}, "task is not known"),
-    ({"films": None}, "whether its films are real"),
-    ({"films": "drawn"}, "whether its films are real"),
-    ({"metrics": {}}, "no metrics on test films"),
+    ({"images": None}, "whether its images are real"),
+    ({"images": "drawn"}, "whether its images are real"),
+    ({"metrics": {}}, "no metrics on test images"),
     ({"test_digest": None}, "made before that was recorded"),
     ({"metrics": {"n_images": 40.0}}, "AUC is not defined"),
     ({"metrics": {"auc": 0.5}}, "AUC has no interval"),
@@ -119,7 +119,7 @@ def test_parameters_are_those_that_differ_within_the_group() -> None:
         entry("a", 0.875, parameters={"training.seed": "1", "training.epochs": "3"}),
         entry("b", 0.75, parameters={"training.seed": "1", "training.epochs": "5", "training.loss": "focal"}),
         entry("elsewhere", parameters={"training.seed": "2"}, task="pneumonia"),
-        entry("left", parameters={"training.seed": "3"}, films=None),
+        entry("left", parameters={"training.seed": "3"}, images=None),
     ]
     parameters = leaderboard(entries).set_index("name")["parameters"]
     assert json.loads(parameters["a"]) == {"training.epochs": "3", "training.loss": None}
@@ -127,14 +127,14 @@ def test_parameters_are_those_that_differ_within_the_group() -> None:
     assert parameters[["elsewhere", "left"]].isna().all()
 
 
-VERSION = {"training.loss": "focal", "training.companions": "()", "subgroups.ages": "[18]", "explanation.films": "8"}
+VERSION = {"training.loss": "focal", "training.companions": "()", "subgroups.ages": "[18]", "explanation.images": "8"}
 CELL = {"training.loss": "focal", "training.companions": "('val_auc',)"}
 
 
 def test_what_a_cell_does_not_come_to_is_no_difference() -> None:
     assert parameters_that_differ([VERSION, CELL]) == [{}, {}]
-    assert parameters_that_differ([VERSION, VERSION | {"explanation.films": "9"}, CELL]) == [
-        {"explanation.films": "8"}, {"explanation.films": "9"}, {"explanation.films": None}]  # fmt: skip
+    assert parameters_that_differ([VERSION, VERSION | {"explanation.images": "9"}, CELL]) == [
+        {"explanation.images": "8"}, {"explanation.images": "9"}, {"explanation.images": None}]  # fmt: skip
 
 
 def test_what_no_model_depends_on_is_no_difference() -> None:
@@ -176,7 +176,7 @@ ENTRIES = st.lists(
         name=st.text(),
         auc=st.sampled_from([0.5, 0.75, 0.875]),
         margin=st.sampled_from([0.0, 0.125, NAN]),
-        films=st.sampled_from(["real", "phantom", None]),
+        images=st.sampled_from(["real", "phantom", None]),
         task=st.sampled_from(["effusion", "pneumonia"]),
         test_digest=st.sampled_from(["0" * 64, "1" * 64]),
         date=st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)),
@@ -186,13 +186,13 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES)
-def test_no_model_is_lost_and_each_group_has_one_set_of_films(entries: list[Entry]) -> None:
+def test_no_model_is_lost_and_each_group_has_one_set_of_images(entries: list[Entry]) -> None:
     table = leaderboard(entries)
     assert sorted(table["name"]) == sorted(entry.name for entry in entries)
     assert (table["not_ranked"].isna() == table["rank"].notna()).all()
     groups = [group for _, group in table.dropna(subset="group").groupby("group", sort=False)]
     keys = [
-        tuple(group[["films", "task", "test_digest"]].drop_duplicates().itertuples(index=False)) for group in groups
+        tuple(group[["images", "task", "test_digest"]].drop_duplicates().itertuples(index=False)) for group in groups
     ]
     assert all(len(key) == 1 for key in keys)
     assert len(set(keys)) == len(keys)

@@ -63,7 +63,7 @@ def test_equal_contents_keep_equal_labels() -> None:
     assert twice > 1.5 * bound(np.tile(y, 4), np.tile(scores, 4))
 
 
-def test_films_are_drawn_in_chunks_of_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_drawn_in_chunks_of_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     y, scores = (np.arange(30) % 2).astype(float), rng.random(30)
     whole = bound(y, scores, permutations=1000)

@@ -35,7 +35,7 @@ def test_a_folder_of_a_long_name_can_be_made(tmp_path: Path) -> None:
 
 def test_only_a_cell_that_succeeded_is_done(tmp_path: Path) -> None:
     assert not results.is_done(tmp_path)
-    results.keep(outcome("there is no such film"), tmp_path)
+    results.keep(outcome("there is no such image"), tmp_path)
     assert not results.is_done(tmp_path)
     results.keep(outcome(), tmp_path)
     assert results.is_done(tmp_path)
@@ -56,7 +56,7 @@ def test_a_result_is_read_back_with_its_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def finished(tmp_path: Path) -> results.CellResult:
-    """A cell with a history of three epochs and one test film."""
+    """A cell with a history of three epochs and one test image."""
     reporting, scores = tmp_path / "08_reporting" / "t", tmp_path / "07_model_output" / "t"
     reporting.mkdir(parents=True)
     scores.mkdir(parents=True)

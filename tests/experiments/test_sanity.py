@@ -11,7 +11,7 @@ import pytest
 from cxr_pipeline.experiments import sanity
 from cxr_pipeline.experiments.sanity import Subject, check_chance, check_overfitting, check_shuffled_labels
 from cxr_pipeline.training.choice import Choice
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -41,17 +41,17 @@ SETTINGS = TrainingSettings(
 )
 
 
-class NoiseFilms:
-    """Films that are noise, so that their labels can only be learnt by heart; a name may be the copy of another."""
+class NoiseImages:
+    """Images that are noise, so that their labels can only be learnt by heart; a name may be the copy of another."""
 
     digest = "noise"
 
     def __init__(self, n: int) -> None:
         drawn = np.random.default_rng(0).integers(0, 255, (n, SIZE // 4, SIZE // 4), dtype=np.uint8)
-        self.films = drawn.repeat(4, axis=1).repeat(4, axis=2)
+        self.images = drawn.repeat(4, axis=1).repeat(4, axis=2)
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
-        return self.films[[int(name.split("copy")[0], 16) for name in sha256s]]
+        return self.images[[int(name.split("copy")[0], 16) for name in sha256s]]
 
 
 def labels_of(kind: str, n: int) -> np.ndarray:
@@ -65,14 +65,14 @@ def labels_of(kind: str, n: int) -> np.ndarray:
     return y
 
 
-def film_set(films: NoiseFilms, places: np.ndarray, y: np.ndarray, suffix: str = "") -> FilmSet:
+def image_set(images: NoiseImages, places: np.ndarray, y: np.ndarray, suffix: str = "") -> ImageSet:
     names = np.array([f"{place:04x}{suffix}" for place in places])
-    return FilmSet.unweighted(films=films, sha256=names, y=y[places])
+    return ImageSet.unweighted(images=images, sha256=names, y=y[places])
 
 
 def subject(folder: Path, kind: str = "binary", *, pretrained: bool = False, bias: float = 0.0) -> Subject:
-    """Eighty training films and sixty others, and a small network, perhaps with everything below its head frozen."""
-    films, y = NoiseFilms(140), labels_of(kind, 140)
+    """Eighty training images and sixty others, and a small network, perhaps with everything below its head frozen."""
+    images, y = NoiseImages(140), labels_of(kind, 140)
 
     def build() -> keras.Model:
         model = build_model(
@@ -92,8 +92,8 @@ def subject(folder: Path, kind: str = "binary", *, pretrained: bool = False, bia
 
     return Subject(
         build=build,
-        train=film_set(films, np.arange(80), y),
-        validation=film_set(films, np.arange(80, 140), y),
+        train=image_set(images, np.arange(80), y),
+        validation=image_set(images, np.arange(80, 140), y),
         settings=SETTINGS,
         exclusive=kind == "multiclass",
         folder=folder / "features",
@@ -102,11 +102,11 @@ def subject(folder: Path, kind: str = "binary", *, pretrained: bool = False, bia
 
 
 def chance(asked: Subject, **changes: float) -> sanity.Verdict:
-    return check_chance(asked, **{"n_films": 40, "max_ratio": 2.0, "seed": 0, **changes})
+    return check_chance(asked, **{"n_images": 40, "max_ratio": 2.0, "seed": 0, **changes})
 
 
 def overfitting(asked: Subject, **changes: float) -> sanity.Verdict:
-    settings = {"n_films": 20, "epochs": 60, "max_loss": 0.1, "min_auc": 0.999, "seed": 0}
+    settings = {"n_images": 20, "epochs": 60, "max_loss": 0.1, "min_auc": 0.999, "seed": 0}
     return check_overfitting(asked, **{**settings, **changes})
 
 
@@ -136,17 +136,17 @@ def test_outputs_that_start_with_a_bias_are_found(tmp_path: Path, kind: str, bia
 
 def test_a_loss_below_chance_is_found(tmp_path: Path) -> None:
     class Given(keras.layers.Layer):
-        """Turns the mean grey of a film into its label: nothing is left to learn."""
+        """Turns the mean grey of an image into its label: nothing is left to learn."""
 
     asked = subject(tmp_path)
-    asked.train.films.films[:] = np.where(labels_of("binary", 140)[:, :, np.newaxis] == 1, 255, 0)
+    asked.train.images.images[:] = np.where(labels_of("binary", 140)[:, :, np.newaxis] == 1, 255, 0)
 
     def build() -> keras.Model:
-        film = keras.Input((SIZE, SIZE, 1), name="film")
-        mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(film)
+        image = keras.Input((SIZE, SIZE, 1), name="image")
+        mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(image)
         signed = keras.layers.Rescaling(20 / 255, offset=-10)(mean)
         output = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="ones", name=OUTPUT)(signed)
-        return keras.Model(film, output, name="small_cnn")
+        return keras.Model(image, output, name="small_cnn")
 
     verdict = chance(replace(asked, build=build))
     assert not verdict.passed
@@ -163,10 +163,10 @@ def test_luck_of_one_draw_of_the_output_weights_does_not_count(tmp_path: Path) -
 
 
 @EACH
-def test_a_few_films_are_learnt_by_heart(tmp_path: Path, kind: str, pretrained: bool) -> None:
+def test_a_few_images_are_learnt_by_heart(tmp_path: Path, kind: str, pretrained: bool) -> None:
     verdict = overfitting(subject(tmp_path, kind, pretrained=pretrained))
     assert verdict.passed, verdict.sentence
-    assert verdict.measured["films"] == 20
+    assert verdict.measured["images"] == 20
     assert verdict.measured["loss"] <= 0.1
     assert verdict.measured["auc"] >= 0.999
     assert len(verdict.epochs) == verdict.measured["epochs"] < 60
@@ -239,7 +239,7 @@ def test_a_network_that_cannot_learn_is_found(tmp_path: Path) -> None:
 def test_shuffled_labels_cannot_be_predicted(tmp_path: Path, kind: str, pretrained: bool) -> None:
     verdict = shuffled(subject(tmp_path, kind, pretrained=pretrained))
     assert verdict.passed, verdict.sentence
-    assert verdict.measured["films"] == 60
+    assert verdict.measured["images"] == 60
     assert [verdict.measured["epochs"], len(verdict.epochs)] == [10, 10]
     assert 0.05 < 0.5 - verdict.expected["at_least"] < 0.3
     assert verdict.expected["at_most"] - 0.5 == pytest.approx(0.5 - verdict.expected["at_least"])
@@ -263,10 +263,10 @@ def test_shuffled_labels_are_learnt_without_what_hinders(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
-def test_validation_films_among_those_of_training_are_found(tmp_path: Path, kind: str) -> None:
-    """The copies have names of their own: only what is in a film tells that it is the same."""
+def test_validation_images_among_those_of_training_are_found(tmp_path: Path, kind: str) -> None:
+    """The copies have names of their own: only what is in an image tells that it is the same."""
     asked = subject(tmp_path, kind)
-    both = film_set(asked.train.films, np.arange(140), labels_of(kind, 140), suffix="copy")
+    both = image_set(asked.train.images, np.arange(140), labels_of(kind, 140), suffix="copy")
     verdict = shuffled(replace(asked, train=both), epochs=20)
     assert not verdict.passed
     assert verdict.measured["auc"] > 0.9

@@ -36,9 +36,9 @@ def load(tmp_path: Path):
 
 
 BASE = {
-    "base/parameters/defaults.yml": "defaults: {training: {epochs: 20, seed: 1}, sources: {films: {path: x}}}",
+    "base/parameters/defaults.yml": "defaults: {training: {epochs: 20, seed: 1}, sources: {images: {path: x}}}",
     "base/parameters/tasks.yml": "effusion: {training: {epochs: 30}}",
-    "demo/parameters/defaults.yml": "defaults: {training: {epochs: 2}, sources: {films: null}}",
+    "demo/parameters/defaults.yml": "defaults: {training: {epochs: 2}, sources: {images: null}}",
 }
 
 
@@ -50,7 +50,7 @@ def test_a_task_is_laid_over_the_defaults(load) -> None:
 def test_the_environment_is_laid_over_the_task(load) -> None:
     parameters = load(BASE)
     assert parameters["effusion"]["training"] == {"epochs": 2, "seed": 1}
-    assert parameters["effusion"]["sources"] == {"films": None}
+    assert parameters["effusion"]["sources"] == {"images": None}
 
 
 def test_the_command_line_has_the_last_word_and_leaves_siblings_alone(load) -> None:
@@ -123,7 +123,7 @@ class TestEveryTaskThatIsShipped:
         assert parameters.keys() == BLOCKS.keys()
         assert parameters["task"].name == task
 
-    def test_reads_films_or_phantoms_but_not_both(self, shipped, env, task) -> None:
+    def test_reads_images_or_phantoms_but_not_both(self, shipped, env, task) -> None:
         sources = shipped(env)[task]["sources"]
         assert {source.layout == "phantoms" for source in sources.root.values()} == {env == "demo"}
 

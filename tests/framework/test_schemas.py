@@ -10,7 +10,7 @@ from cxr_pipeline.framework.schemas import ManifestSchema, QuarantineSchema, Spl
 
 MANIFEST = pd.DataFrame(
     {
-        "source": ["films", "films"],
+        "source": ["images", "images"],
         "image": ["a.png", "b.png"],
         "path": ["a.png", "b.png"],
         "sha256": ["0" * 64, "1" * 64],
@@ -23,7 +23,7 @@ MANIFEST = pd.DataFrame(
         "box_file": pd.Series([None, None], dtype="str"),
     }
 )
-QUARANTINE = pd.DataFrame({"source": ["films"], "image": ["c.png"], "reason": ["empty"], "detail": ["zero bytes"]})
+QUARANTINE = pd.DataFrame({"source": ["images"], "image": ["c.png"], "reason": ["empty"], "detail": ["zero bytes"]})
 SPLITS = MANIFEST[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test"])
 
 

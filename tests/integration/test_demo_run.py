@@ -36,7 +36,7 @@ def reporting(demo) -> Path:
 
 def test_it_ends_with_the_figures_a_user_looks_for(demo, reporting) -> None:
     _, printed = demo
-    table = printed[printed.index("phantom films: drawn") :]
+    table = printed[printed.index("phantom images: drawn") :]
     for word in ("AUC", "sensitivity", "specificity", "threshold", "report.html", "cxr-effusion-demo 1"):
         assert word in table
     assert "Traceback" not in printed
@@ -72,7 +72,7 @@ def test_no_patient_is_in_two_splits(demo) -> None:
     assert set(splits["split"]) == {"train", "validation", "test"}
 
 
-def test_the_report_says_that_films_are_drawn(reporting) -> None:
+def test_the_report_says_that_images_are_drawn(reporting) -> None:
     page = (reporting / "report.html").read_text()
     assert "PHANTOM" in page.split("</title>")[0].upper()
     assert "data:image/png;base64," in page
@@ -93,7 +93,7 @@ def test_the_run_is_in_mlflow_flat_and_marked_as_phantom(demo) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params["training.epochs"] == "2"
     assert run.data.params["sources.phantoms.layout"] == "phantoms"
-    assert run.data.tags["films"] == "phantom"
+    assert run.data.tags["images"] == "phantom"
     assert len(client.get_metric_history(run.info.run_id, "epoch/val_auc")) == 2
     metrics = json.loads((folder / "data/demo/08_reporting/effusion/metrics.json").read_text())
     assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
@@ -101,7 +101,7 @@ def test_the_run_is_in_mlflow_flat_and_marked_as_phantom(demo) -> None:
     assert {"metrics.json", "report.html", "decision_rule.json", "figures"} <= names
     (version,) = client.search_model_versions("name='cxr-effusion-demo'")
     assert version.run_id == run.info.run_id
-    assert version.tags["films"] == "phantom"
+    assert version.tags["images"] == "phantom"
     assert client.get_experiment_by_name("cxr-effusion") is None
 
 
@@ -120,12 +120,12 @@ def test_nothing_that_leaves_names_a_patient_or_tells_a_secret(demo, reporting) 
     folder, printed = demo
     manifest = pd.read_parquet(folder / "data/demo/03_primary/effusion/manifest.parquet")
     key = (folder / "conf/local/patient.key").read_text()
-    # A film is named after its patient: 00000017_003.png.
+    # An image is named after its patient: 00000017_003.png.
     names = re.compile("|".join([*(Path(image).stem for image in manifest["image"]), key, "s3cret-word"]).encode())
     leaving = [*(folder / "mlartifacts").rglob("*"), folder / "mlflow.db", *reporting.glob("*")]
     # The package's own code goes along too, and its docstrings have examples of names.
     files = [path for path in leaving if path.is_file() and path.name != "quarantine.csv" and path.suffix != ".py"]
-    assert {"films.parquet", "model_card.md", "drift_profile.npz", "model.keras", "report.html"} <= {
+    assert {"images.parquet", "model_card.md", "drift_profile.npz", "model.keras", "report.html"} <= {
         path.name for path in files
     }
     assert [path for path in files if any(names.search(content) for content in contents(path))] == []
@@ -148,27 +148,27 @@ def test_a_version_tells_where_it_comes_from(demo, reporting, kedro, tmp_path) -
     said = lineage(kedro, demo, "1")
     metrics = json.loads((reporting / "metrics.json").read_text())
     rule = json.loads((folder / "data/demo/06_models/effusion/decision_rule.json").read_text())
-    n_films, n_patients = splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()
-    for counts in (n_films, n_patients):
+    n_images, n_patients = splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()
+    for counts in (n_images, n_patients):
         assert ", ".join(f"{split} {counts[split]}" for split in ("train", "validation", "test")) in said
-    assert f"test digest {metrics['films_digest']}" in said
+    assert f"test digest {metrics['images_digest']}" in said
     assert f"thresholds, effusion: {rule['thresholds']['effusion']:.3f}" in said
     assert f"AUC: {metrics['metrics']['auc']['value']:.3f} (" in said
     assert "training.epochs: 2 (today 30)" in said
     assert "size: 48" in said
-    lineage(kedro, demo, "1", "--films", str(tmp_path / "films.csv"))
-    films = pd.read_csv(tmp_path / "films.csv").set_index("sha256")["split"]
-    assert films.to_dict() == splits.set_index("sha256")["split"].to_dict()
+    lineage(kedro, demo, "1", "--images", str(tmp_path / "images.csv"))
+    images = pd.read_csv(tmp_path / "images.csv").set_index("sha256")["split"]
+    assert images.to_dict() == splits.set_index("sha256")["split"].to_dict()
 
 
-def test_it_is_told_which_versions_have_seen_a_patient_or_a_film(demo, kedro) -> None:
+def test_it_is_told_which_versions_have_seen_a_patient_or_a_image(demo, kedro) -> None:
     folder, _ = demo
     splits = pd.read_parquet(folder / "data/demo/05_model_input/effusion/splits.parquet")
     patient = splits.loc[splits["split"] == "test", "patient_id"].iloc[0]
-    n_films = int((splits["patient_id"] == patient).sum())
-    assert f"test {n_films} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
+    n_images = int((splits["patient_id"] == patient).sum())
+    assert f"test {n_images} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
     image = splits.loc[splits["split"] == "validation", "image"].iloc[0]
-    assert "validation 1" in lineage(kedro, demo, "--film", f"data/demo/01_raw/phantoms/images/{image}")
+    assert "validation 1" in lineage(kedro, demo, "--image", f"data/demo/01_raw/phantoms/images/{image}")
     asked = ("lineage", "effusion", "--env", "demo", "--patient", patient)
     other = kedro(folder, *asked, CXR_PSEUDONYM_KEY="another key, long enough")
     assert "cannot be told: hashed with another key" in other.stdout
@@ -228,13 +228,13 @@ def test_with_only_missing_outputs_a_finished_run_does_nothing(demo, kedro) -> N
 
 def test_scoring_gives_the_probabilities_of_the_test(demo, kedro, tmp_path) -> None:
     folder, _ = demo
-    films = folder / "data/demo/01_raw/phantoms/images"
-    new = tmp_path / "new films"
+    images = folder / "data/demo/01_raw/phantoms/images"
+    new = tmp_path / "new images"
     new.mkdir()
     scores = pd.read_parquet(folder / "data/demo/07_model_output/effusion/test_scores.parquet").set_index("image")
     for image in scores.index[:8]:
-        shutil.copy(films / image, new)
-    (new / "broken.png").write_bytes(b"no film")
+        shutil.copy(images / image, new)
+    (new / "broken.png").write_bytes(b"no image")
     asked = f"effusion.scoring.folder={new}"
     finished = kedro(folder, "run", "--env", "demo", "--pipeline=effusion_scoring", "--params", asked)
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -1,4 +1,4 @@
-"""Whether heat maps show what a network has learnt, on drawn films, where the truth is known."""
+"""Whether heat maps show what a network has learnt, on drawn images, where the truth is known."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.data.phantoms import PhantomFilm, draw_patient
+from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
 from cxr_pipeline.data.sources.boxes import SIDES
-from cxr_pipeline.evaluation.grad_cam import explain_films
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.evaluation.grad_cam import explain_images
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 128
@@ -47,43 +47,43 @@ AUGMENTATION: dict[str, Any] = {
 }
 
 
-class DrawnFilms:
-    """Films in memory, whose names are their numbers."""
+class DrawnImages:
+    """Images in memory, whose names are their numbers."""
 
     digest = "drawn"
 
-    def __init__(self, drawn: Sequence[PhantomFilm]) -> None:
-        self.pixels = np.stack([film.pixels for film in drawn])
+    def __init__(self, drawn: Sequence[PhantomImage]) -> None:
+        self.pixels = np.stack([image.pixels for image in drawn])
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
         return self.pixels[[int(sha256) for sha256 in sha256s]]
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[PhantomFilm]:
-    """The first film of each patient; half of them show an effusion."""
+def drawn() -> list[PhantomImage]:
+    """The first image of each patient; half of them show an effusion."""
     patients = range(1, TRAINING + VALIDATION + TEST + 1)
     first = [islice(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1), 1) for patient in patients]
-    return [film for films in first for film in films]
+    return [image for images in first for image in images]
 
 
 @pytest.fixture(scope="module")
-def films(drawn: list[PhantomFilm]) -> DrawnFilms:
-    return DrawnFilms(drawn)
+def images(drawn: list[PhantomImage]) -> DrawnImages:
+    return DrawnImages(drawn)
 
 
 @pytest.fixture(scope="module")
-def y(drawn: list[PhantomFilm]) -> np.ndarray:
-    return np.array([[bool(film.labels)] for film in drawn], np.float32)
+def y(drawn: list[PhantomImage]) -> np.ndarray:
+    return np.array([[bool(image.labels)] for image in drawn], np.float32)
 
 
 @pytest.fixture(scope="module")
-def model(films: DrawnFilms, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Trained on other patients than those whose maps are measured."""
     folder: Path = tmp_path_factory.mktemp("training")
     names = np.arange(len(y)).astype(str)
     train, validation = (
-        FilmSet.unweighted(films=films, sha256=names[part], y=y[part])
+        ImageSet.unweighted(images=images, sha256=names[part], y=y[part])
         for part in (slice(TRAINING), slice(TRAINING, TRAINING + VALIDATION))
     )
     untrained = build_model(
@@ -111,11 +111,11 @@ def model(films: DrawnFilms, y: np.ndarray, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def boxes(drawn: list[PhantomFilm]) -> pd.DataFrame:
+def boxes(drawn: list[PhantomImage]) -> pd.DataFrame:
     rows = [
         (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
-        for name, film in enumerate(drawn)
-        for box in film.boxes
+        for name, image in enumerate(drawn)
+        for box in image.boxes
     ]
     table = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
     return table.assign(**{side: table[side] / SIZE for side in SIDES})
@@ -123,25 +123,25 @@ def boxes(drawn: list[PhantomFilm]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def explained(y: np.ndarray) -> pd.DataFrame:
-    """The effusions among the test films."""
+    """The effusions among the test images."""
     names = [str(name) for name in np.flatnonzero(y[:, 0]) if name >= TRAINING + VALIDATION]
     return pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
 
 
 @pytest.fixture(scope="module")
-def found(model: Any, films: DrawnFilms, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
-    return explain_films(model, films, explained, boxes, replicates=200, confidence=0.95, seed=0)
+def found(model: Any, images: DrawnImages, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
+    return explain_images(model, images, explained, boxes, replicates=200, confidence=0.95, seed=0)
 
 
-def test_the_network_has_learnt_the_finding(model: Any, films: DrawnFilms, y: np.ndarray) -> None:
+def test_the_network_has_learnt_the_finding(model: Any, images: DrawnImages, y: np.ndarray) -> None:
     test = np.arange(TRAINING + VALIDATION, len(y))
-    scores = predict(model, films, test.astype(str).tolist())
+    scores = predict(model, images, test.astype(str).tolist())
     assert np.mean((scores >= 0.5) == y[test]) > 0.85
 
 
 def test_maps_of_a_trained_network_point_into_the_boxes(found: dict[str, Any]) -> None:
     effusion = found["localisation"]["Effusion"]
-    assert effusion["n_films"] > 80
+    assert effusion["n_images"] > 80
     assert effusion["pointing_game"]["value"] > 0.9
     assert effusion["pointing_game"]["low"] > effusion["pointing_game_centred"]["high"]
     assert effusion["heat_in_box"]["low"] > effusion["heat_in_box_centred"]["high"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 
-def draw_films(folder: Path, classes=("effusion", "nofinding"), n_films: int = 6) -> None:
+def draw_images(folder: Path, classes=("effusion", "nofinding"), n_images: int = 6) -> None:
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
-        for number in range(n_films):
+        for number in range(n_images):
             cv2.imwrite(str(folder / name / f"{number}.png"), rng.integers(0, 255, (40, 40), dtype=np.uint8))
 
 
@@ -46,10 +46,10 @@ def test_misspelt_and_impossible_parameters(project, kedro, parameter, names) ->
     assert not (project / "data").exists()
 
 
-def test_no_films_anywhere(project, kedro) -> None:
+def test_no_images_anywhere(project, kedro) -> None:
     message = fails(kedro(project, "run", "--pipeline=effusion"))
     for words in (
-        "effusion.sources.films.path",
+        "effusion.sources.images.path",
         "data/01_raw/effusion",
         "one folder per class",
         "--params raw=",
@@ -59,7 +59,7 @@ def test_no_films_anywhere(project, kedro) -> None:
 
 
 def test_weights_that_cannot_be_had(project, kedro, tmp_path) -> None:
-    draw_films(tmp_path / "raw" / "effusion")
+    draw_images(tmp_path / "raw" / "effusion")
     finished = kedro(
         project,
         "run",
@@ -84,24 +84,24 @@ def test_a_tracking_server_that_is_down(project, kedro) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "n_films", "words"),
+    ("classes", "n_images", "words"),
     [
         (("effusion",), 6, "only one class"),
-        (("effusion", "nofinding"), 1, "each class needs a film in each split"),
+        (("effusion", "nofinding"), 1, "each class needs an image in each split"),
         (("effusion", "nofinding", "oedema"), 6, "unknown_label"),
     ],
 )
-def test_sources_that_cannot_train(project, kedro, tmp_path, classes, n_films, words) -> None:
-    draw_films(tmp_path / "raw" / "effusion", classes, n_films)
+def test_sources_that_cannot_train(project, kedro, tmp_path, classes, n_images, words) -> None:
+    draw_images(tmp_path / "raw" / "effusion", classes, n_images)
     message = fails(kedro(project, "run", "--pipeline=effusion", "--params", f"raw={tmp_path / 'raw'},{SMALL}"))
     assert words in message
 
 
-def test_bad_films_are_refused_and_the_run_stops_only_if_they_are_many(project, kedro, tmp_path) -> None:
-    films = tmp_path / "raw" / "effusion"
-    draw_films(films, n_films=12)
-    (films / "effusion" / "text.png").write_text("no film")
-    (films / "effusion" / "-empty\n胸.png").write_bytes(b"")
+def test_bad_images_are_refused_and_the_run_stops_only_if_they_are_many(project, kedro, tmp_path) -> None:
+    images = tmp_path / "raw" / "effusion"
+    draw_images(images, n_images=12)
+    (images / "effusion" / "text.png").write_text("no image")
+    (images / "effusion" / "-empty\n胸.png").write_bytes(b"")
     ask = f"raw={tmp_path / 'raw'},{SMALL},effusion.training.epochs=1,effusion.evaluation.replicates=100"
     finished = kedro(project, "run", "--pipeline=effusion", "--params", ask, "--to-outputs=effusion.data_report")
     assert finished.returncode == 0, finished.stderr
@@ -112,7 +112,7 @@ def test_bad_films_are_refused_and_the_run_stops_only_if_they_are_many(project, 
     message = fails(
         kedro(project, "run", "--pipeline=effusion", "--params", strict, "--to-outputs=effusion.data_report")
     )
-    assert "2 of 26 films were refused" in message
+    assert "2 of 26 images were refused" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; a file in the way stands for it below")

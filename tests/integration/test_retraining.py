@@ -1,4 +1,4 @@
-"""Retraining in the demo environment: the first version, nothing new, more films, a kill, two at once, back, a stop."""
+"""Retraining in the demo environment: the first version, nothing new, more images, a kill, two at once, back, a stop."""
 
 import json
 import os
@@ -19,10 +19,10 @@ import yaml
 
 from cxr_pipeline.data.phantoms import draw_patient
 
-FILMS = "effusion.sources.phantoms.n_patients={}"
+IMAGES = "effusion.sources.phantoms.n_patients={}"
 SMALL = "effusion.training.epochs=2,effusion.resolution.size=48,effusion.evaluation.replicates=200"
 MODEL = "cxr-effusion-demo"
-# Two epochs on a few phantoms teach nothing, and so few test films show no margin to be kept.
+# Two epochs on a few phantoms teach nothing, and so few test images show no margin to be kept.
 LENIENT = {"floors": dict.fromkeys(("auc", "sensitivity", "specificity")), "sensitivity_margin": 1, "auc_margin": 1}
 
 
@@ -100,7 +100,7 @@ def first(tmp_path_factory, new_project, kedro) -> Path:
     """A project with a champion."""
     folder: Path = new_project(tmp_path_factory.mktemp("retraining") / "project")
     write_rule(folder, **LENIENT)
-    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(40))))
+    printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(40))))
     assert f"{MODEL} 1 is the champion now" in printed
     return folder
 
@@ -123,14 +123,14 @@ def test_the_first_version_is_promoted_on_its_floors(first: Path) -> None:
 @pytest.fixture(scope="module")
 def skipped(first: Path, kedro) -> tuple[Path, str]:
     before = ledger(first)
-    printed = succeeded(kedro(first, *arguments("retraining", FILMS.format(40))))
+    printed = succeeded(kedro(first, *arguments("retraining", IMAGES.format(40))))
     pd.testing.assert_frame_equal(ledger(first), before)
     return first, printed
 
 
 def test_without_anything_new_it_ends_at_once_and_says_so(skipped) -> None:
     folder, printed = skipped
-    assert "Nothing is new: the 95 films are those of the champion, cxr-effusion-demo 1." in printed
+    assert "Nothing is new: the 95 images are those of the champion, cxr-effusion-demo 1." in printed
     run = runs(folder)[0]
     assert (run.data.tags["skipped"], run.info.status) == ("nothing new", "FINISHED")
     assert run.info.end_time - run.info.start_time < 20_000
@@ -143,7 +143,7 @@ def second(skipped, kedro) -> dict[str, Any]:
     """More phantoms; killed in the middle; run again, and once more while that is at work."""
     folder = skipped[0]
     before = ledger(folder)
-    process = start(folder, FILMS.format(60))
+    process = start(folder, IMAGES.format(60))
     outputs = data(folder) / "07_model_output" / "effusion" / "retraining"
     wait_for(lambda: len(list(outputs.glob("*/05_model_input/effusion/sampling_plan.parquet"))) == 2, process)
     offspring = psutil.Process(process.pid).children(recursive=True)
@@ -153,9 +153,9 @@ def second(skipped, kedro) -> dict[str, Any]:
     assert alive == []
     left = holder(folder)
     pd.testing.assert_frame_equal(ledger(folder), before)
-    again = start(folder, FILMS.format(60))
+    again = start(folder, IMAGES.format(60))
     wait_for(lambda: holder(folder).get("pid") == again.pid, again)
-    locked = kedro(folder, *arguments("retraining", FILMS.format(60)))
+    locked = kedro(folder, *arguments("retraining", IMAGES.format(60)))
     assert again.poll() is None
     locked_run = runs(folder)[0]
     assert again.wait(timeout=300) == 0, (folder / "printed.txt").read_text()
@@ -183,7 +183,7 @@ def test_the_second_of_two_says_who_is_at_work_and_ends_without_harm(second) -> 
     assert (run.data.tags["skipped"], run.info.status) == ("locked", "FINISHED")
 
 
-def test_what_is_new_is_learned_and_the_champion_judges_the_same_films(second) -> None:
+def test_what_is_new_is_learned_and_the_champion_judges_the_same_images(second) -> None:
     folder = second["folder"]
     assert "Since the champion, cxr-effusion-demo 1: " in second["printed"]
     assert aliases(folder) == {"champion": 2, "previous": 1, "challenger": None}
@@ -191,11 +191,11 @@ def test_what_is_new_is_learned_and_the_champion_judges_the_same_films(second) -
     assert (record["promoted"], record["champion"]["version"], record["challenger"]["version"]) == (True, 1, 2)
     assert record["news"]["new"] > 0
     assert record["drift"]["verdict"] == "unknown"
-    assert "cannot be told from 20 new films" in record["drift"]["sentence"]
+    assert "cannot be told from 20 new images" in record["drift"]["sentence"]
     assert client(folder).get_model_version(MODEL, "2").tags["drift"] == "unknown"
     scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
     assert record["compared_on"] == {
-        "n_films": len(scores),
+        "n_images": len(scores),
         "n_patients": scores["patient_id"].nunique(),
         "n_left_out": 0,
     }
@@ -238,7 +238,7 @@ def test_back_to_the_previous_one_and_no_further(second, kedro) -> None:
 
 def test_what_was_rolled_back_is_not_promoted_by_the_next_night(second, kedro) -> None:
     folder, n_decisions = second["folder"], len(decisions(second["folder"]))
-    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(60))))
+    printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60))))
     assert "Nothing is new: cxr-effusion-demo 2 learned from these" in printed
     assert "was rolled back." in printed
     assert len(decisions(folder)) == n_decisions
@@ -249,7 +249,7 @@ def test_another_rule_can_be_asked_to_judge_again_without_training(second, kedro
     folder = second["folder"]
     n_versions = len(client(folder).search_model_versions(f"name='{MODEL}'"))
     write_rule(folder, **{**LENIENT, "floors": {"auc": 1.0}})
-    printed = succeeded(kedro(folder, *arguments("retraining", FILMS.format(60), "effusion.retraining.force=true")))
+    printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60), "effusion.retraining.force=true")))
     assert "The challenger is trained" not in printed
     assert f"{MODEL} 2 is not promoted. AUC" in printed
     assert aliases(folder) == {"champion": 1, "previous": None, "challenger": 2}
@@ -267,19 +267,21 @@ def stopped(second, kedro) -> dict[str, Any]:
     """Negatives come in by another source, as if a machine had been set up wrongly."""
     folder = second["folder"]
     for patient in range(1001, 1041):
-        film = next(draw_patient(patient, size=96, prevalence={"Effusion": 0.5}, seed=7))
-        path = data(folder) / "01_raw" / "negatives" / ("effusion" if film.labels else "nofinding") / f"{patient}_0.png"
+        image = next(draw_patient(patient, size=96, prevalence={"Effusion": 0.5}, seed=7))
+        path = (
+            data(folder) / "01_raw" / "negatives" / ("effusion" if image.labels else "nofinding") / f"{patient}_0.png"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), 255 - film.pixels)
+        cv2.imwrite(str(path), 255 - image.pixels)
     source = {"layout": "class_folders", "path": "negatives", "patient_id": r"^(\d+)_"}
     file = folder / "conf" / "demo" / "parameters" / "negatives.yml"
     file.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
     before = {"aliases": aliases(folder), "ledger": ledger(folder), "decisions": decisions(folder)}
     before["versions"] = client(folder).search_model_versions(f"name='{MODEL}'")
-    return {"folder": folder, "before": before, "ended": kedro(folder, *arguments("retraining", FILMS.format(40)))}
+    return {"folder": folder, "before": before, "ended": kedro(folder, *arguments("retraining", IMAGES.format(40)))}
 
 
-def test_films_that_drift_stop_it_and_nothing_changes(stopped) -> None:
+def test_images_that_drift_stop_it_and_nothing_changes(stopped) -> None:
     folder, before = stopped["folder"], stopped["before"]
     assert stopped["ended"].returncode == 1
     assert "Traceback" not in text(stopped["ended"])
@@ -295,7 +297,7 @@ def test_a_stop_leaves_its_record_and_says_where_it_is(stopped) -> None:
     record = decisions(folder)[-1]
     assert (record["decision"], record["promoted"], record["challenger"]) == ("stopped", False, None)
     assert (record["champion"]["version"], record["drift"]["verdict"]) == (1, "refuse")
-    assert record["drift"]["new_films"]["looked_at"] >= 40
+    assert record["drift"]["new_images"]["looked_at"] >= 40
     said = text(stopped["ended"])
     for part in (
         "unlike those that the champion, cxr-effusion-demo 1, comes from. Drift in pixels (",
@@ -307,7 +309,7 @@ def test_a_stop_leaves_its_record_and_says_where_it_is(stopped) -> None:
     assert "# cxr-effusion-demo: stopped" in (data(folder) / "08_reporting" / "effusion" / named[1]).read_text()
     run = runs(folder)[0]
     assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")
-    assert run.data.tags["decision_reasons"].startswith("The new films, of which ")
+    assert run.data.tags["decision_reasons"].startswith("The new images, of which ")
     kept = {Path(file.path).suffix for file in client(folder).list_artifacts(run.info.run_id, "decisions")}
     assert kept == {".md", ".json", ".html"}
     assert holder(folder) == {}

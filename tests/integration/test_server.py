@@ -80,9 +80,9 @@ def test_a_server_gets_what_a_file_gets(demo, client, server) -> None:
     assert not (demo / "data/demo/06_models/unsent").exists()
 
 
-def test_new_films_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
-    films = demo / "data/demo/01_raw/phantoms/images"
-    params = f"effusion.scoring.folder={films}"
+def test_new_images_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
+    images = demo / "data/demo/01_raw/phantoms/images"
+    params = f"effusion.scoring.folder={images}"
     finished = kedro(demo, *arguments("effusion_scoring", params), MLFLOW_TRACKING_URI=server.uri)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     outputs = demo / "data/demo/07_model_output/effusion"

@@ -53,7 +53,7 @@ def test_no_trial_is_lost_or_doubled(reporting) -> None:
     assert finished["run_id"].is_unique
 
 
-def test_trials_are_nested_runs_that_never_saw_a_test_film(runs, reporting) -> None:
+def test_trials_are_nested_runs_that_never_saw_a_test_image(runs, reporting) -> None:
     trials = pd.read_csv(reporting / "tuning_trials.csv")
     nested = {run.info.run_id: run for run in runs if "mlflow.parentRunId" in run.data.tags}
     assert set(trials["run_id"]) <= set(nested)

@@ -62,7 +62,7 @@ def run_cells(call: dict[str, Any], parameters: dict[str, Any]) -> list[dict[str
         (file := folder / "data" / place.format("effusion")).parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     return nodes.run_cells(
-        data_report={"data_digest": "d", "n_films": len(SPLITS)},
+        data_report={"data_digest": "d", "n_images": len(SPLITS)},
         splits=SPLITS,
         task=Task(**parameters["task"]),
         ablation=Ablation(**parameters["ablation"]),

@@ -20,7 +20,7 @@ METRICS = {
     "task": "effusion",
     "split": "test",
     "phantom": False,
-    "films_digest": "f" * 64,
+    "images_digest": "f" * 64,
     "n_images": 40,
     "n_patients": None,
     "prevalence": 0.25,
@@ -62,12 +62,12 @@ def log(name: str, auc: float, parent: str | None = None, **changed: object) -> 
 def test_without_models_there_is_a_page_that_says_so(store: Path, catalog: DataCatalog, capsys) -> None:
     table, page = compare(catalog)
     assert table.empty
-    assert "MLflow knows of no model that was measured on test films" in page
+    assert "MLflow knows of no model that was measured on test images" in page
     hooks.Summary().after_pipeline_run(create_pipeline(), catalog)
     assert "kedro run --env demo" in capsys.readouterr().out
 
 
-def test_versions_and_cells_on_the_same_films_stand_in_one_table(
+def test_versions_and_cells_on_the_same_images_stand_in_one_table(
     store: Path, catalog: DataCatalog, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
@@ -75,19 +75,19 @@ def test_versions_and_cells_on_the_same_films_stand_in_one_table(
     mlflow.set_experiment("cxr-effusion")
     run, parent = log("effusion", 0.75), log("effusion_ablation", 0.0)
     log("vgg16", 0.875, parent)
-    log("other films", 0.875, parent, films_digest="0" * 64)
+    log("other images", 0.875, parent, images_digest="0" * 64)
     mlflow.set_experiment("cxr-effusion-demo")
     log("drawn", 0.875, parent, phantom=True)
     client.create_registered_model("cxr-effusion")
-    tags = {"task": "effusion", "films": "real", "test_digest": "f" * 64}
+    tags = {"task": "effusion", "images": "real", "test_digest": "f" * 64}
     client.create_model_version("cxr-effusion", source=str(store), run_id=run, tags=tags)
     client.create_model_version(
-        "cxr-effusion", source=str(store), run_id=run, tags={"task": "effusion", "films": "real"}
+        "cxr-effusion", source=str(store), run_id=run, tags={"task": "effusion", "images": "real"}
     )
     client.set_registered_model_alias("cxr-effusion", "champion", "1")
 
     table, page = compare(catalog)
-    names = ["vgg16", "cxr-effusion 1", "other films", "drawn", "cxr-effusion 2"]
+    names = ["vgg16", "cxr-effusion 1", "other images", "drawn", "cxr-effusion 2"]
     assert [name.removeprefix("effusion_ablation: ") for name in table["name"]] == names
     assert table["group"].tolist()[:4] == [1, 1, 2, 3]
     assert table["rank"].tolist()[:4] == [1, 2, 1, 1]
@@ -97,7 +97,7 @@ def test_versions_and_cells_on_the_same_films_stand_in_one_table(
         *names,
         "champion",
         run,
-        "PHANTOM FILMS",
+        "PHANTOM IMAGES",
         "model.name: vgg16",
         "model.name: <b>effusion</b>",
         "kedro mlflow ui",
@@ -107,8 +107,8 @@ def test_versions_and_cells_on_the_same_films_stand_in_one_table(
     before = len(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
     hooks.Summary().after_pipeline_run(create_pipeline(), catalog)
     printed = capsys.readouterr().out
-    assert "effusion, 40 test films: effusion_ablation: vgg16 (first of 2), AUC 0.875 (0.750 to 0.938)" in printed
-    assert "effusion, 40 phantom test films: effusion_ablation: drawn" in printed
+    assert "effusion, 40 test images: effusion_ablation: vgg16 (first of 2), AUC 0.875 (0.750 to 0.938)" in printed
+    assert "effusion, 40 phantom test images: effusion_ablation: drawn" in printed
     assert str(tmp_path / "08_reporting" / "leaderboard.html") in printed
     assert len(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])) == before
 
@@ -124,7 +124,7 @@ def test_the_command_ends_well_without_any_model_and_leaves_no_run(project: Path
     uri = f"sqlite:///{project}/mlflow.db"
     finished = kedro(project, "run", "--pipeline=comparison", MLFLOW_TRACKING_URI=uri)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "MLflow knows of no model that was measured on test films" in finished.stdout
+    assert "MLflow knows of no model that was measured on test images" in finished.stdout
     assert "MLflow knows of no model" in (project / "data" / "08_reporting" / "leaderboard.html").read_text()
     client = mlflow.MlflowClient(uri)
     assert not client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

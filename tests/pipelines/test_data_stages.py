@@ -1,4 +1,4 @@
-"""The stages before training, through Kedro's runner, on films in class folders."""
+"""The stages before training, through Kedro's runner, on images in class folders."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ def draw(path: Path, seed: int, size: int = 40) -> None:
 @pytest.fixture
 def parameters(tmp_path: Path) -> dict[str, object]:
     folders = {name: tmp_path / name for name in config.Folders.model_fields}
-    source = {"layout": "class_folders", "path": "films", "patient_id": r"^p(\d+)_"}
+    source = {"layout": "class_folders", "path": "images", "patient_id": r"^p(\d+)_"}
     return {
         "params:folders": config.Folders(**folders),
         "params:task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
-        "params:sources": config.Sources({"films": source}),
+        "params:sources": config.Sources({"images": source}),
         "params:ingestion": config.Ingestion(max_quarantined_fraction=0.5),
         "params:resolution": config.Resolution(size=SIZE, mode="fit", max_megapixels=1),
         "params:morphology": config.Morphology(steps=[{"operation": "opening", "shape": "rectangle", "size": 3}]),
@@ -41,12 +41,12 @@ def parameters(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> Path:
-    """Ten patients with two films each, four of them ill."""
-    folder = tmp_path / "raw" / "films"
+def images(tmp_path: Path) -> Path:
+    """Ten patients with two images each, four of them ill."""
+    folder = tmp_path / "raw" / "images"
     for patient in range(10):
-        for film in range(2):
-            draw(folder / ("ill" if patient < 4 else "well") / f"p{patient}_{film}.png", 10 * patient + film)
+        for image in range(2):
+            draw(folder / ("ill" if patient < 4 else "well") / f"p{patient}_{image}.png", 10 * patient + image)
     return folder
 
 
@@ -70,7 +70,7 @@ def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> d
     return {name: catalog.load(name) for name in pipeline.all_outputs()}
 
 
-def test_every_film_goes_through_all_stages(parameters, films) -> None:
+def test_every_image_goes_through_all_stages(parameters, images) -> None:
     results = run(parameters)
     manifest, splits, plan = results["manifest"], results["splits"], results["sampling_plan"]
     assert len(manifest) == 20
@@ -82,9 +82,9 @@ def test_every_film_goes_through_all_stages(parameters, films) -> None:
     assert plan.loc[ill, "count"].sum() == plan.loc[~ill, "count"].sum()
 
 
-def test_exclusive_classes_are_shown_equally_often(parameters, films, tmp_path) -> None:
+def test_exclusive_classes_are_shown_equally_often(parameters, images, tmp_path) -> None:
     for patient in range(10, 24):
-        draw(films / "worse" / f"p{patient}_0.png", 500 + patient)
+        draw(images / "worse" / f"p{patient}_0.png", 500 + patient)
     classes = {name: (name,) for name in ("well", "ill", "worse")}
     parameters["params:task"] = config.Task(name="t", title="T", kind="multiclass", classes=classes)
     results = run(parameters)
@@ -97,16 +97,16 @@ def test_exclusive_classes_are_shown_equally_often(parameters, films, tmp_path) 
 
 
 def test_findings_may_come_together_and_be_unknown(parameters, tmp_path) -> None:
-    rows = ["film,patient,Mass,Edema,Hernia"]
+    rows = ["image,patient,Mass,Edema,Hernia"]
     for patient in range(20):
-        for film in range(2):
-            draw(tmp_path / "raw" / "films" / f"{patient}_{film}.png", 10 * patient + film)
-            rows.append(f"{patient}_{film}.png,{patient},{int(patient < 8)},{int(patient % 2)},{'' if film else 0}")
-    (tmp_path / "raw" / "films" / "labels.csv").write_text("\n".join(rows) + "\n")
-    columns = {"image": "film", "one_hot": ["Mass", "Edema", "Hernia"], "patient_id": "patient"}
-    source = {"layout": "label_table", "path": "films", "table": "labels.csv", "columns": columns}
+        for image in range(2):
+            draw(tmp_path / "raw" / "images" / f"{patient}_{image}.png", 10 * patient + image)
+            rows.append(f"{patient}_{image}.png,{patient},{int(patient < 8)},{int(patient % 2)},{'' if image else 0}")
+    (tmp_path / "raw" / "images" / "labels.csv").write_text("\n".join(rows) + "\n")
+    columns = {"image": "image", "one_hot": ["Mass", "Edema", "Hernia"], "patient_id": "patient"}
+    source = {"layout": "label_table", "path": "images", "table": "labels.csv", "columns": columns}
     classes = {name: (name,) for name in ("Mass", "Edema", "Hernia")}
-    parameters["params:sources"] = config.Sources({"films": source})
+    parameters["params:sources"] = config.Sources({"images": source})
     parameters["params:task"] = config.Task(name="t", title="T", kind="multilabel", classes=classes)
     parameters["params:resampling"] = config.Resampling(plan="none", class_weights=False, seed=1)
     results = run(parameters)
@@ -122,10 +122,10 @@ def test_findings_may_come_together_and_be_unknown(parameters, tmp_path) -> None
     assert (plan["count"] == 1).all()
 
 
-def test_prepared_films_are_resized_and_opened(parameters, films) -> None:
+def test_prepared_images_are_resized_and_opened(parameters, images) -> None:
     results = run(parameters)
     row = results["manifest"].iloc[0]
-    original = cv2.imread(str(films / row["path"]), cv2.IMREAD_GRAYSCALE)
+    original = cv2.imread(str(images / row["path"]), cv2.IMREAD_GRAYSCALE)
     resized = results["resized_images"].read([row["sha256"]])[0]
     enhanced = results["enhanced_images"].read([row["sha256"]])[0]
     assert resized.shape == (SIZE, SIZE)
@@ -133,36 +133,36 @@ def test_prepared_films_are_resized_and_opened(parameters, films) -> None:
     np.testing.assert_array_equal(enhanced, cv2.morphologyEx(resized, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
 
 
-def test_a_film_that_cannot_be_decoded_is_quarantined_and_counted(parameters, films) -> None:
-    (films / "ill" / "p2_1.png").write_bytes(b"no film")
-    (films / "well" / "p9_1.png").write_bytes((films / "well" / "p9_0.png").read_bytes())
+def test_a_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, images) -> None:
+    (images / "ill" / "p2_1.png").write_bytes(b"no image")
+    (images / "well" / "p9_1.png").write_bytes((images / "well" / "p9_0.png").read_bytes())
     results = run(parameters)
     assert dict(zip(results["quarantine"]["image"], results["quarantine"]["reason"], strict=True)) == {
         "ill/p2_1.png": "unreadable",
         "well/p9_1.png": "exact_duplicate",
     }
-    counts = results["data_report"]["sources"]["films"]
+    counts = results["data_report"]["sources"]["images"]
     assert counts["rows_read"] == 20 == counts["manifest"] + 2
 
 
-def test_patients_stay_when_films_are_added(parameters, films) -> None:
+def test_patients_stay_when_images_are_added(parameters, images) -> None:
     before = run(parameters)["splits"]
     for patient in range(10, 16):
-        draw(films / "well" / f"p{patient}_0.png", 1000 + patient)
-    draw(films / "ill" / "p0_2.png", 2000)
+        draw(images / "well" / f"p{patient}_0.png", 1000 + patient)
+    draw(images / "ill" / "p0_2.png", 2000)
     after = run(parameters, before)["splits"].set_index("image")["split"]
     assert after.loc[before["image"]].tolist() == before["split"].tolist()
     assert after["ill/p0_2.png"] == after["ill/p0_0.png"]
     assert len(after) == 27
 
 
-def test_a_given_split_that_tears_a_patient_stops_the_run(parameters, films, tmp_path) -> None:
+def test_a_given_split_that_tears_a_patient_stops_the_run(parameters, images, tmp_path) -> None:
     for part in ("train", "val", "test"):
         for number, name in enumerate(("well", "ill")):
             draw(tmp_path / "raw" / "torn" / part / name / f"p{number}_{part}.png", len(part) * 10 + number)
     torn = {"layout": "class_folders", "path": "torn", "patient_id": r"^p(\d+)_"}
-    parameters["params:sources"] = config.Sources({"films": torn})
+    parameters["params:sources"] = config.Sources({"images": torn})
     with pytest.raises(
-        UserError, match=r"2 patients are in several: films/0, films/1(.|\n)*t\.splitting\.ignore_given"
+        UserError, match=r"2 patients are in several: images/0, images/1(.|\n)*t\.splitting\.ignore_given"
     ):
         run(parameters)

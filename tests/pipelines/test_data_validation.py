@@ -1,4 +1,4 @@
-"""New films before a retraining, on phantoms and a network that knows how the ill ones were drawn."""
+"""New images before a retraining, on phantoms and a network that knows how the ill ones were drawn."""
 
 import json
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ import yaml
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.manifest import list_films
+from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import open_source, read_source
-from cxr_pipeline.deployment.classifier import FilmClassifier
-from cxr_pipeline.deployment.data_changes import films_used
+from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.drift.feature_extraction import observe
 from cxr_pipeline.deployment.drift.profile import Profile, reference_profile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
@@ -44,10 +44,10 @@ def is_ill(patient: int) -> bool:
 
 def draw(patient: int, *, brighter: int = 0) -> np.ndarray:
     """A phantom; that of an ill patient is white at its foot, as far up as it happens to be."""
-    film = next(draw_patient(patient, size=SIZE, prevalence={}, seed=1)).pixels.astype(int)
+    image = next(draw_patient(patient, size=SIZE, prevalence={}, seed=1)).pixels.astype(int)
     if is_ill(patient):
-        film[-6 - patient % 5 :] = 250
-    return np.clip(film + brighter, 0, 255).astype(np.uint8)
+        image[-6 - patient % 5 :] = 250
+    return np.clip(image + brighter, 0, 255).astype(np.uint8)
 
 
 def write(folder: Path, patients: range, *, flipped: bool = False, brighter: int = 0) -> None:
@@ -58,13 +58,13 @@ def write(folder: Path, patients: range, *, flipped: bool = False, brighter: int
 
 
 @pytest.fixture(scope="module")
-def classifier() -> FilmClassifier:
+def classifier() -> ImageClassifier:
     """Its score grows with the grey of the lowest rows."""
-    film = keras.Input((SIZE, SIZE, 1))
-    rows = keras.layers.AveragePooling2D((2, SIZE))(film)
+    image = keras.Input((SIZE, SIZE, 1))
+    rows = keras.layers.AveragePooling2D((2, SIZE))(image)
     pooled = keras.layers.Flatten(name=POOLED)(keras.layers.Rescaling(1 / 255)(rows))
     score = keras.layers.Dense(1, "sigmoid", name=OUTPUT)
-    network = keras.Model(film, score(pooled))
+    network = keras.Model(image, score(pooled))
     weights = np.zeros((SIZE // 2, 1))
     weights[-3:] = 8
     score.set_weights([weights, np.array([-18.0])])
@@ -76,21 +76,21 @@ def classifier() -> FilmClassifier:
         calibration="none",
         policy={"rule": "fixed", "value": 0.5},
     )
-    return FilmClassifier(network, Recipe(size=SIZE, mode="fit", max_megapixels=1), rule, {"films": "phantom"})
+    return ImageClassifier(network, Recipe(size=SIZE, mode="fit", max_megapixels=1), rule, {"images": "phantom"})
 
 
 @pytest.fixture(scope="module")
-def profile(classifier: FilmClassifier) -> Profile:
+def profile(classifier: ImageClassifier) -> Profile:
     def look(patients: range):
-        films = np.stack([draw(patient) for patient in patients])
+        images = np.stack([draw(patient) for patient in patients])
         labels = np.array([[float(is_ill(patient))] for patient in patients])
-        return observe(classifier.model, classifier.decision_rule, [films], labels)
+        return observe(classifier.model, classifier.decision_rule, [images], labels)
 
     return reference_profile(look(range(1, 121)), look(range(121, 221)), outputs=("ill",), seed=0)
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: Profile) -> Iterator[SimpleNamespace]:
+def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: Profile) -> Iterator[SimpleNamespace]:
     """What MLflow has of versions 2 and 3, the champion, in its place, and the tags of the run."""
     found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None, compared=None)
 
@@ -100,7 +100,7 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: 
             raise UserError("There is no such version.")
         return tracking.ModelVersion(uri, name=MODEL, version=number, run_id="r")
 
-    def load(name: str, number: int, **asked: Any) -> FilmClassifier:
+    def load(name: str, number: int, **asked: Any) -> ImageClassifier:
         if number == found.other:
             raise UserError("It decides between other classes.")
         return classifier
@@ -108,22 +108,22 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: FilmClassifier, profile: 
     monkeypatch.setattr(tracking, "resolve_version", resolve)
     monkeypatch.setattr(nodes, "usable_profile", lambda version: found.profiles[version.version])
     monkeypatch.setattr(promotion_records, "load_champion", load)
-    monkeypatch.setattr(promotion_records, "films_of_champion", lambda name, number: found.used[number])
+    monkeypatch.setattr(promotion_records, "images_of_champion", lambda name, number: found.used[number])
     monkeypatch.setattr(promotion_records, "compared_since", lambda name, champion: found.since)
-    monkeypatch.setattr(promotion_records, "films_compared_after", lambda name, version: found.compared)
+    monkeypatch.setattr(promotion_records, "images_compared_after", lambda name, version: found.compared)
     monkeypatch.setattr(sending, "set_tags", found.tags.update)
     yield found
 
 
 def look(
-    known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", n_before: int = 0, **films: Any
+    known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", n_before: int = 0, **images: Any
 ) -> dict[str, Any]:
-    """Look at films of new patients, of a source of its own, beside films that the champion has.
+    """Look at images of new patients, of a source of its own, beside images that the champion has.
 
     ``n_before`` of these the champion has, too, and version 2 does not.
     """
     write(raw / "old", range(1, 7))
-    write(raw / "new", range(301, 301 + n_new), **films)
+    write(raw / "new", range(301, 301 + n_new), **images)
     listings = {
         name: tuple(
             act(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"], **where)
@@ -131,12 +131,12 @@ def look(
         )
         for name in ("old", "new")
     }
-    table, _, _ = list_films(listings, labels=TASK.labels)
+    table, _, _ = list_images(listings, labels=TASK.labels)
     is_new = table["source"] == "new"
     before = is_new & (table["patient_id"].astype(int) < 301 + n_before)
     for version, had in ((2, ~is_new), (3, ~is_new | before)):
         splits = table.loc[had, ["source", "image", "sha256", "patient_id"]].assign(split="train")
-        known.used[version] = films_used(table[had], splits, pd.DataFrame({"sha256": []}, dtype="str"))
+        known.used[version] = images_used(table[had], splits, pd.DataFrame({"sha256": []}, dtype="str"))
     news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": int((~had).sum())}}
     folders = Folders(**dict.fromkeys(Folders.model_fields, raw))
     rule = RULE.model_copy(update={"on_drift": on_drift})
@@ -149,16 +149,16 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
     return {family["name"]: family["verdict"] for family in found["drift"]["families"]}
 
 
-def test_new_films_of_the_same_kind_are_trained_on(known: SimpleNamespace, tmp_path: Path) -> None:
+def test_new_images_of_the_same_kind_are_trained_on(known: SimpleNamespace, tmp_path: Path) -> None:
     found = look(known, tmp_path)
     assert found["drift"]["verdict"] == "none", found["drift"]["sentence"]
     assert "unknown" not in verdicts(found).values()
     assert (found["train"], found["stopped"]) == (True, None)
     assert known.tags == {"drift": "none"}
-    assert found["drift"]["new_films"]["films"] == found["drift"]["n_new"] == 60
+    assert found["drift"]["new_images"]["images"] == found["drift"]["n_new"] == 60
 
 
-def test_bad_labels_of_new_films_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
+def test_bad_labels_of_new_images_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
     found = look(known, tmp_path, flipped=True)
     assert verdicts(found) | {"calibration": "refuse"} == verdicts(found)
     assert verdicts(found)["prevalence"] == "warn"
@@ -182,15 +182,15 @@ def test_what_is_to_be_passed_over_is_trained_on_and_recorded(known: SimpleNames
     assert known.tags == {"drift": "refuse"}
 
 
-def test_too_few_films_and_no_profile_tell_nothing_and_stop_nothing(known: SimpleNamespace, tmp_path: Path) -> None:
+def test_too_few_images_and_no_profile_tell_nothing_and_stop_nothing(known: SimpleNamespace, tmp_path: Path) -> None:
     found = look(known, tmp_path / "few", n_new=20, flipped=True)
     assert (found["train"], found["drift"]["verdict"], known.tags["drift"]) == (True, "unknown", "unknown")
-    assert "cannot be told from 20 new films" in found["drift"]["sentence"]
+    assert "cannot be told from 20 new images" in found["drift"]["sentence"]
     assert found["drift"]["since"] == 3
     known.profiles[3] = None
     found = look(known, tmp_path / "none", flipped=True)
     assert (found["train"], found["drift"]["verdict"]) == (True, "unknown")
-    assert f"{MODEL} 3 has no profile of its films" in found["drift"]["sentence"]
+    assert f"{MODEL} 3 has no profile of its images" in found["drift"]["sentence"]
     assert found["drift"]["since"] == 3
 
 
@@ -235,14 +235,14 @@ def test_without_the_earlier_version_it_is_the_champion(known: SimpleNamespace, 
     assert found["drift"]["model"]["version"] == 3
 
 
-def test_where_no_new_film_can_be_looked_at_nothing_is_told(known: SimpleNamespace, tmp_path: Path) -> None:
+def test_where_no_new_image_can_be_looked_at_nothing_is_told(known: SimpleNamespace, tmp_path: Path) -> None:
     write(tmp_path / "new", range(301, 302))
-    [film] = (tmp_path / "new").rglob("*.png")
-    film.write_bytes(film.read_bytes()[:60])
+    [image] = (tmp_path / "new").rglob("*.png")
+    image.write_bytes(image.read_bytes()[:60])
     found = look(known, tmp_path, n_new=0)
-    assert found["drift"]["new_films"]["refused"] == {"truncated": 1}
+    assert found["drift"]["new_images"]["refused"] == {"truncated": 1}
     assert (found["train"], found["drift"]["verdict"], known.tags) == (True, "unknown", {"drift": "unknown"})
-    assert "no film could be looked at" in found["drift"]["sentence"]
+    assert "no image could be looked at" in found["drift"]["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_where_no_new_film_can_be_looked_at_nothing_is_told(known: SimpleNamespa
         {"train": True, "stopped": None, "news": None},
     ],
 )
-def test_without_new_films_there_is_nothing_to_compare(known: SimpleNamespace, news: dict[str, Any]) -> None:
+def test_without_new_images_there_is_nothing_to_compare(known: SimpleNamespace, news: dict[str, Any]) -> None:
     assert nodes.look_for_drift(news, pd.DataFrame(), TASK, SOURCES, None, None, RULE) == {**news, "drift": None}
     assert known.tags == {}
 

@@ -16,8 +16,8 @@ from kedro.runner import SequentialRunner
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedFilms
-from cxr_pipeline.data.manifest import list_films
+from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import open_source, read_source
 from cxr_pipeline.evaluation.decision_rule import BinaryRule, fit_decision_rule
@@ -38,22 +38,22 @@ SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}
 DEFAULTS = yaml.safe_load((CONF / "parameters" / "defaults.yml").read_text())["defaults"]["drift"]
 
 
-def write_films(folder: Path, *, seed: int, brighter: int = 0, n_patients: int = N_PATIENTS) -> Path:
+def write_images(folder: Path, *, seed: int, brighter: int = 0, n_patients: int = N_PATIENTS) -> Path:
     for patient in range(1, n_patients + 1):
-        for film in draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.4}, seed=seed):
-            path = folder / ("ill" if film.labels else "well") / f"{patient}_{film.follow_up}.png"
+        for image in draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.4}, seed=seed):
+            path = folder / ("ill" if image.labels else "well") / f"{patient}_{image.follow_up}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.clip(film.pixels.astype(int) + brighter, 0, 255).astype(np.uint8))
+            cv2.imwrite(str(path), np.clip(image.pixels.astype(int) + brighter, 0, 255).astype(np.uint8))
     return folder
 
 
 def network() -> keras.Model:
     keras.utils.set_random_seed(1)
-    film = keras.Input((SIZE, SIZE, 1))
-    seen = keras.layers.Rescaling(1 / 255)(film)
+    image = keras.Input((SIZE, SIZE, 1))
+    seen = keras.layers.Rescaling(1 / 255)(image)
     seen = keras.layers.Conv2D(8, 5, strides=3, activation="relu")(seen)
     pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
-    return keras.Model(film, keras.layers.Dense(1, "sigmoid", name=OUTPUT)(pooled))
+    return keras.Model(image, keras.layers.Dense(1, "sigmoid", name=OUTPUT)(pooled))
 
 
 def rule() -> BinaryRule:
@@ -80,26 +80,26 @@ def register(*, profile: Any = None) -> dict[str, Any]:
 
 
 class Place:
-    """A project after a training: films, manifest, splits, prepared films."""
+    """A project after a training: images, manifest, splits, prepared images."""
 
     def __init__(self, folder: Path) -> None:
-        self.raw = write_films(folder / "raw", seed=1)
+        self.raw = write_images(folder / "raw", seed=1)
         self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
         reader = open_source("class_folders", self.raw, unpacked=folder, patient_id=SOURCE["patient_id"])
         listing = read_source("class_folders", self.raw, patient_id=SOURCE["patient_id"])
-        self.manifest, _, _ = list_films({"films": (reader, listing)}, labels=TASK.labels)
+        self.manifest, _, _ = list_images({"images": (reader, listing)}, labels=TASK.labels)
         contents = {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
         ImageStore(self.folders.images, RECIPE).fill(contents)
         split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")
         self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
 
     def profile(self) -> Any:
-        films = PreparedFilms(self.folders.images, RECIPE)
+        images = PreparedImages(self.folders.images, RECIPE)
         catalog = DataCatalog(
             {
                 "model": MemoryDataset(network(), copy_mode="assign"),
                 "decision_rule": MemoryDataset(rule().to_dict()),
-                "enhanced_images": MemoryDataset(films),
+                "enhanced_images": MemoryDataset(images),
                 "manifest": MemoryDataset(self.manifest),
                 "splits": MemoryDataset(self.splits),
                 "params:drift": MemoryDataset(Drift(**DEFAULTS)),
@@ -124,12 +124,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("bright"), seed=2, brighter=40, n_patients=50)
+    return write_images(tmp_path_factory.mktemp("bright"), seed=2, brighter=40, n_patients=50)
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("fresh"), seed=2)
+    return write_images(tmp_path_factory.mktemp("fresh"), seed=2)
 
 
 def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
@@ -139,7 +139,7 @@ def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: An
     catalog = DataCatalog(
         {
             "params:effusion.task": MemoryDataset(TASK),
-            "params:effusion.sources": MemoryDataset(Sources({"films": {**SOURCE, "path": "gone"}})),
+            "params:effusion.sources": MemoryDataset(Sources({"images": {**SOURCE, "path": "gone"}})),
             "params:effusion.drift": MemoryDataset(Drift(**{**DEFAULTS, **drift})),
             "params:folders": MemoryDataset(place.folders),
             "effusion.drift_report": JSONDataset(filepath=str(tmp_path / "drift_report.json")),
@@ -161,28 +161,28 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
     return {family["name"]: family["verdict"] for family in report["families"]}
 
 
-def test_films_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fresh: Path, tmp_path: Path) -> None:
+def test_images_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fresh: Path, tmp_path: Path) -> None:
     report, page = run(place, tmp_path, source={**SOURCE, "path": str(fresh)})
     assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
-    assert report["reference"] == {"stored": True, "training_films": 50, "validation_films": 40}
+    assert report["reference"] == {"stored": True, "training_images": 50, "validation_images": 40}
     assert report["verdict"] == "none", report["sentence"]
     assert "unknown" not in verdicts(report).values()
-    assert (report["new_films"]["drawn"], report["n_new"]) == (90, 90)
-    assert report["new_films"]["films"] > 150
+    assert (report["new_images"]["drawn"], report["n_new"]) == (90, 90)
+    assert report["new_images"]["images"] > 150
     assert "No drift was found" in page
 
 
-def test_brighter_films_are_found_in_a_bare_folder(place: Place, bright: Path, tmp_path: Path) -> None:
+def test_brighter_images_are_found_in_a_bare_folder(place: Place, bright: Path, tmp_path: Path) -> None:
     report, page = run(place, tmp_path, folder=str(bright))
     assert report["verdict"] in ("warn", "refuse")
     found = verdicts(report)
     assert found["pixels"] == report["verdict"]
     assert (found["prevalence"], found["calibration"]) == ("unknown", "unknown")
-    assert report["new_films"]["without_patient"] == report["new_films"]["films"]
+    assert report["new_images"]["without_patient"] == report["new_images"]["images"]
     assert "the patient is not known" in page
 
 
-def test_a_version_without_a_profile_is_compared_with_the_films_of_today(
+def test_a_version_without_a_profile_is_compared_with_the_images_of_today(
     place: Place, fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = {**SOURCE, "path": str(fresh)}
@@ -208,16 +208,16 @@ def test_the_verdict_is_told(place: Place, bright: Path, tmp_path: Path, caplog:
         ({}, r"effusion\.drift\.folder is null"),
         ({"folder": "/no/such/folder"}, "/no/such/folder"),
         ({"source": {**SOURCE, "path": "/no/such/folder"}}, "no folder at /no/such/folder"),
-        ({"model": "models:/cxr-effusion/2"}, "left no profile of its films.*kedro run --pipeline=effusion"),
+        ({"model": "models:/cxr-effusion/2"}, "left no profile of its images.*kedro run --pipeline=effusion"),
         ({"model": "models:/cxr-effusion/9"}, "models:/cxr-effusion/9"),
     ],
 )
 def test_a_mistake_of_the_user_is_named(
     place: Place, fresh: Path, tmp_path: Path, drift: dict[str, Any], message: str
 ) -> None:
-    films = {} if "folder" in drift or "source" in drift or not drift else {"folder": str(fresh)}
+    images = {} if "folder" in drift or "source" in drift or not drift else {"folder": str(fresh)}
     with pytest.raises(UserError, match=message):
-        run(place, tmp_path, **{**films, **drift})
+        run(place, tmp_path, **{**images, **drift})
     assert not (tmp_path / "drift_report.json").exists()
 
 
@@ -232,13 +232,13 @@ def test_without_a_champion_it_is_the_newest_version(place: Place, fresh: Path, 
 
 
 def test_the_sources_of_the_task_need_not_be_there(tmp_path: Path) -> None:
-    gone = {"params:effusion.sources": Sources({"films": {**SOURCE, "path": "gone"}})}
+    gone = {"params:effusion.sources": Sources({"images": {**SOURCE, "path": "gone"}})}
     values = {"params:effusion.task": TASK, "params:effusion.drift": Drift(**DEFAULTS), **gone}
     folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path))
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in {**values, "params:folders": folders}.items()})
     pipeline = Pipeline(stage.create_pipeline(), namespace="effusion", parameters={"params:folders"})
     Preflight().before_pipeline_run(pipeline, catalog)
-    with pytest.raises(UserError, match=r"effusion\.sources\.films\.path"):
+    with pytest.raises(UserError, match=r"effusion\.sources\.images\.path"):
         Preflight().before_pipeline_run(
             Pipeline(ingestion.create_pipeline(), namespace="effusion", parameters={"params:folders"}), catalog
         )

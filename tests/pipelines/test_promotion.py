@@ -51,7 +51,7 @@ def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monk
     monkeypatch.setattr(sending, "set_tags", tags.update)
     monkeypatch.setattr(promotion_records, "log_texts", lambda texts, folder: logged.update(texts))
     news = {
-        **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new films."},
+        **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new images."},
         **{"stopped": "Too many labels.", "news": {"new": 9}, "drift": None, "digest": "7"},
     }
     files, promotion = nodes.decide_promotion({}, pd.DataFrame(), news, TASK, None, None)
@@ -70,7 +70,7 @@ def test_what_is_no_stop_ends_well(promotion: dict[str, Any]) -> None:
     nodes.end_if_stopped(promotion, {})
 
 
-def test_the_verdict_on_new_films_is_noted_before_an_alias_is_moved(calls) -> None:
+def test_the_verdict_on_new_images_is_noted_before_an_alias_is_moved(calls) -> None:
     promotion = {"model": MODEL, "challenger": {"version": 4}, "champion": None, "promoted": True, "reasons": []}
     nodes.put_in_use({**promotion, "trained_by": "7", "drift": {"verdict": "warn", "since": 2}})
     assert [call[0] for call in calls] == ["note_drift", "note_reasons", "promote", "note_decision"]

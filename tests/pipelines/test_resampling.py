@@ -13,8 +13,8 @@ from cxr_pipeline.pipelines.resampling import nodes
 SHA256S = ["a" * 64, "b" * 64]
 
 
-class Films:
-    """Two prepared films, by content."""
+class Images:
+    """Two prepared images, by content."""
 
     folder, recipe = Path(), Recipe(size=32, mode="fit", max_megapixels=1)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32), dtype=np.uint8)
@@ -23,15 +23,15 @@ class Films:
         return self.pixels[[SHA256S.index(sha256) for sha256 in sha256s]]
 
 
-def test_the_preview_begins_with_the_film_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preview_begins_with_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(nodes.figures, "augmentation_preview", lambda films: drawn.append(films) or b"png")
+    monkeypatch.setattr(nodes.figures, "augmentation_preview", lambda images: drawn.append(images) or b"png")
     augmentation = Augmentation(
         rotation=10, translation=0.1, zoom=0, brightness=0, contrast=0, noise=0, flip=False, views=1, seed=1
     )
     plan = pd.DataFrame({"sha256": SHA256S[::-1]})
-    assert nodes.preview_augmentation(Films(), plan, augmentation) == b"png"
-    (films,) = drawn
-    assert films.shape == (2, 5, 32, 32)
-    np.testing.assert_array_equal(films[:, 0], Films.pixels)
-    assert all((films[:, view] != Films.pixels).any() for view in range(1, 5))
+    assert nodes.preview_augmentation(Images(), plan, augmentation) == b"png"
+    (images,) = drawn
+    assert images.shape == (2, 5, 32, 32)
+    np.testing.assert_array_equal(images[:, 0], Images.pixels)
+    assert all((images[:, view] != Images.pixels).any() for view in range(1, 5))

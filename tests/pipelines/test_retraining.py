@@ -9,7 +9,7 @@ import pytest
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.deployment.data_changes import films_used
+from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
@@ -29,7 +29,7 @@ RULE = config.Retraining(
     max_relabelled_fraction=0.25,
     force=False,
 )
-FILMS = pd.DataFrame(
+IMAGES = pd.DataFrame(
     {
         "source": "a",
         "image": list("1234"),
@@ -39,8 +39,8 @@ FILMS = pd.DataFrame(
         "label_well": [1.0, 0.0, 1.0, 0.0],
     }
 )
-SPLITS = FILMS[["source", "image", "sha256", "patient_id"]].assign(split=["train", "train", "validation", "test"])
-USED = films_used(FILMS, SPLITS, pd.DataFrame({"sha256": []}, dtype="str"))
+SPLITS = IMAGES[["source", "image", "sha256", "patient_id"]].assign(split=["train", "train", "validation", "test"])
+USED = images_used(IMAGES, SPLITS, pd.DataFrame({"sha256": []}, dtype="str"))
 TRAIN = {"train": True, "model": MODEL, "champion": None, "digest": "7" * 64, "newer": True, "news": None, "why": "?"}
 
 
@@ -56,11 +56,11 @@ def launch(call: dict[str, Any]) -> Launch:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What MLflow knows, in its place: champion, its films, what was decided; and what is done to it."""
+    """What MLflow knows, in its place: champion, its images, what was decided; and what is done to it."""
     found = SimpleNamespace(champion=None, used=USED, decided=None, tags={}, calls=[])
     given = {"champion": None, "previous": None, "challenger": None}
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {**given, "champion": found.champion})
-    monkeypatch.setattr(promotion_records, "films_of_champion", lambda model, version: found.used)
+    monkeypatch.setattr(promotion_records, "images_of_champion", lambda model, version: found.used)
     monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(sending, "set_tags", found.tags.update)
@@ -69,49 +69,51 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 class TestLookForNews:
-    def look(self, films: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
-        return vetting.look_for_news(films, TASK, SOURCES, RULE.model_copy(update=rule), launch)
+    def look(self, images: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
+        return vetting.look_for_news(images, TASK, SOURCES, RULE.model_copy(update=rule), launch)
 
     def test_without_a_champion_there_is_all_to_learn(self, registered, launch) -> None:
-        found = self.look(FILMS, launch)
+        found = self.look(IMAGES, launch)
         assert (found["train"], found["model"], found["champion"], found["newer"]) == (True, MODEL, None, True)
         assert registered.tags == {}
         json.dumps(found)
 
-    def test_the_champions_own_films_are_nothing_new(self, registered, launch, caplog) -> None:
+    def test_the_champions_own_images_are_nothing_new(self, registered, launch, caplog) -> None:
         registered.champion = 3
-        found = self.look(FILMS.iloc[::-1], launch)
+        found = self.look(IMAGES.iloc[::-1], launch)
         assert not found["train"]
         assert not found["newer"]
         assert registered.tags == {"skipped": "nothing new"}
         assert registered.calls == [("finish", MODEL, 3)]
-        assert self.look(FILMS, launch, force=True)["train"]
+        assert self.look(IMAGES, launch, force=True)["train"]
 
-    def test_a_label_or_a_film_more_is_new(self, registered, launch) -> None:
+    def test_a_label_or_a_image_more_is_new(self, registered, launch) -> None:
         registered.champion = 3
-        found = self.look(FILMS.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)
+        found = self.look(IMAGES.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)
         assert (found["news"]["relabelled"], found["stopped"]) == (1, None)
         registered.used = USED.iloc[1:]
-        found = self.look(FILMS, launch)
+        found = self.look(IMAGES, launch)
         assert (found["train"], found["newer"], found["news"]["new"]) == (True, True, 1)
 
     def test_many_labels_that_change_at_once_stop_it_before_any_training(self, registered, launch) -> None:
         registered.champion = 3
-        found = self.look(FILMS.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
+        found = self.look(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
         assert not found["train"]
-        assert found["stopped"].startswith("2 of 4 films have other labels")
+        assert found["stopped"].startswith("2 of 4 images have other labels")
         assert "chest.retraining.max_relabelled_fraction=0.5" in found["stopped"]
         assert registered.tags == {}
         json.dumps(found)
 
     def test_what_a_training_depends_on_names_it(self, registered, launch) -> None:
-        digest = self.look(FILMS, launch)["digest"]
-        assert self.look(FILMS.assign(image="x", path="y").iloc[::-1], launch)["digest"] == digest
-        assert self.look(FILMS, replace(launch, parameters={**launch.parameters, "retraining": {}}))["digest"] == digest
+        digest = self.look(IMAGES, launch)["digest"]
+        assert self.look(IMAGES.assign(image="x", path="y").iloc[::-1], launch)["digest"] == digest
+        assert (
+            self.look(IMAGES, replace(launch, parameters={**launch.parameters, "retraining": {}}))["digest"] == digest
+        )
         others = [
-            self.look(FILMS.iloc[1:], launch),
-            self.look(FILMS.assign(label_ill=1.0), launch),
-            self.look(FILMS, replace(launch, parameters={"training": {"epochs": 3}})),
+            self.look(IMAGES.iloc[1:], launch),
+            self.look(IMAGES.assign(label_ill=1.0), launch),
+            self.look(IMAGES, replace(launch, parameters={"training": {"epochs": 3}})),
         ]
         assert len({digest, *(other["digest"] for other in others)}) == 4
 

@@ -1,4 +1,4 @@
-"""The sanity stage through Kedro's runner, on films that are noise."""
+"""The sanity stage through Kedro's runner, on images that are noise."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
 from cxr_pipeline.framework.datasets.document import BytesDataset, JSONDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
-SIZE, N_FILMS = 32, 90
+SIZE, N_IMAGES = 32, 90
 CATALOG = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "05_sanity.yml"
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 MODEL = Model(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
@@ -41,18 +41,18 @@ TRAINING: dict[str, Any] = {
     "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},
 }
 SANITY = {
-    "chance": {"n_films": 32, "max_ratio": 2},
-    "overfitting": {"n_films": 16, "epochs": 40, "max_loss": 0.1, "min_auc": 0.999},
+    "chance": {"n_images": 32, "max_ratio": 2},
+    "overfitting": {"n_images": 16, "epochs": 40, "max_loss": 0.1, "min_auc": 0.999},
     "shuffled_labels": {"epochs": 2, "false_alarms": 0.001, "permutations": 1000},
     "seed": 0,
 }
 
 
-class Films:
-    """Prepared films, by content."""
+class Images:
+    """Prepared images, by content."""
 
     recipe, digest = Recipe(size=SIZE, mode="fit", max_megapixels=1), "noise"
-    pixels = np.random.default_rng(0).integers(0, 256, (N_FILMS, SIZE, SIZE), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (N_IMAGES, SIZE, SIZE), dtype=np.uint8)
 
     def read(self, sha256s: list[str]) -> np.ndarray:
         return self.pixels[[int(sha256, 16) for sha256 in sha256s]]
@@ -60,13 +60,13 @@ class Films:
 
 def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run the stage as a task does, with its outputs in files where the catalog has them."""
-    rows = pd.DataFrame({"source": "films", "image": [f"{place}.png" for place in range(N_FILMS)]})
-    rows["sha256"] = [f"{place:064x}" for place in range(N_FILMS)]
-    ill = np.arange(N_FILMS) % 3 == 0
+    rows = pd.DataFrame({"source": "images", "image": [f"{place}.png" for place in range(N_IMAGES)]})
+    rows["sha256"] = [f"{place:064x}" for place in range(N_IMAGES)]
+    ill = np.arange(N_IMAGES) % 3 == 0
     manifest = rows.assign(label_well=1.0 - ill, label_ill=ill.astype(float))
     splits = rows.assign(patient_id=None, split=["train"] * 50 + ["validation"] * 40)
     entries = {
-        "enhanced_images": Films(),
+        "enhanced_images": Images(),
         "manifest": manifest,
         "splits": splits,
         "sampling_plan": rows[:50].assign(count=1, weight=1.0),
@@ -109,9 +109,9 @@ def test_a_sound_pipeline_passes(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         "shuffled labels: passed",
     ]
     assert report["verdicts"][0]["expected"]["loss"] == pytest.approx(np.log(2), rel=1e-4)
-    assert report["verdicts"][1]["measured"]["films"] == 16
+    assert report["verdicts"][1]["measured"]["images"] == 16
     assert report["verdicts"][2]["measured"] | {"auc": 0, "training_loss": 0} == {
-        "auc": 0, "training_loss": 0, "epochs": 2, "films": 40
+        "auc": 0, "training_loss": 0, "epochs": 2, "images": 40
     }  # fmt: skip
     figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
@@ -126,6 +126,6 @@ def test_a_verdict_that_fails_ends_the_run_after_the_files_are_written(tmp_path:
     assert [verdict["passed"] for verdict in report["verdicts"]] == [True, False, True]
     assert figure.is_file()
     message = str(failure.value)
-    assert message.startswith("1 of 3 sanity checks of effusion failed. Overfitting: 16 training films")
+    assert message.startswith("1 of 3 sanity checks of effusion failed. Overfitting: 16 training images")
     assert "Usually the learning rate is far too low" in message
     assert str(figure) in message

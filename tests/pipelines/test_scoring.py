@@ -38,7 +38,7 @@ DRIFT = yaml.safe_load(DEFAULTS.read_text())["defaults"]["drift"]
 PHANTOMS = Sources(
     {"drawn": {"layout": "phantoms", "path": "phantoms", "n_patients": 3, "prevalence": {"Effusion": 0.5}}}
 )
-FILMS = Sources({"films": {"layout": "class_folders", "path": "films"}})
+IMAGES = Sources({"images": {"layout": "class_folders", "path": "images"}})
 
 
 PROFILED = Task(name="profiled", title="P", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -52,18 +52,18 @@ def task(positive: str = "effusion") -> Task:
 FINDINGS = Task(name="findings", title="Findings", kind="multilabel", classes={"Mass": ("Mass",), "Edema": ("Edema",)})
 
 
-def film_of(patient: int, *, brighter: int = 0) -> np.ndarray:
-    film = next(draw_patient(patient + 1, size=SIZE, prevalence={}, seed=1)).pixels
-    return np.clip(film.astype(int) + brighter, 0, 255).astype(np.uint8)
+def image_of(patient: int, *, brighter: int = 0) -> np.ndarray:
+    image = next(draw_patient(patient + 1, size=SIZE, prevalence={}, seed=1)).pixels
+    return np.clip(image.astype(int) + brighter, 0, 255).astype(np.uint8)
 
 
 def register(*brightness: float, asked: Task, phantom: bool = False, profiled: bool = False) -> dict[str, Any]:
-    """Register a network whose scores are the mean grey of a film, as a fraction of white, times ``brightness``."""
-    film = keras.Input((SIZE, SIZE, 1), name="film")
-    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(film)
+    """Register a network whose scores are the mean grey of an image, as a fraction of white, times ``brightness``."""
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(image)
     mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
     scores = keras.layers.Dense(len(brightness), name=OUTPUT)
-    network = keras.Model(film, scores(mean))
+    network = keras.Model(image, scores(mean))
     scores.set_weights([np.array([brightness]), np.zeros(len(brightness))])
     labels = np.eye(2, len(brightness))
     rule = fit_decision_rule(
@@ -76,8 +76,8 @@ def register(*brightness: float, asked: Task, phantom: bool = False, profiled: b
     )
     with mlflow.start_run():
         if profiled:
-            films = np.stack([film_of(patient) for patient in range(160)])
-            own = [observe(network, rule, [part]) for part in (films[:100], films[100:])]
+            images = np.stack([image_of(patient) for patient in range(160)])
+            own = [observe(network, rule, [part]) for part in (images[:100], images[100:])]
             log_profile(reference_profile(*own, outputs=rule.outputs, seed=0))
         return tracking.register_version(
             task=asked.name,
@@ -115,14 +115,14 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A film whose mean is 204, a file that is no film, and a film with a name made to deceive."""
+    """An image whose mean is 204, a file that is no image, and an image with a name made to deceive."""
     new = tmp_path / "new"
     (new / "ward").mkdir(parents=True)
-    film = np.full((64, 64), 194, np.uint8)
-    film[:, 32:] = 214
-    content = cv2.imencode(".png", film)[1].tobytes()
-    (new / "film.png").write_bytes(content)
-    (new / "notes.png").write_text("no film")
+    image = np.full((64, 64), 194, np.uint8)
+    image[:, 32:] = 214
+    content = cv2.imencode(".png", image)[1].tobytes()
+    (new / "image.png").write_bytes(content)
+    (new / "notes.png").write_text("no image")
     (new / "ward" / 'a,"b"\n0.9,effusion,scored,.png').write_bytes(content)
     return new
 
@@ -143,7 +143,7 @@ def run(
     model: str | None = None,
     heatmaps: bool = False,
     parquet: bool = False,
-    sources: Sources = FILMS,
+    sources: Sources = IMAGES,
     asked: Task | None = None,
     **compared: Any,
 ) -> tuple[Any, dict[str, Any]]:
@@ -168,7 +168,7 @@ def run(
 
 def test_the_stage_stands_inside_its_task() -> None:
     node = of_effusion().nodes[0]
-    assert node.name == "effusion.scoring.score_films"
+    assert node.name == "effusion.scoring.score_images"
     assert sorted(node.inputs) == [
         "params:effusion.drift",
         "params:effusion.scoring",
@@ -179,12 +179,12 @@ def test_the_stage_stands_inside_its_task() -> None:
     assert node.outputs == ["effusion.predictions", "effusion.scoring_record"]
 
 
-def test_films_are_scored_by_the_newest_version(
+def test_images_are_scored_by_the_newest_version(
     tmp_path: Path, folder: Path, versions: dict[str, dict[str, Any]]
 ) -> None:
     predictions, record = run(tmp_path, folder=str(folder))
     assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
-    assert predictions.image.tolist() == ["film.png", "notes.png", 'ward/a,"b"\n0.9,effusion,scored,.png']
+    assert predictions.image.tolist() == ["image.png", "notes.png", 'ward/a,"b"\n0.9,effusion,scored,.png']
     np.testing.assert_allclose(predictions.probability, [0.8, np.nan, 0.8], atol=1e-6)
     assert predictions.decision.fillna("").tolist() == ["effusion", "", "effusion"]
     assert predictions.status.tolist() == ["scored", "refused", "scored"]
@@ -194,7 +194,7 @@ def test_films_are_scored_by_the_newest_version(
     assert record["run_id"] == versions["second"]["run_id"]
     assert record["digest"] == versions["second"]["digest"]
     assert record["folder"] == str(folder)
-    assert (record["n_films"], record["n_scored"], record["refused"]) == (3, 2, {"unreadable": 1})
+    assert (record["n_images"], record["n_scored"], record["refused"]) == (3, 2, {"unreadable": 1})
 
 
 def test_findings_that_come_together_have_a_probability_each(
@@ -208,13 +208,13 @@ def test_findings_that_come_together_have_a_probability_each(
     assert (record["classes"], record["thresholds"]) == (["Mass", "Edema"], {"Mass": 0.5, "Edema": 0.5})
 
 
-def test_a_film_without_any_finding_is_not_without_a_decision(
+def test_a_image_without_any_finding_is_not_without_a_decision(
     tmp_path: Path, versions: dict[str, dict[str, Any]]
 ) -> None:
-    film = np.full((64, 64), 41, np.uint8)
-    film[:, 32:] = 61
+    image = np.full((64, 64), 41, np.uint8)
+    image[:, 32:] = 61
     (tmp_path / "new").mkdir()
-    cv2.imwrite(str(tmp_path / "new" / "dim.png"), film)
+    cv2.imwrite(str(tmp_path / "new" / "dim.png"), image)
     predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=FINDINGS)
     assert predictions.decision.tolist() == ["none"]
     assert record["decisions"] == {"none": 1}
@@ -244,7 +244,7 @@ def test_a_task_on_phantoms_is_scored_by_what_was_trained_on_phantoms(
 ) -> None:
     predictions, record = run(tmp_path, folder=str(folder), sources=PHANTOMS)
     assert record["uri"] == "models:/cxr-effusion-demo/1"
-    assert record["provenance"]["films"] == "phantom"
+    assert record["provenance"]["images"] == "phantom"
     np.testing.assert_allclose(predictions.probability[0], 0.2, atol=1e-6)
 
 
@@ -258,14 +258,14 @@ def champion(versions: dict[str, dict[str, Any]]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("model", [None, "models:/cxr-effusion@champion"])
-def test_films_are_scored_by_the_champion_where_there_is_one(
+def test_images_are_scored_by_the_champion_where_there_is_one(
     tmp_path: Path, folder: Path, champion: int, model: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="cxr_pipeline")
     predictions, record = run(tmp_path, folder=str(folder), model=model)
     assert (record["uri"], record["version"]) == ("models:/cxr-effusion/1", 1)
     assert record["chosen"] == ("named by scoring.model" if model else "the champion")
-    assert f"Films are scored by models:/cxr-effusion/1: {record['chosen']}." in caplog.text
+    assert f"Images are scored by models:/cxr-effusion/1: {record['chosen']}." in caplog.text
     np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
 
 
@@ -326,7 +326,7 @@ def test_predictions_that_cannot_be_written_are_a_mistake_that_is_named(
     [
         ({"folder": None}, r"effusion\.scoring\.folder is null.*--params effusion\.scoring\.folder=DIR"),
         ({"folder": "/no/such/folder"}, "found nothing at /no/such/folder"),
-        ({"model": "models:/cxr-effusion/77"}, "No model to score films with is at models:/cxr-effusion/77"),
+        ({"model": "models:/cxr-effusion/77"}, "No model to score images with is at models:/cxr-effusion/77"),
         ({"asked": task("pneumonia")}, r"effusion\.scoring\.model decides between nofinding, effusion"),
     ],
 )
@@ -338,20 +338,20 @@ def test_a_mistake_of_the_user_is_named(
     assert not (tmp_path / "predictions.csv").exists()
 
 
-def write_films(folder: Path, *, brighter: int = 0) -> str:
+def write_images(folder: Path, *, brighter: int = 0) -> str:
     folder.mkdir()
     for patient in range(200, 250):
-        cv2.imwrite(str(folder / f"{patient}.png"), film_of(patient, brighter=brighter))
+        cv2.imwrite(str(folder / f"{patient}.png"), image_of(patient, brighter=brighter))
     return str(folder)
 
 
-def test_films_of_the_same_kind_are_compared_and_nothing_is_found(tmp_path: Path, versions) -> None:
-    new = write_films(tmp_path / "new")
+def test_images_of_the_same_kind_are_compared_and_nothing_is_found(tmp_path: Path, versions) -> None:
+    new = write_images(tmp_path / "new")
     predictions, record = run(tmp_path, folder=new, asked=PROFILED)
     assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
     assert record["unlike"] == {"unlike": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
     drift = record["drift"]
-    assert (drift["verdict"], drift["on_drift"], drift["n_films"], drift["max_films"]) == ("none", "warn", 50, 500)
+    assert (drift["verdict"], drift["on_drift"], drift["n_images"], drift["max_images"]) == ("none", "warn", 50, 500)
     assert drift["families"] == {
         **dict.fromkeys(("pixels", "features", "scores"), "none"),
         **dict.fromkeys(("prevalence", "calibration"), "unknown"),
@@ -359,19 +359,19 @@ def test_films_of_the_same_kind_are_compared_and_nothing_is_found(tmp_path: Path
     assert predictions.reason.notna().sum() == record["flagged"].get("unlike_training", 0) <= 3
 
 
-def test_films_of_another_kind_are_flagged_and_told(tmp_path: Path, versions, caplog) -> None:
-    new = write_films(tmp_path / "new", brighter=120)
+def test_images_of_another_kind_are_flagged_and_told(tmp_path: Path, versions, caplog) -> None:
+    new = write_images(tmp_path / "new", brighter=120)
     predictions, record = run(tmp_path, folder=new, asked=PROFILED)
     assert record["drift"]["verdict"] == "refuse"
-    assert "Drift of the films, of which 50 were compared: refuse. Drift in pixels" in caplog.text
+    assert "Drift of the images, of which 50 were compared: refuse. Drift in pixels" in caplog.text
     assert (predictions.status == "scored").all()
     assert predictions.probability.notna().all()
     assert record["flagged"]["unlike_training"] == (predictions.reason == "unlike_training").sum() > 40
-    assert "50 films were flagged:" in caplog.text
+    assert "50 images were flagged:" in caplog.text
 
 
 def test_a_folder_can_be_refused_for_it_and_scored_after_all(tmp_path: Path, versions) -> None:
-    new = write_films(tmp_path / "new", brighter=120)
+    new = write_images(tmp_path / "new", brighter=120)
     with pytest.raises(UserError, match=r"Drift in pixels.*profiled\.scoring\.on_drift=warn"):
         run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse", unlike="refuse")
     assert not (tmp_path / "predictions.csv").exists()
@@ -387,26 +387,26 @@ def test_of_a_folder_that_is_refused_nobody_reads_the_predictions_of_an_earlier_
     earlier = [beside / f"predictions.{suffix}" for suffix in ("csv", "json", "parquet")]
     for file in earlier:
         file.write_text("of yesterday")
-    new = write_films(tmp_path / "new", brighter=120)
+    new = write_images(tmp_path / "new", brighter=120)
     with pytest.raises(UserError, match="No predictions are written, and earlier ones are removed"):
         run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse")
     assert not [file for file in earlier if file.exists()]
     assert (beside / "predictions.parts").exists()
 
 
-def test_a_folder_in_which_no_film_can_be_looked_at_has_predictions(tmp_path: Path, versions) -> None:
+def test_a_folder_in_which_no_image_can_be_looked_at_has_predictions(tmp_path: Path, versions) -> None:
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "broken.png").write_text("no film")
+    (tmp_path / "new" / "broken.png").write_text("no image")
     predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=PROFILED, on_drift="refuse")
     assert predictions.status.tolist() == ["refused"]
-    assert (record["drift"]["verdict"], record["drift"]["n_films"]) == ("unknown", 0)
-    assert "no film could be looked at" in record["drift"]["sentence"]
+    assert (record["drift"]["verdict"], record["drift"]["n_images"]) == ("unknown", 0)
+    assert "no image could be looked at" in record["drift"]["sentence"]
 
 
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
     _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
     assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})
-    assert caplog.text.count("has left no profile of its films") == 1
+    assert caplog.text.count("has left no profile of its images") == 1
 
 
 def test_naming_the_pipeline_starts_neither_tensorflow_nor_scikit_learn() -> None:

@@ -40,7 +40,7 @@ SPACE = {
     "model.dropout": {"low": 0.0, "high": 0.5},
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
 }
-REPORT = {"data_digest": "d" * 64, "phantom": True, "n_films": 3}
+REPORT = {"data_digest": "d" * 64, "phantom": True, "n_images": 3}
 SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
 
 
@@ -143,7 +143,7 @@ def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
     }
     assert found["best_parameters"].startswith(f"# Trial {best['number']} of the study {study['name']}: validation AUC")
     assert set(found["tuning_figures"]) == {"tuning_history", "tuning_importance", "tuning_slices"}
-    assert "PHANTOM FILMS" in found["tuning_report"]
+    assert "PHANTOM IMAGES" in found["tuning_report"]
     assert run(launch)["tuning_trials"].equals(trials)
     assert len(started) == 4
 
@@ -167,7 +167,7 @@ def test_a_search_over_choices_of_any_kind_comes_to_its_page(launch: Launch, mon
     assert shown == [{"null", "4"}, {"0", "0.25"}, {"07", "7.5"}, {"true", "false"}]
 
 
-def test_trials_stop_before_the_test_films(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_stop_before_the_test_images(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     started = fake_jobs(monkeypatch)
     run(launch)
     assert {job.payload["cell"]["wanted"] for job in started} == {"history"}
@@ -194,7 +194,7 @@ def test_a_study_is_named_after_all_that_its_values_depend_on(launch: Launch) ->
     same = name()
     assert same.startswith("effusion-")
     assert name(splits=SPLITS.iloc[::-1]) == same
-    assert name(splits=SPLITS.iloc[:2]) == same  # the test films are not looked at
+    assert name(splits=SPLITS.iloc[:2]) == same  # the test images are not looked at
     assert name(splits=pd.concat([SPLITS, SPLITS.replace("a", "gone")])) == same
     assert name(n_trials=99, seed=99, storage="sqlite:///x.db", pruner={"name": "none"}) == same
     assert name(run=changed({"model": {"dropout": 0.4}})) == same  # it is searched over
@@ -223,7 +223,7 @@ def test_a_study_is_kept_in_a_file_of_the_project_or_where_it_is_said(launch: La
 def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "best_parameters.yml"
     given = {"training": {"epochs": 3, "learning_rate": 1.0}, "parallel": {"workers": 1}}
-    runtime = {"raw": "/data, films", "effusion": given}
+    runtime = {"raw": "/data, images", "effusion": given}
     best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
     text = run_file(
         task="effusion", env="demo", conf_source=None, runtime_params=runtime, overrides=best, origin="Trial\n1"
@@ -245,7 +245,7 @@ def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypat
     assert isinstance(result.exception, Seen), result.output
     assert seen["env"] == "demo"
     assert seen["runtime_params"] == {
-        "raw": "/data, films",
+        "raw": "/data, images",
         "effusion": {
             "training": {"epochs": 3, "learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}
         },
@@ -261,7 +261,7 @@ def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-def test_the_search_that_is_shipped_changes_no_film(env: str, task: str) -> None:
+def test_the_search_that_is_shipped_changes_no_image(env: str, task: str) -> None:
     loaded = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
     space = Tuning(**loaded["tuning"]).space
     assert len(space) >= 4

@@ -53,12 +53,12 @@ def _metrics_of(clustered_by: str = "patient", **changed: Measure) -> dict[str, 
 def _data_report(
     *, n_unknown: int = 0, n_patients: int = 640, sources: dict[str, bool] | None = None
 ) -> dict[str, Any]:
-    sources = {"films": True} if sources is None else sources
+    sources = {"images": True} if sources is None else sources
     return {
         "phantom": False,
-        "n_films": 791,
+        "n_images": 791,
         "n_patients": n_patients,
-        "n_films_without_patient": n_unknown,
+        "n_images_without_patient": n_unknown,
         "sources": {name: {"has_patients": has_patients} for name, has_patients in sources.items()},
     }
 
@@ -72,8 +72,8 @@ def _counts(**test: int) -> dict[str, dict[str, int | None]]:
 
 
 def _source_counts(**sources: tuple[int, int, int]) -> dict[str, dict[str, int]]:
-    sources = sources or {"films": (1554, 118, 119)}
-    return {name: dict(zip(("train", "validation", "test"), films, strict=True)) for name, films in sources.items()}
+    sources = sources or {"images": (1554, 118, 119)}
+    return {name: dict(zip(("train", "validation", "test"), images, strict=True)) for name, images in sources.items()}
 
 
 def _measured(**measures: Measure) -> dict[str, dict[str, float | None]]:
@@ -94,17 +94,17 @@ def metrics_of() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def data_report() -> Callable[..., Any]:
-    """The data report of 791 films."""
+    """The data report of 791 images."""
     return _data_report
 
 
 @pytest.fixture(scope="session")
 def counts() -> Callable[..., Any]:
-    """Films of each class and split, with those of the test changed."""
+    """Images of each class and split, with those of the test changed."""
     return _counts
 
 
 @pytest.fixture(scope="session")
 def source_counts() -> Callable[..., Any]:
-    """Films of each source for training, validation and test."""
+    """Images of each source for training, validation and test."""
     return _source_counts

@@ -4,7 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.profile import reference_profile
 from cxr_pipeline.tracking.drift_profiles import log_profile, stored_profile, usable_profile
 from cxr_pipeline.tracking.versions import ModelVersion
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 def profile():
     rng = np.random.default_rng(0)
-    films = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
-    return reference_profile(films, films, outputs=("ill",), seed=0)
+    images = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
+    return reference_profile(images, images, outputs=("ill",), seed=0)
 
 
 def of_run(run_id: str | None) -> ModelVersion:

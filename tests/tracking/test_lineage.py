@@ -10,7 +10,7 @@ import pytest
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.tracking import lineage
 
-FILMS = pd.DataFrame(
+IMAGES = pd.DataFrame(
     {"sha256": ["a", "b"], "split": ["train", "test"], "source": "nih", "patient": pd.Series(["1f", None], dtype="str")}
 )
 
@@ -26,11 +26,11 @@ def key_file(tmp_path: Path) -> Path:
     return tmp_path / "key"
 
 
-def register(name: str, key_file: Path, films: pd.DataFrame = FILMS) -> tuple[str, dict[str, str]]:
-    """A version whose run logged its films; the id of the run, and the tags."""
+def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[str, dict[str, str]]:
+    """A version whose run logged its images; the id of the run, and the tags."""
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
-        tags = lineage.log_films(films, name=name, key_file=key_file)
+        tags = lineage.log_images(images, name=name, key_file=key_file)
         lineage.log_card("# card")
         mlflow.log_metrics({"test/auc": 0.75, "epoch/loss": 1.0})
         mlflow.log_param("training.epochs", 3)
@@ -64,15 +64,15 @@ def test_a_version_without_a_model_has_no_settings(store: Path, key_file: Path) 
     assert lineage.settings_of(one) == {}
 
 
-def test_films_are_summed_up_with_the_key_that_hashed_them(key_file: Path) -> None:
+def test_images_are_summed_up_with_the_key_that_hashed_them(key_file: Path) -> None:
     _, tags = register("cxr-tagged", key_file)
-    assert tags == {"n_films": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
+    assert tags == {"n_images": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
     assert key_file.read_text() not in str(tags)
 
 
 def test_without_patients_no_key_is_named(key_file: Path) -> None:
-    _, tags = register("cxr-nobody", key_file, FILMS.assign(patient=pd.Series([None, None], dtype="str")))
-    assert tags == {"n_films": "2", "n_patients": "0"}
+    _, tags = register("cxr-nobody", key_file, IMAGES.assign(patient=pd.Series([None, None], dtype="str")))
+    assert tags == {"n_images": "2", "n_patients": "0"}
 
 
 def test_a_key_that_is_another_one_than_before_is_noticed(

@@ -10,7 +10,7 @@ import pytest
 from cxr_pipeline import tracking
 from cxr_pipeline.experiments.leaderboard import Entry
 
-PROVENANCE = {"task": "effusion", "films": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
+PROVENANCE = {"task": "effusion", "images": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
 METRICS = {"test/n_images": 40, "test/auc": 0.875, "test/auc_low": 0.75, "test/auc_high": 0.9375, "epoch/loss": 0.5}
 
 

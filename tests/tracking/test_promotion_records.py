@@ -7,16 +7,16 @@ from cxr_pipeline.tracking import aliases, promotion_records, sending
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
-FILMS = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
+IMAGES = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
 
 
 @pytest.fixture
 def version(request: pytest.FixtureRequest) -> tuple[str, int]:
-    """A version whose run logged its films."""
+    """A version whose run logged its images."""
     client = mlflow.MlflowClient()
     name = f"cxr-{abs(hash(request.node.name))}"
     with mlflow.start_run() as run:
-        promotion_records.log_films(FILMS)
+        promotion_records.log_images(IMAGES)
     client.create_registered_model(name)
     return name, int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run.info.run_id).version)
 
@@ -25,11 +25,11 @@ def tags(name: str, version: int) -> dict[str, str]:
     return mlflow.MlflowClient().get_model_version(name, str(version)).tags
 
 
-def test_the_films_of_a_version_come_back(version) -> None:
-    pd.testing.assert_frame_equal(promotion_records.films_of_champion(*version), FILMS, check_dtype=False)
+def test_the_images_of_a_version_come_back(version) -> None:
+    pd.testing.assert_frame_equal(promotion_records.images_of_champion(*version), IMAGES, check_dtype=False)
 
 
-def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
+def test_a_version_whose_images_are_not_on_record_is_a_mistake(version) -> None:
     client = mlflow.MlflowClient()
     name = version[0]
     with mlflow.start_run() as run:
@@ -39,9 +39,9 @@ def test_a_version_whose_films_are_not_on_record_is_a_mistake(version) -> None:
         int(client.create_model_version(name, source="s3://nothing/nothing").version),
         int(client.create_model_version(name, source="s3://nothing/nothing", run_id="0" * 32).version),
     ):
-        assert promotion_records.films_of_version(name, number) is None
-        with pytest.raises(UserError, match=f"not on record which films the champion, {name} {number},"):
-            promotion_records.films_of_champion(name, number)
+        assert promotion_records.images_of_version(name, number) is None
+        with pytest.raises(UserError, match=f"not on record which images the champion, {name} {number},"):
+            promotion_records.images_of_champion(name, number)
 
 
 @pytest.mark.parametrize(("promoted", "word"), [(True, "promoted"), (False, "not promoted")])
@@ -121,7 +121,7 @@ def test_a_stop_is_written_on_the_run_and_a_verdict_on_the_version(version) -> N
     assert tags(*version) == {"drift": "warn"}
 
 
-def test_films_too_few_to_tell_are_compared_once_more_with_the_next(version) -> None:
+def test_images_too_few_to_tell_are_compared_once_more_with_the_next(version) -> None:
     name, number = version
     assert promotion_records.compared_since(name, number) == number
     promotion_records.note_drift(name, number, "unknown", since=7)
@@ -132,7 +132,7 @@ def test_films_too_few_to_tell_are_compared_once_more_with_the_next(version) -> 
     assert promotion_records.compared_since(name, number) == number
 
 
-def test_the_newest_version_whose_new_films_could_be_told_says_what_was_compared(version) -> None:
+def test_the_newest_version_whose_new_images_could_be_told_says_what_was_compared(version) -> None:
     client, (name, first) = mlflow.MlflowClient(), version
     run_id = client.get_model_version(name, str(first)).run_id
     second, third = (
@@ -140,12 +140,12 @@ def test_the_newest_version_whose_new_films_could_be_told_says_what_was_compared
     )
     promotion_records.note_drift(name, first, "none", since=1)
     promotion_records.note_drift(name, third, "unknown", since=first)
-    assert promotion_records.films_compared_after(name, first) is None
+    assert promotion_records.images_compared_after(name, first) is None
     promotion_records.note_drift(name, second, "warn", since=first)
-    assert promotion_records.films_compared_after(name, second) is None
-    found = promotion_records.films_compared_after(name, first)
+    assert promotion_records.images_compared_after(name, second) is None
+    found = promotion_records.images_compared_after(name, first)
     assert found is not None
-    pd.testing.assert_frame_equal(found, FILMS, check_dtype=False)
+    pd.testing.assert_frame_equal(found, IMAGES, check_dtype=False)
 
 
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:

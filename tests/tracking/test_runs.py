@@ -12,7 +12,7 @@ METRICS = {
     "kind": "binary",
     "split": "test",
     "phantom": True,
-    "films_digest": "f" * 64,
+    "images_digest": "f" * 64,
     "n_images": 40,
     "n_patients": None,
     "prevalence": 0.25,
@@ -62,12 +62,12 @@ def test_epochs_and_summary_arrive_in_the_active_run() -> None:
     assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
 
 
-@pytest.mark.parametrize(("phantom", "films"), [(True, "phantom"), (False, "real")])
-def test_a_run_says_on_which_films_it_was_measured(phantom: bool, films: str) -> None:
+@pytest.mark.parametrize(("phantom", "images"), [(True, "phantom"), (False, "real")])
+def test_a_run_says_on_which_images_it_was_measured(phantom: bool, images: str) -> None:
     with mlflow.start_run() as run:
         tracking.log_summary({**METRICS, "phantom": phantom}, data_digest="d" * 64)
     tags = mlflow.get_run(run.info.run_id).data.tags
-    expected = {"task": "effusion", "films": films, "test_digest": "f" * 64, "data_digest": "d" * 64}
+    expected = {"task": "effusion", "images": images, "test_digest": "f" * 64, "data_digest": "d" * 64}
     assert {name: tags.get(name) for name in expected} == expected
 
 

@@ -77,7 +77,7 @@ def registered(network: keras.Model, recipe: Recipe, decision_rule: DecisionRule
         )
 
 
-def films() -> list[bytes]:
+def images() -> list[bytes]:
     rng = np.random.default_rng(3)
     return [cv2.imencode(".png", rng.integers(0, 256, (50, 40), np.uint8))[1].tobytes() for _ in range(3)]
 
@@ -91,14 +91,14 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
     assert version.run_id == registered["run_id"]
     assert version.tags == {
         "task": "effusion",
-        "films": "phantom",
+        "images": "phantom",
         "data_digest": "d" * 64,
         "digest": registered["digest"],
         "git_commit": "abc",
         "packaged_commit": git_commit(),
         "kedro_pipeline": "effusion",
     }
-    assert "AUC 0.875 on 40 test phantom films; it says nothing about patients" in version.description
+    assert "AUC 0.875 on 40 test phantom images; it says nothing about patients" in version.description
     assert "model_card.md, an artifact of the run that registered this version" in version.description
 
 
@@ -121,13 +121,13 @@ def test_what_is_loaded_scores_as_what_was_registered(
 ) -> None:
     loaded = tracking.load_classifier(registered["uri"])
     expected = decision_rule.apply(
-        network.predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)
+        network.predict(np.stack([recipe.prepare(image) for image in images()])[..., np.newaxis], verbose=0)
     )
-    judged = loaded.score(films())
+    judged = loaded.score(images())
     np.testing.assert_allclose(judged[["probability"]], expected.probability, atol=1e-6)
     assert judged.decision.tolist() == expected.decision.tolist()
     assert loaded.digest == registered["digest"]
-    assert loaded.provenance == {"task": "effusion", "films": "phantom", "data_digest": "d" * 64}
+    assert loaded.provenance == {"task": "effusion", "images": "phantom", "data_digest": "d" * 64}
 
 
 def several_classes(kind: str, recipe: Recipe, policy: str) -> dict[str, Any]:
@@ -171,8 +171,10 @@ def test_a_model_of_several_classes_comes_back_as_it_was(kind: str, policy: str,
     loaded = tracking.load_classifier(made["version"]["uri"])
     assert loaded.digest == made["version"]["digest"]
     assert loaded.decision_rule.to_dict() == made["rule"].to_dict()
-    y_score = made["network"].predict(np.stack([recipe.prepare(film) for film in films()])[..., np.newaxis], verbose=0)
-    expected, judged = made["rule"].apply(y_score), loaded.score(films())
+    y_score = made["network"].predict(
+        np.stack([recipe.prepare(image) for image in images()])[..., np.newaxis], verbose=0
+    )
+    expected, judged = made["rule"].apply(y_score), loaded.score(images())
     columns = [f"probability_{name}" for name in made["rule"].outputs]
     np.testing.assert_allclose(judged[columns], expected.probability, atol=1e-6)
     assert judged.decision.tolist() == expected.decision.tolist()
@@ -235,7 +237,7 @@ def test_a_version_that_is_not_there_is_a_mistake(registered: dict[str, Any], ur
 @pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder"])
 def test_what_is_no_model_cannot_be_loaded(uri: str) -> None:
     assert tracking.resolve_version(uri).version is None
-    with pytest.raises(UserError, match=f"No model to score films with is at {uri}"):
+    with pytest.raises(UserError, match=f"No model to score images with is at {uri}"):
         tracking.load_classifier(uri)
 
 

@@ -12,7 +12,7 @@ counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 
 @settings(deadline=None)
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 50))
-def test_each_film_is_shown_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
+def test_each_image_is_shown_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
     order = epoch_order(count, views=views, seed=seed, epoch=epoch)
     np.testing.assert_array_equal(np.bincount(order[:, 0], minlength=len(count)), count)
     assert ((order[:, 1] >= 0) & (order[:, 1] <= views)).all()
@@ -24,12 +24,12 @@ def test_after_views_plus_one_epochs_every_view_was_shown_equally_often(
     count: np.ndarray, views: int, seed: int
 ) -> None:
     shown = Counter(
-        (int(film), int(view))
+        (int(image), int(view))
         for epoch in range(views + 1)
-        for film, view in epoch_order(count, views=views, seed=seed, epoch=epoch)
+        for image, view in epoch_order(count, views=views, seed=seed, epoch=epoch)
     )
-    for film, times in enumerate(count):
-        assert [shown[film, view] for view in range(views + 1)] == [times] * (views + 1)
+    for image, times in enumerate(count):
+        assert [shown[image, view] for view in range(views + 1)] == [times] * (views + 1)
 
 
 def test_order_goes_by_seed_and_epoch() -> None:
@@ -50,8 +50,8 @@ def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> No
         [part.numpy() for part in batch] for batch in batches(inputs, order, batch_size=batch_size, targets=(y, weight))
     ]
     assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
-    films, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
-    np.testing.assert_array_equal(films, order)
+    images, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
+    np.testing.assert_array_equal(images, order)
     np.testing.assert_array_equal(labels, y[order[:, 0]])
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
 

@@ -86,18 +86,18 @@ def test_bfloat16_lasts_as_long_as_asked() -> None:
         seed=0,
     )
     network = keras.Sequential([model])
-    film = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
-    before = np.asarray(network(film))
+    image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
+    before = np.asarray(network(image))
     with computing_in_bfloat16(network, enabled=True):
-        inside = network(film)
+        inside = network(image)
         assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
         assert model.get_layer("block1_conv1").kernel.dtype == "float32"
-        assert model.get_layer("film_standardisation").compute_dtype == "float32"
+        assert model.get_layer("image_standardisation").compute_dtype == "float32"
         assert keras.backend.standardize_dtype(inside.dtype) == "float32"
         assert not np.array_equal(inside, before)
         np.testing.assert_allclose(inside, before, atol=0.05)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
-    np.testing.assert_array_equal(network(film), before)
+    np.testing.assert_array_equal(network(image), before)
     with computing_in_bfloat16(network, enabled=False):
         assert {layer.compute_dtype for layer in model.layers} == {"float32"}

@@ -22,8 +22,8 @@ AUGMENTATION = {
 SIZE = 16
 
 
-class CountingFilms:
-    """Films drawn from their digest; remembers which were read."""
+class CountingImages:
+    """Images drawn from their digest; remembers which were read."""
 
     def __init__(self, digest: str = "recipe") -> None:
         self.digest = digest
@@ -125,25 +125,27 @@ def test_two_runs_at_once_do_no_harm(tmp_path: Path) -> None:
 def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:
     """A lower and an upper network, as a cut backbone gives them."""
     keras.utils.set_random_seed(seed)
-    film = keras.Input((SIZE, SIZE, 1))
-    cut = keras.layers.Conv2D(3, 3, strides=4, padding="same", name="cut")(film / 255)
+    image = keras.Input((SIZE, SIZE, 1))
+    cut = keras.layers.Conv2D(3, 3, strides=4, padding="same", name="cut")(image / 255)
     top = keras.layers.Conv2D(4, 3, padding="same", name="top")(cut)
-    return keras.Model(film, cut), keras.Model(cut, keras.layers.GlobalAveragePooling2D(name="pooled")(top))
+    return keras.Model(image, cut), keras.Model(cut, keras.layers.GlobalAveragePooling2D(name="pooled")(top))
 
 
-def features(folder: Path, films: CountingFilms | None = None, *, weights: int = 0, **changes: Any) -> BackboneFeatures:
+def features(
+    folder: Path, images: CountingImages | None = None, *, weights: int = 0, **changes: Any
+) -> BackboneFeatures:
     lower, upper = backbone(weights)
     return BackboneFeatures(
-        films=films or CountingFilms(), lower=lower, upper=upper, augmentation=AUGMENTATION | changes, folder=folder
+        images=images or CountingImages(), lower=lower, upper=upper, augmentation=AUGMENTATION | changes, folder=folder
     )
 
 
 def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
-    films = CountingFilms()
-    computed = features(tmp_path, films)
+    images = CountingImages()
+    computed = features(tmp_path, images)
     computed.prepare(entries(3, views=2), at_cut=True)
     lower, upper = backbone()
-    expected = lower(films.read(sha256s(3))[..., np.newaxis].astype(np.float32))
+    expected = lower(images.read(sha256s(3))[..., np.newaxis].astype(np.float32))
     at_cut, pooled = computed.read_cut(entries(3)), computed.read_pooled(entries(3))
     np.testing.assert_allclose(at_cut, expected, rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(pooled, upper(expected), rtol=1e-2, atol=1e-3)
@@ -159,12 +161,12 @@ def test_pooled_features_alone_are_the_same_and_take_no_room_at_the_cut(tmp_path
     np.testing.assert_array_equal(alone.read_pooled(wanted), both.read_pooled(wanted))
     with pytest.raises(KeyError):
         alone.read_cut(wanted)
-    films = CountingFilms()
-    features(tmp_path / "both", films).prepare(wanted, at_cut=False)
-    assert films.reads == []
+    images = CountingImages()
+    features(tmp_path / "both", images).prepare(wanted, at_cut=False)
+    assert images.reads == []
 
 
-def test_views_and_films_can_be_read_mixed(tmp_path: Path) -> None:
+def test_views_and_images_can_be_read_mixed(tmp_path: Path) -> None:
     computed = features(tmp_path)
     mixed = entries(3, views=2)
     computed.prepare(mixed, at_cut=True)
@@ -173,48 +175,48 @@ def test_views_and_films_can_be_read_mixed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(computed.read_pooled([mixed[place] for place in order]), whole[order])
 
 
-def test_a_second_run_reads_no_film(tmp_path: Path) -> None:
+def test_a_second_run_reads_no_image(tmp_path: Path) -> None:
     features(tmp_path).prepare(entries(3, views=2), at_cut=True)
-    films = CountingFilms()
-    features(tmp_path, films).prepare(entries(3, views=2), at_cut=True)
-    assert films.reads == []
+    images = CountingImages()
+    features(tmp_path, images).prepare(entries(3, views=2), at_cut=True)
+    assert images.reads == []
 
 
 def test_growing_data_never_recomputes_and_never_changes(tmp_path: Path) -> None:
     features(tmp_path / "grown").prepare(entries(3, views=2), at_cut=True)
-    films = CountingFilms()
-    grown = features(tmp_path / "grown", films)
+    images = CountingImages()
+    grown = features(tmp_path / "grown", images)
     grown.prepare(entries(40, views=2), at_cut=True)
-    assert set(films.reads) == set(sha256s(37, start=3))
+    assert set(images.reads) == set(sha256s(37, start=3))
     at_once = features(tmp_path / "at once")
     at_once.prepare(entries(40, views=2), at_cut=True)
     np.testing.assert_array_equal(grown.read_cut(entries(40, views=2)), at_once.read_cut(entries(40, views=2)))
 
 
-def test_another_augmentation_keeps_the_films_own_features(tmp_path: Path) -> None:
+def test_another_augmentation_keeps_the_images_own_features(tmp_path: Path) -> None:
     features(tmp_path).prepare(entries(3, views=1), at_cut=True)
     for changes in ({"rotation": 5.0}, {"seed": 1}):
-        films = CountingFilms()
-        features(tmp_path, films, **changes).prepare(entries(3, views=1), at_cut=True)
-        assert films.reads == sha256s(3)
-    films = CountingFilms()
-    features(tmp_path, films, views=9).prepare(entries(3, views=1), at_cut=True)
-    assert films.reads == []
+        images = CountingImages()
+        features(tmp_path, images, **changes).prepare(entries(3, views=1), at_cut=True)
+        assert images.reads == sha256s(3)
+    images = CountingImages()
+    features(tmp_path, images, views=9).prepare(entries(3, views=1), at_cut=True)
+    assert images.reads == []
 
 
 @pytest.mark.parametrize("other", ["weights", "recipe"])
 def test_other_weights_or_another_recipe_compute_anew(tmp_path: Path, other: str) -> None:
     features(tmp_path).prepare(entries(2), at_cut=True)
-    films = CountingFilms("another" if other == "recipe" else "recipe")
-    features(tmp_path, films, weights=int(other == "weights")).prepare(entries(2), at_cut=True)
-    assert films.reads == sha256s(2)
+    images = CountingImages("another" if other == "recipe" else "recipe")
+    features(tmp_path, images, weights=int(other == "weights")).prepare(entries(2), at_cut=True)
+    assert images.reads == sha256s(2)
 
 
-def test_a_film_does_not_depend_on_the_batch_it_comes_in() -> None:
+def test_a_image_does_not_depend_on_the_batch_it_comes_in() -> None:
     lower, _ = backbone()
-    films = CountingFilms().read(sha256s(40))[..., np.newaxis]
-    together = run_batches(lower, films)
-    alone = np.concatenate([run_batches(lower, films[place : place + 1]) for place in (0, 17, 39)])
+    images = CountingImages().read(sha256s(40))[..., np.newaxis]
+    together = run_batches(lower, images)
+    alone = np.concatenate([run_batches(lower, images[place : place + 1]) for place in (0, 17, 39)])
     np.testing.assert_array_equal(alone, together[[0, 17, 39]])
 
 

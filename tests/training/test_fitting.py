@@ -12,8 +12,8 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epochs import Trainer, validation_metrics
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 32
@@ -54,8 +54,8 @@ BOTH = pytest.mark.parametrize("pretrained", [False, True], ids=["from scratch",
 Fitted = dict[bool, tuple[keras.Model, pd.DataFrame]]
 
 
-class MemoryFilms:
-    """Films of a task that can be learnt: for each label a film is brighter at another height, sometimes barely.
+class MemoryImages:
+    """Images of a task that can be learnt: for each label an image is brighter at another height, sometimes barely.
 
     Args:
         y: labels [n, k]; the last one is at the bottom.
@@ -66,11 +66,11 @@ class MemoryFilms:
     def __init__(self, y: np.ndarray) -> None:
         rng = np.random.default_rng(0)
         self.y = y
-        films = rng.integers(60, 120, (len(y), SIZE, SIZE))
+        images = rng.integers(60, 120, (len(y), SIZE, SIZE))
         for place, positive in enumerate(y.T[::-1] == 1):
             bottom = SIZE - 11 * place
-            films[positive, bottom - 10 : bottom] += rng.integers(10, 90, (positive.sum(), 1, 1))
-        self.by_content = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films.astype(np.uint8)}
+            images[positive, bottom - 10 : bottom] += rng.integers(10, 90, (positive.sum(), 1, 1))
+        self.by_content = {hashlib.sha256(image.tobytes()).hexdigest(): image for image in images.astype(np.uint8)}
         self.sha256 = np.array(list(self.by_content))
         self.largest_read = 0
 
@@ -80,19 +80,19 @@ class MemoryFilms:
 
 
 @pytest.fixture(scope="module")
-def films() -> MemoryFilms:
-    return MemoryFilms(np.arange(72)[:, np.newaxis] % 2)
+def images() -> MemoryImages:
+    return MemoryImages(np.arange(72)[:, np.newaxis] % 2)
 
 
-def several(*, exclusive: bool) -> MemoryFilms:
-    """Films with three labels; where these do not exclude each other, a fifth of them is unknown."""
+def several(*, exclusive: bool) -> MemoryImages:
+    """Images with three labels; where these do not exclude each other, a fifth of them is unknown."""
     if exclusive:
-        return MemoryFilms(np.eye(3, dtype=np.float32)[np.arange(96) % 3])
+        return MemoryImages(np.eye(3, dtype=np.float32)[np.arange(96) % 3])
     rng = np.random.default_rng(1)
-    films = MemoryFilms(rng.integers(0, 2, (96, 3)).astype(np.float32))
-    films.y[rng.random(films.y.shape) < 0.2] = np.nan
-    films.y[0] = np.nan
-    return films
+    images = MemoryImages(rng.integers(0, 2, (96, 3)).astype(np.float32))
+    images.y[rng.random(images.y.shape) < 0.2] = np.nan
+    images.y[0] = np.nan
+    return images
 
 
 def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: bool = False) -> keras.Model:
@@ -113,14 +113,14 @@ def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: boo
     return model
 
 
-def sets(films: MemoryFilms, train: dict[str, Any], validation: dict[str, Any]) -> dict[str, FilmSet]:
-    first = FilmSet.unweighted(films=films, sha256=films.sha256[:48], y=films.y[:48])
-    rest = FilmSet.unweighted(films=films, sha256=films.sha256[48:], y=films.y[48:])
+def sets(images: MemoryImages, train: dict[str, Any], validation: dict[str, Any]) -> dict[str, ImageSet]:
+    first = ImageSet.unweighted(images=images, sha256=images.sha256[:48], y=images.y[:48])
+    rest = ImageSet.unweighted(images=images, sha256=images.sha256[48:], y=images.y[48:])
     return {"train": replace(first, **train), "validation": replace(rest, **validation)}
 
 
 def run(
-    films: MemoryFilms,
+    images: MemoryImages,
     folder: Path,
     *,
     pretrained: bool = False,
@@ -133,8 +133,8 @@ def run(
     **changes: Any,
 ) -> tuple[keras.Model, pd.DataFrame]:
     return fit(
-        model=model or build(pretrained=pretrained, seed=model_seed, n_outputs=films.y.shape[1], exclusive=exclusive),
-        **sets(films, train or {}, validation or {}),
+        model=model or build(pretrained=pretrained, seed=model_seed, n_outputs=images.y.shape[1], exclusive=exclusive),
+        **sets(images, train or {}, validation or {}),
         settings=replace(SETTINGS, **changes),
         exclusive=exclusive,
         augmentation=AUGMENTATION,
@@ -151,17 +151,18 @@ def assert_same(first: tuple[keras.Model, pd.DataFrame], second: tuple[keras.Mod
 
 
 @pytest.fixture(scope="module")
-def fitted(films: MemoryFilms, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(images: MemoryImages, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """One undisturbed training of each kind."""
     return {
-        pretrained: run(films, tmp_path_factory.mktemp("fitted"), pretrained=pretrained) for pretrained in (False, True)
+        pretrained: run(images, tmp_path_factory.mktemp("fitted"), pretrained=pretrained)
+        for pretrained in (False, True)
     }
 
 
-def test_a_network_learns_from_scratch(films: MemoryFilms, tmp_path: Path) -> None:
-    model, history = run(films, tmp_path, epochs=8)
-    scores = predict(model, films, films.sha256[48:], 16)[:, 0]
-    y = films.y[48:, 0]
+def test_a_network_learns_from_scratch(images: MemoryImages, tmp_path: Path) -> None:
+    model, history = run(images, tmp_path, epochs=8)
+    scores = predict(model, images, images.sha256[48:], 16)[:, 0]
+    y = images.y[48:, 0]
     assert history["val_auc"].max() > 0.95
     assert (scores[y == 1][:, np.newaxis] > scores[y == 0]).mean() == pytest.approx(history["val_auc"].max(), abs=1e-6)
 
@@ -187,11 +188,11 @@ def test_fine_tuning_starts_at_its_own_rate(fitted: Fitted) -> None:
 
 
 @BOTH
-def test_the_weights_are_those_of_the_best_epoch(films: MemoryFilms, fitted: Fitted, pretrained: bool) -> None:
+def test_the_weights_are_those_of_the_best_epoch(images: MemoryImages, fitted: Fitted, pretrained: bool) -> None:
     model, history = fitted[pretrained]
     best = history.sort_values(["val_auc", "val_loss"], ascending=[False, True]).iloc[0]
-    scores = predict(model, films, films.sha256[48:], 16)[:, 0]
-    called, y = scores >= 0.5, films.y[48:, 0] == 1
+    scores = predict(model, images, images.sha256[48:], 16)[:, 0]
+    called, y = scores >= 0.5, images.y[48:, 0] == 1
     assert (called == y).mean() == pytest.approx(best["val_accuracy"])
     assert (scores[y][:, np.newaxis] > scores[~y]).mean() == pytest.approx(best["val_auc"], abs=0.01)
 
@@ -203,12 +204,12 @@ def only_frozen(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
 @pytest.mark.parametrize(("first", "second"), [("val_auc", "val_recall"), ("val_recall", "val_auc")])
 def test_two_choices_of_the_epoch_come_out_of_one_training(
-    films: MemoryFilms, tmp_path: Path, first: str, second: str, patience: int | None
+    images: MemoryImages, tmp_path: Path, first: str, second: str, patience: int | None
 ) -> None:
     settings = only_frozen(patience=patience, learning_rate=3e-2)
-    alone = {monitor: run(films, tmp_path / monitor, monitor=monitor, **settings) for monitor in (first, second)}
-    leader = run(films, tmp_path, monitor=first, companions=(second,), **settings)
-    follower = run(films, tmp_path, monitor=second, **settings)
+    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in (first, second)}
+    leader = run(images, tmp_path, monitor=first, companions=(second,), **settings)
+    follower = run(images, tmp_path, monitor=second, **settings)
     assert_same(alone[first], leader)
     assert_same(alone[second], follower)
     n_shared = min(len(alone[first][1]), len(alone[second][1]))
@@ -218,18 +219,18 @@ def test_two_choices_of_the_epoch_come_out_of_one_training(
 
 @BOTH
 def test_a_training_that_will_be_asked_for_again_is_restored_each_time(
-    films: MemoryFilms, tmp_path: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, pretrained: bool
+    images: MemoryImages, tmp_path: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, pretrained: bool
 ) -> None:
     asked_again = {"pretrained": pretrained, "companions": ("val_auc", "val_auc")}
-    assert_same(run(films, tmp_path, **asked_again), fitted[pretrained])
+    assert_same(run(images, tmp_path, **asked_again), fitted[pretrained])
     monkeypatch.setattr(Trainer, "_run_epoch", never)
     for _ in range(2):
         heard: list[Row] = []
-        again = run(films, tmp_path, on_epoch=heard.append, **asked_again)
+        again = run(images, tmp_path, on_epoch=heard.append, **asked_again)
         assert_same(again, fitted[pretrained])
         assert heard == again[1].to_dict("records")
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
-    assert_same(run(films, tmp_path, pretrained=pretrained), fitted[pretrained])
+    assert_same(run(images, tmp_path, pretrained=pretrained), fitted[pretrained])
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
@@ -239,39 +240,39 @@ def never(*arguments: Any, **named: Any) -> None:
 
 @pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
 def test_cells_of_one_training_that_are_all_told_of_each_other_find_it_done(
-    films: MemoryFilms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+    images: MemoryImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
 ) -> None:
     monitors = ("val_auc", "val_recall")
     settings = only_frozen(patience=patience, learning_rate=3e-2)
-    alone = {monitor: run(films, tmp_path / monitor, monitor=monitor, **settings) for monitor in monitors}
-    run(films, tmp_path, monitor="val_auc", companions=monitors, **settings)
-    followed = run(films, tmp_path, monitor="val_recall", companions=monitors, **settings)
+    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in monitors}
+    run(images, tmp_path, monitor="val_auc", companions=monitors, **settings)
+    followed = run(images, tmp_path, monitor="val_recall", companions=monitors, **settings)
     assert_same(followed, alone["val_recall"])
     monkeypatch.setattr(Trainer, "_run_epoch", never)
     for monitor in (*monitors, *monitors):
-        assert_same(run(films, tmp_path, monitor=monitor, companions=monitors, **settings), alone[monitor])
+        assert_same(run(images, tmp_path, monitor=monitor, companions=monitors, **settings), alone[monitor])
 
 
-def test_choices_do_not_share_a_second_phase(films: MemoryFilms, tmp_path: Path, fitted: Fitted) -> None:
-    assert_same(fitted[True], run(films, tmp_path, pretrained=True, companions=("val_recall",)))
+def test_choices_do_not_share_a_second_phase(images: MemoryImages, tmp_path: Path, fitted: Fitted) -> None:
+    assert_same(fitted[True], run(images, tmp_path, pretrained=True, companions=("val_recall",)))
     assert not list((tmp_path / "checkpoints").glob("*.npz"))
 
 
-def test_a_training_that_goes_on_after_a_kill_leaves_its_companions_alone(films: MemoryFilms, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_after_a_kill_leaves_its_companions_alone(images: MemoryImages, tmp_path: Path) -> None:
     def kill(row: Row) -> None:
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
     settings = only_frozen(companions=("val_recall",))
     with pytest.raises(KeyboardInterrupt):
-        run(films, tmp_path, on_epoch=kill, **settings)
-    run(films, tmp_path, **settings)
+        run(images, tmp_path, on_epoch=kill, **settings)
+    run(images, tmp_path, **settings)
     assert not list((tmp_path / "checkpoints").glob("*.npz"))
 
 
 @pytest.mark.parametrize(("pretrained", "kills"), [(False, [2]), (True, [1, 3, 5])], ids=["from scratch", "pretrained"])
 def test_a_killed_training_ends_as_if_it_had_not_been(
-    films: MemoryFilms, fitted: Fitted, tmp_path: Path, pretrained: bool, kills: list[int]
+    images: MemoryImages, fitted: Fitted, tmp_path: Path, pretrained: bool, kills: list[int]
 ) -> None:
     trained: list[Row] = []
     for killed_after in kills:
@@ -282,28 +283,30 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run(films, tmp_path, pretrained=pretrained, on_epoch=kill)
+            run(images, tmp_path, pretrained=pretrained, on_epoch=kill)
     heard: list[Row] = []
-    resumed = run(films, tmp_path, pretrained=pretrained, on_epoch=heard.append)
+    resumed = run(images, tmp_path, pretrained=pretrained, on_epoch=heard.append)
     assert_same(resumed, fitted[pretrained])
     pd.testing.assert_frame_equal(pd.DataFrame(heard), resumed[1])
     seconds = resumed[1].set_index("epoch")["seconds"]
     assert [row["seconds"] for row in trained] == [seconds[row["epoch"]] for row in trained], "an epoch ran twice"
 
 
-def test_the_same_seed_gives_the_same_model(films: MemoryFilms, fitted: Fitted, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_model(images: MemoryImages, fitted: Fitted, tmp_path: Path) -> None:
     keras.utils.set_random_seed(12345)
-    assert_same(run(films, tmp_path), fitted[False])
+    assert_same(run(images, tmp_path), fitted[False])
 
 
-def test_another_seed_gives_another_model(films: MemoryFilms, fitted: Fitted, tmp_path: Path) -> None:
-    kernels = [model_value(run(films, tmp_path, **HEAD_ONLY, seed=seed)[0], "hidden/kernel") for seed in (0, 1)]
+def test_another_seed_gives_another_model(images: MemoryImages, fitted: Fitted, tmp_path: Path) -> None:
+    kernels = [model_value(run(images, tmp_path, **HEAD_ONLY, seed=seed)[0], "hidden/kernel") for seed in (0, 1)]
     assert not np.array_equal(*kernels)
 
 
-def test_the_checkpoint_is_gone_when_training_ends(films: MemoryFilms, tmp_path: Path) -> None:
+def test_the_checkpoint_is_gone_when_training_ends(images: MemoryImages, tmp_path: Path) -> None:
     seen: list[int] = []
-    run(films, tmp_path, **HEAD_ONLY, on_epoch=lambda row: seen.append(len(list((tmp_path / "checkpoints").iterdir()))))
+    run(
+        images, tmp_path, **HEAD_ONLY, on_epoch=lambda row: seen.append(len(list((tmp_path / "checkpoints").iterdir())))
+    )
     assert seen == [1]
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -311,21 +314,21 @@ def test_the_checkpoint_is_gone_when_training_ends(films: MemoryFilms, tmp_path:
 @pytest.mark.parametrize(
     "other",
     [{"weight_decay": 0.5}, {"train": {"weight": np.full(48, 2.0)}}, {"model_seed": 7}],
-    ids=["settings", "films", "model"],
+    ids=["settings", "images", "model"],
 )
 def test_another_training_does_not_take_over_the_checkpoint(
-    films: MemoryFilms, tmp_path: Path, other: dict[str, Any]
+    images: MemoryImages, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     def kill(row: Row) -> None:
         raise KeyboardInterrupt
 
     for changes in ({}, other):
         with pytest.raises(KeyboardInterrupt):
-            run(films, tmp_path, **HEAD_ONLY, **changes, on_epoch=kill)
+            run(images, tmp_path, **HEAD_ONLY, **changes, on_epoch=kill)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
-def test_frozen_layers_stay_and_fine_tuning_trains_above_the_cut(films: MemoryFilms, fitted: Fitted) -> None:
+def test_frozen_layers_stay_and_fine_tuning_trains_above_the_cut(images: MemoryImages, fitted: Fitted) -> None:
     start, (model, history) = build(pretrained=True), fitted[True]
     assert history["val_auc"].idxmax() >= 3, "the best epoch is one of fine-tuning"
     changed = {
@@ -343,8 +346,8 @@ def model_value(model: keras.Model, path: str) -> np.ndarray:
     return next(np.asarray(variable) for variable in model.weights if variable.path == path)
 
 
-def test_without_fine_tuning_only_the_head_is_trained(films: MemoryFilms, tmp_path: Path) -> None:
-    model, history = run(films, tmp_path, **HEAD_ONLY)
+def test_without_fine_tuning_only_the_head_is_trained(images: MemoryImages, tmp_path: Path) -> None:
+    model, history = run(images, tmp_path, **HEAD_ONLY)
     assert list(history["phase"]) == ["frozen"]
     start = build(pretrained=True)
     for path, same in (("block5_conv1/kernel", True), ("hidden/kernel", False)):
@@ -352,67 +355,67 @@ def test_without_fine_tuning_only_the_head_is_trained(films: MemoryFilms, tmp_pa
 
 
 @pytest.mark.parametrize("left_out", ["count", "weight"])
-def test_films_of_count_or_weight_zero_teach_nothing(films: MemoryFilms, tmp_path: Path, left_out: str) -> None:
+def test_images_of_count_or_weight_zero_teach_nothing(images: MemoryImages, tmp_path: Path, left_out: str) -> None:
     wrong = np.arange(48) < 10
-    right = films.y[:48]
+    right = images.y[:48]
     results = [
-        run(films, tmp_path / name, **HEAD_ONLY, loss="cross_entropy", train={"y": y, left_out: np.where(wrong, 0, 1)})
+        run(images, tmp_path / name, **HEAD_ONLY, loss="cross_entropy", train={"y": y, left_out: np.where(wrong, 0, 1)})
         for name, y in (("right", right), ("wrong", np.where(wrong[:, np.newaxis], 1 - right, right)))
     ]
     assert_same(*results)
 
 
-def test_training_stops_when_patience_is_out(films: MemoryFilms, tmp_path: Path) -> None:
-    _, history = run(films, tmp_path, **HEAD_ONLY | {"epochs": 40, "learning_rate": 1.0, "patience": 2})
+def test_training_stops_when_patience_is_out(images: MemoryImages, tmp_path: Path) -> None:
+    _, history = run(images, tmp_path, **HEAD_ONLY | {"epochs": 40, "learning_rate": 1.0, "patience": 2})
     best = history.sort_values(["val_auc", "val_loss"], ascending=[False, True]).index[0]
     assert len(history) == best + 3 < 40
 
 
-def test_bfloat16_leaves_a_float32_model(films: MemoryFilms, tmp_path: Path) -> None:
-    model, history = run(films, tmp_path, pretrained=True, epochs=1, mixed_bfloat16=True)
+def test_bfloat16_leaves_a_float32_model(images: MemoryImages, tmp_path: Path) -> None:
+    model, history = run(images, tmp_path, pretrained=True, epochs=1, mixed_bfloat16=True)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
-    assert predict(model, films, films.sha256[:3], 2).dtype == np.float32
+    assert predict(model, images, images.sha256[:3], 2).dtype == np.float32
     assert history["val_auc"].notna().all()
 
 
-def test_a_training_that_diverges_says_so(films: MemoryFilms, tmp_path: Path) -> None:
+def test_a_training_that_diverges_says_so(images: MemoryImages, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"diverged in epoch \d+ \(training\): the loss is .* Lower the learning rate"):
-        run(films, tmp_path, learning_rate=1e30, optimizer="sgd", schedule="constant")
+        run(images, tmp_path, learning_rate=1e30, optimizer="sgd", schedule="constant")
 
 
 @pytest.mark.parametrize(
     ("cut", "message"),
     [("block4_pol", "try block4_pool"), ("probability", "expected a layer of the backbone")],
 )
-def test_a_cut_that_is_no_layer_is_refused(films: MemoryFilms, tmp_path: Path, cut: str, message: str) -> None:
+def test_a_cut_that_is_no_layer_is_refused(images: MemoryImages, tmp_path: Path, cut: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"training\.fine_tuning\.cut: .*{message}"):
-        run(films, tmp_path, pretrained=True, fine_tuning=replace(SETTINGS.fine_tuning, cut=cut))
+        run(images, tmp_path, pretrained=True, fine_tuning=replace(SETTINGS.fine_tuning, cut=cut))
 
 
-def test_a_cut_beside_other_paths_is_refused(films: MemoryFilms, tmp_path: Path) -> None:
-    film = keras.Input((SIZE, SIZE, 1), name="film")
-    left, right = (keras.layers.Conv2D(2, 3, name=name, trainable=False)(film) for name in ("left", "right"))
+def test_a_cut_beside_other_paths_is_refused(images: MemoryImages, tmp_path: Path) -> None:
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    left, right = (keras.layers.Conv2D(2, 3, name=name, trainable=False)(image) for name in ("left", "right"))
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(keras.layers.Add(name="sum")([left, right]))
-    model = keras.Model(film, keras.layers.Dense(1, activation="sigmoid", name="probability")(pooled))
+    model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid", name="probability")(pooled))
     with pytest.raises(UserError, match="left is inside a block"):
-        run(films, tmp_path, model=model, fine_tuning=replace(SETTINGS.fine_tuning, cut="left"))
+        run(images, tmp_path, model=model, fine_tuning=replace(SETTINGS.fine_tuning, cut="left"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_predictions_come_in_order_whatever_the_batch(films: MemoryFilms, fitted: Fitted, batch_size: int) -> None:
+def test_predictions_come_in_order_whatever_the_batch(images: MemoryImages, fitted: Fitted, batch_size: int) -> None:
     model = fitted[False][0]
-    chosen = films.sha256[[5, 2, 9, 5, 70, 33, 1]]
-    expected = model(films.read(chosen.tolist())[..., np.newaxis].astype(np.float32))
-    films.largest_read = 0
-    found = predict(model, films, chosen.tolist(), batch_size)
+    chosen = images.sha256[[5, 2, 9, 5, 70, 33, 1]]
+    expected = model(images.read(chosen.tolist())[..., np.newaxis].astype(np.float32))
+    images.largest_read = 0
+    found = predict(model, images, chosen.tolist(), batch_size)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert films.largest_read <= batch_size
+    assert images.largest_read <= batch_size
 
 
-def test_no_films_have_no_predictions(fitted: Fitted, films: MemoryFilms) -> None:
-    assert predict(fitted[False][0], films, [], 8).shape == (0, 1)
+def test_no_images_have_no_predictions(fitted: Fitted, images: MemoryImages) -> None:
+    assert predict(fitted[False][0], images, [], 8).shape == (0, 1)
 
 
 def kill_after(epoch: int) -> Callable[[Row], None]:
@@ -427,36 +430,36 @@ def kill_after(epoch: int) -> Callable[[Row], None]:
 def test_several_outputs_are_learnt_and_a_kill_changes_nothing(
     tmp_path: Path, exclusive: bool, pretrained: bool
 ) -> None:
-    films = several(exclusive=exclusive)
+    images = several(exclusive=exclusive)
     asked: dict[str, Any] = {"pretrained": pretrained, "exclusive": exclusive, "epochs": 4 if pretrained else 6}
-    undisturbed = run(films, tmp_path / "undisturbed", **asked)
+    undisturbed = run(images, tmp_path / "undisturbed", **asked)
     with pytest.raises(KeyboardInterrupt):
-        run(films, tmp_path / "killed", **asked, on_epoch=kill_after(5))
-    assert_same(run(films, tmp_path / "killed", **asked), undisturbed)
+        run(images, tmp_path / "killed", **asked, on_epoch=kill_after(5))
+    assert_same(run(images, tmp_path / "killed", **asked), undisturbed)
 
     model, history = undisturbed
     assert history["val_auc"].max() > 0.85
     assert not history.isna().any().any()
-    y_score = predict(model, films, films.sha256[48:], 16)
+    y_score = predict(model, images, images.sha256[48:], 16)
     assert y_score.shape == (48, 3)
     assert y_score.dtype == np.float32
     best = history.sort_values(["val_auc", "epoch"], ascending=False).iloc[0]
-    found = validation_metrics(films.y[48:], y_score, exclusive=exclusive)
+    found = validation_metrics(images.y[48:], y_score, exclusive=exclusive)
     assert {name: best[name] for name in found} == pytest.approx(found, abs=0.02)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted_cross_entropy", "focal"])
-def test_what_is_unknown_teaches_nothing(films: MemoryFilms, tmp_path: Path, loss: str) -> None:
-    """A label that no film has leaves the training of the others as it is, whatever the loss."""
+def test_what_is_unknown_teaches_nothing(images: MemoryImages, tmp_path: Path, loss: str) -> None:
+    """A label that no image has leaves the training of the others as it is, whatever the loss."""
     unknown = np.full((48, 1), np.nan)
     model, history = run(
-        films,
+        images,
         tmp_path,
         **HEAD_ONLY,
         loss=loss,
         model=build(pretrained=True, n_outputs=2),
-        train={"y": np.hstack([films.y[:48], unknown])},
-        validation={"y": np.hstack([films.y[48:], unknown[:24]])},
+        train={"y": np.hstack([images.y[:48], unknown])},
+        validation={"y": np.hstack([images.y[48:], unknown[:24]])},
     )
     start = build(pretrained=True, n_outputs=2)
     kernels = [model_value(network, "probability/kernel") for network in (model, start)]
@@ -466,6 +469,6 @@ def test_what_is_unknown_teaches_nothing(films: MemoryFilms, tmp_path: Path, los
     assert np.isfinite(history[["loss", "val_loss", "val_auc"]].to_numpy(float)).all()
 
 
-def test_labels_of_another_network_are_refused(films: MemoryFilms, tmp_path: Path) -> None:
+def test_labels_of_another_network_are_refused(images: MemoryImages, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Expected labels of 3 outputs"):
-        run(films, tmp_path, model=build(pretrained=False, n_outputs=3))
+        run(images, tmp_path, model=build(pretrained=False, n_outputs=3))

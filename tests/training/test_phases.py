@@ -10,8 +10,8 @@ import pytest
 
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.fitting import fit
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
@@ -34,14 +34,14 @@ SETTINGS = TrainingSettings(
 )
 
 
-class NoiseFilms:
-    """A few films of noise."""
+class NoiseImages:
+    """A few images of noise."""
 
     digest = "noise"
 
     def __init__(self, size: int) -> None:
-        films = np.random.default_rng(0).integers(0, 256, (4, size, size), np.uint8)
-        self.by_content = {hashlib.sha256(film.tobytes()).hexdigest(): film for film in films}
+        images = np.random.default_rng(0).integers(0, 256, (4, size, size), np.uint8)
+        self.by_content = {hashlib.sha256(image.tobytes()).hexdigest(): image for image in images}
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
         return np.stack([self.by_content[sha256] for sha256 in sha256s])
@@ -62,7 +62,7 @@ def frozen(name: str) -> keras.Model:
     for layer in below_head:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    # So that batch normalisation knows such films; what it then learns in training would show at once.
+    # So that batch normalisation knows such images; what it then learns in training would show at once.
     model(np.random.default_rng(1).integers(0, 256, (8, *model.input_shape[1:])).astype(np.float32), training=True)
     for layer in below_head:
         layer.trainable = False
@@ -79,10 +79,10 @@ def values(model: keras.Model) -> dict[str, np.ndarray]:
     [(name, {"densenet121": "pool4_pool", "efficientnetv2b0": "block6e_add"}.get(name)) for name in BACKBONES],
 )
 def test_every_backbone_is_trained_above_its_cut_and_nowhere_else(name: str, cut: str | None, tmp_path: Path) -> None:
-    model, films = frozen(name), NoiseFilms(BACKBONES[name].smallest)
+    model, images = frozen(name), NoiseImages(BACKBONES[name].smallest)
     start, after_frozen = values(model), {}
     labels = np.array([[1, 0, 0], [0, 1, np.nan], [1, 1, 1], [0, 0, 0]], np.float32)
-    film_set = FilmSet.unweighted(films=films, sha256=np.array(list(films.by_content)), y=labels)
+    image_set = ImageSet.unweighted(images=images, sha256=np.array(list(images.by_content)), y=labels)
 
     def remember(row: Row) -> None:
         if row["phase"] == "frozen":
@@ -91,8 +91,8 @@ def test_every_backbone_is_trained_above_its_cut_and_nowhere_else(name: str, cut
     augmentation: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0), "views": 0, "seed": 0}
     fit(
         model=model,
-        train=film_set,
-        validation=film_set,
+        train=image_set,
+        validation=image_set,
         settings=replace(SETTINGS, fine_tuning=replace(SETTINGS.fine_tuning, cut=cut)),
         exclusive=False,
         augmentation=augmentation,

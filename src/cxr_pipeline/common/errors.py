@@ -18,12 +18,12 @@ class Unavailable(UserError):
     exit_code = os.EX_UNAVAILABLE
 
 
-class FilmRefused(Exception):
-    """One film that cannot be used; the run goes on without it.
+class ImageRefused(Exception):
+    """One image that cannot be used; the run goes on without it.
 
     Args:
         reason: a word from ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
-        detail: what was found, in a few words, without the film's path.
+        detail: what was found, in a few words, without the image's path.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -10,16 +10,16 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: boo
     """Stop if the splits leak, or if a split lacks what the task wants told apart.
 
     Args:
-        manifest: the usable films.
-        splits: from ``splits.assign_splits``: a row per film of the manifest, and films that are gone today.
-        exclusive: whether a film has one class and no more. Then each split needs a film of each class; else it needs
-            for one class at least both a film with it and one without.
+        manifest: the usable images.
+        splits: from ``splits.assign_splits``: a row per image of the manifest, and images that are gone today.
+        exclusive: whether an image has one class and no more. Then each split needs an image of each class; else it needs
+            for one class at least both an image with it and one without.
         task: the task, for the commands that messages offer.
 
     Raises:
-        UserError: a patient or the same content is in two splits, or a split lacks films; names the patients (50 at
-            most, and how many there are), the films or the classes.
-        ValueError: a film of the manifest has no split.
+        UserError: a patient or the same content is in two splits, or a split lacks images; names the patients (50 at
+            most, and how many there are), the images or the classes.
+        ValueError: an image of the manifest has no split.
     """
     _check_patients(manifest, splits, task)
     _check_contents(splits)
@@ -34,10 +34,10 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
     theirs = manifest[group_of(manifest).isin(group_of(torn))]
     given_apart = theirs.groupby(["source", "patient_id"])["given_split"].nunique().gt(1).any()
     advice = (
-        "The source itself gives their films to different splits. Mend the source, or deal all patients anew: "
+        "The source itself gives their images to different splits. Mend the source, or deal all patients anew: "
         f"--params {task}.splitting.ignore_given_split=true"
         if given_apart
-        else f"Delete the earlier splits ({task}.splits in the catalog, splits.parquet) to deal all films anew."
+        else f"Delete the earlier splits ({task}.splits in the catalog, splits.parquet) to deal all images anew."
     )
     names = patient_names(torn)
     raise UserError(
@@ -50,9 +50,9 @@ def _check_contents(splits: pd.DataFrame) -> None:
     torn = splits[splits.groupby("sha256")["split"].transform("nunique") > 1].sort_values(["sha256", "source", "image"])
     if torn.empty:
         return
-    films = (torn["source"] + ": " + torn["image"] + " in " + torn["split"]).tolist()
+    images = (torn["source"] + ": " + torn["image"] + " in " + torn["split"]).tolist()
     raise UserError(
-        f"the same film must be in one split only; {len(films)} films have a copy in another: {listed(films)}. "
+        f"the same image must be in one split only; {len(images)} images have a copy in another: {listed(images)}. "
         "Remove one of each, or give both the same patient."
     )
 
@@ -60,7 +60,7 @@ def _check_contents(splits: pd.DataFrame) -> None:
 def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str) -> None:
     joined = manifest.merge(splits[["source", "image", "split"]], on=["source", "image"], how="left")
     if joined["split"].isna().any() or len(joined) != len(manifest):
-        raise ValueError("each film of the manifest needs one row in splits")
+        raise ValueError("each image of the manifest needs one row in splits")
     labels = [str(column) for column in manifest.filter(regex="^label_").columns]
     n_with, n_without = (
         joined[labels].eq(value).groupby(joined["split"]).sum().reindex(list(SPLITS), fill_value=0).astype(int)
@@ -71,16 +71,16 @@ def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: b
     if not exclusive and ((n_with > 0) & (n_without > 0)).any(axis=1).all():
         return
     wanted = (
-        "each class needs a film in each split"
+        "each class needs an image in each split"
         if exclusive
-        else "each split needs a class with both films that have it and films that do not"
+        else "each split needs a class with both images that have it and images that do not"
     )
     patients = "of each class" if exclusive else "with such a class and 3 without it"
     given = bool(manifest["given_split"].notna().any())
     advice = f" or, where the source's own split is the cause, --params {task}.splitting.ignore_given_split=true"
     raise UserError(
-        f"{wanted}, but of {len(manifest)} films there are {_table(n_with)}. Expected at least 3 patients {patients}, "
-        f"one for each split (a film without a known patient counts as one). Add films{advice if given else ''}."
+        f"{wanted}, but of {len(manifest)} images there are {_table(n_with)}. Expected at least 3 patients {patients}, "
+        f"one for each split (an image without a known patient counts as one). Add images{advice if given else ''}."
     )
 
 

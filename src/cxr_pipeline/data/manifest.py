@@ -1,6 +1,6 @@
-"""The manifest, one row per usable film, and the quarantine, one row per refused one.
+"""The manifest, one row per usable image, and the quarantine, one row per refused one.
 
-Rows in a source = rows left out + rows read, and rows read = manifest + quarantine + rows whose film is not on disk,
+Rows in a source = rows left out + rows read, and rows read = manifest + quarantine + rows whose image is not on disk,
 for each source, always.
 """
 
@@ -36,62 +36,62 @@ _TRAILING_COLUMNS = ("view", "age", "sex", "given_split", "box_file")
 _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75, "highest": 1.0}
 
 
-def list_films(
+def list_images(
     listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Give each film its classes and its content's hash, and refuse what cannot be used whatever its pixels are.
+    """Give each image its classes and its content's hash, and refuse what cannot be used whatever its pixels are.
 
-    Of films with the same content the first is kept; if they are labelled differently, none is.
+    Of images with the same content the first is kept; if they are labelled differently, none is.
 
     Args:
-        listings: for each source what reads its films, and its rows; the order decides which of two same films is
+        listings: for each source what reads its images, and its rows; the order decides which of two same images is
             first.
         labels: what the labels mean to the task, and which rows it leaves out.
 
     Returns:
-        films (columns of the manifest), refused rows (``source``, ``image``, ``reason``, ``detail``), and for
+        images (columns of the manifest), refused rows (``source``, ``image``, ``reason``, ``detail``), and for
         each source ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
 
     Raises:
-        UserError: there is nothing to tell apart: of exclusive classes fewer than two have a film, of others none has
-            both a film with it and one without.
+        UserError: there is nothing to tell apart: of exclusive classes fewer than two have an image, of others none has
+            both an image with it and one without.
     """
     found, refused_parts, counts = [], [], {}
     for name, (reader, listing) in listings.items():
-        films_there, refused_there, counts[name] = _sort_out(reader, listing, labels)
-        found.append(films_there.assign(source=name))
+        images_there, refused_there, counts[name] = _sort_out(reader, listing, labels)
+        found.append(images_there.assign(source=name))
         refused_parts.append(refused_there.assign(source=name))
     label_columns = [f"label_{name}" for name in labels.classes]
-    films, doubles = _take_each_content_once(pd.concat(found, ignore_index=True), label_columns)
+    images, doubles = _take_each_content_once(pd.concat(found, ignore_index=True), label_columns)
     refused = pd.concat([*refused_parts, doubles])[list(QUARANTINE_COLUMNS)].reset_index(drop=True)
-    films = films[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
-    _check_classes(films, refused, exclusive=labels.exclusive)
-    return films, refused, counts
+    images = images[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
+    _check_classes(images, refused, exclusive=labels.exclusive)
+    return images, refused, counts
 
 
 def settle(
-    films: pd.DataFrame, refused_rows: pd.DataFrame, refused_films: pd.DataFrame, *, exclusive: bool
+    images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, *, exclusive: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the films by whether they could be decoded.
+    """Divide the images by whether they could be decoded.
 
     Args:
-        films: from ``list_films``.
-        refused_rows: from ``list_films``.
-        refused_films: ``sha256``, ``reason``, ``detail`` of films that could not be decoded.
-        exclusive: whether a film has one class and no more.
+        images: from ``list_images``.
+        refused_rows: from ``list_images``.
+        refused_images: ``sha256``, ``reason``, ``detail`` of images that could not be decoded.
+        exclusive: whether an image has one class and no more.
 
     Returns:
         manifest and quarantine; the latter ordered by source and image.
 
     Raises:
-        UserError: there is nothing left to tell apart, as in ``list_films``.
+        UserError: there is nothing left to tell apart, as in ``list_images``.
     """
-    why = refused_films.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
-    bad = films["sha256"].isin(why["sha256"])
-    undecodable = films.loc[bad, ["source", "image", "sha256"]].merge(why, on="sha256", how="left")
+    why = refused_images.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
+    bad = images["sha256"].isin(why["sha256"])
+    undecodable = images.loc[bad, ["source", "image", "sha256"]].merge(why, on="sha256", how="left")
     columns = list(QUARANTINE_COLUMNS)
     quarantine = pd.concat([refused_rows[columns], undecodable[columns]], ignore_index=True)
-    manifest = films[~bad].reset_index(drop=True)
+    manifest = images[~bad].reset_index(drop=True)
     _check_classes(manifest, quarantine, exclusive=exclusive)
     return manifest, quarantine.sort_values(["source", "image"], kind="stable", ignore_index=True)
 
@@ -102,21 +102,21 @@ def check_quarantine(
     """Stop if too much was refused.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         quarantine: the refused rows.
         max_fraction: the largest fraction of both together that may be refused, 0 to 1.
         task: the task, for the command that the message offers.
 
     Raises:
-        UserError: more than ``max_fraction`` is refused; names the reasons and some of the films.
+        UserError: more than ``max_fraction`` is refused; names the reasons and some of the images.
     """
-    n_films = len(manifest) + len(quarantine)
-    if len(quarantine) <= max_fraction * n_films:
+    n_images = len(manifest) + len(quarantine)
+    if len(quarantine) <= max_fraction * n_images:
         return
     raise UserError(
-        f"{len(quarantine)} of {n_films} films were refused, which is more than max_quarantined_fraction = "
-        f"{max_fraction:g} allows: {_why_refused(quarantine)}. Mend or remove these films, or allow more: "
-        f"--params {task}.ingestion.max_quarantined_fraction={len(quarantine) / n_films + 0.005:.2f}"
+        f"{len(quarantine)} of {n_images} images were refused, which is more than max_quarantined_fraction = "
+        f"{max_fraction:g} allows: {_why_refused(quarantine)}. Mend or remove these images, or allow more: "
+        f"--params {task}.ingestion.max_quarantined_fraction={len(quarantine) / n_images + 0.005:.2f}"
     )
 
 
@@ -131,16 +131,16 @@ def data_report(
     """Describe the data of a task, without any patient id or file name.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         quarantine: the refused rows.
-        counts: from ``list_films``.
+        counts: from ``list_images``.
         classes: the classes of the task.
-        phantom: whether any film is drawn.
+        phantom: whether any image is drawn.
 
     Returns:
-        JSON-able: ``phantom``, ``data_digest`` (sha256 over the films' hashes and classes in their order),
-        ``n_films``, ``n_patients``, ``n_films_without_patient``, ``classes`` (films of each), ``unknown_labels``
-        (films of which a class is not known, where there are any), ``sources`` (for each: ``rows_in_source``,
+        JSON-able: ``phantom``, ``data_digest`` (sha256 over the images' hashes and classes in their order),
+        ``n_images``, ``n_patients``, ``n_images_without_patient``, ``classes`` (images of each), ``unknown_labels``
+        (images of which a class is not known, where there are any), ``sources`` (for each: ``rows_in_source``,
         ``left_out`` by reason, ``rows_read``, ``not_on_disk``, ``manifest``, ``quarantine`` by reason,
         ``n_patients``, ``has_patients``, ``notes``), ``age`` in years, ``sex`` and ``view``.
 
@@ -153,9 +153,9 @@ def data_report(
     return {
         "phantom": phantom,
         "data_digest": _digest(manifest),
-        "n_films": len(manifest),
+        "n_images": len(manifest),
         "n_patients": _n_patients(manifest),
-        "n_films_without_patient": int(manifest["patient_id"].isna().sum()),
+        "n_images_without_patient": int(manifest["patient_id"].isna().sum()),
         "classes": {name: int(manifest[f"label_{name}"].sum()) for name in classes},
         **({"unknown_labels": unknown} if unknown else {}),
         "sources": {name: _report_source(name, manifest, quarantine, count) for name, count in counts.items()},
@@ -169,16 +169,16 @@ def data_report(
 
 
 def _sort_out(reader: Reader, listing: Listing, labels: LabelMap) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Find classes and hash of the films of a source, and read no film whose label already refuses it.
+    """Find classes and hash of the images of a source, and read no image whose label already refuses it.
 
     Returns:
-        films, refused rows and how the rows were counted.
+        images, refused rows and how the rows were counted.
     """
-    rows = listing.films.join(labels.read(listing.films, listing.vocabulary))
+    rows = listing.images.join(labels.read(listing.images, listing.vocabulary))
     wanted = rows["reason"].isna() & rows["left_out"].isna()
-    films = rows[wanted].drop(columns=["reason", "detail"]).reset_index(drop=True)
-    films = films.join(fingerprints(reader, films["path"].tolist()))
-    refused = pd.concat([listing.refused, rows[rows["reason"].notna()], films[films["reason"].notna()]])
+    images = rows[wanted].drop(columns=["reason", "detail"]).reset_index(drop=True)
+    images = images.join(fingerprints(reader, images["path"].tolist()))
+    refused = pd.concat([listing.refused, rows[rows["reason"].notna()], images[images["reason"].notna()]])
     by_layout = {"by_layout": listing.n_left_out} if listing.n_left_out else {}
     counts = {
         "rows_in_source": listing.n_rows,
@@ -186,44 +186,44 @@ def _sort_out(reader: Reader, listing: Listing, labels: LabelMap) -> tuple[pd.Da
         "not_on_disk": listing.n_missing,
         "notes": list(listing.notes),
     }
-    return films[films["reason"].isna()], refused[["image", "reason", "detail"]], counts
+    return images[images["reason"].isna()], refused[["image", "reason", "detail"]], counts
 
 
-def _take_each_content_once(films: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the first film of each content; where its films are labelled differently, keep none.
+def _take_each_content_once(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the first image of each content; where its images are labelled differently, keep none.
 
     Returns:
-        the films kept, and the others with ``reason`` and ``detail``.
+        the images kept, and the others with ``reason`` and ``detail``.
     """
-    meaning = films.groupby(list(labels), dropna=False).ngroup()
-    torn = meaning.groupby(films["sha256"]).transform("nunique") > 1
-    again = films["sha256"].duplicated() & ~torn
-    named = films["source"] + ": " + films["image"]
-    first = named.groupby(films["sha256"]).transform("first")
-    last = named.groupby(films["sha256"]).transform("last")
+    meaning = images.groupby(list(labels), dropna=False).ngroup()
+    torn = meaning.groupby(images["sha256"]).transform("nunique") > 1
+    again = images["sha256"].duplicated() & ~torn
+    named = images["source"] + ": " + images["image"]
+    first = named.groupby(images["sha256"]).transform("first")
+    last = named.groupby(images["sha256"]).transform("last")
     other = first.where(first != named, last)
-    contradicting = films[torn].assign(
-        reason="contradicting_labels", detail="the same film is labelled differently as " + other[torn]
+    contradicting = images[torn].assign(
+        reason="contradicting_labels", detail="the same image is labelled differently as " + other[torn]
     )
-    duplicate = films[again].assign(reason="exact_duplicate", detail="the same film as " + first[again])
-    return films[~torn & ~again].reset_index(drop=True), pd.concat([contradicting, duplicate])
+    duplicate = images[again].assign(reason="exact_duplicate", detail="the same image as " + first[again])
+    return images[~torn & ~again].reset_index(drop=True), pd.concat([contradicting, duplicate])
 
 
-def _check_classes(films: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bool) -> None:
-    labels = films.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
+def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bool) -> None:
+    labels = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
     n_with, n_without = labels.eq(1).sum(), labels.eq(0).sum()
     if (n_with > 0).sum() > 1 if exclusive else ((n_with > 0) & (n_without > 0)).any():
         return
     if exclusive:
-        fault, expected = "only one class has films", "films of each class"
+        fault, expected = "only one class has images", "images of each class"
         found = ", ".join(f"{count} of {name}" for name, count in n_with.items())
     else:
-        fault, expected = "no class has both films with it and films without it", "both for some class"
+        fault, expected = "no class has both images with it and images without it", "both for some class"
         both = zip(n_with.index, n_with, n_without, strict=True)
         found = ", ".join(f"{count} with and {other} without {name}" for name, count, other in both)
     why = f" Refused were {len(refused)}: {_why_refused(refused)}." if len(refused) else ""
     raise UserError(
-        f"{fault if len(films) else 'there is no film to work with'}: found {found}; expected {expected}.{why} "
+        f"{fault if len(images) else 'there is no image to work with'}: found {found}; expected {expected}.{why} "
         "The labels that mean a class are listed under task.classes in conf/base/parameters/tasks.yml; in class "
         "folders the folder's name is the label."
     )
@@ -242,10 +242,10 @@ def _why_refused(refused: pd.DataFrame) -> str:
 def _report_source(
     name: str, manifest: pd.DataFrame, quarantine: pd.DataFrame, count: Mapping[str, Any]
 ) -> dict[str, Any]:
-    films = manifest[manifest["source"] == name]
+    images = manifest[manifest["source"] == name]
     reasons = _tally(quarantine.loc[quarantine["source"] == name, "reason"])
     rows_read = count["rows_in_source"] - sum(count["left_out"].values())
-    n_accounted = len(films) + sum(reasons.values()) + count["not_on_disk"]
+    n_accounted = len(images) + sum(reasons.values()) + count["not_on_disk"]
     if rows_read != n_accounted:
         raise ValueError(f"source {name}: {rows_read} rows read, but {n_accounted} accounted for: {count}")
     return {
@@ -253,16 +253,16 @@ def _report_source(
         "left_out": dict(count["left_out"]),
         "rows_read": rows_read,
         "not_on_disk": count["not_on_disk"],
-        "manifest": len(films),
+        "manifest": len(images),
         "quarantine": reasons,
-        "n_patients": _n_patients(films),
-        "has_patients": bool(films["patient_id"].notna().any()),
+        "n_patients": _n_patients(images),
+        "has_patients": bool(images["patient_id"].notna().any()),
         "notes": list(count["notes"]),
     }
 
 
-def _n_patients(films: pd.DataFrame) -> int:
-    return len(films[["source", "patient_id"]].dropna().drop_duplicates())
+def _n_patients(images: pd.DataFrame) -> int:
+    return len(images[["source", "patient_id"]].dropna().drop_duplicates())
 
 
 def _tally(values: "pd.Series[str]") -> dict[str, int]:

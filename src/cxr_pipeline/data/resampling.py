@@ -1,7 +1,7 @@
-"""Which training films are shown how often, by index: no pixel is copied.
+"""Which training images are shown how often, by index: no pixel is copied.
 
-Films that are shown once more or left out are chosen by a hash of the film and the seed: the choice does not
-depend on the order of the rows, and most of it stays as it is when films are added.
+Images that are shown once more or left out are chosen by a hash of the image and the seed: the choice does not
+depend on the order of the rows, and most of it stays as it is when images are added.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ Counts = NDArray[np.int64]
 
 
 def class_numbers(labels: pd.DataFrame) -> NDArray[np.intp]:
-    """Give each film one class to be sampled by: of its classes the rarest among these films.
+    """Give each image one class to be sampled by: of its classes the rarest among these images.
 
     Args:
-        labels: n films, k columns of 1, 0 and NaN.
+        labels: n images, k columns of 1, 0 and NaN.
 
     Returns:
-        [n], the number of a column, or k for a film that is not known to have any class.
+        [n], the number of a column, or k for an image that is not known to have any class.
 
     Example:
         >>> class_numbers(pd.DataFrame({"mass": [1, 1, 0], "hernia": [0, 1, 0]})).tolist()
@@ -36,7 +36,7 @@ def class_numbers(labels: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def plan_sampling(
-    films: pd.DataFrame,
+    images: pd.DataFrame,
     *,
     plan: str,
     class_weights: bool,
@@ -47,40 +47,40 @@ def plan_sampling(
     """Plan an epoch.
 
     Args:
-        films: training films with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
-        plan: ``none`` shows each film once. ``oversample`` shows films of the smaller classes again until all
-            classes are equal: each film as often as the whole ratio, some once more. ``undersample`` leaves
-            films of the larger classes out until all classes are equal.
-        class_weights: weigh each film by n / (classes * films of its class), with films counted as often as
+        images: training images with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
+        plan: ``none`` shows each image once. ``oversample`` shows images of the smaller classes again until all
+            classes are equal: each image as often as the whole ratio, some once more. ``undersample`` leaves
+            images of the larger classes out until all classes are equal.
+        class_weights: weigh each image by n / (classes * images of its class), with images counted as often as
             they are shown, so that each class has the same total; otherwise 1.
-        seed: decides which films are shown once more or left out.
-        max_repeat: the most often that a film is shown in an epoch, 1 or more; None for no limit. Without it a class
-            of 5 films beside one of 1,000 is learned by heart: each is shown 200 times. With it that class stays
+        seed: decides which images are shown once more or left out.
+        max_repeat: the most often that an image is shown in an epoch, 1 or more; None for no limit. Without it a class
+            of 5 images beside one of 1,000 is learned by heart: each is shown 200 times. With it that class stays
             smaller, which ``class_weights`` makes up for.
-        within_sources: take the films of a class from each source for a class of their own, so that no source tells
+        within_sources: take the images of a class from each source for a class of their own, so that no source tells
             by its size which class is likely.
 
     Returns:
-        A row for each film in the order given: ``source``, ``image``, ``sha256``, ``count`` (int64, times
-        shown in an epoch) and ``weight`` (float64; 1 on average over the films shown).
+        A row for each image in the order given: ``source``, ``image``, ``sha256``, ``count`` (int64, times
+        shown in an epoch) and ``weight`` (float64; 1 on average over the images shown).
 
     Raises:
-        ValueError: the plan is unknown, the class of a film is, or ``max_repeat`` is below 1.
+        ValueError: the plan is unknown, the class of an image is, or ``max_repeat`` is below 1.
     """
     if plan not in PLANS:
         raise ValueError(f"A plan must be one of {', '.join(PLANS)}. Received: plan={plan!r}")
     if max_repeat is not None and max_repeat < 1:
-        raise ValueError(f"A film is shown once at least. Received: max_repeat={max_repeat}")
-    if films["y"].isna().any():
-        raise ValueError(f"Every training film must have a class. Received: {films['y'].isna().sum()} without one")
+        raise ValueError(f"An image is shown once at least. Received: max_repeat={max_repeat}")
+    if images["y"].isna().any():
+        raise ValueError(f"Every training image must have a class. Received: {images['y'].isna().sum()} without one")
     keys = ["source", "y"] if within_sources else ["y"]
-    class_of = films.groupby(keys, sort=True).ngroup().to_numpy().astype(np.intp)
+    class_of = images.groupby(keys, sort=True).ngroup().to_numpy().astype(np.intp)
     sizes = np.bincount(class_of)
-    counts = PLANS[plan](class_of, sizes, _ranks(films, class_of, seed))
+    counts = PLANS[plan](class_of, sizes, _ranks(images, class_of, seed))
     if max_repeat is not None:
         counts = np.minimum(counts, max_repeat)
-    weights = _balance(class_of, counts) if class_weights else np.ones(len(films))
-    planned = films[["source", "image", "sha256"]].reset_index(drop=True)
+    weights = _balance(class_of, counts) if class_weights else np.ones(len(images))
+    planned = images[["source", "image", "sha256"]].reset_index(drop=True)
     return planned.assign(count=counts.astype(np.int64), weight=weights)
 
 
@@ -106,15 +106,15 @@ PLANS: dict[str, Callable[[NDArray[np.intp], Counts, Counts], Counts]] = {
 }
 
 
-def _ranks(films: pd.DataFrame, class_of: NDArray[np.intp], seed: int) -> Counts:
-    """The place of each film within its class, in the order of the hashes, int64 [n] from 0."""
-    named = zip(films["source"], films["image"], films["sha256"], strict=True)
-    hashes = (blake2b(repr((seed, *map(str, film))).encode(), digest_size=8).digest() for film in named)
+def _ranks(images: pd.DataFrame, class_of: NDArray[np.intp], seed: int) -> Counts:
+    """The place of each image within its class, in the order of the hashes, int64 [n] from 0."""
+    named = zip(images["source"], images["image"], images["sha256"], strict=True)
+    hashes = (blake2b(repr((seed, *map(str, image))).encode(), digest_size=8).digest() for image in named)
     keys = np.array([int.from_bytes(key, "big") for key in hashes], dtype=np.uint64)
     order = np.lexsort((keys, class_of))
     first_of_class = np.searchsorted(class_of[order], class_of)
-    places = np.empty(len(films), dtype=np.int64)
-    places[order] = np.arange(len(films))
+    places = np.empty(len(images), dtype=np.int64)
+    places[order] = np.arange(len(images))
     return places - first_of_class
 
 

@@ -1,6 +1,6 @@
 """Train, validation and test: dealt by patient, stratified by class, and never dealt again.
 
-The unit is the group: all films of a patient of a source, or a single film where the patient is not known.
+The unit is the group: all images of a patient of a source, or a single image where the patient is not known.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ def assign_splits(
     ignore_given_split: bool,
     task: str = "<task>",
 ) -> pd.DataFrame:
-    """Give each film of the manifest its split.
+    """Give each image of the manifest its split.
 
-    A group that the ledger knows, by its patient or by a film's content, keeps its split. Else a given split is
+    A group that the ledger knows, by its patient or by an image's content, keeps its split. Else a given split is
     kept. The other groups are dealt so that each source and class comes close to the shares, those already dealt
     included; each split gets a group of each class if there are three. Where a source gives no validation part,
     that is cut from its train part, and so is the test part where no source gives one.
@@ -39,7 +39,7 @@ def assign_splits(
     The result depends on neither the order of the rows nor, for what the ledger knows, on the seed and the shares.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         ledger: the result of earlier runs, with ``COLUMNS``; may be empty.
         train: share of the groups for training, above 0; the three shares sum to 1.
         validation: share for choosing epoch, calibration and threshold.
@@ -49,18 +49,18 @@ def assign_splits(
         task: the task, for the commands that messages offer.
 
     Returns:
-        ``COLUMNS`` with a row per film of the manifest, in its order, then the rows of the ledger whose film is
-        gone today, so that it keeps its split when it comes back. A patient whose films are given to two splits
+        ``COLUMNS`` with a row per image of the manifest, in its order, then the rows of the ledger whose image is
+        gone today, so that it keeps its split when it comes back. A patient whose images are given to two splits
         is in both: ``leakage.check_splits`` finds it.
 
     Raises:
-        UserError: the ledger has films of one group in two splits, or contradicts a given split.
+        UserError: the ledger has images of one group in two splits, or contradicts a given split.
     """
-    films = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_of(manifest))
-    films["earlier"] = _earlier_splits(films, ledger, task)
-    films["given"] = None if ignore_given_split else manifest["given_split"]
-    films["stratum"] = _strata(manifest)
-    groups = _groups(films)
+    images = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_of(manifest))
+    images["earlier"] = _earlier_splits(images, ledger, task)
+    images["given"] = None if ignore_given_split else manifest["given_split"]
+    images["stratum"] = _strata(manifest)
+    groups = _groups(images)
     _check_given(groups, task)
     shares = dict(zip(SPLITS, (train, validation, test), strict=True))
     dealt = groups["earlier"].astype("str")
@@ -68,30 +68,30 @@ def assign_splits(
     for (source, given, _), pool in groups.fillna({"given": ""}).groupby(["source", "given", "stratum"]):
         allowed = _allowed(str(given), set(groups.loc[groups["source"] == source, "given"].dropna()), any_test)
         dealt.update(_deal(pool["earlier"], allowed, [shares[split] for split in allowed], seed))
-    split = films["group"].map(dealt)
-    torn = films["group"].map(groups["n_given"]) > 1
-    films["split"] = films["given"].where(torn & films["given"].notna(), split)
-    return pd.concat([films[list(COLUMNS)], _gone(films, ledger)], ignore_index=True).astype("str")
+    split = images["group"].map(dealt)
+    torn = images["group"].map(groups["n_given"]) > 1
+    images["split"] = images["given"].where(torn & images["given"].notna(), split)
+    return pd.concat([images[list(COLUMNS)], _gone(images, ledger)], ignore_index=True).astype("str")
 
 
-def group_of(films: pd.DataFrame) -> "pd.Series[str]":
-    """Name the group of each film: its source and patient, or its content where the patient is not known.
+def group_of(images: pd.DataFrame) -> "pd.Series[str]":
+    """Name the group of each image: its source and patient, or its content where the patient is not known.
 
     Args:
-        films: rows with ``source``, ``patient_id`` and ``sha256``.
+        images: rows with ``source``, ``patient_id`` and ``sha256``.
 
     Returns:
-        one text a row, equal for films of the same group.
+        one text a row, equal for images of the same group.
     """
-    patient = films["source"].astype("str") + "\x1f" + films["patient_id"].astype("str")
-    return patient.where(films["patient_id"].notna(), "\x1f" + films["sha256"].astype("str"))
+    patient = images["source"].astype("str") + "\x1f" + images["patient_id"].astype("str")
+    return patient.where(images["patient_id"].notna(), "\x1f" + images["sha256"].astype("str"))
 
 
-def films_of(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Take the films of one split.
+def images_of(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Take the images of one split.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         splits: from ``assign_splits``.
         split: ``train``, ``validation`` or ``test``.
 
@@ -108,64 +108,64 @@ def count_splits(
     """Count what each split holds.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         splits: from ``assign_splits``.
         classes: the classes of the task.
 
     Returns:
-        for each split the films known to have each class, ``films`` in all, and ``patients``: how many are known, None
+        for each split the images known to have each class, ``images`` in all, and ``patients``: how many are known, None
         where none is.
     """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
-        films = films_of(manifest, splits, split)
-        n_patients = len(films[["source", "patient_id"]].dropna().drop_duplicates())
-        n_films = {name: int(films[f"label_{name}"].eq(1).sum()) for name in classes}
-        counts[split] = {**n_films, "films": len(films), "patients": n_patients or None}
+        images = images_of(manifest, splits, split)
+        n_patients = len(images[["source", "patient_id"]].dropna().drop_duplicates())
+        n_images = {name: int(images[f"label_{name}"].eq(1).sum()) for name in classes}
+        counts[split] = {**n_images, "images": len(images), "patients": n_patients or None}
     return counts
 
 
 def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the films of each source in each split.
+    """Count the images of each source in each split.
 
     Args:
-        manifest: the usable films.
+        manifest: the usable images.
         splits: from ``assign_splits``.
 
     Returns:
-        for each source, in the order of the manifest, the films of each of ``SPLITS``, 0 where it has none.
+        for each source, in the order of the manifest, the images of each of ``SPLITS``, 0 where it has none.
     """
-    sources = {split: films_of(manifest, splits, split)["source"] for split in SPLITS}
+    sources = {split: images_of(manifest, splits, split)["source"] for split in SPLITS}
     return {
-        str(name): {split: int((films == name).sum()) for split, films in sources.items()}
+        str(name): {split: int((images == name).sum()) for split, images in sources.items()}
         for name in manifest["source"].unique()
     }
 
 
-def _earlier_splits(films: pd.DataFrame, ledger: pd.DataFrame, task: str) -> "pd.Series[str]":
-    """Look each film's group up in the ledger: by patient, by content, and a lone film by its name at last."""
+def _earlier_splits(images: pd.DataFrame, ledger: pd.DataFrame, task: str) -> "pd.Series[str]":
+    """Look each image's group up in the ledger: by patient, by content, and a lone image by its name at last."""
     known = ledger.assign(group=group_of(ledger)).astype("str")
-    by_group = films["group"].map(known.drop_duplicates("group").set_index("group")["split"])
-    by_content = films["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
-    found = [films[["group"]].assign(split=split) for split in (by_group, by_content)]
-    said = pd.concat([*found, known[known["group"].isin(films["group"])]]).groupby("group")["split"]
-    torn = films["group"].isin(said.nunique().loc[lambda n_splits: n_splits > 1].index)
+    by_group = images["group"].map(known.drop_duplicates("group").set_index("group")["split"])
+    by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
+    found = [images[["group"]].assign(split=split) for split in (by_group, by_content)]
+    said = pd.concat([*found, known[known["group"].isin(images["group"])]]).groupby("group")["split"]
+    torn = images["group"].isin(said.nunique().loc[lambda n_splits: n_splits > 1].index)
     if torn.any():
-        patients = patient_names(films[torn])
+        patients = patient_names(images[torn])
         raise UserError(
-            f"earlier runs put films of one patient into different splits, for {len(patients)} patients: "
-            f"{listed(patients)}. That happens when patient ids were changed after the films had "
-            f"been dealt. To deal all films anew, delete the earlier splits ({task}.splits in the catalog, "
+            f"earlier runs put images of one patient into different splits, for {len(patients)} patients: "
+            f"{listed(patients)}. That happens when patient ids were changed after the images had "
+            f"been dealt. To deal all images anew, delete the earlier splits ({task}.splits in the catalog, "
             "splits.parquet); results are then not comparable with earlier ones."
         )
     names = known.set_index(["source", "image"])["split"]
-    by_name = names.reindex(pd.MultiIndex.from_frame(films[["source", "image"]])).set_axis(films.index)
-    return films["group"].map(said.first()).fillna(by_name.where(films["patient_id"].isna()))
+    by_name = names.reindex(pd.MultiIndex.from_frame(images[["source", "image"]])).set_axis(images.index)
+    return images["group"].map(said.first()).fillna(by_name.where(images["patient_id"].isna()))
 
 
-def patient_names(films: pd.DataFrame) -> list[str]:
-    """Name the patients of films for a message, ``source/patient``; a film without a known one by its image."""
-    names = films["source"] + "/" + films["patient_id"].fillna(films["image"])
+def patient_names(images: pd.DataFrame) -> list[str]:
+    """Name the patients of images for a message, ``source/patient``; an image without a known one by its image."""
+    names = images["source"] + "/" + images["patient_id"].fillna(images["image"])
     return sorted(names.unique())
 
 
@@ -181,21 +181,21 @@ def listed(names: Sequence[str], limit: int = 50) -> str:
 
 
 def rarest_first(labels: pd.DataFrame) -> pd.DataFrame:
-    """Order label columns by how many films have them, the fewest first; of equals the last comes first."""
+    """Order label columns by how many images have them, the fewest first; of equals the last comes first."""
     order = labels.eq(1).sum().iloc[::-1].sort_values(kind="stable").index
     return labels[order]
 
 
 def _strata(manifest: pd.DataFrame) -> "pd.Series[int]":
-    """Give each film the rank of its rarest class, the rarest first; a film without any comes last."""
+    """Give each image the rank of its rarest class, the rarest first; an image without any comes last."""
     has = rarest_first(manifest.filter(regex="^label_")).eq(1).to_numpy()
     ranks = np.where(has.any(axis=1), has.argmax(axis=1), has.shape[1])
     return pd.Series(ranks, index=manifest.index, dtype="int64")
 
 
-def _groups(films: pd.DataFrame) -> pd.DataFrame:
-    """One row a group; its stratum is the rarest class that any of its films has."""
-    by_group = films.groupby("group")
+def _groups(images: pd.DataFrame) -> pd.DataFrame:
+    """One row a group; its stratum is the rarest class that any of its images has."""
+    by_group = images.groupby("group")
     groups = by_group[["source", "image", "patient_id", "earlier", "given"]].first()
     return groups.assign(n_given=by_group["given"].nunique(), stratum=by_group["stratum"].min())
 
@@ -206,7 +206,7 @@ def _check_given(groups: pd.DataFrame, task: str) -> None:
     moved = groups[kept_apart & groups["earlier"].notna() & (groups["earlier"] != groups["given"])]
     if len(moved):
         raise UserError(
-            f"earlier runs used films of {len(moved)} patients for another split than the source now gives them to: "
+            f"earlier runs used images of {len(moved)} patients for another split than the source now gives them to: "
             f"{listed(patient_names(moved))}. To keep the earlier splits: --params {task}.splitting."
             f"ignore_given_split=true. To follow the source, delete the earlier splits ({task}.splits in the catalog, "
             "splits.parquet); results are then not comparable with earlier ones."
@@ -249,8 +249,8 @@ def _quotas(n: int, shares: npt.NDArray[np.float64]) -> Counts:
     return quotas
 
 
-def _gone(films: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the ledger whose film is in the manifest neither by content nor by name."""
-    names = pd.MultiIndex.from_frame(films[["source", "image"]])
+def _gone(images: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the ledger whose image is in the manifest neither by content nor by name."""
+    names = pd.MultiIndex.from_frame(images[["source", "image"]])
     there = pd.MultiIndex.from_frame(ledger[["source", "image"]].astype("str")).isin(names)
-    return ledger.loc[~there & ~ledger["sha256"].isin(films["sha256"]).to_numpy(), list(COLUMNS)]
+    return ledger.loc[~there & ~ledger["sha256"].isin(images["sha256"]).to_numpy(), list(COLUMNS)]

@@ -1,4 +1,4 @@
-"""``FilmClassifier``: a network with all that stands before and behind it."""
+"""``ImageClassifier``: a network with all that stands before and behind it."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, rule_from_dict
 
 if TYPE_CHECKING:
     import keras
 
-Film = np.ndarray[Any, np.dtype[np.uint8]]
-Prepared = Film | FilmRefused
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+Prepared = Image | ImageRefused
 
 _MODEL_FILE = "model.keras"
 _SETTINGS_FILE = "classifier.json"
@@ -38,14 +38,14 @@ def threshold_columns(outputs: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class FilmClassifier:
-    """Takes films, gives probabilities and decisions.
+class ImageClassifier:
+    """Takes images, gives probabilities and decisions.
 
     Args:
         model: takes uint8 [n, size, size, 1], gives scores in [0, 1], [n, k].
-        recipe: how a film becomes the network's input.
+        recipe: how an image becomes the network's input.
         decision_rule: how its k scores become probabilities and a decision.
-        provenance: what it was trained for and on, such as ``{"task": "effusion", "films": "real"}``.
+        provenance: what it was trained for and on, such as ``{"task": "effusion", "images": "real"}``.
     """
 
     model: "keras.Model"
@@ -66,7 +66,7 @@ class FilmClassifier:
         return digest.hexdigest()
 
     def prepare(self, content: bytes) -> Prepared:
-        """Turn the bytes of a film's file into the network's input, or say why that cannot be done.
+        """Turn the bytes of an image's file into the network's input, or say why that cannot be done.
 
         Returns:
             uint8 [size, size], or the refusal.
@@ -75,11 +75,11 @@ class FilmClassifier:
 
         try:
             return prepare_content(content, self.recipe)
-        except FilmRefused as refusal:
+        except ImageRefused as refusal:
             return refusal
 
     def score(self, contents: Iterable[bytes], *, batch_size: int = 32) -> pd.DataFrame:
-        """Judge films, given the bytes of their files.
+        """Judge images, given the bytes of their files.
 
         Returns:
             What ``judge`` returns.
@@ -87,38 +87,38 @@ class FilmClassifier:
         return self.judge(map(self.prepare, contents), batch_size=batch_size)
 
     def judge(self, prepared: Iterable[Prepared], *, batch_size: int) -> pd.DataFrame:
-        """Judge prepared films, a batch at a time: beside the rows, memory does not grow with their number.
+        """Judge prepared images, a batch at a time: beside the rows, memory does not grow with their number.
 
         Args:
-            prepared: what ``prepare`` returned for each film.
-            batch_size: films that go through the network at once.
+            prepared: what ``prepare`` returned for each image.
+            batch_size: images that go through the network at once.
 
         Returns:
-            A row per film, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by
-            ``|``), both null where the film was refused; ``threshold``; ``status``, which is ``scored`` or
+            A row per image, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by
+            ``|``), both null where the image was refused; ``threshold``; ``status``, which is ``scored`` or
             ``refused``; ``reason`` of the refusal, else null. With several outputs there is a
             ``probability_<class>`` and a ``threshold_<class>`` for each.
         """
-        films = iter(prepared)
-        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(films, batch_size)), [])
+        images = iter(prepared)
+        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(images, batch_size)), [])
         tables = [self.judge_batch(batch) for batch in batches]
         return pd.concat(tables, ignore_index=True) if tables else self.judge_batch([])
 
     def judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
-        """Judge films that go through the network at once; returns what ``judge`` does."""
-        films = [film for film in prepared if not isinstance(film, FilmRefused)]
-        y_score = self.model.predict_on_batch(np.stack(films)[..., np.newaxis]) if films else []
+        """Judge images that go through the network at once; returns what ``judge`` does."""
+        images = [image for image in prepared if not isinstance(image, ImageRefused)]
+        y_score = self.model.predict_on_batch(np.stack(images)[..., np.newaxis]) if images else []
         return self.judge_scores(prepared, y_score)
 
     def judge_scores(self, prepared: Sequence[Prepared], y_score: ArrayLike) -> pd.DataFrame:
-        """Judge films by the scores that the network gave to those that are not refused, [n, k]."""
+        """Judge images by the scores that the network gave to those that are not refused, [n, k]."""
         probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)
-        scored = [position for position, film in enumerate(prepared) if not isinstance(film, FilmRefused)]
+        scored = [position for position, image in enumerate(prepared) if not isinstance(image, ImageRefused)]
         if scored:
             decisions = self.decision_rule.apply(np.asarray(y_score, dtype=np.float64))
             probability[scored], decision[scored] = decisions.probability, decisions.decision
-        reasons = [film.reason if isinstance(film, FilmRefused) else None for film in prepared]
+        reasons = [image.reason if isinstance(image, ImageRefused) else None for image in prepared]
         outputs, thresholds = self.decision_rule.outputs, self.decision_rule.thresholds
         return pd.DataFrame(
             {
@@ -149,7 +149,7 @@ class FilmClassifier:
         (folder / _SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "FilmClassifier":
+    def load(cls, folder: Path) -> "ImageClassifier":
         """Read a classifier that ``save`` wrote; no code comes out of its files.
 
         Raises:
@@ -166,7 +166,7 @@ class FilmClassifier:
         )
         if classifier.digest != settings["digest"]:
             raise UserError(
-                "The model was saved by a version of this package that prepares films in another way, or its files "
+                "The model was saved by a version of this package that prepares images in another way, or its files "
                 f"were changed since: expected the digest {settings['digest']}, found {classifier.digest}. Train it "
                 "again, or serve it with the code that it brings along: mlflow models serve -m models:/NAME/VERSION."
             )

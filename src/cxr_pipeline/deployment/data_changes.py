@@ -1,4 +1,4 @@
-"""What a retraining looks at: which films a version was made with, what is new, and whom it may be tested on."""
+"""What a retraining looks at: which images a version was made with, what is new, and whom it may be tested on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.splits import COLUMNS, group_of, listed, patient_names
 
-# Beside the splits: a film that could not be decoded. It is known, and no news.
+# Beside the splits: an image that could not be decoded. It is known, and no news.
 REFUSED = "refused"
 SEEN = ("train", "validation")
 
 
 @dataclass(frozen=True)
 class News:
-    """How the films of today differ from those that a version was made with.
+    """How the images of today differ from those that a version was made with.
 
     Args:
-        new: films that it did not have.
-        relabelled: films with other labels than it knew.
-        gone: films that it had and that are no more.
-        known: films that it had and that are still there, those with other labels included.
+        new: images that it did not have.
+        relabelled: images with other labels than it knew.
+        gone: images that it had and that are no more.
+        known: images that it had and that are still there, those with other labels included.
     """
 
     new: int
@@ -41,16 +41,16 @@ class News:
         return bool(self.new or self.relabelled)
 
     def __str__(self) -> str:
-        return f"{self.new:,} new films, {self.relabelled:,} with other labels, {self.gone:,} gone"
+        return f"{self.new:,} new images, {self.relabelled:,} with other labels, {self.gone:,} gone"
 
 
-def films_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_films: pd.DataFrame) -> pd.DataFrame:
-    """List the films of a version by their content, without file names or patients.
+def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd.DataFrame) -> pd.DataFrame:
+    """List the images of a version by their content, without file names or patients.
 
     Args:
-        manifest: the usable films.
-        splits: the split of each, and of films that are gone.
-        refused_films: ``sha256`` of films that could not be decoded.
+        manifest: the usable images.
+        splits: the split of each, and of images that are gone.
+        refused_images: ``sha256`` of images that could not be decoded.
 
     Returns:
         ``sha256``, ``split`` (``train``, ``validation``, ``test`` or ``refused``) and the label columns, ordered by
@@ -60,20 +60,20 @@ def films_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_films: pd.D
     used = manifest[["source", "image", "sha256", *labels]].merge(
         splits[["source", "image", "split"]], on=["source", "image"], how="left", validate="one_to_one"
     )
-    refused = refused_films[["sha256"]].drop_duplicates().assign(split=REFUSED)
-    listed_films = pd.concat([used[["sha256", "split", *labels]], refused], ignore_index=True)
-    return listed_films.astype({"sha256": "str", "split": "str"}).sort_values("sha256", ignore_index=True)
+    refused = refused_images[["sha256"]].drop_duplicates().assign(split=REFUSED)
+    listed_images = pd.concat([used[["sha256", "split", *labels]], refused], ignore_index=True)
+    return listed_images.astype({"sha256": "str", "split": "str"}).sort_values("sha256", ignore_index=True)
 
 
-def find_news(films: pd.DataFrame, used: pd.DataFrame) -> News:
-    """Compare the films of today with those of a version, by content and labels.
+def find_news(images: pd.DataFrame, used: pd.DataFrame) -> News:
+    """Compare the images of today with those of a version, by content and labels.
 
     Args:
-        films: from ``manifest.list_films``: each content once.
-        used: from `films_used`.
+        images: from ``manifest.list_images``: each content once.
+        used: from `images_used`.
     """
-    labels = label_columns(films)
-    today = films[["sha256", *labels]].drop_duplicates("sha256").set_index("sha256")
+    labels = label_columns(images)
+    today = images[["sha256", *labels]].drop_duplicates("sha256").set_index("sha256")
     then = used.set_index("sha256")
     both = today.index.intersection(then.index[then["split"] != REFUSED])
     if set(labels) == set(label_columns(used)):
@@ -82,44 +82,44 @@ def find_news(films: pd.DataFrame, used: pd.DataFrame) -> News:
     else:
         relabelled = len(both)
     return News(
-        new=len(films_new_to(films.drop_duplicates("sha256"), used)),
+        new=len(images_new_to(images.drop_duplicates("sha256"), used)),
         relabelled=relabelled,
         gone=int((~then.index.isin(today.index)).sum()),
         known=len(both),
     )
 
 
-def films_new_to(films: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
-    """Take the films of today that a version did not have, by content.
+def images_new_to(images: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+    """Take the images of today that a version did not have, by content.
 
     Args:
-        films: from ``manifest.list_films``: each content once.
-        used: from `films_used`.
+        images: from ``manifest.list_images``: each content once.
+        used: from `images_used`.
     """
-    return films[~films["sha256"].isin(used["sha256"])]
+    return images[~images["sha256"].isin(used["sha256"])]
 
 
-def films_not_compared(films: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the films of today that were compared before, with the labels that they have today.
+def images_not_compared(images: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the images of today that were compared before, with the labels that they have today.
 
     Args:
-        films: from ``manifest.list_films``: each content once.
-        compared: from `films_used`.
+        images: from ``manifest.list_images``: each content once.
+        compared: from `images_used`.
     """
-    labels = label_columns(films)
+    labels = label_columns(images)
     if set(labels) != set(label_columns(compared)):
-        return films
+        return images
     before = compared[["sha256", *labels]].drop_duplicates().assign(before=True)
-    found = films[["sha256", *labels]].merge(before, how="left", on=["sha256", *labels])
-    return films[found["before"].isna().to_numpy()]
+    found = images[["sha256", *labels]].merge(before, how="left", on=["sha256", *labels])
+    return images[found["before"].isna().to_numpy()]
 
 
 def too_many_relabelled(news: News, *, max_fraction: float, task: str = "<task>") -> str | None:
-    """Tell whether the labels of too many known films have changed: a challenger would learn, and pass, a new meaning.
+    """Tell whether the labels of too many known images have changed: a challenger would learn, and pass, a new meaning.
 
     Args:
         news: since the champion.
-        max_fraction: the largest fraction of the known films that may have other labels, 0 to 1.
+        max_fraction: the largest fraction of the known images that may have other labels, 0 to 1.
         task: the task, for the command that is offered.
 
     Returns:
@@ -129,18 +129,18 @@ def too_many_relabelled(news: News, *, max_fraction: float, task: str = "<task>"
         return None
     fraction = news.relabelled / news.known
     return (
-        f"{news.relabelled:,} of {news.known:,} films have other labels than those the champion learned from; that "
-        f"is more than max_relabelled_fraction = {max_fraction:g} allows. Compared on such films, a challenger "
+        f"{news.relabelled:,} of {news.known:,} images have other labels than those the champion learned from; that "
+        f"is more than max_relabelled_fraction = {max_fraction:g} allows. Compared on such images, a challenger "
         "that learned the same mistake wins. Nothing was trained. Mend the labels; or, if they are right now: "
         f"--params {task}.retraining.max_relabelled_fraction={min(1, fraction + 0.005):.2f}"
     )
 
 
 def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str = "<task>") -> str | None:
-    """Tell whether new films are so unlike those of a version that nothing should be trained on them unseen.
+    """Tell whether new images are so unlike those of a version that nothing should be trained on them unseen.
 
     Args:
-        drift: ``verdict``, ``sentence`` and ``n_new`` of a check of the new films, and ``since``, the number of the
+        drift: ``verdict``, ``sentence`` and ``n_new`` of a check of the new images, and ``since``, the number of the
             version that they are new to.
         model: name of the registered model.
         champion: number of the version in use.
@@ -159,8 +159,8 @@ def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task:
             f"run --pipeline={task}_rollback puts the one before it back."
         )
     return (
-        f"The new films, of which {drift['n_new']:,} were looked at, are unlike those that {owner} comes from. "
-        f"{drift['sentence']} Nothing was trained.{learned} Look at these films and at their labels; then mend or "
+        f"The new images, of which {drift['n_new']:,} were looked at, are unlike those that {owner} comes from. "
+        f"{drift['sentence']} Nothing was trained.{learned} Look at these images and at their labels; then mend or "
         f"remove them, or, if they are right: --params {task}.retraining.on_drift=warn"
     )
 
@@ -171,7 +171,7 @@ def whether_to_train(
     news: News | None,
     decided: tuple[int, str] | None,
     *,
-    n_films: int,
+    n_images: int,
     force: bool,
 ) -> tuple[bool, str]:
     """Tell whether a challenger is to be trained.
@@ -180,9 +180,9 @@ def whether_to_train(
         model: name of the registered model.
         champion: number of the version in use; None where there is none.
         news: since that version; None where there is none.
-        decided: the version that was trained on the same films by the same parameters, and what was decided of it;
+        decided: the version that was trained on the same images by the same parameters, and what was decided of it;
             None where there is none.
-        n_films: films of today.
+        n_images: images of today.
         force: train even so, unless that would make the champion once more.
 
     Returns:
@@ -190,14 +190,14 @@ def whether_to_train(
     """
     nothing = None
     if news is not None and not news.any:
-        nothing = f"Nothing is new: the {n_films:,} films are those of the champion, {model} {champion}."
+        nothing = f"Nothing is new: the {n_images:,} images are those of the champion, {model} {champion}."
     elif decided is not None:
-        nothing = f"Nothing is new: {model} {decided[0]} learned from these {n_films:,} films, and was {decided[1]}."
+        nothing = f"Nothing is new: {model} {decided[0]} learned from these {n_images:,} images, and was {decided[1]}."
     if nothing is not None:
         force = force and (decided is None or decided[0] != champion)
         return force, f"{nothing} A challenger was asked for." if force else nothing
     if news is None:
-        return True, f"{model} has no champion; there are {n_films:,} films to learn from."
+        return True, f"{model} has no champion; there are {n_images:,} images to learn from."
     return True, f"Since the champion, {model} {champion}: {news}."
 
 
@@ -210,12 +210,12 @@ def extend_ledger(ledger: pd.DataFrame, dealt: pd.DataFrame, *, task: str = "<ta
         task: the task, for the message.
 
     Returns:
-        the rows of ``dealt``, then those of the ledger whose film is not among them.
+        the rows of ``dealt``, then those of the ledger whose image is not among them.
 
     Raises:
         UserError: a patient or a content is in another split now.
     """
-    moved = films_moved(ledger, dealt)
+    moved = images_moved(ledger, dealt)
     if len(moved):
         names = patient_names(moved)
         raise UserError(
@@ -230,7 +230,7 @@ def extend_ledger(ledger: pd.DataFrame, dealt: pd.DataFrame, *, task: str = "<ta
     return pd.concat([dealt[columns], kept], ignore_index=True).astype("str")
 
 
-def films_moved(ledger: pd.DataFrame, dealt: pd.DataFrame) -> pd.DataFrame:
+def images_moved(ledger: pd.DataFrame, dealt: pd.DataFrame) -> pd.DataFrame:
     """Find the rows of ``dealt`` whose patient, or whose content, the ledger has in another split."""
     known = ledger.assign(group=group_of(ledger)).astype("str")
     by_group = group_of(dealt).map(known.drop_duplicates("group").set_index("group")["split"])
@@ -241,12 +241,12 @@ def films_moved(ledger: pd.DataFrame, dealt: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unseen(test: pd.DataFrame, used: pd.DataFrame, ledger: pd.DataFrame, *, version: str) -> None:
-    """Make sure that a version can be tested on films: that it learned from none of them, nor from their patients.
+    """Make sure that a version can be tested on images: that it learned from none of them, nor from their patients.
 
     Args:
-        test: films with ``source``, ``image``, ``sha256`` and ``patient_id``.
-        used: from `films_used`, of the version.
-        ledger: tells the patients of the films that the version learned from.
+        test: images with ``source``, ``image``, ``sha256`` and ``patient_id``.
+        used: from `images_used`, of the version.
+        ledger: tells the patients of the images that the version learned from.
         version: for the message.
 
     Raises:
@@ -257,13 +257,13 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, ledger: pd.DataFrame, *
     torn = test[test["sha256"].isin(seen).to_numpy() | group_of(test).isin(patients).to_numpy()]
     if len(torn):
         raise UserError(
-            f"{version} cannot be compared on these test films, because it learned from {len(torn)} of {len(test)} "
+            f"{version} cannot be compared on these test images, because it learned from {len(torn)} of {len(test)} "
             "of them or from others of their patients: the split ledger was replaced since it was trained. Put the "
             "earlier splits.parquet back; or take the alias champion from it, so that the next version is promoted "
             "on the floors alone."
         )
 
 
-def label_columns(films: pd.DataFrame) -> list[str]:
-    """Name the label columns of a table of films, sorted."""
-    return sorted(str(column) for column in films.columns if str(column).startswith("label_"))
+def label_columns(images: pd.DataFrame) -> list[str]:
+    """Name the label columns of a table of images, sorted."""
+    return sorted(str(column) for column in images.columns if str(column).startswith("label_"))

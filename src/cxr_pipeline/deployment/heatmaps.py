@@ -1,4 +1,4 @@
-"""Where a classifier looks in the films that it has judged."""
+"""Where a classifier looks in the images that it has judged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.deployment.classifier import Film, FilmClassifier, probability_columns, threshold_columns
+from cxr_pipeline.deployment.classifier import Image, ImageClassifier, probability_columns, threshold_columns
 from cxr_pipeline.evaluation.grad_cam import GradCam
 from cxr_pipeline.evaluation.overlay import overlay
 
 
 class HeatMaps:
-    """Films with a map of the evidence laid over them.
+    """Images with a map of the evidence laid over them.
 
     The network is asked about the class that is decided for; where that is none or several, about the output whose
     probability exceeds its threshold by the largest factor.
@@ -21,24 +21,24 @@ class HeatMaps:
         classifier: whose network is asked.
     """
 
-    def __init__(self, classifier: FilmClassifier) -> None:
+    def __init__(self, classifier: ImageClassifier) -> None:
         self._cam = GradCam(classifier.model)
         self._outputs = classifier.decision_rule.outputs
 
-    def draw(self, films: Sequence[Film], judged: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-        """Draw films that were scored.
+    def draw(self, images: Sequence[Image], judged: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Draw images that were scored.
 
         Args:
-            films: uint8 [size, size] each.
-            judged: their rows, from ``FilmClassifier.judge``.
+            images: uint8 [size, size] each.
+            judged: their rows, from ``ImageClassifier.judge``.
 
         Returns:
-            red, green and blue, uint8 [size, size, 3], for each film.
+            red, green and blue, uint8 [size, size, 3], for each image.
         """
-        if not films:
+        if not images:
             return []
-        maps = self._cam.heatmaps(np.stack(films), self._asked(judged))
-        return [overlay(film, heatmap) for film, heatmap in zip(films, maps, strict=True)]
+        maps = self._cam.heatmaps(np.stack(images), self._asked(judged))
+        return [overlay(image, heatmap) for image, heatmap in zip(images, maps, strict=True)]
 
     def _asked(self, judged: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         probabilities = probability_columns(self._outputs)

@@ -1,4 +1,4 @@
-"""Whether a challenger takes the champion's place: absolute floors, and what is compared on the same films.
+"""Whether a challenger takes the champion's place: absolute floors, and what is compared on the same images.
 
 An interval of a difference is two-sided. With a confidence of 95 %, a challenger that is exactly as bad as the margin
 allows passes for "not worse" in at most 2.5 of 100 comparisons.
@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.evaluation.evaluate import evaluate
-from cxr_pipeline.evaluation.paired_bootstrap import Difference, match_films, paired_differences
+from cxr_pipeline.evaluation.paired_bootstrap import Difference, match_images, paired_differences
 from cxr_pipeline.evaluation.score_tables import patients_of
 
 COMPARED = ("auc", "sensitivity", "specificity", "balanced_accuracy")
-# What counts as progress: AUC above the champion's with confidence; or also AUC not worse, learned from newer films.
+# What counts as progress: AUC above the champion's with confidence; or also AUC not worse, learned from newer images.
 BETTER, BETTER_OR_NEWER = "better", "better_or_newer"
 
 
@@ -40,18 +40,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the test films that both have judged.
+    """Two models on the test images that both have judged.
 
     Args:
-        n_films: those films.
+        n_images: those images.
         n_patients: their patients; None where not known.
-        n_left_out: films that only one of them could judge.
+        n_left_out: images that only one of them could judge.
         challenger: each of ``COMPARED`` with ``value``, ``low`` and ``high``.
         champion: the same of the other.
         differences: of challenger less champion, paired, with ``value``, ``low``, ``high`` and ``p_value``.
     """
 
-    n_films: int
+    n_images: int
     n_patients: int | None
     n_left_out: int
     challenger: Mapping[str, Difference]
@@ -92,25 +92,25 @@ def compare(
     """Compare two models, each of which decides by its own frozen rule.
 
     Args:
-        challenger: score table of the test films, decided.
-        champion: the same films, in any order.
+        challenger: score table of the test images, decided.
+        champion: the same images, in any order.
         outputs: names of the outputs of both.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
 
     Raises:
-        ValueError: the tables cannot be compared, see :func:`cxr_pipeline.evaluation.paired_bootstrap.match_films`.
+        ValueError: the tables cannot be compared, see :func:`cxr_pipeline.evaluation.paired_bootstrap.match_images`.
     """
     settings: dict[str, Any] = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
-    films = match_films(challenger, champion, outputs)
-    figures = [evaluate(each, **settings)["metrics"] for each in (films.table, films.baseline)]
+    images = match_images(challenger, champion, outputs)
+    figures = [evaluate(each, **settings)["metrics"] for each in (images.table, images.baseline)]
     mine, other = ({name: found[name] for name in COMPARED} for found in figures)
-    differences = paired_differences(films.table, films.baseline, **settings)
-    patients = patients_of(films.table)
+    differences = paired_differences(images.table, images.baseline, **settings)
+    patients = patients_of(images.table)
     return Comparison(
-        n_films=len(films.table),
+        n_images=len(images.table),
         n_patients=None if patients is None else int(patients.nunique()),
-        n_left_out=films.n_left_out,
+        n_left_out=images.n_left_out,
         challenger=mine,
         champion=other,
         differences={name: differences[name] for name in COMPARED},
@@ -134,14 +134,14 @@ def decide(
     meets no condition.
 
     Args:
-        metrics: the challenger's figures on all its test films, each with ``value``.
+        metrics: the challenger's figures on all its test images, each with ``value``.
         differences: challenger less champion, for ``auc`` and ``sensitivity`` with ``low``; None without a champion.
         floors: the least value of each metric named; the value itself counts, not the end of its interval.
         sensitivity_margin: the lower end of the difference in sensitivity must lie above minus this.
         auc_margin: likewise for AUC, where a challenger need not be better.
         improvement: ``better``, the lower end of the difference in AUC lies above 0; ``better_or_newer``, or above
             minus ``auc_margin`` if the challenger also learned from newer data.
-        newer_data: whether it learned from films or labels that the champion did not have.
+        newer_data: whether it learned from images or labels that the champion did not have.
 
     Raises:
         ValueError: ``improvement`` is neither.
@@ -171,8 +171,11 @@ def _progress(better: Condition, not_worse: Condition, *, improvement: str, newe
     if better.met or improvement == BETTER:
         return better.met, [better.text]
     if not newer_data:
-        return False, [better.text, "It did not learn from newer films or labels, so that being as good is not enough."]
-    learned = ["It learned from newer films or labels."] if not_worse.met else [better.text]
+        return False, [
+            better.text,
+            "It did not learn from newer images or labels, so that being as good is not enough.",
+        ]
+    learned = ["It learned from newer images or labels."] if not_worse.met else [better.text]
     return not_worse.met, [not_worse.text, *learned]
 
 

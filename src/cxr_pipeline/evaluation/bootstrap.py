@@ -1,6 +1,6 @@
 """Confidence intervals of every metric by a bootstrap over patients.
 
-A replicate is a vector of weights: how often each film was drawn. The films of an output are sorted once; then every
+A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once; then every
 metric of many replicates comes from cumulative sums over a matrix of weights, without resampling or sorting again.
 Matrices hold about ``CHUNK`` weights, so that they stay in the processor's cache and memory does not grow with the
 number of replicates.
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, known_films
+from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, known_images
 from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
 Floats = NDArray[np.float64]
@@ -28,33 +28,33 @@ CHUNK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Output:
-    """One output on its known films.
+    """One output on its known images.
 
     Args:
-        films: [m], their places among all films, by falling probability.
+        images: [m], their places among all images, by falling probability.
         positive: bool [m], their labels.
-        metrics: of these films.
-        n_patients: of these films.
+        metrics: of these images.
+        n_patients: of these images.
     """
 
-    films: Places
+    images: Places
     positive: Bools
     metrics: WeightedMetrics
     n_patients: int
 
     @classmethod
     def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places) -> Self:
-        films = np.flatnonzero(~np.isnan(y_true))
-        positive, scores = known_films(y_true, probability)
+        images = np.flatnonzero(~np.isnan(y_true))
+        positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
-        films, positive = films[order], positive[order]
-        metrics = WeightedMetrics(positive, scores[order], called[films])
-        return cls(films, positive, metrics, len(np.unique(codes[films])))
+        images, positive = images[order], positive[order]
+        metrics = WeightedMetrics(positive, scores[order], called[images])
+        return cls(images, positive, metrics, len(np.unique(codes[images])))
 
     def replicate(self, weights: Floats) -> Replicates:
-        """Every metric of every replicate, NaN in those that lost a class that the films have."""
-        mine = np.take(weights, self.films, axis=1)
-        if not len(self.films):
+        """Every metric of every replicate, NaN in those that lost a class that the images have."""
+        mine = np.take(weights, self.images, axis=1)
+        if not len(self.images):
             return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
         values = self.metrics(mine)
         shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
@@ -67,12 +67,12 @@ class _Output:
 
 
 @dataclass(frozen=True, eq=False)
-class DecidedFilms:
-    """Films whose metrics are wanted under many weights.
+class DecidedImages:
+    """Images whose metrics are wanted under many weights.
 
     Args:
-        parts: each output on its known films.
-        right: [n], 1 where the decision on a film of exclusive classes is right; None where they are not exclusive.
+        parts: each output on its known images.
+        right: [n], 1 where the decision on an image of exclusive classes is right; None where they are not exclusive.
     """
 
     parts: tuple[_Output, ...]
@@ -116,16 +116,16 @@ def measure(
     lower (basic bootstrap interval), so that the interval holds the value.
 
     Args:
-        y_true: [n, k], 1 positive, 0 negative, NaN unknown; a film of which nothing is known is left out.
+        y_true: [n, k], 1 positive, 0 negative, NaN unknown; an image of which nothing is known is left out.
         probability: [n, k], in [0, 1].
         called: bool [n, k], what is decided.
-        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        groups: [n], the patient of each image, where null stands for a patient of its own; None draws images.
         outputs: names of the k outputs.
-        exclusive: whether a film has just one class: then ``accuracy`` is the share of films decided rightly, and
+        exclusive: whether an image has just one class: then ``accuracy`` is the share of images decided rightly, and
             not a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
         replicates: how often the sample is drawn.
         confidence: in (0, 1), such as 0.95.
-        seed: decides the draws; films in another order get the same intervals.
+        seed: decides the draws; images in another order get the same intervals.
 
     Returns:
         ``metrics``, for each of ``METRICS`` ``{"value", "low", "high"}``, null where undefined, since JSON has no
@@ -134,7 +134,7 @@ def measure(
 
     Raises:
         UserError: the model gave NaN.
-        ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.evaluation.metrics.known_films`.
+        ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
 
     References:
         Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
@@ -147,19 +147,19 @@ def measure(
     order = _canonical_order(true, scores, decided)
     true, scores, decided = true[order], scores[order], decided[order]
     codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
-    films = DecidedFilms.of(true, scores, decided, codes, exclusive=exclusive)
+    images = DecidedImages.of(true, scores, decided, codes, exclusive=exclusive)
     unweighted = [{name: np.array([value[name]]) for name in METRICS} for value in values]
-    whole = _mean_over_outputs(unweighted, films.right, np.ones((1, len(order))))
-    *drawn, drawn_mean = _replicate(films, codes, replicates=replicates, seed=seed)
+    whole = _mean_over_outputs(unweighted, images.right, np.ones((1, len(order))))
+    *drawn, drawn_mean = _replicate(images, codes, replicates=replicates, seed=seed)
     return {
         "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
         "per_class": {
             output: part.intervals(value, found, confidence)
-            for output, part, value, found in zip(outputs, films.parts, values, drawn, strict=True)
+            for output, part, value, found in zip(outputs, images.parts, values, drawn, strict=True)
         },
         "support": {
-            output: {"n_known": len(part.films), "n_positive": int(part.positive.sum())}
-            for output, part in zip(outputs, films.parts, strict=True)
+            output: {"n_known": len(part.images), "n_positive": int(part.positive.sum())}
+            for output, part in zip(outputs, images.parts, strict=True)
         },
     }
 
@@ -167,17 +167,17 @@ def measure(
 def bootstrap_mean(
     values: ArrayLike, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
 ) -> Interval:
-    """Mean of a number over films, with the percentile interval of a bootstrap over patients.
+    """Mean of a number over images, with the percentile interval of a bootstrap over patients.
 
     Args:
         values: [n]; NaN is left out.
-        groups: [n], the patient of each film, where null stands for a patient of its own; None draws films.
+        groups: [n], the patient of each image, where null stands for a patient of its own; None draws images.
         replicates: how often the sample is drawn.
         confidence: in (0, 1).
-        seed: decides the draws; films in another order get the same interval.
+        seed: decides the draws; images in another order get the same interval.
 
     Returns:
-        ``{"value", "low", "high"}``; null without films, the ends also with fewer than two patients.
+        ``{"value", "low", "high"}``; null without images, the ends also with fewer than two patients.
 
     Example:
         >>> bootstrap_mean([0.25, 0.75], ["a", "a"], replicates=100, confidence=0.95, seed=0)
@@ -208,7 +208,7 @@ def _matrices(
 
 
 def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Places:
-    """The films of which something is known, in an order that does not depend on that of the rows."""
+    """The images of which something is known, in an order that does not depend on that of the rows."""
     order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
     return order[~np.isnan(true[order]).all(axis=1)]
 
@@ -236,20 +236,20 @@ def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def patient_codes(groups: NDArray[np.object_] | None, n_films: int) -> Places:
-    """Number the patients of films from 0, in the order of their ids; films without one get one each, after them."""
+def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Places:
+    """Number the patients of images from 0, in the order of their ids; images without one get one each, after them."""
     if groups is None:
-        return np.arange(n_films)
+        return np.arange(n_images)
     codes, ids = pd.factorize(groups, sort=True)
     alone = codes == -1
     codes[alone] = len(ids) + np.arange(alone.sum())
-    return codes if len(np.unique(codes)) < n_films else np.arange(n_films)
+    return codes if len(np.unique(codes)) < n_images else np.arange(n_images)
 
 
-def _replicate(films: DecidedFilms, codes: Places, *, replicates: int, seed: int) -> list[Replicates]:
+def _replicate(images: DecidedImages, codes: Places, *, replicates: int, seed: int) -> list[Replicates]:
     """Every metric of every replicate, for each output and at the end for their mean."""
-    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(films.parts) + 1)]
-    chunks += [films.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
+    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(images.parts) + 1)]
+    chunks += [images.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
     return [
         {name: np.concatenate([values[name] for values in of_one]) for name in METRICS}
         for of_one in zip(*chunks, strict=True)
@@ -261,7 +261,7 @@ def _mean_over_outputs(found: Sequence[Replicates], right: Floats | None, weight
 
     Args:
         found: the metrics of each output.
-        right: see ``DecidedFilms``.
+        right: see ``DecidedImages``.
         weights: [replicates, n].
     """
     means = {name: _nanmean(np.stack([values[name] for values in found])) for name in METRICS}
@@ -279,16 +279,16 @@ def _nanmean(values: Floats) -> Floats:
 
 
 def draw_weights(codes: Places, replicates: int, seed: int) -> Iterator[Floats]:
-    """How often each film is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
-    n_films = len(codes)
-    n_groups = int(codes.max()) + 1 if n_films else 0
+    """How often each image is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
+    n_images = len(codes)
+    n_groups = int(codes.max()) + 1 if n_images else 0
     if n_groups < 2:
         return
     rng = np.random.default_rng(seed)
-    per_chunk = max(1, CHUNK // n_films)
+    per_chunk = max(1, CHUNK // n_images)
     for first in range(0, replicates, per_chunk):
         counts = _draw(rng, min(per_chunk, replicates - first), n_groups)
-        yield counts if n_groups == n_films else np.take(counts, codes, axis=1)
+        yield counts if n_groups == n_images else np.take(counts, codes, axis=1)
 
 
 def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> Floats:

@@ -1,6 +1,6 @@
 """From a network's scores to probabilities that can be read as frequencies.
 
-Every calibration is strictly rising: it changes what a probability means and never which of two films has
+Every calibration is strictly rising: it changes what a probability means and never which of two images has
 the higher one, so that AUC and average precision stay what they were. To that end a fitted curve is blended
 with ``TIE_BREAK`` parts of the score itself, on a stretched logit scale where scores near 0 and 1 stay apart.
 """
@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 
 FloatArray = NDArray[np.float64]
 
 TIE_BREAK = 1e-6
 STRETCH = 16.0
 TEMPERATURES = (0.05, 100.0)
-# A film whose score rounds to 0 or 1 must not outweigh all others in a fit.
+# An image whose score rounds to 0 or 1 must not outweigh all others in a fit.
 FITTED_LOGIT = 16.0
 
 
@@ -38,7 +38,7 @@ class Calibration(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
-        """Fit to films of both classes; both arrays are [n]."""
+        """Fit to images of both classes; both arrays are [n]."""
 
     @abstractmethod
     def _curve(self, y_score: FloatArray) -> FloatArray:
@@ -113,12 +113,12 @@ class Temperature(Calibration):
         if found.x > highest - 1e-3:
             message = (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the further the validation scores "
-                "are from 0.5, the more often they are wrong. The order of the films is kept. Platt scaling can move "
+                "are from 0.5, the more often they are wrong. The order of the images is kept. Platt scaling can move "
                 "the scores as well; if it fails too, look at the labels."
             )
         elif found.x < lowest + 1e-3:
             message = (
-                f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation film is on the "
+                f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image is on the "
                 "right side of 0.5, and how sure the scores should be cannot be told."
             )
         return cls(temperature=float(np.exp(found.x)), message=message)
@@ -166,8 +166,8 @@ class Platt(Calibration):
         if slope > 0:
             return cls(slope=slope, intercept=intercept)
         message = (
-            f"Platt scaling found a slope of {slope:.3g}: on the validation films higher scores do not mean more "
-            "positive films. Probabilities are held at the prevalence, in the order of the scores. Look at the labels "
+            f"Platt scaling found a slope of {slope:.3g}: on the validation images higher scores do not mean more "
+            "positive images. Probabilities are held at the prevalence, in the order of the scores. Look at the labels "
             "and at the order of the classes."
         )
         return cls(slope=0.0, intercept=flat, message=message)
@@ -178,7 +178,7 @@ class Platt(Calibration):
 
 @dataclass(frozen=True)
 class Isotonic(Calibration):
-    """A rising step curve with sloping steps. It wants some hundreds of films of each class.
+    """A rising step curve with sloping steps. It wants some hundreds of images of each class.
 
     Args:
         scores: rising, where the curve bends.
@@ -204,7 +204,7 @@ class Isotonic(Calibration):
         message = ""
         if probabilities[0] == probabilities[-1]:
             message = (
-                "Isotonic calibration is flat: on the validation films higher scores do not mean more positive films. "
+                "Isotonic calibration is flat: on the validation images higher scores do not mean more positive images. "
                 "Probabilities are held at the prevalence, in the order of the scores. Look at the labels and at the "
                 "order of the classes."
             )
@@ -218,26 +218,26 @@ METHODS: dict[str, type[Calibration]] = {kind.method: kind for kind in (Identity
 
 
 def fit_calibration(method: str, y_true: ArrayLike, y_score: ArrayLike) -> Calibration:
-    """Fit a calibration to validation films.
+    """Fit a calibration to validation images.
 
     Args:
         method: ``none``, ``temperature``, ``platt`` or ``isotonic``.
-        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+        y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         y_score: [n], the network's sigmoid output in [0, 1].
 
     Returns:
-        The calibration. Where the films are all of one class nothing can be fitted: the scores are left as
+        The calibration. Where the images are all of one class nothing can be fitted: the scores are left as
         they are, and ``message`` says so.
 
     Raises:
         UserError: the model gave NaN.
-        ValueError: the method is unknown; see also :func:`cxr_pipeline.evaluation.metrics.known_films`.
+        ValueError: the method is unknown; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
     """
     kind = _method(method)
-    positive, scores = known_films(y_true, y_score)
+    positive, scores = known_images(y_true, y_score)
     if kind is not Identity and (positive.all() or not positive.any()):
         return Identity(
-            message=f"The calibration {method!r} was left out: it needs validation films of both classes, found "
+            message=f"The calibration {method!r} was left out: it needs validation images of both classes, found "
             f"{positive.sum()} positive and {(~positive).sum()} negative."
         )
     return kind.fit(positive, scores)

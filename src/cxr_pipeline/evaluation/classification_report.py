@@ -25,7 +25,7 @@ def classification_report(
 
     Returns:
         A row for each output and, where there are several, one for their mean over those where a metric is defined:
-        ``class``, precision, sensitivity, specificity, f1, auc, average_precision, and ``support``, the positive films.
+        ``class``, precision, sensitivity, specificity, f1, auc, average_precision, and ``support``, the positive images.
     """
     true = np.asarray(y_true, dtype=np.float64)
     decided, scores = np.asarray(called, dtype=np.bool_), np.asarray(probability, dtype=np.float64)
@@ -42,17 +42,17 @@ def classification_report(
 
 
 def confusion_table(y_true: ArrayLike, called: ArrayLike, outputs: Sequence[str], *, exclusive: bool) -> pd.DataFrame:
-    """Count films by what they are and what is decided.
+    """Count images by what they are and what is decided.
 
     Args:
         y_true: [n, k], 1, 0 or NaN.
         called: bool [n, k].
         outputs: names of the k outputs.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
 
     Returns:
         Exclusive classes: a row for each true class (``class``), a column for each decision. Otherwise a row for each
-        output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive`` of its known films.
+        output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive`` of its known images.
     """
     true, decided = np.asarray(y_true, dtype=np.float64), np.asarray(called, dtype=np.bool_)
     if exclusive:

@@ -1,4 +1,4 @@
-"""What ``metrics.json`` says of the test films: each figure with its interval, by class, by source, by policy."""
+"""What ``metrics.json`` says of the test images: each figure with its interval, by class, by source, by policy."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def evaluate(
     Args:
         table: a score table with decisions.
         outputs: the outputs of the model.
-        exclusive: whether the scores of a film sum to one.
+        exclusive: whether the scores of an image sum to one.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
 
     Returns:
@@ -47,7 +47,7 @@ def evaluate(
         **majority,
         "intervals": {
             "method": "percentile bootstrap; lower end of ece reflected",
-            "clustered_by": "film" if patients is None else "patient",
+            "clustered_by": "image" if patients is None else "patient",
             "replicates": bootstrap["replicates"],
             "confidence": bootstrap["confidence"],
         },
@@ -64,7 +64,7 @@ def evaluate_sources(table: pd.DataFrame, **settings: Any) -> dict[str, Any]:
     if table["source"].nunique() < 2:
         return {}
     wanted = ("n_images", "metrics", "per_class")
-    alone = {str(source): evaluate(films, **settings) for source, films in table.groupby("source")}
+    alone = {str(source): evaluate(images, **settings) for source, images in table.groupby("source")}
     return {"per_source": {source: {name: found[name] for name in wanted} for source, found in alone.items()}}
 
 
@@ -79,14 +79,14 @@ def evaluate_policies(
 ) -> dict[str, Any]:
     """Measure what other policies would have done, as ``policies`` of ``metrics.json``.
 
-    Each is fitted on the validation films, as the chosen one was; it comes after that one.
+    Each is fitted on the validation images, as the chosen one was; it comes after that one.
 
     Args:
-        validation: score table of the validation films.
-        test: score table of the test films, with decisions.
+        validation: score table of the validation images.
+        test: score table of the test images, with decisions.
         rule: the frozen decision rule.
         policies: those to compare with; nothing is returned where there are none.
-        chosen: ``metrics`` of the test films by the frozen rule, measured before.
+        chosen: ``metrics`` of the test images by the frozen rule, measured before.
         settings: of ``evaluate``.
     """
     if not policies:
@@ -107,20 +107,20 @@ def evaluate_policies(
     }
 
 
-def films_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
-    """Tell one set of labelled films from another: only figures of the same set can be compared.
+def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
+    """Tell one set of labelled images from another: only figures of the same set can be compared.
 
     Args:
         table: a score table; neither its order nor what the model says counts.
         outputs: the outputs of the model, in any order.
 
     Returns:
-        SHA-256, 64 hexadecimal digits, of each film's content and its labels.
+        SHA-256, 64 hexadecimal digits, of each image's content and its labels.
     """
     names = sorted(outputs)
-    labels = [[None if math.isnan(label) else label for label in film] for film in columns_of(table, "true", names)]
-    films = sorted(zip(table["sha256"], map(json.dumps, labels), strict=True))
-    return hashlib.sha256(json.dumps([names, films]).encode()).hexdigest()
+    labels = [[None if math.isnan(label) else label for label in image] for image in columns_of(table, "true", names)]
+    images = sorted(zip(table["sha256"], map(json.dumps, labels), strict=True))
+    return hashlib.sha256(json.dumps([names, images]).encode()).hexdigest()
 
 
 def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cxr_pipeline.evaluation.bootstrap import bootstrap_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
-from cxr_pipeline.training.features import Films
+from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class GradCam:
     A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
     there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax
     that is sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across,
-    because the last one of a network, 7 x 7 of a film of 224 pixels, is too coarse for a small effusion. So far below
+    because the last one of a network, 7 x 7 of an image of 224 pixels, is too coarse for a small effusion. So far below
     the output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
 
     Args:
@@ -49,7 +49,7 @@ class GradCam:
         networks", arXiv:2011.08891.
 
     Example:
-        >>> GradCam(model).heatmaps(films, output=0).shape  # doctest: +SKIP
+        >>> GradCam(model).heatmaps(images, output=0).shape  # doctest: +SKIP
         (3, 224, 224)
     """
 
@@ -60,11 +60,11 @@ class GradCam:
         self.layer: str = layer.name
         self._size = int(model.input_shape[1])
         self._n_outputs = int(model.output_shape[-1])
-        film = tf.TensorSpec((None, self._size, self._size), tf.uint8)
+        image = tf.TensorSpec((None, self._size, self._size), tf.uint8)
 
-        @tf.function(input_signature=(film, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
-        def explain(films: Any, outputs: Any) -> Any:
-            activations, *beside = tf.nest.flatten(lower(tf.cast(films[..., tf.newaxis], tf.float32), training=False))
+        @tf.function(input_signature=(image, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
+        def explain(images: Any, outputs: Any) -> Any:
+            activations, *beside = tf.nest.flatten(lower(tf.cast(images[..., tf.newaxis], tf.float32), training=False))
             activations = tf.cast(activations, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(activations)
@@ -80,36 +80,36 @@ class GradCam:
 
         self._explain = explain
 
-    def heatmaps(self, films: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Draw the map of each film; the films beside it make no difference.
+    def heatmaps(self, images: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Draw the map of each image; the images beside it make no difference.
 
         Args:
-            films: grey films [n, S, S], uint8, S as the model takes them.
-            output: the place of the output that is asked about among the model's outputs; or one for each film, int
+            images: grey images [n, S, S], uint8, S as the model takes them.
+            output: the place of the output that is asked about among the model's outputs; or one for each image, int
                 [n].
-            batch_size: films at a time; fewer are filled up to it.
+            batch_size: images at a time; fewer are filled up to it.
 
         Returns:
             Maps [n, S, S], float32, 0..1, the maximum of each 1. A map without any evidence for the output is all
             zeros, and so is one whose numbers overflow.
 
         Raises:
-            ValueError: the films are of another size or type, or the model has no such output.
+            ValueError: the images are of another size or type, or the model has no such output.
         """
-        outputs = np.broadcast_to(np.asarray(output, np.int32), len(films))
-        self._check(films, outputs)
-        maps = np.empty(films.shape, np.float32)
-        batch, asked = np.zeros((batch_size, *films.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
-        for start in range(0, len(films), batch_size):
-            n = min(batch_size, len(films) - start)
-            batch[:n], asked[:n] = films[start : start + n], outputs[start : start + n]
+        outputs = np.broadcast_to(np.asarray(output, np.int32), len(images))
+        self._check(images, outputs)
+        maps = np.empty(images.shape, np.float32)
+        batch, asked = np.zeros((batch_size, *images.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
+        for start in range(0, len(images), batch_size):
+            n = min(batch_size, len(images) - start)
+            batch[:n], asked[:n] = images[start : start + n], outputs[start : start + n]
             maps[start : start + n] = self._explain(batch, asked)[:n]
         return maps
 
-    def _check(self, films: np.ndarray, outputs: np.ndarray) -> None:
-        if films.dtype != np.uint8 or films.shape[1:] != (self._size, self._size):
+    def _check(self, images: np.ndarray, outputs: np.ndarray) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != (self._size, self._size):
             raise ValueError(
-                f"expected uint8 films [n, {self._size}, {self._size}]. Received: {films.dtype} {films.shape}"
+                f"expected uint8 images [n, {self._size}, {self._size}]. Received: {images.dtype} {images.shape}"
             )
         if ((outputs < 0) | (outputs >= self._n_outputs)).any():
             raise ValueError(f"expected outputs in 0..{self._n_outputs - 1}. Received: {np.unique(outputs)}")
@@ -118,7 +118,7 @@ class GradCam:
 def _feature_layer(model: Model) -> Layer:
     """The deepest layer with ``SIDE`` places across through which all paths lead, or the last before the pooling.
 
-    What lies below the first convolution is the film and no feature map. Padding is passed over, because it moves the
+    What lies below the first convolution is the image and no feature map. Padding is passed over, because it moves the
     places of its map.
     """
     layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
@@ -158,7 +158,7 @@ class Shuffled:
     """Maps of a model's build without what it has learnt: of copies whose weights are shuffled.
 
     Each array of weights is shuffled within itself, the head's too. Every layer keeps the distribution of
-    its weights and loses what they learnt, so that a map which stays the same shows the network's build or the film,
+    its weights and loses what they learnt, so that a map which stays the same shows the network's build or the image,
     not what the model knows.
 
     Args:
@@ -180,16 +180,16 @@ class Shuffled:
             [rng.permutation(weight.ravel()).reshape(weight.shape) for weight in learnt] for _ in range(SHUFFLES)
         ]
 
-    def heatmaps(self, films: np.ndarray, outputs: np.ndarray) -> Iterator[np.ndarray]:
+    def heatmaps(self, images: np.ndarray, outputs: np.ndarray) -> Iterator[np.ndarray]:
         """Draw the maps of each copy, as `GradCam.heatmaps` does."""
         for weights in self.weights:
             self._copy.set_weights(weights)
-            yield self._cam.heatmaps(films, outputs)
+            yield self._cam.heatmaps(images, outputs)
 
 
-def explain_films(
+def explain_images(
     model: Model,
-    films: Films,
+    images: Images,
     explained: pd.DataFrame,
     boxes: pd.DataFrame,
     *,
@@ -201,7 +201,7 @@ def explain_films(
 
     Args:
         model: from `build_model` or `fit`.
-        films: the prepared films; a few batches of them are in memory at a time.
+        images: the prepared images; a few batches of them are in memory at a time.
         explained: from `choose_explained`: ``sha256``, ``class``, ``output``, ``group``.
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
         replicates: how often patients are drawn for the intervals.
@@ -210,18 +210,18 @@ def explain_films(
 
     Returns:
         ``method``, ``layer``; ``localisation``: for each class that has boxes what `localise` gives; ``randomised``:
-        ``n_films`` (a film counts for each class that it is asked about), ``n_shuffles``, ``rank_correlation`` of the
-        model's maps with those of the shuffled ones, in the mean, and ``pointing_game`` of the latter over the films of
+        ``n_images`` (an image counts for each class that it is asked about), ``n_shuffles``, ``rank_correlation`` of the
+        model's maps with those of the shuffled ones, in the mean, and ``pointing_game`` of the latter over the images of
         all classes with boxes, None where there are none. The last two are ``{"value", "low", "high"}``, or None
-        without films.
+        without images.
     """
     bootstrap: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
     cam, sanity = GradCam(model), Shuffled(model, seed)
     chunks = [explained.iloc[start : start + _CHUNK] for start in range(0, len(explained), _CHUNK)]
-    parts = [_explain_chunk(cam, sanity, films, chunk, boxes) for chunk in chunks]
+    parts = [_explain_chunk(cam, sanity, images, chunk, boxes) for chunk in chunks]
     localisation: dict[str, Any] = {}
     randomised: dict[str, Any] = {
-        "n_films": len(explained),
+        "n_images": len(explained),
         "n_shuffles": SHUFFLES,
         "rank_correlation": None,
         "pointing_game": None,
@@ -238,10 +238,10 @@ def explain_films(
 
 
 def _explain_chunk(
-    cam: GradCam, sanity: Shuffled, films: Films, chunk: pd.DataFrame, boxes: pd.DataFrame
+    cam: GradCam, sanity: Shuffled, images: Images, chunk: pd.DataFrame, boxes: pd.DataFrame
 ) -> pd.DataFrame:
-    """Measure the maps of a few films: the rows of `measure_maps`, null where a film has no box, and three columns."""
-    pixels, outputs = films.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
+    """Measure the maps of a few images: the rows of `measure_maps`, null where an image has no box, and three columns."""
+    pixels, outputs = images.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
     maps = cam.heatmaps(pixels, outputs)
     drawn = boxes_of(boxes, chunk["sha256"].tolist(), chunk["class"].tolist())
     boxed = np.flatnonzero([len(found) > 0 for found in drawn])

@@ -1,7 +1,7 @@
 """Whether a map of where a model looks agrees with the boxes that readers drew.
 
 A map that points into the boxes may still say little: findings lie in the lungs, and so does the middle of most
-films. Each measure therefore stands beside what a blob in the middle of the film and a random point would get.
+images. Each measure therefore stands beside what a blob in the middle of the image and a random point would get.
 """
 
 from collections.abc import Sequence
@@ -33,20 +33,20 @@ _NEAR_MAXIMUM = 1e-6
 
 
 def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFrame:
-    """Compare the map of each film with its boxes.
+    """Compare the map of each image with its boxes.
 
     Args:
         heatmaps: float [n, S, S], not below 0; a map may be all zeros.
-        boxes: for each film float [m, 4]: left, top, right, bottom in fractions of the film, m of at least 1.
+        boxes: for each image float [m, 4]: left, top, right, bottom in fractions of the image, m of at least 1.
 
     Returns:
-        A row for each film: ``n_boxes``, and float64 in [0, 1]
+        A row for each image: ``n_boxes``, and float64 in [0, 1]
 
-        - ``pointing_game``: whether the map's maximum lies in a box, or beside one by at most 15/224 of the film's
+        - ``pointing_game``: whether the map's maximum lies in a box, or beside one by at most 15/224 of the image's
           side (Zhang et al.). Of several pixels that share the maximum the fraction counts that do. A map of zeros
           points nowhere: 0.
         - ``heat_in_box``: the fraction of the map's sum that lies in the boxes, 0 for a map of zeros.
-        - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the middle of the film,
+        - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the middle of the image,
           whose standard deviation is a quarter of the side.
         - ``pointing_game_random``, ``box_area``: what a random point gets in the pointing game, and a map that is the
           same everywhere as heat in its boxes.
@@ -62,27 +62,27 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
 def localise(
     measures: pd.DataFrame, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
 ) -> dict[str, Any]:
-    """Mean of each measure over films, with an interval.
+    """Mean of each measure over images, with an interval.
 
     Args:
         measures: from ``measure_maps``, n rows.
-        groups: [n], the patient of each film; None draws films.
-        replicates: how often the films are drawn.
+        groups: [n], the patient of each image; None draws images.
+        replicates: how often the images are drawn.
         confidence: in (0, 1).
         seed: decides the draws.
 
     Returns:
-        ``n_films``, ``n_boxes``, and for each of ``MEASURES`` ``{"value", "low", "high"}``.
+        ``n_images``, ``n_boxes``, and for each of ``MEASURES`` ``{"value", "low", "high"}``.
     """
     means = {
         name: bootstrap_mean(measures[name], groups, replicates=replicates, confidence=confidence, seed=seed)
         for name in MEASURES
     }
-    return {"n_films": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
+    return {"n_images": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
 
 
 def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.float64]:
-    """Spearman's rank correlation of two maps of each film, taken at 64 x 64 points at most.
+    """Spearman's rank correlation of two maps of each image, taken at 64 x 64 points at most.
 
     Args:
         heatmaps: float [n, S, S].
@@ -100,49 +100,49 @@ def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.flo
 def choose_explained(
     scores: pd.DataFrame, boxes: pd.DataFrame, outputs: Sequence[str], *, most_boxed: int = 200, most_unboxed: int = 32
 ) -> pd.DataFrame:
-    """Choose the films on which the maps of a model are measured.
+    """Choose the images on which the maps of a model are measured.
 
-    For each output these are the films of its class: those with a box of it, or, where none has one, any. A film whose
-    label contradicts its box is passed over. Their hashes decide which films are taken, not what the model says.
+    For each output these are the images of its class: those with a box of it, or, where none has one, any. An image whose
+    label contradicts its box is passed over. Their hashes decide which images are taken, not what the model says.
 
     Args:
         scores: a score table: ``source``, ``sha256``, ``patient_id`` and ``true_<output>``.
         boxes: ``sha256`` and ``class`` of each box.
         outputs: of the model, in order.
-        most_boxed: films of a class at most, where they have boxes.
+        most_boxed: images of a class at most, where they have boxes.
         most_unboxed: the same where they have none, which the check against shuffled weights needs.
 
     Returns:
-        A row for each film and class: ``sha256``, ``class``, ``output`` (the place among ``outputs``) and ``group``
-        (the patient, or the film where no patient is known).
+        A row for each image and class: ``sha256``, ``class``, ``output`` (the place among ``outputs``) and ``group``
+        (the patient, or the image where no patient is known).
     """
     patient = scores["source"].str.cat(scores["patient_id"], sep="/")
-    films = scores.assign(group=patient.where(patient.notna(), scores["sha256"])).sort_values("sha256")
+    images = scores.assign(group=patient.where(patient.notna(), scores["sha256"])).sort_values("sha256")
     parts = []
     for number, name in enumerate(outputs):
-        has_box = films["sha256"].isin(boxes.loc[boxes["class"] == name, "sha256"]) & (films[f"true_{name}"] != 0)
-        chosen = films[has_box][:most_boxed] if has_box.any() else films[films[f"true_{name}"] == 1][:most_unboxed]
+        has_box = images["sha256"].isin(boxes.loc[boxes["class"] == name, "sha256"]) & (images[f"true_{name}"] != 0)
+        chosen = images[has_box][:most_boxed] if has_box.any() else images[images[f"true_{name}"] == 1][:most_unboxed]
         parts.append(chosen.assign(output=number).assign(**{"class": str(name)}))
     return pd.concat(parts, ignore_index=True)[["sha256", "class", "output", "group"]]
 
 
 def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]) -> list[NDArray[np.float64]]:
-    """The boxes of each film that are of the class asked about.
+    """The boxes of each image that are of the class asked about.
 
     Args:
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box.
-        sha256s: films, n.
-        classes: the class that each film is asked about, n.
+        sha256s: images, n.
+        classes: the class that each image is asked about, n.
 
     Returns:
-        For each film float64 [m, 4], m of at least 0.
+        For each image float64 [m, 4], m of at least 0.
     """
-    by_film = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
-    return [by_film.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
+    by_image = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
+    return [by_image.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
 
 
 def centred_blob(size: int) -> NDArray[np.float64]:
-    """Gaussian in the middle of a film, float64 [size, size], standard deviation a quarter of the side."""
+    """Gaussian in the middle of an image, float64 [size, size], standard deviation a quarter of the side."""
     along = np.exp(-(((_centres(size) - 0.5) / CENTRED_SIGMA) ** 2) / 2)
     return np.outer(along, along)
 

@@ -1,4 +1,4 @@
-"""What the answers for one output are worth on films whose labels are known."""
+"""What the answers for one output are worth on images whose labels are known."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ N_BINS = 10
 
 
 def check_scores(y_score: NDArray[np.float64]) -> None:
-    """Refuse what is no score of any film.
+    """Refuse what is no score of any image.
 
     Args:
         y_score: [n, k].
@@ -36,7 +36,7 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
     missing = np.isnan(y_score)
     if missing.any():
         raise UserError(
-            f"The model gives no number (NaN) for {missing.any(axis=1).sum()} of {len(y_score)} films, where a "
+            f"The model gives no number (NaN) for {missing.any(axis=1).sum()} of {len(y_score)} images, where a "
             "probability was expected: its training has diverged. Train again with a lower rate, such as "
             "--params <task>.training.learning_rate=0.0001"
         )
@@ -44,15 +44,15 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
         raise ValueError(f"Scores must lie in [0, 1]. Received: {y_score.min()} to {y_score.max()}")
 
 
-def known_films(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Labels and scores of the films whose label is known, checked.
+def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Labels and scores of the images whose label is known, checked.
 
     Args:
         y_true: [n], 1 positive, 0 negative, NaN unknown.
         y_score: [n], in [0, 1].
 
     Returns:
-        The labels, bool [m], and the scores, float64 [m], of the m films whose label is not NaN.
+        The labels, bool [m], and the scores, float64 [m], of the m images whose label is not NaN.
 
     Raises:
         UserError: the model gave NaN.
@@ -98,20 +98,20 @@ def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) 
 
 
 def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.intp]:
-    """Bins of about as many films each; films of equal probability share a bin.
+    """Bins of about as many images each; images of equal probability share a bin.
 
     Args:
         probability: [n], in [0, 1].
-        n_bins: bins; fewer are filled where many probabilities are equal or films are few.
+        n_bins: bins; fewer are filled where many probabilities are equal or images are few.
 
     Returns:
-        The bin of each film, [n], in 0 .. n_bins - 1, rising with the probability.
+        The bin of each image, [n], in 0 .. n_bins - 1, rising with the probability.
     """
     probability = np.asarray(probability, dtype=np.float64)
-    n_films = len(probability)
-    if n_films == 0:
+    n_images = len(probability)
+    if n_images == 0:
         return np.zeros(0, dtype=np.intp)
-    lasts = (n_films * np.arange(1, n_bins) - 1) // n_bins
+    lasts = (n_images * np.arange(1, n_bins) - 1) // n_bins
     return np.searchsorted(np.sort(probability)[lasts], probability)
 
 
@@ -119,20 +119,20 @@ def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> flo
     """How far probabilities are from frequencies: the mean distance over ten bins of equal mass.
 
     With bins of equal mass it is also known as the adaptive calibration error. It is biased upward: a
-    perfectly calibrated model has an error above 0 on any finite set of films.
+    perfectly calibrated model has an error above 0 on any finite set of images.
 
     Args:
         y_true: [n], 0 or 1; NaN is left out.
         probability: [n], in [0, 1].
 
     Returns:
-        The error in [0, 1]; NaN without films.
+        The error in [0, 1]; NaN without images.
 
     References:
         Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
         Nixon et al., "Measuring calibration in deep learning", CVPR workshops 2019.
     """
-    positive, probability = known_films(y_true, probability)
+    positive, probability = known_images(y_true, probability)
     if len(positive) == 0:
         return float("nan")
     gaps = np.bincount(equal_mass_bins(probability), weights=positive - probability)
@@ -143,18 +143,18 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
     """Every metric of one output.
 
     Args:
-        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+        y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         probability: [n], in [0, 1].
         called: bool [n], what is decided.
 
     Returns:
         ``METRICS`` in that order. NaN where one is undefined: ``auc``, ``average_precision`` and
-        ``balanced_accuracy`` without films of both classes, ``sensitivity`` without positive films,
+        ``balanced_accuracy`` without images of both classes, ``sensitivity`` without positive images,
         ``specificity`` without negative ones, ``precision`` where nothing is called positive.
 
     Raises:
         UserError: the model gave NaN.
-        ValueError: the shapes differ; see also :func:`known_films`.
+        ValueError: the shapes differ; see also :func:`known_images`.
 
     Example:
         >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], called=[0, 0, 0, 1])["auc"], 2)
@@ -163,7 +163,7 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
     known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
-    positive, probability = known_films(y_true, probability)
+    positive, probability = known_images(y_true, probability)
     called = np.asarray(called, dtype=np.bool_)
     if called.shape != known.shape:
         raise ValueError(f"Labels and decisions must have one shape [n]. Received: {known.shape} and {called.shape}")
@@ -191,7 +191,7 @@ def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, An
         outputs: the k classes.
 
     Returns:
-        ``class`` and ``accuracy``, None without films.
+        ``class`` and ``accuracy``, None without images.
     """
     counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
     commonest = int(counts.argmax())

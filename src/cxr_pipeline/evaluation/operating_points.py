@@ -1,6 +1,6 @@
-"""The thresholds that make a difference on a set of films, and the choice of one.
+"""The thresholds that make a difference on a set of images, and the choice of one.
 
-A film is called positive where ``probability >= threshold``. Only thresholds between the films make a
+An image is called positive where ``probability >= threshold``. Only thresholds between the images make a
 difference: those midway between neighbouring probabilities, one above all and one below all.
 """
 
@@ -19,9 +19,9 @@ class Choice:
     """A threshold and how it came about.
 
     Args:
-        threshold: films with at least this probability are called positive.
+        threshold: images with at least this probability are called positive.
         met: whether the policy got what it asked for.
-        message: what was reached on the validation films, and by how much a policy was missed.
+        message: what was reached on the validation images, and by how much a policy was missed.
     """
 
     threshold: float
@@ -33,15 +33,15 @@ class Cuts:
     """Every threshold that makes a difference, from the highest to the lowest.
 
     Args:
-        positive: bool [n], the labels, with films of both classes.
+        positive: bool [n], the labels, with images of both classes.
         probability: float64 [n], in [0, 1].
 
     Attributes:
         values: float64 [k - 1], the probabilities, each once, falling.
         thresholds: float64 [k], above, between and below them.
         gaps: float64 [k], the distance between the probabilities on both sides.
-        true_positives, false_positives: int [k], films called positive.
-        n_positive, n_negative: films of each class.
+        true_positives, false_positives: int [k], images called positive.
+        n_positive, n_negative: images of each class.
     """
 
     def __init__(self, positive: NDArray[np.bool_], probability: FloatArray) -> None:
@@ -61,25 +61,25 @@ class Cuts:
 
     @property
     def sensitivity(self) -> FloatArray:
-        """Share of the positive films called positive, float64 [k]."""
+        """Share of the positive images called positive, float64 [k]."""
         return np.asarray(self.true_positives / self.n_positive)
 
     @property
     def specificity(self) -> FloatArray:
-        """Share of the negative films called negative, float64 [k]."""
+        """Share of the negative images called negative, float64 [k]."""
         return np.asarray((self.n_negative - self.false_positives) / self.n_negative)
 
     @property
     def mixed(self) -> NDArray[np.bool_]:
-        """Whether some films are called positive and some negative, bool [k]."""
+        """Whether some images are called positive and some negative, bool [k]."""
         called = self.true_positives + self.false_positives
         return np.asarray((called > 0) & (called < self.n_positive + self.n_negative))
 
     def best(self, *objectives: ArrayLike, among: NDArray[np.bool_] | None = None) -> int:
         """The cut with the largest first objective; ties go to the next objective.
 
-        Cuts that tie in all objectives: those that call some films positive and some negative come first,
-        then the widest gap, because there the fewest new films lie close to the cut; then the lowest cut,
+        Cuts that tie in all objectives: those that call some images positive and some negative come first,
+        then the widest gap, because there the fewest new images lie close to the cut; then the lowest cut,
         because a missed finding is the worse mistake.
 
         Args:
@@ -100,12 +100,12 @@ class Cuts:
         reached = (
             f"At {self.thresholds[index] if threshold is None else threshold:.4g} sensitivity is "
             f"{self.sensitivity[index]:.3f} and specificity {self.specificity[index]:.3f} on {self.n_positive} "
-            f"positive and {self.n_negative} negative validation films."
+            f"positive and {self.n_negative} negative validation images."
         )
-        return reached if self.mixed[index] else f"{reached} Every film is called {self.answer(index)}."
+        return reached if self.mixed[index] else f"{reached} Every image is called {self.answer(index)}."
 
     def answer(self, index: int) -> str:
-        """What a cut that is not mixed calls every film."""
+        """What a cut that is not mixed calls every image."""
         return "positive" if self.true_positives[index] else "negative"
 
     def choose(self, index: int, *reasons: str) -> Choice:

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 _STRONGEST = 0.6
 
 
-def overlay(film: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Lay a map over a film, in the colours of viridis, which colour-blind readers can follow.
+def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Lay a map over an image, in the colours of viridis, which colour-blind readers can follow.
 
-    Where the map is 0 the film shows as it is, where it is 1 the colour makes up six tenths.
+    Where the map is 0 the image shows as it is, where it is 1 the colour makes up six tenths.
 
     Args:
-        film: grey film [S, S].
+        image: grey image [S, S].
         heatmap: map [S, S], 0..1.
 
     Returns:
@@ -22,5 +22,5 @@ def overlay(film: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[n
 
     share = _STRONGEST * np.asarray(heatmap, dtype=np.float64)[..., np.newaxis]
     colors = 255 * colormaps["viridis"](np.asarray(heatmap, dtype=np.float64))[..., :3]
-    mixed: NDArray[np.float64] = (1 - share) * film[..., np.newaxis] + share * colors
+    mixed: NDArray[np.float64] = (1 - share) * image[..., np.newaxis] + share * colors
     return np.rint(mixed).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Two models on the same test films: how far apart they are, and whether chance in the choice of films explains it."""
+"""Two models on the same test images: how far apart they are, and whether chance in the choice of images explains it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.bootstrap import DecidedFilms, draw_weights, patient_codes, percentiles
+from cxr_pipeline.evaluation.bootstrap import DecidedImages, draw_weights, patient_codes, percentiles
 from cxr_pipeline.evaluation.metrics import METRICS
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
 Difference = dict[str, float | None]
 
-FILM = ["source", "image"]
+IMAGE = ["source", "image"]
 ROUNDING = 12
 
 
 @dataclass(frozen=True, eq=False)
-class PairedFilms:
-    """The films that two score tables have in common.
+class PairedImages:
+    """The images that two score tables have in common.
 
     Args:
-        table: score table of the one model, sorted by film.
-        baseline: score table of the other, the same films in the same order.
-        n_left_out: films that are in one of the tables only.
+        table: score table of the one model, sorted by image.
+        baseline: score table of the other, the same images in the same order.
+        n_left_out: images that are in one of the tables only.
     """
 
     table: pd.DataFrame
@@ -33,8 +33,8 @@ class PairedFilms:
     n_left_out: int
 
 
-def match_films(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]) -> PairedFilms:
-    """Find the films of two score tables that can be compared.
+def match_images(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]) -> PairedImages:
+    """Find the images of two score tables that can be compared.
 
     Args:
         table: a score table.
@@ -42,23 +42,25 @@ def match_films(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[s
         outputs: names of the outputs whose labels must be the same.
 
     Raises:
-        ValueError: a film is in a table twice, no film is in both, or a film has other labels or another patient in
+        ValueError: an image is in a table twice, no image is in both, or an image has other labels or another patient in
             the other table.
     """
-    mine, other = (each.set_index(FILM).sort_index() for each in (table, baseline))
+    mine, other = (each.set_index(IMAGE).sort_index() for each in (table, baseline))
     if mine.index.has_duplicates or other.index.has_duplicates:
-        raise ValueError("A film is in a score table twice, where one row for each `source` and `image` was expected.")
+        raise ValueError(
+            "An image is in a score table twice, where one row for each `source` and `image` was expected."
+        )
     common = mine.index.intersection(other.index).sort_values()
     if common.empty:
         raise ValueError(
-            f"The two models have no test film in common: one was tested on {len(mine):,} films, the other on "
+            f"The two models have no test image in common: one was tested on {len(mine):,} images, the other on "
             f"{len(other):,} others."
         )
     n_left_out = len(mine) + len(other) - 2 * len(common)
     mine, other = mine.loc[common], other.loc[common]
     for column in (*(f"true_{output}" for output in outputs), "patient_id"):
         _check_same(column, mine[column], other[column])
-    return PairedFilms(mine.reset_index(), other.reset_index(), n_left_out)
+    return PairedImages(mine.reset_index(), other.reset_index(), n_left_out)
 
 
 def paired_differences(
@@ -69,10 +71,10 @@ def paired_differences(
     exclusive: bool,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Difference]:
-    """How much better or worse one model does than another on the test films that both have judged.
+    """How much better or worse one model does than another on the test images that both have judged.
 
     Each metric is the one of :func:`cxr_pipeline.evaluation.evaluate`: of several outputs the mean. Each model decides
-    as its own frozen rule says. A bootstrap draws whole patients, for both models the same ones, so that a film that
+    as its own frozen rule says. A bootstrap draws whole patients, for both models the same ones, so that an image that
     is hard for both does not count as a difference; the interval is that of percentiles.
 
     The p-value is two-sided and belongs to that interval: twice the share of replicates, whichever is less, in which
@@ -85,25 +87,25 @@ def paired_differences(
         table: score table with decisions of the model in question.
         baseline: that of the model it is compared with.
         outputs: names of the outputs of both.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
         bootstrap: ``replicates``, ``confidence`` in (0, 1), and ``seed``.
 
     Returns:
         For each of ``METRICS`` ``value``, of the model less of the baseline, ``low``, ``high`` and ``p_value``; null
-        where the metric is not defined for one of them, the last three also with fewer than two patients. Films that
+        where the metric is not defined for one of them, the last three also with fewer than two patients. Images that
         only one of the tables has are left out. The order of rows changes nothing.
 
     Raises:
         UserError: a model gave NaN.
-        ValueError: see :func:`match_films`.
+        ValueError: see :func:`match_images`.
 
     References:
         Davison, Hinkley, "Bootstrap methods and their application", 1997, sections 4.4 and 5.2.
         Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
         Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
     """
-    films = match_films(table, baseline, outputs)
-    pair, codes = _decided(films, outputs, exclusive=exclusive)
+    images = match_images(table, baseline, outputs)
+    pair, codes = _decided(images, outputs, exclusive=exclusive)
     values = _differences(pair, np.ones((1, len(codes))))
     weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
     chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
@@ -150,29 +152,31 @@ def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") ->
     differ = ~((mine == other).fillna(False).astype(bool) | (mine.isna() & other.isna()))
     if differ.any():
         raise ValueError(
-            f"The two models cannot be compared: {differ.sum()} of {len(differ)} test films that both have judged "
+            f"The two models cannot be compared: {differ.sum()} of {len(differ)} test images that both have judged "
             f"differ in `{column}`. Were they tested on the same version of the data?"
         )
 
 
 def _decided(
-    films: PairedFilms, outputs: Sequence[str], *, exclusive: bool
-) -> tuple[list[DecidedFilms], NDArray[np.intp]]:
-    """Both models on the films of which something is known, and the patients' numbers [n]."""
-    mine, other = (Scores.from_table(each, outputs) for each in (films.table, films.baseline))
+    images: PairedImages, outputs: Sequence[str], *, exclusive: bool
+) -> tuple[list[DecidedImages], NDArray[np.intp]]:
+    """Both models on the images of which something is known, and the patients' numbers [n]."""
+    mine, other = (Scores.from_table(each, outputs) for each in (images.table, images.baseline))
     known = ~np.isnan(mine.y_true).all(axis=1)
-    patients = patients_of(films.table)
+    patients = patients_of(images.table)
     codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object)[known], int(known.sum()))
     pair = [
-        DecidedFilms.of(mine.y_true[known], scores.probability[known], scores.called[known], codes, exclusive=exclusive)
+        DecidedImages.of(
+            mine.y_true[known], scores.probability[known], scores.called[known], codes, exclusive=exclusive
+        )
         for scores in (mine, other)
     ]
     return pair, codes
 
 
-def _differences(pair: Sequence[DecidedFilms], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def _differences(pair: Sequence[DecidedImages], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """What one model is above the other in each metric, [replicates]; rounded, so that equal is equal."""
-    mine, other = (films.replicate(weights)[-1] for films in pair)
+    mine, other = (images.replicate(weights)[-1] for images in pair)
     return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
 
 

@@ -1,6 +1,6 @@
-"""Score tables: what films are, what a model says of them, and what is decided.
+"""Score tables: what images are, what a model says of them, and what is decided.
 
-A table names the films (``source``, ``image``, ``sha256``, ``patient_id``) and has, for each output of the model,
+A table names the images (``source``, ``image``, ``sha256``, ``patient_id``) and has, for each output of the model,
 ``true_<output>`` and ``score_<output>``; once it is decided also ``probability_<output>``, ``called_<output>`` and one
 ``decision``.
 """
@@ -18,7 +18,7 @@ from cxr_pipeline.evaluation.decision_rule import DecisionRule
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The n films of a score table, and the k outputs of the model that judged them.
+    """The n images of a score table, and the k outputs of the model that judged them.
 
     Args:
         outputs: the classes that the model gives a probability for: of a binary task the positive one.
@@ -39,17 +39,17 @@ class Scores:
         return cls(tuple(outputs), true, probability, called.astype(np.bool_))
 
 
-def score_table(films: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:
-    """Put scores beside the films and their labels.
+def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:
+    """Put scores beside the images and their labels.
 
     Args:
-        films: n rows of the manifest.
+        images: n rows of the manifest.
         outputs: the k outputs of the model.
         y_score: [n, k], raw outputs.
     """
-    table = films[["source", "image", "sha256", "patient_id"]].reset_index(drop=True)
+    table = images[["source", "image", "sha256", "patient_id"]].reset_index(drop=True)
     for column, output in enumerate(outputs):
-        table[f"true_{output}"] = films[f"label_{output}"].to_numpy()
+        table[f"true_{output}"] = images[f"label_{output}"].to_numpy()
         table[f"score_{output}"] = y_score[:, column]
     return table
 
@@ -70,6 +70,6 @@ def decide(table: pd.DataFrame, rule: DecisionRule) -> pd.DataFrame:
 
 
 def patients_of(table: pd.DataFrame) -> "pd.Series[str] | None":
-    """Name the patient of each film, null where not known; None where no patient is known."""
+    """Name the patient of each image, null where not known; None where no patient is known."""
     patients = table["source"].str.cat(table["patient_id"], sep="/")
     return patients if patients.notna().any() else None

@@ -1,4 +1,4 @@
-"""Test films by sex, age band and view: whether a model is as good for each of them."""
+"""Test images by sex, age band and view: whether a model is as good for each of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,22 +23,22 @@ def evaluate_subgroups(
     min_patients: int,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Measure groups of test films, each by itself.
+    """Measure groups of test images, each by itself.
 
     A figure is the mean over the outputs of which the group has enough patients. Groups overlap in their patients, and
     many are looked at: that two intervals do not overlap need not mean a difference.
 
     Args:
-        table: a score table with decisions, n films.
-        manifest: has ``sex``, ``age`` in years and ``view`` of these films, null where unknown.
+        table: a score table with decisions, n images.
+        manifest: has ``sex``, ``age`` in years and ``view`` of these images, null where unknown.
         outputs: of the model.
         ages: where a new age band begins, in years, rising.
         min_patients: patients that a group must have with an output, and without it, for figures about that output; a
-            film whose patient is not known counts as one.
+            image whose patient is not known counts as one.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
 
     Returns:
-        ``min_patients`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, films of which it is not
+        ``min_patients`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, images of which it is not
         known, and ``groups``: for each group ``n_images``, ``n_patients`` (None where not known), ``n_positive`` and
         ``n_known`` by output, ``metrics``: ``auc``, ``sensitivity`` and ``specificity`` with ``value``, ``low`` and
         ``high``, empty where no output has enough patients, and ``per_class``: the same of each output that has.
@@ -60,7 +60,7 @@ def evaluate_subgroups(
 
 
 def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
-    """Name the age band of each film; null where the age is not known.
+    """Name the age band of each image; null where the age is not known.
 
     Args:
         age: in years.
@@ -83,13 +83,13 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 def _evaluate(
-    films: pd.DataFrame, *, outputs: Sequence[str], min_patients: int, bootstrap: Mapping[str, Any]
+    images: pd.DataFrame, *, outputs: Sequence[str], min_patients: int, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Measure the films of one group."""
-    scores, patients = Scores.from_table(films, outputs), patients_of(films)
+    """Measure the images of one group."""
+    scores, patients = Scores.from_table(images, outputs), patients_of(images)
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
-    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object), len(films))
+    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object), len(images))
     enough = np.minimum(*(_count_patients(scores.y_true == side, codes) for side in (1, 0))) >= min_patients
     places: list[int] = np.flatnonzero(enough).tolist()
     metrics: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def _evaluate(
         metrics = {name: found["metrics"][name] for name in MEASURES}
         per_class = {output: {name: of_one[name] for name in MEASURES} for output, of_one in found["per_class"].items()}
     return {
-        "n_images": len(films),
+        "n_images": len(images),
         "n_patients": None if patients is None else int(patients.nunique()),
         "n_positive": dict(zip(outputs, n_positive.tolist(), strict=True)),
         "n_known": dict(zip(outputs, n_known.tolist(), strict=True)),
@@ -117,5 +117,5 @@ def _evaluate(
 
 
 def _count_patients(of_side: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Patients that have films of one side of each output, [k], given these films [n, k]."""
-    return np.array([len(np.unique(codes[films])) for films in of_side.T], dtype=np.intp)
+    """Patients that have images of one side of each output, [k], given these images [n, k]."""
+    return np.array([len(np.unique(codes[images])) for images in of_side.T], dtype=np.intp)

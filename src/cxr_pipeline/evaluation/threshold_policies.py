@@ -1,4 +1,4 @@
-"""Policies that choose the threshold above which a film is called positive."""
+"""Policies that choose the threshold above which an image is called positive."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.operating_points import ROUNDING, Choice, Cuts
 
 FloatArray = NDArray[np.float64]
@@ -24,21 +24,21 @@ class Policy(ABC):
     rule: ClassVar[str]
 
     def choose(self, y_true: ArrayLike, probability: ArrayLike) -> Choice:
-        """Choose a threshold on validation films.
+        """Choose a threshold on validation images.
 
         Args:
-            y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+            y_true: [n], 1 positive, 0 negative; images with NaN are left out.
             probability: [n], calibrated, in [0, 1].
 
         Returns:
-            The choice. A policy that cannot be met gets the threshold that comes closest, and films of one
+            The choice. A policy that cannot be met gets the threshold that comes closest, and images of one
             class only get ``FALLBACK``, both with ``met`` false and a message.
 
         Raises:
             UserError: the model gave NaN.
-            ValueError: see :func:`cxr_pipeline.evaluation.metrics.known_films`.
+            ValueError: see :func:`cxr_pipeline.evaluation.metrics.known_images`.
         """
-        positive, probability = known_films(y_true, probability)
+        positive, probability = known_images(y_true, probability)
         if positive.all() or not positive.any():
             return self._without_classes(int(positive.sum()), int((~positive).sum()))
         return self._choose(Cuts(positive, probability))
@@ -49,11 +49,11 @@ class Policy(ABC):
 
     @abstractmethod
     def _choose(self, cuts: Cuts) -> Choice:
-        """Choose where films of both classes are there."""
+        """Choose where images of both classes are there."""
 
     def _without_classes(self, n_positive: int, n_negative: int) -> Choice:
         message = (
-            f"The policy {self.rule!r} needs validation films of both classes, found {n_positive} positive and "
+            f"The policy {self.rule!r} needs validation images of both classes, found {n_positive} positive and "
             f"{n_negative} negative. The threshold stays at {FALLBACK}."
         )
         return Choice(FALLBACK, met=False, message=message)
@@ -75,7 +75,9 @@ class Fixed(Policy):
         return Choice(self.value, met=True, message=cuts.describe(index, self.value))
 
     def _without_classes(self, n_positive: int, n_negative: int) -> Choice:
-        message = f"Found {n_positive} positive and {n_negative} negative validation films: what it reaches is unknown."
+        message = (
+            f"Found {n_positive} positive and {n_negative} negative validation images: what it reaches is unknown."
+        )
         return Choice(self.value, met=True, message=message)
 
 
@@ -147,11 +149,11 @@ class FBeta(Policy):
 
 @dataclass(frozen=True)
 class Cost(Policy):
-    """The smallest cost of mistakes at the prevalence of the validation films.
+    """The smallest cost of mistakes at the prevalence of the validation images.
 
     Args:
-        false_negative: cost of a positive film called negative, above 0.
-        false_positive: cost of a negative film called positive, above 0.
+        false_negative: cost of a positive image called negative, above 0.
+        false_positive: cost of a negative image called positive, above 0.
 
     References:
         Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
@@ -192,7 +194,7 @@ def policy_from(rule: str, **values: float) -> Policy:
 
 
 def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> Choice:
-    """The cut with the largest objective, met if it beats the same answer for every film.
+    """The cut with the largest objective, met if it beats the same answer for every image.
 
     Args:
         cuts: the k cuts.
@@ -204,12 +206,12 @@ def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> Choice:
     if objective[index] > objective[same_answer] + ROUNDING:
         return cuts.choose(index)
     if not cuts.mixed.any():
-        return cuts.choose(index, "No threshold tells films apart: all validation films have the same probability.")
+        return cuts.choose(index, "No threshold tells images apart: all validation images have the same probability.")
     mixed = cuts.best(objective, among=cuts.mixed)
     return cuts.choose(
         index,
-        f"No threshold does better than the same answer for every film: the largest {name} with both answers is "
-        f"{objective[mixed]:.3f}, against {objective[same_answer]:.3f} when every film is called "
+        f"No threshold does better than the same answer for every image: the largest {name} with both answers is "
+        f"{objective[mixed]:.3f}, against {objective[same_answer]:.3f} when every image is called "
         f"{cuts.answer(same_answer)}.",
     )
 
@@ -223,30 +225,30 @@ def _reach(cuts: Cuts, target: float, wanted: tuple[str, FloatArray], paid: tupl
     useful = (rate > 0) & (left > 0)
     reason = f"A {name} of {target:g} cannot be met: every threshold that reaches it has a {price} of 0."
     if not useful.any():
-        return cuts.choose(index, reason, "No threshold tells films apart.")
+        return cuts.choose(index, reason, "No threshold tells images apart.")
     closest = cuts.best(rate, left, among=useful)
     return cuts.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} short.")
 
 
-def _with_doubt(choice: Choice, target: float, name: str, films: str) -> Choice:
-    """Add to the message that the films are too few to show the target, if they are.
+def _with_doubt(choice: Choice, target: float, name: str, images: str) -> Choice:
+    """Add to the message that the images are too few to show the target, if they are.
 
     Args:
         choice: what was chosen.
         target: the rate asked for.
         name: of the rate.
-        films: how many of which class, such as ``"20 positive"``.
+        images: how many of which class, such as ``"20 positive"``.
 
     References:
         Hanley, Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983.
     """
-    n_films = int(films.split()[0])
-    lowest = (1 - EVIDENCE) ** (1 / n_films)
+    n_images = int(images.split()[0])
+    lowest = (1 - EVIDENCE) ** (1 / n_images)
     if lowest >= target:
         return choice
-    needed = "No number of films could" if target >= 1 else f"{ceil(log(1 - EVIDENCE) / log(target))} or more could"
+    needed = "No number of images could" if target >= 1 else f"{ceil(log(1 - EVIDENCE) / log(target))} or more could"
     doubt = (
-        f"{films} validation films cannot show a {name} of {target:g}: were all of them right, it might still be as "
+        f"{images} validation images cannot show a {name} of {target:g}: were all of them right, it might still be as "
         f"low as {lowest:.3f} ({EVIDENCE:.0%} confidence). {needed}."
     )
     return replace(choice, message=f"{choice.message} {doubt}")

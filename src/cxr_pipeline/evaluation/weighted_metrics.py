@@ -1,4 +1,4 @@
-"""The metrics of one set of films under many weights at once, as a bootstrap needs them."""
+"""The metrics of one set of images under many weights at once, as a bootstrap needs them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from cxr_pipeline.evaluation.metrics import confusion_rates, equal_mass_bins
 
 
 class WeightedMetrics:
-    """The metrics of one set of films under any weights.
+    """The metrics of one set of images under any weights.
 
     Args:
         positive: bool [n], the labels.
@@ -18,13 +18,13 @@ class WeightedMetrics:
     def __init__(
         self, positive: NDArray[np.bool_], probability: NDArray[np.float64], called: NDArray[np.bool_]
     ) -> None:
-        n_films = len(positive)
+        n_images = len(positive)
         new_value = np.flatnonzero(np.diff(probability)) + 1
         self._positives = np.flatnonzero(positive)
         starts = np.concatenate(([0], new_value))
-        ends = np.concatenate((new_value, [n_films]))
+        ends = np.concatenate((new_value, [n_images]))
         step = np.searchsorted(starts, self._positives, side="right") - 1
-        # Only steps of the ROC curve that hold a positive film add to AUC and average precision.
+        # Only steps of the ROC curve that hold a positive image add to AUC and average precision.
         steps, self._first_positive = np.unique(step, return_index=True)
         self._starts, self._ends = starts[steps], ends[steps]
         self._called = np.flatnonzero(called)
@@ -42,7 +42,7 @@ class WeightedMetrics:
 
         Returns:
             For each of ``METRICS`` float64 [replicates]; NaN where undefined. The bins of ``ece`` are
-            those of the unweighted films.
+            those of the unweighted images.
         """
         upto = np.zeros((len(weights), weights.shape[1] + 1))
         np.cumsum(weights, axis=1, out=upto[:, 1:])

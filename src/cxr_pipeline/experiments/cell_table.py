@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.evaluation.paired_bootstrap import holm, match_films, paired_differences
+from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
 from cxr_pipeline.report.words.kinds import KINDS
 from cxr_pipeline.report.words.text import value_of
 
 MEASURED = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"
 ENDS = {"": "value", "_low": "low", "_high": "high"}
-COMPARISON = (*(f"{COMPARED}_difference{end}" for end in ENDS), "p_value", "p_holm", "films_left_out", "not_compared")
+COMPARISON = (*(f"{COMPARED}_difference{end}" for end in ENDS), "p_value", "p_holm", "images_left_out", "not_compared")
 COSTS = ("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit")
-COUNTS = ("n_images", "films_left_out", "kept_epoch")
+COUNTS = ("n_images", "images_left_out", "kept_epoch")
 FLAGS = ("is_baseline", "collapsed")
 TEXTS = ("cell", "not_compared", "error", "commit")
 
@@ -28,7 +28,7 @@ class CellFindings:
     Args:
         parameters: dotted name to value of what it overrides, such as ``{"training.loss": "cross_entropy"}``.
         metrics: its ``metrics.json``.
-        test_scores: score table of the test films with decisions.
+        test_scores: score table of the test images with decisions.
         validation_auc: of the epoch kept.
         kept_epoch: the epoch whose weights were kept.
         seconds: how long it took.
@@ -62,14 +62,14 @@ def cell_table(
         cells: what each came to, by name; rows are in their order.
         baseline: the cell that the others are compared with; None for the first.
         outputs: names of the outputs of every cell.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of the paired comparison.
 
     Returns:
         A row for each cell: ``cell``; ``is_baseline``; a column for each parameter that any cell overrides, as text,
-        JSON where it is none; each of ``MEASURED`` on the test films with ``_low`` and ``_high``;
+        JSON where it is none; each of ``MEASURED`` on the test images with ``_low`` and ``_high``;
         ``auc_difference`` from the baseline with ``_low`` and ``_high``, ``p_value``, and ``p_holm``, which is adjusted
-        for all cells compared; ``films_left_out`` of the comparison, which only one of the two was tested on;
+        for all cells compared; ``images_left_out`` of the comparison, which only one of the two was tested on;
         ``not_compared``, why there is no comparison; ``collapsed``, whether the decision is nearly always the same, as
         the report of a task has it; ``n_images``, ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``,
         ``error`` and ``commit``, of the code that ran it. What a cell does not have is missing.
@@ -116,12 +116,12 @@ def _compared(found: CellFindings, baseline: CellFindings, **settings: Any) -> d
     if baseline.test_scores is None:
         return {"not_compared": "The baseline failed."}
     try:
-        films = match_films(found.test_scores, baseline.test_scores, settings["outputs"])
+        images = match_images(found.test_scores, baseline.test_scores, settings["outputs"])
         difference = paired_differences(found.test_scores, baseline.test_scores, **settings)[COMPARED]
     except ValueError as error:
         return {"not_compared": str(error)}
     ends = {f"{COMPARED}_difference{end}": difference[key] for end, key in ENDS.items()}
-    return {**ends, "p_value": difference["p_value"], "films_left_out": films.n_left_out}
+    return {**ends, "p_value": difference["p_value"], "images_left_out": images.n_left_out}
 
 
 def _typed(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from cxr_pipeline.common.mappings import flatten, json_digest
 from cxr_pipeline.experiments.digests import fine_tunes, is_below
 from cxr_pipeline.training.networks.weights import is_pretrained
 
-# What must be equal for two cells to compute the same features of the same films, beside the augmentation.
+# What must be equal for two cells to compute the same features of the same images, beside the augmentation.
 FEATURES = (
     *("resolution.size", "resolution.mode", "morphology"),
     *("model.name", "model.weights", "model.pooling", "training.fine_tuning.cut"),

@@ -25,7 +25,7 @@ AFTER_TRAINING = ("evaluation", "thresholds")
 
 
 def digest(parameters: Mapping[str, Any], *, idle: Sequence[str] = (), **data: object) -> str:
-    """What a cell's result depends on, as a name: its parameters, the films and the versions of the code.
+    """What a cell's result depends on, as a name: its parameters, the images and the versions of the code.
 
     Args:
         parameters: all parameters of the task, the cell's laid over them.
@@ -35,7 +35,7 @@ def digest(parameters: Mapping[str, Any], *, idle: Sequence[str] = (), **data: o
     Returns:
         64 hexadecimal digits.
     """
-    versions = {"code": cxr_pipeline.__version__, "films": recipe.VERSION, "training": training_versions()}
+    versions = {"code": cxr_pipeline.__version__, "images": recipe.VERSION, "training": training_versions()}
     counted = {name: value for name, value in flatten(parameters).items() if not is_below(name, (*IDLE, *idle))}
     return json_digest({"parameters": counted, "data": data, "versions": versions})
 
@@ -56,16 +56,18 @@ def table_digest(table: pd.DataFrame) -> str:
     return json_digest(sorted(table.astype(str).itertuples(index=False, name=None)))
 
 
-def films_digests(data_report: Mapping[str, Any], splits: pd.DataFrame, *, unseen: str | None = None) -> dict[str, Any]:
-    """Digests of today's films, for `digest`.
+def images_digests(
+    data_report: Mapping[str, Any], splits: pd.DataFrame, *, unseen: str | None = None
+) -> dict[str, Any]:
+    """Digests of today's images, for `digest`.
 
     Args:
-        data_report: its ``data_digest`` and ``n_films``.
-        splits: from ``assign_splits``: first the films of today, then those that are gone, which do not count.
-        unseen: a split whose films do not count either; None for none.
+        data_report: its ``data_digest`` and ``n_images``.
+        splits: from ``assign_splits``: first the images of today, then those that are gone, which do not count.
+        unseen: a split whose images do not count either; None for none.
     """
-    films = splits.head(data_report["n_films"])
-    return {"data": data_report["data_digest"], "splits": table_digest(films[films["split"] != unseen])}
+    images = splits.head(data_report["n_images"])
+    return {"data": data_report["data_digest"], "splits": table_digest(images[images["split"] != unseen])}
 
 
 def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:

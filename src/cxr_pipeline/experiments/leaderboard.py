@@ -1,4 +1,4 @@
-"""Models ranked by what they reached on test films; only those measured on the same films, side by side."""
+"""Models ranked by what they reached on test images; only those measured on the same images, side by side."""
 
 import json
 import math
@@ -12,8 +12,8 @@ import pandas as pd
 from cxr_pipeline.experiments.digests import IDLE, is_below
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
-SAME_FILMS = ("films", "task", "test_digest")
-FILMS = ("real", "phantom")
+SAME_IMAGES = ("images", "task", "test_digest")
+IMAGES = ("real", "phantom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class Entry:
         kind: a registered ``version``, or a ``cell`` of an experiment.
         name: such as ``cxr-effusion 3``, or ``effusion_ablation: no augmentation``.
         task: name of the task.
-        films: ``real`` or ``phantom``, what it was trained and tested on.
-        test_digest: ``films_digest`` of ``metrics.json``.
-        data_digest: digest of all films and labels of the run.
-        metrics: on the test films by name, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
+        images: ``real`` or ``phantom``, what it was trained and tested on.
+        test_digest: ``images_digest`` of ``metrics.json``.
+        data_digest: digest of all images and labels of the run.
+        metrics: on the test images by name, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
         parameters: of the run, dotted name to value as text.
         date: when it was registered, or measured.
         experiment_id, run_id: of the run; null where it is gone.
@@ -40,7 +40,7 @@ class Entry:
     kind: Literal["version", "cell"]
     name: str
     task: str | None
-    films: str | None
+    images: str | None
     test_digest: str | None
     data_digest: str | None
     metrics: Mapping[str, float]
@@ -55,14 +55,14 @@ class Entry:
 
 
 def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Rank models by AUC within each group that was measured on the same test films.
+    """Rank models by AUC within each group that was measured on the same test images.
 
-    Groups come with real films first and then phantoms, by task, the last one measured first; models that cannot be
+    Groups come with real images first and then phantoms, by task, the last one measured first; models that cannot be
     ranked come after them all. Equal AUCs share a rank.
 
     Returns:
         a row for each entry, of text and numbers alone: ``group`` and ``rank`` (from 1; null where not ranked),
-        ``kind``, ``name``, ``aliases``, ``task``, ``films``, ``n_images``; each of ``METRICS`` with ``_low`` and
+        ``kind``, ``name``, ``aliases``, ``task``, ``images``, ``n_images``; each of ``METRICS`` with ``_low`` and
         ``_high``; ``interval_overlaps_first`` (null for the first itself: overlap is no test of a difference);
         ``parameters`` (those that differ within the group, as JSON), ``date`` (ISO 8601, UTC), ``test_digest``,
         ``data_digest``, ``experiment_id``, ``run_id``, ``run_url``, ``url``, and ``not_ranked``, the reason.
@@ -71,12 +71,12 @@ def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
     ranked = [entry for entry, reason in zip(entries, reasons, strict=True) if reason is None]
     groups: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in ranked:
-        groups.setdefault(tuple(getattr(entry, name) for name in SAME_FILMS), []).append(entry)
+        groups.setdefault(tuple(getattr(entry, name) for name in SAME_IMAGES), []).append(entry)
     rows = []
     for number, group in enumerate(sorted(groups.values(), key=_order_of_group), start=1):
         rows += [{"group": number, **row} for row in _rank(group)]
     left = [_row(entry) | {"not_ranked": reason} for entry, reason in zip(entries, reasons, strict=True) if reason]
-    rows += sorted(left, key=lambda row: (_place(row["films"]), row["task"] or "", row["date"], row["name"]))
+    rows += sorted(left, key=lambda row: (_place(row["images"]), row["task"] or "", row["date"], row["name"]))
     table = pd.DataFrame(rows, columns=list(_TYPES))
     return table.astype(_TYPES)
 
@@ -88,9 +88,9 @@ def why_not_ranked(entry: Entry) -> str | None:
         "its run in MLflow is gone": entry.run_id is None,
         f"its run has not ended well: {entry.unfinished}": entry.unfinished is not None,
         "its task is not known": not entry.task,
-        "it is not known whether its films are real": entry.films not in FILMS,
-        "no metrics on test films were recorded": not entry.metrics,
-        "it is not known which test films it was measured on: it was made before that was recorded": (
+        "it is not known whether its images are real": entry.images not in IMAGES,
+        "no metrics on test images were recorded": not entry.metrics,
+        "it is not known which test images it was measured on: it was made before that was recorded": (
             not entry.test_digest
         ),
         "its AUC is not defined": math.isnan(bounds[0]),
@@ -127,7 +127,7 @@ def _block(name: str) -> str:
 
 
 def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Rows of models that were measured on the same films, the best first, the older of equals first."""
+    """Rows of models that were measured on the same images, the best first, the older of equals first."""
     ordered = sorted(group, key=lambda entry: (-entry.metrics["auc"], entry.date, entry.name))
     first = ordered[0].metrics
     differing = parameters_that_differ([entry.parameters for entry in ordered])
@@ -150,17 +150,17 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _order_of_group(group: Sequence[Entry]) -> tuple[int, str, float]:
     newest = max(entry.date for entry in group)
-    return _place(group[0].films), group[0].task or "", -newest.timestamp()
+    return _place(group[0].images), group[0].task or "", -newest.timestamp()
 
 
-def _place(films: str | None) -> int:
-    return FILMS.index(films) if films in FILMS else len(FILMS)
+def _place(images: str | None) -> int:
+    return IMAGES.index(images) if images in IMAGES else len(IMAGES)
 
 
 _MEASURED = tuple(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high"))
 _TYPES = {
     **dict.fromkeys(("group", "rank"), "Int64"),
-    **dict.fromkeys(("kind", "name", "aliases", "task", "films"), "str"),
+    **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),
     "n_images": "Int64",
     **dict.fromkeys(_MEASURED, "float64"),
     "interval_overlaps_first": "boolean",

@@ -9,7 +9,7 @@ _CHUNK = 2**22
 
 
 def mean_auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """AUC of each output over its known labels, then their mean, for many labellings of the same films at once.
+    """AUC of each output over its known labels, then their mean, for many labellings of the same images at once.
 
     Args:
         y_true: labels [b, n, k], 0, 1 or NaN for unknown.
@@ -42,15 +42,15 @@ def null_bound(
 ) -> float:
     """The distance from 0.5 that the mean AUC keeps if the scores know nothing of the labels.
 
-    The labels are permuted again and again while the scores stay. Where labels had been permuted film by film before
-    the training, that is the very distribution of the AUC, given the scores: whatever films of one patient have in
+    The labels are permuted again and again while the scores stay. Where labels had been permuted image by image before
+    the training, that is the very distribution of the AUC, given the scores: whatever images of one patient have in
     common, their labels are exchangeable, so that patients make it no wider. Ties, few positives and outputs that
     go together are in it too.
 
     Args:
-        y_true: labels [n, k], 0, 1 or NaN for unknown; a film's labels stay together.
+        y_true: labels [n, k], 0, 1 or NaN for unknown; an image's labels stay together.
         y_score: scores [n, k].
-        contents: number of each film's content [n]; films of equal content have equal labels.
+        contents: number of each image's content [n]; images of equal content have equal labels.
         false_alarms: how often the distance may be exceeded by chance, in (0, 1).
         permutations: drawn.
         seed: of the draws.

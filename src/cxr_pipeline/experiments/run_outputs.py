@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.data.splits import images_of
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Outputs:
 
     @property
     def splits(self) -> pd.DataFrame:
-        """The split of each film."""
+        """The split of each image."""
         return pd.read_parquet(self._path("05_model_input/{}/splits.parquet"))
 
     @property
     def test_scores(self) -> pd.DataFrame:
-        """The decided score table of the test films."""
+        """The decided score table of the test images."""
         return pd.read_parquet(self._path("07_model_output/{}/test_scores.parquet"))
 
     @property
-    def test_films(self) -> pd.DataFrame:
-        """The rows of the manifest that are test films."""
-        return films_of(pd.read_parquet(self._path("03_primary/{}/manifest.parquet")), self.splits, "test")
+    def test_images(self) -> pd.DataFrame:
+        """The rows of the manifest that are test images."""
+        return images_of(pd.read_parquet(self._path("03_primary/{}/manifest.parquet")), self.splits, "test")
 
     def _path(self, place: str) -> Path:
         return self.folder / place.format(self.task)

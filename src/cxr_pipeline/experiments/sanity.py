@@ -1,7 +1,7 @@
 """Three cheap checks before a long training: chance, over-fitting on purpose, shuffled labels.
 
 Each ends in a verdict. They find what a long training hides: outputs that start wrong, a network that cannot learn,
-films of training among those of validation.
+images of training among those of validation.
 
 References:
     Karpathy, "A recipe for training neural networks", 2019, karpathy.github.io/2019/04/25/recipe.
@@ -22,10 +22,10 @@ import keras
 import numpy as np
 
 from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
-from cxr_pipeline.experiments.sanity_films import balanced_subset, shuffle_labels
+from cxr_pipeline.experiments.sanity_images import balanced_subset, shuffle_labels
 from cxr_pipeline.training.augmentation import STRENGTHS
-from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
 from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.image_sets import ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.heads import OUTPUT
 from cxr_pipeline.training.networks.losses import build_loss
 
@@ -48,17 +48,17 @@ class Subject:
 
     Args:
         build: makes a fresh network without dropout.
-        train: films that are learnt from, as often as they are shown.
-        validation: films that choose the epoch.
+        train: images that are learnt from, as often as they are shown.
+        validation: images that choose the epoch.
         settings: how.
-        exclusive: exactly one of the network's outputs is true of a film.
+        exclusive: exactly one of the network's outputs is true of an image.
         folder: where feature caches lie.
         checkpoints: where unfinished trainings are kept.
     """
 
     build: Callable[[], Model]
-    train: FilmSet
-    validation: FilmSet
+    train: ImageSet
+    validation: ImageSet
     settings: TrainingSettings
     exclusive: bool
     folder: Path
@@ -91,7 +91,7 @@ class Verdict:
         return asdict(self) | {"epochs": list(self.epochs)}
 
 
-def check_chance(subject: Subject, *, n_films: int, max_ratio: float, seed: int) -> Verdict:
+def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int) -> Verdict:
     """Does the untrained network know nothing, and is it sure of nothing?
 
     What is measured is the cross-entropy of the first training step, both values of a label (or all exclusive
@@ -100,17 +100,17 @@ def check_chance(subject: Subject, *, n_films: int, max_ratio: float, seed: int)
 
     Args:
         subject: what is checked.
-        n_films: training films, balanced over the classes.
+        n_images: training images, balanced over the classes.
         max_ratio: how many times more, or less, than that of chance the loss may be.
-        seed: of the films and of the draws.
+        seed: of the images and of the draws.
     """
-    films = balanced_subset(subject.train, n_films, seed=seed)
-    loss = build_loss("weighted_cross_entropy", prevalence=films.prevalence, exclusive=subject.exclusive)
-    scores = _untrained_scores(subject.build(), films, subject.settings.batch_size, seed)
-    n_outputs = films.y.shape[1]
-    guess = np.full(films.y.shape, 1 / n_outputs if subject.exclusive else 0.5, np.float32)
-    measured = float(np.mean([np.mean(loss(films.y, drawn)) for drawn in scores]))
-    chance = float(np.mean(loss(films.y, guess)))
+    images = balanced_subset(subject.train, n_images, seed=seed)
+    loss = build_loss("weighted_cross_entropy", prevalence=images.prevalence, exclusive=subject.exclusive)
+    scores = _untrained_scores(subject.build(), images, subject.settings.batch_size, seed)
+    n_outputs = images.y.shape[1]
+    guess = np.full(images.y.shape, 1 / n_outputs if subject.exclusive else 0.5, np.float32)
+    measured = float(np.mean([np.mean(loss(images.y, drawn)) for drawn in scores]))
+    chance = float(np.mean(loss(images.y, guess)))
     passed = chance / max_ratio <= measured <= chance * max_ratio
     return Verdict(
         name="chance",
@@ -119,28 +119,28 @@ def check_chance(subject: Subject, *, n_films: int, max_ratio: float, seed: int)
         expected={"loss": chance, "at_least": chance / max_ratio, "at_most": chance * max_ratio},
         sentence=f"The loss of the untrained network is {measured:.3f}; chance gives {chance:.3f}, and "
         f"{chance / max_ratio:.3f} to {chance * max_ratio:.3f} was expected.",
-        usual_cause="the outputs start with a bias, the films reach the network on another scale than it was made "
+        usual_cause="the outputs start with a bias, the images reach the network on another scale than it was made "
         "for, or the labels are not those of its outputs",
     )
 
 
 def check_overfitting(
-    subject: Subject, *, n_films: int, epochs: int, max_loss: float, min_auc: float, seed: int
+    subject: Subject, *, n_images: int, epochs: int, max_loss: float, min_auc: float, seed: int
 ) -> Verdict:
-    """Can the network learn a few films by heart?
+    """Can the network learn a few images by heart?
 
     It is trained as configured, but without augmentation, dropout and weight decay, at a constant rate, until it
-    can. Loss and AUC are those of the same films after each epoch, as the network is used.
+    can. Loss and AUC are those of the same images after each epoch, as the network is used.
 
     Args:
         subject: what is checked.
-        n_films: training films, balanced over the classes.
+        n_images: training images, balanced over the classes.
         epochs: at most so many, of the last phase.
         max_loss: the loss that must be reached.
         min_auc: the AUC that must be reached, mean over the outputs.
-        seed: of the films.
+        seed: of the images.
     """
-    films = balanced_subset(subject.train, n_films, seed=seed)
+    images = balanced_subset(subject.train, n_images, seed=seed)
     rows: list[Row] = []
 
     def learnt(row: Mapping[str, Any]) -> bool:
@@ -151,18 +151,18 @@ def check_overfitting(
         if learnt(row):
             raise _Learnt
 
-    _fit_until_learnt(subject, films, epochs=epochs, on_epoch=stop_when_learnt)
+    _fit_until_learnt(subject, images, epochs=epochs, on_epoch=stop_when_learnt)
     last = rows[-1]
     loss, auc = float(last["val_loss"]), float(last["val_auc"])
     return Verdict(
         name="overfitting",
         passed=learnt(last),
-        measured={"loss": _number(loss), "auc": _number(auc), "epochs": len(rows), "films": len(films.y)},
+        measured={"loss": _number(loss), "auc": _number(auc), "epochs": len(rows), "images": len(images.y)},
         expected={"loss": max_loss, "auc": min_auc},
-        sentence=f"{len(films.y)} training films, learnt by heart for {len(rows)} epochs: loss {loss:.4f}, AUC "
+        sentence=f"{len(images.y)} training images, learnt by heart for {len(rows)} epochs: loss {loss:.4f}, AUC "
         f"{auc:.4f}; at most {max_loss:g} and at least {min_auc:g} were expected.",
         usual_cause="the learning rate is far too low or too high, the epochs are too few, labels contradict each "
-        "other or belong to other films, or the films reach the network empty",
+        "other or belong to other images, or the images reach the network empty",
         epochs=tuple({"loss": _number(float(row["val_loss"])), "auc": _number(float(row["val_auc"]))} for row in rows),
     )
 
@@ -170,11 +170,11 @@ def check_overfitting(
 def check_shuffled_labels(
     subject: Subject, *, epochs: int, false_alarms: float, permutations: int, seed: int
 ) -> Verdict:
-    """Is there nothing that validation films could be told by but their labels?
+    """Is there nothing that validation images could be told by but their labels?
 
-    The labels are dealt anew to the films of training and validation together, equal contents keeping equal labels,
+    The labels are dealt anew to the images of training and validation together, equal contents keeping equal labels,
     and learnt by heart as far as the epochs go: without augmentation, dropout and weight decay, with which a network
-    would learn no shuffled label and so give no leak away. Who then knows validation labels has seen these films in
+    would learn no shuffled label and so give no leak away. Who then knows validation labels has seen these images in
     training. What counts is the last epoch, not the best, which flatters itself.
 
     Args:
@@ -204,7 +204,7 @@ def check_shuffled_labels(
         checkpoints=subject.checkpoints,
         on_epoch=rows.append,
     )
-    scores = predict(model, validation.films, validation.sha256.tolist())
+    scores = predict(model, validation.images, validation.sha256.tolist())
     auc = float(mean_auc(validation.y[np.newaxis], scores)[0])
     bound = null_bound(
         validation.y, scores, contents=contents, false_alarms=false_alarms, permutations=permutations, seed=seed
@@ -216,22 +216,22 @@ def check_shuffled_labels(
             "auc": _number(auc),
             "training_loss": float(rows[-1]["loss"]),
             "epochs": len(rows),
-            "films": len(scores),
+            "images": len(scores),
         },
         expected={"auc": 0.5, "at_least": _number(0.5 - bound), "at_most": _number(0.5 + bound)},
         sentence=f"Trained on shuffled labels for {len(rows)} epochs, the network reaches an AUC of {auc:.3f} on "
-        f"{len(scores)} validation films; 0.5, or {0.5 - bound:.3f} to {0.5 + bound:.3f}, was expected.",
-        usual_cause="films of training are among those of validation, or something in a film gives its label away",
+        f"{len(scores)} validation images; 0.5, or {0.5 - bound:.3f} to {0.5 + bound:.3f}, was expected.",
+        usual_cause="images of training are among those of validation, or something in an image gives its label away",
         epochs=tuple({"loss": float(row["loss"]), "auc": _number(float(row["val_auc"]))} for row in rows),
     )
 
 
-def _untrained_scores(model: Model, films: FilmSet, batch_size: int, seed: int) -> list[np.ndarray]:
+def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int) -> list[np.ndarray]:
     """Outputs [n, k] of the first training step, for each draw of the output weights; the model is spent."""
     output = model.get_layer(OUTPUT)
     network = keras.Model(model.input, output.input)
-    starts = range(0, len(films.sha256), batch_size)
-    batches = [films.films.read(films.sha256[start : start + batch_size].tolist()) for start in starts]
+    starts = range(0, len(images.sha256), batch_size)
+    batches = [images.images.read(images.sha256[start : start + batch_size].tolist()) for start in starts]
     hidden = np.concatenate([np.asarray(network(batch[..., np.newaxis], training=True)) for batch in batches])
     scores = []
     for draw in range(DRAWS):
@@ -247,10 +247,10 @@ def _reseeded(initializer: Initializer, seed: int) -> Initializer:
 
 
 class _Learnt(Exception):
-    """Ends a training whose films are learnt by heart."""
+    """Ends a training whose images are learnt by heart."""
 
 
-def _fit_until_learnt(subject: Subject, films: FilmSet, *, epochs: int, on_epoch: Callable[[Row], None]) -> None:
+def _fit_until_learnt(subject: Subject, images: ImageSet, *, epochs: int, on_epoch: Callable[[Row], None]) -> None:
     model = subject.build()
     pretrained = any(layer.weights and not layer.trainable for layer in model.layers)
     in_two_phases = pretrained and subject.settings.fine_tuning.epochs > 0
@@ -262,8 +262,8 @@ def _fit_until_learnt(subject: Subject, films: FilmSet, *, epochs: int, on_epoch
     with TemporaryDirectory() as checkpoints, suppress(_Learnt):
         fit(
             model=model,
-            train=films,
-            validation=films,
+            train=images,
+            validation=images,
             settings=settings,
             exclusive=subject.exclusive,
             augmentation=_UNCHANGED,

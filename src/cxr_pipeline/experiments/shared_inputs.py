@@ -7,7 +7,7 @@ from cxr_pipeline.common.files import written_atomically
 
 # Names in the catalog, without the task, and where the files lie below ``data/``.
 INPUTS = {
-    "films": "02_intermediate/{}/films.parquet",
+    "images": "02_intermediate/{}/images.parquet",
     "refused_rows": "02_intermediate/{}/refused_rows.parquet",
     "source_counts": "02_intermediate/{}/source_counts.json",
     "earlier_splits": "05_model_input/{}/splits.parquet",

@@ -28,7 +28,7 @@ def log_profile(profile: "Profile") -> None:
 
 
 def stored_profile(version: ModelVersion) -> "Profile | None":
-    """Read the profile of the films that a version was trained with; None where its run has left none.
+    """Read the profile of the images that a version was trained with; None where its run has left none.
 
     Raises:
         UserError: it was made by another version of this package.
@@ -50,5 +50,5 @@ def usable_profile(version: ModelVersion) -> "Profile | None":
         _log.warning("%s", error)
         return None
     if profile is None:
-        _log.warning("The run of %s has left no profile of its films: no film is compared with them.", version.uri)
+        _log.warning("The run of %s has left no profile of its images: no image is compared with them.", version.uri)
     return profile

@@ -1,4 +1,4 @@
-"""Where a version comes from, as MLflow has it: its run, its films, its recipe and rule, its model card."""
+"""Where a version comes from, as MLflow has it: its run, its images, its recipe and rule, its model card."""
 
 import json
 import logging
@@ -20,8 +20,8 @@ from cxr_pipeline.tracking.server import check_server, is_away
 
 _log = logging.getLogger(__name__)
 
-# Tags of a version: what its list of films comes to, and which key its patients were hashed with.
-N_FILMS, N_PATIENTS, PATIENT_KEY = "n_films", "n_patients", "patient_key"
+# Tags of a version: what its list of images comes to, and which key its patients were hashed with.
+N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
 CARD = "model_card.md"
 _SETTINGS = "artifacts/classifier/classifier.json"
 
@@ -103,20 +103,20 @@ def settings_of(record: VersionRecord) -> dict[str, Any]:
     return found
 
 
-def log_films(films: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
-    """Log the films of the version that the active run is about to register; warn if patients are hashed anew.
+def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
+    """Log the images of the version that the active run is about to register; warn if patients are hashed anew.
 
     Args:
-        films: from ``lineage.with_patients``.
+        images: from ``lineage.with_patients``.
         name: of the registered model.
         key_file: where the key is kept that their patients were hashed with.
 
     Returns:
         what sums them up, as tags of the version.
     """
-    promotion_records.log_films(films)
-    n_patients = count_patients(films)
-    tags = {N_FILMS: str(len(films)), N_PATIENTS: str(n_patients)}
+    promotion_records.log_images(images)
+    n_patients = count_patients(images)
+    tags = {N_IMAGES: str(len(images)), N_PATIENTS: str(n_patients)}
     key = key_fingerprint(key_file, make=False)
     if not n_patients or key is None:
         return tags

@@ -15,7 +15,7 @@ _PARENT = "mlflow.parentRunId"
 
 
 def measured_models() -> list[Entry]:
-    """Read every registered version ``cxr-*``, and every cell of an experiment that was measured on test films.
+    """Read every registered version ``cxr-*``, and every cell of an experiment that was measured on test images.
 
     A cell is a nested run of an experiment ``cxr-*``. One that registered a version is given once, as that version.
 
@@ -63,7 +63,7 @@ def _cell(run: Any, parent: str | None) -> Entry:
 
 
 def _provenance(tags: Mapping[str, str]) -> dict[str, Any]:
-    return {name: tags.get(name) for name in ("task", "films", "test_digest", "data_digest")}
+    return {name: tags.get(name) for name in ("task", "images", "test_digest", "data_digest")}
 
 
 def _measured(run: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What MLflow keeps of a retraining: the films of each version, what was decided of it, and runs without work."""
+"""What MLflow keeps of a retraining: the images of each version, what was decided of it, and runs without work."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -8,40 +8,40 @@ import mlflow
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.tracking import sending
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.queries import has_artifact
 from cxr_pipeline.tracking.versions import load_classifier
 
-FILMS = "lineage/films.parquet"
+IMAGES = "lineage/images.parquet"
 # Tags of a version: what it was decided by, and what it was trained by. A version has the first when all is done.
 DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
-# Tag of a version and of a run: the verdict on the films that were new to the champion.
+# Tag of a version and of a run: the verdict on the images that were new to the champion.
 DRIFT = "drift"
 UNKNOWN = "unknown"
-# Tag of a version whose new films were too few to tell: the number of the version that they were compared with.
+# Tag of a version whose new images were too few to tell: the number of the version that they were compared with.
 SINCE = "drift_since"
 # Tag of a run that ended because there was nothing to do.
 SKIPPED = "skipped"
 _LONGEST_TAG = 5000
 
 
-def log_films(films: pd.DataFrame) -> None:
-    """Log the films of the version that the active run is about to register.
+def log_images(images: pd.DataFrame) -> None:
+    """Log the images of the version that the active run is about to register.
 
     Args:
-        films: from ``retraining.films_used``.
+        images: from ``retraining.images_used``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, Path(FILMS).name)
-        films.to_parquet(file, index=False)
-        sending.log_artifact(file, str(Path(FILMS).parent))
+        file = Path(folder, Path(IMAGES).name)
+        images.to_parquet(file, index=False)
+        sending.log_artifact(file, str(Path(IMAGES).parent))
 
 
-def films_of_champion(name: str, version: int) -> pd.DataFrame:
-    """Read the films that the version in use was made with, as ``log_films`` took them.
+def images_of_champion(name: str, version: int) -> pd.DataFrame:
+    """Read the images that the version in use was made with, as ``log_images`` took them.
 
     Args:
         name: of the registered model.
@@ -50,27 +50,27 @@ def films_of_champion(name: str, version: int) -> pd.DataFrame:
     Raises:
         UserError: they are not on record.
     """
-    found = films_of_version(name, version)
+    found = images_of_version(name, version)
     if found is None:
         raise UserError(
-            f"It is not on record which films the champion, {name} {version}, was made with, so that no challenger "
+            f"It is not on record which images the champion, {name} {version}, was made with, so that no challenger "
             "can be compared with it fairly. Give the alias champion to a version whose run has the artifact "
-            f"{FILMS}, or take it from this one: the next version is then promoted on the floors alone."
+            f"{IMAGES}, or take it from this one: the next version is then promoted on the floors alone."
         )
     return found
 
 
-def films_of_version(name: str, version: int) -> pd.DataFrame | None:
-    """Read the films that a version was made with; None where they are not on record."""
+def images_of_version(name: str, version: int) -> pd.DataFrame | None:
+    """Read the images that a version was made with; None where they are not on record."""
     client = mlflow.MlflowClient()
     run_id = client.get_model_version(name, str(version)).run_id
-    if not has_artifact(client, run_id, FILMS):
+    if not has_artifact(client, run_id, IMAGES):
         return None
     with tempfile.TemporaryDirectory() as place:
-        return pd.read_parquet(client.download_artifacts(run_id, FILMS, place))
+        return pd.read_parquet(client.download_artifacts(run_id, IMAGES, place))
 
 
-def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> FilmClassifier:
+def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> ImageClassifier:
     """Load the version in use, to compare another one with it.
 
     Args:
@@ -155,12 +155,12 @@ def note_stop(reasons: Sequence[str]) -> None:
 
 
 def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
-    """Write on a version how the films that were new in its training compare with those of an earlier one.
+    """Write on a version how the images that were new in its training compare with those of an earlier one.
 
     Args:
         name: of the registered model.
         version: its number.
-        verdict: of the comparison; after ``unknown`` the next films are compared together with these.
+        verdict: of the comparison; after ``unknown`` the next images are compared together with these.
         since: number of the earlier version.
     """
     client = mlflow.MlflowClient()
@@ -172,28 +172,28 @@ def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
 
 
 def compared_since(name: str, champion: int) -> int:
-    """Tell the version that new films are to be compared with.
+    """Tell the version that new images are to be compared with.
 
     Returns:
-        the champion; or an earlier version, where the films that came after that were too few to tell until now.
+        the champion; or an earlier version, where the images that came after that were too few to tell until now.
     """
     return int(mlflow.MlflowClient().get_model_version(name, str(champion)).tags.get(SINCE, champion))
 
 
-def films_compared_after(name: str, version: int) -> pd.DataFrame | None:
-    """Read the films of the newest version after another one whose new films were compared with success.
+def images_compared_after(name: str, version: int) -> pd.DataFrame | None:
+    """Read the images of the newest version after another one whose new images were compared with success.
 
     All that it has was compared by then, whether it was promoted or not: compared again with every part that comes,
-    good films would dilute bad ones.
+    good images would dilute bad ones.
 
     Returns:
-        as `log_films` took them; None where there is no such version.
+        as `log_images` took them; None where there is no such version.
     """
     for found in mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"]):
         if int(found.version) <= version:
             break
         if found.tags.get(DRIFT, UNKNOWN) != UNKNOWN:
-            return films_of_version(name, int(found.version))
+            return images_of_version(name, int(found.version))
     return None
 
 

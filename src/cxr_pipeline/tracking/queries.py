@@ -54,7 +54,7 @@ def aliases_by_version(client: mlflow.MlflowClient, wanted: str) -> dict[tuple[s
 
 
 def metrics_on_test(run: Any) -> dict[str, float]:
-    """What a run measured on the test films, without ``test/``."""
+    """What a run measured on the test images, without ``test/``."""
     metrics = run.data.metrics.items()
     return {name.removeprefix("test/"): value for name, value in metrics if name.startswith("test/")}
 

@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes: its epochs, and what it measured on the test films."""
+"""What a run says of itself while it goes: its epochs, and what it measured on the test images."""
 
 import logging
 from collections.abc import Mapping
@@ -55,18 +55,18 @@ def log_epoch(values: Mapping[str, float | int | str]) -> None:
 def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
     """Log the content of ``metrics.json`` to the active run, so that it can be found and compared.
 
-    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on; what says on which films they were
-    measured becomes the tags ``task``, ``films`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
+    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on; what says on which images they were
+    measured becomes the tags ``task``, ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
     Without an active run, or a server, it is as with ``log_epoch``.
 
     Args:
         metrics: content of ``metrics.json``.
-        data_digest: digest of all films and labels of the run.
+        data_digest: digest of all images and labels of the run.
     """
     tags = {
         "task": metrics["task"],
-        "films": "phantom" if metrics["phantom"] else "real",
-        "test_digest": metrics["films_digest"],
+        "images": "phantom" if metrics["phantom"] else "real",
+        "test_digest": metrics["images_digest"],
         "data_digest": data_digest,
     }
     _log_metrics(flatten_metrics(metrics), step=0, tags=tags)

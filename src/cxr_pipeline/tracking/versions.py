@@ -12,7 +12,7 @@ import numpy as np
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.report.pages.card import short_card
 from cxr_pipeline.tracking import sending
@@ -40,13 +40,13 @@ def register_version(
 
     Args:
         task: name of the task.
-        phantom: whether any film that it was trained on is drawn.
-        model: the network, as ``FilmClassifier`` holds it.
-        recipe: how a film becomes the network's input.
+        phantom: whether any image that it was trained on is drawn.
+        model: the network, as ``ImageClassifier`` holds it.
+        recipe: how an image becomes the network's input.
         decision_rule: how its score becomes a probability and a decision.
         metrics: content of ``metrics.json``, for the card in the version's description.
-        data_digest: digest of the films and labels that it was trained on.
-        example: uint8 [height, width], a film to show what the model takes.
+        data_digest: digest of the images and labels that it was trained on.
+        example: uint8 [height, width], an image to show what the model takes.
         tags: more tags of the version, such as the git commit.
 
     Returns:
@@ -55,8 +55,8 @@ def register_version(
     """
     from cxr_pipeline.deployment import serving
 
-    provenance = {"task": task, "films": "phantom" if phantom else "real", "data_digest": data_digest}
-    classifier = FilmClassifier(model, recipe, decision_rule, provenance)
+    provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": data_digest}
+    classifier = ImageClassifier(model, recipe, decision_rule, provenance)
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
         return sending.register(
@@ -93,7 +93,7 @@ def newest_version(name: str) -> str:
 
 
 def version_in_use(name: str) -> str:
-    """Find the version that new films are scored with: ``@champion``, or the newest where no version has that alias.
+    """Find the version that new images are scored with: ``@champion``, or the newest where no version has that alias.
 
     Returns:
         its URI, such as ``models:/cxr-effusion@champion``.
@@ -142,7 +142,7 @@ def resolve_version(uri: str) -> ModelVersion:
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
-def load_classifier(uri: str) -> FilmClassifier:
+def load_classifier(uri: str) -> ImageClassifier:
     """Load what a registered version does into this process, without MLflow around it.
 
     The code that the version brought along is left alone: this package's own runs.
@@ -159,12 +159,12 @@ def load_classifier(uri: str) -> FilmClassifier:
             raise _no_model(uri, reason(error)) from error
         if not files.is_dir():
             raise _no_model(uri, "it is a model, but none that this project registered")
-        return FilmClassifier.load(files)
+        return ImageClassifier.load(files)
 
 
 def _no_model(uri: str, why: str) -> UserError:
     server = without_password(mlflow.get_tracking_uri())
     return UserError(
-        f"No model to score films with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow "
+        f"No model to score images with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow "
         "URI such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
     )

@@ -1,9 +1,9 @@
-"""Random changes of training films.
+"""Random changes of training images.
 
 Two ways to the same Keras layers: in the graph of a network while it is trained, where each batch draws anew;
-and as numbered views of single films for a frozen backbone, whose features are computed once. A view depends
-on the film, the number of the view, the seed and the strengths, never on the films beside it, so that features
-computed for some films stay valid when more are added.
+and as numbered views of single images for a frozen backbone, whose features are computed once. A view depends
+on the image, the number of the view, the seed and the strengths, never on the images beside it, so that features
+computed for some images stay valid when more are added.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build_augmentation(
     flip: bool,
     seed: int,
 ) -> Sequential:
-    """Keras layers that change films in training and pass them unchanged otherwise.
+    """Keras layers that change images in training and pass them unchanged otherwise.
 
     Args:
         rotation: largest angle in degrees.
@@ -42,11 +42,11 @@ def build_augmentation(
         brightness: largest shift of grey as a fraction of the grey range.
         contrast: largest change of contrast as a fraction.
         noise: standard deviation of Gaussian noise as a fraction of the grey range.
-        flip: mirror half of the films left and right.
+        flip: mirror half of the images left and right.
         seed: of every draw.
 
     Returns:
-        Model from grey films [n, S, S, 1] (0..255) to the same, float32. What turns in from outside is black.
+        Model from grey images [n, S, S, 1] (0..255) to the same, float32. What turns in from outside is black.
     """
     layers = keras.layers
     border: dict[str, object] = {"fill_mode": "constant", "fill_value": 0.0}
@@ -70,7 +70,7 @@ def build_augmentation(
 
 
 class AugmentedViews:
-    """Numbered views of films; view 0 is the film itself.
+    """Numbered views of images; view 0 is the image itself.
 
     Args:
         augmentation: the strengths and the seed of `build_augmentation`, by name.
@@ -83,25 +83,25 @@ class AugmentedViews:
         self._n_draws = len(states)
 
         @tf.function  # type: ignore[untyped-decorator]
-        def change(film: Any, seeds: Any) -> Any:
+        def change(image: Any, seeds: Any) -> Any:
             for place, state in enumerate(states):
                 state.assign(tf.stack([tf.cast(seeds[place], state.dtype), tf.zeros((), state.dtype)]))
-            return layers(film[tf.newaxis], training=True)[0]
+            return layers(image[tf.newaxis], training=True)[0]
 
         self._change = change
 
-    def render(self, films: np.ndarray, sha256s: Sequence[str], views: Sequence[int]) -> np.ndarray:
-        """Change each film as its content and the number of its view say.
+    def render(self, images: np.ndarray, sha256s: Sequence[str], views: Sequence[int]) -> np.ndarray:
+        """Change each image as its content and the number of its view say.
 
         Args:
-            films: grey films [n, S, S], uint8.
+            images: grey images [n, S, S], uint8.
             sha256s: their digests, n.
-            views: the number of the view of each film, n; 0 leaves it as it is.
+            views: the number of the view of each image, n; 0 leaves it as it is.
 
         Returns:
-            Films [n, S, S, 1], float32, 0..255 but for the noise.
+            Images [n, S, S, 1], float32, 0..255 but for the noise.
         """
-        rendered = films[..., np.newaxis].astype(np.float32)
+        rendered = images[..., np.newaxis].astype(np.float32)
         for place, (sha256, view) in enumerate(zip(sha256s, views, strict=True)):
             if view and self._n_draws:
                 entropy = np.random.SeedSequence([self._seed, int(view), int(sha256, 16)])
@@ -110,19 +110,19 @@ class AugmentedViews:
         return rendered
 
 
-def preview(films: np.ndarray, *, sha256s: Sequence[str], views: int, augmentation: Mapping[str, Any]) -> np.ndarray:
-    """Show what augmentation does: the first views that a frozen backbone would see of each film.
+def preview(images: np.ndarray, *, sha256s: Sequence[str], views: int, augmentation: Mapping[str, Any]) -> np.ndarray:
+    """Show what augmentation does: the first views that a frozen backbone would see of each image.
 
     Args:
-        films: grey films [n, S, S], uint8.
+        images: grey images [n, S, S], uint8.
         sha256s: their digests, n.
-        views: how many augmented views to draw of each film.
+        views: how many augmented views to draw of each image.
         augmentation: the strengths and the seed of `build_augmentation`, by name.
 
     Returns:
-        Films [n, views, S, S], uint8.
+        Images [n, views, S, S], uint8.
     """
     augmented = AugmentedViews(augmentation)
-    drawn = [augmented.render(films, sha256s, [view] * len(films))[..., 0] for view in range(1, views + 1)]
+    drawn = [augmented.render(images, sha256s, [view] * len(images))[..., 0] for view in range(1, views + 1)]
     stacked: np.ndarray = np.clip(np.rint(np.stack(drawn, axis=1)), 0, 255)
     return stacked.astype(np.uint8)

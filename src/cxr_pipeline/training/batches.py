@@ -1,4 +1,4 @@
-"""Which film is shown when, and the ``tf.data`` pipeline that reads it."""
+"""Which image is shown when, and the ``tf.data`` pipeline that reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from cxr_pipeline.training.features import Films
+from cxr_pipeline.training.features import Images
 
 if TYPE_CHECKING:
     from tensorflow.data import Dataset
@@ -20,7 +20,7 @@ class Inputs:
     """What a network is fed, read batch by batch.
 
     Args:
-        read: from pairs of film index and view [b, 2] to inputs [b, *shape].
+        read: from pairs of image index and view [b, 2] to inputs [b, *shape].
         shape: of one input.
         dtype: of the inputs, such as ``"uint8"``.
     """
@@ -30,36 +30,36 @@ class Inputs:
     dtype: str
 
 
-def film_inputs(films: Films, sha256s: np.ndarray) -> Inputs:
-    """Feed films as they are stored, grey [S, S, 1], uint8."""
-    size = films.read(sha256s[:1].tolist()).shape[1]
+def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
+    """Feed images as they are stored, grey [S, S, 1], uint8."""
+    size = images.read(sha256s[:1].tolist()).shape[1]
 
     def read(chunk: np.ndarray) -> np.ndarray:
-        return films.read(sha256s[chunk[:, 0]].tolist())[..., np.newaxis]
+        return images.read(sha256s[chunk[:, 0]].tolist())[..., np.newaxis]
 
     return Inputs(read, shape=(size, size, 1), dtype="uint8")
 
 
 def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
-    """Deal the films of one epoch.
+    """Deal the images of one epoch.
 
-    Film i comes ``count[i]`` times, in an order drawn for this epoch. From one showing to the next it goes on to
-    its next view, so that after ``views + 1`` showings all were seen, the film itself included.
+    Image i comes ``count[i]`` times, in an order drawn for this epoch. From one showing to the next it goes on to
+    its next view, so that after ``views + 1`` showings all were seen, the image itself included.
 
     Args:
-        count: showings of each film in an epoch, integers [n].
-        views: augmented views of a film, besides view 0.
-        seed: of the order and of each film's first view.
+        count: showings of each image in an epoch, integers [n].
+        views: augmented views of an image, besides view 0.
+        seed: of the order and of each image's first view.
         epoch: 0-based.
 
     Returns:
-        Film index and view, int64 [sum of count, 2].
+        Image index and view, int64 [sum of count, 2].
     """
-    film = np.repeat(np.arange(len(count)), count)
-    repetition = np.arange(len(film)) - np.repeat(np.cumsum(count) - count, count)
+    image = np.repeat(np.arange(len(count)), count)
+    repetition = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count)
     first = np.random.default_rng(seed).integers(views + 1, size=len(count))
-    view = (first[film] + epoch * count[film] + repetition) % (views + 1)
-    order = np.stack([film, view], axis=1)
+    view = (first[image] + epoch * count[image] + repetition) % (views + 1)
+    order = np.stack([image, view], axis=1)
     return np.random.default_rng([seed, epoch]).permutation(order)
 
 
@@ -70,13 +70,13 @@ def batches(
     batch_size: int,
     targets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
-    """Read films in a given order.
+    """Read images in a given order.
 
     Args:
         inputs: where they are read.
-        order: film index and view, integers [m, 2].
-        batch_size: films in a batch; the last may have fewer.
-        targets: labels and weight of every film, float32 [n, k] and [n]; None to predict.
+        order: image index and view, integers [m, 2].
+        batch_size: images in a batch; the last may have fewer.
+        targets: labels and weight of every image, float32 [n, k] and [n]; None to predict.
 
     Returns:
         Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].

@@ -42,7 +42,7 @@ class Phase:
         epochs: at most so many.
         steps: batches of an epoch.
         train: from an epoch, 0-based within the phase, to its batches.
-        validation: batches of the validation films, in order.
+        validation: batches of the validation images, in order.
         optimizer: makes a fresh optimiser.
     """
 
@@ -96,12 +96,12 @@ class Trainer:
     """What all phases of a training share.
 
     Args:
-        loss: of labels and probabilities [n, k], one value a film.
+        loss: of labels and probabilities [n, k], one value an image.
         chosen: the choice of the epoch whose weights are kept.
         companions: other choices, for which the same training is kept where it has one phase.
         asked_again: keep where the training ended, for another that is the same.
-        y_validation: labels of the validation films, float32 [n, k], NaN where unknown.
-        exclusive: exactly one label of a film is 1.
+        y_validation: labels of the validation images, float32 [n, k], NaN where unknown.
+        exclusive: exactly one label of an image is 1.
         kept: variables whose values at the chosen epoch are kept.
         on_epoch: called with the history row of each epoch, those restored from the checkpoint included.
         mixed_bfloat16: compute in bfloat16.
@@ -205,7 +205,7 @@ def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bo
     Args:
         y_true: labels [n, k], 0, 1 or NaN for unknown.
         y_score: probabilities [n, k], 0..1.
-        exclusive: the output with the highest probability is called, and accuracy is the fraction of films where
+        exclusive: the output with the highest probability is called, and accuracy is the fraction of images where
             it is the right one; otherwise each output from 0.5 on.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Activations of a frozen backbone, computed once per film and view and kept on disk.
+"""Activations of a frozen backbone, computed once per image and view and kept on disk.
 
-A cache is a folder named by everything that decides a value; its entries are addressed by the film's sha256 and
+A cache is a folder named by everything that decides a value; its entries are addressed by the image's sha256 and
 the number of its view. They lie in shards: ``<name>.npy`` (float16, memory-mapped when read) and ``<name>.json``
 (which entries, how many bytes). The table is put in place after the array, so that a shard without a table, left
 by a kill, does not count. Two runs that compute the same entries at once write the same shard, or two that agree.
@@ -38,15 +38,15 @@ CHUNK = 8 * BATCH_SIZE
 logger = logging.getLogger(__name__)
 
 
-class Films(Protocol):
-    """Prepared films, read by content."""
+class Images(Protocol):
+    """Prepared images, read by content."""
 
     @property
     def digest(self) -> str:
         """Digest of the recipe that prepared them."""
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
-        """Grey films [n, S, S], uint8."""
+        """Grey images [n, S, S], uint8."""
 
 
 def weights_digest(network: Model) -> str:
@@ -59,7 +59,7 @@ def weights_digest(network: Model) -> str:
 
 
 class FeatureCache:
-    """Float16 arrays of one shape, addressed by film and view.
+    """Float16 arrays of one shape, addressed by image and view.
 
     Args:
         folder: where caches lie.
@@ -140,39 +140,39 @@ class BackboneFeatures:
     """Cached activations of a model's frozen backbone: at the cut, and pooled at its end.
 
     Views other than 0 are kept under a key that holds the augmentation, so that another augmentation leaves the
-    features of the films themselves valid.
+    features of the images themselves valid.
 
     Args:
-        films: the prepared films.
-        lower: network from films to the activations at the cut.
+        images: the prepared images.
+        lower: network from images to the activations at the cut.
         upper: network from the activations at the cut to the pooled features, both frozen.
         augmentation: strengths and seed of `build_augmentation`, by name.
         folder: where caches lie.
     """
 
     def __init__(
-        self, *, films: Films, lower: Model, upper: Model, augmentation: Mapping[str, Any], folder: Path
+        self, *, images: Images, lower: Model, upper: Model, augmentation: Mapping[str, Any], folder: Path
     ) -> None:
-        self._films = films
+        self._images = images
         self._lower, self._upper = lower, upper
         self._augmentation = {name: augmentation[name] for name in (*STRENGTHS, "seed")}
-        at_cut = {"recipe": films.digest, "layer": lower.layers[-1].name, "weights": weights_digest(lower)}
+        at_cut = {"recipe": images.digest, "layer": lower.layers[-1].name, "weights": weights_digest(lower)}
         pooled = at_cut | {"pooled": weights_digest(upper)}
         self._cut = self._caches(folder, at_cut, lower.output_shape[1:])
         self._pooled = self._caches(folder, pooled, upper.output_shape[1:])
 
     def prepare(self, entries: Sequence[Entry], *, at_cut: bool) -> None:
-        """Compute and keep the features of these films and views, unless they are there.
+        """Compute and keep the features of these images and views, unless they are there.
 
         Args:
-            entries: films and views.
+            entries: images and views.
             at_cut: whether the activations at the cut are kept too, which are a hundred times larger.
         """
         views = AugmentedViews(self._augmentation)
 
         def compute(chunk: Sequence[Entry]) -> np.ndarray:
             sha256s, numbers = zip(*chunk, strict=True)
-            return run_batches(self._lower, views.render(self._films.read(sha256s), sha256s, numbers))
+            return run_batches(self._lower, views.render(self._images.read(sha256s), sha256s, numbers))
 
         def pooled(chunk: Sequence[Entry]) -> np.ndarray:
             parts = [chunk[start : start + CHUNK] for start in range(0, len(chunk), CHUNK)]
@@ -194,7 +194,7 @@ class BackboneFeatures:
     def _caches(
         self, folder: Path, key: Mapping[str, object], shape: tuple[int, ...]
     ) -> tuple[FeatureCache, FeatureCache]:
-        """One cache of the films as they are, one of their augmented views."""
+        """One cache of the images as they are, one of their augmented views."""
         return (
             FeatureCache(folder, key=key, shape=shape),
             FeatureCache(folder, key={**key, "augmentation": self._augmentation}, shape=shape),
@@ -202,7 +202,7 @@ class BackboneFeatures:
 
 
 def run_batches(network: Model, inputs: np.ndarray) -> np.ndarray:
-    """Run a network in batches of one size, so that a film's result does not depend on how many come with it.
+    """Run a network in batches of one size, so that an image's result does not depend on how many come with it.
 
     Args:
         network: any network with one input and one output.
@@ -232,7 +232,7 @@ def _fill(
     absent = sum(len(cache.missing(part)) for cache, part in zip(caches, wanted, strict=True))
     if not absent:
         return
-    logger.info("Computing %s: %d of %d films and views are not cached.", description, absent, len(set(entries)))
+    logger.info("Computing %s: %d of %d images and views are not cached.", description, absent, len(set(entries)))
     with Progress(transient=True, disable=not get_console().is_terminal) as bar:
         task = bar.add_task(description, total=absent)
         for cache, part in zip(caches, wanted, strict=True):

@@ -1,9 +1,9 @@
-"""Fitting a model on prepared films, and predicting with it.
+"""Fitting a model on prepared images, and predicting with it.
 
 A network without frozen layers is trained whole, with augmentation in its graph. A model on a pretrained backbone
 is trained in two phases from cached features: its head on pooled features, then the backbone's top from
 activations at the cut. The weights of one epoch of all phases are kept, see `choice`. Everything goes by the
-seed: the same films, settings and machine give the same weights, killed in between or not.
+seed: the same images, settings and machine give the same weights, killed in between or not.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import pandas as pd
 import tensorflow as tf
 
 from cxr_pipeline.common.mappings import json_digest
-from cxr_pipeline.training.batches import batches, film_inputs
+from cxr_pipeline.training.batches import batches, image_inputs
 from cxr_pipeline.training.checkpoints import Checkpoint, Row
 from cxr_pipeline.training.choice import Choice
 from cxr_pipeline.training.epochs import Chosen, Trainer
-from cxr_pipeline.training.features import Films, weights_digest
-from cxr_pipeline.training.film_sets import FilmSet, TrainingSettings
+from cxr_pipeline.training.features import Images, weights_digest
+from cxr_pipeline.training.image_sets import ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.losses import build_loss
 from cxr_pipeline.training.phases import Plan
 from cxr_pipeline.training.versions import FITTING
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def fit(
     *,
     model: Model,
-    train: FilmSet,
-    validation: FilmSet,
+    train: ImageSet,
+    validation: ImageSet,
     settings: TrainingSettings,
     exclusive: bool,
     augmentation: Mapping[str, Any],
@@ -45,14 +45,14 @@ def fit(
     checkpoints: Path,
     on_epoch: Callable[[Row], None],
 ) -> tuple[Model, pd.DataFrame]:
-    """Train a model, or go on where a killed training of the same model, films and settings stopped.
+    """Train a model, or go on where a killed training of the same model, images and settings stopped.
 
     Args:
         model: from `build_model`. Where layers are frozen, the backbone is taken as pretrained.
-        train: films that are learnt from.
-        validation: films that choose the epoch.
+        train: images that are learnt from.
+        validation: images that choose the epoch.
         settings: how.
-        exclusive: exactly one of the model's outputs is true of a film.
+        exclusive: exactly one of the model's outputs is true of an image.
         augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
         folder: where feature caches lie.
         checkpoints: where the state is kept until the training ends; afterwards too for those that
@@ -69,14 +69,14 @@ def fit(
         ValueError: the labels are not those of the model's outputs.
         UserError: the cut is no layer of the backbone, or training diverges.
     """
-    for films in (train, validation):
-        films.check_labels(n_outputs=model.output_shape[-1], exclusive=exclusive)
+    for images in (train, validation):
+        images.check_labels(n_outputs=model.output_shape[-1], exclusive=exclusive)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     decisive = {
         "version": [FITTING, keras.__version__, tf.__version__],
         "model": [weights_digest(model), [_describe(layer) for layer in model.layers]],
-        "films": [train.digest, validation.digest],
+        "images": [train.digest, validation.digest],
         "augmentation": dict(augmentation),
     }
 
@@ -101,14 +101,14 @@ def fit(
     return model, pd.DataFrame(trainer.run(phases))
 
 
-def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Raw outputs of a model, with memory that does not grow with the number of films.
+def predict(model: Model, images: Images, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    """Raw outputs of a model, with memory that does not grow with the number of images.
 
     Args:
         model: from `build_model` or `fit`.
-        films: the prepared films.
+        images: the prepared images.
         sha256s: which of them, n.
-        batch_size: films at a time.
+        batch_size: images at a time.
 
     Returns:
         Probabilities of the outputs, not calibrated, float32 [n, k], 0..1.
@@ -116,7 +116,7 @@ def predict(model: Model, films: Films, sha256s: Sequence[str], batch_size: int 
     wanted = np.asarray(sha256s, str)
     if not len(wanted):
         return np.empty((0, model.output_shape[-1]), np.float32)
-    inputs = film_inputs(films, wanted)
+    inputs = image_inputs(images, wanted)
     order = np.arange(len(wanted))[:, np.newaxis]
     scores: np.ndarray = model.predict(batches(inputs, order, batch_size=batch_size), verbose=0)
     return scores.astype(np.float32)

@@ -14,10 +14,10 @@ import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
-from cxr_pipeline.training.batches import Inputs, batches, epoch_order, film_inputs
+from cxr_pipeline.training.batches import Inputs, batches, epoch_order, image_inputs
 from cxr_pipeline.training.epochs import Phase
 from cxr_pipeline.training.features import BackboneFeatures, Entry
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.heads import POOLED
 from cxr_pipeline.training.networks.optimizers import build_optimizer
@@ -32,14 +32,14 @@ class Plan:
     """What the phases of a training have in common.
 
     Args:
-        train, validation: films.
+        train, validation: images.
         settings: of all phases.
         augmentation: strengths and seed of `build_augmentation` by name, and ``views``.
         folder: where feature caches lie.
     """
 
-    train: FilmSet
-    validation: FilmSet
+    train: ImageSet
+    validation: ImageSet
     settings: TrainingSettings
     augmentation: Mapping[str, Any]
     folder: Path
@@ -58,12 +58,12 @@ class Plan:
         return [self._from_scratch(model)], list(model.weights)
 
     def _from_scratch(self, model: Model) -> Phase:
-        """Every layer, on films augmented in the graph."""
+        """Every layer, on images augmented in the graph."""
         changes = build_augmentation(**{name: self.augmentation[name] for name in (*STRENGTHS, "seed")})
-        film = keras.Input(model.input_shape[1:], name="film")
-        network = keras.Model(film, model(changes(film)))
+        image = keras.Input(model.input_shape[1:], name="image")
+        network = keras.Model(image, model(changes(image)))
         return self._phase(
-            "training", network, _film_inputs, stage=self.settings, views=0, weight_decay=self.settings.weight_decay
+            "training", network, _image_inputs, stage=self.settings, views=0, weight_decay=self.settings.weight_decay
         )
 
     def _pretrained(self, model: Model) -> tuple[list[Phase], list[Variable]]:
@@ -72,7 +72,7 @@ class Plan:
         cut = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut)
         pooled = model.get_layer(POOLED)
         features = BackboneFeatures(
-            films=self.train.films,
+            images=self.train.images,
             lower=keras.Model(model.input, cut.output),
             upper=keras.Model(cut.output, pooled.output),
             augmentation=self.augmentation,
@@ -105,7 +105,7 @@ class Plan:
         self,
         name: str,
         network: Model,
-        feed: Callable[[FilmSet], Inputs],
+        feed: Callable[[ImageSet], Inputs],
         *,
         stage: TrainingSettings | FineTuningSettings,
         views: int,
@@ -137,16 +137,16 @@ class Plan:
         )
 
 
-def _film_inputs(films: FilmSet) -> Inputs:
-    """Feed films as they are stored, whatever the view."""
-    return film_inputs(films.films, films.sha256)
+def _image_inputs(images: ImageSet) -> Inputs:
+    """Feed images as they are stored, whatever the view."""
+    return image_inputs(images.images, images.sha256)
 
 
-def _feature_inputs(read_entries: Callable[[Sequence[Entry]], np.ndarray], network: Model, films: FilmSet) -> Inputs:
+def _feature_inputs(read_entries: Callable[[Sequence[Entry]], np.ndarray], network: Model, images: ImageSet) -> Inputs:
     """Feed cached features, of the view that the order asks for."""
 
     def read(chunk: np.ndarray) -> np.ndarray:
-        return read_entries([(str(films.sha256[film]), int(view)) for film, view in chunk])
+        return read_entries([(str(images.sha256[image]), int(view)) for image, view in chunk])
 
     return Inputs(read, shape=network.input_shape[1:], dtype="float16")
 

@@ -1,4 +1,4 @@
-"""What decides a training beside its settings and films, for those who must know it without TensorFlow."""
+"""What decides a training beside its settings and images, for those who must know it without TensorFlow."""
 
 from importlib.metadata import version
 

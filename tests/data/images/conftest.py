@@ -1,4 +1,4 @@
-"""Films to decode, prepare and enhance."""
+"""Images to decode, prepare and enhance."""
 
 import hashlib
 import io
@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-Film = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="session")
-def film() -> Film:
+def image() -> Pixels:
     """Smooth grey levels from 0 to 255 with no symmetry, 48 x 64 pixels."""
     noise = np.random.default_rng(0).standard_normal((48, 64))
     smooth = cv2.GaussianBlur(noise, (0, 0), 4)
@@ -26,7 +26,7 @@ def film() -> Film:
 def encode() -> Callable[..., bytes]:
     """Write pixels, uint8 or uint16, with Pillow: ``encode(pixels, "PNG")``."""
 
-    def write(pixels: Film | Image.Image, kind: str, **options: object) -> bytes:
+    def write(pixels: Pixels | Image.Image, kind: str, **options: object) -> bytes:
         content = io.BytesIO()
         image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
         image.save(content, kind, **options)
@@ -36,15 +36,15 @@ def encode() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def write_films(tmp_path: Path, encode: Callable[..., bytes]) -> Callable[..., dict[str, Path]]:
-    """Write different PNG films and return the path of each by its SHA-256."""
+def write_images(tmp_path: Path, encode: Callable[..., bytes]) -> Callable[..., dict[str, Path]]:
+    """Write different PNG images and return the path of each by its SHA-256."""
 
-    def write(n_films: int, *, size: int = 40, seed: int = 0) -> dict[str, Path]:
+    def write(n_images: int, *, size: int = 40, seed: int = 0) -> dict[str, Path]:
         rng = np.random.default_rng(seed)
-        folder = tmp_path / f"films-{seed}"
+        folder = tmp_path / f"images-{seed}"
         folder.mkdir(exist_ok=True)
         files = {}
-        for number in range(n_films):
+        for number in range(n_images):
             content = encode(rng.integers(0, 256, (size, size + 8), dtype=np.uint8), "PNG")
             path = folder / f"{number:04}.png"
             path.write_bytes(content)

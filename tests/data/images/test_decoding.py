@@ -11,98 +11,98 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 
 Encode = Callable[..., bytes]
-Film = np.ndarray
+Pixels = np.ndarray
 
 
 def refusal(content: bytes) -> str:
-    with pytest.raises(FilmRefused) as refused:
+    with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=10)
     return refused.value.reason
 
 
-def colour(film: Film) -> Film:
-    return np.dstack([film, film[::-1], film[:, ::-1]])
+def colour(image: Pixels) -> Pixels:
+    return np.dstack([image, image[::-1], image[:, ::-1]])
 
 
 LOSSLESS = {
-    "grey PNG": lambda film: (film, "PNG", {}),
-    "RGB PNG": lambda film: (np.dstack([film] * 3), "PNG", {}),
-    "RGBA PNG": lambda film: (np.dstack([film, film, film, np.full_like(film, 255)]), "PNG", {}),
-    "LA PNG": lambda film: (np.dstack([film, np.full_like(film, 255)]), "PNG", {}),
-    "palette PNG": lambda film: (Image.fromarray(film).convert("P"), "PNG", {}),
-    "grey TIFF": lambda film: (film, "TIFF", {}),
-    "LZW TIFF": lambda film: (film, "TIFF", {"compression": "tiff_lzw"}),
-    "RGB TIFF": lambda film: (np.dstack([film] * 3), "TIFF", {}),
-    "white-is-zero TIFF": lambda film: (film, "TIFF", {"tiffinfo": {262: 0}}),
-    "BMP": lambda film: (film, "BMP", {}),
-    "WEBP": lambda film: (film, "WEBP", {"lossless": True}),
+    "grey PNG": lambda image: (image, "PNG", {}),
+    "RGB PNG": lambda image: (np.dstack([image] * 3), "PNG", {}),
+    "RGBA PNG": lambda image: (np.dstack([image, image, image, np.full_like(image, 255)]), "PNG", {}),
+    "LA PNG": lambda image: (np.dstack([image, np.full_like(image, 255)]), "PNG", {}),
+    "palette PNG": lambda image: (Image.fromarray(image).convert("P"), "PNG", {}),
+    "grey TIFF": lambda image: (image, "TIFF", {}),
+    "LZW TIFF": lambda image: (image, "TIFF", {"compression": "tiff_lzw"}),
+    "RGB TIFF": lambda image: (np.dstack([image] * 3), "TIFF", {}),
+    "white-is-zero TIFF": lambda image: (image, "TIFF", {"tiffinfo": {262: 0}}),
+    "BMP": lambda image: (image, "BMP", {}),
+    "WEBP": lambda image: (image, "WEBP", {"lossless": True}),
 }
 
 
 @pytest.mark.parametrize("form", LOSSLESS)
-def test_a_grey_film_comes_back_exactly(form: str, film: Film, encode: Encode) -> None:
-    pixels, kind, options = LOSSLESS[form](film)
+def test_a_grey_image_comes_back_exactly(form: str, image: Pixels, encode: Encode) -> None:
+    pixels, kind, options = LOSSLESS[form](image)
     decoded = decode(encode(pixels, kind, **options), max_megapixels=1)
     assert decoded.dtype == np.uint8
-    assert np.array_equal(decoded, film)
+    assert np.array_equal(decoded, image)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_colour_becomes_grey_by_itu_r_601(kind: str, film: Film, encode: Encode) -> None:
-    red, green, blue = (channel.astype(float) for channel in np.moveaxis(colour(film), 2, 0))
-    decoded = decode(encode(colour(film), kind), max_megapixels=1)
+def test_colour_becomes_grey_by_itu_r_601(kind: str, image: Pixels, encode: Encode) -> None:
+    red, green, blue = (channel.astype(float) for channel in np.moveaxis(colour(image), 2, 0))
+    decoded = decode(encode(colour(image), kind), max_megapixels=1)
     assert np.abs(decoded - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 0.51
 
 
-def test_a_jpeg_is_what_opencv_makes_of_it(film: Film, encode: Encode) -> None:
-    for content in (encode(film, "JPEG"), encode(colour(film), "JPEG"), encode(film, "JPEG", progressive=True)):
+def test_a_jpeg_is_what_opencv_makes_of_it(image: Pixels, encode: Encode) -> None:
+    for content in (encode(image, "JPEG"), encode(colour(image), "JPEG"), encode(image, "JPEG", progressive=True)):
         expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(decode(content, max_megapixels=1), expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_is_the_right_way_round(kind: str, film: Film, encode: Encode) -> None:
-    content = encode(Image.fromarray(np.dstack([film] * 3)).convert("CMYK"), kind)
-    assert np.abs(decode(content, max_megapixels=1).astype(int) - film).mean() < 2
+def test_cmyk_is_the_right_way_round(kind: str, image: Pixels, encode: Encode) -> None:
+    content = encode(Image.fromarray(np.dstack([image] * 3)).convert("CMYK"), kind)
+    assert np.abs(decode(content, max_megapixels=1).astype(int) - image).mean() < 2
 
 
-def test_one_bit_becomes_black_and_white(film: Film, encode: Encode) -> None:
-    bits = film > 127
+def test_one_bit_becomes_black_and_white(image: Pixels, encode: Encode) -> None:
+    bits = image > 127
     assert np.array_equal(decode(encode(Image.fromarray(bits), "PNG"), max_megapixels=1), bits * np.uint8(255))
 
 
-def test_transparent_pixels_lie_on_black(film: Film, encode: Encode) -> None:
-    alpha = np.full_like(film, 255)
+def test_transparent_pixels_lie_on_black(image: Pixels, encode: Encode) -> None:
+    alpha = np.full_like(image, 255)
     alpha[:10], alpha[10:20] = 0, 128
-    expected = np.rint(film * (alpha / 255))
-    for pixels in (np.dstack([film, film, film, alpha]), np.dstack([film, alpha])):
+    expected = np.rint(image * (alpha / 255))
+    for pixels in (np.dstack([image, image, image, alpha]), np.dstack([image, alpha])):
         decoded = decode(encode(pixels, "PNG"), max_megapixels=1)
         assert np.abs(decoded - expected).max() <= 1
         assert not decoded[:10].any()
 
 
-def test_a_transparent_grey_level_lies_on_black(film: Film, encode: Encode) -> None:
-    level = int(film[20, 20])
+def test_a_transparent_grey_level_lies_on_black(image: Pixels, encode: Encode) -> None:
+    level = int(image[20, 20])
     assert level > 0
-    decoded = decode(encode(film, "PNG", transparency=level), max_megapixels=1)
-    assert np.array_equal(decoded, np.where(film == level, 0, film))
+    decoded = decode(encode(image, "PNG", transparency=level), max_megapixels=1)
+    assert np.array_equal(decoded, np.where(image == level, 0, image))
 
 
-def sixteen_bits(film: Film) -> Film:
-    """The film as a detector gives it: 12 of 16 bits, with one dead and one hot pixel."""
-    deep = film.astype(np.uint16) * 8 + 1000
+def sixteen_bits(image: Pixels) -> Pixels:
+    """The image as a detector gives it: 12 of 16 bits, with one dead and one hot pixel."""
+    deep = image.astype(np.uint16) * 8 + 1000
     deep[0, 0], deep[0, 1] = 0, 65535
     return deep
 
 
 @pytest.mark.parametrize("form", ["grey PNG", "grey TIFF", "RGB PNG", "RGB TIFF", "RGBA PNG", "float TIFF"])
-def test_more_than_8_bits_are_scaled_by_percentiles(form: str, film: Film, encode: Encode) -> None:
-    deep = sixteen_bits(film)
+def test_more_than_8_bits_are_scaled_by_percentiles(form: str, image: Pixels, encode: Encode) -> None:
+    deep = sixteen_bits(image)
     opaque = np.full_like(deep, 65535)
     content = {
         "grey PNG": lambda: encode(deep, "PNG"),
@@ -120,8 +120,8 @@ def test_more_than_8_bits_are_scaled_by_percentiles(form: str, film: Film, encod
     assert decoded.max() == 255
 
 
-def test_16_bits_with_white_as_zero_are_turned_over(film: Film, encode: Encode) -> None:
-    deep = sixteen_bits(film)
+def test_16_bits_with_white_as_zero_are_turned_over(image: Pixels, encode: Encode) -> None:
+    deep = sixteen_bits(image)
     upright = decode(encode(deep, "TIFF"), max_megapixels=1)
     negative = decode(encode(deep.max() - deep, "TIFF", tiffinfo={262: 0}), max_megapixels=1)
     assert np.abs(upright.astype(int) - negative).max() <= 1
@@ -135,20 +135,20 @@ def test_16_bits_of_which_almost_all_are_equal_still_show_the_rest(encode: Encod
     assert decoded.sum() == 255
 
 
-def test_what_is_not_finite_becomes_black(film: Film, encode: Encode) -> None:
-    values = film.astype(np.float32)
+def test_what_is_not_finite_becomes_black(image: Pixels, encode: Encode) -> None:
+    values = image.astype(np.float32)
     values[3, 3:6] = np.nan, np.inf, -np.inf
     decoded = decode(encode(values, "TIFF"), max_megapixels=1)
     assert not decoded[3, 3:6].any()
     low, high = np.percentile(values[np.isfinite(values)], (0.5, 99.5))
-    expected = np.clip((film - low) * 255 / (high - low), 0, 255)
+    expected = np.clip((image - low) * 255 / (high - low), 0, 255)
     assert np.abs(decoded - expected)[4:].max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "16-bit PNG", "16-bit TIFF", "RGB TIFF"])
-def test_the_exif_orientation_is_obeyed(kind: str, orientation: int, film: Film, encode: Encode) -> None:
-    pixels = sixteen_bits(film) if kind.startswith("16") else colour(film) if kind.startswith("RGB") else film
+def test_the_exif_orientation_is_obeyed(kind: str, orientation: int, image: Pixels, encode: Encode) -> None:
+    pixels = sixteen_bits(image) if kind.startswith("16") else colour(image) if kind.startswith("RGB") else image
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -159,7 +159,7 @@ def test_the_exif_orientation_is_obeyed(kind: str, orientation: int, film: Film,
     assert np.array_equal(turned, np.asarray(ImageOps.exif_transpose(upright)))
 
 
-def tiff_of_16_bit_colour(pixels: Film, orientation: int) -> bytes:
+def tiff_of_16_bit_colour(pixels: Pixels, orientation: int) -> bytes:
     """Write uint16 [height, width, 3] as no library at hand does: with an orientation."""
     height, width, _ = pixels.shape
     tags = {256: width, 257: height, 259: 1, 262: 2, 273: 8, 274: orientation, 277: 3, 278: height}
@@ -170,10 +170,10 @@ def tiff_of_16_bit_colour(pixels: Film, orientation: int) -> bytes:
     return head + pixels.astype("<u2").tobytes() + struct.pack("<3H", 16, 16, 16) + directory + bytes(4)
 
 
-def test_16_bit_colour_is_turned_once(film: Film) -> None:
-    deep = np.dstack([sixteen_bits(film)] * 3)
+def test_16_bit_colour_is_turned_once(image: Pixels) -> None:
+    deep = np.dstack([sixteen_bits(image)] * 3)
     upright = decode(tiff_of_16_bit_colour(deep, 1), max_megapixels=1)
-    assert upright.shape == film.shape
+    assert upright.shape == image.shape
     for orientation, quarters in ((3, 2), (6, -1), (8, 1)):
         turned = decode(tiff_of_16_bit_colour(deep, orientation), max_megapixels=1)
         assert np.array_equal(turned, np.rot90(upright, quarters))
@@ -183,20 +183,20 @@ FORMS = ("PNG", "JPEG", "TIFF", "LZW TIFF", "16-bit TIFF", "RGB16 TIFF", "BMP", 
 
 
 @pytest.fixture(scope="module")
-def contents(film: Film, encode: Encode) -> dict[str, bytes]:
-    rgb16 = cv2.imencode(".tiff", np.dstack([sixteen_bits(film)] * 3))[1].tobytes()
-    written = {kind: encode(film, kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")}
-    deep = {f"16-bit {kind}": encode(sixteen_bits(film), kind) for kind in ("PNG", "TIFF")}
-    return {**written, **deep, "LZW TIFF": encode(film, "TIFF", compression="tiff_lzw"), "RGB16 TIFF": rgb16}
+def contents(image: Pixels, encode: Encode) -> dict[str, bytes]:
+    rgb16 = cv2.imencode(".tiff", np.dstack([sixteen_bits(image)] * 3))[1].tobytes()
+    written = {kind: encode(image, kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")}
+    deep = {f"16-bit {kind}": encode(sixteen_bits(image), kind) for kind in ("PNG", "TIFF")}
+    return {**written, **deep, "LZW TIFF": encode(image, "TIFF", compression="tiff_lzw"), "RGB16 TIFF": rgb16}
 
 
 @settings(max_examples=200, deadline=None)
 @given(form=st.sampled_from(FORMS), fraction=st.floats(0, 1, exclude_max=True))
-def test_a_film_that_ends_early_is_refused_or_complete(form: str, fraction: float, contents: dict[str, bytes]) -> None:
+def test_a_image_that_ends_early_is_refused_or_complete(form: str, fraction: float, contents: dict[str, bytes]) -> None:
     content = contents[form]
     try:
         decoded = decode(content[: int(fraction * len(content))], max_megapixels=1)
-    except FilmRefused as refused:
+    except ImageRefused as refused:
         assert refused.reason in ("truncated", "unreadable", "empty")
     else:
         assert np.array_equal(decoded, decode(content, max_megapixels=1))
@@ -205,7 +205,7 @@ def test_a_film_that_ends_early_is_refused_or_complete(form: str, fraction: floa
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_half_a_film_is_truncated(form: str, contents: dict[str, bytes]) -> None:
+def test_half_a_image_is_truncated(form: str, contents: dict[str, bytes]) -> None:
     assert refusal(contents[form][: len(contents[form]) // 2]) == "truncated"
 
 
@@ -225,7 +225,7 @@ def test_no_changed_byte_of_a_png_goes_unseen(position: float, change: int, cont
 
 @settings(max_examples=300, deadline=None)
 @given(form=st.sampled_from(FORMS), data=st.data())
-def test_a_damaged_film_is_decoded_or_refused_and_nothing_else(
+def test_a_damaged_image_is_decoded_or_refused_and_nothing_else(
     form: str, data: st.DataObject, contents: dict[str, bytes]
 ) -> None:
     content = bytearray(contents[form])
@@ -233,7 +233,7 @@ def test_a_damaged_film_is_decoded_or_refused_and_nothing_else(
         content[position] = value
     try:
         decoded = decode(bytes(content), max_megapixels=10)
-    except FilmRefused:
+    except ImageRefused:
         return
     assert decoded.dtype == np.uint8
     assert decoded.ndim == 2
@@ -252,8 +252,8 @@ def test_one_grey_level_is_empty(level: int, encode: Encode) -> None:
     assert refusal(encode(np.full((20, 20), level, np.uint16), "PNG")) == "empty"
 
 
-def test_a_film_that_kornia_refuses_is_decoded_by_pillow(
-    monkeypatch: pytest.MonkeyPatch, film: Film, encode: Encode
+def test_a_image_that_kornia_refuses_is_decoded_by_pillow(
+    monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode
 ) -> None:
     class RustPanic(BaseException):
         pass
@@ -265,25 +265,25 @@ def test_a_film_that_kornia_refuses_is_decoded_by_pillow(
         decode = staticmethod(panic)
 
     monkeypatch.setattr(decoding.kornia_rs.image, "Image", Broken)
-    assert np.array_equal(decode(encode(film, "PNG"), max_megapixels=1), film)
-    rgb = encode(colour(film), "PNG")
-    expected = cv2.cvtColor(colour(film), cv2.COLOR_RGB2GRAY)
+    assert np.array_equal(decode(encode(image, "PNG"), max_megapixels=1), image)
+    rgb = encode(colour(image), "PNG")
+    expected = cv2.cvtColor(colour(image), cv2.COLOR_RGB2GRAY)
     assert np.array_equal(decode(rgb, max_megapixels=1), expected)
 
 
-def test_no_memory_is_not_blamed_on_the_film(monkeypatch: pytest.MonkeyPatch, film: Film, encode: Encode) -> None:
+def test_no_memory_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(decoding, "stretch", fail)
     with pytest.raises(MemoryError):
-        decode(encode(sixteen_bits(film), "PNG"), max_megapixels=1)
+        decode(encode(sixteen_bits(image), "PNG"), max_megapixels=1)
 
 
 @pytest.mark.parametrize(
     "folder", ["nih_originals/images", "kermany_native", "effusion/effusion", "nih_64_leaky/valid"]
 )
-def test_real_films_are_what_opencv_makes_of_them(folder: str, shared_data: Path) -> None:
+def test_real_images_are_what_opencv_makes_of_them(folder: str, shared_data: Path) -> None:
     paths = sorted(path for path in (shared_data / folder).rglob("*") if path.is_file())[:40]
     assert len(paths) >= 15
     for path in paths:
@@ -291,7 +291,7 @@ def test_real_films_are_what_opencv_makes_of_them(folder: str, shared_data: Path
         assert np.array_equal(decode(read_bytes(path), max_megapixels=100), expected), path.name
 
 
-@pytest.mark.parametrize("name", ["a film.png", "two\nlines.png", "снимок.png", "胸部.png", "-rf.png", " .png"])
+@pytest.mark.parametrize("name", ["an image.png", "two\nlines.png", "снимок.png", "胸部.png", "-rf.png", " .png"])
 def test_any_name_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"pixels")
     assert read_bytes(tmp_path / name) == b"pixels"
@@ -300,7 +300,7 @@ def test_any_name_is_read(name: str, tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "absent.png", tmp_path / "pipe", tmp_path / "nul\0.png", tmp_path / ("x" * 300)):
-        with pytest.raises(FilmRefused) as refused:
+        with pytest.raises(ImageRefused) as refused:
             read_bytes(path)
         assert refused.value.reason == "unreadable"
         assert str(tmp_path) not in refused.value.detail
@@ -309,13 +309,13 @@ def test_what_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(decoding.MAX_BYTES + 1)
-    with pytest.raises(FilmRefused) as refused:
+    with pytest.raises(ImageRefused) as refused:
         read_bytes(tmp_path / "huge.png")
     assert refused.value.reason == "too_large"
 
 
-def test_a_film_of_16_bits_in_a_big_endian_file(film: Film) -> None:
-    deep = sixteen_bits(film)
+def test_a_image_of_16_bits_in_a_big_endian_file(image: Pixels) -> None:
+    deep = sixteen_bits(image)
     content = io.BytesIO()
     Image.fromarray(deep.astype(">u2")).save(content, "TIFF")
     expected = io.BytesIO()
@@ -325,11 +325,11 @@ def test_a_film_of_16_bits_in_a_big_endian_file(film: Film) -> None:
     assert np.array_equal(decode(content.getvalue(), max_megapixels=1), same)
 
 
-def test_dicom_is_decoded_by_its_own_rules(monkeypatch: pytest.MonkeyPatch, film: Film) -> None:
+def test_dicom_is_decoded_by_its_own_rules(monkeypatch: pytest.MonkeyPatch, image: Pixels) -> None:
     content = bytes(128) + b"DICM" + bytes(100)
-    with pytest.raises(FilmRefused, match="DICOM"):
+    with pytest.raises(ImageRefused, match="DICOM"):
         decode(content, max_megapixels=1)
-    monkeypatch.setattr(decoding, "decode_dicom", lambda _, *, max_megapixels: film * np.uint8(max_megapixels))
-    assert np.array_equal(decode(content, max_megapixels=1), film)
+    monkeypatch.setattr(decoding, "decode_dicom", lambda _, *, max_megapixels: image * np.uint8(max_megapixels))
+    assert np.array_equal(decode(content, max_megapixels=1), image)
     monkeypatch.setattr(decoding, "decode_dicom", lambda *_, **__: np.zeros((20, 20), np.uint8))
     assert refusal(content) == "empty"

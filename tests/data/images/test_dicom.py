@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, decode_dicom, is_dicom
@@ -32,80 +32,82 @@ from cxr_pipeline.data.images.intensity import stretch
 from cxr_pipeline.data.images.jpeg_headers import coded_size
 from cxr_pipeline.data.images.recipe import Recipe
 
-Film = np.ndarray
+Image = np.ndarray
 NAME, NUMBER = "Doe^Jane", "MRN-4711"
 
 
-def dataset(pixels: Film, *, bits: int | None = None, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> Dataset:
-    film = Dataset()
-    film.file_meta = FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = syntax
-    film.file_meta.MediaStorageSOPClassUID = film.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID = "1.2.3.4"
-    film.PatientName, film.PatientID = NAME, NUMBER
-    film.Modality, film.BodyPartExamined, film.PhotometricInterpretation = "DX", "CHEST", "MONOCHROME2"
-    film.Rows, film.Columns = pixels.shape[-2:] if pixels.shape[-1] != 3 else pixels.shape[:2]
-    film.SamplesPerPixel = 1
-    film.BitsAllocated = 8 * pixels.itemsize
-    film.BitsStored = bits or film.BitsAllocated
-    film.HighBit = film.BitsStored - 1
-    film.PixelRepresentation = int(pixels.dtype.kind == "i")
+def dataset(
+    pixels: Image, *, bits: int | None = None, syntax: str = ExplicitVRLittleEndian, **elements: Any
+) -> Dataset:
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = syntax
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = "1.2.3.4"
+    image.PatientName, image.PatientID = NAME, NUMBER
+    image.Modality, image.BodyPartExamined, image.PhotometricInterpretation = "DX", "CHEST", "MONOCHROME2"
+    image.Rows, image.Columns = pixels.shape[-2:] if pixels.shape[-1] != 3 else pixels.shape[:2]
+    image.SamplesPerPixel = 1
+    image.BitsAllocated = 8 * pixels.itemsize
+    image.BitsStored = bits or image.BitsAllocated
+    image.HighBit = image.BitsStored - 1
+    image.PixelRepresentation = int(pixels.dtype.kind == "i")
     order = ">" if syntax == ExplicitVRBigEndian else "<"
-    film.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    film["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    image.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    image["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
     for keyword, value in elements.items():
         if value is None:
-            del film[keyword]
+            del image[keyword]
         else:
-            setattr(film, keyword, value)
-    return film
+            setattr(image, keyword, value)
+    return image
 
 
-def to_bytes(film: Dataset) -> bytes:
+def to_bytes(image: Dataset) -> bytes:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pydicom.dcmwrite(content, film, enforce_file_format=True)
+        pydicom.dcmwrite(content, image, enforce_file_format=True)
     return content.getvalue()
 
 
-def dicom(pixels: Film, **elements: Any) -> bytes:
+def dicom(pixels: Image, **elements: Any) -> bytes:
     return to_bytes(dataset(pixels, **elements))
 
 
-def read(content: bytes) -> Film:
+def read(content: bytes) -> Image:
     return decode_dicom(content, max_megapixels=1)
 
 
-def refusal(content: bytes, **limits: Any) -> FilmRefused:
-    with pytest.raises(FilmRefused) as refused:
+def refusal(content: bytes, **limits: Any) -> ImageRefused:
+    with pytest.raises(ImageRefused) as refused:
         decode(content, **{"max_megapixels": 1, **limits})
     assert NAME not in str(refused.value)
     assert NUMBER not in str(refused.value)
     return refused.value
 
 
-def levels(bits: int, *, signed: bool = False, size: int = 64) -> Film:
+def levels(bits: int, *, signed: bool = False, size: int = 64) -> Image:
     """Smooth grey levels over the whole range of so many bits."""
     rows, columns = np.mgrid[:size, : size + 16]
-    film = (np.sin(rows / 9) + np.cos(columns / 13) + 2) / 4
-    film = (film - film.min()) / (film.max() - film.min()) * (2**bits - 1) - (2 ** (bits - 1) if signed else 0)
-    return np.rint(film).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
+    image = (np.sin(rows / 9) + np.cos(columns / 13) + 2) / 4
+    image = (image - image.min()) / (image.max() - image.min()) * (2**bits - 1) - (2 ** (bits - 1) if signed else 0)
+    return np.rint(image).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
 
 
-def lut(first: int, entries: Film, bits: int) -> Dataset:
+def lut(first: int, entries: Image, bits: int) -> Dataset:
     item = Dataset()
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item
 
 
-def transcode(film: Dataset, syntax: str, folder: Path) -> bytes:
+def transcode(image: Dataset, syntax: str, folder: Path) -> bytes:
     """Compress with GDCM."""
     if syntax == "RLELossless":
-        film.compress(RLELossless)
-        return to_bytes(film)
-    (folder / "in.dcm").write_bytes(to_bytes(film))
+        image.compress(RLELossless)
+        return to_bytes(image)
+    (folder / "in.dcm").write_bytes(to_bytes(image))
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(folder / "in.dcm"))
     assert reader.Read()
@@ -120,7 +122,7 @@ def transcode(film: Dataset, syntax: str, folder: Path) -> bytes:
 
 
 def twelve_bit_jpeg() -> Dataset:
-    """A film of one of pydicom's test files, as pydicom would read it."""
+    """An image of one of pydicom's test files, as pydicom would read it."""
     return pydicom.dcmread(get_testdata_file("JPGExtended.dcm", download=False))
 
 
@@ -138,18 +140,18 @@ COMPRESSED = {**JPEG_FAMILY, "RLELossless": 0}
 DEEP = [name for name in COMPRESSED if name not in ("JPEGBaselineProcess1", "JPEGExtendedProcess2_4")]
 
 
-def test_dicom_is_known_by_its_mark(encode: Callable[..., bytes], film: Film) -> None:
-    assert is_dicom(dicom(film))
-    assert is_dicom(dicom(film)[:132])
-    assert not is_dicom(encode(film, "PNG"))
+def test_dicom_is_known_by_its_mark(encode: Callable[..., bytes], image: Image) -> None:
+    assert is_dicom(dicom(image))
+    assert is_dicom(dicom(image)[:132])
+    assert not is_dicom(encode(image, "PNG"))
     assert not is_dicom(b"DICM")
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_eight_bits_keep_their_grey_values(syntax: str, film: Film) -> None:
-    decoded = read(dicom(film // 2 + 20, syntax=syntax))
+def test_eight_bits_keep_their_grey_values(syntax: str, image: Image) -> None:
+    decoded = read(dicom(image // 2 + 20, syntax=syntax))
     assert decoded.dtype == np.uint8
-    assert np.array_equal(decoded, film // 2 + 20)
+    assert np.array_equal(decoded, image // 2 + 20)
 
 
 @pytest.mark.parametrize("syntax", COMPRESSED)
@@ -172,9 +174,9 @@ def test_every_transfer_syntax_of_more_bits(syntax: str, bits: int, signed: bool
 
 
 def test_jpeg_of_twelve_bits() -> None:
-    film = twelve_bit_jpeg()
-    film.Modality = "DX"
-    grey = read(to_bytes(film))
+    image = twelve_bit_jpeg()
+    image.Modality = "DX"
+    grey = read(to_bytes(image))
     assert grey.shape == (1024, 256)
     # What libjpeg-turbo makes of it reaches from 0 to 264, most of it black.
     assert 40 < grey.max() <= 255
@@ -185,20 +187,20 @@ def test_jpeg_of_twelve_bits() -> None:
 @pytest.mark.parametrize("syntax", COMPRESSED)
 def test_compressed_pixels_cut_short(syntax: str, rest: float, tmp_path: Path) -> None:
     content = transcode(dataset(levels(8)), syntax, tmp_path)
-    film = pydicom.dcmread(io.BytesIO(content))
-    frame = get_frame(film.PixelData, 0)
-    film.PixelData = encapsulate([frame[: int(len(frame) * rest)]])
-    film["PixelData"].is_undefined_length = True
-    assert refusal(to_bytes(film)).reason == "truncated"
+    image = pydicom.dcmread(io.BytesIO(content))
+    frame = get_frame(image.PixelData, 0)
+    image.PixelData = encapsulate([frame[: int(len(frame) * rest)]])
+    image["PixelData"].is_undefined_length = True
+    assert refusal(to_bytes(image)).reason == "truncated"
     assert refusal(content[: int(len(content) * rest)]).reason == "truncated"
 
 
 def test_twelve_bit_jpeg_cut_short() -> None:
-    film = twelve_bit_jpeg()
-    frame = get_frame(film.PixelData, 0)
-    film.PixelData = encapsulate([frame[: len(frame) // 2]])
-    film["PixelData"].is_undefined_length = True
-    assert refusal(to_bytes(film)).reason == "truncated"
+    image = twelve_bit_jpeg()
+    frame = get_frame(image.PixelData, 0)
+    image.PixelData = encapsulate([frame[: len(frame) // 2]])
+    image["PixelData"].is_undefined_length = True
+    assert refusal(to_bytes(image)).reason == "truncated"
 
 
 def test_a_file_cut_anywhere_is_refused() -> None:
@@ -237,10 +239,10 @@ def test_a_window_that_cannot_be_applied_is_none(window: tuple[Any, Any]) -> Non
     assert np.array_equal(read(dicom(pixels, bits=12, **elements)), stretch(pixels))
 
 
-def test_a_window_of_eight_bits_is_applied(film: Film) -> None:
-    decoded = read(dicom(film, WindowCenter=128, WindowWidth=64))
-    assert (decoded[film < 90] == 0).all()
-    assert (decoded[film > 165] == 255).all()
+def test_a_window_of_eight_bits_is_applied(image: Image) -> None:
+    decoded = read(dicom(image, WindowCenter=128, WindowWidth=64))
+    assert (decoded[image < 90] == 0).all()
+    assert (decoded[image > 165] == 255).all()
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
@@ -304,9 +306,9 @@ def test_a_range_of_padding_and_one_with_the_wrong_sign() -> None:
     pixels[:10], pixels[10:20] = -2000, -1990
     content = dicom(pixels, bits=16, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1990)
     assert (read(content)[:20] == 0).all()
-    film = dataset(pixels[10:], bits=16)
-    film.add_new("PixelPaddingValue", "US", 65536 - 1990)
-    assert np.array_equal(read(to_bytes(film))[10:], stretch(pixels[20:]))
+    image = dataset(pixels[10:], bits=16)
+    image.add_new("PixelPaddingValue", "US", 65536 - 1990)
+    assert np.array_equal(read(to_bytes(image))[10:], stretch(pixels[20:]))
 
 
 @given(bits=st.integers(1, 16), signed=st.booleans(), seed=st.integers(0, 2**31))
@@ -342,41 +344,41 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_no_grey_film_is_refused(case: str, film: Film) -> None:
+def test_what_is_no_grey_image_is_refused(case: str, image: Image) -> None:
     elements, reason, words = CASES[case]
-    refused = refusal(dicom(film, **elements))
+    refused = refusal(dicom(image, **elements))
     assert refused.reason == reason
     assert words in refused.detail
 
 
-def test_colour_is_refused(film: Film) -> None:
-    rgb = np.dstack([film] * 3)
+def test_colour_is_refused(image: Image) -> None:
+    rgb = np.dstack([image] * 3)
     content = dicom(rgb, PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0)
     assert refusal(content).reason == "not_chest"
-    with pytest.raises(FilmRefused, match="not_chest: colour"):
+    with pytest.raises(ImageRefused, match="not_chest: colour"):
         check_chest(content)
 
 
 @pytest.mark.parametrize("pixels", [np.full((20, 20), 7, np.uint8), np.full((20, 20), 700, np.uint16)])
-def test_a_constant_film_is_empty(pixels: Film) -> None:
+def test_a_constant_image_is_empty(pixels: Image) -> None:
     assert refusal(dicom(pixels)).reason == "empty"
     assert refusal(dicom(pixels, PixelPaddingValue=int(pixels[0, 0]))).reason == "empty"
 
 
-def test_too_large_is_said_before_the_pixels_are_looked_at(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_is_said_before_the_pixels_are_looked_at(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_pipeline.data.images.dicom._read_pixels", pytest.fail)
-    assert refusal(dicom(film), max_megapixels=1e-6).reason == "too_large"
+    assert refusal(dicom(image), max_megapixels=1e-6).reason == "too_large"
 
 
 @pytest.mark.parametrize("syntax", JPEG_FAMILY)
 def test_a_stream_larger_than_the_header_says_is_not_decoded(
     syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = pydicom.dcmread(io.BytesIO(transcode(dataset(levels(8)), syntax, tmp_path)))
-    assert coded_size(get_frame(film.PixelData, 0)) == (80, 64)
-    film.Rows = film.Columns = 32
+    image = pydicom.dcmread(io.BytesIO(transcode(dataset(levels(8)), syntax, tmp_path)))
+    assert coded_size(get_frame(image.PixelData, 0)) == (80, 64)
+    image.Rows = image.Columns = 32
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", pytest.fail)
-    refused = refusal(to_bytes(film))
+    refused = refusal(to_bytes(image))
     assert refused.reason == "unreadable"
     assert "80 x 64 pixels, but 32 x 32" in refused.detail
 
@@ -387,21 +389,21 @@ def test_a_stream_that_does_not_say_its_size(stream: bytes) -> None:
         coded_size(stream)
 
 
-def test_other_transfer_syntaxes_are_named(film: Film) -> None:
-    other = dataset(film)
+def test_other_transfer_syntaxes_are_named(image: Image) -> None:
+    other = dataset(image)
     other.PixelData = encapsulate([bytes(100)])
     other["PixelData"].is_undefined_length = True
     other.file_meta.TransferSyntaxUID = HTJ2KLossless
     refused = refusal(to_bytes(other))
     assert refused.reason == "unreadable"
     assert "High-Throughput JPEG 2000" in refused.detail
-    deflated = refusal(dicom(film, syntax=DeflatedExplicitVRLittleEndian))
+    deflated = refusal(dicom(image, syntax=DeflatedExplicitVRLittleEndian))
     assert deflated.reason == "unreadable"
     assert "Deflated" in deflated.detail
 
 
-def test_deflated_films_are_not_inflated(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = dicom(film, syntax=DeflatedExplicitVRLittleEndian)
+def test_deflated_images_are_not_inflated(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = dicom(image, syntax=DeflatedExplicitVRLittleEndian)
     monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("inflated"))
     assert refusal(content).reason == "unreadable"
 
@@ -421,7 +423,7 @@ def test_no_transfer_syntax_is_said() -> None:
 def test_junk_behind_the_mark_is_refused(junk: bytes) -> None:
     content = bytes(128) + b"DICM" + junk
     assert refusal(content).reason in ("unreadable", "truncated", "not_chest")
-    with pytest.raises(FilmRefused):
+    with pytest.raises(ImageRefused):
         check_chest(content)
 
 
@@ -432,16 +434,16 @@ def test_a_changed_byte_in_the_header_raises_nothing_else(at: int, value: int) -
     try:
         assert read(bytes(content)).dtype == np.uint8
         check_chest(bytes(content))
-    except FilmRefused as refused:
+    except ImageRefused as refused:
         assert NAME not in str(refused)
 
 
 @pytest.mark.parametrize("modality", [*MODALITIES, "dx", "CR "])
 @pytest.mark.parametrize("body_part", [*BODY_PARTS, "Chest", "", None])
-def test_chest_films_pass(modality: str, body_part: str | None, film: Film) -> None:
+def test_chest_images_pass(modality: str, body_part: str | None, image: Image) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_chest(dicom(film, Modality=modality, BodyPartExamined=body_part))
+        check_chest(dicom(image, Modality=modality, BodyPartExamined=body_part))
 
 
 @pytest.mark.parametrize(
@@ -455,42 +457,42 @@ def test_chest_films_pass(modality: str, body_part: str | None, film: Film) -> N
         ({"PhotometricInterpretation": "RGB"}, "colour"),
     ],
 )
-def test_other_films_are_no_chest_films(elements: dict[str, Any], words: str, film: Film) -> None:
+def test_other_images_are_no_chest_images(elements: dict[str, Any], words: str, image: Image) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = dicom(film, **elements)
-    with pytest.raises(FilmRefused) as refused:
+        content = dicom(image, **elements)
+    with pytest.raises(ImageRefused) as refused:
         check_chest(content)
     assert refused.value.reason == "not_chest"
     assert refused.value.detail.startswith(words)
 
 
-def test_other_lists_of_what_is_taken(film: Film) -> None:
-    content = dicom(film, Modality="OT", BodyPartExamined="PORT CHEST")
+def test_other_lists_of_what_is_taken(image: Image) -> None:
+    content = dicom(image, Modality="OT", BodyPartExamined="PORT CHEST")
     check_chest(content, modalities=("ot",), body_parts=("port chest",))
-    with pytest.raises(FilmRefused, match="modality OT"):
+    with pytest.raises(ImageRefused, match="modality OT"):
         check_chest(content, body_parts=("PORT CHEST",))
-    with pytest.raises(FilmRefused, match="body part PORT CHEST"):
+    with pytest.raises(ImageRefused, match="body part PORT CHEST"):
         check_chest(content, modalities=("OT",))
 
 
-def test_what_is_no_dicom_is_not_asked(encode: Callable[..., bytes], film: Film) -> None:
-    check_chest(encode(film, "PNG"))
+def test_what_is_no_dicom_is_not_asked(encode: Callable[..., bytes], image: Image) -> None:
+    check_chest(encode(image, "PNG"))
     check_chest(b"")
 
 
-def test_odd_values_are_not_shown(film: Film, tmp_path: Path) -> None:
-    content = dicom(film, PatientBirthDate="20010101", WindowCenter="12345678", WindowWidth="10")
+def test_odd_values_are_not_shown(image: Image, tmp_path: Path) -> None:
+    content = dicom(image, PatientBirthDate="20010101", WindowCenter="12345678", WindowWidth="10")
     odd = content.replace(b"12345678", b"Doe^Jane").replace(b"20010101", b"May 2001").replace(b"CHEST ", b"Chest ")
     assert odd.count(b"Doe^Jane") == 2
     assert b"Chest" in odd
     (tmp_path / "odd.dcm").write_bytes(odd)
-    compressed = dataset(film)
+    compressed = dataset(image)
     compressed.compress(RLELossless)
     (tmp_path / "cut.dcm").write_bytes(to_bytes(compressed)[:-40])
     script = f"""
 import logging, pathlib, warnings
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.dicom import check_chest
 logging.basicConfig(level=logging.INFO)
@@ -501,7 +503,7 @@ for name in ("odd.dcm", "cut.dcm"):
     try:
         decode(content, max_megapixels=1)
         print("decoded")
-    except FilmRefused as refusal:
+    except ImageRefused as refusal:
         print(refusal.reason)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
@@ -509,13 +511,13 @@ for name in ("odd.dcm", "cut.dcm"):
     assert ended.stderr == ""
 
 
-def test_no_memory_is_not_blamed_on_the_film(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_is_not_blamed_on_the_image(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", fail)
     with pytest.raises(MemoryError):
-        decode(dicom(film), max_megapixels=1)
+        decode(dicom(image), max_megapixels=1)
 
 
 REAL = {
@@ -529,10 +531,10 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_films(name: str, shared_data: Path) -> None:
+def test_real_images(name: str, shared_data: Path) -> None:
     content = decoding.read_bytes(shared_data / "dicom" / name)
     if REAL[name]:
-        with pytest.raises(FilmRefused, match=f"not_chest: {REAL[name]}"):
+        with pytest.raises(ImageRefused, match=f"not_chest: {REAL[name]}"):
             check_chest(content)
         return
     check_chest(content)
@@ -542,11 +544,11 @@ def test_real_films(name: str, shared_data: Path) -> None:
     assert decoded.max() - decoded.min() > 200
 
 
-def test_a_real_film_made_monochrome1_is_the_same_film(shared_data: Path) -> None:
+def test_a_real_image_made_monochrome1_is_the_same_image(shared_data: Path) -> None:
     content = decoding.read_bytes(shared_data / "dicom" / "rsna_monochrome2_jpeg.dcm")
-    film = pydicom.dcmread(io.BytesIO(content))
-    film.decompress()
-    film.PixelData = (255 - film.pixel_array).tobytes()
-    film.PhotometricInterpretation = "MONOCHROME1"
+    image = pydicom.dcmread(io.BytesIO(content))
+    image.decompress()
+    image.PixelData = (255 - image.pixel_array).tobytes()
+    image.PhotometricInterpretation = "MONOCHROME1"
     recipe = Recipe(size=224, mode="fit", max_megapixels=2)
-    assert np.array_equal(recipe.prepare(to_bytes(film)), recipe.prepare(content))
+    assert np.array_equal(recipe.prepare(to_bytes(image)), recipe.prepare(content))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.headers import check_size, open_header
 
@@ -29,48 +29,48 @@ def png_of(width: int, height: int, *, pixels: bytes) -> bytes:
 
 
 def refusal(content: bytes, max_megapixels: float = 100) -> str:
-    with pytest.raises(FilmRefused) as refused:
+    with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=max_megapixels)
     return refused.value.reason
 
 
-def test_a_film_of_20000_pixels_is_refused_before_its_pixels_are_looked_at() -> None:
+def test_a_image_of_20000_pixels_is_refused_before_its_pixels_are_looked_at() -> None:
     assert refusal(png_of(20_000, 20_000, pixels=b"no pixels at all")) == "too_large"
     assert refusal(png_of(2_000, 2_000, pixels=b"no pixels at all")) == "truncated"
 
 
-def test_a_bitmap_that_claims_gigapixels_is_refused(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    content = bytearray(encode(film, "BMP"))
+def test_a_bitmap_that_claims_gigapixels_is_refused(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    content = bytearray(encode(image, "BMP"))
     content[18:26] = struct.pack("<ii", 60_000, 60_000)
     assert refusal(bytes(content)) == "too_large"
 
 
-def test_the_limit_of_megapixels_is_the_callers(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    content = encode(film, "PNG")
-    limit = film.size / 1e6
-    assert decode(content, max_megapixels=limit).shape == film.shape
+def test_the_limit_of_megapixels_is_the_callers(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    content = encode(image, "PNG")
+    limit = image.size / 1e6
+    assert decode(content, max_megapixels=limit).shape == image.shape
     assert refusal(content, max_megapixels=limit * 0.999) == "too_large"
 
 
 def test_the_detail_of_too_large_does_not_depend_on_the_limit() -> None:
     details = set()
     for limit in (1, 2):
-        with pytest.raises(FilmRefused) as refused:
+        with pytest.raises(ImageRefused) as refused:
             check_size((3000, 1000), max_megapixels=limit)
         details.add(refused.value.detail)
     assert details == {"3.0 megapixels"}
 
 
-def test_a_side_below_16_pixels_is_too_small(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    assert refusal(encode(film[:15], "PNG")) == "too_small"
-    assert refusal(encode(film[:, :15], "PNG")) == "too_small"
-    assert decode(encode(film[:16, :16], "PNG"), max_megapixels=1).shape == (16, 16)
+def test_a_side_below_16_pixels_is_too_small(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    assert refusal(encode(image[:15], "PNG")) == "too_small"
+    assert refusal(encode(image[:, :15], "PNG")) == "too_small"
+    assert decode(encode(image[:16, :16], "PNG"), max_megapixels=1).shape == (16, 16)
 
 
 @pytest.mark.parametrize("content", [b"patient,label\n1,effusion\n", b"BM", b"\x00" * 500, b"GIF89a" + b"\0" * 99])
-def test_what_is_no_film_is_unreadable(content: bytes) -> None:
+def test_what_is_no_image_is_unreadable(content: bytes) -> None:
     assert refusal(content) in ("unreadable", "truncated")
-    with pytest.raises(FilmRefused, match="expected PNG, JPEG, TIFF, BMP, WEBP or DICOM, found a file that begins"):
+    with pytest.raises(ImageRefused, match="expected PNG, JPEG, TIFF, BMP, WEBP or DICOM, found a file that begins"):
         open_header(b"patient,label\n")
 
 
@@ -78,21 +78,21 @@ def test_no_bytes_are_empty() -> None:
     assert refusal(b"") == "empty"
 
 
-def test_several_pictures_in_a_file_are_refused(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    other = [Image.fromarray(film[::-1].copy())]
+def test_several_pictures_in_a_file_are_refused(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    other = [Image.fromarray(image[::-1].copy())]
     for kind in ("TIFF", "PNG", "WEBP"):
-        content = encode(film, kind, save_all=True, append_images=other)
-        with pytest.raises(FilmRefused, match="several pictures") as refused:
+        content = encode(image, kind, save_all=True, append_images=other)
+        with pytest.raises(ImageRefused, match="several pictures") as refused:
             decode(content, max_megapixels=1)
         assert refused.value.reason == "unreadable"
 
 
-def test_a_png_may_have_anything_after_its_end(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    assert np.array_equal(decode(encode(film, "PNG") + b"notes of the archive", max_megapixels=1), film)
+def test_a_png_may_have_anything_after_its_end(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    assert np.array_equal(decode(encode(image, "PNG") + b"notes of the archive", max_megapixels=1), image)
 
 
-def test_pillow_warns_nobody_and_the_filters_stay(encode: Callable[..., bytes], film: np.ndarray) -> None:
-    cut = encode(film, "TIFF", compression="tiff_lzw")
+def test_pillow_warns_nobody_and_the_filters_stay(encode: Callable[..., bytes], image: np.ndarray) -> None:
+    cut = encode(image, "TIFF", compression="tiff_lzw")
     cut = cut[: len(cut) - 20]
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

@@ -11,15 +11,15 @@ from cxr_pipeline.data.images.parallel import Task, divided, n_cores, run_tasks,
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_tasks(workers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    tasks = [Task(partial(pow, 2, exponent), n_films=1) for exponent in range(5)]
-    assert run_tasks(tasks, workers=workers, title="Counting films") == [1, 2, 4, 8, 16]
+    tasks = [Task(partial(pow, 2, exponent), n_images=1) for exponent in range(5)]
+    assert run_tasks(tasks, workers=workers, title="Counting images") == [1, 2, 4, 8, 16]
     printed = capsys.readouterr()
-    assert "Counting films" in printed.err
+    assert "Counting images" in printed.err
     assert not printed.out
 
 
 def test_more_workers_are_other_processes() -> None:
-    tasks = [Task(os.getpid, n_films=1)]
+    tasks = [Task(os.getpid, n_images=1)]
     assert run_tasks(tasks, workers=1, title="") == [os.getpid()]
     assert run_tasks(tasks, workers=2, title="") != [os.getpid()]
 
@@ -28,7 +28,7 @@ def test_more_workers_are_other_processes() -> None:
 def test_a_users_mistake_arrives_without_a_traceback_in_its_text(workers: int) -> None:
     fail = partial(exec, "from cxr_pipeline.common.errors import UserError; raise UserError('The disk is full.')")
     with pytest.raises(UserError) as raised:
-        run_tasks([Task(fail, n_films=1)], workers=workers, title="")
+        run_tasks([Task(fail, n_images=1)], workers=workers, title="")
     assert str(raised.value) == "The disk is full."
 
 
@@ -36,8 +36,8 @@ def test_what_a_worker_imports_is_light() -> None:
     code = (
         "import sys; import numpy as np, cv2, cxr_pipeline.data.images.shards, cxr_pipeline.data.images.store;"
         "from cxr_pipeline.data.images.recipe import Recipe;"
-        "film = cv2.imencode('.png', np.eye(32, dtype='uint8'))[1].tobytes();"
-        "Recipe(16, 'fit', 1).prepare(film);"
+        "image = cv2.imencode('.png', np.eye(32, dtype='uint8'))[1].tobytes();"
+        "Recipe(16, 'fit', 1).prepare(image);"
         "heavy = {'tensorflow', 'keras', 'pandas', 'kedro', 'mlflow', 'sklearn'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )

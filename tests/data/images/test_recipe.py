@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import recipe as recipes
 from cxr_pipeline.data.images.recipe import Recipe
 
@@ -35,14 +35,14 @@ def test_a_recipe_goes_through_json() -> None:
     assert Recipe.from_dict(without_steps) == RECIPE
 
 
-def test_a_film_is_decoded_resized_and_enhanced(film: np.ndarray, encode: Callable[..., bytes]) -> None:
+def test_a_image_is_decoded_resized_and_enhanced(image: np.ndarray, encode: Callable[..., bytes]) -> None:
     recipe = replace(RECIPE, mode="stretch", steps=STEPS)
-    resized = cv2.resize(film, (32, 32), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     expected = cv2.morphologyEx(resized, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5)))
     assert expected.any()
-    assert np.array_equal(recipe.prepare(encode(film, "PNG")), expected)
+    assert np.array_equal(recipe.prepare(encode(image, "PNG")), expected)
 
 
-def test_a_film_above_the_limit_is_refused(film: np.ndarray, encode: Callable[..., bytes]) -> None:
-    with pytest.raises(FilmRefused, match="too_large"):
-        replace(RECIPE, max_megapixels=0.001).prepare(encode(film, "PNG"))
+def test_a_image_above_the_limit_is_refused(image: np.ndarray, encode: Callable[..., bytes]) -> None:
+    with pytest.raises(ImageRefused, match="too_large"):
+        replace(RECIPE, max_megapixels=0.001).prepare(encode(image, "PNG"))

@@ -8,26 +8,26 @@ from hypothesis.extra import numpy as hnp
 from cxr_pipeline.data.images.resolution import resize
 
 sides = st.integers(16, 90)
-films = hnp.arrays(np.uint8, st.tuples(sides, sides))
+images = hnp.arrays(np.uint8, st.tuples(sides, sides))
 modes = st.sampled_from(["fit", "stretch"])
 
 
 @settings(max_examples=80, deadline=None)
-@given(films, st.integers(16, 64), modes)
-def test_every_film_gets_the_size_and_stays_in_its_range(film: np.ndarray, size: int, mode: str) -> None:
-    resized = resize(film, size=size, mode=mode)
+@given(images, st.integers(16, 64), modes)
+def test_every_image_gets_the_size_and_stays_in_its_range(image: np.ndarray, size: int, mode: str) -> None:
+    resized = resize(image, size=size, mode=mode)
     assert resized.shape == (size, size)
     assert resized.dtype == np.uint8
-    assert resized.max() <= film.max()
-    assert resized.min() >= (film.min() if mode == "stretch" else 0)
+    assert resized.max() <= image.max()
+    assert resized.min() >= (image.min() if mode == "stretch" else 0)
 
 
 @settings(max_examples=80, deadline=None)
 @given(sides, sides, st.integers(16, 64), st.integers(1, 255))
-def test_a_constant_film_stays_constant_and_keeps_its_aspect(height: int, width: int, size: int, level: int) -> None:
-    film = np.full((height, width), level, np.uint8)
-    assert (resize(film, size=size, mode="stretch") == level).all()
-    fitted = resize(film, size=size, mode="fit")
+def test_a_constant_image_stays_constant_and_keeps_its_aspect(height: int, width: int, size: int, level: int) -> None:
+    image = np.full((height, width), level, np.uint8)
+    assert (resize(image, size=size, mode="stretch") == level).all()
+    fitted = resize(image, size=size, mode="fit")
     rows, columns = np.flatnonzero(fitted.any(axis=1)), np.flatnonzero(fitted.any(axis=0))
     shown = fitted[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     assert (shown == level).all()
@@ -39,28 +39,28 @@ def test_a_constant_film_stays_constant_and_keeps_its_aspect(height: int, width:
 
 @settings(deadline=None)
 @given(sides, modes)
-def test_a_film_that_fits_is_not_copied(size: int, mode: str) -> None:
-    film = np.zeros((size, size), np.uint8)
-    assert resize(film, size=size, mode=mode) is film
+def test_a_image_that_fits_is_not_copied(size: int, mode: str) -> None:
+    image = np.zeros((size, size), np.uint8)
+    assert resize(image, size=size, mode=mode) is image
 
 
 @settings(deadline=None)
 @given(hnp.arrays(np.uint8, (64, 96)), st.sampled_from([2, 4, 8]))
-def test_a_whole_factor_gives_means_of_blocks(film: np.ndarray, factor: int) -> None:
-    film = np.vstack([film, film[:32]])
+def test_a_whole_factor_gives_means_of_blocks(image: np.ndarray, factor: int) -> None:
+    image = np.vstack([image, image[:32]])
     size = 96 // factor
-    means = film.reshape(size, factor, size, factor).mean(axis=(1, 3))
-    assert np.abs(resize(film, size=size, mode="stretch") - means).max() <= 1
+    means = image.reshape(size, factor, size, factor).mean(axis=(1, 3))
+    assert np.abs(resize(image, size=size, mode="stretch") - means).max() <= 1
 
 
 def test_two_averages_are_nearly_as_good_as_one() -> None:
     noise = np.random.default_rng(0).standard_normal((1024, 1024))
-    film = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    once = cv2.resize(film, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
+    image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    once = cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
     by_four = cv2.resize(
-        cv2.resize(film, (256, 256), interpolation=cv2.INTER_AREA), (224, 224), interpolation=cv2.INTER_AREA
+        cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA), (224, 224), interpolation=cv2.INTER_AREA
     )
-    error = np.square(resize(film, size=224, mode="fit") - once).mean()
+    error = np.square(resize(image, size=224, mode="fit") - once).mean()
     assert error < np.square(by_four - once).mean() / 3
 
 
@@ -79,7 +79,7 @@ def test_an_unknown_mode_is_named() -> None:
 
 def test_a_side_that_grows_is_interpolated_while_the_other_shrinks() -> None:
     step = np.repeat(np.array([[0] * 8 + [200] * 8], dtype=np.uint8), 128, axis=0)
-    film = step + np.tile(np.array([[0], [40]], dtype=np.uint8), (64, 16))
-    stretched = resize(film, size=64, mode="stretch")
+    image = step + np.tile(np.array([[0], [40]], dtype=np.uint8), (64, 16))
+    stretched = resize(image, size=64, mode="stretch")
     assert np.array_equal(stretched[0, [0, 30, 31, 32, 33, 63]], [20, 45, 95, 145, 195, 220])
     assert (stretched == stretched[0]).all()

@@ -17,7 +17,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images import shards, store
 from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.data.images.store import ImageStore, PreparedImages
 from cxr_pipeline.data.sources.readers import FileReader, RowReader
 
 Files = dict[str, Path]
@@ -26,13 +26,13 @@ STEPS = ({"operation": "opening", "shape": "ellipse", "size": 3},)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_SHARD_FILMS", 4)
+    monkeypatch.setattr(store, "_SHARD_IMAGES", 4)
 
 
 def placed(files: Files) -> dict[str, tuple[FileReader, str]]:
@@ -47,93 +47,93 @@ def no_leftovers(folder: Path) -> bool:
     return not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_films_come_back_prepared_in_the_order_asked(
-    images: Path, write_films: Callable[..., Files], small_shards: None
+def test_images_come_back_prepared_in_the_order_asked(
+    folder: Path, write_images: Callable[..., Files], small_shards: None
 ) -> None:
-    files = write_films(11)
-    refused = ImageStore(images, RECIPE).fill(placed(files))
+    files = write_images(11)
+    refused = ImageStore(folder, RECIPE).fill(placed(files))
     assert list(refused.columns) == ["sha256", "reason", "detail"]
     assert refused.empty
-    reopened = ImageStore(images, RECIPE)
+    reopened = ImageStore(folder, RECIPE)
     assert len(reopened) == 11
     assert len(list(reopened.folder.glob("*.npy"))) == 3
     order = np.random.default_rng(0).permutation(11)
     asked = [list(files)[position] for position in [*order, order[0]]]
-    films = reopened.read(asked)
-    assert films.dtype == np.uint8
-    assert np.array_equal(films, prepared(files)[[*order, order[0]]])
+    images = reopened.read(asked)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, prepared(files)[[*order, order[0]]])
     batches = list(reopened.batches(asked, 5))
     assert [len(batch) for batch in batches] == [5, 5, 2]
-    assert np.array_equal(np.concatenate(batches), films)
+    assert np.array_equal(np.concatenate(batches), images)
     assert reopened.read([]).shape == (0, 24, 24)
 
 
 def test_processes_make_the_same_store(
-    images: Path, write_films: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_images: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
-    monkeypatch.setattr(store, "_FEW_FILMS_TO_ENHANCE", 0)
-    files = write_films(10)
+    monkeypatch.setattr(store, "_FEW_IMAGES_TO_ENHANCE", 0)
+    files = write_images(10)
     bad = next(iter(files.values())).with_name("bad.png")
     bad.write_text("text")
     files_and_bad = {**files, hashlib.sha256(b"text").hexdigest(): bad}
-    films = PreparedFilms(images, RECIPE)
-    refused = films.store.fill(placed(files_and_bad), workers=2)
+    images = PreparedImages(folder, RECIPE)
+    refused = images.store.fill(placed(files_and_bad), workers=2)
     assert refused.reason.tolist() == ["unreadable"]
-    assert np.array_equal(films.read(list(files)), prepared(files))
-    enhanced = films.enhanced(list(files), STEPS, workers=2)
+    assert np.array_equal(images.read(list(files)), prepared(files))
+    enhanced = images.enhanced(list(files), STEPS, workers=2)
     assert np.array_equal(enhanced.read(list(files)), prepared(files, replace(RECIPE, steps=STEPS)))
 
 
-def test_a_second_run_reads_no_film(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(3)
-    ImageStore(images, RECIPE).fill(placed(files))
-    written = {path: path.stat().st_mtime_ns for path in images.rglob("*")}
+def test_a_second_run_reads_no_image(folder: Path, write_images: Callable[..., Files]) -> None:
+    files = write_images(3)
+    ImageStore(folder, RECIPE).fill(placed(files))
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     shutil.rmtree(next(iter(files.values())).parent)
-    again = ImageStore(images, RECIPE)
+    again = ImageStore(folder, RECIPE)
     assert again.missing(files) == []
     assert again.fill(placed(files)).empty
-    assert {path: path.stat().st_mtime_ns for path in images.rglob("*")} == written
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == written
 
 
-def test_new_films_are_added_and_the_others_left_alone(images: Path, write_films: Callable[..., Files]) -> None:
-    first, more = write_films(3), write_films(2, seed=1)
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(first))
+def test_new_images_are_added_and_the_others_left_alone(folder: Path, write_images: Callable[..., Files]) -> None:
+    first, more = write_images(3), write_images(2, seed=1)
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(first))
     next(iter(first.values())).unlink()
-    assert films.missing({**first, **more}) == list(more)
-    assert films.fill(placed({**first, **more})).empty
-    assert np.array_equal(films.read(list(more)), prepared(more))
-    assert len(films) == 5
+    assert images.missing({**first, **more}) == list(more)
+    assert images.fill(placed({**first, **more})).empty
+    assert np.array_equal(images.read(list(more)), prepared(more))
+    assert len(images) == 5
 
 
-def test_films_of_several_readers_go_into_one_store(
-    images: Path, tmp_path: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+def test_images_of_several_readers_go_into_one_store(
+    folder: Path, tmp_path: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
-    files = write_films(2)
+    files = write_images(2)
     rows = np.random.default_rng(1).integers(0, 256, (3, 24, 24), dtype=np.uint8)
     np.save(tmp_path / "rows.npy", rows)
     reader = RowReader(tmp_path / "rows.npy")
     names = [hashlib.sha256(reader.read(str(row))).hexdigest() for row in range(3)]
     of_rows = {name: (reader, str(row)) for row, name in enumerate(names)}
-    films = ImageStore(images, RECIPE)
-    assert films.fill({**of_rows, **placed(files)}, workers=2).empty
-    assert np.array_equal(films.read(list(files)), prepared(files))
-    assert np.array_equal(films.read(names), rows)
+    images = ImageStore(folder, RECIPE)
+    assert images.fill({**of_rows, **placed(files)}, workers=2).empty
+    assert np.array_equal(images.read(list(files)), prepared(files))
+    assert np.array_equal(images.read(names), rows)
 
 
 @pytest.fixture
-def bad_films(tmp_path: Path, encode: Callable[..., bytes]) -> dict[str, Path]:
-    """A bad film for each reason, by reason."""
-    film = np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)
-    png = encode(film, "PNG")
+def bad_images(tmp_path: Path, encode: Callable[..., bytes]) -> dict[str, Path]:
+    """A bad image for each reason, by reason."""
+    image = np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)
+    png = encode(image, "PNG")
     contents = {
         "empty": b"",
         "truncated": png[: len(png) // 2],
         "unreadable": b"patient,label\n",
-        "too_small": encode(film[:8], "PNG"),
-        "too_large": encode(np.tile(film, (100, 100)), "PNG"),
+        "too_small": encode(image[:8], "PNG"),
+        "too_large": encode(np.tile(image, (100, 100)), "PNG"),
     }
     paths = {}
     for reason, content in contents.items():
@@ -142,73 +142,75 @@ def bad_films(tmp_path: Path, encode: Callable[..., bytes]) -> dict[str, Path]:
     return paths
 
 
-def test_bad_films_are_refused_by_reason_and_remembered(
-    images: Path, write_films: Callable[..., Files], bad_films: dict[str, Path]
+def test_bad_images_are_refused_by_reason_and_remembered(
+    folder: Path, write_images: Callable[..., Files], bad_images: dict[str, Path]
 ) -> None:
-    good = write_films(3)
-    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_films.values()}
+    good = write_images(3)
+    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_images.values()}
     files = {**bad, **good}
-    refused = ImageStore(images, RECIPE).fill(placed(files))
+    refused = ImageStore(folder, RECIPE).fill(placed(files))
     assert refused.sha256.tolist() == list(bad)
-    assert refused.reason.tolist() == list(bad_films)
+    assert refused.reason.tolist() == list(bad_images)
     assert refused.detail.str.len().min() > 0
     for path in files.values():
         path.unlink()
-    again = ImageStore(images, RECIPE)
+    again = ImageStore(folder, RECIPE)
     assert again.missing(files) == []
     assert again.fill(placed(files)).equals(refused)
     assert len(again) == 3
 
 
-def test_only_refusals_of_the_films_asked_for_are_told(images: Path, bad_films: dict[str, Path]) -> None:
-    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_films.values()}
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(bad))
+def test_only_refusals_of_the_images_asked_for_are_told(folder: Path, bad_images: dict[str, Path]) -> None:
+    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_images.values()}
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(bad))
     one = dict(list(bad.items())[:1])
-    assert films.fill(placed(one)).sha256.tolist() == list(one)
-    assert films.fill(placed({})).empty
+    assert images.fill(placed(one)).sha256.tolist() == list(one)
+    assert images.fill(placed({})).empty
 
 
-def test_a_changed_or_absent_file_is_refused_for_this_run_only(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(3)
+def test_a_changed_or_absent_file_is_refused_for_this_run_only(
+    folder: Path, write_images: Callable[..., Files]
+) -> None:
+    files = write_images(3)
     changed, absent, _ = files.values()
     good = {path: path.read_bytes() for path in (changed, absent)}
     changed.write_bytes(good[absent])
     absent.unlink()
-    films = ImageStore(images, RECIPE)
-    refused = films.fill(placed(files))
+    images = ImageStore(folder, RECIPE)
+    refused = images.fill(placed(files))
     assert refused.reason.tolist() == ["unreadable", "unreadable"]
     assert "changed while" in refused.detail[0]
     assert "No such file" in refused.detail[1]
-    assert films.missing(files) == list(files)[:2]
+    assert images.missing(files) == list(files)[:2]
     for path, content in good.items():
         path.write_bytes(content)
-    assert films.fill(placed(files)).empty
-    assert np.array_equal(films.read(list(files)), prepared(files))
+    assert images.fill(placed(files)).empty
+    assert np.array_equal(images.read(list(files)), prepared(files))
 
 
-def test_the_refused_films_do_not_depend_on_the_limits_of_earlier_runs(
-    images: Path, write_films: Callable[..., Files]
+def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(
+    folder: Path, write_images: Callable[..., Files]
 ) -> None:
-    files = {**write_films(1, size=40), **write_films(1, size=60, seed=1)}
+    files = {**write_images(1, size=40), **write_images(1, size=60, seed=1)}
     large = list(files)[1]
     strict, lenient = replace(RECIPE, max_megapixels=0.003), replace(RECIPE, max_megapixels=0.01)
-    first = ImageStore(images, strict).fill(placed(files))
+    first = ImageStore(folder, strict).fill(placed(files))
     assert first.sha256.tolist() == [large]
-    assert ImageStore(images, lenient).missing(files) == [large]
-    assert ImageStore(images, lenient).fill(placed(files)).empty
-    assert np.array_equal(ImageStore(images, lenient).read(list(files)), prepared(files))
-    assert ImageStore(images, strict).fill(placed(files)).equals(first)
-    assert ImageStore(images, lenient).fill(placed(files)).empty
+    assert ImageStore(folder, lenient).missing(files) == [large]
+    assert ImageStore(folder, lenient).fill(placed(files)).empty
+    assert np.array_equal(ImageStore(folder, lenient).read(list(files)), prepared(files))
+    assert ImageStore(folder, strict).fill(placed(files)).equals(first)
+    assert ImageStore(folder, lenient).fill(placed(files)).empty
 
 
 def damage(folder: Path, kind: str) -> None:
-    films = next(folder.glob("*.npy"))
-    description = films.with_suffix(".json")
-    if kind == "films cut":
-        os.truncate(films, films.stat().st_size - 1)
-    elif kind == "films gone":
-        films.unlink()
+    images = next(folder.glob("*.npy"))
+    description = images.with_suffix(".json")
+    if kind == "images cut":
+        os.truncate(images, images.stat().st_size - 1)
+    elif kind == "images gone":
+        images.unlink()
     elif kind == "description cut":
         description.write_text(description.read_text()[:-40])
     elif kind == "description of something else":
@@ -218,54 +220,54 @@ def damage(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["films cut", "films gone", "description cut", "description of something else", "another recipe"]
+    "kind", ["images cut", "images gone", "description cut", "description of something else", "another recipe"]
 )
 def test_a_damaged_shard_is_made_again(
-    kind: str, images: Path, write_films: Callable[..., Files], small_shards: None
+    kind: str, folder: Path, write_images: Callable[..., Files], small_shards: None
 ) -> None:
-    files = write_films(8)
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(files))
-    damage(films.folder, kind)
-    reopened = ImageStore(images, RECIPE)
+    files = write_images(8)
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(files))
+    damage(images.folder, kind)
+    reopened = ImageStore(folder, RECIPE)
     assert len(reopened.missing(files)) == 4
-    with pytest.raises(UserError, match="4 of 8 films are not among the prepared films"):
+    with pytest.raises(UserError, match="4 of 8 images are not among the prepared images"):
         reopened.read(list(files))
     assert reopened.fill(placed(files)).empty
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
-def test_foreign_files_are_passed_over(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(2)
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(files))
-    np.save(films.folder / "shard-0123456789abcdef.npy", np.zeros((3, 24, 24), np.uint8))
-    (films.folder / "shard-notes.json").write_text("{}")
-    (films.folder / "notes.txt").write_text("mine")
-    reopened = ImageStore(images, RECIPE)
+def test_foreign_files_are_passed_over(folder: Path, write_images: Callable[..., Files]) -> None:
+    files = write_images(2)
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(files))
+    np.save(images.folder / "shard-0123456789abcdef.npy", np.zeros((3, 24, 24), np.uint8))
+    (images.folder / "shard-notes.json").write_text("{}")
+    (images.folder / "notes.txt").write_text("mine")
+    reopened = ImageStore(folder, RECIPE)
     assert len(reopened) == 2
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
-def test_films_are_mapped_and_not_loaded(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(2)
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(files))
-    (description,) = films.folder.glob("*.json")
+def test_images_are_mapped_and_not_loaded(folder: Path, write_images: Callable[..., Files]) -> None:
+    files = write_images(2)
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(files))
+    (description,) = images.folder.glob("*.json")
     shard = shards.read_shard(description, RECIPE)
     assert shard is not None
-    mapped = shards.open_films(films.folder, shard)
+    mapped = shards.open_images(images.folder, shard)
     assert isinstance(mapped, np.memmap)
     assert np.array_equal(mapped, np.load(description.with_suffix(".npy")))
 
 
-def test_shards_of_large_films_hold_fewer(
-    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+def test_shards_of_large_images_hold_fewer(
+    folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_SHARD_BYTES", 3 * 24 * 24)
-    films = ImageStore(images, RECIPE)
-    films.fill(placed(write_films(7)))
-    assert len(list(films.folder.glob("*.npy"))) == 3
+    images = ImageStore(folder, RECIPE)
+    images.fill(placed(write_images(7)))
+    assert len(list(images.folder.glob("*.npy"))) == 3
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -273,10 +275,10 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 def test_a_full_disk_is_told_and_what_is_done_is_kept(
-    images: Path, write_films: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_images: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = write_films(8)
-    films = ImageStore(images, RECIPE)
+    files = write_images(8)
+    images = ImageStore(folder, RECIPE)
     flush, flushed = os.fsync, []
 
     def flush_two_files(file: int) -> None:
@@ -285,56 +287,56 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
 
     monkeypatch.setattr(os, "fsync", flush_two_files)
     with pytest.raises(UserError) as raised:
-        films.fill(placed(files))
+        images.fill(placed(files))
     message = str(raised.value)
     assert "No space left on device" in message
-    assert f"4 films of 24 x 24 pixels need 0 MB in {films.folder}, where" in message
-    assert no_leftovers(films.folder)
-    assert len(films) == 4
+    assert f"4 images of 24 x 24 pixels need 0 MB in {images.folder}, where" in message
+    assert no_leftovers(images.folder)
+    assert len(images) == 4
     monkeypatch.undo()
-    assert films.fill(placed(files)).empty
-    assert np.array_equal(films.read(list(files)), prepared(files))
+    assert images.fill(placed(files)).empty
+    assert np.array_equal(images.read(list(files)), prepared(files))
 
 
 def test_too_little_room_is_told_before_any_work(
-    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"There is no room for prepared films\. 3 films of 24 x 24 pixels need"):
-        ImageStore(images, RECIPE).fill(placed(write_films(3)))
+    with pytest.raises(UserError, match=r"There is no room for prepared images\. 3 images of 24 x 24 pixels need"):
+        ImageStore(folder, RECIPE).fill(placed(write_images(3)))
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, write_films: Callable[..., Files]) -> None:
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, write_images: Callable[..., Files]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"Prepared films cannot be kept in .*file"):
-        ImageStore(tmp_path / "file", RECIPE).fill(placed(write_films(1)))
+    with pytest.raises(UserError, match=r"Prepared images cannot be kept in .*file"):
+        ImageStore(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_the_right_to_write_is_told(images: Path, write_films: Callable[..., Files]) -> None:
-    images.mkdir(mode=0o500)
+def test_a_folder_without_the_right_to_write_is_told(folder: Path, write_images: Callable[..., Files]) -> None:
+    folder.mkdir(mode=0o500)
     with pytest.raises(UserError, match="Permission denied"):
-        ImageStore(images, RECIPE).fill(placed(write_films(1)))
+        ImageStore(folder, RECIPE).fill(placed(write_images(1)))
 
 
 def test_a_killed_worker_is_told(
-    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     monkeypatch.setattr(store, "prepare_shard", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match=r"was killed, most likely because memory ran out.*resolution\.workers=1"):
-        ImageStore(images, RECIPE).fill(placed(write_films(4)), workers=2)
+        ImageStore(folder, RECIPE).fill(placed(write_images(4)), workers=2)
 
 
-def test_old_leftovers_are_removed_and_new_ones_are_not(images: Path, write_films: Callable[..., Files]) -> None:
-    films = ImageStore(images, RECIPE)
-    films.folder.mkdir(parents=True)
-    old, new = films.folder / ".shard-old.npy", films.folder / ".shard-new.npy"
+def test_old_leftovers_are_removed_and_new_ones_are_not(folder: Path, write_images: Callable[..., Files]) -> None:
+    images = ImageStore(folder, RECIPE)
+    images.folder.mkdir(parents=True)
+    old, new = images.folder / ".shard-old.npy", images.folder / ".shard-new.npy"
     old.write_bytes(b"")
     new.write_bytes(b"")
     os.utime(old, (0, 0))
-    films.fill(placed(write_films(1)))
+    images.fill(placed(write_images(1)))
     assert not old.exists()
     assert new.exists()
 
@@ -348,19 +350,19 @@ from cxr_pipeline.data.sources.readers import FileReader
 if __name__ == "__main__":
     # Whoever starts the tests in the background of a shell has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    store._SHARD_FILMS, store._FEW_BYTES_TO_DECODE = 4, 0
+    store._SHARD_IMAGES, store._FEW_BYTES_TO_DECODE = 4, 0
     if sys.argv[4:]:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    films = store.ImageStore(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10))
+    images = store.ImageStore(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10))
     files = {sha256: Path(path) for sha256, path in json.loads(Path(sys.argv[2]).read_text()).items()}
     placed = {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
-    films.fill(placed, workers=int(sys.argv[3]))
+    images.fill(placed, workers=int(sys.argv[3]))
 """
 
 
 @pytest.fixture
-def start_fill(images: Path, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start_fill(folder: Path, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start to fill the store in a process group of its own."""
     started: list[subprocess.Popen[str]] = []
 
@@ -368,7 +370,7 @@ def start_fill(images: Path, tmp_path: Path) -> Iterator[Callable[..., "subproce
         (tmp_path / "fill.py").write_text(FILL)
         table = tmp_path / "files.json"
         table.write_text(json.dumps({sha256: str(path) for sha256, path in files.items()}))
-        command = [sys.executable, str(tmp_path / "fill.py"), str(images), str(table), str(workers)]
+        command = [sys.executable, str(tmp_path / "fill.py"), str(folder), str(table), str(workers)]
         command += ["limited"] if limited else []
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         started.append(process)
@@ -404,131 +406,131 @@ def group_is_empty(group: int) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_loses_no_more_than_the_shards_in_work(
     how: signal.Signals,
-    images: Path,
-    write_films: Callable[..., Files],
+    folder: Path,
+    write_images: Callable[..., Files],
     start_fill: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
-    files = write_films(120, size=200)
+    files = write_images(120, size=200)
     process = start_fill(files, workers=2)
-    wait_until(lambda: len(list(images.rglob("shard-*.json"))) > 2 or process.poll() is not None)
+    wait_until(lambda: len(list(folder.rglob("shard-*.json"))) > 2 or process.poll() is not None)
     process.send_signal(how) if how == signal.SIGKILL else os.killpg(process.pid, how)
     assert process.wait(60) != 0
     wait_until(lambda: group_is_empty(process.pid))
-    films = ImageStore(images, RECIPE)
-    done = len(films)
+    images = ImageStore(folder, RECIPE)
+    done = len(images)
     assert 8 < done < 120
-    written = {path: path.stat().st_mtime_ns for path in films.folder.glob("shard-*")}
-    left = films.missing(files)
+    written = {path: path.stat().st_mtime_ns for path in images.folder.glob("shard-*")}
+    left = images.missing(files)
     assert len(left) == 120 - done
-    assert films.fill(placed(files)).empty
-    assert np.array_equal(films.read(list(files)), prepared(files))
+    assert images.fill(placed(files)).empty
+    assert np.array_equal(images.read(list(files)), prepared(files))
     descriptions = {path: when for path, when in written.items() if path.suffix == ".json"}
     assert {path: path.stat().st_mtime_ns for path in descriptions} == descriptions
 
 
 def test_two_runs_at_once_do_no_harm(
-    images: Path, write_films: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
+    folder: Path, write_images: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    files = write_films(40)
+    files = write_images(40)
     processes = [start_fill(files, workers=1), start_fill(dict(reversed(files.items())), workers=1)]
     assert [process.wait(60) for process in processes] == [0, 0]
-    films = ImageStore(images, RECIPE)
-    assert np.array_equal(films.read(list(files)), prepared(files))
-    assert no_leftovers(films.folder)
+    images = ImageStore(folder, RECIPE)
+    assert np.array_equal(images.read(list(files)), prepared(files))
+    assert no_leftovers(images.folder)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_real_failure_to_write_is_told_and_leaves_nothing(
-    workers: int, images: Path, write_films: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
+    workers: int, folder: Path, write_images: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    files = write_films(8)
+    files = write_images(8)
     process = start_fill(files, workers=workers, limited=True)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "could not be written" in error.splitlines()[-1]
-    assert "8 films of 24 x 24 pixels need" in error.splitlines()[-1]
-    films = ImageStore(images, RECIPE)
-    assert len(films) == 0
-    assert no_leftovers(films.folder)
+    assert "8 images of 24 x 24 pixels need" in error.splitlines()[-1]
+    images = ImageStore(folder, RECIPE)
+    assert len(images) == 0
+    assert no_leftovers(images.folder)
 
 
-def test_no_steps_cost_nothing(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(2)
-    films = PreparedFilms(images, RECIPE)
-    films.store.fill(placed(files))
-    before = sorted(images.rglob("*"))
-    assert films.enhanced(list(files), ()) is films
-    assert sorted(images.rglob("*")) == before
+def test_no_steps_cost_nothing(folder: Path, write_images: Callable[..., Files]) -> None:
+    files = write_images(2)
+    images = PreparedImages(folder, RECIPE)
+    images.store.fill(placed(files))
+    before = sorted(folder.rglob("*"))
+    assert images.enhanced(list(files), ()) is images
+    assert sorted(folder.rglob("*")) == before
 
 
-def test_steps_are_run_over_resized_films_once(
-    images: Path, write_films: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
+def test_steps_are_run_over_resized_images_once(
+    folder: Path, write_images: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = write_films(10)
-    films = PreparedFilms(images, RECIPE)
-    films.store.fill(placed(files))
+    files = write_images(10)
+    images = PreparedImages(folder, RECIPE)
+    images.store.fill(placed(files))
     shutil.rmtree(next(iter(files.values())).parent)
     some = list(files)[1:7]
-    enhanced = films.enhanced(some, STEPS)
-    assert enhanced.digest != films.digest
+    enhanced = images.enhanced(some, STEPS)
+    assert enhanced.digest != images.digest
     assert len(enhanced.store) == 6
-    expected = np.stack([apply_steps(film, STEPS) for film in films.read(some)])
-    assert not np.array_equal(expected, films.read(some))
-    assert np.array_equal(PreparedFilms(images, enhanced.recipe).read(some), expected)
+    expected = np.stack([apply_steps(image, STEPS) for image in images.read(some)])
+    assert not np.array_equal(expected, images.read(some))
+    assert np.array_equal(PreparedImages(folder, enhanced.recipe).read(some), expected)
     monkeypatch.setattr(store, "enhance_shard", full_disk)
-    assert films.enhanced(some, STEPS) == enhanced
+    assert images.enhanced(some, STEPS) == enhanced
     monkeypatch.undo()
-    assert len(films.enhanced(list(files), STEPS).store) == 10
+    assert len(images.enhanced(list(files), STEPS).store) == 10
 
 
-def test_enhanced_films_above_a_later_limit_are_still_read(images: Path, write_films: Callable[..., Files]) -> None:
-    files = write_films(2)
-    films = PreparedFilms(images, RECIPE)
-    films.store.fill(placed(files))
-    films.enhanced(list(files), STEPS)
-    strict = PreparedFilms(images, replace(RECIPE, max_megapixels=0.001))
+def test_enhanced_images_above_a_later_limit_are_still_read(folder: Path, write_images: Callable[..., Files]) -> None:
+    files = write_images(2)
+    images = PreparedImages(folder, RECIPE)
+    images.store.fill(placed(files))
+    images.enhanced(list(files), STEPS)
+    strict = PreparedImages(folder, replace(RECIPE, max_megapixels=0.001))
     assert strict.store.fill(placed(files)).reason.tolist() == ["too_large", "too_large"]
     assert len(strict.enhanced([], STEPS).store) == 2
 
 
-def test_a_store_of_another_size_gives_no_films(images: Path) -> None:
-    other = ImageStore(images, replace(RECIPE, size=25))
+def test_a_store_of_another_size_gives_no_images(folder: Path) -> None:
+    other = ImageStore(folder, replace(RECIPE, size=25))
     with pytest.raises(ValueError, match="expected a store of the same size and mode"):
-        ImageStore(images, replace(RECIPE, steps=STEPS)).fill_from(other)
+        ImageStore(folder, replace(RECIPE, steps=STEPS)).fill_from(other)
 
 
-def test_a_film_that_is_not_there_is_told(images: Path) -> None:
-    with pytest.raises(UserError, match=r"1 of 1 films are not among the prepared films in .* \(the first is abc\)"):
-        PreparedFilms(images, RECIPE).read(["abc"])
+def test_a_image_that_is_not_there_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 1 images are not among the prepared images in .* \(the first is abc\)"):
+        PreparedImages(folder, RECIPE).read(["abc"])
 
 
-def test_a_handle_and_a_store_can_be_sent_to_another_process(images: Path, write_films: Callable[..., Files]) -> None:
+def test_a_handle_and_a_store_can_be_sent_to_another_process(folder: Path, write_images: Callable[..., Files]) -> None:
     import pickle
 
-    files = write_films(2)
-    films = PreparedFilms(images, RECIPE)
-    films.store.fill(placed(files))
-    copy = pickle.loads(pickle.dumps(films))
-    assert copy == films
+    files = write_images(2)
+    images = PreparedImages(folder, RECIPE)
+    images.store.fill(placed(files))
+    copy = pickle.loads(pickle.dumps(images))
+    assert copy == images
     assert np.array_equal(copy.read(list(files)), prepared(files))
-    assert PreparedFilms.from_dict(json.loads(json.dumps(films.to_dict()))) == films
+    assert PreparedImages.from_dict(json.loads(json.dumps(images.to_dict()))) == images
 
 
-def test_real_films_of_all_sizes_and_colours(shared_data: Path, images: Path) -> None:
+def test_real_images_of_all_sizes_and_colours(shared_data: Path, folder: Path) -> None:
     folders = ("nih_originals/images", "kermany_native/NORMAL", "kermany_native/PNEUMONIA")
     paths = [path for folder in folders for path in sorted((shared_data / folder).iterdir())]
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}
-    films = ImageStore(images, Recipe(size=128, mode="fit", max_megapixels=50))
-    assert films.fill(placed(files)).empty
-    read = films.read(list(files))
+    images = ImageStore(folder, Recipe(size=128, mode="fit", max_megapixels=50))
+    assert images.fill(placed(files)).empty
+    read = images.read(list(files))
     assert len(read) == len(files) == 46
     assert (read.std(axis=(1, 2)) > 20).all()
 
 
-def test_few_films_are_decoded_in_this_process(
-    images: Path, write_films: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+def test_few_images_are_decoded_in_this_process(
+    folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = write_films(3)
+    files = write_images(3)
     n_bytes = sum(path.stat().st_size for path in files.values())
     asked_for: list[int] = []
 
@@ -539,5 +541,5 @@ def test_few_films_are_decoded_in_this_process(
     monkeypatch.setattr(store, "run_tasks", run_no_tasks)
     for limit in (n_bytes, n_bytes - 1):
         monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", limit)
-        ImageStore(images, RECIPE).fill(placed(files), workers=3)
+        ImageStore(folder, RECIPE).fill(placed(files), workers=3)
     assert asked_for == [1, 3]

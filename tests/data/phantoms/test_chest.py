@@ -63,7 +63,7 @@ def test_the_heart_lies_on_the_patients_left_and_is_as_wide_as_its_ratio_says():
         assert 0.35 < chest.heart_width / chest.width < 0.52
 
 
-def test_on_an_ap_film_the_heart_is_wider_and_the_breath_shallower():
+def test_on_an_ap_image_the_heart_is_wider_and_the_breath_shallower():
     for upright, lying in zip(chests("PA", 10), chests("AP", 10), strict=True):
         assert lying.heart_width > upright.heart_width
         assert lying.lungs[RIGHT].base < upright.lungs[RIGHT].base

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_pipeline.data.phantoms import FINDINGS, draw_anatomy, draw_film
+from cxr_pipeline.data.phantoms import FINDINGS, draw_anatomy, draw_image
 from cxr_pipeline.data.phantoms.chest import stand
 from cxr_pipeline.data.phantoms.findings import enlarge_heart
 from cxr_pipeline.data.sources.nih import LABELS
@@ -12,14 +12,14 @@ BRIGHTER = ("Effusion", "Pneumonia", "Mass", "Nodule", "Cardiomegaly")
 
 def with_and_without(finding, patient):
     anatomy = draw_anatomy(np.random.default_rng([patient, 1]), sex="FM"[patient % 2])
-    shown, boxes = draw_film(np.random.default_rng([patient, 2]), size=SIZE, anatomy=anatomy, findings=(finding,))
-    without, _ = draw_film(np.random.default_rng([patient, 2]), size=SIZE, anatomy=anatomy)
+    shown, boxes = draw_image(np.random.default_rng([patient, 2]), size=SIZE, anatomy=anatomy, findings=(finding,))
+    without, _ = draw_image(np.random.default_rng([patient, 2]), size=SIZE, anatomy=anatomy)
     return shown.astype(float), without.astype(float), boxes
 
 
-def inside(film, box):
+def inside(image, box):
     rows = slice(int(box.y), max(int(np.ceil(box.y + box.height)), int(box.y) + 1))
-    return film[rows, int(box.x) : max(int(np.ceil(box.x + box.width)), int(box.x) + 1)]
+    return image[rows, int(box.x) : max(int(np.ceil(box.x + box.width)), int(box.x) + 1)]
 
 
 def test_findings_are_spelt_as_by_nih():

@@ -80,7 +80,7 @@ def test_breasts_and_gas_in_the_stomach_show():
     assert np.argwhere(gas < -0.1)[:, 1].min() > SIDE / 2
 
 
-def test_sag_makes_the_bottom_denser_and_haze_the_film_uneven():
+def test_sag_makes_the_bottom_denser_and_haze_the_image_uneven():
     layers = Layers.of(chest(), UPRIGHT, SIDE)
     flat = tissue(layers, sag=0.0, haze=CALM)
     sagging = tissue(layers, sag=0.4, haze=CALM) - flat

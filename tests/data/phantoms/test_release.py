@@ -39,13 +39,17 @@ def table_of(folder):
 
 @pytest.fixture(scope="module")
 def records():
-    """The films of 1,500 patients, without pixels."""
+    """The images of 1,500 patients, without pixels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(release, "draw_film", lambda rng, **film: (np.zeros((32, 32), np.uint8), []))
-        films = [film for patient in range(1500) for film in draw_patient(patient + 1, size=32, prevalence=ALL, seed=0)]
-    table = pd.DataFrame({name: [getattr(film, name) for film in films] for name in ("patient", "age", "sex", "view")})
+        patch.setattr(release, "draw_image", lambda rng, **image: (np.zeros((32, 32), np.uint8), []))
+        images = [
+            image for patient in range(1500) for image in draw_patient(patient + 1, size=32, prevalence=ALL, seed=0)
+        ]
+    table = pd.DataFrame(
+        {name: [getattr(image, name) for image in images] for name in ("patient", "age", "sex", "view")}
+    )
     for finding in ALL:
-        table[finding] = [finding in film.labels for film in films]
+        table[finding] = [finding in image.labels for image in images]
     return table
 
 
@@ -104,20 +108,20 @@ def test_the_columns_are_those_of_the_real_release(shared_data, large):
 
 def test_the_layout_of_nih_reads_it(large):
     listing = nih.read(large)
-    assert len(listing.films) == len(table_of(large))
+    assert len(listing.images) == len(table_of(large))
     assert len(listing.refused) == listing.n_missing == 0
 
 
-def test_patients_have_one_to_four_films_and_do_not_grow_younger(large):
+def test_patients_have_one_to_four_images_and_do_not_grow_younger(large):
     table = table_of(large)
     patients = table.groupby("patient")
     assert list(patients.groups) == list(range(1, 91))
     assert set(patients.size()) == {1, 2, 3, 4}
-    for number, films in patients:
-        assert list(films["follow_up"]) == list(range(len(films)))
-        assert films["age"].is_monotonic_increasing
-        assert set(films["sex"]) in ({"F"}, {"M"})
-        assert (films["image"] == [f"{number:08d}_{visit:03d}.png" for visit in range(len(films))]).all()
+    for number, images in patients:
+        assert list(images["follow_up"]) == list(range(len(images)))
+        assert images["age"].is_monotonic_increasing
+        assert set(images["sex"]) in ({"F"}, {"M"})
+        assert (images["image"] == [f"{number:08d}_{visit:03d}.png" for visit in range(len(images))]).all()
     assert table["age"].between(0, 100).all()
     assert set(table["sex"]) == {"F", "M"}
     assert 0.2 < (table["view"] == "AP").mean() < 0.5
@@ -141,7 +145,7 @@ def test_a_prevalence_of_none_and_all(tmp_path, fraction):
     assert set(labels) == ({"Mass"} if fraction else {"No Finding"})
 
 
-def test_a_patients_films_tend_to_show_the_same(records):
+def test_a_patients_images_tend_to_show_the_same(records):
     following = records["patient"].to_numpy()[1:] == records["patient"].to_numpy()[:-1]
     effusion = records["Effusion"].to_numpy()
     again = effusion[1:][following & effusion[:-1]].mean()
@@ -171,29 +175,29 @@ def test_boxes_lie_in_the_frame_of_1024_px_and_cover_every_finding(large):
     assert (boxes["y"] + boxes["h"] <= 1024.01).all()
     assert (boxes["x"] + boxes["w"]).max() > 512
     table = table_of(large)
-    labelled = {(film.image, label) for film in table.itertuples() for label in film.labels.split("|")}
+    labelled = {(image.image, label) for image in table.itertuples() for label in image.labels.split("|")}
     boxed = set(zip(boxes["image"], boxes["finding"], strict=True))
     assert boxed == {pair for pair in labelled if pair[1] != "No Finding"}
 
 
 def test_a_patient_does_not_depend_on_the_others(tmp_path):
     folder = write(tmp_path / "phantoms", n_patients=5)
-    for film in draw_patient(5, size=32, prevalence=ALL, seed=0):
-        written = cv2.imread(str(folder / "images" / film.image), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(film.pixels, written)
+    for image in draw_patient(5, size=32, prevalence=ALL, seed=0):
+        written = cv2.imread(str(folder / "images" / image.image), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(image.pixels, written)
 
 
-def fail_after(monkeypatch, n_films, error):
+def fail_after(monkeypatch, n_images, error):
     drawn = []
-    draw = release.draw_film
+    draw = release.draw_image
 
     def draw_until(*args, **kwargs):
-        if len(drawn) == n_films:
+        if len(drawn) == n_images:
             raise error
         drawn.append(1)
         return draw(*args, **kwargs)
 
-    monkeypatch.setattr(release, "draw_film", draw_until)
+    monkeypatch.setattr(release, "draw_image", draw_until)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.chexpert import LABELS, holds_films, read
+from cxr_pipeline.data.sources.chexpert import LABELS, holds_images, read
 from cxr_pipeline.data.sources.listing import Listing
 
 ABOUT = {"Sex": "Female", "Age": "68", "Frontal/Lateral": "Frontal", "AP/PA": "AP"}
@@ -21,14 +21,14 @@ def row(path: str, release: str = "CheXpert-v1.0-small/", **cells: object) -> di
 
 
 def write(folder: Path, *rows: dict[str, object], table: str = "train.csv", below: str = "", lost: int = 0) -> Path:
-    """Write a table and its films, without the last ``lost`` of them."""
+    """Write a table and its images, without the last ``lost`` of them."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = ["Path", *ABOUT, *LABELS]
     pd.DataFrame(rows).reindex(columns=columns).to_csv(folder / table, index=False)
     for each in rows[: len(rows) - lost]:
-        film = folder / below / str(each["Path"]).partition("/")[2]
-        film.parent.mkdir(parents=True, exist_ok=True)
-        film.write_text("film")
+        image = folder / below / str(each["Path"]).partition("/")[2]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_text("image")
     return folder
 
 
@@ -40,36 +40,36 @@ def texts(values: "pd.Series[str]") -> list[str | None]:
     return [None if pd.isna(value) else value for value in values]
 
 
-def film(number: int, view: str = "view1_frontal", part: str = "train") -> str:
+def image(number: int, view: str = "view1_frontal", part: str = "train") -> str:
     return f"{part}/patient{number:05d}/study1/{view}.jpg"
 
 
 def test_a_row_of_each_table(tmp_path: Path) -> None:
-    write(tmp_path, row(film(1), Edema=1.0, Lung_Opacity="1.0", Pneumonia=-1.0))
-    write(tmp_path, row(film(2, part="valid"), Edema=0.0, about={"Sex": "Male", "AP/PA": "PA"}), table="valid.csv")
-    write(tmp_path, row(film(3, part="test"), No_Finding=1, about={"Age": "90"}), table="test.csv")
+    write(tmp_path, row(image(1), Edema=1.0, Lung_Opacity="1.0", Pneumonia=-1.0))
+    write(tmp_path, row(image(2, part="valid"), Edema=0.0, about={"Sex": "Male", "AP/PA": "PA"}), table="valid.csv")
+    write(tmp_path, row(image(3, part="test"), No_Finding=1, about={"Age": "90"}), table="test.csv")
     listing = read_it(tmp_path)
-    films = listing.films
-    assert films["path"].tolist() == [film(3, part="test"), film(1), film(2, part="valid")]
-    assert films["image"].equals(films["path"])
-    assert texts(films["labels"]) == ["No Finding", "Lung Opacity|Edema", ""]
-    assert texts(films["uncertain"]) == [None, "Pneumonia", None]
-    assert films["patient_id"].tolist() == ["patient00003", "patient00001", "patient00002"]
-    assert films["given_split"].tolist() == ["test", "train", "validation"]
-    assert films["age"].tolist() == [90, 68, 68]
-    assert films["sex"].tolist() == ["F", "F", "M"]
-    assert films["view"].tolist() == ["AP", "AP", "PA"]
+    images = listing.images
+    assert images["path"].tolist() == [image(3, part="test"), image(1), image(2, part="valid")]
+    assert images["image"].equals(images["path"])
+    assert texts(images["labels"]) == ["No Finding", "Lung Opacity|Edema", ""]
+    assert texts(images["uncertain"]) == [None, "Pneumonia", None]
+    assert images["patient_id"].tolist() == ["patient00003", "patient00001", "patient00002"]
+    assert images["given_split"].tolist() == ["test", "train", "validation"]
+    assert images["age"].tolist() == [90, 68, 68]
+    assert images["sex"].tolist() == ["F", "F", "M"]
+    assert images["view"].tolist() == ["AP", "AP", "PA"]
     assert listing.vocabulary == set(LABELS)
     assert len(LABELS) == 14
     assert listing.notes == ("Labels are from train.csv, valid.csv, test.csv.",)
 
 
 def test_blank(tmp_path: Path) -> None:
-    write(tmp_path, row(film(1), Edema=1, Fracture=0), row(film(2)), row(film(3), Edema=-1))
-    negative = read_it(tmp_path, blank="negative").films
+    write(tmp_path, row(image(1), Edema=1, Fracture=0), row(image(2)), row(image(3), Edema=-1))
+    negative = read_it(tmp_path, blank="negative").images
     assert texts(negative["labels"]) == ["Edema", "", ""]
     assert negative["unknown"].isna().all()
-    unknown = read_it(tmp_path, blank="unknown").films
+    unknown = read_it(tmp_path, blank="unknown").images
     assert texts(unknown["labels"]) == ["Edema", None, ""]
     assert unknown["unknown"].iloc[0].split("|") == [name for name in LABELS if name not in ("Edema", "Fracture")]
     assert unknown["unknown"].iloc[1].split("|") == list(LABELS)
@@ -77,38 +77,38 @@ def test_blank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lateral", [{"Frontal/Lateral": "Lateral", "AP/PA": None}, {"Frontal/Lateral": None}])
-def test_lateral_films(tmp_path: Path, lateral: dict[str, object]) -> None:
-    rows = [row(film(1)), row(film(1, "view2_lateral"), about=lateral), row(film(2, "view2_lateral"), about=lateral)]
+def test_lateral_images(tmp_path: Path, lateral: dict[str, object]) -> None:
+    rows = [row(image(1)), row(image(1, "view2_lateral"), about=lateral), row(image(2, "view2_lateral"), about=lateral)]
     write(tmp_path, *rows, lost=1)
     frontal = read_it(tmp_path, frontal_only=True)
-    assert frontal.films["path"].tolist() == [film(1)]
+    assert frontal.images["path"].tolist() == [image(1)]
     assert (frontal.n_left_out, frontal.n_missing, frontal.n_rows) == (2, 0, 3)
     both = read_it(tmp_path, frontal_only=False)
-    assert both.films["view"].tolist() == ["AP", "LATERAL"]
+    assert both.images["view"].tolist() == ["AP", "LATERAL"]
     assert (both.n_left_out, both.n_missing, both.n_rows) == (0, 1, 3)
 
 
 def test_the_table_knows_better_than_the_file_name(tmp_path: Path) -> None:
-    assert read_it(write(tmp_path, row(film(1, "view2_lateral")))).n_left_out == 0
+    assert read_it(write(tmp_path, row(image(1, "view2_lateral")))).n_left_out == 0
 
 
 @pytest.mark.parametrize("release", ["CheXpert-v1.0/", "CheXpert-v1.0-small/"])
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_the_name_of_the_release_may_be_there(tmp_path: Path, release: str, on_disk: bool) -> None:
     below = release if on_disk else ""
-    listing = read_it(write(tmp_path, row(film(1), release=release), below=below))
-    assert listing.films["path"].tolist() == [below + film(1)]
-    assert holds_films(tmp_path)
+    listing = read_it(write(tmp_path, row(image(1), release=release), below=below))
+    assert listing.images["path"].tolist() == [below + image(1)]
+    assert holds_images(tmp_path)
 
 
 def test_any_other_folder_is_not_stripped(tmp_path: Path) -> None:
-    assert read_it(write(tmp_path, row(film(1), release="Other/"))).n_missing == 1
+    assert read_it(write(tmp_path, row(image(1), release="Other/"))).n_missing == 1
 
 
 @pytest.mark.parametrize("path", ["../../secret.jpg", "../train/patient00001/x.jpg"])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "secret.jpg").write_text("secret")
-    write(tmp_path / "source", row(film(1)), row(path), lost=1)
+    write(tmp_path / "source", row(image(1)), row(path), lost=1)
     (tmp_path / "source" / "train.csv").write_text(
         (tmp_path / "source" / "train.csv").read_text().replace("CheXpert-v1.0-small/../", "../")
     )
@@ -117,88 +117,89 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: str) -> None:
     assert listing.n_rows == 2
 
 
-def test_films_that_are_not_on_disk_are_counted_only(tmp_path: Path) -> None:
-    listing = read_it(write(tmp_path, row(film(1)), row(film(2)), row(film(3), Edema="perhaps"), lost=2))
-    assert (len(listing.films), len(listing.refused), listing.n_missing, listing.n_rows) == (1, 0, 2, 3)
+def test_images_that_are_not_on_disk_are_counted_only(tmp_path: Path) -> None:
+    listing = read_it(write(tmp_path, row(image(1)), row(image(2)), row(image(3), Edema="perhaps"), lost=2))
+    assert (len(listing.images), len(listing.refused), listing.n_missing, listing.n_rows) == (1, 0, 2, 3)
 
 
 def test_rows_that_contradict(tmp_path: Path) -> None:
     rows = [
-        row(film(1), No_Finding=1, Edema=1),
-        row(film(2), No_Finding=1, Support_Devices=1),
-        row(film(3), Edema="perhaps"),
-        row(film(4), Edema=1),
-        row(film(4), Edema=0),
-        row(film(5), Edema=1),
-        row(film(5), Edema=1.0),
+        row(image(1), No_Finding=1, Edema=1),
+        row(image(2), No_Finding=1, Support_Devices=1),
+        row(image(3), Edema="perhaps"),
+        row(image(4), Edema=1),
+        row(image(4), Edema=0),
+        row(image(5), Edema=1),
+        row(image(5), Edema=1.0),
     ]
     listing = read_it(write(tmp_path, *rows))
-    assert listing.films["labels"].tolist() == ["No Finding|Support Devices", "Edema"]
+    assert listing.images["labels"].tolist() == ["No Finding|Support Devices", "Edema"]
     refused = [(image, reason) for image, reason, _ in listing.refused.itertuples(index=False)]
     assert refused == [
-        (film(1), "contradicting_labels"),
-        (film(3), "unknown_label"),
-        (film(4), "contradicting_labels"),
-        (film(4), "contradicting_labels"),
-        (film(5), "exact_duplicate"),
+        (image(1), "contradicting_labels"),
+        (image(3), "unknown_label"),
+        (image(4), "contradicting_labels"),
+        (image(4), "contradicting_labels"),
+        (image(5), "exact_duplicate"),
     ]
     assert listing.refused["detail"].iloc[0] == "No Finding and a finding"
     assert "Edema holds 'perhaps'" in listing.refused["detail"].iloc[1]
     assert listing.n_rows == 7
 
 
-def test_a_film_in_two_splits(tmp_path: Path) -> None:
-    write(tmp_path, row(film(1)))
-    write(tmp_path, row(film(1)), table="valid.csv")
+def test_a_image_in_two_splits(tmp_path: Path) -> None:
+    write(tmp_path, row(image(1)))
+    write(tmp_path, row(image(1)), table="valid.csv")
     assert read_it(tmp_path).refused["reason"].tolist() == 2 * ["contradicting_labels"]
 
 
 def test_a_path_without_a_patient(tmp_path: Path) -> None:
-    listing = read_it(write(tmp_path, row("train/x/view1_frontal.jpg"), row(film(1))))
-    assert texts(listing.films["patient_id"]) == ["patient00001", None]
+    listing = read_it(write(tmp_path, row("train/x/view1_frontal.jpg"), row(image(1))))
+    assert texts(listing.images["patient_id"]) == ["patient00001", None]
     assert any(
-        note.startswith("Films whose path does not tell the patient") and note.endswith(" 1.") for note in listing.notes
+        note.startswith("Images whose path does not tell the patient") and note.endswith(" 1.")
+        for note in listing.notes
     )
 
 
 def test_a_table_without_what_is_not_needed(tmp_path: Path) -> None:
-    write(tmp_path, row(film(1), Edema=1), row(film(1, "view2_lateral")), table="test.csv")
+    write(tmp_path, row(image(1), Edema=1), row(image(1, "view2_lateral")), table="test.csv")
     table = pd.read_csv(tmp_path / "test.csv").drop(columns=list(ABOUT))
     table.to_csv(tmp_path / "test.csv", index=False)
     listing = read_it(tmp_path)
-    assert (len(listing.films), listing.n_left_out) == (1, 1)
-    assert listing.films[["view", "age", "sex"]].isna().all(axis=None)
+    assert (len(listing.images), listing.n_left_out) == (1, 1)
+    assert listing.images[["view", "age", "sex"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("column", ["Path", "Pleural Effusion", "Support Devices"])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
-    write(tmp_path, row(film(1)))
+    write(tmp_path, row(image(1)))
     pd.read_csv(tmp_path / "train.csv").drop(columns=column).to_csv(tmp_path / "train.csv", index=False)
     with pytest.raises(UserError, match=rf"train\.csv has no column {column}"):
         read_it(tmp_path)
 
 
 def test_no_table(tmp_path: Path) -> None:
-    write(tmp_path, row(film(1)))
+    write(tmp_path, row(image(1)))
     (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
-    assert not holds_films(tmp_path)
+    assert not holds_images(tmp_path)
     with pytest.raises(UserError, match=r"train\.csv or valid\.csv or test\.csv"):
         read_it(tmp_path)
 
 
 def test_tables_alone_are_no_source(tmp_path: Path) -> None:
-    assert not holds_films(write(tmp_path, row(film(1)), lost=1))
+    assert not holds_images(write(tmp_path, row(image(1)), lost=1))
 
 
 def test_a_table_of_the_size_of_the_release_is_read_in_seconds(tmp_path: Path) -> None:
     n = 223_414
-    write(tmp_path, row(film(0)))
+    write(tmp_path, row(image(0)))
     cells = [",".join(row) for row in np.random.default_rng(0).choice(["", "1.0", "0.0", "-1.0"], (1000, 13))]
     with (tmp_path / "train.csv").open("w") as table:
         table.write(f"Path,{','.join(ABOUT)},{','.join(LABELS)}\n")
         for i in range(n):
-            image = film(i // 3, f"view{i % 3 + 1}_frontal")
-            table.write(f"CheXpert-v1.0-small/{image},Female,68,Frontal,AP,,{cells[i % 1000]}\n")
+            path = image(i // 3, f"view{i % 3 + 1}_frontal")
+            table.write(f"CheXpert-v1.0-small/{path},Female,68,Frontal,AP,,{cells[i % 1000]}\n")
     before = time.process_time()
     listing = read_it(tmp_path)
     assert time.process_time() - before < 20

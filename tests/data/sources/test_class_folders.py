@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.class_folders import holds_films, read
+from cxr_pipeline.data.sources.class_folders import holds_images, read
 
 
 def write(folder: Path, *paths: str) -> None:
@@ -18,13 +18,13 @@ def write(folder: Path, *paths: str) -> None:
 
 def test_the_folder_is_the_label(tmp_path: Path) -> None:
     write(tmp_path, "No Finding/b.png", "No Finding/deeper/a.jpg", "Effusion/a.png")
-    films = read(tmp_path, patient_id="none").films
-    assert films[["image", "path", "labels"]].to_numpy().tolist() == [
+    images = read(tmp_path, patient_id="none").images
+    assert images[["image", "path", "labels"]].to_numpy().tolist() == [
         ["Effusion/a.png", "Effusion/a.png", "Effusion"],
         ["No Finding/b.png", "No Finding/b.png", "No Finding"],
         ["No Finding/deeper/a.jpg", "No Finding/deeper/a.jpg", "No Finding"],
     ]
-    assert films[["given_split", "patient_id"]].isna().all(axis=None)
+    assert images[["given_split", "patient_id"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -39,28 +39,28 @@ def test_the_folder_is_the_label(tmp_path: Path) -> None:
 )
 def test_split_folders_above_the_classes(tmp_path: Path, folder: str, split: str) -> None:
     write(tmp_path, f"{folder}/ill/a.png", "well/b.png")
-    films = read(tmp_path, patient_id="none").films.set_index("image")
-    assert films.loc[f"{folder}/ill/a.png", ["labels", "given_split"]].tolist() == ["ill", split]
-    assert films.loc["well/b.png", "labels"] == "well"
-    assert pd.isna(films.loc["well/b.png", "given_split"])
+    images = read(tmp_path, patient_id="none").images.set_index("image")
+    assert images.loc[f"{folder}/ill/a.png", ["labels", "given_split"]].tolist() == ["ill", split]
+    assert images.loc["well/b.png", "labels"] == "well"
+    assert pd.isna(images.loc["well/b.png", "given_split"])
 
 
 def test_split_folders_that_mean_another_split(tmp_path: Path) -> None:
     write(tmp_path, "train/ill/a.png", "Val/ill/b.png", "dev/ill/c.png", "test/ill/d.png")
-    films = read(tmp_path, patient_id="none", given_splits={"val": "train", "Dev": "validation"}).films
-    assert dict(zip(films["image"].str[-5], films["given_split"], strict=True)) == {
+    images = read(tmp_path, patient_id="none", given_splits={"val": "train", "Dev": "validation"}).images
+    assert dict(zip(images["image"].str[-5], images["given_split"], strict=True)) == {
         "a": "train",
         "b": "train",
         "c": "validation",
         "d": "test",
     }
-    assert set(films["labels"]) == {"ill"}
+    assert set(images["labels"]) == {"ill"}
 
 
 def test_patients_that_are_counted_anew_in_each_split(tmp_path: Path) -> None:
     write(tmp_path, "train/ill/p1_a.png", "val/ill/p1_b.png", "test/ill/p1_c.png", "ill/p1_d.png", "test/ill/none.png")
     listing = read(tmp_path, patient_id=r"^(p\d)_", given_splits={"val": "train"}, patients_within_split=True)
-    patients = listing.films.set_index("image")["patient_id"]
+    patients = listing.images.set_index("image")["patient_id"]
     assert patients.drop("test/ill/none.png").to_dict() == {
         "train/ill/p1_a.png": "train/p1",
         "val/ill/p1_b.png": "train/p1",
@@ -68,14 +68,14 @@ def test_patients_that_are_counted_anew_in_each_split(tmp_path: Path) -> None:
         "ill/p1_d.png": "p1",
     }
     assert pd.isna(patients["test/ill/none.png"])
-    assert listing.notes == ("Films whose name does not tell the patient, each taken for a patient of its own: 1.",)
+    assert listing.notes == ("Images whose name does not tell the patient, each taken for a patient of its own: 1.",)
 
 
 def test_litter_is_no_row_but_any_other_file_is(tmp_path: Path) -> None:
     litter = ["a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png"]
-    write(tmp_path, *litter, "a/notes.txt", "a/film")
+    write(tmp_path, *litter, "a/notes.txt", "a/image")
     listing = read(tmp_path, patient_id="none")
-    assert listing.films["image"].tolist() == ["a/film", "a/notes.txt"]
+    assert listing.images["image"].tolist() == ["a/image", "a/notes.txt"]
     assert listing.n_rows == 2
 
 
@@ -87,21 +87,21 @@ def test_files_above_the_class_folders_are_counted_in_a_note(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["a film.png", "two\nlines.png", "胸部.png", "-rf.png", "quote\"'.png", "back\\slash.png"]
+    "name", ["an image.png", "two\nlines.png", "胸部.png", "-rf.png", "quote\"'.png", "back\\slash.png"]
 )
 def test_unusual_names_are_rows(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"ill/{name}")
-    films = read(tmp_path, patient_id="none").films
-    assert films["path"].tolist() == [f"ill/{name}"]
-    assert (tmp_path / films["path"].item()).read_text() == f"ill/{name}"
+    images = read(tmp_path, patient_id="none").images
+    assert images["path"].tolist() == [f"ill/{name}"]
+    assert (tmp_path / images["path"].item()).read_text() == f"ill/{name}"
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ill").mkdir()
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/ill/film\xff.png")).write_text("film")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/ill/image\xff.png")).write_text("image")
     listing = read(tmp_path, patient_id="none")
-    assert listing.films.empty
-    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["ill/film\\xff.png", "unreadable"]]
+    assert listing.images.empty
+    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["ill/image\\xff.png", "unreadable"]]
     assert listing.refused.to_json()
 
 
@@ -113,7 +113,7 @@ def test_links_to_folders(tmp_path: Path) -> None:
     (source / "ill" / "again").symlink_to(source, target_is_directory=True)
     (source / "ill" / "loop").symlink_to("loop")
     listing = read(source, patient_id="none")
-    assert listing.films["image"].tolist() == ["ill/a.png", "ill/loop"]
+    assert listing.images["image"].tolist() == ["ill/a.png", "ill/loop"]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["well", "outside_source"]]
     assert listing.notes == ("Links to folders inside the source that were not followed: 1.",)
 
@@ -122,7 +122,9 @@ def test_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> None:
     names = ["person7_virus_1.jpeg", "NORMAL2-IM-0012-0001.jpeg", "IM-0012-0001.jpeg", "other.jpeg"]
     write(tmp_path, *(f"person1_/{name}" for name in names))
     listing = read(tmp_path, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
-    patients = dict(zip(listing.films["image"].str.removeprefix("person1_/"), listing.films["patient_id"], strict=True))
+    patients = dict(
+        zip(listing.images["image"].str.removeprefix("person1_/"), listing.images["patient_id"], strict=True)
+    )
     assert pd.isna(patients.pop("other.jpeg"))
     assert patients == dict(zip(names, ["person7", "NORMAL2-IM-0012", "IM-0012"], strict=False))
     assert "patient of its own: 1." in listing.notes[0]
@@ -132,7 +134,7 @@ def test_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> None:
     ("pattern", "told"), [("(", "none"), (r"\d+", "no group in parentheses"), (r"^(\d+)_", "fits none of 1 file names")]
 )
 def test_a_patient_pattern_that_cannot_work_is_an_error(tmp_path: Path, pattern: str, told: str) -> None:
-    write(tmp_path, "ill/film.png")
+    write(tmp_path, "ill/image.png")
     with pytest.raises(UserError, match=told) as error:
         read(tmp_path, patient_id=pattern)
     assert pattern in str(error.value)
@@ -143,16 +145,16 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "absent", patient_id="none")
 
 
-def test_holds_films(tmp_path: Path) -> None:
+def test_holds_images(tmp_path: Path) -> None:
     write(tmp_path, "README.md", "train/list.txt")
-    assert not holds_films(tmp_path)
+    assert not holds_images(tmp_path)
     write(tmp_path, "train/ill/a.png")
-    assert holds_films(tmp_path)
+    assert holds_images(tmp_path)
 
 
 def test_kermany(shared_data: Path) -> None:
     listing = read(shared_data / "kermany", patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
-    assert listing.films.groupby("labels").size().to_dict() == {"NORMAL": 1341, "PNEUMONIA": 3875}
-    assert listing.films["patient_id"].notna().all()
-    assert (listing.films["given_split"] == "train").all()
-    assert listing.films["patient_id"].nunique() == 2846
+    assert listing.images.groupby("labels").size().to_dict() == {"NORMAL": 1341, "PNEUMONIA": 3875}
+    assert listing.images["patient_id"].notna().all()
+    assert (listing.images["given_split"] == "train").all()
+    assert listing.images["patient_id"].nunique() == 2846

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.sources.content_hashes import fingerprint, fingerprints
 from cxr_pipeline.data.sources.readers import FileReader
 
@@ -17,7 +17,7 @@ def test_hash_is_that_of_the_content(tmp_path: Path) -> None:
     assert fingerprint(FileReader(tmp_path), "a b\n胸.png") == hashlib.sha256(content).hexdigest()
 
 
-def test_many_films_keep_their_order(tmp_path: Path) -> None:
+def test_many_images_keep_their_order(tmp_path: Path) -> None:
     paths = [f"{number}.png" for number in range(1200)]
     for path in paths:
         (tmp_path / path).write_text(path)
@@ -29,18 +29,18 @@ def test_many_films_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_what_the_reader_refuses_is_told_and_the_others_are_hashed(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("film")
+    (tmp_path / "a.png").write_text("image")
     table = fingerprints(FileReader(tmp_path), ["../a.png", "absent.png", "a.png"])
     assert table["reason"].tolist()[:2] == ["unreadable", "unreadable"]
     assert table["detail"].notna().tolist() == [True, True, False]
     assert table["sha256"].notna().tolist() == [False, False, True]
 
 
-def test_no_films_have_no_hashes(tmp_path: Path) -> None:
+def test_no_images_have_no_hashes(tmp_path: Path) -> None:
     assert list(fingerprints(FileReader(tmp_path), []).columns) == ["sha256", "reason", "detail"]
 
 
-def test_a_film_without_content_is_refused(tmp_path: Path) -> None:
+def test_a_image_without_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(FilmRefused, match="empty: zero bytes"):
+    with pytest.raises(ImageRefused, match="empty: zero bytes"):
         fingerprint(FileReader(tmp_path), "a.png")

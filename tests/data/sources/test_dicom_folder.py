@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import dicom_folder
-from cxr_pipeline.data.sources.dicom_folder import DicomReader, holds_films, read, reader
+from cxr_pipeline.data.sources.dicom_folder import DicomReader, holds_images, read, reader
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE
 
@@ -35,7 +35,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def listing(folder: Path, table: str, columns: dict[str, Any] | None = None, **options: Any) -> Listing:
     (folder / "labels.csv").write_text(table)
-    return read(folder, table="labels.csv", columns={"image": "film", "labels": "label", **(columns or {})}, **options)
+    return read(folder, table="labels.csv", columns={"image": "image", "labels": "label", **(columns or {})}, **options)
 
 
 def refusals(found: Listing) -> dict[str, str]:
@@ -43,38 +43,38 @@ def refusals(found: Listing) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["a/b/1.2.840.7", "1.2.840.7", "1.2.3.9"])
-def test_a_film_is_found_by_path_name_or_uid(name: str, tmp_path: Path) -> None:
+def test_a_image_is_found_by_path_name_or_uid(name: str, tmp_path: Path) -> None:
     write_dicom(tmp_path / "a/b/1.2.840.7", 9)
     write_dicom(tmp_path / "a/other.dcm", 8)
-    films = listing(tmp_path, f"film,label\n{name},Mass\n").films
-    assert films[["image", "path", "labels"]].to_numpy().tolist() == [["a/b/1.2.840.7", "a/b/1.2.840.7", "Mass"]]
+    images = listing(tmp_path, f"image,label\n{name},Mass\n").images
+    assert images[["image", "path", "labels"]].to_numpy().tolist() == [["a/b/1.2.840.7", "a/b/1.2.840.7", "Mass"]]
 
 
 @pytest.mark.parametrize("name", ["a/x.dcm", "x.dcm", "a/x", "x", r"a\x.dcm", "./a//x.dcm"])
 def test_the_suffix_may_be_left_out(name: str, tmp_path: Path) -> None:
     write_dicom(tmp_path / "a/x.dcm", 1)
-    assert listing(tmp_path, f"film,label\n{name},Mass\n").films["path"].tolist() == ["a/x.dcm"]
+    assert listing(tmp_path, f"image,label\n{name},Mass\n").images["path"].tolist() == ["a/x.dcm"]
 
 
 def test_a_uid_goes_before_a_name_without_suffix(tmp_path: Path) -> None:
     write_dicom(tmp_path / "1.2.3.5.dcm", 4)
-    write_dicom(tmp_path / "film.dcm", 5)
-    assert listing(tmp_path, "film,label\n1.2.3.5,Mass\n").films["path"].tolist() == ["film.dcm"]
+    write_dicom(tmp_path / "image.dcm", 5)
+    assert listing(tmp_path, "image,label\n1.2.3.5,Mass\n").images["path"].tolist() == ["image.dcm"]
 
 
-def test_a_name_of_several_films_is_refused(tmp_path: Path) -> None:
+def test_a_name_of_several_images_is_refused(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a/x.dcm", 1)
     write_dicom(tmp_path / "b/x.dcm", 1)
-    found = listing(tmp_path, "film,label\nx.dcm,Mass\n1.2.3.1,Mass\na/x.dcm,Mass\n")
-    assert found.films["path"].tolist() == ["a/x.dcm"]
+    found = listing(tmp_path, "image,label\nx.dcm,Mass\n1.2.3.1,Mass\na/x.dcm,Mass\n")
+    assert found.images["path"].tolist() == ["a/x.dcm"]
     assert refusals(found) == {"x.dcm": "unreadable", "1.2.3.1": "unreadable"}
 
 
-def test_rows_of_the_same_film(tmp_path: Path) -> None:
+def test_rows_of_the_same_image(tmp_path: Path) -> None:
     for number in (1, 2):
         write_dicom(tmp_path / f"{number}.dcm", number)
-    found = listing(tmp_path, "film,label\n1.dcm,Mass\n1.2.3.1,Mass\n2.dcm,Mass\n1.2.3.2,Edema\n")
-    assert found.films["path"].tolist() == ["1.dcm"]
+    found = listing(tmp_path, "image,label\n1.dcm,Mass\n1.2.3.1,Mass\n2.dcm,Mass\n1.2.3.2,Edema\n")
+    assert found.images["path"].tolist() == ["1.dcm"]
     assert found.refused["reason"].tolist() == ["exact_duplicate", "contradicting_labels", "contradicting_labels"]
     assert found.n_rows == 4
 
@@ -84,18 +84,18 @@ def test_what_is_not_named_is_counted(tmp_path: Path) -> None:
     write_dicom(tmp_path / "2.dcm", 2)
     (tmp_path / "IMAGE").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "notes.txt").write_bytes(bytes(128) + b"DICM")
-    found = listing(tmp_path, "film,label\n1.dcm,Mass\ngone.dcm,Mass\n")
+    found = listing(tmp_path, "image,label\n1.dcm,Mass\ngone.dcm,Mass\n")
     assert found.n_missing == 1
     assert found.notes[1] == "DICOM files below the folder that the table does not name: 2."
-    assert len(listing(tmp_path, "film,label\n1.dcm,Mass\n2.dcm,Mass\nIMAGE,Mass\n").notes) == 1
+    assert len(listing(tmp_path, "image,label\n1.dcm,Mass\n2.dcm,Mass\nIMAGE,Mass\n").notes) == 1
 
 
 def test_the_table_goes_before_the_header(tmp_path: Path) -> None:
     for number in (1, 2):
         write_dicom(tmp_path / f"{number}.dcm", number)
     columns = {"age": "age", "sex": "sex", "view": "view"}
-    films = listing(tmp_path, "film,label,age,sex,view\n1.dcm,Mass,70,F,AP\n2.dcm,Mass,,,\n", columns).films
-    assert films[["age", "sex", "view"]].to_numpy().tolist() == [[70, "F", "AP"], [32, "F", "PA"]]
+    images = listing(tmp_path, "image,label,age,sex,view\n1.dcm,Mass,70,F,AP\n2.dcm,Mass,,,\n", columns).images
+    assert images[["age", "sex", "view"]].to_numpy().tolist() == [[70, "F", "AP"], [32, "F", "PA"]]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_the_table_goes_before_the_header(tmp_path: Path) -> None:
 )
 def test_what_headers_say(elements: dict[str, Any], expected: list[Any], tmp_path: Path) -> None:
     write_dicom(tmp_path / "1.dcm", 1, **elements)
-    film = listing(tmp_path, "film,label\n1.dcm,Mass\n").films.iloc[0]
-    assert [None if pd.isna(film[name]) else film[name] for name in ("age", "sex", "view")] == expected
+    image = listing(tmp_path, "image,label\n1.dcm,Mass\n").images.iloc[0]
+    assert [None if pd.isna(image[name]) else image[name] for name in ("age", "sex", "view")] == expected
 
 
 def test_patients_are_pseudonyms(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_patients_are_pseudonyms(tmp_path: Path) -> None:
         write_dicom(tmp_path / f"{number}.dcm", number)
     write_dicom(tmp_path / "5.dcm", 5, PatientID="")
     rows = "".join(f"{number}.dcm,Mass,{'MRN2' if number == 3 else ''}\n" for number in (2, 3, 4, 5))
-    patients = listing(tmp_path, f"film,label,id\n{rows}").films["patient_id"]
+    patients = listing(tmp_path, f"image,label,id\n{rows}").images["patient_id"]
     assert patients[0] == patients[1] != patients[2]
     assert pd.isna(patients[3])
     assert patients[:3].str.fullmatch("[0-9a-f]{16}").all()
-    from_table = listing(tmp_path, f"film,label,id\n{rows}", {"patient_id": "id"}).films["patient_id"]
+    from_table = listing(tmp_path, f"image,label,id\n{rows}", {"patient_id": "id"}).images["patient_id"]
     assert from_table[1] == from_table[2] == patients[2]
     assert from_table[0] == patients[0]
 
@@ -133,85 +133,85 @@ def test_nothing_of_a_patient_leaves_the_reader(tmp_path: Path, recwarn: pytest.
     write_dicom(tmp_path / "2.dcm", 2, BodyPartExamined="LEG OF Doe^Jane")
     write_dicom(tmp_path / "3.dcm", 3)
     (tmp_path / "3.dcm").write_bytes((tmp_path / "3.dcm").read_bytes()[:400])
-    found = listing(tmp_path, "film,label\n1.2.3.1,Mass\n1.2.3.2,Mass\n3.dcm,Mass\n")
-    said = found.films.to_csv() + found.refused.to_csv() + " ".join(found.notes)
+    found = listing(tmp_path, "image,label\n1.2.3.1,Mass\n1.2.3.2,Mass\n3.dcm,Mass\n")
+    said = found.images.to_csv() + found.refused.to_csv() + " ".join(found.notes)
     assert not recwarn.list
     for identifier in ("Doe", "MRN", "1.2.3."):
         assert identifier not in said
     assert refusals(found) == {"2.dcm": "not_chest", "3.dcm": "unreadable"}
 
 
-def test_without_a_key_one_is_kept_beside_the_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_one_is_kept_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
     write_dicom(tmp_path / "1.dcm", 1)
-    first = listing(tmp_path, "film,label\n1.dcm,Mass\n").films
+    first = listing(tmp_path, "image,label\n1.dcm,Mass\n").images
     assert (tmp_path / KEY_FILE).exists()
-    pd.testing.assert_frame_equal(listing(tmp_path, "film,label\n1.dcm,Mass\n").films, first)
+    pd.testing.assert_frame_equal(listing(tmp_path, "image,label\n1.dcm,Mass\n").images, first)
 
 
-def test_films_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+def test_images_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write_dicom(tmp_path / "ct.dcm", 1, Modality="CT")
     write_dicom(tmp_path / "rgb.dcm", 2, PhotometricInterpretation="RGB")
-    (tmp_path / "text.dcm").write_text("no film")
+    (tmp_path / "text.dcm").write_text("no image")
     (tmp_path / "empty.dcm").touch()
     os.mkfifo(tmp_path / "pipe.dcm")
     names = ["ct.dcm", "rgb.dcm", "text.dcm", "empty.dcm", "pipe.dcm"]
-    found = listing(tmp_path, "film,label\n" + "".join(f"{name},Mass\n" for name in names))
+    found = listing(tmp_path, "image,label\n" + "".join(f"{name},Mass\n" for name in names))
     assert refusals(found) == dict(zip(names, ["not_chest"] * 2 + ["unreadable"] * 3, strict=True))
 
 
 def test_lists_of_what_is_taken(tmp_path: Path) -> None:
     write_dicom(tmp_path / "1.dcm", 1, Modality="RF", BodyPartExamined="HEART")
-    table = "film,label\n1.dcm,Mass\n"
+    table = "image,label\n1.dcm,Mass\n"
     assert len(listing(tmp_path, table).refused) == 1
     assert len(listing(tmp_path, table, modalities=("RF",)).refused) == 1
     options: dict[str, Any] = {"modalities": ("RF",), "body_parts": ("heart",)}
-    assert len(listing(tmp_path, table, **options).films) == 1
+    assert len(listing(tmp_path, table, **options).images) == 1
     assert reader(tmp_path, unpacked=tmp_path, table="labels.csv", **options).read("1.dcm")
-    with pytest.raises(FilmRefused, match="modality RF"):
+    with pytest.raises(ImageRefused, match="modality RF"):
         reader(tmp_path, unpacked=tmp_path).read("1.dcm")
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    inside = tmp_path / "films"
+    inside = tmp_path / "images"
     write_dicom(tmp_path / "1.dcm", 1)
     inside.mkdir()
     (inside / "link.dcm").symlink_to(tmp_path / "1.dcm")
     write_dicom(inside / "2.dcm", 2)
     (inside / "again.dcm").symlink_to(inside / "2.dcm")
-    found = listing(inside, "film,label\nlink.dcm,Mass\nagain.dcm,Mass\n1.2.3.1,Mass\n")
+    found = listing(inside, "image,label\nlink.dcm,Mass\nagain.dcm,Mass\n1.2.3.1,Mass\n")
     assert refusals(found) == {"link.dcm": "outside_source"}
-    assert found.films["path"].tolist() == ["again.dcm"]
+    assert found.images["path"].tolist() == ["again.dcm"]
     assert found.n_missing == 1
-    with pytest.raises(FilmRefused) as refused:
+    with pytest.raises(ImageRefused) as refused:
         DicomReader(inside).read("link.dcm")
     assert refused.value.reason == "outside_source"
 
 
 def test_the_folder_may_be_a_link(tmp_path: Path) -> None:
-    write_dicom(tmp_path / "films/1.dcm", 1)
-    (tmp_path / "link").symlink_to(tmp_path / "films")
-    assert len(listing(tmp_path / "link", "film,label\n1.dcm,Mass\n").films) == 1
+    write_dicom(tmp_path / "images/1.dcm", 1)
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    assert len(listing(tmp_path / "link", "image,label\n1.dcm,Mass\n").images) == 1
     assert DicomReader(tmp_path / "link").read("1.dcm")
 
 
 def test_the_reader_takes_dicom_alone_and_can_be_sent(tmp_path: Path) -> None:
     write_dicom(tmp_path / "1.dcm", 1)
-    (tmp_path / "text.dcm").write_text("no film")
-    films = pickle.loads(pickle.dumps(reader(tmp_path, unpacked=tmp_path)))
-    assert decode(films.read("1.dcm"), max_megapixels=1).shape == (40, 32)
-    assert films.n_bytes("1.dcm") == (tmp_path / "1.dcm").stat().st_size
-    with pytest.raises(FilmRefused, match="no DICOM file"):
-        films.read("text.dcm")
+    (tmp_path / "text.dcm").write_text("no image")
+    images = pickle.loads(pickle.dumps(reader(tmp_path, unpacked=tmp_path)))
+    assert decode(images.read("1.dcm"), max_megapixels=1).shape == (40, 32)
+    assert images.n_bytes("1.dcm") == (tmp_path / "1.dcm").stat().st_size
+    with pytest.raises(ImageRefused, match="no DICOM file"):
+        images.read("text.dcm")
 
 
-def test_whether_there_are_films(tmp_path: Path) -> None:
-    (tmp_path / "text.dcm").write_text("no film")
+def test_whether_there_are_images(tmp_path: Path) -> None:
+    (tmp_path / "text.dcm").write_text("no image")
     (tmp_path / ".hidden").write_bytes(bytes(128) + b"DICM")
-    assert not holds_films(tmp_path)
+    assert not holds_images(tmp_path)
     write_dicom(tmp_path / "a/IM1", 1)
-    assert holds_films(tmp_path)
-    assert not holds_films(tmp_path / "absent")
+    assert holds_images(tmp_path)
+    assert not holds_images(tmp_path / "absent")
 
 
 def test_a_header_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_a_header_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest
 
     original = dicom_folder.read_header
     monkeypatch.setattr(dicom_folder, "read_header", look)
-    listing(tmp_path, "film,label\n1.dcm,Mass\n")
+    listing(tmp_path, "image,label\n1.dcm,Mass\n")
     [(at, keywords)] = seen
     assert at < (tmp_path / "1.dcm").stat().st_size - 2 * 40 * 32
     assert {"PixelData", "PatientName"}.isdisjoint(keywords)
@@ -234,18 +234,18 @@ def test_a_header_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest
 def test_no_table(tmp_path: Path) -> None:
     write_dicom(tmp_path / "1.dcm", 1)
     with pytest.raises(UserError, match=r"labels\.csv"):
-        read(tmp_path, table="labels.csv", columns={"image": "film", "labels": "label"})
+        read(tmp_path, table="labels.csv", columns={"image": "image", "labels": "label"})
 
 
-def test_real_films(tmp_path: Path, shared_data: Path) -> None:
-    shutil.copytree(shared_data / "dicom", tmp_path / "films")
-    names = sorted(path.name for path in (tmp_path / "films").iterdir())
-    found = listing(tmp_path / "films", "film,label\n" + "".join(f"{name},Mass\n" for name in names))
+def test_real_images(tmp_path: Path, shared_data: Path) -> None:
+    shutil.copytree(shared_data / "dicom", tmp_path / "images")
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    found = listing(tmp_path / "images", "image,label\n" + "".join(f"{name},Mass\n" for name in names))
     assert sorted(refusals(found).values()) == ["not_chest", "not_chest"]
     assert all(name.startswith("not_chest") for name in refusals(found))
-    assert found.films["sex"].tolist() == ["M"] * 4
-    assert found.films["patient_id"].dropna().str.fullmatch("[0-9a-f]{16}").all()
-    assert found.films["age"].tolist() == [62, 81, 58, 77]
-    for path in found.films["path"]:
-        content = reader(tmp_path / "films", unpacked=tmp_path).read(path)
+    assert found.images["sex"].tolist() == ["M"] * 4
+    assert found.images["patient_id"].dropna().str.fullmatch("[0-9a-f]{16}").all()
+    assert found.images["age"].tolist() == [62, 81, 58, 77]
+    for path in found.images["path"]:
+        content = reader(tmp_path / "images", unpacked=tmp_path).read(path)
         assert decode(content, max_megapixels=2).shape == (1024, 1024)

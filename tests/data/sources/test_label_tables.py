@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.label_tables import Columns, list_rows, read_label_table, read_labels, read_table, years
 
-LISTED = Columns(image="film", labels="findings", patient_id="patient", view="view", age="age", sex="sex", split="part")
+LISTED = Columns(
+    image="image", labels="findings", patient_id="patient", view="view", age="age", sex="sex", split="part"
+)
 TABLE = pd.DataFrame(
     {
-        "film": ["a.png", " b.png ", "c.png"],
+        "image": ["a.png", " b.png ", "c.png"],
         "findings": ["Mass | Effusion|Mass", "Normal", None],
         "patient": ["007", "8", None],
         "view": ["pa", " AP", None],
@@ -25,7 +27,7 @@ TABLE = pd.DataFrame(
         "unused": ["x", "y", "z"],
     }
 )
-MARKED = Columns(image="film", one_hot=("Mass", "Edema"))
+MARKED = Columns(image="image", one_hot=("Mass", "Edema"))
 
 
 def write_csv(folder: Path, table: pd.DataFrame) -> Path:
@@ -56,8 +58,8 @@ def texts(values: "pd.Series[str]") -> list[str | None]:
 
 
 def marked(blank: str, **columns: list[object]) -> pd.DataFrame:
-    table = pd.DataFrame({"film": [f"{i}.png" for i in range(len(columns["Mass"]))], **columns}, dtype="str")
-    return read_labels(table, Columns(image="film", one_hot=tuple(columns), blank=blank))[0]
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(columns["Mass"]))], **columns}, dtype="str")
+    return read_labels(table, Columns(image="image", one_hot=tuple(columns), blank=blank))[0]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -81,7 +83,7 @@ def test_one_column_of_labels(tmp_path: Path, write: Callable[[Path, pd.DataFram
 def test_a_column_for_each_label(
     tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path], values: list[object]
 ) -> None:
-    table = pd.DataFrame({"film": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
+    table = pd.DataFrame({"image": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
     rows, vocabulary = read_label_table(write(tmp_path, table), MARKED)
     assert texts(rows["image"]) == ["1", "2", "3"]
     assert texts(rows["labels"]) == ["Mass", "", "Edema"]
@@ -91,7 +93,7 @@ def test_a_column_for_each_label(
 
 
 def test_booleans_of_parquet(tmp_path: Path) -> None:
-    table = pd.DataFrame({"film": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
+    table = pd.DataFrame({"image": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
     rows, _ = read_label_table(write_parquet(tmp_path, table), MARKED)
     assert texts(rows["labels"]) == ["Mass", "Edema"]
     assert texts(rows["unknown"]) == ["Edema", None]
@@ -130,8 +132,8 @@ def test_a_cell_that_means_nothing_refuses_its_row(value: str, blank: str) -> No
 
 
 def test_a_separator_of_its_own(tmp_path: Path) -> None:
-    table = pd.DataFrame({"film": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
-    rows, vocabulary = read_label_table(write_csv(tmp_path, table), Columns("film", "findings", separator=";"))
+    table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
+    rows, vocabulary = read_label_table(write_csv(tmp_path, table), Columns("image", "findings", separator=";"))
     assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
     assert vocabulary == {"Edema", "Mass", "a, b"}
 
@@ -142,20 +144,20 @@ def test_a_missing_column_is_named_with_its_closest_match(
 ) -> None:
     file = write(tmp_path, TABLE)
     with pytest.raises(UserError) as error:
-        read_label_table(file, Columns(image="film", labels="finding"))
-    for part in (str(file), "no column finding;", "did you mean findings?", "Found film, findings, patient"):
+        read_label_table(file, Columns(image="image", labels="finding"))
+    for part in (str(file), "no column finding;", "did you mean findings?", "Found image, findings, patient"):
         assert part in str(error.value)
-    with pytest.raises(UserError, match=r"no column zzz\. Found film"):
-        read_label_table(file, Columns(image="film", labels="zzz"))
+    with pytest.raises(UserError, match=r"no column zzz\. Found image"):
+        read_label_table(file, Columns(image="image", labels="zzz"))
 
 
 def test_a_column_that_may_be_missing(tmp_path: Path) -> None:
-    table = read_table(write_csv(tmp_path, TABLE), ["film"], optional=["view", "height"])
-    assert list(table) == ["film", "view"]
+    table = read_table(write_csv(tmp_path, TABLE), ["image"], optional=["view", "height"])
+    assert list(table) == ["image", "view"]
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'"film\n', b"\x1f\x8b\x08\x00broken", b"PAR1PAR1"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'"image\n', b"\x1f\x8b\x08\x00broken", b"PAR1PAR1"])
 def test_a_table_that_is_none(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
@@ -175,7 +177,7 @@ def test_no_table(tmp_path: Path, name: str) -> None:
 def test_only_a_header(tmp_path: Path, write: Callable[[Path, pd.DataFrame], Path]) -> None:
     file = write(tmp_path, TABLE.head(0))
     assert len(read_label_table(file, LISTED)[0]) == 0
-    assert len(read_label_table(file, Columns(image="film", one_hot=("findings", "view")))[0]) == 0
+    assert len(read_label_table(file, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
 
 
 def test_a_split_that_is_none_stops(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def rows_of(*rows: tuple[str, str | None, str | None, str | None]) -> pd.DataFra
     return table.assign(**nothing, age=float("nan")).astype(dict.fromkeys([*names, *nothing], "str"))
 
 
-def test_rows_of_the_same_film() -> None:
+def test_rows_of_the_same_image() -> None:
     rows = rows_of(
         ("same.png", "Mass", "1", "train"),
         ("same.png", "Mass", "1", "train"),
@@ -212,7 +214,7 @@ def test_rows_of_the_same_film() -> None:
         (None, "Mass", "1", None),
     )
     listing = list_rows(rows, vocabulary=frozenset({"Mass"}), notes=("A note.",), n_left_out=3)
-    assert listing.films[["image", "path"]].to_numpy().tolist() == [["same.png", "same.png"]]
+    assert listing.images[["image", "path"]].to_numpy().tolist() == [["same.png", "same.png"]]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [
         ["row 1", "exact_duplicate"],
         *([f"row {i}", "contradicting_labels"] for i in range(2, 8)),
@@ -221,7 +223,7 @@ def test_rows_of_the_same_film() -> None:
     assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))
 
 
-def test_a_refused_row_stays_refused_and_makes_its_film_doubtful() -> None:
+def test_a_refused_row_stays_refused_and_makes_its_image_doubtful() -> None:
     rows = rows_of(("a.png", "Mass", "1", None), ("a.png", "Mass", "1", None), ("b.png", "Mass", "1", None))
     rows = rows.assign(
         reason=pd.Series(["unknown_label", None, "unknown_label"], dtype="str"),
@@ -229,7 +231,7 @@ def test_a_refused_row_stays_refused_and_makes_its_film_doubtful() -> None:
     )
     rows.loc[2, "path"] = None
     listing = list_rows(rows, vocabulary=frozenset())
-    assert listing.films.empty
+    assert listing.images.empty
     assert listing.refused.to_numpy().tolist() == [
         ["row 0", "unknown_label", "strange"],
         ["row 1", "contradicting_labels", "several rows of the table with different labels, patients or splits"],

@@ -68,11 +68,11 @@ def test_an_uncertain_label_outside_the_vocabulary_is_refused() -> None:
     ("labels", "why"),
     [("Mass", "other_classes"), ("", "other_classes"), ("Effusion|No Finding", "several_classes")],
 )
-def test_films_that_a_task_of_exclusive_classes_leaves_out(labels: str, why: str) -> None:
+def test_images_that_a_task_of_exclusive_classes_leaves_out(labels: str, why: str) -> None:
     assert_left_out(only(ONE, labels), why)
 
 
-def test_a_listed_label_leaves_its_films_out_whatever_else_they_have() -> None:
+def test_a_listed_label_leaves_its_images_out_whatever_else_they_have() -> None:
     for exclusive in (True, False):
         meaning = LabelMap({"well": ["No Finding"], "ill": ["*"]}, left_out=["support_devices"], exclusive=exclusive)
         vocabulary = (*VOCABULARY, "Support Devices")
@@ -160,7 +160,7 @@ def test_a_class_for_which_the_source_has_no_word_is_unknown() -> None:
     assert without_vocabulary[["label_fluid", "label_mass"]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
-def test_a_film_of_which_no_class_is_known_is_left_out() -> None:
+def test_a_image_of_which_no_class_is_known_is_left_out() -> None:
     assert_left_out(only(MANY, "No Finding", uncertain="Effusion", unknown="Mass"), "uncertain")
     assert_left_out(only(MANY, "Pneumonia", vocabulary=("Pneumonia",)), "other_classes")
 
@@ -170,8 +170,8 @@ def test_without_a_vocabulary_every_other_label_is_unknown() -> None:
 
 
 def test_index_and_order_are_kept() -> None:
-    films = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
-    outcome = ONE.read(films, VOCABULARY)
+    images = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
+    outcome = ONE.read(images, VOCABULARY)
     assert outcome.index.tolist() == [7, 3, 5, 1]
     assert outcome["label_effusion"].tolist()[:3] == [1.0, 0.0, 1.0]
     assert outcome["left_out"].tolist()[3] == "other_classes"
@@ -215,11 +215,11 @@ tables = st.lists(st.tuples(text, text, text), max_size=12).map(
 )
 
 
-@given(films=tables, uncertain=st.sampled_from(["unknown", "positive", "negative"]), exclusive=st.booleans())
-def test_each_row_is_kept_refused_or_left_out(films: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
+@given(images=tables, uncertain=st.sampled_from(["unknown", "positive", "negative"]), exclusive=st.booleans())
+def test_each_row_is_kept_refused_or_left_out(images: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
     classes = {"fluid": ("Effusion",), "mass": ("Mass",), "other": ("*",)}
     meaning = LabelMap(classes, ["Hernia"], uncertain, exclusive=exclusive)
-    found = meaning.read(films, (*VOCABULARY, "Hernia"))
+    found = meaning.read(images, (*VOCABULARY, "Hernia"))
     labels = found.filter(regex="^label_")
     kept = labels.notna().any(axis=1)
     assert (kept.astype(int) + found["reason"].notna() + found["left_out"].notna()).eq(1).all()

@@ -15,40 +15,40 @@ from hypothesis.extra.numpy import arrays
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import medmnist
-from cxr_pipeline.data.sources.medmnist import holds_films, read, reader
+from cxr_pipeline.data.sources.medmnist import holds_images, read, reader
 
 NAMES = ("well", "ill")
 
 
-def images(n: int, *, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> np.ndarray:
+def draw(n: int, *, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, *size), dtype=np.uint8)
 
 
 def data(**changes: Any) -> dict[str, Any]:
     arrays = {
-        "train_images": images(3),
+        "train_images": draw(3),
         "train_labels": np.array([[0], [1], [0]], np.uint8),
-        "val_images": images(2, seed=1),
+        "val_images": draw(2, seed=1),
         "val_labels": np.array([[1], [0]], np.uint8),
-        "test_images": images(1, seed=2),
+        "test_images": draw(1, seed=2),
         "test_labels": np.array([[1]], np.uint8),
     }
     return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    np.savez_compressed(folder / "films.npz", **data(**changes))
-    return folder / "films.npz"
+    np.savez_compressed(folder / "images.npz", **data(**changes))
+    return folder / "images.npz"
 
 
 def unpacked(file: Path, folder: Path) -> np.ndarray:
     return np.load(reader(file, unpacked=folder / "unpacked").file)
 
 
-def test_splits_labels_and_films_belong_together(tmp_path: Path) -> None:
+def test_splits_labels_and_images_belong_together(tmp_path: Path) -> None:
     file = write(tmp_path)
     listing = read(file, labels=NAMES)
-    assert listing.films[["image", "labels", "given_split"]].to_numpy().tolist() == [
+    assert listing.images[["image", "labels", "given_split"]].to_numpy().tolist() == [
         ["test/00000", "ill", "test"],
         ["train/00000", "well", "train"],
         ["train/00001", "ill", "train"],
@@ -56,17 +56,17 @@ def test_splits_labels_and_films_belong_together(tmp_path: Path) -> None:
         ["validation/00000", "ill", "validation"],
         ["validation/00001", "well", "validation"],
     ]
-    assert listing.films["patient_id"].isna().all()
+    assert listing.images["patient_id"].isna().all()
     assert listing.vocabulary == set(NAMES)
-    expected = [images(1, seed=2)[0], *images(3), *images(2, seed=1)]
-    films = reader(file, unpacked=tmp_path / "unpacked")
-    for path, pixels in zip(listing.films["path"], expected, strict=True):
-        assert np.array_equal(decode(films.read(path), max_megapixels=1), pixels)
+    expected = [draw(1, seed=2)[0], *draw(3), *draw(2, seed=1)]
+    images = reader(file, unpacked=tmp_path / "unpacked")
+    for path, pixels in zip(listing.images["path"], expected, strict=True):
+        assert np.array_equal(decode(images.read(path), max_megapixels=1), pixels)
 
 
 def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
     listing = read(write(tmp_path, val_labels=np.array([[1], [3]])))
-    assert set(listing.films["labels"]) == {"0", "1", "3"}
+    assert set(listing.images["labels"]) == {"0", "1", "3"}
     assert listing.vocabulary == {"0", "1", "2", "3"}
 
 
@@ -78,18 +78,18 @@ def test_a_number_without_a_name_is_refused(tmp_path: Path, number: int) -> None
         ["train/00001", "unknown_label", f"label {number}, but the labels that are named are 0 to 1"]
     ]
     assert listing.n_rows == 6
-    films = listing.films.set_index("image")
-    assert films.loc[["train/00002", "validation/00000"], "path"].tolist() == ["2", "3"]
+    images = listing.images.set_index("image")
+    assert images.loc[["train/00002", "validation/00000"], "path"].tolist() == ["2", "3"]
 
 
 def test_several_labels_at_once(tmp_path: Path) -> None:
     rows = {"train_labels": [[1, 0, 1], [0, 0, 0], [0, 1, 0]], "val_labels": [[1, 1, 1]] * 2, "test_labels": [[0] * 3]}
     file = write(tmp_path, **{name: np.array(values, np.uint8) for name, values in rows.items()})
-    films = read(file, labels=("A", "B b", "C")).films.set_index("image")["labels"]
-    assert films["train/00000"] == "A|C"
-    assert films["train/00001"] == films["test/00000"] == ""
-    assert films["train/00002"] == "B b"
-    assert read(file).films["labels"].tolist() == ["", "0|2", "", "1", "0|1|2", "0|1|2"]
+    images = read(file, labels=("A", "B b", "C")).images.set_index("image")["labels"]
+    assert images["train/00000"] == "A|C"
+    assert images["train/00001"] == images["test/00000"] == ""
+    assert images["train/00002"] == "B b"
+    assert read(file).images["labels"].tolist() == ["", "0|2", "", "1", "0|1|2", "0|1|2"]
     assert read(file).vocabulary == {"0", "1", "2"}
 
 
@@ -98,47 +98,47 @@ def test_labels_of_any_order_in_memory(table: np.ndarray, tmp_path_factory: pyte
     names = [f"label{column}" for column in range(table.shape[1])]
     n = len(table)
     for order in ("C", "F"):
-        file = tmp_path_factory.mktemp("films") / "films.npz"
-        np.savez(file, train_images=images(n), train_labels=np.asarray(table, order=order))
-        texts = read(file, labels=names).films["labels"]
+        file = tmp_path_factory.mktemp("images") / "images.npz"
+        np.savez(file, train_images=draw(n), train_labels=np.asarray(table, order=order))
+        texts = read(file, labels=names).images["labels"]
         found = [[name in text.split("|") for name in names] for text in texts]
         assert np.array_equal(np.reshape(found, table.shape), table.astype(bool))
 
 
 def test_a_flat_list_of_labels_is_read(tmp_path: Path) -> None:
     listing = read(write(tmp_path, train_labels=np.array([1, 0, 1])), labels=NAMES)
-    assert listing.films.set_index("image").loc["train/00000", "labels"] == "ill"
+    assert listing.images.set_index("image").loc["train/00000", "labels"] == "ill"
 
 
 def test_splits_that_are_not_there_are_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path, train_images=None, train_labels=None, test_images=None)
-    assert read(file, labels=NAMES).films["image"].tolist() == ["validation/00000", "validation/00001"]
-    assert np.array_equal(unpacked(file, tmp_path), images(2, seed=1))
+    assert read(file, labels=NAMES).images["image"].tolist() == ["validation/00000", "validation/00001"]
+    assert np.array_equal(unpacked(file, tmp_path), draw(2, seed=1))
 
 
-def test_colour_becomes_grey_as_in_films(tmp_path: Path) -> None:
+def test_colour_becomes_grey_as_in_images(tmp_path: Path) -> None:
     sizes = {"train_images": 3, "val_images": 2, "test_images": 1}
-    colour = {name: images(n, seed=n, size=(30, 28, 3)) for name, n in sizes.items()}
-    films = unpacked(write(tmp_path, **colour), tmp_path)
+    colour = {name: draw(n, seed=n, size=(30, 28, 3)) for name, n in sizes.items()}
+    images = unpacked(write(tmp_path, **colour), tmp_path)
     everything = np.concatenate(list(colour.values()))
-    assert films.shape == (6, 30, 28)
-    assert np.array_equal(films, [cv2.cvtColor(film, cv2.COLOR_RGB2GRAY) for film in everything])
+    assert images.shape == (6, 30, 28)
+    assert np.array_equal(images, [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in everything])
     exact = everything @ [0.299, 0.587, 0.114]
-    assert np.abs(films - exact).max() <= 1
+    assert np.abs(images - exact).max() <= 1
 
 
 def test_splits_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(medmnist, "BLOCK_PIXELS", 28 * 28 * 2)
-    films = unpacked(write(tmp_path), tmp_path)
-    assert np.array_equal(films, [*images(3), *images(2, seed=1), *images(1, seed=2)])
+    images = unpacked(write(tmp_path), tmp_path)
+    assert np.array_equal(images, [*draw(3), *draw(2, seed=1), *draw(1, seed=2)])
 
 
 def test_the_only_file_in_a_folder_will_do(tmp_path: Path) -> None:
     file = write(tmp_path)
-    assert read(tmp_path).films.equals(read(file).films)
+    assert read(tmp_path).images.equals(read(file).images)
     assert reader(tmp_path, unpacked=tmp_path / "u") == reader(file, unpacked=tmp_path / "u")
-    assert holds_films(tmp_path)
-    assert holds_films(file)
+    assert holds_images(tmp_path)
+    assert holds_images(file)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_only_file_in_a_folder_will_do(tmp_path: Path) -> None:
     ],
 )
 def test_odd_labels_are_told(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=rf"films\.npz cannot be read: .*{message}.*Expected one \.npz file"):
+    with pytest.raises(UserError, match=rf"images\.npz cannot be read: .*{message}.*Expected one \.npz file"):
         read(write(tmp_path, **changes))
 
 
@@ -170,7 +170,7 @@ def test_odd_labels_are_told(tmp_path: Path, changes: dict[str, Any], message: s
         np.zeros((3, 784), np.uint8),
         np.zeros((3, 0, 28), np.uint8),
         np.zeros((3, 32, 32), np.uint8),
-        np.asfortranarray(images(3)),
+        np.asfortranarray(draw(3)),
     ],
 )
 def test_odd_images_are_told_before_any_is_written(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -192,9 +192,11 @@ def test_a_truncated_file_is_told(tmp_path: Path, kept: float) -> None:
     file = write(tmp_path)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
-    assert not holds_films(file)
+    assert not holds_images(file)
     for use in (read, lambda place: reader(place, unpacked=tmp_path / "unpacked")):
-        with pytest.raises(UserError, match=r"films\.npz cannot be read: .*Expected one \.npz file.*Download it again"):
+        with pytest.raises(
+            UserError, match=r"images\.npz cannot be read: .*Expected one \.npz file.*Download it again"
+        ):
             use(file)
 
 
@@ -203,15 +205,15 @@ def test_damaged_pixels_are_told_and_leave_nothing(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[600:700] = bytes(100)
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"films\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"images\.npz cannot be read"):
         reader(file, unpacked=tmp_path / "unpacked")
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
 def test_an_array_that_is_shorter_than_it_says_is_told(tmp_path: Path) -> None:
     array = io.BytesIO()
-    np.save(array, images(3))
-    with zipfile.ZipFile(tmp_path / "films.npz", "w") as archive:
+    np.save(array, draw(3))
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
         archive.writestr("train_images.npy", array.getvalue()[:-28])
         archive.writestr("train_labels.npy", array.getvalue()[:4])
     with pytest.raises(UserError, match="train_images has 2324 bytes, expected 2352 for uint8"):
@@ -220,21 +222,21 @@ def test_an_array_that_is_shorter_than_it_says_is_told(tmp_path: Path) -> None:
         reader(tmp_path, unpacked=tmp_path / "unpacked")
 
 
-def test_something_else_in_a_zip_holds_no_films(tmp_path: Path) -> None:
-    np.savez(tmp_path / "films.npz", weights=images(2))
-    assert not holds_films(tmp_path)
+def test_something_else_in_a_zip_holds_no_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", weights=draw(2))
+    assert not holds_images(tmp_path)
     with pytest.raises(UserError, match=r"it holds weights\.npy"):
         read(tmp_path)
 
 
-def test_real_films(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "medmnist"
     listing = read(folder, labels=("normal", "pneumonia"))
-    assert listing.films["given_split"].value_counts().to_dict() == {"train": 4682, "validation": 262, "test": 262}
-    assert listing.films["labels"].eq("pneumonia").mean() == pytest.approx(0.742, abs=0.01)
+    assert listing.images["given_split"].value_counts().to_dict() == {"train": 4682, "validation": 262, "test": 262}
+    assert listing.images["labels"].eq("pneumonia").mean() == pytest.approx(0.742, abs=0.01)
     with np.load(folder / "pneumoniamnist_dev.npz") as arrays:
         expected = np.concatenate([arrays[f"{split}_images"] for split in ("train", "val", "test")])
         numbers = np.concatenate([arrays[f"{split}_labels"] for split in ("train", "val", "test")])[:, 0]
     assert np.array_equal(unpacked(folder, tmp_path), expected)
-    by_path = listing.films.assign(row=listing.films["path"].astype(int)).sort_values("row")
+    by_path = listing.images.assign(row=listing.images["path"].astype(int)).sort_values("row")
     assert by_path["labels"].eq("pneumonia").tolist() == (numbers == 1).tolist()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.nih import LABELS, holds_films, read
+from cxr_pipeline.data.sources.nih import LABELS, holds_images, read
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width"
@@ -29,31 +29,31 @@ def write_release(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEAD
 
 def test_rows_of_the_table(tmp_path: Path) -> None:
     listing = read(write_release(tmp_path, on_disk=4))
-    films = listing.films.set_index("image")
-    assert films["path"].tolist() == [f"images/{image}" for image in films.index]
-    assert films["patient_id"].tolist() == ["1", "1", "2", "3"]
-    assert films["labels"].tolist() == ["Effusion|Mass", "No Finding", "Hernia", "Effusion"]
-    assert films["view"].tolist()[:3] == ["PA", "AP", "PA"]
-    assert films["sex"].tolist()[:3] == ["M", "M", "F"]
-    assert films.loc["00000003_000.png", ["view", "sex", "given_split", "box_file"]].isna().all()
-    assert films["age"].fillna(-1).tolist() == [58.0, 58.0, -1.0, 0.5]
+    images = listing.images.set_index("image")
+    assert images["path"].tolist() == [f"images/{image}" for image in images.index]
+    assert images["patient_id"].tolist() == ["1", "1", "2", "3"]
+    assert images["labels"].tolist() == ["Effusion|Mass", "No Finding", "Hernia", "Effusion"]
+    assert images["view"].tolist()[:3] == ["PA", "AP", "PA"]
+    assert images["sex"].tolist()[:3] == ["M", "M", "F"]
+    assert images.loc["00000003_000.png", ["view", "sex", "given_split", "box_file"]].isna().all()
+    assert images["age"].fillna(-1).tolist() == [58.0, 58.0, -1.0, 0.5]
     assert listing.vocabulary == set(LABELS)
     assert len(LABELS) == 15
 
 
 @pytest.mark.parametrize("blank", ["", "  "])
-def test_of_a_film_without_labels_nothing_is_known(tmp_path: Path, blank: str) -> None:
+def test_of_a_image_without_labels_nothing_is_known(tmp_path: Path, blank: str) -> None:
     release = write_release(tmp_path, (*ROWS[:1], f"00000009_000.png,{blank},0,9,058Y,M,PA,2682"))
-    (release / "images" / "00000009_000.png").write_text("a film")
-    assert read(release).films["labels"].isna().tolist() == [False, True]
+    (release / "images" / "00000009_000.png").write_text("an image")
+    assert read(release).images["labels"].isna().tolist() == [False, True]
 
 
-def test_films_that_are_not_on_disk_are_counted_only(tmp_path: Path) -> None:
+def test_images_that_are_not_on_disk_are_counted_only(tmp_path: Path) -> None:
     listing = read(write_release(tmp_path, on_disk=1))
-    assert (len(listing.films), len(listing.refused), listing.n_missing, listing.n_rows) == (1, 0, 3, 4)
+    assert (len(listing.images), len(listing.refused), listing.n_missing, listing.n_rows) == (1, 0, 3, 4)
 
 
-def test_films_in_several_folders(tmp_path: Path) -> None:
+def test_images_in_several_folders(tmp_path: Path) -> None:
     write_release(tmp_path, on_disk=1)
     for folder, image in [("images_001/images", "00000001_001.png"), ("images_002", "00000002_000.png")]:
         (tmp_path / folder).mkdir(parents=True)
@@ -61,13 +61,13 @@ def test_films_in_several_folders(tmp_path: Path) -> None:
     (tmp_path / "images_002" / "00000001_000.png").write_text("again")
     (tmp_path / "images_002" / "stranger.png").write_text("stranger")
     listing = read(tmp_path)
-    assert listing.films["path"].tolist() == [
+    assert listing.images["path"].tolist() == [
         "images/00000001_000.png",
         "images_001/images/00000001_001.png",
         "images_002/00000002_000.png",
     ]
-    assert "Films on disk that the table does not name: 1." in listing.notes
-    assert "Films on disk under a name that another folder has too, not read: 1." in listing.notes
+    assert "Images on disk that the table does not name: 1." in listing.notes
+    assert "Images on disk under a name that another folder has too, not read: 1." in listing.notes
 
 
 def test_a_table_with_a_bom_and_gzip(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_table_with_a_bom_and_gzip(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "Data_Entry_2017_v2020.csv.gz", "wb") as file:
         file.write(b"\xef\xbb\xbf" + table.read_bytes())
     table.write_text("an older table")
-    assert len(read(tmp_path).films) == 3
+    assert len(read(tmp_path).images) == 3
 
 
 @pytest.mark.parametrize("column", ["Image Index", "Finding Labels", "Patient ID", "Patient Gender"])
@@ -99,8 +99,8 @@ def test_a_table_that_is_none(tmp_path: Path, content: bytes) -> None:
 
 def test_no_table(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_text("film")
-    assert not holds_films(tmp_path)
+    (tmp_path / "images" / "a.png").write_text("image")
+    assert not holds_images(tmp_path)
     with pytest.raises(UserError, match="Data_Entry_2017"):
         read(tmp_path)
 
@@ -131,7 +131,7 @@ def test_rows_that_contradict_each_other(tmp_path: Path) -> None:
         "gone.png,Effusion,0,4,50,M,PA,1",
     )
     listing = read(write_release(tmp_path, rows=rows, on_disk=6))
-    assert listing.films["image"].tolist() == ["b.png", "d.png"]
+    assert listing.images["image"].tolist() == ["b.png", "d.png"]
     assert sorted(listing.refused[["image", "reason"]].itertuples(index=False, name=None)) == [
         ("a.png", "contradicting_labels"),
         ("a.png", "contradicting_labels"),
@@ -145,18 +145,18 @@ def test_official_lists(tmp_path: Path) -> None:
     write_release(tmp_path)
     (tmp_path / "train_val_list.txt").write_text("\ufeff00000001_000.png\r\n00000001_001.png\r\n")
     alone = read(tmp_path)
-    assert alone.films["given_split"].isna().all()
+    assert alone.images["given_split"].isna().all()
     assert any("train_val_list.txt was not used" in note for note in alone.notes)
     (tmp_path / "test_list.txt").write_text("00000002_000.png")
     both = read(tmp_path)
-    assert both.films["given_split"].tolist() == ["train", "train", "test"]
+    assert both.images["given_split"].tolist() == ["train", "train", "test"]
 
 
 def test_official_lists_that_contradict_each_other(tmp_path: Path) -> None:
     write_release(tmp_path)
     for name in ("train_val_list.txt", "test_list.txt"):
         (tmp_path / name).write_text("00000001_000.png\n")
-    with pytest.raises(UserError, match=r"1 films are in both .*00000001_000\.png"):
+    with pytest.raises(UserError, match=r"1 images are in both .*00000001_000\.png"):
         read(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_box_files(tmp_path: Path) -> None:
     box = "Image Index,Finding Label,Bbox [x,y,w,h]\n00000001_000.png,Effusion,1,2,3,4\n"
     (tmp_path / "BBox_List_2017.csv").write_text(box)
     (tmp_path / "BBox_RSNA.csv").write_text(box + "00000002_000.png,Pneumonia,1,2,3,4\n")
-    assert read(tmp_path).films["box_file"].fillna("").tolist() == [
+    assert read(tmp_path).images["box_file"].fillna("").tolist() == [
         "BBox_List_2017.csv|BBox_RSNA.csv",
         "",
         "BBox_RSNA.csv",
@@ -174,9 +174,9 @@ def test_box_files(tmp_path: Path) -> None:
 
 def test_the_real_release(shared_data: Path) -> None:
     listing = read(shared_data / "nih")
-    assert (listing.n_rows, len(listing.films), len(listing.refused)) == (112_120, 1245, 0)
-    assert listing.films["given_split"].isna().all()
-    assert (shared_data / "nih" / listing.films["path"].iloc[0]).is_file()
-    assert listing.films["age"].between(0, 120).all()
-    assert listing.films["box_file"].str.contains("BBox_RSNA.csv").sum() > 0
+    assert (listing.n_rows, len(listing.images), len(listing.refused)) == (112_120, 1245, 0)
+    assert listing.images["given_split"].isna().all()
+    assert (shared_data / "nih" / listing.images["path"].iloc[0]).is_file()
+    assert listing.images["age"].between(0, 120).all()
+    assert listing.images["box_file"].str.contains("BBox_RSNA.csv").sum() > 0
     assert "Labels are from Data_Entry_2017_v2020.csv.gz." in listing.notes

@@ -1,4 +1,4 @@
-"""Tests of the layout ``phantoms``, with films drawn here."""
+"""Tests of the layout ``phantoms``, with images drawn here."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_phantoms_are_drawn_and_listed(tmp_path: Path) -> None:
     listing = read(tmp_path / "new" / "phantoms", **DRAWN)
-    assert listing.films["patient_id"].nunique() == 4
-    assert listing.n_rows == len(listing.films) == len(contents(tmp_path / "new" / "phantoms"))
-    assert listing.films[["view", "age", "sex"]].notna().all(axis=None)
+    assert listing.images["patient_id"].nunique() == 4
+    assert listing.n_rows == len(listing.images) == len(contents(tmp_path / "new" / "phantoms"))
+    assert listing.images[["view", "age", "sex"]].notna().all(axis=None)
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(tmp_path: Path) -> None:
     first = read(tmp_path / "phantoms", **DRAWN)
-    film = tmp_path / "phantoms" / first.films["path"].iloc[0]
-    film.write_text("left as it is")
+    image = tmp_path / "phantoms" / first.images["path"].iloc[0]
+    image.write_text("left as it is")
     read(tmp_path / "phantoms", **DRAWN)
-    assert film.read_text() == "left as it is"
+    assert image.read_text() == "left as it is"
 
 
 def test_other_parameters_draw_other_phantoms(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import pixel_table
-from cxr_pipeline.data.sources.pixel_table import holds_films, read, reader
+from cxr_pipeline.data.sources.pixel_table import holds_images, read, reader
 from cxr_pipeline.data.sources.readers import RowReader
 
 SIDE = 16
@@ -25,11 +25,11 @@ def pixels(n: int, seed: int = 0) -> np.ndarray:
 
 
 def table(labels: list[object], **columns: list[object]) -> pd.DataFrame:
-    films = pd.DataFrame(pixels(len(labels)), columns=[f"pixel{number + 1}" for number in range(SIDE**2)])
-    return pd.concat([pd.DataFrame({"label": labels, **columns}, dtype="object"), films], axis=1)
+    images = pd.DataFrame(pixels(len(labels)), columns=[f"pixel{number + 1}" for number in range(SIDE**2)])
+    return pd.concat([pd.DataFrame({"label": labels, **columns}, dtype="object"), images], axis=1)
 
 
-def write(folder: Path, content: pd.DataFrame, name: str = "films.csv") -> Path:
+def write(folder: Path, content: pd.DataFrame, name: str = "images.csv") -> Path:
     content.to_csv(folder / name, index=False)
     return folder / name
 
@@ -38,40 +38,40 @@ def opened(file: Path, **options: object) -> RowReader:
     return reader(file, unpacked=file.parent / "unpacked", **{"label": "label", **options})
 
 
-def refusal(films: RowReader, path: str) -> str:
-    with pytest.raises(FilmRefused) as raised:
-        films.read(path)
+def refusal(images: RowReader, path: str) -> str:
+    with pytest.raises(ImageRefused) as raised:
+        images.read(path)
     assert raised.value.reason == "unreadable"
     return raised.value.detail
 
 
-@pytest.mark.parametrize("name", ["films.csv", "films.csv.gz", "FILMS.CSV.GZ"])
-def test_labels_patients_and_films_belong_together(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["images.csv", "images.csv.gz", "IMAGES.CSV.GZ"])
+def test_labels_patients_and_images_belong_together(tmp_path: Path, name: str) -> None:
     file = write(tmp_path, table([0, 1, 1, 0], patient=[3, 3, "x y", None]), name.lower()).rename(tmp_path / name)
     listing = read(file, label="label", labels=NAMES, patient_id="patient")
-    films = listing.films
-    assert films["image"].tolist() == [f"row 0000000{row}" for row in range(4)]
-    assert films["labels"].tolist() == ["well", "ill", "ill", "well"]
-    assert films["patient_id"].tolist()[:3] == ["3", "3", "x y"]
-    assert films["patient_id"].isna().tolist() == [False, False, False, True]
-    assert films["given_split"].isna().all()
+    images = listing.images
+    assert images["image"].tolist() == [f"row 0000000{row}" for row in range(4)]
+    assert images["labels"].tolist() == ["well", "ill", "ill", "well"]
+    assert images["patient_id"].tolist()[:3] == ["3", "3", "x y"]
+    assert images["patient_id"].isna().tolist() == [False, False, False, True]
+    assert images["given_split"].isna().all()
     assert listing.vocabulary == set(NAMES)
     source = opened(file, patient_id="patient")
-    for path, row in zip(films["path"], pixels(4), strict=True):
+    for path, row in zip(images["path"], pixels(4), strict=True):
         assert np.array_equal(decode(source.read(path), max_megapixels=1), row.reshape(SIDE, SIDE))
 
 
 def test_a_label_anywhere_in_the_row(tmp_path: Path) -> None:
     content = table([1, 0])
     file = write(tmp_path, content[[*content.columns[1:100], "label", *content.columns[100:]]])
-    assert read(file, label="label", labels=NAMES).films["labels"].tolist() == ["ill", "well"]
+    assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["ill", "well"]
     assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
 
 
 def test_labels_without_names_are_the_column_s_text(tmp_path: Path) -> None:
     listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])), label="label")
-    assert listing.films["labels"].tolist()[:3] == ["Mass|Nodule", "ill", "7"]
-    assert listing.films["labels"].isna().tolist() == [False, False, False, True]
+    assert listing.images["labels"].tolist()[:3] == ["Mass|Nodule", "ill", "7"]
+    assert listing.images["labels"].isna().tolist() == [False, False, False, True]
     assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
 
 
@@ -81,9 +81,9 @@ def test_a_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
     assert listing.refused["image"].tolist() == [f"row 0000000{row}" for row in range(1, 6)]
     assert set(listing.refused["reason"]) == {"unknown_label"}
     assert listing.refused["detail"][0] == "the label '2'; expected a whole number from 0 to 1"
-    assert listing.films["path"].tolist() == ["0", "6", "7"]
-    assert listing.films["labels"].tolist()[:2] == ["well", "ill"]
-    assert pd.isna(listing.films["labels"][2])
+    assert listing.images["path"].tolist() == ["0", "6", "7"]
+    assert listing.images["labels"].tolist()[:2] == ["well", "ill"]
+    assert pd.isna(listing.images["labels"][2])
     assert listing.n_rows == 8
 
 
@@ -93,11 +93,11 @@ def test_a_row_with_a_pixel_that_is_none_is_refused_when_read(tmp_path: Path, va
     content.loc[2, "pixel17"] = value
     content.loc[2, "pixel40"] = "7000"
     file = write(tmp_path, content)
-    assert len(read(file, label="label", labels=NAMES).films) == 4
-    films = opened(file)
-    assert refusal(films, "2") == "pixel17 is no whole number from 0 to 255"
+    assert len(read(file, label="label", labels=NAMES).images) == 4
+    images = opened(file)
+    assert refusal(images, "2") == "pixel17 is no whole number from 0 to 255"
     for row in (0, 1, 3):
-        assert np.array_equal(decode(films.read(str(row)), max_megapixels=1), pixels(4)[row].reshape(SIDE, SIDE))
+        assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels(4)[row].reshape(SIDE, SIDE))
 
 
 def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
@@ -111,18 +111,18 @@ def test_a_column_of_yes_and_no_holds_no_pixels(tmp_path: Path) -> None:
 
 
 @given(
-    films=arrays(np.int64, st.tuples(st.integers(1, 9), st.just(4)), elements=st.integers(-2, 257)),
+    images=arrays(np.int64, st.tuples(st.integers(1, 9), st.just(4)), elements=st.integers(-2, 257)),
     rows=st.integers(1, 4),
 )
-def test_blocks_change_nothing(films: np.ndarray, rows: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    file = tmp_path_factory.mktemp("films") / "films.csv"
-    pd.DataFrame(films, columns=list("abcd")).assign(label=0).to_csv(file, index=False)
+def test_blocks_change_nothing(images: np.ndarray, rows: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("images") / "images.csv"
+    pd.DataFrame(images, columns=list("abcd")).assign(label=0).to_csv(file, index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixel_table, "BLOCK_PIXELS", 4 * rows)
         source = opened(file)
-    good = ((films >= 0) & (films <= 255)).all(axis=1)
+    good = ((images >= 0) & (images <= 255)).all(axis=1)
     unpacked = np.load(source.file)
-    assert np.array_equal(unpacked[good].reshape(-1, 4), films[good])
+    assert np.array_equal(unpacked[good].reshape(-1, 4), images[good])
     for row in np.flatnonzero(~good):
         assert "is no whole number" in refusal(source, str(row))
     for row in np.flatnonzero(good):
@@ -150,19 +150,19 @@ def test_a_changed_table_is_unpacked_anew(tmp_path: Path) -> None:
 
 def test_the_only_table_in_a_folder_will_do(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1]))
-    assert read(tmp_path, label="label").films.equals(read(file, label="label").films)
-    assert holds_films(tmp_path)
-    assert holds_films(file)
+    assert read(tmp_path, label="label").images.equals(read(file, label="label").images)
+    assert holds_images(tmp_path)
+    assert holds_images(file)
     write(tmp_path, table([0]), "more.csv.gz")
-    assert not holds_films(tmp_path)
-    with pytest.raises(UserError, match=r"found films\.csv, more\.csv\.gz"):
+    assert not holds_images(tmp_path)
+    with pytest.raises(UserError, match=r"found images\.csv, more\.csv\.gz"):
         read(tmp_path, label="label")
 
 
-def test_an_empty_file_holds_no_films(tmp_path: Path) -> None:
-    (tmp_path / "films.csv").touch()
-    assert not holds_films(tmp_path)
-    with pytest.raises(UserError, match=r"films\.csv cannot be read as a table: No columns"):
+def test_an_empty_file_holds_no_images(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").touch()
+    assert not holds_images(tmp_path)
+    with pytest.raises(UserError, match=r"images\.csv cannot be read as a table: No columns"):
         read(tmp_path, label="label")
 
 
@@ -184,7 +184,7 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
 def test_other_columns_than_expected_are_told(tmp_path: Path, content: pd.DataFrame, found: str) -> None:
     file = write(tmp_path, content)
     for use in (read, lambda place, label: opened(place, label=label)):
-        with pytest.raises(UserError, match=rf"films\.csv has {found}.*n x n columns of pixels"):
+        with pytest.raises(UserError, match=rf"images\.csv has {found}.*n x n columns of pixels"):
             use(file, label="label")
 
 
@@ -203,7 +203,7 @@ def test_rows_that_are_too_long_are_told(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="more values in a row than names in its header"):
             use(file, label="label")
     file.write_text("\n".join([header, *rows, f"{rows[0]},7"]))
-    with pytest.raises(UserError, match=r"films\.csv cannot be read as a table: .*Expected 257 fields in line 5"):
+    with pytest.raises(UserError, match=r"images\.csv cannot be read as a table: .*Expected 257 fields in line 5"):
         opened(file)
 
 
@@ -211,47 +211,47 @@ def test_a_row_that_is_too_short_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1, 0]))
     text = file.read_text().rstrip()
     file.write_text(text.rpartition(",")[0])
-    assert len(read(file, label="label").films) == 3
+    assert len(read(file, label="label").images) == 3
     assert refusal(opened(file), "2") == "pixel256 is no whole number from 0 to 255"
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1]))
     file.write_text(file.read_text().replace("\n", "\n\n"))
-    assert read(file, label="label", labels=NAMES).films["labels"].tolist() == ["well", "ill"]
+    assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["well", "ill"]
     assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
 
 
 def test_a_truncated_archive_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1] * 300), "films.csv.gz")
+    file = write(tmp_path, table([0, 1] * 300), "images.csv.gz")
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * 3 // 4])
     for use in (read, opened):
-        with pytest.raises(UserError, match=r"films\.csv\.gz cannot be read as a table: .*Expected UTF-8 text"):
+        with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read as a table: .*Expected UTF-8 text"):
             use(file, label="label")
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00l\x00a", b"not gzip"])
 def test_something_else_is_told(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "films.csv.gz").write_bytes(content if content.startswith(b"not") else gzip.compress(content))
-    with pytest.raises(UserError, match=r"films\.csv\.gz cannot be read as a table"):
+    (tmp_path / "images.csv.gz").write_bytes(content if content.startswith(b"not") else gzip.compress(content))
+    with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read as a table"):
         read(tmp_path, label="label")
 
 
 def test_a_mark_before_the_header_is_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1]))
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert len(read(file, label="label").films) == 2
+    assert len(read(file, label="label").images) == 2
     assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
 
 
-def test_real_films(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "nih28"
     listing = read(folder, label="label", labels=[f"finding {number}" for number in range(15)])
-    assert len(listing.films) == 1506
-    assert listing.films["labels"].nunique() == 15
-    films = np.load(reader(folder, unpacked=tmp_path, label="label").file)
+    assert len(listing.images) == 1506
+    assert listing.images["labels"].nunique() == 15
+    images = np.load(reader(folder, unpacked=tmp_path, label="label").file)
     expected = pd.read_csv(folder / "nih_28x28.csv.gz")
-    assert np.array_equal(films.reshape(1506, 784), expected.drop(columns="label"))
-    assert listing.films["labels"].tolist() == [f"finding {number}" for number in expected["label"]]
+    assert np.array_equal(images.reshape(1506, 784), expected.drop(columns="label"))
+    assert listing.images["labels"].tolist() == [f"finding {number}" for number in expected["label"]]

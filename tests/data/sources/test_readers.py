@@ -1,4 +1,4 @@
-"""Tests of reading films, on real files and unpacked rows."""
+"""Tests of reading images, on real files and unpacked rows."""
 
 import hashlib
 import json
@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources.readers import FileReader, RowReader
 
 
 def reason(reader: FileReader | RowReader, path: str) -> str:
-    with pytest.raises(FilmRefused) as refusal:
+    with pytest.raises(ImageRefused) as refusal:
         reader.read(path)
     return refusal.value.reason
 
@@ -48,23 +48,23 @@ def test_a_folder_whose_name_only_begins_alike_is_outside(tmp_path: Path) -> Non
 
 
 def test_a_link_inside_the_source_is_read(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("film")
+    (tmp_path / "a.png").write_text("image")
     (tmp_path / "b.png").symlink_to("a.png")
-    assert FileReader(tmp_path).read("b.png") == b"film"
+    assert FileReader(tmp_path).read("b.png") == b"image"
 
 
 def test_the_source_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.png").write_text("film")
+    (tmp_path / "real" / "a.png").write_text("image")
     (tmp_path / "source").symlink_to(tmp_path / "real", target_is_directory=True)
-    assert FileReader(tmp_path / "source").read("a.png") == b"film"
+    assert FileReader(tmp_path / "source").read("a.png") == b"image"
 
 
 def test_the_source_may_be_named_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films" / "a.png").write_text("film")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_text("image")
     monkeypatch.chdir(tmp_path)
-    assert FileReader(Path("films")).read("a.png") == b"film"
+    assert FileReader(Path("images")).read("a.png") == b"image"
 
 
 def test_what_cannot_be_read_is_refused_and_hangs_nothing(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_refused_and_hangs_nothing(tmp_path: Path) -> Non
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     for path in ["loop.png", "nowhere.png", "folder.png", "pipe.png", "absent.png", "x" * 300, "nul\0.png"]:
-        with pytest.raises(FilmRefused) as refusal:
+        with pytest.raises(ImageRefused) as refusal:
             FileReader(tmp_path).read(path)
         assert refusal.value.reason == "unreadable"
         assert refusal.value.detail
@@ -87,21 +87,21 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_length_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("film")
+    (tmp_path / "a.png").write_text("image")
     assert FileReader(tmp_path).n_bytes("a.png") == 4
     assert FileReader(tmp_path).n_bytes("absent.png") == FileReader(tmp_path).n_bytes("nul\0") == 0
 
 
-def test_a_dicom_that_is_no_chest_film_is_refused(shared_data: Path) -> None:
+def test_a_dicom_that_is_no_chest_image_is_refused(shared_data: Path) -> None:
     reader = FileReader(shared_data / "dicom")
     assert reason(reader, "not_chest_tibia_j2k.dcm") == "not_chest"
     assert reader.read("udacity_test1.dcm") == (shared_data / "dicom" / "udacity_test1.dcm").read_bytes()
 
 
-films = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(16, 40), st.integers(16, 40)))
+images = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(16, 40), st.integers(16, 40)))
 
 
-@given(rows=films)
+@given(rows=images)
 def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
     rows[:, 0, :2] = 0, 255
     file = tmp_path_factory.mktemp("unpacked") / "rows.npy"
@@ -115,7 +115,7 @@ def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pyte
 
 
 def test_a_row_is_always_the_same_bytes(tmp_path: Path) -> None:
-    """Films are known by these bytes, in splits too: they must not change with a version of a library."""
+    """Images are known by these bytes, in splits too: they must not change with a version of a library."""
     np.save(tmp_path / "rows.npy", np.arange(17 * 18, dtype=np.uint16).astype(np.uint8).reshape(1, 17, 18))
     content = RowReader(tmp_path / "rows.npy").read("0")
     assert hashlib.sha256(content).hexdigest() == "327c86f1a42e8004400cf17eb410008e0d1549d7aca8778891c798270e815278"
@@ -127,15 +127,15 @@ def test_a_row_that_is_not_there_is_refused(tmp_path: Path, path: str) -> None:
     assert reason(RowReader(tmp_path / "rows.npy"), path) == "unreadable"
 
 
-def test_a_row_without_a_film_says_why(tmp_path: Path) -> None:
+def test_a_row_without_a_image_says_why(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.full((2, 16, 16), 7, np.uint8))
     (tmp_path / "rows.json").write_text(json.dumps({"1": "pixel4 is 300"}))
-    with pytest.raises(FilmRefused, match="unreadable: pixel4 is 300"):
+    with pytest.raises(ImageRefused, match="unreadable: pixel4 is 300"):
         RowReader(tmp_path / "rows.npy").read("1")
     assert RowReader(tmp_path / "rows.npy").read("0")
 
 
-def test_unpacked_films_that_are_gone_or_damaged_are_refused(tmp_path: Path) -> None:
+def test_unpacked_images_that_are_gone_or_damaged_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.zeros((4, 16), np.uint8))
     np.save(tmp_path / "deep.npy", np.zeros((4, 16, 16), np.uint16))
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")

@@ -8,12 +8,12 @@ import pytest
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 48, 480
-Films = np.ndarray
+Images = np.ndarray
 
 
 @pytest.fixture(scope="session")
@@ -31,37 +31,37 @@ def rule() -> DecisionRule:
 
 @pytest.fixture(scope="session")
 def network() -> keras.Model:
-    film = keras.Input((SIZE, SIZE, 1))
+    image = keras.Input((SIZE, SIZE, 1))
     drawn = keras.initializers.RandomNormal(0, 0.02, seed=3)
-    seen = keras.layers.Conv2D(24, 5, strides=3, activation="relu", kernel_initializer=drawn)(film)
+    seen = keras.layers.Conv2D(24, 5, strides=3, activation="relu", kernel_initializer=drawn)(image)
     pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
     weights = keras.initializers.RandomNormal(0, 0.3, seed=4)
-    return keras.Model(film, keras.layers.Dense(1, "sigmoid", name=OUTPUT, kernel_initializer=weights)(pooled))
+    return keras.Model(image, keras.layers.Dense(1, "sigmoid", name=OUTPUT, kernel_initializer=weights)(pooled))
 
 
 @pytest.fixture(scope="session")
-def films() -> Films:
-    """The first film of each of many patients, of one generator."""
+def images() -> Images:
+    """The first image of each of many patients, of one generator."""
     drawn = (next(draw_patient(k, size=SIZE, prevalence={"Effusion": 0.45}, seed=5)) for k in range(1, N_PATIENTS + 1))
-    return np.stack([film.pixels for film in drawn])
+    return np.stack([image.pixels for image in drawn])
 
 
 @pytest.fixture(scope="session")
-def look(network: keras.Model, rule: DecisionRule) -> Callable[[Films], Observed]:
-    def look(films: Films) -> Observed:
-        return observe(network, rule, (films[start : start + 64] for start in range(0, len(films), 64)))
+def look(network: keras.Model, rule: DecisionRule) -> Callable[[Images], Observed]:
+    def look(images: Images) -> Observed:
+        return observe(network, rule, (images[start : start + 64] for start in range(0, len(images), 64)))
 
     return look
 
 
 @pytest.fixture(scope="session")
-def seen(look: Callable[[Films], Observed], films: Films) -> Observed:
-    return look(films)
+def seen(look: Callable[[Images], Observed], images: Images) -> Observed:
+    return look(images)
 
 
 @pytest.fixture(scope="session")
 def some() -> Callable[..., Observed]:
-    """Take some of the films of an ``Observed``."""
+    """Take some of the images of an ``Observed``."""
 
     def some(of: Observed, places: np.ndarray | slice) -> Observed:
         return Observed(*(value[places] for value in vars(of).values()))
@@ -71,7 +71,7 @@ def some() -> Callable[..., Observed]:
 
 @pytest.fixture(scope="session")
 def both() -> Callable[..., Observed]:
-    """Put the films of two ``Observed`` together."""
+    """Put the images of two ``Observed`` together."""
 
     def both(one: Observed, other: Observed) -> Observed:
         sides = zip(vars(one).values(), vars(other).values(), strict=True)
@@ -82,7 +82,7 @@ def both() -> Callable[..., Observed]:
 
 @pytest.fixture(scope="session")
 def made_up() -> Callable[..., Observed]:
-    """Films of which everything is drawn from plain distributions, honest probabilities among it."""
+    """Images of which everything is drawn from plain distributions, honest probabilities among it."""
 
     def made_up(n: int, seed: int, *, k: int = 1, d: int = 6, source: str = "") -> Observed:
         rng = np.random.default_rng(seed)

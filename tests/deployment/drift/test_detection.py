@@ -17,7 +17,7 @@ LIMITS = {
     "prevalence": Limits(0.2, 0.8),
     "calibration": Limits(0.05, 0.25),
 }
-SETTINGS = DriftSettings(alpha=0.01, min_films=30, limits=LIMITS, seed=0)
+SETTINGS = DriftSettings(alpha=0.01, min_images=30, limits=LIMITS, seed=0)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def family(report, name):
     return next(each for each in report.families if each.name == name)
 
 
-def test_films_of_the_same_kind_do_not_drift(profile, made_up) -> None:
+def test_images_of_the_same_kind_do_not_drift(profile, made_up) -> None:
     report = detect_drift(profile, made_up(200, 2), SETTINGS)
     assert report.verdict == "none"
     assert verdicts(report) == dict.fromkeys(FAMILIES, "none")
@@ -92,38 +92,38 @@ def test_all_tests_of_all_families_are_corrected_together(profile, made_up) -> N
     assert [finding.p_holm for finding in findings] == holm([finding.comparison.p_value for finding in findings])
 
 
-def test_few_films_are_too_few_to_tell(profile, made_up) -> None:
+def test_few_images_are_too_few_to_tell(profile, made_up) -> None:
     strange = replace(made_up(29, 2), statistics=made_up(29, 2).statistics + np.float32(500))
     report = detect_drift(profile, strange, SETTINGS)
     assert report.verdict == "unknown"
     assert verdicts(report) == dict.fromkeys(FAMILIES, "unknown")
-    assert "cannot be told from 29 new films" in report.sentence
+    assert "cannot be told from 29 new images" in report.sentence
     assert family(report, "pixels").notes == (
-        "pixels: too few to tell, 300 reference films and 29 new ones; 30 of each, of as many patients, are needed.",
+        "pixels: too few to tell, 300 reference images and 29 new ones; 30 of each, of as many patients, are needed.",
     )
     assert detect_drift(profile, made_up(30, 2), SETTINGS).verdict == "none"
 
 
-def test_without_a_film_that_can_be_looked_at_nothing_can_be_told(profile, made_up) -> None:
+def test_without_a_image_that_can_be_looked_at_nothing_can_be_told(profile, made_up) -> None:
     report = detect_drift(profile, made_up(0, 2), SETTINGS)
     assert verdicts(report) == dict.fromkeys(FAMILIES, "unknown")
     assert (report.verdict, report.n_new) == ("unknown", 0)
-    assert report.sentence == "Whether there is drift cannot be told: no film could be looked at."
+    assert report.sentence == "Whether there is drift cannot be told: no image could be looked at."
     json.dumps(report.to_dict(), allow_nan=False)
     bare = reference_profile(made_up(100, 0), made_up(0, 1), outputs=("ill",), seed=0)
     assert verdicts(detect_drift(bare, made_up(100, 2), SETTINGS))["features"] == "unknown"
 
 
 def test_one_source_may_grow_alone(made_up, both) -> None:
-    """Sources of other machines, with other shares of ill patients; new films of the smaller one."""
+    """Sources of other machines, with other shares of ill patients; new images of the smaller one."""
 
     def of_source(n: int, seed: int, source: str):
         rng = np.random.default_rng(seed)
         probability = rng.beta(*((5, 2) if source == "a" else (2, 5)), (n, 1))
-        films = made_up(n, seed, source=source)
-        moved = films.statistics + np.float32(0 if source == "a" else 40)
+        images = made_up(n, seed, source=source)
+        moved = images.statistics + np.float32(0 if source == "a" else 40)
         true = (rng.random((n, 1)) < probability).astype(float)
-        return replace(films, statistics=moved, probability=probability, y_true=true)
+        return replace(images, statistics=moved, probability=probability, y_true=true)
 
     sides = [both(of_source(3 * n, seed, "a"), of_source(n, seed + 1, "b")) for n, seed in ((100, 0), (60, 2))]
     profile = reference_profile(*sides, outputs=("ill",), seed=0)
@@ -154,7 +154,7 @@ def test_a_rare_class_is_too_few_for_calibration(profile, made_up) -> None:
     new.y_true[:9] = 1
     found = family(detect_drift(profile, new, SETTINGS), "calibration")
     assert found.verdict == "unknown"
-    assert "9 films of the rarer class" in found.notes[0]
+    assert "9 images of the rarer class" in found.notes[0]
     new.y_true[:10] = 1
     assert family(detect_drift(profile, new, SETTINGS), "calibration").verdict == "refuse"
 
@@ -164,7 +164,7 @@ def test_without_labels_nothing_is_said_of_them(profile, made_up) -> None:
     report = detect_drift(profile, replace(new, y_true=np.full_like(new.y_true, np.nan)), SETTINGS)
     for name in ("prevalence", "calibration"):
         assert family(report, name).verdict == "unknown"
-        assert family(report, name).notes == ("The new films have no labels.",)
+        assert family(report, name).notes == ("The new images have no labels.",)
     assert report.verdict == "none"
     assert report.sentence == "No drift was found in pixels, features, scores."
 
@@ -178,7 +178,7 @@ def test_unknown_labels_are_left_out_one_by_one(made_up) -> None:
     assert [found.comparison.name for found in family(report, "prevalence").findings] == ["b"]
     assert family(report, "prevalence").findings[0].comparison.n_new == 150
     assert {found.comparison.name.split(",")[0] for found in family(report, "calibration").findings} == {"b"}
-    assert "a: too few to tell, 300 reference films and 25 new ones" in family(report, "prevalence").notes[0]
+    assert "a: too few to tell, 300 reference images and 25 new ones" in family(report, "prevalence").notes[0]
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted(profile, made_up) -> None:
@@ -188,8 +188,8 @@ def test_values_that_are_not_finite_are_left_out_and_counted(profile, made_up) -
     report = detect_drift(profile, new, SETTINGS)
     assert report.verdict == "none"
     assert family(report, "pixels").findings[2].comparison.n_new == 95
-    assert family(report, "pixels").notes == ("shadows: 5 new films without a finite value are left out.",)
-    assert "71 new films without a finite value" in family(report, "features").notes[0]
+    assert family(report, "pixels").notes == ("shadows: 5 new images without a finite value are left out.",)
+    assert "71 new images without a finite value" in family(report, "features").notes[0]
     assert family(report, "features").verdict == "unknown"
     json.dumps(report.to_dict(), allow_nan=False)
 
@@ -206,7 +206,7 @@ def test_constant_values_are_compared(made_up) -> None:
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_the_report_is_json_and_equal_for_equal_films(profile, made_up) -> None:
+def test_the_report_is_json_and_equal_for_equal_images(profile, made_up) -> None:
     first, second = (detect_drift(profile, made_up(150, 2), SETTINGS).to_dict() for _ in range(2))
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
     assert json.loads(json.dumps(first)) == first
@@ -225,10 +225,10 @@ def test_the_sentence_names_the_worst_of_each_family(profile, made_up) -> None:
     assert report.verdict == "refuse"
 
 
-def test_the_order_of_films_does_not_matter_but_for_the_halves(profile, made_up, some) -> None:
+def test_the_order_of_images_does_not_matter_but_for_the_halves(profile, made_up, some) -> None:
     new = made_up(150, 2)
     turned = some(new, np.arange(150)[::-1])
-    one, other = (detect_drift(profile, films, SETTINGS).to_dict()["families"] for films in (new, turned))
+    one, other = (detect_drift(profile, images, SETTINGS).to_dict()["families"] for images in (new, turned))
     for before, after in zip(one, other, strict=True):
         if before["name"] != "features":
             assert [t["p_value"] for t in before["tests"]] == pytest.approx([t["p_value"] for t in after["tests"]])
@@ -246,12 +246,12 @@ def test_more_of_the_same_drift_is_never_less_severe(shift, seed) -> None:
     assert found(shift) <= found(shift + float(rng.uniform(0, 40)))
 
 
-def moved(films, by: float):
-    return replace(films, statistics=films.statistics + np.float32(by))
+def moved(images, by: float):
+    return replace(images, statistics=images.statistics + np.float32(by))
 
 
 def of_noise(n: int, seed: int):
-    from cxr_pipeline.deployment.drift.film_features import Observed
+    from cxr_pipeline.deployment.drift.image_features import Observed
 
     rng = np.random.default_rng(seed)
     pixels = rng.normal(100, 10, (n, 11)).astype(np.float32)
@@ -264,10 +264,10 @@ NEW = of_noise(60, 2)
 
 def test_settings_come_from_the_parameters() -> None:
     limits = {name: {"warn": 0.1, "refuse": None} for name in FAMILIES}
-    found = DriftSettings.from_dict({"alpha": 0.02, "min_films": 12, "limits": limits, "seed": 4, "folder": None})
+    found = DriftSettings.from_dict({"alpha": 0.02, "min_images": 12, "limits": limits, "seed": 4, "folder": None})
     assert found == DriftSettings(0.02, 12, dict.fromkeys(FAMILIES, Limits(0.1, None)), 4)
 
 
-def test_films_of_another_model_are_refused(profile, made_up) -> None:
+def test_images_of_another_model_are_refused(profile, made_up) -> None:
     with pytest.raises(ValueError, match=r"Expected 1 outputs\. Received: 3"):
         detect_drift(profile, made_up(50, 0, k=3), SETTINGS)

@@ -8,7 +8,7 @@ import pytest
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.drift.detection import FAMILIES, DriftSettings, Limits, detect_drift
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.profile import Profile, reference_profile
 
 LIMITS = {
@@ -56,24 +56,24 @@ def test_chance_alone_is_significant_no_more_often_than_is_promised(labelled, so
     assert n_found <= n_significant
 
 
-def brighter(film: np.ndarray, _: np.random.Generator) -> np.ndarray:
-    return np.clip(film.astype(int) + 25, 0, 255).astype(np.uint8)
+def brighter(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8)
 
 
-def noisier(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.clip(film + rng.normal(0, 7, film.shape), 0, 255).astype(np.uint8)
+def noisier(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(image + rng.normal(0, 7, image.shape), 0, 255).astype(np.uint8)
 
 
-def shifted(film: np.ndarray, _: np.random.Generator) -> np.ndarray:
-    return np.roll(film, 5, axis=1)
+def shifted(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return np.roll(image, 5, axis=1)
 
 
-def blurred(film: np.ndarray, _: np.random.Generator) -> np.ndarray:
-    return cv2.GaussianBlur(film, (0, 0), 1.2)
+def blurred(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), 1.2)
 
 
-def framed(film: np.ndarray, _: np.random.Generator) -> np.ndarray:
-    return cv2.copyMakeBorder(film[4:-4, 4:-4], 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=0)
+def framed(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return cv2.copyMakeBorder(image[4:-4, 4:-4], 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=0)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def framed(film: np.ndarray, _: np.random.Generator) -> np.ndarray:
         (framed, "black_border"),
     ],
 )
-def test_other_films_are_found_by_what_changed(films, profile, look, labelled, some, change, statistic) -> None:
+def test_other_images_are_found_by_what_changed(images, profile, look, labelled, some, change, statistic) -> None:
     rng = np.random.default_rng(0)
-    new = look(np.stack([change(film, rng) for film in films[NEW]]))
+    new = look(np.stack([change(image, rng) for image in images[NEW]]))
     known = some(labelled, NEW)
     report = check(profile, replace(new, probability=known.probability, y_true=known.y_true))
     verdicts = {family.name: family.verdict for family in report.families}
@@ -98,13 +98,13 @@ def test_other_films_are_found_by_what_changed(films, profile, look, labelled, s
     assert statistic in found
 
 
-def test_negatives_are_refused_by_pixels_and_features(films, profile, look) -> None:
-    verdicts = {family.name: family.verdict for family in check(profile, look(255 - films[NEW])).families}
+def test_negatives_are_refused_by_pixels_and_features(images, profile, look) -> None:
+    verdicts = {family.name: family.verdict for family in check(profile, look(255 - images[NEW])).families}
     assert (verdicts["pixels"], verdicts["features"]) == ("refuse", "refuse")
 
 
-def test_films_of_one_grey_are_refused_and_do_no_harm(films, profile, look) -> None:
-    report = check(profile, look(np.full_like(films[:40], 90)))
+def test_images_of_one_grey_are_refused_and_do_no_harm(images, profile, look) -> None:
+    report = check(profile, look(np.full_like(images[:40], 90)))
     assert report.verdict == "refuse"
 
 
@@ -113,7 +113,7 @@ def test_more_effusions_are_found_in_the_prevalence() -> None:
         drawn = (
             next(draw_patient(k, size=32, prevalence={"Effusion": prevalence}, seed=seed)) for k in range(1, n + 1)
         )
-        true = np.array([["Effusion" in film.labels] for film in drawn], float)
+        true = np.array([["Effusion" in image.labels] for image in drawn], float)
         nothing = np.zeros((n, 11), np.float32)
         return Observed(nothing, nothing[:, :2], np.full((n, 1), 0.5), true, np.full(n, ""))
 
@@ -128,19 +128,21 @@ def test_flipped_labels_are_refused_by_the_calibration(profile, labelled, some) 
     assert check(profile, new).verdict == "none"
     report = check(profile, replace(new, y_true=1 - new.y_true))
     assert report.verdict == "refuse"
-    assert report.sentence.startswith("Drift in calibration (ill, of single films")
+    assert report.sentence.startswith("Drift in calibration (ill, of single images")
 
 
-def test_films_of_one_patient_taken_for_patients_of_their_own_cry_wolf(look, some) -> None:
-    """Why one film a patient is drawn: copies of a few patients look like drift."""
+def test_images_of_one_patient_taken_for_patients_of_their_own_cry_wolf(look, some) -> None:
+    """Why one image a patient is drawn: copies of a few patients look like drift."""
     rng = np.random.default_rng(0)
     n_found = dict.fromkeys(("drawn", "all"), 0)
-    films = np.stack([film.pixels for k in range(1, 131) for film in draw_patient(k, size=48, prevalence={}, seed=8)])
+    images = np.stack(
+        [image.pixels for k in range(1, 131) for image in draw_patient(k, size=48, prevalence={}, seed=8)]
+    )
     patients = np.concatenate(
         [[k] * sum(1 for _ in draw_patient(k, size=48, prevalence={}, seed=8)) for k in range(1, 131)]
     )
-    films, patients = films[np.repeat(np.arange(len(films)), 3)], np.repeat(patients, 3)
-    seen = look(films)
+    images, patients = images[np.repeat(np.arange(len(images)), 3)], np.repeat(patients, 3)
+    seen = look(images)
     first = np.unique(patients, return_index=True)[1]
     for _ in range(40):
         dealt = rng.permutation(np.unique(patients))

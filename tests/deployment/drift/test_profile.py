@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.profile import COMPONENTS, Profile, reference_profile
 
 
@@ -22,7 +22,7 @@ def test_it_survives_its_file_without_pickles(profile, tmp_path) -> None:
         assert set(kept.files) == set(profile.to_arrays())
 
 
-def test_it_holds_each_film_once_in_an_order_that_cannot_be_found_again(made_up) -> None:
+def test_it_holds_each_image_once_in_an_order_that_cannot_be_found_again(made_up) -> None:
     training, held_out = made_up(60, 0), made_up(40, 1)
     profile = reference_profile(training, held_out, outputs=("ill",), seed=0)
     assert not np.array_equal(profile.statistics, training.statistics)
@@ -33,7 +33,7 @@ def test_it_holds_each_film_once_in_an_order_that_cannot_be_found_again(made_up)
     np.testing.assert_allclose(profile.features, profile.project(held_out.features)[places], rtol=1e-5)
 
 
-def test_labels_and_sources_stay_with_their_training_films(made_up, both) -> None:
+def test_labels_and_sources_stay_with_their_training_images(made_up, both) -> None:
     training = both(made_up(40, 0, source="a"), made_up(20, 1, source="b"))
     training.y_true[:10, 0] = np.nan
     profile = reference_profile(training, made_up(40, 1, source="c"), outputs=("ill",), seed=0)
@@ -47,7 +47,7 @@ def test_labels_and_sources_stay_with_their_training_films(made_up, both) -> Non
 class TestLike:
     @pytest.fixture
     def profile(self, made_up, both) -> Profile:
-        """300 training films of ``a`` and 100 of ``b``; 60 and 40 validation films."""
+        """300 training images of ``a`` and 100 of ``b``; 60 and 40 validation images."""
         sides = [
             both(made_up(n_a, seed, source="a"), made_up(n_b, seed + 1, source="b"))
             for n_a, n_b, seed in ((300, 100, 0), (60, 40, 2))
@@ -63,24 +63,24 @@ class TestLike:
             ({"a": 90, "b": 10}, (300, 33), (60, 6)),
         ],
     )
-    def test_the_largest_set_with_the_shares_of_the_new_films_is_drawn(self, profile, new, training, held_out) -> None:
+    def test_the_largest_set_with_the_shares_of_the_new_images_is_drawn(self, profile, new, training, held_out) -> None:
         found = profile.like(np.repeat(list(new), list(new.values())), at_least=30, seed=0)
         assert tuple(np.bincount(found.training_source, minlength=2)) == training
         assert tuple(np.bincount(found.held_out_source, minlength=2)) == held_out
         for name in ("features", "probability", "y_true"):
             assert len(getattr(found, name)) == sum(held_out)
 
-        def films(of: Profile) -> set[tuple[float, ...]]:
+        def images(of: Profile) -> set[tuple[float, ...]]:
             return {tuple(row) for row in np.column_stack([of.training_source, of.labels, of.statistics])}
 
-        assert len(films(found)) == sum(training)
-        assert films(found) <= films(profile)
+        assert len(images(found)) == sum(training)
+        assert images(found) <= images(profile)
 
     @pytest.mark.parametrize("new", [[], [""], ["b", ""], ["b", "c"]])
     def test_where_a_source_is_not_known_all_are_kept(self, profile, new) -> None:
         assert profile.like(np.array(new, np.str_), at_least=1, seed=0) is profile
 
-    def test_fewer_films_than_a_test_needs_are_not_drawn(self, profile) -> None:
+    def test_fewer_images_than_a_test_needs_are_not_drawn(self, profile) -> None:
         found = profile.like(np.array(["b"]), at_least=41, seed=0)
         assert (len(found.statistics), len(found.probability)) == (100, 100)
 
@@ -96,7 +96,7 @@ class TestLike:
         assert (again.sources, len(again.statistics), len(again.probability)) == (("a", "b"), 100, 40)
 
 
-def test_features_have_variance_1_along_the_directions_of_the_training_films(made_up) -> None:
+def test_features_have_variance_1_along_the_directions_of_the_training_images(made_up) -> None:
     rng = np.random.default_rng(0)
     mixed = (rng.normal(size=(500, 30)) @ rng.normal(size=(30, 30)) + 7).astype(np.float32)
     mixed[:, 3] = 5
@@ -121,9 +121,9 @@ def test_what_the_directions_leave_over_is_seen(made_up) -> None:
     assert np.median(profile.project(strange)[:, -1]) > np.median(profile.project(flat)[:, -1]) + 1
 
 
-@pytest.mark.parametrize("n_films", [1, 2, 5])
-def test_few_films_make_a_profile_all_the_same(made_up, n_films) -> None:
-    profile = reference_profile(made_up(n_films, 0), made_up(0, 1), outputs=("ill",), seed=0)
+@pytest.mark.parametrize("n_images", [1, 2, 5])
+def test_few_images_make_a_profile_all_the_same(made_up, n_images) -> None:
+    profile = reference_profile(made_up(n_images, 0), made_up(0, 1), outputs=("ill",), seed=0)
     assert np.isfinite(profile.project(made_up(4, 2).features)).all()
     assert len(profile.probability) == 0
 
@@ -139,7 +139,7 @@ def test_dead_features_weigh_nothing(made_up) -> None:
     np.testing.assert_allclose(profile.project(moved), profile.project(same))
 
 
-def test_it_is_small_for_two_thousand_films_of_many_features(made_up, tmp_path) -> None:
+def test_it_is_small_for_two_thousand_images_of_many_features(made_up, tmp_path) -> None:
     profile = reference_profile(
         made_up(1000, 0, k=14, d=3000), made_up(1000, 1, k=14, d=3000), outputs=["x"] * 14, seed=0
     )
@@ -148,7 +148,7 @@ def test_it_is_small_for_two_thousand_films_of_many_features(made_up, tmp_path) 
 
 
 def test_mistakes_are_named(profile, made_up) -> None:
-    with pytest.raises(UserError, match="needs training films; found none"):
+    with pytest.raises(UserError, match="needs training images; found none"):
         reference_profile(made_up(0, 0), made_up(4, 1), outputs=("ill",), seed=0)
     other = {**profile.to_arrays(), "about": np.array('{"version": 99, "outputs": [], "statistics": []}')}
     with pytest.raises(UserError, match="expected version 2, found 99"):

@@ -53,7 +53,7 @@ def test_the_stability_index_is_that_of_the_definition() -> None:
     assert compare_scores("x", reference, new).effect == pytest.approx(expected, abs=0.01)
 
 
-def test_the_index_of_few_films_is_not_above_0_by_chance_alone() -> None:
+def test_the_index_of_few_images_is_not_above_0_by_chance_alone() -> None:
     rng = np.random.default_rng(0)
     found = [compare_scores("x", rng.random(40), rng.random(40)).effect for _ in range(200)]
     assert np.mean(found) < 0.15  # 0.45 without the correction
@@ -109,49 +109,49 @@ def test_shares_that_are_equal_have_no_effect(n, m, data) -> None:
 
 class TestCalibration:
     @staticmethod
-    def films(n: int, seed: int, honest=lambda probability: probability) -> tuple[np.ndarray, np.ndarray]:
+    def images(n: int, seed: int, honest=lambda probability: probability) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
         probability = rng.beta(0.5, 0.5, n)
         return (rng.random(n) < honest(probability)).astype(float), probability
 
     def test_honest_probabilities_stay_honest(self) -> None:
-        large, single = compare_calibration("ill", self.films(300, 0), self.films(300, 1))
+        large, single = compare_calibration("ill", self.images(300, 0), self.images(300, 1))
         assert max(large.effect, single.effect) < 0.06
         assert min(large.p_value, single.p_value) > 0.05
-        assert (large.name, single.name) == ("ill, in the large", "ill, of single films")
+        assert (large.name, single.name) == ("ill, in the large", "ill, of single images")
 
     def test_flipped_labels_are_seen_where_the_shares_stay(self) -> None:
-        true, probability = self.films(200, 1)
-        large, single = compare_calibration("ill", self.films(200, 0), (1 - true, probability))
+        true, probability = self.images(200, 1)
+        large, single = compare_calibration("ill", self.images(200, 0), (1 - true, probability))
         assert single.effect > 0.4
         assert single.p_value < 1e-9
         assert large.effect < 0.15
 
     def test_more_positives_than_promised_are_seen_in_the_large(self) -> None:
-        more = self.films(300, 1, honest=lambda probability: 0.4 + 0.6 * probability)
-        large, _ = compare_calibration("ill", self.films(300, 0), more)
+        more = self.images(300, 1, honest=lambda probability: 0.4 + 0.6 * probability)
+        large, _ = compare_calibration("ill", self.images(300, 0), more)
         assert large.new > 0.15
         assert large.p_value < 1e-6
         assert large.effect == pytest.approx(large.new - large.reference)
 
     def test_an_effect_has_no_sign(self) -> None:
-        fewer = self.films(300, 1, honest=lambda probability: 0.6 * probability)
-        for found in compare_calibration("ill", self.films(300, 0), fewer):
+        fewer = self.images(300, 1, honest=lambda probability: 0.6 * probability)
+        for found in compare_calibration("ill", self.images(300, 0), fewer):
             assert found.effect == pytest.approx(abs(found.new - found.reference))
             assert found.effect >= 0
-        assert compare_calibration("ill", self.films(300, 0), fewer)[0].new < -0.1
+        assert compare_calibration("ill", self.images(300, 0), fewer)[0].new < -0.1
 
     def test_a_model_that_never_was_calibrated_has_not_drifted(self) -> None:
         def off(probability):
             return 0.5 + (probability - 0.5) / 4
 
-        large, single = compare_calibration("ill", self.films(300, 0, off), self.films(300, 1, off))
+        large, single = compare_calibration("ill", self.images(300, 0, off), self.images(300, 1, off))
         assert single.reference > 0.1
         assert min(large.p_value, single.p_value) > 0.05
 
     def test_it_is_the_numerator_of_spiegelhalter(self) -> None:
-        true, probability = self.films(50, 0)
-        _, single = compare_calibration("ill", self.films(50, 1), (true, probability))
+        true, probability = self.images(50, 0)
+        _, single = compare_calibration("ill", self.images(50, 1), (true, probability))
         brier, promised = (true - probability) ** 2, probability * (1 - probability)
         assert single.new == pytest.approx(np.mean(brier - promised))
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import FilmClassifier
-from cxr_pipeline.deployment.scoring import find_films, score_folder
+from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.scoring import find_images, score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 
 SIZE = 16
@@ -20,10 +20,10 @@ KEY = "effusion.scoring.folder"
 
 
 @pytest.fixture(scope="session")
-def classifier() -> FilmClassifier:
-    """A classifier whose score is known without it: the mean grey of the film, as a fraction of white."""
-    film = keras.Input((SIZE, SIZE, 1), name="film")
-    mean = keras.layers.GlobalAveragePooling2D()(film)
+def classifier() -> ImageClassifier:
+    """A classifier whose score is known without it: the mean grey of the image, as a fraction of white."""
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    mean = keras.layers.GlobalAveragePooling2D()(image)
     score = keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 255))(mean)
     rule = fit_decision_rule(
         [[0], [1]],
@@ -34,7 +34,7 @@ def classifier() -> FilmClassifier:
         policy={"rule": "fixed", "value": 0.5},
     )
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return FilmClassifier(keras.Model(film, score), recipe, rule, {"task": "effusion", "films": "real"})
+    return ImageClassifier(keras.Model(image, score), recipe, rule, {"task": "effusion", "images": "real"})
 
 
 @pytest.fixture
@@ -44,25 +44,25 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def draw(folder: Path) -> Callable[..., Path]:
-    """Write a film of two halves, whose mean is ``grey``."""
+    """Write an image of two halves, whose mean is ``grey``."""
 
-    def draw_film(name: str | bytes, grey: int = 51, *, below: Path = folder) -> Path:
+    def draw_image(name: str | bytes, grey: int = 51, *, below: Path = folder) -> Path:
         path = below / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        film = np.full((64, 64), grey - 10, np.uint8)
-        film[:, 32:] = grey + 10
-        path.write_bytes(cv2.imencode(".png", film)[1].tobytes())
+        image = np.full((64, 64), grey - 10, np.uint8)
+        image[:, 32:] = grey + 10
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
         return path
 
-    return draw_film
+    return draw_image
 
 
 @pytest.fixture
 def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Score a folder into one table."""
 
-    def score_films(
-        classifier: FilmClassifier,
+    def score_images(
+        classifier: ImageClassifier,
         folder: Path,
         *,
         batch_size: int = 2,
@@ -71,7 +71,7 @@ def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
     ) -> pd.DataFrame:
         predictions = score_folder(
             classifier,
-            find_films(str(folder), key=KEY),
+            find_images(str(folder), key=KEY),
             scored_by=scored_by,
             parts=tmp_path / "predictions.parts",
             batch_size=batch_size,
@@ -79,4 +79,4 @@ def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
         )
         return pd.concat(predictions, ignore_index=True)
 
-    return score_films
+    return score_images

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import FilmClassifier
-from cxr_pipeline.deployment.scoring import check_classes, find_films, score_folder, summarise
+from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.scoring import check_classes, find_images, score_folder, summarise
 
 KEY = "effusion.scoring.folder"
 
@@ -18,10 +18,10 @@ Draw = Callable[..., Path]
 Score = Callable[..., pd.DataFrame]
 
 
-def test_predictions_have_a_row_per_film(classifier: FilmClassifier, folder: Path, draw: Draw, score: Score) -> None:
+def test_predictions_have_a_row_per_image(classifier: ImageClassifier, folder: Path, draw: Draw, score: Score) -> None:
     draw("dim.png", 51)
     draw("ward/bright.png", 204)
-    draw("broken.png").write_bytes(b"no film")
+    draw("broken.png").write_bytes(b"no image")
     predictions = score(classifier, folder)
     assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
     assert predictions.image.tolist() == ["broken.png", "dim.png", "ward/bright.png"]
@@ -33,7 +33,7 @@ def test_predictions_have_a_row_per_film(classifier: FilmClassifier, folder: Pat
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_batches_change_nothing(
-    classifier: FilmClassifier, folder: Path, draw: Draw, score: Score, batch_size: int
+    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, batch_size: int
 ) -> None:
     greys = np.linspace(20, 230, 7).astype(int)
     for grey in greys:
@@ -43,38 +43,38 @@ def test_batches_change_nothing(
 
 
 def test_a_link_that_leaves_the_folder_is_refused(
-    classifier: FilmClassifier, tmp_path: Path, folder: Path, draw: Draw, score: Score
+    classifier: ImageClassifier, tmp_path: Path, folder: Path, draw: Draw, score: Score
 ) -> None:
     secret = draw("secret.png", below=tmp_path / "elsewhere")
     inside = draw("inside.png")
-    (folder / "film.png").symlink_to(secret)
+    (folder / "image.png").symlink_to(secret)
     (folder / "up.png").symlink_to("../elsewhere/secret.png")
     (folder / "ward").symlink_to(secret.parent)
     (folder / "again.png").symlink_to(inside.name)
     (folder / "loop").symlink_to(".")
     predictions = score(classifier, folder).set_index("image")
-    assert predictions.index.tolist() == ["again.png", "film.png", "inside.png", "up.png", "ward"]
+    assert predictions.index.tolist() == ["again.png", "image.png", "inside.png", "up.png", "ward"]
     assert predictions.status.tolist() == ["scored", "refused", "scored", "refused", "refused"]
     assert predictions.reason.dropna().unique().tolist() == ["outside_source"]
 
 
 def test_what_is_no_file_is_refused_without_waiting_for_it(
-    classifier: FilmClassifier, folder: Path, draw: Draw, score: Score
+    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score
 ) -> None:
-    draw("film.png")
+    draw("image.png")
     os.mkfifo(folder / "pipe.png")
     (folder / "nowhere.png").symlink_to("absent.png")
     (folder / "self.png").symlink_to("self.png")
     predictions = score(classifier, folder)
-    assert predictions.image.tolist() == ["film.png", "nowhere.png", "pipe.png", "self.png"]
+    assert predictions.image.tolist() == ["image.png", "nowhere.png", "pipe.png", "self.png"]
     assert predictions.reason.fillna("").tolist() == ["", "unreadable", "unreadable", "unreadable"]
 
 
 def test_a_folder_that_cannot_be_read_is_refused_by_name(
-    classifier: FilmClassifier, folder: Path, draw: Draw, score: Score, monkeypatch: pytest.MonkeyPatch
+    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw("film.png")
-    draw("locked/film.png")
+    draw("image.png")
+    draw("locked/image.png")
     scan = os.scandir
 
     def scan_all_but_one(path: str) -> object:
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(
 
     monkeypatch.setattr(os, "scandir", scan_all_but_one)
     predictions = score(classifier, folder)
-    assert predictions.image.tolist() == ["film.png", "locked"]
+    assert predictions.image.tolist() == ["image.png", "locked"]
     assert predictions.reason.fillna("").tolist() == ["", "unreadable"]
 
 
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(
     ],
 )
 def test_hostile_names_are_names(
-    classifier: FilmClassifier, tmp_path: Path, folder: Path, draw: Draw, score: Score, name: str | bytes, shown: str
+    classifier: ImageClassifier, tmp_path: Path, folder: Path, draw: Draw, score: Score, name: str | bytes, shown: str
 ) -> None:
     draw(name, 204)
     predictions = score(classifier, folder)
@@ -114,16 +114,16 @@ def test_hostile_names_are_names(
 
 
 def test_predictions_of_a_model_trained_on_phantoms_say_so(
-    classifier: FilmClassifier, folder: Path, draw: Draw, score: Score, caplog: pytest.LogCaptureFixture
+    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, caplog: pytest.LogCaptureFixture
 ) -> None:
-    draw("film.png")
+    draw("image.png")
     score(classifier, folder)
     assert not caplog.messages
-    score(replace(classifier, provenance={"films": "phantom"}), folder)
+    score(replace(classifier, provenance={"images": "phantom"}), folder)
     assert "phantoms" in caplog.text
 
 
-def test_a_classifier_of_another_task_is_a_mistake(classifier: FilmClassifier) -> None:
+def test_a_classifier_of_another_task_is_a_mistake(classifier: ImageClassifier) -> None:
     check_classes(classifier, "binary", ("nofinding", "effusion"), key="effusion.scoring.model")
     with pytest.raises(UserError, match=r"effusion\.scoring\.model decides between nofinding, effusion .*pneumonia"):
         check_classes(classifier, "binary", ("normal", "pneumonia"), key="effusion.scoring.model")
@@ -131,15 +131,15 @@ def test_a_classifier_of_another_task_is_a_mistake(classifier: FilmClassifier) -
         check_classes(classifier, "multilabel", ("nofinding", "effusion"), key="effusion.scoring.model")
 
 
-def test_the_record_counts_films_and_says_what_scored_them(
-    classifier: FilmClassifier, tmp_path: Path, folder: Path, draw: Draw
+def test_the_record_counts_images_and_says_what_scored_them(
+    classifier: ImageClassifier, tmp_path: Path, folder: Path, draw: Draw
 ) -> None:
     draw("dim.png", 51)
     draw("bright.png", 204)
     draw("brighter.png", 230)
     draw("empty.png").write_bytes(b"")
     predictions = score_folder(
-        classifier, find_films(str(folder), key=KEY), scored_by="1", parts=tmp_path / "parts", batch_size=2
+        classifier, find_images(str(folder), key=KEY), scored_by="1", parts=tmp_path / "parts", batch_size=2
     )
     assert len(predictions) == 4
     record = json.loads(json.dumps(summarise(predictions, classifier), allow_nan=False))
@@ -148,8 +148,8 @@ def test_the_record_counts_films_and_says_what_scored_them(
         "recipe": classifier.recipe.digest,
         "classes": ["nofinding", "effusion"],
         "thresholds": {"effusion": 0.5},
-        "provenance": {"task": "effusion", "films": "real"},
-        "n_films": 4,
+        "provenance": {"task": "effusion", "images": "real"},
+        "n_images": 4,
         "n_scored": 3,
         "n_kept": 0,
         "decisions": {"nofinding": 1, "effusion": 2},

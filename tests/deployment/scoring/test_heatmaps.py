@@ -12,7 +12,7 @@ from PIL import Image
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import map_name
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
@@ -28,16 +28,16 @@ KINDS = {
 }
 
 
-def looking(kind: str, **thresholds: float) -> FilmClassifier:
+def looking(kind: str, **thresholds: float) -> ImageClassifier:
     """A classifier whose outputs look at what is brighter than the middle grey, and at what is darker."""
     classes = KINDS[kind]
     outputs = classes[1:] if kind == "binary" else classes
-    film = keras.Input((SIZE, SIZE, 1), name="film")
+    image = keras.Input((SIZE, SIZE, 1), name="image")
     seen = keras.layers.Conv2D(2, 1, activation="relu")
-    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen(film))
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen(image))
     activation = "softmax" if kind == "multiclass" else "sigmoid"
     output = keras.layers.Dense(len(outputs), activation=activation, name=OUTPUT)
-    network = keras.Model(film, output(pooled))
+    network = keras.Model(image, output(pooled))
     seen.set_weights([np.array([[[[1, -1]]]]) / 255, np.array([-128, 128]) / 255])
     looks = np.array([[10 * (name == "bright") for name in outputs], [10 * (name == "dark") for name in outputs]])
     output.set_weights([looks, np.array([-0.25 if name == "No Finding" else -0.5 for name in outputs])])
@@ -46,16 +46,16 @@ def looking(kind: str, **thresholds: float) -> FilmClassifier:
     rule = fit_decision_rule(labels, labels, kind=kind, classes=classes, calibration="none", policy=policy).to_dict()
     rule["thresholds"] |= thresholds
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return FilmClassifier(network, recipe, rule_from_dict(rule), {"task": kind})
+    return ImageClassifier(network, recipe, rule_from_dict(rule), {"task": kind})
 
 
 def patches(path: Path, *, bright: tuple[int, int, int], dark: tuple[int, int, int]) -> None:
-    """Write a grey film with two squares, each given by its row, its column and its side."""
-    film = np.full((4 * SIZE, 4 * SIZE), 128, np.uint8)
+    """Write a grey image with two squares, each given by its row, its column and its side."""
+    image = np.full((4 * SIZE, 4 * SIZE), 128, np.uint8)
     for (row, column, side), grey in ((bright, 255), (dark, 0)):
-        film[4 * row : 4 * (row + side), 4 * column : 4 * (column + side)] = grey
+        image[4 * row : 4 * (row + side), 4 * column : 4 * (column + side)] = grey
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", film)[1].tobytes())
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def lit(path: Path) -> tuple[int, int, int]:
@@ -73,7 +73,7 @@ MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
 
 
 @pytest.mark.parametrize(
-    ("kind", "thresholds", "film", "asked"),
+    ("kind", "thresholds", "image", "asked"),
     [
         ("binary", {}, MORE_BRIGHT, "bright"),
         ("binary", {}, MORE_DARK, "bright"),
@@ -93,22 +93,22 @@ MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
 def test_a_map_shows_what_speaks_for_the_decision(
     kind: str,
     thresholds: dict[str, float],
-    film: dict[str, tuple[int, int, int]],
+    image: dict[str, tuple[int, int, int]],
     asked: str,
     folder: Path,
     score: Score,
 ) -> None:
     classifier = looking(kind, **{"No Finding": 1.0} if kind == "multiclass" else {}, **thresholds)
-    patches(folder / "film.png", **film)
+    patches(folder / "image.png", **image)
     predictions = score(classifier, folder, heatmaps=folder.parent / "maps")
-    assert lit(folder.parent / "maps" / "film.png.png") == film[asked]
+    assert lit(folder.parent / "maps" / "image.png.png") == image[asked]
     outputs = classifier.decision_rule.outputs
     if predictions.decision[0] in outputs:
         assert predictions.decision[0] == asked
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_each_scored_film_has_its_own_map(folder: Path, tmp_path: Path, score: Score, batch_size: int) -> None:
+def test_each_scored_image_has_its_own_map(folder: Path, tmp_path: Path, score: Score, batch_size: int) -> None:
     names = [
         "a.png",
         "a.jpg",
@@ -123,7 +123,7 @@ def test_each_scored_film_has_its_own_map(folder: Path, tmp_path: Path, score: S
     for name, square in squares.items():
         patches(folder / name, bright=square, dark=(13, 13, 1))
     for name in ("b.png", "ward 1/broken.png", "yy.png"):
-        (folder / name).write_bytes(b"no film")
+        (folder / name).write_bytes(b"no image")
     predictions = score(looking("multilabel"), folder, batch_size=batch_size, heatmaps=tmp_path / "out" / "maps")
     drawn = [path for path in (tmp_path / "out" / "maps").rglob("*") if path.is_file()]
     scored = predictions.loc[predictions.status == "scored", "image"].tolist()
@@ -143,7 +143,7 @@ def test_maps_change_no_prediction(folder: Path, tmp_path: Path, score: Score) -
     pd.testing.assert_frame_equal(with_maps, score(looking("multiclass"), folder, scored_by="another"))
 
 
-def test_a_film_that_is_refused_now_has_no_map_from_before(folder: Path, tmp_path: Path, score: Score) -> None:
+def test_a_image_that_is_refused_now_has_no_map_from_before(folder: Path, tmp_path: Path, score: Score) -> None:
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "b.png", **MORE_BRIGHT)
     score(looking("binary"), folder, heatmaps=tmp_path / "maps")
@@ -156,7 +156,7 @@ def test_a_film_that_is_refused_now_has_no_map_from_before(folder: Path, tmp_pat
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_predictions_have_a_column_for_each_output(kind: str, folder: Path, score: Score) -> None:
-    patches(folder / "film.png", **MORE_BRIGHT)
+    patches(folder / "image.png", **MORE_BRIGHT)
     patches(folder / "none.png", bright=(1, 2, 1), dark=(10, 11, 1))
     predictions = score(looking(kind), folder)
     probabilities = {
@@ -168,7 +168,7 @@ def test_predictions_have_a_column_for_each_output(kind: str, folder: Path, scor
     assert predictions.decision.tolist() == ["bright", {"multilabel": "none"}.get(kind, KINDS[kind][0])]
 
 
-def test_real_dicom_films_are_scored_and_others_refused(shared_data: Path, tmp_path: Path, score: Score) -> None:
+def test_real_dicom_images_are_scored_and_others_refused(shared_data: Path, tmp_path: Path, score: Score) -> None:
     classifier = replace(looking("multilabel"), recipe=Recipe(size=SIZE, mode="fit", max_megapixels=20.0))
     predictions = score(classifier, shared_data / "dicom", heatmaps=tmp_path / "maps").set_index("image")
     strange = predictions.index.str.startswith("not_chest")
@@ -186,7 +186,7 @@ def test_real_dicom_films_are_scored_and_others_refused(shared_data: Path, tmp_p
         300 * "x" + ".png",
         200 * "x" + ".png",
         120 * "肺" + ".png",
-        "/".join([100 * "ward "] * 20) + "/film.png",
+        "/".join([100 * "ward "] * 20) + "/image.png",
         b"\xff" * 100 + b".png",
         "two\nlines.png",
     ],
@@ -201,12 +201,12 @@ def test_a_map_has_a_name_that_a_disk_takes(name: str | bytes, tmp_path: Path) -
     assert map_name(image).endswith(".png")
 
 
-def test_short_names_of_maps_are_those_of_the_films() -> None:
-    assert map_name("ward 1/film.dcm") == "ward 1/film.dcm.png"
+def test_short_names_of_maps_are_those_of_the_images() -> None:
+    assert map_name("ward 1/image.dcm") == "ward 1/image.dcm.png"
     assert map_name("ward 1/" + 190 * "x" + ".dcm") == "ward 1/" + 190 * "x" + ".dcm.png"
 
 
-def test_films_with_the_longest_names_have_maps(folder: Path, tmp_path: Path, score: Score) -> None:
+def test_images_with_the_longest_names_have_maps(folder: Path, tmp_path: Path, score: Score) -> None:
     names = [251 * "x" + ".png", 250 * "x" + "y.png", 83 * "肺" + ".png", 200 * "w" + "/" + 251 * "z" + ".png"]
     for place, name in enumerate(names):
         patches(folder / name, bright=(place, place + 1, 3), dark=(13, 13, 1))
@@ -228,7 +228,7 @@ def test_names_that_leave_no_room_for_a_map_do_not_stop_the_others(
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png.png", "c.png.png"]
 
 
-def test_maps_of_films_that_are_scored_already_stay(folder: Path, tmp_path: Path, score: Score) -> None:
+def test_maps_of_images_that_are_scored_already_stay(folder: Path, tmp_path: Path, score: Score) -> None:
     for name in ("a.png", "ward/b.png", "ward/c.png"):
         patches(folder / name, **MORE_BRIGHT)
     maps = tmp_path / "maps"
@@ -248,7 +248,7 @@ def test_maps_of_another_model_do_not_stay(
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "b.png", **MORE_BRIGHT)
     maps = tmp_path / "maps"
-    judge, judged = FilmClassifier.judge_batch, []
+    judge, judged = ImageClassifier.judge_batch, []
 
     def fail_in_the_middle(*arguments: Any) -> pd.DataFrame:
         judged.append(1)
@@ -256,7 +256,7 @@ def test_maps_of_another_model_do_not_stay(
             raise RuntimeError("killed")
         return judge(*arguments)
 
-    monkeypatch.setattr(FilmClassifier, "judge_batch", fail_in_the_middle)
+    monkeypatch.setattr(ImageClassifier, "judge_batch", fail_in_the_middle)
     score(looking("binary"), folder, heatmaps=maps, scored_by="1", batch_size=1)
     with pytest.raises(RuntimeError):
         score(looking("binary"), folder, heatmaps=maps, scored_by="2", batch_size=1)

@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
-from cxr_pipeline.data.film_folder import FilmFolder, FoundFilm
+from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
 from cxr_pipeline.data.images.inference_inputs import prepare_content, prepare_file
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.scoring import prefetching
@@ -23,13 +23,13 @@ Draw = Callable[..., Path]
 
 @pytest.fixture
 def several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads for four films, then two processes."""
-    monkeypatch.setattr(prefetching, "FEW_FILMS", 4)
+    """Threads for four images, then two processes."""
+    monkeypatch.setattr(prefetching, "FEW_IMAGES", 4)
     monkeypatch.setattr(prefetching, "n_cores", lambda: 2)
 
 
 def means(prepared: Any) -> list[float | str]:
-    return [film.reason if isinstance(film, FilmRefused) else float(np.mean(film)) for _, film in prepared]
+    return [image.reason if isinstance(image, ImageRefused) else float(np.mean(image)) for _, image in prepared]
 
 
 @pytest.mark.parametrize("pending", [0, 1, 5, 100])
@@ -37,37 +37,37 @@ def test_threads_and_processes_keep_the_order(folder: Path, draw: Draw, several_
     greys = [40 + 4 * number for number in range(43)]
     for number, grey in enumerate(greys):
         draw(f"{number:03}.png", grey)
-    draw("021.png").write_bytes(b"no film")
+    draw("021.png").write_bytes(b"no image")
     draw("002.png").write_bytes(b"")
-    found = list(prepare_ahead(folder, FilmFolder(folder), RECIPE, pending=pending))
-    assert [film.path for film, _ in found] == [f"{number:03}.png" for number in range(43)]
+    found = list(prepare_ahead(folder, ImageFolder(folder), RECIPE, pending=pending))
+    assert [image.path for image, _ in found] == [f"{number:03}.png" for number in range(43)]
     expected: list[float | str] = [float(grey) for grey in greys]
     expected[21], expected[2] = "unreadable", "empty"
     assert means(found) == expected
 
 
-def test_a_film_that_vanishes_after_it_was_listed_is_refused(folder: Path, draw: Draw) -> None:
+def test_a_image_that_vanishes_after_it_was_listed_is_refused(folder: Path, draw: Draw) -> None:
     for number in range(30):
         draw(f"{number:02}.png")
-    films = FilmFolder(folder)
+    images = ImageFolder(folder)
 
     def vanishing() -> Any:
-        for film in films:
-            (folder / film.path).unlink() if film.path == "20.png" else None
-            yield film
+        for image in images:
+            (folder / image.path).unlink() if image.path == "20.png" else None
+            yield image
 
     results = means(prepare_ahead(folder, vanishing(), RECIPE, pending=4))
     assert results[20] == "unreadable"
     assert [result for place, result in enumerate(results) if place != 20] == [51.0] * 29
 
 
-def test_not_more_films_are_listed_than_are_wanted(folder: Path, draw: Draw, several_cores: None) -> None:
-    draw("film.png")
+def test_not_more_images_are_listed_than_are_wanted(folder: Path, draw: Draw, several_cores: None) -> None:
+    draw("image.png")
     listed = itertools.count()
 
     def endless() -> Any:
         for _ in listed:
-            yield FoundFilm("film.png", link=False)
+            yield FoundImage("image.png", link=False)
 
     prepared = prepare_ahead(folder, endless(), RECIPE, pending=4)
     assert means(itertools.islice(prepared, 20)) == [51.0] * 20
@@ -79,7 +79,7 @@ def test_not_more_films_are_listed_than_are_wanted(folder: Path, draw: Draw, sev
 def test_a_killed_process_ends_the_run_plainly(folder: Path, draw: Draw, several_cores: None) -> None:
     for number in range(200):
         draw(f"{number:03}.png")
-    prepared = prepare_ahead(folder, FilmFolder(folder), RECIPE, pending=4)
+    prepared = prepare_ahead(folder, ImageFolder(folder), RECIPE, pending=4)
     with pytest.raises(UserError, match=r"was killed.*goes on from there"):
         for place, _ in enumerate(prepared):
             if place == 20:
@@ -96,8 +96,8 @@ def test_what_a_decoder_raises_is_a_refusal(
         def decode(self, content: bytes) -> np.ndarray:
             raise error("a bug of the decoder")
 
-    with pytest.raises(FilmRefused) as raised:
-        prepare_content(draw("film.png").read_bytes(), Failing(size=16, mode="fit", max_megapixels=1.0))
+    with pytest.raises(ImageRefused) as raised:
+        prepare_content(draw("image.png").read_bytes(), Failing(size=16, mode="fit", max_megapixels=1.0))
     assert raised.value.reason == reason
     assert ("a bug of the decoder" in caplog.text) == (reason == "unreadable")
 
@@ -107,6 +107,6 @@ def test_a_link_is_followed_to_places_inside_alone(folder: Path, draw: Draw, tmp
     (folder / "link.png").symlink_to("inside.png")
     (folder / "out.png").symlink_to(draw("secret.png", below=tmp_path / "elsewhere"))
     assert prepare_file(folder, "link.png", RECIPE).mean() == 51
-    with pytest.raises(FilmRefused) as raised:
+    with pytest.raises(ImageRefused) as raised:
         prepare_file(folder, "out.png", RECIPE)
     assert raised.value.reason == "outside_source"

@@ -29,13 +29,13 @@ def rows(numbers: list[int]) -> pd.DataFrame:
     )
 
 
-def open_parts(folder: Path, *, n_films: int = 4) -> Parts:
+def open_parts(folder: Path, *, n_images: int = 4) -> Parts:
     folder.mkdir(exist_ok=True)
-    return Parts(folder, COLUMNS, n_films=n_films)
+    return Parts(folder, COLUMNS, n_images=n_images)
 
 
-def filled(folder: Path, n: int, *, n_films: int = 4) -> Parts:
-    parts = open_parts(folder, n_films=n_films)
+def filled(folder: Path, n: int, *, n_images: int = 4) -> Parts:
+    parts = open_parts(folder, n_images=n_images)
     for number in range(n):
         parts.add(rows([number]))
     parts.flush()
@@ -54,13 +54,13 @@ def test_rows_come_back_in_the_order_that_is_asked_for(tmp_path: Path, monkeypat
 @given(st.lists(st.integers(1, 7), max_size=8), st.integers(1, 9))
 def test_what_was_written_is_found_again(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], n: int) -> None:
     folder = tmp_path_factory.mktemp("parts")
-    first, number = open_parts(folder, n_films=n), 0
+    first, number = open_parts(folder, n_images=n), 0
     for size in sizes:
         first.add(rows(list(range(number, number + size))))
         number += size
         assert len(first) == number
     first.flush()
-    again = open_parts(folder, n_films=n)
+    again = open_parts(folder, n_images=n)
     assert len(again) == number
     assert [again.find(key(wanted)) for wanted in range(number)] == list(range(number))
     assert again.find(key(number)) is None
@@ -89,7 +89,7 @@ def test_new_rows_stand_behind_those_of_before(tmp_path: Path) -> None:
 def test_a_part_is_written_when_it_is_full_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    parts = Parts(tmp_path, COLUMNS, n_films=4, seconds=30)
+    parts = Parts(tmp_path, COLUMNS, n_images=4, seconds=30)
     parts.add(rows([0, 1, 2]))
     assert not list(tmp_path.iterdir())
     parts.add(rows([3, 4]))

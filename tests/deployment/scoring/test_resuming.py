@@ -18,8 +18,8 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import FilmClassifier
-from cxr_pipeline.deployment.scoring import find_films, score_folder
+from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.scoring import find_images, score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.training.networks.build import build_model
 
@@ -28,7 +28,7 @@ KEY = "effusion.scoring.folder"
 Draw = Callable[..., Path]
 Score = Callable[..., pd.DataFrame]
 
-# Scores a folder, a part every 8 films and decoding in processes after 16; kills itself before a batch if told to.
+# Scores a folder, a part every 8 images and decoding in processes after 16; kills itself before a batch if told to.
 SCORE = """
 import functools, json, os, resource, signal, sys
 from pathlib import Path
@@ -37,34 +37,34 @@ from pathlib import Path
 def main(folder, parts, kill_at):
     import keras
     import pandas as pd
-    from cxr_pipeline.deployment.classifier import FilmClassifier
+    from cxr_pipeline.deployment.classifier import ImageClassifier
     from cxr_pipeline.evaluation.decision_rule import rule_from_dict
     from cxr_pipeline.data.images.recipe import Recipe
     from cxr_pipeline.training.networks.build import build_model
-    from cxr_pipeline.deployment.scoring import find_films, folder as module, preparing, score_folder
+    from cxr_pipeline.deployment.scoring import find_images, folder as module, preparing, score_folder
 
     if kill_at is not None:
-        module.Parts = functools.partial(module.Parts, n_films=8)
-        preparing.FEW_FILMS = 16
+        module.Parts = functools.partial(module.Parts, n_images=8)
+        preparing.FEW_IMAGES = 16
     network = build_model(
         name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
     )
     predict, n_judged = network.predict_on_batch, 0
 
-    def counted(films):
+    def counted(images):
         nonlocal n_judged
-        n_judged += len(films)
+        n_judged += len(images)
         if kill_at is not None and n_judged > kill_at > 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return predict(films)
+        return predict(images)
 
     network.predict_on_batch = counted
-    classifier = FilmClassifier(
+    classifier = ImageClassifier(
         network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule_from_dict(json.loads(sys.argv[4])), {}
     )
-    films = find_films(folder, key="folder")
+    images = find_images(folder, key="folder")
     batch_size = 4 if kill_at is not None else 32
-    predictions = score_folder(classifier, films, scored_by="1", parts=Path(parts), batch_size=batch_size)
+    predictions = score_folder(classifier, images, scored_by="1", parts=Path(parts), batch_size=batch_size)
     n_rows = sum(len(table) for table in predictions)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table = pd.concat(predictions) if n_rows < 500 else pd.DataFrame({"image": [], "probability": []})
@@ -77,7 +77,7 @@ if __name__ == "__main__":
 """
 
 
-def small_network() -> FilmClassifier:
+def small_network() -> ImageClassifier:
     """What the script scores with."""
     network = build_model(
         name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
@@ -90,7 +90,7 @@ def small_network() -> FilmClassifier:
         calibration="none",
         policy={"rule": "fixed", "value": 0.5},
     )
-    return FilmClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {})
+    return ImageClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {})
 
 
 def started(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -> "subprocess.CompletedProcess[str]":
@@ -110,16 +110,16 @@ def result(called: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     return dict(json.loads(called.stdout.splitlines()[-1]))
 
 
-def counting(classifier: FilmClassifier) -> tuple[FilmClassifier, list[int]]:
-    """The classifier, and a list that gets the films of each batch that its network sees."""
+def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
+    """The classifier, and a list that gets the images of each batch that its network sees."""
     seen: list[int] = []
 
     class Network:
         weights = classifier.model.weights
 
-        def predict_on_batch(self, films: np.ndarray) -> np.ndarray:
-            seen.append(len(films))
-            return np.asarray(classifier.model.predict_on_batch(films))
+        def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+            seen.append(len(images))
+            return np.asarray(classifier.model.predict_on_batch(images))
 
     return replace(classifier, model=Network()), seen  # type: ignore[arg-type]
 
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_from_its_last_part(tmp_path: Path, folder: Path, d
         path = draw(f"{number:02}.png")
         blobs = np.random.default_rng(number).integers(0, 256, (1 + number % 7, 2 + number % 5), np.uint8)
         cv2.imwrite(str(path), cv2.resize(blobs, (48, 48)))
-    (folder / "07.png").write_bytes(b"no film")
+    (folder / "07.png").write_bytes(b"no image")
     killed = started(tmp_path, folder, tmp_path / "parts", kill_at=30)
     assert killed.returncode == -signal.SIGKILL
     written = sorted((tmp_path / "parts").rglob("*.parquet"))
@@ -144,22 +144,22 @@ def test_a_killed_run_goes_on_from_its_last_part(tmp_path: Path, folder: Path, d
     assert np.flatnonzero(np.isnan(expected)).tolist() == [7]
 
 
-def test_memory_does_not_grow_with_the_number_of_films(tmp_path: Path, folder: Path, draw: Draw) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, folder: Path, draw: Draw) -> None:
     first = draw("0000.png")
     for number in range(1, 2000):
         os.link(first, folder / f"{number:04}.png")
     few = tmp_path / "few"
     shutil.copytree(folder, few, ignore=lambda _, names: [name for name in names if name >= "0200"])
     peaks = {}
-    for n_films, films in ((200, few), (2000, folder)):
-        measured = result(started(tmp_path, films, tmp_path / f"parts-{n_films}", kill_at=None))
-        assert measured["n_judged"] == measured["n_rows"] == n_films
-        peaks[n_films] = measured["peak"]
+    for n_images, images in ((200, few), (2000, folder)):
+        measured = result(started(tmp_path, images, tmp_path / f"parts-{n_images}", kill_at=None))
+        assert measured["n_judged"] == measured["n_rows"] == n_images
+        peaks[n_images] = measured["peak"]
     assert peaks[2000] - peaks[200] < 40, peaks
 
 
 def test_what_was_scored_is_not_scored_again(
-    folder: Path, draw: Draw, classifier: FilmClassifier, score: Score
+    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     for number in range(10):
         draw(f"{number}.png", 100 + number)
@@ -170,7 +170,7 @@ def test_what_was_scored_is_not_scored_again(
     assert sum(seen) == 10
 
 
-def test_what_is_new_or_changed_is_scored(folder: Path, draw: Draw, classifier: FilmClassifier, score: Score) -> None:
+def test_what_is_new_or_changed_is_scored(folder: Path, draw: Draw, classifier: ImageClassifier, score: Score) -> None:
     for number in range(10):
         path = draw(f"{number}.png", 100)
         path.write_bytes(path.read_bytes().ljust(500, b"\0"))
@@ -196,7 +196,7 @@ def test_what_is_new_or_changed_is_scored(folder: Path, draw: Draw, classifier: 
 
 @pytest.mark.parametrize("changed", ["version", "rule", "recipe", "limit", "folder"])
 def test_another_model_or_folder_scores_all_anew(
-    changed: str, tmp_path: Path, folder: Path, draw: Draw, classifier: FilmClassifier, score: Score
+    changed: str, tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     for number in range(4):
         draw(f"{number}.png", 100)
@@ -226,7 +226,7 @@ def test_another_model_or_folder_scores_all_anew(
 
 
 def test_what_could_not_be_read_is_looked_at_again(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: FilmClassifier, score: Score
+    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     good = draw("good.png").read_bytes()
     state = draw("late.png").stat()
@@ -247,51 +247,51 @@ def test_what_could_not_be_read_is_looked_at_again(
 
 
 def test_a_refusal_for_good_is_not_repeated(
-    folder: Path, draw: Draw, classifier: FilmClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
+    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw("film.png")
+    draw("image.png")
     draw("empty.png").write_bytes(b"")
     score(classifier, folder)
     monkeypatch.setattr("cxr_pipeline.data.images.decoding.read_bytes", None)
     assert score(classifier, folder).reason.fillna("").tolist() == ["empty", ""]
 
 
-def test_two_at_once_do_no_harm(tmp_path: Path, folder: Path, draw: Draw, classifier: FilmClassifier) -> None:
-    draw("film.png")
+def test_two_at_once_do_no_harm(tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier) -> None:
+    draw("image.png")
     arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
-    films = find_films(str(folder), key=KEY)
-    first = score_folder(classifier, films, **arguments)
+    images = find_images(str(folder), key=KEY)
+    first = score_folder(classifier, images, **arguments)
     with pytest.raises(UserError, match=r"being scored into .* by another run"):
-        score_folder(classifier, films, **arguments)
+        score_folder(classifier, images, **arguments)
     assert [len(table) for table in first] == [1]
     del first
-    assert len(score_folder(classifier, films, **arguments)) == 1
+    assert len(score_folder(classifier, images, **arguments)) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_work(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: FilmClassifier
+    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier
 ) -> None:
-    draw("film.png")
+    draw("image.png")
     (tmp_path / "out").write_text("a file")
     counted, seen = counting(classifier)
-    films = find_films(str(folder), key=KEY)
+    images = find_images(str(folder), key=KEY)
     with pytest.raises(UserError, match=r"Predictions cannot be written to .*out/parts"):
-        score_folder(counted, films, scored_by="1", parts=tmp_path / "out" / "parts", batch_size=2)
+        score_folder(counted, images, scored_by="1", parts=tmp_path / "out" / "parts", batch_size=2)
     assert not seen
 
 
 def test_a_disk_that_fills_ends_the_run_and_keeps_what_was_written(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: FilmClassifier, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         draw(f"{number}.png")
     counted, seen = counting(classifier)
-    films = find_films(str(folder), key=KEY)
+    images = find_images(str(folder), key=KEY)
     arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
     from cxr_pipeline.deployment.scoring import folder as module
 
     real = module.Parts
-    monkeypatch.setattr(module, "Parts", lambda *given: real(*given, n_films=2))
+    monkeypatch.setattr(module, "Parts", lambda *given: real(*given, n_images=2))
     written = pd.DataFrame.to_parquet
 
     def full(table: pd.DataFrame, path: Path, **options: Any) -> None:
@@ -301,8 +301,8 @@ def test_a_disk_that_fills_ends_the_run_and_keeps_what_was_written(
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     with pytest.raises(UserError, match=r"00000001\.parquet could not be written: No space left"):
-        score_folder(counted, films, **arguments)
+        score_folder(counted, images, **arguments)
     monkeypatch.setattr(pd.DataFrame, "to_parquet", written)
     seen.clear()
-    assert len(score_folder(counted, films, **arguments)) == 6
+    assert len(score_folder(counted, images, **arguments)) == 6
     assert sum(seen) == 4

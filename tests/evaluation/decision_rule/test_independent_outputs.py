@@ -23,20 +23,20 @@ POLICIES = (
 )
 
 
-def draw_films(n_films=400, k=1, seed=0):
+def draw_images(n_images=400, k=1, seed=0):
     rng = np.random.default_rng(seed)
-    y_true = (rng.random((n_films, k)) < 0.4).astype(float)
-    return y_true, expit(3 * y_true - 2 + 2 * rng.normal(size=(n_films, k))).astype(np.float32)
+    y_true = (rng.random((n_images, k)) < 0.4).astype(float)
+    return y_true, expit(3 * y_true - 2 + 2 * rng.normal(size=(n_images, k))).astype(np.float32)
 
 
-def fit(films, calibration="platt", *, kind="binary", classes=CLASSES, **policy):
+def fit(images, calibration="platt", *, kind="binary", classes=CLASSES, **policy):
     return fit_decision_rule(
-        *films, kind=kind, classes=classes, calibration=calibration, policy=policy or {"rule": "youden"}
+        *images, kind=kind, classes=classes, calibration=calibration, policy=policy or {"rule": "youden"}
     )
 
 
-def fit_labels(films, calibration="platt", classes=LABELS, **policy):
-    return fit(films, calibration, kind="multilabel", classes=classes, **policy)
+def fit_labels(images, calibration="platt", classes=LABELS, **policy):
+    return fit(images, calibration, kind="multilabel", classes=classes, **policy)
 
 
 def through_json(rule):
@@ -45,7 +45,7 @@ def through_json(rule):
 
 @pytest.mark.parametrize("calibration", METHODS)
 def test_decisions_are_those_the_policy_was_promised(calibration):
-    y_true, y_score = draw_films()
+    y_true, y_score = draw_images()
     rule = fit((y_true, y_score), calibration, rule="target_sensitivity", value=0.9)
 
     made = rule.apply(y_score)
@@ -60,12 +60,12 @@ def test_decisions_are_those_the_policy_was_promised(calibration):
 
 
 @pytest.mark.parametrize("calibration", METHODS)
-def test_binary_calibration_keeps_the_order_of_films(calibration):
-    films = draw_films(200)
+def test_binary_calibration_keeps_the_order_of_images(calibration):
+    images = draw_images(200)
 
-    probability = fit(films, calibration).apply(films[1]).probability
+    probability = fit(images, calibration).apply(images[1]).probability
 
-    np.testing.assert_array_equal(np.argsort(probability[:, 0]), np.argsort(films[1][:, 0]))
+    np.testing.assert_array_equal(np.argsort(probability[:, 0]), np.argsort(images[1][:, 0]))
 
 
 @pytest.mark.parametrize("calibration", METHODS)
@@ -73,7 +73,7 @@ def test_binary_calibration_keeps_the_order_of_films(calibration):
 @given(seed=st.integers(0, 50), policy=st.sampled_from(POLICIES))
 def test_saved_rule_decides_the_same(kind, calibration, seed, policy):
     k, classes = {"binary": (1, CLASSES), "multilabel": (3, LABELS)}[kind]
-    rule = fit(draw_films(60, k, seed), calibration, kind=kind, classes=classes, **policy)
+    rule = fit(draw_images(60, k, seed), calibration, kind=kind, classes=classes, **policy)
 
     restored = through_json(rule)
 
@@ -89,12 +89,12 @@ def test_saved_rule_decides_the_same(kind, calibration, seed, policy):
 
 @given(seed=st.integers(0, 200), calibration=st.sampled_from(sorted(METHODS)), policy=st.sampled_from(POLICIES))
 def test_one_label_is_decided_as_a_binary_task(seed, calibration, policy):
-    films = draw_films(50, seed=seed)
-    films[0][seed % 50] = np.nan
-    binary = fit(films, calibration, **policy)
-    single = fit_labels(films, calibration, classes=("effusion",), **policy)
+    images = draw_images(50, seed=seed)
+    images[0][seed % 50] = np.nan
+    binary = fit(images, calibration, **policy)
+    single = fit_labels(images, calibration, classes=("effusion",), **policy)
 
-    one, other = binary.apply(films[1]), single.apply(films[1])
+    one, other = binary.apply(images[1]), single.apply(images[1])
 
     assert single.thresholds == binary.thresholds
     assert one.probability.tobytes() == other.probability.tobytes()
@@ -105,7 +105,7 @@ def test_one_label_is_decided_as_a_binary_task(seed, calibration, policy):
 
 @given(order=st.permutations(range(3)), seed=st.integers(0, 20), policy=st.sampled_from(POLICIES))
 def test_labels_in_another_order_change_nothing(order, seed, policy):
-    y_true, y_score = draw_films(60, 3, seed)
+    y_true, y_score = draw_images(60, 3, seed)
     rule = fit_labels((y_true, y_score), **policy)
 
     other = fit_labels((y_true[:, order], y_score[:, order]), classes=[LABELS[place] for place in order], **policy)
@@ -115,8 +115,8 @@ def test_labels_in_another_order_change_nothing(order, seed, policy):
     assert other.to_dict()["per_class"] == rule.to_dict()["per_class"]
 
 
-def test_each_label_is_fitted_on_its_own_known_films():
-    y_true, y_score = draw_films(200, 3)
+def test_each_label_is_fitted_on_its_own_known_images():
+    y_true, y_score = draw_images(200, 3)
     y_true[:120, 0] = np.nan
     y_true[:20] = np.nan
 
@@ -125,13 +125,13 @@ def test_each_label_is_fitted_on_its_own_known_films():
     alone = fit((y_true[120:, :1], y_score[120:, :1]), classes=("none", "Mass")).to_dict()
     assert values["thresholds"]["Mass"] == alone["thresholds"]["Mass"]
     assert values["calibration"]["Mass"] == alone["calibration"]
-    assert values["per_class"]["Mass"]["n_films"] == 80
+    assert values["per_class"]["Mass"]["n_images"] == 80
     assert values["per_class"]["Mass"]["n_positive"] == int(np.nansum(y_true[:, 0]))
-    assert values["fitted_on"] == {"split": "validation", "n_films": 180}
+    assert values["fitted_on"] == {"split": "validation", "n_images": 180}
 
 
 def test_label_of_one_class_falls_back_and_says_so():
-    y_true, y_score = draw_films(100, 3)
+    y_true, y_score = draw_images(100, 3)
     y_true[:, 1] = 0
 
     rule = fit_labels((y_true, y_score))
@@ -147,8 +147,8 @@ def test_label_of_one_class_falls_back_and_says_so():
 
 
 def test_decision_names_the_called_labels():
-    films = draw_films(100, 3)
-    rule = fit_labels(films, "none", rule="fixed", value=0.5)
+    images = draw_images(100, 3)
+    rule = fit_labels(images, "none", rule="fixed", value=0.5)
 
     made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.9, 0.9, 0.9], [0.1, 0.1, 0.7]])
 
@@ -164,9 +164,9 @@ def test_decision_names_the_called_labels():
 
 
 def test_json_form_of_a_binary_rule():
-    y_true, y_score = draw_films(50)
-    films = np.vstack((y_true, [[np.nan]])), np.vstack((y_score, [[0.5]]))
-    rule = fit(films, "temperature", rule="f_beta", beta=2)
+    y_true, y_score = draw_images(50)
+    images = np.vstack((y_true, [[np.nan]])), np.vstack((y_score, [[0.5]]))
+    rule = fit(images, "temperature", rule="f_beta", beta=2)
 
     values = rule.to_dict()
 
@@ -177,7 +177,7 @@ def test_json_form_of_a_binary_rule():
     assert values["calibration"]["method"] == "temperature"
     assert values["policy"] == {"rule": "f_beta", "beta": 2}
     assert values["policy_met"] is True
-    assert values["fitted_on"] == {"split": "validation", "n_films": 50, "n_positive": int(y_true.sum())}
+    assert values["fitted_on"] == {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())}
 
 
 def test_binary_rule_saved_before_there_were_kinds():
@@ -188,7 +188,7 @@ def test_binary_rule_saved_before_there_were_kinds():
         "policy": {"rule": "youden"},
         "policy_met": True,
         "message": "At 0.25 all is well.",
-        "fitted_on": {"split": "validation", "n_films": 8, "n_positive": 4},
+        "fitted_on": {"split": "validation", "n_images": 8, "n_positive": 4},
     }
 
     rule = rule_from_dict(old)
@@ -198,7 +198,7 @@ def test_binary_rule_saved_before_there_were_kinds():
 
 
 def test_calibration_does_not_move_youdens_decisions():
-    y_true, y_score = draw_films()
+    y_true, y_score = draw_images()
     decisions = [fit((y_true, y_score), calibration).apply(y_score).called for calibration in METHODS]
     youden = [called[y_true == 1].mean() - called[y_true == 0].mean() for called in decisions]
 
@@ -206,7 +206,7 @@ def test_calibration_does_not_move_youdens_decisions():
 
 
 def test_message_tells_of_threshold_and_calibration():
-    y_true, y_score = draw_films()
+    y_true, y_score = draw_images()
 
     message = fit((1 - y_true, y_score), "platt").to_dict()["message"]
 
@@ -217,23 +217,23 @@ def test_message_tells_of_threshold_and_calibration():
 @pytest.mark.parametrize(("kind", "classes", "k"), [("binary", CLASSES, 1), ("multilabel", LABELS, 3)])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["rule"])
 def test_another_policy_keeps_the_calibration(kind, classes, k, policy):
-    films, others = draw_films(100, k), draw_films(100, k, seed=1)
-    rule = fit(films, kind=kind, classes=classes)
+    images, others = draw_images(100, k), draw_images(100, k, seed=1)
+    rule = fit(images, kind=kind, classes=classes)
 
-    changed = with_policy(through_json(rule), *films, policy)
+    changed = with_policy(through_json(rule), *images, policy)
 
-    assert changed == fit(films, kind=kind, classes=classes, **policy)
+    assert changed == fit(images, kind=kind, classes=classes, **policy)
     on_others = with_policy(rule, *others, policy)
     assert on_others.to_dict()["calibration"] == rule.to_dict()["calibration"]
-    assert on_others.to_dict()["fitted_on"]["n_films"] == 100
+    assert on_others.to_dict()["fitted_on"]["n_images"] == 100
 
 
 def test_wrong_input_is_refused():
-    with pytest.raises(UserError, match="1 of 2 films"):
+    with pytest.raises(UserError, match="1 of 2 images"):
         fit(([[0], [1]], [[0.2], [np.nan]]))
     for kind, classes, k in (("binary", CLASSES, 1), ("multilabel", LABELS, 3)):
-        rule = fit(draw_films(40, k), kind=kind, classes=classes)
-        with pytest.raises(UserError, match="1 of 2 films"):
+        rule = fit(draw_images(40, k), kind=kind, classes=classes)
+        with pytest.raises(UserError, match="1 of 2 images"):
             rule.apply([[0.2] * k, [np.nan] * k])
         with pytest.raises(ValueError, match="must lie in"):
             rule.apply([[-0.2] * k])
@@ -242,4 +242,4 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match=r"\[n, 1\]"):
         fit(([0, 1], [0.1, 0.9]))
     with pytest.raises(ValueError, match=r"\[n, 3\]"):
-        fit_labels(draw_films(40, 3)).apply([[0.1, 0.2]])
+        fit_labels(draw_images(40, 3)).apply([[0.1, 0.2]])

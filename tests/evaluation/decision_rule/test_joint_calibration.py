@@ -11,25 +11,25 @@ from cxr_pipeline.evaluation.decision_rule.joint_calibration import fit_joint_ca
 FITTED = ("temperature", "platt", "isotonic")
 
 
-def draw_films(n_films, *, temperature=1.0, k=4, seed=0):
+def draw_images(n_images, *, temperature=1.0, k=4, seed=0):
     """Softmax scores whose true logits are theirs divided by the temperature."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 2, (n_films, k))
+    logits = rng.normal(0, 2, (n_images, k))
     true = softmax(logits / temperature, axis=1)
-    drawn = (rng.random((n_films, 1)) > true.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    drawn = (rng.random((n_images, 1)) > true.cumsum(axis=1)[:, :-1]).sum(axis=1)
     return np.eye(k)[drawn], softmax(logits, axis=1)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_temperature_is_recovered(temperature):
-    calibration = fit_joint_calibration("temperature", *draw_films(20_000, temperature=temperature))
+    calibration = fit_joint_calibration("temperature", *draw_images(20_000, temperature=temperature))
 
     assert calibration.temperature == pytest.approx(temperature, rel=0.05)
     assert calibration.message == ""
 
 
 def test_temperature_is_the_best_one():
-    y_true, y_score = draw_films(300, temperature=2)
+    y_true, y_score = draw_images(300, temperature=2)
     loss = lambda temperature: log_loss(y_true, softmax(np.log(y_score) / temperature, axis=1))  # noqa: E731
 
     best = fit_joint_calibration("temperature", y_true, y_score).temperature
@@ -53,7 +53,7 @@ def test_two_classes_have_the_temperature_of_a_binary_task():
 
 
 def test_one_saturated_mistake_does_not_rule_the_fit():
-    y_true, y_score = draw_films(2000, k=3)
+    y_true, y_score = draw_images(2000, k=3)
     expected = fit_joint_calibration("temperature", y_true, y_score).temperature
 
     with_mistake = fit_joint_calibration(
@@ -65,7 +65,7 @@ def test_one_saturated_mistake_does_not_rule_the_fit():
 
 @given(st.integers(0, 100))
 def test_temperature_keeps_the_order_of_the_classes(seed):
-    y_true, y_score = draw_films(30, seed=seed)
+    y_true, y_score = draw_images(30, seed=seed)
     y_score = np.vstack((y_score, [[1.0, 0.0, 0.0, 0.0]]))
     y_true = np.vstack((y_true, [[1.0, 0.0, 0.0, 0.0]]))
 
@@ -78,18 +78,18 @@ def test_temperature_keeps_the_order_of_the_classes(seed):
 @pytest.mark.parametrize("method", FITTED)
 @given(seed=st.integers(0, 30))
 def test_probabilities_sum_to_one(method, seed):
-    films = draw_films(40, seed=seed)
-    corners = np.vstack((np.eye(4), films[1]))
+    images = draw_images(40, seed=seed)
+    corners = np.vstack((np.eye(4), images[1]))
 
-    probability = fit_joint_calibration(method, *films).apply(corners)
+    probability = fit_joint_calibration(method, *images).apply(corners)
 
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-12)
     assert (probability >= 0).all()
 
 
 @pytest.mark.parametrize("method", FITTED)
-def test_calibration_brings_new_films_nearer_to_frequencies(method):
-    fitted_on, new = draw_films(4000, temperature=2.5, seed=1), draw_films(4000, temperature=2.5, seed=2)
+def test_calibration_brings_new_images_nearer_to_frequencies(method):
+    fitted_on, new = draw_images(4000, temperature=2.5, seed=1), draw_images(4000, temperature=2.5, seed=2)
 
     probability = fit_joint_calibration(method, *fitted_on).apply(new[1])
 
@@ -98,17 +98,17 @@ def test_calibration_brings_new_films_nearer_to_frequencies(method):
 
 @pytest.mark.parametrize("method", ["none", *FITTED])
 def test_round_trip_is_bitwise(method):
-    films = draw_films(60)
-    calibration = fit_joint_calibration(method, *films)
+    images = draw_images(60)
+    calibration = fit_joint_calibration(method, *images)
 
     restored = joint_calibration_from_dict(calibration.to_dict())
 
     assert restored == calibration
-    assert restored.apply(films[1]).tobytes() == calibration.apply(films[1]).tobytes()
+    assert restored.apply(images[1]).tobytes() == calibration.apply(images[1]).tobytes()
 
 
 def test_none_is_the_score():
-    y_true, y_score = draw_films(20)
+    y_true, y_score = draw_images(20)
 
     probability = fit_joint_calibration("none", y_true, y_score).apply(y_score)
 
@@ -117,8 +117,8 @@ def test_none_is_the_score():
 
 
 @pytest.mark.parametrize("method", FITTED)
-def test_films_of_one_class_leave_the_scores(method):
-    y_score = draw_films(20)[1]
+def test_images_of_one_class_leave_the_scores(method):
+    y_score = draw_images(20)[1]
 
     calibration = fit_joint_calibration(method, np.eye(4)[[2] * 20], y_score)
 
@@ -128,15 +128,15 @@ def test_films_of_one_class_leave_the_scores(method):
 
 
 @pytest.mark.parametrize("method", FITTED)
-def test_films_without_a_label_are_left_out(method):
-    y_true, y_score = draw_films(50)
+def test_images_without_a_label_are_left_out(method):
+    y_true, y_score = draw_images(50)
     unknown = np.vstack((y_true, np.full((1, 4), np.nan))), np.vstack((y_score, [[0.97, 0.01, 0.01, 0.01]]))
 
     assert fit_joint_calibration(method, *unknown) == fit_joint_calibration(method, y_true, y_score)
 
 
 def test_scores_that_are_always_wrong_are_said_to_be():
-    y_score = draw_films(500)[1]
+    y_score = draw_images(500)[1]
 
     calibration = fit_joint_calibration("temperature", np.eye(4)[y_score.argmin(axis=1)], y_score)
 
@@ -144,7 +144,7 @@ def test_scores_that_are_always_wrong_are_said_to_be():
 
 
 def test_separated_classes_leave_the_temperature_open():
-    y_score = draw_films(50)[1]
+    y_score = draw_images(50)[1]
 
     calibration = fit_joint_calibration("temperature", np.eye(4)[y_score.argmax(axis=1)], y_score)
 
@@ -154,4 +154,4 @@ def test_separated_classes_leave_the_temperature_open():
 
 def test_unknown_method_is_named():
     with pytest.raises(ValueError, match="Received: method='beta'"):
-        fit_joint_calibration("beta", *draw_films(20))
+        fit_joint_calibration("beta", *draw_images(20))

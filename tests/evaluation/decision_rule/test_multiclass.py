@@ -21,20 +21,20 @@ POLICIES = (
 )
 
 
-def draw_films(n_films=300, k=3, seed=0):
+def draw_images(n_images=300, k=3, seed=0):
     rng = np.random.default_rng(seed)
-    y_true = np.eye(k)[rng.permutation(np.arange(n_films) % k)]
-    return y_true, softmax(2 * y_true + 1.5 * rng.normal(size=(n_films, k)), axis=1).astype(np.float32)
+    y_true = np.eye(k)[rng.permutation(np.arange(n_images) % k)]
+    return y_true, softmax(2 * y_true + 1.5 * rng.normal(size=(n_images, k)), axis=1).astype(np.float32)
 
 
-def fit(films, calibration="temperature", classes=CLASSES, **policy):
+def fit(images, calibration="temperature", classes=CLASSES, **policy):
     return fit_decision_rule(
-        *films, kind="multiclass", classes=classes, calibration=calibration, policy=policy or {"rule": "argmax"}
+        *images, kind="multiclass", classes=classes, calibration=calibration, policy=policy or {"rule": "argmax"}
     )
 
 
 def with_thresholds(*thresholds):
-    values = fit(draw_films(30), "none").to_dict()
+    values = fit(draw_images(30), "none").to_dict()
     return rule_from_dict({**values, "thresholds": dict(zip(CLASSES, thresholds, strict=True))})
 
 
@@ -42,11 +42,11 @@ def with_thresholds(*thresholds):
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["rule"])
 @given(seed=st.integers(0, 20))
 def test_saved_rule_decides_the_same(calibration, policy, seed):
-    rule = fit(draw_films(60, seed=seed), calibration, **policy)
+    rule = fit(draw_images(60, seed=seed), calibration, **policy)
 
     restored = rule_from_dict(json.loads(json.dumps(rule.to_dict(), allow_nan=False)))
 
-    new_scores = draw_films(100, seed=seed + 1)[1]
+    new_scores = draw_images(100, seed=seed + 1)[1]
     before, after = rule.apply(new_scores), restored.apply(new_scores)
     assert restored == rule
     assert restored.to_dict() == rule.to_dict()
@@ -56,10 +56,10 @@ def test_saved_rule_decides_the_same(calibration, policy, seed):
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["rule"])
-def test_one_class_a_film(calibration, policy):
-    films = draw_films()
+def test_one_class_a_image(calibration, policy):
+    images = draw_images()
 
-    made = fit(films, calibration, **policy).apply(films[1])
+    made = fit(images, calibration, **policy).apply(images[1])
 
     np.testing.assert_array_equal(made.called.sum(axis=1), 1)
     np.testing.assert_array_equal(made.decision, np.array(CLASSES)[made.called.argmax(axis=1)])
@@ -78,7 +78,7 @@ def test_rounding_makes_no_tie_between_equal_thresholds():
     highest = np.nextafter(np.linspace(0.4, 0.99, 50), 1)
     y_score = np.column_stack((np.nextafter(highest, 0), highest, np.zeros(50)))
 
-    made = fit(draw_films(30), "none").apply(y_score)
+    made = fit(draw_images(30), "none").apply(y_score)
 
     assert set(made.decision) == {"pneumonia"}
 
@@ -94,28 +94,28 @@ def test_the_largest_factor_decides(y_score, thresholds):
 
 
 def test_argmax_has_equal_thresholds():
-    films = draw_films()
-    rule = fit(films, "temperature")
+    images = draw_images()
+    rule = fit(images, "temperature")
 
     values = rule.to_dict()
 
     assert rule.thresholds == dict.fromkeys(CLASSES, 1 / 3)
-    np.testing.assert_array_equal(rule.apply(films[1]).called.argmax(axis=1), films[1].argmax(axis=1))
+    np.testing.assert_array_equal(rule.apply(images[1]).called.argmax(axis=1), images[1].argmax(axis=1))
     assert values["kind"] == "multiclass"
     assert values["policy"] == {"rule": "argmax"}
     assert values["policy_met"] is True
-    assert values["fitted_on"] == {"split": "validation", "n_films": 300}
-    assert values["per_class"]["mass"]["n_films"] == 300
+    assert values["fitted_on"] == {"split": "validation", "n_images": 300}
+    assert values["per_class"]["mass"]["n_images"] == 300
     assert values["per_class"]["mass"]["n_positive"] == 100
 
 
-def test_a_threshold_of_zero_does_not_call_every_film():
+def test_a_threshold_of_zero_does_not_call_every_image():
     rule = with_thresholds(0.5, 0.5, 0.0)
 
     assert rule.apply([[0.9, 0.1, 0.0], [0.5, 0.4, 0.1]]).decision.tolist() == ["normal", "mass"]
 
 
-def test_youden_finds_more_films_of_a_rare_class_than_argmax():
+def test_youden_finds_more_images_of_a_rare_class_than_argmax():
     rng = np.random.default_rng(0)
     y_true = np.eye(3)[rng.choice(3, size=2000, p=(0.8, 0.17, 0.03))]
     y_score = softmax(2 * y_true + rng.normal(size=(2000, 3)) + np.log([0.8, 0.17, 0.03]), axis=1)
@@ -130,8 +130,8 @@ def test_youden_finds_more_films_of_a_rare_class_than_argmax():
     assert (youden & (y_true == 1)).sum() < (most_probable & (y_true == 1)).sum()
 
 
-def test_lower_threshold_finds_more_films_of_its_class():
-    y_score = draw_films()[1]
+def test_lower_threshold_finds_more_images_of_its_class():
+    y_score = draw_images()[1]
     found = [with_thresholds(0.4, 0.4, threshold).apply(y_score).called[:, 2].sum() for threshold in (0.8, 0.4, 0.1)]
 
     assert found[0] < found[1] < found[2]
@@ -141,7 +141,7 @@ def test_lower_threshold_finds_more_films_of_its_class():
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["rule"])
 @given(order=st.permutations(range(3)), seed=st.integers(0, 10))
 def test_classes_in_another_order_change_nothing(calibration, policy, order, seed):
-    y_true, y_score = draw_films(60, seed=seed)
+    y_true, y_score = draw_images(60, seed=seed)
     rule = fit((y_true, y_score), calibration, **policy)
 
     other = fit((y_true[:, order], y_score[:, order]), calibration, [CLASSES[place] for place in order], **policy)
@@ -155,17 +155,17 @@ def test_classes_in_another_order_change_nothing(calibration, policy, order, see
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_another_policy_keeps_the_calibration(calibration):
-    films = draw_films(90)
-    rule = fit(films, calibration)
+    images = draw_images(90)
+    rule = fit(images, calibration)
 
     for policy in POLICIES:
-        changed = with_policy(rule, *films, policy)
-        assert changed == fit(films, calibration, **policy)
-        assert with_policy(changed, *films, {"rule": "argmax"}) == rule
+        changed = with_policy(rule, *images, policy)
+        assert changed == fit(images, calibration, **policy)
+        assert with_policy(changed, *images, {"rule": "argmax"}) == rule
 
 
 def test_policy_is_chosen_for_each_class_against_the_rest():
-    y_true, y_score = draw_films()
+    y_true, y_score = draw_images()
 
     values = fit((y_true, y_score), "none", rule="target_sensitivity", value=0.8).to_dict()
 
@@ -182,11 +182,11 @@ def test_policy_is_chosen_for_each_class_against_the_rest():
         assert values["per_class"][name]["message"] == binary["message"]
 
 
-def test_class_without_films_is_named():
-    y_true, y_score = draw_films()
-    films = y_true[y_true[:, 2] == 0], y_score[y_true[:, 2] == 0]
+def test_class_without_images_is_named():
+    y_true, y_score = draw_images()
+    images = y_true[y_true[:, 2] == 0], y_score[y_true[:, 2] == 0]
 
-    values = fit(films, "platt", rule="youden").to_dict()
+    values = fit(images, "platt", rule="youden").to_dict()
 
     assert not values["policy_met"]
     assert values["message"].startswith("The policy is missed for mass;")
@@ -196,7 +196,7 @@ def test_class_without_films_is_named():
 
 
 def test_what_the_temperature_says_reaches_the_rule():
-    y_true, _ = draw_films(30)
+    y_true, _ = draw_images(30)
 
     values = fit((y_true, softmax(4 * y_true, axis=1)), "temperature").to_dict()
 
@@ -205,29 +205,29 @@ def test_what_the_temperature_says_reaches_the_rule():
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_argmax_is_for_exclusive_classes(kind):
-    films, classes = ([[0], [1]], [[0.2], [0.8]]), {"binary": ("a", "b"), "multilabel": ("b",)}[kind]
+    images, classes = ([[0], [1]], [[0.2], [0.8]]), {"binary": ("a", "b"), "multilabel": ("b",)}[kind]
     asked = {"kind": kind, "classes": classes, "calibration": "none"}
-    rule = fit_decision_rule(*films, **asked, policy={"rule": "youden"})
+    rule = fit_decision_rule(*images, **asked, policy={"rule": "youden"})
 
     with pytest.raises(UserError, match=rf"thresholds\.policy .*{kind}.*thresholds\.policy\.rule=youden"):
-        fit_decision_rule(*films, **asked, policy={"rule": "argmax"})
+        fit_decision_rule(*images, **asked, policy={"rule": "argmax"})
     with pytest.raises(UserError, match="argmax"):
-        with_policy(rule, *films, {"rule": "argmax"})
+        with_policy(rule, *images, {"rule": "argmax"})
 
 
 def test_wrong_input_is_refused():
-    with pytest.raises(UserError, match="1 of 3 films"):
+    with pytest.raises(UserError, match="1 of 3 images"):
         fit((np.eye(3), [[0.2, 0.3, 0.5], [np.nan, 0.5, 0.5], [0.1, 0.1, 0.8]]))
-    with pytest.raises(UserError, match="1 of 2 films"):
-        fit(draw_films(30)).apply([[0.2, 0.3, 0.5], [np.nan, np.nan, 0.5]])
+    with pytest.raises(UserError, match="1 of 2 images"):
+        fit(draw_images(30)).apply([[0.2, 0.3, 0.5], [np.nan, np.nan, 0.5]])
     with pytest.raises(ValueError, match="must lie in"):
-        fit(draw_films(30)).apply([[1.2, 0.3, 0.5]])
+        fit(draw_images(30)).apply([[1.2, 0.3, 0.5]])
     with pytest.raises(ValueError, match=r"Labels must have the shape \[n, 3\]"):
         fit(([0, 1, 2], np.eye(3)))
     with pytest.raises(ValueError, match="two classes or more"):
         fit(([[1.0]], [[1.0]]), classes=["a"])
     with pytest.raises(ValueError, match=r"\[n, 3\]"):
-        fit(draw_films(30, 4))
+        fit(draw_images(30, 4))
     with pytest.raises(ValueError, match="must lie in"):
         fit((np.eye(3), np.eye(3) * 2))
     with pytest.raises(ValueError, match=r"binary, multiclass, multilabel.*Received: kind='ordinal'"):

@@ -19,7 +19,7 @@ USED = pd.DataFrame({"sha256": CONTENTS, "split": ["train", "train", "test", "re
 MANIFEST = pd.DataFrame(
     {"source": "nih", "sha256": CONTENTS[:3], "patient_id": pd.Series(["4711", "4711", "12"], dtype="str")}
 )
-TAGS = {"data_digest": "9" * 64, "git_commit": "0f3a9c1d2b4e5a6c+changes", "n_films": "4", "n_patients": "2"}
+TAGS = {"data_digest": "9" * 64, "git_commit": "0f3a9c1d2b4e5a6c+changes", "n_images": "4", "n_patients": "2"}
 METRICS = {"auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375, "ill/auc": 0.875, "n_images": 40.0, "n_patients": 20.0}
 
 
@@ -52,11 +52,11 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def on_record(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, pd.DataFrame | None]:
-    """The films of each version, in place of MLflow's artifacts."""
-    films: dict[int, pd.DataFrame | None] = {1: with_patients(USED, MANIFEST, key_file)}
-    monkeypatch.setattr(answers.decisions, "films_of_version", lambda name, number: films[number])
+    """The images of each version, in place of MLflow's artifacts."""
+    images: dict[int, pd.DataFrame | None] = {1: with_patients(USED, MANIFEST, key_file)}
+    monkeypatch.setattr(answers.decisions, "images_of_version", lambda name, number: images[number])
     monkeypatch.setattr(answers, "settings_of", lambda version: {})
-    return films
+    return images
 
 
 def hashed(key_file: Path, number: int = 1) -> VersionRecord:
@@ -88,14 +88,14 @@ class TestOfOneVersion:
         today = {"training": {"epochs": 5, "loss": "focal"}}
         text = printed(answers.details_of(version(tags=tags), today))
         for line in (
-            "run 7f", "films train 2, test 1, refused 1", "patients train 1, test 1", f"test digest {'8' * 64}",
+            "run 7f", "images train 2, test 1, refused 1", "patients train 1, test 1", f"test digest {'8' * 64}",
             "git commit 0f3a9c1d2b4e5a6c+changes", "recipe size: 64", "decision rule thresholds, ill: 0.250",
-            "measured on 40 test films of 20 patients", "figures AUC: 0.875 (0.750 to 0.938)",
+            "measured on 40 test images of 20 patients", "figures AUC: 0.875 (0.750 to 0.938)",
             "other than today training.epochs: 3 (today 5)", "decision promoted", "reasons It is better.",
             "model card model_card.md of the run", "parameters 1 in the run",
         ):  # fmt: skip
             assert row(text, line)
-        assert "kedro lineage ill 1 --films FILE" in text
+        assert "kedro lineage ill 1 --images FILE" in text
         assert "figures of ill" not in text
 
     def test_parameters_that_only_look_different_are_the_same(self, on_record) -> None:
@@ -106,37 +106,37 @@ class TestOfOneVersion:
     def test_what_is_gone_is_not_on_record(self, on_record) -> None:
         del on_record[1]
         text = printed(answers.details_of(version(run_id=None, metrics={}, parameters={}, tags={}), {}))
-        for name in ("run", "films", "list of films", "recipe", "figures", "parameters", "model card"):
+        for name in ("run", "images", "list of images", "recipe", "figures", "parameters", "model card"):
             assert row(text, f"{name} ") == f"{name} not on record"
 
-    def test_old_lists_of_films_name_no_patients(self, on_record) -> None:
+    def test_old_lists_of_images_name_no_patients(self, on_record) -> None:
         on_record[1] = USED
         assert row(printed(answers.details_of(version(), {})), "patients") == "patients not on record"
 
-    def test_films_are_written_as_csv(self, on_record, tmp_path) -> None:
-        said = printed(answers.write_films(version(), tmp_path / "films.csv"))
-        written = pd.read_csv(tmp_path / "films.csv")
+    def test_images_are_written_as_csv(self, on_record, tmp_path) -> None:
+        said = printed(answers.write_images(version(), tmp_path / "images.csv"))
+        written = pd.read_csv(tmp_path / "images.csv")
         assert written["sha256"].tolist() == CONTENTS
-        assert "4711" not in (tmp_path / "films.csv").read_text()
-        assert said.startswith("4 films of cxr-ill 1 are in ")
+        assert "4711" not in (tmp_path / "images.csv").read_text()
+        assert said.startswith("4 images of cxr-ill 1 are in ")
         with pytest.raises(UserError, match="cannot be written"):
-            answers.write_films(version(), tmp_path / "nowhere" / "films.csv")
+            answers.write_images(version(), tmp_path / "nowhere" / "images.csv")
         on_record[1] = None
         with pytest.raises(UserError, match="not on record: its run is gone"):
-            answers.write_films(version(run_id=None), tmp_path / "films.csv")
+            answers.write_images(version(run_id=None), tmp_path / "images.csv")
 
 
-class TestWhoSawAFilm:
+class TestWhoSawAImage:
     def test_says_in_which_split(self, on_record) -> None:
         on_record[2] = USED.iloc[3:]
-        text = printed(*answers.who_saw_film([version(2), version()], CONTENTS[2]))
+        text = printed(*answers.who_saw_image([version(2), version()], CONTENTS[2]))
         assert row(text, "1 2031").endswith("test 1")
         assert row(text, "2 2031").endswith("not seen")
         assert "1 of 2 versions have seen" in text
 
-    def test_a_version_without_films_cannot_tell(self, on_record) -> None:
+    def test_a_version_without_images_cannot_tell(self, on_record) -> None:
         on_record[1] = None
-        text = printed(*answers.who_saw_film([version()], CONTENTS[2]))
+        text = printed(*answers.who_saw_image([version()], CONTENTS[2]))
         assert "0 of 1 versions have seen" in text
         assert "Of 1 it cannot be told." in text
 
@@ -152,11 +152,11 @@ class TestWhoSawAPatient:
         assert row(text, "1 2031").endswith("not seen")
         assert "cannot be told" not in text
 
-    def test_a_stranger_may_be_among_films_without_a_patient(self, on_record, key_file) -> None:
+    def test_a_stranger_may_be_among_images_without_a_patient(self, on_record, key_file) -> None:
         manifest = MANIFEST.assign(patient_id=pd.Series(["4711", None, None], dtype="str"))
         on_record[1] = with_patients(USED, manifest, key_file)
         text = who([hashed(key_file)], "12", key_file)
-        assert row(text, "1 2031").endswith("not seen; perhaps among 2 films whose patient is not known")
+        assert row(text, "1 2031").endswith("not seen; perhaps among 2 images whose patient is not known")
 
     @pytest.mark.parametrize("patient", ["4711", "4712"])
     def test_another_key_is_noticed(self, on_record, key_file, monkeypatch, patient) -> None:
@@ -176,7 +176,7 @@ class TestWhoSawAPatient:
     def test_old_versions_say_that_they_cannot_tell(self, on_record, key_file) -> None:
         on_record |= {2: USED, 3: None, 4: with_patients(USED, MANIFEST.assign(patient_id=None), key_file)}
         text = who([version(4), version(3), version(2), hashed(key_file)], "4711", key_file)
-        assert row(text, "4 2031").endswith("cannot be told: its sources do not say whose films they are")
-        assert row(text, "3 2031").endswith("cannot be told: its films are not on record")
+        assert row(text, "4 2031").endswith("cannot be told: its sources do not say whose images they are")
+        assert row(text, "3 2031").endswith("cannot be told: its images are not on record")
         assert row(text, "2 2031").endswith("cannot be told: registered before patients were recorded")
         assert "1 of 4 versions have seen the patient 4711. Of 3 it cannot be told." in text

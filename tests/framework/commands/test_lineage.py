@@ -33,10 +33,10 @@ def complaint(*arguments: str) -> str:
         (["efusion"], "There is no task 'efusion'; expected one of effusion, pneumonia, .*Did you mean 'effusion'"),
         (["effusion", "--env", "dmeo"], r"There is no environment 'dmeo' in .*conf; found base, demo, local\."),
         (
-            ["effusion", "--films", "x.csv"],
-            r"Which version's films\? Name it: kedro lineage effusion @champion --films",
+            ["effusion", "--images", "x.csv"],
+            r"Which version's images\? Name it: kedro lineage effusion @champion --images",
         ),
-        (["effusion", "--patient", "1", "--film", "a" * 64], "ask one at a time"),
+        (["effusion", "--patient", "1", "--image", "a" * 64], "ask one at a time"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_type(arguments, message) -> None:
@@ -53,7 +53,7 @@ def test_a_mistake_is_one_line_that_says_what_to_type(arguments, message) -> Non
 def test_where_nothing_is_registered_it_says_how_to_train(monkeypatch, env, layout, model, said) -> None:
     monkeypatch.setattr("cxr_pipeline.tracking.lineage.versions_of", lambda name, uri: [])
     drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
-    parameters = {"sources": {"films": {"layout": layout, "path": "films", **drawn}}}
+    parameters = {"sources": {"images": {"layout": layout, "path": "images", **drawn}}}
     with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{said}"):
         command._versions("effusion", env, parameters, "http://user:secret@host")
 
@@ -70,7 +70,7 @@ def test_a_version_is_chosen_by_number_or_alias() -> None:
         command._choose(versions(), "@chmpion")
 
 
-def test_a_patient_of_dicom_films_is_found_by_the_id_of_their_headers(tmp_path) -> None:
+def test_a_patient_of_dicom_images_is_found_by_the_id_of_their_headers(tmp_path) -> None:
     table = {"layout": "dicom_folder", "path": "dicom", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
     sources = config.Sources.model_validate({"dicom": table, "nih": {"layout": "nih", "path": "nih"}})
     (tmp_path / "dicom").mkdir()

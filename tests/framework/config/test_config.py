@@ -27,7 +27,7 @@ def test_shares_that_leave_a_split_empty_or_do_not_sum_to_one_are_refused(train,
 
 def test_a_source_set_to_null_is_switched_off() -> None:
     sources = config.Sources(
-        {"films": None, "drawn": {"layout": "phantoms", "path": "x", "n_patients": 5, "prevalence": {}}}
+        {"images": None, "drawn": {"layout": "phantoms", "path": "x", "n_patients": 5, "prevalence": {}}}
     )
     assert list(sources.root) == ["drawn"]
     assert sources.phantom
@@ -35,12 +35,12 @@ def test_a_source_set_to_null_is_switched_off() -> None:
 
 def test_a_task_without_sources_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least one source"):
-        config.Sources({"films": None})
+        config.Sources({"images": None})
 
 
 def test_the_layout_decides_which_keys_a_source_has() -> None:
     with pytest.raises(ValidationError, match="n_patients"):
-        config.Sources({"films": {"layout": "class_folders", "path": "x", "n_patients": 5, "prevalence": {}}})
+        config.Sources({"images": {"layout": "class_folders", "path": "x", "n_patients": 5, "prevalence": {}}})
 
 
 def task(kind: str, **classes: object) -> config.Task:
@@ -96,8 +96,8 @@ def test_a_class_set_to_null_is_switched_off() -> None:
 
 def test_a_star_stands_for_the_labels_that_no_class_names() -> None:
     asked = task("binary", normal=("No Finding",), abnormal=("abnormal", "*"))
-    films = pd.DataFrame({"labels": ["No Finding", "Mass|Nodule", "abnormal"], "uncertain": None, "unknown": None})
-    found = asked.labels.read(films, ("No Finding", "Mass", "Nodule", "abnormal"))
+    images = pd.DataFrame({"labels": ["No Finding", "Mass|Nodule", "abnormal"], "uncertain": None, "unknown": None})
+    found = asked.labels.read(images, ("No Finding", "Mass", "Nodule", "abnormal"))
     assert found["label_abnormal"].tolist() == [0, 1, 1]
 
 
@@ -129,15 +129,15 @@ def test_policies_may_be_compared() -> None:
 
 
 def test_labels_of_a_table_are_in_one_column_or_in_one_each() -> None:
-    assert config.Columns(image="film", one_hot=("Mass",)).labels is None
+    assert config.Columns(image="image", one_hot=("Mass",)).labels is None
     for both_or_neither in ({}, {"labels": "finding", "one_hot": ("Mass",)}):
         with pytest.raises(ValidationError, match="either labels"):
-            config.Columns(image="film", **both_or_neither)
+            config.Columns(image="image", **both_or_neither)
 
 
 def test_every_layout_is_a_source() -> None:
     drawn = {"n_patients": 3, "prevalence": {}}
-    table = {"table": "labels.csv", "columns": {"image": "film", "labels": "finding"}}
+    table = {"table": "labels.csv", "columns": {"image": "image", "labels": "finding"}}
     more = {"phantoms": drawn, "label_table": table, "dicom_folder": table}
     sources = config.Sources({layout: {"layout": layout, "path": "x", **more.get(layout, {})} for layout in LAYOUTS})
     assert list(sources.root) == list(LAYOUTS)

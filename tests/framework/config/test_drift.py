@@ -10,14 +10,14 @@ DRIFT = {
     "model": None,
     "batch_size": 8,
     "alpha": 0.01,
-    "min_films": 30,
-    "max_films": 100,
+    "min_images": 30,
+    "max_images": 100,
     "limits": LIMITS,
     "seed": 0,
 }
 
 
-def test_films_come_from_a_folder_or_a_source() -> None:
+def test_images_come_from_a_folder_or_a_source() -> None:
     source = {"layout": "class_folders", "path": "new"}
     assert Drift(**{**DRIFT, "source": source}).source.layout == "class_folders"
     assert Drift(**{**DRIFT, "folder": "/new"}).source is None
@@ -33,7 +33,7 @@ def test_films_come_from_a_folder_or_a_source() -> None:
         ({"limits": {**LIMITS, "scores": {"warn": -0.1, "refuse": None}}}, "greater than or equal to 0"),
         ({"alpha": 0}, "alpha"),
         ({"alpha": 1}, "alpha"),
-        ({"min_films": 3}, "min_films"),
+        ({"min_images": 3}, "min_images"),
     ],
 )
 def test_an_impossible_value_is_named(wrong, message) -> None:

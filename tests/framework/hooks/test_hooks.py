@@ -30,10 +30,10 @@ def use(*parameters: object) -> None:
 
 @pytest.fixture
 def parameters(tmp_path: Path) -> dict[str, object]:
-    films = {"layout": "class_folders", "path": "films"}
+    images = {"layout": "class_folders", "path": "images"}
     return {
         "params:t.task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
-        "params:t.sources": config.Sources({"films": films}),
+        "params:t.sources": config.Sources({"images": images}),
         "params:t.model": config.Model(
             name="densenet121", weights="lost.weights.h5", head_units=8, dropout=0, pooling="average"
         ),
@@ -49,19 +49,19 @@ def preflight(parameters: dict[str, object], **task: object) -> None:
     hook.before_pipeline_run(pipeline, catalog)
 
 
-def put_films(folder: Path) -> None:
+def put_images(folder: Path) -> None:
     for name in ("well", "ill"):
-        (folder / "films" / name).mkdir(parents=True)
-        (folder / "films" / name / "1.png").write_bytes(b"film")
+        (folder / "images" / name).mkdir(parents=True)
+        (folder / "images" / name / "1.png").write_bytes(b"image")
 
 
 def test_a_missing_source_stops_the_run(parameters, tmp_path) -> None:
-    with pytest.raises(UserError, match=r"t\.sources\.films\.path: no folder at .*films"):
+    with pytest.raises(UserError, match=r"t\.sources\.images\.path: no folder at .*images"):
         preflight(parameters)
 
 
 def test_missing_weights_stop_the_run(parameters, tmp_path) -> None:
-    put_films(tmp_path)
+    put_images(tmp_path)
     with pytest.raises(UserError, match=r"found nothing at .*lost\.weights\.h5"):
         preflight(parameters)
 
@@ -79,7 +79,7 @@ ARGMAX = {"rule": "argmax"}
     ],
 )
 def test_what_stops_a_cell_stops_its_ablation_with_the_cell_named(parameters, tmp_path, overrides, message) -> None:
-    put_films(tmp_path)
+    put_images(tmp_path)
     del parameters["params:t.model"]
     for cells, expected in (
         ({"a": {}, "b": overrides}, pytest.raises(UserError, match=rf"^t\.ablation, cell 'b': .*{message}")),
@@ -100,7 +100,7 @@ def test_what_stops_a_cell_stops_its_ablation_with_the_cell_named(parameters, tm
     ],
 )
 def test_what_stops_a_trial_stops_the_search(parameters, tmp_path, space, task, message) -> None:
-    put_films(tmp_path)
+    put_images(tmp_path)
     del parameters["params:t.model"]
     parameters["params:t.tuning"] = config.Tuning(
         n_trials=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
@@ -110,14 +110,14 @@ def test_what_stops_a_trial_stops_the_search(parameters, tmp_path, space, task, 
 
 
 def test_only_what_the_run_uses_is_looked_for(parameters, tmp_path) -> None:
-    put_films(tmp_path)
+    put_images(tmp_path)
     preflight({name: value for name, value in parameters.items() if name != "params:t.model"})
     preflight({name: value for name, value in parameters.items() if name != "params:folders"})
 
 
 def test_a_version_that_could_not_say_whom_it_has_seen_is_not_trained(parameters, tmp_path, monkeypatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    put_films(tmp_path)
+    put_images(tmp_path)
     del parameters["params:t.model"]
     folders = parameters["params:folders"]
     pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
@@ -165,7 +165,7 @@ def test_a_pipeline_of_two_tasks_has_no_task_of_its_own() -> None:
 @pytest.mark.parametrize(("layout", "phantom"), [("phantoms", True), ("nih", False)])
 def test_the_layout_makes_a_run_a_phantom_one(layout, phantom) -> None:
     more = {"n_patients": 3, "prevalence": {"Effusion": 0.5}} if phantom else {}
-    sources = config.Sources({"films": {"layout": layout, "path": "x", **more}})
+    sources = config.Sources({"images": {"layout": layout, "path": "x", **more}})
     pipeline = Pipeline([Node(use, inputs="params:sources", outputs=None, name="use")], namespace="t")
     assert runs.is_phantom(pipeline, DataCatalog({"params:t.sources": MemoryDataset(sources)})) is phantom
     assert runs.is_phantom(pipeline, DataCatalog({})) is False
@@ -202,7 +202,7 @@ BINARY = {
 
 def test_a_binary_run_ends_with_its_figures_and_threshold(tmp_path, capsys) -> None:
     text = printed(BINARY, tmp_path, capsys)
-    for words in ("t (12 test films)", "AUC │ 0.750 (0.500 to 0.875)", "ill 0.375", "report.html", "cxr-t 3"):
+    for words in ("t (12 test images)", "AUC │ 0.750 (0.500 to 0.875)", "ill 0.375", "report.html", "cxr-t 3"):
         assert words in text
     assert "mean" not in text
     assert "always" not in text
@@ -212,7 +212,7 @@ def test_a_run_of_several_classes_ends_with_their_means_and_what_the_commonest_w
     thresholds = {"well": 0.25, "ill": 0.375, "worse": 0.5}
     always = {"majority": {"class": "well", "accuracy": 0.5}}
     text = printed(BINARY | {"thresholds": thresholds, "phantom": True} | always, tmp_path, capsys)
-    for words in ("phantom films", "mean AUC │ 0.750", "accuracy │ 0.625 (0.250 to 0.750)", "saying well │ 0.500"):
+    for words in ("phantom images", "mean AUC │ 0.750", "accuracy │ 0.625 (0.250 to 0.750)", "saying well │ 0.500"):
         assert words in text
     assert "threshold" not in text
     labels = printed(BINARY | {"thresholds": thresholds}, tmp_path, capsys)

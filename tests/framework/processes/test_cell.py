@@ -23,7 +23,7 @@ def cell(tmp_path: Path) -> Cell:
         place=str(tmp_path / "place"),
         conf_source=str(tmp_path / "other conf"),
         env="demo",
-        runtime_params={"raw": "films", "t": {"training": {"epochs": 3, "loss": "focal"}}},
+        runtime_params={"raw": "images", "t": {"training": {"epochs": 3, "loss": "focal"}}},
         tracking_uri="http://127.0.0.1:5000",
         parent_run="7",
         task="t",
@@ -69,7 +69,7 @@ def test_a_cell_runs_as_the_run_that_it_belongs_to_wherever_its_worker_was_start
     assert (kedro["project"], kedro["env"], kedro["conf_source"]) == (cell.project, "demo", cell.conf_source)
     assert kedro["uri"] == cell.tracking_uri
     assert kedro["runtime_params"] == {
-        "raw": "films",
+        "raw": "images",
         "t": {"training": {"epochs": 9, "loss": "focal"}},
         "folders": {"checkpoints": cell.checkpoints},
         "cell": {"name": "a cell", "folder": cell.folder, "inputs": cell.inputs, "parent_run": "7"},

@@ -141,7 +141,7 @@ def test_a_trial_that_does_worse_is_pruned_and_trains_no_further(tmp_path: Path)
     [
         (UserError("Training diverged in epoch 2\n(frozen)."), "Training diverged in epoch 2 (frozen)."),
         (MemoryError(), "MemoryError: "),
-        (None, "val_auc is not defined in any epoch on these validation films."),
+        (None, "val_auc is not defined in any epoch on these validation images."),
     ],
 )
 def test_a_trial_that_fails_says_why_and_the_next_one_goes_on(

@@ -62,12 +62,12 @@ def test_class_auc_without_an_interval_gives_the_value_alone(drawing):
     assert [text.get_text() for text in drawing[0].axes[0].texts][1:] == ["0.90", "0.60"]
 
 
-def test_only_classes_with_both_kinds_of_film_have_a_panel(drawing):
+def test_only_classes_with_both_kinds_of_image_have_a_panel(drawing):
     classes.class_roc(SCORES)
     assert titles(drawing[0]) == ["Mass\nn = 2", "Nodule\nn = 1"]
 
 
-def test_class_roc_marks_the_decisions_of_films_whose_label_is_known(drawing):
+def test_class_roc_marks_the_decisions_of_images_whose_label_is_known(drawing):
     classes.class_roc(SCORES)
     mass, nodule = drawing[0].axes[:2]
     assert points(mass) == {(0.5, 0.5)}
@@ -102,9 +102,9 @@ def test_class_reliability_fits_its_axes_to_the_class(drawing):
 
 
 @pytest.mark.parametrize("draw", [classes.class_roc, classes.class_precision_recall, classes.class_reliability])
-def test_without_films_of_both_kinds_there_are_words(said, draw):
+def test_without_images_of_both_kinds_there_are_words(said, draw):
     draw(Scores(("Mass",), np.array([[0.0], [np.nan]]), np.array([[0.1], [0.9]]), np.array([[False], [True]])))
-    assert said == ["Nothing to draw: no class has test films of it and test films of another."]
+    assert said == ["Nothing to draw: no class has test images of it and test images of another."]
 
 
 @pytest.mark.parametrize(("n_classes", "n_panels"), [(1, 1), (2, 2), (4, 4), (5, 6), (15, 16)])

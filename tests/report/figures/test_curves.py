@@ -46,7 +46,7 @@ def test_roc_goes_through_the_points_counted_by_hand(drawing):
     assert legend(drawing[0].axes[0]) == ["AUC 0.889\n(0.851 to 0.924)", "guessing", "threshold 0.500"]
 
 
-def test_a_film_on_the_threshold_counts_as_called(drawing):
+def test_a_image_on_the_threshold_counts_as_called(drawing):
     curves.roc([0, 1], [0.2, 0.5], 0.5, auc=METRICS["auc"])
     assert drawing[0].axes[0].lines[2].get_ydata()[0] == 1
 

@@ -27,10 +27,10 @@ def test_confusion_counts_by_true_class_and_decision(drawing):
     assert [text.get_text() for text in axes.get_yticklabels()] == list(CLASSES)
 
 
-def test_confusion_says_where_a_class_has_no_films(drawing):
+def test_confusion_says_where_a_class_has_no_images(drawing):
     matrices.confusion([1, 1], [0.2, 0.8], 0.5, classes=CLASSES)
     texts = [text.get_text() for text in drawing[0].axes[0].texts]
-    assert texts == ["no films", "no films", "1\n50.0 %", "1\n50.0 %"]
+    assert texts == ["no images", "no images", "1\n50.0 %", "1\n50.0 %"]
 
 
 def exclusive(true, decided, names=("normal", "Mass", "Pleural_Thickening")):
@@ -43,11 +43,11 @@ def test_confusion_matrix_counts_by_true_class_and_decision_and_leaves_empty_cel
     matrices.confusion_matrix(exclusive([0, 0, 0, 2, None], [0, 0, 1, 1, 2]))
     axes = drawing[0].axes[0]
     texts = [text.get_text() for text in axes.texts]
-    assert texts == ["2\n67 %", "1\n33 %", "", "no films", "no films", "no films", "", "1\n100 %", ""]
+    assert texts == ["2\n67 %", "1\n33 %", "", "no images", "no images", "no images", "", "1\n100 %", ""]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["normal", "Mass", "Pleural_Thickening"]
 
 
-def test_confusion_says_that_there_are_no_films(said):
+def test_confusion_says_that_there_are_no_images(said):
     matrices.confusion([np.nan], [0.5], 0.5, classes=CLASSES)
     matrices.confusion_matrix(exclusive([None], [0]))
     assert len(said) == 2

@@ -31,7 +31,7 @@ def test_two_classes_put_the_farthest_from_the_threshold_first():
     ]
 
 
-def test_a_low_threshold_does_not_hide_the_films_that_were_missed():
+def test_a_low_threshold_does_not_hide_the_images_that_were_missed():
     worst = ranking.two_class_mistakes(*two_classes([1, 0], [0.001, 0.5], threshold=0.1), limit=1)
     assert worst["position"].tolist() == [0]
 
@@ -42,16 +42,16 @@ def test_a_low_threshold_does_not_hide_the_films_that_were_missed():
     st.floats(0, 1),
     st.integers(0, 9),
 )
-def test_only_wrong_films_are_ranked_and_as_many_as_there_are(films, threshold, limit):
-    scores, classes, thresholds = two_classes([y for y, _ in films], [p for _, p in films], threshold)
-    wrong = {place for place, (y, p) in enumerate(films) if not np.isnan(y) and (p >= threshold) != (y == 1)}
+def test_only_wrong_images_are_ranked_and_as_many_as_there_are(images, threshold, limit):
+    scores, classes, thresholds = two_classes([y for y, _ in images], [p for _, p in images], threshold)
+    wrong = {place for place, (y, p) in enumerate(images) if not np.isnan(y) and (p >= threshold) != (y == 1)}
     for rank in (ranking.two_class_mistakes, ranking.label_mistakes):
         positions = rank(scores, classes, thresholds, limit=limit)["position"]
         assert set(positions) <= wrong
         assert len(positions) == min(limit, len(wrong))
 
 
-def test_the_worst_label_of_a_film_is_named_and_unknown_labels_are_passed_over():
+def test_the_worst_label_of_a_image_is_named_and_unknown_labels_are_passed_over():
     y_true = np.array([[1, 0], [np.nan, 1], [0, 0], [1, 0]], dtype=float)
     probability = np.array([[0.3, 0.9], [0.9, 0.1], [0.1, 0.1], [0.49, 0.1]])
     scores = Scores(LABELS, y_true, probability, probability >= 0.5)

@@ -20,8 +20,8 @@ def legend(axes: object) -> list[str]:
         )
     )
 )
-def test_reliability_bins_hold_every_film_and_add_up_to_the_calibration_error(films):
-    probability, y_true = films
+def test_reliability_bins_hold_every_image_and_add_up_to_the_calibration_error(images):
+    probability, y_true = images
     bins = reliability.reliability_bins(y_true, probability)
     assert bins["n"].sum() == len(y_true)
     assert bins["probability"].is_monotonic_increasing
@@ -31,17 +31,17 @@ def test_reliability_bins_hold_every_film_and_add_up_to_the_calibration_error(fi
     assert distance == pytest.approx(expected_calibration_error(y_true, probability), abs=1e-9)
 
 
-def test_reliability_draws_its_bins_and_counts_every_film(drawn_by):
+def test_reliability_draws_its_bins_and_counts_every_image(drawn_by):
     drawing = drawn_by(reliability)
     reliability.reliability([0, 1, np.nan], [0.2, 0.9, 0.5])
     upper, lower = drawing[0].axes
     points = upper.lines[1]
     assert list(zip(*points.get_data(), strict=True)) == [(0.2, 0), (0.9, 1)]
-    assert "test films, 2 bins of 1" in legend(upper)
+    assert "test images, 2 bins of 1" in legend(upper)
     assert sum(bar.get_height() for bar in lower.patches) == 2
 
 
-def test_reliability_says_that_there_are_no_films(said_by):
+def test_reliability_says_that_there_are_no_images(said_by):
     said = said_by(reliability)
     reliability.reliability([np.nan], [0.5])
-    assert said == ["No reliability plot: no film has a known label."]
+    assert said == ["No reliability plot: no image has a known label."]

@@ -22,14 +22,14 @@ REPORT: dict[str, Any] = {
         {
             "name": "overfitting",
             "passed": True,
-            "measured": {"loss": 0.04, "auc": 1.0, "films": 48},
+            "measured": {"loss": 0.04, "auc": 1.0, "images": 48},
             "expected": {"loss": 0.05, "auc": 0.999},
             "epochs": [{"loss": 0.7, "auc": 0.5}, {"loss": 0.2, "auc": 0.9}, {"loss": 0.04, "auc": 1.0}],
         },
         {
             "name": "shuffled_labels",
             "passed": True,
-            "measured": {"auc": 0.47, "films": 100},
+            "measured": {"auc": 0.47, "images": 100},
             "expected": {"auc": 0.5, "at_least": 0.33, "at_most": 0.67},
             "epochs": [{"auc": 0.52}, {"auc": 0.47}],
         },
@@ -65,7 +65,7 @@ def test_a_failure_stands_out_in_its_panel(failed: int) -> None:
     assert seen[:, int(left * width) : int(right * width)].sum() == seen.sum() > 100
 
 
-def test_phantom_films_are_called_so() -> None:
+def test_phantom_images_are_called_so() -> None:
     headline = {flag: pixels(sanity_figure(REPORT | {"phantom": flag}))[:40] for flag in (False, True)}
     ink = {flag: (strip < 128).all(axis=-1).sum() for flag, strip in headline.items()}
     assert ink[True] > 2 * ink[False]

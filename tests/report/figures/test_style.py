@@ -43,6 +43,6 @@ def test_the_readers_settings_stay_when_drawing_fails():
 
 
 def test_words_are_drawn():
-    one, other = (np.asarray(Image.open(BytesIO(style.words(text)))) for text in ("No curve.", "No films at all."))
+    one, other = (np.asarray(Image.open(BytesIO(style.words(text)))) for text in ("No curve.", "No images at all."))
     assert one.min() < 200
     assert not np.array_equal(one, other)

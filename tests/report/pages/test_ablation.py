@@ -22,7 +22,7 @@ def row(name, area=0.812, *, difference=None, p_holm=None, **changed):
         found |= {measure: value, f"{measure}_low": value - 0.051, f"{measure}_high": value + 0.048}
     ends = [None] * 3 if difference is None else [difference, difference - 0.02, difference + 0.03]
     found |= dict(zip(("auc_difference", "auc_difference_low", "auc_difference_high"), ends, strict=True))
-    found |= {"p_value": None if p_holm is None else p_holm / 3, "p_holm": p_holm, "films_left_out": None}
+    found |= {"p_value": None if p_holm is None else p_holm / 3, "p_holm": p_holm, "images_left_out": None}
     found |= {"not_compared": None, "collapsed": False, "n_images": 1300, "validation_auc": 0.8412, "kept_epoch": 7}
     return found | {"seconds": 1263.2, "peak_memory_mb": 2101.4, "error": None} | changed
 
@@ -116,7 +116,7 @@ def test_the_page_says_what_each_cell_overrides_and_took(table):
 def test_cells_that_differ_are_named_with_size_and_sign(table):
     text = page(table).text["summary"]
 
-    assert "5 cells were run, each once. The baseline is “baseline”. They were tested on 1,300 films." in text
+    assert "5 cells were run, each once. The baseline is “baseline”. They were tested on 1,300 images." in text
     assert "Of 3 cells compared with the baseline, 2 differ from it significantly in AUC" in text
     assert "“plain loss”: lower by 0.112 (0.082 to 0.132), p = 0.030 after Holm's correction." in text
     assert f"“{HOSTILE}”: higher by 0.088 (0.068 to 0.118), p below 0.001 after Holm's correction." in text
@@ -133,7 +133,7 @@ def test_nothing_is_significant_at_or_above_the_level(p_holm):
     assert "<li>“b”" not in found.html
     text = found.text["summary"]
     assert f"Of 1 cell compared with the baseline, none has an AUC that differs by more than chance in the choice of " \
-        f"test films explains (smallest p-value after Holm's correction {p_holm:.3f})" in text  # fmt: skip
+        f"test images explains (smallest p-value after Holm's correction {p_holm:.3f})" in text  # fmt: skip
 
 
 def test_where_all_differ_nothing_is_left_unproven():
@@ -146,8 +146,8 @@ def test_where_all_differ_nothing_is_left_unproven():
 def test_the_page_says_that_it_must_not_choose(table):
     text = page(table).text["warnings"]
 
-    assert "measured on the test films: it explains, it must not choose" in text
-    assert "kedro run --pipeline=effusion_tuning, which never sees the test films" in text
+    assert "measured on the test images: it explains, it must not choose" in text
+    assert "kedro run --pipeline=effusion_tuning, which never sees the test images" in text
 
 
 def test_the_page_warns_of_cells_that_collapsed_failed_or_were_not_compared(table):
@@ -157,23 +157,23 @@ def test_the_page_warns_of_cells_that_collapsed_failed_or_were_not_compared(tabl
 
     others = [
         row("a", is_baseline=True, collapsed=True),
-        row("b", not_compared="No films in common."),
-        row("c", difference=0.1, p_holm=0.2, films_left_out=1200, collapsed=True, n_images=1100),
+        row("b", not_compared="No images in common."),
+        row("c", difference=0.1, p_holm=0.2, images_left_out=1200, collapsed=True, n_images=1100),
     ]
     found = page(table_of(others))
     text = found.text["warnings"]
     assert "“a” and “c” have collapsed" in text
-    assert "“b” was not compared with the baseline. No films in common." in text
-    assert "“c” and the baseline were not tested on the same films: 1,200 that only one of them has" in text
+    assert "“b” was not compared with the baseline. No images in common." in text
+    assert "“c” and the baseline were not tested on the same images: 1,200 that only one of them has" in text
     assert "failed" not in found.html
-    assert "tested on 1,100 to 1,300 films" in found.text["summary"]
+    assert "tested on 1,100 to 1,300 images" in found.text["summary"]
 
 
 def test_nothing_to_warn_of_is_not_warned_of():
-    text = page(table_of([row("a", is_baseline=True), row("b", difference=0.3, p_holm=0.1, films_left_out=0)]))
+    text = page(table_of([row("a", is_baseline=True), row("b", difference=0.3, p_holm=0.1, images_left_out=0)]))
 
     warnings = text.text["warnings"]
-    assert not re.search("collapsed|failed|not compared|replicates|same films", warnings)
+    assert not re.search("collapsed|failed|not compared|replicates|same images", warnings)
 
 
 def test_too_few_replicates_to_show_anything_are_said():
@@ -205,11 +205,11 @@ def test_cells_that_all_failed_still_have_a_page_and_a_plot(drawing):
 
 
 @pytest.mark.parametrize("phantom", [True, False])
-def test_phantom_films_are_labelled(table, phantom):
+def test_phantom_images_are_labelled(table, phantom):
     html = page(table, phantom=phantom).html
 
-    assert ("PHANTOM FILMS: drawn by a program, says nothing about patients." in html) == phantom
-    assert ("<title>PHANTOM FILMS: Pleural effusion: ablation</title>" in html) == phantom
+    assert ("PHANTOM IMAGES: drawn by a program, says nothing about patients." in html) == phantom
+    assert ("<title>PHANTOM IMAGES: Pleural effusion: ablation</title>" in html) == phantom
 
 
 def test_hostile_names_are_text_and_nothing_is_loaded(table):

@@ -11,7 +11,7 @@ from cxr_pipeline.report.pages.card import PHANTOM, UNKNOWN, render_card, short_
 from cxr_pipeline.report.pages.page import ReportContent
 from cxr_pipeline.report.rendering import markdown
 
-SECTIONS = ["Intended use", "Data", "Split", "Model", "Decision rule", "Performance on the test films", "Subgroups",
+SECTIONS = ["Intended use", "Data", "Split", "Model", "Decision rule", "Performance on the test images", "Subgroups",
             "Calibration", "Where it looks", "Afterwards", "Limits and cautions",
             "Not known to this pipeline"]  # fmt: skip
 
@@ -48,12 +48,12 @@ def content(metrics_of, data_report, counts, source_counts) -> ReportContent:
               "n_patients": 640, "has_patients": True, "notes": ["Labels are from <table>.csv."]}  # fmt: skip
     return ReportContent(
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
-        metrics={**metrics_of(brier=(0.14, 0.12, 0.17)), "phantom": False, "films_digest": "7" * 64},
+        metrics={**metrics_of(brier=(0.14, 0.12, 0.17)), "phantom": False, "images_digest": "7" * 64},
         decision_rule={"calibration": {"method": "platt"}, "thresholds": {"effusion": 0.4137}, "policy_met": True,
                        "policy": {"rule": "youden"}},
         data_report={**data, "data_digest": "9" * 64, "classes": {"nofinding": 406, "effusion": 385},
-                     "sources": {"films": source}, "age": {"n_known": 0}, "sex": {"F": 791}, "view": {}},
-        quarantine=pd.DataFrame({"source": "films", "image": ["4711.png"] * 9, "reason": "truncated", "detail": "?"}),
+                     "sources": {"images": source}, "age": {"n_known": 0}, "sex": {"F": 791}, "view": {}},
+        quarantine=pd.DataFrame({"source": "images", "image": ["4711.png"] * 9, "reason": "truncated", "detail": "?"}),
         split_counts=counts(),
         source_counts=source_counts(),
         history=pd.DataFrame(),
@@ -80,8 +80,8 @@ def test_every_section_is_there_in_order(content) -> None:
 
 def test_it_says_which_model_it_is_of(content) -> None:
     head = card(content).split("\n## ")[0]
-    for line in ("# Model card: Pleural effusion", "- model: `cxr-effusion`", f"- films: `{'9' * 64}`",
-                 f"- test films: `{'7' * 64}`", "- code: `0f3a9c1d`"):  # fmt: skip
+    for line in ("# Model card: Pleural effusion", "- model: `cxr-effusion`", f"- images: `{'9' * 64}`",
+                 f"- test images: `{'7' * 64}`", "- code: `0f3a9c1d`"):  # fmt: skip
         assert line in head.splitlines()
 
 
@@ -93,23 +93,23 @@ def test_each_section_has_what_the_run_knows(content) -> None:
         "Split": "| share of effusion | 0.174 | 0.483 | 0.487 |",
         "Model": "| training.loss | focal |",
         "Decision rule": "| thresholds, effusion | 0.414 |",
-        "Performance on the test films": "| AUC | 0.889 | 0.851 to 0.924 |",
+        "Performance on the test images": "| AUC | 0.889 | 0.851 to 0.924 |",
         "Subgroups": "| view: P\\|A | 40 | 20 | 0.250 | 0.750 (0.500 to 0.875) |",
         "Calibration": "| Brier score | 0.140 (0.120 to 0.170) |",
         "Afterwards": "kedro run --pipeline=effusion_drift",
-        "Limits and cautions": "- It was not tested on films from another source",
+        "Limits and cautions": "- It was not tested on images from another source",
         "Not known to this pipeline": "| ethical approval |  | 17 |",
     }.items():
         assert said in section(text, title)
-    assert "view AP (3 films)" in section(text, "Subgroups")
-    assert "Not known of any test film: sex and age." in section(text, "Subgroups")
+    assert "view AP (3 images)" in section(text, "Subgroups")
+    assert "Not known of any test image: sex and age." in section(text, "Subgroups")
 
 
 def test_a_caution_of_the_report_is_one_of_the_card(content) -> None:
     worse = replace(
         content, split_counts={**content.split_counts, "test": {"nofinding": 4, "effusion": 58, "patients": 9}}
     )
-    assert "- There are few test films: 4 labelled nofinding." in section(card(worse), "Limits and cautions")
+    assert "- There are few test images: 4 labelled nofinding." in section(card(worse), "Limits and cautions")
 
 
 def test_phantoms_are_announced_first(content) -> None:
@@ -119,7 +119,7 @@ def test_phantoms_are_announced_first(content) -> None:
     assert "kedro lineage --env demo effusion" in drawn
 
 
-def test_no_film_is_named(content) -> None:
+def test_no_image_is_named(content) -> None:
     assert "4711" not in card(content)
 
 
@@ -154,14 +154,14 @@ def test_labels_that_were_filled_in_are_said_to_be(content, uncertain) -> None:
 def test_the_card_of_several_labels_names_their_calibration_and_what_was_not_fitted(content) -> None:
     rule = {**content.decision_rule, "calibration": {"effusion": {"method": "isotonic"}}, "policy": {"rule": "fixed"}}
     text = card(replace(content, decision_rule=rule))
-    assert "Probabilities are calibrated by isotonic, on validation films." in section(text, "Calibration")
+    assert "Probabilities are calibrated by isotonic, on validation images." in section(text, "Calibration")
     assert "it was not fitted. The calibration was fitted" in section(text, "Decision rule")
 
 
-def test_a_source_of_test_films_alone_is_not_one_that_it_learned_from(content, source_counts) -> None:
+def test_a_source_of_test_images_alone_is_not_one_that_it_learned_from(content, source_counts) -> None:
     text = card(replace(content, source_counts=source_counts(a=(90, 10, 0), b=(0, 0, 20))))
-    assert "only on films from the source “b”, which it did not learn from" in section(text, "Intended use")
-    assert "- It was tested on films from the source “b”" in section(text, "Limits and cautions")
+    assert "only on images from the source “b”, which it did not learn from" in section(text, "Intended use")
+    assert "- It was tested on images from the source “b”" in section(text, "Limits and cautions")
 
 
 def test_the_limits_say_that_losses_may_add_up(content) -> None:
@@ -192,7 +192,7 @@ def test_text_is_shown_and_not_obeyed(content) -> None:
     text = card(replace(content, task=task))
     assert "<script>" not in text
     assert "\\[x\\](y) \\`z\\`" in text
-    assert "films: Labels are from &lt;table>.csv." in text
+    assert "images: Labels are from &lt;table>.csv." in text
 
 
 def test_tables_of_markdown_keep_their_columns(content) -> None:
@@ -210,7 +210,7 @@ def test_markdown_stays_on_its_line() -> None:
 def test_the_short_card_says_how_good_what_for_and_where_the_rest_is(metrics_of, auc, said) -> None:
     metrics = {**metrics_of(auc=auc), "n_images": 119, "split": "test"}
     text = short_card(metrics, kind="binary", classes=("well", "ill"), phantom=False)
-    assert text.startswith(f"AUC {auc[0]:.3f} on 119 test films.")
+    assert text.startswith(f"AUC {auc[0]:.3f} on 119 test images.")
     assert said in text
     assert "not a medical device" in text
     assert "model_card.md, an artifact of the run that registered this version" in text

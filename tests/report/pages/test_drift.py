@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.deployment.drift.detection import DriftSettings, Limits, detect_drift
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.profile import reference_profile
 from cxr_pipeline.report.pages import drift
 from cxr_pipeline.report.pages.drift import draw_distributions, draw_effects, render_drift
@@ -34,15 +34,15 @@ def report_of(new, *, outputs=("ill",), **changed):
     k = len(outputs)
     profile = reference_profile(observed(120, 0, k=k), observed(80, 1, k=k), outputs=outputs, seed=0)
     found = detect_drift(profile, new, DriftSettings(0.01, 30, LIMITS, 0))
-    films = {"place": "/new", "films": 90, "left_out": 0, "without_patient": 0, "drawn": 80, "looked_at": 80}
+    images = {"place": "/new", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 80, "looked_at": 80}
     return {
         "task": "effusion",
         "title": "Pleural effusion",
         "phantom": False,
         **found.to_dict(),
         "model": {"name": "cxr-effusion", "version": 3, "uri": "models:/cxr-effusion/3", "run_id": "r", "digest": "d"},
-        "new_films": {**films, "refused": {}},
-        "reference": {"stored": True, "training_films": 120, "validation_films": 80},
+        "new_images": {**images, "refused": {}},
+        "reference": {"stored": True, "training_images": 120, "validation_images": 80},
     } | changed
 
 
@@ -81,28 +81,28 @@ UNLABELLED = report_of(observed(80, 2, labels=False))
 def test_the_verdict_comes_first_in_plain_words() -> None:
     same, bright, few = (Page(report).text["summary"] for report in (SAME, BRIGHT, FEW))
     assert "Verdict: no drift found. No drift was found in pixels" in same
-    assert "What to do Nothing. These films can be scored" in same
+    assert "What to do Nothing. These images can be scored" in same
     assert "Verdict: REFUSE. Drift in pixels (brightness, KS distance 0.9" in bright
     assert re.search(r"Pixels: REFUSE\. brightness: \d+\.\d then, 1[34]\d\.\d now\.", bright)
     assert "do not train on them" in bright
-    assert "Put a handful of new films beside training films" in bright
+    assert "Put a handful of new images beside training images" in bright
     assert "Check the labels first" not in bright
-    assert "Verdict: cannot be told. Whether there is drift cannot be told from 12 new films" in few
-    assert "Collect more films" in few
+    assert "Verdict: cannot be told. Whether there is drift cannot be told from 12 new images" in few
+    assert "Collect more images" in few
 
 
 def test_flipped_labels_lead_to_the_labels() -> None:
     text = Page(FLIPPED).text["summary"]
-    assert "Calibration: REFUSE. ill, of single films:" in text
+    assert "Calibration: REFUSE. ill, of single images:" in text
     assert "Check the labels first" in text
     assert "Put a handful" not in text
 
 
 def test_what_was_compared_with_what() -> None:
     text = Page(SAME).text["summary"]
-    assert "80 new films from /new with the films that cxr-effusion 3 comes from" in text
-    assert "120 of its training films" in text
-    assert "80 validation films" in text
+    assert "80 new images from /new with the images that cxr-effusion 3 comes from" in text
+    assert "120 of its training images" in text
+    assert "80 validation images" in text
     assert "16 tests were made" in text
     assert "at most 1 of 100 checks" in text
     unregistered = {**SAME["model"], "name": None, "version": None, "uri": "runs:/x/model"}
@@ -125,34 +125,34 @@ def test_every_test_is_a_row_with_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"refused": {"truncated": 3, "too_small": 1}}, "4 of 80 new films could not be used and are in no test"),
+        ({"refused": {"truncated": 3, "too_small": 1}}, "4 of 80 new images could not be used and are in no test"),
         ({"refused": {"too_small": 1}}, "in no test: 1 too small"),
-        ({"without_patient": 90}, "Of 90 of 90 new films the patient is not known"),
-        ({"left_out": 7}, "7 new films do not belong to this task"),
+        ({"without_patient": 90}, "Of 90 of 90 new images the patient is not known"),
+        ({"left_out": 7}, "7 new images do not belong to this task"),
     ],
 )
-def test_what_the_films_lack_is_said(changed, expected) -> None:
-    report = {**SAME, "new_films": {**SAME["new_films"], **changed}}
+def test_what_the_images_lack_is_said(changed, expected) -> None:
+    report = {**SAME, "new_images": {**SAME["new_images"], **changed}}
     assert expected in Page(report).text["warnings"]
 
 
 def test_why_something_was_not_tested_is_said_once() -> None:
     text = Page(UNLABELLED).text["warnings"]
-    assert text.count("The new films have no labels.") == 1
-    assert "Prevalence and calibration: The new films have no labels." in text
+    assert text.count("The new images have no labels.") == 1
+    assert "Prevalence and calibration: The new images have no labels." in text
     assert "Prevalence: cannot be told. Not tested." in Page(UNLABELLED).text["summary"]
 
 
 def test_a_reference_made_today_is_cautioned_about() -> None:
     made = {**SAME, "reference": {**SAME["reference"], "stored": False}}
-    assert "has left no profile of its films" in Page(made).text["warnings"]
+    assert "has left no profile of its images" in Page(made).text["warnings"]
     assert "warnings" not in Page(SAME).text
 
 
 def test_phantoms_are_called_phantoms() -> None:
     page = Page({**SAME, "phantom": True})
-    assert "PHANTOM FILMS" in page.text[""]
-    assert "PHANTOM FILMS" not in Page(SAME).html
+    assert "PHANTOM IMAGES" in page.text[""]
+    assert "PHANTOM IMAGES" not in Page(SAME).html
 
 
 def test_the_page_stands_alone_and_takes_no_text_for_markup() -> None:
@@ -160,7 +160,7 @@ def test_the_page_stands_alone_and_takes_no_text_for_markup() -> None:
         observed(80, 2, k=2, flipped=True),
         outputs=(HOSTILE, "b"),
         title=HOSTILE,
-        new_films={**SAME["new_films"], "place": HOSTILE},
+        new_images={**SAME["new_images"], "place": HOSTILE},
     )
     page = Page(hostile)
     assert "<script" not in page.html
@@ -173,7 +173,7 @@ def test_the_page_stands_alone_and_takes_no_text_for_markup() -> None:
         assert address.startswith("data:"), (tag, address)
 
 
-def test_few_films_make_a_page_without_figures() -> None:
+def test_few_images_make_a_page_without_figures() -> None:
     page = Page(FEW)
     assert "figures" not in page.text
     assert "No test was made." in page.text["numbers"]

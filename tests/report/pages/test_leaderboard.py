@@ -20,7 +20,7 @@ def entry(name: str = "cxr-effusion 1", auc: float = 0.875, **changed: Any) -> E
     values: dict[str, Any] = {
         "kind": "version",
         "task": "effusion",
-        "films": "real",
+        "images": "real",
         "test_digest": "f" * 64,
         "data_digest": "abcdef012345" + "6" * 52,
         "metrics": {
@@ -82,8 +82,8 @@ def read(*entries: Entry) -> Reader:
 
 def test_a_group_shows_its_models_with_intervals_the_best_first() -> None:
     found = read(entry("second", 0.75, kind="cell"), entry("first", aliases=("champion",)), entry("third", 0.5))
-    assert "effusion: 1,040 test films" in found.headings
-    assert f"3 models; digest of the test films {'f' * 64}" in found.headings
+    assert "effusion: 1,040 test images" in found.headings
+    assert f"3 models; digest of the test images {'f' * 64}" in found.headings
     _, first, second, third = found.rows[:4]
     assert first[:5] == ["1", "first championregistered version", "0.875 0.812 to 0.938", "", "0.719 0.688 to 0.844"]
     assert second[:4] == ["2", "second cell of an experiment", "0.750 0.688 to 0.812", "yes"]
@@ -132,7 +132,7 @@ def test_of_a_run_in_a_file_is_said_how_to_open_it() -> None:
     "scheme", ["javascript:alert(1)//", "data:text/html,", "JavaScript:", " javascript:", "file:///"]
 )
 def test_only_an_address_of_a_server_becomes_a_link(scheme: str) -> None:
-    found = read(entry(run_url=scheme, url=scheme), entry("left", films=None, run_url=scheme, url=scheme))
+    found = read(entry(run_url=scheme, url=scheme), entry("left", images=None, run_url=scheme, url=scheme))
     assert "a" not in found.tags
 
 
@@ -150,7 +150,7 @@ def test_hostile_text_stays_text() -> None:
         entry(HOSTILE, run_id=HOSTILE, **hostile),
         entry("b", **hostile | {"parameters": {}}, url=url, run_url=url),
         entry("c", **hostile | {"parameters": {HOSTILE: f"another {HOSTILE}"}}),
-        entry(HOSTILE, unfinished=HOSTILE, films=HOSTILE, **hostile | {"task": "x"}),
+        entry(HOSTILE, unfinished=HOSTILE, images=HOSTILE, **hostile | {"task": "x"}),
     ]
     html = render_leaderboard(leaderboard(entries))
     assert "<script" not in html
@@ -158,18 +158,20 @@ def test_hostile_text_stays_text() -> None:
     assert html.count("&lt;script&gt;") > 10
 
 
-def test_phantoms_are_labelled_and_come_after_real_films() -> None:
-    found = read(entry("drawn", 0.9, films="phantom"), entry("real"), entry("left", films="phantom", test_digest=None))
-    titles = ["effusion: 1,040 test films", "effusion: 1,040 phantom test films", "Not ranked"]
+def test_phantoms_are_labelled_and_come_after_real_images() -> None:
+    found = read(
+        entry("drawn", 0.9, images="phantom"), entry("real"), entry("left", images="phantom", test_digest=None)
+    )
+    titles = ["effusion: 1,040 test images", "effusion: 1,040 phantom test images", "Not ranked"]
     assert [text for text in found.headings if text in titles] == titles
-    label = "PHANTOM FILMS: drawn by a program, says nothing about patients."
+    label = "PHANTOM IMAGES: drawn by a program, says nothing about patients."
     assert found.headings.count(label) == 1
     assert found.headings.index(titles[1]) < found.headings.index(label)
-    assert found.rows[-1][0] == "left registered version on phantom films"
-    html = render_leaderboard(leaderboard([entry(), entry(films="phantom")]))
+    assert found.rows[-1][0] == "left registered version on phantom images"
+    html = render_leaderboard(leaderboard([entry(), entry(images="phantom")]))
     assert "<title>Leaderboard</title>" in html
-    html = render_leaderboard(leaderboard([entry(films="phantom")]))
-    assert "<title>PHANTOM FILMS: Leaderboard</title>" in html
+    html = render_leaderboard(leaderboard([entry(images="phantom")]))
+    assert "<title>PHANTOM IMAGES: Leaderboard</title>" in html
 
 
 def test_what_is_not_ranked_has_its_reason() -> None:
@@ -230,10 +232,10 @@ def drawn(drawn_by: Any, *entries: Entry) -> Any:
 
 
 def test_a_line_names_the_first_of_each_group() -> None:
-    entries = [entry("a"), entry("b", 0.5), entry("c", task="findings", films="phantom"), entry("d", films=None)]
+    entries = [entry("a"), entry("b", 0.5), entry("c", task="findings", images="phantom"), entry("d", images=None)]
     assert name_the_first(leaderboard(entries)) == [
-        "effusion, 1,040 test films: a (first of 2), AUC 0.875 (0.812 to 0.938)",
-        "findings, 1,040 phantom test films: c (first of 1), AUC 0.875 (0.812 to 0.938)",
+        "effusion, 1,040 test images: a (first of 2), AUC 0.875 (0.812 to 0.938)",
+        "findings, 1,040 phantom test images: c (first of 1), AUC 0.875 (0.812 to 0.938)",
         "not ranked: 1, see the page for the reasons",
     ]
     assert (

@@ -10,7 +10,7 @@ from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.pages.page import DENSE_FIGURES, FIGURES, HEATMAPS, ReportContent, render
 
 SECTIONS = ("summary", "figures", "numbers", "data", "splits", "model", "card", "parameters", "versions")
-BANNER = "PHANTOM FILMS: drawn by a program, says nothing about patients"
+BANNER = "PHANTOM IMAGES: drawn by a program, says nothing about patients"
 HOSTILE = "<script>alert(1)</script>\"'&.png"
 
 
@@ -59,7 +59,7 @@ def png() -> bytes:
 
 @pytest.fixture
 def content(png: bytes) -> ReportContent:
-    """A plausible run on 791 films, with nothing to warn of."""
+    """A plausible run on 791 images, with nothing to warn of."""
     measures = {"auc": (0.889, 0.851, 0.924), "sensitivity": (0.828, 0.75, 0.9), "specificity": (0.783, 0.69, 0.86),
                 "precision": (0.772, None, None), "brier": (0.14, 0.12, 0.17)}  # fmt: skip
     return ReportContent(
@@ -83,7 +83,7 @@ def content(png: bytes) -> ReportContent:
             "policy": {"rule": "youden"},
             "policy_met": True,
             "message": "At 0.4137 sensitivity is 0.930.",
-            "fitted_on": {"split": "validation", "n_films": 118, "n_positive": 57},
+            "fitted_on": {"split": "validation", "n_images": 118, "n_positive": 57},
         },
         data_report=data_report(),
         quarantine=quarantine(9),
@@ -92,7 +92,7 @@ def content(png: bytes) -> ReportContent:
             "validation": {"nofinding": 61, "effusion": 57, "patients": 70},
             "test": {"nofinding": 61, "effusion": 58, "patients": None},
         },
-        source_counts={"films": {"train": 1554, "validation": 118, "test": 119}},
+        source_counts={"images": {"train": 1554, "validation": 118, "test": 119}},
         history=pd.DataFrame(
             {
                 "phase": ["frozen", "fine_tuning"],
@@ -119,12 +119,12 @@ def data_report() -> dict[str, Any]:
     return {
         "phantom": False,
         "data_digest": "9b" * 32,
-        "n_films": 791,
+        "n_images": 791,
         "n_patients": 640,
-        "n_films_without_patient": 0,
+        "n_images_without_patient": 0,
         "classes": {"nofinding": 406, "effusion": 385},
         "sources": {
-            "films": {**source, "quarantine": {"truncated": 5, "exact_duplicate": 4}, "n_patients": 640,
+            "images": {**source, "quarantine": {"truncated": 5, "exact_duplicate": 4}, "n_patients": 640,
                       "has_patients": True, "notes": ["Labels are from <table>.csv."]},
         },
         "age": {"n_known": 640, "median": 48.5, "oldest": None},
@@ -133,13 +133,13 @@ def data_report() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quarantine(n_films: int, image: str = "film") -> pd.DataFrame:
+def quarantine(n_images: int, image: str = "image") -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "source": ["films"] * n_films,
-            "image": [f"{image}{number}.png" for number in range(n_films)],
-            "reason": ["truncated"] * (n_films - 2) + ["empty"] * min(n_films, 2),
-            "detail": ["ends early"] * n_films,
+            "source": ["images"] * n_images,
+            "image": [f"{image}{number}.png" for number in range(n_images)],
+            "reason": ["truncated"] * (n_images - 2) + ["empty"] * min(n_images, 2),
+            "detail": ["ends early"] * n_images,
         }
     )
 
@@ -199,10 +199,10 @@ def test_without_figures_there_are_no_images(content):
 def test_phantoms_are_announced_on_the_page_and_in_the_title(content):
     page = Page(render(changed(content, "metrics", phantom=True)))
     assert BANNER in page.text[""]
-    assert page.text["title"].startswith("PHANTOM FILMS")
+    assert page.text["title"].startswith("PHANTOM IMAGES")
 
 
-def test_real_films_carry_no_such_banner(content):
+def test_real_images_carry_no_such_banner(content):
     assert "PHANTOM" not in render(content)
 
 
@@ -226,7 +226,7 @@ def test_the_summary_says_what_on_whom_how_good_and_what_not(content):
     text = Page(render(content)).text["summary"]
     for expected in (
         "7,168,833 parameters",
-        "1,554 films",
+        "1,554 images",
         "640 patients",
         "about 83 are found",
         "between 0.851 and 0.924",
@@ -238,9 +238,9 @@ def test_the_summary_says_what_on_whom_how_good_and_what_not(content):
 @pytest.mark.parametrize("rule", ["youden", "fixed"])
 def test_a_threshold_that_was_set_is_not_called_fitted(content, rule):
     text = Page(render(changed(content, "decision_rule", policy={"rule": rule}))).text["numbers"]
-    assert ("Thresholds were fitted on validation films." in text) == (rule == "youden")
+    assert ("Thresholds were fitted on validation images." in text) == (rule == "youden")
     assert ("set beforehand; it was not fitted." in text) == (rule == "fixed")
-    assert "Fitted on validation films" not in text
+    assert "Fitted on validation images" not in text
 
 
 def test_a_source_that_taught_nothing_is_not_said_to_have_taught(content):
@@ -255,31 +255,31 @@ def test_numbers_are_formatted_with_their_intervals(content):
     assert ["precision", "0.772", ""] in [row[:3] for row in page.rows]
     assert ["thresholds, effusion", "0.414"] in page.rows
     assert ["calibration, scores", "40 values"] in page.rows
-    assert ["fitted on, n films", "118"] in page.rows
+    assert ["fitted on, n images", "118"] in page.rows
 
 
 def test_the_data_report_counts_every_row_of_a_source(content):
     page = Page(render(content))
-    assert ["films", "112,120", "9", "111,311", "9", "791", "640"] in page.rows
-    for row in (["patients", "640"], ["films labelled effusion", "385"], ["sex", "F 310, M 330, unknown 151"],
+    assert ["images", "112,120", "9", "111,311", "9", "791", "640"] in page.rows
+    for row in (["patients", "640"], ["images labelled effusion", "385"], ["sex", "F 310, M 330, unknown 151"],
                 ["age in years", "n known 640, median 48.5"], ["truncated", "7"], ["empty", "2"]):  # fmt: skip
         assert row in page.rows
-    assert "films: Labels are from <table>.csv." in page.text["data"]
+    assert "images: Labels are from <table>.csv." in page.text["data"]
     assert "called uncertain" not in page.text["data"]
 
 
 def test_unknown_patients_are_called_so(content):
-    source = {**data_report()["sources"]["films"], "n_patients": 0, "has_patients": False}
-    silent = changed(content, "data_report", n_patients=0, n_films_without_patient=791, sources={"films": source})
+    source = {**data_report()["sources"]["images"], "n_patients": 0, "has_patients": False}
+    silent = changed(content, "data_report", n_patients=0, n_images_without_patient=791, sources={"images": source})
     page = Page(render(silent))
     assert ["patients", "not known"] in page.rows
-    assert ["films", "112,120", "9", "111,311", "9", "791", "not known"] in page.rows
-    assert "791 of 791 films" in page.text["warnings"]
+    assert ["images", "112,120", "9", "111,311", "9", "791", "not known"] in page.rows
+    assert "791 of 791 images" in page.text["warnings"]
 
 
 def test_the_split_is_counted_by_class(content):
     page = Page(render(content))
-    for row in (["", "train", "validation", "test"], ["effusion", "270", "57", "58"], ["films", "1,554", "118", "119"],
+    for row in (["", "train", "validation", "test"], ["effusion", "270", "57", "58"], ["images", "1,554", "118", "119"],
                 ["patients", "501", "70", "not known"]):  # fmt: skip
         assert row in page.rows
 
@@ -304,7 +304,7 @@ def test_hostile_names_in_every_other_text_are_not_obeyed(content):
     hostile = changed(content, "task", title=HOSTILE)
     hostile = changed(hostile, "versions", **{HOSTILE: HOSTILE})
     hostile = replace(hostile, parameters={HOSTILE: HOSTILE}, figures={HOSTILE: b""})
-    source = data_report()["sources"]["films"]
+    source = data_report()["sources"]["images"]
     hostile = changed(hostile, "data_report", sources={HOSTILE: {**source, "notes": [HOSTILE]}})
     page = Page(render(hostile))
     assert not page.attributes("script")
@@ -317,8 +317,8 @@ def test_names_in_other_scripts_stay_as_they_are(content):
     assert ["-フィルム\n ", "3"] in Page(render(replace(content, quarantine=frame))).rows
 
 
-def test_refused_films_are_counted_and_not_named(content):
-    frame = quarantine(1250, image="00004711_").assign(detail="the same film as nih: 00004711_000.png")
+def test_refused_images_are_counted_and_not_named(content):
+    frame = quarantine(1250, image="00004711_").assign(detail="the same image as nih: 00004711_000.png")
     page = Page(render(replace(content, quarantine=frame)))
     assert ["truncated", "1,248"] in page.rows
     assert "4711" not in page.html
@@ -345,14 +345,14 @@ def test_subgroups_have_a_section_of_their_own(content):
     page = Page(render(replace(content, subgroups=subgroups())))
     found = "0.750\n0.500 to 0.875"
     assert ["sex: F", "40", "20", "0.250", found, found, found] in page.rows
-    assert "Not known of any test film: age and view." in page.text["subgroups"]
-    assert "sex for 79 films" in page.text["subgroups"]
+    assert "Not known of any test image: age and view." in page.text["subgroups"]
+    assert "sex for 79 images" in page.text["subgroups"]
 
 
 def test_subgroups_that_are_too_small_are_named(content):
     page = Page(render(replace(content, subgroups=subgroups(measured=False))))
-    assert "with fewer than 10 patients with a class or without it: sex F (40 films)" in page.text["subgroups"]
-    assert "Subgroups of the test films" not in page.html
+    assert "with fewer than 10 patients with a class or without it: sex F (40 images)" in page.text["subgroups"]
+    assert "Subgroups of the test images" not in page.html
 
 
 def test_what_no_run_can_know_is_said_so(content):
@@ -375,7 +375,7 @@ def test_no_patient_is_named(content):
 def test_a_binary_page_has_no_tables_of_several_classes(content):
     text = render(content)
     for heading in ("Each class", "Each source", "Other threshold policies", "The rule of each class", "Where it looks",
-                    "<h3>Classification report", "Films by class and source"):  # fmt: skip
+                    "<h3>Classification report", "Images by class and source"):  # fmt: skip
         assert heading not in text
 
 
@@ -401,10 +401,10 @@ def several(content) -> ReportContent:
     report = changed(
         content, "data_report", unknown_labels={"Mass": 4},
         confounding={"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True,
-                     "n_films": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
+                     "n_images": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
                      "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}}},
     ).data_report  # fmt: skip
-    counts = {split: {"Mass": 60, "<Nodule>": 58, "films": 100, "patients": 70} for split in content.split_counts}
+    counts = {split: {"Mass": 60, "<Nodule>": 58, "images": 100, "patients": 70} for split in content.split_counts}
     return replace(
         content,
         task={**content.task, "kind": "multilabel", "classes": list(classes)},
@@ -426,7 +426,7 @@ def several(content) -> ReportContent:
 
 def explanations() -> dict[str, Any]:
     measure = {"value": 0.75, "low": 0.5, "high": 0.875}
-    found = {"n_films": 20, "n_boxes": 21, "pointing_game": measure, "box_area": measure}
+    found = {"n_images": 20, "n_boxes": 21, "pointing_game": measure, "box_area": measure}
     return {"method": "Grad-CAM", "layer": "relu", "localisation": {"Mass": found},
             "randomised": {"n_shuffles": 5, "rank_correlation": measure, "pointing_game": None}}  # fmt: skip
 
@@ -435,9 +435,9 @@ def test_a_page_of_several_classes_shows_everything_that_was_measured(several):
     page = Page(render(several))
     auc, found = "0.889\n0.851 to 0.924", "0.828\n0.750 to 0.900"
     for row in (
-        ["class", "films of it", "of", "AUC", "sensitivity", "specificity", "precision", "threshold"],
+        ["class", "images of it", "of", "AUC", "sensitivity", "specificity", "precision", "threshold"],
         ["<Nodule>", "58", "119", auc, found, "0.783\n0.690 to 0.860", "0.772", "0.500"],
-        ["source", "films", "AUC", "sensitivity", "specificity", "precision"],
+        ["source", "images", "AUC", "sensitivity", "specificity", "precision"],
         ["class", "all together", "nih", "kermany"],
         ["Mass", auc, auc, auc],
         ["policy", "threshold", "sensitivity", "specificity", "precision"],
@@ -451,9 +451,9 @@ def test_a_page_of_several_classes_shows_everything_that_was_measured(several):
         ["Mass", "5", "7", "0.900"],
         ["<Nodule>", "6", "0", "not defined"],
         ["normal", "1", "0", ""],
-        ["films of which Mass is not known", "4"],
-        ["films", "100", "100", "100"],
-        ["films", "of no class of this task", "6"],
+        ["images of which Mass is not known", "4"],
+        ["images", "100", "100", "100"],
+        ["images", "of no class of this task", "6"],
     ):
         assert row in page.rows
     assert "youden (chosen)" in [row[0] for row in page.rows if row]
@@ -474,5 +474,5 @@ def test_where_it_looks_has_its_own_section_with_its_maps(several, png):
 
 def test_maps_without_measures_have_a_section_too(content, png):
     page = Page(render(replace(content, figures={"heatmaps": png})))
-    assert "Test films of each kind" in page.text["explanations"]
+    assert "Test images of each kind" in page.text["explanations"]
     assert page.text["figures"].strip() == "Figures"

@@ -13,14 +13,14 @@ METRICS: dict[str, Any] = {
     "phantom": False,
     "n_images": 1234,
     "n_patients": 60,
-    "films_digest": "f" * 64,
+    "images_digest": "f" * 64,
     "metrics": dict.fromkeys(COMPARED, MEASURE),
 }
 DIFFERENCE = {"value": 0.01, "low": -0.031, "high": 0.05, "p_value": 0.4}
 CHAMPIONS = {"value": 0.865, "low": None, "high": None}
 NOTHING = {"value": None, "low": None, "high": None, "p_value": None}
 COMPARISON = Comparison(
-    n_films=1230,
+    n_images=1230,
     n_patients=59,
     n_left_out=4,
     challenger=dict.fromkeys(COMPARED, MEASURE),
@@ -40,7 +40,7 @@ def record(comparison: Comparison | None, **metrics: Any) -> dict[str, Any]:
         news={
             "model": "cxr-chest",
             "champion": 3 if comparison else None,
-            "why": "Since the champion, cxr-chest 3: 9 new films.",
+            "why": "Since the champion, cxr-chest 3: 9 new images.",
             "news": {"new": 9, "relabelled": 0, "gone": 0},
             "drift": None,
             "digest": "7" * 64,
@@ -54,13 +54,13 @@ def test_a_record_says_what_was_compared_on_whom_and_each_verdict() -> None:
     page = render_decision(record(COMPARISON))
     assert page.startswith("# cxr-chest 4: not promoted\n")
     for sentence in (
-        "the challenger cxr-chest 4 against the champion cxr-chest 3. It was tested on 1,234 films of 60 patients.",
-        "Since the champion, cxr-chest 3: 9 new films.",
+        "the challenger cxr-chest 4 against the champion cxr-chest 3. It was tested on 1,234 images of 60 patients.",
+        "Since the champion, cxr-chest 3: 9 new images.",
         "- The lower end of the difference in AUC, -0.031, is not above -0.020.",
         "| floor of auc | 0.875 | 0.600 | met |",
         "| AUC not worse | -0.031 | -0.020 | not met |",
         "| sensitivity not worse | -0.031 | -0.050 | met |",
-        "on the same 1,230 films of 59 patients; 4 more, which only one of them could judge, are left out.",
+        "on the same 1,230 images of 59 patients; 4 more, which only one of them could judge, are left out.",
         "| AUC | 0.875 (0.800 to 0.938) | 0.865 | +0.010 (-0.031 to +0.050) |",
         "95 %, 2,000 bootstrap replicates, patients drawn whole",
         "Floors: auc 0.6. Against a champion also: the lower end of the difference in sensitivity lies above -0.05;",
@@ -72,8 +72,8 @@ def test_a_record_says_what_was_compared_on_whom_and_each_verdict() -> None:
 def test_the_record_of_a_first_version_compares_nothing() -> None:
     found = record(None, phantom=True, n_patients=None)
     page = render_decision(found)
-    assert page.startswith("# cxr-chest 4: promoted\n\n**Phantom films")
-    assert "; there was no champion. It was tested on 1,234 films whose patients are not known." in page
+    assert page.startswith("# cxr-chest 4: promoted\n\n**Phantom images")
+    assert "; there was no champion. It was tested on 1,234 images whose patients are not known." in page
     assert "champion cxr-chest" not in page.split("## Why")[0].replace("Since the champion, cxr-chest 3", "")
     assert found["champion"] is found["compared_on"] is None
     assert "| AUC | 0.875 (0.800 to 0.938) |" in page
@@ -84,7 +84,7 @@ def test_figures_that_are_not_defined_are_said_to_be_so() -> None:
     page = render_decision(record(Comparison(1, None, 0, nothing, nothing, nothing)))
     assert "| AUC | not defined | not defined | not defined |" in page
     assert "| AUC not worse | not defined | -0.020 | not met |" in page
-    assert "films drawn whole" in page
+    assert "images drawn whole" in page
     assert "left out" not in page
 
 
@@ -123,20 +123,20 @@ DRIFT = {
         {"name": "calibration", "verdict": "unknown", "notes": ["ill: too few to tell."], "tests": []},
     ],
     "model": {"uri": "models:/cxr-chest-demo/3", "name": "cxr-chest-demo", "version": 3},
-    "new_films": {
-        **{"place": "the sources", "films": 90, "left_out": 0, "without_patient": 0, "drawn": 40, "looked_at": 40},
+    "new_images": {
+        **{"place": "the sources", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 40, "looked_at": 40},
         "refused": {},
     },
-    "reference": {"stored": True, "training_films": 50, "validation_films": 40},
+    "reference": {"stored": True, "training_images": 50, "validation_images": 40},
 }
 STOPPED: dict[str, Any] = {
     "task": "chest",
     "model": "cxr-chest-demo",
     "phantom": True,
     "champion": 3,
-    "why": "Since the champion, cxr-chest-demo 3: 90 new films.",
+    "why": "Since the champion, cxr-chest-demo 3: 90 new images.",
     "news": {"new": 90, "relabelled": 0, "gone": 0},
-    "stopped": "The new films are unlike. Nothing was trained.",
+    "stopped": "The new images are unlike. Nothing was trained.",
     "drift": DRIFT,
     "digest": "7" * 64,
 }
@@ -146,11 +146,11 @@ def test_the_record_of_a_stop_says_why_and_what_stays() -> None:
     found = stop_record(STOPPED)
     assert (found["decision"], found["promoted"], found["challenger"]) == ("stopped", False, None)
     page = render_decision(found)
-    assert page.startswith("# cxr-chest-demo: stopped\n\n**Phantom films")
+    assert page.startswith("# cxr-chest-demo: stopped\n\n**Phantom images")
     for sentence in (
         "no challenger was trained. The champion stays cxr-chest-demo 3;",
-        "Since the champion, cxr-chest-demo 3: 90 new films.",
-        "- The new films are unlike. Nothing was trained.",
+        "Since the champion, cxr-chest-demo 3: 90 new images.",
+        "- The new images are unlike. Nothing was trained.",
         "Verdict: refuse. Drift in pixels (noise, KS distance 0.95).",
         "| pixels | noise | KS distance | 0.950 | refuse |",
         "- ill: too few to tell.",
@@ -173,7 +173,7 @@ def test_where_drift_could_not_be_looked_for_the_record_says_so() -> None:
     found = record(COMPARISON) | {"drift": unknown}
     assert "Verdict: unknown. It has no profile." in render_decision(found)
     assert len(decision_files(found)) == 2
-    assert "New films" not in render_decision(record(COMPARISON))
+    assert "New images" not in render_decision(record(COMPARISON))
 
 
 @pytest.mark.parametrize("improvement", ["better", "better_or_newer"])

@@ -147,9 +147,9 @@ def test_the_page_tells_what_was_found_and_that_it_flatters(content: TuningConte
     for text in (
         "4 trials varied 4 parameters: 3 complete, 1 pruned because earlier ones did better and 1 failed",
         "The best was trial 2, with a validation AUC of 0.900.",
-        "The value of the best trial is the best of 3 on the same validation films",
+        "The value of the best trial is the best of 3 on the same validation images",
         "it flatters",
-        "The test films were not looked at during the search.",
+        "The test images were not looked at during the search.",
         "kedro run --config",
         "effusion-1a2b",
     ):
@@ -157,7 +157,7 @@ def test_the_page_tells_what_was_found_and_that_it_flatters(content: TuningConte
     assert "PHANTOM" not in page
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.replace("Content-Security-Policy", "").replace("http-equiv", "")
-    assert render_tuning(replace(content, phantom=True)).count("PHANTOM FILMS") == 2
+    assert render_tuning(replace(content, phantom=True)).count("PHANTOM IMAGES") == 2
 
 
 def test_a_hostile_reason_is_shown_and_not_obeyed(content: TuningContent) -> None:

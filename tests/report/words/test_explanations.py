@@ -28,15 +28,15 @@ def test_it_says_how_the_maps_were_made():
         (None, 0.3, "not shown to be better"),
     ],
 )
-def test_the_hottest_point_is_held_against_the_middle_of_the_film(low, centred, verdict):
+def test_the_hottest_point_is_held_against_the_middle_of_the_image(low, centred, verdict):
     sentence = where_it_looks(document(pointing_game=value(0.9, low), pointing_game_centred=value(centred)))[1]
-    assert "For Effusion the hottest point lies in a box that a reader drew in about 90 of 100 films" in sentence
-    assert "the middle of the film would in 30" in sentence
+    assert "For Effusion the hottest point lies in a box that a reader drew in about 90 of 100 images" in sentence
+    assert "the middle of the image would in 30" in sentence
     assert verdict in sentence
 
 
 def test_without_a_centred_blob_there_is_no_verdict_and_without_hits_no_sentence():
-    assert where_it_looks(document(pointing_game=value(0.9)))[1].endswith("90 of 100 films.")
+    assert where_it_looks(document(pointing_game=value(0.9)))[1].endswith("90 of 100 images.")
     assert len(where_it_looks(document(pointing_game=value(None)))) == 1
 
 
@@ -63,4 +63,4 @@ def test_what_shuffled_weights_point_at_is_told():
     sentence = where_it_looks(
         document({"n_shuffles": 5, "rank_correlation": value(0.1), "pointing_game": value(0.12)})
     )[-1]
-    assert sentence.endswith("lies in a box in 12 of 100 films.")
+    assert sentence.endswith("lies in a box in 12 of 100 images.")

@@ -38,8 +38,8 @@ def test_exclusive_classes_set_accuracy_against_always_saying_the_same(several):
     text = " ".join(
         ExclusiveClasses(NAMES).quality({**several(GOOD), "majority": {"class": "normal", "accuracy": 0.82}})
     )
-    assert "decides rightly about 81 of 100 test films; always saying normal is right for 82." in text
-    assert "finds about 35 of 100 films of a class (guessing gets 33)" in text
+    assert "decides rightly about 81 of 100 test images; always saying normal is right for 82." in text
+    assert "finds about 35 of 100 images of a class (guessing gets 33)" in text
     assert "in about 74, averaged over the classes (macro AUC 0.740; guessing gets 50)" in text
     assert "It tells normal best (AUC 0.800) and Mass worst (AUC 0.660)." in text
     assert "always saying" not in " ".join(ExclusiveClasses(NAMES).quality(several(GOOD)))
@@ -48,7 +48,7 @@ def test_exclusive_classes_set_accuracy_against_always_saying_the_same(several):
 def test_labels_give_mean_rates(several):
     text = " ".join(Labels(NAMES).quality(several(GOOD)))
     assert "one with a label and one without it" in text
-    assert "about 40 of 100 films with a label are found, and about 90 of 100 films without it are left alone" in text
+    assert "about 40 of 100 images with a label are found, and about 90 of 100 images without it are left alone" in text
 
 
 @pytest.mark.parametrize("kind", [ExclusiveClasses, Labels])
@@ -62,7 +62,7 @@ def test_what_is_not_defined_is_left_out(measured, kind):
 )
 def test_exclusive_classes_collapse_where_one_is_called_for_nearly_all_others(several, found, left, collapses):
     warning = ExclusiveClasses(NAMES).collapsed(several([("normal", 0.8, found, left), ("Mass", 0.7, 0.5, 0.9)]))
-    assert (warning is not None and "film normal" in warning) == collapses
+    assert (warning is not None and "image normal" in warning) == collapses
 
 
 def test_labels_whose_decision_is_always_the_same_are_named(several):
@@ -75,9 +75,9 @@ def test_labels_whose_decision_is_always_the_same_are_named(several):
 @pytest.mark.parametrize(
     ("sensitivity", "specificity", "name"),
     [
-        (1, 0, "film effusion"),
-        (0, 1, "film nofinding"),
-        (0.98, 0.04, "film effusion"),
+        (1, 0, "image effusion"),
+        (0, 1, "image nofinding"),
+        (0.98, 0.04, "image effusion"),
         (0.94, 0.06, None),
         (0, 0, None),
     ],

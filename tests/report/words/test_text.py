@@ -37,5 +37,5 @@ def test_value_of(measures, value):
 
 
 def test_spelled_and_of_100():
-    assert text.spelled("fitted_on.n_films") == "fitted on, n films"
+    assert text.spelled("fitted_on.n_images") == "fitted on, n images"
     assert text.of_100(0.828) == "83"

@@ -46,26 +46,26 @@ def test_policy_missed_gives_the_message_of_the_policy():
 
 def test_patients_unknown_names_the_sources_that_do_not_say(metrics_of, data_report):
     assert warnings.patients_unknown(metrics_of(), data_report()) is None
-    silent = data_report(n_unknown=791, n_patients=0, sources={"films": False})
-    warning = warnings.patients_unknown(metrics_of("film"), silent)
-    assert "791 of 791 films (the source “films” does not say)" in warning
+    silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
+    warning = warnings.patients_unknown(metrics_of("image"), silent)
+    assert "791 of 791 images (the source “images” does not say)" in warning
     assert "may be in training and in test" in warning
-    assert "intervals are by film, and" in warning
+    assert "intervals are by image, and" in warning
 
 
-def test_patients_unknown_of_some_films(metrics_of, data_report):
+def test_patients_unknown_of_some_images(metrics_of, data_report):
     two = data_report(n_unknown=9, sources={"a": False, "b": True, "c": False})
     warning = warnings.patients_unknown(metrics_of(), two)
     assert "(the sources “a” and “c” do not say)" in warning
-    assert "by film where the patient is not known" in warning
+    assert "by image where the patient is not known" in warning
     unmatched = warnings.patients_unknown(metrics_of(), data_report(n_unknown=9))
-    assert "9 of 791 films. One patient's" in unmatched
+    assert "9 of 791 images. One patient's" in unmatched
 
 
-def test_few_test_films_counts_them(counts):
-    assert warnings.few_test_films(counts(nofinding=30, effusion=30), BINARY) is None
-    assert "few test films: 29 labelled effusion." in warnings.few_test_films(counts(effusion=29), BINARY)
-    both = warnings.few_test_films(counts(nofinding=3, effusion=0), BINARY)
+def test_few_test_images_counts_them(counts):
+    assert warnings.few_test_images(counts(nofinding=30, effusion=30), BINARY) is None
+    assert "few test images: 29 labelled effusion." in warnings.few_test_images(counts(effusion=29), BINARY)
+    both = warnings.few_test_images(counts(nofinding=3, effusion=0), BINARY)
     assert "3 labelled nofinding and 0 labelled effusion" in both
 
 
@@ -74,10 +74,10 @@ def test_a_good_run_has_no_warnings(metrics_of, data_report, counts):
 
 
 def test_warnings_come_together_the_worst_first(metrics_of, data_report, counts):
-    bad = metrics_of("film", auc=(0.5, 0.4, 0.6), sensitivity=(1, 1, 1), specificity=(0, 0, 0))
-    silent = data_report(n_unknown=791, n_patients=0, sources={"films": False})
+    bad = metrics_of("image", auc=(0.5, 0.4, 0.6), sensitivity=(1, 1, 1), specificity=(0, 0, 0))
+    silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
     found = warnings.cautions(BINARY, bad, {**RULE, "policy_met": False}, silent, counts(effusion=2))
-    words = ("no good", "collapsed", "policy", "patient is not known", "few test films")
+    words = ("no good", "collapsed", "policy", "patient is not known", "few test images")
     assert len(found) == len(words)
     assert all(word in warning for word, warning in zip(words, found, strict=True))
 
@@ -88,7 +88,7 @@ def confounding(**changed: Any) -> dict[str, Any]:
 
 def test_confounded_gives_what_the_source_alone_tells(data_report):
     warning = warnings.confounded({**data_report(), "confounding": confounding()})
-    assert "gives an AUC of 0.930 and the source names the class of 83 of 100 films rightly" in warning
+    assert "gives an AUC of 0.930 and the source names the class of 83 of 100 images rightly" in warning
     assert "commonest class does so for 50" in warning
     assert "Believe the figures of each source by itself" in warning
 

@@ -23,19 +23,19 @@ APPLICATIONS = {
 
 @pytest.fixture(scope="session")
 def as_keras_prepares() -> Callable[[str, np.ndarray], np.ndarray]:
-    """From a name and grey films [n, S, S, 1] to what Keras feeds that backbone."""
+    """From a name and grey images [n, S, S, 1] to what Keras feeds that backbone."""
 
-    def prepare(name: str, films: np.ndarray) -> np.ndarray:
-        return APPLICATIONS[name][1].preprocess_input(np.repeat(films, 3, axis=-1))
+    def prepare(name: str, images: np.ndarray) -> np.ndarray:
+        return APPLICATIONS[name][1].preprocess_input(np.repeat(images, 3, axis=-1))
 
     return prepare
 
 
 @pytest.fixture(scope="session")
 def application(as_keras_prepares: Callable[[str, np.ndarray], np.ndarray]) -> Callable[[str], Any]:
-    """From a name to Keras' backbone for films of its smallest size, with weights that no seed of ours gives.
+    """From a name to Keras' backbone for images of its smallest size, with weights that no seed of ours gives.
 
-    Its batch normalisation knows films of noise, so that what it sees differs from one to the other.
+    Its batch normalisation knows images of noise, so that what it sees differs from one to the other.
     """
 
     @cache

@@ -34,32 +34,32 @@ def pretrained(saved: Callable[[str], Path]) -> Callable[[str], Any]:
     return cache(lambda name: build(name, saved(name)))
 
 
-def random_films(name: str) -> np.ndarray:
+def random_images(name: str) -> np.ndarray:
     size = BACKBONES[name].smallest
     return np.random.default_rng(0).integers(0, 256, (3, size, size, 1)).astype(np.float32)
 
 
 @EACH
-def test_a_pretrained_backbone_sees_films_as_keras_prepares_them(
+def test_a_pretrained_backbone_sees_images_as_keras_prepares_them(
     name: str,
     application: Callable[[str], Any],
     as_keras_prepares: Callable[[str, np.ndarray], np.ndarray],
     pretrained: Callable[[str], Any],
 ) -> None:
-    model, films = pretrained(name), random_films(name)
-    network, prepared = application(name), as_keras_prepares(name, films.copy())
-    fed, expected_fed = _fed(model, films), _fed(network, prepared)
+    model, images = pretrained(name), random_images(name)
+    network, prepared = application(name), as_keras_prepares(name, images.copy())
+    fed, expected_fed = _fed(model, images), _fed(network, prepared)
     assert np.ptp(expected_fed) > 1
     np.testing.assert_allclose(fed, expected_fed, rtol=1e-4, atol=1e-4)
     expected = network(prepared, training=False).numpy()
-    found = keras.Model(model.input, model.get_layer(POOLED).input)(films)
+    found = keras.Model(model.input, model.get_layer(POOLED).input)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def _fed(network: Any, films: np.ndarray) -> np.ndarray:
+def _fed(network: Any, images: np.ndarray) -> np.ndarray:
     """What the first layer with weights is fed."""
     first = next(layer for layer in network.layers if layer.weights)
-    return keras.Model(network.input, first.input)(films).numpy()
+    return keras.Model(network.input, first.input)(images).numpy()
 
 
 @EACH
@@ -85,16 +85,16 @@ def test_batch_normalisation_is_frozen_too(name: str, pretrained: Callable[[str]
 
 @EACH
 def test_the_whole_graph_passes_at_the_cut_of_a_backbone(name: str, pretrained: Callable[[str], Any]) -> None:
-    model, films = pretrained(name), random_films(name)
+    model, images = pretrained(name), random_images(name)
     cut = model.get_layer(BACKBONES[name].cut).output
-    whole = keras.Model(cut, model.output)(keras.Model(model.input, cut)(films))
-    np.testing.assert_allclose(whole, model(films), rtol=1e-4, atol=1e-5)
+    whole = keras.Model(cut, model.output)(keras.Model(model.input, cut)(images))
+    np.testing.assert_allclose(whole, model(images), rtol=1e-4, atol=1e-5)
 
 
 @EACH
-def test_films_one_pixel_too_small_are_refused(name: str) -> None:
+def test_images_one_pixel_too_small_are_refused(name: str) -> None:
     size = BACKBONES[name].smallest - 1
-    with pytest.raises(UserError, match=rf"{name} needs films of at least {size + 1} .*resolution\.size is {size}"):
+    with pytest.raises(UserError, match=rf"{name} needs images of at least {size + 1} .*resolution\.size is {size}"):
         build(name, None, size)
 
 
@@ -109,8 +109,8 @@ def test_layers_have_the_same_names_however_many_networks_were_built_before(pret
 
 
 def test_a_saved_model_needs_none_of_our_code(pretrained: Callable[[str], Any], tmp_path: Path) -> None:
-    model, films = pretrained("inceptionv3"), random_films("inceptionv3")
+    model, images = pretrained("inceptionv3"), random_images("inceptionv3")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert {layer.__class__.__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
-    np.testing.assert_array_equal(loaded(films), model(films))
+    np.testing.assert_array_equal(loaded(images), model(images))

@@ -19,16 +19,16 @@ def build(name: str = "small_cnn", weights_file: Path | None = None, size: int =
     )
 
 
-def random_films(n: int = 2, size: int = SIZE) -> np.ndarray:
+def random_images(n: int = 2, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "cnn"])
 @pytest.mark.parametrize("size", [28, 64])
-def test_a_network_takes_films_as_they_are_stored(name: str, size: int) -> None:
+def test_a_network_takes_images_as_they_are_stored(name: str, size: int) -> None:
     model = build(name, size=size)
-    probability = model.predict_on_batch(random_films(3, size))
-    assert model.input.name == "film"
+    probability = model.predict_on_batch(random_images(3, size))
+    assert model.input.name == "image"
     assert probability.shape == (3, 1)
     assert probability.dtype == np.float32
     assert ((probability > 0) & (probability < 1)).all()
@@ -39,10 +39,10 @@ def test_cnn_is_as_small_as_promised() -> None:
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "cnn"])
-def test_exposure_and_contrast_of_a_film_do_not_matter(name: str) -> None:
+def test_exposure_and_contrast_of_a_image_do_not_matter(name: str) -> None:
     model = build(name)
-    film = random_films().astype(np.float32)
-    np.testing.assert_allclose(model(film * 0.4 + 60), model(film), atol=1e-3)
+    image = random_images().astype(np.float32)
+    np.testing.assert_allclose(model(image * 0.4 + 60), model(image), atol=1e-3)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -52,7 +52,7 @@ def test_a_saved_model_needs_none_of_our_code(exclusive: bool, tmp_path: Path) -
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert {layer.__class__.__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
     assert not any(isinstance(layer, (keras.Model, keras.layers.Lambda)) for layer in loaded.layers)
-    np.testing.assert_array_equal(loaded(random_films()), model(random_films()))
+    np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
 
 
 def test_the_seed_decides_the_weights() -> None:
@@ -70,13 +70,13 @@ def test_the_head_is_as_configured() -> None:
 
 @pytest.mark.parametrize("n_outputs", [1, 2, 14])
 def test_independent_outputs_have_a_sigmoid_each(n_outputs: int) -> None:
-    probability = build(n_outputs=n_outputs).predict_on_batch(random_films(5))
+    probability = build(n_outputs=n_outputs).predict_on_batch(random_images(5))
     assert probability.shape == (5, n_outputs)
     assert n_outputs == 1 or not np.allclose(probability.sum(axis=1), 1, atol=1e-3)
 
 
 def test_exclusive_outputs_share_a_probability_of_one() -> None:
-    probability = build(n_outputs=4, exclusive=True).predict_on_batch(random_films(5))
+    probability = build(n_outputs=4, exclusive=True).predict_on_batch(random_images(5))
     assert probability.shape == (5, 4)
     assert probability.dtype == np.float32
     np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)

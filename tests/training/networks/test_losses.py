@@ -31,8 +31,8 @@ def mean(
 
 
 @st.composite
-def films(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels (NaN where unknown), probabilities and prevalence of some films and outputs."""
+def images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (NaN where unknown), probabilities and prevalence of some images and outputs."""
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 4)))
     y_true = draw(arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0, np.nan])))
     y_score = draw(arrays(np.float32, shape, elements=scores))
@@ -40,7 +40,7 @@ def films(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @st.composite
-def exclusive_films(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def exclusive_images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One-hot labels, probabilities that sum to 1, and prevalence."""
     n, k = draw(st.tuples(st.integers(1, 6), st.integers(2, 5)))
     right = draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
@@ -60,7 +60,7 @@ def test_weighted_cross_entropy_gives_both_values_of_a_label_the_same_say() -> N
 
 
 @settings(deadline=None, max_examples=25)
-@given(films())
+@given(images())
 def test_weighted_cross_entropy_of_a_balanced_set_is_cross_entropy(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
@@ -75,7 +75,7 @@ def test_weighted_cross_entropy_of_one_class_is_finite(prevalence: float) -> Non
     assert np.isfinite(mean("weighted_cross_entropy", y_true, SCORES[:2], prevalence))
 
 
-def test_a_label_that_is_known_of_no_film_in_training_has_a_loss_in_validation() -> None:
+def test_a_label_that_is_known_of_no_image_in_training_has_a_loss_in_validation() -> None:
     assert np.isfinite(mean("weighted_cross_entropy", LABELS, SCORES, np.nan))
 
 
@@ -88,7 +88,7 @@ def test_focal_loss_turns_from_what_is_right_already() -> None:
 
 @pytest.mark.parametrize("name", KERAS_BINARY)
 @settings(deadline=None, max_examples=25)
-@given(drawn=films())
+@given(drawn=images())
 def test_where_all_labels_are_known_a_binary_loss_is_that_of_keras(
     name: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
@@ -99,7 +99,7 @@ def test_where_all_labels_are_known_a_binary_loss_is_that_of_keras(
 
 @pytest.mark.parametrize("name", KERAS_CATEGORICAL)
 @settings(deadline=None, max_examples=25)
-@given(drawn=exclusive_films())
+@given(drawn=exclusive_images())
 def test_a_categorical_loss_is_that_of_keras(name: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     y_true, y_score, prevalence = drawn
     expected = float(KERAS_CATEGORICAL[name](y_true, y_score))
@@ -108,7 +108,7 @@ def test_a_categorical_loss_is_that_of_keras(name: str, drawn: tuple[np.ndarray,
 
 @EACH
 @settings(deadline=None, max_examples=25)
-@given(drawn=films(), score=scores)
+@given(drawn=images(), score=scores)
 def test_what_is_unknown_adds_nothing(
     name: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], score: float
 ) -> None:
@@ -123,7 +123,7 @@ def test_what_is_unknown_adds_nothing(
 
 @EACH
 @settings(deadline=None, max_examples=25)
-@given(drawn=films())
+@given(drawn=images())
 def test_every_known_label_has_the_same_say(name: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     y_true, y_score, prevalence = drawn
     known = np.argwhere(~np.isnan(y_true))
@@ -137,7 +137,7 @@ def test_every_known_label_has_the_same_say(name: str, drawn: tuple[np.ndarray, 
 
 @EACH
 @settings(deadline=None, max_examples=15)
-@given(drawn=films())
+@given(drawn=images())
 def test_what_is_unknown_has_no_gradient_and_what_is_known_has_one(
     name: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
@@ -155,7 +155,7 @@ def test_what_is_unknown_has_no_gradient_and_what_is_known_has_one(
 @settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_the_order_of_outputs_does_not_matter(name: str, exclusive: bool, data: st.DataObject) -> None:
-    y_true, y_score, prevalence = data.draw(exclusive_films() if exclusive else films())
+    y_true, y_score, prevalence = data.draw(exclusive_images() if exclusive else images())
     order = data.draw(st.permutations(range(len(prevalence))))
     expected = mean(name, y_true, y_score, prevalence, exclusive=exclusive)
     found = mean(name, y_true[:, order], y_score[:, order], prevalence[list(order)], exclusive=exclusive)
@@ -166,8 +166,8 @@ def test_weighted_cross_entropy_gives_all_classes_the_same_say() -> None:
     right = np.array([0, 0, 0, 0, 1, 2, 2, 2])
     y_true, prevalence = np.eye(3, dtype=np.float32)[right], np.array([4, 1, 3]) / 8
     y_score = np.random.default_rng(0).dirichlet([1, 1, 1], size=8).astype(np.float32)
-    of_films = -np.log(y_score[np.arange(8), right])
-    expected = np.mean([of_films[right == place].mean() for place in range(3)])
+    of_images = -np.log(y_score[np.arange(8), right])
+    expected = np.mean([of_images[right == place].mean() for place in range(3)])
     found = mean("weighted_cross_entropy", y_true, y_score, prevalence, exclusive=True)
     assert found == pytest.approx(expected, rel=1e-4)
     uniform = np.full((8, 3), 1 / 3, np.float32)

@@ -17,12 +17,12 @@ BOTH = pytest.mark.parametrize("older", [False, True], ids=["weights.h5", "h5"])
 def network(*units: int, seed: int = 0, kernel: int = 3) -> Any:
     """Convolutions with batch normalisation, whose names are counted over the whole process."""
     keras.utils.set_random_seed(seed)
-    film = features = keras.Input((8, 8, 1))
+    image = features = keras.Input((8, 8, 1))
     for n in units:
         features = keras.layers.Conv2D(n, kernel, padding="same")(features)
         features = keras.layers.BatchNormalization()(features)
         features = keras.layers.DepthwiseConv2D(3, padding="same")(features)
-    made = keras.Model(film, features)
+    made = keras.Model(image, features)
     rng = np.random.default_rng(seed)
     for layer in with_weights(made):
         layer.set_weights([rng.normal(size=weight.shape) for weight in layer.get_weights()])
@@ -143,8 +143,8 @@ def test_a_file_that_is_cut_is_noticed_without_reading_it(tmp_path: Path) -> Non
 
 
 def test_published_weights_saved_again_by_keras_3_fit(shared_data: Path) -> None:
-    film = keras.Input((32, 32, 3))
-    densenet = keras.applications.DenseNet121(include_top=False, weights=None, input_tensor=film)
+    image = keras.Input((32, 32, 3))
+    densenet = keras.applications.DenseNet121(include_top=False, weights=None, input_tensor=image)
     file = shared_data / "weights" / "densenet121_imagenet_notop.weights.h5"
     load_weights(with_weights(densenet), file, network="densenet121")
     found = values(densenet)

@@ -1,4 +1,4 @@
-"""From the bytes of a film to its grey levels, or to the reason why not."""
+"""From the bytes of an image to its grey levels, or to the reason why not."""
 
 import stat
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
 from cxr_pipeline.data.images.headers import Header, check_size, open_header, without_warnings
 from cxr_pipeline.data.images.intensity import stretch
@@ -35,43 +35,43 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a film's file, if it is a regular file of at most one gibibyte.
+    """Read an image's file, if it is a regular file of at most one gibibyte.
 
     Raises:
-        FilmRefused: ``unreadable`` or ``too_large``.
+        ImageRefused: ``unreadable`` or ``too_large``.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise FilmRefused("unreadable", "not a regular file")
+            raise ImageRefused("unreadable", "not a regular file")
         if status.st_size > MAX_BYTES:
-            raise FilmRefused("too_large", f"a file of {status.st_size / 1e6:.0f} MB")
+            raise ImageRefused("too_large", f"a file of {status.st_size / 1e6:.0f} MB")
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise FilmRefused("unreadable", f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageRefused("unreadable", f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
 def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM film to grey.
+    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey.
 
-    Colour becomes grey by the weights of ITU-R BT.601; a film of three equal channels gives exactly that
+    Colour becomes grey by the weights of ITU-R BT.601; an image of three equal channels gives exactly that
     channel. Transparent pixels are laid on black. More than 8 bits are scaled so that the percentiles 0.5
     and 99.5 become 0 and 255. The EXIF orientation is obeyed. DICOM has rules of its own: ``dicom.decode_dicom``.
 
     Args:
         content: the bytes of the file.
-        max_megapixels: a larger film is refused before its pixels are decoded.
+        max_megapixels: a larger image is refused before its pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.
 
     Raises:
-        FilmRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
+        ImageRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
     """
     grey = (decode_dicom if is_dicom(content) else _decode_picture)(content, max_megapixels=max_megapixels)
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
     if darkest == brightest:
-        raise FilmRefused("empty", f"every pixel is {darkest:.0f}")
+        raise ImageRefused("empty", f"every pixel is {darkest:.0f}")
     return grey
 
 
@@ -80,10 +80,10 @@ def _decode_picture(content: bytes, *, max_megapixels: float) -> NDArray[np.uint
     check_size(header.image.size, max_megapixels=max_megapixels)
     try:
         return _turn(_read_grey(content, header), header)
-    except (FilmRefused, MemoryError):
+    except (ImageRefused, MemoryError):
         raise
     except Exception as error:  # what the decoders raise for damaged pixels is not documented
-        raise FilmRefused("truncated", f"pixels cut short or damaged: {error}") from error
+        raise ImageRefused("truncated", f"pixels cut short or damaged: {error}") from error
 
 
 def _read_grey(content: bytes, header: Header) -> NDArray[np.uint8]:
@@ -101,13 +101,13 @@ def _read_jpeg(content: bytes, header: Header) -> NDArray[np.uint8]:
     """Read the luma of a JPEG, without its chroma.
 
     Kornia's binding to libjpeg-turbo takes warnings for errors. OpenCV and Pillow let them pass, and with
-    them films whose lower part is a grey filling.
+    them images whose lower part is a grey filling.
     """
     luma = _decode_by_rust(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), header)
     if luma is None:
         with without_warnings():
             header.image.load()
-        raise FilmRefused("truncated", "damaged JPEG data")
+        raise ImageRefused("truncated", "damaged JPEG data")
     return luma[..., 0]
 
 
@@ -153,7 +153,7 @@ def _read_deep(content: bytes) -> NDArray[np.uint8]:
     """Read 16 bits a sample, which Pillow would cut to 8 where there is colour."""
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise FilmRefused("truncated", "pixels cut short or damaged")
+        raise ImageRefused("truncated", "pixels cut short or damaged")
     if pixels.ndim == 2:
         return stretch(pixels)
     grey = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)

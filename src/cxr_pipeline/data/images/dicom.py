@@ -1,4 +1,4 @@
-"""DICOM films: what their header says, and their grey levels.
+"""DICOM images: what their header says, and their grey levels.
 
 Parts and sections named here are of the DICOM standard, https://www.dicomstandard.org/current.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom_headers import number, read_header, strange_syntax, text
 from cxr_pipeline.data.images.dicom_levels import LEVEL_TAGS, show
 from cxr_pipeline.data.images.headers import check_size, without_warnings
@@ -20,7 +20,7 @@ from cxr_pipeline.data.images.jpeg_headers import coded_size
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# PS3.3 C.7.3.1.1.1: computed, digital and film radiography. DR is no term of the standard, but devices write it.
+# PS3.3 C.7.3.1.1.1: computed, digital and image radiography. DR is no term of the standard, but devices write it.
 MODALITIES = ("CR", "DX", "DR", "RG")
 BODY_PARTS = ("CHEST", "THORAX", "LUNG")
 KIND_TAGS = ("Modality", "BodyPartExamined", "PhotometricInterpretation")
@@ -54,10 +54,10 @@ def check_chest(
     Args:
         content: the bytes of the file.
         modalities: values of Modality that are taken, in any case.
-        body_parts: values of Body Part Examined that are taken, in any case. A film that names none is taken too.
+        body_parts: values of Body Part Examined that are taken, in any case. An image that names none is taken too.
 
     Raises:
-        FilmRefused: ``not_chest``, or ``unreadable``: the header is damaged.
+        ImageRefused: ``not_chest``, or ``unreadable``: the header is damaged.
     """
     if is_dicom(content):
         with without_warnings():
@@ -66,7 +66,7 @@ def check_chest(
 
 
 def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Sequence[str]) -> None:
-    """Refuse a film by its header; as ``check_chest``.
+    """Refuse an image by its header; as ``check_chest``.
 
     Args:
         header: from ``read_header``, with at least ``KIND_TAGS``.
@@ -81,7 +81,7 @@ def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Se
 
 
 def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a DICOM film to grey as it is meant to be seen.
+    """Decode a DICOM image to grey as it is meant to be seen.
 
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (C.11.1, C.11.2), whose
     range becomes 0 to 255. Without these, or where they cannot be applied, up to 8 bits keep their grey values, and
@@ -89,13 +89,13 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
 
     Args:
         content: the bytes of the file.
-        max_megapixels: a larger film is refused before its pixels are decoded.
+        max_megapixels: a larger image is refused before its pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.
 
     Raises:
-        FilmRefused: ``unreadable`` (also: several frames, a transfer syntax that is not taken, no pixels),
+        ImageRefused: ``unreadable`` (also: several frames, a transfer syntax that is not taken, no pixels),
             ``not_chest`` (not grey), ``truncated``, ``too_large``, ``too_small`` or ``empty``.
     """
     with without_warnings():
@@ -103,7 +103,7 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         header = read_header(stream, _IMAGE_TAGS)
         _check_image(header, max_megapixels=max_megapixels)
         if stream.read(4) not in _PIXEL_DATA:
-            raise FilmRefused("unreadable", "DICOM without pixels")
+            raise ImageRefused("unreadable", "DICOM without pixels")
         return show(_read_pixels(content, header), header)
 
 
@@ -111,35 +111,35 @@ def _check_listed(name: str, value: str, taken: Sequence[str]) -> None:
     if value.casefold() in [word.casefold() for word in taken]:
         return
     found = value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else "another" if value else "none"
-    raise FilmRefused("not_chest", f"{name} {found}, expected {', '.join(taken)}")
+    raise ImageRefused("not_chest", f"{name} {found}, expected {', '.join(taken)}")
 
 
 def _check_grey(header: "Dataset") -> None:
     photometric = text(header, "PhotometricInterpretation")
     if not photometric:
-        raise FilmRefused("unreadable", "DICOM without an image, or with a header cut short")
+        raise ImageRefused("unreadable", "DICOM without an image, or with a header cut short")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise FilmRefused("not_chest", "colour, expected MONOCHROME1 or MONOCHROME2")
+        raise ImageRefused("not_chest", "colour, expected MONOCHROME1 or MONOCHROME2")
 
 
 def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
-    """Refuse what cannot be one grey film, before any of its pixels is looked at."""
+    """Refuse what cannot be one grey image, before any of its pixels is looked at."""
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if syntax not in (*_PLAIN, *_JPEG, _RLE):
         raise strange_syntax(syntax)
     _check_grey(header)
     if number(header, "NumberOfFrames", default=1) != 1:
-        raise FilmRefused("unreadable", "DICOM with several frames, expected one")
+        raise ImageRefused("unreadable", "DICOM with several frames, expected one")
     if number(header, "SamplesPerPixel", default=1) != 1:
-        raise FilmRefused("not_chest", "several samples a pixel, expected one")
+        raise ImageRefused("not_chest", "several samples a pixel, expected one")
     check_size((number(header, "Columns"), number(header, "Rows")), max_megapixels=max_megapixels)
     allocated, stored = number(header, "BitsAllocated"), number(header, "BitsStored")
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
-        raise FilmRefused("unreadable", f"{stored} of {allocated} bits a pixel, expected up to 8 of 8 or 16 of 16")
+        raise ImageRefused("unreadable", f"{stored} of {allocated} bits a pixel, expected up to 8 of 8 or 16 of 16")
     if number(header, "PixelRepresentation") not in (0, 1):
-        raise FilmRefused("unreadable", "pixels that are neither signed nor unsigned")
+        raise ImageRefused("unreadable", "pixels that are neither signed nor unsigned")
     if number(header, "HighBit", default=stored - 1) != stored - 1:
-        raise FilmRefused("unreadable", "high bit and bits stored contradict each other")
+        raise ImageRefused("unreadable", "high bit and bits stored contradict each other")
 
 
 def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
@@ -151,16 +151,16 @@ def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
 
     size = number(header, "Columns"), number(header, "Rows")
     try:
-        film = dcmread(io.BytesIO(content), specific_tags=[*_IMAGE_TAGS, "PixelData"])
-        syntax = film.file_meta.TransferSyntaxUID
-        coded = coded_size(get_frame(film.PixelData, 0, number_of_frames=1)) if syntax in _JPEG else size
+        image = dcmread(io.BytesIO(content), specific_tags=[*_IMAGE_TAGS, "PixelData"])
+        syntax = image.file_meta.TransferSyntaxUID
+        coded = coded_size(get_frame(image.PixelData, 0, number_of_frames=1)) if syntax in _JPEG else size
         if coded != size:
-            raise FilmRefused("unreadable", f"{coded[0]} x {coded[1]} pixels, but {size[0]} x {size[1]} in the header")
+            raise ImageRefused("unreadable", f"{coded[0]} x {coded[1]} pixels, but {size[0]} x {size[1]} in the header")
         # GDCM decodes 12 bits too, since the stream itself names its process; pydicom only does not ask it to.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
-            film.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
-        return pixel_array(film, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
-    except (FilmRefused, MemoryError):
+            image.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
+        return pixel_array(image, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
+    except (ImageRefused, MemoryError):
         raise
     except Exception:  # what the decoders raise for damaged pixels is not documented
-        raise FilmRefused("truncated", "pixels cut short or damaged") from None
+        raise ImageRefused("truncated", "pixels cut short or damaged") from None

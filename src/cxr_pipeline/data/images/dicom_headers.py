@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,7 +24,7 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
         tags: keywords of the elements.
 
     Raises:
-        FilmRefused: ``unreadable``.
+        ImageRefused: ``unreadable``.
     """
     from pydicom import dcmread
 
@@ -36,7 +36,7 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
     except MemoryError:
         raise
     except Exception:  # of many kinds, and their texts may quote the patient
-        raise FilmRefused("unreadable", "a damaged DICOM header") from None
+        raise ImageRefused("unreadable", "a damaged DICOM header") from None
 
 
 def text(header: "Dataset", keyword: str) -> str:
@@ -49,12 +49,12 @@ def number(header: "Dataset", keyword: str, *, default: int | None = None) -> in
     """Give an element of a header that is a whole number.
 
     Raises:
-        FilmRefused: ``unreadable``: it is no number, or it is not there and has no default.
+        ImageRefused: ``unreadable``: it is no number, or it is not there and has no default.
     """
     found = value(header, keyword)
     found = default if found is None or found == "" else found
     if not isinstance(found, int):
-        raise FilmRefused("unreadable", f"DICOM header: {keyword} is not there or no number")
+        raise ImageRefused("unreadable", f"DICOM header: {keyword} is not there or no number")
     return int(found)
 
 
@@ -66,11 +66,11 @@ def value(header: "Dataset", keyword: str) -> Any:
         return None
 
 
-def strange_syntax(syntax: str) -> FilmRefused:
-    """Make the refusal of a film in a transfer syntax that is not taken (PS3.5, section 10)."""
+def strange_syntax(syntax: str) -> ImageRefused:
+    """Make the refusal of an image in a transfer syntax that is not taken (PS3.5, section 10)."""
     from pydicom.uid import UID
 
     known = re.fullmatch(r"[0-9.]{1,64}", syntax)
     name = UID(syntax).name if known else "another" if syntax else "none"
     expected = "uncompressed, JPEG, JPEG-LS, JPEG 2000 or RLE"
-    return FilmRefused("unreadable", f"DICOM transfer syntax {name}, expected {expected}")
+    return ImageRefused("unreadable", f"DICOM transfer syntax {name}, expected {expected}")

@@ -1,4 +1,4 @@
-"""From the stored values of a DICOM film to the grey levels that it is meant to be seen with.
+"""From the stored values of a DICOM image to the grey levels that it is meant to be seen with.
 
 Sections named here are of part 3 of the DICOM standard, https://www.dicomstandard.org/current.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom_headers import number, text, value
 from cxr_pipeline.data.images.intensity import stretch
 
@@ -37,7 +37,7 @@ def show(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
         uint8 [height, width].
 
     Raises:
-        FilmRefused: ``empty``, or ``unreadable``: the modality LUT or rescale cannot be applied.
+        ImageRefused: ``empty``, or ``unreadable``: the modality LUT or rescale cannot be applied.
     """
     bits = number(header, "BitsStored")
     lowest = -(1 << bits - 1) if pixels.dtype.kind == "i" else 0
@@ -63,11 +63,11 @@ def _apply_modality_lut(values: NDArray[Any], header: "Dataset") -> NDArray[np.f
     try:
         scaled = np.asarray(apply_modality_lut(values, header), dtype=np.float64)
     except Exception:  # the elements may hold anything
-        raise FilmRefused("unreadable", "a modality LUT or rescale that cannot be applied") from None
+        raise ImageRefused("unreadable", "a modality LUT or rescale that cannot be applied") from None
     if not np.isfinite(scaled).all():
-        raise FilmRefused("unreadable", "a rescale to no finite values")
+        raise ImageRefused("unreadable", "a rescale to no finite values")
     if scaled.min() == scaled.max():
-        raise FilmRefused("empty", "the modality LUT or rescale makes all values equal")
+        raise ImageRefused("empty", "the modality LUT or rescale makes all values equal")
     return scaled
 
 
@@ -111,7 +111,7 @@ def _to_unit(values: NDArray[np.float64], dark: float, bright: float) -> NDArray
 
 
 def _padding(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
-    """Find the pixels that are no part of the film (C.7.5.1.1.2)."""
+    """Find the pixels that are no part of the image (C.7.5.1.1.2)."""
     first = value(header, "PixelPaddingValue")
     if not isinstance(first, int):
         return np.zeros(pixels.shape, dtype=np.bool_)

@@ -20,7 +20,7 @@ from PIL import (
 )
 from PIL.Image import DecompressionBombError
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 
 MIN_SIDE = 16
 
@@ -29,7 +29,7 @@ _WARNINGS = Lock()
 
 @dataclass(frozen=True)
 class Header:
-    """A film whose pixels are not decoded yet.
+    """An image whose pixels are not decoded yet.
 
     Args:
         image: Pillow's view of the file, which decodes when its pixels are asked for.
@@ -41,17 +41,17 @@ class Header:
 
 
 def open_header(content: bytes) -> Header:
-    """Open a film with Pillow, which reads the header and leaves the pixels where they are.
+    """Open an image with Pillow, which reads the header and leaves the pixels where they are.
 
     The plugin is called directly and not through ``PIL.Image.open``, whose guard against decompression
     bombs warns or raises at a limit of its own.
 
     Raises:
-        FilmRefused: ``empty`` for no bytes, ``truncated`` for a file that ends early, ``unreadable`` for
+        ImageRefused: ``empty`` for no bytes, ``truncated`` for a file that ends early, ``unreadable`` for
             anything else that is not one PNG, JPEG, TIFF, BMP or WEBP picture.
     """
     if not content:
-        raise FilmRefused("empty", "the file has no bytes")
+        raise ImageRefused("empty", "the file has no bytes")
     kind = _kind_of(content)
     chunks = kind.check_whole(content)
     try:
@@ -61,31 +61,31 @@ def open_header(content: bytes) -> Header:
     except MemoryError:
         raise
     except DecompressionBombError as error:
-        raise FilmRefused("too_large", str(error)) from error
+        raise ImageRefused("too_large", str(error)) from error
     except Exception as error:  # what Pillow raises for a damaged header is not documented
         reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        raise FilmRefused(reason, f"{kind.name} header: {error}") from error
+        raise ImageRefused(reason, f"{kind.name} header: {error}") from error
     if several:
-        raise FilmRefused("unreadable", f"{kind.name} with several pictures, expected one")
+        raise ImageRefused("unreadable", f"{kind.name} with several pictures, expected one")
     return Header(image, chunks)
 
 
 def check_size(size: tuple[int, int], *, max_megapixels: float) -> None:
-    """Refuse a film by its width and height in pixels.
+    """Refuse an image by its width and height in pixels.
 
     Raises:
-        FilmRefused: ``too_large`` above ``max_megapixels``, ``too_small`` below 16 pixels a side.
+        ImageRefused: ``too_large`` above ``max_megapixels``, ``too_small`` below 16 pixels a side.
     """
     width, height = size
     if width * height > max_megapixels * 1e6:
         raise too_large(width * height)
     if min(width, height) < MIN_SIDE:
-        raise FilmRefused("too_small", f"{width} x {height} pixels")
+        raise ImageRefused("too_small", f"{width} x {height} pixels")
 
 
-def too_large(pixels: int) -> FilmRefused:
-    """Make the refusal of a film of so many pixels; its text does not depend on the limit."""
-    return FilmRefused("too_large", f"{pixels / 1e6:.1f} megapixels")
+def too_large(pixels: int) -> ImageRefused:
+    """Make the refusal of an image of so many pixels; its text does not depend on the limit."""
+    return ImageRefused("too_large", f"{pixels / 1e6:.1f} megapixels")
 
 
 @contextmanager
@@ -101,12 +101,12 @@ def _check_png(content: bytes) -> frozenset[bytes]:
     start, view = 8, memoryview(content)
     while b"IEND" not in chunks:
         if start + 12 > len(content):
-            raise FilmRefused("truncated", "PNG without its end chunk")
+            raise ImageRefused("truncated", "PNG without its end chunk")
         end = start + 12 + int.from_bytes(view[start : start + 4])
         if end > len(content):
-            raise FilmRefused("truncated", "PNG chunk cut short")
+            raise ImageRefused("truncated", "PNG chunk cut short")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
-            raise FilmRefused("truncated", "PNG chunk with a wrong checksum")
+            raise ImageRefused("truncated", "PNG chunk with a wrong checksum")
         chunks.add(bytes(view[start + 4 : start + 8]))
         start = end
     return frozenset(chunks)
@@ -116,7 +116,7 @@ def _check_tiff(content: bytes) -> frozenset[bytes]:
     order = "<" if content.startswith(b"II") else ">"
     layout, start = (f"{order}Q", 8) if b"+" in content[2:4] else (f"{order}I", 4)
     if len(content) < start + 8 or struct.unpack_from(layout, content, start)[0] >= len(content):
-        raise FilmRefused("truncated", "TIFF without its directory")
+        raise ImageRefused("truncated", "TIFF without its directory")
     return frozenset()
 
 
@@ -130,7 +130,7 @@ def _check_bmp(content: bytes) -> frozenset[bytes]:
 
 def _check_length(content: bytes, *, expected: int) -> frozenset[bytes]:
     if len(content) < expected:
-        raise FilmRefused("truncated", f"{len(content)} bytes, expected {expected}")
+        raise ImageRefused("truncated", f"{len(content)} bytes, expected {expected}")
     return frozenset()
 
 
@@ -161,4 +161,4 @@ def _kind_of(content: bytes) -> _Kind:
         if kind.signature.match(content):
             return kind
     names = ", ".join(kind.name for kind in _KINDS)
-    raise FilmRefused("unreadable", f"expected {names} or DICOM, found a file that begins {content[:8]!r}")
+    raise ImageRefused("unreadable", f"expected {names} or DICOM, found a file that begins {content[:8]!r}")

@@ -1,4 +1,4 @@
-"""Work on many films, in processes of their own and with a progress bar."""
+"""Work on many images, in processes of their own and with a progress bar."""
 
 import os
 import threading
@@ -20,11 +20,11 @@ class Task(Generic[Result]):
 
     Args:
         work: is called, in another process perhaps, so that it must pickle.
-        n_films: films that it works on, for the progress bar.
+        n_images: images that it works on, for the progress bar.
     """
 
     work: Callable[[], Result]
-    n_films: int
+    n_images: int
 
 
 def n_cores() -> int:
@@ -45,7 +45,7 @@ def sum_exceeds(values: Iterable[int], limit: int) -> bool:
 
 
 def run_tasks(tasks: Sequence[Task[Result]], *, workers: int, title: str) -> list[Result]:
-    """Run tasks and show how many films are done.
+    """Run tasks and show how many images are done.
 
     Args:
         tasks: in any order.
@@ -64,12 +64,12 @@ def run_tasks(tasks: Sequence[Task[Result]], *, workers: int, title: str) -> lis
     from rich.progress import Progress
 
     calls = [dask.delayed(task.work, pure=False, traverse=False)() for task in tasks]
-    n_films = {call.key: task.n_films for call, task in zip(calls, tasks, strict=True)}
+    n_images = {call.key: task.n_images for call, task in zip(calls, tasks, strict=True)}
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(title, total=sum(n_films.values()))
+        bar = progress.add_task(title, total=sum(n_images.values()))
 
         def advance(key: str, *_: object) -> None:
-            progress.advance(bar, n_films.get(key, 0))
+            progress.advance(bar, n_images.get(key, 0))
 
         with Callback(posttask=advance):
             return list(_compute(calls, workers))

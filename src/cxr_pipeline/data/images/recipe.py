@@ -1,4 +1,4 @@
-"""``Recipe``: what decides the pixels of a prepared film."""
+"""``Recipe``: what decides the pixels of a prepared image."""
 
 import hashlib
 import json
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Raised when a change of the code changes a pixel, so that films prepared before are not taken for new ones.
+# Raised when a change of the code changes a pixel, so that images prepared before are not taken for new ones.
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parameters of film preparation.
+    """The parameters of image preparation.
 
     Args:
-        size: side of a prepared film in pixels.
+        size: side of a prepared image in pixels.
         mode: ``fit`` or ``stretch``.
-        max_megapixels: a larger film is refused; decides no pixel and is no part of the digest.
-        steps: operations on the resized film, as ``morphology.apply_steps`` takes them.
+        max_megapixels: a larger image is refused; decides no pixel and is no part of the digest.
+        steps: operations on the resized image, as ``morphology.apply_steps`` takes them.
 
     Example:
         >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)
@@ -40,12 +40,12 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that name the pixels which this recipe makes of a film."""
+        """16 hex digits that name the pixels which this recipe makes of an image."""
         decisive = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode, resize and enhance a film.
+        """Decode, resize and enhance an image.
 
         Args:
             content: the bytes of its file.
@@ -54,22 +54,22 @@ class Recipe:
             uint8 [size, size].
 
         Raises:
-            FilmRefused: the film cannot be used.
+            ImageRefused: the image cannot be used.
         """
         return self.render(self.decode(content))
 
     def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode a film to uint8 [height, width]; see ``decoding.decode``."""
+        """Decode an image to uint8 [height, width]; see ``decoding.decode``."""
         from cxr_pipeline.data.images.decoding import decode
 
         return decode(content, max_megapixels=self.max_megapixels)
 
-    def render(self, film: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and enhance a decoded film, uint8 [height, width], to uint8 [size, size]."""
+    def render(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and enhance a decoded image, uint8 [height, width], to uint8 [size, size]."""
         from cxr_pipeline.data.images.morphology import apply_steps
         from cxr_pipeline.data.images.resolution import resize
 
-        return apply_steps(resize(film, size=self.size, mode=self.mode), self.steps)
+        return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the recipe in JSON types."""

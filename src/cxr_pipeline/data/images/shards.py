@@ -1,7 +1,7 @@
-"""Shards: blocks of prepared films on disk, and the work that makes one.
+"""Shards: blocks of prepared images on disk, and the work that makes one.
 
 A shard is ``shard-<hash>.npy``, uint8 [n, size, size], and beside it ``shard-<hash>.json``, which says whose
-films these are. The second is written last: without it the first is not seen.
+images these are. The second is written last: without it the first is not seen.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import write_array, written_atomically
 from cxr_pipeline.data.images.recipe import Recipe
 
@@ -26,7 +26,7 @@ _NPY_HEADER = 128
 
 @dataclass(frozen=True)
 class Refusal:
-    """A film that could not be prepared, and why."""
+    """An image that could not be prepared, and why."""
 
     sha256: str
     reason: str
@@ -35,16 +35,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Shard:
-    """What is known of a block of films.
+    """What is known of a block of images.
 
     Args:
         name: names the two files of the shard.
-        recipe: digest of the recipe that prepared the films.
-        size: side of a film in pixels.
-        max_megapixels: the limit above which films were refused when the shard was made.
-        sha256s: of the prepared films, in the order of the array.
-        pixels: width times height of each of these films before it was resized.
-        refused: films of the block that cannot be used.
+        recipe: digest of the recipe that prepared the images.
+        size: side of an image in pixels.
+        max_megapixels: the limit above which images were refused when the shard was made.
+        sha256s: of the prepared images, in the order of the array.
+        pixels: width times height of each of these images before it was resized.
+        refused: images of the block that cannot be used.
     """
 
     name: str
@@ -57,61 +57,61 @@ class Shard:
 
 
 def shard_name(sha256s: Sequence[str]) -> str:
-    """Name a shard by the films it is made from, so that two runs that make the same one agree."""
+    """Name a shard by the images it is made from, so that two runs that make the same one agree."""
     return f"shard-{hashlib.sha256(' '.join(sha256s).encode()).hexdigest()[:16]}"
 
 
 def prepare_shard(folder: Path, recipe: Recipe, wanted: Sequence[tuple[str, "Reader", str]]) -> list[Refusal]:
-    """Decode and prepare films into one shard.
+    """Decode and prepare images into one shard.
 
     Args:
         folder: where the shard goes.
-        recipe: how films are prepared.
-        wanted: of each film the SHA-256 of its content, what reads it, and its path there.
+        recipe: how images are prepared.
+        wanted: of each image the SHA-256 of its content, what reads it, and its path there.
 
     Returns:
-        Refusals that are not remembered in the shard, because another time the film may be readable:
+        Refusals that are not remembered in the shard, because another time the image may be readable:
         it could not be read, or its content was not what the SHA-256 says.
 
     Raises:
         UserError: the shard could not be written.
     """
     sha256s: list[str] = []
-    films: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     pixels: list[int] = []
     lasting: list[Refusal] = []
     passing: list[Refusal] = []
     for sha256, reader, path in wanted:
         try:
             content = _read_unchanged(reader, path, sha256)
-        except FilmRefused as refusal:
+        except ImageRefused as refusal:
             passing.append(Refusal(sha256, refusal.reason, refusal.detail))
             continue
         try:
-            film = recipe.decode(content)
-        except FilmRefused as refusal:
+            image = recipe.decode(content)
+        except ImageRefused as refusal:
             lasting.append(Refusal(sha256, refusal.reason, refusal.detail))
             continue
         sha256s.append(sha256)
-        films.append(recipe.render(film))
-        pixels.append(film.size)
+        images.append(recipe.render(image))
+        pixels.append(image.size)
     name = shard_name([*sha256s, *(refusal.sha256 for refusal in lasting)])
     shard = Shard(
         name, recipe.digest, recipe.size, recipe.max_megapixels, tuple(sha256s), tuple(pixels), tuple(lasting)
     )
-    write_shard(folder, shard, films)
+    write_shard(folder, shard, images)
     return passing
 
 
 def enhance_shard(folder: Path, recipe: Recipe, source: Path, shard: Shard, rows: Sequence[int]) -> list[Refusal]:
-    """Run a recipe's steps over films that are already resized, into one shard.
+    """Run a recipe's steps over images that are already resized, into one shard.
 
     Args:
         folder: where the shard goes.
         recipe: whose steps are run.
-        source: folder of the shard that holds the resized films.
+        source: folder of the shard that holds the resized images.
         shard: describes it.
-        rows: which of its films are wanted.
+        rows: which of its images are wanted.
 
     Returns:
         No refusals.
@@ -121,7 +121,7 @@ def enhance_shard(folder: Path, recipe: Recipe, source: Path, shard: Shard, rows
     """
     from cxr_pipeline.data.images.morphology import apply_steps
 
-    resized = open_films(source, shard)
+    resized = open_images(source, shard)
     chosen = Shard(
         shard_name([shard.sha256s[row] for row in rows]),
         recipe.digest,
@@ -135,15 +135,15 @@ def enhance_shard(folder: Path, recipe: Recipe, source: Path, shard: Shard, rows
     return []
 
 
-def write_shard(folder: Path, shard: Shard, films: Sequence[NDArray[np.uint8]]) -> None:
-    """Write a shard's films, uint8 [size, size] each, and then its description; nothing for no content.
+def write_shard(folder: Path, shard: Shard, images: Sequence[NDArray[np.uint8]]) -> None:
+    """Write a shard's images, uint8 [size, size] each, and then its description; nothing for no content.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     if not shard.sha256s and not shard.refused:
         return
-    array = np.asarray(films, dtype=np.uint8).reshape(-1, shard.size, shard.size)
+    array = np.asarray(images, dtype=np.uint8).reshape(-1, shard.size, shard.size)
     write_array(folder / f"{shard.name}.npy", array)
     with written_atomically(folder / f"{shard.name}.json") as beside:
         beside.write_text(json.dumps(asdict(shard), separators=(",", ":")))
@@ -168,8 +168,8 @@ def read_shard(description: Path, recipe: Recipe) -> Shard | None:
     return shard if whole and shard.recipe == recipe.digest and shard.name == description.stem else None
 
 
-def open_films(folder: Path, shard: Shard) -> NDArray[np.uint8]:
-    """Map a shard's films into memory, uint8 [n, size, size]; a film is read when it is touched."""
+def open_images(folder: Path, shard: Shard) -> NDArray[np.uint8]:
+    """Map a shard's images into memory, uint8 [n, size, size]; an image is read when it is touched."""
     path = folder / f"{shard.name}.npy"
     shape = (len(shard.sha256s), shard.size, shard.size)
     return np.memmap(path, dtype=np.uint8, mode="r", offset=_NPY_HEADER, shape=shape)
@@ -178,5 +178,5 @@ def open_films(folder: Path, shard: Shard) -> NDArray[np.uint8]:
 def _read_unchanged(reader: "Reader", path: str, sha256: str) -> bytes:
     content = reader.read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise FilmRefused("unreadable", "changed while the pipeline was reading it")
+        raise ImageRefused("unreadable", "changed while the pipeline was reading it")
     return content

@@ -1,4 +1,4 @@
-"""What belongs to the patient: the same on all of one's films."""
+"""What belongs to the patient: the same on all of one's images."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ BRANCHES = (8, 24, 48)
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A patient's chest; lengths in sides of the film at magnification 1.
+    """A patient's chest; lengths in sides of the image at magnification 1.
 
     Args:
         sex: ``"F"`` or ``"M"``.

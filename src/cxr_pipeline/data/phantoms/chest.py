@@ -1,4 +1,4 @@
-"""The outlines of one film: the patient's anatomy, as far as it was breathed in and turned."""
+"""The outlines of one image: the patient's anatomy, as far as it was breathed in and turned."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -83,7 +83,7 @@ def _grid() -> tuple[Points, Points, Points]:
 
 @dataclass(frozen=True)
 class Chest:
-    """Everything that a film shows of a patient, as outlines in the frame of the film.
+    """Everything that an image shows of a patient, as outlines in the frame of the image.
 
     Args:
         anatomy: whose chest it is.
@@ -183,12 +183,12 @@ class Chest:
 
 
 def stand(rng: np.random.Generator, anatomy: Anatomy, *, view: str) -> Chest:
-    """Let a patient breathe in and turn for one film.
+    """Let a patient breathe in and turn for one image.
 
     Args:
         rng: where the chance comes from.
         anatomy: the patient.
-        view: ``"PA"`` or ``"AP"``; the heart is wider and the breath shallower on an AP film.
+        view: ``"PA"`` or ``"AP"``; the heart is wider and the breath shallower on an AP image.
     """
     lying = view == "AP"
     breath = rng.uniform(0.90, 1.03) - 0.05 * lying

@@ -1,4 +1,4 @@
-"""Findings, each drawn into the layers of a film, and their boxes."""
+"""Findings, each drawn into the layers of an image, and their boxes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ class Box:
 
     Args:
         finding: its name in NIH's spelling.
-        x, y: upper left corner in pixels of the film.
-        width, height: in pixels of the film, above 0; the box does not leave the film.
+        x, y: upper left corner in pixels of the image.
+        width, height: in pixels of the image, above 0; the box does not leave the image.
     """
 
     finding: str

@@ -1,6 +1,6 @@
-"""Curves in the frame of the film, and how they reach its pixels.
+"""Curves in the frame of the image, and how they reach its pixels.
 
-The frame runs from -0.5 to 0.5 in both directions, x to the viewer's right, y down, whatever the film's size.
+The frame runs from -0.5 to 0.5 in both directions, x to the viewer's right, y down, whatever the image's size.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def ellipse(centre: Points, radii: tuple[float, float], *, points: int = 24) -> 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the patient stands: an affine map from the chest's frame to the film, 0 to 1 from edge to edge.
+    """Where the patient stands: an affine map from the chest's frame to the image, 0 to 1 from edge to edge.
 
     Args:
         matrix: float64 [2, 3].
@@ -90,12 +90,12 @@ class Pose:
 
     @classmethod
     def of(cls, *, angle: float, zoom: float, shift: tuple[float, float]) -> "Pose":
-        """Rotation by ``angle`` (radians), magnification by ``zoom``, then ``shift`` in sides of the film."""
+        """Rotation by ``angle`` (radians), magnification by ``zoom``, then ``shift`` in sides of the image."""
         cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
         return cls(np.array([[cosine, -sine, 0.5 + shift[0]], [sine, cosine, 0.5 + shift[1]]]))
 
     def place(self, points: Points) -> Points:
-        """Points of the chest on the film: float64 [..., 2] in, [..., 2] out, 0 to 1 inside the film."""
+        """Points of the chest on the image: float64 [..., 2] in, [..., 2] out, 0 to 1 inside the image."""
         placed: Points = points @ self.matrix[:, :2].T + self.matrix[:, 2]
         return placed
 
@@ -115,7 +115,7 @@ class Pose:
     def trace(
         self, mask: Mask, curves: Sequence[Points] | Points, width: float, value: int, *, closed: bool = False
     ) -> None:
-        """Draw curves (each float64 [p, 2]) as lines ``width`` sides of the film wide.
+        """Draw curves (each float64 [p, 2]) as lines ``width`` sides of the image wide.
 
         A line thinner than a pixel is drawn one pixel wide and fainter.
         """
@@ -127,7 +127,7 @@ class Pose:
 
 
 def soften(mask: Mask, sigma: float) -> Layer:
-    """Blur a mask; ``sigma`` in sides of the film, uint8 0 to 255 in, float32 0 to 1 out."""
+    """Blur a mask; ``sigma`` in sides of the image, uint8 0 to 255 in, float32 0 to 1 out."""
     blurred = cv2.GaussianBlur(mask, (0, 0), max(sigma * mask.shape[0], 0.3))
     return np.asarray(np.multiply(blurred, np.float32(1 / 255), dtype=np.float32))
 

@@ -30,7 +30,7 @@ class Layers:
     """The layers that findings change, each [side, side].
 
     Args:
-        chest: the outlines of the film.
+        chest: the outlines of the image.
         pose: how they come onto it.
         side: pixels from edge to edge, a multiple of 4.
         lungs: float32, 1 in the lungs, 0 outside, smooth at the edge.
@@ -95,9 +95,9 @@ def tissue(layers: Layers, *, sag: float, haze: Layer) -> Layer:
     """Attenuation of soft tissue without the lungs, float32 [side, side].
 
     Args:
-        layers: the film.
-        sag: how much thicker the patient is at the bottom of the film than at its top.
-        haze: float32 [n, n], slow changes over the film as fractions of the attenuation.
+        layers: the image.
+        sag: how much thicker the patient is at the bottom of the image than at its top.
+        haze: float32 [n, n], slow changes over the image as fractions of the attenuation.
     """
     chest, pose = layers.chest, layers.pose
     anatomy = chest.anatomy

@@ -1,4 +1,4 @@
-"""Where films and labels come from: one module per layout, each yielding the same rows."""
+"""Where images and labels come from: one module per layout, each yielding the same rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,33 +24,33 @@ __all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source", "open_sourc
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which films and labels are kept.
+    """A way in which images and labels are kept.
 
     Args:
-        read: lists the films of a place, ``read(folder, **options)``.
-        reader: gives what reads these films, ``reader(folder, unpacked=folder, **options)``.
-        holds_films: tells at little cost whether a place has films in this layout.
+        read: lists the images of a place, ``read(folder, **options)``.
+        reader: gives what reads these images, ``reader(folder, unpacked=folder, **options)``.
+        holds_images: tells at little cost whether a place has images in this layout.
         expected: what should be in the place, for messages; ``{labels}`` stands for the labels of the task.
     """
 
     read: Callable[..., Listing]
     reader: Callable[..., Reader]
-    holds_films: Callable[[Path], bool]
+    holds_images: Callable[[Path], bool]
     expected: str
 
 
 LAYOUTS: dict[str, Layout] = {
-    module.__name__.rpartition(".")[2]: Layout(module.read, module.reader, module.holds_films, module.EXPECTED)
+    module.__name__.rpartition(".")[2]: Layout(module.read, module.reader, module.holds_images, module.EXPECTED)
     for module in (class_folders, nih, chexpert, label_table, medmnist, pixel_table, dicom_folder, phantoms)
 }
 
 
 def read_source(layout: str, folder: Path, **options: object) -> Listing:
-    """List the films of a source; no film is read.
+    """List the images of a source; no image is read.
 
     Args:
         layout: a key of ``LAYOUTS``.
-        folder: the source's folder, or its file where the layout keeps all films in one.
+        folder: the source's folder, or its file where the layout keeps all images in one.
         options: what the layout wants besides, such as ``patient_id``.
 
     Raises:
@@ -63,12 +63,12 @@ def read_source(layout: str, folder: Path, **options: object) -> Listing:
 
 
 def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object) -> Reader:
-    """Give what reads the films of a source; a source in one file is unpacked first, once.
+    """Give what reads the images of a source; a source in one file is unpacked first, once.
 
     Args:
         layout: a key of ``LAYOUTS``.
         folder: as for ``read_source``.
-        unpacked: the folder in which unpacked films are kept.
+        unpacked: the folder in which unpacked images are kept.
         options: as for ``read_source``.
 
     Raises:
@@ -80,7 +80,7 @@ def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object)
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
-    """Stop before any work if a source is not there. Cheap: it stops looking at the first film.
+    """Stop before any work if a source is not there. Cheap: it stops looking at the first image.
 
     Args:
         name: key of the source below ``sources``.
@@ -90,7 +90,7 @@ def check_source(
         task: the task, for the commands that the message offers.
 
     Raises:
-        UserError: the place is missing or holds no film of this layout.
+        UserError: the place is missing or holds no image of this layout.
     """
     found = _fault(layout, folder)
     if found is None:
@@ -98,11 +98,11 @@ def check_source(
     labels = ", ".join(labels[0] for labels in classes.values() if labels)
     raise UserError(
         f"{task}.sources.{name}.path: {found}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
-        "Put the films there, or name their place with "
-        f"--params raw=/path/to/films (the folder that {folder.name} is in) or "
+        "Put the images there, or name their place with "
+        f"--params raw=/path/to/images (the folder that {folder.name} is in) or "
         f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
         "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "
-        f"To try the pipeline without films: kedro run --env demo --pipeline={task}"
+        f"To try the pipeline without images: kedro run --env demo --pipeline={task}"
     )
 
 
@@ -110,7 +110,7 @@ def _fault(layout: str, folder: Path) -> str | None:
     place = printable(str(folder))
     try:
         with suppress(UserError):
-            if LAYOUTS[layout].holds_films(folder):
+            if LAYOUTS[layout].holds_images(folder):
                 return None
         if not folder.is_dir():
             absent = f"no {'file' if folder.suffix else 'folder'} at {place}"

@@ -1,8 +1,8 @@
 """Boxes that readers drew around findings, as the releases of NIH ChestX-ray14 list them.
 
-The lists give pixels of NIH's frame of 1024 x 1024, which every film of that release fills; here a box is fractions of
-the film's sides. These hold for the prepared film as well, whichever way it was resized, because NIH's films are
-square. Boxes of films of another shape would have to follow the padding of ``resolution.mode: fit``.
+The lists give pixels of NIH's frame of 1024 x 1024, which every image of that release fills; here a box is fractions of
+the image's sides. These hold for the prepared image as well, whichever way it was resized, because NIH's images are
+square. Boxes of images of another shape would have to follow the padding of ``resolution.mode: fit``.
 """
 
 import csv
@@ -24,16 +24,16 @@ _RENAMED = {"Infiltrate": "Infiltration"}
 
 
 def read_boxes(folder: Path, box_files: "pd.Series[str]") -> pd.DataFrame:
-    """Read the boxes of films.
+    """Read the boxes of images.
 
     Args:
         folder: of the source.
-        box_files: for each film, by ``image``, the names of the tables in ``folder`` with its boxes, joined by ``|``;
-            null for none. A table's other films are passed over.
+        box_files: for each image, by ``image``, the names of the tables in ``folder`` with its boxes, joined by ``|``;
+            null for none. A table's other images are passed over.
 
     Returns:
         A row for each box, once, in the order of the tables: ``image``, ``finding`` (the label of the label table),
-        ``left``, ``top``, ``right`` and ``bottom``, float64 in [0, 1]. What lies outside the film is cut off.
+        ``left``, ``top``, ``right`` and ``bottom``, float64 in [0, 1]. What lies outside the image is cut off.
 
     Raises:
         UserError: a table is named by a path, is not there, or cannot be read.
@@ -47,21 +47,21 @@ def read_boxes(folder: Path, box_files: "pd.Series[str]") -> pd.DataFrame:
     return pd.concat([part.astype(types) for part in parts]).drop_duplicates(ignore_index=True)
 
 
-def read_film_boxes(folders: Mapping[str, Path], films: pd.DataFrame) -> pd.DataFrame:
-    """Read the boxes of films of several sources.
+def read_image_boxes(folders: Mapping[str, Path], images: pd.DataFrame) -> pd.DataFrame:
+    """Read the boxes of images of several sources.
 
     Args:
         folders: the folder of each source.
-        films: rows of the manifest: ``source``, ``image``, ``sha256``, ``box_file``.
+        images: rows of the manifest: ``source``, ``image``, ``sha256``, ``box_file``.
 
     Returns:
-        As ``read_boxes``, with ``sha256`` of the film in place of ``image``.
+        As ``read_boxes``, with ``sha256`` of the image in place of ``image``.
 
     Raises:
         UserError: as ``read_boxes``.
     """
     parts = [read_boxes(Path(), pd.Series(dtype="str")).rename(columns={"image": "sha256"})]
-    for source, rows in films.dropna(subset="box_file").groupby("source"):
+    for source, rows in images.dropna(subset="box_file").groupby("source"):
         by_image = rows.set_index("image")
         boxes = read_boxes(folders[str(source)], by_image["box_file"])
         parts.append(boxes.assign(sha256=boxes["image"].map(by_image["sha256"])).drop(columns="image"))
@@ -118,10 +118,10 @@ def _fractions(cells: list[str]) -> tuple[float, float, float, float]:
     """Turn x, y, width and height in pixels into sides in [0, 1].
 
     Raises:
-        ValueError: they are not four numbers, or nothing of the box lies in the film.
+        ValueError: they are not four numbers, or nothing of the box lies in the image.
     """
     x, y, width, height = (float(cell) / _FRAME for cell in cells)
     left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in (x, y, x + width, y + height))
     if not (left < right and top < bottom):
-        raise ValueError("nothing of it lies in the film")
+        raise ValueError("nothing of it lies in the image")
     return left, top, right, bottom

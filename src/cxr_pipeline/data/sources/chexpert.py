@@ -29,24 +29,24 @@ LABELS = (
     "Fracture",
     SUPPORT_DEVICES,
 )
-EXPECTED = "a release of CheXpert: train.csv or valid.csv, and films below train/ or valid/"
+EXPECTED = "a release of CheXpert: train.csv or valid.csv, and images below train/ or valid/"
 
 _TABLES = {"train.csv": "train", "valid.csv": "validation", "test.csv": "test"}
 _IMAGE, _FRONTAL, _VIEW = "Path", "Frontal/Lateral", "AP/PA"
-_ABOUT_THE_FILM = (_FRONTAL, _VIEW, "Sex", "Age")
+_ABOUT_THE_IMAGE = (_FRONTAL, _VIEW, "Sex", "Age")
 _LATERAL = "LATERAL"
 
 
 def read(folder: Path, *, blank: Literal["negative", "unknown"], frontal_only: bool) -> Listing:
-    """List the films that ``train.csv``, ``valid.csv`` and ``test.csv`` name and that are on disk.
+    """List the images that ``train.csv``, ``valid.csv`` and ``test.csv`` name and that are on disk.
 
-    The patient is the folder ``patient00001`` in a film's path. The name of the release, with which each ``Path``
+    The patient is the folder ``patient00001`` in an image's path. The name of the release, with which each ``Path``
     starts, may be missing on disk.
 
     Args:
-        folder: holds at least one of the tables, and the films.
+        folder: holds at least one of the tables, and the images.
         blank: what it means that a report does not mention an observation.
-        frontal_only: leave lateral films out.
+        frontal_only: leave lateral images out.
 
     Raises:
         UserError: no table, a table that cannot be read or lacks a column, or a folder that cannot be listed.
@@ -67,18 +67,18 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"], frontal_only: b
     notes = [f"Labels are from {', '.join(file.name for file in files)}."]
     n_unknown = int(kept.loc[kept["path"].notna(), "patient_id"].isna().sum())
     if n_unknown:
-        notes.append(f"Films whose path does not tell the patient, each taken for a patient of its own: {n_unknown}.")
+        notes.append(f"Images whose path does not tell the patient, each taken for a patient of its own: {n_unknown}.")
     return list_rows(
         kept, vocabulary=frozenset(LABELS), notes=tuple(notes), n_left_out=int(lateral.sum()) if frontal_only else 0
     )
 
 
 def reader(folder: Path, **_: object) -> FileReader:
-    """Give what reads the films that ``read`` lists."""
+    """Give what reads the images that ``read`` lists."""
     return FileReader(folder)
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether there is a table, and any file in a folder below; stops at the first."""
     return bool(_tables(folder)) and any("/" in path for path in files_below(folder))
 
@@ -93,8 +93,8 @@ def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFra
     Raises:
         UserError: it cannot be read or lacks a column.
     """
-    table = read_table(file, (_IMAGE, *LABELS), optional=_ABOUT_THE_FILM)
-    table = table.reindex(columns=[_IMAGE, *LABELS, *_ABOUT_THE_FILM]).astype("str")
+    table = read_table(file, (_IMAGE, *LABELS), optional=_ABOUT_THE_IMAGE)
+    table = table.reindex(columns=[_IMAGE, *LABELS, *_ABOUT_THE_IMAGE]).astype("str")
     columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
     rows, _ = read_labels(table, columns)
     images = normal(rows["image"])
@@ -109,7 +109,7 @@ def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFra
 
 
 def _refuse_contradicting(rows: pd.DataFrame) -> pd.DataFrame:
-    """Refuse films with and without a finding; support devices are none."""
+    """Refuse images with and without a finding; support devices are none."""
     texts = rows["labels"].dropna().unique()
     both = [
         text for text in texts if NO_FINDING in (found := text.split("|")) and {*found} - {NO_FINDING, SUPPORT_DEVICES}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, image_table, printable, refusal_table
 from cxr_pipeline.data.sources.readers import FileReader
 
-EXPECTED = "one folder per class ({labels}) with films in it"
+EXPECTED = "one folder per class ({labels}) with images in it"
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -26,9 +26,9 @@ _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 def read(
     folder: Path, *, patient_id: str, given_splits: Mapping[str, str] | None = None, patients_within_split: bool = False
 ) -> Listing:
-    """List the films of every class folder below ``folder``.
+    """List the images of every class folder below ``folder``.
 
-    Each file below a class folder is a row, whatever its suffix: decoding decides whether it is a film. Hidden
+    Each file below a class folder is a row, whatever its suffix: decoding decides whether it is an image. Hidden
     files and the litter of operating systems are no rows. Links to folders are not followed.
 
     Args:
@@ -36,7 +36,7 @@ def read(
             ``train``, ``val``, ``valid``, ``validation`` or ``test`` (in any case): then the folders in it are.
         patient_id: regular expression on the file name, whose first group that is not empty is the patient;
             or ``none``.
-        given_splits: folders above the classes (in any case) whose films belong to another split than the folder's
+        given_splits: folders above the classes (in any case) whose images belong to another split than the folder's
             name says, or whose name says none: ``{"val": "train"}``.
         patients_within_split: the same patient in two splits is two patients: the source counts them anew in each.
 
@@ -60,21 +60,21 @@ def read(
             refused.append((printable(path), "unreadable", "its name is not valid UTF-8"))
         else:
             rows.append((path, label, given_split))
-    films = pd.DataFrame(rows, columns=["image", "labels", "given_split"], dtype="str")
-    patients = pd.Series(_patients(films["image"], pattern), index=films.index, dtype="str")
+    images = pd.DataFrame(rows, columns=["image", "labels", "given_split"], dtype="str")
+    patients = pd.Series(_patients(images["image"], pattern), index=images.index, dtype="str")
     notes = _notes(n_loose, n_linked, n_unmatched=int(patients.isna().sum()) if pattern else 0)
     if patients_within_split:
-        patients = (films["given_split"] + "/" + patients).fillna(patients)
-    columns = {**films, "path": films["image"], "patient_id": patients}
-    return Listing(film_table(columns), refusal_table(sorted(refused)), notes=notes)
+        patients = (images["given_split"] + "/" + patients).fillna(patients)
+    columns = {**images, "path": images["image"], "patient_id": patients}
+    return Listing(image_table(columns), refusal_table(sorted(refused)), notes=notes)
 
 
 def reader(folder: Path, **_: object) -> FileReader:
-    """Give what reads the films that ``read`` lists."""
+    """Give what reads the images that ``read`` lists."""
     return FileReader(folder)
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether any file lies in a class folder; stops at the first."""
     return folder.is_dir() and any(_place(path, SPLIT_FOLDERS)[1] is not None for path, _ in _files(folder))
 
@@ -154,6 +154,6 @@ def _notes(n_loose: int, n_linked: int, n_unmatched: int) -> tuple[str, ...]:
     notes = {
         f"Files that lie in no class folder and were not read: {n_loose}.": n_loose,
         f"Links to folders inside the source that were not followed: {n_linked}.": n_linked,
-        f"Films whose name does not tell the patient, each taken for a patient of its own: {n_unmatched}.": n_unmatched,
+        f"Images whose name does not tell the patient, each taken for a patient of its own: {n_unmatched}.": n_unmatched,
     }
     return tuple(note for note, count in notes.items() if count)

@@ -1,4 +1,4 @@
-"""Layout ``dicom_folder``: DICOM films below a folder, and a CSV or Parquet table with their labels."""
+"""Layout ``dicom_folder``: DICOM images below a folder, and a CSV or Parquet table with their labels."""
 
 import os
 import posixpath
@@ -15,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, check_chest, check_header, is_dicom
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
@@ -25,7 +25,7 @@ from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import file_length, read_file
 
-EXPECTED = "DICOM films (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
+EXPECTED = "DICOM images (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
 SUFFIXES = (".dcm", ".dicom")
 
 _SAID = ("SOPInstanceUID", "PatientID", "PatientAge", "PatientSex", "ViewPosition")
@@ -42,14 +42,14 @@ def read(
     modalities: Sequence[str] = MODALITIES,
     body_parts: Sequence[str] = BODY_PARTS,
 ) -> Listing:
-    """List the films that a label table names and that are on disk; of each, its header is read.
+    """List the images that a label table names and that are on disk; of each, its header is read.
 
-    A film is named by its path below ``folder``, by its file name, by its SOP instance UID, or by path or file name
-    without suffix: the first of these that fits. A film is a file that ends in ``.dcm`` or ``.dicom``, or one with no
+    An image is named by its path below ``folder``, by its file name, by its SOP instance UID, or by path or file name
+    without suffix: the first of these that fits. An image is a file that ends in ``.dcm`` or ``.dicom``, or one with no
     suffix (or a numeric one, as in a UID) and the mark of DICOM in it.
 
     What leaves a header is: age, sex and view position where the table does not say, and the patient id where it does
-    not say, which becomes a pseudonym, as do the ids of the table. The film itself is named by its path, so that what
+    not say, which becomes a pseudonym, as do the ids of the table. The image itself is named by its path, so that what
     folders and files are called is up to their owner.
 
     Args:
@@ -57,25 +57,25 @@ def read(
         table: the table's file, relative to ``folder``.
         columns: the fields of ``label_tables.Columns``.
         modalities: values of Modality that are taken.
-        body_parts: values of Body Part Examined that are taken; a film that names none is taken too.
+        body_parts: values of Body Part Examined that are taken; an image that names none is taken too.
 
     Raises:
         UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
             pseudonyms (``sources.pseudonyms``).
     """
     rows, vocabulary = read_label_table(folder / table, Columns(**columns))
-    films = _read_headers(folder, modalities, body_parts)
-    rows = place(rows.assign(image=normal(rows["image"])), _places(films))
-    n_unnamed = len(films) - rows["path"].nunique()
+    images = _read_headers(folder, modalities, body_parts)
+    rows = place(rows.assign(image=normal(rows["image"])), _places(images))
+    n_unnamed = len(images) - rows["path"].nunique()
     notes = [f"Labels are from {printable(Path(table).name)}."]
     if n_unnamed:
         notes.append(f"DICOM files below the folder that the table does not name: {n_unnamed}.")
-    return list_rows(_complete(rows, films, folder), vocabulary=vocabulary, notes=tuple(notes))
+    return list_rows(_complete(rows, images, folder), vocabulary=vocabulary, notes=tuple(notes))
 
 
 @dataclass(frozen=True)
 class DicomReader:
-    """DICOM films that are files below a folder.
+    """DICOM images that are files below a folder.
 
     Args:
         folder: the source's folder.
@@ -88,22 +88,22 @@ class DicomReader:
     body_parts: tuple[str, ...] = BODY_PARTS
 
     def read(self, path: str) -> bytes:
-        """Read one film.
+        """Read one image.
 
         Args:
-            path: POSIX path of the film, relative to ``folder``.
+            path: POSIX path of the image, relative to ``folder``.
 
         Raises:
-            FilmRefused: as ``readers.read_file``, and ``not_chest``.
+            ImageRefused: as ``readers.read_file``, and ``not_chest``.
         """
         content = read_file(self.folder, path)
         if not is_dicom(content):
-            raise FilmRefused("unreadable", "no DICOM file")
+            raise ImageRefused("unreadable", "no DICOM file")
         check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
 
     def n_bytes(self, path: str) -> int:
-        """Tell the length of a film's file."""
+        """Tell the length of an image's file."""
         return file_length(self.folder, path)
 
 
@@ -115,17 +115,17 @@ def reader(
     body_parts: Sequence[str] = BODY_PARTS,
     **options: object,
 ) -> DicomReader:
-    """Read films from their files."""
+    """Read images from their files."""
     return DicomReader(folder, tuple(modalities), tuple(body_parts))
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether any DICOM file lies below the folder; stops at the first."""
     return folder.is_dir() and any(_has_mark(folder / path) for path in _candidates(folder))
 
 
 @dataclass(frozen=True)
-class _Film:
+class _Image:
     """One DICOM file below the folder, and what its header says; the reason and detail why it cannot be used."""
 
     path: str
@@ -155,50 +155,50 @@ def _has_mark(file: Path) -> bool:
 
 
 def _read_headers(folder: Path, modalities: Sequence[str], body_parts: Sequence[str]) -> pd.DataFrame:
-    """Read the headers of all DICOM films below a folder: a row for each, with the fields of ``_Film``."""
+    """Read the headers of all DICOM images below a folder: a row for each, with the fields of ``_Image``."""
     paths = list(_candidates(folder))
     look = partial(_look_at, Path(os.path.realpath(folder)), modalities=modalities, body_parts=body_parts)
     with without_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        films = track(
+        images = track(
             threads.map(look, paths),
             description="Reading DICOM headers",
             total=len(paths),
             console=Console(stderr=True),
             disable=len(paths) < _WORTH_A_PROGRESS_BAR,
         )
-        rows = [astuple(film) for film in films if film is not None]
-    return pd.DataFrame(rows, columns=[field.name for field in fields(_Film)], dtype="str")
+        rows = [astuple(image) for image in images if image is not None]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(_Image)], dtype="str")
 
 
-def _look_at(root: Path, path: str, *, modalities: Sequence[str], body_parts: Sequence[str]) -> _Film | None:
+def _look_at(root: Path, path: str, *, modalities: Sequence[str], body_parts: Sequence[str]) -> _Image | None:
     try:
         file = Path(os.path.realpath(root / path, strict=True))
         if not file.is_relative_to(root):
-            raise FilmRefused("outside_source", "a link in its path leads out of the source's folder")
+            raise ImageRefused("outside_source", "a link in its path leads out of the source's folder")
         if not _has_mark(file):
             if not path.lower().endswith(SUFFIXES):
                 return None
-            raise FilmRefused("unreadable", "no DICOM file")
+            raise ImageRefused("unreadable", "no DICOM file")
         with file.open("rb") as opened:
             header = read_header(opened, (*KIND_TAGS, *_SAID))
-    except FilmRefused as refusal:
-        return _Film(path, reason=refusal.reason, detail=refusal.detail)
+    except ImageRefused as refusal:
+        return _Image(path, reason=refusal.reason, detail=refusal.detail)
     except OSError as error:
-        return _Film(path, reason="unreadable", detail=error.strerror or type(error).__name__)
-    said = _Film(path, *(text(header, tag) or None for tag in _SAID))
+        return _Image(path, reason="unreadable", detail=error.strerror or type(error).__name__)
+    said = _Image(path, *(text(header, tag) or None for tag in _SAID))
     try:
         check_header(header, modalities=modalities, body_parts=body_parts)
-    except FilmRefused as refusal:
+    except ImageRefused as refusal:
         return replace(said, reason=refusal.reason, detail=refusal.detail)
     return said
 
 
-def _places(films: pd.DataFrame) -> dict[str, str | None]:
-    """Map what a table may call a film to its path, None where several films are called so."""
-    paths = films["path"]
+def _places(images: pd.DataFrame) -> dict[str, str | None]:
+    """Map what a table may call an image to its path, None where several images are called so."""
+    paths = images["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)
     places: dict[str, str | None] = {}
-    for names in (paths, paths.map(posixpath.basename), films["uid"], bare, bare.map(posixpath.basename)):
+    for names in (paths, paths.map(posixpath.basename), images["uid"], bare, bare.map(posixpath.basename)):
         found: dict[str, str | None] = {}
         for name, path in zip(names[names.notna()], paths[names.notna()], strict=True):
             found[name] = None if name in found else path
@@ -206,9 +206,9 @@ def _places(films: pd.DataFrame) -> dict[str, str | None]:
     return places
 
 
-def _complete(rows: pd.DataFrame, films: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def _complete(rows: pd.DataFrame, images: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Add to rows of the table what headers say, and replace the ids of patients."""
-    said = films.set_index("path").reindex(rows["path"]).set_index(rows.index)
+    said = images.set_index("path").reindex(rows["path"]).set_index(rows.index)
     reason = rows["reason"].fillna(said["reason"])
     patients = rows["patient_id"].fillna(said["patient_id"]).where(rows["path"].notna() & reason.isna())
     return rows.assign(

@@ -1,4 +1,4 @@
-"""Layout ``label_table``: films below a folder, and a CSV or Parquet table with their labels."""
+"""Layout ``label_table``: images below a folder, and a CSV or Parquet table with their labels."""
 
 import os
 import posixpath
@@ -14,7 +14,7 @@ from cxr_pipeline.data.sources.label_tables import Columns, list_rows, read_labe
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import FileReader
 
-EXPECTED = "films in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
+EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 
 _TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
@@ -22,9 +22,9 @@ _LEADS_OUT = re.compile(r"/|[A-Za-z]:/|\.\.(/|$)")
 
 
 def read(folder: Path, *, table: str, columns: Mapping[str, Any]) -> Listing:
-    """List the films that a label table names and that are on disk.
+    """List the images that a label table names and that are on disk.
 
-    A film is named by its path below ``folder`` or, where that is not ambiguous, by its file name; the suffix may be
+    An image is named by its path below ``folder`` or, where that is not ambiguous, by its file name; the suffix may be
     left out. Links to folders are not followed.
 
     Args:
@@ -46,11 +46,11 @@ def read(folder: Path, *, table: str, columns: Mapping[str, Any]) -> Listing:
 
 
 def reader(folder: Path, **_: object) -> FileReader:
-    """Give what reads the films that ``read`` lists."""
+    """Give what reads the images that ``read`` lists."""
     return FileReader(folder)
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether any file but a table lies below the folder; stops at the first."""
     return folder.is_dir() and any(not path.endswith(_TABLES) for path in files_below(folder))
 
@@ -66,7 +66,7 @@ def files_below(folder: Path) -> Iterator[str]:
 
     def fail(error: OSError) -> None:
         raise UserError(
-            f"the films in {printable(str(folder))} cannot be listed: {error}. "
+            f"the images in {printable(str(folder))} cannot be listed: {error}. "
             "Mend the source's path, or let this user read it."
         ) from error
 
@@ -78,15 +78,15 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def place(rows: pd.DataFrame, places: Mapping[str, str | None]) -> pd.DataFrame:
-    """Find the films that rows name.
+    """Find the images that rows name.
 
     Args:
         rows: from ``read_labels``, with names from ``normal`` as ``image``.
-        places: paths by name, ``None`` where several films have that name.
+        places: paths by name, ``None`` where several images have that name.
 
     Returns:
-        rows with ``path``, null where the film is not on disk. Only rows of films that are there keep their reason to
-        be refused; a name that leads out of the folder, or that several films have, is another.
+        rows with ``path``, null where the image is not on disk. Only rows of images that are there keep their reason to
+        be refused; a name that leads out of the folder, or that several images have, is another.
     """
     names = rows["image"]
     out = names.str.match(_LEADS_OUT, na=False)
@@ -110,7 +110,7 @@ def normal(names: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def _places(paths: Sequence[str]) -> dict[str, str | None]:
-    """Map what a table may call a film to its path: path, file name, either without suffix, the first that fits."""
+    """Map what a table may call an image to its path: path, file name, either without suffix, the first that fits."""
     places: dict[str, str | None] = {}
     for called in (str, posixpath.basename, _without_suffix, lambda path: _without_suffix(posixpath.basename(path))):
         found: dict[str, str | None] = {}

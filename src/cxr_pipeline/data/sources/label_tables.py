@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.class_folders import SPLIT_FOLDERS
-from cxr_pipeline.data.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, image_table, printable, refusal_table
 
 _POSITIVE, _NEGATIVE, _UNCERTAIN = 1.0, 0.0, -1.0
 _CELLS = {
@@ -31,12 +31,12 @@ class Columns:
     """Which column of a label table says what; a column that is ``None`` is not there.
 
     Args:
-        image: names the film.
-        labels: holds the labels of a film, joined by ``separator``. Either this or ``one_hot``.
+        image: names the image.
+        labels: holds the labels of an image, joined by ``separator``. Either this or ``one_hot``.
         separator: one character or more.
         one_hot: columns that are named by a label; their cells are read by ``read_labels``.
         blank: what an empty cell means in a column of ``one_hot``.
-        patient_id: whose film it is.
+        patient_id: whose image it is.
         view: such as ``PA``.
         age: in years, or with a unit as in ``006M``.
         sex: ``F`` or ``M``, or the words.
@@ -75,7 +75,7 @@ def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozen
         UserError: the table is not there, cannot be read, lacks a column, or names a split that is none.
 
     Example:
-        >>> read_label_table(Path("labels.csv"), Columns(image="film", labels="finding"))  # doctest: +SKIP
+        >>> read_label_table(Path("labels.csv"), Columns(image="image", labels="finding"))  # doctest: +SKIP
     """
     table = read_table(file, columns.names)
     try:
@@ -144,7 +144,7 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[pd.DataFrame, li
 
 
 def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
-    """Say of each row of a table what it says of its film.
+    """Say of each row of a table what it says of its image.
 
     In a column of ``one_hot``, 1, true and yes mean that the label is there, 0, false and no that it is not, -1 that
     the source is uncertain. A row with anything else is refused.
@@ -256,11 +256,11 @@ def list_rows(
 ) -> Listing:
     """Make a listing of the rows of label tables.
 
-    A row without path is missing, unless it has a reason to be refused. Rows of the same film count once if they
+    A row without path is missing, unless it has a reason to be refused. Rows of the same image count once if they
     agree on labels, patient and split; if not, all are refused.
 
     Args:
-        rows: from ``read_labels``, with ``path`` (null where the film is not on disk).
+        rows: from ``read_labels``, with ``path`` (null where the image is not on disk).
         vocabulary: from ``read_labels``.
         notes: for the data report.
         n_left_out: rows that the layout has left out before.
@@ -269,9 +269,9 @@ def list_rows(
     lost = rows["path"].isna() & rows["reason"].isna()
     rows = _refuse_doubled(rows[~lost])
     refused = rows.loc[rows["reason"].notna(), ["image", "reason", "detail"]].fillna({"image": ""})
-    films = rows[rows["reason"].isna()]
+    images = rows[rows["reason"].isna()]
     return Listing(
-        film_table({**films, "image": films["path"]}),
+        image_table({**images, "image": images["path"]}),
         refusal_table(sorted(refused.itertuples(index=False, name=None))),
         n_missing=int(lost.sum()),
         n_left_out=n_left_out,
@@ -288,7 +288,7 @@ def _refuse_doubled(rows: pd.DataFrame) -> pd.DataFrame:
     again = placed & rows["path"].duplicated() & ~torn
     cases = [
         (torn, "contradicting_labels", "several rows of the table with different labels, patients or splits"),
-        (again, "exact_duplicate", "a second row of the table for the same film"),
+        (again, "exact_duplicate", "a second row of the table for the same image"),
     ]
     for case, reason, detail in cases:
         rows = rows.assign(reason=rows["reason"].mask(case, reason), detail=rows["detail"].mask(case, detail))

@@ -40,9 +40,9 @@ class LabelMap:
     Args:
         classes: for each class the labels that mean it; ``*`` stands for every other label that a source is known
             to use, those in ``left_out`` apart.
-        left_out: labels whose films the task leaves out.
+        left_out: labels whose images the task leaves out.
         uncertain: what a label means that a source calls uncertain: ``unknown``, ``positive`` or ``negative``.
-        exclusive: whether a film has one class and no more. Otherwise each class is a question of its own.
+        exclusive: whether an image has one class and no more. Otherwise each class is a question of its own.
 
     Raises:
         UserError: a label has two meanings.
@@ -73,29 +73,29 @@ class LabelMap:
             return None
         return self._class_by_label.get(folded, self._class_by_label.get(ANY_OTHER))
 
-    def read(self, films: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
-        """Find what each film has of each class.
+    def read(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
+        """Find what each image has of each class.
 
-        A film of which no label is known, or that has a label outside the vocabulary, is refused. A film with a
+        An image of which no label is known, or that has a label outside the vocabulary, is refused. An image with a
         label of ``left_out`` is left out (``listed``). Of the others:
 
-        - where classes exclude each other, a film is left out if its labels mean several of them
+        - where classes exclude each other, an image is left out if its labels mean several of them
           (``several_classes``) or none (``other_classes``), or if that hangs on a label that is uncertain
           (``uncertain``), or unknown where nothing else tells the class;
         - otherwise a class is 1 if one of its labels is there; else what the map makes of one that is uncertain; else
-          NaN if one is unknown or if the source has no word for the class; else 0. A film of which no class is
+          NaN if one is unknown or if the source has no word for the class; else 0. An image of which no class is
           known is left out (``uncertain``, or ``other_classes`` where its source has no word for any).
 
         Args:
-            films: rows with ``labels``, ``uncertain`` and ``unknown``: labels joined by ``|``, null where none. Null
+            images: rows with ``labels``, ``uncertain`` and ``unknown``: labels joined by ``|``, null where none. Null
                 ``labels``: nothing is known; empty ``labels``: known to have none.
             vocabulary: labels that the source is known to use.
 
         Returns:
-            with the index of ``films``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not kept),
+            with the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not kept),
             ``reason`` and ``detail`` of rows that are refused, and ``left_out``, why a row is left out.
         """
-        texts = films[["labels", "uncertain", "unknown"]].astype(object)
+        texts = images[["labels", "uncertain", "unknown"]].astype(object)
         rows = list(texts.where(texts.notna(), None).itertuples(index=False, name=None))
         known = frozenset(fold(label) for label in vocabulary)
         seen = {label for row in set(rows) for text in row for label in _labels(text)}
@@ -104,7 +104,7 @@ class LabelMap:
         nothing = (math.nan,) * len(self.classes)
         found = [(*(outcomes[row].classes or nothing), *outcomes[row][1:]) for row in rows]
         labels = [f"label_{name}" for name in self.classes]
-        table = pd.DataFrame(found, columns=[*labels, "reason", "detail", "left_out"], index=films.index)
+        table = pd.DataFrame(found, columns=[*labels, "reason", "detail", "left_out"], index=images.index)
         return table.astype(dict.fromkeys(labels, "float64") | dict.fromkeys(["reason", "detail", "left_out"], "str"))
 
     def _outcome(

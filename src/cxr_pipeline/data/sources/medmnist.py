@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, image_table, printable, refusal_table
 from cxr_pipeline.data.sources.readers import RowReader
 from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
@@ -26,10 +26,10 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZip
 
 
 def read(folder: Path, *, labels: Sequence[str] = ()) -> Listing:
-    """List the films of every split.
+    """List the images of every split.
 
-    A film is named by its split and its number there, such as ``train/00012``. Labels are a number a film, or a
-    column of 0 and 1 a label; a film without any has the labels ``""``.
+    An image is named by its split and its number there, such as ``train/00012``. Labels are a number an image, or a
+    column of 0 and 1 a label; an image without any has the labels ``""``.
 
     Args:
         folder: the ``.npz`` file, or a folder with no other in it.
@@ -41,27 +41,27 @@ def read(folder: Path, *, labels: Sequence[str] = ()) -> Listing:
     with _opened(find_container(folder, _SUFFIXES)) as archive:
         tables = {split: _labels(archive, split) for split in _splits(archive)}
     names = _names(tables, tuple(labels))
-    films: list[tuple[str, str, str, str]] = []
+    images: list[tuple[str, str, str, str]] = []
     refused: list[tuple[str, str, str]] = []
     for split, table in tables.items():
-        start = len(films) + len(refused)
+        start = len(images) + len(refused)
         for row, text in enumerate(_texts(table, names)):
             image = f"{_SPLITS[split]}/{row:05d}"
             if text is None:
                 named = f"the labels that are named are 0 to {len(names) - 1}"
                 refused.append((image, "unknown_label", f"label {table[row, 0]}, but {named}"))
             else:
-                films.append((image, str(start + row), text, _SPLITS[split]))
-    columns = zip(*films, strict=True) if films else [[]] * 4
+                images.append((image, str(start + row), text, _SPLITS[split]))
+    columns = zip(*images, strict=True) if images else [[]] * 4
     return Listing(
-        film_table(dict(zip(("image", "path", "labels", "given_split"), columns, strict=True))),
+        image_table(dict(zip(("image", "path", "labels", "given_split"), columns, strict=True))),
         refusal_table(sorted(refused)),
         vocabulary=frozenset(names),
     )
 
 
 def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:
-    """Read films from the array into which they are unpacked; colour becomes grey by ITU-R BT.601.
+    """Read images from the array into which they are unpacked; colour becomes grey by ITU-R BT.601.
 
     Raises:
         UserError: as ``read``, or the array cannot be written.
@@ -69,7 +69,7 @@ def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:
     return RowReader(unpack(find_container(folder, _SUFFIXES), unpacked, _blocks, how="medmnist"))
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether the file is there and has images of a split in it; nothing is decompressed."""
     with suppress(UserError), _opened(find_container(folder, _SUFFIXES)) as archive:
         return bool(_splits(archive))
@@ -90,7 +90,7 @@ def _opened(file: Path | BufferedReader) -> Iterator[zipfile.ZipFile]:
 
 
 def _splits(archive: zipfile.ZipFile) -> list[str]:
-    """List the splits that are there, in the order in which their films are numbered.
+    """List the splits that are there, in the order in which their images are numbered.
 
     Raises:
         ValueError: there is none.
@@ -154,7 +154,7 @@ def _names(tables: Mapping[str, NDArray[Any]], named: tuple[str, ...]) -> tuple[
 
 
 def _texts(table: NDArray[Any], names: Sequence[str]) -> Iterator[str | None]:
-    """Yield the labels of each film, joined by ``|``; none for a number that has no name."""
+    """Yield the labels of each image, joined by ``|``; none for a number that has no name."""
     if table.shape[1] > 1:
         for row in table.astype(bool):
             yield "|".join(name for name, there in zip(names, row, strict=True) if there)
@@ -167,11 +167,11 @@ def _blocks(source: BufferedReader) -> Iterator[Block]:
     with _opened(source) as archive:
         splits = _splits(archive)
         size = _size(archive, splits)
-        n_films = max(1, BLOCK_PIXELS // prod(size))
+        n_images = max(1, BLOCK_PIXELS // prod(size))
         for split in splits:
             with _member(archive, f"{split}_images") as (stream, (n, *_), _, _):
-                for start in range(0, n, n_films):
-                    shape = (min(n_films, n - start), *size)
+                for start in range(0, n, n_images):
+                    shape = (min(n_images, n - start), *size)
                     pixels = np.frombuffer(stream.read(prod(shape)), np.uint8).reshape(shape)
                     yield Block(_grey(pixels) if len(size) == 3 else pixels)
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.label_tables import years
-from cxr_pipeline.data.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, image_table, printable, refusal_table
 from cxr_pipeline.data.sources.readers import FileReader
 
-EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with films in them"
+EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with images in them"
 
 NO_FINDING = "No Finding"
 LABELS = (
@@ -40,14 +40,14 @@ _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
 
 def read(folder: Path) -> Listing:
-    """List the films that the label table names and that are on disk.
+    """List the images that the label table names and that are on disk.
 
     The official lists are used if both are there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives
-    ``test``. A film named twice with the same labels is taken once, with different ones it is refused.
+    ``test``. An image named twice with the same labels is taken once, with different ones it is refused.
 
     Args:
         folder: holds ``Data_Entry_2017*.csv`` or ``.csv.gz`` (of several, the last by name), folders ``images*/``
-            with films in them or in their ``images/``, and perhaps ``BBox*.csv`` and the official lists.
+            with images in them or in their ``images/``, and perhaps ``BBox*.csv`` and the official lists.
 
     Raises:
         UserError: no table, a table that cannot be read or lacks a column, or lists that contradict each other.
@@ -55,27 +55,27 @@ def read(folder: Path) -> Listing:
     table_file = _find_table(folder)
     table = _read_table(table_file, _COLUMNS)
     places, n_doubled = _places(folder)
-    images = table[_IMAGE].fillna("")
-    named_by_path = images.str.contains(r"[/\\]") | images.isin([".", ".."])
-    on_disk = images.isin(list(places)) & ~named_by_path
+    names = table[_IMAGE].fillna("")
+    named_by_path = names.str.contains(r"[/\\]") | names.isin([".", ".."])
+    on_disk = names.isin(list(places)) & ~named_by_path
     refusals = _refusals(table[on_disk])
-    films = table[on_disk].drop(index=refusals.index)
+    images = table[on_disk].drop(index=refusals.index)
     given_splits, notes = _given_splits(folder)
     columns = {
-        "image": films[_IMAGE],
-        "path": films[_IMAGE].map(places),
-        "patient_id": films["Patient ID"],
-        "labels": films["Finding Labels"].where(lambda labels: labels != ""),
-        "view": films["View Position"].str.upper(),
-        "age": years(films["Patient Age"]),
-        "sex": films["Patient Gender"].str.upper().where(lambda sex: sex.isin(["F", "M"])),
-        "given_split": films[_IMAGE].map(given_splits),
-        "box_file": films[_IMAGE].map(_box_files(folder)),
+        "image": images[_IMAGE],
+        "path": images[_IMAGE].map(places),
+        "patient_id": images["Patient ID"],
+        "labels": images["Finding Labels"].where(lambda labels: labels != ""),
+        "view": images["View Position"].str.upper(),
+        "age": years(images["Patient Age"]),
+        "sex": images["Patient Gender"].str.upper().where(lambda sex: sex.isin(["F", "M"])),
+        "given_split": images[_IMAGE].map(given_splits),
+        "box_file": images[_IMAGE].map(_box_files(folder)),
     }
-    escaped = [(image, "outside_source", "the table names it by a path") for image in images[named_by_path]]
-    n_unnamed = len(places.keys() - set(images))
+    escaped = [(image, "outside_source", "the table names it by a path") for image in names[named_by_path]]
+    n_unnamed = len(places.keys() - set(names))
     return Listing(
-        film_table(columns),
+        image_table(columns),
         refusal_table([*escaped, *refusals.itertuples(index=False, name=None)]),
         n_missing=int((~on_disk & ~named_by_path).sum()),
         notes=(f"Labels are from {table_file.name}.", *notes, *_counted(n_unnamed, n_doubled)),
@@ -99,12 +99,12 @@ def _find_table(folder: Path) -> Path:
 
 
 def reader(folder: Path, **_: object) -> FileReader:
-    """Give what reads the films that ``read`` lists."""
+    """Give what reads the images that ``read`` lists."""
     return FileReader(folder)
 
 
-def holds_films(folder: Path) -> bool:
-    """Tell whether there is a label table and any file in the folders of films; stops at the first."""
+def holds_images(folder: Path) -> bool:
+    """Tell whether there is a label table and any file in the folders of images; stops at the first."""
     return bool(_tables(folder)) and any(True for _ in _files(folder))
 
 
@@ -138,7 +138,7 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Go through the films on disk, as file name and POSIX path; one scan a folder, no look at the files."""
+    """Go through the images on disk, as file name and POSIX path; one scan a folder, no look at the files."""
     for above in sorted(folder.glob("[Ii]mages*")):
         for inside in (above, above / "images"):
             if inside.is_dir():
@@ -156,12 +156,12 @@ def _places(folder: Path) -> tuple[dict[str, str], int]:
         for name, path in _files(folder):
             n_doubled += places.setdefault(name, path) != path
     except OSError as error:
-        raise UserError(f"the films in {printable(str(folder))} cannot be listed: {error}.") from error
+        raise UserError(f"the images in {printable(str(folder))} cannot be listed: {error}.") from error
     return places, n_doubled
 
 
 def _refusals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Find the rows with contradicting labels, and the second row of a film: image, reason, detail."""
+    """Find the rows with contradicting labels, and the second row of an image: image, reason, detail."""
     labels = rows["Finding Labels"].fillna("")
     sets = {text: frozenset(label.strip() for label in text.split("|")) for text in labels.unique()}
     both = labels.isin([text for text, found in sets.items() if NO_FINDING in found and len(found) > 1])
@@ -171,7 +171,7 @@ def _refusals(rows: pd.DataFrame) -> pd.DataFrame:
     cases = [
         (both, "contradicting_labels", f"{NO_FINDING} and a finding"),
         (torn & ~both, "contradicting_labels", "several rows of the table with different labels"),
-        (again, "exact_duplicate", "a second row of the table for the same film"),
+        (again, "exact_duplicate", "a second row of the table for the same image"),
     ]
     parts = [rows.loc[case, [_IMAGE]].assign(reason=reason, detail=detail) for case, reason, detail in cases]
     return pd.concat(parts)
@@ -185,8 +185,8 @@ def _given_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     twice = sorted(set.intersection(*(set(names) for names, _ in named)))
     if twice:
         raise UserError(
-            f"{len(twice)} films are in both {' and '.join(_LISTS)} of {printable(str(folder))}: "
-            f"{', '.join(twice[:10])}. Expected each film in one of them."
+            f"{len(twice)} images are in both {' and '.join(_LISTS)} of {printable(str(folder))}: "
+            f"{', '.join(twice[:10])}. Expected each image in one of them."
         )
     return {name: split for names, split in named for name in names}, ()
 
@@ -195,7 +195,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{printable(str(file))} cannot be read: {error}. Expected one film name a line.") from error
+        raise UserError(f"{printable(str(file))} cannot be read: {error}. Expected one image name a line.") from error
 
 
 def _box_files(folder: Path) -> dict[str, str]:
@@ -208,7 +208,7 @@ def _box_files(folder: Path) -> dict[str, str]:
 
 def _counted(n_unnamed: int, n_doubled: int) -> tuple[str, ...]:
     notes = {
-        f"Films on disk that the table does not name: {n_unnamed}.": n_unnamed,
-        f"Films on disk under a name that another folder has too, not read: {n_doubled}.": n_doubled,
+        f"Images on disk that the table does not name: {n_unnamed}.": n_unnamed,
+        f"Images on disk under a name that another folder has too, not read: {n_doubled}.": n_doubled,
     }
     return tuple(note for note, count in notes.items() if count)

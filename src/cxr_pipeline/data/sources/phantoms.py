@@ -1,4 +1,4 @@
-"""Layout ``phantoms``: drawn films, kept on disk as an NIH release."""
+"""Layout ``phantoms``: drawn images, kept on disk as an NIH release."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from cxr_pipeline.data.sources import nih
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader
 
-EXPECTED = "any folder that is absent, empty or holds phantoms: the films are drawn"
+EXPECTED = "any folder that is absent, empty or holds phantoms: the images are drawn"
 
 _RECORD = "phantoms.json"
 
@@ -24,9 +24,9 @@ def read(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, f
     Args:
         folder: absent, empty, or with phantoms in it.
         n_patients: patients to draw.
-        size: side of a film in pixels.
-        prevalence: for each finding, the fraction of films that show it.
-        seed: same seed, same films.
+        size: side of an image in pixels.
+        prevalence: for each finding, the fraction of images that show it.
+        seed: same seed, same images.
 
     Raises:
         UserError: a parameter is impossible, or ``folder`` holds something else or cannot be written.
@@ -46,17 +46,17 @@ def read(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, f
 
 
 def reader(folder: Path, **_: object) -> FileReader:
-    """Give what reads the films that ``read`` lists."""
+    """Give what reads the images that ``read`` lists."""
     return FileReader(folder)
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell that nothing is missing: phantoms that are not there are drawn."""
     return True
 
 
 def _recorded(folder: Path) -> object:
-    """Read how the films in ``folder`` were drawn; ``None`` where that is not known."""
+    """Read how the images in ``folder`` were drawn; ``None`` where that is not known."""
     try:
         return json.loads((folder / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import Listing, film_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, image_table, printable, refusal_table
 from cxr_pipeline.data.sources.readers import RowReader
 from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
@@ -45,18 +45,18 @@ def read(folder: Path, *, label: str, labels: Sequence[str] = (), patient_id: st
         table = _parse(source, file.name, usecols=wanted, dtype="str", keep_default_na=False, na_values=[""])
     texts = table[label].str.strip().replace("", None)
     names = _named(texts, labels) if labels else texts
-    images = pd.Series([f"row {row:08d}" for row in range(len(table))], dtype="str")
+    names = pd.Series([f"row {row:08d}" for row in range(len(table))], dtype="str")
     unknown = texts.notna() & names.isna()
     detail = f"; expected a whole number from 0 to {len(labels) - 1}"
-    refused = zip(images[unknown], texts[unknown], strict=True)
-    films = {
-        "image": images,
+    refused = zip(names[unknown], texts[unknown], strict=True)
+    images = {
+        "image": names,
         "path": pd.Series(range(len(table))).astype("str"),
         "labels": names,
         "patient_id": None if patient_id is None else table[patient_id].str.strip().replace("", None),
     }
     return Listing(
-        film_table({column: values if values is None else values[~unknown] for column, values in films.items()}),
+        image_table({column: values if values is None else values[~unknown] for column, values in images.items()}),
         refusal_table((image, "unknown_label", f"the label '{text[:20]}'{detail}") for image, text in refused),
         vocabulary=frozenset(labels or (part.strip() for text in names.dropna().unique() for part in text.split("|"))),
     )
@@ -65,7 +65,7 @@ def read(folder: Path, *, label: str, labels: Sequence[str] = (), patient_id: st
 def reader(
     folder: Path, *, unpacked: Path, label: str, labels: Sequence[str] = (), patient_id: str | None = None
 ) -> RowReader:
-    """Read films from the array into which they are unpacked.
+    """Read images from the array into which they are unpacked.
 
     A row with a pixel that is no whole number from 0 to 255 is refused when it is read.
 
@@ -78,7 +78,7 @@ def reader(
     return RowReader(unpack(file, unpacked, partial(_blocks, name=file.name, others=others), how=how))
 
 
-def holds_films(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether there is a table, and no other; it is not opened."""
     with suppress(UserError):
         return find_container(folder, _SUFFIXES).stat().st_size > 0
@@ -140,8 +140,8 @@ def _blocks(source: BufferedReader, *, name: str, others: Sequence[str]) -> Iter
                 bad = np.flatnonzero(~good.all(axis=1))
                 first = np.argmin(good[bad], axis=1)
                 faults = [f"{columns[column]} is no whole number from 0 to 255" for column in first]
-                films = np.where(good, values, 0).astype(np.uint8).reshape(-1, side, side)
-                yield Block(films, dict(zip(bad.tolist(), faults, strict=True)))
+                images = np.where(good, values, 0).astype(np.uint8).reshape(-1, side, side)
+                yield Block(images, dict(zip(bad.tolist(), faults, strict=True)))
 
 
 def _numbers(table: pd.DataFrame) -> NDArray[Any]:

@@ -31,7 +31,7 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     Args:
         patients: ids, null where unknown.
         key_file: where the key is kept: of a source's patients ``.pseudonym_key`` in the source's folder, seen there
-            by nobody who could not read the patients' names in the films beside it, and staying with the films, so
+            by nobody who could not read the patients' names in the images beside it, and staying with the images, so
             that a patient keeps the pseudonym, and with it the split.
 
     Raises:

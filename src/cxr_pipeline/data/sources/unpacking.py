@@ -1,4 +1,4 @@
-"""From one file that holds all films of a source to an array on disk, once."""
+"""From one file that holds all images of a source to an array on disk, once."""
 
 import hashlib
 import json
@@ -27,19 +27,19 @@ _LEFTOVER_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Block:
-    """Some films of a container, in its order.
+    """Some images of a container, in its order.
 
     Args:
-        films: uint8 [n, height, width].
-        faults: of rows that hold no film, numbered from the block's start, what is wrong with them.
+        images: uint8 [n, height, width].
+        faults: of rows that hold no image, numbered from the block's start, what is wrong with them.
     """
 
-    films: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     faults: Mapping[int, str] = field(default_factory=dict)
 
 
 def find_container(place: Path, suffixes: Sequence[str]) -> Path:
-    """Find the one file that holds the films: the place itself, or the only such file in that folder.
+    """Find the one file that holds the images: the place itself, or the only such file in that folder.
 
     Args:
         place: a file or a folder.
@@ -63,20 +63,20 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
 
 
 def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Iterator[Block]], *, how: str) -> Path:
-    """Write the films of a container into one array, unless that was done before.
+    """Write the images of a container into one array, unless that was done before.
 
     The array is named by the content of the container and by how it is read, so that a changed container gets a
     new one. It appears whole or not at all, and two runs at once do no harm.
 
     Args:
-        container: the file that holds the films.
-        folder: the folder of unpacked films.
-        blocks: yields the films, all of the same size, from the opened container; raises ``UserError`` for what it
+        container: the file that holds the images.
+        folder: the folder of unpacked images.
+        blocks: yields the images, all of the same size, from the opened container; raises ``UserError`` for what it
             cannot read.
-        how: whatever else decides the films, in one line.
+        how: whatever else decides the images, in one line.
 
     Returns:
-        ``<folder>/<digest>.npy``, uint8 [n, height, width]; if rows hold no film, what is wrong with them is beside
+        ``<folder>/<digest>.npy``, uint8 [n, height, width]; if rows hold no image, what is wrong with them is beside
         it in ``<digest>.json``.
 
     Raises:
@@ -135,11 +135,11 @@ def _write(file: Path, blocks: Iterator[Block]) -> dict[str, str]:
     with file.open("wb") as out:
         for block in blocks:
             if not out.tell():
-                shape = block.films.shape[1:]
+                shape = block.images.shape[1:]
                 _write_header(out, (0, *shape))
-            out.write(np.ascontiguousarray(block.films).data)
+            out.write(np.ascontiguousarray(block.images).data)
             faults |= {str(n + row): fault for row, fault in block.faults.items()}
-            n += len(block.films)
+            n += len(block.images)
         # NumPy leaves room in a header for the first number to grow.
         out.seek(0)
         _write_header(out, (n, *shape))

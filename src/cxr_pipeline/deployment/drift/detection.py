@@ -1,4 +1,4 @@
-"""From a profile and new films to a verdict."""
+"""From a profile and new images to a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
 from cxr_pipeline.deployment.drift.profile import Profile
 from cxr_pipeline.deployment.drift.two_sample_tests import (
@@ -29,7 +29,7 @@ Values = NDArray[np.floating]
 # "unknown" is no finding, so that anything that was found goes before it.
 SEVERITY: dict[str, int] = {"unknown": 0, "none": 1, "warn": 2, "refuse": 3}
 FAMILIES = ("pixels", "features", "scores", "prevalence", "calibration")
-# A mean over fewer films of either class is no basis for a test.
+# A mean over fewer images of either class is no basis for a test.
 FEWEST_OF_A_CLASS = 10
 
 
@@ -39,7 +39,7 @@ class Limits:
 
     Args:
         warn: from here on a significant difference is a finding.
-        refuse: from here on the films should not be used before someone has looked at them; None for never.
+        refuse: from here on the images should not be used before someone has looked at them; None for never.
     """
 
     warn: float
@@ -52,13 +52,13 @@ class DriftSettings:
 
     Args:
         alpha: chance of even one false finding in a whole check, before the effect is looked at.
-        min_films: films, of as many patients, that either side of a test needs.
+        min_images: images, of as many patients, that either side of a test needs.
         limits: of each of ``FAMILIES``.
         seed: of the halves of the domain classifier.
     """
 
     alpha: float
-    min_films: int
+    min_images: int
     limits: Mapping[str, Limits]
     seed: int
 
@@ -66,7 +66,7 @@ class DriftSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Take them from the ``drift`` parameters, as nested mappings; what else is in these is passed over."""
         limits = {name: Limits(**values["limits"][name]) for name in FAMILIES}
-        return cls(values["alpha"], values["min_films"], limits, values["seed"])
+        return cls(values["alpha"], values["min_images"], limits, values["seed"])
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class DriftReport:
     Args:
         verdict: the worst of all families; ``unknown`` where no family could be tested.
         families: in the order of ``FAMILIES``.
-        n_new: new films, of as many patients.
+        n_new: new images, of as many patients.
         alpha: see `DriftSettings`.
         limits: see `DriftSettings`.
     """
@@ -123,9 +123,9 @@ class DriftReport:
     def sentence(self) -> str:
         """What was found, in a line."""
         if not self.n_new:
-            return "Whether there is drift cannot be told: no film could be looked at."
+            return "Whether there is drift cannot be told: no image could be looked at."
         if self.verdict == "unknown":
-            return f"Whether there is drift cannot be told from {self.n_new:,} new films of as many patients."
+            return f"Whether there is drift cannot be told from {self.n_new:,} new images of as many patients."
         found = [
             f"{family.name} ({finding.comparison.name}, {finding.comparison.effect_name} "
             f"{finding.comparison.effect:.2f})"
@@ -160,24 +160,24 @@ class DriftReport:
 
 
 def detect_drift(profile: Profile, new: Observed, settings: DriftSettings) -> DriftReport:
-    """Compare new films with the profile of a model's own.
+    """Compare new images with the profile of a model's own.
 
     A finding needs both: a p-value below ``alpha`` after Holm's correction for all tests of the check, and an effect
-    that reaches the family's limit. Without the second thousands of films make a difference significant that matters
-    to nobody; without the first a handful of films make one large by chance. The sources have the same shares on both
+    that reaches the family's limit. Without the second thousands of images make a difference significant that matters
+    to nobody; without the first a handful of images make one large by chance. The sources have the same shares on both
     sides, see `Profile.like`. Values that are not finite are left out and counted. Equal arguments give equal reports.
 
     Args:
         profile: from `reference_profile`.
-        new: new films, one a patient.
+        new: new images, one a patient.
         settings: what counts as drift.
 
     Raises:
-        ValueError: the new films are of a model with other outputs.
+        ValueError: the new images are of a model with other outputs.
     """
     if new.probability.shape[1] != len(profile.outputs):
         raise ValueError(f"Expected {len(profile.outputs)} outputs. Received: {new.probability.shape[1]}")
-    profile = profile.like(new.source, at_least=settings.min_films, seed=settings.seed)
+    profile = profile.like(new.source, at_least=settings.min_images, seed=settings.seed)
     compare = {
         "pixels": _pixels,
         "features": _features,
@@ -206,25 +206,25 @@ class _Asked:
         for side, values in (("reference", reference), ("new", new)):
             finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
             if not finite.all():
-                self.notes.append(f"{name}: {(~finite).sum():,} {side} films without a finite value are left out.")
+                self.notes.append(f"{name}: {(~finite).sum():,} {side} images without a finite value are left out.")
             kept.append(values[finite].astype(np.float64))
         if self.enough(name, len(kept[0]), len(kept[1])):
             self.found.append(compare(name, *kept))
 
     def labelled(self, new: Observed) -> bool:
-        """Tell whether any label of the new films is known, and note it where none is."""
+        """Tell whether any label of the new images is known, and note it where none is."""
         if not np.isnan(new.y_true).all():
             return True
-        self.notes.append("The new films have no labels.")
+        self.notes.append("The new images have no labels.")
         return False
 
     def enough(self, name: str, n_reference: int, n_new: int) -> bool:
-        """Tell whether there are films for a test, and note it where there are not."""
-        fewest = self.settings.min_films
+        """Tell whether there are images for a test, and note it where there are not."""
+        fewest = self.settings.min_images
         if min(n_reference, n_new) >= fewest:
             return True
         self.notes.append(
-            f"{name}: too few to tell, {n_reference:,} reference films and {n_new:,} new ones; {fewest:,} of each, of "
+            f"{name}: too few to tell, {n_reference:,} reference images and {n_new:,} new ones; {fewest:,} of each, of "
             "as many patients, are needed."
         )
         return False
@@ -265,13 +265,13 @@ def _calibration(profile: Profile, new: Observed, asked: _Asked) -> None:
     if not asked.labelled(new):
         return
     for place, output in enumerate(profile.outputs):
-        sides = [_known(films.y_true[:, place], films.probability[:, place]) for films in (profile, new)]
+        sides = [_known(images.y_true[:, place], images.probability[:, place]) for images in (profile, new)]
         if not asked.enough(output, *(len(true) for true, _ in sides)):
             continue
         rarest = min(int(min(true.sum(), (1 - true).sum())) for true, _ in sides)
         if rarest < FEWEST_OF_A_CLASS:
             asked.notes.append(
-                f"{output}: too few to tell, {rarest:,} films of the rarer class on one side; {FEWEST_OF_A_CLASS} are "
+                f"{output}: too few to tell, {rarest:,} images of the rarer class on one side; {FEWEST_OF_A_CLASS} are "
                 "needed."
             )
             continue

@@ -1,4 +1,4 @@
-"""A few numbers that tell prepared films of one machine, exposure and position from those of another."""
+"""A few numbers that tell prepared images of one machine, exposure and position from those of another."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ BLACK, WHITE = 8, 255
 _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
-def film_statistics(films: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Measure each film.
+def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Measure each image.
 
     Args:
-        films: uint8 [n, size, size], size 3 or more.
+        images: uint8 [n, size, size], size 3 or more.
 
     Returns:
-        float32 [n, 11], in the order of ``STATISTICS``; finite for every film, also for one of a single grey.
+        float32 [n, 11], in the order of ``STATISTICS``; finite for every image, also for one of a single grey.
 
     References:
         Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64, 1996.
     """
-    rows = [_measure(film) for film in films]
+    rows = [_measure(image) for image in images]
     return np.array(rows, np.float32).reshape(len(rows), len(STATISTICS))
 
 
-def _measure(film: NDArray[np.uint8]) -> tuple[float, ...]:
-    grey = film.astype(np.float32)
-    shadows, midtones, highlights = np.percentile(film, (5, 50, 95))
+def _measure(image: NDArray[np.uint8]) -> tuple[float, ...]:
+    grey = image.astype(np.float32)
+    shadows, midtones, highlights = np.percentile(image, (5, 50, 95))
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
     residual = cv2.filter2D(grey, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
     return (
@@ -53,8 +53,8 @@ def _measure(film: NDArray[np.uint8]) -> tuple[float, ...]:
         float(highlights),
         float(np.log1p(np.hypot(across, down).mean())),
         float(np.sqrt(np.pi / 2) / 6 * np.abs(residual).mean()),
-        (_black_edges(film.max(axis=0)) + _black_edges(film.max(axis=1))) / 2,
-        float((film == WHITE).mean()),
+        (_black_edges(image.max(axis=0)) + _black_edges(image.max(axis=1))) / 2,
+        float((image == WHITE).mean()),
         _centre(grey.sum(axis=0)),
         _centre(grey.sum(axis=1)),
     )
@@ -67,7 +67,7 @@ def _black_edges(brightest: NDArray[np.uint8]) -> float:
 
 
 def _centre(weights: NDArray[np.float32]) -> float:
-    """Where the middle of the weights lies, 0 to 1; in the middle of the film where all are 0."""
+    """Where the middle of the weights lies, 0 to 1; in the middle of the image where all are 0."""
     total = float(weights.sum(dtype=np.float64))
     places = (np.arange(len(weights)) + 0.5) / len(weights)
     return float((weights * places).sum(dtype=np.float64) / total) if total else 0.5

@@ -1,4 +1,4 @@
-"""The profile of the films that a model comes from: small, without a film and without a patient."""
+"""The profile of the images that a model comes from: small, without an image and without a patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.deployment.drift.film_features import Observed
+from cxr_pipeline.deployment.drift.image_features import Observed
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
 
 VERSION = 2
@@ -23,25 +23,25 @@ _TEXTS = ("outputs", "sources")
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What new films are compared with.
+    """What new images are compared with.
 
-    Pixels and prevalence are those of training films. What went through the network is that of validation films: of
-    the films that it learnt from a network is surer than of any others, so that new films of the very same kind
-    would look like drift beside them. Each patient is in it with one film, in no order that could be found again.
+    Pixels and prevalence are those of training images. What went through the network is that of validation images: of
+    the images that it learnt from a network is surer than of any others, so that new images of the very same kind
+    would look like drift beside them. Each patient is in it with one image, in no order that could be found again.
 
     Args:
         outputs: of the model, k.
-        sources: names of the sources that the films come from; empty for films of which none is known.
-        statistics: of training films, float32 [n, s].
-        labels: of training films, float64 [n, k], NaN where unknown.
-        training_source: of training films, the place of their source among ``sources``, int64 [n].
-        mean, scale: of the features of training films, float32 [d].
-        components: principal directions of the standardised features of training films, unit rows, float32 [c, d].
+        sources: names of the sources that the images come from; empty for images of which none is known.
+        statistics: of training images, float32 [n, s].
+        labels: of training images, float64 [n, k], NaN where unknown.
+        training_source: of training images, the place of their source among ``sources``, int64 [n].
+        mean, scale: of the features of training images, float32 [d].
+        components: principal directions of the standardised features of training images, unit rows, float32 [c, d].
         spread: standard deviations along them, float32 [c].
-        features: of validation films, as ``project`` gives them, float32 [m, c + 1].
-        probability: of validation films, float64 [m, k].
-        y_true: labels of validation films, float64 [m, k], NaN where unknown.
-        held_out_source: of validation films, the same, int64 [m].
+        features: of validation images, as ``project`` gives them, float32 [m, c + 1].
+        probability: of validation images, float64 [m, k].
+        y_true: labels of validation images, float64 [m, k], NaN where unknown.
+        held_out_source: of validation images, the same, int64 [m].
     """
 
     outputs: tuple[str, ...]
@@ -59,14 +59,14 @@ class Profile:
     held_out_source: NDArray[np.int64]
 
     def like(self, sources: NDArray[np.str_], *, at_least: int, seed: int) -> Self:
-        """Draw the films by lot so that each source has the share that it has among new films, as many as can be.
+        """Draw the images by lot so that each source has the share that it has among new images, as many as can be.
 
         What grows from one source alone is no drift because it is unlike the mixture of all.
 
         Args:
-            sources: of new films, text [n].
-            at_least: where fewer training films, or validation films, would be drawn, all of these are kept; so where
-                a source of the new films is not among the profile's.
+            sources: of new images, text [n].
+            at_least: where fewer training images, or validation images, would be drawn, all of these are kept; so where
+                a source of the new images is not among the profile's.
             seed: of the lot.
         """
         if not len(sources) or not np.isin(sources, self.sources).all():
@@ -88,7 +88,7 @@ class Profile:
         )
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring features [n, d] to the principal directions of the training films, each with variance 1 there.
+        """Bring features [n, d] to the principal directions of the training images, each with variance 1 there.
 
         Returns:
             float32 [n, c + 1]; the last column is the logarithm of what the directions leave over.
@@ -133,19 +133,19 @@ class Profile:
 
 
 def reference_profile(training: Observed, held_out: Observed, *, outputs: Sequence[str], seed: int) -> Profile:
-    """Make the profile of a model's own films.
+    """Make the profile of a model's own images.
 
     Args:
-        training: films that the model learnt from, one a patient.
-        held_out: validation films, one a patient.
+        training: images that the model learnt from, one a patient.
+        held_out: validation images, one a patient.
         outputs: of the model.
-        seed: of the order in which the films are kept.
+        seed: of the order in which the images are kept.
 
     Raises:
-        UserError: there is no training film.
+        UserError: there is no training image.
     """
     if not len(training):
-        raise UserError("A profile for drift needs training films; found none.")
+        raise UserError("A profile for drift needs training images; found none.")
     rng = np.random.default_rng(seed)
     shuffled, kept = rng.permutation(len(training)), rng.permutation(len(held_out))
     sources = np.unique(np.concatenate([training.source, held_out.source]))
@@ -170,10 +170,10 @@ def reference_profile(training: Observed, held_out: Observed, *, outputs: Sequen
 def _drawn(
     codes: NDArray[np.int64], shares: NDArray[np.float64], at_least: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Draw places of films so that each source has its share; ascending."""
+    """Draw places of images so that each source has its share; ascending."""
     there = np.bincount(codes, minlength=len(shares))
-    n_films = (there[shares > 0] / shares[shares > 0]).min()
-    counts = np.floor(n_films * shares + 1e-9).astype(int)
+    n_images = (there[shares > 0] / shares[shares > 0]).min()
+    counts = np.floor(n_images * shares + 1e-9).astype(int)
     if counts.sum() < at_least:
         return np.arange(len(codes))
     drawn = [rng.choice(np.flatnonzero(codes == code), count, replace=False) for code, count in enumerate(counts)]

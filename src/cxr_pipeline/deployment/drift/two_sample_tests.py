@@ -1,4 +1,4 @@
-"""The tests: each gives a p-value and how large the difference is, for films of different patients."""
+"""The tests: each gives a p-value and how large the difference is, for images of different patients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DRAWN_BINS = 24
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test of new films against the reference.
+    """One test of new images against the reference.
 
     Args:
         name: what is compared.
         test: how.
         effect: how large the difference is, 0 or more; ``effect_name`` says in which measure.
         p_value: of the test, not corrected.
-        n_reference, n_new: films in it.
+        n_reference, n_new: images in it.
         reference, new: a value that stands for either side, such as the median.
         histogram: ``edges``, and the ``reference`` and ``new`` shares between them, for the page; None for none.
     """
@@ -57,7 +57,7 @@ def compare_values(name: str, reference: Floats, new: Floats) -> Comparison:
 def compare_scores(name: str, reference: Floats, new: Floats) -> Comparison:
     """Compare probabilities; the effect is the population stability index.
 
-    The index of few films is above 0 without any drift, by about (bins - 1) (1 / n + 1 / m); that is taken off.
+    The index of few images is above 0 without any drift, by about (bins - 1) (1 / n + 1 / m); that is taken off.
 
     Args:
         name: the output.
@@ -80,9 +80,9 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> Comparison:
 
 
 def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> Comparison:
-    """Try to tell new films from the reference by their features.
+    """Try to tell new images from the reference by their features.
 
-    A classifier is fitted to one half of the films and judged on the other, then the other way round. Its AUC is the
+    A classifier is fitted to one half of the images and judged on the other, then the other way round. Its AUC is the
     effect: 0.5 where nothing tells them apart, 1 where all is told. Each half gives a p-value (Mann-Whitney,
     one-sided), valid since the classifier has not seen the half; twice the smaller of both counts. Squares are given
     to the classifier too, so that a wider spread is seen, not only a shift.
@@ -125,8 +125,8 @@ def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) 
 
     Args:
         name: the label.
-        reference: positive films, and films with a known label.
-        new: the same of new films.
+        reference: positive images, and images with a known label.
+        new: the same of new images.
 
     Returns:
         The effect is Cohen's h: 0.2 is called small, 0.5 medium, 0.8 large.
@@ -155,18 +155,18 @@ def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) 
 def compare_calibration(
     name: str, reference: tuple[Floats, Floats], new: tuple[Floats, Floats]
 ) -> tuple[Comparison, Comparison]:
-    """Compare how far the probabilities are from what the films turned out to be.
+    """Compare how far the probabilities are from what the images turned out to be.
 
     First in the large: observed less expected share of positives. Then the numerator of Spiegelhalter's statistic,
     the mean of (y - p)(1 - 2 p): by how much the Brier score is above what the probabilities promise, which grows
     where high probabilities are wrong and low ones too, whatever the shares. Both are 0 where the probabilities are
-    honest, and are compared with their values on validation films by Welch's test: a model that never was calibrated
+    honest, and are compared with their values on validation images by Welch's test: a model that never was calibrated
     is not called drift.
 
     Args:
         name: the output.
-        reference: labels [n] and probabilities [n] of films whose label is known.
-        new: the same of new films.
+        reference: labels [n] and probabilities [n] of images whose label is known.
+        new: the same of new images.
 
     References:
         Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Stat. Med. 5, 1986.
@@ -175,13 +175,13 @@ def compare_calibration(
     sides = [(true - probability, probability) for true, probability in (reference, new)]
     large = [residual for residual, _ in sides]
     spread = [residual * (1 - 2 * probability) for residual, probability in sides]
-    return _of_means(f"{name}, in the large", *large), _of_means(f"{name}, of single films", *spread)
+    return _of_means(f"{name}, in the large", *large), _of_means(f"{name}, of single images", *spread)
 
 
 def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
     from scipy.stats import ks_2samp
 
-    # Its exact p-values fail, with a warning, for many numbers of films; from 30 films on these are as good.
+    # Its exact p-values fail, with a warning, for many numbers of images; from 30 images on these are as good.
     found = ks_2samp(reference, new, method="asymp")
     return float(found.statistic), float(np.clip(found.pvalue, 0, 1))
 

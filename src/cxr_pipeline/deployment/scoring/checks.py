@@ -1,12 +1,12 @@
-"""Whether a model can score films of a task."""
+"""Whether a model can score images of a task."""
 
 from collections.abc import Sequence
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 
 
-def check_classes(classifier: FilmClassifier, kind: str, classes: Sequence[str], *, key: str) -> None:
+def check_classes(classifier: ImageClassifier, kind: str, classes: Sequence[str], *, key: str) -> None:
     """Check that a classifier decides between the classes of the task, and in its kind.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Score every film below a folder, however many there are."""
+"""Score every image below a folder, however many there are."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ from rich.progress import Progress
 
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.film_folder import FilmFolder, FoundFilm
-from cxr_pipeline.deployment.classifier import FilmClassifier, Prepared, probability_columns
+from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.scoring.heatmaps import HeatMapFolder
 from cxr_pipeline.deployment.scoring.predictions import OBSERVED, Predictions, warn_of_refused
 from cxr_pipeline.deployment.scoring.prefetching import prepare_ahead
@@ -40,13 +40,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _KeyedFilm(FoundFilm):
+class _KeyedImage(FoundImage):
     key: str
 
 
 def score_folder(
-    classifier: FilmClassifier,
-    films: FilmFolder,
+    classifier: ImageClassifier,
+    images: ImageFolder,
     *,
     scored_by: str,
     parts: Path,
@@ -54,45 +54,45 @@ def score_folder(
     heatmaps: Path | None = None,
     lookout: "Lookout | None" = None,
 ) -> Predictions:
-    """Score films in files. A film that cannot be used becomes a row that says so, and the rest go on.
+    """Score images in files. An image that cannot be used becomes a row that says so, and the rest go on.
 
     Files are read and decoded on other cores while the network works. Rows are written in parts as they come: after a
-    kill the next call goes on from there. A film is not scored again as long as its path, its size and its time of
-    change are the same, and the model and the folder too; but a link is, and a film that could not be read.
+    kill the next call goes on from there. An image is not scored again as long as its path, its size and its time of
+    change are the same, and the model and the folder too; but a link is, and an image that could not be read.
 
     Args:
         classifier: what scores them.
-        films: the folder.
+        images: the folder.
         scored_by: name of the model version, which its parts belong to.
         parts: folder for the rows; those of another model or folder are removed at the end.
-        batch_size: films that go through the network at once.
-        heatmaps: folder for a PNG of each film that is scored, with where the model looks; None for none.
-        lookout: compares the films with those that the model comes from; None for no such comparison.
+        batch_size: images that go through the network at once.
+        heatmaps: folder for a PNG of each image that is scored, with where the model looks; None for none.
+        lookout: compares the images with those that the model comes from; None for no such comparison.
 
     Returns:
-        a row per film, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
-        where refused; ``status``; ``reason``, also of a film that is scored and flagged.
+        a row per image, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
+        where refused; ``status``; ``reason``, also of an image that is scored and flagged.
 
     Raises:
         UserError: a folder cannot be written, or another scoring writes there.
     """
-    if classifier.provenance.get("films") == "phantom":
-        _log.warning("The model was trained on phantoms: what it says about films of patients means nothing.")
+    if classifier.provenance.get("images") == "phantom":
+        _log.warning("The model was trained on phantoms: what it says about images of patients means nothing.")
     lock = _locked(parts)
-    setting = _setting(classifier, films.root, scored_by, lookout)
+    setting = _setting(classifier, images.root, scored_by, lookout)
     columns = ("image", *probability_columns(classifier.decision_rule.outputs), "decision", "status", "reason")
     kept = Parts(parts / setting, (*columns, OBSERVED))
     maps = _map_folder(classifier, heatmaps, parts / _MAPS_OF, setting) if heatmaps else None
     n_known, rows = len(kept), array("q")
-    sample, unseen = _drawn(films, kept, lookout)
+    sample, unseen = _drawn(images, kept, lookout)
 
-    def again(film: FoundFilm) -> bool:
-        return film.path in unseen or (maps is not None and not maps.keep(film.image))
+    def again(image: FoundImage) -> bool:
+        return image.path in unseen or (maps is not None and not maps.keep(image.image))
 
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("Scoring films", total=films.count())
-        new = _new_films(films, kept, rows, sample, again=again, advance=lambda: progress.advance(bar))
-        prepared = prepare_ahead(films.root, new, classifier.recipe, pending=2 * batch_size)
+        bar = progress.add_task("Scoring images", total=images.count())
+        new = _new_images(images, kept, rows, sample, again=again, advance=lambda: progress.advance(bar))
+        prepared = prepare_ahead(images.root, new, classifier.recipe, pending=2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             kept.add(_judged(classifier, batch, maps, lookout, sample))
     kept.flush()
@@ -111,7 +111,7 @@ def _locked(parts: Path) -> FileLock:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"Films are being scored into {parts.parent} by another run. Wait until it has ended, or end it, and run "
+            f"Images are being scored into {parts.parent} by another run. Wait until it has ended, or end it, and run "
             "the same command again."
         ) from None
     except OSError as error:
@@ -122,8 +122,8 @@ def _locked(parts: Path) -> FileLock:
     return lock
 
 
-def _setting(classifier: FilmClassifier, root: Path, scored_by: str, lookout: "Lookout | None") -> str:
-    """Name what, beside a film, decides its row: 16 hex digits."""
+def _setting(classifier: ImageClassifier, root: Path, scored_by: str, lookout: "Lookout | None") -> str:
+    """Name what, beside an image, decides its row: 16 hex digits."""
     decisive = [
         scored_by,
         classifier.digest,
@@ -135,7 +135,7 @@ def _setting(classifier: FilmClassifier, root: Path, scored_by: str, lookout: "L
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _map_folder(classifier: FilmClassifier, folder: Path, note: Path, setting: str) -> HeatMapFolder:
+def _map_folder(classifier: ImageClassifier, folder: Path, note: Path, setting: str) -> HeatMapFolder:
     """Open the folder of heat maps; ``note`` says whose maps there are."""
     known = note.is_file() and note.read_text() == setting
     maps = HeatMapFolder(classifier, folder, known=known)
@@ -143,10 +143,10 @@ def _map_folder(classifier: FilmClassifier, folder: Path, note: Path, setting: s
     return maps
 
 
-def _drawn(films: FilmFolder, kept: Parts, lookout: "Lookout | None") -> tuple[dict[str, int | None], frozenset[str]]:
-    """The films that are looked at for the verdict on all, by path, and those of them whose row says nothing of it."""
-    drawn = lookout.draw(films) if lookout else []
-    rows = {film.path: kept.find(_key(films.root, film)) for film in drawn}
+def _drawn(images: ImageFolder, kept: Parts, lookout: "Lookout | None") -> tuple[dict[str, int | None], frozenset[str]]:
+    """The images that are looked at for the verdict on all, by path, and those of them whose row says nothing of it."""
+    drawn = lookout.draw(images) if lookout else []
+    rows = {image.path: kept.find(_key(images.root, image)) for image in drawn}
     known = [path for path, row in rows.items() if row is not None]
     numbers = np.array([rows[path] for path in known], np.int64)
     seen = [value for table in kept.tables(numbers, [OBSERVED]) for value in table[OBSERVED].notna()]
@@ -154,63 +154,63 @@ def _drawn(films: FilmFolder, kept: Parts, lookout: "Lookout | None") -> tuple[d
     return dict.fromkeys(rows), unseen
 
 
-def _new_films(
-    films: FilmFolder,
+def _new_images(
+    images: ImageFolder,
     kept: Parts,
     rows: "array[int]",
     sample: dict[str, int | None],
     *,
-    again: Callable[[FoundFilm], bool],
+    again: Callable[[FoundImage], bool],
     advance: Callable[[], None],
-) -> Iterator[_KeyedFilm]:
-    """The films that are to be scored.
+) -> Iterator[_KeyedImage]:
+    """The images that are to be scored.
 
-    Into ``rows`` goes the number of the row of each film, kept ones too, and into ``sample`` that of those in it.
+    Into ``rows`` goes the number of the row of each image, kept ones too, and into ``sample`` that of those in it.
     """
     n_rows = len(kept)
-    for film in films:
-        key = _key(films.root, film)
+    for image in images:
+        key = _key(images.root, image)
         row = kept.find(key)
-        is_new = row is None or again(film)
+        is_new = row is None or again(image)
         rows.append(n_rows if is_new or row is None else row)
-        if film.path in sample:
-            sample[film.path] = rows[-1]
+        if image.path in sample:
+            sample[image.path] = rows[-1]
         if is_new:
             n_rows += 1
-            yield _KeyedFilm(film.path, film.link, key)
+            yield _KeyedImage(image.path, image.link, key)
         advance()
 
 
-def _key(root: Path, film: FoundFilm) -> str:
-    """Name a film's path, size and time of change in 32 hex digits; nothing for what must be looked at again."""
-    if film.link:
+def _key(root: Path, image: FoundImage) -> str:
+    """Name an image's path, size and time of change in 32 hex digits; nothing for what must be looked at again."""
+    if image.link:
         return ""
     try:
-        found = os.stat(root / film.path)  # noqa: PTH116
+        found = os.stat(root / image.path)  # noqa: PTH116
     except OSError:
         return ""
     if not stat.S_ISREG(found.st_mode):
         return ""
-    name = b"%d %d " % (found.st_size, found.st_mtime_ns) + os.fsencode(film.path)
+    name = b"%d %d " % (found.st_size, found.st_mtime_ns) + os.fsencode(image.path)
     return hashlib.blake2b(name, digest_size=16).hexdigest()
 
 
 def _judged(
-    classifier: FilmClassifier,
-    batch: Sequence[tuple[_KeyedFilm, Prepared]],
+    classifier: ImageClassifier,
+    batch: Sequence[tuple[_KeyedImage, Prepared]],
     maps: HeatMapFolder | None,
     lookout: "Lookout | None",
     sample: Container[str],
 ) -> pd.DataFrame:
-    found, prepared = [film for film, _ in batch], [film for _, film in batch]
+    found, prepared = [image for image, _ in batch], [image for _, image in batch]
     if lookout:
-        judged = lookout.judge(prepared, [film.path in sample for film in found])
+        judged = lookout.judge(prepared, [image.path in sample for image in found])
     else:
         judged = classifier.judge_batch(prepared).assign(**{OBSERVED: None})
-    images = [film.image for film in found]
+    images = [image.image for image in found]
     if maps:
         maps.write(images, prepared, judged)
-    keys = pd.Series([film.key for film in found], dtype="str").mask(judged["reason"].isin(_NOT_REMEMBERED), "")
+    keys = pd.Series([image.key for image in found], dtype="str").mask(judged["reason"].isin(_NOT_REMEMBERED), "")
     return judged.assign(image=pd.Series(images, dtype="str"), **{KEY: keys})
 
 

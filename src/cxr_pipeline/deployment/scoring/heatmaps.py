@@ -1,4 +1,4 @@
-"""Heat maps of scored films, a PNG for each."""
+"""Heat maps of scored images, a PNG for each."""
 
 import hashlib
 import logging
@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.deployment.classifier import FilmClassifier, Prepared
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
 
 # File systems take 255 bytes; a file that is being written has some more than its name.
 _LONGEST_NAME = 200
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 
 
 def map_name(image: str) -> str:
-    """Name a film's map: ``<image>.png``, or, where file systems would not take that, shortened with a digest.
+    """Name an image's map: ``<image>.png``, or, where file systems would not take that, shortened with a digest.
 
     Args:
-        image: the film's path, as in the predictions.
+        image: the image's path, as in the predictions.
 
     Example:
-        >>> map_name("ward 1/film.dcm")
-        'ward 1/film.dcm.png'
+        >>> map_name("ward 1/image.dcm")
+        'ward 1/image.dcm.png'
         >>> map_name(300 * "x" + ".png")[-23:]
         'xx~a4d69b8a52aa49f8.png'
     """
@@ -53,14 +53,14 @@ def _digest(name: str) -> str:
 
 
 class HeatMapFolder:
-    """A folder with a map of each film that is scored, and with no other.
+    """A folder with a map of each image that is scored, and with no other.
 
     Args:
         classifier: whose maps they are.
         folder: where ``map_name`` is written; removed first if its maps are not ``known`` to be this classifier's.
     """
 
-    def __init__(self, classifier: FilmClassifier, folder: Path, *, known: bool) -> None:
+    def __init__(self, classifier: ImageClassifier, folder: Path, *, known: bool) -> None:
         from cxr_pipeline.deployment.heatmaps import HeatMaps
 
         self._maps = HeatMaps(classifier)
@@ -70,29 +70,29 @@ class HeatMapFolder:
         self._begun = _clock(folder)
 
     def keep(self, image: str) -> bool:
-        """Mark the map of a film that is not scored anew; tells whether there is one."""
+        """Mark the map of an image that is not scored anew; tells whether there is one."""
         try:
             os.utime(self._folder / map_name(image))
         except OSError:
             return False
         return True
 
-    def write(self, images: Sequence[str], films: Sequence[Prepared], judged: pd.DataFrame) -> None:
-        """Draw the films of one batch that were scored.
+    def write(self, names: Sequence[str], images: Sequence[Prepared], judged: pd.DataFrame) -> None:
+        """Draw the images of one batch that were scored.
 
         Args:
-            images: their names.
-            films: what went to ``FilmClassifier.judge_batch``.
+            names: their paths, as in the predictions.
+            images: what went to ``ImageClassifier.judge_batch``.
             judged: what came from it.
         """
         scored = [
-            (image, film)
-            for image, film, status in zip(images, films, judged["status"], strict=True)
-            if status == "scored" and not isinstance(film, FilmRefused)
+            (name, image)
+            for name, image, status in zip(names, images, judged["status"], strict=True)
+            if status == "scored" and not isinstance(image, ImageRefused)
         ]
-        drawn = self._maps.draw([film for _, film in scored], judged[judged["status"] == "scored"])
-        for (image, _), picture in zip(scored, drawn, strict=True):
-            self._write(image, picture)
+        drawn = self._maps.draw([image for _, image in scored], judged[judged["status"] == "scored"])
+        for (name, _), picture in zip(scored, drawn, strict=True):
+            self._write(name, picture)
 
     def _write(self, image: str, picture: NDArray[np.uint8]) -> None:
         from PIL import Image
@@ -106,7 +106,7 @@ class HeatMapFolder:
             _log.warning("No heat map of %r is written, since a file cannot be named so: %s", image, error.__cause__)
 
     def remove_others(self) -> None:
-        """Remove the maps of films that are gone, or that are refused now."""
+        """Remove the maps of images that are gone, or that are refused now."""
         for parent, _, files in os.walk(self._folder, topdown=False):
             for file in (Path(parent, name) for name in files):
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whether the films that are scored are like those that the model comes from."""
+"""Whether the images that are scored are like those that the model comes from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused
-from cxr_pipeline.data.film_folder import FilmFolder, FoundFilm
-from cxr_pipeline.deployment.classifier import FilmClassifier, Prepared, probability_columns
+from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.drift.feature_extraction import with_features
-from cxr_pipeline.deployment.drift.film_features import Observed
-from cxr_pipeline.deployment.drift.outliers import FilmLikeness
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, film_statistics
+from cxr_pipeline.deployment.drift.image_features import Observed
+from cxr_pipeline.deployment.drift.outliers import ImageLikeness
+from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
 from cxr_pipeline.deployment.drift.profile import Profile
 from cxr_pipeline.deployment.scoring.predictions import OBSERVED, UNLIKE
 
@@ -26,35 +26,35 @@ Unlike = Literal["flag", "refuse", "ignore"]
 
 
 class Lookout:
-    """Looks at films on their way through the network: at each alone, and at some of them for a verdict on all.
+    """Looks at images on their way through the network: at each alone, and at some of them for a verdict on all.
 
     Args:
-        classifier: what scores the films.
-        profile: of the films that it comes from.
-        unlike: what becomes of a film that is unlike these: ``flag``, it is scored and has a reason all the same;
+        classifier: what scores the images.
+        profile: of the images that it comes from.
+        unlike: what becomes of an image that is unlike these: ``flag``, it is scored and has a reason all the same;
             ``refuse``, it is not scored; ``ignore``, nothing.
-        false_alarms: see `FilmLikeness`.
-        min_films: see `FilmLikeness`.
-        max_films: so many are looked at for the verdict on all.
+        false_alarms: see `ImageLikeness`.
+        min_images: see `ImageLikeness`.
+        max_images: so many are looked at for the verdict on all.
         seed: of their draw.
     """
 
     def __init__(
         self,
-        classifier: FilmClassifier,
+        classifier: ImageClassifier,
         profile: Profile,
         *,
         unlike: Unlike,
         false_alarms: float,
-        min_films: int,
-        max_films: int,
+        min_images: int,
+        max_images: int,
         seed: int,
     ) -> None:
         self._classifier, self.profile = classifier, profile
-        self._unlike, self._max_films, self._seed = unlike, max_films, seed
+        self._unlike, self._max_images, self._seed = unlike, max_images, seed
         self._both = with_features(classifier.model)
-        self.likeness = FilmLikeness(profile, false_alarms=false_alarms, min_films=min_films)
-        self._decisive = (unlike, false_alarms, min_films)
+        self.likeness = ImageLikeness(profile, false_alarms=false_alarms, min_images=min_images)
+        self._decisive = (unlike, false_alarms, min_images)
         n_features = int(self._both.outputs[0].shape[-1])
         self._seen = np.dtype(
             [
@@ -66,51 +66,51 @@ class Lookout:
 
     @cached_property
     def setting(self) -> list[Any]:
-        """What, beside a film and the classifier, decides its row, as JSON types."""
+        """What, beside an image and the classifier, decides its row, as JSON types."""
         digest = hashlib.sha256()
         for name, values in sorted(self.profile.to_arrays().items()):
             digest.update(name.encode() + values.tobytes())
         return [*self._decisive, digest.hexdigest()]
 
-    def draw(self, films: FilmFolder) -> list[FoundFilm]:
-        """Draw the films for the verdict on all."""
-        return films.draw(self._max_films, seed=self._seed)
+    def draw(self, images: ImageFolder) -> list[FoundImage]:
+        """Draw the images for the verdict on all."""
+        return images.draw(self._max_images, seed=self._seed)
 
     def judge(self, prepared: Sequence[Prepared], drawn: Sequence[bool]) -> pd.DataFrame:
-        """Judge films that go through the network at once.
+        """Judge images that go through the network at once.
 
         Args:
-            prepared: what ``FilmClassifier.prepare`` returned for each film.
+            prepared: what ``ImageClassifier.prepare`` returned for each image.
             drawn: whether it is one of those for the verdict on all.
 
         Returns:
-            What ``FilmClassifier.judge_batch`` does, and ``OBSERVED``: of a film that is drawn what was seen, empty
+            What ``ImageClassifier.judge_batch`` does, and ``OBSERVED``: of an image that is drawn what was seen, empty
             where it could not be prepared; null of others.
         """
-        usable = np.array([not isinstance(film, FilmRefused) for film in prepared], np.bool_)
+        usable = np.array([not isinstance(image, ImageRefused) for image in prepared], np.bool_)
         observed = np.where(drawn, b"", np.array(None, dtype=object))
         if not usable.any():
             return self._classifier.judge_batch(prepared).assign(**{OBSERVED: observed})
-        films = np.stack([film for film in prepared if not isinstance(film, FilmRefused)])
-        features, scores = self._both.predict_on_batch(films[..., np.newaxis])
+        images = np.stack([image for image in prepared if not isinstance(image, ImageRefused)])
+        features, scores = self._both.predict_on_batch(images[..., np.newaxis])
         table = self._classifier.judge_scores(prepared, scores)
-        seen = np.empty(len(films), self._seen)
-        seen["statistics"], seen["features"] = film_statistics(films), features
+        seen = np.empty(len(images), self._seen)
+        seen["statistics"], seen["features"] = image_statistics(images), features
         seen["probability"] = table.loc[usable, probability_columns(self.profile.outputs)]
         unlike = np.zeros(len(prepared), np.bool_)
         if self._unlike != IGNORE:
             unlike[usable] = self.likeness.unlike(seen["statistics"], seen["features"])
-        for place, film in zip(np.flatnonzero(usable).tolist(), seen, strict=True):
+        for place, image in zip(np.flatnonzero(usable).tolist(), seen, strict=True):
             if drawn[place]:
-                observed[place] = film.tobytes()
+                observed[place] = image.tobytes()
         return self._marked(table, unlike).assign(**{OBSERVED: observed})
 
     def observed(self, seen: Sequence[bytes]) -> Observed:
-        """Put together what ``judge`` has seen of single films; nothing is known of their labels and sources."""
-        films: NDArray[Any] = np.frombuffer(b"".join(seen), self._seen)
-        arrays = {name: films[name] for name in films.dtype.names or ()}
+        """Put together what ``judge`` has seen of single images; nothing is known of their labels and sources."""
+        images: NDArray[Any] = np.frombuffer(b"".join(seen), self._seen)
+        arrays = {name: images[name] for name in images.dtype.names or ()}
         y_true = np.full(arrays["probability"].shape, np.nan)
-        return Observed(**arrays, y_true=y_true, source=np.full(len(films), ""))
+        return Observed(**arrays, y_true=y_true, source=np.full(len(images), ""))
 
     def _marked(self, table: pd.DataFrame, unlike: NDArray[np.bool_]) -> pd.DataFrame:
         table.loc[unlike, "reason"] = UNLIKE

@@ -1,4 +1,4 @@
-"""What came of a folder of films: a row for each, and counts."""
+"""What came of a folder of images: a row for each, and counts."""
 
 import logging
 from collections import Counter
@@ -11,12 +11,12 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring.resumable_rows import Parts
 
-# The reason of a film that is unlike those that the model comes from, be it scored or refused.
+# The reason of an image that is unlike those that the model comes from, be it scored or refused.
 UNLIKE = "unlike_training"
-# Column of the parts, and not of the predictions: what was seen of a film that is looked at for the verdict on all.
+# Column of the parts, and not of the predictions: what was seen of an image that is looked at for the verdict on all.
 OBSERVED = "observed"
 
 _log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A row for each film of a folder, read from its parts as it is asked for.
+    """A row for each image of a folder, read from its parts as it is asked for.
 
     Args:
-        n_kept: films that had been scored before.
-        drawn: numbers of the rows of films that were drawn to be looked at.
+        n_kept: images that had been scored before.
+        drawn: numbers of the rows of images that were drawn to be looked at.
     """
 
     parts: Parts
@@ -43,7 +43,7 @@ class Predictions:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        """Tables of some thousand films each, in order: ``image``, probabilities, decision, status and reason."""
+        """Tables of some thousand images each, in order: ``image``, probabilities, decision, status and reason."""
         return self.tables(self.columns)
 
     def tables(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -51,12 +51,12 @@ class Predictions:
         return self.parts.tables(self.rows, columns)
 
     def observed(self) -> list[bytes]:
-        """What was seen of each film that was drawn and could be prepared."""
+        """What was seen of each image that was drawn and could be prepared."""
         tables = self.parts.tables(self.drawn, [OBSERVED])
         return [seen for table in tables for seen in table[OBSERVED].dropna() if seen]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count films: ``decisions`` by decision, ``refused`` by reason, and ``flagged`` ones, scored, by reason."""
+        """Count images: ``decisions`` by decision, ``refused`` by reason, and ``flagged`` ones, scored, by reason."""
         decisions: Counter[str] = Counter()
         reasons: dict[str, Counter[str]] = {"refused": Counter(), "scored": Counter()}
         for table in self.tables(["decision", "status", "reason"]):
@@ -68,25 +68,25 @@ class Predictions:
 
 
 def warn_of_refused(predictions: Predictions) -> None:
-    """Log how many films were refused, or flagged, and why."""
+    """Log how many images were refused, or flagged, and why."""
     counts = predictions.counts()
     for what in ("refused", "flagged"):
         if counts[what]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts[what].items())
-            _log.warning("%d of %d films were %s: %s.", sum(counts[what].values()), len(predictions), what, reasons)
+            _log.warning("%d of %d images were %s: %s.", sum(counts[what].values()), len(predictions), what, reasons)
 
 
-def summarise(predictions: Predictions, classifier: FilmClassifier) -> dict[str, Any]:
-    """Say what scored films and how many of them there were, as JSON types.
+def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
+    """Say what scored images and how many of them there were, as JSON types.
 
     Args:
         predictions: what ``score_folder`` returned.
         classifier: what scored them.
 
     Returns:
-        ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier; ``n_films``;
-        ``n_scored``; ``n_kept``, the films among all these whose rows are those of an earlier run; ``decisions``
-        (films by decision), ``refused`` and ``flagged`` (films by reason).
+        ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier; ``n_images``;
+        ``n_scored``; ``n_kept``, the images among all these whose rows are those of an earlier run; ``decisions``
+        (images by decision), ``refused`` and ``flagged`` (images by reason).
     """
     counts = predictions.counts()
     return {
@@ -95,7 +95,7 @@ def summarise(predictions: Predictions, classifier: FilmClassifier) -> dict[str,
         "classes": list(classifier.decision_rule.classes),
         "thresholds": dict(classifier.decision_rule.thresholds),
         "provenance": dict(classifier.provenance),
-        "n_films": len(predictions),
+        "n_images": len(predictions),
         "n_scored": len(predictions) - sum(counts["refused"].values()),
         "n_kept": predictions.n_kept,
         **counts,

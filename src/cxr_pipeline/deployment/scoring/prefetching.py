@@ -1,4 +1,4 @@
-"""Films read and decoded ahead of the network, in processes of their own."""
+"""Images read and decoded ahead of the network, in processes of their own."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,69 +11,69 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from cxr_pipeline.common.errors import FilmRefused, UserError
-from cxr_pipeline.data.film_folder import FoundFilm
-from cxr_pipeline.data.images.inference_inputs import Film, Refusal, prepare_files
+from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.data.image_folder import FoundImage
+from cxr_pipeline.data.images.inference_inputs import Image, Refusal, prepare_files
 from cxr_pipeline.data.images.parallel import n_cores, start_worker
 from cxr_pipeline.data.images.recipe import Recipe
 
-# Threads prepare the first films: starting processes takes longer than these save.
-FEW_FILMS = 256
+# Threads prepare the first images: starting processes takes longer than these save.
+FEW_IMAGES = 256
 _THREADS = 4
 _MOST_PROCESSES = 16
-# Films that go to a process together, since each message costs.
-_FILMS_A_MESSAGE = 8
+# Images that go to a process together, since each message costs.
+_IMAGES_A_MESSAGE = 8
 
-Found = TypeVar("Found", bound=FoundFilm)
+Found = TypeVar("Found", bound=FoundImage)
 
 
 def prepare_ahead(
-    root: Path, films: Iterable[Found], recipe: Recipe, *, pending: int
-) -> Iterator[tuple[Found, Film | FilmRefused]]:
-    """Prepare films in order, a few of them ahead of the one that is asked for.
+    root: Path, images: Iterable[Found], recipe: Recipe, *, pending: int
+) -> Iterator[tuple[Found, Image | ImageRefused]]:
+    """Prepare images in order, a few of them ahead of the one that is asked for.
 
     Args:
-        root: the folder that the films must be in, links resolved.
-        films: below ``root``.
+        root: the folder that the images must be in, links resolved.
+        images: below ``root``.
         recipe: how they are prepared.
-        pending: about as many films are prepared, or being prepared, ahead of the consumer.
+        pending: about as many images are prepared, or being prepared, ahead of the consumer.
 
     Yields:
-        each film, and what became of it.
+        each image, and what became of it.
 
     Raises:
         UserError: a process was killed.
     """
-    films = iter(films)
+    images = iter(images)
     work = partial(prepare_files, root, recipe)
     with _closed(ThreadPoolExecutor(_THREADS)) as threads:
-        few = islice(films, FEW_FILMS) if n_cores() > 1 else films
+        few = islice(images, FEW_IMAGES) if n_cores() > 1 else images
         yield from _in_order(threads, work, few, at_once=1, most_waiting=pending)
     n_processes = min(n_cores(), _MOST_PROCESSES)
-    most_waiting = max(pending // _FILMS_A_MESSAGE, 2 * n_processes)
+    most_waiting = max(pending // _IMAGES_A_MESSAGE, 2 * n_processes)
     # A fork of a process in which TensorFlow runs threads may never answer.
     processes = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"), initializer=start_worker)
     with _closed(processes):
         try:
-            yield from _in_order(processes, work, films, at_once=_FILMS_A_MESSAGE, most_waiting=most_waiting)
+            yield from _in_order(processes, work, images, at_once=_IMAGES_A_MESSAGE, most_waiting=most_waiting)
         except BrokenProcessPool as error:
             raise UserError(
-                "A process that decodes films was killed, most likely because memory ran out. The films that are "
+                "A process that decodes images was killed, most likely because memory ran out. The images that are "
                 "scored are kept. Free some memory and run the same command again; it goes on from there."
             ) from error
 
 
 def _in_order(
     pool: Executor,
-    work: Callable[[list[str]], list[Film | Refusal]],
-    films: Iterator[Found],
+    work: Callable[[list[str]], list[Image | Refusal]],
+    images: Iterator[Found],
     *,
     at_once: int,
     most_waiting: int,
-) -> Iterator[tuple[Found, Film | FilmRefused]]:
-    waiting: deque[tuple[list[Found], Future[list[Film | Refusal]]]] = deque()
-    while chunk := list(islice(films, at_once)):
-        waiting.append((chunk, pool.submit(work, [film.path for film in chunk])))
+) -> Iterator[tuple[Found, Image | ImageRefused]]:
+    waiting: deque[tuple[list[Found], Future[list[Image | Refusal]]]] = deque()
+    while chunk := list(islice(images, at_once)):
+        waiting.append((chunk, pool.submit(work, [image.path for image in chunk])))
         if len(waiting) > most_waiting:
             yield from _finished(*waiting.popleft())
     while waiting:
@@ -81,10 +81,10 @@ def _in_order(
 
 
 def _finished(
-    films: list[Found], prepared: "Future[list[Film | Refusal]]"
-) -> Iterator[tuple[Found, Film | FilmRefused]]:
-    for film, result in zip(films, prepared.result(), strict=True):
-        yield film, FilmRefused(*result) if isinstance(result, tuple) else result
+    images: list[Found], prepared: "Future[list[Image | Refusal]]"
+) -> Iterator[tuple[Found, Image | ImageRefused]]:
+    for image, result in zip(images, prepared.result(), strict=True):
+        yield image, ImageRefused(*result) if isinstance(result, tuple) else result
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rows of films that are scored, kept in parts, so that a kill loses few of them and nothing is scored twice."""
+"""Rows of images that are scored, kept in parts, so that a kill loses few of them and nothing is scored twice."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from cxr_pipeline.common.files import written_atomically
 
 KEY = "key"
 
-_FILMS = 1024
+_IMAGES = 1024
 _SECONDS = 30.0
 # Rows that are put together at a time.
 _STRETCH = 8192
@@ -31,15 +31,15 @@ class Parts:
     Args:
         folder: holds the files; one that cannot be read is removed.
         columns: of the rows.
-        n_films: rows of a file.
+        n_images: rows of a file.
         seconds: the age at which a file is written though it has fewer.
     """
 
     def __init__(
-        self, folder: Path, columns: Sequence[str], *, n_films: int = _FILMS, seconds: float = _SECONDS
+        self, folder: Path, columns: Sequence[str], *, n_images: int = _IMAGES, seconds: float = _SECONDS
     ) -> None:
         self._folder, self._columns = folder, list(columns)
-        self._n_films, self._seconds = n_films, seconds
+        self._n_images, self._seconds = n_images, seconds
         self._files: list[Path] = []
         self._sizes: list[int] = []
         self._waiting: list[pd.DataFrame] = []
@@ -64,7 +64,7 @@ class Parts:
         """
         self._waiting.append(rows[[KEY, *self._columns]])
         self._n_waiting += len(rows)
-        if self._n_waiting >= self._n_films or time.monotonic() - self._since > self._seconds:
+        if self._n_waiting >= self._n_images or time.monotonic() - self._since > self._seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -110,7 +110,7 @@ class Parts:
             try:
                 keys.append(self._keys_of(file))
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                _log.warning("%s cannot be read, and its films are scored again: %s", file, error)
+                _log.warning("%s cannot be read, and its images are scored again: %s", file, error)
                 file.unlink(missing_ok=True)
                 continue
             self._files.append(file)

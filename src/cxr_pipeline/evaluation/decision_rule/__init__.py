@@ -1,6 +1,6 @@
 """Calibration and thresholds in one: what turns a network's scores into a decision.
 
-A rule is fitted on validation films only, frozen with the model, and applied to test films and new ones alike. There
+A rule is fitted on validation images only, frozen with the model, and applied to test images and new ones alike. There
 is one for each kind of task.
 """
 
@@ -28,7 +28,7 @@ def fit_decision_rule(
     calibration: str,
     policy: Mapping[str, Any],
 ) -> DecisionRule:
-    """Fit calibration and thresholds to validation films.
+    """Fit calibration and thresholds to validation images.
 
     Args:
         y_true: [n, k], 1, 0, or NaN, which is left out.
@@ -49,7 +49,7 @@ def fit_decision_rule(
 
 
 def with_policy(rule: DecisionRule, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> DecisionRule:
-    """The rule that another policy makes of the same calibration and the same validation films.
+    """The rule that another policy makes of the same calibration and the same validation images.
 
     Args:
         rule: a fitted rule.
@@ -66,7 +66,7 @@ def with_policy(rule: DecisionRule, y_true: ArrayLike, y_score: ArrayLike, polic
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
-    """Restore a rule from its JSON form; it decides on every film as the one that was saved.
+    """Restore a rule from its JSON form; it decides on every image as the one that was saved.
 
     Raises:
         ValueError: the kind is unknown.

@@ -53,7 +53,7 @@ class DecisionRule(ABC):
 
     @abstractmethod
     def apply(self, y_score: ArrayLike) -> Decisions:
-        """Decide on films.
+        """Decide on images.
 
         Args:
             y_score: [n, k], the network's outputs in [0, 1].
@@ -74,7 +74,7 @@ class DecisionRule(ABC):
         calibration: str,
         policy: Mapping[str, Any],
     ) -> Self:
-        """Fit to validation films, both arrays [n, k]."""
+        """Fit to validation images, both arrays [n, k]."""
 
     @abstractmethod
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:

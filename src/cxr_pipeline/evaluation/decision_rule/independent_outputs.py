@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.calibration import Calibration, calibration_from_dict, fit_calibration
 from cxr_pipeline.evaluation.decision_rule.base import SPLIT, DecisionRule, Decisions, as_labels, as_scores, summary
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.threshold_policies import policy_from
 
 NONE = "none"
@@ -23,8 +23,8 @@ class OutputRule:
         calibration: from score to probability.
         threshold: the output is called where its probability is at least this.
         met: whether the policy got what it asked for.
-        message: what the threshold reaches on the validation films, and what is to be known about the fit.
-        n_films: validation films with a known label.
+        message: what the threshold reaches on the validation images, and what is to be known about the fit.
+        n_images: validation images with a known label.
         n_positive: those among them that are positive.
     """
 
@@ -32,22 +32,22 @@ class OutputRule:
     threshold: float
     met: bool
     message: str
-    n_films: int
+    n_images: int
     n_positive: int
 
     @classmethod
     def fit(
         cls, y_true: ArrayLike, y_score: ArrayLike, *, calibration: str | Calibration, policy: Mapping[str, Any]
     ) -> Self:
-        """Fit to validation films, both arrays [n]; a calibration that is fitted already is kept."""
-        positive, scores = known_films(y_true, y_score)
+        """Fit to validation images, both arrays [n]; a calibration that is fitted already is kept."""
+        positive, scores = known_images(y_true, y_score)
         fitted = fit_calibration(calibration, positive, scores) if isinstance(calibration, str) else calibration
         choice = policy_from(**policy).choose(positive, fitted.apply(scores))
         message = " ".join(filter(None, (choice.message, fitted.message)))
         return cls(fitted, choice.threshold, choice.met, message, len(scores), int(positive.sum()))
 
     def apply(self, y_score: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Probability and decision of films, both [n]."""
+        """Probability and decision of images, both [n]."""
         probability = self.calibration.apply(y_score)
         return probability, np.asarray(probability >= self.threshold)
 
@@ -82,7 +82,7 @@ class BinaryRule(DecisionRule):
         return {self.classes[-1]: self.rule.threshold}
 
     def apply(self, y_score: ArrayLike) -> Decisions:
-        """Decide on films, given scores [n, 1]."""
+        """Decide on images, given scores [n, 1]."""
         probability, called = self.rule.apply(as_scores(y_score, self.outputs)[:, 0])
         return Decisions(probability[:, None], called[:, None], np.array(self.classes)[called.astype(np.intp)])
 
@@ -96,7 +96,7 @@ class BinaryRule(DecisionRule):
         calibration: str,
         policy: Mapping[str, Any],
     ) -> Self:
-        """Fit to validation films, both arrays [n, 1]."""
+        """Fit to validation images, both arrays [n, 1]."""
         if len(classes) != 2:
             raise ValueError(f"A binary rule needs two classes. Received: classes={classes!r}")
         true, scores = as_labels(y_true, classes[1:])[:, 0], as_scores(y_score, classes[1:])[:, 0]
@@ -119,7 +119,7 @@ class BinaryRule(DecisionRule):
             "policy": dict(self.policy),
             "policy_met": self.rule.met,
             "message": self.rule.message,
-            "fitted_on": {"split": SPLIT, "n_films": self.rule.n_films, "n_positive": self.rule.n_positive},
+            "fitted_on": {"split": SPLIT, "n_images": self.rule.n_images, "n_positive": self.rule.n_positive},
         }
 
     @classmethod
@@ -130,7 +130,7 @@ class BinaryRule(DecisionRule):
             threshold=float(values["thresholds"][values["classes"][-1]]),
             met=values["policy_met"],
             message=values["message"],
-            n_films=values["fitted_on"]["n_films"],
+            n_images=values["fitted_on"]["n_images"],
             n_positive=values["fitted_on"]["n_positive"],
         )
         return cls(tuple(values["classes"]), dict(values["policy"]), rule)
@@ -142,12 +142,12 @@ class MultilabelRule(DecisionRule):
 
     Args:
         rules: how each label is decided, in the order of the classes.
-        n_films: validation films of which at least one label is known.
+        n_images: validation images of which at least one label is known.
     """
 
     kind: ClassVar[str] = "multilabel"
     rules: tuple[OutputRule, ...]
-    n_films: int
+    n_images: int
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -155,7 +155,7 @@ class MultilabelRule(DecisionRule):
         return {name: rule.threshold for name, rule in zip(self.classes, self.rules, strict=True)}
 
     def apply(self, y_score: ArrayLike) -> Decisions:
-        """Decide on films, given scores [n, k]."""
+        """Decide on images, given scores [n, k]."""
         scores = as_scores(y_score, self.classes)
         parts = [rule.apply(scores[:, place]) for place, rule in enumerate(self.rules)]
         called = np.stack([part[1] for part in parts], axis=1)
@@ -173,7 +173,7 @@ class MultilabelRule(DecisionRule):
         calibration: str,
         policy: Mapping[str, Any],
     ) -> Self:
-        """Fit each label to the validation films for which it is known, both arrays [n, k]."""
+        """Fit each label to the validation images for which it is known, both arrays [n, k]."""
         true, scores = as_labels(y_true, classes), as_scores(y_score, classes)
         rules = tuple(
             OutputRule.fit(true[:, place], scores[:, place], calibration=calibration, policy=policy)
@@ -206,12 +206,12 @@ class MultilabelRule(DecisionRule):
                 name: {
                     "policy_met": rule.met,
                     "message": rule.message,
-                    "n_films": rule.n_films,
+                    "n_images": rule.n_images,
                     "n_positive": rule.n_positive,
                 }
                 for name, rule in named.items()
             },
-            "fitted_on": {"split": SPLIT, "n_films": self.n_films},
+            "fitted_on": {"split": SPLIT, "n_images": self.n_images},
         }
 
     @classmethod
@@ -223,9 +223,9 @@ class MultilabelRule(DecisionRule):
                 threshold=float(values["thresholds"][name]),
                 met=values["per_class"][name]["policy_met"],
                 message=values["per_class"][name]["message"],
-                n_films=values["per_class"][name]["n_films"],
+                n_images=values["per_class"][name]["n_images"],
                 n_positive=values["per_class"][name]["n_positive"],
             )
             for name in values["classes"]
         )
-        return cls(tuple(values["classes"]), dict(values["policy"]), rules, values["fitted_on"]["n_films"])
+        return cls(tuple(values["classes"]), dict(values["policy"]), rules, values["fitted_on"]["n_images"])

@@ -55,7 +55,7 @@ class Unchanged(JointCalibration):
 
 @dataclass(frozen=True)
 class SharedTemperature(JointCalibration):
-    """The logits of all classes divided by one number, which keeps the order of the classes of a film.
+    """The logits of all classes divided by one number, which keeps the order of the classes of an image.
 
     Args:
         temperature: above 1 where the network is too sure of itself.
@@ -88,12 +88,12 @@ class SharedTemperature(JointCalibration):
         if found.x > highest - 1e-3:
             message = (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the surer the scores of the "
-                "validation films are, the more often they are wrong. Look at the labels and at the order of the "
+                "validation images are, the more often they are wrong. Look at the labels and at the order of the "
                 "classes."
             )
         elif found.x < lowest + 1e-3:
             message = (
-                f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation film has its "
+                f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image has its "
                 "highest score in its class, and how sure the scores should be cannot be told."
             )
         return cls(float(np.exp(found.x)), message)
@@ -136,15 +136,15 @@ class OneAgainstRest(JointCalibration):
 
 
 def fit_joint_calibration(method: str, y_true: FloatArray, y_score: FloatArray) -> JointCalibration:
-    """Fit to validation films.
+    """Fit to validation images.
 
     Args:
         method: ``none``, ``temperature``, or ``platt`` or ``isotonic`` for each class against the rest.
-        y_true: [n, k], one-hot; films with NaN are left out.
+        y_true: [n, k], one-hot; images with NaN are left out.
         y_score: [n, k], the network's softmax output.
 
     Returns:
-        The calibration. Where the films are all of one class nothing can be fitted: the scores are left as they are,
+        The calibration. Where the images are all of one class nothing can be fitted: the scores are left as they are,
         and ``message`` says so.
 
     Raises:
@@ -156,7 +156,9 @@ def fit_joint_calibration(method: str, y_true: FloatArray, y_score: FloatArray) 
         return Unchanged()
     n_found = int((true > 0).any(axis=0).sum())
     if n_found < 2:
-        message = f"The calibration {method!r} was left out: it needs validation films of two classes, found {n_found}."
+        message = (
+            f"The calibration {method!r} was left out: it needs validation images of two classes, found {n_found}."
+        )
         return Unchanged(message)
     if method == Temperature.method:
         return SharedTemperature.fit(true, scores)

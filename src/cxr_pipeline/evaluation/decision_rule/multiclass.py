@@ -1,4 +1,4 @@
-"""The rule for exclusive classes: one class for each film."""
+"""The rule for exclusive classes: one class for each image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ from cxr_pipeline.evaluation.decision_rule.joint_calibration import (
     fit_joint_calibration,
     joint_calibration_from_dict,
 )
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.operating_points import Choice
 from cxr_pipeline.evaluation.threshold_policies import policy_from
 
 FloatArray = NDArray[np.float64]
 
 ARGMAX = "argmax"
-# A threshold of 0 would call every film of that class.
+# A threshold of 0 would call every image of that class.
 LOWEST = 1e-6
 
 
@@ -35,15 +35,15 @@ class MulticlassRule(DecisionRule):
     Args:
         calibration: from scores to probabilities that sum to one.
         choices: the threshold of each class, in their order, and how it came about.
-        n_positive: validation films of each class.
-        n_films: validation films with a known class.
+        n_positive: validation images of each class.
+        n_images: validation images with a known class.
     """
 
     kind: ClassVar[str] = "multiclass"
     calibration: JointCalibration
     choices: tuple[Choice, ...]
     n_positive: tuple[int, ...]
-    n_films: int
+    n_images: int
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -51,7 +51,7 @@ class MulticlassRule(DecisionRule):
         return {name: choice.threshold for name, choice in zip(self.classes, self.choices, strict=True)}
 
     def apply(self, y_score: ArrayLike) -> Decisions:
-        """Decide on films, given scores [n, k]; where classes tie, the first is decided for."""
+        """Decide on images, given scores [n, k]; where classes tie, the first is decided for."""
         probability = self.calibration.apply(as_scores(y_score, self.classes))
         limits = np.maximum([choice.threshold for choice in self.choices], LOWEST)
         # Factors that are exactly 1 where the thresholds are equal: rounding must not make a tie.
@@ -69,7 +69,7 @@ class MulticlassRule(DecisionRule):
         calibration: str,
         policy: Mapping[str, Any],
     ) -> Self:
-        """Fit to validation films, both arrays [n, k], the labels one-hot."""
+        """Fit to validation images, both arrays [n, k], the labels one-hot."""
         if len(classes) < 2:
             raise ValueError(f"A multiclass rule needs two classes or more. Received: classes={classes!r}")
         true, scores = _checked(y_true, y_score, classes)
@@ -94,8 +94,8 @@ class MulticlassRule(DecisionRule):
             for place, choice in enumerate(chosen)
         )
         n_positive = tuple(int(count) for count in np.nansum(true, axis=0))
-        n_films = int((~np.isnan(true).any(axis=1)).sum())
-        return cls(classes, dict(policy), calibration, choices, n_positive, n_films)
+        n_images = int((~np.isnan(true).any(axis=1)).sum())
+        return cls(classes, dict(policy), calibration, choices, n_positive, n_images)
 
     def to_dict(self) -> dict[str, Any]:
         """The form of ``decision_rule.json``."""
@@ -112,12 +112,12 @@ class MulticlassRule(DecisionRule):
                 name: {
                     "policy_met": choice.met,
                     "message": choice.message,
-                    "n_films": self.n_films,
+                    "n_images": self.n_images,
                     "n_positive": n_positive,
                 }
                 for name, choice, n_positive in zip(self.classes, self.choices, self.n_positive, strict=True)
             },
-            "fitted_on": {"split": SPLIT, "n_films": self.n_films},
+            "fitted_on": {"split": SPLIT, "n_images": self.n_images},
         }
 
     @classmethod
@@ -134,7 +134,7 @@ class MulticlassRule(DecisionRule):
             joint_calibration_from_dict(values["calibration"]),
             choices,
             tuple(found["n_positive"] for found in per_class),
-            values["fitted_on"]["n_films"],
+            values["fitted_on"]["n_images"],
         )
 
 
@@ -149,5 +149,5 @@ def _choose(y_true: FloatArray, probability: FloatArray, policy: Mapping[str, An
 def _checked(y_true: ArrayLike, y_score: ArrayLike, classes: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     true, scores = as_labels(y_true, classes), as_scores(y_score, classes)
     for place in range(len(classes)):
-        known_films(true[:, place], scores[:, place])
+        known_images(true[:, place], scores[:, place])
     return true, scores

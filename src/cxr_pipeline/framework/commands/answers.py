@@ -11,12 +11,12 @@ from rich.text import Text
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, count_patients, films_of_patient
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, count_patients, images_of_patient
 from cxr_pipeline.report.pages import lineage as tables
 from cxr_pipeline.report.words.text import as_text
 from cxr_pipeline.tracking import promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
-from cxr_pipeline.tracking.lineage import CARD, N_FILMS, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
+from cxr_pipeline.tracking.lineage import CARD, N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
 
 # What is said of a version about which the question has no answer begins with this.
 UNKNOWN = "cannot be told"
@@ -28,7 +28,7 @@ def overview_of(versions: Sequence[VersionRecord]) -> RenderableType:
     rows = [
         {
             **_identity(one),
-            "films": one.tags.get(N_FILMS),
+            "images": one.tags.get(N_IMAGES),
             "patients": one.tags.get(N_PATIENTS),
             "data": tables.short(one.tags.get("data_digest")),
             "commit": tables.short(one.tags.get("git_commit")),
@@ -47,7 +47,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
         version: its record.
         today: parameters of the task as they are configured now.
     """
-    films, settings, tags = _films_of(version), settings_of(version), version.tags
+    images, settings, tags = _images_of(version), settings_of(version), version.tags
     recipe, rule = settings.get("recipe", {}), settings.get("decision_rule", {})
     classes = sorted(key.removesuffix("/auc") for key in version.metrics if key.endswith("/auc"))
     facts = {
@@ -55,11 +55,11 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
         "aliases": ", ".join(version.aliases) or "none",
         "date": version.date.isoformat(timespec="seconds"),
         "run": version.run_id,
-        "films": None if films is None else tables.films_by_split(count_by_split(films)),
-        "patients": None if films is None else _patients_by_split(films),
-        "list of films": None
-        if films is None
-        else f"{promotion_records.FILMS} of the run, or: {_command(version)} --films FILE",
+        "images": None if images is None else tables.images_by_split(count_by_split(images)),
+        "patients": None if images is None else _patients_by_split(images),
+        "list of images": None
+        if images is None
+        else f"{promotion_records.IMAGES} of the run, or: {_command(version)} --images FILE",
         "data digest": tags.get("data_digest"),
         "test digest": tags.get("test_digest"),
         "model digest": tags.get("digest"),
@@ -79,34 +79,34 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
     return tables.details(facts, title=f"{version.name} {version.number}")
 
 
-def write_films(version: VersionRecord, file: Path) -> RenderableType:
-    """Write the films of a version as CSV.
+def write_images(version: VersionRecord, file: Path) -> RenderableType:
+    """Write the images of a version as CSV.
 
     Raises:
         UserError: they are not on record, or the file cannot be written.
     """
-    films = _films_of(version)
-    if films is None:
-        raise UserError(f"The films of {version.name} {version.number} are not on record: {_why_no_films(version)}.")
+    images = _images_of(version)
+    if images is None:
+        raise UserError(f"The images of {version.name} {version.number} are not on record: {_why_no_images(version)}.")
     try:
-        films.to_csv(file, index=False)
+        images.to_csv(file, index=False)
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror or error}); name another file.") from error
-    return Text(f"{len(films):,} films of {version.name} {version.number} are in {file}.")
+    return Text(f"{len(images):,} images of {version.name} {version.number} are in {file}.")
 
 
-def who_saw_film(versions: Sequence[VersionRecord], film: str) -> list[RenderableType]:
-    """Which versions have seen a film, in which split.
+def who_saw_image(versions: Sequence[VersionRecord], image: str) -> list[RenderableType]:
+    """Which versions have seen an image, in which split.
 
     Args:
         versions: to look at.
-        film: its file, or its sha256.
+        image: its file, or its sha256.
 
     Raises:
         UserError: it is neither.
     """
-    content = content_of(film)
-    return _who_saw(versions, lambda _, films: _seen(films[films["sha256"] == content]), what=f"the film {content}")
+    content = content_of(image)
+    return _who_saw(versions, lambda _, images: _seen(images[images["sha256"] == content]), what=f"the image {content}")
 
 
 def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key_file: Path) -> list[RenderableType]:
@@ -129,17 +129,17 @@ def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key
             "a backup, or set the variable."
         )
 
-    def answer(version: VersionRecord, films: pd.DataFrame) -> str:
+    def answer(version: VersionRecord, images: pd.DataFrame) -> str:
         then = version.tags.get(PATIENT_KEY)
-        if PATIENT not in films:
+        if PATIENT not in images:
             return f"{UNKNOWN}: registered before patients were recorded"
-        if films[PATIENT].isna().all():
-            return f"{UNKNOWN}: its sources do not say whose films they are"
+        if images[PATIENT].isna().all():
+            return f"{UNKNOWN}: its sources do not say whose images they are"
         if then != key:
             return f"{UNKNOWN}: hashed with another key (fingerprint {then}, today {key})"
-        nameless = int((films[PATIENT].isna() & (films["split"] != "refused")).sum())
-        among = f"{nameless:,} films whose patient is not known" if nameless else ""
-        found = _seen(films_of_patient(films, names, key_file))
+        nameless = int((images[PATIENT].isna() & (images["split"] != "refused")).sum())
+        among = f"{nameless:,} images whose patient is not known" if nameless else ""
+        found = _seen(images_of_patient(images, names, key_file))
         return f"{found}; perhaps among {among}" if among and found == NOT_SEEN else found
 
     return _who_saw(versions, answer, what=f"the patient {names[0]}")
@@ -151,9 +151,9 @@ def _who_saw(
     """A table of what each version says, and a sentence about them all."""
     said = []
     for one in versions:
-        films = _films_of(one)
-        said.append(f"{UNKNOWN}: {_why_no_films(one)}" if films is None else answer(one, films))
-    rows = [{**_identity(one), "films seen": text} for one, text in zip(versions, said, strict=True)]
+        images = _images_of(one)
+        said.append(f"{UNKNOWN}: {_why_no_images(one)}" if images is None else answer(one, images))
+    rows = [{**_identity(one), "images seen": text} for one, text in zip(versions, said, strict=True)]
     unknown = sum(text.startswith(UNKNOWN) for text in said)
     n_seen = sum(not text.startswith((UNKNOWN, NOT_SEEN)) for text in said)
     sentence = f"{n_seen} of {len(said)} versions have seen {what}."
@@ -161,17 +161,17 @@ def _who_saw(
     return [tables.overview(rows, title=versions[0].name), Text(sentence, overflow="fold")]
 
 
-def _films_of(version: VersionRecord) -> pd.DataFrame | None:
-    return None if version.run_id is None else promotion_records.films_of_version(version.name, version.number)
+def _images_of(version: VersionRecord) -> pd.DataFrame | None:
+    return None if version.run_id is None else promotion_records.images_of_version(version.name, version.number)
 
 
-def _seen(films: pd.DataFrame) -> str:
-    """The splits that films are in, with their number."""
-    return tables.films_by_split(count_by_split(films)) or NOT_SEEN
+def _seen(images: pd.DataFrame) -> str:
+    """The splits that images are in, with their number."""
+    return tables.images_by_split(count_by_split(images)) or NOT_SEEN
 
 
-def _why_no_films(version: VersionRecord) -> str:
-    return "its run is gone" if version.run_id is None else "its films are not on record"
+def _why_no_images(version: VersionRecord) -> str:
+    return "its run is gone" if version.run_id is None else "its images are not on record"
 
 
 def _identity(version: VersionRecord) -> dict[str, Any]:
@@ -192,15 +192,15 @@ def _command(version: VersionRecord) -> str:
     return f"kedro lineage{demo} {task} {version.number}"
 
 
-def _patients_by_split(films: pd.DataFrame) -> str | None:
-    if not count_patients(films):
+def _patients_by_split(images: pd.DataFrame) -> str | None:
+    if not count_patients(images):
         return None
-    known = films.drop_duplicates(["split", PATIENT]).dropna(subset=[PATIENT])
-    return tables.films_by_split(count_by_split(known))
+    known = images.drop_duplicates(["split", PATIENT]).dropna(subset=[PATIENT])
+    return tables.images_by_split(count_by_split(known))
 
 
 def _measured_on(metrics: Mapping[str, float]) -> str | None:
     if "n_images" not in metrics:
         return None
     patients = f" of {metrics['n_patients']:,.0f} patients" if "n_patients" in metrics else ""
-    return f"{metrics['n_images']:,.0f} test films{patients}"
+    return f"{metrics['n_images']:,.0f} test images{patients}"

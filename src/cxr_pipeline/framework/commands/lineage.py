@@ -1,4 +1,4 @@
-"""``kedro lineage``: where a version comes from, and which versions have seen a film or a patient."""
+"""``kedro lineage``: where a version comes from, and which versions have seen an image or a patient."""
 
 import os
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @click.argument("task")
 @click.argument("version", required=False)
 @click.option("--patient", metavar="ID", help="Which versions have seen this patient, named as in the source.")
-@click.option("--film", metavar="FILE|SHA256", help="Which versions have seen this film, by its content.")
-@click.option("--films", metavar="FILE", type=Path, help="Write the films of VERSION to this CSV file.")
+@click.option("--image", metavar="FILE|SHA256", help="Which versions have seen this image, by its content.")
+@click.option("--images", metavar="FILE", type=Path, help="Write the images of VERSION to this CSV file.")
 @click.option("--env", "-e", help="Configuration environment, such as demo.")
 def lineage(
-    task: str, version: str | None, patient: str | None, film: str | None, films: Path | None, env: str | None
+    task: str, version: str | None, patient: str | None, image: str | None, images: Path | None, env: str | None
 ) -> None:
-    """Where the versions of TASK come from: films, split, parameters, code, rule, figures, decision.
+    """Where the versions of TASK come from: images, split, parameters, code, rule, figures, decision.
 
     VERSION is a number or an alias, such as 3 or @champion; without it all versions are listed.
     """
@@ -35,19 +35,19 @@ def lineage(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from cxr_pipeline.framework.commands import answers
 
-    if sum(asked is not None for asked in (patient, film, films)) > 1:
-        raise UserError("--patient, --film and --films are questions of their own: ask one at a time.")
-    if films is not None and version is None:
-        raise UserError(f"Which version's films? Name it: kedro lineage {task} @champion --films {films}")
+    if sum(asked is not None for asked in (patient, image, images)) > 1:
+        raise UserError("--patient, --image and --images are questions of their own: ask one at a time.")
+    if images is not None and version is None:
+        raise UserError(f"Which version's images? Name it: kedro lineage {task} @champion --images {images}")
     parameters, folders, uri = _configuration(task, env)
     chosen = _choose(_versions(task, env, parameters, uri), version)
-    if films is not None:
-        shown = [answers.write_films(chosen[0], films)]
+    if images is not None:
+        shown = [answers.write_images(chosen[0], images)]
     elif patient is not None:
         names = _names_of(patient, config.Sources.model_validate(parameters["sources"]), folders.raw)
         shown = answers.who_saw_patient(chosen, names, folders.patient_key)
-    elif film is not None:
-        shown = answers.who_saw_film(chosen, film)
+    elif image is not None:
+        shown = answers.who_saw_image(chosen, image)
     else:
         shown = [answers.overview_of(chosen) if version is None else answers.details_of(chosen[0], parameters)]
     for answer in shown:

@@ -19,7 +19,7 @@ from cxr_pipeline.framework.config.decisions import (
 )
 from cxr_pipeline.framework.config.drift import Drift
 from cxr_pipeline.framework.config.experiments import Ablation, Parallel
-from cxr_pipeline.framework.config.films import (
+from cxr_pipeline.framework.config.images import (
     Augmentation,
     Clahe,
     Denoise,

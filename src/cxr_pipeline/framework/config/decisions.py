@@ -62,7 +62,7 @@ Policy = Annotated[
 
 
 class Thresholds(Parameters):
-    """Calibration and threshold, both fitted on validation films.
+    """Calibration and threshold, both fitted on validation images.
 
     Args:
         compared: other policies, whose figures are reported beside those of the chosen one.
@@ -82,11 +82,11 @@ class Evaluation(Parameters):
 
 
 class Subgroups(Parameters):
-    """Groups of test films that are measured by themselves.
+    """Groups of test images that are measured by themselves.
 
     Args:
         ages: where a new age band begins, in whole years: [18, 65] makes 0 to 17, 18 to 64 and 65 and older.
-        min_patients: patients that a group must have with a class, and without it, for figures about that class; a film
+        min_patients: patients that a group must have with a class, and without it, for figures about that class; an image
             whose patient is not known counts as one.
     """
 
@@ -102,18 +102,18 @@ class Subgroups(Parameters):
 
 
 class Scoring(Parameters):
-    """Which films are scored, and by what.
+    """Which images are scored, and by what.
 
     Args:
-        folder: every film below it is scored.
+        folder: every image below it is scored.
         model: an MLflow model URI; null for the task's ``@champion``, or its newest version where there is none.
-        batch_size: films that go through the network at once.
-        heatmaps: draw where the model looks, a PNG for each film beside the predictions.
+        batch_size: images that go through the network at once.
+        heatmaps: draw where the model looks, a PNG for each image beside the predictions.
         parquet: write ``predictions.parquet`` beside ``predictions.csv``.
-        unlike: what becomes of a film that is unlike those that the model comes from: ``flag``, it is scored and has a
+        unlike: what becomes of an image that is unlike those that the model comes from: ``flag``, it is scored and has a
             reason all the same; ``refuse``, it is not scored; ``ignore``, nothing.
-        false_alarms: share of films of the same kind that may be called unlike.
-        on_drift: what happens where the verdict on the films taken together is ``refuse``: ``warn``, it is logged and
+        false_alarms: share of images of the same kind that may be called unlike.
+        on_drift: what happens where the verdict on the images taken together is ``refuse``: ``warn``, it is logged and
             recorded; ``refuse``, no predictions are written.
     """
 

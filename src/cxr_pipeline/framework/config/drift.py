@@ -1,4 +1,4 @@
-"""Which new films are compared with a model's own, and what counts as drift."""
+"""Which new images are compared with a model's own, and what counts as drift."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class DriftLimits(Parameters):
 
     Args:
         warn: from here on a significant difference is a finding.
-        refuse: from here on the films should not be used unseen; null for never.
+        refuse: from here on the images should not be used unseen; null for never.
     """
 
     warn: Effect
@@ -33,7 +33,7 @@ class DriftFamilies(Parameters):
 
     Args:
         pixels: largest distance between distribution functions, 0 to 1.
-        features: AUC of telling new films from old ones, 0.5 to 1.
+        features: AUC of telling new images from old ones, 0.5 to 1.
         scores: population stability index.
         prevalence: Cohen's h.
         calibration: difference in probability.
@@ -47,17 +47,17 @@ class DriftFamilies(Parameters):
 
 
 class Drift(Parameters):
-    """Drift of new films.
+    """Drift of new images.
 
     Args:
-        folder: every film below it is new; neither patients nor labels are known of these films.
-        source: the new films as a source, which knows them; instead of ``folder``.
+        folder: every image below it is new; neither patients nor labels are known of these images.
+        source: the new images as a source, which knows them; instead of ``folder``.
         model: an MLflow model URI; null for the champion, or the newest version where there is none.
-        batch_size: films that go through the network at once.
-        alpha: chance of even one significant test in a whole check of films without drift.
-        min_films: films, of as many patients, that either side of a test needs.
-        max_films: most films that are looked at on either side.
-        seed: of the draw of one film a patient.
+        batch_size: images that go through the network at once.
+        alpha: chance of even one significant test in a whole check of images without drift.
+        min_images: images, of as many patients, that either side of a test needs.
+        max_images: most images that are looked at on either side.
+        seed: of the draw of one image a patient.
     """
 
     folder: str | None
@@ -65,8 +65,8 @@ class Drift(Parameters):
     model: str | None
     batch_size: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0, lt=1)]
-    min_films: Annotated[int, Field(ge=10)]
-    max_films: Annotated[int, Field(ge=10, le=10_000)]
+    min_images: Annotated[int, Field(ge=10)]
+    max_images: Annotated[int, Field(ge=10, le=10_000)]
     limits: DriftFamilies
     seed: Seed
 

@@ -9,7 +9,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments.cells import cross
 from cxr_pipeline.framework.config.decisions import Evaluation, Thresholds
-from cxr_pipeline.framework.config.films import Augmentation, Morphology, Resampling, Resolution
+from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
 from cxr_pipeline.framework.config.parameters import Parameters, without_nulls
 from cxr_pipeline.framework.config.training import Model, Training
 

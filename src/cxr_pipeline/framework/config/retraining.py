@@ -16,17 +16,17 @@ class Retraining(Parameters):
     """The promotion rule of a task.
 
     Args:
-        floors: the least value of a metric on the challenger's test films; one that is null is switched off.
+        floors: the least value of a metric on the challenger's test images; one that is null is switched off.
         sensitivity_margin: how much sensitivity may be lost: the lower end of the difference from the champion's,
             each at its own frozen threshold, must lie above minus this.
         auc_margin: the same of AUC, where being as good is enough.
         improvement: ``better``, AUC must be higher with confidence; ``better_or_newer``, or not worse and learned
-            from films or labels that the champion did not have.
-        max_relabelled_fraction: how many of the films that the champion knew may have other labels than it learned;
+            from images or labels that the champion did not have.
+        max_relabelled_fraction: how many of the images that the champion knew may have other labels than it learned;
             the run stops if there are more.
-        on_drift: what happens where new films are so unlike the champion's own that the verdict of ``drift.limits``
+        on_drift: what happens where new images are so unlike the champion's own that the verdict of ``drift.limits``
             is ``refuse``: ``refuse``, the run stops; ``warn``, a challenger is trained and the verdict recorded.
-        force: train and decide even if no film or label is new: after a change of parameters, or of this rule.
+        force: train and decide even if no image or label is new: after a change of parameters, or of this rule.
     """
 
     floors: Annotated[dict[Floored, Fraction], BeforeValidator(without_nulls)]

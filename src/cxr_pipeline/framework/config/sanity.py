@@ -11,32 +11,32 @@ class Chance(Parameters):
     """The loss of the untrained network is what chance gives.
 
     Args:
-        n_films: training films that it is measured on, balanced over the classes.
+        n_images: training images that it is measured on, balanced over the classes.
         max_ratio: how many times more, or less, than that of chance it may be.
     """
 
-    n_films: Annotated[int, Field(ge=2)]
+    n_images: Annotated[int, Field(ge=2)]
     max_ratio: Annotated[float, Field(gt=1)]
 
 
 class Overfitting(Parameters):
-    """A few films can be learnt by heart.
+    """A few images can be learnt by heart.
 
     Args:
-        n_films: training films that are learnt, balanced over the classes.
+        n_images: training images that are learnt, balanced over the classes.
         epochs: at most so many.
         max_loss: the loss that must be reached.
         min_auc: the AUC that must be reached, mean over the outputs.
     """
 
-    n_films: Annotated[int, Field(ge=2)]
+    n_images: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=1)]
     max_loss: Annotated[float, Field(gt=0)]
     min_auc: Fraction
 
 
 class ShuffledLabels(Parameters):
-    """After training on shuffled labels, validation films are told apart no better than by guessing.
+    """After training on shuffled labels, validation images are told apart no better than by guessing.
 
     Args:
         epochs: at most so many.
@@ -53,7 +53,7 @@ class Sanity(Parameters):
     """The three checks.
 
     Args:
-        seed: chooses the films, draws the output weights, deals the labels.
+        seed: chooses the images, draws the output weights, deals the labels.
     """
 
     chance: Chance

@@ -1,4 +1,4 @@
-"""Where films and labels come from, and what is asked of them."""
+"""Where images and labels come from, and what is asked of them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,14 +15,14 @@ from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, 
 
 
 class Folders(Parameters):
-    """Where films lie, and where what is shared by all tasks is kept.
+    """Where images lie, and where what is shared by all tasks is kept.
 
     Args:
         raw: the folder that the paths of sources start from.
         data: all that is written lies below it.
-        unpacked: films of sources that keep them all in one file.
-        images: prepared films. features: activations of frozen backbones. checkpoints: trainings to go on from.
-        outputs: what models say of films. unsent: what runs could not tell MLflow.
+        unpacked: images of sources that keep them all in one file.
+        images: prepared images. features: activations of frozen backbones. checkpoints: trainings to go on from.
+        outputs: what models say of images. unsent: what runs could not tell MLflow.
         patient_key: the file with the key that patients are hashed with, where they are put on record.
     """
 
@@ -38,14 +38,14 @@ class Folders(Parameters):
 
 
 class Task(Parameters):
-    """What is asked of a film.
+    """What is asked of an image.
 
     Args:
         kind: ``binary``: the last class or not; ``multiclass``: one of the classes; ``multilabel``: any number
             of them at once.
         classes: for each class, the labels of the sources that mean it; ``*`` for every other label that a
             source is known to use. A class set to null is switched off.
-        left_out: labels whose films the task leaves out.
+        left_out: labels whose images the task leaves out.
         uncertain: what a label means that a source calls uncertain.
     """
 
@@ -63,12 +63,12 @@ class Task(Parameters):
 
     @property
     def exclusive(self) -> bool:
-        """Whether the scores of a film sum to one."""
+        """Whether the scores of an image sum to one."""
         return self.kind == "multiclass"
 
     @property
     def single_label(self) -> bool:
-        """Whether a film has one class and no more."""
+        """Whether an image has one class and no more."""
         return self.kind != "multilabel"
 
     @property
@@ -104,7 +104,7 @@ class SourceParameters(Parameters):
     """What every source has in common.
 
     Args:
-        path: where its films are, absolute or relative to ``raw``.
+        path: where its images are, absolute or relative to ``raw``.
     """
 
     layout: str
@@ -117,11 +117,11 @@ class SourceParameters(Parameters):
 
 
 class ClassFolders(SourceParameters):
-    """Films in a folder per class, with or without ``train/``, ``val/``, ``test/`` above the classes.
+    """Images in a folder per class, with or without ``train/``, ``val/``, ``test/`` above the classes.
 
     Args:
         patient_id: regular expression on the file name, whose first matching group is the patient; or
-            ``none`` where the source does not say whose film it is.
+            ``none`` where the source does not say whose image it is.
         given_splits: what folders above the classes mean, where that is not what their name says.
         patients_within_split: the numbers of the patients start anew in each of these folders.
     """
@@ -142,8 +142,8 @@ class Columns(Parameters):
     """Which column of a label table says what; a column that is null is not there.
 
     Args:
-        image: names the film: a path below the source's folder or a file name; for DICOM perhaps the SOP instance UID.
-        labels: holds the labels of a film, joined by ``separator``.
+        image: names the image: a path below the source's folder or a file name; for DICOM perhaps the SOP instance UID.
+        labels: holds the labels of an image, joined by ``separator``.
         one_hot: columns that are named by a label and hold 1, 0, -1 (uncertain) or nothing.
         blank: what nothing means in a column of ``one_hot``.
     """
@@ -167,7 +167,7 @@ class Columns(Parameters):
 
 
 class LabelTable(SourceParameters):
-    """Films in a folder, labels in a CSV or Parquet table.
+    """Images in a folder, labels in a CSV or Parquet table.
 
     Args:
         table: the table's file, relative to ``path``.
@@ -183,7 +183,7 @@ class Chexpert(SourceParameters):
 
     Args:
         blank: what an observation means that a report does not mention.
-        frontal_only: leave lateral films out.
+        frontal_only: leave lateral images out.
     """
 
     layout: Literal["chexpert"]
@@ -220,12 +220,12 @@ class PixelTable(SourceParameters):
 
 
 class DicomFolder(SourceParameters):
-    """DICOM films below a folder, labels in a table.
+    """DICOM images below a folder, labels in a table.
 
     Args:
         table: the label table's file, relative to ``path``.
         modalities: the modalities that are taken.
-        body_parts: the body parts that are taken; a film that names none is taken too.
+        body_parts: the body parts that are taken; an image that names none is taken too.
     """
 
     layout: Literal["dicom_folder"]
@@ -236,12 +236,12 @@ class DicomFolder(SourceParameters):
 
 
 class Phantoms(SourceParameters):
-    """Drawn films, written once below ``path`` in the form of an NIH release.
+    """Drawn images, written once below ``path`` in the form of an NIH release.
 
     Args:
-        n_patients: patients to draw; each has one to four films.
-        size: side of a film in pixels.
-        prevalence: for each finding, the fraction of films that show it.
+        n_patients: patients to draw; each has one to four images.
+        size: side of an image in pixels.
+        prevalence: for each finding, the fraction of images that show it.
     """
 
     layout: Literal["phantoms"]
@@ -275,11 +275,11 @@ class Sources(RootModel[dict[Name, Source]]):
 
     @property
     def phantom(self) -> bool:
-        """Whether any film is drawn rather than taken."""
+        """Whether any image is drawn rather than taken."""
         return any(source.layout == "phantoms" for source in self.root.values())
 
     def readers(self, folders: Folders) -> dict[str, Reader]:
-        """What reads the films of each source."""
+        """What reads the images of each source."""
         return {
             name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
             for name, source in self.root.items()

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_valid
 from pydantic.fields import FieldInfo
 
 from cxr_pipeline.common.mappings import flatten
-from cxr_pipeline.framework.config.films import Augmentation, Morphology, Resampling, Resolution
+from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
 from cxr_pipeline.framework.config.training import Model, Training
 

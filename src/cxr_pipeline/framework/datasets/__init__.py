@@ -1,1 +1,1 @@
-"""Kedro datasets that write atomically: tables, documents, figures, films and models."""
+"""Kedro datasets that write atomically: tables, documents, figures, images and models."""

@@ -20,7 +20,7 @@ from cxr_pipeline.training.networks.weights import check_weights
 
 
 class Preflight(Configured):
-    """Looks, before any work, for what would stop the run later: films, weights, policies, a key."""
+    """Looks, before any work, for what would stop the run later: images, weights, policies, a key."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:

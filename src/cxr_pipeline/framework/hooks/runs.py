@@ -1,4 +1,4 @@
-"""What hooks ask about a run: its task, its films, its configuration."""
+"""What hooks ask about a run: its task, its images, its configuration."""
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl

@@ -33,8 +33,8 @@ class Summary:
 
 
 def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> Table:
-    films = "phantom films: drawn, they say nothing about patients" if metrics["phantom"] else "test films"
-    table = Table(title=f"{metrics['task']} ({metrics['n_images']} {films})", show_header=False, title_justify="left")
+    images = "phantom images: drawn, they say nothing about patients" if metrics["phantom"] else "test images"
+    table = Table(title=f"{metrics['task']} ({metrics['n_images']} {images})", show_header=False, title_justify="left")
     mean = "mean " if len(metrics["thresholds"]) > 1 else ""
     for label, name in (("AUC", "auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
         table.add_row(f"{mean}{label}", _with_interval(**metrics["metrics"][name]))

@@ -73,7 +73,7 @@ class Tracking(MlflowHook):  # type: ignore[misc]
         if cell and cell["parent_run"]:
             sending.set_tags({"mlflow.parentRunId": cell["parent_run"]})
         if task is not None:
-            sending.set_tags({"task": task, "films": "phantom" if phantom else "real"})
+            sending.set_tags({"task": task, "images": "phantom" if phantom else "real"})
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ class Objective:
         Raises:
             NoPlace: others run all trials that are wanted.
             optuna.TrialPruned: it does worse than the trials before it.
-            UserError: the training fails, or the metric is not defined on these validation films.
+            UserError: the training fails, or the metric is not defined on these validation images.
         """
         if not search.has_place(trial.study, self.plan.n_trials, number=trial.number):
             trial.set_user_attr("no_place", True)
@@ -94,7 +94,7 @@ class Objective:
     def _value(self, rows: list[Row]) -> float:
         value = float(rows[self.choice.kept(rows)][self.choice.monitor]) if rows else math.nan
         if math.isnan(value):
-            raise UserError(f"{self.choice.monitor} is not defined in any epoch on these validation films.")
+            raise UserError(f"{self.choice.monitor} is not defined in any epoch on these validation images.")
         return value
 
 

@@ -43,11 +43,11 @@ def run_cells(
     parameters = {name: lay_over(launch.parameters, changes) for name, changes in overrides.items()}
     parent = Path(folders.outputs).resolve() / task.name / "ablation"
     checkpoints = folders.checkpoints.resolve() / f"{task.name}_ablation"
-    films = digests.films_digests(data_report, splits)
+    images = digests.images_digests(data_report, splits)
     names: dict[str, str] = {}
     places, trainings = dict[str, Path](), dict[str, Path]()
     for name, block in parameters.items():
-        decisive = {**films, "weights": digests.weights_digests(block["model"], folders.raw)}
+        decisive = {**images, "weights": digests.weights_digests(block["model"], folders.raw)}
         digest = digests.digest(block, **decisive)
         places[name] = results.cell_folder(parent, names.setdefault(digest, name), digest)
         trainings[name] = checkpoints / digests.training_digest(block, **decisive)
@@ -96,7 +96,7 @@ def tabulate_cells(
     evaluation: Evaluation,
     launch: Launch,
 ) -> pd.DataFrame:
-    """A row for each cell: its figures on the test films, and how far they are from the baseline's."""
+    """A row for each cell: its figures on the test images, and how far they are from the baseline's."""
     found = {}
     for cell in ablation_cells:
         training = lay_over(launch.parameters["training"], cell["overrides"].get("training", {}))

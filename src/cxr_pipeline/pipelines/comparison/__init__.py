@@ -1,4 +1,4 @@
-"""Compare every model of every task that was measured on the same test films."""
+"""Compare every model of every task that was measured on the same test images."""
 
 from cxr_pipeline.pipelines.comparison.pipeline import create_pipeline
 

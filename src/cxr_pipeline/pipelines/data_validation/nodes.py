@@ -10,11 +10,11 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import (
-    films_new_to,
-    films_not_compared,
     find_news,
+    images_new_to,
+    images_not_compared,
     label_columns,
     too_many_relabelled,
     too_much_drift,
@@ -33,26 +33,26 @@ logger = logging.getLogger(__name__)
 
 
 def look_for_news(
-    films: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
+    images: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
 ) -> dict[str, Any]:
-    """Compare the films with those of the champion, and tell whether a challenger is to be trained.
+    """Compare the images with those of the champion, and tell whether a challenger is to be trained.
 
     Returns:
         whether to ``train``, and what that rests on; ``stopped``, why not, where a retraining must not go on.
 
     Raises:
-        UserError: the films of the champion are not on record.
+        UserError: the images of the champion are not on record.
     """
     model = tracking.model_name(task.name, phantom=sources.phantom)
-    listed = digests.table_digest(films[["sha256", *label_columns(films)]])
-    digest = digests.digest(launch.parameters, films=listed)
+    listed = digests.table_digest(images[["sha256", *label_columns(images)]])
+    digest = digests.digest(launch.parameters, images=listed)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
     news = None
     if champion is not None:
         promotion_records.finish_decision(model, champion)
-        news = find_news(films, promotion_records.films_of_champion(model, champion))
+        news = find_news(images, promotion_records.images_of_champion(model, champion))
     decided = promotion_records.decided_version(model, digest)
-    train, why = whether_to_train(model, champion, news, decided, n_films=len(films), force=retraining.force)
+    train, why = whether_to_train(model, champion, news, decided, n_images=len(images), force=retraining.force)
     logger.info("%s", why)
     if not train:
         sending.set_tags({promotion_records.SKIPPED: "nothing new"})
@@ -75,14 +75,14 @@ def look_for_news(
 
 def look_for_drift(
     found_news: Mapping[str, Any],
-    films: pd.DataFrame,
+    images: pd.DataFrame,
     task: Task,
     sources: Sources,
     folders: Folders,
     drift: Drift,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    """Compare new films and their labels with the champion's own, before anything is trained.
+    """Compare new images and their labels with the champion's own, before anything is trained.
 
     Returns:
         what is known by now, with ``drift``: the content of a drift report, and the number of the version compared
@@ -95,9 +95,9 @@ def look_for_drift(
         return {**found_news, "drift": None}
     model, champion = found_news["model"], found_news["champion"]
     owner = _owner(model, champion, task)
-    new = films_new_to(films, owner.films)
-    if (compared := promotion_records.films_compared_after(model, owner.number)) is not None:
-        new = films_not_compared(new, compared)
+    new = images_new_to(images, owner.images)
+    if (compared := promotion_records.images_compared_after(model, owner.number)) is not None:
+        new = images_not_compared(new, compared)
     if new.empty:
         return {**found_news, "drift": None}
     found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
@@ -110,17 +110,17 @@ def look_for_drift(
 
 @dataclass(frozen=True)
 class _Owner:
-    """The version whose films new ones are compared with; without a profile it cannot be, and is not loaded."""
+    """The version whose images new ones are compared with; without a profile it cannot be, and is not loaded."""
 
     number: int
     version: tracking.ModelVersion
-    films: pd.DataFrame
+    images: pd.DataFrame
     profile: "Profile | None"
-    classifier: FilmClassifier | None
+    classifier: ImageClassifier | None
 
 
 def _owner(model: str, champion: int, task: Task) -> _Owner:
-    """The version that films too few to tell have been new to ever since, if it can still be used; or the champion."""
+    """The version that images too few to tell have been new to ever since, if it can still be used; or the champion."""
     earlier = promotion_records.compared_since(model, champion)
     if earlier != champion:
         with suppress(UserError):
@@ -132,24 +132,24 @@ def _owner(model: str, champion: int, task: Task) -> _Owner:
 
 def _load(model: str, number: int, task: Task) -> _Owner:
     version = tracking.resolve_version(f"models:/{model}/{number}")
-    films, profile, classifier = promotion_records.films_of_champion(model, number), usable_profile(version), None
+    images, profile, classifier = promotion_records.images_of_champion(model, number), usable_profile(version), None
     if profile is not None:
         classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
-    return _Owner(number, version, films, profile, classifier)
+    return _Owner(number, version, images, profile, classifier)
 
 
 def _compare(
     new: pd.DataFrame, owner: _Owner, task: Task, sources: Sources, folders: Folders, drift: Drift
 ) -> dict[str, Any]:
-    from cxr_pipeline.deployment.drift.checks import check_films
-    from cxr_pipeline.deployment.drift.new_films import NewFilms
+    from cxr_pipeline.deployment.drift.checks import check_images
+    from cxr_pipeline.deployment.drift.new_images import NewImages
 
     version, profile, classifier = owner.version, owner.profile, owner.classifier
     if profile is None or classifier is None:
-        own = f"{version.name} {version.version} has no profile of its films"
+        own = f"{version.name} {version.version} has no profile of its images"
         sentence = f"Whether there is drift cannot be told: {own}."
         return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
-    films = NewFilms(sources.readers(folders), new.reset_index(drop=True))
-    found = check_films(films, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
+    images = NewImages(sources.readers(folders), new.reset_index(drop=True))
+    found = check_images(images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
     used = {**asdict(version), "digest": classifier.digest}
     return {"task": task.name, "title": task.title, "phantom": sources.phantom, "model": used, **found}

@@ -7,12 +7,12 @@ from cxr_pipeline.pipelines.data_validation.nodes import look_for_drift, look_fo
 
 
 def create_pipeline() -> Pipeline:
-    """From the table of films to what is new, and to whether it may be trained on."""
+    """From the table of images to what is new, and to whether it may be trained on."""
     return Pipeline(
         [
             Node(
                 look_for_news,
-                inputs=["films", "params:task", "params:sources", "params:retraining", LAUNCH],
+                inputs=["images", "params:task", "params:sources", "params:retraining", LAUNCH],
                 outputs="found_news",
                 name="look_for_news",
             ),
@@ -20,7 +20,7 @@ def create_pipeline() -> Pipeline:
                 look_for_drift,
                 inputs=[
                     "found_news",
-                    "films",
+                    "images",
                     "params:task",
                     "params:sources",
                     "params:folders",

@@ -1,4 +1,4 @@
-"""Measure on the test films."""
+"""Measure on the test images."""
 
 from cxr_pipeline.pipelines.evaluation.pipeline import create_pipeline
 

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import tracking
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import images_of
 from cxr_pipeline.evaluation.classification_report import classification_report, confusion_table
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, films_digest
+from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, images_digest
 from cxr_pipeline.evaluation.score_tables import Scores, decide, score_table
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
 from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
@@ -19,17 +19,17 @@ from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Threshold
 def score_test(
     model: Any,
     decision_rule: Mapping[str, Any],
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     task: Task,
 ) -> pd.DataFrame:
-    """Let the model score the test films, and decide as the frozen rule says."""
+    """Let the model score the test images, and decide as the frozen rule says."""
     from cxr_pipeline.training.fitting import predict
 
-    films = films_of(manifest, splits, "test")
-    y_score = predict(model, enhanced_images, films["sha256"].tolist())
-    return decide(score_table(films, task.outputs, y_score), rule_from_dict(decision_rule))
+    images = images_of(manifest, splits, "test")
+    y_score = predict(model, enhanced_images, images["sha256"].tolist())
+    return decide(score_table(images, task.outputs, y_score), rule_from_dict(decision_rule))
 
 
 def measure_test(
@@ -56,7 +56,7 @@ def measure_test(
         "kind": task.kind,
         "split": "test",
         "phantom": data_report["phantom"],
-        "films_digest": films_digest(test_scores, task.outputs),
+        "images_digest": images_digest(test_scores, task.outputs),
         "thresholds": rule.thresholds,
         **measured,
         **evaluate_sources(test_scores, **settings),
@@ -69,7 +69,7 @@ def measure_test(
 def measure_subgroups(
     test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
 ) -> dict[str, Any]:
-    """Measure the test films by sex, age band and view."""
+    """Measure the test images by sex, age band and view."""
     return evaluate_subgroups(
         test_scores,
         manifest,

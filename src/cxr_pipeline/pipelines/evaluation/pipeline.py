@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.evaluation.nodes import measure_subgroups, measure_t
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and the test films to figures with intervals."""
+    """From the model and the test images to figures with intervals."""
     return Pipeline(
         [
             Node(

@@ -4,50 +4,50 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.sources.boxes import read_film_boxes
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.sources.boxes import read_image_boxes
 from cxr_pipeline.evaluation.localisation import boxes_of, choose_explained
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Evaluation, Folders, Sources, Task
-from cxr_pipeline.report.figures.heatmaps import choose_films, heatmap_grid
+from cxr_pipeline.report.figures.heatmaps import choose_images, heatmap_grid
 
 
 def find_boxes(
     manifest: pd.DataFrame, test_scores: pd.DataFrame, sources: Sources, folders: Folders, task: Task
 ) -> pd.DataFrame:
-    """Read the boxes of the test films, each with the class that its finding means."""
-    films = manifest[manifest["sha256"].isin(test_scores["sha256"])]
-    boxes = read_film_boxes({name: folders.raw / source.path for name, source in sources.root.items()}, films)
+    """Read the boxes of the test images, each with the class that its finding means."""
+    images = manifest[manifest["sha256"].isin(test_scores["sha256"])]
+    boxes = read_image_boxes({name: folders.raw / source.path for name, source in sources.root.items()}, images)
     return boxes.assign(**{"class": boxes["finding"].map(task.labels.class_of).astype("str")})
 
 
 def explain_test(
     model: Any,
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     test_scores: pd.DataFrame,
     boxes: pd.DataFrame,
     task: Task,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
     """Measure the model's heat maps against boxes, and against those of shuffled weights."""
-    from cxr_pipeline.evaluation.grad_cam import explain_films
+    from cxr_pipeline.evaluation.grad_cam import explain_images
 
     explained = choose_explained(test_scores, boxes, task.outputs)
-    return explain_films(model, enhanced_images, explained, boxes, **evaluation.model_dump())
+    return explain_images(model, enhanced_images, explained, boxes, **evaluation.model_dump())
 
 
 def draw_heatmaps(
-    model: Any, enhanced_images: PreparedFilms, test_scores: pd.DataFrame, boxes: pd.DataFrame, task: Task
+    model: Any, enhanced_images: PreparedImages, test_scores: pd.DataFrame, boxes: pd.DataFrame, task: Task
 ) -> dict[str, bytes]:
-    """Picture, for each output, where the model looks in films decided rightly and wrongly."""
+    """Picture, for each output, where the model looks in images decided rightly and wrongly."""
     from cxr_pipeline.evaluation.grad_cam import GradCam
 
     scores, cam = Scores.from_table(test_scores, task.outputs), GradCam(model)
     pictures = {}
     for place, output in enumerate(task.outputs):
-        chosen = choose_films(scores.y_true[:, place], scores.probability[:, place], scores.called[:, place])
+        chosen = choose_images(scores.y_true[:, place], scores.probability[:, place], scores.called[:, place])
         sha256s = test_scores["sha256"].iloc[chosen["position"]].tolist()
-        films = enhanced_images.read(sha256s)
+        images = enhanced_images.read(sha256s)
         drawn = boxes_of(boxes, sha256s, [output] * len(sha256s))
-        pictures[f"heatmaps_{output}"] = heatmap_grid(chosen, films, cam.heatmaps(films, place), drawn)
+        pictures[f"heatmaps_{output}"] = heatmap_grid(chosen, images, cam.heatmaps(images, place), drawn)
     return pictures

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.explanation.nodes import draw_heatmaps, explain_test
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and its decisions on the test films to where it looks."""
+    """From the model and its decisions on the test images to where it looks."""
     return Pipeline(
         [
             Node(

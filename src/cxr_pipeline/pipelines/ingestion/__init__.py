@@ -1,4 +1,4 @@
-"""Read the sources into one table of films."""
+"""Read the sources into one table of images."""
 
 from cxr_pipeline.pipelines.ingestion.pipeline import create_pipeline
 

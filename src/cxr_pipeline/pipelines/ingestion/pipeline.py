@@ -2,18 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.ingestion.nodes import list_films
+from cxr_pipeline.pipelines.ingestion.nodes import list_images
 
 
 def create_pipeline() -> Pipeline:
-    """From the sources to the table of films."""
+    """From the sources to the table of images."""
     return Pipeline(
         [
             Node(
-                list_films,
+                list_images,
                 inputs=["params:sources", "params:folders", "params:task"],
-                outputs=["films", "refused_rows", "source_counts"],
-                name="list_films",
+                outputs=["images", "refused_rows", "source_counts"],
+                name="list_images",
             )
         ],
         namespace="ingestion",

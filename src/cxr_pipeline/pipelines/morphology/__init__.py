@@ -1,4 +1,4 @@
-"""Run the configured image operations over the prepared films."""
+"""Run the configured image operations over the prepared images."""
 
 from cxr_pipeline.pipelines.morphology.pipeline import create_pipeline
 

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Morphology
 
 
-def enhance_films(resized_images: PreparedFilms, manifest: pd.DataFrame, morphology: Morphology) -> PreparedFilms:
-    """Run the steps over every film that does not have them yet; without steps, nothing is written."""
+def enhance_images(resized_images: PreparedImages, manifest: pd.DataFrame, morphology: Morphology) -> PreparedImages:
+    """Run the steps over every image that does not have them yet; without steps, nothing is written."""
     steps = tuple(step.model_dump() for step in morphology.steps)
     return resized_images.enhanced(manifest["sha256"].tolist(), steps)

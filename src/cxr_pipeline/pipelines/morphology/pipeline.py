@@ -2,18 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.morphology.nodes import enhance_films
+from cxr_pipeline.pipelines.morphology.nodes import enhance_images
 
 
 def create_pipeline() -> Pipeline:
-    """From resized to enhanced films."""
+    """From resized to enhanced images."""
     return Pipeline(
         [
             Node(
-                enhance_films,
+                enhance_images,
                 inputs=["resized_images", "manifest", "params:morphology"],
                 outputs="enhanced_images",
-                name="enhance_films",
+                name="enhance_images",
             )
         ],
         namespace="morphology",

@@ -5,20 +5,20 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Drift
 
 
-def profile_films(
+def profile_images(
     model: Any,
     decision_rule: Mapping[str, Any],
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     drift: Drift,
 ) -> Any:
-    """Make the ``Profile`` of the films that the model was trained with."""
+    """Make the ``Profile`` of the images that the model was trained with."""
     from cxr_pipeline.deployment.drift.reference import profile_of
 
     return profile_of(
@@ -27,7 +27,7 @@ def profile_films(
         enhanced_images,
         manifest,
         splits,
-        max_films=drift.max_films,
+        max_images=drift.max_images,
         batch_size=drift.batch_size,
         seed=drift.seed,
     )

@@ -2,18 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.profiling.nodes import profile_films
+from cxr_pipeline.pipelines.profiling.nodes import profile_images
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and its films to their profile."""
+    """From the model and its images to their profile."""
     return Pipeline(
         [
             Node(
-                profile_films,
+                profile_images,
                 inputs=["model", "decision_rule", "enhanced_images", "manifest", "splits", "params:drift"],
                 outputs="drift_profile",
-                name="profile_films",
+                name="profile_images",
             )
         ],
         namespace="profiling",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment import promotion as rule
-from cxr_pipeline.deployment.champion_scoring import judge_films
+from cxr_pipeline.deployment.champion_scoring import judge_images
 from cxr_pipeline.deployment.data_changes import check_unseen
 from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
@@ -28,25 +28,25 @@ def score_champion(
     folders: Folders,
     resolution: Resolution,
 ) -> pd.DataFrame:
-    """Let the champion judge the challenger's test films, with its own recipe and its own frozen rule.
+    """Let the champion judge the challenger's test images, with its own recipe and its own frozen rule.
 
     Returns:
         a decided score table; empty where nothing is new or there is no champion.
 
     Raises:
-        UserError: the champion learned from some of these films or their patients.
+        UserError: the champion learned from some of these images or their patients.
     """
     if not challenger or news["champion"] is None:
         return pd.DataFrame()
-    films = Outputs(Path(challenger["folder"]), task.name).test_films
-    used = promotion_records.films_of_champion(news["model"], news["champion"])
-    check_unseen(films, used, splits, version=f"{news['model']} {news['champion']}")
+    images = Outputs(Path(challenger["folder"]), task.name).test_images
+    used = promotion_records.images_of_champion(news["model"], news["champion"])
+    check_unseen(images, used, splits, version=f"{news['model']} {news['champion']}")
     readers = sources.readers(folders)
     champion = promotion_records.load_champion(
         news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes)
     )
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
-    return judge_films(champion, films, readers, **settings)
+    return judge_images(champion, images, readers, **settings)
 
 
 def decide_promotion(
@@ -57,7 +57,7 @@ def decide_promotion(
     evaluation: Evaluation,
     retraining: Retraining,
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Compare the two on the same films, and decide as the rule says.
+    """Compare the two on the same images, and decide as the rule says.
 
     Returns:
         the files of the decision record, and its content; nothing but the model's name where nothing is new.

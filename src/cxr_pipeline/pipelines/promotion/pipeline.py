@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, end_if_stop
 
 
 def create_pipeline() -> Pipeline:
-    """From a challenger to the aliases: judged on the films that the champion judges too, and promoted or not."""
+    """From a challenger to the aliases: judged on the images that the champion judges too, and promoted or not."""
     return Pipeline(
         [
             Node(

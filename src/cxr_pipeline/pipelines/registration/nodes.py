@@ -8,8 +8,8 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.provenance import git_commit
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.deployment.data_changes import films_used
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Folders, Task
@@ -19,26 +19,26 @@ from cxr_pipeline.tracking import drift_profiles, lineage
 def register_model(
     model: Any,
     decision_rule: Mapping[str, Any],
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     metrics: Mapping[str, Any],
     data_report: Mapping[str, Any],
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
-    refused_films: pd.DataFrame,
+    refused_images: pd.DataFrame,
     drift_profile: Any,
     model_card: str,
     task: Task,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Register the model with all that stands before and behind it, and log its figures, its films and its card.
+    """Register the model with all that stands before and behind it, and log its figures, its images and its card.
 
-    Its example is a ramp of greys: no patient's film belongs in an artifact. The figures were logged when they were
+    Its example is a ramp of greys: no patient's image belongs in an artifact. The figures were logged when they were
     measured, but a run that goes on after a kill is another one.
     """
     tracking.log_summary(metrics, data_digest=data_report["data_digest"])
-    films = with_patients(films_used(manifest, splits, refused_films), manifest, folders.patient_key)
+    images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
-    of_films = lineage.log_films(films, name=name, key_file=folders.patient_key)
+    of_images = lineage.log_images(images, name=name, key_file=folders.patient_key)
     lineage.log_card(model_card)
     drift_profiles.log_profile(drift_profile)
     size = enhanced_images.recipe.size
@@ -55,7 +55,7 @@ def register_model(
         tags={
             "git_commit": git_commit(),
             "kedro_pipeline": task.name,
-            "test_digest": metrics["films_digest"],
-            **of_films,
+            "test_digest": metrics["images_digest"],
+            **of_images,
         },
     )

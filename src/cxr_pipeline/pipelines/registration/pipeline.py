@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
                     "data_report",
                     "manifest",
                     "splits",
-                    "refused_films",
+                    "refused_images",
                     "drift_profile",
                     "model_card",
                     "params:task",

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.common.provenance import versions
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.splits import count_sources, count_splits, films_of
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import count_sources, count_splits, images_of
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Model, Resolution, Task, Training
 from cxr_pipeline.report.figures import test_set as drawings
@@ -23,7 +23,7 @@ def draw_figures(
     test_scores: pd.DataFrame,
     metrics: Mapping[str, Any],
     history: pd.DataFrame,
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     classification_report: pd.DataFrame,
@@ -37,22 +37,22 @@ def draw_figures(
     several = len(task.outputs) > 1
     scores = Scores.from_table(test_scores, task.outputs)
     worst = drawings.rank_mistakes(scores, exclusive=task.exclusive, **judged)
-    films = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
+    images = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
     return {
         **drawings.draw_scores(scores, metrics=metrics, exclusive=task.exclusive, **judged),
         "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
-        "mistakes": drawings.mistakes(films, worst["caption"].tolist()),
+        "mistakes": drawings.mistakes(images, worst["caption"].tolist()),
         **({"classification_report": drawings.classification_report(classification_report)} if several else {}),
-        "class_samples": _draw_samples(films_of(manifest, splits, "train"), enhanced_images, task),
+        "class_samples": _draw_samples(images_of(manifest, splits, "train"), enhanced_images, task),
     }
 
 
-def _draw_samples(films: pd.DataFrame, images: PreparedFilms, task: Task) -> bytes:
-    """Picture a training film of each class that has one; its hash decides which."""
-    ordered = films.sort_values("sha256")
+def _draw_samples(images: pd.DataFrame, prepared: PreparedImages, task: Task) -> bytes:
+    """Picture a training image of each class that has one; its hash decides which."""
+    ordered = images.sort_values("sha256")
     of_class = {name: ordered.loc[ordered[f"label_{name}"] == 1, "sha256"] for name in task.classes}
     chosen = {name: sha256s.iloc[0] for name, sha256s in of_class.items() if len(sha256s)}
-    return drawings.class_samples(images.read(list(chosen.values())), list(chosen))
+    return drawings.class_samples(prepared.read(list(chosen.values())), list(chosen))
 
 
 def write_report(

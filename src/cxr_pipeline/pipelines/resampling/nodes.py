@@ -4,26 +4,26 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.data import resampling as plans
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import images_of
 from cxr_pipeline.framework.config import Augmentation, Resampling, Task
 from cxr_pipeline.report.figures import test_set
 
 
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
-    """Decide how often each training film is shown."""
-    films = films_of(manifest, splits, "train")
-    labelled = films.assign(y=plans.class_numbers(films[[f"label_{name}" for name in task.classes]]))
+    """Decide how often each training image is shown."""
+    images = images_of(manifest, splits, "train")
+    labelled = images.assign(y=plans.class_numbers(images[[f"label_{name}" for name in task.classes]]))
     return plans.plan_sampling(labelled, **resampling.model_dump())
 
 
 def preview_augmentation(
-    enhanced_images: PreparedFilms, sampling_plan: pd.DataFrame, augmentation: Augmentation
+    enhanced_images: PreparedImages, sampling_plan: pd.DataFrame, augmentation: Augmentation
 ) -> bytes:
-    """Picture a few training films beside their augmented views."""
+    """Picture a few training images beside their augmented views."""
     from cxr_pipeline.training.augmentation import preview
 
     shown = sampling_plan["sha256"].sort_values().head(6).tolist()
-    films = enhanced_images.read(shown)
-    views = preview(films, sha256s=shown, views=4, augmentation=augmentation.model_dump())
-    return test_set.augmentation_preview(np.concatenate([films[:, np.newaxis], views], axis=1))
+    images = enhanced_images.read(shown)
+    views = preview(images, sha256s=shown, views=4, augmentation=augmentation.model_dump())
+    return test_set.augmentation_preview(np.concatenate([images[:, np.newaxis], views], axis=1))

@@ -1,4 +1,4 @@
-"""Bring every film to one size and one grey channel, and settle which films are usable."""
+"""Bring every image to one size and one grey channel, and settle which images are usable."""
 
 from cxr_pipeline.pipelines.resolution.pipeline import create_pipeline
 

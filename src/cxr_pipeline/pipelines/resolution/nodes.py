@@ -7,35 +7,35 @@ import pandas as pd
 
 from cxr_pipeline.data import manifest as manifests
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedFilms
+from cxr_pipeline.data.images.store import ImageStore, PreparedImages
 from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Sources, Task
 
 
-def resize_films(
-    films: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
-) -> tuple[PreparedFilms, pd.DataFrame]:
-    """Decode and resize each film that the store does not hold yet.
+def resize_images(
+    images: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
+) -> tuple[PreparedImages, pd.DataFrame]:
+    """Decode and resize each image that the store does not hold yet.
 
     Returns:
-        the handle of the prepared films, and the films that could not be decoded.
+        the handle of the prepared images, and the images that could not be decoded.
     """
     recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
     readers = sources.readers(folders)
-    places = zip(films["source"].map(readers), films["path"], strict=True)
-    contents = dict(zip(films["sha256"], places, strict=True))
+    places = zip(images["source"].map(readers), images["path"], strict=True)
+    contents = dict(zip(images["sha256"], places, strict=True))
     refused = ImageStore(folders.images, recipe).fill(contents, workers=resolution.workers)
-    return PreparedFilms(folders.images, recipe), refused
+    return PreparedImages(folders.images, recipe), refused
 
 
 def settle_manifest(
-    films: pd.DataFrame, refused_rows: pd.DataFrame, refused_films: pd.DataFrame, task: Task
+    images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the films into the usable and the refused.
+    """Divide the images into the usable and the refused.
 
     Returns:
         manifest and quarantine.
     """
-    return manifests.settle(films, refused_rows, refused_films, exclusive=task.single_label)
+    return manifests.settle(images, refused_rows, refused_images, exclusive=task.single_label)
 
 
 def report_data(

@@ -2,25 +2,25 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.resolution.nodes import report_data, resize_films, settle_manifest
+from cxr_pipeline.pipelines.resolution.nodes import report_data, resize_images, settle_manifest
 
 
 def create_pipeline() -> Pipeline:
-    """From the table of films to prepared films, manifest and quarantine.
+    """From the table of images to prepared images, manifest and quarantine.
 
-    Each film is decoded once, here; only then is every refusal known.
+    Each image is decoded once, here; only then is every refusal known.
     """
     return Pipeline(
         [
             Node(
-                resize_films,
-                inputs=["films", "params:sources", "params:resolution", "params:folders"],
-                outputs=["resized_images", "refused_films"],
-                name="resize_films",
+                resize_images,
+                inputs=["images", "params:sources", "params:resolution", "params:folders"],
+                outputs=["resized_images", "refused_images"],
+                name="resize_images",
             ),
             Node(
                 settle_manifest,
-                inputs=["films", "refused_rows", "refused_films", "params:task"],
+                inputs=["images", "refused_rows", "refused_images", "params:task"],
                 outputs=["manifest", "quarantine"],
                 name="settle_manifest",
             ),

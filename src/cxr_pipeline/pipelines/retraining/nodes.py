@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.deployment.data_changes import extend_ledger, films_moved
+from cxr_pipeline.deployment.data_changes import extend_ledger, images_moved
 from cxr_pipeline.experiments import cells, results
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
@@ -87,7 +87,7 @@ def _is_trained(outputs: Outputs, ledger: pd.DataFrame) -> bool:
         if uri is None:
             return False
         tracking.resolve_version(uri)
-        return films_moved(ledger, outputs.splits).empty
+        return images_moved(ledger, outputs.splits).empty
     except (OSError, UserError):
         return False
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
 from cxr_pipeline.report.figures.sanity import sanity_figure
 from cxr_pipeline.training.networks.weights import find_weights
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_sanity(
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     sampling_plan: pd.DataFrame,
@@ -34,10 +34,10 @@ def check_sanity(
         ``task``, ``phantom``, ``passed`` and ``verdicts``, see `cxr_pipeline.experiments.sanity.Verdict`.
     """
     from cxr_pipeline.experiments import sanity as checks
-    from cxr_pipeline.training.film_sets import TrainingSettings, film_sets
+    from cxr_pipeline.training.image_sets import TrainingSettings, image_sets
     from cxr_pipeline.training.networks.build import build_model
 
-    train, validation = film_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
+    train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     build = partial(
         build_model,
         **model.model_dump(exclude={"weights", "dropout"}),

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.sanity.nodes import check_sanity, draw_sanity, judge
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared films and the sampling plan to three verdicts; a verdict that fails ends the run."""
+    """From prepared images and the sampling plan to three verdicts; a verdict that fails ends the run."""
     return Pipeline(
         [
             Node(

@@ -1,4 +1,4 @@
-"""Score new films with a registered model version."""
+"""Score new images with a registered model version."""
 
 from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
 

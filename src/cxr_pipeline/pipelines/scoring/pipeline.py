@@ -2,18 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.scoring.nodes import score_films
+from cxr_pipeline.pipelines.scoring.nodes import score_images
 
 
 def create_pipeline() -> Pipeline:
-    """From a folder of new films to predictions."""
+    """From a folder of new images to predictions."""
     return Pipeline(
         [
             Node(
-                score_films,
+                score_images,
                 inputs=["params:task", "params:sources", "params:scoring", "params:drift", "params:folders"],
                 outputs=["predictions", "scoring_record"],
-                name="score_films",
+                name="score_images",
             )
         ],
         namespace="scoring",

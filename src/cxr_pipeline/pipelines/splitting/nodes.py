@@ -29,7 +29,7 @@ def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
     told = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_FROM}
     if told:
         logger.warning(
-            "Source and class are confounded: on the test films the source alone predicts %s. A model can tell the "
+            "Source and class are confounded: on the test images the source alone predicts %s. A model can tell the "
             "hospital instead of the disease; look at the figures of each source.",
             ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in told.items()),
         )

@@ -4,25 +4,25 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.images.store import PreparedFilms
-from cxr_pipeline.data.splits import films_of
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import images_of
 from cxr_pipeline.evaluation import decision_rule as rules
 from cxr_pipeline.evaluation.score_tables import columns_of, score_table
 from cxr_pipeline.framework.config import Task, Thresholds
 
 
 def score_validation(
-    model: Any, enhanced_images: PreparedFilms, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
+    model: Any, enhanced_images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
 ) -> pd.DataFrame:
-    """Let the model score the validation films."""
+    """Let the model score the validation images."""
     from cxr_pipeline.training.fitting import predict
 
-    films = films_of(manifest, splits, "validation")
-    return score_table(films, task.outputs, predict(model, enhanced_images, films["sha256"].tolist()))
+    images = images_of(manifest, splits, "validation")
+    return score_table(images, task.outputs, predict(model, enhanced_images, images["sha256"].tolist()))
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
-    """Fit calibration and threshold, on validation films alone."""
+    """Fit calibration and threshold, on validation images alone."""
     rule = rules.fit_decision_rule(
         columns_of(validation_scores, "true", task.outputs),
         columns_of(validation_scores, "score", task.outputs),

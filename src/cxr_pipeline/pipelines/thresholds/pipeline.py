@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.thresholds.nodes import fit_decision_rule, score_val
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and the validation films to the decision rule."""
+    """From the model and the validation images to the decision rule."""
     return Pipeline(
         [
             Node(

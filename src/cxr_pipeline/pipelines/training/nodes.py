@@ -5,13 +5,13 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline import tracking
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Augmentation, Folders, Model, Task, Training
 from cxr_pipeline.training.networks.weights import find_weights
 
 
 def fit_model(
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     sampling_plan: pd.DataFrame,
@@ -26,8 +26,8 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
-    from cxr_pipeline.training.film_sets import TrainingSettings, film_sets
     from cxr_pipeline.training.fitting import fit
+    from cxr_pipeline.training.image_sets import TrainingSettings, image_sets
     from cxr_pipeline.training.listeners import tell
     from cxr_pipeline.training.networks.build import build_model
 
@@ -35,7 +35,7 @@ def fit_model(
         tracking.log_epoch(row)
         tell(row)
 
-    train, validation = film_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
+    train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     network = build_model(
         **model.model_dump(exclude={"weights"}),
         weights_file=find_weights(model.name, model.weights, folders.raw),

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.training.nodes import fit_model
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared films and the sampling plan to a fitted model."""
+    """From prepared images and the sampling plan to a fitted model."""
     return Pipeline(
         [
             Node(

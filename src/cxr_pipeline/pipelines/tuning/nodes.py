@@ -12,7 +12,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten, lay_over, nest
 from cxr_pipeline.common.provenance import versions
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.run_config import run_file
@@ -31,7 +31,7 @@ TRIAL = "cxr_pipeline.framework.processes.trial"
 
 
 def search_parameters(
-    enhanced_images: PreparedFilms,
+    enhanced_images: PreparedImages,
     data_report: Mapping[str, Any],
     splits: pd.DataFrame,
     launch: Launch,
@@ -41,7 +41,7 @@ def search_parameters(
     parallel: Parallel,
     folders: Folders,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Run the trials that the study misses; that films are prepared is all that is wanted of the first input.
+    """Run the trials that the study misses; that images are prepared is all that is wanted of the first input.
 
     Returns:
         a row for each trial, and what is known of the study.
@@ -67,7 +67,7 @@ def search_parameters(
         for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
             yield outcome.error
 
-    logger.info("Study %s goes on as long as films, split, space and other parameters stay the same.", plan.name)
+    logger.info("Study %s goes on as long as images, split, space and other parameters stay the same.", plan.name)
     study = search.run_search(plan, run_trials)
     best = trials.best_trial(study)
     if best is None:
@@ -102,7 +102,7 @@ def plan_study(
     from cxr_pipeline.experiments.search import StudyPlan
 
     parameters = lay_over(launch.parameters, nest(tuning.space))
-    used = digests.films_digests(data_report, splits, unseen="test")
+    used = digests.images_digests(data_report, splits, unseen="test")
     weights = digests.weights_digests(parameters["model"], folders.raw)
     digest = digests.digest(parameters, idle=digests.AFTER_TRAINING, **used, weights=weights)
     file = (folders.outputs / "studies.db").absolute()
@@ -120,7 +120,7 @@ def plan_study(
 def write_best_parameters(study: Mapping[str, Any], task: Task, launch: Launch) -> str:
     """Write the best parameters as the file that ``kedro run --config`` takes."""
     best = study["best"]
-    films = "phantom validation films" if study["phantom"] else "validation films"
+    images = "phantom validation images" if study["phantom"] else "validation images"
     return run_file(
         task=task.name,
         env=launch.env,
@@ -128,7 +128,7 @@ def write_best_parameters(study: Mapping[str, Any], task: Task, launch: Launch) 
         runtime_params=launch.runtime_params,
         overrides=nest(best["parameters"]),
         origin=f"Trial {best['number']} of the study {study['name']}: {monitor_in_words(study['monitor'])} "
-        f"{best['value']:.3f} on {films}, the best of {study['n_trials']} trials, which flatters.",
+        f"{best['value']:.3f} on {images}, the best of {study['n_trials']} trials, which flatters.",
     )
 
 

@@ -12,7 +12,7 @@ from cxr_pipeline.pipelines.tuning.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared films and a search space to the best parameters and a page about them."""
+    """From prepared images and a search space to the best parameters and a page about them."""
     return Pipeline(
         [
             Node(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures.curves import Metric
 from cxr_pipeline.report.figures.reliability import reliability_bins
@@ -55,13 +55,13 @@ def class_roc(scores: Scores) -> bytes:
 
 
 def class_precision_recall(scores: Scores) -> bytes:
-    """Precision over sensitivity, for each class; the dotted line is the share of its films, which guessing reaches."""
+    """Precision over sensitivity, for each class; the dotted line is the share of its images, which guessing reaches."""
     return _panels(scores, _precision_recall, x_label="sensitivity", y_label="precision")
 
 
 def class_reliability(scores: Scores) -> bytes:
-    """Share of a class's films over the probability given, in bins of equal mass, on axes that fit the class."""
-    return _panels(scores, _reliability, x_label="probability given", y_label="share of films of the class")
+    """Share of a class's images over the probability given, in bins of equal mass, on axes that fit the class."""
+    return _panels(scores, _reliability, x_label="probability given", y_label="share of images of the class")
 
 
 def _is_defined(metric: Metric) -> bool:
@@ -80,17 +80,17 @@ def _draw_interval(axes: "Axes", row: int, metric: Metric, *, color: str) -> Non
 def _panels(
     scores: Scores, draw: Callable[["Axes", Bools, Floats, Bools], None], *, x_label: str, y_label: str
 ) -> bytes:
-    """A small square panel for each class that has both films of it and others."""
-    films = list(_classes_with_both(scores))
-    if not films:
-        return words("Nothing to draw: no class has test films of it and test films of another.")
-    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(films)))))
-    n_high = -(-len(films) // n_wide)
+    """A small square panel for each class that has both images of it and others."""
+    images = list(_classes_with_both(scores))
+    if not images:
+        return words("Nothing to draw: no class has test images of it and test images of another.")
+    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(images)))))
+    n_high = -(-len(images) // n_wide)
     with sheet(height=0.4 + n_high * INCHES_DENSE / n_wide * 1.1, width=INCHES_DENSE) as figure:
         panels = figure.subplots(n_high, n_wide, squeeze=False)
-        for axes in panels.flat[len(films) :]:
+        for axes in panels.flat[len(images) :]:
             axes.set_axis_off()
-        for axes, (name, positive, probability, called) in zip(panels.flat, films, strict=False):
+        for axes, (name, positive, probability, called) in zip(panels.flat, images, strict=False):
             draw(axes, positive, probability, called)
             axes.set_title(f"{textwrap.fill(name, 24)}\nn = {positive.sum():,}", fontsize=8.5, loc="left")
             axes.set_box_aspect(1)
@@ -101,10 +101,10 @@ def _panels(
 
 
 def _classes_with_both(scores: Scores) -> Iterator[tuple[str, Bools, Floats, Bools]]:
-    """Name, labels, probabilities and decisions [m] of each class that has both films of it and others."""
+    """Name, labels, probabilities and decisions [m] of each class that has both images of it and others."""
     for column, name in enumerate(scores.outputs):
         y_true = scores.y_true[:, column]
-        positive, probability = known_films(y_true, scores.probability[:, column])
+        positive, probability = known_images(y_true, scores.probability[:, column])
         if positive.any() and not positive.all():
             yield name, positive, probability, scores.called[~np.isnan(y_true), column]
 

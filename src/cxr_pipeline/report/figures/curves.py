@@ -1,7 +1,7 @@
 """Curves of one class over the thresholds, and of a training over its epochs.
 
 In all of them ``y_true`` [n] is 1.0, 0.0 or NaN (unknown, left out), ``probability`` [n] is that of the positive
-class in [0, 1], a film is called positive when ``probability >= threshold``, ``classes`` names the negative and then
+class in [0, 1], an image is called positive when ``probability >= threshold``, ``classes`` names the negative and then
 the positive class, and a metric is a dict of ``value``, ``low`` and ``high``, None or NaN where not defined.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.report.figures.style import BLUE, GREY, ORANGE, png, sheet, words
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def roc(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, auc: Met
     """Sensitivity over 1 - specificity, with the point where the threshold lies."""
     from sklearn.metrics import roc_curve
 
-    positive, scores = known_films(y_true, probability)
+    positive, scores = known_images(y_true, probability)
     if positive.all() or not positive.any():
-        return words("No ROC curve: it needs films of both classes.")
+        return words("No ROC curve: it needs images of both classes.")
     false_alarms, found, _ = roc_curve(positive, scores, drop_intermediate=False)
     called = scores >= threshold
     with sheet(height=4.6) as figure:
@@ -42,12 +42,12 @@ def roc(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, auc: Met
 def precision_recall(
     y_true: ArrayLike, probability: ArrayLike, threshold: float, *, average_precision: Metric
 ) -> bytes:
-    """Precision over sensitivity, with the share of positive films, which is what guessing reaches."""
+    """Precision over sensitivity, with the share of positive images, which is what guessing reaches."""
     from sklearn.metrics import precision_recall_curve
 
-    positive, scores = known_films(y_true, probability)
+    positive, scores = known_images(y_true, probability)
     if positive.all() or not positive.any():
-        return words("No precision-recall curve: it needs films of both classes.")
+        return words("No precision-recall curve: it needs images of both classes.")
     precision, found, _ = precision_recall_curve(positive, scores)
     called = scores >= threshold
     with sheet(height=4.6) as figure:
@@ -62,8 +62,8 @@ def precision_recall(
 
 
 def score_histogram(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]) -> bytes:
-    """How many films of each class got which probability, with the threshold across both."""
-    positive, scores = known_films(y_true, probability)
+    """How many images of each class got which probability, with the threshold across both."""
+    positive, scores = known_images(y_true, probability)
     negative_class, positive_class = classes
     with sheet(height=4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
@@ -71,7 +71,7 @@ def score_histogram(y_true: ArrayLike, probability: ArrayLike, threshold: float,
             (upper, positive_class, positive, ORANGE),
             (lower, negative_class, ~positive, BLUE),
         ):
-            count_films(axes, scores[members], color=color)
+            count_images(axes, scores[members], color=color)
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3f}")
             axes.set_title(f"{name} (n = {members.sum()})", loc="left")
         upper.legend(loc="best")
@@ -124,12 +124,12 @@ def _fill_unit_square(axes: "Axes", *, x_label: str, y_label: str, legend: str) 
     axes.legend(loc=legend)
 
 
-def count_films(axes: "Axes", scores: NDArray[np.float64], *, color: str) -> None:
-    """Count films by their probabilities [n], in thirty bars."""
+def count_images(axes: "Axes", scores: NDArray[np.float64], *, color: str) -> None:
+    """Count images by their probabilities [n], in thirty bars."""
     from matplotlib.ticker import MaxNLocator
 
     axes.hist(scores, bins=30, range=(0, 1), color=color)
-    axes.set(xlim=(-0.02, 1.02), ylabel="films")
+    axes.set(xlim=(-0.02, 1.02), ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 

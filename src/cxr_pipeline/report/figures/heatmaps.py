@@ -16,45 +16,45 @@ if TYPE_CHECKING:
 KINDS = ("true positives", "false positives", "false negatives", "true negatives")
 
 
-def choose_films(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, limit: int = 4) -> pd.DataFrame:
-    """The films of each kind of decision of which the model is surest.
+def choose_images(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, limit: int = 4) -> pd.DataFrame:
+    """The images of each kind of decision of which the model is surest.
 
     Args:
-        y_true: [n], 1 positive, 0 negative; films with NaN are left out.
+        y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         probability: [n], of the output that is shown, in [0, 1].
         called: bool [n], what is decided.
-        limit: films of each kind at most.
+        limit: images of each kind at most.
 
     Returns:
-        ``kind`` (one of ``KINDS``, in their order), ``position`` of the film in ``y_true``, and ``caption``, its
-        probability. Films that are called positive come by falling probability, the others by rising.
+        ``kind`` (one of ``KINDS``, in their order), ``position`` of the image in ``y_true``, and ``caption``, its
+        probability. Images that are called positive come by falling probability, the others by rising.
     """
     true, scores, positive = (np.asarray(values, dtype=np.float64) for values in (y_true, probability, called))
     rows: list[tuple[str, int, str]] = []
     for kind, (label, decision) in zip(KINDS, ((1, 1), (0, 1), (1, 0), (0, 0)), strict=True):
         members = np.flatnonzero((true == label) & (positive == decision))
         surest = members[np.argsort(-scores[members] if decision else scores[members], kind="stable")][:limit]
-        rows.extend((kind, int(film), f"{scores[film]:.3f}") for film in surest)
+        rows.extend((kind, int(image), f"{scores[image]:.3f}") for image in surest)
     types = {"kind": "str", "position": "int64", "caption": "str"}
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def heatmap_grid(
     chosen: pd.DataFrame,
-    films: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     heatmaps: NDArray[np.floating],
     boxes: Sequence[NDArray[np.floating]],
 ) -> bytes:
-    """A row for each kind of decision, in it each film beside its overlay, with its boxes on both.
+    """A row for each kind of decision, in it each image beside its overlay, with its boxes on both.
 
     Args:
-        chosen: from ``choose_films``, n rows of which each belongs to one film: ``kind``, ``caption``.
-        films: grey films [n, S, S].
+        chosen: from ``choose_images``, n rows of which each belongs to one image: ``kind``, ``caption``.
+        images: grey images [n, S, S].
         heatmaps: maps [n, S, S], 0..1.
-        boxes: for each film [m, 4], left, top, right, bottom in fractions of its sides; m may be 0.
+        boxes: for each image [m, 4], left, top, right, bottom in fractions of its sides; m may be 0.
     """
     if chosen.empty:
-        return words("No heat maps: no test film has a known label.")
+        return words("No heat maps: no test image has a known label.")
     kinds = [kind for kind in KINDS if (chosen["kind"] == kind).any()]
     n_pairs = int(chosen["kind"].value_counts().max())
     side = INCHES_DENSE / max(2 * n_pairs, 4)
@@ -64,13 +64,13 @@ def heatmap_grid(
             axes.set(xticks=[], yticks=[])
         for row, kind in zip(panels, kinds, strict=True):
             row[0].set_title(kind, loc="left", fontsize=10)
-            for place, film in enumerate(np.flatnonzero(chosen["kind"] == kind).tolist()):
+            for place, image in enumerate(np.flatnonzero(chosen["kind"] == kind).tolist()):
                 pair = row[2 * place : 2 * place + 2]
-                pair[0].imshow(films[film], cmap="gray", vmin=0, vmax=255)
-                pair[0].set_xlabel(chosen["caption"].iloc[film], fontsize=9)
-                pair[1].imshow(overlay(films[film], heatmaps[film]))
+                pair[0].imshow(images[image], cmap="gray", vmin=0, vmax=255)
+                pair[0].set_xlabel(chosen["caption"].iloc[image], fontsize=9)
+                pair[1].imshow(overlay(images[image], heatmaps[image]))
                 for axes in pair:
-                    _outline(axes, boxes[film], films.shape[-1])
+                    _outline(axes, boxes[image], images.shape[-1])
         return png(figure)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import known_films
+from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures.style import GREY, INCHES_DENSE, LIGHT, png, sheet, words
 from cxr_pipeline.report.words.text import as_text, spelled
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def confusion(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]) -> bytes:
-    """Films of two classes by true class (rows) and decision (columns): counts, and their share of the row.
+    """Images of two classes by true class (rows) and decision (columns): counts, and their share of the row.
 
     Args:
         y_true: [n], 1.0 positive, 0.0 negative, NaN unknown (left out).
         probability: [n], of the positive class, in [0, 1].
-        threshold: a film is called positive where ``probability >= threshold``.
+        threshold: an image is called positive where ``probability >= threshold``.
         classes: the negative and then the positive class.
     """
     from sklearn.metrics import confusion_matrix
 
-    positive, scores = known_films(y_true, probability)
+    positive, scores = known_images(y_true, probability)
     if not len(positive):
-        return words("No confusion matrix: no film has a known label.")
+        return words("No confusion matrix: no image has a known label.")
     counts = confusion_matrix(positive, scores >= threshold, labels=[False, True])
     with sheet(height=4.2) as figure:
         axes = figure.subplots()
@@ -42,15 +42,15 @@ def confusion(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, cl
 
 
 def confusion_matrix(scores: Scores) -> bytes:
-    """Films of several exclusive classes by true class (rows) and decision (columns), with the share of the row.
+    """Images of several exclusive classes by true class (rows) and decision (columns), with the share of the row.
 
-    A class without films says so in its cells; a blank cell is no film.
+    A class without images says so in its cells; a blank cell is no image.
     """
     from sklearn.metrics import confusion_matrix as count
 
     known = ~np.isnan(scores.y_true).any(axis=1)
     if not known.any():
-        return words("No confusion matrix: no film has a known label.")
+        return words("No confusion matrix: no image has a known label.")
     n = len(scores.outputs)
     true, decided = scores.y_true[known].argmax(axis=1), scores.called[known].argmax(axis=1)
     names = [textwrap.fill(name, 14, break_long_words=False) for name in scores.outputs]
@@ -71,7 +71,7 @@ def classification_report(report: pd.DataFrame) -> bytes:
     """
     frame = report if isinstance(report.index, pd.RangeIndex) else report.rename_axis("class").reset_index()
     if frame.empty:
-        return words("No classification report: no film has a known label.")
+        return words("No classification report: no image has a known label.")
     cells = frame.astype(object).where(frame.notna(), "").map(as_text).to_numpy(str)
     heads = [textwrap.fill(spelled(column), 12) for column in frame.columns]
     with sheet(height=0.9 + 0.27 * len(cells), width=INCHES_DENSE) as figure:
@@ -102,7 +102,7 @@ def _draw_counts(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.2)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
-        text = cell(int(count), share) if counts[row].any() else "no films"
+        text = cell(int(count), share) if counts[row].any() else "no images"
         color = "white" if share > 0.7 else "black"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=fontsize)
 

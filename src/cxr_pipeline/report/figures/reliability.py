@@ -7,26 +7,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_films
-from cxr_pipeline.report.figures.curves import count_films
+from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
+from cxr_pipeline.report.figures.curves import count_images
 from cxr_pipeline.report.figures.style import BLUE, GREY, png, sheet, words
 
 
 def reliability(y_true: ArrayLike, probability: ArrayLike) -> bytes:
-    """Share of positive films over the probability given, in bins of equal mass, above its histogram."""
+    """Share of positive images over the probability given, in bins of equal mass, above its histogram."""
     bins = reliability_bins(y_true, probability)
     if bins.empty:
-        return words("No reliability plot: no film has a known label.")
+        return words("No reliability plot: no image has a known label.")
     sizes = " to ".join(str(size) for size in sorted({bins["n"].min(), bins["n"].max()}))
-    label = f"test films, {len(bins)} bins of {sizes}"
+    label = f"test images, {len(bins)} bins of {sizes}"
     reach = np.clip([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0, 1)
     with sheet(height=5.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="perfect")
         upper.errorbar(bins["probability"], bins["observed"], reach, fmt="o-", color=BLUE, elinewidth=1.2, label=label)
-        upper.set(ylim=(-0.02, 1.02), ylabel="share of positive films")
+        upper.set(ylim=(-0.02, 1.02), ylabel="share of positive images")
         upper.legend(loc="upper left")
-        count_films(lower, known_films(y_true, probability)[1], color=BLUE)
+        count_images(lower, known_images(y_true, probability)[1], color=BLUE)
         lower.set_xlabel("probability given")
         return png(figure)
 
@@ -35,14 +35,14 @@ def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     """What lies in each of the ten bins of equal mass on which the expected calibration error rests.
 
     Returns:
-        A row for each bin that holds a film: ``n`` films, their mean ``probability``, the ``observed`` share of
-        positive films, and ``low`` and ``high`` of its 95 % interval (Wilson, 1927).
+        A row for each bin that holds an image: ``n`` images, their mean ``probability``, the ``observed`` share of
+        positive images, and ``low`` and ``high`` of its 95 % interval (Wilson, 1927).
     """
     from scipy.stats import binomtest
 
-    positive, scores = known_films(y_true, probability)
-    films = pd.DataFrame({"positive": positive, "probability": scores})
-    bins = films.groupby(equal_mass_bins(scores)).agg(
+    positive, scores = known_images(y_true, probability)
+    images = pd.DataFrame({"positive": positive, "probability": scores})
+    bins = images.groupby(equal_mass_bins(scores)).agg(
         n=("positive", "size"), probability=("probability", "mean"), observed=("positive", "mean")
     )
     tests = [binomtest(round(n * share), int(n)) for n, share in zip(bins["n"], bins["observed"], strict=True)]

@@ -23,9 +23,9 @@ def sanity_figure(report: Mapping[str, Any]) -> bytes:
         PNG.
     """
     verdicts = {verdict["name"]: verdict for verdict in report["verdicts"]}
-    films = " on phantom films, which are drawn and say nothing about patients" if report["phantom"] else ""
+    images = " on phantom images, which are drawn and say nothing about patients" if report["phantom"] else ""
     with sheet(height=4.6, width=12.0) as figure:
-        figure.suptitle(f"Sanity checks of {report['task']}{films}", x=0.01, ha="left", fontsize=13)
+        figure.suptitle(f"Sanity checks of {report['task']}{images}", x=0.01, ha="left", fontsize=13)
         grid = figure.add_gridspec(2, 3, width_ratios=(0.8, 1.2, 1.2))
         chance, loss, auc, shuffled = map(figure.add_subplot, (grid[:, 0], grid[0, 1], grid[1, 1], grid[:, 2]))
         _draw_chance(chance, verdicts["chance"])
@@ -58,7 +58,7 @@ def _draw_chance(axes: "Axes", verdict: Verdict) -> None:
 
 
 def _draw_overfitting(upper: "Axes", lower: "Axes", verdict: Verdict) -> None:
-    """Loss, on a logarithmic scale, and AUC of the few films, epoch by epoch."""
+    """Loss, on a logarithmic scale, and AUC of the few images, epoch by epoch."""
     from matplotlib.ticker import NullFormatter
 
     expected, epochs = verdict["expected"], verdict["epochs"]
@@ -72,13 +72,13 @@ def _draw_overfitting(upper: "Axes", lower: "Axes", verdict: Verdict) -> None:
     upper.yaxis.set_minor_formatter(NullFormatter())
     upper.tick_params(labelbottom=False)
     lower.set_ylim(top=1.03)
-    lower.set_xlabel(f"epoch, {verdict['measured']['films']} training films")
+    lower.set_xlabel(f"epoch, {verdict['measured']['images']} training images")
     for axes in (upper, lower):
         _number_epochs(axes, len(epochs))
 
 
 def _draw_shuffled(axes: "Axes", verdict: Verdict) -> None:
-    """AUC of the validation films, epoch by epoch, with the band of chance; the last epoch counts."""
+    """AUC of the validation images, epoch by epoch, with the band of chance; the last epoch counts."""
     measured, expected, epochs = verdict["measured"], verdict["expected"], verdict["epochs"]
     if expected["at_least"] is not None:
         axes.axhspan(expected["at_least"], expected["at_most"], color=LIGHT, label="chance")
@@ -87,7 +87,7 @@ def _draw_shuffled(axes: "Axes", verdict: Verdict) -> None:
     if measured["auc"] is not None:
         color = BLUE if verdict["passed"] else ORANGE
         axes.plot(len(epochs), measured["auc"], "o", markersize=9, color=color, label=f"last: {measured['auc']:.3f}")
-    axes.set(ylim=(-0.02, 1.02), ylabel="validation AUC", xlabel=f"epoch, {measured['films']} validation films")
+    axes.set(ylim=(-0.02, 1.02), ylabel="validation AUC", xlabel=f"epoch, {measured['images']} validation images")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right")
     _number_epochs(axes, len(epochs))

@@ -8,7 +8,7 @@ import pandas as pd
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures.classes import class_auc, class_precision_recall, class_reliability, class_roc
 from cxr_pipeline.report.figures.curves import precision_recall, roc, score_histogram, training_curves
-from cxr_pipeline.report.figures.films import augmentation_preview, class_samples, mistakes
+from cxr_pipeline.report.figures.images import augmentation_preview, class_samples, mistakes
 from cxr_pipeline.report.figures.matrices import classification_report, confusion, confusion_matrix
 from cxr_pipeline.report.figures.ranking import exclusive_mistakes, label_mistakes, two_class_mistakes
 from cxr_pipeline.report.figures.reliability import reliability
@@ -32,14 +32,14 @@ def draw_scores(
     metrics: Mapping[str, Any],
     exclusive: bool,
 ) -> dict[str, bytes]:
-    """The figures that the scores of the test films make.
+    """The figures that the scores of the test images make.
 
     Args:
-        scores: the test films; labels that are NaN are left out.
+        scores: the test images; labels that are NaN are left out.
         classes: of the task; two classes with one output are the negative and the positive class.
         thresholds: of each output; read for two classes only.
         metrics: the content of ``metrics.json``, of which ``metrics``, ``per_class`` and ``support`` are read.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
 
     Returns:
         PNG bytes by name. Two classes: ``roc``, ``precision_recall``, ``reliability``, ``score_histogram`` and
@@ -52,17 +52,17 @@ def draw_scores(
 def rank_mistakes(
     scores: Scores, *, classes: Sequence[str], thresholds: Mapping[str, float], exclusive: bool, limit: int = 9
 ) -> pd.DataFrame:
-    """The films decided wrongly with most confidence, worst first.
+    """The images decided wrongly with most confidence, worst first.
 
     Args:
-        scores: the test films; labels that are NaN are left out.
+        scores: the test images; labels that are NaN are left out.
         classes: of the task.
         thresholds: of each output; not read for exclusive classes.
-        exclusive: whether a film has just one class.
+        exclusive: whether an image has just one class.
         limit: rows at most.
 
     Returns:
-        ``position`` of the film among the scores, and its ``caption``.
+        ``position`` of the image among the scores, and its ``caption``.
     """
     return RANKINGS[_kind(scores, classes, exclusive)](scores, classes, thresholds, limit)
 

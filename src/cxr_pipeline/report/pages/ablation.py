@@ -32,7 +32,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
 }
 COSTS = {
-    "validation_auc": "AUC on validation films",
+    "validation_auc": "AUC on validation images",
     "kept_epoch": "epoch kept",
     "seconds": "seconds",
     "peak_memory_mb": "peak memory in MB",
@@ -40,9 +40,9 @@ COSTS = {
 DECIDED = ("accuracy", "sensitivity", "specificity", "precision", "balanced_accuracy")
 BEFORE_PARAMETERS, AFTER_PARAMETERS = "is_baseline", "accuracy"
 EXPLAINS = (
-    "This table is measured on the test films: it explains, it must not choose. Whoever takes the best row of it takes "
-    "its luck too, and these films can no longer say how good the model is. To choose, run "
-    "kedro run --pipeline={task}_tuning, which never sees the test films."
+    "This table is measured on the test images: it explains, it must not choose. Whoever takes the best row of it takes "
+    "its luck too, and these images can no longer say how good the model is. To choose, run "
+    "kedro run --pipeline={task}_tuning, which never sees the test images."
 )
 
 
@@ -84,7 +84,7 @@ def render_ablation(
     Args:
         table: see above.
         task: ``name`` and ``title``.
-        phantom: whether the films were drawn by a program.
+        phantom: whether the images were drawn by a program.
         bootstrap: ``replicates`` and ``confidence`` of every interval.
 
     Returns:
@@ -125,8 +125,8 @@ def _named(rows: Sequence[Mapping[str, Any]], condition: str) -> list[str]:
 
 def _what(rows: Sequence[Mapping[str, Any]]) -> str:
     counts = sorted({int(row["n_images"]) for row in rows if row["n_images"] is not None})
-    films = " to ".join(f"{count:,}" for count in dict.fromkeys((counts or [0])[:: max(1, len(counts) - 1)]))
-    tested = f" They were tested on {films} films." if counts else ""
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts or [0])[:: max(1, len(counts) - 1)]))
+    tested = f" They were tested on {images} images." if counts else ""
     cells = "One cell was run" if len(rows) == 1 else f"{len(rows)} cells were run, each once"
     return f"{cells}. The baseline is {listed(_named(rows, 'is_baseline'))}.{tested}"
 
@@ -139,7 +139,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]], differing: Sequence[Mapping[str,
     unproven = "That a difference is not shown does not prove that there is none."
     if not differing:
         return (
-            f"{of}, none has an AUC that differs by more than chance in the choice of test films explains (smallest "
+            f"{of}, none has an AUC that differs by more than chance in the choice of test images explains (smallest "
             f"p-value after Holm's correction {_p_value(min(adjusted))}). {unproven}"
         )
     differ = "differs" if len(differing) == 1 else "differ"
@@ -159,7 +159,7 @@ def _how_sure(bootstrap: Mapping[str, Any]) -> str:
     return (
         f"Intervals are {100 * bootstrap['confidence']:g} % intervals of {bootstrap['replicates']:,} bootstrap "
         "replicates, in which patients are drawn whole where they are known, for both cells of a comparison the same "
-        "ones. They and the p-values cover chance in the choice of the test films alone: each cell was trained once, "
+        "ones. They and the p-values cover chance in the choice of the test images alone: each cell was trained once, "
         "and the same cell with another seed can differ too. Only the AUC is tested; the other measures are shown, not "
         "tested."
     )
@@ -171,8 +171,8 @@ def _warnings(rows: Sequence[Mapping[str, Any]], task: str, replicates: int) -> 
     collapsed, failed = _named(rows, "collapsed"), _named(rows, "error")
     if collapsed:
         found.append(
-            f"{listed(collapsed)} {'has' if len(collapsed) == 1 else 'have'} collapsed: the decision, or where films "
-            "may have several labels that on one of them, is nearly always the same, whatever the film shows. A "
+            f"{listed(collapsed)} {'has' if len(collapsed) == 1 else 'have'} collapsed: the decision, or where images "
+            "may have several labels that on one of them, is nearly always the same, whatever the image shows. A "
             "sensitivity near 1 is then no success: it is paid for with a specificity near 0, or the other way round."
         )
     if failed:
@@ -180,9 +180,9 @@ def _warnings(rows: Sequence[Mapping[str, Any]], task: str, replicates: int) -> 
     for row in rows:
         if row["not_compared"]:
             found.append(f"“{row['cell']}” was not compared with the baseline. {row['not_compared']}")
-        if row["films_left_out"]:
+        if row["images_left_out"]:
             found.append(
-                f"“{row['cell']}” and the baseline were not tested on the same films: {row['films_left_out']:,.0f} "
+                f"“{row['cell']}” and the baseline were not tested on the same images: {row['images_left_out']:,.0f} "
                 "that only one of them has are left out of their comparison."
             )
     n_compared = sum(row["p_holm"] is not None for row in rows)

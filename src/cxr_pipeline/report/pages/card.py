@@ -26,19 +26,19 @@ from cxr_pipeline.report.words.warnings import cautions, no_good
 if TYPE_CHECKING:
     from cxr_pipeline.report.pages.page import ReportContent
 
-PHANTOM = "PHANTOM FILMS: drawn by a program, says nothing about patients."
+PHANTOM = "PHANTOM IMAGES: drawn by a program, says nothing about patients."
 # What the guidelines ask for and no run can know: the field, and its items in CLAIM (2020) and TRIPOD+AI.
 UNKNOWN = (
     ("clinical background, and the role in care that is meant", "3", "3a, 3b"),
     ("known inequalities in health between groups", "", "3c"),
-    ("whether the films were collected for this purpose or in routine", "5", "5a"),
+    ("whether the images were collected for this purpose or in routine", "5", "5a"),
     ("when and where they were taken, on which machines", "7", "5b, 6a, 9b"),
     ("who was eligible, and how they were chosen before they came into the source", "8", "6b"),
     ("what patients were treated with", "", "6c"),
-    ("how identifiers were removed from the films", "12", ""),
+    ("how identifiers were removed from the images", "12", ""),
     ("who or what set the labels, with which tools, and how far readers agree", "14 to 18", "8"),
-    ("how the number of films was decided on beforehand", "19", "10"),
-    ("what the films that it decides wrongly have in common", "37", ""),
+    ("how the number of images was decided on beforehand", "19", "10"),
+    ("what the images that it decides wrongly have in common", "37", ""),
     ("what the results mean for practice, beside earlier studies and for fairness; next steps", "39", "25, 27c"),
     ("ethical approval", "", "17"),
     ("registration, protocol, funding, conflicts of interest, and what is shared", "40 to 42", "18"),
@@ -71,7 +71,7 @@ def render_card(content: "ReportContent", *, model_name: str) -> str:
         model_name: of the registered model.
 
     Returns:
-        Markdown. Text from films and tables is escaped.
+        Markdown. Text from images and tables is escaped.
     """
     kind = kind_of(content.task)
     sections = (
@@ -115,7 +115,7 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
         metrics: content of ``metrics.json``.
         kind: of the task.
         classes: of the task.
-        phantom: whether any film is drawn.
+        phantom: whether any image is drawn.
 
     Returns:
         Markdown.
@@ -123,9 +123,9 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
     words = kind_of({"kind": kind, "classes": classes})
     auc = value_of(metrics["metrics"], "auc")
     measured = "undefined" if auc is None else f"{auc:.3f}"
-    films = "phantom films; it says nothing about patients" if phantom else "films"
+    images = "phantom images; it says nothing about patients" if phantom else "images"
     lines = [
-        f"{words.auc} {measured} on {metrics['n_images']} {metrics['split']} {films}.",
+        f"{words.auc} {measured} on {metrics['n_images']} {metrics['split']} {images}.",
         *filter(None, [no_good(words, metrics)]),
         f"Intended use: {words.question}. For research; not a medical device, and for no decision about a patient.",
         "The whole model card is model_card.md, an artifact of the run that registered this version.",
@@ -139,15 +139,15 @@ def unknown_fields() -> Table:
 
 
 def monitoring(task: str, *, phantom: bool) -> list[str]:
-    """How later films are watched, and how the model is renewed."""
+    """How later images are watched, and how the model is renewed."""
     demo = " --env demo" if phantom else ""
     return [
-        f"A profile of the films that it was made with is kept beside it in MLflow: kedro run{demo} "
-        f"--pipeline={task}_drift compares new films with it.",
-        f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer films and puts it in use only if "
+        f"A profile of the images that it was made with is kept beside it in MLflow: kedro run{demo} "
+        f"--pipeline={task}_drift compares new images with it.",
+        f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer images and puts it in use only if "
         f"it passes the promotion rule; kedro lineage{demo} {task} lists the versions, what they have seen and what "
         "was decided of them.",
-        "Scoring refuses a film that it cannot read, with the reason; scoring.unlike says what becomes of one that is "
+        "Scoring refuses an image that it cannot read, with the reason; scoring.unlike says what becomes of one that is "
         "unlike these.",
     ]
 
@@ -156,9 +156,9 @@ def _about(content: "ReportContent", model_name: str) -> dict[str, str]:
     about = {
         "model": model_name,
         "task": content.task["name"],
-        "films": content.data_report["data_digest"],
+        "images": content.data_report["data_digest"],
         "code": content.versions.get("git commit"),
-        "test films": content.metrics.get("films_digest"),
+        "test images": content.metrics.get("images_digest"),
     }
     return {name: str(value) for name, value in about.items() if value}
 
@@ -176,11 +176,11 @@ def _data(kind: Kind, content: "ReportContent") -> Section:
     data = content.data_report
     notes = [f"- {name}: {note}" for name, source in data["sources"].items() for note in source["notes"]]
     refused = content.quarantine["reason"].value_counts()
-    reasons = [Table(("refused because", "films"), tuple((str(name), f"{n:,}") for name, n in refused.items()))]
+    reasons = [Table(("refused because", "images"), tuple((str(name), f"{n:,}") for name, n in refused.items()))]
     sentences = [
         summary.on_whom(kind, data, content.split_counts),
         f"{_refused(len(content.quarantine))} One that is there twice is taken once. "
-        f"{summary.unsure_labels(content.parameters['task.uncertain'])} In MLflow films go by the hash of their "
+        f"{summary.unsure_labels(content.parameters['task.uncertain'])} In MLflow images go by the hash of their "
         "content and patients by a keyed hash.",
         *notes,
     ]
@@ -188,21 +188,21 @@ def _data(kind: Kind, content: "ReportContent") -> Section:
     return Section("Data", "CLAIM 7, 9 to 11, 13, 33; TRIPOD+AI 5a, 7, 11, 20", sentences, _present(found))
 
 
-def _refused(n_films: int) -> str:
-    return f"{n_films:,} films were refused, each with its reason." if n_films else "No film was refused."
+def _refused(n_images: int) -> str:
+    return f"{n_images:,} images were refused, each with its reason." if n_images else "No image was refused."
 
 
 def _split(kind: Kind, content: "ReportContent") -> Section:
     own = {name: as_text(content.parameters.get(f"splitting.{name}")) for name in ("train", "validation", "test")}
     sentence = (
-        "Dealt by patient, or by film where the patient is not known, stratified by class within each source: "
+        "Dealt by patient, or by image where the patient is not known, stratified by class within each source: "
         f"{listed([f'{share} {name}' for name, share in own.items()])} of the patients, where a source does not give "
-        "the split itself. Once given, a patient's split never changes. The run stops if a patient, or the same film, "
+        "the split itself. Once given, a patient's split never changes. The run stops if a patient, or the same image, "
         "is in two splits."
     )
     counts = content.split_counts
     shares = [
-        (f"share of {name}", *(_share(films.get(name), summary.films_in(films)) for films in counts.values()))
+        (f"share of {name}", *(_share(images.get(name), summary.images_in(images)) for images in counts.values()))
         for name in kind.classes
     ]
     table = tables.splits(counts, kind.classes)
@@ -211,8 +211,8 @@ def _split(kind: Kind, content: "ReportContent") -> Section:
     )
 
 
-def _share(count: int | None, films: int) -> str:
-    return as_text((count or 0) / films) if films else as_text(None)
+def _share(count: int | None, images: int) -> str:
+    return as_text((count or 0) / images) if images else as_text(None)
 
 
 def _model(kind: Kind, content: "ReportContent") -> Section:
@@ -223,13 +223,13 @@ def _model(kind: Kind, content: "ReportContent") -> Section:
         "training.fine_tuning.epochs", "training.seed", "resampling.plan", "resampling.class_weights",
     )  # fmt: skip
     chosen = (
-        f"Kept is the latest epoch whose {given.get('training.monitor')}, on validation films, comes within "
+        f"Kept is the latest epoch whose {given.get('training.monitor')}, on validation images, comes within "
         f"{as_text(given.get('training.tolerance'))} of the best. One network, no ensemble. Rare classes are shown "
         "more often, or weighted, as the parameters below say. All parameters are in the report and in MLflow."
     )
     table = Table(("parameter", "value"), tuple((name, str(given[name])) for name in wanted if name in given))
     versions = Table(("made with", "version"), tuple(content.versions.items()))
-    given_to_it = "The pixels of that one film are all that it is given: no age, no sex, no earlier film, no report."
+    given_to_it = "The pixels of that one image are all that it is given: no age, no sex, no earlier image, no report."
     sentences = [summary.what_was_trained(kind, content.model), given_to_it, chosen]
     return Section("Model", "CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", sentences, [table, versions])
 
@@ -243,9 +243,9 @@ def _decisions(content: "ReportContent") -> Section:
 def _performance(kind: Kind, content: "ReportContent") -> Section:
     metrics = content.metrics
     found = _present([tables.measures(metrics, kind), tables.per_class(metrics), tables.per_source(metrics)])
-    others = "What it reached on validation films, and the loss on training films, is in the report, epoch by epoch."
+    others = "What it reached on validation images, and the loss on training images, is in the report, epoch by epoch."
     sentences = [summary.how_good(kind, metrics), summary.how_sure(kind, metrics), others]
-    return Section("Performance on the test films", "CLAIM 28, 29, 35, 36; TRIPOD+AI 12, 23", sentences, found)
+    return Section("Performance on the test images", "CLAIM 28, 29, 35, 36; TRIPOD+AI 12, 23", sentences, found)
 
 
 def _subgroups(content: "ReportContent") -> Section:

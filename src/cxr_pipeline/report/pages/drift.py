@@ -1,4 +1,4 @@
-"""The page of a drift check: how new films differ from those that a model was trained with.
+"""The page of a drift check: how new images differ from those that a model was trained with.
 
 ``report`` is the content of ``drift_report.json``.
 """
@@ -24,30 +24,30 @@ INCHES_WIDE = 9.0
 LARGEST_DRAWN = 6.0
 VERDICTS = {"none": "no drift found", "warn": "WARN", "refuse": "REFUSE", "unknown": "cannot be told"}
 MEANINGS = {
-    "pixels": "What the prepared films look like, in a few numbers a film.",
-    "features": "Whether a classifier can tell new films from old ones by what the network sees in them.",
+    "pixels": "What the prepared images look like, in a few numbers an image.",
+    "features": "Whether a classifier can tell new images from old ones by what the network sees in them.",
     "scores": "The probabilities that the model gives.",
     "prevalence": "How often each label is positive.",
     "calibration": "Whether probabilities still mean what they say: observed less expected.",
 }
 CAUSES = {
-    "pixels": "Put a handful of new films beside training films. Another machine, exposure, processing, cropping or "
+    "pixels": "Put a handful of new images beside training images. Another machine, exposure, processing, cropping or "
     "orientation shows there.",
-    "features": "The network sees something in these films that its own did not have. Look for another machine, view, "
+    "features": "The network sees something in these images that its own did not have. Look for another machine, view, "
     "age or kind of patient, and for tubes, texts and markers.",
-    "scores": "More or fewer films than before will be called positive. If nothing else has drifted, the patients "
+    "scores": "More or fewer images than before will be called positive. If nothing else has drifted, the patients "
     "themselves may be others.",
     "prevalence": "The finding is more or less frequent than in training. Precision changes with it, and a threshold "
     "chosen for the old frequency may no longer suit.",
     "calibration": "Check the labels first: swapped or shifted ones look just like this. If they are right, the "
-    "probabilities and thresholds no longer hold and the model needs training on such films.",
+    "probabilities and thresholds no longer hold and the model needs training on such images.",
 }
 WHAT_TO_DO = {
-    "none": "Nothing. These films can be scored and taken into the next training.",
+    "none": "Nothing. These images can be scored and taken into the next training.",
     "warn": "Go on, but look. Scoring them is possible; whoever uses the decisions should know of this page. Label "
-    "some of these films and compare the model's decisions with them before relying on it.",
-    "refuse": "Do not rely on the model for these films, and do not train on them, before someone has looked at them.",
-    "unknown": "Nothing can be concluded, neither that the films are alike nor that they differ. Collect more films of "
+    "some of these images and compare the model's decisions with them before relying on it.",
+    "refuse": "Do not rely on the model for these images, and do not train on them, before someone has looked at them.",
+    "unknown": "Nothing can be concluded, neither that the images are alike nor that they differ. Collect more images of "
     "more patients, and check again.",
 }
 
@@ -82,7 +82,7 @@ def draw_effects(report: Report) -> bytes:
 
 
 def draw_distributions(report: Report) -> bytes | None:
-    """The distribution of each value, of the model's own films and of new ones; at most 16, findings first.
+    """The distribution of each value, of the model's own images and of new ones; at most 16, findings first.
 
     Returns:
         PNG bytes; None where there is nothing to draw.
@@ -112,7 +112,7 @@ def render_drift(report: Report) -> str:
     """Write the page.
 
     Returns:
-        HTML that loads nothing from anywhere. Names of films' folders, models and classes are escaped.
+        HTML that loads nothing from anywhere. Names of images' folders, models and classes are escaped.
     """
     pictures = []
     if any(family["tests"] for family in report["families"]):
@@ -124,8 +124,8 @@ def render_drift(report: Report) -> str:
     distributions = draw_distributions(report)
     if distributions is not None:
         words = (
-            "Grey areas are the model's own films, lines the new ones, orange where it is a finding. Of the features "
-            "it is the score of a classifier that tries to tell new films from old ones."
+            "Grey areas are the model's own images, lines the new ones, orange where it is a finding. Of the features "
+            "it is the score of a classifier that tries to tell new images from old ones."
         )
         pictures.append(Picture("Distributions", words, png_uri(distributions), "dense"))
     return fill(
@@ -149,13 +149,13 @@ def render_drift(report: Report) -> str:
 
 
 def _what(report: Report) -> str:
-    new, reference, model = report["new_films"], report["reference"], report["model"]
+    new, reference, model = report["new_images"], report["reference"], report["model"]
     version = f"{model['name']} {model['version']}" if model["name"] else model["uri"]
     return (
-        f"{new['looked_at']:,} new films from {new['place']} with the films that {version} comes from: pixels and "
-        f"prevalence with {reference['training_films']:,} of its training films, what the network makes of them with "
-        f"{reference['validation_films']:,} validation films, since it knows its training films by heart. Of each "
-        "patient one film was drawn."
+        f"{new['looked_at']:,} new images from {new['place']} with the images that {version} comes from: pixels and "
+        f"prevalence with {reference['training_images']:,} of its training images, what the network makes of them with "
+        f"{reference['validation_images']:,} validation images, since it knows its training images by heart. Of each "
+        "patient one image was drawn."
     )
 
 
@@ -173,7 +173,7 @@ def _found(family: Mapping[str, Any]) -> dict[str, str]:
 
 def _change(test: Mapping[str, Any]) -> str:
     if test["test"] == "domain classifier":
-        return f"new films are told from old ones with an AUC of {test['effect']:.2f}"
+        return f"new images are told from old ones with an AUC of {test['effect']:.2f}"
     return f"{_number(test['reference'])} then, {_number(test['new'])} now"
 
 
@@ -181,32 +181,32 @@ def _how_sure(report: Report) -> str:
     n_tests = sum(len(family["tests"]) for family in report["families"])
     return (
         f"{n_tests} tests were made. A finding needs two things: a p-value below {report['alpha']:g} after Holm's "
-        "correction for all of them, and an effect that reaches its limit. Films without any drift thus lead to a "
+        "correction for all of them, and an effect that reaches its limit. Images without any drift thus lead to a "
         f"finding in at most {100 * report['alpha']:g} of 100 checks. That nothing is found does not prove that "
-        "nothing has changed: with few films only large changes can be seen."
+        "nothing has changed: with few images only large changes can be seen."
     )
 
 
 def _warnings(report: Report) -> list[str]:
     """What a reader must know, the most important first."""
-    new, reference = report["new_films"], report["reference"]
+    new, reference = report["new_images"], report["reference"]
     found = []
     n_refused = sum(new["refused"].values())
     if n_refused:
         reasons = listed([f"{count:,} {spelled(reason)}" for reason, count in new["refused"].items()])
-        found.append(f"{n_refused:,} of {new['drawn']:,} new films could not be used and are in no test: {reasons}.")
+        found.append(f"{n_refused:,} of {new['drawn']:,} new images could not be used and are in no test: {reasons}.")
     if new["without_patient"]:
         found.append(
-            f"Of {new['without_patient']:,} of {new['films']:,} new films the patient is not known. Each was taken for "
+            f"Of {new['without_patient']:,} of {new['images']:,} new images the patient is not known. Each was taken for "
             "a patient of its own. If several are of one patient, the tests are too sure of themselves and find drift "
             "too easily."
         )
     if new["left_out"]:
-        found.append(f"{new['left_out']:,} new films do not belong to this task or have no label that it knows.")
+        found.append(f"{new['left_out']:,} new images do not belong to this task or have no label that it knows.")
     if not reference["stored"]:
         found.append(
-            "The model's run has left no profile of its films. They were taken from today's manifest and splits, where "
-            "films may be that came after the model was trained."
+            "The model's run has left no profile of its images. They were taken from today's manifest and splits, where "
+            "images may be that came after the model was trained."
         )
     notes: dict[str, list[str]] = {}
     for family in report["families"]:
@@ -231,7 +231,7 @@ def _tests(report: Report) -> Table | None:
         for family in report["families"]
         for test in family["tests"]
     ]
-    heads = ("", "what", "verdict", "effect", "p after Holm", "own films (n)", "new films (n)", "test", "p-value")
+    heads = ("", "what", "verdict", "effect", "p after Holm", "own images (n)", "new images (n)", "test", "p-value")
     return Table(heads, tuple(rows)) if rows else None
 
 
@@ -264,8 +264,8 @@ def _draw_effect(axes: "Axes", place: int, test: Mapping[str, Any], effect: floa
 def _draw_distribution(axes: "Axes", family: str, test: Mapping[str, Any]) -> None:
     shown = test["histogram"]
     color = BLUE if test["verdict"] == "none" else ORANGE
-    axes.stairs(shown["reference"], shown["edges"], fill=True, color=GREY, alpha=0.4, label="own films")
-    axes.stairs(shown["new"], shown["edges"], color=color, linewidth=1.8, label="new films")
+    axes.stairs(shown["reference"], shown["edges"], fill=True, color=GREY, alpha=0.4, label="own images")
+    axes.stairs(shown["new"], shown["edges"], color=color, linewidth=1.8, label="new images")
     name = _named(test["name"]) if family == "pixels" else f"{family}: {_named(test['name'])}"
     axes.set_title(textwrap.shorten(name, 30), fontsize=9, loc="left")
     axes.tick_params(labelsize=8)

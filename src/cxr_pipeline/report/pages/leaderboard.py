@@ -1,4 +1,4 @@
-"""The page of the leaderboard: a table for each set of test films, and what could not be ranked.
+"""The page of the leaderboard: a table for each set of test images, and what could not be ranked.
 
 ``table`` is that of :func:`cxr_pipeline.experiments.leaderboard.leaderboard`, also as a CSV file gives it back.
 """
@@ -28,8 +28,8 @@ COLUMNS = {
 KINDS = {"version": "registered version", "cell": "cell of an experiment"}
 LONGEST_NAME, LONGEST_VALUE, SHORT_DIGEST, MOST_DRAWN = 44, 160, 12, 40
 NONE_YET = (
-    "MLflow knows of no model that was measured on test films. Train one, then compare: kedro run --env demo "
-    "--pipeline=effusion (on phantom films), or kedro run --pipeline=effusion (on your own); then kedro run "
+    "MLflow knows of no model that was measured on test images. Train one, then compare: kedro run --env demo "
+    "--pipeline=effusion (on phantom images), or kedro run --pipeline=effusion (on your own); then kedro run "
     "--pipeline=comparison."
 )
 
@@ -71,7 +71,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Group:
-    """Models that were measured on the same test films, the best first."""
+    """Models that were measured on the same test images, the best first."""
 
     title: str
     phantom: bool
@@ -105,7 +105,7 @@ def render_leaderboard(table: pd.DataFrame) -> str:
 
 
 def name_the_first(table: pd.DataFrame) -> list[str]:
-    """Say in a line which model comes first on each set of test films, for the terminal.
+    """Say in a line which model comes first on each set of test images, for the terminal.
 
     Args:
         table: see above.
@@ -113,11 +113,11 @@ def name_the_first(table: pd.DataFrame) -> list[str]:
     rows = _rows(table)
     lines = []
     for group in _ranked(rows):
-        first, films = group[0], "phantom test films" if group[0]["films"] == "phantom" else "test films"
+        first, images = group[0], "phantom test images" if group[0]["images"] == "phantom" else "test images"
         shared = sum(row["rank"] == 1 for row in group)
         others = f"first of {len(group)}" if shared == 1 else f"one of {shared} that share the first of {len(group)}"
         lines.append(
-            f"{first['task']}, {as_text(int(first['n_images']))} {films}: {first['name']} ({others}), "
+            f"{first['task']}, {as_text(int(first['n_images']))} {images}: {first['name']} ({others}), "
             f"AUC {first['auc']:.3f} ({first['auc_low']:.3f} to {first['auc_high']:.3f})"
         )
     left = sum(row["group"] is None for row in rows)
@@ -172,10 +172,10 @@ def _group(rows: Sequence[Row]) -> Group:
         png_uri(draw_group(rows)),
         "dense",
     )
-    phantom = first["films"] == "phantom"
+    phantom = first["images"] == "phantom"
     usual = _values(first)
     return Group(
-        title=f"{first['task']}: {as_text(int(first['n_images']))} {'phantom ' if phantom else ''}test films",
+        title=f"{first['task']}: {as_text(int(first['n_images']))} {'phantom ' if phantom else ''}test images",
         phantom=phantom,
         test_digest=first["test_digest"],
         models=tuple(_model(row, usual) for row in rows),
@@ -189,7 +189,7 @@ def _model(row: Row, usual: Mapping[str, str]) -> Model:
     return Model(
         rank="" if row["rank"] is None else str(int(row["rank"])),
         name=_link(row["name"], row["url"]),
-        kind=KINDS[row["kind"]] + (" on phantom films" if row["films"] == "phantom" else ""),
+        kind=KINDS[row["kind"]] + (" on phantom images" if row["images"] == "phantom" else ""),
         aliases=row["aliases"] or "",
         measures=tuple(_with_interval(row, name) for name in COLUMNS),
         overlaps="" if overlaps is None else as_text(bool(overlaps)),

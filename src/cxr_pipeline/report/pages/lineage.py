@@ -12,7 +12,7 @@ from cxr_pipeline.report.words.text import as_text, spelled
 
 _DIGITS = 8
 # Columns that are folded where the terminal is narrow.
-WRAPPED = ("aliases", "decision", "films seen")
+WRAPPED = ("aliases", "decision", "images seen")
 
 
 def overview(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
@@ -84,6 +84,6 @@ def _same(then: str, now: Any) -> bool:
         return then == str(now)
 
 
-def films_by_split(counts: Mapping[str, int]) -> str:
+def images_by_split(counts: Mapping[str, int]) -> str:
     """``"train 30, validation 4, test 6"``."""
     return ", ".join(f"{split} {count:,}" for split, count in counts.items())

@@ -20,44 +20,44 @@ from cxr_pipeline.report.words.warnings import cautions
 HEATMAPS = "heatmaps"
 
 FIGURES = {
-    "class_auc": ("AUC of each class", "With its interval, the best first; n is how many test films of it there are."),
-    "roc": ("ROC curve", "Every threshold trades films found against false alarms; the upper left corner is best."),
-    "precision_recall": ("Precision and sensitivity", "How many alarms are right, for each share of films found."),
+    "class_auc": ("AUC of each class", "With its interval, the best first; n is how many test images of it there are."),
+    "roc": ("ROC curve", "Every threshold trades images found against false alarms; the upper left corner is best."),
+    "precision_recall": ("Precision and sensitivity", "How many alarms are right, for each share of images found."),
     "score_histogram": ("Probabilities by class", "The less the two classes overlap, the better they are told apart."),
-    "confusion": ("Decisions at the threshold", "Test films by true class and decision, with the share of the row."),
+    "confusion": ("Decisions at the threshold", "Test images by true class and decision, with the share of the row."),
     "confusion_matrix": (
         "Which class is taken for which",
-        "Test films by true class and decision, with the share of the row; right decisions are on the diagonal.",
+        "Test images by true class and decision, with the share of the row; right decisions are on the diagonal.",
     ),
     "classification_report": ("Classification report", "What each class is worth at the decisions made."),
     "reliability": (
         "Are the probabilities honest?",
-        "On the dotted line, of films given 30 % just 30 % are positive. The bars are 95 % intervals.",
+        "On the dotted line, of images given 30 % just 30 % are positive. The bars are 95 % intervals.",
     ),
     "class_reliability": (
         "Are the probabilities honest?",
-        "On the dotted line, of films given 10 % just 10 % are of the class. The bars are 95 % intervals.",
+        "On the dotted line, of images given 10 % just 10 % are of the class. The bars are 95 % intervals.",
     ),
     "class_roc": (
         "ROC curve of each class",
-        "Every threshold trades films found against false alarms; the point is what the decisions reach.",
+        "Every threshold trades images found against false alarms; the point is what the decisions reach.",
     ),
     "class_precision_recall": (
         "Precision and sensitivity of each class",
-        "How many alarms are right, for each share of films found; guessing reaches the dotted line.",
+        "How many alarms are right, for each share of images found; guessing reaches the dotted line.",
     ),
-    "training_curves": ("Training", "Where the validation loss turns up, the network learns its films by heart."),
+    "training_curves": ("Training", "Where the validation loss turns up, the network learns its images by heart."),
     "mistakes": (
         "The most confident mistakes",
-        "Test films that were decided wrongly with most confidence, and the probability given.",
+        "Test images that were decided wrongly with most confidence, and the probability given.",
     ),
-    "class_samples": ("A film of each class", "Training films, as the network is shown them."),
+    "class_samples": ("An image of each class", "Training images, as the network is shown them."),
     HEATMAPS: (
         "Where it looks",
-        "Test films of each kind of decision of which the model is surest, each beside its heat map; boxes are those "
+        "Test images of each kind of decision of which the model is surest, each beside its heat map; boxes are those "
         "that readers drew.",
     ),
-    "augmentation_preview": ("Augmentation", "Training films, and views of them as the network is shown them."),
+    "augmentation_preview": ("Augmentation", "Training images, and views of them as the network is shown them."),
 }
 WIDE_FIGURES = ("mistakes", "augmentation_preview", "class_samples")
 DENSE_FIGURES = (
@@ -80,19 +80,19 @@ class ReportContent:
         metrics: the content of ``metrics.json``.
         decision_rule: the JSON form of the decision rule.
         data_report: what was read and what was refused, by source.
-        quarantine: ``source``, ``image``, ``reason``, ``detail`` of each film refused.
-        split_counts: for each split, films of each class, ``patients`` (None where not known), and ``films`` where
+        quarantine: ``source``, ``image``, ``reason``, ``detail`` of each image refused.
+        split_counts: for each split, images of each class, ``patients`` (None where not known), and ``images`` where
             the classes do not add up to them.
-        source_counts: for each source, its films in each split.
+        source_counts: for each source, its images in each split.
         history: a row per epoch.
         figures: PNG bytes by name; those of ``FIGURES`` are explained and shown in its order. One that is called
             ``heatmaps``, or ``heatmaps_<class>``, is shown where the page says where the model looks.
         parameters: dotted name to value.
         versions: package, or ``git commit``, to version.
-        model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its films in pixels.
+        model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its images in pixels.
         explanations: ``method``, ``layer``, ``localisation`` by class and ``randomised``; None where there are none.
         classification_report: a row for each class; None where there is none.
-        confusion_table: test films by true class (rows) and decision; None where there is none.
+        confusion_table: test images by true class (rows) and decision; None where there is none.
         subgroups: content of ``subgroups.json``; None where groups were not measured.
     """
 
@@ -128,7 +128,7 @@ def render(content: ReportContent) -> str:
     """Write the page.
 
     Returns:
-        HTML that loads nothing from anywhere. Text from films and tables is escaped.
+        HTML that loads nothing from anywhere. Text from images and tables is escaped.
     """
     kind = kind_of(content.task)
     maps = {name: figure for name, figure in content.figures.items() if name.startswith(HEATMAPS)}
@@ -209,13 +209,13 @@ def _tables(content: ReportContent, kind: Kind) -> dict[str, Table | None]:
 
 
 def _lists(content: ReportContent) -> dict[str, Table]:
-    """Reasons for refusal, parameters and versions; the names of films, which may name patients, stay out of it."""
+    """Reasons for refusal, parameters and versions; the names of images, which may name patients, stay out of it."""
     reasons = content.quarantine["reason"].value_counts()
     parameters = {
         name: json.dumps(value, ensure_ascii=False, default=str) for name, value in content.parameters.items()
     }
     return {
-        "reasons": Table(("reason", "films"), tuple((str(name), f"{count:,}") for name, count in reasons.items())),
+        "reasons": Table(("reason", "images"), tuple((str(name), f"{count:,}") for name, count in reasons.items())),
         "parameters": Table(("parameter", "value"), tuple(parameters.items())),
         "versions": Table(("", ""), tuple(content.versions.items())),
     }

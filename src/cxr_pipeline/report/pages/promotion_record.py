@@ -45,7 +45,7 @@ def decision_record(
     if comparison is not None:
         sides = ("challenger", "champion", "differences")
         figures = {side: {**getattr(comparison, side)} for side in sides}
-        compared_on = {name: getattr(comparison, name) for name in ("n_films", "n_patients", "n_left_out")}
+        compared_on = {name: getattr(comparison, name) for name in ("n_images", "n_patients", "n_left_out")}
     identity = {name: challenger[name] for name in ("version", "uri", "run_id", "digest")}
     return {
         "task": metrics["task"],
@@ -56,8 +56,8 @@ def decision_record(
         **decision.to_dict(),
         "challenger": identity,
         "champion": _version(model, champion),
-        "tested_on": {"n_films": metrics["n_images"], "n_patients": metrics["n_patients"]},
-        "test_digest": metrics["films_digest"],
+        "tested_on": {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]},
+        "test_digest": metrics["images_digest"],
         "compared_on": compared_on,
         "figures": figures,
         "why_trained": news["why"],
@@ -109,7 +109,7 @@ def decision_name(record: Mapping[str, Any]) -> str:
 def decision_files(record: Mapping[str, Any]) -> dict[str, str]:
     """Write a record in words and as JSON, in files that `decision_name` names.
 
-    Where new films were compared with the champion's, the page of that stands beside them, as ``....drift.html``.
+    Where new images were compared with the champion's, the page of that stands beside them, as ``....drift.html``.
     """
     name = decision_name(record)
     files = {f"{name}.md": render_decision(record)}
@@ -131,7 +131,7 @@ def _undrawn(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_decision(record: Mapping[str, Any]) -> str:
-    """Write down what was compared, on how many films and patients, and each condition with its verdict.
+    """Write down what was compared, on how many images and patients, and each condition with its verdict.
 
     Args:
         record: content of the decision's JSON file, as `decision_record` gives it.
@@ -153,7 +153,7 @@ def _stopped(record: Mapping[str, Any]) -> list[str]:
         f"# {record['model']}: stopped",
         *_drawn(record),
         f"At {record['decided_at']} no challenger was trained. The champion stays "
-        f"{record['model']} {record['champion']['version']}; no film was added to the splits.",
+        f"{record['model']} {record['champion']['version']}; no image was added to the splits.",
         record["why_trained"],
         "## Why",
         _bullets(record["reasons"]),
@@ -162,7 +162,7 @@ def _stopped(record: Mapping[str, Any]) -> list[str]:
 
 
 def _drift(drift: Mapping[str, Any] | None) -> list[str]:
-    """How the films that were new to the champion compare with its own."""
+    """How the images that were new to the champion compare with its own."""
     if drift is None:
         return []
     rows = [
@@ -173,7 +173,7 @@ def _drift(drift: Mapping[str, Any] | None) -> list[str]:
     ]
     notes = dict.fromkeys(note for family in drift["families"] for note in family["notes"])
     return [
-        "## New films",
+        "## New images",
         f"Verdict: {drift['verdict']}. {drift['sentence']}",
         *([_table(("", "what", "measure", "effect", "verdict"), rows)] if rows else []),
         *([_bullets(notes)] if notes else []),
@@ -181,7 +181,7 @@ def _drift(drift: Mapping[str, Any] | None) -> list[str]:
 
 
 def _drawn(record: Mapping[str, Any]) -> list[str]:
-    drawn = "**Phantom films: drawn by a program. Nothing here says anything about patients.**"
+    drawn = "**Phantom images: drawn by a program. Nothing here says anything about patients.**"
     return [drawn] if record["phantom"] else []
 
 
@@ -196,10 +196,10 @@ def _introduction(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _counted(films: Mapping[str, Any]) -> str:
-    patients = films["n_patients"]
+def _counted(images: Mapping[str, Any]) -> str:
+    patients = images["n_patients"]
     whose = "whose patients are not known" if patients is None else f"of {patients:,} patients"
-    return f"{films['n_films']:,} films {whose}"
+    return f"{images['n_images']:,} images {whose}"
 
 
 def _conditions(conditions: Sequence[Mapping[str, Any]]) -> str:
@@ -211,18 +211,18 @@ def _conditions(conditions: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _figures(record: Mapping[str, Any]) -> list[str]:
-    """The figures of both on the films that both have judged, or of the challenger alone."""
+    """The figures of both on the images that both have judged, or of the challenger alone."""
     figures = record["figures"]
     if record["champion"] is None:
         own = [(label, _interval(figures["challenger"][name])) for name, label in FIGURES.items()]
-        return [_table(("on its test films", "challenger"), own)]
+        return [_table(("on its test images", "challenger"), own)]
     on = record["compared_on"]
     left_out = f"; {on['n_left_out']:,} more, which only one of them could judge, are left out" * bool(on["n_left_out"])
     bootstrap = record["bootstrap"]
     how = (
         f"Each at its own frozen threshold, on the same {_counted(on)}{left_out}. The champion learned from none of "
         f"them. Intervals: {100 * bootstrap['confidence']:g} %, {bootstrap['replicates']:,} bootstrap replicates, "
-        f"{'patients' if on['n_patients'] else 'films'} drawn whole, for both the same ones."
+        f"{'patients' if on['n_patients'] else 'images'} drawn whole, for both the same ones."
     )
     rows = [
         (

@@ -40,7 +40,7 @@ class TuningContent:
 
     Args:
         task, title: of the task.
-        phantom: whether any film is drawn.
+        phantom: whether any image is drawn.
         study: ``name``, ``monitor``, ``direction``, ``n_trials``, ``space``, ``importance``, ``data_digest`` and
             ``best``, with ``number``, ``value`` and ``parameters``.
         trials: as `trial_table` makes it.
@@ -89,7 +89,7 @@ def summary(content: TuningContent) -> list[str]:
     n_finished = int(states.get("complete", 0) + states.get("pruned", 0))
     return [
         f"{n_finished:,} trials varied {len(study['space'])} parameters: {listed(ends)}. Each trained the task's "
-        "network on the training films and was judged on the validation films.",
+        "network on the training images and was judged on the validation images.",
         f"The best was trial {best['number']}, with a {monitor_in_words(study['monitor'])} of {best['value']:.3f}.",
         "The file best_parameters.yml beside this page holds its parameters. To train, test and register a model with "
         "them: kedro run --config, followed by the path of that file.",
@@ -100,11 +100,11 @@ def warnings(content: TuningContent) -> list[str]:
     """Why the best value is too good."""
     complete = int((content.trials["state"] == "complete").sum())
     return [
-        f"The value of the best trial is the best of {complete:,} on the same validation films, and of the epochs of "
+        f"The value of the best trial is the best of {complete:,} on the same validation images, and of the epochs of "
         "its training the one that is kept: it flatters, and the more the more trials there were. What the parameters "
-        "are worth, the test films say, once, after a run with them.",
-        "The test films were not looked at during the search.",
-        "Values that lie close together cannot be told apart: another seed or other validation films may turn them "
+        "are worth, the test images say, once, after a run with them.",
+        "The test images were not looked at during the search.",
+        "Values that lie close together cannot be told apart: another seed or other validation images may turn them "
         "round.",
     ]
 

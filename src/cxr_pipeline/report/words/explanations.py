@@ -21,7 +21,7 @@ def where_it_looks(explanations: Document) -> list[str]:
 
 
 def _found(name: str, measured: Document) -> str | None:
-    """How often the hottest point lies in a box, against a blob in the middle of the film."""
+    """How often the hottest point lies in a box, against a blob in the middle of the image."""
     hits, low, centred = (
         value_of(measured, "pointing_game"),
         value_of(measured, "pointing_game", "low"),
@@ -29,11 +29,11 @@ def _found(name: str, measured: Document) -> str | None:
     )
     if hits is None:
         return None
-    sentence = f"For {name} the hottest point lies in a box that a reader drew in about {of_100(hits)} of 100 films"
+    sentence = f"For {name} the hottest point lies in a box that a reader drew in about {of_100(hits)} of 100 images"
     if centred is None:
         return f"{sentence}."
     verdict = "it looks better than that" if low is not None and low > centred else "that is not shown to be better"
-    return f"{sentence}; the middle of the film would in {of_100(centred)}: {verdict}."
+    return f"{sentence}; the middle of the image would in {of_100(centred)}: {verdict}."
 
 
 def _shuffled(randomised: Document | None) -> str | None:
@@ -52,5 +52,5 @@ def _shuffled(randomised: Document | None) -> str | None:
             f"are shuffled {measured}."
         )
     shuffled = value_of(randomised, "pointing_game")
-    also = "" if shuffled is None else f"; the hottest point then lies in a box in {of_100(shuffled)} of 100 films"
+    also = "" if shuffled is None else f"; the hottest point then lies in a box in {of_100(shuffled)} of 100 images"
     return f"The maps change when the weights are shuffled {measured}{also}."

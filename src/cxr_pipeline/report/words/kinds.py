@@ -14,24 +14,24 @@ Document = Mapping[str, Any]
 
 ONE_CLASS = 0.05
 MEANS_OVER_CLASSES = {
-    "auc": "chance that a film of a class gets a higher probability of it than another; mean over the classes",
+    "auc": "chance that an image of a class gets a higher probability of it than another; mean over the classes",
     "average_precision": "precision, averaged over all sensitivities; mean over the classes",
-    "balanced_accuracy": "share of the films of a class that are found; mean over the classes",
-    "sensitivity": "share of the films of a class that are found; mean over the classes",
-    "specificity": "share of the other films that are not called so; mean over the classes",
-    "precision": "share of the films called of a class that are; mean over the classes",
+    "balanced_accuracy": "share of the images of a class that are found; mean over the classes",
+    "sensitivity": "share of the images of a class that are found; mean over the classes",
+    "specificity": "share of the other images that are not called so; mean over the classes",
+    "precision": "share of the images called of a class that are; mean over the classes",
     "f1": "harmonic mean of precision and sensitivity; mean over the classes",
     "brier": "squared error of the probabilities; 0 is best",
     "ece": "distance of probability and frequency, ten bins of equal mass; mean over the classes, 0 is best",
 }
 MEANS_OVER_LABELS = {
-    "auc": "chance that a film with a label gets a higher probability of it than one without; mean over the labels",
+    "auc": "chance that an image with a label gets a higher probability of it than one without; mean over the labels",
     "average_precision": "precision, averaged over all sensitivities; mean over the labels",
-    "accuracy": "share of films of which a label is decided rightly; mean over the labels",
+    "accuracy": "share of images of which a label is decided rightly; mean over the labels",
     "balanced_accuracy": "mean of sensitivity and specificity; mean over the labels",
-    "sensitivity": "share of the films with a label that are found; mean over the labels",
-    "specificity": "share of the films without a label that do not get it; mean over the labels",
-    "precision": "share of the films given a label that have it; mean over the labels",
+    "sensitivity": "share of the images with a label that are found; mean over the labels",
+    "specificity": "share of the images without a label that do not get it; mean over the labels",
+    "precision": "share of the images given a label that have it; mean over the labels",
     "f1": "harmonic mean of precision and sensitivity; mean over the labels",
     "brier": "squared error of the probability; mean over the labels, 0 is best",
     "ece": "distance of probability and frequency, ten bins of equal mass; mean over the labels, 0 is best",
@@ -60,7 +60,7 @@ class Kind(ABC):
     @property
     @abstractmethod
     def answer(self) -> str:
-        """What it gives for a film."""
+        """What it gives for an image."""
 
     @property
     @abstractmethod
@@ -78,11 +78,11 @@ class Kind(ABC):
 
     @abstractmethod
     def collapsed(self, metrics: Document) -> str | None:
-        """What is to be said where a decision is, but for one film in twenty of either side, always the same."""
+        """What is to be said where a decision is, but for one image in twenty of either side, always the same."""
 
 
 class TwoClasses(Kind):
-    """A film is of one class or of the other."""
+    """An image is of one class or of the other."""
 
     auc = "AUC"
     tuned = "where to put the threshold"
@@ -91,7 +91,7 @@ class TwoClasses(Kind):
     def question(self) -> str:
         """Positive from negative."""
         negative, positive = self.classes
-        return f"to tell films labelled {positive} from films labelled {negative}"
+        return f"to tell images labelled {positive} from images labelled {negative}"
 
     @property
     def answer(self) -> str:
@@ -103,7 +103,7 @@ class TwoClasses(Kind):
         """Two answers."""
         negative, positive = self.classes
         return (
-            f"It knows two answers. A film that shows something else is called {positive} or {negative} all the same."
+            f"It knows two answers. An image that shows something else is called {positive} or {negative} all the same."
         )
 
     @property
@@ -120,23 +120,23 @@ class TwoClasses(Kind):
         sentences = []
         if auc is not None:
             sentences.append(
-                f"Of 100 pairs of films, one labelled {positive} and one labelled {negative}, it gives the {positive} "
-                f"film the higher probability in about {of_100(auc)} (AUC {auc:.3f}; guessing gets 50)."
+                f"Of 100 pairs of images, one labelled {positive} and one labelled {negative}, it gives the {positive} "
+                f"image the higher probability in about {of_100(auc)} (AUC {auc:.3f}; guessing gets 50)."
             )
         if sensitivity is not None:
-            sentences.append(f"Of 100 films labelled {positive} about {of_100(sensitivity)} are found.")
+            sentences.append(f"Of 100 images labelled {positive} about {of_100(sensitivity)} are found.")
         if specificity is not None:
-            sentences.append(f"Of 100 films labelled {negative} about {of_100(specificity)} are rightly called so.")
+            sentences.append(f"Of 100 images labelled {negative} about {of_100(specificity)} are rightly called so.")
         if precision is not None:
             sentences.append(
-                f"Of 100 films that it calls {positive} about {of_100(precision)} are labelled so, where "
-                f"{of_100(metrics['prevalence'])} of 100 films are, as in the test; where fewer are, its alarms are "
+                f"Of 100 images that it calls {positive} about {of_100(precision)} are labelled so, where "
+                f"{of_100(metrics['prevalence'])} of 100 images are, as in the test; where fewer are, its alarms are "
                 "wrong more often."
             )
         return sentences
 
     def collapsed(self, metrics: Document) -> str | None:
-        """One class for every film."""
+        """One class for every image."""
         sensitivity = value_of(metrics["metrics"], "sensitivity")
         if not _is_stuck(metrics["metrics"]) or sensitivity is None:
             return None
@@ -144,14 +144,14 @@ class TwoClasses(Kind):
 
 
 class ExclusiveClasses(Kind):
-    """A film is of one of several classes."""
+    """An image is of one of several classes."""
 
     meanings = MEANS_OVER_CLASSES
 
     @property
     def question(self) -> str:
         """Which of the classes."""
-        return f"to decide of which of {len(self.classes)} classes a film is: {listed(self.classes)}"
+        return f"to decide of which of {len(self.classes)} classes an image is: {listed(self.classes)}"
 
     @property
     def answer(self) -> str:
@@ -162,7 +162,7 @@ class ExclusiveClasses(Kind):
     def limits(self) -> str:
         """One answer of several."""
         return (
-            f"It knows {len(self.classes)} answers and gives one of them. A film that shows something else, or two of "
+            f"It knows {len(self.classes)} answers and gives one of them. An image that shows something else, or two of "
             "them at once, is called one of them all the same."
         )
 
@@ -180,17 +180,17 @@ class ExclusiveClasses(Kind):
             same = (
                 f"; always saying {majority['class']} is right for {of_100(majority['accuracy'])}" if majority else ""
             )
-            sentences.append(f"It decides rightly about {of_100(accuracy)} of 100 test films{same}.")
+            sentences.append(f"It decides rightly about {of_100(accuracy)} of 100 test images{same}.")
         if balanced is not None:
             sentences.append(
                 f"Averaged over the classes, so that rare ones count like common ones, it finds about "
-                f"{of_100(balanced)} of 100 films of a class (guessing gets {of_100(1 / len(self.classes))})."
+                f"{of_100(balanced)} of 100 images of a class (guessing gets {of_100(1 / len(self.classes))})."
             )
         pairs = _pairs(metrics, "one of a class and one of another", "classes")
         return [*sentences, *pairs, *_span(metrics)]
 
     def collapsed(self, metrics: Document) -> str | None:
-        """One class for every film."""
+        """One class for every image."""
         everything = [
             name
             for name, measures in metrics["per_class"].items()
@@ -200,14 +200,14 @@ class ExclusiveClasses(Kind):
 
 
 class Labels(Kind):
-    """A film has any number of labels."""
+    """An image has any number of labels."""
 
     meanings = MEANS_OVER_LABELS
 
     @property
     def question(self) -> str:
         """Which labels, any number of them."""
-        return f"to say which of {len(self.classes)} labels a film has, any number at once: {listed(self.classes)}"
+        return f"to say which of {len(self.classes)} labels an image has, any number at once: {listed(self.classes)}"
 
     @property
     def answer(self) -> str:
@@ -218,7 +218,7 @@ class Labels(Kind):
     def limits(self) -> str:
         """Its labels and no more."""
         return (
-            f"It knows {len(self.classes)} labels. Whatever else a film shows goes unsaid: a film without any of them "
+            f"It knows {len(self.classes)} labels. Whatever else an image shows goes unsaid: an image without any of them "
             "need not be normal."
         )
 
@@ -233,18 +233,18 @@ class Labels(Kind):
         sentences = [*_pairs(metrics, "one with a label and one without it", "labels"), *_span(metrics)]
         if sensitivity is not None and specificity is not None:
             sentences.append(
-                f"At its thresholds, averaged over the labels, about {of_100(sensitivity)} of 100 films with a label "
-                f"are found, and about {of_100(specificity)} of 100 films without it are left alone."
+                f"At its thresholds, averaged over the labels, about {of_100(sensitivity)} of 100 images with a label "
+                f"are found, and about {of_100(specificity)} of 100 images without it are left alone."
             )
         return sentences
 
     def collapsed(self, metrics: Document) -> str | None:
-        """Labels that nearly every film gets, or nearly none."""
+        """Labels that nearly every image gets, or nearly none."""
         stuck = [name for name, measures in metrics["per_class"].items() if _is_stuck(measures)]
         if not stuck:
             return None
         return (
-            f"For {len(stuck)} of {len(self.classes)} labels the decision is nearly always the same, whatever the film "
+            f"For {len(stuck)} of {len(self.classes)} labels the decision is nearly always the same, whatever the image "
             f"shows: {listed(stuck)}."
         )
 
@@ -264,7 +264,7 @@ def _is_stuck(measures: Mapping[str, Any]) -> bool:
 
 
 def _one_class(name: str) -> str:
-    return f"This model has collapsed into one class: it calls nearly every film {name}, whatever it shows."
+    return f"This model has collapsed into one class: it calls nearly every image {name}, whatever it shows."
 
 
 def _pairs(metrics: Document, pair: str, over: str) -> list[str]:
@@ -272,7 +272,7 @@ def _pairs(metrics: Document, pair: str, over: str) -> list[str]:
     if auc is None:
         return []
     return [
-        f"Of 100 pairs of films, {pair}, it gives the first the higher probability in about {of_100(auc)}, averaged "
+        f"Of 100 pairs of images, {pair}, it gives the first the higher probability in about {of_100(auc)}, averaged "
         f"over the {over} (macro AUC {auc:.3f}; guessing gets 50)."
     ]
 

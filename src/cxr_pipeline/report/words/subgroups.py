@@ -32,7 +32,7 @@ def subgroup_table(subgroups: Document) -> Table | None:
     ]
     columns = (
         "group",
-        "films",
+        "images",
         "patients",
         *(["classes"] if several else []),
         "prevalence",
@@ -42,23 +42,23 @@ def subgroup_table(subgroups: Document) -> Table | None:
 
 
 def subgroup_sentences(subgroups: Document) -> list[str]:
-    """How to read the table; which groups are too small; what is not known of the films."""
+    """How to read the table; which groups are too small; what is not known of the images."""
     least = subgroups["min_patients"]
     small = [
-        f"{what} {name} ({group['n_images']:,} films)"
+        f"{what} {name} ({group['n_images']:,} images)"
         for what, name, group in _groups(subgroups)
         if not group["metrics"]
     ]
     silent = [what for what in ATTRIBUTES if not subgroups[what]["groups"]]
     partly = [
-        f"{what} for {subgroups[what]['n_unknown']:,} films"
+        f"{what} for {subgroups[what]['n_unknown']:,} images"
         for what in ATTRIBUTES
         if subgroups[what]["n_unknown"] and what not in silent
     ]
     sentences = []
     if len(silent) < len(ATTRIBUTES):
         sentences.append(
-            f"At the decision rule of all films, with {100 * subgroups['confidence']:g} % intervals. Many groups are "
+            f"At the decision rule of all images, with {100 * subgroups['confidence']:g} % intervals. Many groups are "
             "looked at, and small ones are rough: one that stands out may do so by chance."
         )
     if any(len(group["n_known"]) > 1 for _, _, group in _groups(subgroups)):
@@ -69,7 +69,7 @@ def subgroup_sentences(subgroups: Document) -> list[str]:
     if small:
         sentences.append(f"Not measured, with fewer than {least} patients with a class or without it: {listed(small)}.")
     if silent:
-        sentences.append(f"Not known of any test film: {listed(silent)}.")
+        sentences.append(f"Not known of any test image: {listed(silent)}.")
     if partly:
         sentences.append(f"Not known, and left out: {listed(partly)}.")
     return sentences
@@ -82,6 +82,6 @@ def _groups(subgroups: Document) -> Iterator[tuple[str, str, Document]]:
 
 
 def _prevalence(group: Document) -> float:
-    """Share of the films of a class among those of which it is known; the mean over the classes that were measured."""
+    """Share of the images of a class among those of which it is known; the mean over the classes that were measured."""
     shares = [group["n_positive"][name] / group["n_known"][name] for name in group["per_class"]]
     return float(sum(shares) / len(shares))

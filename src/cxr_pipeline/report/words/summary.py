@@ -1,9 +1,9 @@
 """The sentences of a report's summary, each a function of the numbers it speaks of.
 
 ``metrics`` and ``data_report`` are the JSON documents of a run, where null stands for a number that is not defined.
-``split_counts`` gives, for each split, the number of films of each class, under ``"patients"`` the number of patients
-or None, and under ``"films"`` all its films, needed where a film may be of several classes or of none.
-``source_counts`` gives, for each source, the number of its films in each split.
+``split_counts`` gives, for each split, the number of images of each class, under ``"patients"`` the number of patients
+or None, and under ``"images"`` all its images, needed where an image may be of several classes or of none.
+``source_counts`` gives, for each source, the number of its images in each split.
 """
 
 from collections.abc import Mapping
@@ -23,24 +23,24 @@ def what_was_trained(kind: Kind, model: Document) -> str:
     start = starts.get(model["weights"], f"starting from the weights in {PurePath(model['weights']).name}")
     return (
         f"A {model['name']} network of {model['n_parameters']:,} parameters, {start}, {kind.question}. It sees each "
-        f"film as {model['size']} x {model['size']} grey pixels and gives {kind.answer}."
+        f"image as {model['size']} x {model['size']} grey pixels and gives {kind.answer}."
     )
 
 
 def on_whom(kind: Kind, data_report: Document, split_counts: SplitCounts) -> str:
-    """How many films and patients, and where they come from."""
-    films = {split: films_in(counts) for split, counts in split_counts.items()}
+    """How many images and patients, and where they come from."""
+    images = {split: images_in(counts) for split, counts in split_counts.items()}
     sources = list(data_report["sources"])
     drawn = ", drawn by a program" if data_report["phantom"] else ""
-    n_patients, n_unknown = data_report["n_patients"], data_report["n_films_without_patient"]
+    n_patients, n_unknown = data_report["n_patients"], data_report["n_images_without_patient"]
     if n_patients:
         known = "They" if n_unknown == 0 else f"All but {n_unknown:,} of them"
         patients = f"{known} are of {n_patients:,} patients, each of whom is in one of these parts only."
     else:
-        patients = "Whose films they are is not known."
+        patients = "Whose images they are is not known."
     return (
-        f"It learned from {films['train']:,} films. {films['validation']:,} others decided when to stop and "
-        f"{kind.tuned}, and it was tested on {films['test']:,} that it had not seen. All come from "
+        f"It learned from {images['train']:,} images. {images['validation']:,} others decided when to stop and "
+        f"{kind.tuned}, and it was tested on {images['test']:,} that it had not seen. All come from "
         f"{sources_named(sources)}{drawn}. {patients}"
     )
 
@@ -60,16 +60,16 @@ def how_sure(kind: Kind, metrics: Document) -> str:
         and (high := value_of(measured, name, "high")) is not None
     ]
     if not bounds:
-        return "No interval could be computed from these test films."
+        return "No interval could be computed from these test images."
     drawn = {
-        "patient": "patients drawn whole, with all their films",
-        "film": "films drawn one by one, because it is not known which belong to one patient",
+        "patient": "patients drawn whole, with all their images",
+        "image": "images drawn one by one, because it is not known which belong to one patient",
     }
     intervals = metrics["intervals"]
     return (
         f"With {100 * intervals['confidence']:g} % confidence, {listed(bounds)} ({intervals['replicates']:,} "
         f"bootstrap replicates; {drawn[intervals['clustered_by']]}). That covers chance in the choice of the test "
-        "films alone: another hospital, another machine or another training run can differ by more."
+        "images alone: another hospital, another machine or another training run can differ by more."
     )
 
 
@@ -78,19 +78,19 @@ def not_for(kind: Kind, source_counts: SourceCounts) -> list[str]:
     return [
         "It is for research. It is not a medical device, and nobody has examined it as one.",
         "It must not be used to diagnose, to sort patients by urgency, or for any decision about a patient.",
-        f"It was tested only on films from {_tested_on(source_counts)}. On films from elsewhere expect worse.",
+        f"It was tested only on images from {_tested_on(source_counts)}. On images from elsewhere expect worse.",
         "It learned what the labels of its sources say. Where they are wrong, so is it, and the test does not show it.",
         kind.limits,
     ]
 
 
 def tested_elsewhere(source_counts: SourceCounts) -> str:
-    """Whether the test had films of a source that the model was not made with."""
+    """Whether the test had images of a source that the model was not made with."""
     _, others = _tested(source_counts)
     if not others:
-        return "It was not tested on films from another source than those it learned from."
+        return "It was not tested on images from another source than those it learned from."
     return (
-        f"It was tested on films from {sources_named(others)}, which it did not learn from. That tells how good it is "
+        f"It was tested on images from {sources_named(others)}, which it did not learn from. That tells how good it is "
         "elsewhere only if they are from other places than those it learned from, which this pipeline does not know."
     )
 
@@ -114,9 +114,9 @@ def how_decided(decision_rule: Document) -> str:
         "argmax": "The most probable class is decided for; no threshold was fitted.",
         "fixed": "The threshold is a number that was set beforehand; it was not fitted.",
     }
-    chosen = thresholds.get(decision_rule["policy"]["rule"], "Thresholds were fitted on validation films.")
+    chosen = thresholds.get(decision_rule["policy"]["rule"], "Thresholds were fitted on validation images.")
     fitted = set(_calibrations(decision_rule).values()) != {"none"}
-    calibration = "The calibration was fitted on validation films." if fitted else "There is no calibration."
+    calibration = "The calibration was fitted on validation images." if fitted else "There is no calibration."
     return f"{chosen} {calibration} The rule is frozen with the model."
 
 
@@ -129,7 +129,7 @@ def how_calibrated(decision_rule: Document) -> str:
     left = [name for name, method in methods.items() if method == "none"]
     but = f", but for those of {listed(left)}, which could not be" if left else ""
     return (
-        f"Probabilities are calibrated by {listed(fitted)}, on validation films{but}. On films of other prevalence "
+        f"Probabilities are calibrated by {listed(fitted)}, on validation images{but}. On images of other prevalence "
         "they are off."
     )
 
@@ -154,13 +154,13 @@ def _tested_on(source_counts: SourceCounts) -> str:
 
 
 def _tested(source_counts: SourceCounts) -> tuple[list[str], list[str]]:
-    """The sources with test films: those with films of other splits too, and those without."""
-    tested = {name: films for name, films in source_counts.items() if films["test"]}
-    own = [name for name, films in tested.items() if films["train"] or films["validation"]]
+    """The sources with test images: those with images of other splits too, and those without."""
+    tested = {name: images for name, images in source_counts.items() if images["test"]}
+    own = [name for name, images in tested.items() if images["train"] or images["validation"]]
     return own, [name for name in tested if name not in own]
 
 
-def films_in(counts: Mapping[str, int | None]) -> int:
-    """Films of one split: all of them, or else the sum over its classes."""
-    films = counts.get("films")
-    return sum(count or 0 for name, count in counts.items() if name != "patients") if films is None else films
+def images_in(counts: Mapping[str, int | None]) -> int:
+    """Images of one split: all of them, or else the sum over its classes."""
+    images = counts.get("images")
+    return sum(count or 0 for name, count in counts.items() if name != "patients") if images is None else images

@@ -8,26 +8,26 @@ import pandas as pd
 
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.report.words.kinds import Kind
-from cxr_pipeline.report.words.summary import SplitCounts, films_in
+from cxr_pipeline.report.words.summary import SplitCounts, images_in
 from cxr_pipeline.report.words.text import as_text, spelled, value_of
 
 Document = Mapping[str, Any]
 
 MEASURES = {
-    "auc": ("AUC", "chance that a positive film gets a higher probability than a negative one"),
+    "auc": ("AUC", "chance that a positive image gets a higher probability than a negative one"),
     "average_precision": ("average precision", "precision, averaged over all sensitivities"),
-    "accuracy": ("accuracy", "share of films that are decided rightly"),
+    "accuracy": ("accuracy", "share of images that are decided rightly"),
     "balanced_accuracy": ("balanced accuracy", "mean of sensitivity and specificity"),
-    "sensitivity": ("sensitivity", "share of positive films that are found"),
-    "specificity": ("specificity", "share of negative films that are called negative"),
-    "precision": ("precision", "share of films called positive that are"),
+    "sensitivity": ("sensitivity", "share of positive images that are found"),
+    "specificity": ("specificity", "share of negative images that are called negative"),
+    "precision": ("precision", "share of images called positive that are"),
     "f1": ("F1", "harmonic mean of precision and sensitivity"),
     "brier": ("Brier score", "mean squared error of the probability; 0 is best"),
     "ece": ("calibration error", "mean distance of probability and frequency, ten bins of equal mass; 0 is best"),
 }
 OF_A_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
-OF_ALL_FILMS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1")
-OF_A_POLICY = OF_ALL_FILMS[1:]
+OF_ALL_IMAGES = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1")
+OF_A_POLICY = OF_ALL_IMAGES[1:]
 LEFT_OUT = {
     "other_classes": "of no class of this task",
     "several_classes": "of more than one of its classes",
@@ -46,7 +46,7 @@ class Table:
 
 
 def measures(metrics: Document, kind: Kind) -> Table:
-    """Every measure of the test films with its interval and its meaning."""
+    """Every measure of the test images with its interval and its meaning."""
     meanings = {name: meaning for name, (_, meaning) in MEASURES.items()} | dict(kind.meanings)
     rows = []
     for name, measure in metrics["metrics"].items():
@@ -72,7 +72,7 @@ def per_class(metrics: Document) -> Table | None:
         )
         for name, measured in classes.items()
     ]
-    return Table(("class", "films of it", "of", *map(title, names), "threshold"), tuple(rows))
+    return Table(("class", "images of it", "of", *map(title, names), "threshold"), tuple(rows))
 
 
 def per_source(metrics: Document) -> Table | None:
@@ -80,12 +80,12 @@ def per_source(metrics: Document) -> Table | None:
     if "per_source" not in metrics:
         return None
     sources = {"all together": metrics, **metrics["per_source"]}
-    names = _present(OF_ALL_FILMS, (source["metrics"] for source in sources.values()))
+    names = _present(OF_ALL_IMAGES, (source["metrics"] for source in sources.values()))
     rows = [
         (name, as_text(source["n_images"]), *(with_interval(source["metrics"].get(measure)) for measure in names))
         for name, source in sources.items()
     ]
-    return Table(("source", "films", *map(title, names)), tuple(rows))
+    return Table(("source", "images", *map(title, names)), tuple(rows))
 
 
 def per_source_auc(metrics: Document) -> Table | None:
@@ -168,31 +168,31 @@ def left_out(data_report: Document) -> Table | None:
 
 
 def confounding(data_report: Document) -> Table | None:
-    """Films by class and source, and how well the source alone tells the class; None where it was not measured."""
+    """Images by class and source, and how well the source alone tells the class; None where it was not measured."""
     measured = data_report.get("confounding")
     if not measured:
         return None
-    names = dict.fromkeys(source for films in measured["n_films"].values() for source in films)
+    names = dict.fromkeys(source for images in measured["n_images"].values() for source in images)
     alone = {name: as_text(area["auc"]) for name, area in measured["per_class"].items()}
     rows = [
-        (name, *(as_text(films.get(source, 0)) for source in names), alone.get(name, ""))
-        for name, films in measured["n_films"].items()
+        (name, *(as_text(images.get(source, 0)) for source in names), alone.get(name, ""))
+        for name, images in measured["n_images"].items()
     ]
     return Table(("class", *names, "AUC of the source alone"), tuple(rows))
 
 
 def facts(data_report: Document) -> Table:
-    """What is known of all films together."""
+    """What is known of all images together."""
     age = {name.replace("_", " "): value for name, value in data_report["age"].items() if value is not None}
     unknown = data_report.get("unknown_labels", {})
-    labelled = {f"films labelled {name}": count for name, count in data_report["classes"].items()}
+    labelled = {f"images labelled {name}": count for name, count in data_report["classes"].items()}
     return _named_pairs(
         {
-            "films": data_report["n_films"],
+            "images": data_report["n_images"],
             "patients": data_report["n_patients"] or "not known",
-            "films whose patient is not known": data_report["n_films_without_patient"],
+            "images whose patient is not known": data_report["n_images_without_patient"],
             **labelled,
-            **{f"films of which {name} is not known": count for name, count in unknown.items() if count},
+            **{f"images of which {name} is not known": count for name, count in unknown.items() if count},
             "age in years": _tally(age),
             "sex": _tally(data_report["sex"]),
             "view": _tally(data_report["view"]),
@@ -202,12 +202,15 @@ def facts(data_report: Document) -> Table:
 
 
 def splits(split_counts: SplitCounts, classes: Sequence[str]) -> Table:
-    """Films and patients by class and split."""
+    """Images and patients by class and split."""
     counts = split_counts.values()
     rows = [
-        *((name, *(as_text(films.get(name, 0)) for films in counts)) for name in classes),
-        ("films", *(as_text(films_in(films)) for films in counts)),
-        ("patients", *("not known" if films["patients"] is None else as_text(films["patients"]) for films in counts)),
+        *((name, *(as_text(images.get(name, 0)) for images in counts)) for name in classes),
+        ("images", *(as_text(images_in(images)) for images in counts)),
+        (
+            "patients",
+            *("not known" if images["patients"] is None else as_text(images["patients"]) for images in counts),
+        ),
     ]
     return Table(("", *split_counts), tuple(rows))
 
@@ -218,22 +221,22 @@ def localisation(explanations: Document | None) -> Table | None:
         return None
     columns = {
         "pointing_game": "hottest point in a box",
-        "pointing_game_centred": "the film's middle in a box",
+        "pointing_game_centred": "the image's middle in a box",
         "pointing_game_random": "a random point in a box",
         "heat_in_box": "share of heat in boxes",
         "heat_in_box_centred": "of a blob in the middle",
-        "box_area": "share of the film in boxes",
+        "box_area": "share of the image in boxes",
     }
     rows = [
         (
             name,
-            as_text(found["n_films"]),
+            as_text(found["n_images"]),
             as_text(found["n_boxes"]),
             *(with_interval(found.get(key)) for key in columns),
         )
         for name, found in explanations["localisation"].items()
     ]
-    return Table(("class", "films", "boxes", *columns.values()), tuple(rows))
+    return Table(("class", "images", "boxes", *columns.values()), tuple(rows))
 
 
 def pairs(values: Document) -> Table:

@@ -25,7 +25,7 @@ def as_text(value: object) -> str:
 
 
 def spelled(name: object) -> str:
-    """A key in words: ``"fitted_on.n_films"`` as ``"fitted on, n films"``."""
+    """A key in words: ``"fitted_on.n_images"`` as ``"fitted on, n images"``."""
     return str(name).replace("_", " ").replace(".", ", ")
 
 

@@ -10,7 +10,7 @@ from cxr_pipeline.report.words.kinds import Document, Kind
 from cxr_pipeline.report.words.text import listed, of_100, sources_named, value_of
 
 POOR_AUC = 0.6
-FEW_FILMS = 30
+FEW_IMAGES = 30
 
 
 def cautions(
@@ -29,7 +29,7 @@ def cautions(
         guessed_classes(metrics),
         policy_missed(decision_rule),
         patients_unknown(metrics, data_report),
-        few_test_films(split_counts, kind),
+        few_test_images(split_counts, kind),
         unknown_labels(data_report),
     )
     return [caution for caution in found if caution is not None]
@@ -39,7 +39,7 @@ def no_good(kind: Kind, metrics: Document) -> str | None:
     """A model that may be guessing, or does little better, or whose AUC is unknown."""
     auc, low, high = (value_of(metrics["metrics"], "auc", key) for key in ("value", "low", "high"))
     if auc is None:
-        return f"Nobody can tell whether this model is any good: its {kind.auc} is not defined on these test films."
+        return f"Nobody can tell whether this model is any good: its {kind.auc} is not defined on these test images."
     if high is not None and high < 0.5:
         return f"This model is no good: it is worse than guessing ({kind.auc} {auc:.3f}). Are the labels swapped?"
     if low is not None and low <= 0.5:
@@ -61,7 +61,7 @@ def confounded(data_report: Document) -> str | None:
         told.append(f"knowing the source alone gives an AUC of {measured['auc']:.3f}")
     if measured["accuracy"] is not None:
         told.append(
-            f"the source names the class of {of_100(measured['accuracy'])} of 100 films rightly, where always naming "
+            f"the source names the class of {of_100(measured['accuracy'])} of 100 images rightly, where always naming "
             f"the commonest class does so for {of_100(measured['majority_accuracy'])}"
         )
     return (
@@ -71,7 +71,7 @@ def confounded(data_report: Document) -> str | None:
 
 
 def no_better_than_the_majority(metrics: Document) -> str | None:
-    """An accuracy that saying the commonest class of every film reaches too, or may reach."""
+    """An accuracy that saying the commonest class of every image reaches too, or may reach."""
     majority, accuracy = metrics.get("majority"), value_of(metrics["metrics"], "accuracy")
     if not majority or accuracy is None:
         return None
@@ -112,37 +112,37 @@ def policy_missed(decision_rule: Document) -> str | None:
 
 
 def patients_unknown(metrics: Document, data_report: Document) -> str | None:
-    """Films whose patient nobody knows, so that one patient's may lie on both sides of the split."""
-    n_unknown = data_report["n_films_without_patient"]
+    """Images whose patient nobody knows, so that one patient's may lie on both sides of the split."""
+    n_unknown = data_report["n_images_without_patient"]
     if not n_unknown:
         return None
     silent = [name for name, source in data_report["sources"].items() if not source["has_patients"]]
     where = f" ({sources_named(silent)} {'does' if len(silent) == 1 else 'do'} not say)" if silent else ""
-    drawn = "by film" if metrics["intervals"]["clustered_by"] == "film" else "by film where the patient is not known"
+    drawn = "by image" if metrics["intervals"]["clustered_by"] == "image" else "by image where the patient is not known"
     return (
-        f"The patient is not known for {n_unknown:,} of {data_report['n_films']:,} films{where}. One "
-        "patient's films may be in training and in test, which makes a model look better than it is. The intervals are "
+        f"The patient is not known for {n_unknown:,} of {data_report['n_images']:,} images{where}. One "
+        "patient's images may be in training and in test, which makes a model look better than it is. The intervals are "
         f"{drawn}, and may be too narrow."
     )
 
 
-def few_test_films(split_counts: Mapping[str, Mapping[str, int | None]], kind: Kind) -> str | None:
-    """Classes with so few test films that what is said of them is rough."""
+def few_test_images(split_counts: Mapping[str, Mapping[str, int | None]], kind: Kind) -> str | None:
+    """Classes with so few test images that what is said of them is rough."""
     counts = {name: split_counts["test"].get(name) or 0 for name in kind.classes}
-    few = [f"{count} labelled {name}" for name, count in counts.items() if count < FEW_FILMS]
+    few = [f"{count} labelled {name}" for name, count in counts.items() if count < FEW_IMAGES]
     if not few:
         return None
-    return f"There are few test films: {listed(few)}. Below {FEW_FILMS} of a class every number about it is rough."
+    return f"There are few test images: {listed(few)}. Below {FEW_IMAGES} of a class every number about it is rough."
 
 
 def unknown_labels(data_report: Document) -> str | None:
-    """Labels that some films neither have nor lack."""
+    """Labels that some images neither have nor lack."""
     unknown = {name: count for name, count in data_report.get("unknown_labels", {}).items() if count}
     if not unknown:
         return None
-    films = listed([f"{name} for {count:,}" for name, count in unknown.items()])
+    images = listed([f"{name} for {count:,}" for name, count in unknown.items()])
     return (
-        f"Of {data_report['n_films']:,} films some labels are not known: {films}. Where a label is not known the film "
+        f"Of {data_report['n_images']:,} images some labels are not known: {images}. Where a label is not known the image "
         "taught nothing about it, and is left out of its figures."
     )
 

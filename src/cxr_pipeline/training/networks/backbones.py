@@ -1,6 +1,6 @@
 """Backbones from ``keras.applications``, laid flat into the graph of the model that uses them.
 
-Each one takes grey films as they are stored: the grey becomes red, green and blue, and those become what the
+Each one takes grey images as they are stored: the grey becomes red, green and blue, and those become what the
 backbone's ImageNet weights were trained on, inside the graph. Layer names are Keras' own.
 """
 
@@ -54,7 +54,7 @@ class Backbone:
         normalisation: what its ImageNet weights were trained on.
         cut: layer from which it is fine-tuned unless the configuration names another; the whole graph passes there.
         levels: layers whose feature maps are pooled beside the last one; the whole graph passes there.
-        smallest: smallest side of a film in pixels.
+        smallest: smallest side of an image in pixels.
     """
 
     name: str
@@ -64,25 +64,25 @@ class Backbone:
     levels: tuple[str, ...]
     smallest: int = 32
 
-    def __call__(self, film: KerasTensor) -> KerasTensor:
-        """Lay the backbone over films.
+    def __call__(self, image: KerasTensor) -> KerasTensor:
+        """Lay the backbone over images.
 
         Args:
-            film: grey films [n, S, S, 1], float in 0..255.
+            image: grey images [n, S, S, 1], float in 0..255.
 
         Returns:
             Feature map [n, h, w, c], h and w about S/32.
 
         Raises:
-            UserError: the films are too small.
+            UserError: the images are too small.
         """
-        size = film.shape[1]
+        size = image.shape[1]
         if size < self.smallest:
             raise UserError(
-                f"{self.name} needs films of at least {self.smallest} pixels a side, resolution.size is {size}: "
+                f"{self.name} needs images of at least {self.smallest} pixels a side, resolution.size is {size}: "
                 "raise resolution.size, or set model.name to small_cnn."
             )
-        rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([film, film, film])
+        rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([image, image, image])
         normalised = keras.layers.Rescaling(
             scale=list(self.normalisation.scale),
             offset=list(self.normalisation.offset),

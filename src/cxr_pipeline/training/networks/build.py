@@ -25,7 +25,7 @@ NETWORKS: dict[str, Callable[[KerasTensor], KerasTensor]] = {
 }
 
 # bfloat16 has no room for 256 greys, nor for probabilities near 0 and 1.
-FLOAT32_LAYERS = ("film", "film_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
+FLOAT32_LAYERS = ("image", "image_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
 
 
 def build_model(
@@ -41,7 +41,7 @@ def build_model(
     pooling: str = "average",
     cut: str | None = None,
 ) -> Model:
-    """Build a flat functional model that takes grey films as they are stored.
+    """Build a flat functional model that takes grey images as they are stored.
 
     Normalisation is part of the graph. With a weights file the backbone is frozen, its batch normalisation
     included; without one every layer is trained. Layers have the same names in every process: Keras starts
@@ -50,9 +50,9 @@ def build_model(
     Args:
         name: one of ``cxr_pipeline.training.networks.architectures.ARCHITECTURES``.
         weights_file: pretrained weights of the backbone without its top, or None.
-        size: side S of a film in pixels.
+        size: side S of an image in pixels.
         n_outputs: classes that get a probability, k.
-        exclusive: exactly one of the classes is true of a film: a softmax, otherwise k sigmoids.
+        exclusive: exactly one of the classes is true of an image: a softmax, otherwise k sigmoids.
         head_units: units of the dense layer before the outputs; 0 for none.
         dropout: fraction of the pooled features dropped in training.
         seed: of the initial weights and of dropout.
@@ -60,10 +60,10 @@ def build_model(
         cut: layer from which the backbone will be fine-tuned, None for its own; maps below it are not pooled.
 
     Returns:
-        Model from ``film`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
+        Model from ``image`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
 
     Raises:
-        UserError: the weights do not fit the network, the network takes none, or the films are too small for it.
+        UserError: the weights do not fit the network, the network takes none, or the images are too small for it.
         ValueError: the name is unknown.
     """
     if name not in NETWORKS:
@@ -75,21 +75,21 @@ def build_model(
         )
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
-    film = keras.Input((size, size, 1), name="film")
-    features = NETWORKS[name](film)
-    pooled = pool(features) if pooling == "average" else pool_levels(features, _levels(film, features, name, cut))
+    image = keras.Input((size, size, 1), name="image")
+    features = NETWORKS[name](image)
+    pooled = pool(features) if pooling == "average" else pool_levels(features, _levels(image, features, name, cut))
     output = head(pooled, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
-    model = keras.Model(film, output, name=name)
+    model = keras.Model(image, output, name=name)
     if weights_file is not None:
         load_backbone(model, weights_file)
     return model
 
 
-def _levels(film: KerasTensor, features: KerasTensor, name: str, cut: str | None) -> list[KerasTensor]:
+def _levels(image: KerasTensor, features: KerasTensor, name: str, cut: str | None) -> list[KerasTensor]:
     """The finer feature maps of a backbone that are pooled too: none of a network that is no backbone."""
     if name not in BACKBONES:
         return []
-    graph, backbone = keras.Model(film, features), BACKBONES[name]
+    graph, backbone = keras.Model(image, features), BACKBONES[name]
     names = [layer.name for layer in graph.layers]
     first = names.index(cut) if cut in names else names.index(backbone.cut)
     return [graph.get_layer(level).output for level in backbone.levels if names.index(level) >= first]

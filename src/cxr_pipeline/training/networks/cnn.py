@@ -1,6 +1,6 @@
 """Convolutional networks that are small enough to be trained from scratch.
 
-They take grey films as they are stored and standardise each one inside the graph, so that exposure and
+They take grey images as they are stored and standardise each one inside the graph, so that exposure and
 contrast of the scanner matter little.
 """
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 BATCH_NORMALIZATION_MOMENTUM = 0.9
 
 
-def small_cnn(film: KerasTensor) -> KerasTensor:
-    """Five thin convolutions, 170,000 parameters: for trials, small films and the demo.
+def small_cnn(image: KerasTensor) -> KerasTensor:
+    """Five thin convolutions, 170,000 parameters: for trials, small images and the demo.
 
     Args:
-        film: grey films [n, S, S, 1], float in 0..255.
+        image: grey images [n, S, S, 1], float in 0..255.
 
     Returns:
         Feature map [n, S/32, S/32, 128].
     """
-    features = _convolution(_standardise(film), 16, name="block1_conv1", strides=2)
+    features = _convolution(_standardise(image), 16, name="block1_conv1", strides=2)
     for block, units in enumerate((24, 48, 96), start=2):
         features = keras.layers.MaxPooling2D(2, padding="same", name=f"block{block - 1}_pool")(features)
         features = _convolution(features, units, name=f"block{block}_conv1")
@@ -36,16 +36,16 @@ def small_cnn(film: KerasTensor) -> KerasTensor:
     return _convolution(features, 128, name="block5_conv1")
 
 
-def cnn(film: KerasTensor) -> KerasTensor:
+def cnn(image: KerasTensor) -> KerasTensor:
     """Ten convolutions in five blocks, 3.4 million parameters.
 
     Args:
-        film: grey films [n, S, S, 1], float in 0..255.
+        image: grey images [n, S, S, 1], float in 0..255.
 
     Returns:
         Feature map [n, S/32, S/32, 384].
     """
-    features = _convolution(_standardise(film), 32, name="block1_conv1", strides=2)
+    features = _convolution(_standardise(image), 32, name="block1_conv1", strides=2)
     features = _convolution(features, 32, name="block1_conv2")
     return _blocks(features, units=(64, 128, 256, 384))
 
@@ -59,11 +59,11 @@ def _blocks(features: KerasTensor, *, units: Sequence[int]) -> KerasTensor:
     return features
 
 
-def _standardise(film: KerasTensor) -> KerasTensor:
-    """Each film to mean 0 and standard deviation 1."""
+def _standardise(image: KerasTensor) -> KerasTensor:
+    """Each image to mean 0 and standard deviation 1."""
     return keras.layers.LayerNormalization(
-        axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="film_standardisation"
-    )(film)
+        axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="image_standardisation"
+    )(image)
 
 
 def _convolution(features: KerasTensor, units: int, *, name: str, strides: int = 1) -> KerasTensor:

@@ -25,7 +25,7 @@ def pool_levels(features: KerasTensor, levels: Sequence[KerasTensor]) -> KerasTe
     """Averages and maxima of the last feature map, and averages of finer ones below it, all standardised.
 
     A finding of a few pixels is lost in the average of the last map; finer maps and the maximum keep it. Features of
-    different levels differ in scale, so that each is brought to mean 0 and variance 1 over the training films.
+    different levels differ in scale, so that each is brought to mean 0 and variance 1 over the training images.
 
     Args:
         features: the last feature map [n, h, w, c].

@@ -2,7 +2,7 @@
 
 Labels are 1, 0, or, where classes do not exclude each other, NaN for unknown. An unknown label adds nothing to the
 loss and nothing to its gradient: the mean is taken over the known labels of a batch, so that each of them has the
-same say, whichever film it is of.
+same say, whichever image it is of.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
         name: ``cross_entropy``; ``weighted_cross_entropy``, where both values of a label (or, if exclusive, all
             classes) weigh the same in the mean whatever their prevalence; ``focal``, with gamma 2 and without
             class weights.
-        prevalence: fraction of positives of each output among the films as they are shown in training,
+        prevalence: fraction of positives of each output among the images as they are shown in training,
             [k], in 0..1; NaN where no label is known.
         exclusive: categorical over the outputs; otherwise binary for each of them.
 
     Returns:
-        Loss of labels and probabilities [n, k], one value [n] a film, whose mean is the loss of the batch.
+        Loss of labels and probabilities [n, k], one value [n] an image, whose mean is the loss of the batch.
 
     Raises:
         ValueError: the name is unknown.
@@ -52,7 +52,7 @@ def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
 
 
 def _categorical_losses(prevalence: np.ndarray) -> dict[str, Loss]:
-    """Losses of one-hot labels, by name; weight 1/(kp) for a class of prevalence p, 1 in the mean over films."""
+    """Losses of one-hot labels, by name; weight 1/(kp) for a class of prevalence p, 1 in the mean over images."""
     weights = (1 / (len(prevalence) * np.clip(prevalence, _RAREST, None))).astype(np.float32)
 
     def weighted(y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
@@ -82,7 +82,7 @@ def _binary_losses(prevalence: np.ndarray) -> dict[str, Loss]:
 
 
 def _over_known(loss_of_labels: Loss) -> Loss:
-    """From a loss of each label [n, k] to one of each film [n], whose mean is that over the known labels."""
+    """From a loss of each label [n, k] to one of each image [n], whose mean is that over the known labels."""
 
     def loss(y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         y_true = keras.ops.convert_to_tensor(y_true)
@@ -91,7 +91,7 @@ def _over_known(loss_of_labels: Loss) -> Loss:
         values = loss_of_labels(keras.ops.where(known, y_true, 0.0), keras.ops.convert_to_tensor(y_pred))
         values = keras.ops.where(known, values, 0.0)
         n_known = keras.ops.sum(keras.ops.cast(known, "float32"))
-        n_films = keras.ops.cast(keras.ops.shape(y_true)[0], "float32")
-        return keras.ops.sum(values, axis=-1) * (n_films / keras.ops.maximum(n_known, 1.0))
+        n_images = keras.ops.cast(keras.ops.shape(y_true)[0], "float32")
+        return keras.ops.sum(values, axis=-1) * (n_images / keras.ops.maximum(n_known, 1.0))
 
     return loss

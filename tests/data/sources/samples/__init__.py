@@ -1,9 +1,9 @@
 """A tiny source of each layout, for the laws that every layout must keep.
 
-A module here is named like its layout. It has ``write(folder) -> (path, options)``, which writes at least six films
-with at least two labels (and, where the layout has a table, a row whose film is missing) and returns where the source's
+A module here is named like its layout. It has ``write(folder) -> (path, options)``, which writes at least six images
+with at least two labels (and, where the layout has a table, a row whose image is missing) and returns where the source's
 ``path`` points and its options; and ``N_ROWS``, the number of rows written. ``DRAWS = True`` says that the layout makes
-its films itself, so that an empty folder is no fault.
+its images itself, so that an empty folder is no fault.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 
-def draw_film(path: Path, number: int) -> None:
-    """Write a film whose pixels no other number gives."""
+def draw_image(path: Path, number: int) -> None:
+    """Write an image whose pixels no other number gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (40, 32), dtype=np.uint8)
     _, content = cv2.imencode(path.suffix, pixels)

@@ -1,8 +1,8 @@
-"""A source in the layout ``chexpert``: frontal and lateral films, one missing, a cell that means nothing."""
+"""A source in the layout ``chexpert``: frontal and lateral images, one missing, a cell that means nothing."""
 
 from pathlib import Path
 
-from . import draw_film
+from . import draw_image
 
 N_ROWS = 9
 LABELS = (
@@ -32,9 +32,9 @@ MISSING = "patient00006"
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
     for part, rows in (("train", TRAIN), ("valid", VALID)):
-        for number, (film, _, _) in enumerate(rows):
-            if not film.startswith(MISSING):
-                draw_film(folder / part / film, number + 100 * len(part))
+        for number, (image, _, _) in enumerate(rows):
+            if not image.startswith(MISSING):
+                draw_image(folder / part / image, number + 100 * len(part))
         lines = [f"CheXpert-v1.0-small/{part}/{','.join(row)}" for row in rows]
         (folder / f"{part}.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     return folder, {"blank": "negative", "frontal_only": True}

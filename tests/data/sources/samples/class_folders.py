@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from . import draw_film
+from . import draw_image
 
 N_ROWS = 9
 
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
-    films = [
+    images = [
         f"{split}/{label}/p{n}_{label}.png" for split in ("train", "val") for label in ("ill", "well") for n in (1, 2)
     ]
-    for number, film in enumerate([*films, "test/ill/p3_late.jpg"]):
-        draw_film(folder / film, number)
+    for number, image in enumerate([*images, "test/ill/p3_late.jpg"]):
+        draw_image(folder / image, number)
     (folder / "train" / "ill" / ".DS_Store").write_bytes(b"litter")
-    (folder / "README.txt").write_text("no film")
+    (folder / "README.txt").write_text("no image")
     return folder, {"patient_id": r"^(p\d+)_"}

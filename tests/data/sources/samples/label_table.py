@@ -1,12 +1,12 @@
-"""A source in the layout ``label_table``: films named in three ways, one missing, one ambiguous, one outside."""
+"""A source in the layout ``label_table``: images named in three ways, one missing, one ambiguous, one outside."""
 
 from pathlib import Path
 
-from . import draw_film
+from . import draw_image
 
 N_ROWS = 10
-FILMS = ("a/1.png", "a/2.jpg", "b/3.png", "b/4.png", "5.tif", "6.png", "a/twice.png", "b/twice.png")
-TABLE = """film,patient,sex,age,part,Mass,Edema
+IMAGES = ("a/1.png", "a/2.jpg", "b/3.png", "b/4.png", "5.tif", "6.png", "a/twice.png", "b/twice.png")
+TABLE = """image,patient,sex,age,part,Mass,Edema
 a/1.png,P1,F,50,train,1,0
 2.jpg,P1,F,50,train,0,0
 b/3,P2,m,61,val,-1,1
@@ -21,8 +21,8 @@ gone.png,P7,,,,1,0
 
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
-    for number, film in enumerate(FILMS):
-        draw_film(folder / film, number)
+    for number, image in enumerate(IMAGES):
+        draw_image(folder / image, number)
     (folder / "labels.csv").write_text(TABLE)
-    columns = {"image": "film", "one_hot": ("Mass", "Edema"), "patient_id": "patient", "sex": "sex", "age": "age"}
+    columns = {"image": "image", "one_hot": ("Mass", "Edema"), "patient_id": "patient", "sex": "sex", "age": "age"}
     return folder, {"table": "labels.csv", "columns": {**columns, "split": "part"}}

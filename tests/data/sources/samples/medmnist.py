@@ -1,4 +1,4 @@
-"""A source in the layout ``medmnist``: three splits of grey films, the label of one of which has no name."""
+"""A source in the layout ``medmnist``: three splits of grey images, the label of one of which has no name."""
 
 from pathlib import Path
 

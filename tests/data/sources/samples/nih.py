@@ -1,8 +1,8 @@
-"""A source in the layout ``nih``: films in two folders, official lists, one film missing, one named twice."""
+"""A source in the layout ``nih``: images in two folders, official lists, one image missing, one named twice."""
 
 from pathlib import Path
 
-from . import draw_film
+from . import draw_image
 
 N_ROWS = 8
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -20,5 +20,5 @@ def write(folder: Path) -> tuple[Path, dict[str, object]]:
     (folder / "train_val_list.txt").write_text("\n".join(images[:4]))
     (folder / "test_list.txt").write_text("\n".join(images[4:]))
     for number, image in enumerate(images[:-1]):
-        draw_film(folder / ("images_001/images" if number < 3 else "images_002/images") / image, number)
+        draw_image(folder / ("images_001/images" if number < 3 else "images_002/images") / image, number)
     return folder, {}

@@ -1,4 +1,4 @@
-"""From a patient to the pixels of one film."""
+"""From a patient to the pixels of one image."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ class Exposure:
     """How the detector and the console turn attenuation into grey.
 
     Args:
-        gain: factor on the attenuation; a soft film has a high one.
+        gain: factor on the attenuation; a soft image has a high one.
         curve: bend of the tone curve, -0.5 to 0.5, 0 for straight.
         black, white: grey of no and of full attenuation, 0 to 255.
-        blur: standard deviation of the unsharpness in sides of the film.
+        blur: standard deviation of the unsharpness in sides of the image.
         noise: standard deviation of the noise in grey levels.
-        sag: how much denser the bottom of the film is than its top.
-        haze: amplitude of slow changes over the film.
+        sag: how much denser the bottom of the image is than its top.
+        haze: amplitude of slow changes over the image.
     """
 
     gain: float
@@ -40,7 +40,7 @@ class Exposure:
     haze: float
 
 
-def draw_film(
+def draw_image(
     rng: np.random.Generator,
     *,
     size: int,
@@ -48,20 +48,20 @@ def draw_film(
     findings: Collection[str] = (),
     view: str = "PA",
 ) -> tuple[NDArray[np.uint8], list[Box]]:
-    """Draw one film of a patient.
+    """Draw one image of a patient.
 
-    Equal generators give equal films. With another choice of ``findings`` all else on the film stays as it is, and
+    Equal generators give equal images. With another choice of ``findings`` all else on the image stays as it is, and
     with another ``size`` all but the noise.
 
     Args:
         rng: where position, exposure, noise and the findings' size and place come from.
-        size: side of the film in pixels, 32 or more.
+        size: side of the image in pixels, 32 or more.
         anatomy: whose chest it is.
         findings: names from ``FINDINGS``.
         view: ``"PA"`` or ``"AP"``.
 
     Returns:
-        The film, uint8 [size, size], dark lungs and bright bone, and the boxes of the findings in its pixels.
+        The image, uint8 [size, size], dark lungs and bright bone, and the boxes of the findings in its pixels.
     """
     console, *chance = rng.spawn(1 + len(FINDINGS))
     chances = dict(zip(FINDINGS, chance, strict=True))
@@ -76,9 +76,9 @@ def draw_film(
     layers = Layers.of(chest, pose, side)
     boxes = [box for name, draw in DRAW.items() if name in findings for box in draw(chances[name], layers)]
     grey = _develop(_attenuation(rng, layers, exposure), exposure)
-    film = _finish(rng, grey, size, exposure)
-    _mark(console, film)
-    return film, [_scale(box, size / side) for box in boxes]
+    image = _finish(rng, grey, size, exposure)
+    _mark(console, image)
+    return image, [_scale(box, size / side) for box in boxes]
 
 
 def _scale(box: Box, factor: float) -> Box:
@@ -146,13 +146,13 @@ def _finish(rng: np.random.Generator, grey: Layer, size: int, exposure: Exposure
     return np.asarray(cv2.addWeighted(grey, exposure.white - exposure.black, noise, 1.0, 0.0, dtype=cv2.CV_8U))
 
 
-def _mark(rng: np.random.Generator, film: NDArray[np.uint8]) -> None:
-    """Cut the film's edges as the collimator does, and put the side marker, an L, near its upper right corner."""
-    side = film.shape[0]
+def _mark(rng: np.random.Generator, image: NDArray[np.uint8]) -> None:
+    """Cut the image's edges as the collimator does, and put the side marker, an L, near its upper right corner."""
+    side = image.shape[0]
     letter = np.array([[0.0, -1.0], [0.0, 0.0], [0.6, 0.0]]) * rng.uniform(0.02, 0.035)
     corner = np.array([rng.uniform(0.37, 0.45), rng.uniform(-0.44, -0.36)])
     upright = Pose.of(angle=0.0, zoom=1.0, shift=(0.0, 0.0))
-    upright.trace(film, [letter + corner], 0.006, 245)
+    upright.trace(image, [letter + corner], 0.006, 245)
     top, bottom, left, right = (int(cut) for cut in np.maximum(rng.uniform(-0.06, 0.03, 4), 0) * side)
-    for strip in (film[:top], film[side - bottom :], film[:, :left], film[:, side - right :]):
+    for strip in (image[:top], image[side - bottom :], image[:, :left], image[:, side - right :]):
         strip[:] = 0

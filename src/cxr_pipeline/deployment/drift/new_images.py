@@ -1,4 +1,4 @@
-"""New films: where they are, whose they are, what is known of them."""
+"""New images: where they are, whose they are, what is known of them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import FilmRefused
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.deployment.classifier import FilmClassifier
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.film_features import Observed, draw_films
-from cxr_pipeline.deployment.scoring import find_films
+from cxr_pipeline.deployment.drift.image_features import Observed, draw_images
+from cxr_pipeline.deployment.scoring import find_images
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class NewFilms:
-    """Films that nobody has looked at yet.
+class NewImages:
+    """Images that nobody has looked at yet.
 
     Args:
-        readers: for each source what gives its films' contents.
+        readers: for each source what gives its images' contents.
         table: a row for each: ``source``, ``path``, ``patient_id`` (null where not known), and ``label_<class>`` where
             labels are known.
-        n_left_out: films that do not belong to the task, or whose label cannot be read.
+        n_left_out: images that do not belong to the task, or whose label cannot be read.
     """
 
     readers: Mapping[str, Reader]
@@ -41,60 +41,60 @@ class NewFilms:
     n_left_out: int = 0
 
     @classmethod
-    def in_folder(cls, folder: str | None, *, key: str) -> NewFilms:
-        """List every film below a folder; of a bare folder neither patients nor labels are known.
+    def in_folder(cls, folder: str | None, *, key: str) -> NewImages:
+        """List every image below a folder; of a bare folder neither patients nor labels are known.
 
         Args:
             folder: as the user typed it.
             key: the parameter that it came from, for messages.
 
         Raises:
-            UserError: it is not there, or holds no films.
+            UserError: it is not there, or holds no images.
         """
-        films = find_films(folder, key=key)
-        paths = [film.path for film in films]
+        images = find_images(folder, key=key)
+        paths = [image.path for image in images]
         table = pd.DataFrame({"source": "", "path": pd.Series(paths, dtype=object), "patient_id": None})
-        return cls({"": FileReader(films.root)}, table)
+        return cls({"": FileReader(images.root)}, table)
 
     @classmethod
-    def in_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewFilms:
+    def in_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewImages:
         """Take those rows of a source that belong to a task."""
-        rows = listing.films.join(labels.read(listing.films, listing.vocabulary))
+        rows = listing.images.join(labels.read(listing.images, listing.vocabulary))
         wanted = rows["reason"].isna() & rows["left_out"].isna()
         table = rows[wanted].reset_index(drop=True).assign(source="")
         return cls({"": reader}, table, listing.n_rows - int(wanted.sum()))
 
     def look(
-        self, classifier: FilmClassifier, *, max_films: int, batch_size: int, seed: int
+        self, classifier: ImageClassifier, *, max_images: int, batch_size: int, seed: int
     ) -> tuple[Observed, dict[str, Any]]:
-        """Draw one film of each patient, and let the model look at it.
+        """Draw one image of each patient, and let the model look at it.
 
         Args:
-            classifier: prepares the films and scores them.
-            max_films: so many are looked at.
-            batch_size: films at a time.
+            classifier: prepares the images and scores them.
+            max_images: so many are looked at.
+            batch_size: images at a time.
             seed: of the draw.
 
         Returns:
-            what was seen, and counts: ``films``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
+            what was seen, and counts: ``images``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
             ``refused`` by reason.
         """
         patients = self.table["patient_id"]
         sources = self.table["source"]
         named = [None if pd.isna(who) else f"{source}/{who}" for source, who in zip(sources, patients, strict=True)]
-        drawn = draw_films(named, at_most=max_films, seed=seed)
+        drawn = draw_images(named, at_most=max_images, seed=seed)
         kept: list[int] = []
         refused: Counter[str] = Counter()
 
         def batches() -> Iterator[NDArray[np.uint8]]:
             batch: list[NDArray[np.uint8]] = []
             for place in drawn.tolist():
-                film = self._prepare(classifier, place)
-                if isinstance(film, FilmRefused):
-                    refused[film.reason] += 1
+                image = self._prepare(classifier, place)
+                if isinstance(image, ImageRefused):
+                    refused[image.reason] += 1
                     continue
                 kept.append(place)
-                batch.append(film)
+                batch.append(image)
                 if len(batch) == batch_size:
                     yield np.stack(batch)
                     batch.clear()
@@ -108,9 +108,9 @@ class NewFilms:
         if set(columns) <= set(self.table.columns):
             seen = replace(seen, y_true=self.table[columns].to_numpy("float64")[kept])
         if refused:
-            _log.warning("%d of %d new films cannot be used: %s.", refused.total(), len(drawn), dict(refused))
+            _log.warning("%d of %d new images cannot be used: %s.", refused.total(), len(drawn), dict(refused))
         return seen, {
-            "films": len(self.table),
+            "images": len(self.table),
             "left_out": self.n_left_out,
             "without_patient": int(patients.isna().sum()),
             "drawn": len(drawn),
@@ -118,9 +118,9 @@ class NewFilms:
             "refused": dict(sorted(refused.items())),
         }
 
-    def _prepare(self, classifier: FilmClassifier, place: int) -> NDArray[np.uint8] | FilmRefused:
+    def _prepare(self, classifier: ImageClassifier, place: int) -> NDArray[np.uint8] | ImageRefused:
         try:
             reader = self.readers[self.table["source"].iloc[place]]
             return classifier.prepare(reader.read(self.table["path"].iloc[place]))
-        except FilmRefused as refusal:
+        except ImageRefused as refusal:
             return refusal

@@ -1,4 +1,4 @@
-"""``PreparedFilmsDataset`` keeps the handle of prepared films; the films stay in the image store."""
+"""``PreparedImagesDataset`` keeps the handle of prepared images; the images stay in the image store."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.data.images.store import PreparedFilms
+from cxr_pipeline.data.images.store import PreparedImages
 
 
-class PreparedFilmsDataset(AbstractDataset[PreparedFilms, PreparedFilms]):
-    """A small JSON file that says where films are prepared and by which recipe.
+class PreparedImagesDataset(AbstractDataset[PreparedImages, PreparedImages]):
+    """A small JSON file that says where images are prepared and by which recipe.
 
-    It exists when its file and the folder of the films do, so that ``--only-missing-outputs`` prepares again
+    It exists when its file and the folder of the images do, so that ``--only-missing-outputs`` prepares again
     what someone deleted.
 
     Args:
@@ -21,9 +21,9 @@ class PreparedFilmsDataset(AbstractDataset[PreparedFilms, PreparedFilms]):
         metadata: kept for plugins, such as the layer for kedro-viz.
 
     Example:
-        >>> dataset = PreparedFilmsDataset(filepath=tmp_path / "films.json")  # doctest: +SKIP
+        >>> dataset = PreparedImagesDataset(filepath=tmp_path / "images.json")  # doctest: +SKIP
         >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)  # doctest: +SKIP
-        >>> dataset.save(PreparedFilms(tmp_path / "images", recipe))  # doctest: +SKIP
+        >>> dataset.save(PreparedImages(tmp_path / "images", recipe))  # doctest: +SKIP
         >>> dataset.load().recipe.size  # doctest: +SKIP
         224
     """
@@ -32,11 +32,11 @@ class PreparedFilmsDataset(AbstractDataset[PreparedFilms, PreparedFilms]):
         self._filepath = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> PreparedFilms:
+    def load(self) -> PreparedImages:
         """Read the handle."""
-        return PreparedFilms.from_dict(json.loads(self._filepath.read_text(encoding="utf-8")))
+        return PreparedImages.from_dict(json.loads(self._filepath.read_text(encoding="utf-8")))
 
-    def save(self, data: PreparedFilms) -> None:
+    def save(self, data: PreparedImages) -> None:
         """Write the handle."""
         with written_atomically(self._filepath) as beside:
             beside.write_text(json.dumps(data.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -44,8 +44,8 @@ class PreparedFilmsDataset(AbstractDataset[PreparedFilms, PreparedFilms]):
     def _exists(self) -> bool:
         if not self._filepath.is_file():
             return False
-        films = self.load()
-        return (films.folder / films.digest).is_dir()
+        images = self.load()
+        return (images.folder / images.digest).is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -1,4 +1,4 @@
-"""What a training is given: the films of a split with their labels, and the settings."""
+"""What a training is given: the images of a split with their labels, and the settings."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data.splits import films_of
-from cxr_pipeline.training.features import Films
+from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.training.features import Images
 
 
 @dataclass(frozen=True, eq=False)
-class FilmSet:
-    """The films of one split, with labels and with how they are shown in training.
+class ImageSet:
+    """The images of one split, with labels and with how they are shown in training.
 
     Args:
-        films: the prepared films.
+        images: the prepared images.
         sha256: their digests, str [n].
-        y: labels of each film, 0, 1 or NaN for unknown, float32 [n, k].
-        weight: weight of each film in the loss, float32 [n].
-        count: how often a film is shown in an epoch, int64 [n].
+        y: labels of each image, 0, 1 or NaN for unknown, float32 [n, k].
+        weight: weight of each image in the loss, float32 [n].
+        count: how often an image is shown in an epoch, int64 [n].
 
     Raises:
         ValueError: the arrays differ in length, are empty, or a label is none.
     """
 
-    films: Films
+    images: Images
     sha256: np.ndarray
     y: np.ndarray
     weight: np.ndarray
@@ -47,15 +47,15 @@ class FilmSet:
             raise ValueError(f"Expected labels 0, 1 and NaN. Received: y={np.unique(self.y)}")
 
     @classmethod
-    def unweighted(cls, *, films: Films, sha256: np.ndarray, y: np.ndarray) -> Self:
-        """Films that are shown once and weigh the same, as in validation."""
-        return cls(films=films, sha256=sha256, y=y, weight=np.ones(len(y)), count=np.ones(len(y)))
+    def unweighted(cls, *, images: Images, sha256: np.ndarray, y: np.ndarray) -> Self:
+        """Images that are shown once and weigh the same, as in validation."""
+        return cls(images=images, sha256=sha256, y=y, weight=np.ones(len(y)), count=np.ones(len(y)))
 
     @property
     def prevalence(self) -> np.ndarray:
         """Fraction of positives of each output as they are shown, by count and weight, float64 [k].
 
-        Only films whose label is known are counted; NaN where none is.
+        Only images whose label is known are counted; NaN where none is.
         """
         shown = (self.count * self.weight)[:, np.newaxis] * ~np.isnan(self.y)
         with np.errstate(invalid="ignore"):
@@ -67,7 +67,7 @@ class FilmSet:
 
         Args:
             n_outputs: of the network.
-            exclusive: exactly one label of each film must be 1, and all must be known.
+            exclusive: exactly one label of each image must be 1, and all must be known.
 
         Raises:
             ValueError: they are not.
@@ -75,41 +75,41 @@ class FilmSet:
         if self.y.shape[1] != n_outputs:
             raise ValueError(f"Expected labels of {n_outputs} outputs. Received: y.shape={self.y.shape}")
         if exclusive and not (self.y.sum(axis=1) == 1).all():
-            raise ValueError(f"Expected one label 1 a film. Received: {np.unique(self.y.sum(axis=1))}")
+            raise ValueError(f"Expected one label 1 an image. Received: {np.unique(self.y.sum(axis=1))}")
 
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe and of all arrays."""
-        digest = hashlib.sha256(self.films.digest.encode())
+        digest = hashlib.sha256(self.images.digest.encode())
         for array in (self.sha256, self.y, self.weight, self.count):
             digest.update(array.tobytes())
         return digest.hexdigest()
 
 
-def film_sets(
-    films: Films, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
-) -> tuple[FilmSet, FilmSet]:
-    """The films that a task learns from, as often as its plan shows them, and those that choose its epoch.
+def image_sets(
+    images: Images, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
+) -> tuple[ImageSet, ImageSet]:
+    """The images that a task learns from, as often as its plan shows them, and those that choose its epoch.
 
     Args:
-        films: the prepared films.
+        images: the prepared images.
         manifest: with a column ``label_<output>`` for each output.
-        splits: of the films of the manifest.
-        sampling_plan: ``count`` and ``weight`` of each training film.
+        splits: of the images of the manifest.
+        sampling_plan: ``count`` and ``weight`` of each training image.
         outputs: of the network.
     """
     labels = [f"label_{output}" for output in outputs]
     planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
-    validation = films_of(manifest, splits, "validation")
+    validation = images_of(manifest, splits, "validation")
     return (
-        FilmSet(
-            films=films,
+        ImageSet(
+            images=images,
             sha256=planned["sha256"].to_numpy(str),
             y=planned[labels].to_numpy(),
             weight=planned["weight"].to_numpy(),
             count=planned["count"].to_numpy(),
         ),
-        FilmSet.unweighted(films=films, sha256=validation["sha256"].to_numpy(str), y=validation[labels].to_numpy()),
+        ImageSet.unweighted(images=images, sha256=validation["sha256"].to_numpy(str), y=validation[labels].to_numpy()),
     )
 
 
@@ -121,7 +121,7 @@ class FineTuningSettings:
         cut: layer of the backbone below which nothing is trained; None for the backbone's own.
         epochs: 0 switches the phase off.
         learning_rate: at the first step of the phase.
-        batch_size: films in a step.
+        batch_size: images in a step.
     """
 
     cut: str | None
@@ -142,12 +142,12 @@ class TrainingSettings:
         weight_decay: decoupled.
         head_weight_decay: that of a head trained alone, on the features of a frozen backbone.
         epochs: at most so many; of the head alone where the backbone is pretrained.
-        batch_size: films in a step.
+        batch_size: images in a step.
         monitor: column of the history that chooses the epoch.
         tolerance: how much worse than the best an epoch may be and be kept for being later.
         patience: epochs without one that is kept before a phase stops; None for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
-        seed: of the order of films.
+        seed: of the order of images.
         fine_tuning: the second phase.
         companions: columns of the history by which later trainings, otherwise the same, choose their epoch. What
             they would come to is kept for them; by another column than ``monitor`` only where there is one phase.

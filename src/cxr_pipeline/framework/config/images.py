@@ -1,4 +1,4 @@
-"""How films are prepared, divided, shown and augmented."""
+"""How images are prepared, divided, shown and augmented."""
 
 from typing import Annotated, Literal
 
@@ -8,12 +8,12 @@ from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 
 
 class Resolution(Parameters):
-    """From any film to one square size and one grey channel.
+    """From any image to one square size and one grey channel.
 
     Args:
-        size: side of the prepared film in pixels.
+        size: side of the prepared image in pixels.
         mode: ``fit`` keeps the aspect and pads with black, ``stretch`` does not.
-        max_megapixels: a larger film is refused before it is decoded.
+        max_megapixels: a larger image is refused before it is decoded.
         workers: processes that decode; null for one a core.
     """
 
@@ -54,7 +54,7 @@ class Denoise(Parameters):
 
 
 class Morphology(Parameters):
-    """Steps that are run in order on every prepared film; an empty list costs nothing."""
+    """Steps that are run in order on every prepared image; an empty list costs nothing."""
 
     steps: tuple[Annotated[StructuringStep | Clahe | Denoise, Field(discriminator="operation")], ...]
 
@@ -80,10 +80,10 @@ class Splitting(Parameters):
 
 
 class Resampling(Parameters):
-    """Which training films are shown how often, and how much each one weighs.
+    """Which training images are shown how often, and how much each one weighs.
 
     Args:
-        max_repeat: the most often that a film is shown in an epoch; null for no limit.
+        max_repeat: the most often that an image is shown in an epoch; null for no limit.
         within_sources: make the classes equal within each source.
     """
 
@@ -95,7 +95,7 @@ class Resampling(Parameters):
 
 
 class Augmentation(Parameters):
-    """Random changes of a training film; zero switches one off.
+    """Random changes of a training image; zero switches one off.
 
     Args:
         rotation: largest angle in degrees.
@@ -104,7 +104,7 @@ class Augmentation(Parameters):
         brightness, contrast: largest change as a fraction of the grey range, of the contrast.
         noise: standard deviation as a fraction of the grey range.
         flip: mirror left and right; off, because the heart is on the left.
-        views: augmented views of each training film whose features a frozen backbone caches.
+        views: augmented views of each training image whose features a frozen backbone caches.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)]

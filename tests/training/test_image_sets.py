@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.training.film_sets import FilmSet, FineTuningSettings, TrainingSettings, film_sets
+from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings, image_sets
 
 SETTINGS: dict[str, Any] = {
     "loss": "cross_entropy",
@@ -25,46 +25,46 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Films:
+class Images:
     digest = "recipe"
 
     def read(self, sha256s: Any) -> np.ndarray:
         raise NotImplementedError
 
 
-def film_set(**changes: Any) -> FilmSet:
+def image_set(**changes: Any) -> ImageSet:
     arrays = {"sha256": ["a", "b", "c"], "y": [[1], [0], [0]], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
-    return FilmSet(films=Films(), **{name: np.array(values) for name, values in (arrays | changes).items()})
+    return ImageSet(images=Images(), **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
 def test_prevalence_is_that_of_what_is_shown() -> None:
-    assert film_set().prevalence == pytest.approx([6 / 8])
-    unweighted = FilmSet.unweighted(films=Films(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
+    assert image_set().prevalence == pytest.approx([6 / 8])
+    unweighted = ImageSet.unweighted(images=Images(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
     assert unweighted.prevalence == pytest.approx([1 / 3])
 
 
 def test_prevalence_is_that_of_each_output_where_it_is_known() -> None:
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
-    np.testing.assert_allclose(film_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
+    np.testing.assert_allclose(image_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
 
 
 def test_labels_must_be_those_of_the_outputs() -> None:
-    one_hot = film_set(y=[[1, 0], [0, 1], [1, 0]])
+    one_hot = image_set(y=[[1, 0], [0, 1], [1, 0]])
     one_hot.check_labels(n_outputs=2, exclusive=True)
-    film_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
+    image_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
     with pytest.raises(ValueError, match=r"labels of 3 outputs\. Received: y\.shape=\(3, 2\)"):
         one_hot.check_labels(n_outputs=3, exclusive=True)
 
 
 @pytest.mark.parametrize("row", [[1, 1], [0, 0], [1, np.nan]], ids=["both", "neither", "unknown"])
 def test_exclusive_labels_are_exactly_one(row: list[float]) -> None:
-    with pytest.raises(ValueError, match="Expected one label 1 a film"):
-        film_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
+    with pytest.raises(ValueError, match="Expected one label 1 an image"):
+        image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
 
 
 def test_arrays_get_their_types() -> None:
-    films = film_set()
-    assert (films.y.dtype, films.weight.dtype, films.count.dtype) == (np.float32, np.float32, np.int64)
+    images = image_set()
+    assert (images.y.dtype, images.weight.dtype, images.count.dtype) == (np.float32, np.float32, np.int64)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_arrays_get_their_types() -> None:
         {"y": [[1], [0], [2]]},
         {"sha256": [], "y": np.empty((0, 1)), "weight": [], "count": []},
     ],
-    ids=["lengths", "no outputs", "third value", "no films"],
+    ids=["lengths", "no outputs", "third value", "no images"],
 )
 def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received: "):
-        film_set(**changes)
+        image_set(**changes)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_the_digest_goes_by_every_array(changes: dict[str, Any]) -> None:
-    assert film_set().digest == film_set().digest
-    assert film_set(**changes).digest != film_set().digest
+    assert image_set().digest == image_set().digest
+    assert image_set(**changes).digest != image_set().digest
 
 
 def test_settings_come_from_nested_parameters() -> None:
@@ -103,14 +103,14 @@ def test_unknown_settings_are_refused() -> None:
         TrainingSettings.from_dict(SETTINGS | {"momentum": 0.9})
 
 
-def test_film_sets_are_the_planned_films_and_those_that_choose_the_epoch() -> None:
+def test_image_sets_are_the_planned_images_and_those_that_choose_the_epoch() -> None:
     sha256s = [hashlib.sha256(bytes([place])).hexdigest() for place in range(5)]
     rows = {"source": "s", "image": list("abcde"), "sha256": sha256s, "patient_id": list("vwxyz")}
     manifest = pd.DataFrame({**rows, "label_mass": [0, 1, np.nan, 1, 0], "label_nodule": [1, 0, 0, 1, 1]})
     splits = pd.DataFrame({**rows, "split": ["train", "train", "train", "validation", "test"]})
     plan = pd.DataFrame({"source": "s", "image": ["c", "a"], "sha256": [sha256s[2], sha256s[0]]})
     plan = plan.assign(count=[3, 1], weight=[0.5, 2.0])
-    train, validation = film_sets(Films(), manifest, splits, plan, outputs=("nodule", "mass"))
+    train, validation = image_sets(Images(), manifest, splits, plan, outputs=("nodule", "mass"))
     assert list(train.sha256) == [sha256s[2], sha256s[0]]
     np.testing.assert_array_equal(train.y, [[0, np.nan], [1, 0]])
     assert (list(train.count), list(train.weight)) == ([3, 1], [0.5, 2.0])

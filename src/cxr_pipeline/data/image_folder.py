@@ -1,4 +1,4 @@
-"""The films below a folder, found as they are asked for."""
+"""The images below a folder, found as they are asked for."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.inference_inputs import leads_out
 
-FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
-class FoundFilm:
-    """What stands for a film in its folder.
+class FoundImage:
+    """What stands for an image in its folder.
 
     Args:
         path: below the folder, as the operating system gives it.
@@ -32,12 +32,12 @@ class FoundFilm:
 
 
 @dataclass(frozen=True)
-class FilmFolder:
-    """The films below a folder, those in its subfolders too, sorted by path.
+class ImageFolder:
+    """The images below a folder, those in its subfolders too, sorted by path.
 
     Hidden files and folders are passed over. Links to folders are not followed: one that leads out of the
     folder is given itself, as is a subfolder that cannot be read, so that scoring refuses it by name.
-    In memory are the names of one folder of each level, however many films there are.
+    In memory are the names of one folder of each level, however many images there are.
 
     Args:
         root: the folder, without links in its path.
@@ -45,41 +45,41 @@ class FilmFolder:
 
     root: Path
 
-    def __iter__(self) -> Iterator[FoundFilm]:
+    def __iter__(self) -> Iterator[FoundImage]:
         levels = [iter(self._entries(""))]
         while levels:
             entry = next(levels[-1], None)
             if entry is None:
                 levels.pop()
-            elif isinstance(entry, FoundFilm):
+            elif isinstance(entry, FoundImage):
                 yield entry
             else:
                 levels.append(iter(self._entries(entry)))
 
     def count(self) -> int:
-        """How many films there are now."""
+        """How many images there are now."""
         return sum(1 for _ in self)
 
-    def draw(self, at_most: int, *, seed: int) -> list[FoundFilm]:
-        """Draw films by lot, at most so many, in no order.
+    def draw(self, at_most: int, *, seed: int) -> list[FoundImage]:
+        """Draw images by lot, at most so many, in no order.
 
-        A lot belongs to a film's path: as films come, those drawn before are drawn again or give way to new ones.
+        A lot belongs to an image's path: as images come, those drawn before are drawn again or give way to new ones.
 
         Args:
-            at_most: films to draw.
+            at_most: images to draw.
             seed: of the lots.
         """
 
-        def lot(film: FoundFilm) -> bytes:
-            return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(film.path)), digest_size=8).digest()
+        def lot(image: FoundImage) -> bytes:
+            return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(image.path)), digest_size=8).digest()
 
         return nsmallest(at_most, self, key=lot)
 
-    def _entries(self, below: str) -> list[FoundFilm | str]:
-        """The films of one folder, and the paths of its subfolders, in the order of all paths."""
-        found: list[tuple[bytes, FoundFilm | str]] = []
+    def _entries(self, below: str) -> list[FoundImage | str]:
+        """The images of one folder, and the paths of its subfolders, in the order of all paths."""
+        found: list[tuple[bytes, FoundImage | str]] = []
         try:
-            with os.scandir(os.path.join(self.root, below)) as entries:  # noqa: PTH118 a Path for each film costs
+            with os.scandir(os.path.join(self.root, below)) as entries:  # noqa: PTH118 a Path for each image costs
                 for entry in entries:
                     path = f"{below}/{entry.name}" if below else entry.name
                     if entry.name.startswith("."):
@@ -88,11 +88,11 @@ class FilmFolder:
                         if not entry.is_symlink():
                             found.append((os.fsencode(f"{path}/"), path))
                         elif leads_out(self.root, path):
-                            found.append((os.fsencode(path), FoundFilm(path, link=True)))
-                    elif entry.name.lower().endswith(FILM_SUFFIXES):
-                        found.append((os.fsencode(path), FoundFilm(path, link=entry.is_symlink())))
+                            found.append((os.fsencode(path), FoundImage(path, link=True)))
+                    elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                        found.append((os.fsencode(path), FoundImage(path, link=entry.is_symlink())))
         except OSError:
-            return [FoundFilm(below, link=False)]
+            return [FoundImage(below, link=False)]
         return [entry for _, entry in sorted(found, key=lambda named: named[0])]
 
 
@@ -103,30 +103,30 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def find_films(folder: str | None, *, key: str) -> FilmFolder:
-    """Open a folder of films.
+def find_images(folder: str | None, *, key: str) -> ImageFolder:
+    """Open a folder of images.
 
     Args:
         folder: as the user typed it.
         key: the parameter that it came from, for messages.
 
     Raises:
-        UserError: no folder is given, it is not there or cannot be read, or it holds no films.
+        UserError: no folder is given, it is not there or cannot be read, or it holds no images.
     """
-    what_to_type = f"Name the folder that holds the films: --params {key}=DIR"
+    what_to_type = f"Name the folder that holds the images: --params {key}=DIR"
     if not folder:
-        raise UserError(f"No folder of films to score is given: {key} is null. {what_to_type}")
+        raise UserError(f"No folder of images to score is given: {key} is null. {what_to_type}")
     root = Path(os.path.realpath(Path(folder).expanduser()))
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
-        raise UserError(f"{key} must name a folder of films; found {found} at {root}. {what_to_type}")
+        raise UserError(f"{key} must name a folder of images; found {found} at {root}. {what_to_type}")
     try:
         os.scandir(root).close()
     except OSError as error:
         raise UserError(f"The folder {root} ({key}) cannot be read: {error.strerror}. {what_to_type}") from error
-    films = FilmFolder(root)
-    if next(iter(films), None) is None:
+    images = ImageFolder(root)
+    if next(iter(images), None) is None:
         raise UserError(
-            f"No film is below {root} ({key}): expected files that end in {', '.join(FILM_SUFFIXES)}. {what_to_type}"
+            f"No image is below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {what_to_type}"
         )
-    return films
+    return images

@@ -2,22 +2,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr_pipeline.experiments.sanity_films import balanced_subset, shuffle_labels
-from cxr_pipeline.training.film_sets import FilmSet
+from cxr_pipeline.experiments.sanity_images import balanced_subset, shuffle_labels
+from cxr_pipeline.training.image_sets import ImageSet
 
 
-class Films:
-    """A film for each number; a name may be that of a copy."""
+class Images:
+    """An image for each number; a name may be that of a copy."""
 
-    digest = "films"
+    digest = "images"
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
         return np.array([np.full((2, 2), int(name.split("copy")[0], 16)) for name in sha256s], np.uint8)
 
 
-def film_set(places: Sequence[int] | np.ndarray, y: np.ndarray, suffix: str = "") -> FilmSet:
+def image_set(places: Sequence[int] | np.ndarray, y: np.ndarray, suffix: str = "") -> ImageSet:
     names = np.array([f"{place:02x}{suffix}" for place in places])
-    return FilmSet.unweighted(films=Films(), sha256=names, y=y[places])
+    return ImageSet.unweighted(images=Images(), sha256=names, y=y[places])
 
 
 def several_labels() -> np.ndarray:
@@ -31,9 +31,9 @@ def several_labels() -> np.ndarray:
 BINARY = (np.arange(140)[:, np.newaxis] % 4 == 0).astype(np.float32)
 
 
-def test_labels_are_dealt_anew_film_by_film() -> None:
+def test_labels_are_dealt_anew_image_by_image() -> None:
     y = several_labels()
-    first, rest = film_set(np.arange(80), y), film_set(np.arange(80, 140), y)
+    first, rest = image_set(np.arange(80), y), image_set(np.arange(80, 140), y)
     train, validation, contents = shuffle_labels(first, rest, seed=0)
     before = np.concatenate([first.y, rest.y])
     after = np.concatenate([train.y, validation.y])
@@ -50,34 +50,34 @@ def test_labels_are_dealt_anew_film_by_film() -> None:
 
 def test_copies_get_the_same_label() -> None:
     y = BINARY
-    first, copies = film_set(np.arange(80), y), film_set(np.arange(40), y, suffix="copy")
+    first, copies = image_set(np.arange(80), y), image_set(np.arange(40), y, suffix="copy")
     train, validation, contents = shuffle_labels(first, copies, seed=0)
     np.testing.assert_array_equal(validation.y, train.y[:40])
     assert len(set(contents)) == 40
 
 
-def test_a_subset_has_films_of_every_class_in_equal_parts() -> None:
+def test_a_subset_has_images_of_every_class_in_equal_parts() -> None:
     y = np.tile(np.array([1, 0, 0], np.float32), (140, 1))
     y[7], y[50:60] = [0, 1, 0], [0, 0, 1]
-    chosen = balanced_subset(film_set(np.arange(140), y), 15, seed=0)
+    chosen = balanced_subset(image_set(np.arange(140), y), 15, seed=0)
     assert chosen.y.sum(axis=0).tolist() == [7, 1, 7]
     assert len(set(chosen.sha256)) == 15
     assert (chosen.count == 1).all()
     np.testing.assert_array_equal(y[[int(name, 16) for name in chosen.sha256]], chosen.y)
 
 
-def test_films_without_a_finding_are_a_class_too() -> None:
-    binary = balanced_subset(film_set(np.arange(140), BINARY), 20, seed=0)
+def test_images_without_a_finding_are_a_class_too() -> None:
+    binary = balanced_subset(image_set(np.arange(140), BINARY), 20, seed=0)
     assert binary.y.sum() == 10
     y = np.zeros((140, 2), np.float32)
     y[:3], y[3:5], y[5:100] = [1, 0], [1, 1], np.nan
-    several = balanced_subset(film_set(np.arange(140), y), 200, seed=0)
+    several = balanced_subset(image_set(np.arange(140), y), 200, seed=0)
     assert len(several.y) == 45
     assert not np.isnan(several.y).any()
 
 
 def test_a_subset_is_never_smaller_than_its_classes() -> None:
     y = np.eye(3, dtype=np.float32)[np.arange(140) % 3]
-    assert balanced_subset(film_set(np.arange(140), y), 2, seed=0).y.sum(axis=0).tolist() == [1, 1, 1]
-    first, other = (balanced_subset(film_set(np.arange(140), y), 9, seed=seed) for seed in (0, 1))
+    assert balanced_subset(image_set(np.arange(140), y), 2, seed=0).y.sum(axis=0).tolist() == [1, 1, 1]
+    first, other = (balanced_subset(image_set(np.arange(140), y), 9, seed=seed) for seed in (0, 1))
     assert list(first.sha256) != list(other.sha256)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, DatasetError
+
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.framework.datasets.prepared_images import PreparedImagesDataset
+
+STEPS = ({"operation": "clahe", "clip_limit": 2.0, "tiles": 8},)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> PreparedImages:
+    return PreparedImages(tmp_path / "images", Recipe(size=32, mode="fit", max_megapixels=50, steps=STEPS))
+
+
+def test_a_handle_comes_back(images: PreparedImages, tmp_path: Path) -> None:
+    dataset = PreparedImagesDataset(filepath=str(tmp_path / "deep" / "images.json"))
+    dataset.save(images)
+    assert dataset.load() == images
+    assert dataset.load().digest == images.digest
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["images.json"]
+
+
+def test_saving_again_overwrites(images: PreparedImages, tmp_path: Path) -> None:
+    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
+    dataset.save(images)
+    other = PreparedImages(images.folder, Recipe(size=64, mode="stretch", max_megapixels=50))
+    dataset.save(other)
+    assert dataset.load() == other
+
+
+def test_a_missing_file_does_not_exist_and_cannot_be_loaded(tmp_path: Path) -> None:
+    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match=r"images\.json"):
+        dataset.load()
+
+
+def test_it_exists_only_with_the_folder_of_its_images(images: PreparedImages, tmp_path: Path) -> None:
+    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
+    dataset.save(images)
+    assert not dataset.exists()
+    images.store.folder.mkdir(parents=True)
+    assert dataset.exists()
+    images.store.folder.rmdir()
+    assert not dataset.exists()
+
+
+def test_the_catalog_knows_it(images: PreparedImages, tmp_path: Path) -> None:
+    entry = {
+        "type": "cxr_pipeline.framework.datasets.prepared_images.PreparedImagesDataset",
+        "filepath": str(tmp_path / "images.json"),
+        "metadata": {"kedro-viz": {"layer": "primary"}},
+    }
+    catalog = DataCatalog.from_config({"images": entry})
+    catalog.save("images", images)
+    assert catalog.load("images") == images
+    assert "images.json" in str(catalog["images"])
