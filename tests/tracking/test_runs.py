@@ -121,3 +121,23 @@ def test_the_run_of_a_killed_job_is_ended_with_those_below_it_and_no_other() -> 
 def test_the_run_of_a_killed_job_that_is_gone_is_only_warned_about(caplog) -> None:
     tracking.end_killed("0" * 32)
     assert "could not end the run 0000" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_the_active_run_is_ended_with_a_status(status: str) -> None:
+    run = mlflow.start_run()
+    assert tracking.end_active_run(status)
+    assert mlflow.active_run() is None
+    assert mlflow.get_run(run.info.run_id).info.status == status
+    assert tracking.end_active_run("FINISHED")
+
+
+def test_ending_a_run_never_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*arguments: object) -> None:
+        raise mlflow.MlflowException("the server is gone")
+
+    mlflow.start_run()
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", fail)
+    assert not tracking.end_active_run("KILLED")
+    assert "the server is gone" in caplog.text
+    assert mlflow.active_run() is None

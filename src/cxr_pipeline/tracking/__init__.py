@@ -3,7 +3,7 @@
 from cxr_pipeline.tracking.leftovers import send_left
 from cxr_pipeline.tracking.model_index import measured_models
 from cxr_pipeline.tracking.naming import experiment_name, model_name
-from cxr_pipeline.tracking.runs import end_killed, last_run_id, log_epoch, log_summary, nest_run
+from cxr_pipeline.tracking.runs import end_active_run, end_killed, last_run_id, log_epoch, log_summary, nest_run
 from cxr_pipeline.tracking.server import alone, check_server, run_url, version_url, why_away
 from cxr_pipeline.tracking.versions import (
     ModelVersion,
@@ -18,6 +18,7 @@ __all__ = [
     "ModelVersion",
     "alone",
     "check_server",
+    "end_active_run",
     "end_killed",
     "experiment_name",
     "last_run_id",

@@ -8,7 +8,7 @@ import mlflow
 
 from cxr_pipeline.evaluation.evaluate import flatten_metrics
 from cxr_pipeline.tracking import sending
-from cxr_pipeline.tracking.server import reason
+from cxr_pipeline.tracking.server import patience, reason
 
 _log = logging.getLogger(__name__)
 
@@ -19,6 +19,30 @@ def last_run_id() -> str | None:
         return run_id
     run = mlflow.last_active_run()
     return run.info.run_id if run else None
+
+
+def end_active_run(status: str) -> bool:
+    """End the MLflow run of this process; do nothing without one. Call it from the main thread.
+
+    It never raises: it is called while another error, or a signal, ends the process. A server that does not answer is
+    waited for 10 seconds at most.
+
+    Args:
+        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+
+    Returns:
+        Whether no run is left open: False if MLflow could not be reached, so that its run still shows as running.
+    """
+    run = mlflow.active_run()
+    if run is None:
+        return True
+    try:
+        with patience(timeout=10, retries=0):
+            mlflow.end_run(status)
+    except mlflow.MlflowException as error:
+        _log.warning("Could not end the MLflow run %s as %s: %s", run.info.run_id, status, reason(error))
+        return False
+    return True
 
 
 def nest_run(run_id: str, parent: str) -> None:
