@@ -29,7 +29,7 @@ from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_images
 
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.weights import PUBLISHED
@@ -106,7 +106,7 @@ def be_a_script(data: Path, overrides: dict[str, Any]) -> None:
 def image_set(data: Path, images: PreparedImages, split: str) -> ImageSet:
     """The images of a split; on which of them something is, matters to no clock."""
     manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
-    sha256s = images_of(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
+    sha256s = select_split(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
     return ImageSet.unweighted(images=images, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
 
 

@@ -39,13 +39,13 @@ def test_a_draw_stays_the_same_as_images_come(folder: Path, draw: Draw) -> None:
     for number in range(40):
         draw(f"{number}.png")
     images = find_images(str(folder), key=KEY)
-    first = {image.path for image in images.draw(10, seed=1)}
-    assert first == {image.path for image in images.draw(10, seed=1)}
-    assert first != {image.path for image in images.draw(10, seed=2)}
-    assert len(images.draw(100, seed=1)) == 40
+    first = {image.path for image in images.sample(10, seed=1)}
+    assert first == {image.path for image in images.sample(10, seed=1)}
+    assert first != {image.path for image in images.sample(10, seed=2)}
+    assert len(images.sample(100, seed=1)) == 40
     for number in range(40, 80):
         draw(f"{number}.png")
-    later = {image.path for image in images.draw(10, seed=1)}
+    later = {image.path for image in images.sample(10, seed=1)}
     assert 0 < len(first & later) < 10
     assert all(int(Path(name).stem) >= 40 for name in later - first)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, list_images, settle
+from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, finalise, list_images
 from cxr_pipeline.data.sources import read_source
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing, image_table, refusal_table
@@ -103,7 +103,7 @@ def test_of_several_classes_a_image_may_have_any_number(tmp_path: Path) -> None:
     kept, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=SEVERAL)
     assert kept["label_mass"].tolist() == [1.0, 0.0, 1.0]
     assert kept["label_fluid"].tolist() == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
-    manifest, quarantine = settle(kept, refused, NOTHING_REFUSED, exclusive=False)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, exclusive=False)
     report = data_report(manifest, quarantine, counts, classes=tuple(SEVERAL.classes), phantom=False)
     assert report["classes"] == {"fluid": 1, "mass": 2}
     assert report["unknown_labels"] == {"fluid": 1}
@@ -141,10 +141,10 @@ def test_settle_stops_when_nothing_is_left_to_tell_apart(tmp_path: Path) -> None
     listing = write_images(tmp_path, {"a.png": "Mass", "b.png": "No Finding", "c.png": "Mass"})
     images, refused, _ = list_images({"images": (FileReader(tmp_path), listing)}, labels=SEVERAL)
     bad = images[["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, _ = settle(images, refused, bad.iloc[2:], exclusive=False)
+    manifest, _ = finalise(images, refused, bad.iloc[2:], exclusive=False)
     assert len(manifest) == 2
     with pytest.raises(UserError, match=r"2 with and 0 without mass.*1 truncated"):
-        settle(images, refused, bad.iloc[1:2], exclusive=False)
+        finalise(images, refused, bad.iloc[1:2], exclusive=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -177,7 +177,7 @@ def test_settle_divides_the_images(tmp_path: Path) -> None:
     listing = write_images(tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"})
     images, refused, _ = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
     bad = images.loc[images["image"] == "a.png", ["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, quarantine = settle(images, refused, bad, exclusive=True)
+    manifest, quarantine = finalise(images, refused, bad, exclusive=True)
     assert manifest["image"].tolist() == ["b.png", "d.png"]
     assert quarantine.to_numpy().tolist()[0] == ["images", "a.png", "truncated", "ends early"]
     assert refused_as(quarantine) == {"a.png": "truncated", "c.png": "unknown_label"}
@@ -190,7 +190,7 @@ def test_settle_stops_when_a_class_is_lost(tmp_path: Path) -> None:
     )
     bad = images.loc[:0, ["sha256"]].assign(reason="unreadable", detail="no image")
     with pytest.raises(UserError, match=r"only one class has images.*unreadable"):
-        settle(images, refused, bad, exclusive=True)
+        finalise(images, refused, bad, exclusive=True)
 
 
 @pytest.mark.parametrize(("n_refused", "stops"), [(2, False), (3, True)])
@@ -223,7 +223,7 @@ def test_data_report(tmp_path: Path) -> None:
     listing = Listing(image_table(columns), refused_rows, 7, ("A note.",), n_left_out=3)
     images, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
     found = data_report(
-        *settle(images, refused, NOTHING_REFUSED, exclusive=True), counts, classes=tuple(CLASSES), phantom=True
+        *finalise(images, refused, NOTHING_REFUSED, exclusive=True), counts, classes=tuple(CLASSES), phantom=True
     )
     assert found["sources"] == {
         "images": {
@@ -254,7 +254,7 @@ def test_data_digest_follows_content_and_label_not_name_or_order(tmp_path: Path)
         folder = tmp_path / "_".join([*labels, *labels.values()])
         listing = write_images(folder, dict(labels), images)
         rows = list_images({"images": (FileReader(folder), listing)}, labels=LABELS)
-        return data_report(*settle(*rows[:2], NOTHING_REFUSED, exclusive=True), rows[2], classes=(), phantom=False)[
+        return data_report(*finalise(*rows[:2], NOTHING_REFUSED, exclusive=True), rows[2], classes=(), phantom=False)[
             "data_digest"
         ]
 
@@ -290,7 +290,7 @@ def test_rows_read_are_manifest_quarantine_and_missing(
     kept, refused, counts = list_images(
         {"images": (FileReader(folder), write_images(folder, images, contents))}, labels=LABELS
     )
-    manifest, quarantine = settle(kept, refused, NOTHING_REFUSED, exclusive=True)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, exclusive=True)
     n_left_out = sum(labels in ("Mass", "Effusion|normal") for labels, _ in rows)
     assert len(manifest) + len(quarantine) == len(rows) - n_left_out
     assert manifest["sha256"].is_unique

@@ -17,9 +17,9 @@ from cxr_pipeline.data.splits import (
     assign_splits,
     count_sources,
     count_splits,
-    images_of,
-    listed,
+    join_names,
     rarest_first,
+    select_split,
 )
 
 NO_LEDGER = pd.DataFrame(columns=list(COLUMNS), dtype="str")
@@ -263,7 +263,7 @@ def test_a_patient_given_to_two_splits_is_found_by_the_check() -> None:
 def test_images_of_takes_one_split_in_the_manifest_s_order() -> None:
     manifest = images([str(number) for number in range(30)])
     splits = deal(manifest.iloc[::-1].reset_index(drop=True), deal(images(["gone"], start=99)))
-    parts = {split: images_of(manifest, splits, split) for split in SPLITS}
+    parts = {split: select_split(manifest, splits, split) for split in SPLITS}
     assert sum(len(part) for part in parts.values()) == 30
     for split, part in parts.items():
         assert list(part.columns) == list(manifest.columns)
@@ -332,8 +332,8 @@ def test_classes_by_rarity() -> None:
 
 
 def test_long_lists_of_names_are_cut() -> None:
-    assert listed([str(number) for number in range(60)]).endswith("48, 49 and 10 more")
-    assert listed(["a", "b"]) == "a, b"
+    assert join_names([str(number) for number in range(60)]).endswith("48, 49 and 10 more")
+    assert join_names(["a", "b"]) == "a, b"
 
 
 def test_nih_as_a_whole_is_dealt_by_patient(shared_data: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.sources.content_hashes import fingerprints
+from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.readers import FileReader
 from cxr_pipeline.deployment.champion_scoring import judge_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
@@ -44,7 +44,7 @@ def images(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
     names = [f"{number}.png" for number in range(4)]
     table = pd.DataFrame({"source": "a", "image": names, "path": names, "patient_id": list("ppqq")})
     labels = [0.0, 1.0, np.nan, 1.0]
-    return table.assign(sha256=fingerprints(reader, names)["sha256"], label_ill=labels), reader
+    return table.assign(sha256=content_hashes(reader, names)["sha256"], label_ill=labels), reader
 
 
 def test_the_champion_judges_with_its_own_recipe_and_rule(champion, images, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.splits import COLUMNS, assign_splits, images_of
+from cxr_pipeline.data.splits import COLUMNS, assign_splits, select_split
 from cxr_pipeline.deployment.data_changes import (
     News,
     check_unseen,
@@ -68,7 +68,7 @@ class TestImagesUsed:
         assert USED["sha256"].is_monotonic_increasing
         assert USED["split"].value_counts().to_dict() == SPLITS["split"].value_counts().to_dict()
         for split in ("train", "validation", "test"):
-            there = set(images_of(IMAGES, SPLITS, split)["sha256"])
+            there = set(select_split(IMAGES, SPLITS, split)["sha256"])
             assert set(USED.loc[USED["split"] == split, "sha256"]) == there
 
     def test_do_not_include_images_that_are_gone(self) -> None:
@@ -266,7 +266,7 @@ class TestLedger:
 
 
 class TestUnseen:
-    test_images = images_of(IMAGES, SPLITS, "test")
+    test_images = select_split(IMAGES, SPLITS, "test")
 
     def test_the_test_images_of_the_same_ledger_are_unseen(self) -> None:
         check_unseen(self.test_images, USED, SPLITS, version="m 1")

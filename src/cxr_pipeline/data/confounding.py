@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 
-CONFOUNDED_FROM = 0.6
+CONFOUNDED_AUC = 0.6
 """The AUC of the source alone, for any class, from which source and class are called confounded (0.5 is chance)."""
 
 
-def source_alone(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Sequence[str]) -> dict[str, Any] | None:
+def source_baseline(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Sequence[str]) -> dict[str, Any] | None:
     """Predict the classes of the test images from nothing but their source.
 
     The score of an image is how frequent a class is among the training images of its source, with one image of the average
@@ -36,13 +36,13 @@ def source_alone(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Seque
         splits), ``confounded`` (whether any AUC reaches ``threshold``) and ``threshold``.
 
     Example:
-        >>> source_alone(manifest, splits, outputs=["pneumonia"])["confounded"]  # doctest: +SKIP
+        >>> source_baseline(manifest, splits, outputs=["pneumonia"])["confounded"]  # doctest: +SKIP
         True
     """
     if manifest["source"].nunique() < 2:
         return None
     labels = [str(column) for column in manifest.filter(regex="^label_").columns]
-    train, test = (images_of(manifest, splits, split) for split in ("train", "test"))
+    train, test = (select_split(manifest, splits, split) for split in ("train", "test"))
     score = _score(train, test, labels)
     aucs = {name: _auc(test[f"label_{name}"].to_numpy(), score[f"label_{name}"].to_numpy()) for name in outputs}
     known = [auc for auc in aucs.values() if auc is not None]
@@ -58,8 +58,8 @@ def source_alone(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Seque
             label.removeprefix("label_"): {str(source): int(n) for source, n in by_source[label].items()}
             for label in labels
         },
-        "confounded": any(auc >= CONFOUNDED_FROM for auc in known),
-        "threshold": CONFOUNDED_FROM,
+        "confounded": any(auc >= CONFOUNDED_AUC for auc in known),
+        "threshold": CONFOUNDED_AUC,
     }
 
 

@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".d
 
 
 @dataclass(frozen=True)
-class FoundImage:
+class ImageFile:
     """What stands for an image in its folder.
 
     Args:
@@ -26,7 +26,7 @@ class FoundImage:
     link: bool
 
     @property
-    def image(self) -> str:
+    def name(self) -> str:
         r"""The path as text that can be written anywhere; bytes that are no UTF-8 become ``\xff``."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
@@ -45,13 +45,13 @@ class ImageFolder:
 
     root: Path
 
-    def __iter__(self) -> Iterator[FoundImage]:
+    def __iter__(self) -> Iterator[ImageFile]:
         levels = [iter(self._entries(""))]
         while levels:
             entry = next(levels[-1], None)
             if entry is None:
                 levels.pop()
-            elif isinstance(entry, FoundImage):
+            elif isinstance(entry, ImageFile):
                 yield entry
             else:
                 levels.append(iter(self._entries(entry)))
@@ -60,7 +60,7 @@ class ImageFolder:
         """How many images there are now."""
         return sum(1 for _ in self)
 
-    def draw(self, at_most: int, *, seed: int) -> list[FoundImage]:
+    def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
         """Draw images by lot, at most so many, in no order.
 
         A lot belongs to an image's path: as images come, those drawn before are drawn again or give way to new ones.
@@ -70,14 +70,14 @@ class ImageFolder:
             seed: of the lots.
         """
 
-        def lot(image: FoundImage) -> bytes:
+        def lot(image: ImageFile) -> bytes:
             return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(image.path)), digest_size=8).digest()
 
         return nsmallest(at_most, self, key=lot)
 
-    def _entries(self, below: str) -> list[FoundImage | str]:
+    def _entries(self, below: str) -> list[ImageFile | str]:
         """The images of one folder, and the paths of its subfolders, in the order of all paths."""
-        found: list[tuple[bytes, FoundImage | str]] = []
+        found: list[tuple[bytes, ImageFile | str]] = []
         try:
             with os.scandir(os.path.join(self.root, below)) as entries:  # noqa: PTH118 a Path for each image costs
                 for entry in entries:
@@ -88,11 +88,11 @@ class ImageFolder:
                         if not entry.is_symlink():
                             found.append((os.fsencode(f"{path}/"), path))
                         elif leads_out(self.root, path):
-                            found.append((os.fsencode(path), FoundImage(path, link=True)))
+                            found.append((os.fsencode(path), ImageFile(path, link=True)))
                     elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                        found.append((os.fsencode(path), FoundImage(path, link=entry.is_symlink())))
+                        found.append((os.fsencode(path), ImageFile(path, link=entry.is_symlink())))
         except OSError:
-            return [FoundImage(below, link=False)]
+            return [ImageFile(below, link=False)]
         return [entry for _, entry in sorted(found, key=lambda named: named[0])]
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.splits import SPLITS, group_of, listed, patient_names
+from cxr_pipeline.data.splits import SPLITS, group_ids, join_names, patient_names
 
 
 def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str = "<task>") -> None:
@@ -31,7 +31,7 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
     torn = known[known.groupby(["source", "patient_id"])["split"].transform("nunique") > 1]
     if torn.empty:
         return
-    theirs = manifest[group_of(manifest).isin(group_of(torn))]
+    theirs = manifest[group_ids(manifest).isin(group_ids(torn))]
     given_apart = theirs.groupby(["source", "patient_id"])["given_split"].nunique().gt(1).any()
     advice = (
         "The source itself gives their images to different splits. Mend the source, or deal all patients anew: "
@@ -42,7 +42,7 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
     names = patient_names(torn)
     raise UserError(
         "a patient must be in one split only, or the test is no test on new patients; "
-        f"{len(names)} patients are in several: {listed(names)}. {advice}"
+        f"{len(names)} patients are in several: {join_names(names)}. {advice}"
     )
 
 
@@ -52,7 +52,7 @@ def _check_contents(splits: pd.DataFrame) -> None:
         return
     images = (torn["source"] + ": " + torn["image"] + " in " + torn["split"]).tolist()
     raise UserError(
-        f"the same image must be in one split only; {len(images)} images have a copy in another: {listed(images)}. "
+        f"the same image must be in one split only; {len(images)} images have a copy in another: {join_names(images)}. "
         "Remove one of each, or give both the same patient."
     )
 

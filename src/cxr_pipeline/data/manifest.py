@@ -12,7 +12,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.reader import Reader
-from cxr_pipeline.data.sources.content_hashes import fingerprints
+from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 
@@ -69,7 +69,7 @@ def list_images(
     return images, refused, counts
 
 
-def settle(
+def finalise(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, *, exclusive: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide the images by whether they could be decoded.
@@ -174,10 +174,10 @@ def _sort_out(reader: Reader, listing: Listing, labels: LabelMap) -> tuple[pd.Da
     Returns:
         images, refused rows and how the rows were counted.
     """
-    rows = listing.images.join(labels.read(listing.images, listing.vocabulary))
+    rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
     wanted = rows["reason"].isna() & rows["left_out"].isna()
     images = rows[wanted].drop(columns=["reason", "detail"]).reset_index(drop=True)
-    images = images.join(fingerprints(reader, images["path"].tolist()))
+    images = images.join(content_hashes(reader, images["path"].tolist()))
     refused = pd.concat([listing.refused, rows[rows["reason"].notna()], images[images["reason"].notna()]])
     by_layout = {"by_layout": listing.n_left_out} if listing.n_left_out else {}
     counts = {

@@ -56,7 +56,7 @@ def assign_splits(
     Raises:
         UserError: the ledger has images of one group in two splits, or contradicts a given split.
     """
-    images = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_of(manifest))
+    images = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_ids(manifest))
     images["earlier"] = _earlier_splits(images, ledger, task)
     images["given"] = None if ignore_given_split else manifest["given_split"]
     images["stratum"] = _strata(manifest)
@@ -74,7 +74,7 @@ def assign_splits(
     return pd.concat([images[list(COLUMNS)], _gone(images, ledger)], ignore_index=True).astype("str")
 
 
-def group_of(images: pd.DataFrame) -> "pd.Series[str]":
+def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
     """Name the group of each image: its source and patient, or its content where the patient is not known.
 
     Args:
@@ -87,7 +87,7 @@ def group_of(images: pd.DataFrame) -> "pd.Series[str]":
     return patient.where(images["patient_id"].notna(), "\x1f" + images["sha256"].astype("str"))
 
 
-def images_of(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
+def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
     """Take the images of one split.
 
     Args:
@@ -118,7 +118,7 @@ def count_splits(
     """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
-        images = images_of(manifest, splits, split)
+        images = select_split(manifest, splits, split)
         n_patients = len(images[["source", "patient_id"]].dropna().drop_duplicates())
         n_images = {name: int(images[f"label_{name}"].eq(1).sum()) for name in classes}
         counts[split] = {**n_images, "images": len(images), "patients": n_patients or None}
@@ -135,7 +135,7 @@ def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dic
     Returns:
         for each source, in the order of the manifest, the images of each of ``SPLITS``, 0 where it has none.
     """
-    sources = {split: images_of(manifest, splits, split)["source"] for split in SPLITS}
+    sources = {split: select_split(manifest, splits, split)["source"] for split in SPLITS}
     return {
         str(name): {split: int((images == name).sum()) for split, images in sources.items()}
         for name in manifest["source"].unique()
@@ -144,7 +144,7 @@ def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dic
 
 def _earlier_splits(images: pd.DataFrame, ledger: pd.DataFrame, task: str) -> "pd.Series[str]":
     """Look each image's group up in the ledger: by patient, by content, and a lone image by its name at last."""
-    known = ledger.assign(group=group_of(ledger)).astype("str")
+    known = ledger.assign(group=group_ids(ledger)).astype("str")
     by_group = images["group"].map(known.drop_duplicates("group").set_index("group")["split"])
     by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
     found = [images[["group"]].assign(split=split) for split in (by_group, by_content)]
@@ -154,7 +154,7 @@ def _earlier_splits(images: pd.DataFrame, ledger: pd.DataFrame, task: str) -> "p
         patients = patient_names(images[torn])
         raise UserError(
             f"earlier runs put images of one patient into different splits, for {len(patients)} patients: "
-            f"{listed(patients)}. That happens when patient ids were changed after the images had "
+            f"{join_names(patients)}. That happens when patient ids were changed after the images had "
             f"been dealt. To deal all images anew, delete the earlier splits ({task}.splits in the catalog, "
             "splits.parquet); results are then not comparable with earlier ones."
         )
@@ -169,11 +169,11 @@ def patient_names(images: pd.DataFrame) -> list[str]:
     return sorted(names.unique())
 
 
-def listed(names: Sequence[str], limit: int = 50) -> str:
+def join_names(names: Sequence[str], limit: int = 50) -> str:
     """Write the first ``limit`` names out for a message, and how many more there are.
 
     Example:
-        >>> listed(["nih/7", "nih/8", "nih/9"], limit=2)
+        >>> join_names(["nih/7", "nih/8", "nih/9"], limit=2)
         'nih/7, nih/8 and 1 more'
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -207,7 +207,7 @@ def _check_given(groups: pd.DataFrame, task: str) -> None:
     if len(moved):
         raise UserError(
             f"earlier runs used images of {len(moved)} patients for another split than the source now gives them to: "
-            f"{listed(patient_names(moved))}. To keep the earlier splits: --params {task}.splitting."
+            f"{join_names(patient_names(moved))}. To keep the earlier splits: --params {task}.splitting."
             f"ignore_given_split=true. To follow the source, delete the earlier splits ({task}.splits in the catalog, "
             "splits.parquet); results are then not comparable with earlier ones."
         )

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.splits import COLUMNS, group_of, listed, patient_names
+from cxr_pipeline.data.splits import COLUMNS, group_ids, join_names, patient_names
 
 # Beside the splits: an image that could not be decoded. It is known, and no news.
 REFUSED = "refused"
@@ -220,7 +220,7 @@ def extend_ledger(ledger: pd.DataFrame, dealt: pd.DataFrame, *, task: str = "<ta
         names = patient_names(moved)
         raise UserError(
             f"the challenger was trained with other splits than are on record in {task}.splits (splits.parquet): "
-            f"{len(names)} patients would move ({listed(names)}). Was that file replaced while it was trained? Run "
+            f"{len(names)} patients would move ({join_names(names)}). Was that file replaced while it was trained? Run "
             "the same command again to train it with the splits on record."
         )
     columns = list(COLUMNS)
@@ -232,8 +232,8 @@ def extend_ledger(ledger: pd.DataFrame, dealt: pd.DataFrame, *, task: str = "<ta
 
 def images_moved(ledger: pd.DataFrame, dealt: pd.DataFrame) -> pd.DataFrame:
     """Find the rows of ``dealt`` whose patient, or whose content, the ledger has in another split."""
-    known = ledger.assign(group=group_of(ledger)).astype("str")
-    by_group = group_of(dealt).map(known.drop_duplicates("group").set_index("group")["split"])
+    known = ledger.assign(group=group_ids(ledger)).astype("str")
+    by_group = group_ids(dealt).map(known.drop_duplicates("group").set_index("group")["split"])
     by_content = dealt["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
     said = pd.concat([by_group, by_content], axis=1)
     other = said.notna() & said.ne(dealt["split"], axis=0)
@@ -253,8 +253,8 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, ledger: pd.DataFrame, *
         UserError: it learned from some of them.
     """
     seen = used.loc[used["split"].isin(SEEN), "sha256"]
-    patients = group_of(ledger)[ledger["sha256"].isin(seen).to_numpy()]
-    torn = test[test["sha256"].isin(seen).to_numpy() | group_of(test).isin(patients).to_numpy()]
+    patients = group_ids(ledger)[ledger["sha256"].isin(seen).to_numpy()]
+    torn = test[test["sha256"].isin(seen).to_numpy() | group_ids(test).isin(patients).to_numpy()]
     if len(torn):
         raise UserError(
             f"{version} cannot be compared on these test images, because it learned from {len(torn)} of {len(test)} "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Outputs:
     @property
     def test_images(self) -> pd.DataFrame:
         """The rows of the manifest that are test images."""
-        return images_of(pd.read_parquet(self._path("03_primary/{}/manifest.parquet")), self.splits, "test")
+        return select_split(pd.read_parquet(self._path("03_primary/{}/manifest.parquet")), self.splits, "test")
 
     def _path(self, place: str) -> Path:
         return self.folder / place.format(self.task)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.training.features import Images
 
 
@@ -100,7 +100,7 @@ def image_sets(
     """
     labels = [f"label_{output}" for output in outputs]
     planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
-    validation = images_of(manifest, splits, "validation")
+    validation = select_split(manifest, splits, "validation")
     return (
         ImageSet(
             images=images,

@@ -21,7 +21,7 @@ def rows(*texts: str | None, uncertain: str | None = None, unknown: str | None =
 
 
 def only(meaning: LabelMap, labels: str | None, vocabulary: tuple[str, ...] = VOCABULARY, **others: str) -> pd.Series:
-    found = meaning.read(rows(labels, **others), vocabulary)
+    found = meaning.apply(rows(labels, **others), vocabulary)
     assert found.columns.tolist() == [*(f"label_{name}" for name in meaning.classes), "reason", "detail", "left_out"]
     return found.iloc[0]
 
@@ -156,7 +156,7 @@ def test_uncertain_labels_of_several_classes(meaning: str, expected: float) -> N
 
 def test_a_class_for_which_the_source_has_no_word_is_unknown() -> None:
     assert values(only(MANY, "Mass", vocabulary=("Mass", "Pneumonia"))) == pytest.approx([NAN, 1.0], nan_ok=True)
-    without_vocabulary = MANY.read(rows("Mass", "Edema"), ())
+    without_vocabulary = MANY.apply(rows("Mass", "Edema"), ())
     assert without_vocabulary[["label_fluid", "label_mass"]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
@@ -166,12 +166,12 @@ def test_a_image_of_which_no_class_is_known_is_left_out() -> None:
 
 
 def test_without_a_vocabulary_every_other_label_is_unknown() -> None:
-    assert ONE.read(rows("Mass"), ())["reason"].tolist() == ["unknown_label"]
+    assert ONE.apply(rows("Mass"), ())["reason"].tolist() == ["unknown_label"]
 
 
 def test_index_and_order_are_kept() -> None:
     images = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
-    outcome = ONE.read(images, VOCABULARY)
+    outcome = ONE.apply(images, VOCABULARY)
     assert outcome.index.tolist() == [7, 3, 5, 1]
     assert outcome["label_effusion"].tolist()[:3] == [1.0, 0.0, 1.0]
     assert outcome["left_out"].tolist()[3] == "other_classes"
@@ -179,8 +179,8 @@ def test_index_and_order_are_kept() -> None:
 
 def test_types_do_not_depend_on_the_rows() -> None:
     expected = ["float64", "float64", "str", "str", "str"]
-    assert ONE.read(rows(), VOCABULARY).dtypes.astype("str").tolist() == expected
-    assert ONE.read(rows("Effusion"), VOCABULARY).dtypes.astype("str").tolist() == expected
+    assert ONE.apply(rows(), VOCABULARY).dtypes.astype("str").tolist() == expected
+    assert ONE.apply(rows("Effusion"), VOCABULARY).dtypes.astype("str").tolist() == expected
 
 
 def test_the_class_of_a_label() -> None:
@@ -219,7 +219,7 @@ tables = st.lists(st.tuples(text, text, text), max_size=12).map(
 def test_each_row_is_kept_refused_or_left_out(images: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
     classes = {"fluid": ("Effusion",), "mass": ("Mass",), "other": ("*",)}
     meaning = LabelMap(classes, ["Hernia"], uncertain, exclusive=exclusive)
-    found = meaning.read(images, (*VOCABULARY, "Hernia"))
+    found = meaning.apply(images, (*VOCABULARY, "Hernia"))
     labels = found.filter(regex="^label_")
     kept = labels.notna().any(axis=1)
     assert (kept.astype(int) + found["reason"].notna() + found["left_out"].notna()).eq(1).all()

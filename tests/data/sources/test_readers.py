@@ -88,7 +88,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_length_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("image")
-    assert FileReader(tmp_path).n_bytes("a.png") == 4
+    assert FileReader(tmp_path).n_bytes("a.png") == 5
     assert FileReader(tmp_path).n_bytes("absent.png") == FileReader(tmp_path).n_bytes("nul\0") == 0
 
 

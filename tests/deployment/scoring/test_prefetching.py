@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
-from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
+from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.inference_inputs import prepare_content, prepare_file
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.scoring import prefetching
@@ -67,7 +67,7 @@ def test_not_more_images_are_listed_than_are_wanted(folder: Path, draw: Draw, se
 
     def endless() -> Any:
         for _ in listed:
-            yield FoundImage("image.png", link=False)
+            yield ImageFile("image.png", link=False)
 
     prepared = prepare_ahead(folder, endless(), RECIPE, pending=4)
     assert means(itertools.islice(prepared, 20)) == [51.0] * 20

@@ -97,7 +97,7 @@ def test_a_class_set_to_null_is_switched_off() -> None:
 def test_a_star_stands_for_the_labels_that_no_class_names() -> None:
     asked = task("binary", normal=("No Finding",), abnormal=("abnormal", "*"))
     images = pd.DataFrame({"labels": ["No Finding", "Mass|Nodule", "abnormal"], "uncertain": None, "unknown": None})
-    found = asked.labels.read(images, ("No Finding", "Mass", "Nodule", "abnormal"))
+    found = asked.labels.apply(images, ("No Finding", "Mass", "Nodule", "abnormal"))
     assert found["label_abnormal"].tolist() == [0, 1, 1]
 
 

@@ -34,7 +34,7 @@ def fingerprint(reader: Reader, path: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def fingerprints(reader: Reader, paths: Sequence[str]) -> pd.DataFrame:
+def content_hashes(reader: Reader, paths: Sequence[str]) -> pd.DataFrame:
     """Hash many images, each read once, on as many threads as there are cores.
 
     Args:

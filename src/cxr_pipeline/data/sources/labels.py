@@ -73,7 +73,7 @@ class LabelMap:
             return None
         return self._class_by_label.get(folded, self._class_by_label.get(ANY_OTHER))
 
-    def read(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
+    def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Find what each image has of each class.
 
         An image of which no label is known, or that has a label outside the vocabulary, is refused. An image with a

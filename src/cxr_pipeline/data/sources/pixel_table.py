@@ -44,21 +44,21 @@ def read(folder: Path, *, label: str, labels: Sequence[str] = (), patient_id: st
         source.seek(0)
         table = _parse(source, file.name, usecols=wanted, dtype="str", keep_default_na=False, na_values=[""])
     texts = table[label].str.strip().replace("", None)
-    names = _named(texts, labels) if labels else texts
+    named = _named(texts, labels) if labels else texts
     names = pd.Series([f"row {row:08d}" for row in range(len(table))], dtype="str")
-    unknown = texts.notna() & names.isna()
+    unknown = texts.notna() & named.isna()
     detail = f"; expected a whole number from 0 to {len(labels) - 1}"
     refused = zip(names[unknown], texts[unknown], strict=True)
     images = {
         "image": names,
         "path": pd.Series(range(len(table))).astype("str"),
-        "labels": names,
+        "labels": named,
         "patient_id": None if patient_id is None else table[patient_id].str.strip().replace("", None),
     }
     return Listing(
         image_table({column: values if values is None else values[~unknown] for column, values in images.items()}),
         refusal_table((image, "unknown_label", f"the label '{text[:20]}'{detail}") for image, text in refused),
-        vocabulary=frozenset(labels or (part.strip() for text in names.dropna().unique() for part in text.split("|"))),
+        vocabulary=frozenset(labels or (part.strip() for text in named.dropna().unique() for part in text.split("|"))),
     )
 
 

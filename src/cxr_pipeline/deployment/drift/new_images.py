@@ -59,7 +59,7 @@ class NewImages:
     @classmethod
     def in_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewImages:
         """Take those rows of a source that belong to a task."""
-        rows = listing.images.join(labels.read(listing.images, listing.vocabulary))
+        rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
         wanted = rows["reason"].isna() & rows["left_out"].isna()
         table = rows[wanted].reset_index(drop=True).assign(source="")
         return cls({"": reader}, table, listing.n_rows - int(wanted.sum()))

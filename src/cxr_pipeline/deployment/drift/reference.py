@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.deployment.drift.feature_extraction import observe
 from cxr_pipeline.deployment.drift.image_features import Observed, draw_images
 from cxr_pipeline.deployment.drift.profile import Profile, reference_profile
@@ -49,7 +49,7 @@ def profile_of(
     """
 
     def look(split: str) -> Observed:
-        rows = images_of(manifest, splits, split)
+        rows = select_split(manifest, splits, split)
         return look_at_prepared(model, rule, images, rows, max_images=max_images, batch_size=batch_size, seed=seed)
 
     return reference_profile(look("train"), look("validation"), outputs=rule.outputs, seed=seed)

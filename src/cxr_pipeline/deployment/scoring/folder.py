@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
+from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.scoring.heatmaps import HeatMapFolder
 from cxr_pipeline.deployment.scoring.predictions import OBSERVED, Predictions, warn_of_refused
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _KeyedImage(FoundImage):
+class _KeyedImage(ImageFile):
     key: str
 
 
@@ -86,8 +86,8 @@ def score_folder(
     n_known, rows = len(kept), array("q")
     sample, unseen = _drawn(images, kept, lookout)
 
-    def again(image: FoundImage) -> bool:
-        return image.path in unseen or (maps is not None and not maps.keep(image.image))
+    def again(image: ImageFile) -> bool:
+        return image.path in unseen or (maps is not None and not maps.keep(image.name))
 
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("Scoring images", total=images.count())
@@ -160,7 +160,7 @@ def _new_images(
     rows: "array[int]",
     sample: dict[str, int | None],
     *,
-    again: Callable[[FoundImage], bool],
+    again: Callable[[ImageFile], bool],
     advance: Callable[[], None],
 ) -> Iterator[_KeyedImage]:
     """The images that are to be scored.
@@ -181,7 +181,7 @@ def _new_images(
         advance()
 
 
-def _key(root: Path, image: FoundImage) -> str:
+def _key(root: Path, image: ImageFile) -> str:
     """Name an image's path, size and time of change in 32 hex digits; nothing for what must be looked at again."""
     if image.link:
         return ""
@@ -207,7 +207,7 @@ def _judged(
         judged = lookout.judge(prepared, [image.path in sample for image in found])
     else:
         judged = classifier.judge_batch(prepared).assign(**{OBSERVED: None})
-    images = [image.image for image in found]
+    images = [image.name for image in found]
     if maps:
         maps.write(images, prepared, judged)
     keys = pd.Series([image.key for image in found], dtype="str").mask(judged["reason"].isin(_NOT_REMEMBERED), "")

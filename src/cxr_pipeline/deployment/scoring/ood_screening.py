@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.image_folder import FoundImage, ImageFolder
+from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.drift.feature_extraction import with_features
 from cxr_pipeline.deployment.drift.image_features import Observed
@@ -72,9 +72,9 @@ class Lookout:
             digest.update(name.encode() + values.tobytes())
         return [*self._decisive, digest.hexdigest()]
 
-    def draw(self, images: ImageFolder) -> list[FoundImage]:
+    def draw(self, images: ImageFolder) -> list[ImageFile]:
         """Draw the images for the verdict on all."""
-        return images.draw(self._max_images, seed=self._seed)
+        return images.sample(self._max_images, seed=self._seed)
 
     def judge(self, prepared: Sequence[Prepared], drawn: Sequence[bool]) -> pd.DataFrame:
         """Judge images that go through the network at once.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
-from cxr_pipeline.data.image_folder import FoundImage
+from cxr_pipeline.data.image_folder import ImageFile
 from cxr_pipeline.data.images.inference_inputs import Image, Refusal, prepare_files
 from cxr_pipeline.data.images.parallel import n_cores, start_worker
 from cxr_pipeline.data.images.recipe import Recipe
@@ -24,7 +24,7 @@ _MOST_PROCESSES = 16
 # Images that go to a process together, since each message costs.
 _IMAGES_A_MESSAGE = 8
 
-Found = TypeVar("Found", bound=FoundImage)
+Found = TypeVar("Found", bound=ImageFile)
 
 
 def prepare_ahead(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.evaluation.classification_report import classification_report, confusion_table
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, images_digest
@@ -27,7 +27,7 @@ def score_test(
     """Let the model score the test images, and decide as the frozen rule says."""
     from cxr_pipeline.training.fitting import predict
 
-    images = images_of(manifest, splits, "test")
+    images = select_split(manifest, splits, "test")
     y_score = predict(model, enhanced_images, images["sha256"].tolist())
     return decide(score_table(images, task.outputs, y_score), rule_from_dict(decision_rule))
 

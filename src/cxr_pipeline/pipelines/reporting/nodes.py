@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import count_sources, count_splits, images_of
+from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Model, Resolution, Task, Training
 from cxr_pipeline.report.figures import test_set as drawings
@@ -43,7 +43,7 @@ def draw_figures(
         "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
         "mistakes": drawings.mistakes(images, worst["caption"].tolist()),
         **({"classification_report": drawings.classification_report(classification_report)} if several else {}),
-        "class_samples": _draw_samples(images_of(manifest, splits, "train"), enhanced_images, task),
+        "class_samples": _draw_samples(select_split(manifest, splits, "train"), enhanced_images, task),
     }
 
 

@@ -5,14 +5,14 @@ import pandas as pd
 
 from cxr_pipeline.data import resampling as plans
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.framework.config import Augmentation, Resampling, Task
 from cxr_pipeline.report.figures import test_set
 
 
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
     """Decide how often each training image is shown."""
-    images = images_of(manifest, splits, "train")
+    images = select_split(manifest, splits, "train")
     labelled = images.assign(y=plans.class_numbers(images[[f"label_{name}" for name in task.classes]]))
     return plans.plan_sampling(labelled, **resampling.model_dump())
 

@@ -35,7 +35,7 @@ def settle_manifest(
     Returns:
         manifest and quarantine.
     """
-    return manifests.settle(images, refused_rows, refused_images, exclusive=task.single_label)
+    return manifests.finalise(images, refused_rows, refused_images, exclusive=task.single_label)
 
 
 def report_data(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.confounding import CONFOUNDED_FROM, source_alone
+from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
 from cxr_pipeline.data.leakage import check_splits
 from cxr_pipeline.data.splits import assign_splits
 from cxr_pipeline.framework.config import Splitting, Task
@@ -24,9 +24,9 @@ def split_patients(
 
 def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Measure how well the source alone tells the class, and warn where it does; empty with one source."""
-    found = source_alone(manifest, splits, outputs=task.outputs) or {}
+    found = source_baseline(manifest, splits, outputs=task.outputs) or {}
     aucs = {name: entry["auc"] for name, entry in found.get("per_class", {}).items()}
-    told = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_FROM}
+    told = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
     if told:
         logger.warning(
             "Source and class are confounded: on the test images the source alone predicts %s. A model can tell the "

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import images_of
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.evaluation import decision_rule as rules
 from cxr_pipeline.evaluation.score_tables import columns_of, score_table
 from cxr_pipeline.framework.config import Task, Thresholds
@@ -17,7 +17,7 @@ def score_validation(
     """Let the model score the validation images."""
     from cxr_pipeline.training.fitting import predict
 
-    images = images_of(manifest, splits, "validation")
+    images = select_split(manifest, splits, "validation")
     return score_table(images, task.outputs, predict(model, enhanced_images, images["sha256"].tolist()))
 
 
