@@ -6,9 +6,10 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-from cxr_pipeline.framework.hooks import Launching, Locking, Preflight, Sent, Summary, Tracking
+from cxr_pipeline.framework.hooks import Consistency, Launching, Locking, Preflight, Sent, Summary, Tracking
 
-HOOKS = (Preflight(), Tracking(), Launching(), Locking(), Summary(), Sent())
+# Kedro calls the last one first: the preflight checks come before the lock, and the lock before the MLflow run.
+HOOKS = (Tracking(), Launching(), Consistency(), Locking(), Preflight(), Summary(), Sent())
 
 # `Tracking` is kedro-mlflow's own hook, taught about this project's parameters and experiments.
 # Its distribution calls itself either way.

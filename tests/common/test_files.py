@@ -1,3 +1,7 @@
+import os
+import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +14,8 @@ from cxr_pipeline.common.files import write_array, written_atomically
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), written_atomically(path) as beside:
-        beside.write_text("half")
+    with pytest.raises(ZeroDivisionError), written_atomically(path) as temporary:
+        temporary.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
@@ -19,15 +23,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "table.csv"
-    with written_atomically(path) as beside:
-        beside.write_text("new")
+    with written_atomically(path) as temporary:
+        temporary.write_text("new")
         assert not path.exists()
-        assert beside.suffix == ".csv"
+        assert temporary.suffix == ".csv"
     assert path.read_text() == "new"
     assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
 
 
-def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
     with (
@@ -38,14 +42,35 @@ def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"), written_atomically(tmp_path / "file" / "x.json"):
         pass
 
 
-def test_an_array_is_written_in_numpys_form(tmp_path: Path) -> None:
+def test_an_array_is_written_in_numpy_format(tmp_path: Path) -> None:
     path = tmp_path / "images.npy"
     write_array(path, np.arange(6, dtype=np.uint8).reshape(2, 3))
     np.testing.assert_array_equal(np.load(path), [[0, 1, 2], [3, 4, 5]])
     assert [entry.name for entry in tmp_path.iterdir()] == ["images.npy"]
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_permissions_follow_the_umask(tmp_path: Path, umask: None) -> None:
+    with written_atomically(tmp_path / "patients" / "table.csv") as temporary:
+        temporary.write_text("patient")
+    assert stat.S_IMODE((tmp_path / "patients" / "table.csv").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "patients").stat().st_mode) == 0o700
+
+
+def test_a_missing_source_of_a_copy_is_not_reported_as_a_failure_to_write(tmp_path: Path) -> None:
+    for source in (tmp_path / "missing.csv", tmp_path / "elsewhere" / "missing.csv"):
+        with pytest.raises(FileNotFoundError), written_atomically(tmp_path / "copy.csv") as temporary:
+            shutil.copyfile(source, temporary)
+    assert list(tmp_path.iterdir()) == []

@@ -10,15 +10,16 @@ import psutil
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.locks import Holder, JobLock, Locked
+from cxr_pipeline.common.locks import Holder, Locked, RunLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.locks import JobLock
-lock = JobLock(Path(sys.argv[1]), "the retraining of chest")
-lock.take("run-of-the-other")
+from cxr_pipeline.common.locks import RunLock
+lock = RunLock(Path(sys.argv[1]), "chest")
+lock.acquire("chest_retraining")
+lock.note_run("run-of-the-other")
 print("taken", flush=True)
 time.sleep(60)
 """
@@ -26,7 +27,7 @@ time.sleep(60)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "chest" / "job.lock"
+    return tmp_path / "chest" / "run.lock"
 
 
 @pytest.fixture
@@ -39,17 +40,17 @@ def other(path: Path):
         process.kill()
 
 
-def lock(path: Path) -> JobLock:
-    return JobLock(path, "the retraining of chest")
+def lock(path: Path) -> RunLock:
+    return RunLock(path, "chest")
 
 
-def test_who_comes_second_is_told_who_holds_the_lock_since_when(path: Path, other) -> None:
-    with pytest.raises(Locked, match="the retraining of chest is at work already") as raised:
-        lock(path).take(None)
+def test_the_second_process_learns_who_holds_the_lock_since_when(path: Path, other) -> None:
+    with pytest.raises(Locked, match=r"^chest is already running \(chest_retraining, process") as raised:
+        lock(path).acquire("chest")
     holder = raised.value.holder
     assert holder is not None
     assert (holder.host, holder.pid, holder.run_id) == (platform.node(), other.pid, "run-of-the-other")
-    for part in (str(other.pid), platform.node(), holder.since, "run-of-the-other", "nothing was done"):
+    for part in (str(other.pid), platform.node(), holder.since, "run-of-the-other", "without changes"):
         assert part in str(raised.value)
     assert Holder(**json.loads(path.with_suffix(".json").read_text())) == holder
 
@@ -59,56 +60,72 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
     other.wait()
     assert path.with_suffix(".json").exists()
     mine = lock(path)
-    left = mine.take("mine")
+    left = mine.acquire("chest")
     assert left is not None
     assert (left.pid, left.run_id) == (other.pid, "run-of-the-other")
     assert f"process {other.pid}" in caplog.text
-    assert "its lock is taken over" in caplog.text
+    assert "Taking over its lock" in caplog.text
     assert json.loads(path.with_suffix(".json").read_text())["pid"] == os.getpid()
     mine.release()
     assert not path.with_suffix(".json").exists()
 
 
-def test_a_lock_that_was_given_back_can_be_taken_again_in_silence(path: Path, caplog) -> None:
+def test_a_released_lock_can_be_acquired_again_without_a_warning(path: Path, caplog) -> None:
     for _ in range(2):
         mine = lock(path)
-        assert mine.take(None) is None
+        assert mine.acquire("chest") is None
         mine.release()
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("record", ["{", "[]", '{"pid": 1}'])
-def test_a_record_that_cannot_be_read_harms_nobody(path: Path, other, record: str) -> None:
+def test_an_unreadable_record_is_ignored(path: Path, other, record: str) -> None:
     path.with_suffix(".json").write_text(record)
-    with pytest.raises(Locked, match="a process that has not yet written who it is"):
-        lock(path).take(None)
+    with pytest.raises(Locked, match="holder unknown"):
+        lock(path).acquire("chest")
 
 
-def test_the_record_of_one_that_is_gone_is_not_taken_for_the_holders(path: Path, other) -> None:
+def test_the_record_of_an_ended_process_is_not_that_of_the_holder(path: Path, other) -> None:
     record = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**record, "started": record["started"] - 1000}))
     with pytest.raises(Locked) as raised:
-        lock(path).take(None)
+        lock(path).acquire("chest")
     assert raised.value.holder is None
 
 
-def test_a_process_is_known_by_its_start_too() -> None:
-    here = Holder.here(None)
+def test_a_process_is_identified_by_its_start_too() -> None:
+    here = Holder.current("chest")
     assert not here.is_gone()
-    assert Holder(here.host, here.pid, here.started - 60, here.since, None).is_gone()
-    assert not Holder("elsewhere", here.pid, here.started - 60, here.since, None).is_gone()
+    assert Holder(here.host, here.pid, here.started - 60, here.since, "chest").is_gone()
+    assert not Holder("elsewhere", here.pid, here.started - 60, here.since, "chest").is_gone()
     free = next(pid for pid in range(2, 10**6) if not psutil.pid_exists(pid))
-    assert Holder(here.host, free, here.started, here.since, None).is_gone()
+    assert Holder(here.host, free, here.started, here.since, "chest").is_gone()
 
 
-def test_a_lock_whose_record_cannot_be_written_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(run_id: str | None) -> Holder:
-        raise OSError("no space left")
-
-    failed = lock(path)
-    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"job\.json could not be written"):
-        patched.setattr(Holder, "here", full)
-        failed.take(None)
+def test_a_lock_is_released_if_its_record_cannot_be_written(path: Path) -> None:
+    path.with_suffix(".json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run\.json could not be written"):
+        lock(path).acquire("chest")
+    path.with_suffix(".json").rmdir()
     mine = lock(path)
-    mine.take(None)
+    mine.acquire("chest")
     mine.release()
+
+
+def test_a_folder_that_cannot_hold_the_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chest").write_text("a file where a folder is expected")
+    with pytest.raises(UserError, match=r"run\.lock could not be locked: (Not a directory|File exists)"):
+        lock(tmp_path / "chest" / "run.lock").acquire("chest")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
+def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chest").mkdir(mode=0o500)
+    with pytest.raises(UserError, match=r"run\.lock could not be locked: Permission denied"):
+        lock(tmp_path / "chest" / "run.lock").acquire("chest")
+
+
+def test_a_process_that_ends_releases_the_lock_and_removes_its_record(path: Path) -> None:
+    ends = HOLD.replace("time.sleep(60)", "raise KeyboardInterrupt")
+    subprocess.run([sys.executable, "-c", ends, str(path)], capture_output=True)
+    assert not path.with_suffix(".json").exists()

@@ -1,4 +1,8 @@
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 import cxr_pipeline
 from cxr_pipeline.common import provenance
@@ -11,24 +15,36 @@ def test_versions_name_code_and_packages() -> None:
     assert list(found)[:2] == ["git commit", "python"]
 
 
-def test_outside_a_checkout_the_commit_is_unknown(monkeypatch) -> None:
-    def fail(*arguments, **options):
-        raise subprocess.CalledProcessError(128, "git")
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call git in a repository that holds, perhaps untracked, the file of the module."""
 
-    monkeypatch.setattr(subprocess, "run", fail)
-    assert provenance.git_commit() == "unknown"
-
-
-def test_changed_files_are_told(tmp_path, monkeypatch) -> None:
-    def git(*arguments: str) -> None:
+    def call(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True)
 
-    git("init", "-q")
+    call("init", "-q")
     (tmp_path / "provenance.py").write_text("")
+    (tmp_path / "other.py").write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    return call
+
+
+def test_changed_files_are_marked(tmp_path: Path, git: Callable[..., None]) -> None:
     git("add", ".")
     git("commit", "-qm", "one")
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
     clean = provenance.git_commit()
     assert len(clean) == 40
     (tmp_path / "provenance.py").write_text("changed")
     assert provenance.git_commit() == f"{clean}+changes"
+
+
+def test_an_installed_package_has_no_commit_of_the_repository_around_it(git: Callable[..., None]) -> None:
+    git("add", "other.py")
+    git("commit", "-qm", "one")
+    assert provenance.git_commit() == "unknown"
+
+
+def test_outside_a_repository_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert provenance.git_commit() == "unknown"

@@ -1,29 +1,37 @@
-"""The ways in which the pipeline says no."""
+"""Exceptions of the pipeline and the exit statuses they stand for."""
 
 import os
 
 
 class UserError(Exception):
-    """A mistake that its user can mend.
+    """A mistake that the user can correct.
 
-    The message is one sentence or a few: what is wrong, where, what was expected, what was found and
-    what to type next. The command line shows it without a traceback.
+    The message names what is wrong and where, what was expected, what was found and what to do next. The command
+    line prints it without a traceback and exits with 1.
     """
 
 
 class Unavailable(UserError):
-    """Something outside this project is away, or a process was killed: the same command may succeed later."""
+    """A service did not answer or a process was killed: the same command may succeed later."""
 
-    # The exit status of a process that should be tried again: EX_UNAVAILABLE of sysexits.h.
+    # EX_UNAVAILABLE of sysexits.h. Schedulers retry on it, and not on 1.
     exit_code = os.EX_UNAVAILABLE
+
+
+# Not an Exception: code that recovers from errors, such as Kedro's runner, must not catch it.
+class Terminated(BaseException):
+    """The process received SIGTERM.
+
+    It is raised in the main thread so that ``finally`` blocks and context managers run before the process exits.
+    """
 
 
 class ImageRefused(Exception):
     """One image that cannot be used; the run goes on without it.
 
     Args:
-        reason: a word from ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
-        detail: what was found, in a few words, without the image's path.
+        reason: a key of ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
+        detail: what was found, without the path of the image.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -1,12 +1,12 @@
-"""Writing files so that a reader sees the old one or the new one, never a half."""
+"""Atomic writes: a reader sees the old file or the new one, never a part of it."""
 
 import io
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,49 +16,58 @@ from cxr_pipeline.common.errors import UserError
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` to write, and put it in place when the block ends well.
+    """Yield a temporary file next to ``path`` and rename it to ``path`` when the block succeeds.
 
-    The temporary file keeps the suffix of ``path``, which some writers look at. When the block fails,
-    it is removed and ``path`` stays as it was.
+    The temporary file has the suffix of ``path``, because some writers choose a format by it. If the block fails, the
+    temporary file is removed and ``path`` is unchanged. The file permissions follow the umask.
 
     Raises:
-        UserError: the folder cannot be written, or the disk is full.
+        UserError: the folder is not writable or the disk is full.
 
     Example:
-        >>> with written_atomically(path) as beside:  # doctest: +SKIP
-        ...     beside.write_text("done")
+        >>> with written_atomically(tmp_path / "note.txt") as temporary:
+        ...     _ = temporary.write_text("done")
+        >>> (tmp_path / "note.txt").read_text()
+        'done'
     """
-    beside: Path | None = None
+    temporary = path.parent / f".{path.stem}-{uuid4().hex[:8]}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
-        yield beside
-        beside.chmod(0o644)
-        _flush_to_disk(beside)
-        beside.replace(path)
+        # Not tempfile: it creates files with mode 0600, which the rename would keep.
+        temporary.touch(exist_ok=False)
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(path)
     except OSError as error:
+        if _concerns_another_file(error, path, temporary):
+            raise
         raise UserError(
-            f"{path} could not be written: {error.strerror or error}. Expected a folder that this user may write "
-            "and room on its disk; nothing that was there before is lost. Mend that and run the same command again."
+            f"{path} could not be written: {error.strerror or error}. Expected a writable folder with free disk space. "
+            "The earlier content is unchanged. Correct this and run the same command again."
         ) from error
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        # Without its folder, for example under a path that is a file, there is nothing to remove.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as ``.npy``, atomically.
+    """Write an array to an ``.npy`` file, atomically.
 
     Raises:
-        UserError: as ``written_atomically``.
+        UserError: see `written_atomically`.
     """
-    # Into memory first, because np.save to a file does not notice when the disk is full.
+    # np.save does not report a full disk when it writes to a file itself.
     content = io.BytesIO()
     np.save(content, array)
-    with written_atomically(path) as beside:
-        beside.write_bytes(content.getbuffer())
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether an error names a file that is not written here, such as the missing source of a copy."""
+    named = error.filename
+    return isinstance(named, str | os.PathLike) and Path(named) != temporary and not path.is_relative_to(named)
 
 
 def _flush_to_disk(path: Path) -> None:

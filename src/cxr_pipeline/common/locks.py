@@ -1,21 +1,19 @@
-"""One job at a time: a lock with a record of who holds it.
+"""A lock that one process at a time can hold, with a record of its holder."""
 
-The lock is the operating system's. It is free as soon as its holder is gone, however that ended; then a record that
-was left behind belongs to nobody.
-"""
-
+import atexit
 import json
 import logging
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 
 logger = logging.getLogger(__name__)
@@ -23,31 +21,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Args:
         host: name of the machine.
-        pid: id of the process on it.
-        started: when that process was started, in seconds since 1970; a later one may get the same id.
-        since: when it took the lock, ISO 8601, UTC.
-        run_id: its MLflow run; None where nothing is tracked.
+        pid: process id.
+        started: start of the process, in seconds since 1970. It tells the process from a later one with the same id.
+        since: when the lock was acquired, ISO 8601, UTC.
+        command: what it runs, such as ``"effusion_retraining"``.
+        run_id: id of its MLflow run; None where nothing is tracked.
     """
 
     host: str
     pid: int
     started: float
     since: str
-    run_id: str | None
+    command: str
+    run_id: str | None = None
 
     @classmethod
-    def here(cls, run_id: str | None) -> "Holder":
-        """This process, now."""
+    def current(cls, command: str) -> "Holder":
+        """Describe this process."""
         process = psutil.Process()
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(platform.node(), process.pid, process.create_time(), since, run_id)
+        return cls(platform.node(), process.pid, process.create_time(), since, command)
 
     def is_gone(self) -> bool:
-        """Whether the process surely runs no more; of another machine that is not known."""
+        """Whether the process has certainly ended. False for a process of another machine."""
         if self.host != platform.node():
             return False
         try:
@@ -57,80 +57,101 @@ class Holder:
 
     def __str__(self) -> str:
         run = f", MLflow run {self.run_id}" if self.run_id else ""
-        return f"process {self.pid} on {self.host}, since {self.since}{run}"
+        return f"{self.command}, process {self.pid} on {self.host}, since {self.since}{run}"
 
 
 class Locked(Exception):
-    """Another job is at work; nothing was done and nothing is wrong.
+    """Another process holds the lock; nothing was changed.
 
     Args:
-        what: what is being done, such as ``"effusion_retraining"``.
-        holder: who does it; None where that is not known.
+        name: what is locked, such as ``"effusion"``.
+        holder: the process that holds it; None if unknown.
     """
 
-    # The exit status of a process that should be tried again later: EX_TEMPFAIL of sysexits.h.
+    # EX_TEMPFAIL of sysexits.h: try again later.
     exit_code = os.EX_TEMPFAIL
 
-    def __init__(self, what: str, holder: Holder | None) -> None:
-        who = holder or "a process that has not yet written who it is"
-        super().__init__(f"{what} is at work already: {who}. This one ends; nothing was done.")
+    def __init__(self, name: str, holder: Holder | None) -> None:
+        super().__init__(f"{name} is already running ({holder or 'holder unknown'}). Exiting without changes.")
         self.holder = holder
 
 
-class JobLock:
-    """A lock that one process at a time can hold.
+class RunLock:
+    """A lock on a file, held by at most one process.
 
-    It works between machines that share the folder, as far as their file system locks files.
+    The operating system releases it when the holder ends, however it ends. It works across machines that share the
+    folder if their file system supports locks.
 
     Args:
-        path: of the lock's file; who holds it is written beside it, as ``.json``.
-        what: what is being done, for messages.
+        path: the lock file. The holder is recorded next to it, as ``.json``.
+        name: what is locked, for messages.
 
     Example:
-        >>> lock = JobLock(folder / "retraining.lock", "effusion_retraining")  # doctest: +SKIP
-        >>> lock.take(run_id=None)  # doctest: +SKIP
-        >>> lock.release()  # doctest: +SKIP
+        >>> lock = RunLock(tmp_path / "run.lock", "effusion")
+        >>> lock.acquire("effusion_retraining")
+        >>> lock.release()
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._lock = FileLock(path)
         self._path = path
         self._record = path.with_suffix(".json")
-        self._what = what
+        self._name = name
 
-    def take(self, run_id: str | None) -> Holder | None:
-        """Take the lock at once or not at all.
+    def acquire(self, command: str) -> Holder | None:
+        """Acquire the lock without waiting.
+
+        Args:
+            command: what this process runs, for the record.
 
         Returns:
-            who held it last and was killed; None where the last one gave it back.
+            the earlier holder if it ended without releasing the lock, for example because it was killed; else None.
 
         Raises:
-            Locked: another job holds it.
-            UserError: its folder cannot be written.
+            Locked: another process holds the lock.
+            UserError: the folder of the lock is not writable.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             holder = self._read()
-            # The record of one that was killed; the new holder is about to replace it.
-            raise Locked(self._what, None if holder is None or holder.is_gone() else holder) from None
-        left = self._read()
-        if left is not None:
-            logger.warning("%s was not ended properly before (%s); its lock is taken over.", self._what, left)
+            # The record of a killed process, which the current holder is about to replace, would be misleading.
+            raise Locked(self._name, None if holder is None or holder.is_gone() else holder) from None
+        except OSError as error:
+            raise UserError(
+                f"{self._path} could not be locked: {error.strerror or error}. Expected a folder that this user may "
+                "write to. Change its permissions, or set the globals value `data` to another folder."
+            ) from error
+        earlier = self._read()
+        if earlier is not None:
+            logger.warning("An earlier run did not end properly (%s). Taking over its lock.", earlier)
         try:
-            with written_atomically(self._record) as beside:
-                beside.write_text(json.dumps(asdict(Holder.here(run_id)), indent=2) + "\n")
+            self._write(Holder.current(command))
         except BaseException:
             self._lock.release()
             raise
-        return left
+        # Covers the ways in which a run ends without reaching `release`.
+        atexit.register(self.release)
+        return earlier
+
+    def note_run(self, run_id: str) -> None:
+        """Add the MLflow run to the record of the holder, so that a successor can end it."""
+        holder = self._read()
+        if holder is not None:
+            self._write(replace(holder, run_id=run_id))
 
     def release(self) -> None:
-        """Give the lock back."""
-        with suppress(OSError):
-            self._record.unlink(missing_ok=True)
-        self._lock.release()
+        """Release the lock. Without effect if it is not held."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._record.unlink(missing_ok=True)
+            self._lock.release()
+        atexit.unregister(self.release)
+
+    def _write(self, holder: Holder) -> None:
+        with written_atomically(self._record) as temporary:
+            temporary.write_text(json.dumps(asdict(holder), indent=2) + "\n")
 
     def _read(self) -> Holder | None:
         try:

@@ -1,4 +1,4 @@
-"""What a result was made with: versions of packages and of this code."""
+"""Versions of the code and packages that produced a result."""
 
 import platform
 import subprocess
@@ -8,7 +8,6 @@ from pathlib import Path
 PACKAGES = (
     "cxr_pipeline",
     "kedro",
-    "kedro-mlflow",
     "mlflow",
     "tensorflow",
     "keras",
@@ -21,18 +20,25 @@ PACKAGES = (
 
 
 def git_commit() -> str:
-    """The commit of the code that runs, with ``+changes`` if files differ from it; ``unknown`` outside a checkout."""
-    folder = Path(__file__).parent
+    """Return the commit of the running code.
+
+    Returns:
+        the commit, followed by ``+changes`` if tracked files differ from it; ``unknown`` if the code is not part of a
+        git repository.
+    """
+    file = Path(__file__)
     try:
-        commit = _git("rev-parse", "HEAD", folder=folder)
-        changed = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+        # An installed package can lie inside the repository of another project, as its virtual environment does.
+        _git("ls-files", "--error-unmatch", file.name, folder=file.parent)
+        commit = _git("rev-parse", "HEAD", folder=file.parent)
+        changed = _git("status", "--porcelain", "--untracked-files=no", folder=file.parent)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return f"{commit}+changes" if changed else commit
 
 
 def _git(*arguments: str, folder: Path) -> str:
-    called = subprocess.run(  # noqa: S603
+    completed = subprocess.run(  # noqa: S603
         ["git", *arguments],  # noqa: S607
         cwd=folder,
         capture_output=True,
@@ -40,11 +46,11 @@ def _git(*arguments: str, folder: Path) -> str:
         check=True,
         timeout=10,
     )
-    return called.stdout.strip()
+    return completed.stdout.strip()
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of every package that can change a result, and the commit of this code."""
+    """Return the git commit and the versions of Python and of every package that can change a result."""
     found = {"git commit": git_commit(), "python": platform.python_version()}
     for package in PACKAGES:
         try:

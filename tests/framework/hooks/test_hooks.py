@@ -34,7 +34,7 @@ def parameters(tmp_path: Path) -> dict[str, object]:
     return {
         "params:t.task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
         "params:t.sources": config.Sources({"images": images}),
-        "params:t.model": config.Network(
+        "params:t.model": config.Model(
             name="densenet121", weights="lost.weights.h5", head_units=8, dropout=0, pooling="average"
         ),
         "params:folders": config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path)),
@@ -45,7 +45,9 @@ def preflight(parameters: dict[str, object], **task: object) -> None:
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in parameters.items()})
     pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
     hook = hooks.Preflight()
-    hook.after_context_created(SimpleNamespace(config_loader={"parameters": {"t": lay_over(SHIPPED, task)}}))
+    hook.after_context_created(
+        SimpleNamespace(env="demo", config_loader={"parameters": {"t": lay_over(SHIPPED, task)}})
+    )
     hook.before_pipeline_run(pipeline, catalog)
 
 

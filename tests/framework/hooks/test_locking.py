@@ -1,41 +1,44 @@
-"""One retraining, and one ablation, of a task at a time, as Kedro's hooks and the command line see to it."""
-
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-from click.testing import CliRunner
-from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline import tracking
-from cxr_pipeline.cli import plainly
-from cxr_pipeline.common.locks import Holder, JobLock, Locked
+from cxr_pipeline.common.locks import Holder, Locked, RunLock
 from cxr_pipeline.framework import hooks
-from cxr_pipeline.framework.config import Folders
 
 
-def use(*parameters: object) -> None:
-    """A node's function; what it is given does not matter."""
+class Loader(dict[str, Any]):
+    """A config loader of a project whose data lie in a folder."""
+
+    def __init__(self, data: Path, cell: Path | None = None) -> None:
+        super().__init__(globals={"data": str(data)})
+        self.runtime_params = {"cell": {"folder": str(cell)}} if cell else {}
 
 
-def pipeline_of(task: str, *blocks: str) -> Pipeline:
-    node = Node(use, inputs=["params:folders", *(f"params:{block}" for block in blocks)], outputs=None, name="use")
-    return Pipeline([node], namespace=task, parameters={"params:folders"})
+def locking_in(data: Path, cell: Path | None = None) -> hooks.Locking:
+    locking = hooks.Locking()
+    locking._config_loader = Loader(data, cell)
+    return locking
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> DataCatalog:
-    return DataCatalog({"params:folders": MemoryDataset(Folders(**dict.fromkeys(Folders.model_fields, tmp_path)))})
+def pipeline_of(*tasks: str) -> Pipeline:
+    return sum(
+        (Pipeline([Node(lambda: 0, None, "output", name="use")], namespace=task) for task in tasks), Pipeline([])
+    )
 
 
-def is_free(folder: Path, task: str, stage: str = "retraining") -> bool:
-    lock = JobLock(folder / task / stage / "job.lock", "")
+def start(locking: hooks.Locking, *tasks: str) -> None:
+    locking.before_pipeline_run({"pipeline_names": list(tasks)}, pipeline_of(*tasks))
+
+
+def is_free(data: Path, task: str) -> bool:
+    lock = RunLock(data / "02_intermediate" / task / "run.lock", task)
     try:
-        lock.take(None)
+        lock.acquire("test")
     except Locked:
         return False
     lock.release()
@@ -43,69 +46,62 @@ def is_free(folder: Path, task: str, stage: str = "retraining") -> bool:
 
 
 @pytest.mark.parametrize("end", ["after_pipeline_run", "on_pipeline_error"])
-def test_a_retraining_holds_the_lock_of_its_task_until_it_ends(catalog, tmp_path: Path, end: str) -> None:
-    locking = hooks.Locking()
-    locking.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
+def test_a_run_holds_the_lock_of_its_task_until_it_ends(tmp_path: Path, end: str) -> None:
+    locking = locking_in(tmp_path)
+    start(locking, "a")
     assert not is_free(tmp_path, "a")
     assert is_free(tmp_path, "b")
-    with pytest.raises(Locked, match="The retraining of a is at work already"):
-        hooks.Locking().before_pipeline_run(pipeline_of("a", "retraining"), catalog)
+    with pytest.raises(Locked, match=r"^a is already running \(a, process"):
+        start(locking_in(tmp_path), "a")
     getattr(locking, end)()
     assert is_free(tmp_path, "a")
 
 
-def test_an_ablation_and_a_retraining_run_side_by_side_but_no_two_ablations(catalog, tmp_path: Path) -> None:
-    ablation, retraining = hooks.Locking(), hooks.Locking()
-    ablation.before_pipeline_run(pipeline_of("a", "ablation"), catalog)
-    retraining.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
-    with pytest.raises(Locked, match="The ablation of a is at work already"):
-        hooks.Locking().before_pipeline_run(pipeline_of("a", "ablation"), catalog)
-    ablation.after_pipeline_run()
-    assert is_free(tmp_path, "a", "ablation")
-    assert not is_free(tmp_path, "a")
-    retraining.after_pipeline_run()
-
-
-def test_who_did_not_get_the_lock_does_not_give_it_back(catalog, tmp_path: Path) -> None:
-    locking, second = hooks.Locking(), hooks.Locking()
-    locking.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
-    with pytest.raises(Locked):
-        second.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
+def test_a_run_that_is_refused_releases_the_locks_that_it_had_and_no_other(tmp_path: Path) -> None:
+    first, second = locking_in(tmp_path), locking_in(tmp_path)
+    start(first, "b")
+    with pytest.raises(Locked, match=r"^b is already running"):
+        start(second, "a", "b")
     second.on_pipeline_error()
-    assert not is_free(tmp_path, "a")
-    locking.after_pipeline_run()
+    assert is_free(tmp_path, "a")
+    assert not is_free(tmp_path, "b")
+    first.after_pipeline_run()
 
 
-def test_other_pipelines_take_no_lock(catalog, tmp_path: Path) -> None:
-    locking = hooks.Locking()
-    locking.before_pipeline_run(pipeline_of("a", "training"), catalog)
-    locking.before_pipeline_run(Pipeline([]), catalog)
+def test_a_cell_has_a_lock_of_its_own(tmp_path: Path) -> None:
+    parent, cell = locking_in(tmp_path / "data"), locking_in(tmp_path / "data", cell=tmp_path / "cell")
+    start(parent, "a")
+    start(cell, "a")
+    assert not is_free(tmp_path / "cell", "a")
+    cell.after_pipeline_run()
+    parent.after_pipeline_run()
+
+
+def test_a_run_after_one_that_failed_before_its_first_node_is_not_locked_out(tmp_path: Path) -> None:
+    locking = locking_in(tmp_path)
+    start(locking, "a")  # then another hook fails, which Kedro reports to nobody
+    start(locking, "a")
     locking.after_pipeline_run()
+    assert is_free(tmp_path, "a")
+
+
+def test_a_pipeline_without_a_task_takes_no_lock(tmp_path: Path) -> None:
+    start(locking_in(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_job_that_is_locked_out_ends_with_its_own_status() -> None:
-    holder = Holder("host", 7, 0.0, "2031-05-04T02:00:00+00:00", None)
-
-    @click.command()
-    @plainly
-    def command(**options: Any) -> None:
-        raise Locked("The retraining of a", holder)
-
-    ended = CliRunner().invoke(command)
-    assert ended.exit_code == 75
-    assert "process 7 on host, since 2031-05-04T02:00:00+00:00" in ended.stderr
-    assert "Traceback" not in ended.output
-
-
-def test_the_run_of_a_job_that_was_killed_is_ended(catalog, tmp_path: Path, monkeypatch) -> None:
+def test_the_mlflow_run_of_a_killed_holder_is_ended_and_the_own_one_recorded(tmp_path: Path, monkeypatch) -> None:
     ended: list[str] = []
     monkeypatch.setattr(tracking, "end_killed", ended.append)
-    record = tmp_path / "a" / "retraining" / "job.json"
-    for run_id in ("killed", None):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(asdict(Holder.here(run_id))))
-        locking = hooks.Locking()
-        locking.before_pipeline_run(pipeline_of("a", "retraining"), catalog)
-        locking.after_pipeline_run()
+    monkeypatch.setattr(tracking, "last_run_id", lambda: "current")
+    record = tmp_path / "02_intermediate" / "a" / "run.json"
+    record.parent.mkdir(parents=True)
+    killed = {**asdict(Holder.current("a_retraining")), "run_id": "killed"}
+    record.write_text(json.dumps(killed))
+    locking = locking_in(tmp_path)
+    start(locking, "a")
+    assert ended == []
+    locking.note_tracking()
     assert ended == ["killed"]
+    assert json.loads(record.read_text())["run_id"] == "current"
+    locking.after_pipeline_run()

@@ -17,7 +17,7 @@ def _architecture(name: str) -> str:
     return name
 
 
-class Network(Parameters):
+class Model(Parameters):
     """The network.
 
     Args:

@@ -1,9 +1,10 @@
 """What happens around a run: checks before any work, tracking in MLflow, a lock, a summary at the end."""
 
+from cxr_pipeline.framework.hooks.consistency import Consistency
 from cxr_pipeline.framework.hooks.launching import Launching
 from cxr_pipeline.framework.hooks.locking import Locking
 from cxr_pipeline.framework.hooks.preflight import Preflight
 from cxr_pipeline.framework.hooks.summary import Summary
 from cxr_pipeline.framework.hooks.tracking import Sent, Tracking
 
-__all__ = ["Launching", "Locking", "Preflight", "Sent", "Summary", "Tracking"]
+__all__ = ["Consistency", "Launching", "Locking", "Preflight", "Sent", "Summary", "Tracking"]

@@ -1,60 +1,69 @@
-"""One retraining, and one ablation, of a task at a time."""
+"""Allows one run at a time to write into the data folder of a task."""
 
-import mlflow
+from typing import Any
+
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from cxr_pipeline import tracking
-from cxr_pipeline.common.locks import JobLock, Locked
-from cxr_pipeline.framework.hooks.runs import task_of
-from cxr_pipeline.tracking import promotion_records
-
-# Stages whose runs would write the same files.
-ALONE = ("retraining", "ablation")
+from cxr_pipeline.common.locks import RunLock
+from cxr_pipeline.framework.hooks.runs import Configured, tasks_of
 
 
-class Locking:
-    """Lets one retraining of a task run at a time, and one ablation."""
+class Locking(Configured):
+    """Holds a lock on the data folder of each task of the pipeline while it runs.
 
-    _lock: JobLock | None = None
+    Every pipeline of a task writes there. Two runs at once would overwrite each other's files, and register the network
+    of one under the parameters of the other.
+    """
 
-    @hook_impl(trylast=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Take the task's lock, after the MLflow run was started, whose id is on record with it.
-
-        The run of a job that was killed is ended.
-
-        Raises:
-            Locked: another one is at work; the MLflow run is ended and tagged.
-        """
-        task = task_of(pipeline)
-        stage = next((stage for stage in ALONE if f"params:{task}.{stage}" in pipeline.inputs()), None)
-        if stage is None:
-            return
-        outputs = catalog.load("params:folders").outputs
-        lock = JobLock(outputs / task / stage / "job.lock", f"The {stage} of {task}")
-        run = mlflow.active_run()
-        try:
-            killed = lock.take(run.info.run_id if run else None)
-        except Locked:
-            promotion_records.end_skipped("locked")
-            raise
-        self._lock = lock
-        if killed is not None and killed.run_id is not None:
-            tracking.end_killed(killed.run_id)
+    def __init__(self) -> None:
+        self._locks: list[RunLock] = []
+        self._interrupted_runs: list[str] = []
 
     @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Acquire the locks.
+
+        Raises:
+            Locked: another run holds one of them.
+        """
+        command = "+".join(run_params.get("pipeline_names") or ["__default__"])
+        # Kedro reports no error to hooks if another hook fails before the first node.
+        self._release()
+        try:
+            # All runs lock in the same order, so that two of them cannot each hold what the other one needs.
+            for task in tasks_of(pipeline):
+                lock = RunLock(self.task_folder(task) / "run.lock", task)
+                earlier = lock.acquire(command)
+                self._locks.append(lock)
+                if earlier is not None and earlier.run_id is not None:
+                    self._interrupted_runs.append(earlier.run_id)
+        except BaseException:
+            self._release()
+            raise
+
+    @hook_impl(specname="before_pipeline_run", trylast=True)
+    def note_tracking(self) -> None:
+        """End the MLflow runs of holders that were killed, and record the one that was started for this run."""
+        for run_id in self._interrupted_runs:
+            tracking.end_killed(run_id)
+        self._interrupted_runs.clear()
+        current = tracking.last_run_id()
+        if current is not None:
+            for lock in self._locks:
+                lock.note_run(current)
+
+    @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
-        """Give the lock back."""
+        """Release the locks."""
         self._release()
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Give the lock back."""
+        """Release the locks."""
         self._release()
 
     def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        while self._locks:
+            self._locks.pop().release()

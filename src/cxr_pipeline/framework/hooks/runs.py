@@ -1,4 +1,6 @@
-"""What hooks ask about a run: its task, its images, its configuration."""
+"""The task, images and configuration of a run, for hooks."""
+
+from pathlib import Path
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -7,21 +9,36 @@ from kedro.pipeline import Pipeline
 
 
 class Configured:
-    """A hook that looks the configuration up."""
+    """Base class of hooks that read the configuration."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Remember the configuration."""
         self._config_loader = context.config_loader
+        self._env: str | None = context.env
+
+    def task_folder(self, task: str) -> Path:
+        """Return the folder of a task's intermediate data; a cell of an experiment has its own."""
+        cell = (self._config_loader.runtime_params or {}).get("cell") or {}
+        return Path(cell.get("folder", self._config_loader["globals"]["data"]), "02_intermediate", task)
+
+    def run_command(self, pipeline: str) -> str:
+        """Return the command that runs a pipeline in the environment of this run."""
+        return f"kedro run{f' --env {self._env}' if self._env else ''} --pipeline={pipeline}"
+
+
+def tasks_of(pipeline: Pipeline) -> list[str]:
+    """Return the names of the tasks that a pipeline belongs to, sorted."""
+    return sorted({node.namespace.split(".")[0] for node in pipeline.nodes if node.namespace})
 
 
 def task_of(pipeline: Pipeline) -> str | None:
-    """The task that a pipeline belongs to; None where it is of none, or of several."""
-    tasks = {node.namespace.split(".")[0] for node in pipeline.nodes if node.namespace}
-    return tasks.pop() if len(tasks) == 1 else None
+    """Return the task that a pipeline belongs to, or None if it belongs to none or to several."""
+    tasks = tasks_of(pipeline)
+    return tasks[0] if len(tasks) == 1 else None
 
 
 def is_phantom(pipeline: Pipeline, catalog: DataCatalog) -> bool:
-    """Whether any source of a pipeline's task is drawn."""
+    """Return whether any source of the pipeline's task consists of phantoms."""
     name = f"params:{task_of(pipeline)}.sources"
     return name in catalog and bool(catalog.load(name).phantom)

@@ -9,13 +9,13 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from cxr_pipeline import tracking
-from cxr_pipeline.cli import ending_plainly
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import results
 from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.jobs import receive
 from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.framework.exit import clean_exit
 
 
 def run_cell(cell: Cell) -> None:
@@ -62,5 +62,5 @@ def _runtime_params(cell: Cell) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with ending_plainly():
+    with clean_exit(separator="; "):  # the parent reports the last line
         run_cell(Cell(**receive()))

@@ -17,9 +17,9 @@ from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.search import StudyPlan
-from cxr_pipeline.training.callbacks import epoch_callback
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.epoch_selection import EpochSelector
+from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.listeners import listening
 
 
 class NoPlace(Exception):
@@ -40,7 +40,7 @@ class Objective:
 
     plan: StudyPlan
     cell: Cell
-    choice: EpochSelector
+    choice: Choice
     run_cell: Callable[[Cell], object]
     run_id: Callable[[], str | None]
 
@@ -58,7 +58,7 @@ class Objective:
         cell = self._cell(trial)
         rows: list[Row] = []
         try:
-            with epoch_callback(lambda row: self._hear(trial, rows, row)):
+            with listening(lambda row: self._hear(trial, rows, row)):
                 self.run_cell(cell)
             return self._value(rows)
         except optuna.TrialPruned:
@@ -92,7 +92,7 @@ class Objective:
                 raise optuna.TrialPruned
 
     def _value(self, rows: list[Row]) -> float:
-        value = float(rows[self.choice.select(rows)][self.choice.monitor]) if rows else math.nan
+        value = float(rows[self.choice.kept(rows)][self.choice.monitor]) if rows else math.nan
         if math.isnan(value):
             raise UserError(f"{self.choice.monitor} is not defined in any epoch on these validation images.")
         return value
@@ -115,7 +115,7 @@ def run_trial(payload: Mapping[str, Any], run_cell: Callable[[Cell], object], ru
     Raises:
         Exception: whatever made the trial fail, once it is told.
     """
-    plan, choice = StudyPlan(**payload["plan"]), EpochSelector(**payload["choice"])
+    plan, choice = StudyPlan(**payload["plan"]), Choice(**payload["choice"])
     study = search.open_study(plan)
     search.bury_the_dead(study, plan.grace)
     if search.count(study, *search.FINISHED, optuna.trial.TrialState.RUNNING) < plan.n_trials:
@@ -126,14 +126,14 @@ def run_trial(payload: Mapping[str, Any], run_cell: Callable[[Cell], object], ru
 def main() -> None:
     """Run the trial that the standard input describes; exit status 1 and the reason if it fails."""
     from cxr_pipeline import tracking
-    from cxr_pipeline.cli import ending_plainly
     from cxr_pipeline.experiments import jobs
+    from cxr_pipeline.framework.exit import clean_exit
     from cxr_pipeline.framework.processes import cell
 
     # Ctrl-C reaches every process of a terminal. This one ends with its parent, which leaves its trial to be tried
     # again; an interrupted trial would count as failed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with ending_plainly():
+    with clean_exit(separator="; "):  # the parent reports the last line
         run_trial(jobs.receive(), cell.run_cell, tracking.last_run_id)
 
 

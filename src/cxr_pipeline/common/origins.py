@@ -1,0 +1,137 @@
+"""Records of what each file was made from, to stop a run that would combine files of different runs."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import written_atomically
+
+# Keras writes the time of saving into this member, so that equal models give different files.
+_TIMESTAMPED = "metadata.json"
+_SHOWN_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A dataset as it was when it was saved.
+
+    Args:
+        digest: of its content.
+        inputs: digests of everything that it was made from, directly or indirectly, by name.
+    """
+
+    digest: str
+    inputs: Mapping[str, str]
+
+
+class Origins:
+    """The origins of the datasets of a task, kept in a JSON file.
+
+    Args:
+        path: the JSON file. A missing or damaged file is an empty record.
+
+    Example:
+        >>> origins = Origins(tmp_path / "origins.json")
+        >>> origins.add("model", "5f3a", inputs={"images": "11aa"})
+        >>> origins.check({"model": "5f3a", "images": "22bb"})
+        Traceback (most recent call last):
+        ...
+        cxr_pipeline.common.errors.UserError: model was made from another version of images (11aa) than the current \
+one (22bb).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            self._origins = {name: Origin(**entry) for name, entry in entries.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            self._origins = {}
+
+    def add(self, name: str, digest: str, inputs: Mapping[str, str]) -> None:
+        """Record a dataset that was just saved.
+
+        Args:
+            name: of the dataset.
+            digest: of its content.
+            inputs: what `check` returned for the inputs that it was made from.
+        """
+        self._origins[name] = Origin(digest, dict(inputs))
+        with written_atomically(self._path) as temporary:
+            temporary.write_text(json.dumps({name: asdict(origin) for name, origin in self._origins.items()}, indent=1))
+
+    def check(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Check that datasets were made from the same versions of everything that they share.
+
+        A dataset without a record, such as one that a user put there, is taken as it is.
+
+        Args:
+            inputs: the current digest of each dataset by name.
+
+        Returns:
+            the digests of the datasets and of everything that they were made from, by name.
+
+        Raises:
+            UserError: two of them were made from different versions of a third, or one from another version of a
+                second, or one has changed since it was recorded.
+        """
+        digests = dict(inputs)
+        user = {name: name for name in inputs}
+        for name, digest in inputs.items():
+            origin = self._origins.get(name)
+            if origin is None:
+                continue
+            if origin.digest != digest:
+                raise UserError(
+                    f"{name} has changed since a run recorded what it was made from ({_short(origin.digest)}, now "
+                    f"{_short(digest)})."
+                )
+            for ancestor, version in origin.inputs.items():
+                if digests.setdefault(ancestor, version) != version:
+                    raise UserError(_conflict(name, version, user[ancestor], digests[ancestor], ancestor))
+                user.setdefault(ancestor, name)
+        return digests
+
+
+def content_digest(path: Path) -> str:
+    """Compute a digest of a file, or of all files in a folder, that depends on their content and names alone.
+
+    Args:
+        path: file or folder. Of a ``.keras`` archive the content of its members counts, not the time of saving.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
+            digest.update(f"{file.name} {content_digest(file)}\n".encode())
+    elif path.suffix == ".keras" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in sorted(archive.namelist()):
+                if member != _TIMESTAMPED:
+                    digest.update(f"{member} {hashlib.sha256(archive.read(member)).hexdigest()}\n".encode())
+    else:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    return digest.hexdigest()
+
+
+def _conflict(name: str, version: str, other: str, other_version: str, ancestor: str) -> str:
+    if other == ancestor:
+        return (
+            f"{name} was made from another version of {ancestor} ({_short(version)}) than the current one "
+            f"({_short(other_version)})."
+        )
+    return (
+        f"{other} and {name} were made from different versions of {ancestor} ({_short(other_version)} and "
+        f"{_short(version)})."
+    )
+
+
+def _short(digest: str) -> str:
+    return digest[:_SHOWN_DIGITS]

@@ -1,0 +1,78 @@
+"""How a command ends: exit statuses, messages without a traceback, and signals."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Terminated
+from cxr_pipeline.common.locks import Locked
+from cxr_pipeline.framework.error_messages import exit_status, user_message
+
+# What a shell reports for a process that a signal ended: 128 and the number of the signal.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+@contextmanager
+def clean_exit(*, separator: str = "\n") -> Iterator[None]:
+    """Exit the process with a status and one message, instead of a traceback, if the block fails.
+
+    Args:
+        separator: put between the lines of a message of several lines.
+
+    ============ ==============================================================================
+    exit status  cause
+    ============ ==============================================================================
+    1            a `UserError`
+    69           a service is unavailable; the same command may succeed later (EX_UNAVAILABLE)
+    75           another run holds the lock (EX_TEMPFAIL)
+    130, 143     SIGINT (Ctrl-C), SIGTERM; the active MLflow run ends as KILLED
+    ============ ==============================================================================
+
+    Any other exception passes through with its traceback.
+    """
+    try:
+        with _sigterm_as_exception():
+            yield
+    except Locked as locked:
+        _exit(str(locked), Locked.exit_code)
+    except (KeyboardInterrupt, Terminated) as stopped:
+        # Kedro calls the hooks for a failed run only on an `Exception`, which these are not.
+        tracking.end_active_run("KILLED")
+        interrupted = isinstance(stopped, KeyboardInterrupt)
+        _exit(
+            f"{'Interrupted' if interrupted else 'Terminated'}. Finished work is kept: run the same command to resume.",
+            INTERRUPTED if interrupted else TERMINATED,
+        )
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        _exit(message.replace("\n", separator), exit_status(error))
+
+
+@contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, whose default action would skip every cleanup."""
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        # A second signal must not interrupt the cleanup that the first one started.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread, for example in a notebook server
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(message: str, status: int) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(status)

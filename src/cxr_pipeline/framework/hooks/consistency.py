@@ -1,0 +1,102 @@
+"""Stops a run that would combine files of different runs, such as a network and another image preparation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Node
+from pydantic import BaseModel
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.common.origins import Origins, content_digest
+from cxr_pipeline.framework.config import Folders
+from cxr_pipeline.framework.hooks.runs import Configured
+
+
+class Consistency(Configured):
+    """Records what each dataset was made from, and compares these records wherever two datasets meet in a node.
+
+    A partial run (``--from-nodes``) reads files that earlier runs wrote, perhaps with other parameters. The record of a
+    file has the digests of everything that it was made from, parameters included.
+    """
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Remember the catalog, which `after_dataset_saved` is not given."""
+        self._catalog = catalog
+        self._origins: dict[str, Origins] = {}
+        self._made_from: dict[str, dict[str, str]] = {}
+
+    @hook_impl
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Compare the inputs of a node.
+
+        Raises:
+            UserError: they do not belong together.
+        """
+        task = (node.namespace or "").split(".")[0]
+        if not task:
+            return
+        try:
+            made_from = self._of_task(task).check(self._digests(inputs))
+            if "parameters" in inputs:
+                check_parameters(made_from, inputs["parameters"])
+        except UserError as error:
+            raise UserError(
+                f"{error} The files of {task} come from different runs: another pipeline or other parameters replaced "
+                f"some of them. Run the whole pipeline: {self.run_command(task)}"
+            ) from error
+        self._made_from[node.name] = made_from
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Record what a dataset was made from."""
+        path = self._path(dataset_name)
+        if path is not None and node.name in self._made_from:
+            origins = self._of_task(dataset_name.split(".")[0])
+            origins.add(dataset_name, content_digest(path), self._made_from[node.name])
+
+    def _digests(self, inputs: Mapping[str, Any]) -> dict[str, str]:
+        digests = {}
+        for name, value in inputs.items():
+            # Folders say where files lie, which does not decide their content.
+            if name.startswith("params:") and not isinstance(value, Folders):
+                digests[name] = json_digest(plain(value))
+            elif (path := self._path(name)) is not None and path.exists():
+                digests[name] = content_digest(path)
+        return digests
+
+    def _path(self, name: str) -> Path | None:
+        return getattr(self._catalog.get(name), "_filepath", None)
+
+    def _of_task(self, task: str) -> Origins:
+        if task not in self._origins:
+            self._origins[task] = Origins(self.task_folder(task) / "origins.json")
+        return self._origins[task]
+
+
+def check_parameters(made_from: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
+    """Check that what a node's inputs were made from are the parameters of this run.
+
+    Args:
+        made_from: digest by name, of parameters as ``params:effusion.training``.
+        parameters: all parameters of this run, nested.
+
+    Raises:
+        UserError: a block of parameters has changed.
+    """
+    for name, digest in made_from.items():
+        if name.startswith("params:"):
+            value: Any = parameters
+            for key in name.removeprefix("params:").split("."):
+                value = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
+            if json_digest(plain(value)) != digest:
+                raise UserError(f"The parameters {name.removeprefix('params:')} have changed since they were used.")
+
+
+def plain(value: Any) -> Any:
+    """Return a block of parameters in JSON types."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -1,0 +1,185 @@
+"""Files of different runs are never combined, whatever partial runs and kills came before."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import SequentialRunner
+
+from cxr_pipeline.common import origins
+from cxr_pipeline.common.errors import Terminated, UserError
+from cxr_pipeline.framework.config import Folders
+from cxr_pipeline.framework.datasets.document import JSONDataset
+from cxr_pipeline.framework.hooks import Consistency
+
+# Each dataset and what it is made from, like the stages of a task.
+STAGES = {
+    "manifest": ["params:sources"],
+    "enhanced_images": ["manifest", "params:morphology"],
+    "splits": ["manifest", "params:splitting"],
+    "model": ["enhanced_images", "splits", "params:training"],
+    "decision_rule": ["model", "enhanced_images", "splits", "params:thresholds"],
+    "metrics": ["model", "decision_rule", "enhanced_images", "splits"],
+    "version": ["model", "decision_rule", "enhanced_images", "metrics"],
+}
+PARAMETERS = ("sources", "morphology", "splitting", "training", "thresholds")
+
+
+def make(**inputs: Any) -> dict[str, Any]:
+    """Make a dataset whose content is everything that it was made from."""
+    return inputs
+
+
+def stage(name: str, inputs: list[str]) -> Node:
+    def function(*values: Any) -> dict[str, Any]:
+        return make(**dict(zip(inputs, values, strict=True)))
+
+    return Node(function, inputs=inputs, outputs=name, name=name)
+
+
+TASK = Pipeline([stage(name, inputs) for name, inputs in STAGES.items()], namespace="chest")
+
+
+class Project:
+    """A folder in which the stages run one after the other, each run with parameters of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, parameters: dict[str, int], *, first: str = "manifest", last: str = "version") -> None:
+        names = list(STAGES)
+        part = names[names.index(first) : names.index(last) + 1]
+        files = {f"chest.{name}": JSONDataset(filepath=str(self.folder / f"{name}.json")) for name in STAGES}
+        catalog = DataCatalog(
+            files | {f"params:chest.{name}": MemoryDataset(value) for name, value in parameters.items()}
+        )
+        hook = Consistency()
+        hook._config_loader, hook._env = Loader(self.folder), "demo"
+        manager = _create_hook_manager()
+        manager.register(hook)
+        hook.after_catalog_created(catalog)
+        SequentialRunner().run(TASK.filter(node_names=[f"chest.{name}" for name in part]), catalog, manager)
+
+    def content(self, name: str) -> Any:
+        return JSONDataset(filepath=str(self.folder / f"{name}.json")).load()
+
+
+class Loader(dict[str, Any]):
+    """A config loader of a project whose data lie in a folder."""
+
+    runtime_params = None
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(globals={"data": str(folder)})
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+DEFAULTS = dict.fromkeys(PARAMETERS, 0)
+
+
+def versions(content: Any, name: str) -> Iterator[Any]:
+    """Find every version of a dataset that another one was made from."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key == name:
+                yield value
+            yield from versions(value, name)
+
+
+def test_a_network_is_not_registered_with_another_preparation(project: Project) -> None:
+    project.run(DEFAULTS)
+    project.run(DEFAULTS | {"morphology": 1}, last="enhanced_images")
+    message = (
+        r"chest\.model was made from another version of chest\.enhanced_images \(\w{8}\) than the current one \(\w{8}\)\."
+        r".*Run the whole pipeline: kedro run --env demo --pipeline=chest"
+    )
+    with pytest.raises(UserError, match=message):
+        project.run(DEFAULTS, first="decision_rule")
+
+
+def test_what_is_made_again_with_equal_content_fits_as_before(project: Project) -> None:
+    project.run(DEFAULTS)
+    project.run(DEFAULTS, last="splits")
+    project.run(DEFAULTS | {"thresholds": 1}, first="decision_rule")
+    assert project.content("version")["decision_rule"]["params:thresholds"] == 1
+
+
+def test_a_file_that_was_replaced_by_hand_is_noticed(project: Project) -> None:
+    project.run(DEFAULTS)
+    (project.folder / "decision_rule.json").write_text("{}")
+    with pytest.raises(UserError, match=r"chest\.decision_rule has changed since a run recorded"):
+        project.run(DEFAULTS, first="metrics")
+
+
+def test_a_damaged_record_stops_nobody(project: Project) -> None:
+    project.run(DEFAULTS)
+    (project.folder / "02_intermediate" / "chest" / "origins.json").write_text("{")
+    project.run(DEFAULTS, first="version")
+
+
+runs = st.fixed_dictionaries(
+    {
+        "parameters": st.fixed_dictionaries({name: st.integers(0, 1) for name in PARAMETERS}),
+        "part": st.tuples(st.sampled_from(list(STAGES)), st.sampled_from(list(STAGES))),
+        # The dataset after whose saving the run is killed, before its origin is recorded.
+        "killed_at": st.none() | st.sampled_from(list(STAGES)),
+    }
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(runs, max_size=5))
+def test_a_registered_version_comes_from_one_training_whatever_ran_before(sequence: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        project = Project(Path(folder))
+        project.run(DEFAULTS)
+        add = origins.Origins.add
+        for run in sequence:
+            names = list(STAGES)
+            first, last = sorted(run["part"], key=names.index)
+
+            def killed(
+                self: Any, name: str, *arguments: Any, at: str | None = run["killed_at"], **options: Any
+            ) -> None:
+                if name == f"chest.{at}":
+                    raise Terminated
+                add(self, name, *arguments, **options)
+
+            patch.setattr(origins.Origins, "add", killed)
+            try:
+                project.run(run["parameters"], first=first, last=last)
+            except (UserError, Terminated):
+                continue
+            if last == "version":
+                version = project.content("version")
+                for name in list(STAGES)[:-1]:
+                    first_content, *others = versions(version, name)
+                    assert all(content == first_content for content in others)
+
+
+def test_where_files_lie_does_not_decide_what_is_in_them(project: Project, tmp_path: Path) -> None:
+    hook = Consistency()
+    hook.after_catalog_created(DataCatalog({}))
+    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path))
+    assert hook._digests({"params:folders": folders}) == {}
+
+
+def test_parameters_that_a_report_shows_must_be_those_of_the_training(project: Project) -> None:
+    from cxr_pipeline.common.mappings import json_digest
+    from cxr_pipeline.framework.hooks.consistency import check_parameters
+
+    made_from = {"params:chest.training": json_digest({"epochs": 3}), "chest.manifest": "0"}
+    check_parameters(made_from, {"chest": {"training": {"epochs": 3}}})
+    with pytest.raises(UserError, match=r"The parameters chest\.training have changed"):
+        check_parameters(made_from, {"chest": {"training": {"epochs": 4}}})

@@ -1,0 +1,106 @@
+import pytest
+from kedro.validation import ParameterValidationError, ParameterValidator
+from mlflow.exceptions import MlflowException
+
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.data.sources import LAYOUTS
+from cxr_pipeline.framework import config
+from cxr_pipeline.framework.error_messages import exit_status, explain_parameters, user_message
+from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+
+MISTAKE = UserError("sources.images.path: no folder at /x")
+AWAY = MlflowException("API request to http://host failed with exception Connection refused")
+
+
+def raised_from(cause: Exception) -> Exception:
+    try:
+        try:
+            raise cause
+        except Exception as error:
+            raise RuntimeError("node failed") from error
+    except RuntimeError as error:
+        return error
+
+
+def raised_while_handling(cause: Exception) -> Exception:
+    try:
+        try:
+            raise cause
+        except Exception:
+            return 1 / 0
+    except ZeroDivisionError as error:
+        return error
+
+
+def test_a_mistake_is_found_below_the_errors_raised_from_it() -> None:
+    assert user_message(raised_from(raised_from(MISTAKE))) == str(MISTAKE)
+
+
+@pytest.mark.parametrize("cause", [MISTAKE, AWAY, ParameterValidationError("- Parameter 'x': wrong")])
+def test_a_defect_that_happens_while_a_mistake_is_handled_is_not_the_mistake(cause: Exception) -> None:
+    assert user_message(cause) is not None
+    assert user_message(raised_while_handling(cause)) is None
+
+
+@pytest.mark.parametrize(("error", "status"), [(MISTAKE, 1), (Unavailable("no server answers"), 69), (AWAY, 69)])
+def test_an_error_that_may_pass_has_its_own_exit_status(error: Exception, status: int) -> None:
+    assert exit_status(error) == status
+    assert exit_status(raised_from(error)) == status
+
+
+def test_an_unavailable_server_is_no_defect() -> None:
+    message = user_message(AWAY)
+    assert message is not None
+    assert message.startswith("MLflow at ")
+    assert user_message(MlflowException("no such run")) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "line"),
+    [
+        (
+            "Denoise",
+            {"operation": "denoise", "size": 3, "sise": 1},
+            "t.x.sise: unknown parameter. Did you mean 'size'?",
+        ),
+        ("Denoise", {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
+        ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter has an odd size, found 4."),
+        ("Sources", {}, "t.x: at least one source is needed, found none."),
+        (
+            "Sources",
+            {"images": {"layout": "nhi", "path": "nih"}},
+            "t.x.images: tag 'nhi' found using 'layout' does not match any of the expected tags: "
+            f"{', '.join(map(repr, LAYOUTS))}, found {{'layout': 'nhi', 'path': 'nih'}}.",
+        ),
+        (
+            "Model",
+            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
+            f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
+        ),
+        (
+            "Task",
+            {"name": "t", "title": "T", "kind": "multiclass", "classes": {"a": ["a"], "b": ["b"], "c": None}},
+            "t.x: a multiclass task has three classes or more, found 2: a, b.",
+        ),
+        (
+            "Thresholds",
+            {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
+            "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
+            "t.x.compared.0.fixed.valeu: unknown parameter. Did you mean 'value'?",
+        ),
+    ],
+)
+def test_invalid_parameters_are_reported_one_a_line(block, values, line) -> None:
+    class Typed:
+        def extract_types_from_pipelines(self) -> dict:
+            return {"t.x": getattr(config, block)}
+
+    validator = ParameterValidator({})
+    validator.type_extractor = Typed()
+    with pytest.raises(ParameterValidationError) as caught:
+        validator.validate_raw_params({"t": {"x": values}})
+    assert explain_parameters(str(caught.value)) == line
+
+
+def test_another_message_of_kedro_is_unchanged() -> None:
+    assert explain_parameters("Parameter 'x': value is None") == "Parameter 'x': value is None"

@@ -1,0 +1,105 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
+from cxr_pipeline.common.locks import Holder, Locked
+from cxr_pipeline.framework.exit import clean_exit
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statuses with which MLflow runs were ended."""
+    statuses: list[str] = []
+    monkeypatch.setattr(tracking, "end_active_run", statuses.append)
+    return statuses
+
+
+def send(signum: int) -> Callable[[], None]:
+    def to_itself() -> None:
+        os.kill(os.getpid(), signum)
+        time.sleep(60)
+
+    return to_itself
+
+
+def fail_with(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+HOLDER = Holder("host", 7, 0.0, "2031-05-04T02:00:00+00:00", "chest_retraining")
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "message", "run_status"),
+    [
+        (fail_with(UserError("there is no image")), 1, "there is no image", []),
+        (fail_with(Unavailable("no server answers")), 69, "no server answers", []),
+        (fail_with(MlflowException("API request to http://host failed: refused")), 69, "MLflow at ", []),
+        (fail_with(Locked("chest", HOLDER)), 75, "process 7 on host, since 2031-05-04T02:00:00+00:00", []),
+        (fail_with(KeyboardInterrupt()), 130, "Interrupted.", ["KILLED"]),
+        (send(signal.SIGTERM), 143, "Terminated.", ["KILLED"]),
+    ],
+)
+def test_a_failure_ends_with_its_status_and_one_message(work, status, message, run_status, ended, capsys) -> None:
+    with pytest.raises(SystemExit) as exited, clean_exit():
+        work()
+    assert exited.value.code == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert ended == run_status
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_defect_keeps_its_traceback(ended: list[str]) -> None:
+    with pytest.raises(ZeroDivisionError), clean_exit():
+        _ = 1 / 0
+
+
+def test_the_lines_of_a_message_can_be_joined(ended: list[str], capsys) -> None:
+    with pytest.raises(SystemExit), clean_exit(separator="; "):
+        raise UserError("a\nb")
+    assert capsys.readouterr().err == "Error: a; b\n"
+
+
+def test_cleanup_runs_to_its_end_when_a_second_signal_arrives(ended: list[str]) -> None:
+    cleaned = []
+    with pytest.raises(SystemExit) as exited, clean_exit():
+        try:
+            send(signal.SIGTERM)()
+        except Terminated:
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned.append(True)
+            raise
+    assert cleaned == [True]
+    assert exited.value.code == 143
+
+
+def test_errors_that_are_caught_do_not_swallow_a_termination() -> None:
+    code = """
+import time
+from cxr_pipeline.framework.exit import clean_exit
+with clean_exit():
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:
+            pass
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
