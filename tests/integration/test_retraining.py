@@ -191,7 +191,7 @@ def test_what_is_new_is_learned_and_the_champion_judges_the_same_images(second) 
     assert (record["promoted"], record["champion"]["version"], record["challenger"]["version"]) == (True, 1, 2)
     assert record["news"]["new"] > 0
     assert record["drift"]["verdict"] == "unknown"
-    assert "cannot be told from 20 new images" in record["drift"]["sentence"]
+    assert "cannot be tested with 20 new images" in record["drift"]["sentence"]
     assert client(folder).get_model_version(MODEL, "2").tags["drift"] == "unknown"
     scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
     assert record["compared_on"] == {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,8 @@ from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import open_source, read_source
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
-from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.profile import Profile, reference_profile
+from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
@@ -80,17 +81,19 @@ def classifier() -> ImageClassifier:
 
 
 @pytest.fixture(scope="module")
-def profile(classifier: ImageClassifier) -> Profile:
+def profile(classifier: ImageClassifier) -> ReferenceProfile:
     def look(patients: range):
         images = np.stack([draw(patient) for patient in patients])
         labels = np.array([[float(is_ill(patient))] for patient in patients])
-        return observe(classifier.model, classifier.decision_rule, [images], labels)
+        return replace(extract_features(classifier.model, classifier.decision_rule, [images]), y_true=labels)
 
-    return reference_profile(look(range(1, 121)), look(range(121, 221)), outputs=("ill",), seed=0)
+    return ReferenceProfile.fit(look(range(1, 121)), look(range(121, 221)), outputs=("ill",), seed=0)
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: Profile) -> Iterator[SimpleNamespace]:
+def known(
+    monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: ReferenceProfile
+) -> Iterator[SimpleNamespace]:
     """What MLflow has of versions 2 and 3, the champion, in its place, and the tags of the run."""
     found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None, compared=None)
 
@@ -185,7 +188,7 @@ def test_what_is_to_be_passed_over_is_trained_on_and_recorded(known: SimpleNames
 def test_too_few_images_and_no_profile_tell_nothing_and_stop_nothing(known: SimpleNamespace, tmp_path: Path) -> None:
     found = look(known, tmp_path / "few", n_new=20, flipped=True)
     assert (found["train"], found["drift"]["verdict"], known.tags["drift"]) == (True, "unknown", "unknown")
-    assert "cannot be told from 20 new images" in found["drift"]["sentence"]
+    assert "cannot be tested with 20 new images" in found["drift"]["sentence"]
     assert found["drift"]["since"] == 3
     known.profiles[3] = None
     found = look(known, tmp_path / "none", flipped=True)
@@ -242,7 +245,7 @@ def test_where_no_new_image_can_be_looked_at_nothing_is_told(known: SimpleNamesp
     found = look(known, tmp_path, n_new=0)
     assert found["drift"]["new_images"]["refused"] == {"truncated": 1}
     assert (found["train"], found["drift"]["verdict"], known.tags) == (True, "unknown", {"drift": "unknown"})
-    assert "no image could be looked at" in found["drift"]["sentence"]
+    assert "no image could be read" in found["drift"]["sentence"]
 
 
 @pytest.mark.parametrize(

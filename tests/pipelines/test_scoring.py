@@ -22,8 +22,8 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.profile import reference_profile
+from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.document import JSONDataset
@@ -77,8 +77,8 @@ def register(*brightness: float, asked: Task, phantom: bool = False, profiled: b
     with mlflow.start_run():
         if profiled:
             images = np.stack([image_of(patient) for patient in range(160)])
-            own = [observe(network, rule, [part]) for part in (images[:100], images[100:])]
-            log_profile(reference_profile(*own, outputs=rule.outputs, seed=0))
+            own = [extract_features(network, rule, [part]) for part in (images[:100], images[100:])]
+            log_profile(ReferenceProfile.fit(*own, outputs=rule.outputs, seed=0))
         return tracking.register_version(
             task=asked.name,
             phantom=phantom,
@@ -406,7 +406,7 @@ def test_a_folder_in_which_no_image_can_be_looked_at_has_predictions(tmp_path: P
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
     _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
     assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})
-    assert caplog.text.count("has left no profile of its images") == 1
+    assert caplog.text.count("stored no reference profile") == 1
 
 
 def test_naming_the_pipeline_starts_neither_tensorflow_nor_scikit_learn() -> None:

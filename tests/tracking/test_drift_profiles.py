@@ -4,8 +4,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from cxr_pipeline.deployment.drift.image_features import Observed
-from cxr_pipeline.deployment.drift.profile import reference_profile
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.tracking.drift_profiles import log_profile, stored_profile, usable_profile
 from cxr_pipeline.tracking.versions import ModelVersion
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 def profile():
     rng = np.random.default_rng(0)
-    images = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
-    return reference_profile(images, images, outputs=("ill",), seed=0)
+    images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
+    return ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
 
 
 def of_run(run_id: str | None) -> ModelVersion:
@@ -41,8 +41,8 @@ def test_a_run_that_can_do_without_is_told_why_there_is_none(store, caplog, monk
     assert usable_profile(of_run(run.info.run_id)) is not None
     assert not caplog.messages
     assert usable_profile(of_run(None)) is None
-    assert "The run of models:/cxr-t/1 has left no profile" in caplog.messages[0]
-    monkeypatch.setattr("cxr_pipeline.deployment.drift.profile.VERSION", 99)
+    assert "The run of models:/cxr-t/1 stored no reference profile" in caplog.messages[0]
+    monkeypatch.setattr("cxr_pipeline.deployment.drift.reference_profile.VERSION", 99)
     assert usable_profile(of_run(run.info.run_id)) is None
     assert "made by another version of this package" in caplog.messages[1]
 

@@ -1,14 +1,15 @@
-"""Phantoms, a small network that was never trained, and what it sees in them."""
+"""Phantoms, a small untrained network, and the features that it extracts from them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.image_features import Observed
+from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -17,77 +18,83 @@ Images = np.ndarray
 
 
 @pytest.fixture(scope="session")
+def settings() -> dict[str, Any]:
+    """Settings of `detect_drift`."""
+    limits = {
+        "pixels": {"warn": 0.2, "refuse": 0.9},
+        "features": {"warn": 0.65, "refuse": 0.9},
+        "scores": {"warn": 0.1, "refuse": 0.5},
+        "prevalence": {"warn": 0.2, "refuse": 0.8},
+        "calibration": {"warn": 0.05, "refuse": 0.25},
+    }
+    return {"alpha": 0.01, "min_images": 30, "limits": limits, "seed": 0}
+
+
+@pytest.fixture(scope="session")
 def rule() -> DecisionRule:
     labels = np.array([[0.0], [1.0]])
-    return fit_decision_rule(
-        labels,
-        labels,
-        kind="binary",
-        classes=("well", "ill"),
-        calibration="none",
-        policy={"rule": "fixed", "value": 0.5},
-    )
+    policy = {"rule": "fixed", "value": 0.5}
+    return fit_decision_rule(labels, labels, kind="binary", classes=("well", "ill"), calibration="none", policy=policy)
 
 
 @pytest.fixture(scope="session")
 def network() -> keras.Model:
     image = keras.Input((SIZE, SIZE, 1))
-    drawn = keras.initializers.RandomNormal(0, 0.02, seed=3)
-    seen = keras.layers.Conv2D(24, 5, strides=3, activation="relu", kernel_initializer=drawn)(image)
-    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
+    kernel = keras.initializers.RandomNormal(0, 0.02, seed=3)
+    convolved = keras.layers.Conv2D(24, 5, strides=3, activation="relu", kernel_initializer=kernel)(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(convolved)
     weights = keras.initializers.RandomNormal(0, 0.3, seed=4)
     return keras.Model(image, keras.layers.Dense(1, "sigmoid", name=OUTPUT, kernel_initializer=weights)(pooled))
 
 
 @pytest.fixture(scope="session")
 def images() -> Images:
-    """The first image of each of many patients, of one generator."""
+    """The first image of each patient."""
     drawn = (next(draw_patient(k, size=SIZE, prevalence={"Effusion": 0.45}, seed=5)) for k in range(1, N_PATIENTS + 1))
     return np.stack([image.pixels for image in drawn])
 
 
 @pytest.fixture(scope="session")
-def look(network: keras.Model, rule: DecisionRule) -> Callable[[Images], Observed]:
-    def look(images: Images) -> Observed:
-        return observe(network, rule, (images[start : start + 64] for start in range(0, len(images), 64)))
+def extract(network: keras.Model, rule: DecisionRule) -> Callable[[Images], ImageFeatures]:
+    def extract(images: Images) -> ImageFeatures:
+        return extract_features(network, rule, (images[start : start + 64] for start in range(0, len(images), 64)))
 
-    return look
-
-
-@pytest.fixture(scope="session")
-def seen(look: Callable[[Images], Observed], images: Images) -> Observed:
-    return look(images)
+    return extract
 
 
 @pytest.fixture(scope="session")
-def some() -> Callable[..., Observed]:
-    """Take some of the images of an ``Observed``."""
-
-    def some(of: Observed, places: np.ndarray | slice) -> Observed:
-        return Observed(*(value[places] for value in vars(of).values()))
-
-    return some
+def phantoms(extract: Callable[[Images], ImageFeatures], images: Images) -> ImageFeatures:
+    return extract(images)
 
 
 @pytest.fixture(scope="session")
-def both() -> Callable[..., Observed]:
-    """Put the images of two ``Observed`` together."""
+def subset() -> Callable[..., ImageFeatures]:
+    """Select images by index."""
 
-    def both(one: Observed, other: Observed) -> Observed:
-        sides = zip(vars(one).values(), vars(other).values(), strict=True)
-        return Observed(*(np.concatenate(values) for values in sides))
+    def subset(features: ImageFeatures, index: np.ndarray | slice) -> ImageFeatures:
+        return ImageFeatures(*(value[index] for value in vars(features).values()))
 
-    return both
+    return subset
 
 
 @pytest.fixture(scope="session")
-def made_up() -> Callable[..., Observed]:
-    """Images of which everything is drawn from plain distributions, honest probabilities among it."""
+def concatenate() -> Callable[..., ImageFeatures]:
+    def concatenate(*parts: ImageFeatures) -> ImageFeatures:
+        return ImageFeatures(
+            *(np.concatenate(values) for values in zip(*(vars(p).values() for p in parts), strict=True))
+        )
 
-    def made_up(n: int, seed: int, *, k: int = 1, d: int = 6, source: str = "") -> Observed:
+    return concatenate
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Callable[..., ImageFeatures]:
+    """Draw the features of images from plain distributions, with calibrated probabilities."""
+
+    def simulate(n: int, seed: int, *, k: int = 1, d: int = 6, source: str = "") -> ImageFeatures:
         rng = np.random.default_rng(seed)
         probability = rng.beta(1, 1, (n, k))
-        return Observed(
+        return ImageFeatures(
             rng.normal(100, 10, (n, 11)).astype(np.float32),
             rng.normal(0, 1, (n, d)).astype(np.float32),
             probability,
@@ -95,4 +102,4 @@ def made_up() -> Callable[..., Observed]:
             np.full(n, source),
         )
 
-    return made_up
+    return simulate

@@ -1,45 +1,109 @@
+import hashlib
+
+import cv2
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.drift.feature_extraction import observe
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile, extract_features
 from cxr_pipeline.deployment.drift.pixel_statistics import image_statistics
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.heads import POOLED
 
 
-def test_what_is_seen_is_what_the_network_and_the_rule_give(network, rule, images) -> None:
-    labels = np.tile([[1.0], [0.0], [np.nan]], (10, 1))
-    seen = observe(network, rule, (images[:20], images[20:30]), labels)
-    scores = network.predict(images[:30, ..., np.newaxis], verbose=0)
-    pooled = keras.Model(network.inputs, network.get_layer(POOLED).output)
-    np.testing.assert_allclose(seen.probability, scores, atol=1e-6)
-    np.testing.assert_allclose(seen.features, pooled.predict(images[:30, ..., np.newaxis], verbose=0), atol=1e-5)
-    np.testing.assert_array_equal(seen.statistics, image_statistics(images[:30]))
-    np.testing.assert_array_equal(seen.y_true, labels)
-
-
-def test_probabilities_are_calibrated(network, images) -> None:
+def test_features_are_those_of_the_network_with_calibrated_probabilities(network, images) -> None:
     raw = network.predict(images[:60, ..., np.newaxis], verbose=0)
     labels = (raw > np.median(raw)).astype(float)
     labels[:6] = 1 - labels[:6]
     platt = fit_decision_rule(
         labels, raw, kind="binary", classes=("a", "b"), calibration="platt", policy={"rule": "youden"}
     )
-    seen = observe(network, platt, [images[:60]])
-    np.testing.assert_allclose(seen.probability, platt.apply(raw.astype(float)).probability, atol=1e-6)
-    assert not np.allclose(seen.probability, raw, atol=1e-2)
-    assert np.isnan(seen.y_true).all()
+    features = extract_features(network, platt, (images[:20], images[20:60]))
+    pooled = keras.Model(network.inputs, network.get_layer(POOLED).output)
+    np.testing.assert_allclose(features.features, pooled.predict(images[:60, ..., np.newaxis], verbose=0), atol=1e-5)
+    np.testing.assert_allclose(features.probability, platt.apply(raw.astype(float)).probability, atol=1e-6)
+    assert not np.allclose(features.probability, raw, atol=1e-2)
+    np.testing.assert_array_equal(features.statistics, image_statistics(images[:60]))
+    assert np.isnan(features.y_true).all()
 
 
-def test_no_image_is_no_mistake(network, rule) -> None:
-    seen = observe(network, rule, [])
-    assert (len(seen), seen.features.shape, seen.probability.shape) == (0, (0, 24), (0, 1))
+def test_no_images_give_empty_arrays(network, rule) -> None:
+    features = extract_features(network, rule, [])
+    assert (len(features), features.features.shape, features.probability.shape) == (0, (0, 24), (0, 1))
 
 
-def test_a_network_that_gives_nan_is_named(rule, images, network) -> None:
+def test_nan_scores_raise(rule, images, network) -> None:
     broken = keras.models.clone_model(network)
     broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
     with pytest.raises(UserError, match="NaN"):
-        observe(broken, rule, [images[:4]])
+        extract_features(broken, rule, [images[:4]])
+
+
+class Reader:
+    """Encode an array of images as PNG files, named by their index."""
+
+    def __init__(self, images) -> None:
+        self.images = images
+
+    def read(self, path: str) -> bytes:
+        return cv2.imencode(".png", self.images[int(path)])[1].tobytes()
+
+    def n_bytes(self, path: str) -> int:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def data(images, tmp_path_factory):
+    """60 images of 30 patients: 20 for training, 6 for validation, 4 for testing."""
+    reader = Reader(images)
+    sha256s = [hashlib.sha256(reader.read(str(number))).hexdigest() for number in range(60)]
+    prepared = PreparedImages(tmp_path_factory.mktemp("images"), Recipe(size=48, mode="fit", max_megapixels=1))
+    contents = {sha256: (reader, str(number)) for number, sha256 in enumerate(sha256s)}
+    ImageStore(prepared.folder, prepared.recipe).fill(contents)
+    patients = np.arange(60) // 2
+    manifest = pd.DataFrame(
+        {
+            "source": "s",
+            "image": [f"{number}.png" for number in range(60)],
+            "sha256": sha256s,
+            "patient_id": pd.Series(patients.astype(str), dtype="str"),
+            "label_ill": (patients % 3 == 0).astype(float),
+        }
+    )
+    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(
+        split=np.select([patients < 20, patients < 26], ["train", "validation"], "test")
+    )
+    return prepared, manifest, splits
+
+
+SETTINGS = {"max_images": 100, "batch_size": 16, "seed": 0}
+
+
+class TestBuildReferenceProfile:
+    def test_it_takes_one_image_of_each_training_and_validation_patient(self, network, rule, images, data) -> None:
+        profile = build_reference_profile(network, rule, *data, **SETTINGS)
+        assert (len(profile.statistics), len(profile.probability), len(profile.features)) == (20, 6, 6)
+        grey = image_statistics(images[:40])[:, 0]
+        patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.statistics[:, 0]]
+        assert sorted(patients) == list(range(20))
+        assert profile.labels[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
+        scores = network.predict(images[40:52, ..., np.newaxis], verbose=0)[:, 0]
+        assert (np.abs(profile.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
+        assert profile.sources == ("s",)
+        assert sorted(profile.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
+
+    def test_images_of_unknown_patients_are_all_taken(self, network, rule, data) -> None:
+        prepared, manifest, splits = data
+        unknown = manifest.assign(patient_id=pd.Series(None, manifest.index, dtype="str"))
+        assert len(build_reference_profile(network, rule, prepared, unknown, splits, **SETTINGS).statistics) == 40
+        few = build_reference_profile(network, rule, *data, **{**SETTINGS, "max_images": 7})
+        assert len(few.statistics) == 7
+
+    def test_an_image_that_is_not_prepared_raises(self, network, rule, data) -> None:
+        prepared, manifest, splits = data
+        with pytest.raises(UserError, match="not among the prepared images"):
+            build_reference_profile(network, rule, prepared, manifest.assign(sha256="0" * 64), splits, **SETTINGS)

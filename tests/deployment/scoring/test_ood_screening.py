@@ -15,8 +15,8 @@ import pytest
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.profile import Profile, reference_profile
+from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import Predictions, find_images, score_folder, summarise
 from cxr_pipeline.deployment.scoring.ood_screening import Lookout
 from cxr_pipeline.deployment.scoring.predictions import UNLIKE
@@ -31,7 +31,7 @@ def phantom(patient: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def watched(classifier: ImageClassifier) -> tuple[ImageClassifier, Profile]:
+def watched(classifier: ImageClassifier) -> tuple[ImageClassifier, ReferenceProfile]:
     """A network with features, and the profile of the phantoms that it would come from."""
     image = keras.Input((SIZE, SIZE, 1))
     grey = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(image)
@@ -39,8 +39,8 @@ def watched(classifier: ImageClassifier) -> tuple[ImageClassifier, Profile]:
     score = keras.layers.Dense(1, "sigmoid", name=OUTPUT, kernel_initializer=keras.initializers.Constant(0.1))
     owner = replace(classifier, model=keras.Model(image, score(pooled)))
     images = np.stack([phantom(patient) for patient in range(1, 161)])
-    own = [observe(owner.model, owner.decision_rule, [part]) for part in (images[:100], images[100:])]
-    return owner, reference_profile(*own, outputs=("effusion",), seed=0)
+    own = [extract_features(owner.model, owner.decision_rule, [part]) for part in (images[:100], images[100:])]
+    return owner, ReferenceProfile.fit(*own, outputs=("effusion",), seed=0)
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ class Counting(Lookout):
 
 
 @pytest.fixture
-def score(tmp_path: Path, watched: tuple[ImageClassifier, Profile]) -> Callable[..., tuple[Predictions, Counting]]:
+def score(
+    tmp_path: Path, watched: tuple[ImageClassifier, ReferenceProfile]
+) -> Callable[..., tuple[Predictions, Counting]]:
     def score_images(folder: Path, heatmaps: Path | None = None, **asked: Any) -> tuple[Predictions, Counting]:
         lookout = Counting(*watched, **{**ASKED, **asked})
         where: dict[str, Any] = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 4, "heatmaps": heatmaps}
@@ -132,7 +134,7 @@ def test_what_is_seen_of_the_sample_is_what_the_network_gives(score, images, wat
     owner = watched[0]
     names = sorted(path.name for path in images.iterdir() if path.name != "broken.png")
     prepared = np.stack([owner.prepare((images / name).read_bytes()) for name in names])
-    expected = observe(owner.model, owner.decision_rule, [prepared])
+    expected = extract_features(owner.model, owner.decision_rule, [prepared])
     for part in ("statistics", "features", "probability"):
         found = sorted(getattr(seen, part).round(4).tolist())
         np.testing.assert_allclose(found, sorted(getattr(expected, part).round(4).tolist()), atol=2e-4)

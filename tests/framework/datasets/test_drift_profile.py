@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from kedro.io import DatasetError
 
-from cxr_pipeline.deployment.drift.image_features import Observed
-from cxr_pipeline.deployment.drift.profile import reference_profile
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.datasets.drift_profile import DriftProfileDataset
 
 
 def profile():
     rng = np.random.default_rng(0)
-    images = Observed(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
-    return reference_profile(images, images, outputs=("ill",), seed=0)
+    images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
+    return ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
 
 
 def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -4,19 +4,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from cxr_pipeline.deployment.drift.detection import DriftSettings, Limits, detect_drift
-from cxr_pipeline.deployment.drift.image_features import Observed
-from cxr_pipeline.deployment.drift.profile import reference_profile
+from cxr_pipeline.deployment.drift.detection import detect_drift
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.report.pages import drift
 from cxr_pipeline.report.pages.drift import draw_distributions, draw_effects, render_drift
 
 HOSTILE = "<script>alert('1')</script> & $x_"
 LIMITS = {
-    "pixels": Limits(0.2, 0.9),
-    "features": Limits(0.65, 0.9),
-    "scores": Limits(0.1, 0.5),
-    "prevalence": Limits(0.2, None),
-    "calibration": Limits(0.05, 0.25),
+    "pixels": {"warn": 0.2, "refuse": 0.9},
+    "features": {"warn": 0.65, "refuse": 0.9},
+    "scores": {"warn": 0.1, "refuse": 0.5},
+    "prevalence": {"warn": 0.2, "refuse": None},
+    "calibration": {"warn": 0.05, "refuse": 0.25},
 }
 
 
@@ -27,13 +27,13 @@ def observed(n, seed, *, k=1, brighter=0.0, flipped=False, labels=True):
     probability = rng.random((n, k))
     true = (rng.random((n, k)) < probability).astype(float)
     true = np.full((n, k), np.nan) if not labels else 1 - true if flipped else true
-    return Observed(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true, np.full(n, ""))
+    return ImageFeatures(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true, np.full(n, ""))
 
 
 def report_of(new, *, outputs=("ill",), **changed):
     k = len(outputs)
-    profile = reference_profile(observed(120, 0, k=k), observed(80, 1, k=k), outputs=outputs, seed=0)
-    found = detect_drift(profile, new, DriftSettings(0.01, 30, LIMITS, 0))
+    profile = ReferenceProfile.fit(observed(120, 0, k=k), observed(80, 1, k=k), outputs=outputs, seed=0)
+    found = detect_drift(profile, new, alpha=0.01, min_images=30, limits=LIMITS, seed=0)
     images = {"place": "/new", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 80, "looked_at": 80}
     return {
         "task": "effusion",
@@ -87,13 +87,13 @@ def test_the_verdict_comes_first_in_plain_words() -> None:
     assert "do not train on them" in bright
     assert "Put a handful of new images beside training images" in bright
     assert "Check the labels first" not in bright
-    assert "Verdict: cannot be told. Whether there is drift cannot be told from 12 new images" in few
+    assert "Verdict: cannot be told. Drift cannot be tested with 12 new images" in few
     assert "Collect more images" in few
 
 
 def test_flipped_labels_lead_to_the_labels() -> None:
     text = Page(FLIPPED).text["summary"]
-    assert "Calibration: REFUSE. ill, of single images:" in text
+    assert "Calibration: REFUSE. ill, Spiegelhalter:" in text
     assert "Check the labels first" in text
     assert "Put a handful" not in text
 

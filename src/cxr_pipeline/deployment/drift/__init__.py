@@ -1,6 +1,5 @@
-"""Drift: whether new images are still like those that a model was trained on.
+"""Drift detection: compare new images with those that a model was trained on.
 
-What is compared, from the images to the labels: statistics of the prepared pixels, the model's feature space, its
-scores, prevalence, calibration. `reference` makes the profile of a model's own images, `detection` compares new images
-with it.
+Five families of two-sample tests compare the statistics of the prepared pixels, the network's features, its scores, the
+prevalence of each label, and the calibration. Each model version carries a reference profile of its own images.
 """

@@ -1,29 +1,33 @@
-"""What drift is looked for in: a few arrays for each image."""
+"""The features of images that drift detection compares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from cxr_pipeline.evaluation.score_tables import patients_of
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """n images of n patients.
+class ImageFeatures:
+    """Features of n images, one per patient.
 
     Args:
-        statistics: of the prepared pixels, float32 [n, s], in the order of ``pixels.STATISTICS``.
-        features: the network's pooled features, float32 [n, d].
-        probability: calibrated, float64 [n, k], in [0, 1].
-        y_true: labels, float64 [n, k], 1 or 0, NaN where unknown.
-        source: names of the images' sources, text [n], empty where unknown.
+        statistics: float32 [n, s], statistics of the prepared pixels in the order of ``pixel_statistics.STATISTICS``.
+        features: float32 [n, d], pooled features of the network.
+        probability: float64 [n, k], calibrated, in [0, 1].
+        y_true: float64 [n, k], labels 1 or 0, NaN where unknown.
+        source: str [n], source of each image, empty where unknown.
 
     Raises:
-        ValueError: the arrays do not belong to the same images and outputs.
+        ValueError: The arrays differ in the number of images or outputs.
     """
 
     statistics: NDArray[np.float32]
@@ -40,32 +44,39 @@ class Observed:
     def __len__(self) -> int:
         return len(self.statistics)
 
+    def with_metadata(self, rows: pd.DataFrame, outputs: Sequence[str]) -> Self:
+        """Add the sources of the images and, where the rows have them, their labels.
 
-def draw_images(patients: Sequence[str | None], *, at_most: int, seed: int) -> NDArray[np.intp]:
-    """Draw one image of each patient by lot.
+        Args:
+            rows: Table of the same n images with ``source`` and, where labels are known, ``label_<output>``.
+            outputs: The k outputs of the model.
+        """
+        labels = [f"label_{output}" for output in outputs]
+        y_true = rows[labels].to_numpy("float64") if set(labels) <= set(rows.columns) else self.y_true
+        return replace(self, source=rows["source"].to_numpy(np.str_), y_true=y_true)
 
-    Images of one patient are alike: a test that takes them for independent finds drift where there is none, the more
-    so the more images a patient has. With one image of each the tests need no other assumption, whatever the numbers of
-    images a patient are in the reference and today; what it costs is a part of the power. An image whose patient is not
-    known is taken for one of its own.
+
+def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) -> pd.DataFrame:
+    """Sample one image of each patient at random.
+
+    The tests assume independent images. Several images of one patient are alike, and would be reported as drift. An
+    image of an unknown patient counts as a patient of its own.
 
     Args:
-        patients: of each image, None where not known.
-        at_most: images to draw.
-        seed: of the lot.
+        rows: Table of images with ``source`` and ``patient_id``, null where unknown.
+        max_images: Largest number of images to sample.
+        seed: Seed of the random sample.
 
     Returns:
-        Places of the images drawn, ascending.
+        The sampled rows in their original order.
 
     Example:
-        >>> len(draw_images(["a", "a", "b", None, None], at_most=10, seed=0))
+        >>> rows = pd.DataFrame({"source": "nih", "patient_id": ["1", "1", "2", None, None]})
+        >>> len(sample_one_per_patient(rows, max_images=10, seed=0))
         4
     """
-    drawn: list[int] = []
-    seen: set[str] = set()
-    for place in np.random.default_rng(seed).permutation(len(patients)).tolist():
-        patient = patients[place]
-        if patient is None or patient not in seen:
-            drawn.append(place)
-            seen |= {patient} if patient is not None else set()
-    return np.sort(np.array(drawn[:at_most], np.intp))
+    shuffled = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
+    patients = patients_of(shuffled)
+    if patients is not None:
+        shuffled = shuffled[~patients.duplicated() | patients.isna()]
+    return shuffled.head(max_images).sort_index()

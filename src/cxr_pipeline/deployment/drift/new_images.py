@@ -1,11 +1,11 @@
-"""New images: where they are, whose they are, what is known of them."""
+"""New images, and the drift check that compares them with a model's own images."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.drift.feature_extraction import observe
-from cxr_pipeline.deployment.drift.image_features import Observed, draw_images
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
+from cxr_pipeline.deployment.drift.detection import detect_drift
+from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import find_images
 
 _log = logging.getLogger(__name__)
@@ -27,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class NewImages:
-    """Images that nobody has looked at yet.
+    """Images that are not prepared yet.
 
     Args:
-        readers: for each source what gives its images' contents.
-        table: a row for each: ``source``, ``path``, ``patient_id`` (null where not known), and ``label_<class>`` where
+        readers: Reader of each source.
+        table: One row per image: ``source``, ``path``, ``patient_id`` (null where unknown), and ``label_<class>`` where
             labels are known.
-        n_left_out: images that do not belong to the task, or whose label cannot be read.
+        n_left_out: Images that do not belong to the task, or whose label cannot be read.
     """
 
     readers: Mapping[str, Reader]
@@ -41,86 +43,120 @@ class NewImages:
     n_left_out: int = 0
 
     @classmethod
-    def in_folder(cls, folder: str | None, *, key: str) -> NewImages:
-        """List every image below a folder; of a bare folder neither patients nor labels are known.
+    def from_folder(cls, folder: str | None, *, key: str) -> NewImages:
+        """List every image below a folder; their patients and labels are unknown.
 
         Args:
-            folder: as the user typed it.
-            key: the parameter that it came from, for messages.
+            folder: Path as the user typed it.
+            key: Parameter that it came from, for messages.
 
         Raises:
-            UserError: it is not there, or holds no images.
+            UserError: The folder is missing or holds no images.
         """
         images = find_images(folder, key=key)
-        paths = [image.path for image in images]
-        table = pd.DataFrame({"source": "", "path": pd.Series(paths, dtype=object), "patient_id": None})
+        paths = pd.Series([image.path for image in images], dtype=object)
+        table = pd.DataFrame({"source": "", "path": paths, "patient_id": pd.Series(None, paths.index, dtype="str")})
         return cls({"": FileReader(images.root)}, table)
 
     @classmethod
-    def in_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewImages:
-        """Take those rows of a source that belong to a task."""
+    def from_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewImages:
+        """Select the rows of a source that belong to a task."""
         rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
-        wanted = rows["reason"].isna() & rows["left_out"].isna()
-        table = rows[wanted].reset_index(drop=True).assign(source="")
-        return cls({"": reader}, table, listing.n_rows - int(wanted.sum()))
+        usable = rows[rows["reason"].isna() & rows["left_out"].isna()]
+        table = usable.reset_index(drop=True).assign(source="")
+        return cls({"": reader}, table, listing.n_rows - len(table))
 
-    def look(
+    def extract_features(
         self, classifier: ImageClassifier, *, max_images: int, batch_size: int, seed: int
-    ) -> tuple[Observed, dict[str, Any]]:
-        """Draw one image of each patient, and let the model look at it.
+    ) -> tuple[ImageFeatures, dict[str, Any]]:
+        """Sample one image of each patient and extract its features.
 
         Args:
-            classifier: prepares the images and scores them.
-            max_images: so many are looked at.
-            batch_size: images at a time.
-            seed: of the draw.
+            classifier: Model that prepares and scores the images.
+            max_images: Largest number of images to sample.
+            batch_size: Images per batch.
+            seed: Seed of the sample.
 
         Returns:
-            what was seen, and counts: ``images``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
+            The features, and counts: ``images``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
             ``refused`` by reason.
         """
-        patients = self.table["patient_id"]
-        sources = self.table["source"]
-        named = [None if pd.isna(who) else f"{source}/{who}" for source, who in zip(sources, patients, strict=True)]
-        drawn = draw_images(named, at_most=max_images, seed=seed)
-        kept: list[int] = []
+        sample = sample_one_per_patient(self.table, max_images=max_images, seed=seed)
+        prepared_rows: list[pd.DataFrame] = [sample.head(0)]
         refused: Counter[str] = Counter()
 
         def batches() -> Iterator[NDArray[np.uint8]]:
-            batch: list[NDArray[np.uint8]] = []
-            for place in drawn.tolist():
-                image = self._prepare(classifier, place)
-                if isinstance(image, ImageRefused):
-                    refused[image.reason] += 1
-                    continue
-                kept.append(place)
-                batch.append(image)
-                if len(batch) == batch_size:
-                    yield np.stack(batch)
-                    batch.clear()
-            if batch:
-                yield np.stack(batch)
+            for start in range(0, len(sample), batch_size):
+                rows = sample.iloc[start : start + batch_size]
+                prepared = [
+                    self._prepare(classifier, *place) for place in zip(rows["source"], rows["path"], strict=True)
+                ]
+                refused.update(image.reason for image in prepared if isinstance(image, ImageRefused))
+                usable = [not isinstance(image, ImageRefused) for image in prepared]
+                if any(usable):
+                    prepared_rows.append(rows[usable])
+                    yield np.stack([image for image in prepared if not isinstance(image, ImageRefused)])
 
         rule = classifier.decision_rule
-        seen = observe(classifier.model, rule, batches())
-        seen = replace(seen, source=sources.to_numpy(np.str_)[kept])
-        columns = [f"label_{output}" for output in rule.outputs]
-        if set(columns) <= set(self.table.columns):
-            seen = replace(seen, y_true=self.table[columns].to_numpy("float64")[kept])
+        features = extract_features(classifier.model, rule, batches())
+        features = features.with_metadata(pd.concat(prepared_rows), rule.outputs)
         if refused:
-            _log.warning("%d of %d new images cannot be used: %s.", refused.total(), len(drawn), dict(refused))
-        return seen, {
+            _log.warning("%d of %d new images cannot be used: %s.", refused.total(), len(sample), dict(refused))
+        return features, {
             "images": len(self.table),
             "left_out": self.n_left_out,
-            "without_patient": int(patients.isna().sum()),
-            "drawn": len(drawn),
-            "looked_at": len(seen),
+            "without_patient": int(self.table["patient_id"].isna().sum()),
+            "drawn": len(sample),
+            "looked_at": len(features),
             "refused": dict(sorted(refused.items())),
         }
 
-    def _prepare(self, classifier: ImageClassifier, place: int) -> NDArray[np.uint8] | ImageRefused:
+    def _prepare(self, classifier: ImageClassifier, source: str, path: str) -> Prepared:
         try:
-            reader = self.readers[self.table["source"].iloc[place]]
-            return classifier.prepare(reader.read(self.table["path"].iloc[place]))
+            return classifier.prepare(self.readers[source].read(path))
         except ImageRefused as refusal:
             return refusal
+
+
+def check_new_images(
+    new_images: NewImages,
+    classifier: ImageClassifier,
+    profile: ReferenceProfile,
+    parameters: Mapping[str, Any],
+    *,
+    task: str,
+    place: str,
+    stored: bool = True,
+) -> dict[str, Any]:
+    """Compare new images with a model's own images and log the verdict.
+
+    Args:
+        new_images: The images.
+        classifier: The model.
+        profile: Reference profile of the model.
+        parameters: The ``drift`` parameters as nested mappings.
+        task: Name of the task.
+        place: Where the new images are, for the report.
+        stored: Whether the profile was stored by the model's own run.
+
+    Returns:
+        JSON types: `DriftReport.to_dict`; ``new_images`` with their ``place`` and the counts of
+        `NewImages.extract_features`; ``reference`` with ``stored``, ``training_images`` and ``validation_images``.
+    """
+    sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
+    features, counts = new_images.extract_features(classifier, **sampling)
+    settings = {name: parameters[name] for name in ("alpha", "min_images", "limits", "seed")}
+    report = detect_drift(profile, features, **settings)
+    _log.log(
+        logging.INFO if report.verdict == "none" else logging.WARNING,
+        "Drift of %s: %s. %s", task, report.verdict, report.sentence,
+    )  # fmt: skip
+    return {
+        **report.to_dict(),
+        "new_images": {"place": place, **counts},
+        "reference": {
+            "stored": stored,
+            "training_images": len(profile.statistics),
+            "validation_images": len(profile.probability),
+        },
+    }

@@ -1,4 +1,4 @@
-"""A few numbers that tell prepared images of one machine, exposure and position from those of another."""
+"""Pixel statistics that differ between machines, exposures and positions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,32 @@ STATISTICS = {
     "centre_down": "centre of the greys from top to bottom, 0 to 1",
 }
 BLACK, WHITE = 8, 255
-# Responds to noise and not to straight slopes of grey.
+# Immerkaer's kernel: responds to noise, but not to linear gradients.
 _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Measure each image.
+    """Compute the statistics of prepared images.
 
     Args:
         images: uint8 [n, size, size], size 3 or more.
 
     Returns:
-        float32 [n, 11], in the order of ``STATISTICS``; finite for every image, also for one of a single grey.
+        float32 [n, 11], in the order of ``STATISTICS``; finite, also for an image of a single grey.
 
     References:
         Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64, 1996.
+
+    Example:
+        >>> grey = np.full((1, 8, 8), 90, np.uint8)
+        >>> dict(zip(STATISTICS, image_statistics(grey)[0].tolist()))["brightness"]
+        90.0
     """
-    rows = [_measure(image) for image in images]
+    rows = [_statistics_of(image) for image in images]
     return np.array(rows, np.float32).reshape(len(rows), len(STATISTICS))
 
 
-def _measure(image: NDArray[np.uint8]) -> tuple[float, ...]:
+def _statistics_of(image: NDArray[np.uint8]) -> tuple[float, ...]:
     grey = image.astype(np.float32)
     shadows, midtones, highlights = np.percentile(image, (5, 50, 95))
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
@@ -61,13 +66,13 @@ def _measure(image: NDArray[np.uint8]) -> tuple[float, ...]:
 
 
 def _black_edges(brightest: NDArray[np.uint8]) -> float:
-    """Share of lines before the first and after the last one that is not black."""
-    seen = np.flatnonzero(brightest > BLACK)
-    return 1.0 if not len(seen) else 1 - (seen[-1] - seen[0] + 1) / len(brightest)
+    """Return the share of lines before the first and after the last line that is not black."""
+    bright = np.flatnonzero(brightest > BLACK)
+    return 1.0 if not len(bright) else 1 - (bright[-1] - bright[0] + 1) / len(brightest)
 
 
 def _centre(weights: NDArray[np.float32]) -> float:
-    """Where the middle of the weights lies, 0 to 1; in the middle of the image where all are 0."""
+    """Return the weighted mean position, 0 to 1; 0.5 where all weights are 0."""
     total = float(weights.sum(dtype=np.float64))
-    places = (np.arange(len(weights)) + 0.5) / len(weights)
-    return float((weights * places).sum(dtype=np.float64) / total) if total else 0.5
+    positions = (np.arange(len(weights)) + 0.5) / len(weights)
+    return float((weights * positions).sum(dtype=np.float64) / total) if total else 0.5

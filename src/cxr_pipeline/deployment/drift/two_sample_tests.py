@@ -1,30 +1,35 @@
-"""The tests: each gives a p-value and how large the difference is, for images of different patients."""
+"""Two-sample tests that return a p-value and an effect size, for images of different patients."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Verdict = Literal["none", "warn", "refuse", "unknown"]
 
-BINS = 10
-DRAWN_BINS = 24
+PSI_BINS = 10
+HISTOGRAM_BINS = 24
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One test of new images against the reference.
+class TwoSampleResult:
+    """Result of one test of new images against the reference.
 
     Args:
-        name: what is compared.
-        test: how.
-        effect: how large the difference is, 0 or more; ``effect_name`` says in which measure.
-        p_value: of the test, not corrected.
-        n_reference, n_new: images in it.
-        reference, new: a value that stands for either side, such as the median.
-        histogram: ``edges``, and the ``reference`` and ``new`` shares between them, for the page; None for none.
+        name: Quantity that is compared.
+        test: Name of the test.
+        effect_name: Measure of the effect size.
+        effect: Effect size, 0 or more.
+        p_value: Uncorrected p-value.
+        n_reference, n_new: Images on either side.
+        reference, new: Typical value of either side, such as the median.
+        histogram: ``edges``, and the ``reference`` and ``new`` shares between them; None where there is none.
+        p_holm: p-value corrected for all tests of a check.
+        verdict: ``none``, ``warn`` or ``refuse``.
     """
 
     name: str
@@ -37,61 +42,72 @@ class Comparison:
     reference: float
     new: float
     histogram: dict[str, list[float]] | None = None
+    p_holm: float = 1.0
+    verdict: Verdict = "none"
 
 
-def compare_values(name: str, reference: Floats, new: Floats) -> Comparison:
-    """Compare two samples by the largest distance between their distribution functions (Kolmogorov-Smirnov).
+def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+    """Compare two samples with the Kolmogorov-Smirnov test.
 
     Args:
-        name: what the values are.
-        reference: finite values [n].
-        new: finite values [m].
+        name: Name of the quantity.
+        reference: Finite values [n].
+        new: Finite values [m].
 
     Returns:
-        The effect is that distance, 0 to 1.
+        The effect is the largest distance between the two distribution functions, 0 to 1.
+
+    Example:
+        >>> compare_values("noise", np.arange(40.0), np.arange(20.0, 60.0)).effect
+        0.5
     """
     distance, p_value = _kolmogorov_smirnov(reference, new)
-    return _of_values(name, "KS distance", distance, p_value, reference, new)
+    return _compare_medians(name, "Kolmogorov-Smirnov", ("KS distance", distance), p_value, reference, new)
 
 
-def compare_scores(name: str, reference: Floats, new: Floats) -> Comparison:
-    """Compare probabilities; the effect is the population stability index.
+def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+    """Compare probabilities with the Kolmogorov-Smirnov test and the population stability index.
 
-    The index of few images is above 0 without any drift, by about (bins - 1) (1 / n + 1 / m); that is taken off.
+    The index of small samples is above 0 without any drift, by about (bins - 1) (1 / n + 1 / m), which is subtracted.
 
     Args:
-        name: the output.
-        reference: probabilities [n].
-        new: probabilities [m].
+        name: Name of the output.
+        reference: Probabilities [n].
+        new: Probabilities [m].
+
+    Returns:
+        The effect is the population stability index.
 
     References:
         Yurdakul and Naranjo, "Statistical properties of the population stability index", J. Risk Model Validation
         14, 2020.
     """
     _, p_value = _kolmogorov_smirnov(reference, new)
-    inner = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
-    shares = []
-    for values in (reference, new):
-        counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1) + 0.5
-        shares.append(counts / counts.sum())
-    by_chance = len(inner) * (1 / len(reference) + 1 / len(new))
-    index = float(np.sum((shares[1] - shares[0]) * np.log(shares[1] / shares[0])))
-    return _of_values(name, "PSI", max(0.0, index - by_chance), p_value, reference, new)
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
+    # Half an image per bin keeps the logarithm finite where a bin is empty.
+    counts = [np.bincount(np.searchsorted(edges, side), minlength=len(edges) + 1) + 0.5 for side in (reference, new)]
+    expected, actual = (count / count.sum() for count in counts)
+    bias = len(edges) * (1 / len(reference) + 1 / len(new))
+    index = max(0.0, float(np.sum((actual - expected) * np.log(actual / expected))) - bias)
+    return _compare_medians(name, "Kolmogorov-Smirnov", ("PSI", index), p_value, reference, new)
 
 
-def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> Comparison:
-    """Try to tell new images from the reference by their features.
+def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> TwoSampleResult:
+    """Compare features with a classifier two-sample test.
 
-    A classifier is fitted to one half of the images and judged on the other, then the other way round. Its AUC is the
-    effect: 0.5 where nothing tells them apart, 1 where all is told. Each half gives a p-value (Mann-Whitney,
-    one-sided), valid since the classifier has not seen the half; twice the smaller of both counts. Squares are given
-    to the classifier too, so that a wider spread is seen, not only a shift.
+    A logistic regression learns from one half of the images to tell new images from the reference, and is evaluated on
+    the other half; then the halves swap. Each half gives a one-sided Mann-Whitney p-value, valid because the classifier
+    has not seen it; the result is twice the smaller one (Bonferroni). Squared features let the classifier detect a
+    change of spread, not only a shift.
 
     Args:
-        name: of the comparison.
-        reference: features [n, c], of about variance 1.
-        new: features [m, c].
-        seed: of the halves.
+        name: Name of the comparison.
+        reference: Features [n, c], of about variance 1.
+        new: Features [m, c].
+        seed: Seed of the halves.
+
+    Returns:
+        The effect is the mean AUC: 0.5 where the two sides cannot be told apart, 1 where they separate completely.
 
     References:
         Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", ICLR 2017.
@@ -103,33 +119,32 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    both = np.clip(np.vstack([reference, new]), -10, 10)
-    both = np.hstack([both, both**2])
-    is_new = np.repeat([0, 1], [len(reference), len(new)])
-    scores, areas, p_values = np.empty(len(both)), [], []
-    for fitted, judged in StratifiedKFold(2, shuffle=True, random_state=seed).split(both, is_new):
-        classifier = LogisticRegression(C=0.1, class_weight="balanced", solver="newton-cholesky")
-        model = make_pipeline(StandardScaler(), classifier).fit(both[fitted], is_new[fitted])
-        scores[judged] = model.decision_function(both[judged])
-        theirs, ours = (scores[judged][is_new[judged] == side] for side in (1, 0))
-        found = mannwhitneyu(theirs, ours, alternative="greater")
-        areas.append(found.statistic / (len(theirs) * len(ours)))
-        p_values.append(found.pvalue)
-    ours, theirs = scores[is_new == 0], scores[is_new == 1]
-    area, p_value = float(np.mean(areas)), min(1.0, 2 * float(min(p_values)))
-    return _of_values(name, "AUC", area, p_value, ours, theirs, test="domain classifier")
+    inputs = np.clip(np.vstack([reference, new]), -10, 10)
+    inputs = np.hstack([inputs, inputs**2])
+    is_new = np.repeat([False, True], [len(reference), len(new)])
+    scores, aucs, p_values = np.empty(len(inputs)), [], []
+    for train, test in StratifiedKFold(2, shuffle=True, random_state=seed).split(inputs, is_new):
+        regression = LogisticRegression(C=0.1, class_weight="balanced", solver="newton-cholesky")
+        classifier = make_pipeline(StandardScaler(), regression).fit(inputs[train], is_new[train])
+        scores[test] = classifier.decision_function(inputs[test])
+        positive, negative = scores[test][is_new[test]], scores[test][~is_new[test]]
+        result = mannwhitneyu(positive, negative, alternative="greater")
+        aucs.append(result.statistic / (len(positive) * len(negative)))
+        p_values.append(result.pvalue)
+    effect, p_value = ("AUC", float(np.mean(aucs))), min(1.0, 2 * float(min(p_values)))
+    return _compare_medians(name, "domain classifier", effect, p_value, scores[~is_new], scores[is_new])
 
 
-def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) -> Comparison:
-    """Compare two proportions by Fisher's exact test.
+def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) -> TwoSampleResult:
+    """Compare two proportions with Fisher's exact test.
 
     Args:
-        name: the label.
-        reference: positive images, and images with a known label.
-        new: the same of new images.
+        name: Name of the label.
+        reference: Number of positive images, and of images with a known label.
+        new: The same of new images.
 
     Returns:
-        The effect is Cohen's h: 0.2 is called small, 0.5 medium, 0.8 large.
+        The effect is Cohen's h: 0.2 is small, 0.5 medium, 0.8 large.
 
     References:
         Cohen, "Statistical power analysis for the behavioral sciences", 1988, chapter 6.
@@ -138,8 +153,8 @@ def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) 
 
     table = [[positive, known - positive] for positive, known in (reference, new)]
     shares = [positive / known for positive, known in (reference, new)]
-    angles = [2 * np.arcsin(np.sqrt(share)) for share in shares]
-    return Comparison(
+    angles = 2 * np.arcsin(np.sqrt(shares))
+    return TwoSampleResult(
         name=name,
         test="Fisher's exact test",
         effect_name="Cohen's h",
@@ -154,53 +169,46 @@ def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) 
 
 def compare_calibration(
     name: str, reference: tuple[Floats, Floats], new: tuple[Floats, Floats]
-) -> tuple[Comparison, Comparison]:
-    """Compare how far the probabilities are from what the images turned out to be.
+) -> tuple[TwoSampleResult, TwoSampleResult]:
+    """Compare the calibration of probabilities with Welch's test.
 
-    First in the large: observed less expected share of positives. Then the numerator of Spiegelhalter's statistic,
-    the mean of (y - p)(1 - 2 p): by how much the Brier score is above what the probabilities promise, which grows
-    where high probabilities are wrong and low ones too, whatever the shares. Both are 0 where the probabilities are
-    honest, and are compared with their values on validation images by Welch's test: a model that never was calibrated
-    is not called drift.
+    The first result compares the calibration in the large: observed minus expected share of positives. The second
+    compares the numerator of Spiegelhalter's statistic, the mean of (y - p)(1 - 2 p): the excess of the Brier score
+    over its expected value, which grows where high and low probabilities are wrong, whatever the shares. Both are 0
+    for calibrated probabilities. They are compared with their values on validation images, so that a model that never
+    was calibrated does not count as drift.
 
     Args:
-        name: the output.
-        reference: labels [n] and probabilities [n] of images whose label is known.
-        new: the same of new images.
+        name: Name of the output.
+        reference: Labels [n] and probabilities [n] of images with a known label.
+        new: The same of new images.
 
     References:
         Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Stat. Med. 5, 1986.
         Van Calster et al., "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17, 2019.
     """
-    sides = [(true - probability, probability) for true, probability in (reference, new)]
-    large = [residual for residual, _ in sides]
-    spread = [residual * (1 - 2 * probability) for residual, probability in sides]
-    return _of_means(f"{name}, in the large", *large), _of_means(f"{name}, of single images", *spread)
+    residuals = [(y_true - probability, probability) for y_true, probability in (reference, new)]
+    in_the_large = _compare_means(f"{name}, in the large", *(residual for residual, _ in residuals))
+    excess = (residual * (1 - 2 * probability) for residual, probability in residuals)
+    return in_the_large, _compare_means(f"{name}, Spiegelhalter", *excess)
 
 
 def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
     from scipy.stats import ks_2samp
 
-    # Its exact p-values fail, with a warning, for many numbers of images; from 30 images on these are as good.
-    found = ks_2samp(reference, new, method="asymp")
-    return float(found.statistic), float(np.clip(found.pvalue, 0, 1))
+    # scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images on the asymptotic ones suffice.
+    result = ks_2samp(reference, new, method="asymp")
+    return float(result.statistic), float(np.clip(result.pvalue, 0, 1))
 
 
-def _of_values(
-    name: str,
-    effect_name: str,
-    effect: float,
-    p_value: float,
-    reference: Floats,
-    new: Floats,
-    *,
-    test: str = "Kolmogorov-Smirnov",
-) -> Comparison:
-    return Comparison(
+def _compare_medians(
+    name: str, test: str, effect: tuple[str, float], p_value: float, reference: Floats, new: Floats
+) -> TwoSampleResult:
+    return TwoSampleResult(
         name=name,
         test=test,
-        effect_name=effect_name,
-        effect=effect,
+        effect_name=effect[0],
+        effect=effect[1],
         p_value=p_value,
         n_reference=len(reference),
         n_new=len(new),
@@ -210,15 +218,15 @@ def _of_values(
     )
 
 
-def _of_means(name: str, reference: Floats, new: Floats) -> Comparison:
+def _compare_means(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
     from scipy.stats import ttest_ind
 
     difference = float(new.mean() - reference.mean())
-    if np.ptp(reference) == 0 == np.ptp(new):
+    if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is not defined without any spread
         p_value = 1.0 if difference == 0 else 0.0
     else:
         p_value = float(ttest_ind(new, reference, equal_var=False).pvalue)
-    return Comparison(
+    return TwoSampleResult(
         name=name,
         test="Welch's test",
         effect_name="difference",
@@ -232,9 +240,8 @@ def _of_means(name: str, reference: Floats, new: Floats) -> Comparison:
 
 
 def _histogram(reference: Floats, new: Floats) -> dict[str, list[float]]:
-    """Shares of both samples in bins of equal width; the few values beyond either end are in the last bins."""
-    both = np.concatenate([np.quantile(values, (0.002, 0.998)) for values in (reference, new)])
-    low, high = float(both.min()), float(both.max())
-    edges = np.linspace(low, high, DRAWN_BINS + 1) if high > low else np.linspace(low - 0.5, low + 0.5, DRAWN_BINS + 1)
-    shares = [np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values) for values in (reference, new)]
+    """Return the shares of both samples in bins of equal width; outliers count in the first and last bin."""
+    ends = np.quantile(reference, (0.002, 0.998)), np.quantile(new, (0.002, 0.998))
+    edges = np.histogram_bin_edges(np.concatenate(ends), HISTOGRAM_BINS)
+    shares = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] / len(side) for side in (reference, new)]
     return {"edges": edges.tolist(), "reference": shares[0].tolist(), "new": shares[1].tolist()}

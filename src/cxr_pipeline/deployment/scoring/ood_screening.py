@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
-from cxr_pipeline.deployment.drift.feature_extraction import with_features
-from cxr_pipeline.deployment.drift.image_features import Observed
-from cxr_pipeline.deployment.drift.outliers import ImageLikeness
+from cxr_pipeline.deployment.drift.feature_extraction import add_feature_output
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.outliers import OutlierDetector
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
-from cxr_pipeline.deployment.drift.profile import Profile
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring.predictions import OBSERVED, UNLIKE
 
 FLAG, REFUSE, IGNORE = "flag", "refuse", "ignore"
@@ -33,8 +33,8 @@ class Lookout:
         profile: of the images that it comes from.
         unlike: what becomes of an image that is unlike these: ``flag``, it is scored and has a reason all the same;
             ``refuse``, it is not scored; ``ignore``, nothing.
-        false_alarms: see `ImageLikeness`.
-        min_images: see `ImageLikeness`.
+        false_alarms: see `OutlierDetector`.
+        min_images: see `OutlierDetector`.
         max_images: so many are looked at for the verdict on all.
         seed: of their draw.
     """
@@ -42,7 +42,7 @@ class Lookout:
     def __init__(
         self,
         classifier: ImageClassifier,
-        profile: Profile,
+        profile: ReferenceProfile,
         *,
         unlike: Unlike,
         false_alarms: float,
@@ -52,8 +52,8 @@ class Lookout:
     ) -> None:
         self._classifier, self.profile = classifier, profile
         self._unlike, self._max_images, self._seed = unlike, max_images, seed
-        self._both = with_features(classifier.model)
-        self.likeness = ImageLikeness(profile, false_alarms=false_alarms, min_images=min_images)
+        self._both = add_feature_output(classifier.model)
+        self.likeness = OutlierDetector(profile, false_alarms=false_alarms, min_images=min_images)
         self._decisive = (unlike, false_alarms, min_images)
         n_features = int(self._both.outputs[0].shape[-1])
         self._seen = np.dtype(
@@ -99,18 +99,18 @@ class Lookout:
         seen["probability"] = table.loc[usable, probability_columns(self.profile.outputs)]
         unlike = np.zeros(len(prepared), np.bool_)
         if self._unlike != IGNORE:
-            unlike[usable] = self.likeness.unlike(seen["statistics"], seen["features"])
+            unlike[usable] = self.likeness.is_outlier(seen["statistics"], seen["features"])
         for place, image in zip(np.flatnonzero(usable).tolist(), seen, strict=True):
             if drawn[place]:
                 observed[place] = image.tobytes()
         return self._marked(table, unlike).assign(**{OBSERVED: observed})
 
-    def observed(self, seen: Sequence[bytes]) -> Observed:
+    def observed(self, seen: Sequence[bytes]) -> ImageFeatures:
         """Put together what ``judge`` has seen of single images; nothing is known of their labels and sources."""
         images: NDArray[Any] = np.frombuffer(b"".join(seen), self._seen)
         arrays = {name: images[name] for name in images.dtype.names or ()}
         y_true = np.full(arrays["probability"].shape, np.nan)
-        return Observed(**arrays, y_true=y_true, source=np.full(len(images), ""))
+        return ImageFeatures(**arrays, y_true=y_true, source=np.full(len(images), ""))
 
     def _marked(self, table: pd.DataFrame, unlike: NDArray[np.bool_]) -> pd.DataFrame:
         table.loc[unlike, "reason"] = UNLIKE

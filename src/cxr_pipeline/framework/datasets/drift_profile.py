@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 if TYPE_CHECKING:
-    from cxr_pipeline.deployment.drift.profile import Profile
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
 
-class DriftProfileDataset(AbstractDataset["Profile", "Profile"]):
+class DriftProfileDataset(AbstractDataset["ReferenceProfile", "ReferenceProfile"]):
     """A profile in one ``.npz`` file, without pickles.
 
     Args:
@@ -27,13 +27,13 @@ class DriftProfileDataset(AbstractDataset["Profile", "Profile"]):
         self._filepath = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> "Profile":
+    def load(self) -> "ReferenceProfile":
         """Read the profile."""
-        from cxr_pipeline.deployment.drift.profile import Profile
+        from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
-        return Profile.load(self._filepath)
+        return ReferenceProfile.load(self._filepath)
 
-    def save(self, data: "Profile") -> None:
+    def save(self, data: "ReferenceProfile") -> None:
         """Write the profile."""
         data.save(self._filepath)
 

@@ -27,7 +27,7 @@ from cxr_pipeline.tracking import aliases, promotion_records, sending
 from cxr_pipeline.tracking.drift_profiles import usable_profile
 
 if TYPE_CHECKING:
-    from cxr_pipeline.deployment.drift.profile import Profile
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class _Owner:
     number: int
     version: tracking.ModelVersion
     images: pd.DataFrame
-    profile: "Profile | None"
+    profile: "ReferenceProfile | None"
     classifier: ImageClassifier | None
 
 
@@ -141,8 +141,7 @@ def _load(model: str, number: int, task: Task) -> _Owner:
 def _compare(
     new: pd.DataFrame, owner: _Owner, task: Task, sources: Sources, folders: Folders, drift: Drift
 ) -> dict[str, Any]:
-    from cxr_pipeline.deployment.drift.checks import check_images
-    from cxr_pipeline.deployment.drift.new_images import NewImages
+    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
 
     version, profile, classifier = owner.version, owner.profile, owner.classifier
     if profile is None or classifier is None:
@@ -150,6 +149,6 @@ def _compare(
         sentence = f"Whether there is drift cannot be told: {own}."
         return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
     images = NewImages(sources.readers(folders), new.reset_index(drop=True))
-    found = check_images(images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
+    found = check_new_images(images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
     used = {**asdict(version), "digest": classifier.digest}
     return {"task": task.name, "title": task.title, "phantom": sources.phantom, "model": used, **found}

@@ -18,7 +18,7 @@ from cxr_pipeline.tracking.drift_profiles import stored_profile
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.classifier import ImageClassifier
     from cxr_pipeline.deployment.drift.new_images import NewImages
-    from cxr_pipeline.deployment.drift.profile import Profile
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
 _log = logging.getLogger(__name__)
 
@@ -31,35 +31,35 @@ def measure_drift(
     earlier_manifest: pd.DataFrame,
     earlier_splits: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Compare new images with those of the model named, the champion, or the newest version.
+    """Compare new images with those of a model: the one in ``drift.model``, the champion, or the newest version.
 
     Returns:
-        what was found, and of which model and images, in JSON types.
+        The drift report, the model and the images that it is about, in JSON types.
     """
-    from cxr_pipeline.deployment.drift.checks import check_images
+    from cxr_pipeline.deployment.drift.new_images import check_new_images
 
-    new = _new_images(task, drift, folders)
+    new_images = _new_images(task, drift, folders)
     model = tracking.model_name(task.name, phantom=sources.phantom)
     version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
     classifier = tracking.load_classifier(version.uri)
     check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
-    profile = stored or _profile_made(classifier, task, drift, folders, earlier_manifest, earlier_splits)
+    profile = stored or _profile_of_training_images(classifier, task, drift, folders, earlier_manifest, earlier_splits)
     place = drift.source.path if drift.source else str(drift.folder)
     about: dict[str, Any] = {"task": task.name, "place": place, "stored": stored is not None}
-    found = check_images(new, classifier, profile, drift.model_dump(), **about)
-    drawn = drift.source is not None and drift.source.layout == "phantoms"
+    report = check_new_images(new_images, classifier, profile, drift.model_dump(), **about)
+    new_are_phantoms = drift.source is not None and drift.source.layout == "phantoms"
     return {
         "task": task.name,
         "title": task.title,
-        "phantom": drawn or sources.phantom or classifier.provenance.get("images") == "phantom",
-        **found,
+        "phantom": new_are_phantoms or sources.phantom or classifier.provenance.get("images") == "phantom",
+        **report,
         "model": {**asdict(version), "digest": classifier.digest},
     }
 
 
 def render_page(drift_report: Mapping[str, Any]) -> str:
-    """Write the page."""
+    """Render the HTML page of a drift report."""
     from cxr_pipeline.report.pages.drift import render_drift
 
     return render_drift(drift_report)
@@ -69,38 +69,31 @@ def _new_images(task: Task, drift: Drift, folders: Folders) -> "NewImages":
     from cxr_pipeline.deployment.drift.new_images import NewImages
 
     if drift.source is None:
-        return NewImages.in_folder(drift.folder, key=f"{task.name}.drift.folder")
+        return NewImages.from_folder(drift.folder, key=f"{task.name}.drift.folder")
     place, layout, options = folders.raw / drift.source.path, drift.source.layout, drift.source.options
     check_source("drift.source", layout, place, classes=task.classes, task=task.name)
     reader = open_source(layout, place, unpacked=folders.unpacked, **options)
-    return NewImages.in_listing(read_source(layout, place, **options), reader, task.labels)
+    return NewImages.from_listing(read_source(layout, place, **options), reader, task.labels)
 
 
-def _profile_made(
+def _profile_of_training_images(
     classifier: "ImageClassifier",
     task: Task,
     drift: Drift,
     folders: Folders,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
-) -> "Profile":
-    """Make the profile of a version that brought none, from the training images of today."""
-    from cxr_pipeline.deployment.drift.reference import profile_of
+) -> "ReferenceProfile":
+    """Build the profile of a version without a stored one from the current training images."""
+    from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
 
     if manifest.empty or splits.empty:
         raise UserError(
-            f"There is nothing to compare the new images of {task.name} with: the model's run has left no profile of "
-            "its images (drift_profile.npz), and there is no manifest of training images here. Train the model again: "
-            f"kedro run --pipeline={task.name}"
+            f"There is no reference to compare the new images of {task.name} with: the run of the model stored no "
+            "reference profile (drift_profile.npz), and this project has no manifest of training images. Train the "
+            f"model again: kedro run --pipeline={task.name}"
         )
-    _log.warning("The model's run has left no profile: its images are taken from today's manifest and splits.")
-    return profile_of(
-        classifier.model,
-        classifier.decision_rule,
-        PreparedImages(folders.images, classifier.recipe),
-        manifest,
-        splits,
-        max_images=drift.max_images,
-        batch_size=drift.batch_size,
-        seed=drift.seed,
-    )
+    _log.warning("The run of the model stored no reference profile: building it from the current manifest and splits.")
+    images = PreparedImages(folders.images, classifier.recipe)
+    settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
+    return build_reference_profile(classifier.model, classifier.decision_rule, images, manifest, splits, **settings)

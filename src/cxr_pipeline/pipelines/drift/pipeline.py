@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.drift.nodes import measure_drift, render_page
 
 
 def create_pipeline() -> Pipeline:
-    """From new images and a registered model to a verdict, and the page that explains it."""
+    """Compare new images with a registered model version and render the page."""
     return Pipeline(
         [
             Node(

@@ -1,4 +1,4 @@
-"""Keep, beside a model, the profile of its images that drift is measured against."""
+"""Build the reference profile that drift of new images is measured against."""
 
 from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline
 

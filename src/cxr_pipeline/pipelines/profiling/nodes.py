@@ -18,16 +18,8 @@ def profile_images(
     splits: pd.DataFrame,
     drift: Drift,
 ) -> Any:
-    """Make the ``Profile`` of the images that the model was trained with."""
-    from cxr_pipeline.deployment.drift.reference import profile_of
+    """Build the `ReferenceProfile` of the images that the model was trained on."""
+    from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
 
-    return profile_of(
-        model,
-        rule_from_dict(decision_rule),
-        enhanced_images,
-        manifest,
-        splits,
-        max_images=drift.max_images,
-        batch_size=drift.batch_size,
-        seed=drift.seed,
-    )
+    settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
+    return build_reference_profile(model, rule_from_dict(decision_rule), enhanced_images, manifest, splits, **settings)

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.profiling.nodes import profile_images
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and its images to their profile."""
+    """Build the reference profile from the model and its images."""
     return Pipeline(
         [
             Node(

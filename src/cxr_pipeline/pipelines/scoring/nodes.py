@@ -93,13 +93,14 @@ def _compared(
     predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift, beside: Path
 ) -> dict[str, Any]:
     """Compare the images, taken together, with those of the model, and put on record what was asked and found."""
-    from cxr_pipeline.deployment.drift.detection import DriftSettings, detect_drift
+    from cxr_pipeline.deployment.drift.detection import detect_drift
 
     if lookout is None:
         return {"unlike": None, "drift": None}
     parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
     seen = lookout.observed(predictions.observed())
-    found = detect_drift(lookout.profile, seen, DriftSettings.from_dict(parameters))
+    settings = drift.model_dump(include={"min_images", "alpha", "limits", "seed"})
+    found = detect_drift(lookout.profile, seen, **settings)
     told = _log.warning if found.verdict in ("warn", "refuse") else _log.info
     told("Drift of the images, of which %d were compared: %s. %s", found.n_new, found.verdict, found.sentence)
     if found.verdict == scoring.on_drift == "refuse":

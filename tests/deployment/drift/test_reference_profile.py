@@ -1,0 +1,145 @@
+from functools import partial
+
+import numpy as np
+import pytest
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.deployment.drift import reference_profile
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import COMPONENTS, ReferenceProfile
+
+fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
+
+
+def images_with(features: np.ndarray) -> ImageFeatures:
+    """Images of which nothing but the features matters."""
+    n = len(features)
+    zeros = np.zeros((n, 11), np.float32)
+    return ImageFeatures(zeros, features.astype(np.float32), zeros[:, :1], zeros[:, :1], np.full(n, ""))
+
+
+@pytest.fixture
+def two_sources(simulate, concatenate) -> ReferenceProfile:
+    """300 training images of ``a`` and 100 of ``b``; 60 and 40 validation images."""
+    return fit(
+        concatenate(simulate(300, 0, source="a"), simulate(100, 1, source="b")),
+        concatenate(simulate(60, 2, source="a"), simulate(40, 3, source="b")),
+    )
+
+
+def test_the_file_preserves_the_profile_without_pickle(two_sources, tmp_path) -> None:
+    two_sources.save(tmp_path / "profile.npz")
+    loaded = ReferenceProfile.load(tmp_path / "profile.npz")
+    assert (loaded.outputs, loaded.sources) == (("ill",), ("a", "b"))
+    for name, array in two_sources.to_arrays().items():
+        np.testing.assert_array_equal(loaded.to_arrays()[name], array)
+        assert array.dtype != object
+
+
+def test_a_profile_of_another_package_version_raises(two_sources, tmp_path, monkeypatch) -> None:
+    two_sources.save(tmp_path / "profile.npz")
+    monkeypatch.setattr(reference_profile, "VERSION", 99)
+    with pytest.raises(UserError, match="has format 2; expected 99"):
+        ReferenceProfile.load(tmp_path / "profile.npz")
+
+
+def test_each_image_is_stored_once_in_random_order_with_its_label_and_source(simulate, concatenate) -> None:
+    training = concatenate(simulate(40, 0, source="a"), simulate(20, 1, source="b"))
+    training.y_true[:10, 0] = np.nan
+    held_out = simulate(40, 2, source="c")
+    profile = fit(training, held_out)
+    order = [int(np.flatnonzero(training.statistics[:, 0] == value)[0]) for value in profile.statistics[:, 0]]
+    assert sorted(order) == list(range(60)) != order
+    np.testing.assert_array_equal(profile.labels, training.y_true[order])
+    assert [profile.sources[code] for code in profile.training_source] == training.source[order].tolist()
+    held_out_order = [int(np.flatnonzero(held_out.probability == value)[0]) for value in profile.probability[:, 0]]
+    assert sorted(held_out_order) == list(range(40)) != held_out_order
+    np.testing.assert_array_equal(profile.y_true, held_out.y_true[held_out_order])
+    assert (profile.sources, set(profile.held_out_source.tolist())) == (("a", "b", "c"), {2})
+
+
+class TestMatchSources:
+    @pytest.mark.parametrize(
+        ("new", "training", "held_out"),
+        [
+            ({"b": 7}, (0, 100), (0, 40)),
+            ({"a": 7}, (300, 0), (60, 0)),
+            ({"a": 50, "b": 50}, (100, 100), (40, 40)),
+            ({"a": 90, "b": 10}, (300, 33), (60, 6)),
+        ],
+    )
+    def test_the_largest_subset_with_the_shares_of_the_new_images(self, two_sources, new, training, held_out) -> None:
+        matched = two_sources.match_sources(np.repeat(list(new), list(new.values())), min_images=30, seed=0)
+        assert tuple(np.bincount(matched.training_source, minlength=2)) == training
+        assert tuple(np.bincount(matched.held_out_source, minlength=2)) == held_out
+        assert {len(getattr(matched, name)) for name in ("features", "probability", "y_true")} == {sum(held_out)}
+
+        def images(profile: ReferenceProfile) -> set[tuple[float, ...]]:
+            columns = [profile.training_source, profile.labels, profile.statistics]
+            return {tuple(row) for row in np.column_stack(columns)}
+
+        assert len(images(matched)) == sum(training)
+        assert images(matched) <= images(two_sources)
+
+    @pytest.mark.parametrize("new", [[], [""], ["b", ""], ["b", "c"]])
+    def test_an_unknown_source_keeps_all_images(self, two_sources, new) -> None:
+        assert two_sources.match_sources(np.array(new, np.str_), min_images=1, seed=0) is two_sources
+
+    def test_a_subset_too_small_for_a_test_is_not_used(self, two_sources) -> None:
+        matched = two_sources.match_sources(np.array(["b"]), min_images=41, seed=0)
+        assert (len(matched.statistics), len(matched.probability)) == (100, 100)
+
+    def test_the_seed_decides_the_subset(self, two_sources) -> None:
+        new = np.array(["a", "b"])
+        first, again, other = (two_sources.match_sources(new, min_images=1, seed=seed) for seed in (0, 0, 1))
+        np.testing.assert_array_equal(first.statistics, again.statistics)
+        assert not np.array_equal(first.statistics, other.statistics)
+
+
+def test_projected_training_features_have_mean_0_and_variance_1() -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(500, 30)) @ rng.normal(size=(30, 30)) + 7
+    mixed[:, 3] = 5
+    training = images_with(mixed)
+    along = fit(training, training).project(training.features)[:, :-1]
+    assert along.shape == (500, COMPONENTS)
+    np.testing.assert_allclose(along.std(axis=0), 1, atol=0.01)
+    np.testing.assert_allclose(along.mean(axis=0), 0, atol=1e-3)
+
+
+def test_the_residual_shows_what_the_directions_do_not_explain() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.hstack([rng.normal(size=(200, 5)), 0.01 * rng.normal(size=(200, 35))]).astype(np.float32)
+    profile = fit(images_with(flat), images_with(flat))
+    changed = flat.copy()
+    changed[:, 20:] += 0.3 * rng.normal(size=(200, 20)).astype(np.float32)
+    assert np.median(profile.project(changed)[:, -1]) > np.median(profile.project(flat)[:, -1]) + 1
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 5])
+def test_a_profile_of_few_images(simulate, n_images) -> None:
+    profile = fit(simulate(n_images, 0), simulate(0, 1))
+    assert np.isfinite(profile.project(simulate(4, 2).features)).all()
+    assert len(profile.probability) == 0
+
+
+def test_dead_features_have_no_weight(simulate) -> None:
+    training = simulate(30, 0)
+    training.features[:, 2] = 4
+    profile = fit(training, simulate(30, 1))
+    moved = simulate(5, 2).features
+    moved[:, 2] = 1e6
+    same = moved.copy()
+    same[:, 2] = 4
+    np.testing.assert_allclose(profile.project(moved), profile.project(same))
+
+
+def test_the_file_is_small(simulate, tmp_path) -> None:
+    sides = (simulate(1000, seed, k=14, d=3000) for seed in (0, 1))
+    ReferenceProfile.fit(*sides, outputs=["x"] * 14, seed=0).save(tmp_path / "profile.npz")
+    assert (tmp_path / "profile.npz").stat().st_size < 1_000_000
+
+
+def test_no_training_images_raise(simulate) -> None:
+    with pytest.raises(UserError, match="needs training images; found none"):
+        fit(simulate(0, 0), simulate(4, 1))
