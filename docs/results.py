@@ -20,8 +20,8 @@ from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline.common.parallel import n_cores
 from cxr_pipeline.common.provenance import git_commit
-from cxr_pipeline.data.images.parallel import n_cores
 from cxr_pipeline.framework.config import TASKS
 
 PROJECT = Path(__file__).parents[1]

@@ -15,7 +15,6 @@ import psutil
 import pytest
 from dask.distributed import LocalCluster
 
-from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.jobs import Job, Outcome, run_job, run_jobs
 
@@ -137,7 +136,7 @@ def test_no_job_waits_behind_a_long_one_while_a_worker_is_free(job: Any, tmp_pat
 
 
 def test_no_jobs_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_client", lambda *arguments: pytest.fail("a cluster was started"))
+    monkeypatch.setattr(jobs, "dask_client", lambda *_, **__: pytest.fail("a cluster was started"))
     assert list(run_jobs([], width=1, scheduler=None, workers=None, memory_gb=1)) == []
 
 
@@ -174,47 +173,10 @@ def test_jobs_run_on_a_cluster_by_its_address(job: Any, tmp_path: Path) -> None:
     assert {outcome.name: outcome.error for outcome in outcomes} == {"a": None, "b": None}
 
 
-def test_a_scheduler_that_goes_away_is_named_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Client:
-        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
-            """What Dask's client has left when its scheduler was killed."""
-            return {"type": "Scheduler"}
-
-    with pytest.raises(Unavailable, match="The Dask scheduler went away"):
-        jobs._threads(Client())
-
-
-def test_an_address_where_nothing_answers_is_named(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PATIENCE", 1)
-    with pytest.raises(UserError, match=r"parallel.scheduler: no Dask scheduler answers at tcp://127.0.0.1:9"):
-        list(run_jobs([job("a")], width=1, scheduler="tcp://127.0.0.1:9", workers=None, memory_gb=1))
-
-
-def test_a_cluster_without_workers_is_named(job: Any) -> None:
-    with (
-        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
-        pytest.raises(UserError, match="has no workers"),
-    ):
-        list(run_jobs([job("a")], width=1, scheduler=cluster.scheduler_address, workers=None, memory_gb=1))
-
-
 def test_as_many_can_run_at_a_time_as_none_waits_for() -> None:
     assert jobs.n_at_a_time({"a": None, "b": "a", "c": "b"}) == 1
     assert jobs.n_at_a_time({"b": "a", "d": None, "e": "d"}) == 2
     assert jobs.n_at_a_time({"a": None, "b": "a", "c": "a"}) == 2
-
-
-@pytest.mark.parametrize(("n_jobs", "memory_gb", "expected"), [(12, 1, 4), (2, 1, 2), (12, 8, 2), (12, 1000, 1)])
-def test_as_many_at_a_time_as_cores_and_memory_allow(
-    monkeypatch: pytest.MonkeyPatch, n_jobs: int, memory_gb: float, expected: int
-) -> None:
-    monkeypatch.setattr(jobs, "n_cores", lambda: 4)
-
-    class Memory:
-        available = 16 * 2**30
-
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
-    assert jobs.how_many(n_jobs, memory_gb) == expected
 
 
 def test_a_process_ends_when_whoever_sent_its_payload_is_gone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments import results
 from cxr_pipeline.experiments.jobs import Outcome
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 OVERRIDES = {"training": {"loss": "focal"}}
 
@@ -72,7 +72,7 @@ def finished(tmp_path: Path) -> results.CellResult:
 def test_findings_are_those_of_the_epoch_that_was_kept(
     finished: results.CellResult, monitor: str, epoch: int, auc: float
 ) -> None:
-    found = results.read_findings(finished, task="t", choice=Choice(monitor, 0.0, None))
+    found = results.read_findings(finished, task="t", choice=EpochSelector(monitor, 0.0, None))
     assert (found.kept_epoch, found.validation_auc) == (epoch, auc)
     assert found.parameters == {"training.loss": "focal"}
     assert found.metrics == {"kind": "binary"}
@@ -83,6 +83,6 @@ def test_findings_are_those_of_the_epoch_that_was_kept(
 def test_of_a_cell_that_failed_there_is_its_reason(tmp_path: Path) -> None:
     results.keep(outcome("Training diverged"), tmp_path)
     found = results.read_findings(
-        results.result_of("a", OVERRIDES, tmp_path), task="t", choice=Choice("val_auc", 0.0, None)
+        results.result_of("a", OVERRIDES, tmp_path), task="t", choice=EpochSelector("val_auc", 0.0, None)
     )
     assert (found.error, found.metrics) == ("Training diverged", None)

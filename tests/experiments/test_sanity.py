@@ -10,7 +10,7 @@ import pytest
 
 from cxr_pipeline.experiments import sanity
 from cxr_pipeline.experiments.sanity import Subject, check_chance, check_overfitting, check_shuffled_labels
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
@@ -255,7 +255,7 @@ def test_shuffled_labels_are_learnt_without_what_hinders(tmp_path: Path, monkeyp
     settings = calls[0]["settings"]
     assert (settings.epochs, settings.fine_tuning.epochs) == (10, 0)
     assert (settings.weight_decay, settings.head_weight_decay, settings.patience) == (0, 0, None)
-    assert Choice(settings.monitor, settings.tolerance, None).kept([{"val_auc": 1.0}, {"val_auc": 0.0}]) == 1
+    assert EpochSelector(settings.monitor, settings.tolerance, None).select([{"val_auc": 1.0}, {"val_auc": 0.0}]) == 1
     assert not any(calls[0]["augmentation"].values())
     assert calls[0]["checkpoints"] == asked.checkpoints
     assert verdict.measured["training_loss"] == 0.4

@@ -15,14 +15,14 @@ from kedro.runner import SequentialRunner
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
+from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
 from cxr_pipeline.framework.datasets.document import BytesDataset, JSONDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_IMAGES = 32, 90
 CATALOG = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "05_sanity.yml"
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
-MODEL = Model(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
+MODEL = Network(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
 TRAINING: dict[str, Any] = {
     "loss": "weighted_cross_entropy",
     "optimizer": "adamw",

@@ -33,7 +33,7 @@ from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import trial
 from cxr_pipeline.pipelines.tuning import create_pipeline
 from cxr_pipeline.pipelines.tuning.nodes import plan_study
-from cxr_pipeline.training import listeners
+from cxr_pipeline.training import callbacks
 
 CONF = Path(__file__).parents[2] / "conf"
 SPACE = {
@@ -73,7 +73,7 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
 
     def run_cell(cell: Cell) -> None:
         worth = cell.overrides["training"]["learning_rate"] if value is None else value
-        listeners.tell({"phase": "training", "epoch": 1, "val_auc": worth})
+        callbacks.run_epoch_callbacks({"phase": "training", "epoch": 1, "val_auc": worth})
 
     def run_jobs(wanted: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
         assert parallel == {"scheduler": None, "workers": 2, "memory_gb": 4.0}

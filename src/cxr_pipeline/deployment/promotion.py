@@ -39,7 +39,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Two models on the test images that both have judged.
 
     Args:
@@ -88,7 +88,7 @@ def compare(
     outputs: Sequence[str],
     exclusive: bool,
     bootstrap: Mapping[str, Any],
-) -> Comparison:
+) -> ModelComparison:
     """Compare two models, each of which decides by its own frozen rule.
 
     Args:
@@ -107,7 +107,7 @@ def compare(
     mine, other = ({name: found[name] for name in COMPARED} for found in figures)
     differences = paired_differences(images.table, images.baseline, **settings)
     patients = patients_of(images.table)
-    return Comparison(
+    return ModelComparison(
         n_images=len(images.table),
         n_patients=None if patients is None else int(patients.nunique()),
         n_left_out=images.n_left_out,

@@ -15,7 +15,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenThreshold:
     """A threshold and how it came about.
 
     Args:
@@ -108,8 +108,8 @@ class Cuts:
         """What a cut that is not mixed calls every image."""
         return "positive" if self.true_positives[index] else "negative"
 
-    def choose(self, index: int, *reasons: str) -> Choice:
+    def choose(self, index: int, *reasons: str) -> ChosenThreshold:
         """The choice of a cut; it is met unless there are reasons why not."""
-        return Choice(
+        return ChosenThreshold(
             float(self.thresholds[index]), met=not reasons, message=" ".join((*reasons, self.describe(index)))
         )

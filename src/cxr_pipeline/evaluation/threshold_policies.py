@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import known_images
-from cxr_pipeline.evaluation.operating_points import ROUNDING, Choice, Cuts
+from cxr_pipeline.evaluation.operating_points import ROUNDING, ChosenThreshold, Cuts
 
 FloatArray = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class Policy(ABC):
 
     rule: ClassVar[str]
 
-    def choose(self, y_true: ArrayLike, probability: ArrayLike) -> Choice:
+    def choose(self, y_true: ArrayLike, probability: ArrayLike) -> ChosenThreshold:
         """Choose a threshold on validation images.
 
         Args:
@@ -48,15 +48,15 @@ class Policy(ABC):
         return {"rule": self.rule, **asdict(self)}
 
     @abstractmethod
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         """Choose where images of both classes are there."""
 
-    def _without_classes(self, n_positive: int, n_negative: int) -> Choice:
+    def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
         message = (
             f"The policy {self.rule!r} needs validation images of both classes, found {n_positive} positive and "
             f"{n_negative} negative. The threshold stays at {FALLBACK}."
         )
-        return Choice(FALLBACK, met=False, message=message)
+        return ChosenThreshold(FALLBACK, met=False, message=message)
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class Fixed(Policy):
     rule: ClassVar[str] = "fixed"
     value: float
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         index = int((cuts.values >= self.value).sum())
-        return Choice(self.value, met=True, message=cuts.describe(index, self.value))
+        return ChosenThreshold(self.value, met=True, message=cuts.describe(index, self.value))
 
-    def _without_classes(self, n_positive: int, n_negative: int) -> Choice:
+    def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
         message = (
             f"Found {n_positive} positive and {n_negative} negative validation images: what it reaches is unknown."
         )
-        return Choice(self.value, met=True, message=message)
+        return ChosenThreshold(self.value, met=True, message=message)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Youden(Policy):
 
     rule: ClassVar[str] = "youden"
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         return _optimise(cuts, "J", cuts.sensitivity + cuts.specificity - 1)
 
 
@@ -106,7 +106,7 @@ class TargetSensitivity(Policy):
     rule: ClassVar[str] = "target_sensitivity"
     value: float
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         choice = _reach(cuts, self.value, ("sensitivity", cuts.sensitivity), ("specificity", cuts.specificity))
         return _with_doubt(choice, self.value, "sensitivity", f"{cuts.n_positive} positive")
 
@@ -122,7 +122,7 @@ class TargetSpecificity(Policy):
     rule: ClassVar[str] = "target_specificity"
     value: float
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         choice = _reach(cuts, self.value, ("specificity", cuts.specificity), ("sensitivity", cuts.sensitivity))
         return _with_doubt(choice, self.value, "specificity", f"{cuts.n_negative} negative")
 
@@ -141,7 +141,7 @@ class FBeta(Policy):
     rule: ClassVar[str] = "f_beta"
     beta: float
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         found = (1 + self.beta**2) * cuts.true_positives
         missed = self.beta**2 * (cuts.n_positive - cuts.true_positives)
         return _optimise(cuts, f"F{self.beta:g}", found / (found + missed + cuts.false_positives))
@@ -163,7 +163,7 @@ class Cost(Policy):
     false_negative: float
     false_positive: float
 
-    def _choose(self, cuts: Cuts) -> Choice:
+    def _choose(self, cuts: Cuts) -> ChosenThreshold:
         missed = self.false_negative * (cuts.n_positive - cuts.true_positives)
         largest = self.false_negative * cuts.n_positive + self.false_positive * cuts.n_negative
         return _optimise(cuts, "saving", 1 - (missed + self.false_positive * cuts.false_positives) / largest)
@@ -193,7 +193,7 @@ def policy_from(rule: str, **values: float) -> Policy:
     return POLICIES[rule](**values)
 
 
-def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> Choice:
+def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> ChosenThreshold:
     """The cut with the largest objective, met if it beats the same answer for every image.
 
     Args:
@@ -216,7 +216,7 @@ def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> Choice:
     )
 
 
-def _reach(cuts: Cuts, target: float, wanted: tuple[str, FloatArray], paid: tuple[str, FloatArray]) -> Choice:
+def _reach(cuts: Cuts, target: float, wanted: tuple[str, FloatArray], paid: tuple[str, FloatArray]) -> ChosenThreshold:
     """The cut with the largest rate that is paid with, among those where the wanted rate reaches the target."""
     (name, rate), (price, left) = wanted, paid
     index = cuts.best(left, rate, among=rate >= target)
@@ -230,7 +230,7 @@ def _reach(cuts: Cuts, target: float, wanted: tuple[str, FloatArray], paid: tupl
     return cuts.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} short.")
 
 
-def _with_doubt(choice: Choice, target: float, name: str, images: str) -> Choice:
+def _with_doubt(choice: ChosenThreshold, target: float, name: str, images: str) -> ChosenThreshold:
     """Add to the message that the images are too few to show the target, if they are.
 
     Args:

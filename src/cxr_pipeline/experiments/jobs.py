@@ -14,27 +14,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
-from dask.distributed import CancelledError, Client, Future, LocalCluster, as_completed
+from dask.distributed import CancelledError, Client, Future, as_completed
 
-from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.data.images.parallel import n_cores
+from cxr_pipeline.common.errors import Unavailable
+from cxr_pipeline.common.parallel import SCHEDULER_GONE, dask_client, n_cores, threads_by_host, workers_that_fit
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 ORPHANED = 3
 # Seconds that an orphaned process has for its cleanup.
 GRACE_SECONDS = 10
-# Seconds in which a scheduler must answer.
-PATIENCE = 10
-GONE = "The Dask scheduler went away. What was done before is kept: start it again, and then the same command."
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +97,7 @@ def run_jobs(
         return
     neighbours = None if scheduler else workers or min(width, n_cores())
     at_a_time = n_at_a_time({job.name: job.after for job in jobs})
-    with _client(scheduler, workers or how_many(at_a_time, memory_gb)) as client:
+    with dask_client(scheduler, workers=workers or workers_that_fit(at_a_time, memory_gb)) as client:
         waiting, names, running = list(jobs), dict[str, str](), as_completed()
         _hand_out(client, waiting, names, running, neighbours)
         for future in running:
@@ -116,7 +110,7 @@ def _outcome_of(future: Future, name: str) -> Outcome:
     try:
         outcome: Outcome = future.result()
     except CancelledError as error:
-        raise Unavailable(GONE) from error
+        raise Unavailable(SCHEDULER_GONE) from error
     except Exception as error:
         return Outcome(name, f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0, may_pass=True)
     return outcome
@@ -134,7 +128,7 @@ def _hand_out(
         running: gets their futures.
         neighbours: jobs that share a machine; None for as many as each machine takes at a time.
     """
-    threads = _threads(client)
+    threads = threads_by_host(client)
     # Of workers that have just died some come back: one job waits for them, else none would be left to go on from.
     share, hands = neighbours or max(threads.values(), default=1), max(1, threads.total())
     for job in list(waiting):
@@ -154,12 +148,6 @@ def n_at_a_time(waits: Mapping[str, str | None]) -> int:
         waits: for each job by name the one that it waits for, or None.
     """
     return len(waits.keys() - set(waits.values()))
-
-
-def how_many(n_jobs: int, memory_gb: float) -> int:
-    """Jobs that this machine has cores and memory for, at least one."""
-    by_memory = int(psutil.virtual_memory().available / 2**30 / memory_gb)
-    return max(1, min(n_jobs, n_cores(), by_memory))
 
 
 def run_job(job: Job, neighbours: int) -> Outcome:
@@ -215,47 +203,3 @@ def _error(returncode: int, log: Path) -> str | None:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     last = lines[-1] if lines else "it printed nothing"
     return last if returncode > 0 else f"it was killed by signal {-returncode}; its last words: {last}"
-
-
-@contextmanager
-def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
-    if scheduler is not None:
-        with _connected(scheduler) as client:
-            yield client
-        return
-    # The work is done in processes of the workers, so that Dask's own limit would measure the wrong ones.
-    quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR, "memory_limit": 0}
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@contextmanager
-def _connected(scheduler: str) -> Iterator[Client]:
-    try:
-        client = Client(scheduler, timeout=PATIENCE)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UserError(
-            f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask scheduler, "
-            "and dask worker on each machine), or set parallel.scheduler to null for this machine."
-        ) from error
-    with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise UserError(
-                f"parallel.scheduler: the Dask scheduler at {scheduler} has no workers. Start some: "
-                f"dask worker {scheduler} --nthreads 1."
-            )
-        yield client
-
-
-def _threads(client: Client) -> Counter[str]:
-    """The jobs that each machine takes at a time; none of those whose workers have died."""
-    threads: Counter[str] = Counter()
-    found = client.scheduler_info(n_workers=-1)
-    if "workers" not in found:
-        raise Unavailable(GONE)
-    for worker in found["workers"].values():
-        threads[worker["host"]] += int(worker["nthreads"])
-    return threads

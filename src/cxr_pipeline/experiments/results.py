@@ -15,7 +15,7 @@ from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments.cell_table import CellFindings
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.experiments.run_outputs import Outputs
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 OUTCOME = "outcome.json"
 RUN = "run.json"
@@ -99,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindings:
+def read_findings(result: CellResult, *, task: str, choice: EpochSelector) -> CellFindings:
     """What a cell found, from the files that it left.
 
     Args:
@@ -112,7 +112,7 @@ def read_findings(result: CellResult, *, task: str, choice: Choice) -> CellFindi
         return CellFindings(parameters=overridden, error=result.error, commit=result.commit)
     outputs = Outputs(Path(result.folder), task)
     history = outputs.history
-    kept = choice.kept([{choice.monitor: value} for value in history[choice.monitor]])
+    kept = choice.select([{choice.monitor: value} for value in history[choice.monitor]])
     return CellFindings(
         parameters=overridden,
         metrics=outputs.metrics,

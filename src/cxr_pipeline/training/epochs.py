@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Checkpoint, Row, State
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.networks.build import FLOAT32_LAYERS
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Chosen:
         checkpoint: where the state is saved after each epoch.
     """
 
-    choice: Choice
+    choice: EpochSelector
     checkpoint: Checkpoint
     kept: list[np.ndarray] = field(default_factory=list)
     ended: bool = False
@@ -79,7 +79,7 @@ class Chosen:
         """
         if self.ended:
             return
-        if self.choice.kept(state.history) == len(state.history) - 1:
+        if self.choice.select(state.history) == len(state.history) - 1:
             self.kept = weights
         if self.choice.exhausted(state.history):
             self.end(state)
@@ -189,7 +189,7 @@ class Trainer:
         state.history.append(row)
         state.variables = _values(phase.network.variables)
         state.optimizer = _values(phase.network.optimizer.variables)
-        if self.chosen.choice.kept(state.history) == len(state.history) - 1:
+        if self.chosen.choice.select(state.history) == len(state.history) - 1:
             state.kept = _values(self.kept)
         self.chosen.checkpoint.save(state)
         logger.info(

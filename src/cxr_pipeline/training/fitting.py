@@ -21,7 +21,7 @@ import tensorflow as tf
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.training.batches import batches, image_inputs
 from cxr_pipeline.training.checkpoints import Checkpoint, Row
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.epochs import Chosen, Trainer
 from cxr_pipeline.training.features import Images, weights_digest
 from cxr_pipeline.training.image_sets import ImageSet, TrainingSettings
@@ -83,7 +83,7 @@ def fit(
     def choose_by(monitor: str) -> Chosen:
         counted = asdict(replace(settings, monitor=monitor, companions=()))
         name = json_digest({**decisive, "settings": counted})[:32]
-        choice = Choice(monitor, settings.tolerance, settings.patience)
+        choice = EpochSelector(monitor, settings.tolerance, settings.patience)
         return Chosen(choice, Checkpoint(checkpoints / f"{name}.npz"))
 
     phases, kept = Plan(train, validation, settings, augmentation, folder).phases(model)

@@ -113,10 +113,10 @@ def test_labels_may_be_left_out_and_uncertain_ones_be_read() -> None:
 def test_a_misspelt_network_is_told_what_it_may_have_meant() -> None:
     more = {"weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"}
     with pytest.raises(ValidationError, match=r"found 'densnet121' \(did you mean 'densenet121'\?\)"):
-        config.Model(name="densnet121", **more)
+        config.Network(name="densnet121", **more)
     with pytest.raises(ValidationError, match=r"expected one of small_cnn, .*, found 'x'\s"):
-        config.Model(name="x", **more)
-    assert [config.Model(name=name, **more).name for name in ARCHITECTURES] == list(ARCHITECTURES)
+        config.Network(name="x", **more)
+    assert [config.Network(name=name, **more).name for name in ARCHITECTURES] == list(ARCHITECTURES)
 
 
 def test_policies_may_be_compared() -> None:

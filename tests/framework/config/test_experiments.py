@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from cxr_pipeline import settings
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.framework.config import Model, Thresholds
+from cxr_pipeline.framework.config import Network, Thresholds
 from cxr_pipeline.framework.config.experiments import Ablation, Parallel, check_cells, check_overrides
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
@@ -60,7 +60,7 @@ def test_a_baseline_must_be_a_cell() -> None:
 def test_the_blocks_of_each_cell_are_known_before_any_work() -> None:
     common = {"thresholds": {"policy": {"rule": "argmax"}}}
     found = check_cells("t", PARAMETERS, ablation(cells={"a": {}, "b": {"model": {"name": "vgg16"}}}, common=common))
-    assert {where: blocks[Model].name for where, blocks in found.items()} == {
+    assert {where: blocks[Network].name for where, blocks in found.items()} == {
         "t.ablation, cell 'a'": "densenet121",
         "t.ablation, cell 'b'": "vgg16",
     }

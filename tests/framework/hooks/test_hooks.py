@@ -34,7 +34,7 @@ def parameters(tmp_path: Path) -> dict[str, object]:
     return {
         "params:t.task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
         "params:t.sources": config.Sources({"images": images}),
-        "params:t.model": config.Model(
+        "params:t.model": config.Network(
             name="densenet121", weights="lost.weights.h5", head_units=8, dropout=0, pooling="average"
         ),
         "params:folders": config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path)),

@@ -17,8 +17,8 @@ from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.experiments.trials import best_trial, importance, trial_table
 from cxr_pipeline.framework.processes import trial
-from cxr_pipeline.training import listeners
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training import callbacks
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
@@ -26,7 +26,7 @@ SPACE = {
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "training.fine_tuning.epochs": {"low": 0, "high": 8},
 }
-AUC = Choice("val_auc", tolerance=0.0, patience=None)
+AUC = EpochSelector("val_auc", tolerance=0.0, patience=None)
 
 
 def plan(folder: Path, **changed: Any) -> StudyPlan:
@@ -37,7 +37,7 @@ def plan(folder: Path, **changed: Any) -> StudyPlan:
     return StudyPlan(**values)
 
 
-def payload(folder: Path, *, choice: Choice = AUC, **changed: Any) -> dict[str, Any]:
+def payload(folder: Path, *, choice: EpochSelector = AUC, **changed: Any) -> dict[str, Any]:
     cell = Cell(
         task="effusion",
         name="",
@@ -64,7 +64,7 @@ def told(values: Iterable[float], monitor: str = "val_auc") -> Callable[[Cell], 
         Path(cell.folder).mkdir(parents=True, exist_ok=True)
         Path(cell.folder, "model.keras").touch()
         for epoch, value in enumerate(values, start=1):
-            listeners.tell({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
+            callbacks.run_epoch_callbacks({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
 
     return run
 
@@ -102,13 +102,13 @@ def test_a_trial_is_a_cell_of_its_own_with_the_parameters_that_it_was_given(tmp_
     ("choice", "values", "worth"),
     [
         (AUC, [0.5, 0.9, 0.7], 0.9),
-        (Choice("val_auc", 0.3, None), [0.5, 0.9, 0.7], 0.7),
-        (Choice("val_loss", 0.0, None), [0.5, 0.2, 0.4], 0.2),
+        (EpochSelector("val_auc", 0.3, None), [0.5, 0.9, 0.7], 0.7),
+        (EpochSelector("val_loss", 0.0, None), [0.5, 0.2, 0.4], 0.2),
         (AUC, [math.nan, 0.6], 0.6),
     ],
 )
 def test_a_trial_is_worth_the_epoch_that_is_kept(
-    tmp_path: Path, choice: Choice, values: list[float], worth: float
+    tmp_path: Path, choice: EpochSelector, values: list[float], worth: float
 ) -> None:
     study = run(tmp_path, told(values, choice.monitor), choice=choice)
     assert study.trials[0].value == worth

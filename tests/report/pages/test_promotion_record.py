@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from cxr_pipeline.deployment.promotion import COMPARED, Comparison, decide
+from cxr_pipeline.deployment.promotion import COMPARED, ModelComparison, decide
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record, render_decision, stop_record
 
 RULE = {"floors": {"auc": 0.6}, "sensitivity_margin": 0.05, "auc_margin": 0.02, "improvement": "better_or_newer"}
@@ -19,7 +19,7 @@ METRICS: dict[str, Any] = {
 DIFFERENCE = {"value": 0.01, "low": -0.031, "high": 0.05, "p_value": 0.4}
 CHAMPIONS = {"value": 0.865, "low": None, "high": None}
 NOTHING = {"value": None, "low": None, "high": None, "p_value": None}
-COMPARISON = Comparison(
+COMPARISON = ModelComparison(
     n_images=1230,
     n_patients=59,
     n_left_out=4,
@@ -29,7 +29,7 @@ COMPARISON = Comparison(
 )
 
 
-def record(comparison: Comparison | None, **metrics: Any) -> dict[str, Any]:
+def record(comparison: ModelComparison | None, **metrics: Any) -> dict[str, Any]:
     found = {**METRICS, **metrics}
     differences = comparison.differences if comparison else None
     return decision_record(
@@ -81,7 +81,7 @@ def test_the_record_of_a_first_version_compares_nothing() -> None:
 
 def test_figures_that_are_not_defined_are_said_to_be_so() -> None:
     nothing = dict.fromkeys(COMPARED, NOTHING)
-    page = render_decision(record(Comparison(1, None, 0, nothing, nothing, nothing)))
+    page = render_decision(record(ModelComparison(1, None, 0, nothing, nothing, nothing)))
     assert "| AUC | not defined | not defined | not defined |" in page
     assert "| AUC not worse | not defined | -0.020 | not met |" in page
     assert "images drawn whole" in page

@@ -14,7 +14,7 @@ from cxr_pipeline.evaluation.decision_rule.joint_calibration import (
     joint_calibration_from_dict,
 )
 from cxr_pipeline.evaluation.metrics import known_images
-from cxr_pipeline.evaluation.operating_points import Choice
+from cxr_pipeline.evaluation.operating_points import ChosenThreshold
 from cxr_pipeline.evaluation.threshold_policies import policy_from
 
 FloatArray = NDArray[np.float64]
@@ -41,7 +41,7 @@ class MulticlassRule(DecisionRule):
 
     kind: ClassVar[str] = "multiclass"
     calibration: JointCalibration
-    choices: tuple[Choice, ...]
+    choices: tuple[ChosenThreshold, ...]
     n_positive: tuple[int, ...]
     n_images: int
 
@@ -125,7 +125,7 @@ class MulticlassRule(DecisionRule):
         """Restore a rule from that form."""
         per_class = [values["per_class"][name] for name in values["classes"]]
         choices = tuple(
-            Choice(float(values["thresholds"][name]), met=found["policy_met"], message=found["message"])
+            ChosenThreshold(float(values["thresholds"][name]), met=found["policy_met"], message=found["message"])
             for name, found in zip(values["classes"], per_class, strict=True)
         )
         return cls(
@@ -138,10 +138,10 @@ class MulticlassRule(DecisionRule):
         )
 
 
-def _choose(y_true: FloatArray, probability: FloatArray, policy: Mapping[str, Any]) -> tuple[Choice, ...]:
+def _choose(y_true: FloatArray, probability: FloatArray, policy: Mapping[str, Any]) -> tuple[ChosenThreshold, ...]:
     k = int(probability.shape[1])
     if policy["rule"] == ARGMAX:
-        return (Choice(1 / k, met=True, message="The most probable class is decided for."),) * k
+        return (ChosenThreshold(1 / k, met=True, message="The most probable class is decided for."),) * k
     chosen_by = policy_from(**policy)
     return tuple(chosen_by.choose(y_true[:, place], probability[:, place]) for place in range(k))
 

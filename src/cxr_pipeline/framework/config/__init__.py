@@ -47,7 +47,7 @@ from cxr_pipeline.framework.config.sources import (
     Sources,
     Task,
 )
-from cxr_pipeline.framework.config.training import FineTuning, Model, Training
+from cxr_pipeline.framework.config.training import FineTuning, Network, Training
 from cxr_pipeline.framework.config.tuning import Tuning
 
 TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
@@ -73,8 +73,8 @@ __all__ = [
     "Ingestion",
     "LabelTable",
     "Medmnist",
-    "Model",
     "Morphology",
+    "Network",
     "Nih",
     "Parallel",
     "Parameters",

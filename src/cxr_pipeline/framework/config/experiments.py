@@ -11,7 +11,7 @@ from cxr_pipeline.experiments.cells import cross
 from cxr_pipeline.framework.config.decisions import Evaluation, Thresholds
 from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
 from cxr_pipeline.framework.config.parameters import Parameters, without_nulls
-from cxr_pipeline.framework.config.training import Model, Training
+from cxr_pipeline.framework.config.training import Network, Training
 
 # The blocks of a task that a cell may override.
 BLOCKS: dict[str, type[Parameters]] = {
@@ -19,7 +19,7 @@ BLOCKS: dict[str, type[Parameters]] = {
     "morphology": Morphology,
     "resampling": Resampling,
     "augmentation": Augmentation,
-    "model": Model,
+    "model": Network,
     "training": Training,
     "thresholds": Thresholds,
     "evaluation": Evaluation,

@@ -17,7 +17,7 @@ def _architecture(name: str) -> str:
     return name
 
 
-class Model(Parameters):
+class Network(Parameters):
     """The network.
 
     Args:

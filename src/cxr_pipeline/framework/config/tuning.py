@@ -11,10 +11,10 @@ from pydantic.fields import FieldInfo
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
-from cxr_pipeline.framework.config.training import Model, Training
+from cxr_pipeline.framework.config.training import Network, Training
 
 SEARCHED: dict[str, type[Parameters]] = {
-    "model": Model,
+    "model": Network,
     "training": Training,
     "resampling": Resampling,
     "augmentation": Augmentation,

@@ -13,7 +13,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data import sources
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
-from cxr_pipeline.framework.config import Ablation, Folders, Model, Scoring, Sources, Task, Thresholds, Tuning
+from cxr_pipeline.framework.config import Ablation, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
 from cxr_pipeline.framework.config.experiments import check_cells, check_overrides
 from cxr_pipeline.framework.hooks.runs import Configured
 from cxr_pipeline.training.networks.weights import check_weights
@@ -53,8 +53,8 @@ def _check_fit(blocks: Mapping[type, Any], task: Task, raw: Path) -> None:
     if Thresholds in blocks:
         for policy in (blocks[Thresholds].policy, *blocks[Thresholds].compared):
             check_policy(policy.model_dump(), task.kind)
-    if Model in blocks:
-        check_weights(blocks[Model].name, blocks[Model].weights, raw, task=task.name)
+    if Network in blocks:
+        check_weights(blocks[Network].name, blocks[Network].weights, raw, task=task.name)
 
 
 def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
@@ -67,7 +67,7 @@ def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Tas
 
 def _check_tuning(tuning: Tuning, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
     """Look for parameters that no trial could be run with, and for a database that cannot be used."""
-    model = check_overrides(task.name, parameters, {})[Model]
+    model = check_overrides(task.name, parameters, {})[Network]
     searched = [
         tuning.space.get(f"model.{key}", {}).get("choices", [getattr(model, key)]) for key in ("name", "weights")
     ]

@@ -17,9 +17,9 @@ from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.search import StudyPlan
+from cxr_pipeline.training.callbacks import epoch_callback
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.choice import Choice
-from cxr_pipeline.training.listeners import listening
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 class NoPlace(Exception):
@@ -40,7 +40,7 @@ class Objective:
 
     plan: StudyPlan
     cell: Cell
-    choice: Choice
+    choice: EpochSelector
     run_cell: Callable[[Cell], object]
     run_id: Callable[[], str | None]
 
@@ -58,7 +58,7 @@ class Objective:
         cell = self._cell(trial)
         rows: list[Row] = []
         try:
-            with listening(lambda row: self._hear(trial, rows, row)):
+            with epoch_callback(lambda row: self._hear(trial, rows, row)):
                 self.run_cell(cell)
             return self._value(rows)
         except optuna.TrialPruned:
@@ -92,7 +92,7 @@ class Objective:
                 raise optuna.TrialPruned
 
     def _value(self, rows: list[Row]) -> float:
-        value = float(rows[self.choice.kept(rows)][self.choice.monitor]) if rows else math.nan
+        value = float(rows[self.choice.select(rows)][self.choice.monitor]) if rows else math.nan
         if math.isnan(value):
             raise UserError(f"{self.choice.monitor} is not defined in any epoch on these validation images.")
         return value
@@ -115,7 +115,7 @@ def run_trial(payload: Mapping[str, Any], run_cell: Callable[[Cell], object], ru
     Raises:
         Exception: whatever made the trial fail, once it is told.
     """
-    plan, choice = StudyPlan(**payload["plan"]), Choice(**payload["choice"])
+    plan, choice = StudyPlan(**payload["plan"]), EpochSelector(**payload["choice"])
     study = search.open_study(plan)
     search.bury_the_dead(study, plan.grace)
     if search.count(study, *search.FINISHED, optuna.trial.TrialState.RUNNING) < plan.n_trials:

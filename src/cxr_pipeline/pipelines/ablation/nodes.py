@@ -20,7 +20,7 @@ from cxr_pipeline.experiments.results import CellResult
 from cxr_pipeline.experiments.shared_inputs import keep_inputs
 from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task
 from cxr_pipeline.report.pages import ablation as page
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def tabulate_cells(
     found = {}
     for cell in ablation_cells:
         training = lay_over(launch.parameters["training"], cell["overrides"].get("training", {}))
-        choice = Choice(training["monitor"], training["tolerance"], training["patience"])
+        choice = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
         found[cell["name"]] = results.read_findings(CellResult(**cell), task=task.name, choice=choice)
     return cell_table(
         found,

@@ -11,12 +11,12 @@ from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.framework.config import Model, Resolution, Task, Training
+from cxr_pipeline.framework.config import Network, Resolution, Task, Training
 from cxr_pipeline.report.figures import test_set as drawings
 from cxr_pipeline.report.pages.card import render_card
 from cxr_pipeline.report.pages.page import ReportContent, render
 from cxr_pipeline.tracking.naming import model_name
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 def draw_figures(
@@ -31,8 +31,8 @@ def draw_figures(
     training: Training,
 ) -> dict[str, bytes]:
     """Draw what the report shows, as PNG by name."""
-    choice = Choice(training.monitor, training.tolerance, training.patience)
-    kept = choice.kept([{training.monitor: value} for value in history[training.monitor]])
+    choice = EpochSelector(training.monitor, training.tolerance, training.patience)
+    kept = choice.select([{training.monitor: value} for value in history[training.monitor]])
     judged: dict[str, Any] = {"classes": tuple(task.classes), "thresholds": metrics["thresholds"]}
     several = len(task.outputs) > 1
     scores = Scores.from_table(test_scores, task.outputs)
@@ -74,7 +74,7 @@ def write_report(
     trained: Any,
     parameters: Mapping[str, Any],
     task: Task,
-    model: Model,
+    model: Network,
     resolution: Resolution,
 ) -> tuple[str, str]:
     """Write the page that the run leaves for its reader, and the model card of the version to come."""

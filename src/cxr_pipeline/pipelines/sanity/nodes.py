@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.framework.config import Folders, Model, Sanity, Task, Training
+from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
 from cxr_pipeline.report.figures.sanity import sanity_figure
 from cxr_pipeline.training.networks.weights import find_weights
 
@@ -23,7 +23,7 @@ def check_sanity(
     sampling_plan: pd.DataFrame,
     data_report: Mapping[str, Any],
     task: Task,
-    model: Model,
+    model: Network,
     training: Training,
     sanity: Sanity,
     folders: Folders,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.framework.config import Augmentation, Folders, Model, Task, Training
+from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.training.networks.weights import find_weights
 
 
@@ -16,7 +16,7 @@ def fit_model(
     splits: pd.DataFrame,
     sampling_plan: pd.DataFrame,
     task: Task,
-    model: Model,
+    model: Network,
     training: Training,
     augmentation: Augmentation,
     folders: Folders,
@@ -26,14 +26,14 @@ def fit_model(
     Returns:
         the fitted Keras model, and the history with a row for each epoch.
     """
+    from cxr_pipeline.training.callbacks import run_epoch_callbacks
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import TrainingSettings, image_sets
-    from cxr_pipeline.training.listeners import tell
     from cxr_pipeline.training.networks.build import build_model
 
     def on_epoch(row: dict[str, Any]) -> None:
         tracking.log_epoch(row)
-        tell(row)
+        run_epoch_callbacks(row)
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     network = build_model(

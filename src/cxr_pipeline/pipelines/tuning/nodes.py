@@ -20,7 +20,7 @@ from cxr_pipeline.experiments.shared_inputs import keep_inputs
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
 from cxr_pipeline.report.pages.tuning import TuningContent, render_tuning
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 if TYPE_CHECKING:
     from cxr_pipeline.experiments.search import StudyPlan
@@ -57,7 +57,7 @@ def search_parameters(
     inputs = keep_inputs(folders.data, Path(folder, "inputs"), task.name)
     shared = {"task": task.name, "folder": folder, "inputs": inputs, "wanted": "history"}
     cell = launch.cell(name="", checkpoints=None, overrides={}, **shared)
-    choice = Choice(training.monitor, training.tolerance, training.patience)
+    choice = EpochSelector(training.monitor, training.tolerance, training.patience)
     payload = {"plan": asdict(plan), "cell": asdict(cell), "choice": asdict(choice)}
 
     def run_trials(n: int) -> Iterator[str | None]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cxr_pipeline.deployment.promotion import COMPARED, Comparison, Decision
+from cxr_pipeline.deployment.promotion import COMPARED, Decision, ModelComparison
 from cxr_pipeline.report.pages.drift import render_drift
 from cxr_pipeline.report.words.text import as_text, spelled
 
@@ -19,7 +19,7 @@ FIGURES = {
 
 def decision_record(
     decision: Decision,
-    comparison: Comparison | None,
+    comparison: ModelComparison | None,
     *,
     challenger: Mapping[str, Any],
     metrics: Mapping[str, Any],

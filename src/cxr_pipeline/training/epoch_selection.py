@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Choice:
+class EpochSelector:
     """The latest epoch that is as good as the best one, up to a tolerance.
 
     Validation sets are small and their metrics noisy, and the largest of many noisy values flatters itself. Among
@@ -24,7 +24,7 @@ class Choice:
     tolerance: float
     patience: int | None
 
-    def kept(self, history: Sequence[Mapping[str, Any]]) -> int:
+    def select(self, history: Sequence[Mapping[str, Any]]) -> int:
         """Index of the row whose weights are kept."""
         merits = [self._merit(row) for row in history]
         enough = max(merits) - self.tolerance
@@ -32,7 +32,7 @@ class Choice:
 
     def exhausted(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a phase with these rows has waited long enough."""
-        return bool(rows) and self.patience is not None and len(rows) - 1 - self.kept(rows) >= self.patience
+        return bool(rows) and self.patience is not None and len(rows) - 1 - self.select(rows) >= self.patience
 
     def _merit(self, row: Mapping[str, Any]) -> float:
         value = float(row[self.monitor])

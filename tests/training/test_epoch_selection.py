@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.training.choice import Choice
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 def history(*aucs: float) -> list[dict[str, float]]:
@@ -24,26 +24,26 @@ def history(*aucs: float) -> list[dict[str, float]]:
     ],
 )
 def test_the_latest_epoch_within_the_tolerance_is_kept(aucs, kept) -> None:
-    assert Choice("val_auc", tolerance=0.01, patience=None).kept(history(*aucs)) == kept
+    assert EpochSelector("val_auc", tolerance=0.01, patience=None).select(history(*aucs)) == kept
 
 
 def test_of_losses_the_smallest_is_best() -> None:
     rows = [{"val_loss": 0.6}, {"val_loss": 0.3}, {"val_loss": 0.4}]
-    assert Choice("val_loss", tolerance=0.0, patience=None).kept(rows) == 1
-    assert Choice("val_loss", tolerance=0.2, patience=None).kept(rows) == 2
+    assert EpochSelector("val_loss", tolerance=0.0, patience=None).select(rows) == 1
+    assert EpochSelector("val_loss", tolerance=0.2, patience=None).select(rows) == 2
 
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=12), st.floats(0, 0.2))
 def test_keeping_weights_as_epochs_come_ends_with_the_same_epoch(aucs, tolerance) -> None:
-    choice, rows, kept = Choice("val_auc", tolerance, None), history(*aucs), None
+    choice, rows, kept = EpochSelector("val_auc", tolerance, None), history(*aucs), None
     for n in range(1, len(rows) + 1):
-        if choice.kept(rows[:n]) == n - 1:
+        if choice.select(rows[:n]) == n - 1:
             kept = n - 1
-    assert kept == choice.kept(rows)
+    assert kept == choice.select(rows)
 
 
 def test_patience_counts_epochs_since_the_one_that_is_kept() -> None:
-    choice = Choice("val_auc", tolerance=0.01, patience=2)
+    choice = EpochSelector("val_auc", tolerance=0.01, patience=2)
     rows = history(0.8, 0.9, 0.7, 0.89, 0.8, 0.8)
     assert [choice.exhausted(rows[:n]) for n in range(7)] == [False, False, False, False, False, False, True]
-    assert not Choice("val_auc", tolerance=0.0, patience=None).exhausted(rows * 10)
+    assert not EpochSelector("val_auc", tolerance=0.0, patience=None).exhausted(rows * 10)

@@ -1,0 +1,156 @@
+"""Parallel work in processes with Dask, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from cxr_pipeline.common.errors import Unavailable, UserError
+
+if TYPE_CHECKING:
+    from dask.distributed import Client, Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CONNECT_SECONDS = 10
+SCHEDULER_GONE = "The Dask scheduler is gone. Finished work is kept: start it, then run the same command again."
+WORKER_KILLED = (
+    "A worker process was killed several times, most likely because memory ran out. Finished work is kept. Free some "
+    "memory or use fewer workers (--params <task>.resolution.workers=1), then run the same command again."
+)
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
+    """Return how many jobs this machine has cores and memory for, at least one.
+
+    Args:
+        n_jobs: upper limit.
+        memory_gb: memory of one job, in GiB.
+    """
+    import psutil
+
+    by_memory = int(psutil.virtual_memory().available / 2**30 / memory_gb)
+    return max(1, min(n_jobs, n_cores(), by_memory))
+
+
+@contextmanager
+def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
+    """Connect to a Dask scheduler, or start worker processes on this machine.
+
+    Local workers end with this process, however it ends: each watches a pipe that the kernel closes.
+
+    Args:
+        scheduler: address of a scheduler, such as ``tcp://10.0.0.1:8786``; None to start local workers.
+        workers: number of local worker processes, one thread each.
+
+    Raises:
+        UserError: no scheduler answers at the address, or it has no workers.
+    """
+    from dask.distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with _connect(scheduler) as client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+            # Jobs may start processes of their own, which a limit on the worker would not measure.
+            memory_limit=0,
+            # Any user of this machine could otherwise send code to the scheduler's port.
+            security=True,
+            env={"OPENCV_FOR_THREADS_NUM": "1"},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def threads_by_host(client: Client) -> Counter[str]:
+    """Return the number of worker threads of each machine that has live workers.
+
+    Raises:
+        Unavailable: the scheduler is gone.
+    """
+    threads: Counter[str] = Counter()
+    info = client.scheduler_info(n_workers=-1)
+    if "workers" not in info:
+        raise Unavailable(SCHEDULER_GONE)
+    for worker in info["workers"].values():
+        threads[worker["host"]] += int(worker["nthreads"])
+    return threads
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, pending: int | None = None
+) -> Iterator[Result]:
+    """Apply a function to items in worker processes and yield the results in the order of the items.
+
+    A worker that is killed is replaced, and its item is tried again a few times.
+
+    Args:
+        function: picklable, unless ``workers`` is 1.
+        items: consumed only as far as the workers need, so they may be too many for memory.
+        workers: number of processes; with 1, the function runs in this process.
+        pending: largest number of items submitted but not yet yielded; twice ``workers`` by default.
+
+    Raises:
+        Unavailable: an item's worker was killed again and again.
+
+    Example:
+        >>> list(map_in_order(abs, [-3, 2], workers=1))
+        [3, 2]
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    from dask.distributed import CancelledError, KilledWorker
+
+    pending = pending or 2 * workers
+    try:
+        with dask_client(None, workers=workers) as client:
+            futures: deque[Future] = deque()
+            for item in items:
+                futures.append(client.submit(function, item, pure=False))
+                if len(futures) >= pending:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+    except KilledWorker as error:
+        raise Unavailable(WORKER_KILLED) from error
+    except CancelledError as error:
+        raise Unavailable(SCHEDULER_GONE) from error
+
+
+@contextmanager
+def _connect(scheduler: str) -> Iterator[Client]:
+    from dask.distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UserError(
+            f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask scheduler, "
+            "and dask worker on each machine), or set parallel.scheduler to null to use this machine."
+        ) from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise UserError(
+                f"parallel.scheduler: the Dask scheduler at {scheduler} has no workers. Start some: "
+                f"dask worker {scheduler} --nthreads 1."
+            )
+        yield client

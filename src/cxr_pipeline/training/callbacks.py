@@ -1,0 +1,31 @@
+"""A callback for each epoch that reaches a training through layers that do not know of it, such as a Kedro session."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from cxr_pipeline.training.checkpoints import Row
+
+EpochCallback = Callable[[Row], None]
+
+_callbacks: ContextVar[tuple[EpochCallback, ...]] = ContextVar("epoch_callbacks", default=())
+
+
+@contextmanager
+def epoch_callback(callback: EpochCallback) -> Iterator[None]:
+    """Call a function after each epoch of the trainings run in this context.
+
+    Args:
+        callback: called with the history row of each epoch once the epoch is saved; an exception ends the training.
+    """
+    token = _callbacks.set((*_callbacks.get(), callback))
+    try:
+        yield
+    finally:
+        _callbacks.reset(token)
+
+
+def run_epoch_callbacks(row: Row) -> None:
+    """Call every callback of this context with the history row of an epoch."""
+    for callback in _callbacks.get():
+        callback(row)
