@@ -6,20 +6,19 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-from cxr_pipeline.framework.hooks import Consistency, Launching, Locking, Preflight, Sent, Summary, Tracking
+from cxr_pipeline.framework.hooks import Consistency, Launching, Locking, Preflight, Summary, Tracking
 
 # Kedro calls the last one first: the preflight checks come before the lock, and the lock before the MLflow run.
-HOOKS = (Tracking(), Launching(), Consistency(), Locking(), Preflight(), Summary(), Sent())
+HOOKS = (Tracking(), Launching(), Consistency(), Locking(), Preflight(), Summary())
 
-# `Tracking` is kedro-mlflow's own hook, taught about this project's parameters and experiments.
-# Its distribution calls itself either way.
+# `Tracking` does the work of kedro-mlflow, which would start a second run where it is installed.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 CONFIG_LOADER_CLASS = TaskConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft", "airflow": "soft"},
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "airflow": "soft"},
     "custom_resolvers": {
         "project_path": lambda: (find_kedro_project(Path.cwd()) or Path.cwd()).as_posix(),
         "oc.env": oc.env,

@@ -73,7 +73,7 @@ def test_an_unavailable_server_is_no_defect() -> None:
             f"{', '.join(map(repr, LAYOUTS))}, found {{'layout': 'nhi', 'path': 'nih'}}.",
         ),
         (
-            "Model",
+            "Network",
             {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
             f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
         ),

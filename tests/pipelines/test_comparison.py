@@ -116,8 +116,6 @@ def test_versions_and_cells_on_the_same_images_stand_in_one_table(
 def test_the_comparison_belongs_to_no_task_and_leaves_no_run() -> None:
     assert task_of(create_pipeline()) is None
     assert create_pipeline().inputs() == set()
-    configured = yaml.safe_load((Path(__file__).parents[2] / "conf" / "base" / "mlflow.yml").read_text())
-    assert configured["tracking"]["disable_tracking"]["pipelines"] == ["comparison"]
 
 
 def test_the_command_ends_well_without_any_model_and_leaves_no_run(project: Path, kedro: Callable[..., Any]) -> None:

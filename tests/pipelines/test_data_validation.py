@@ -27,7 +27,7 @@ from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
-from cxr_pipeline.tracking import promotion_records, sending
+from cxr_pipeline.tracking import promotion_records, runs
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, MODEL = 32, "cxr-chest-demo"
@@ -114,7 +114,7 @@ def known(
     monkeypatch.setattr(promotion_records, "images_of_champion", lambda name, number: found.used[number])
     monkeypatch.setattr(promotion_records, "compared_since", lambda name, champion: found.since)
     monkeypatch.setattr(promotion_records, "images_compared_after", lambda name, version: found.compared)
-    monkeypatch.setattr(sending, "set_tags", found.tags.update)
+    monkeypatch.setattr(runs, "set_tags", found.tags.update)
     yield found
 
 

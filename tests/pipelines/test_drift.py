@@ -22,7 +22,7 @@ from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import open_source, read_source
 from cxr_pipeline.evaluation.decision_rule import BinaryRule, fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
-from cxr_pipeline.framework.datasets.document import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.hooks import Preflight
 from cxr_pipeline.pipelines import drift as stage

@@ -6,7 +6,7 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
-from cxr_pipeline.tracking import aliases, promotion_records, sending
+from cxr_pipeline.tracking import aliases, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -48,7 +48,7 @@ def test_a_version_counts_as_decided_when_its_alias_was_moved(calls, promoted: b
 def test_a_stop_leaves_a_record_moves_no_alias_and_then_ends_the_run(calls, monkeypatch) -> None:
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
-    monkeypatch.setattr(sending, "set_tags", tags.update)
+    monkeypatch.setattr(runs, "set_tags", tags.update)
     monkeypatch.setattr(promotion_records, "log_texts", lambda texts, folder: logged.update(texts))
     news = {
         **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new images."},

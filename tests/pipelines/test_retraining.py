@@ -16,7 +16,7 @@ from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.data_validation import nodes as vetting
 from cxr_pipeline.pipelines.retraining import nodes
-from cxr_pipeline.tracking import aliases, promotion_records, sending
+from cxr_pipeline.tracking import aliases, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -63,7 +63,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(promotion_records, "images_of_champion", lambda model, version: found.used)
     monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
-    monkeypatch.setattr(sending, "set_tags", found.tags.update)
+    monkeypatch.setattr(runs, "set_tags", found.tags.update)
     monkeypatch.setattr(tracking, "nest_run", lambda *args: found.calls.append(("nest", *args)))
     return found
 
@@ -137,8 +137,8 @@ class TestTrainChallenger:
         monkeypatch.setattr(tracking, "resolve_version", lambda uri: None)
         return seen
 
-    def leave(self, place: Path, number: int | None) -> None:
-        uri = f"models:/{MODEL}/{number}" if number else None
+    def leave(self, place: Path, number: int) -> None:
+        uri = f"models:/{MODEL}/{number}"
         version = {"name": MODEL, "version": number, "uri": uri, "run_id": "r", "digest": "d"}
         for part in ("06_models", "05_model_input"):
             (place / part / "chest").mkdir(parents=True, exist_ok=True)
@@ -188,21 +188,6 @@ class TestTrainChallenger:
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: killed)
         with pytest.raises(Unavailable, match="was not trained: it was killed by signal 9"):
             self.train(folders, launch)
-
-    def test_a_challenger_that_mlflow_has_not_got_waits_and_is_not_trained_again(
-        self, registered, folders, launch, jobs, place, monkeypatch
-    ) -> None:
-        def away(job: Job, neighbours: int) -> Outcome:
-            jobs.append(job)
-            self.leave(place, None)
-            return Outcome(job.name, None, 1.0, 2.0)
-
-        monkeypatch.setattr(nodes, "run_job", away)
-        with pytest.raises(Unavailable, match=f"MLflow went away before it had it; {place}/log.txt ends with what"):
-            self.train(folders, launch)
-        self.leave(place, 8)
-        assert self.train(folders, launch)["version"] == 8
-        assert len(jobs) == 1
 
     def test_a_champion_of_other_classes_stops_it_before_any_training(
         self, registered, folders, launch, jobs, monkeypatch

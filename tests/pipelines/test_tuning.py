@@ -27,8 +27,8 @@ from cxr_pipeline.experiments.shared_inputs import INPUTS
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-from cxr_pipeline.framework.datasets.document import JSONDataset, TextDataset
-from cxr_pipeline.framework.datasets.figures import FiguresDataset
+from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.folders import FiguresDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import trial
 from cxr_pipeline.pipelines.tuning import create_pipeline

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.tracking import aliases, promotion_records, sending
+from cxr_pipeline.tracking import aliases, promotion_records, runs
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
@@ -149,11 +149,11 @@ def test_the_newest_version_whose_new_images_could_be_told_says_what_was_compare
 
 
 def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
-    sending.set_tags({"a": "b"})
+    runs.set_tags({"a": "b"})
     promotion_records.end_skipped("locked")
     promotion_records.log_texts({"a.md": "text"}, "decisions")
     with mlflow.start_run() as run:
-        sending.set_tags({"a": "b"})
+        runs.set_tags({"a": "b"})
         promotion_records.log_texts({"a.md": "text"}, "decisions")
         promotion_records.end_skipped("locked")
         assert mlflow.active_run() is None

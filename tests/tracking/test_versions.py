@@ -11,7 +11,6 @@ import pytest
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.training.networks.build import build_model
@@ -95,7 +94,6 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
         "data_digest": "d" * 64,
         "digest": registered["digest"],
         "git_commit": "abc",
-        "packaged_commit": git_commit(),
         "kedro_pipeline": "effusion",
     }
     assert "AUC 0.875 on 40 test phantom images; it says nothing about patients" in version.description
@@ -106,7 +104,7 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
 def test_nothing_is_pickled_and_the_code_comes_along_clean(registered: dict[str, Any], tmp_path: Path) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(registered["uri"], dst_path=str(tmp_path)))
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    assert {"serving.py", "artifacts/classifier/model.keras", "code/cxr_pipeline/classifier.py"} <= names
+    assert {"serving.py", "artifacts/classifier/model.keras", "code/cxr_pipeline/deployment/classifier.py"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc")) or "__pycache__" in name]
     assert not [name for name in names if "tests" in name.split("/")]
 
@@ -237,7 +235,7 @@ def test_a_version_that_is_not_there_is_a_mistake(registered: dict[str, Any], ur
 @pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder"])
 def test_what_is_no_model_cannot_be_loaded(uri: str) -> None:
     assert tracking.resolve_version(uri).version is None
-    with pytest.raises(UserError, match=f"No model to score images with is at {uri}"):
+    with pytest.raises(UserError, match=f"No usable model at {uri}"):
         tracking.load_classifier(uri)
 
 
@@ -255,5 +253,5 @@ def test_a_server_that_is_away_is_not_taken_for_a_model_that_is_gone(monkeypatch
 def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")
-    with pytest.raises(UserError, match="none that this project registered"):
+    with pytest.raises(UserError, match="not registered by this project"):
         tracking.load_classifier(str(tmp_path / "foreign"))

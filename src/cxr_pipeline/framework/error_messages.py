@@ -27,7 +27,7 @@ def user_message(error: BaseException) -> str | None:
             return str(cause)
         if isinstance(cause, ParameterValidationError):
             return explain_parameters(str(cause))
-        if (message := tracking.why_away(cause)) is not None:
+        if (message := tracking.unavailable_message(cause)) is not None:
             return message
     return None
 
@@ -35,7 +35,7 @@ def user_message(error: BaseException) -> str | None:
 def exit_status(error: BaseException) -> int:
     """Return the exit status for an error: 69 if the same command may succeed later, else 1."""
     for cause in _causes(error):
-        if isinstance(cause, Unavailable) or tracking.why_away(cause) is not None:
+        if isinstance(cause, Unavailable) or tracking.unavailable_message(cause) is not None:
             return Unavailable.exit_code
         if isinstance(cause, UserError):
             return 1

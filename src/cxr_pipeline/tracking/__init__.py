@@ -1,13 +1,23 @@
-"""What goes to MLflow and comes back: metrics of a run, versions of a model, all that was ever measured."""
+"""Everything that the project reads from MLflow and writes to it."""
 
-from cxr_pipeline.tracking.leftovers import send_left
 from cxr_pipeline.tracking.model_index import measured_models
-from cxr_pipeline.tracking.naming import experiment_name, model_name
-from cxr_pipeline.tracking.runs import end_active_run, end_killed, last_run_id, log_epoch, log_summary, nest_run
-from cxr_pipeline.tracking.server import alone, check_server, run_url, version_url, why_away
+from cxr_pipeline.tracking.runs import (
+    active_run_id,
+    end_active_run,
+    end_killed,
+    last_run_id,
+    log_epoch,
+    log_params,
+    log_summary,
+    nest_run,
+    set_tags,
+    start_run,
+)
+from cxr_pipeline.tracking.server import connect, run_url, unavailable_message, version_url
 from cxr_pipeline.tracking.versions import (
     ModelVersion,
     load_classifier,
+    model_name,
     newest_version,
     register_version,
     resolve_version,
@@ -16,14 +26,14 @@ from cxr_pipeline.tracking.versions import (
 
 __all__ = [
     "ModelVersion",
-    "alone",
-    "check_server",
+    "active_run_id",
+    "connect",
     "end_active_run",
     "end_killed",
-    "experiment_name",
     "last_run_id",
     "load_classifier",
     "log_epoch",
+    "log_params",
     "log_summary",
     "measured_models",
     "model_name",
@@ -32,8 +42,9 @@ __all__ = [
     "register_version",
     "resolve_version",
     "run_url",
-    "send_left",
+    "set_tags",
+    "start_run",
+    "unavailable_message",
     "version_in_use",
     "version_url",
-    "why_away",
 ]

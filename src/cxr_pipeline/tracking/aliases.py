@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import mlflow
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.tracking.server import alone, without_password
+from cxr_pipeline.tracking.server import exclusive, without_password
 
 CHAMPION, PREVIOUS, CHALLENGER = ALIASES = ("champion", "previous", "challenger")
 ROLLED_BACK = "rolled_back"
@@ -45,7 +45,7 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
         UserError: the champion is another one by now.
     """
     client = mlflow.MlflowClient()
-    with alone(mlflow.get_tracking_uri()):
+    with exclusive(mlflow.get_tracking_uri()):
         champion = aliases_of(name)[CHAMPION]
         if champion != over:
             raise UserError(
@@ -67,7 +67,7 @@ def keep_as_challenger(name: str, version: int) -> dict[str, int | None]:
     Returns:
         the aliases then.
     """
-    with alone(mlflow.get_tracking_uri()):
+    with exclusive(mlflow.get_tracking_uri()):
         if aliases_of(name)[CHAMPION] != version:
             mlflow.MlflowClient().set_registered_model_alias(name, CHALLENGER, str(version))
     return aliases_of(name)
@@ -86,7 +86,7 @@ def roll_back(name: str) -> tuple[int, int]:
         UserError: there is no previous champion.
     """
     client = mlflow.MlflowClient()
-    with alone(mlflow.get_tracking_uri()):
+    with exclusive(mlflow.get_tracking_uri()):
         now = aliases_of(name)
         champion, previous = now[CHAMPION], now[PREVIOUS]
         if champion is None or previous is None or previous == champion:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import mlflow
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.tracking import sending
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.queries import has_artifact
 from cxr_pipeline.tracking.versions import ModelVersion
 
@@ -24,7 +24,7 @@ def log_profile(profile: "ReferenceProfile") -> None:
     """Log the profile of the version that the active run registers; do nothing without an active run."""
     with tempfile.TemporaryDirectory() as folder:
         profile.save(Path(folder, PROFILE))
-        sending.log_artifact(Path(folder, PROFILE))
+        runs.log_artifact(Path(folder, PROFILE))
 
 
 def stored_profile(version: ModelVersion) -> "ReferenceProfile | None":

@@ -14,9 +14,9 @@ import pandas as pd
 
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import count_patients
-from cxr_pipeline.tracking import promotion_records, sending
-from cxr_pipeline.tracking.queries import aliases_by_version, metrics_on_test, moment, pages, run_if_there
-from cxr_pipeline.tracking.server import check_server, is_away
+from cxr_pipeline.tracking import promotion_records, runs
+from cxr_pipeline.tracking.queries import aliases_by_version, find_run, pages, read_test_metrics, to_datetime
+from cxr_pipeline.tracking.server import connect
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
 
     Args:
         name: of the registered model.
-        uri: where MLflow is, as for ``check_server``.
+        uri: where MLflow is, as for ``connect``.
 
     Returns:
         the newest first; none where there is no such model.
@@ -64,8 +64,7 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
     Raises:
         UserError: MLflow cannot be used.
     """
-    check_server(uri)
-    mlflow.set_tracking_uri(uri)
+    connect(uri)
     client = mlflow.MlflowClient()
     aliases = aliases_by_version(client, f"name='{name}'")
     found = [
@@ -78,15 +77,15 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
 def _record(
     client: mlflow.MlflowClient, version: Any, aliases: Mapping[tuple[str, int], tuple[str, ...]]
 ) -> VersionRecord:
-    run, name, number = run_if_there(client, version.run_id), version.name, int(version.version)
+    run, name, number = find_run(client, version.run_id), version.name, int(version.version)
     return VersionRecord(
         name=name,
         number=number,
         aliases=aliases.get((name, number), ()),
-        date=moment(version.creation_timestamp),
+        date=to_datetime(version.creation_timestamp),
         run_id=run.info.run_id if run else None,
         tags=dict(version.tags),
-        metrics=metrics_on_test(run) if run else {},
+        metrics=read_test_metrics(run) if run else {},
         parameters=dict(run.data.params) if run else {},
     )
 
@@ -130,13 +129,8 @@ def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, 
 
 
 def _hashed_otherwise(name: str, key: str) -> list[int]:
-    """The versions whose patients were hashed with another key; none where MLflow is away and cannot be asked."""
-    try:
-        found = list(pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'"))
-    except mlflow.MlflowException as error:
-        if not is_away(error):
-            raise
-        return []
+    """The versions whose patients were hashed with another key."""
+    found = pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'")
     return sorted(int(version.version) for version in found if version.tags.get(PATIENT_KEY, key) != key)
 
 
@@ -145,4 +139,4 @@ def log_card(card: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, CARD)
         file.write_text(card, "utf-8")
-        sending.log_artifact(file)
+        runs.log_artifact(file)

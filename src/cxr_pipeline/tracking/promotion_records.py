@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.tracking import sending
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.queries import has_artifact
 from cxr_pipeline.tracking.versions import load_classifier
@@ -37,7 +37,7 @@ def log_images(images: pd.DataFrame) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(IMAGES).name)
         images.to_parquet(file, index=False)
-        sending.log_artifact(file, str(Path(IMAGES).parent))
+        runs.log_artifact(file, str(Path(IMAGES).parent))
 
 
 def images_of_champion(name: str, version: int) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by:
     tags |= {DECIDED_IN: run.info.run_id} if run else {}
     for key, value in tags.items():
         client.set_model_version_tag(name, str(version), key, value)
-    sending.set_tags({"version": f"{name} {version}"})
+    runs.set_tags({"version": f"{name} {version}"})
 
 
 def note_decision(name: str, version: int, *, promoted: bool) -> None:
@@ -139,7 +139,7 @@ def note_decision(name: str, version: int, *, promoted: bool) -> None:
     """
     decision = PROMOTED if promoted else KEPT
     mlflow.MlflowClient().set_model_version_tag(name, str(version), DECISION, decision)
-    sending.set_tags({DECISION: decision})
+    runs.set_tags({DECISION: decision})
 
 
 def finish_decision(name: str, champion: int) -> None:
@@ -151,7 +151,7 @@ def finish_decision(name: str, champion: int) -> None:
 
 def note_stop(reasons: Sequence[str]) -> None:
     """Write on the active run that a retraining stopped, and why; nothing without one."""
-    sending.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
+    runs.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
 
 
 def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
@@ -202,10 +202,10 @@ def log_texts(texts: Mapping[str, str], folder: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         for name, text in texts.items():
             Path(place, name).write_text(text, encoding="utf-8")
-            sending.log_artifact(Path(place, name), folder)
+            runs.log_artifact(Path(place, name), folder)
 
 
 def end_skipped(why: str) -> None:
     """End the active run, which did nothing, and say why; nothing without one."""
-    sending.set_tags({SKIPPED: why})
-    sending.end_run("FINISHED")
+    runs.set_tags({SKIPPED: why})
+    runs.end_active_run("FINISHED")

@@ -1,24 +1,69 @@
-"""What a run says of itself while it goes: its epochs, and what it measured on the test images."""
+"""The MLflow run of this process: its start and end, and what is logged to it.
+
+Every function that logs does nothing without a run. If MLflow does not answer, it raises: the run ends, and the same
+command resumes from what is on disk.
+"""
 
 import logging
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import Metric, Param, RunTag
 
-from cxr_pipeline.evaluation.evaluate import flatten_metrics
-from cxr_pipeline.tracking import sending
-from cxr_pipeline.tracking.server import patience, reason
+from cxr_pipeline.evaluation.evaluate import flatten_metrics, numbers_of
+from cxr_pipeline.tracking.server import exclusive, impatient, is_server, reason
 
 _log = logging.getLogger(__name__)
 
+# The longest name of a run that MLflow's databases hold.
+_LONGEST_NAME = 250
+
+# MLflow knows the active run only in the thread that started it, but Kedro's ThreadRunner runs nodes in others.
+_run_id: str | None = None
+
+
+def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
+    """Start the MLflow run of this process.
+
+    Args:
+        experiment: Name of the experiment, created if it is missing and restored if it was deleted.
+        name: Name of the run.
+        artifacts: Where a new experiment in a database keeps its artifacts; a server decides that itself.
+        parent: Id of the run that this one is nested below, or None.
+        tags: Tags of the run.
+
+    Returns:
+        The id of the run.
+    """
+    global _run_id
+    uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
+    with exclusive(uri):
+        found = client.get_experiment_by_name(experiment)
+        if found is None and not is_server(uri):
+            client.create_experiment(experiment, artifact_location=artifacts)
+        elif found is not None and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        experiment_id = mlflow.set_experiment(experiment).experiment_id
+    nesting = {"mlflow.parentRunId": parent} if parent else {}
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=name[:_LONGEST_NAME], tags=nesting)
+    _run_id = run.info.run_id
+    set_tags(tags)
+    return _run_id
+
+
+def active_run_id() -> str | None:
+    """Return the id of the run that this process logs to; None without one."""
+    run = mlflow.active_run()
+    return run.info.run_id if run else _run_id
+
 
 def last_run_id() -> str | None:
-    """The run of this process that is active, or was last; None where there was none."""
-    if (run_id := sending.run_id()) is not None:
-        return run_id
+    """Return the id of the active run, or of the last one of this process; None if there was none."""
     run = mlflow.last_active_run()
-    return run.info.run_id if run else None
+    return active_run_id() or (run.info.run_id if run else None)
 
 
 def end_active_run(status: str) -> bool:
@@ -33,11 +78,13 @@ def end_active_run(status: str) -> bool:
     Returns:
         Whether no run is left open: False if MLflow could not be reached, so that its run still shows as running.
     """
+    global _run_id
+    _run_id = None
     run = mlflow.active_run()
     if run is None:
         return True
     try:
-        with patience(timeout=10, retries=0):
+        with impatient():
             mlflow.end_run(status)
     except mlflow.MlflowException as error:
         _log.warning("Could not end the MLflow run %s as %s: %s", run.info.run_id, status, reason(error))
@@ -45,16 +92,11 @@ def end_active_run(status: str) -> bool:
     return True
 
 
-def nest_run(run_id: str, parent: str) -> None:
-    """Lay a run of earlier below the run that takes its results over; one that is gone is only warned about."""
-    try:
-        mlflow.MlflowClient().set_tag(run_id, "mlflow.parentRunId", parent)
-    except mlflow.MlflowException as error:
-        _log.warning("MLflow could not lay the run %s below %s: %s", run_id, parent, reason(error))
-
-
 def end_killed(run_id: str) -> None:
-    """End a run whose process was killed, and those nested below it; what has ended, or is gone, is left as it is."""
+    """End the run of a process that was killed, and the runs nested below it, as ``KILLED``.
+
+    Runs that have ended stay as they are; a run that no longer exists only causes a warning.
+    """
     client = mlflow.MlflowClient()
     try:
         killed = client.get_run(run_id)
@@ -63,42 +105,65 @@ def end_killed(run_id: str) -> None:
             if run.info.status == "RUNNING":
                 client.set_terminated(run.info.run_id, "KILLED")
     except mlflow.MlflowException as error:
-        _log.warning("MLflow could not end the run %s, whose process was killed: %s", run_id, reason(error))
+        _log.warning("Could not end the MLflow run %s of a killed process: %s", run_id, reason(error))
+
+
+def nest_run(run_id: str, parent: str) -> None:
+    """Nest an earlier run below the run that reuses its results; a run that no longer exists only causes a warning."""
+    try:
+        mlflow.MlflowClient().set_tag(run_id, "mlflow.parentRunId", parent)
+    except mlflow.MlflowException as error:
+        _log.warning("Could not nest the MLflow run %s below %s: %s", run_id, parent, reason(error))
 
 
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
-    """Log a row of ``history`` to the active run as ``epoch/<name>``, at the step ``epoch``.
-
-    Without an active run nothing is logged. A server that stops answering does not end the training: `sending`
-    keeps what it should have got. One that refuses the values is only warned about.
-    """
+    """Log a row of ``history`` as the metrics ``epoch/<name>``, at the step ``epoch``."""
     numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
     _log_metrics(numbers, step=int(values["epoch"]))
 
 
 def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
-    """Log the content of ``metrics.json`` to the active run, so that it can be found and compared.
+    """Log the content of ``metrics.json``, so that runs can be found and compared by it.
 
-    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on; what says on which images they were
-    measured becomes the tags ``task``, ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
-    Without an active run, or a server, it is as with ``log_epoch``.
+    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on. The images that they were measured on
+    become the tags ``task``, ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
 
     Args:
-        metrics: content of ``metrics.json``.
-        data_digest: digest of all images and labels of the run.
+        metrics: Content of ``metrics.json``.
+        data_digest: Digest of all images and labels of the run.
     """
-    tags = {
-        "task": metrics["task"],
-        "images": "phantom" if metrics["phantom"] else "real",
-        "test_digest": metrics["images_digest"],
-        "data_digest": data_digest,
-    }
-    _log_metrics(flatten_metrics(metrics), step=0, tags=tags)
+    _log_metrics(flatten_metrics(metrics), step=0)
+    set_tags(
+        {
+            "task": metrics["task"],
+            "images": "phantom" if metrics["phantom"] else "real",
+            "test_digest": metrics["images_digest"],
+            "data_digest": data_digest,
+        }
+    )
 
 
-def _log_metrics(values: Mapping[str, Any], *, step: int, tags: Mapping[str, str] | None = None) -> None:
-    try:
-        sending.log_metrics(values, step=step)
-        sending.set_tags(tags or {})
-    except mlflow.MlflowException as error:
-        _log.warning("MLflow did not take the metrics of step %d, the run goes on: %s", step, reason(error))
+def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
+    now = time.time_ns() // 1_000_000
+    _log_batch(metrics=[Metric(name, value, now, step) for name, value in numbers_of(values).items()])
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Log parameters."""
+    _log_batch(params=[Param(name, str(value)) for name, value in params.items()])
+
+
+def set_tags(tags: Mapping[str, Any]) -> None:
+    """Set tags."""
+    _log_batch(tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+
+def log_artifact(path: Path, folder: str | None = None) -> None:
+    """Log a file, or a folder with its content, to a folder of the run's artifacts."""
+    if run_id := active_run_id():
+        mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
+
+
+def _log_batch(**entities: Any) -> None:
+    if run_id := active_run_id():
+        mlflow.MlflowClient().log_batch(run_id, **entities)

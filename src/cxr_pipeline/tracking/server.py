@@ -1,10 +1,10 @@
-"""Where runs and models are kept: whether it can be used, how long it is waited for, and the addresses of its pages."""
+"""The MLflow server or database: connect to it, recognise when it is unavailable, and address its pages."""
 
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import quote, urlparse
 
@@ -17,52 +17,65 @@ from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import hide_passwords
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
-# Seconds for a look whether a server answers.
-_LOOK = 10
-# What a server answers that is in trouble, or does not know its user any more.
-_REQUEST, _IN_TROUBLE = "API request to ", (401, 403, 408, 429)
+# MLflow's own 7 retries wait four minutes for a server that refuses connections. Three wait about 12 s, enough for a
+# restart. A request of 60 s leaves time for a server that passes an upload on to an object store.
+_DEFAULTS = {_RETRIES: "3", _TIMEOUT: "60"}
+# Client errors that the same request may not get later: credentials expired, request timeout, too many requests.
+_RETRY_LATER = (401, 403, 408, 429)
 
 
-def check_server(uri: str) -> None:
-    """Check that runs and models can be kept at ``uri``, within seconds rather than MLflow's minutes.
+def is_server(uri: str) -> bool:
+    """Whether ``uri`` is the address of an MLflow server, rather than of a database."""
+    return urlparse(uri).scheme in ("http", "https")
+
+
+def connect(uri: str) -> None:
+    """Use the MLflow at ``uri`` in this process, after checking within 10 seconds that it can be used.
+
+    ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
+    server; without them a request that finds it stopped fails after about 12 seconds.
 
     Args:
-        uri: ``sqlite:///<path>`` or the address of an MLflow server; other databases are not tried.
+        uri: ``sqlite:///<path>``, the address of an MLflow server, or another database, which is not checked.
 
     Raises:
-        Unavailable: the server does not answer.
-        UserError: the file cannot be written or is no database, or ``uri`` is a folder, which MLflow 3 no longer takes.
+        Unavailable: The server does not answer.
+        UserError: The file cannot be written or is not a database, or ``uri`` is a folder, which MLflow 3 refuses.
     """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     parts = urlparse(uri)
-    if parts.scheme in ("http", "https"):
-        problem = _problem_of_server(uri)
+    problem = None
+    if is_server(uri):
+        problem = _server_problem(uri)
     elif parts.scheme == "sqlite":
-        problem = _problem_of_file(Path(parts.path[1:]))
-        if problem is None:
-            _create(uri)
+        problem = _file_problem(uri)
     elif parts.scheme in ("", "file"):
-        problem = "it is a folder, which MLflow 3 no longer takes"
-    else:
-        problem = None
+        problem = "it is a folder, which MLflow 3 does not support"
     if problem is not None:
-        failure = Unavailable if parts.scheme in ("http", "https") else UserError
-        raise failure(
-            f"Runs and models cannot be kept in MLflow at {without_password(uri)} (tracking_uri in "
-            f"conf/base/globals.yml, or the environment variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, "
-            "or go on with a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
+        error = Unavailable if is_server(uri) else UserError
+        raise error(
+            f"Cannot use MLflow at {without_password(uri)} (tracking_uri in conf/base/globals.yml, or the environment "
+            f"variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, or use a local file: "
+            "MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
         )
+    mlflow.set_tracking_uri(uri)
+    if without_password(uri) != uri:
+        # MLflow prints the address of a run's page when the run ends, password included.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def _problem_of_server(uri: str) -> str | None:
-    with patience(timeout=min(_LOOK, int(os.environ.get(_TIMEOUT, _LOOK))), retries=0):
-        try:
+def _server_problem(uri: str) -> str | None:
+    try:
+        with impatient():
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
-        except MlflowException as error:
-            return f"no MLflow server answers there ({reason(error)})"
+    except MlflowException as error:
+        return f"no MLflow server answers there ({reason(error)})"
     return None
 
 
-def _problem_of_file(path: Path) -> str | None:
+def _file_problem(uri: str) -> str | None:
+    path = Path(urlparse(uri).path[1:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -72,44 +85,29 @@ def _problem_of_file(path: Path) -> str | None:
     except OSError as error:
         return f"the file cannot be written ({error.strerror})"
     except sqlite3.DatabaseError as error:
-        return f"the file is no SQLite database that can be used ({error})"
+        return f"the file is not a usable SQLite database ({error})"
+    with exclusive(uri):  # The first request creates the tables, which two processes must not do at once.
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
     return None
 
 
-def _create(uri: str) -> None:
-    """Make the tables of a file that has none yet; of two runs that begin at once, one waits for the other."""
-    with alone(uri):
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
-
-
 @contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Let no other run change what there is at ``uri``, where that is a file.
+def exclusive(uri: str) -> Iterator[None]:
+    """Keep other runs on this machine from changing the SQLite file at ``uri`` in this block.
 
-    On a server nothing is held back: it takes each request as a whole, but between two of them another run may change
-    what the first has read.
-
-    Args:
-        uri: as for ``check_server``.
+    A server is not locked: it handles each request as a whole, but between two of them another run may change what the
+    first one read.
     """
     parts = urlparse(uri)
-    if parts.scheme != "sqlite":
+    with FileLock(f"{parts.path[1:]}.lock") if parts.scheme == "sqlite" else nullcontext():
         yield
-        return
-    with FileLock(f"{parts.path[1:]}.lock"):
-        yield
-
-
-def answers(uri: str) -> bool:
-    """Whether runs and models can be kept at ``uri`` just now; known within seconds."""
-    return urlparse(uri).scheme not in ("http", "https") or _problem_of_server(uri) is None
 
 
 @contextmanager
-def patience(*, timeout: int, retries: int) -> Iterator[None]:
-    """Wait for an answer of a server for ``timeout`` seconds, and ask again ``retries`` times, in this block."""
-    before = {name: os.environ.get(name) for name in (_TIMEOUT, _RETRIES)}
-    os.environ.update({_TIMEOUT: str(timeout), _RETRIES: str(retries)})
+def impatient(seconds: int = 10) -> Iterator[None]:
+    """Make each request in this block once, with a timeout of ``seconds``."""
+    before = {name: os.environ.get(name) for name in _DEFAULTS}
+    os.environ.update({_RETRIES: "0", _TIMEOUT: str(min(seconds, int(before[_TIMEOUT] or seconds)))})
     try:
         yield
     finally:
@@ -120,46 +118,41 @@ def patience(*, timeout: int, retries: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether an error says that a server does not answer or is in trouble, not that it refuses what it was sent.
-
-    MLflow gives the status 500 to whatever has none, also to errors that no server had a part in.
-    """
+def is_unavailable(error: BaseException) -> bool:
+    """Whether a server does not answer or is in trouble, rather than refusing a request that is wrong."""
     if isinstance(error, HTTPError) and error.response is not None:
         status = error.response.status_code
-    elif isinstance(error, RestException) or (isinstance(error, MlflowException) and _REQUEST in str(error)):
+    elif isinstance(error, RestException) or (isinstance(error, MlflowException) and "API request to " in str(error)):
+        # Other MLflow errors have the status 500 as well, even those raised without asking a server.
         status = int(error.get_http_status_code())
     else:
         return isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE"
-    return status >= 500 or status in _IN_TROUBLE
+    return status >= 500 or status in _RETRY_LATER
 
 
-def why_away(error: BaseException) -> str | None:
-    """What a user is told of an error that says that MLflow is away; None for another."""
-    if not is_away(error):
+def unavailable_message(error: BaseException) -> str | None:
+    """Return the message for the user if ``error`` says that MLflow is unavailable, otherwise None."""
+    if not is_unavailable(error):
         return None
     return (
-        f"MLflow at {without_password(mlflow.get_tracking_uri())} does not answer ({reason(error)}). What was computed "
-        "is on disk. When it answers again, run the same command; it goes on from there."
+        f"MLflow at {without_password(mlflow.get_tracking_uri())} does not answer ({reason(error)}). Everything "
+        "computed so far is on disk. Run the same command again when MLflow answers; it resumes from there."
     )
 
 
 def reason(error: BaseException) -> str:
-    """What lies at the bottom of an error of MLflow or of the network, in a line and without passwords.
-
-    An error of the run that went before, and has nothing to do with it, is passed over.
-    """
-    bottom, found = error, error
-    while (cause := found.__cause__ or found.__context__) is not None:
-        found = cause
-        if isinstance(found, OSError | MlflowException):
-            bottom = found
-    said: str = hide_passwords(str(bottom) or type(bottom).__name__)
-    return said.splitlines()[0][:200]
+    """Return the root cause of an error of MLflow or of the network, in one line and without passwords."""
+    root, cause = error, error
+    while (following := cause.__cause__ or cause.__context__) is not None:
+        cause = following
+        if isinstance(cause, OSError | MlflowException):
+            root = cause
+    message: str = hide_passwords(str(root) or type(root).__name__)
+    return message.splitlines()[0][:200]
 
 
 def without_password(uri: str) -> str:
-    """Leave out what only its user should know: user, password and parameters of an address.
+    """Remove user, password and query from an address.
 
     Example:
         >>> without_password("https://user:secret@mlflow.example.org/mlflow?token=secret")
@@ -172,22 +165,21 @@ def without_password(uri: str) -> str:
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Where a run is shown on the pages of an MLflow server; None where ``uri`` is no server's address.
+    """Return the address of a run's page; None if ``uri`` is not a server.
 
     Example:
         >>> run_url("http://mlflow.example.org", "1", "ab12")
         'http://mlflow.example.org/#/experiments/1/runs/ab12'
     """
-    return _page(uri, "experiments", experiment_id, "runs", run_id)
+    return _page_url(uri, "experiments", experiment_id, "runs", run_id)
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
-    """Where a model version is shown; None where ``uri`` is no server's address."""
-    return _page(uri, "models", name, "versions", str(version))
+    """Return the address of a model version's page; None if ``uri`` is not a server."""
+    return _page_url(uri, "models", name, "versions", str(version))
 
 
-def _page(uri: str, *parts: str) -> str | None:
-    """The address of a page, without the user and password that ``uri`` may hold."""
-    if urlparse(uri).scheme not in ("http", "https"):
+def _page_url(uri: str, *parts: str) -> str | None:
+    if not is_server(uri):
         return None
     return f"{without_password(uri).rstrip('/')}/#/" + "/".join(quote(part, safe="") for part in parts)

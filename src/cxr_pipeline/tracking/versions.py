@@ -1,7 +1,9 @@
-"""Versions of a model: registered, found again, loaded."""
+"""Versions of a registered model: register, find and load them."""
 
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,19 +11,29 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 
+import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.report.pages.card import short_card
-from cxr_pipeline.tracking import sending
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
-from cxr_pipeline.tracking.naming import model_name
-from cxr_pipeline.tracking.server import is_away, reason, without_password
+from cxr_pipeline.tracking.runs import active_run_id
+from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
 
 if TYPE_CHECKING:
     import keras
+
+
+def model_name(task: str, *, phantom: bool) -> str:
+    """Return the name of a task's registered model and of its experiment; models of phantoms have their own.
+
+    Example:
+        >>> model_name("effusion", phantom=True)
+        'cxr-effusion-demo'
+    """
+    return f"cxr-{task}-demo" if phantom else f"cxr-{task}"
 
 
 def register_version(
@@ -39,67 +51,83 @@ def register_version(
     """Log a model to the active run and register it as the newest version of its task.
 
     Args:
-        task: name of the task.
-        phantom: whether any image that it was trained on is drawn.
-        model: the network, as ``ImageClassifier`` holds it.
-        recipe: how an image becomes the network's input.
-        decision_rule: how its score becomes a probability and a decision.
-        metrics: content of ``metrics.json``, for the card in the version's description.
-        data_digest: digest of the images and labels that it was trained on.
-        example: uint8 [height, width], an image to show what the model takes.
-        tags: more tags of the version, such as the git commit.
+        task: Name of the task.
+        phantom: Whether any training image is generated.
+        model: The network, as ``ImageClassifier`` takes it.
+        recipe: How an image becomes the network's input.
+        decision_rule: How the network's output becomes a probability and a decision.
+        metrics: Content of ``metrics.json``, for the version's description.
+        data_digest: Digest of the images and labels that the model was trained on.
+        example: uint8 [height, width], an image that shows what the model takes.
+        tags: More tags of the version, such as the Git commit.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule). Where MLflow
-        is away, ``version`` and ``uri`` are None, and what is registered is kept, to be sent later.
+        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
     """
     from cxr_pipeline.deployment import serving
 
     provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": data_digest}
     classifier = ImageClassifier(model, recipe, decision_rule, provenance)
-    with tempfile.TemporaryDirectory() as folder:
+    name = model_name(task, phantom=phantom)
+    with tempfile.TemporaryDirectory() as folder, _import_path_kept():
         classifier.save(Path(folder, "classifier"))
-        return sending.register(
-            Path(folder, "classifier"),
-            name=model_name(task, phantom=phantom),
-            description=short_card(metrics, kind=decision_rule.kind, classes=decision_rule.classes, phantom=phantom),
-            outputs=list(decision_rule.outputs),
-            example=serving.example_request(example).to_dict("list"),
-            limits=serving.limits_of(recipe),
+        # pyfunc.log_model is this call without run_id, and would start another run in a thread that has none.
+        logged = mlflow.models.Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=mlflow.pyfunc,
+            run_id=active_run_id(),
+            registered_model_name=name,
+            python_model=serving.__file__,
+            artifacts={"classifier": str(Path(folder, "classifier"))},
+            code_paths=[str(Path(cxr_pipeline.__file__).parent)],
+            pip_requirements=serving.requirements(),
+            signature=serving.signature(list(decision_rule.outputs)),
+            input_example=serving.example_request(example),
+            model_config=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
+    number = int(logged.registered_model_version)
+    card = short_card(metrics, kind=decision_rule.kind, classes=decision_rule.classes, phantom=phantom)
+    mlflow.MlflowClient().update_model_version(name, str(number), card)
+    uri, run_id = f"models:/{name}/{number}", logged.run_id
+    return {"name": name, "version": number, "uri": uri, "run_id": run_id, "digest": classifier.digest}
+
+
+@contextmanager
+def _import_path_kept() -> Iterator[None]:
+    """Undo what MLflow adds to the import path when it checks the model that it logs."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def newest_version(name: str) -> str:
-    """Find the newest version of a registered model.
-
-    Returns:
-        its URI, such as ``models:/cxr-effusion/3``.
+    """Return the URI of the newest version of a registered model, such as ``models:/cxr-effusion/3``.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none.
     """
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
-    numbers = [int(found.version) for found in versions if found.status == "READY"]
+    numbers = [int(version.version) for version in versions if version.status == "READY"]
     if not numbers:
         task, demo = name.removeprefix("cxr-").removesuffix("-demo"), name.endswith("-demo")
         raise UserError(
             f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
             f"first: kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
-            f"--params {task}.scoring.model=models:/NAME/VERSION. What was trained in the demo environment is "
-            "used there alone, with --env demo."
+            f"--params {task}.scoring.model=models:/NAME/VERSION. Models trained with --env demo are only used with "
+            "--env demo."
         )
     return f"models:/{name}/{max(numbers)}"
 
 
 def version_in_use(name: str) -> str:
-    """Find the version that new images are scored with: ``@champion``, or the newest where no version has that alias.
-
-    Returns:
-        its URI, such as ``models:/cxr-effusion@champion``.
+    """Return the URI of the version that scores new images: the champion, or else the newest version.
 
     Raises:
-        UserError: no version is registered.
+        UserError: No version is registered.
     """
     newest = newest_version(name)
     return newest if aliases_of(name)[CHAMPION] is None else f"models:/{name}@{CHAMPION}"
@@ -107,7 +135,14 @@ def version_in_use(name: str) -> str:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """Which model a URI means; name and number are null for one that was not registered."""
+    """The model that a URI points to.
+
+    Args:
+        uri: The URI of the version, without aliases.
+        name: Name of the registered model; None for a model that is not registered, like the next two.
+        version: Number of the version.
+        run_id: Id of the run that registered it; also None if MLflow does not know.
+    """
 
     uri: str
     name: str | None
@@ -116,55 +151,56 @@ class ModelVersion:
 
 
 def resolve_version(uri: str) -> ModelVersion:
-    """Say which model a URI means today, so that it can be found again when an alias has moved on.
+    """Resolve a URI to the version it points to now, to find that version again after an alias has moved.
 
     Args:
-        uri: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``models:/NAME/latest``, or another URI of an
-            MLflow model, which is taken as it is.
+        uri: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``models:/NAME/latest``, or another URI of an MLflow
+            model, which is returned as it is.
 
     Raises:
-        UserError: there is no such version.
+        UserError: There is no such version.
     """
+    unregistered = ModelVersion(uri, name=None, version=None, run_id=None)
     if not uri.startswith("models:/"):
-        return ModelVersion(uri, name=None, version=None, run_id=None)
+        return unregistered
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     client = mlflow.MlflowClient()
     try:
         name, *number = get_model_name_and_version(client, uri)
         if not number:
-            return ModelVersion(uri, name=None, version=None, run_id=None)
+            return unregistered
         run_id = client.get_model_version(name, number[0]).run_id
     except mlflow.MlflowException as error:
-        if is_away(error):
+        if is_unavailable(error):
             raise
         raise _no_model(uri, reason(error)) from error
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
 def load_classifier(uri: str) -> ImageClassifier:
-    """Load what a registered version does into this process, without MLflow around it.
+    """Load the classifier of a version into this process, without MLflow around it.
 
-    The code that the version brought along is left alone: this package's own runs.
+    It runs the code of this package, not the copy that was registered with the version.
 
     Raises:
-        UserError: there is no model of this project at ``uri``.
+        UserError: There is no model of this project at ``uri``.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")
         except (mlflow.MlflowException, OSError) as error:
-            if is_away(error):
+            if is_unavailable(error):
                 raise
             raise _no_model(uri, reason(error)) from error
         if not files.is_dir():
-            raise _no_model(uri, "it is a model, but none that this project registered")
+            raise _no_model(uri, "this model was not registered by this project")
         return ImageClassifier.load(files)
 
 
-def _no_model(uri: str, why: str) -> UserError:
+def _no_model(uri: str, problem: str) -> UserError:
     server = without_password(mlflow.get_tracking_uri())
     return UserError(
-        f"No model to score images with is at {hide_passwords(uri)} in MLflow at {server}: {why}. Expected an MLflow "
-        "URI such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui shows what there is."
+        f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {problem}. Expected an MLflow URI such as "
+        "models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the versions."
     )

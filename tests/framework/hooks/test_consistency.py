@@ -16,7 +16,7 @@ from kedro.runner import SequentialRunner
 from cxr_pipeline.common import origins
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.framework.config import Folders
-from cxr_pipeline.framework.datasets.document import JSONDataset
+from cxr_pipeline.framework.datasets.files import JSONDataset
 from cxr_pipeline.framework.hooks import Consistency
 
 # Each dataset and what it is made from, like the stages of a task.

@@ -73,8 +73,8 @@ def _configuration(task: str, env: str | None) -> tuple[dict[str, Any], config.F
 
 def _versions(task: str, env: str | None, parameters: dict[str, Any], uri: str) -> "list[VersionRecord]":
     from cxr_pipeline.tracking.lineage import versions_of
-    from cxr_pipeline.tracking.naming import model_name
     from cxr_pipeline.tracking.server import without_password
+    from cxr_pipeline.tracking.versions import model_name
 
     phantom = config.Sources.model_validate(parameters["sources"]).phantom
     name = model_name(task, phantom=phantom)

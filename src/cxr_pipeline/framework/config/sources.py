@@ -22,7 +22,7 @@ class Folders(Parameters):
         data: all that is written lies below it.
         unpacked: images of sources that keep them all in one file.
         images: prepared images. features: activations of frozen backbones. checkpoints: trainings to go on from.
-        outputs: what models say of images. unsent: what runs could not tell MLflow.
+        outputs: what models say of images.
         patient_key: the file with the key that patients are hashed with, where they are put on record.
     """
 
@@ -34,7 +34,6 @@ class Folders(Parameters):
     checkpoints: Path
     outputs: Path
     patient_key: Path
-    unsent: Path
 
 
 class Task(Parameters):

@@ -1,1 +1,1 @@
-"""Kedro datasets that write atomically: tables, documents, figures, images and models."""
+"""Datasets of the catalog. Each keeps one path, and replaces what is there only when the new content is complete."""

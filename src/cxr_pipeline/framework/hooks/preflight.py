@@ -1,4 +1,4 @@
-"""What would stop a run later is looked for before any work."""
+"""Checks before any work."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -9,6 +9,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data import sources
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
@@ -20,36 +21,39 @@ from cxr_pipeline.training.networks.weights import check_weights
 
 
 class Preflight(Configured):
-    """Looks, before any work, for what would stop the run later: images, weights, policies, a key."""
+    """Stops a run before any work if MLflow, images, weights, policies or a key would stop it later."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the parameters that this run uses against what is on disk; scoring and drift read no source.
+        """Connect to MLflow, and compare the parameters of this run with what is on disk.
 
         Raises:
-            UserError: a source or the weights are not there, a policy does not fit the kind of task, a cell or trial
-                could not be run, or there is no place for the key that patients are hashed with.
+            Unavailable: The MLflow server does not answer.
+            UserError: A source or the weights are missing, a policy does not fit the kind of task, a cell or trial
+                has unusable parameters, or the key that patients are hashed with cannot be stored.
         """
+        tracking.connect(self._config_loader["globals"]["tracking_uri"])
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
-        found = {type(value): value for value in map(catalog.load, names)}
+        blocks = {type(block): block for block in map(catalog.load, names)}
         stages = {node.namespace.rpartition(".")[2] for node in pipeline.nodes if node.namespace}
-        if not {Task, Folders} <= set(found) or Scoring in found or stages == {"drift"}:
+        # Scoring and drift read no source.
+        if not {Task, Folders} <= set(blocks) or Scoring in blocks or stages == {"drift"}:
             return
-        task, raw = found[Task], found[Folders].raw
-        if Sources in found:
-            for name, source in found[Sources].root.items():
+        task, raw = blocks[Task], blocks[Folders].raw
+        if Sources in blocks:
+            for name, source in blocks[Sources].root.items():
                 sources.check_source(name, source.layout, raw / source.path, classes=task.classes, task=task.name)
-        _check_fit(found, task, raw)
-        if Ablation in found:
-            _check_ablation(found[Ablation], self._config_loader["parameters"][task.name], task, raw)
-        if Tuning in found:
-            _check_tuning(found[Tuning], self._config_loader["parameters"][task.name], task, raw)
+        _check_blocks(blocks, task, raw)
+        if Ablation in blocks:
+            _check_ablation(blocks[Ablation], self._config_loader["parameters"][task.name], task, raw)
+        if Tuning in blocks:
+            _check_tuning(blocks[Tuning], self._config_loader["parameters"][task.name], task, raw)
         if "registration" in stages:
-            key_fingerprint(found[Folders].patient_key, make=True)
+            key_fingerprint(blocks[Folders].patient_key, make=True)
 
 
-def _check_fit(blocks: Mapping[type, Any], task: Task, raw: Path) -> None:
-    """Look for policies that do not fit the kind of task, and for weights that are not there."""
+def _check_blocks(blocks: Mapping[type, Any], task: Task, raw: Path) -> None:
+    """Check that threshold policies fit the kind of task, and that weights exist."""
     if Thresholds in blocks:
         for policy in (blocks[Thresholds].policy, *blocks[Thresholds].compared):
             check_policy(policy.model_dump(), task.kind)
@@ -58,15 +62,15 @@ def _check_fit(blocks: Mapping[type, Any], task: Task, raw: Path) -> None:
 
 
 def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
-    for where, blocks in check_cells(task.name, parameters, ablation).items():
+    for cell, blocks in check_cells(task.name, parameters, ablation).items():
         try:
-            _check_fit(blocks, task, raw)
+            _check_blocks(blocks, task, raw)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{cell}: {error}") from error
 
 
 def _check_tuning(tuning: Tuning, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
-    """Look for parameters that no trial could be run with, and for a database that cannot be used."""
+    """Check that trials have usable parameters and weights, and that the study's database can be used."""
     model = check_overrides(task.name, parameters, {})[Network]
     searched = [
         tuning.space.get(f"model.{key}", {}).get("choices", [getattr(model, key)]) for key in ("name", "weights")

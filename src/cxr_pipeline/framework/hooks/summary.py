@@ -1,4 +1,4 @@
-"""What a run prints at its end."""
+"""A summary at the end of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cxr_pipeline.report.pages.leaderboard import name_the_first
 
 
 class Summary:
-    """Prints, at the end of a run, the few figures that its user looks for."""
+    """Prints the most important figures at the end of a run."""
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -33,7 +33,7 @@ class Summary:
 
 
 def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> Table:
-    images = "phantom images: drawn, they say nothing about patients" if metrics["phantom"] else "test images"
+    images = "phantom images: generated, no evidence about patients" if metrics["phantom"] else "test images"
     table = Table(title=f"{metrics['task']} ({metrics['n_images']} {images})", show_header=False, title_justify="left")
     mean = "mean " if len(metrics["thresholds"]) > 1 else ""
     for label, name in (("AUC", "auc"), ("sensitivity", "sensitivity"), ("specificity", "specificity")):
@@ -41,11 +41,11 @@ def _summary(metrics: dict[str, Any], version: dict[str, Any], report: Path) -> 
     if "majority" in metrics:
         table.add_row("accuracy", _with_interval(**metrics["metrics"]["accuracy"]))
         always = metrics["majority"]
-        table.add_row(f"always saying {always['class']}", _with_interval(always["accuracy"], None, None))
+        table.add_row(f"always predicting {always['class']}", _with_interval(always["accuracy"], None, None))
     if not mean:
         table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
     table.add_row("report", Text(str(report), overflow="fold"))
-    table.add_row("model version", f"{version['name']} {version['version'] or 'is not registered yet'}")
+    table.add_row("model version", f"{version['name']} {version['version']}")
     return table
 
 

@@ -23,7 +23,7 @@ from cxr_pipeline.deployment.data_changes import (
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
-from cxr_pipeline.tracking import aliases, promotion_records, sending
+from cxr_pipeline.tracking import aliases, promotion_records, runs
 from cxr_pipeline.tracking.drift_profiles import usable_profile
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def look_for_news(
     train, why = whether_to_train(model, champion, news, decided, n_images=len(images), force=retraining.force)
     logger.info("%s", why)
     if not train:
-        sending.set_tags({promotion_records.SKIPPED: "nothing new"})
+        runs.set_tags({promotion_records.SKIPPED: "nothing new"})
     stopped = None
     if train and news:
         stopped = too_many_relabelled(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
@@ -101,7 +101,7 @@ def look_for_drift(
     if new.empty:
         return {**found_news, "drift": None}
     found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
-    sending.set_tags({promotion_records.DRIFT: found["verdict"]})
+    runs.set_tags({promotion_records.DRIFT: found["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
         stopped = too_much_drift(found, model=model, champion=champion, task=task.name)

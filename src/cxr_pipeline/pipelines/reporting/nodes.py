@@ -15,7 +15,7 @@ from cxr_pipeline.framework.config import Network, Resolution, Task, Training
 from cxr_pipeline.report.figures import test_set as drawings
 from cxr_pipeline.report.pages.card import render_card
 from cxr_pipeline.report.pages.page import ReportContent, render
-from cxr_pipeline.tracking.naming import model_name
+from cxr_pipeline.tracking.versions import model_name
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 

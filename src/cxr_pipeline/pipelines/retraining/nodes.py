@@ -31,8 +31,7 @@ def train_challenger(
         the version, and the folder of its outputs; empty where nothing is new.
 
     Raises:
-        UserError: the training failed, the champion decides between other classes than the task, or MLflow went away
-            before it had the challenger.
+        UserError: the training failed, or the champion decides between other classes than the task.
     """
     if not news["train"]:
         return {}
@@ -57,7 +56,6 @@ def train_challenger(
         if outcome.error is not None:
             failure = Unavailable if outcome.may_pass else UserError
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
-        _check_registered(outputs, log)
     elif launch.parent_run:
         tracking.nest_run(outputs.version["run_id"], launch.parent_run)
     _forget_others(folder)
@@ -71,22 +69,10 @@ def _forget_others(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _check_registered(outputs: Outputs, log: Path) -> None:
-    if outputs.version["version"] is None:
-        raise Unavailable(
-            f"The challenger of {outputs.task} is trained, but MLflow went away before it had it; {log} ends with what "
-            "was not sent. When MLflow answers, run the same command again: that is sent first, and nothing is trained "
-            "twice."
-        )
-
-
 def _is_trained(outputs: Outputs, ledger: pd.DataFrame) -> bool:
     """Whether a version was registered, and with the splits that are on record today."""
     try:
-        uri = outputs.version["uri"]
-        if uri is None:
-            return False
-        tracking.resolve_version(uri)
+        tracking.resolve_version(outputs.version["uri"])
         return images_moved(ledger, outputs.splits).empty
     except (OSError, UserError):
         return False

@@ -4,7 +4,7 @@ import logging
 
 from cxr_pipeline import tracking
 from cxr_pipeline.framework.config import Sources, Task
-from cxr_pipeline.tracking import aliases, sending
+from cxr_pipeline.tracking import aliases, runs
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,6 @@ def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
     """
     model = tracking.model_name(task.name, phantom=sources.phantom)
     champion, withdrawn = aliases.roll_back(model)
-    sending.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
+    runs.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
     logger.info("%s %d is the champion again; version %d is out of use.", model, champion, withdrawn)
     return aliases.aliases_of(model)

@@ -1,0 +1,29 @@
+"""``kedro mlflow ui``: the runs and model versions of this project in a browser."""
+
+import subprocess
+import sys
+
+import click
+from kedro.framework.cli.utils import env_option
+from kedro.framework.session import KedroSession
+
+
+@click.group()
+def mlflow() -> None:
+    """Look at runs and model versions in MLflow."""
+
+
+@mlflow.command()
+@env_option
+@click.option("--host", "-h", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", "-p", default=5000, show_default=True, help="Port to listen on.")
+def ui(env: str | None, host: str, port: int) -> None:
+    """Serve MLflow's pages for this project; open those of its MLflow server if it has one."""
+    from cxr_pipeline.tracking.server import is_server
+
+    uri = KedroSession.create(env=env).load_context().config_loader["globals"]["tracking_uri"]
+    if is_server(uri):
+        click.launch(uri)
+        return
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    sys.exit(subprocess.call(command))  # noqa: S603

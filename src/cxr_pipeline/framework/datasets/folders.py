@@ -1,0 +1,80 @@
+"""Datasets of a folder of small files."""
+
+from kedro.io import DatasetError
+
+from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.framework.datasets.files import PathDataset
+
+
+class FiguresDataset(PathDataset):
+    """Figures by name, as ``<name>.png`` in a folder; saving removes the figures that are not given.
+
+    Example of a catalog entry::
+
+        figures:
+          type: cxr_pipeline.framework.datasets.folders.FiguresDataset
+          filepath: data/08_reporting/figures
+          metadata: {mlflow: artifact}
+
+    Example:
+        >>> dataset = FiguresDataset(filepath=tmp_path / "figures")
+        >>> dataset.save({"roc": b"PNG"})
+        >>> dataset.load()
+        {'roc': b'PNG'}
+    """
+
+    def load(self) -> dict[str, bytes]:
+        """Read every figure.
+
+        Raises:
+            DatasetError: There is no such folder.
+        """
+        if not self._exists():
+            raise DatasetError(f"There is no folder of figures at {self._filepath}.")
+        return {path.stem: path.read_bytes() for path in sorted(self._filepath.glob("*.png"))}
+
+    def save(self, data: dict[str, bytes]) -> None:
+        """Write the figures, then remove those of earlier runs."""
+        for name, png in data.items():
+            with written_atomically(self._filepath / f"{name}.png") as temporary:
+                temporary.write_bytes(png)
+        for path in self._filepath.glob("*.png"):
+            if path.stem not in data:
+                path.unlink()
+
+
+class NewFilesDataset(PathDataset):
+    """Texts by file name; saving adds files to a folder and never overwrites one.
+
+    Example of a catalog entry::
+
+        decisions:
+          type: cxr_pipeline.framework.datasets.folders.NewFilesDataset
+          filepath: data/08_reporting/decisions
+
+    Example:
+        >>> dataset = NewFilesDataset(filepath=tmp_path / "decisions")
+        >>> dataset.save({"2031-05-04T020000Z.md": "Promoted."})
+        >>> dataset.save({"2031-05-05T020000Z.md": "Not promoted."})
+        >>> list(dataset.load())
+        ['2031-05-04T020000Z.md', '2031-05-05T020000Z.md']
+    """
+
+    def load(self) -> dict[str, str]:
+        """Read all files, sorted by name."""
+        files = sorted(path for path in self._filepath.iterdir() if not path.name.startswith("."))
+        return {path.name: path.read_text("utf-8") for path in files}
+
+    def save(self, data: dict[str, str]) -> None:
+        """Write each text to its file.
+
+        Raises:
+            DatasetError: A file of that name exists; nothing is written then.
+        """
+        existing = sorted(name for name in data if (self._filepath / name).exists())
+        if existing:
+            raise DatasetError(f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten.")
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        for name, text in data.items():
+            with written_atomically(self._filepath / name) as temporary:
+                temporary.write_text(text, "utf-8")

@@ -1,0 +1,110 @@
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from kedro.io import DataCatalog, DatasetError
+
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+from cxr_pipeline.framework.datasets import files, folders, table
+from cxr_pipeline.framework.datasets.files import (
+    BytesDataset,
+    JSONDataset,
+    KerasModelDataset,
+    ReferenceProfileDataset,
+    TextDataset,
+)
+
+DATASETS = [
+    found
+    for module in (files, folders, table)
+    for found in vars(module).values()
+    if inspect.isclass(found) and found.__module__ == module.__name__ and "catalog entry" in (found.__doc__ or "")
+]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_example_of_a_catalog_entry_makes_such_a_dataset(dataset: type) -> None:
+    entry = dataset.__doc__.partition("catalog entry::")[2].partition("Example:")[0]
+    config = yaml.safe_load(textwrap.dedent(entry))
+    (name,) = config
+    made = DataCatalog.from_config(config)[name]
+    assert type(made) is dataset
+    assert config[name]["filepath"] in str(made)
+    assert made.metadata == config[name].get("metadata")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(JSONDataset, {"b": [1, None, "胸"], "a": 0.1}), (TextDataset, "<p>ä</p>\n"), (BytesDataset, b"\x89PNG\x00")],
+)
+def test_round_trip_missing_and_overwrite(tmp_path: Path, kind: type, content: object) -> None:
+    dataset = kind(filepath=str(tmp_path / "deep" / "file"))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="file"):
+        dataset.load()
+    dataset.save(content)
+    dataset.save(content)
+    assert dataset.exists()
+    assert dataset.load() == content
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_json_keeps_the_order_and_refuses_nan_without_losing_the_old_file(tmp_path: Path) -> None:
+    dataset = JSONDataset(filepath=tmp_path / "metrics.json")
+    dataset.save({"z": 1, "a": 2})
+    with pytest.raises(DatasetError, match="JSON compliant"):
+        dataset.save({"auc": float("nan")})
+    assert (tmp_path / "metrics.json").read_text() == json.dumps({"z": 1, "a": 2}, indent=2) + "\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_model_predicts_as_before(tmp_path: Path) -> None:
+    import keras
+
+    dataset = KerasModelDataset(filepath=tmp_path / "model.keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    dataset.save(model)
+    np.testing.assert_array_equal(dataset.load()(np.ones((3, 2))), model(np.ones((3, 2))))
+
+
+def test_code_in_a_model_is_not_run(tmp_path: Path) -> None:
+    import keras
+
+    dataset = KerasModelDataset(filepath=tmp_path / "model.keras")
+    dataset.save(keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]))
+    with pytest.raises(DatasetError, match=r"(?i)lambda"):
+        dataset.load()
+
+
+def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
+    profile = ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
+    dataset = ReferenceProfileDataset(filepath=tmp_path / "profile.npz")
+    dataset.save(profile)
+    loaded = dataset.load().to_arrays()
+    for name, array in profile.to_arrays().items():
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(KerasModelDataset, "model.h5"), (ReferenceProfileDataset, "p.npy"), (table.TableDataset, "t.xlsx")],
+)
+def test_another_suffix_is_refused(kind: type, name: str) -> None:
+    with pytest.raises(DatasetError, match=rf"expects a path that ends in \..*Received: filepath={name}"):
+        kind(filepath=name)
+
+
+def test_a_catalog_is_created_without_the_libraries_that_its_models_need() -> None:
+    modules = "framework.datasets.files, cxr_pipeline.framework.datasets.folders, cxr_pipeline.tracking.drift_profiles"
+    code = f"import sys, cxr_pipeline.{modules}; print({{'tensorflow', 'keras', 'sklearn', 'cv2'}} & set(sys.modules))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert process.stdout.strip() == "set()", process.stderr

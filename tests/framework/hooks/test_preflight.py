@@ -1,0 +1,155 @@
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline import settings
+from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE
+from cxr_pipeline.framework import config, hooks
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
+
+CONF = Path(__file__).parents[3] / "conf"
+# The parameters of a binary task with a network that needs no weights.
+SHIPPED = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]["effusion"]
+
+
+def use(*parameters: object) -> None:
+    """The function of a node that needs parameters."""
+
+
+@pytest.fixture
+def parameters(tmp_path: Path) -> dict[str, object]:
+    for name in ("well", "ill"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.png").write_bytes(b"image")
+    images = {"layout": "class_folders", "path": "images"}
+    return {
+        "params:t.task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
+        "params:t.sources": config.Sources({"images": images}),
+        "params:folders": config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path)),
+    }
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses of MLflow that were connected to."""
+    uris: list[str] = []
+    monkeypatch.setattr("cxr_pipeline.tracking.connect", uris.append)
+    return uris
+
+
+@pytest.fixture
+def preflight(connected: list[str]):
+    def check(parameters: dict[str, object], namespace: str | None = None, **task: object) -> None:
+        catalog = DataCatalog({name: MemoryDataset(value) for name, value in parameters.items()})
+        pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
+        if namespace:
+            names = {name.removeprefix("params:"): name for name in parameters}
+            pipeline = Pipeline(pipeline, namespace=namespace, parameters=names)
+        loader = {"globals": {"tracking_uri": "http://host"}, "parameters": {"t": lay_over(SHIPPED, task)}}
+        hook = hooks.Preflight()
+        hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
+        hook.before_pipeline_run(pipeline, catalog)
+
+    return check
+
+
+LOST = {"name": "densenet121", "weights": "lost.weights.h5", "head_units": 8, "dropout": 0, "pooling": "average"}
+
+
+def test_usable_parameters_pass_and_mlflow_is_connected(parameters, preflight, connected) -> None:
+    preflight(parameters)
+    assert connected == ["http://host"]
+
+
+def test_an_unavailable_server_stops_the_run(parameters, preflight, monkeypatch) -> None:
+    def stopped(uri: str) -> None:
+        raise Unavailable("no server")
+
+    monkeypatch.setattr("cxr_pipeline.tracking.connect", stopped)
+    with pytest.raises(Unavailable, match="no server"):
+        preflight(parameters)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (
+            config.Sources({"a": {"layout": "class_folders", "path": "lost"}}),
+            r"t\.sources\.a\.path: no folder at .*lost",
+        ),
+        (
+            config.Sources({"a": {"layout": "pixel_table", "path": "lost.csv"}}),
+            r"t\.sources\.a\.path: no file at .*lost\.csv",
+        ),
+        (config.Network(**LOST), r"found nothing at .*lost\.weights\.h5"),
+    ],
+)
+def test_missing_files_stop_the_run(parameters, preflight, block, message) -> None:
+    name = "params:t.sources" if isinstance(block, config.Sources) else "params:t.model"
+    with pytest.raises(UserError, match=message):
+        preflight(parameters | {name: block})
+
+
+def test_scoring_and_drift_read_no_source(parameters, preflight) -> None:
+    parameters["params:t.sources"] = config.Sources({"a": {"layout": "class_folders", "path": "lost"}})
+    preflight(parameters, namespace="t.drift")
+    preflight(parameters | {"params:t.scoring": config.Scoring(folder=None, model=None, batch_size=1)})
+
+
+ARGMAX = {"rule": "argmax"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"thresholds": {"policy": ARGMAX}}, "asks for the rule argmax.*this task is binary"),
+        ({"thresholds": {"compared": [{"rule": "youden"}, ARGMAX]}}, "asks for the rule argmax"),
+        ({"model": {"name": "vgg16", "weights": "lost.weights.h5"}}, r"found nothing at .*lost\.weights\.h5"),
+        ({"training": None}, "training: expected parameters and their values, found None"),
+        (None, None),
+    ],
+)
+def test_an_unusable_cell_stops_its_ablation(parameters, preflight, overrides, message) -> None:
+    cells = {"a": {}, "b": overrides}
+    parameters["params:t.ablation"] = config.Ablation(baseline=None, common={}, cells=cells, grid=None)
+    with pytest.raises(UserError, match=rf"^t\.ablation, cell 'b': .*{message}") if message else nullcontext():
+        preflight(parameters)
+
+
+@pytest.mark.parametrize(
+    ("space", "task", "message"),
+    [
+        ({"name": {"choices": ["small_cnn", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found nothing at"),
+        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "found nothing at"),
+        ({"name": {"choices": ["small_cnn", "cnn"]}, "weights": {"choices": ["none", "imagenet"]}}, {}, None),
+        ({"dropout": {"low": 0, "high": 0.5}}, {"augmentation": {"view": 3}}, r"^t: augmentation\.view: Extra inputs"),
+    ],
+)
+def test_an_unusable_trial_stops_its_search(parameters, preflight, space, task, message) -> None:
+    parameters["params:t.tuning"] = config.Tuning(
+        n_trials=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
+    )
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        preflight(parameters, **task)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("patient.key", None), ("nowhere/patient.key", "cannot be kept in .*nowhere")]
+)
+def test_registration_needs_a_place_for_the_key_of_patients(
+    parameters, preflight, tmp_path, monkeypatch, key, message
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    folders = parameters["params:folders"].model_copy(update={"patient_key": tmp_path / key})
+    parameters["params:folders"] = folders
+    preflight(parameters)
+    assert not folders.patient_key.exists()
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        preflight(parameters, namespace="t.registration")
+    assert folders.patient_key.exists() is (message is None)

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline.framework import hooks
+from cxr_pipeline.framework.datasets.files import TextDataset
+
+BINARY = {
+    "task": "t",
+    "phantom": False,
+    "n_images": 12,
+    "thresholds": {"ill": 0.375},
+    "metrics": {
+        "auc": {"value": 0.75, "low": 0.5, "high": 0.875},
+        "accuracy": {"value": 0.625, "low": 0.25, "high": 0.75},
+        "sensitivity": {"value": 0.125, "low": None, "high": None},
+        "specificity": {"value": None, "low": None, "high": None},
+    },
+}
+
+
+@pytest.fixture
+def summary(tmp_path, capsys, monkeypatch):
+    """Return what a run of the task ``t`` prints at its end."""
+
+    def printed(metrics: dict[str, object], *, folder: Path = tmp_path, output="t.model_version", width=300) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        catalog = DataCatalog(
+            {
+                "t.metrics": MemoryDataset(metrics),
+                "t.model_version": MemoryDataset({"name": "cxr-t", "version": 3}),
+                "t.report": TextDataset(filepath=folder / "report.html"),
+            }
+        )
+        node = Node(lambda: 1, inputs=None, outputs=output, name="register", namespace="t")
+        hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
+        return " ".join(capsys.readouterr().out.split())
+
+    return printed
+
+
+def test_a_binary_run_ends_with_its_figures_and_threshold(summary) -> None:
+    text = summary(BINARY)
+    for words in (
+        "t (12 test images)",
+        "AUC │ 0.750 (0.500 to 0.875)",
+        "sensitivity │ 0.125 │",
+        "specificity │ undefined",
+        "ill 0.375",
+        "report.html",
+        "cxr-t 3",
+    ):
+        assert words in text
+    assert "mean" not in text
+    assert "always" not in text
+
+
+def test_a_run_of_several_classes_ends_with_means_and_the_majority_baseline(summary) -> None:
+    several = BINARY | {"thresholds": {"well": 0.25, "ill": 0.375, "worse": 0.5}, "phantom": True}
+    text = summary(several | {"majority": {"class": "well", "accuracy": 0.5}})
+    for words in ("phantom images", "mean AUC │ 0.750", "accuracy │ 0.625 (0.250 to 0.750)", "predicting well │ 0.500"):
+        assert words in text
+    assert "threshold" not in text
+    assert "accuracy" not in summary(several)
+
+
+def test_the_path_of_the_report_is_whole_in_a_narrow_terminal(summary, tmp_path) -> None:
+    folder = tmp_path / "[bold] names" / ("deep_" * 20)
+    text = summary(BINARY, folder=folder, width=50)
+    assert str(folder / "report.html").replace(" ", "") in "".join(text.replace("│", "").split())
+
+
+def test_a_run_that_registers_nothing_ends_without_a_summary(summary) -> None:
+    assert summary(BINARY, output="t.metrics") == ""

@@ -1,0 +1,113 @@
+"""The tracking hook in a real Kedro run, with MLflow in a file."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import SequentialRunner, ThreadRunner
+
+from cxr_pipeline.framework import config, hooks
+from cxr_pipeline.framework.datasets.files import JSONDataset
+from cxr_pipeline.framework.datasets.folders import FiguresDataset
+
+PASSWORD = "postgresql://me:secret@host/studies"
+TUNING = {
+    "n_trials": 3,
+    "seed": 1,
+    "pruner": {"name": "none"},
+    "space": {"model": {"dropout": {"low": 0, "high": 0.5}}},
+}
+
+
+@pytest.fixture
+def client(tmp_path: Path, empty_database: Path) -> Iterator[mlflow.MlflowClient]:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
+    """Run a node of the task ``t`` and return its MLflow run."""
+
+    def run(node: Callable[..., Any], *, runner: Any = SequentialRunner, namespace: str | None = "t", cell=None) -> Any:
+        catalog = DataCatalog(
+            {
+                "params:t.tuning": MemoryDataset(config.Tuning(storage=PASSWORD, **TUNING)),
+                "params:t.cells": MemoryDataset({"a, b": {"epochs": 1}}),
+                "params:folders": MemoryDataset(config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))),
+                "t.metrics": JSONDataset(filepath=tmp_path / "metrics.json", metadata={"mlflow": "artifact"}),
+                "t.figures": FiguresDataset(filepath=tmp_path / "figures", metadata={"mlflow": "artifact"}),
+                "t.cells": JSONDataset(filepath=tmp_path / "cells.json"),
+            }
+        )
+        inputs = ["params:t.tuning", "params:t.cells", "params:folders"]
+        pipeline = Pipeline([Node(node, inputs, ["t.metrics", "t.figures", "t.cells"], name="n", namespace=namespace)])
+        manager = _create_hook_manager()
+        _register_hooks(manager, (hooks.Tracking(),))
+        loader = {"globals": {"artifacts": str(tmp_path / "artifacts")}}
+        manager.hook.after_context_created(context=SimpleNamespace(config_loader=loader, env=None))
+        parameters = {"storage": PASSWORD, "cell": cell}
+        run_params = {"pipeline_names": ["t_tuning"], "env": "demo", "tags": None, "runtime_params": parameters}
+        call = {"run_params": run_params, "pipeline": pipeline, "catalog": catalog}
+        manager.hook.before_pipeline_run(**call)
+        try:
+            runner().run(pipeline, catalog, manager)
+        except BaseException as error:
+            manager.hook.on_pipeline_error(error=error, **call)
+        else:
+            manager.hook.after_pipeline_run(run_result={}, **call)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments)
+        return found[0] if found else None
+
+    return run
+
+
+def succeed(*inputs: object) -> tuple[object, ...]:
+    return {"auc": 0.5}, {"roc": b"PNG"}, {}
+
+
+@pytest.mark.parametrize("runner", [SequentialRunner, ThreadRunner])
+def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_path, runner) -> None:
+    found = run(succeed, runner=runner)
+    assert client.get_experiment(found.info.experiment_id).name == "cxr-t"
+    assert (found.info.run_name, found.info.status) == ("t_tuning", "FINISHED")
+    assert found.data.params["tuning.n_trials"] == "3"
+    assert found.data.params["cells.a_ b.epochs"] == "1"
+    assert not any("folders" in name for name in found.data.params)
+    tags = {"task": "t", "images": "real", "env": "demo", "pipeline_names": "['t_tuning']"}
+    assert tags.items() <= found.data.tags.items()
+    assert "tags" not in found.data.tags
+    assert "secret" not in str(found.data)
+    paths = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert paths == {"metrics.json", "figures"}
+    assert (tmp_path / "artifacts" / found.info.run_id / "artifacts" / "figures" / "roc.png").read_bytes() == b"PNG"
+
+
+def test_a_cell_is_nested_below_the_run_that_it_belongs_to(run) -> None:
+    found = run(succeed, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
+    assert found.info.run_name == ("baseline" * 40)[:250]
+    assert found.data.tags["mlflow.parentRunId"] == "p" * 32
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_run_that_stops_ends_as_failed_or_killed(run, error, status) -> None:
+    def stop(*inputs: object) -> None:
+        raise error
+
+    found = run(stop)
+    assert found.info.status == status
+    assert mlflow.active_run() is None
+
+
+def test_a_pipeline_without_a_task_has_no_run(run) -> None:
+    assert run(succeed, namespace=None) is None
