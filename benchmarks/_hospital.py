@@ -45,8 +45,8 @@ class Hospital:
         (self.folder / "images").mkdir(parents=True, exist_ok=True)
         for patient in range(self._next, self._next + n_patients):
             for image in patient_images(patient):
-                cv2.imwrite(str(self.folder / "images" / image.image), change(image.pixels))
-                self.images[image.image] = (day, FINDING if image.labels else NOTHING)
+                cv2.imwrite(str(self.folder / "images" / image.name), change(image.pixels))
+                self.images[image.name] = (day, FINDING if image.labels else NOTHING)
         self._next += n_patients
         self.write_labels()
 
@@ -75,6 +75,6 @@ def draw_outside(folder: Path, n_patients: int) -> "pd.Series[bool]":
     shows = {}
     for patient in range(NEVER_SEEN, NEVER_SEEN + n_patients):
         image = next(patient_images(patient))
-        cv2.imwrite(str(folder / image.image), image.pixels)
-        shows[image.image] = bool(image.labels)
+        cv2.imwrite(str(folder / image.name), image.pixels)
+        shows[image.name] = bool(image.labels)
     return pd.Series(shows)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from cxr_pipeline.data.phantoms.geometry import Pose, closed_spline, ellipse, enlarge, grain, ribbons, soften
 from hypothesis import given
 from hypothesis import strategies as st
-
-from cxr_pipeline.data.phantoms.geometry import Pose, closed_spline, ellipse, enlarge, grain, ribbons, soften
 
 
 def outline_area(outline):

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cxr_pipeline.data.phantoms.geometry import Pose
+from cxr_pipeline.data.phantoms.layers import Layers, bones, centre, tissue
 
 from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
 from cxr_pipeline.data.phantoms.chest import Chest, stand
 from cxr_pipeline.data.phantoms.findings import draw_pneumothorax
-from cxr_pipeline.data.phantoms.geometry import Pose
-from cxr_pipeline.data.phantoms.layers import Layers, bones, centre, tissue
 
 SIDE = 256
 UPRIGHT = Pose.of(angle=0.0, zoom=1.0, shift=(0.0, 0.0))

@@ -1,15 +1,35 @@
-"""The outlines of one image: the patient's anatomy, as far as it was breathed in and turned."""
+"""Attenuation of a chest, as a sum of soft shapes.
 
-from dataclasses import dataclass
-from functools import cache
+Every shape is a function of the coordinates x (to the viewer's right) and y (down), from -FRAME / 2 to FRAME / 2. The
+unit is the side of the radiograph, which shows a part of that frame. x has the shape [1, n] and y [n, 1], so that
+what varies in one direction only stays small.
+"""
 
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_pipeline.data.phantoms.anatomy import Anatomy
-from cxr_pipeline.data.phantoms.geometry import Points, closed_spline
 
-RIGHT, LEFT = 0, 1
-_CREST = 0.42
+Layer = NDArray[np.float64]
+
+# Wide enough that a radiograph that is zoomed out, shifted and rotated lies inside.
+FRAME = 1.2
+_MEDIAL = 0.035
+_N_RIBS, _RIB_WIDTH = 10, 0.022
+
+
+def soft_edge(distance: Layer, width: float) -> Layer:
+    """Return 1 inside a shape and 0 outside, with a linear transition.
+
+    Args:
+        distance: distance to the border, positive inside.
+        width: width of the transition.
+    """
+    return np.clip(distance / width + 0.5, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -17,192 +37,233 @@ class Lung:
     """One lung.
 
     Args:
-        side: -1 for the patient's right lung, on the viewer's left; 1 for the left one.
-        medial, lateral: distance of its borders from the mid-line.
+        side: -1 for the right lung, on the viewer's left; 1 for the left lung.
         apex, base: y of the apex and of the costophrenic angle.
+        lateral: distance from the midline to the chest wall.
         dome: height of the diaphragm above the costophrenic angle.
+        x, y: coordinates, [1, n] and [n, 1].
     """
 
     side: int
-    medial: float
-    lateral: float
     apex: float
     base: float
+    lateral: float
     dome: float
+    x: Layer
+    y: Layer
 
-    def at(self, u: Points, v: Points) -> Points:
-        """Points [..., 2] at ``u`` (0 mediastinum, 1 chest wall) and ``v`` (0 apex, 1 base)."""
-        heights, wall_shape, inner_shape = _borders()
-        centre = self.medial + 0.40 * (self.lateral - self.medial)
-        wall = centre + (self.lateral - centre) * np.interp(v, heights, wall_shape)
-        inner = centre - (centre - self.medial) * np.interp(v, heights, inner_shape)
-        v = np.clip(v, 0.0, 1.0)
-        x = inner + u * (wall - inner)
-        return np.stack([self.side * x, self.apex + v * (self.base - self.apex)], axis=-1)
+    @cached_property
+    def v(self) -> Layer:
+        """Relative height, 0 at the apex and 1 at the costophrenic angle, [n, 1]."""
+        return (self.y - self.apex) / (self.base - self.apex)
 
-    def floor(self, u: Points) -> Points:
-        """The height of the diaphragm above the costophrenic angle at ``u``, in the shape of ``u``."""
-        lateral = 1 - np.abs((u - _CREST) / (1 - _CREST)) ** 2.4
-        medial = 1 - 0.4 * ((u - _CREST) / _CREST) ** 2
-        return self.dome * np.where(u > _CREST, lateral, medial)
+    @cached_property
+    def u(self) -> Layer:
+        """Relative distance from the mediastinum (0) to the chest wall (1), [n, n]."""
+        inner, wall = self.borders(self.v)
+        return (self.side * self.x - inner) / np.maximum(wall - inner, 1e-3)
 
-    def above_floor(self, u: Points, height: Points) -> Points:
-        """Points [..., 2] at ``u`` and ``height`` above the costophrenic angle."""
-        return self.at(u, 1 - height / (self.base - self.apex))
+    @cached_property
+    def diaphragm(self) -> Layer:
+        """Vertical position of the diaphragm, which falls off beside the lung, [1, n]."""
+        crest, out = 0.42, self.side * self.x
+        across = np.clip((out - _MEDIAL) / (self.lateral - _MEDIAL), 0, 1)
+        lateral = 1 - np.maximum((across - crest) / (1 - crest), 0) ** 2.4
+        medial = 0.4 * np.minimum((across - crest) / crest, 0) ** 2
+        beside: Layer = 2 * np.maximum(out - self.lateral, 0)
+        return self.base - self.dome * (lateral - medial) + beside
 
-    def outline(self) -> Points:
-        """The border of the aerated lung, float64 [p, 2]: wall, diaphragm, mediastinum."""
-        down, across, up = _grid()
-        bottom = 1 - self.floor(across) / (self.base - self.apex)
-        u = np.concatenate([np.ones_like(down), across, np.zeros_like(up)])
-        return self.at(u, np.concatenate([down, bottom, up * bottom[-1]]))
+    @cached_property
+    def depth(self) -> Layer:
+        """Distance to the mediastinal or lateral border or the apex, negative outside, [n, n]."""
+        inner, wall = self.borders(self.v)
+        out = self.side * self.x
+        return np.minimum(np.minimum(out - inner, wall - out), self.y - self.apex)
 
+    def borders(self, v: Layer) -> tuple[Layer, Layer]:
+        """Return the distances of the mediastinal and lateral borders from the midline at relative heights."""
+        centre = _MEDIAL + 0.40 * (self.lateral - _MEDIAL)
+        inner = np.sqrt(1 - (1 - np.clip(v / 0.22, 0, 1)) ** 2)
+        wall = (1 - (1 - np.clip(v / 0.88, 0, 1)) ** 2.2) ** 0.68
+        return centre - (centre - _MEDIAL) * inner, centre + (self.lateral - centre) * wall
 
-@cache
-def _borders() -> tuple[Points, Points, Points]:
-    """How far wall and mediastinal border have parted from the apex's axis at a height, 0 to 1."""
-    heights = np.linspace(0, 1, 129) ** 2
-    wall = (1 - (1 - np.minimum(heights / 0.88, 1)) ** 2.2) ** 0.68
-    inner = (1 - (1 - np.minimum(heights / 0.22, 1)) ** 2) ** 0.5
-    return heights, wall, inner
-
-
-@cache
-def _rib_shapes() -> tuple[Points, ...]:
-    """Number of the rib [10, 1], then along it [1, 14]: the way, and its runs outwards, up, down, inwards and down."""
-    along = np.linspace(0, 1, 14)[None, :]
-    quarter = np.pi / 2 * along
-    number, back, front = np.arange(10.0)[:, None], np.sin(quarter) ** 0.9, np.cos(0.74 * quarter)
-    return number, along, back, np.sin(2 * quarter), along**2.4, front, along**1.15
+    def at(self, u: float, v: float) -> tuple[float, float]:
+        """Return x and y of a point given by its relative position in the lung."""
+        inner, wall = self.borders(np.array(v))
+        return float(self.side * (inner + u * (wall - inner))), self.apex + v * (self.base - self.apex)
 
 
-@cache
-def _grid() -> tuple[Points, Points, Points]:
-    return np.linspace(0, 1, 24) ** 1.6, np.linspace(1, 0, 18), np.linspace(1, 0, 12) ** 1.6
-
-
-@dataclass(frozen=True)
+@dataclass
 class Chest:
-    """Everything that an image shows of a patient, as outlines in the frame of the image.
+    """Layers of one radiograph, which findings may change.
 
     Args:
-        anatomy: whose chest it is.
-        lungs: right and left.
-        turn: how far the front of the chest is turned sideways against its back.
-        heart_width: width of the heart from border to border.
+        anatomy: the patient.
+        x, y: coordinates, [1, n] and [n, 1].
+        lungs: right and left lung.
+        turn: sideways shift of the front of the chest against its back, from rotation of the patient.
+        heart_ratio: cardiothoracic ratio.
+
+    Attributes:
+        air: depth of air, [n, n], 0 to 1.
+        vessels: vessels of the lungs, [n, n], 0 to 1.
+        dense: belly and fluid, [n, n], 0 to 1.
+        opacity: additional attenuation, [n, n].
     """
 
     anatomy: Anatomy
+    x: Layer
+    y: Layer
     lungs: tuple[Lung, Lung]
     turn: float
-    heart_width: float
+    heart_ratio: float
+    air: Layer = field(init=False)
+    vessels: Layer = field(init=False)
+    dense: Layer = field(init=False)
+    opacity: Layer = field(init=False)
 
-    @property
-    def width(self) -> float:
-        """Inner width of the chest."""
-        return self.lungs[RIGHT].lateral + self.lungs[LEFT].lateral
+    def __post_init__(self) -> None:
+        right, left = self.lungs
+        depth = np.maximum(*(np.minimum(lung.depth, lung.diaphragm - self.y) for lung in self.lungs))
+        self.air = soft_edge(depth, 0.006) * (1 - 0.65 * (1 - np.clip(depth / 0.08, 0, 1)) ** 2)
+        self.vessels = np.maximum(*map(_vessels, self.lungs, self.anatomy.vessels))
+        left_share = soft_edge(self.x, 0.08)
+        diaphragm = (1 - left_share) * right.diaphragm + left_share * left.diaphragm
+        self.dense = soft_edge(self.y - diaphragm, 0.02)
+        self.opacity = np.zeros_like(self.air)
 
-    @property
-    def bottom(self) -> float:
-        """Lower border of the heart: its y."""
-        lung = self.lungs[LEFT]
-        return lung.base - 0.55 * lung.dome
+    def heart(self) -> Layer:
+        """Return the shape of the heart, [n, n], 1 inside and 0 outside."""
+        width = self.heart_ratio * sum(lung.lateral for lung in self.lungs)
+        left, half_height = self.lungs[1], 0.165
+        shift = self.anatomy.heart_tilt * half_height
+        half_width = ((width / 2) ** 2 - shift**2) ** 0.5
+        # An ellipse, sheared towards the patient's left and wider at the bottom.
+        y = (self.y - (left.base - 0.55 * left.dome + 0.03 - half_height)) / half_height
+        x = (self.x - self.turn - 0.16 * width - shift * y) / (half_width * (0.95 + 0.30 * y))
+        return soft_edge(0.15 * (1 - x**2 - y**2), 0.03)
 
-    def heart(self) -> Points:
-        """Outline of the heart alone, float64 [p, 2]."""
-        right, left, low = -0.34 * self.heart_width, 0.66 * self.heart_width, self.bottom
-        tall = 0.30 + 0.06 * (1 - self.anatomy.heart_axis)
-        apex_y = low - 0.045 - 0.04 * self.anatomy.heart_axis
-        knots = np.array(
-            [
-                [right * 0.72, low - 0.78 * tall],
-                [0.02, low - tall],
-                [left * 0.52, low - 0.78 * tall],
-                [left * 0.85, low - 0.45 * tall],
-                [left, apex_y],
-                [left * 0.86, low + 0.01],
-                [0.0, low + 0.035],
-                [right * 0.80, low],
-                [right, low - 0.30 * tall],
-                [right * 0.95, low - 0.52 * tall],
-            ]
-        )
-        return closed_spline(knots, x=self.turn)
+    def attenuation(self, *, texture: Layer, sag: float, haze: Layer) -> Layer:
+        """Add up the layers.
 
-    def mediastinum(self) -> Points:
-        """Outline of the great vessels above the heart, float64 [p, 2]."""
-        anatomy, low = self.anatomy, self.bottom
-        half, top = anatomy.mediastinum, anatomy.apex
-        arch = top + 0.27 * anatomy.height
-        knots = np.array(
-            [
-                [-half, top - 0.16],
-                [half, top - 0.16],
-                [half * 0.95, top + 0.04],
-                [half + 0.3 * anatomy.knob, arch - 0.045],
-                [half + 0.012 + anatomy.knob, arch],
-                [half * 0.95, arch + 0.045],
-                [half + 0.022, arch + 0.09],
-                [half + 0.03, low - 0.12],
-                [0.02, low - 0.02],
-                [-half - 0.012, low - 0.12],
-                [-half - 0.006, arch + 0.06],
-                [-half * 1.05, arch - 0.04],
-            ]
-        )
-        return closed_spline(knots, x=self.turn / 2)
+        Args:
+            texture: fine noise in the lungs, [n, n].
+            sag: how much thicker the patient is at the bottom of the radiograph than at the top, as a fraction.
+            haze: slow variation of the soft tissue, as fractions, [n, n].
 
-    def spine(self, y: Points) -> Points:
-        """Mid-line of the spine: x at ``y``."""
-        return -self.turn + self.anatomy.scoliosis * np.sin(5 * y + 1)
+        Returns:
+            [n, n], 0 outside the patient and about 2 below the diaphragm.
+        """
+        centre = np.maximum(self.heart(), 0.88 * self._great_vessels()) * (1 - 0.65 * self.dense)
+        markings = self.anatomy.markings * (0.05 * texture + 0.35 * self.vessels)
+        total = self._soft_tissue(sag) * (1 + haze) + 0.50 * centre
+        total += (markings - 0.80) * self.air * (1 - 0.60 * centre)
+        total += self.anatomy.bone * self._bones() + self.opacity
+        return np.maximum(total, 0)
 
-    def ribs(self) -> tuple[Points, Points]:
-        """Centre lines of the posterior and of the anterior ribs, each float64 [20, 14, 2], right ones first."""
-        number, along, outwards, hump, sink, inwards, drop = _rib_shapes()
-        posterior, anterior = [], []
-        for lung in self.lungs:
-            height = lung.base - lung.apex
-            start = lung.apex + height * (self.anatomy.ribs * (number + 0.15) - 0.02)
-            fall = height * self.anatomy.rib_slope * (0.45 + 0.11 * number)
-            end = start + fall
-            wall = np.abs(lung.at(np.ones_like(end), (end - lung.apex) / height)[..., 0]) + 0.006
-            x = 0.03 + (wall - 0.03) * outwards
-            y = start - 0.018 * hump + fall * sink
-            posterior.append(np.stack([lung.side * x - self.turn * (1 - along), y], axis=-1))
-            x = wall * inwards
-            y = end + height * (0.10 + 0.018 * number) * drop
-            anterior.append(np.stack([lung.side * x + self.turn * along, y], axis=-1))
-        return np.concatenate(posterior), np.concatenate(anterior)
+    def _soft_tissue(self, sag: float) -> Layer:
+        """Return trunk, arms, belly and breasts without the trachea, [n, n]."""
+        x, y, top = np.abs(self.x), self.y, self.anatomy.apex
+        torso, girth, breast = self.anatomy.torso, self.anatomy.girth, self.anatomy.breast
+        heights = [top - 0.12, top - 0.055, top - 0.01, top + 0.06, top + 0.20, top + 0.34]
+        outline = np.interp(y, heights, [0.10, 0.16, 0.34, 0.46, 0.50, torso])
+        trunk = soft_edge(cv2.GaussianBlur(outline, (0, 0), 0.02 * len(y)) - x, 0.04)
+        below_shoulder = np.minimum(y - top - 0.75 * x + 0.27, x - 0.40)
+        arms = soft_edge(np.minimum(x - torso - 0.6 * (y - top) + 0.175, below_shoulder), 0.04)
+        body = np.maximum(trunk, 0.84 * arms)
+        breast_x, breast_y = np.abs(self.x - self.turn) - 0.21, y - self.anatomy.breast_y
+        radius = np.hypot(breast_x / (0.10 + 0.05 * breast), breast_y / (0.07 + 0.06 * breast))
+        breasts = soft_edge(0.1 * (1 - radius), 0.03) * np.clip(0.6 + breast_y / 0.2, 0, 1)
+        trachea = soft_edge(0.016 - np.abs(self.x - self.turn), 0.01) * soft_edge(top + 0.18 - y, 0.02)
+        tissue = girth * (1 + sag * y) * (0.62 * body + 0.50 * body**2)
+        return tissue + 0.80 * self.dense * trunk + 0.40 * breast * breasts - 0.25 * trachea
 
-    def clavicles(self) -> Points:
-        """Centre lines of both clavicles, float64 [2, 10, 2], the right one first."""
-        along = np.linspace(0, 1, 10)
-        x = 0.030 + 0.35 * along
-        y = self.anatomy.apex + 0.085 - (0.01 + 0.7 * self.anatomy.clavicle) * along + 0.014 * np.sin(2 * np.pi * along)
-        return np.stack([np.stack([side * x + self.turn, y], axis=-1) for side in (-1, 1)])
+    def _great_vessels(self) -> Layer:
+        """Return the mediastinum above the heart, [n, n]."""
+        below_arch = self.y - self.anatomy.apex - 0.27 * self.anatomy.height
+        right = 0.05 + 0.012 * soft_edge(below_arch - 0.05, 0.2)
+        aortic_knob = 0.02 * np.exp(-((below_arch / 0.03) ** 2))
+        x = self.x - self.turn / 2
+        return soft_edge(np.minimum(x + right, right + aortic_knob - x), 0.012)
+
+    def _bones(self) -> Layer:
+        """Return the attenuation of the skeleton, [n, n]."""
+        x, y, top = self.x, self.y, self.anatomy.apex
+        disc = ((y - top) / 0.062) % 1 > 0.85
+        spine = soft_edge(0.03 - np.abs(x + self.turn), 0.006) * np.where(disc, 0.15, 0.25)
+        along = (np.abs(x - self.turn) - 0.03) / 0.35
+        clavicle_y = top + 0.085 - 0.035 * along + 0.014 * np.sin(2 * np.pi * along)
+        clavicles = _bone(np.abs(y - clavicle_y), 0.014, 0.30) * soft_edge(np.minimum(along, 1 - along), 0.05)
+        return spine + clavicles + self._ribs(self.lungs[0]) + self._ribs(self.lungs[1])
+
+    def _ribs(self, lung: Lung) -> Layer:
+        """Return the ribs over one lung, [n, n].
+
+        All ribs of a side follow nearly the same curve, one below the other. So the height of a point in units of the
+        distance between ribs, measured along that curve, is a whole number on the centre line of a rib.
+        """
+        spacing, slope, height = self.anatomy.rib_spacing, self.anatomy.rib_slope, lung.base - lung.apex
+        _, wall = lung.borders(lung.v)
+        along = (lung.side * self.x - 0.03) / (wall - 0.024)
+        t = np.clip(along, 0, 1)
+        t_4 = np.square(np.square(t))
+        fall = 0.6 * t_4 + 0.4 * np.square(np.square(t_4))
+        y = lung.v - 0.15 * spacing + 0.02
+        posterior = (y - 0.45 * slope * fall + 0.11 * t * (1 - t)) / (spacing + 0.11 * slope * fall)
+        # The anterior part of a rib goes on from the lateral end of the posterior part, forwards and down.
+        forward = 1.2 * np.sqrt(1 - t)
+        front_spacing = spacing + 0.11 * slope + 0.018 * forward
+        anterior = (y - 0.45 * slope - 0.10 * forward) / front_spacing
+        ribs = np.zeros_like(along)
+        for number, pitch, strength, start in ((posterior, spacing, 0.27, 0), (anterior, front_spacing, 0.14, 0.45)):
+            distance = np.abs(number - np.clip(np.rint(number), 0, _N_RIBS - 1)) * pitch * height
+            ribs += _bone(distance, _RIB_WIDTH / 2, strength) * (along > start) * (along < 1)
+        return ribs
 
 
-def stand(rng: np.random.Generator, anatomy: Anatomy, *, view: str) -> Chest:
-    """Let a patient breathe in and turn for one image.
+def _bone(distance: Layer, half_width: float, strength: float) -> Layer:
+    """Return a bone that is denser near its surface, given the distance to its centre line."""
+    cortex = np.square(np.square(np.minimum(distance / half_width, 1)))
+    return soft_edge(half_width - distance, 0.005) * (strength * (0.8 + 0.6 * cortex))
+
+
+def _vessels(lung: Lung, noise: Layer) -> Layer:
+    """Return vessels that radiate from the hilum and fade outwards, [n, n], 0 to 1.
+
+    Noise in polar coordinates around the hilum is 0 along lines that radiate and branch.
+    """
+    radius, angle = cv2.cartToPolar(0.5 * (lung.u - 0.10), np.broadcast_to(lung.v - 0.46, lung.u.shape))
+    column = (angle * ((noise.shape[1] - 1) / (2 * np.pi))).astype(np.float32)
+    row = (np.sqrt(radius) * noise.shape[0]).astype(np.float32)
+    values = cv2.remap(noise, column, row, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    lines = np.clip(1 - np.abs(values) / (0.15 + 0.1 / (radius + 0.1)), 0, 1)
+    vessels: Layer = np.maximum(lines * np.exp(-radius / 0.35), np.exp(-((radius / 0.06) ** 2)))
+    return vessels
+
+
+def pose_chest(rng: np.random.Generator, anatomy: Anatomy, *, side: int, view: str) -> Chest:
+    """Position a patient for one radiograph.
 
     Args:
-        rng: where the chance comes from.
+        rng: source of the depth of inspiration and the rotation.
         anatomy: the patient.
-        view: ``"PA"`` or ``"AP"``; the heart is wider and the breath shallower on an AP image.
+        side: width and height of the layers in pixels.
+        view: ``"PA"`` or ``"AP"``; on an AP radiograph the heart is wider and the lungs are less inflated.
     """
-    lying = view == "AP"
-    breath = rng.uniform(0.90, 1.03) - 0.05 * lying
-    lift = rng.normal(0, 0.008, 2)
-    lungs = [
+    supine = view == "AP"
+    x = FRAME * ((np.arange(side) + 0.5) / side - 0.5)[None]
+    base = anatomy.apex + anatomy.height * (rng.uniform(0.90, 1.03) - 0.05 * supine)
+    right, left = (
         Lung(
-            side=(-1, 1)[index],
-            medial=0.035,
-            lateral=anatomy.widths[index],
+            side=direction,
             apex=anatomy.apex,
-            base=anatomy.apex + anatomy.height * breath + lift[index] - 0.012 * (index == RIGHT),
-            dome=anatomy.domes[index] * rng.uniform(0.9, 1.15),
+            base=base + rng.normal(0, 0.008),
+            lateral=lateral,
+            dome=dome * rng.uniform(0.9, 1.15),
+            x=x,
+            y=x.T,
         )
-        for index in (RIGHT, LEFT)
-    ]
-    heart = anatomy.heart_ratio * sum(anatomy.widths) * rng.uniform(0.98, 1.02) * (1.04 if lying else 1.0)
-    return Chest(anatomy, (lungs[RIGHT], lungs[LEFT]), float(rng.normal(0, 0.007)), heart)
+        for direction, lateral, dome in zip((-1, 1), anatomy.widths, anatomy.domes, strict=True)
+    )
+    ratio = anatomy.heart_ratio * rng.uniform(0.98, 1.02) * (1.04 if supine else 1.0)
+    return Chest(anatomy, x, x.T, (right, left), turn=rng.normal(0, 0.007), heart_ratio=ratio)

@@ -1,14 +1,13 @@
-"""Phantoms as a release of NIH ChestX-ray14: images, label table, box list."""
+"""A data set of phantoms, written in the format of NIH ChestX-ray14."""
 
 import difflib
-import os
-import platform
-import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -18,44 +17,44 @@ from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
-from cxr_pipeline.data.phantoms.findings import FINDINGS, Box
-from cxr_pipeline.data.phantoms.image import draw_image
+from cxr_pipeline.data.phantoms.findings import FINDINGS
+from cxr_pipeline.data.phantoms.radiograph import Box, draw_radiograph
 
-TABLE = "Data_Entry_2017_phantoms.csv"
-BOXES = "BBox_List_2017.csv"
-IMAGES = "images"
-NO_FINDING = "No Finding"
+LABELS_FILE = "Data_Entry_2017_phantoms.csv"
+BOXES_FILE = "BBox_List_2017.csv"
 
-# NIH's headers have unquoted commas inside their brackets, and the box list has three empty columns at its end.
-_TABLE_HEADER = (
+# NIH's headers have unquoted commas inside brackets, and the box list ends with three empty columns.
+_LABELS_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
-_BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
-_BOX_FRAME = 1024
-_IMAGE_MM = 430
-_MOST_IMAGES = 4
-_SAME_PATIENT = 0.6
-_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+_BOXES_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+# NIH gives boxes in pixels of its images, which have this size.
+_NIH_SIZE = 1024
+_RADIOGRAPH_MM = 430
+_MAX_IMAGES = 4
+# Correlation between the images of a patient of the variable that decides whether a finding is present.
+_WITHIN_PATIENT = 0.6
+_LEFTOVER_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """One image of a release.
+    """One image of the data set.
 
     Args:
-        image: file name, such as ``00000001_000.png``.
+        name: file name, such as ``00000001_000.png``.
         pixels: uint8 [size, size].
-        labels: names of the findings, empty for none.
-        boxes: in pixels of the image.
-        follow_up: number of the image, 0 for the patient's first.
+        labels: names of the findings, empty if there is none.
+        boxes: bounding boxes of the findings.
+        follow_up: number of the image, 0 for the first of the patient.
         patient: number of the patient, from 1.
         age: in years.
         sex: ``"F"`` or ``"M"``.
         view: ``"PA"`` or ``"AP"``.
     """
 
-    image: str
+    name: str
     pixels: NDArray[np.uint8]
     labels: tuple[str, ...]
     boxes: tuple[Box, ...]
@@ -67,35 +66,49 @@ class PhantomImage:
 
 
 def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> None:
-    """Draw phantoms and write them as a release of NIH ChestX-ray14.
+    """Draw phantoms and write them as a data set in the format of NIH ChestX-ray14.
 
-    ``folder`` gets ``images/00000001_000.png`` and so on (8-bit grey), ``Data_Entry_2017_phantoms.csv`` with NIH's
-    columns and ``BBox_List_2017.csv`` with boxes in NIH's frame of 1024 px. Everything is written beside ``folder``
-    and renamed when complete; an earlier release is replaced only then. A patient's images depend on the seed, the
-    patient's number, size and prevalence alone, so that more patients leave the earlier ones as they are.
+    ``folder`` gets 8-bit grey images in ``images/``, ``Data_Entry_2017_phantoms.csv`` and ``BBox_List_2017.csv``. It is
+    replaced only when the new data set is complete. The images of a patient depend on the patient's number, ``size``,
+    ``prevalence`` and ``seed`` alone, so a data set with more patients contains the smaller one.
 
     Args:
-        folder: where the release shall be.
-        n_patients: patients to draw, 1 or more; each has one to four images.
-        size: side of an image in pixels, 32 or more.
-        prevalence: for each finding in ``FINDINGS``, the expected fraction of images that show it, 0 to 1; those not
-            named are never shown.
-        seed: 0 or more; the same seed gives the same bytes.
+        folder: destination; absent, empty, or with an earlier data set of phantoms.
+        n_patients: number of patients, each with one to four images.
+        size: side of the images in pixels, at least 32.
+        prevalence: for each finding, the expected fraction of images that show it, 0 to 1. The default is 0.
+        seed: the same seed gives the same files, byte by byte.
 
     Raises:
-        UserError: a finding is unknown, a number is impossible, or ``folder`` holds something else than phantoms.
+        UserError: a finding is unknown, or ``folder`` contains other files.
     """
-    _check(folder, n_patients=n_patients, size=size, prevalence=prevalence)
+    for finding in prevalence.keys() - FINDINGS.keys():
+        close = difflib.get_close_matches(finding, FINDINGS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"Unknown finding {finding!r} in `prevalence`.{hint} Expected: {', '.join(FINDINGS)}.")
+    if folder.exists() and not (folder / LABELS_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder} contains files other than phantoms (it has no {LABELS_FILE}) and is left unchanged. "
+            "Set the `path` of the source to a folder of its own."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(folder)
-    beside = folder.with_name(f".{folder.name}.{platform.node()}-{os.getpid()}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        (beside / IMAGES).mkdir(parents=True)
-        _write_images(beside, n_patients=n_patients, size=size, prevalence=prevalence, seed=seed)
-        _put_in_place(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    temporary_prefix = f".{folder.name}-"
+    for leftover in folder.parent.glob(f"{temporary_prefix}*"):
+        if leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+    with TemporaryDirectory(prefix=temporary_prefix, dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        new = Path(temporary, "new")
+        (new / "images").mkdir(parents=True)
+        patients = track(range(1, n_patients + 1), description="Drawing phantoms", transient=True)
+        images = (
+            image
+            for patient in patients
+            for image in draw_patient(patient, size=size, prevalence=prevalence, seed=seed)
+        )
+        _write_images(new, images, size)
+        if folder.exists():
+            folder.rename(Path(temporary, "old"))
+        new.rename(folder)
 
 
 def draw_patient(patient: int, *, size: int, prevalence: Mapping[str, float], seed: int) -> Iterator[PhantomImage]:
@@ -103,116 +116,49 @@ def draw_patient(patient: int, *, size: int, prevalence: Mapping[str, float], se
 
     Args:
         patient: number of the patient, from 1.
-        size: side of an image in pixels.
+        size: side of the images in pixels, at least 32.
         prevalence: for each finding, the expected fraction of images that show it.
-        seed: of the release.
+        seed: seed of the data set.
 
     Yields:
-        The images in the order in which they were taken.
+        The images in the order of their dates.
+
+    Example:
+        >>> image = next(draw_patient(1, size=64, prevalence={"Effusion": 1.0}, seed=0))
+        >>> image.name, image.pixels.shape, image.labels
+        ('00000001_000.png', (64, 64), ('Effusion',))
     """
     rng = np.random.default_rng([seed, patient])
     sex = "F" if rng.random() < 0.46 else "M"
     age = int(np.clip(rng.normal(47, 16), 4, 90))
     anatomy = draw_anatomy(rng, sex=sex)
-    proneness = rng.standard_normal(len(FINDINGS))
-    for follow_up in range(int(rng.integers(1, _MOST_IMAGES + 1))):
-        labels = _labels(rng, proneness, prevalence)
+    susceptibility = rng.standard_normal(len(FINDINGS))
+    for follow_up in range(int(rng.integers(1, _MAX_IMAGES + 1))):
+        current = rng.standard_normal(len(FINDINGS))
+        scores = np.sqrt(_WITHIN_PATIENT) * susceptibility + np.sqrt(1 - _WITHIN_PATIENT) * current
+        # The scores are standard normal, so that each finding has its prevalence.
+        shares = zip(FINDINGS, map(NormalDist().cdf, scores), strict=True)
+        labels = tuple(finding for finding, share in shares if share < prevalence.get(finding, 0))
         view = "AP" if rng.random() < 0.35 else "PA"
-        pixels, boxes = draw_image(rng, size=size, anatomy=anatomy, findings=labels, view=view)
-        image = f"{patient:08d}_{follow_up:03d}.png"
-        yield PhantomImage(image, pixels, labels, tuple(boxes), follow_up, patient, age, sex, view)
+        pixels, boxes = draw_radiograph(rng, size=size, anatomy=anatomy, findings=labels, view=view)
+        name = f"{patient:08d}_{follow_up:03d}.png"
+        yield PhantomImage(name, pixels, labels, tuple(boxes), follow_up, patient, age, sex, view)
         age += int(rng.integers(0, 3))
 
 
-def _labels(
-    rng: np.random.Generator, proneness: NDArray[np.float64], prevalence: Mapping[str, float]
-) -> tuple[str, ...]:
-    """Findings of one image: as often as asked over all images, and more alike within a patient."""
-    today = rng.standard_normal(len(FINDINGS))
-    scores = np.sqrt(_SAME_PATIENT) * proneness + np.sqrt(1 - _SAME_PATIENT) * today
-    return tuple(
-        finding
-        for finding, score in zip(FINDINGS, scores, strict=True)
-        if NormalDist().cdf(score) < prevalence.get(finding, 0.0)
-    )
-
-
-def _check(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float]) -> None:
-    for finding, fraction in prevalence.items():
-        if finding not in FINDINGS:
-            close = difflib.get_close_matches(finding, FINDINGS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(
-                f"Phantoms cannot show {finding!r}{hint} Expected in `prevalence` any of: {', '.join(FINDINGS)}."
-            )
-        if not 0 <= fraction <= 1:
-            raise UserError(f"The prevalence of {finding} must lie between 0 and 1, found {fraction}.")
-    if n_patients < 1:
-        raise UserError(f"`n_patients` must be 1 or more, found {n_patients}.")
-    if size < 32:
-        raise UserError(f"`size` of a phantom image must be 32 px or more, found {size}.")
-    if folder.exists() and not (folder / TABLE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(
-            f"{folder} holds something else than phantoms (there is no {TABLE} in it) and is left as it is. "
-            "Give the phantoms a folder of their own: set the `path` of the source."
-        )
-
-
-def _write_images(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> None:
+def _write_images(folder: Path, images: Iterator[PhantomImage], size: int) -> None:
     rows: list[tuple[object, ...]] = []
     boxes: list[tuple[object, ...]] = []
-    spacing = round(_IMAGE_MM / size, 4)
-    for patient in track(range(1, n_patients + 1), description="Drawing phantoms", transient=True):
-        for image in draw_patient(patient, size=size, prevalence=prevalence, seed=seed):
-            _, png = cv2.imencode(".png", image.pixels, _FAST_PNG)
-            (folder / IMAGES / image.image).write_bytes(png.tobytes())
-            labels = "|".join(image.labels) or NO_FINDING
-            taken = (image.follow_up, patient, image.age, image.sex, image.view)
-            rows.append((image.image, labels, *taken, size, size, spacing, spacing))
-            boxes.extend(_box_rows(image, _BOX_FRAME / size))
-    _write_table(folder / TABLE, _TABLE_HEADER, rows)
-    _write_table(folder / BOXES, _BOX_HEADER, boxes)
-
-
-def _box_rows(image: PhantomImage, scale: float) -> list[tuple[object, ...]]:
-    return [
-        (
-            image.image,
-            box.finding,
-            *(round(side * scale, 3) for side in (box.x, box.y, box.width, box.height)),
-            *3 * ("",),
-        )
-        for box in image.boxes
-    ]
-
-
-def _write_table(path: Path, header: str, rows: list[tuple[object, ...]]) -> None:
-    lines = pd.DataFrame(rows).to_csv(index=False, header=False, lineterminator="\n") if rows else ""
-    path.write_text(f"{header}\n{lines}", encoding="utf-8")
-
-
-def _put_in_place(beside: Path, folder: Path) -> None:
-    earlier = beside.with_suffix(".earlier")
-    if folder.exists():
-        folder.rename(earlier)
-    beside.rename(folder)
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed on this machine have left beside ``folder``."""
-    name = re.compile(rf"\.{re.escape(f'{folder.name}.{platform.node()}')}-(\d+)\.(partial|earlier)")
-    for path in folder.parent.iterdir():
-        found = name.fullmatch(path.name)
-        if found and not _runs(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    spacing, scale = round(_RADIOGRAPH_MM / size, 4), _NIH_SIZE / size
+    for image in images:
+        png = cv2.imencode(".png", image.pixels, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
+        (folder / "images" / image.name).write_bytes(png.tobytes())
+        labels = "|".join(image.labels) or "No Finding"
+        patient = (image.follow_up, image.patient, image.age, image.sex, image.view)
+        rows.append((image.name, labels, *patient, size, size, spacing, spacing))
+        for box in image.boxes:
+            sides = (round(side * scale, 3) for side in (box.x, box.y, box.width, box.height))
+            boxes.append((image.name, box.finding, *sides, "", "", ""))
+    for file, header, lines in ((LABELS_FILE, _LABELS_HEADER, rows), (BOXES_FILE, _BOXES_HEADER, boxes)):
+        table = pd.DataFrame(lines).to_csv(index=False, header=False, lineterminator="\n") if lines else ""
+        (folder / file).write_text(f"{header}\n{table}", encoding="utf-8")
