@@ -31,23 +31,23 @@ def add_pneumonia(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     radius = rng.uniform(0.045, 0.10)
     clouds = np.zeros_like(chest.air)
     for dx, dy in np.clip(rng.normal(0, 0.55, (10, 2)), -1.1, 1.1) * radius:
-        width = radius * rng.uniform(0.25, 0.6)
+        width = radius * rng.uniform(0.35, 0.75)
         clouds += np.exp(-(((chest.x - x - dx) / width) ** 2)) * np.exp(-(((chest.y - y - dy) / width) ** 2))
     mottling = cv2.resize(rng.standard_normal((24, 24)), clouds.shape, interpolation=cv2.INTER_CUBIC)
-    consolidation = np.clip(0.3 * clouds * (1 + 0.35 * mottling), 0, 1) * np.minimum(2 * chest.air, 1)
-    chest.opacity += rng.uniform(0.45, 0.85) * consolidation
+    consolidation = np.clip(0.35 * clouds * (1 + 0.35 * mottling), 0, 1) * np.minimum(2 * chest.air, 1)
+    chest.opacity += rng.uniform(0.55, 0.9) * consolidation
     return [consolidation]
 
 
 def add_mass(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add one round or lobulated opacity of more than 3 cm."""
-    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.040, 0.085), lobes=0.10)]
+    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.045, 0.09), lobes=0.10)]
 
 
 def add_nodules(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add one to three round opacities of less than 3 cm."""
     count = rng.choice([1, 2, 3], p=[0.75, 0.17, 0.08])
-    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.013, 0.032), lobes=0.04) for _ in range(count)]
+    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.016, 0.038), lobes=0.04) for _ in range(count)]
 
 
 def add_cardiomegaly(rng: np.random.Generator, chest: Chest) -> list[Layer]:
@@ -66,7 +66,7 @@ def add_pneumothorax(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     own_air = np.minimum(2 * chest.air, 1) * (chest.x * lung.side > 0) * (lateral_gap > 0)
     free_air = soft_edge(outside, 0.006) * own_air
     chest.vessels = chest.vessels * (1 - free_air)
-    chest.air = chest.air + rng.uniform(0.14, 0.28) * free_air
+    chest.air = chest.air + rng.uniform(0.20, 0.35) * free_air
     chest.opacity += 0.34 * soft_edge(0.002 - np.abs(outside), 0.006) * own_air
     return [free_air]
 
@@ -82,7 +82,7 @@ def _add_round_opacity(rng: np.random.Generator, chest: Chest, *, radius: float,
     outline = 1 + sum(rng.normal(0, lobes) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
     # The thickness of a ball at a distance from its centre.
     ball = np.sqrt(np.clip(1 - (dx**2 + dy**2) / (radius * outline) ** 2, 0, 1))
-    chest.opacity += rng.uniform(0.30, 0.65) * ball
+    chest.opacity += rng.uniform(0.40, 0.75) * ball
     return ball
 
 

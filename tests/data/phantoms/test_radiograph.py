@@ -1,0 +1,66 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxr_pipeline.data.phantoms import FINDINGS
+from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
+from cxr_pipeline.data.phantoms.chest import pose_chest
+from cxr_pipeline.data.phantoms.radiograph import draw_radiograph
+
+
+def correlation(one, other):
+    return np.corrcoef(one.ravel(), other.ravel())[0, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.integers(32, 300),
+    seed=st.integers(0, 2**32),
+    findings=st.sets(st.sampled_from(list(FINDINGS))),
+    view=st.sampled_from(["PA", "AP"]),
+)
+def test_radiographs_of_any_size_are_grey_and_contain_their_boxes(size, seed, findings, view):
+    rng = np.random.default_rng(seed)
+    pixels, boxes = draw_radiograph(rng, size=size, anatomy=draw_anatomy(rng, sex="F"), findings=findings, view=view)
+    assert (pixels.shape, pixels.dtype) == ((size, size), np.uint8)
+    assert pixels.std() > 15
+    assert {box.finding for box in boxes} == findings
+    for box in boxes:
+        assert min(box.x, box.y) >= 0 < min(box.width, box.height)
+        assert max(box.x + box.width, box.y + box.height) <= size
+
+
+def test_lungs_are_dark_and_heart_belly_and_shoulders_are_bright(radiograph):
+    mean = np.mean([radiograph(patient)[0] for patient in range(40)], axis=0)
+    lungs = np.concatenate([mean[24:36, 15:21].ravel(), mean[24:36, 44:50].ravel()]).mean()
+    assert mean[58:, 24:40].mean() > lungs + 60
+    assert mean[36:42, 30:38].mean() > lungs + 50
+    assert mean[17:20, 5:8].mean() > lungs + 10
+    assert mean[:3, :8].mean() < lungs - 30
+    # The heart lies on the patient's left, which is on the viewer's right.
+    assert mean[36:42, 36:42].mean() > mean[36:42, 22:28].mean() + 8
+
+
+def test_ribs_cross_both_lungs():
+    rng = np.random.default_rng(0)
+    chest = pose_chest(rng, draw_anatomy(rng, sex="M"), side=256, view="PA")
+    chest.vessels[:] = 0
+    total = chest.attenuation(texture=np.zeros((256, 256)), sag=0, haze=np.zeros((256, 256)))
+    for lung in chest.lungs:
+        column = int(np.abs(chest.x - lung.side * 0.2).argmin())
+        profile = total[np.flatnonzero(chest.air[:, column] > 0.9), column]
+        rising = np.diff(profile) > 0
+        assert np.sum(rising[:-1] & ~rising[1:]) >= 6
+
+
+def test_exposure_and_position_vary_between_the_radiographs_of_a_patient(radiograph):
+    images = np.stack([radiograph(1, visit)[0] for visit in range(20)]).astype(float)
+    assert images.mean(axis=(1, 2)).std() > 8
+    assert np.median([correlation(images[0], other) for other in images[1:]]) < 0.99
+
+
+def test_radiographs_of_one_patient_are_more_alike_than_those_of_two(radiograph):
+    images = np.array([[radiograph(patient, visit)[0][12:52, 8:56] for visit in range(3)] for patient in range(8)])
+    same = [correlation(mine[0], mine[i]) for mine in images for i in (1, 2)]
+    others = [correlation(images[i, 0], images[j, 1]) for i in range(8) for j in range(8) if i != j]
+    assert np.mean(same) > np.mean(others) + 0.03
