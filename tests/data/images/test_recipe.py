@@ -14,7 +14,7 @@ RECIPE = Recipe(size=32, mode="fit", max_megapixels=10)
 STEPS = ({"operation": "top_hat", "shape": "cross", "size": 5},)
 
 
-def test_the_digest_names_what_decides_a_pixel_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_depends_on_what_changes_pixels_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     same = [Recipe(32, "fit", 5), Recipe(32, "fit", 10, steps=()), Recipe.from_dict(RECIPE.to_dict())]
     assert {recipe.digest for recipe in same} == {RECIPE.digest}
     others = [replace(RECIPE, size=33), replace(RECIPE, mode="stretch"), replace(RECIPE, steps=STEPS)]
@@ -22,20 +22,20 @@ def test_the_digest_names_what_decides_a_pixel_and_nothing_else(monkeypatch: pyt
     assert len({recipe.digest for recipe in (*same[:1], *others)} | {Recipe(32, "fit", 10).digest}) == 5
 
 
-def test_the_order_of_steps_counts_and_that_of_their_keys_does_not() -> None:
+def test_the_digest_depends_on_the_order_of_steps_but_not_of_their_keys() -> None:
     blur, hat = {"operation": "denoise", "size": 3}, {"operation": "top_hat", "size": 3}
     assert replace(RECIPE, steps=(blur, hat)).digest != replace(RECIPE, steps=(hat, blur)).digest
     assert replace(RECIPE, steps=(blur,)).digest == replace(RECIPE, steps=(dict(reversed(blur.items())),)).digest
 
 
-def test_a_recipe_goes_through_json() -> None:
+def test_a_recipe_survives_json() -> None:
     recipe = replace(RECIPE, steps=STEPS)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     without_steps = {key: value for key, value in RECIPE.to_dict().items() if key != "steps"}
     assert Recipe.from_dict(without_steps) == RECIPE
 
 
-def test_a_image_is_decoded_resized_and_enhanced(image: np.ndarray, encode: Callable[..., bytes]) -> None:
+def test_an_image_is_decoded_resized_and_enhanced(image: np.ndarray, encode: Callable[..., bytes]) -> None:
     recipe = replace(RECIPE, mode="stretch", steps=STEPS)
     resized = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     expected = cv2.morphologyEx(resized, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5)))
@@ -43,6 +43,6 @@ def test_a_image_is_decoded_resized_and_enhanced(image: np.ndarray, encode: Call
     assert np.array_equal(recipe.prepare(encode(image, "PNG")), expected)
 
 
-def test_a_image_above_the_limit_is_refused(image: np.ndarray, encode: Callable[..., bytes]) -> None:
+def test_an_image_above_the_limit_is_refused(image: np.ndarray, encode: Callable[..., bytes]) -> None:
     with pytest.raises(ImageRefused, match="too_large"):
         replace(RECIPE, max_megapixels=0.001).prepare(encode(image, "PNG"))

@@ -14,7 +14,7 @@ modes = st.sampled_from(["fit", "stretch"])
 
 @settings(max_examples=80, deadline=None)
 @given(images, st.integers(16, 64), modes)
-def test_every_image_gets_the_size_and_stays_in_its_range(image: np.ndarray, size: int, mode: str) -> None:
+def test_the_result_has_the_size_and_the_range_of_the_image(image: np.ndarray, size: int, mode: str) -> None:
     resized = resize(image, size=size, mode=mode)
     assert resized.shape == (size, size)
     assert resized.dtype == np.uint8
@@ -24,7 +24,9 @@ def test_every_image_gets_the_size_and_stays_in_its_range(image: np.ndarray, siz
 
 @settings(max_examples=80, deadline=None)
 @given(sides, sides, st.integers(16, 64), st.integers(1, 255))
-def test_a_constant_image_stays_constant_and_keeps_its_aspect(height: int, width: int, size: int, level: int) -> None:
+def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(
+    height: int, width: int, size: int, level: int
+) -> None:
     image = np.full((height, width), level, np.uint8)
     assert (resize(image, size=size, mode="stretch") == level).all()
     fitted = resize(image, size=size, mode="fit")
@@ -39,14 +41,14 @@ def test_a_constant_image_stays_constant_and_keeps_its_aspect(height: int, width
 
 @settings(deadline=None)
 @given(sides, modes)
-def test_a_image_that_fits_is_not_copied(size: int, mode: str) -> None:
+def test_an_image_of_the_right_size_is_not_copied(size: int, mode: str) -> None:
     image = np.zeros((size, size), np.uint8)
     assert resize(image, size=size, mode=mode) is image
 
 
 @settings(deadline=None)
 @given(hnp.arrays(np.uint8, (64, 96)), st.sampled_from([2, 4, 8]))
-def test_a_whole_factor_gives_means_of_blocks(image: np.ndarray, factor: int) -> None:
+def test_whole_factors_give_means_of_blocks(image: np.ndarray, factor: int) -> None:
     image = np.vstack([image, image[:32]])
     size = 96 // factor
     means = image.reshape(size, factor, size, factor).mean(axis=(1, 3))
@@ -64,7 +66,7 @@ def test_two_averages_are_nearly_as_good_as_one() -> None:
     assert error < np.square(by_four - once).mean() / 3
 
 
-def test_a_shift_is_not_introduced() -> None:
+def test_resizing_does_not_shift() -> None:
     ramp = np.repeat(np.arange(0, 240, dtype=np.uint8)[np.newaxis], 240, axis=0)
     for size in (37, 100, 224, 500):
         resized = resize(ramp, size=size, mode="fit").astype(float)

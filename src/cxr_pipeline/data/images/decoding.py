@@ -1,4 +1,4 @@
-"""From the bytes of an image to its grey levels, or to the reason why not."""
+"""Decoding of image files to grey levels."""
 
 import stat
 from collections.abc import Callable
@@ -9,33 +9,25 @@ import cv2
 import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base as ExifTag
+from PIL.ImageFile import ImageFile
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
-from cxr_pipeline.data.images.headers import Header, check_size, open_header, without_warnings
+from cxr_pipeline.data.images.headers import check_size, open_header, without_warnings
 from cxr_pipeline.data.images.intensity import stretch
 
 MAX_BYTES = 2**30
 
 _PNG_MODES = {0: "L", 2: "RGB", 6: "RGBA"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read an image's file, if it is a regular file of at most one gibibyte.
+    """Read an image file, which must be a regular file of at most one gibibyte.
 
     Raises:
         ImageRefused: ``unreadable`` or ``too_large``.
@@ -52,105 +44,99 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey.
+    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey levels.
 
-    Colour becomes grey by the weights of ITU-R BT.601; an image of three equal channels gives exactly that
-    channel. Transparent pixels are laid on black. More than 8 bits are scaled so that the percentiles 0.5
-    and 99.5 become 0 and 255. The EXIF orientation is obeyed. DICOM has rules of its own: ``dicom.decode_dicom``.
+    Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
+    Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
+    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`.
 
     Args:
         content: the bytes of the file.
-        max_megapixels: a larger image is refused before its pixels are decoded.
+        max_megapixels: larger images are refused before their pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.
 
     Raises:
         ImageRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
+
+    Example:
+        >>> content = cv2.imencode(".png", np.arange(256, dtype=np.uint8).reshape(16, 16))[1].tobytes()
+        >>> decode(content, max_megapixels=1)[0, :4]
+        array([0, 1, 2, 3], dtype=uint8)
     """
-    grey = (decode_dicom if is_dicom(content) else _decode_picture)(content, max_megapixels=max_megapixels)
+    if is_dicom(content):
+        grey = decode_dicom(content, max_megapixels=max_megapixels)
+    else:
+        image = open_header(content)
+        check_size(image.size, max_megapixels=max_megapixels)
+        try:
+            grey = _apply_orientation(_read_grey(content, image), content, image)
+        except (ImageRefused, MemoryError):
+            raise
+        except Exception as error:  # the decoders do not document what they raise for damaged pixels
+            raise ImageRefused("truncated", f"pixels cut short or damaged: {error}") from error
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
     if darkest == brightest:
         raise ImageRefused("empty", f"every pixel is {darkest:.0f}")
     return grey
 
 
-def _decode_picture(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    header = open_header(content)
-    check_size(header.image.size, max_megapixels=max_megapixels)
-    try:
-        return _turn(_read_grey(content, header), header)
-    except (ImageRefused, MemoryError):
-        raise
-    except Exception as error:  # what the decoders raise for damaged pixels is not documented
-        raise ImageRefused("truncated", f"pixels cut short or damaged: {error}") from error
-
-
-def _read_grey(content: bytes, header: Header) -> NDArray[np.uint8]:
-    image = header.image
+def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
+    """Choose the decoder. Kornia is the fastest, OpenCV keeps 16 bits of colour, Pillow reads everything else."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
-        return _read_jpeg(content, header)
-    if image.format == "PNG":
-        return _read_png(content, header)
-    if image.mode in ("RGB", "RGBA") and max(_tiff_tag(header, _TIFF_BITS), default=8) > 8:
+        return _read_jpeg(content, image)
+    bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)
+    if bits == 16 or (image.mode in ("RGB", "RGBA") and max(_tiff_tag(image, _TIFF_BITS), default=8) > 8):
         return _read_deep(content)
-    return _read_with_pillow(header)
+    if bits == 8 and png_mode and b"tRNS" not in content:
+        pixels = _decode_with_kornia(lambda: kornia_rs.image.Image.decode(content, png_mode).numpy(), image)
+        if pixels is not None:
+            return _to_grey(pixels)
+    return _read_with_pillow(image)
 
 
-def _read_jpeg(content: bytes, header: Header) -> NDArray[np.uint8]:
-    """Read the luma of a JPEG, without its chroma.
+def _read_jpeg(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
+    """Decode the luma of a JPEG.
 
-    Kornia's binding to libjpeg-turbo takes warnings for errors. OpenCV and Pillow let them pass, and with
-    them images whose lower part is a grey filling.
+    Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing lower
+    part of a truncated image with grey.
     """
-    luma = _decode_by_rust(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), header)
+    luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
     if luma is None:
         with without_warnings():
-            header.image.load()
+            image.load()  # raises an error that says more
         raise ImageRefused("truncated", "damaged JPEG data")
     return luma[..., 0]
 
 
-def _read_png(content: bytes, header: Header) -> NDArray[np.uint8]:
-    bits, colour_type = content[24], content[25]
-    if bits == 16:
-        return _read_deep(content)
-    if bits == 8 and colour_type in _PNG_MODES and b"tRNS" not in header.chunks:
-        mode = _PNG_MODES[colour_type]
-        pixels = _decode_by_rust(lambda: kornia_rs.image.Image.decode(content, mode).numpy(), header)
-        if pixels is not None:
-            return _flatten(pixels)
-    return _read_with_pillow(header)
-
-
-def _decode_by_rust(decoder: Callable[[], Any], header: Header) -> NDArray[np.uint8] | None:
-    """Return uint8 [height, width, channels], or None for what the decoder refuses."""
+def _decode_with_kornia(decoder: Callable[[], Any], image: ImageFile) -> NDArray[np.uint8] | None:
+    """Return uint8 [height, width, channels], or None if the decoder fails."""
     try:
         pixels: NDArray[np.uint8] = np.asarray(decoder())
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException:  # a panic in Rust is no Exception
+    except BaseException:  # a panic in Rust is not an Exception
         return None
-    return pixels if pixels.shape[1::-1] == header.image.size else None
+    return pixels if pixels.shape[1::-1] == image.size else None
 
 
-def _read_with_pillow(header: Header) -> NDArray[np.uint8]:
-    image = header.image
+def _read_with_pillow(image: ImageFile) -> NDArray[np.uint8]:
     with without_warnings():
         image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        white_is_zero = _tiff_tag(header, _TIFF_PHOTOMETRIC) == (0,)
+        white_is_zero = _tiff_tag(image, _TIFF_PHOTOMETRIC) == (0,)
         return stretch(values.max() - values if white_is_zero else values)
     if image.has_transparency_data:
-        return _flatten(np.asarray(image.convert("RGBA")))
+        return _to_grey(np.asarray(image.convert("RGBA")))
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"))
-    return _flatten(np.asarray(image.convert("RGB")))
+    return _to_grey(np.asarray(image.convert("RGB")))
 
 
 def _read_deep(content: bytes) -> NDArray[np.uint8]:
-    """Read 16 bits a sample, which Pillow would cut to 8 where there is colour."""
+    """Decode 16 bits per sample, of which Pillow keeps only 8 in colour images."""
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageRefused("truncated", "pixels cut short or damaged")
@@ -161,8 +147,8 @@ def _read_deep(content: bytes) -> NDArray[np.uint8]:
     return stretch(grey if opaque else grey * (pixels[..., 3] / np.iinfo(pixels.dtype).max))
 
 
-def _flatten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn uint8 [height, width, 1, 3 or 4] into grey [height, width], transparency into black."""
+def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert uint8 [height, width, 1, 3 or 4] to grey [height, width]; transparency becomes black."""
     channels = pixels.shape[2]
     if channels == 1:
         return pixels[..., 0]
@@ -172,17 +158,21 @@ def _flatten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(grey, dtype=np.uint8)
 
 
-def _turn(grey: NDArray[np.uint8], header: Header) -> NDArray[np.uint8]:
-    """Obey the EXIF orientation; in a TIFF the decoders have done so already."""
-    image = header.image
-    exif_in_png = b"eXIf" in header.chunks or "Raw profile type exif" in image.info
+def _apply_orientation(grey: NDArray[np.uint8], content: bytes, image: ImageFile) -> NDArray[np.uint8]:
+    """Apply the EXIF orientation, except to a TIFF, for which the decoders have done so."""
+    # Pillow decodes the pixels of a PNG again to look for EXIF data behind them.
+    exif_in_png = b"eXIf" in content or "Raw profile type exif" in image.info
     if image.format == "TIFF" or (image.format == "PNG" and not exif_in_png):
         return grey
     with without_warnings():
-        turn = _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
-    return grey if turn is None else np.array(Image.fromarray(grey).transpose(turn))
+        orientation = image.getexif().get(ExifTag.Orientation, 1)
+    if orientation == 1:
+        return grey
+    oriented = Image.fromarray(grey)
+    oriented.getexif()[ExifTag.Orientation] = orientation
+    return np.array(ImageOps.exif_transpose(oriented))
 
 
-def _tiff_tag(header: Header, tag: int) -> tuple[int, ...]:
-    values = getattr(header.image, "tag_v2", {}).get(tag, ())
+def _tiff_tag(image: ImageFile, tag: int) -> tuple[int, ...]:
+    values = getattr(image, "tag_v2", {}).get(tag, ())
     return values if isinstance(values, tuple) else (values,)

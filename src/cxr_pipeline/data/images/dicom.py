@@ -1,6 +1,6 @@
-"""DICOM images: what their header says, and their grey levels.
+"""DICOM images: is it a chest radiograph, and what are its grey levels.
 
-Parts and sections named here are of the DICOM standard, https://www.dicomstandard.org/current.
+Parts and sections are those of the DICOM standard, https://www.dicomstandard.org/current.
 """
 
 import io
@@ -12,26 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.dicom_headers import number, read_header, strange_syntax, text
-from cxr_pipeline.data.images.dicom_levels import LEVEL_TAGS, show
+from cxr_pipeline.data.images.dicom_headers import number, read_header, text, unsupported_syntax
+from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
 from cxr_pipeline.data.images.headers import check_size, without_warnings
 from cxr_pipeline.data.images.jpeg_headers import coded_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# PS3.3 C.7.3.1.1.1: computed, digital and image radiography. DR is no term of the standard, but devices write it.
+# PS3.3 C.7.3.1.1.1: computed, digital and radiographic imaging. DR is not in the standard, but devices write it.
 MODALITIES = ("CR", "DX", "DR", "RG")
 BODY_PARTS = ("CHEST", "THORAX", "LUNG")
 KIND_TAGS = ("Modality", "BodyPartExamined", "PhotometricInterpretation")
 
-_IMAGE_TAGS = (
-    *LEVEL_TAGS,
-    *("SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "HighBit"),
-)
+_IMAGE_TAGS = (*WINDOWING_TAGS, "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "HighBit")
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 
-_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _RLE = "1.2.840.10008.1.2.5"
 _EXTENDED, _LOSSLESS = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57"
 _JPEG = (
@@ -42,22 +39,22 @@ _JPEG = (
 
 
 def is_dicom(content: bytes) -> bool:
-    """Tell whether the bytes of a file, or its first 132, are those of a DICOM file (PS3.10, 7.1)."""
+    """Return whether the bytes of a file, or the first 132 of them, are those of a DICOM file (PS3.10, 7.1)."""
     return content[128:132] == b"DICM"
 
 
 def check_chest(
     content: bytes, *, modalities: Sequence[str] = MODALITIES, body_parts: Sequence[str] = BODY_PARTS
 ) -> None:
-    """Refuse a DICOM file that its header says to be no chest radiograph; let any other file pass.
+    """Check that the header of a DICOM file describes a chest radiograph; other files pass.
 
     Args:
         content: the bytes of the file.
-        modalities: values of Modality that are taken, in any case.
-        body_parts: values of Body Part Examined that are taken, in any case. An image that names none is taken too.
+        modalities: accepted values of Modality, in upper or lower case.
+        body_parts: accepted values of Body Part Examined, in upper or lower case. An empty value is accepted too.
 
     Raises:
-        ImageRefused: ``not_chest``, or ``unreadable``: the header is damaged.
+        ImageRefused: ``not_chest``, or ``unreadable`` if the header is damaged.
     """
     if is_dicom(content):
         with without_warnings():
@@ -66,37 +63,36 @@ def check_chest(
 
 
 def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Sequence[str]) -> None:
-    """Refuse an image by its header; as ``check_chest``.
+    """Check that a header describes a chest radiograph, as `check_chest` does.
 
     Args:
-        header: from ``read_header``, with at least ``KIND_TAGS``.
-        modalities: as for ``check_chest``.
-        body_parts: as for ``check_chest``.
+        header: from `read_header`, with at least ``KIND_TAGS``.
+        modalities: accepted values of Modality.
+        body_parts: accepted values of Body Part Examined.
     """
-    _check_listed("modality", text(header, "Modality"), modalities)
+    _check_accepted("modality", text(header, "Modality"), modalities)
     _check_grey(header)
-    body_part = text(header, "BodyPartExamined")
-    if body_part:
-        _check_listed("body part", body_part, body_parts)
+    if body_part := text(header, "BodyPartExamined"):
+        _check_accepted("body part", body_part, body_parts)
 
 
 def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a DICOM image to grey as it is meant to be seen.
+    """Decode a DICOM image to grey levels as they are meant to be displayed.
 
-    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (C.11.1, C.11.2), whose
-    range becomes 0 to 255. Without these, or where they cannot be applied, up to 8 bits keep their grey values, and
-    more are scaled as in ``levels.stretch``. MONOCHROME1 is inverted. Padding decides nothing and becomes black.
+    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2), whose
+    range becomes 0 to 255. If there is none that can be applied, up to 8 bits keep their values and more are scaled by
+    `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes black.
 
     Args:
         content: the bytes of the file.
-        max_megapixels: a larger image is refused before its pixels are decoded.
+        max_megapixels: larger images are refused before their pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.
 
     Raises:
-        ImageRefused: ``unreadable`` (also: several frames, a transfer syntax that is not taken, no pixels),
-            ``not_chest`` (not grey), ``truncated``, ``too_large``, ``too_small`` or ``empty``.
+        ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``
+            (colour), ``truncated``, ``too_large``, ``too_small`` or ``empty``.
     """
     with without_warnings():
         stream = io.BytesIO(content)
@@ -104,14 +100,14 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         _check_image(header, max_megapixels=max_megapixels)
         if stream.read(4) not in _PIXEL_DATA:
             raise ImageRefused("unreadable", "DICOM without pixels")
-        return show(_read_pixels(content, header), header)
+        return to_grey_levels(_read_pixels(content, header), header)
 
 
-def _check_listed(name: str, value: str, taken: Sequence[str]) -> None:
-    if value.casefold() in [word.casefold() for word in taken]:
-        return
-    found = value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else "another" if value else "none"
-    raise ImageRefused("not_chest", f"{name} {found}, expected {', '.join(taken)}")
+def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:
+    if value.casefold() not in [word.casefold() for word in accepted]:
+        # Free text may contain the name of the patient.
+        shown = value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else "another" if value else "none"
+        raise ImageRefused("not_chest", f"{name} {shown}, expected {', '.join(accepted)}")
 
 
 def _check_grey(header: "Dataset") -> None:
@@ -123,10 +119,10 @@ def _check_grey(header: "Dataset") -> None:
 
 
 def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
-    """Refuse what cannot be one grey image, before any of its pixels is looked at."""
+    """Check that a header describes one grey image in a supported encoding."""
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
-    if syntax not in (*_PLAIN, *_JPEG, _RLE):
-        raise strange_syntax(syntax)
+    if syntax not in (*_UNCOMPRESSED, *_JPEG, _RLE):
+        raise unsupported_syntax(syntax)
     _check_grey(header)
     if number(header, "NumberOfFrames", default=1) != 1:
         raise ImageRefused("unreadable", "DICOM with several frames, expected one")
@@ -143,7 +139,7 @@ def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
 
 
 def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
-    """Decode the stored pixels: 8 or 16 bits, signed or unsigned [height, width]."""
+    """Decode the stored pixels: 8 or 16 bits, signed or unsigned, [height, width]."""
     from pydicom import dcmread
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
@@ -153,14 +149,15 @@ def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
     try:
         image = dcmread(io.BytesIO(content), specific_tags=[*_IMAGE_TAGS, "PixelData"])
         syntax = image.file_meta.TransferSyntaxUID
+        # A decoder allocates what the JPEG stream asks for, whatever the DICOM header says.
         coded = coded_size(get_frame(image.PixelData, 0, number_of_frames=1)) if syntax in _JPEG else size
         if coded != size:
             raise ImageRefused("unreadable", f"{coded[0]} x {coded[1]} pixels, but {size[0]} x {size[1]} in the header")
-        # GDCM decodes 12 bits too, since the stream itself names its process; pydicom only does not ask it to.
+        # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
             image.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
         return pixel_array(image, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
     except (ImageRefused, MemoryError):
         raise
-    except Exception:  # what the decoders raise for damaged pixels is not documented
+    except Exception:  # the decoders do not document what they raise for damaged pixels
         raise ImageRefused("truncated", "pixels cut short or damaged") from None

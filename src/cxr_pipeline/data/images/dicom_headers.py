@@ -1,4 +1,4 @@
-"""Headers of DICOM files, read so that nothing in them can stop a run or name a patient."""
+"""Reading of DICOM headers, in which any element may be missing, damaged or contain the name of the patient."""
 
 import logging
 import re
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
-# Its messages quote values of the header, and those may name the patient.
+# pydicom's log messages quote values of the header.
 logging.getLogger("pydicom").propagate = False
 
 
 def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
-    """Read some elements of a header, and no pixel. Call it ``without_warnings``.
+    """Read some elements of a header, up to the pixel data. Call this inside `without_warnings`.
 
     Args:
-        file: an open DICOM file, at its beginning. It is left at its pixel data.
+        file: an open DICOM file, at its start.
         tags: keywords of the elements.
 
     Raises:
@@ -28,49 +28,50 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
     """
     from pydicom import dcmread
 
+    # pydicom would decompress the whole file, which may be very much larger than it looks.
     if _DEFLATED in file.read(1024):
-        raise strange_syntax(_DEFLATED.decode())
+        raise unsupported_syntax(_DEFLATED.decode())
     file.seek(0)
     try:
         return dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
     except MemoryError:
         raise
-    except Exception:  # of many kinds, and their texts may quote the patient
+    except Exception:  # of many classes, and the messages may quote the patient's name
         raise ImageRefused("unreadable", "a damaged DICOM header") from None
 
 
 def text(header: "Dataset", keyword: str) -> str:
-    """Give an element of a header as text without spaces around it; empty where it is not there or damaged."""
-    found = value(header, keyword)
-    return "" if found is None else str(found).strip(" \0")
+    """Return an element as text without surrounding spaces; empty if it is missing or damaged."""
+    element = value(header, keyword)
+    return "" if element is None else str(element).strip(" \0")
 
 
 def number(header: "Dataset", keyword: str, *, default: int | None = None) -> int:
-    """Give an element of a header that is a whole number.
+    """Return an element that is a whole number.
 
     Raises:
-        ImageRefused: ``unreadable``: it is no number, or it is not there and has no default.
+        ImageRefused: ``unreadable``: it is not a number, or it is missing and has no default.
     """
-    found = value(header, keyword)
-    found = default if found is None or found == "" else found
-    if not isinstance(found, int):
-        raise ImageRefused("unreadable", f"DICOM header: {keyword} is not there or no number")
-    return int(found)
+    element = value(header, keyword)
+    if element is None or element == "":
+        element = default
+    if not isinstance(element, int):
+        raise ImageRefused("unreadable", f"DICOM header: {keyword} is missing or not a number")
+    return int(element)
 
 
 def value(header: "Dataset", keyword: str) -> Any:
-    """Give the value of an element of a header; None where it is not there or damaged."""
+    """Return the value of an element; None if it is missing or damaged."""
     try:
         return header.get(keyword)
-    except Exception:  # the element may hold anything
+    except Exception:  # pydicom parses an element when it is first used, and raises whatever that raises
         return None
 
 
-def strange_syntax(syntax: str) -> ImageRefused:
-    """Make the refusal of an image in a transfer syntax that is not taken (PS3.5, section 10)."""
+def unsupported_syntax(syntax: str) -> ImageRefused:
+    """Return the refusal of an image in an unsupported transfer syntax (PS3.5, section 10)."""
     from pydicom.uid import UID
 
-    known = re.fullmatch(r"[0-9.]{1,64}", syntax)
-    name = UID(syntax).name if known else "another" if syntax else "none"
+    name = UID(syntax).name if re.fullmatch(r"[0-9.]{1,64}", syntax) else "another" if syntax else "none"
     expected = "uncompressed, JPEG, JPEG-LS, JPEG 2000 or RLE"
     return ImageRefused("unreadable", f"DICOM transfer syntax {name}, expected {expected}")

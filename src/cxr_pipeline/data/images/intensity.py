@@ -1,4 +1,4 @@
-"""Grey levels of more than 8 bits, brought to 8."""
+"""Scaling of grey values of more than 8 bits to 8 bits."""
 
 from typing import Any
 
@@ -11,13 +11,20 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bring grey values of any type to uint8, so that ``ROBUST_PERCENTILES`` become 0 and 255.
+    """Scale grey values so that ``ROBUST_PERCENTILES`` of them become 0 and 255.
 
     Args:
-        values: any shape and range. What is not finite decides nothing and becomes 0.
+        values: any shape, type and range. Values that are not finite are ignored and become 0.
+
+    Returns:
+        uint8, in the shape of ``values``.
 
     Raises:
         ImageRefused: ``empty``: all finite values are equal, or there is none.
+
+    Example:
+        >>> stretch(np.array([100, 200, 300]))
+        array([  0, 128, 255], dtype=uint8)
     """
     finite = np.isfinite(values)
     if not finite.any():

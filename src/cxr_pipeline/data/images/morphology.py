@@ -1,4 +1,4 @@
-"""Operations on a prepared image, run as a list of steps from the configuration."""
+"""Morphological operations, local contrast and noise reduction on prepared images."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,18 +12,17 @@ _SHAPES = {"ellipse": cv2.MORPH_ELLIPSE, "rectangle": cv2.MORPH_RECT, "cross": c
 
 
 def apply_steps(image: Image, steps: Sequence[Mapping[str, object]]) -> Image:
-    """Run steps in order.
+    """Apply a sequence of operations.
 
     Args:
         image: uint8 [height, width].
-        steps: each names its ``operation``, the name of a function of this module; the other entries are
-            that function's arguments.
+        steps: each has an ``operation``, the name of a function of this module, and the arguments of that function.
 
     Returns:
-        uint8 [height, width]; the image itself where there are no steps.
+        uint8 [height, width]; the image itself if there are no steps.
 
     Raises:
-        ValueError: there is no such operation.
+        ValueError: an operation is unknown.
 
     Example:
         >>> steps = [{"operation": "top_hat", "shape": "ellipse", "size": 9}]
@@ -40,44 +39,41 @@ def apply_steps(image: Image, steps: Sequence[Mapping[str, object]]) -> Image:
 
 
 def opening(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Remove what is bright and smaller than the structuring element; never brightens a pixel."""
-    element = _element(shape, size)
-    return _dilate(_erode(image, element), element)
+    """Remove bright detail smaller than the structuring element; never brightens a pixel."""
+    return _dilate(_erode(image, size, shape), size, shape)
 
 
 def closing(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Fill what is dark and smaller than the structuring element; never darkens a pixel."""
-    element = _element(shape, size)
-    return _erode(_dilate(image, element), element)
+    """Fill dark detail smaller than the structuring element; never darkens a pixel."""
+    return _erode(_dilate(image, size, shape), size, shape)
 
 
 def top_hat(image: Image, *, size: int, shape: str = "ellipse") -> Image:
     """Keep only what ``opening`` removes: small bright detail, on black."""
-    return np.asarray(cv2.subtract(image, opening(image, size=size, shape=shape)), dtype=np.uint8)
+    return image - opening(image, size=size, shape=shape)
 
 
 def black_hat(image: Image, *, size: int, shape: str = "ellipse") -> Image:
     """Keep only what ``closing`` fills: small dark detail, white on black."""
-    return np.asarray(cv2.subtract(closing(image, size=size, shape=shape), image), dtype=np.uint8)
+    return closing(image, size=size, shape=shape) - image
 
 
 def gradient(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Difference between the brightest and the darkest pixel under the structuring element: edges."""
-    element = _element(shape, size)
-    return np.asarray(cv2.subtract(_dilate(image, element), _erode(image, element)), dtype=np.uint8)
+    """Subtract the darkest from the brightest pixel under the structuring element, which shows edges."""
+    return _dilate(image, size, shape) - _erode(image, size, shape)
 
 
 def contrast(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Raise local contrast: the image plus its top-hat minus its black-hat, held within 0 to 255."""
-    # 3 image - opening - closing, which saturates once and not twice.
-    enhanced = (
-        3 * image.astype(np.int16) - opening(image, size=size, shape=shape) - closing(image, size=size, shape=shape)
-    )
+    """Raise local contrast: the image plus its top-hat minus its black-hat, clipped to 0 to 255."""
+    # The sum of the three terms in one step, so that it is clipped once.
+    enhanced = 3 * image.astype(np.int16)
+    enhanced -= opening(image, size=size, shape=shape)
+    enhanced -= closing(image, size=size, shape=shape)
     return enhanced.clip(0, 255).astype(np.uint8)
 
 
 def clahe(image: Image, *, clip_limit: float = 2.0, tiles: int = 8) -> Image:
-    """Equalise the histogram tile by tile, with limited contrast.
+    """Equalise the histogram of each tile with limited contrast.
 
     Reference: K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
 
@@ -100,18 +96,16 @@ _OPERATIONS: dict[str, Callable[..., Image]] = {
 }
 
 
-def _element(shape: str, size: int) -> Image:
-    return np.asarray(cv2.getStructuringElement(_SHAPES[shape], (size, size)), dtype=np.uint8)
-
-
-def _erode(image: Image, element: Image) -> Image:
+def _erode(image: Image, size: int, shape: str) -> Image:
+    element = cv2.getStructuringElement(_SHAPES[shape], (size, size))
     return np.asarray(cv2.erode(image, element), dtype=np.uint8)
 
 
-def _dilate(image: Image, element: Image) -> Image:
+def _dilate(image: Image, size: int, shape: str) -> Image:
     """Dilate with the reflected element.
 
-    OpenCV does not reflect it, so that its openings with an element of even size shift the image.
+    OpenCV does not reflect it, so its own openings with an element of even size shift the image.
     """
-    anchor = (element.shape[0] - 1) // 2
+    element = cv2.getStructuringElement(_SHAPES[shape], (size, size))
+    anchor = (size - 1) // 2
     return np.asarray(cv2.dilate(image, cv2.flip(element, -1), anchor=(anchor, anchor)), dtype=np.uint8)

@@ -1,25 +1,25 @@
-"""The interface through which the content of an image is read."""
+"""The interface for reading the content of images."""
 
 from typing import Protocol
 
 
 class Reader(Protocol):
-    """Gives the images of one source. It can be sent to another process."""
+    """Reads the images of one source. It can be pickled and sent to another process."""
 
     def read(self, path: str) -> bytes:
         """Read one image.
 
         Args:
-            path: where the image is in the source, from ``Listing.images``.
+            path: path of the image within the source, from ``Listing.images``.
 
         Returns:
-            The content of a picture file, which ``images.decoding.decode`` understands.
+            The content of an image file, for `cxr_pipeline.data.images.decoding.decode`.
 
         Raises:
-            ImageRefused: there is no such image, or it cannot be read.
+            ImageRefused: the image does not exist or cannot be read.
         """
         ...
 
     def n_bytes(self, path: str) -> int:
-        """Tell, at little cost, how long the content of an image is in bytes; 0 where that is not known."""
+        """Return the size of an image's content in bytes without reading it; 0 if it is unknown."""
         ...

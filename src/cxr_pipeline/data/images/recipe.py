@@ -1,16 +1,16 @@
-"""``Recipe``: what decides the pixels of a prepared image."""
+"""``Recipe``: the parameters that determine the pixels of a prepared image."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Raised when a change of the code changes a pixel, so that images prepared before are not taken for new ones.
+# Increase this when a change of the code changes pixels, so that images prepared by earlier versions are not used.
 VERSION = 1
 
 
@@ -20,9 +20,9 @@ class Recipe:
 
     Args:
         size: side of a prepared image in pixels.
-        mode: ``fit`` or ``stretch``.
-        max_megapixels: a larger image is refused; decides no pixel and is no part of the digest.
-        steps: operations on the resized image, as ``morphology.apply_steps`` takes them.
+        mode: ``fit`` or ``stretch``, see `cxr_pipeline.data.images.resolution.resize`.
+        max_megapixels: larger images are refused; does not change pixels and is not part of the digest.
+        steps: operations on the resized image, see `cxr_pipeline.data.images.morphology.apply_steps`.
 
     Example:
         >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)
@@ -40,15 +40,12 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that name the pixels which this recipe makes of an image."""
-        decisive = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+        """16 hexadecimal digits that identify the pixels which this recipe makes of an image."""
+        parameters = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
+        return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode, resize and enhance an image.
-
-        Args:
-            content: the bytes of its file.
+        """Decode, resize and enhance the bytes of an image file.
 
         Returns:
             uint8 [size, size].
@@ -59,7 +56,7 @@ class Recipe:
         return self.render(self.decode(content))
 
     def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode an image to uint8 [height, width]; see ``decoding.decode``."""
+        """Decode an image to uint8 [height, width], see `cxr_pipeline.data.images.decoding.decode`."""
         from cxr_pipeline.data.images.decoding import decode
 
         return decode(content, max_megapixels=self.max_megapixels)
@@ -72,15 +69,10 @@ class Recipe:
         return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the recipe in JSON types."""
-        return {
-            "size": self.size,
-            "mode": self.mode,
-            "max_megapixels": self.max_megapixels,
-            "steps": [dict(step) for step in self.steps],
-        }
+        """Return the recipe as JSON types."""
+        return asdict(self) | {"steps": [dict(step) for step in self.steps]}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> "Recipe":
-        """Build a recipe from what ``to_dict`` gave."""
-        return cls(**{**description, "steps": tuple(description.get("steps", ()))})
+        """Create a recipe from the result of `to_dict`."""
+        return cls(**description)

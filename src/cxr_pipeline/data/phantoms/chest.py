@@ -155,7 +155,7 @@ class Chest:
             [n, n], 0 outside the patient and about 2 below the diaphragm.
         """
         centre = np.maximum(self.heart(), 0.88 * self._great_vessels()) * (1 - 0.65 * self.dense)
-        markings = self.anatomy.markings * (0.05 * texture + 0.35 * self.vessels)
+        markings = self.anatomy.markings * (0.05 * texture + 0.28 * self.vessels)
         total = self._soft_tissue(sag) * (1 + haze) + 0.50 * centre
         total += (markings - 0.80) * self.air * (1 - 0.60 * centre)
         total += self.anatomy.bone * self._bones() + self.opacity
@@ -215,7 +215,7 @@ class Chest:
         front_spacing = spacing + 0.11 * slope + 0.018 * forward
         anterior = (y - 0.45 * slope - 0.10 * forward) / front_spacing
         ribs = np.zeros_like(along)
-        for number, pitch, strength, start in ((posterior, spacing, 0.27, 0), (anterior, front_spacing, 0.14, 0.45)):
+        for number, pitch, strength, start in ((posterior, spacing, 0.22, 0), (anterior, front_spacing, 0.12, 0.45)):
             distance = np.abs(number - np.clip(np.rint(number), 0, _N_RIBS - 1)) * pitch * height
             ribs += _bone(distance, _RIB_WIDTH / 2, strength) * (along > start) * (along < 1)
         return ribs

@@ -28,7 +28,7 @@ def add_effusion(rng: np.random.Generator, chest: Chest) -> list[Layer]:
 def add_pneumonia(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add a consolidation to one lung, mottled and without a sharp border."""
     x, y = _either_lung(rng, chest).at(rng.uniform(0.25, 0.75), rng.uniform(0.30, 0.78))
-    radius = rng.uniform(0.045, 0.10)
+    radius = rng.uniform(0.055, 0.11)
     clouds = np.zeros_like(chest.air)
     for dx, dy in np.clip(rng.normal(0, 0.55, (10, 2)), -1.1, 1.1) * radius:
         width = radius * rng.uniform(0.35, 0.75)

@@ -1,6 +1,6 @@
-"""From the stored values of a DICOM image to the grey levels that it is meant to be seen with.
+"""From the stored values of a DICOM image to the grey levels to display: rescale, LUT, window, padding.
 
-Sections named here are of part 3 of the DICOM standard, https://www.dicomstandard.org/current.
+Sections are those of part 3 of the DICOM standard, https://www.dicomstandard.org/current.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from cxr_pipeline.data.images.intensity import stretch
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-LEVEL_TAGS = (
+WINDOWING_TAGS = (
     *("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -24,21 +24,20 @@ LEVEL_TAGS = (
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 
-def show(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
-    """Turn stored pixels into grey levels, as ``dicom.decode_dicom`` says.
-
-    What is done to a value is worked out once for every value that can be stored, not for every pixel.
+def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
+    """Convert stored pixels to grey levels, as described for `cxr_pipeline.data.images.dicom.decode_dicom`.
 
     Args:
         pixels: integers [height, width].
-        header: with ``LEVEL_TAGS``.
+        header: with ``WINDOWING_TAGS``.
 
     Returns:
         uint8 [height, width].
 
     Raises:
-        ImageRefused: ``empty``, or ``unreadable``: the modality LUT or rescale cannot be applied.
+        ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
     """
+    # A table of all values that can be stored is shorter than the image.
     bits = number(header, "BitsStored")
     lowest = -(1 << bits - 1) if pixels.dtype.kind == "i" else 0
     index = np.clip(pixels.astype(np.int32) - lowest, 0, (1 << bits) - 1)
@@ -62,23 +61,24 @@ def _apply_modality_lut(values: NDArray[Any], header: "Dataset") -> NDArray[np.f
 
     try:
         scaled = np.asarray(apply_modality_lut(values, header), dtype=np.float64)
-    except Exception:  # the elements may hold anything
+    except Exception:  # the elements may contain anything
         raise ImageRefused("unreadable", "a modality LUT or rescale that cannot be applied") from None
     if not np.isfinite(scaled).all():
-        raise ImageRefused("unreadable", "a rescale to no finite values")
+        raise ImageRefused("unreadable", "a rescale to values that are not finite")
     if scaled.min() == scaled.max():
         raise ImageRefused("empty", "the modality LUT or rescale makes all values equal")
     return scaled
 
 
 def _apply_voi(values: NDArray[np.float64], header: "Dataset") -> NDArray[np.float64] | None:
-    """Bring values to 0 to 1 by the first VOI LUT or window; None where there is none that can be applied."""
+    """Map values to 0 to 1 by the first VOI LUT or window; None if there is none that can be applied."""
     from pydicom.pixels.processing import apply_windowing
 
     try:
         if header.get("VOILUTSequence"):
-            shown, lut = _look_up(values, header.VOILUTSequence[0], header)
-            return _to_unit(shown, lut.min(), lut.max())
+            lut, first = _read_lut(header.VOILUTSequence[0], header)
+            index = np.clip(np.rint(values) - first, 0, len(lut) - 1).astype(np.intp)
+            return _to_unit(lut[index], lut.min(), lut.max())
         if header.get("WindowWidth") is None or header.get("WindowCenter") is None:
             return None
         with np.errstate(over="ignore"):
@@ -86,21 +86,22 @@ def _apply_voi(values: NDArray[np.float64], header: "Dataset") -> NDArray[np.flo
             return _to_unit(apply_windowing(values, header), dark, bright)
     except MemoryError:
         raise
-    except Exception:  # the elements may hold anything
+    except Exception:  # the elements may contain anything
         return None
 
 
-def _look_up(
-    values: NDArray[np.float64], item: "Dataset", header: "Dataset"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Apply a LUT (C.11.2.1.1), and give it too; pydicom's own fails for 8 bits and more than 256 entries."""
+def _read_lut(item: "Dataset", header: "Dataset") -> tuple[NDArray[np.float64], int]:
+    """Return the entries of a LUT and the value of the first (C.11.2.1.1).
+
+    pydicom's own function fails for 8 bits and more than 256 entries.
+    """
     n_entries, first, _ = item.LUTDescriptor
+    n_entries = n_entries or 65536
     data = item.LUTData
     if isinstance(data, bytes):
         order = ">" if header.file_meta.TransferSyntaxUID == _BIG_ENDIAN else "<"
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * (n_entries or 65536) else f"{order}u2")
-    lut = np.asarray(data, dtype=np.float64)[: n_entries or 65536]
-    return lut[np.clip(np.rint(values) - first, 0, len(lut) - 1).astype(np.intp)], lut
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * n_entries else f"{order}u2")
+    return np.asarray(data, dtype=np.float64)[:n_entries], first
 
 
 def _to_unit(values: NDArray[np.float64], dark: float, bright: float) -> NDArray[np.float64]:
@@ -111,7 +112,7 @@ def _to_unit(values: NDArray[np.float64], dark: float, bright: float) -> NDArray
 
 
 def _padding(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
-    """Find the pixels that are no part of the image (C.7.5.1.1.2)."""
+    """Return which pixels are padding (C.7.5.1.1.2)."""
     first = value(header, "PixelPaddingValue")
     if not isinstance(first, int):
         return np.zeros(pixels.shape, dtype=np.bool_)
