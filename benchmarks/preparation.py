@@ -1,7 +1,7 @@
-"""Preparation of 1024-pixel images by the image store against OpenCV in a plain loop; and the store's index.
+"""Speed of the image store on images of 1024 x 1024 pixels, compared with a loop over OpenCV; and opening a large index.
 
-Run ``python benchmarks/preparation.py [FOLDER]``. With a folder of PNG images, these are repeated under different
-bytes; without, images are drawn. Both ways of preparation work on the same images in one run, turn by turn.
+Run ``python benchmarks/preparation.py [FOLDER]``. PNG images from the folder are repeated with different content;
+without a folder, images are generated. Both methods prepare the same images in one run, in turn.
 """
 
 import argparse
@@ -30,8 +30,8 @@ ROUNDS = 3
 INDEXED_IMAGES, SHARD_IMAGES = 112_120, 512
 
 
-def drawn_images(n_images: int) -> Iterator[bytes]:
-    """Draw images that compress about as well as those of NIH ChestX-ray14."""
+def generated_images(n_images: int) -> Iterator[bytes]:
+    """Generate images that compress about as well as those of NIH ChestX-ray14."""
     rng = np.random.default_rng(0)
     for _ in range(n_images):
         coarse = cv2.resize(rng.random((12, 12)) * 200, (1024, 1024), interpolation=cv2.INTER_CUBIC)
@@ -40,14 +40,14 @@ def drawn_images(n_images: int) -> Iterator[bytes]:
 
 
 def with_number(png: bytes, number: int) -> bytes:
-    """Make other bytes of the same image: a text chunk with a number before the end chunk."""
+    """Change the content of a PNG but not its pixels, by a text chunk with a number before the end chunk."""
     chunk = b"tEXt" + b"number\0%d" % number
     return png[:-12] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
 
 
 def write_images(folder: Path, source: Path | None, n_images: int) -> dict[str, Path]:
-    """Write images and return the path of each by its SHA-256."""
-    originals = [path.read_bytes() for path in sorted(source.glob("*.png"))] if source else list(drawn_images(16))
+    """Write images and return a mapping from SHA-256 to path."""
+    originals = [path.read_bytes() for path in sorted(source.glob("*.png"))] if source else list(generated_images(16))
     files = {}
     for number, png in enumerate(islice(cycle(originals), n_images)):
         content = with_number(png, number)
@@ -58,13 +58,13 @@ def write_images(folder: Path, source: Path | None, n_images: int) -> dict[str, 
 
 
 def loop(files: dict[str, Path]) -> None:
-    """Prepare images with OpenCV alone, on one thread."""
+    """Prepare images with OpenCV on one thread."""
     for path in files.values():
         cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (224, 224), interpolation=cv2.INTER_AREA)
 
 
 def compare(folder: Path, source: Path | None, n_images: int) -> None:
-    """Time the store and the loop in turn and print the medians and their ratio."""
+    """Time the store and the loop in turn, and print the medians and their ratio."""
     cv2.setNumThreads(1)
     images = folder / "images"
     images.mkdir()
@@ -85,7 +85,7 @@ def compare(folder: Path, source: Path | None, n_images: int) -> None:
 
 
 def open_large_index(folder: Path) -> None:
-    """Time the opening of a store the size of NIH ChestX-ray14, and reads from it. Its files are sparse."""
+    """Time opening and reading a store of the size of NIH ChestX-ray14, with sparse files."""
     sha256s = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(INDEXED_IMAGES)]
     target = folder / RECIPE.digest
     target.mkdir(parents=True)

@@ -31,7 +31,7 @@ def prepare_content(content: bytes, recipe: Recipe) -> Image:
 
     try:
         check_chest(content)
-        image = recipe.decode(content)
+        return recipe.prepare(content)
     except ImageRefused:
         raise
     except MemoryError:
@@ -39,20 +39,6 @@ def prepare_content(content: bytes, recipe: Recipe) -> Image:
     except Exception as error:  # one image must not fail the others of the same request or folder
         _log.warning("An image is refused because decoding it failed: %s: %s", type(error).__name__, error)
         raise ImageRefused("unreadable", f"decoding it failed: {type(error).__name__}") from error
-    return recipe.render(image)
-
-
-def prepare_file(root: Path, path: str, recipe: Recipe) -> Image:
-    """Read and prepare an image file below ``root``.
-
-    Raises:
-        ImageRefused: as `prepare_content`; or the file is a link that leads out of ``root``.
-    """
-    from cxr_pipeline.data.images.decoding import read_bytes
-
-    if leads_out(root, path):
-        raise ImageRefused("outside_source", "a link that leads out of the folder")
-    return prepare_content(read_bytes(root / path), recipe)
 
 
 def leads_out(root: Path, path: str) -> bool:
@@ -61,11 +47,15 @@ def leads_out(root: Path, path: str) -> bool:
 
 
 def prepare_files(root: Path, recipe: Recipe, paths: Sequence[str]) -> list[Image | Refusal]:
-    """Prepare image files below ``root``; a refusal takes the place of an image that cannot be used."""
+    """Prepare image files below ``root``. The refusal of an image takes its place."""
+    from cxr_pipeline.data.images.decoding import read_bytes
+
     images: list[Image | Refusal] = []
     for path in paths:
         try:
-            images.append(prepare_file(root, path, recipe))
+            if leads_out(root, path):
+                raise ImageRefused("outside_source", "a link that leads out of the folder")
+            images.append(prepare_content(read_bytes(root / path), recipe))
         except ImageRefused as refusal:
             images.append((refusal.reason, refusal.detail))
     return images

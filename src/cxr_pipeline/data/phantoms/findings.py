@@ -27,7 +27,7 @@ def add_effusion(rng: np.random.Generator, chest: Chest) -> list[Layer]:
 
 def add_pneumonia(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add a consolidation to one lung, mottled and without a sharp border."""
-    x, y = _either_lung(rng, chest).at(rng.uniform(0.25, 0.75), rng.uniform(0.30, 0.78))
+    x, y = _either_lung(rng, chest).at(rng.uniform(0.30, 0.75), rng.uniform(0.30, 0.75))
     radius = rng.uniform(0.055, 0.11)
     clouds = np.zeros_like(chest.air)
     for dx, dy in np.clip(rng.normal(0, 0.55, (10, 2)), -1.1, 1.1) * radius:
@@ -35,7 +35,7 @@ def add_pneumonia(rng: np.random.Generator, chest: Chest) -> list[Layer]:
         clouds += np.exp(-(((chest.x - x - dx) / width) ** 2)) * np.exp(-(((chest.y - y - dy) / width) ** 2))
     mottling = cv2.resize(rng.standard_normal((24, 24)), clouds.shape, interpolation=cv2.INTER_CUBIC)
     consolidation = np.clip(0.35 * clouds * (1 + 0.35 * mottling), 0, 1) * np.minimum(2 * chest.air, 1)
-    chest.opacity += rng.uniform(0.55, 0.9) * consolidation
+    chest.opacity += rng.uniform(0.65, 1.0) * consolidation
     return [consolidation]
 
 

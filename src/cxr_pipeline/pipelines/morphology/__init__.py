@@ -1,4 +1,4 @@
-"""Run the configured image operations over the prepared images."""
+"""Apply the configured image operations to the prepared images."""
 
 from cxr_pipeline.pipelines.morphology.pipeline import create_pipeline
 

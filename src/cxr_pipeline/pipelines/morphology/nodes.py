@@ -7,6 +7,6 @@ from cxr_pipeline.framework.config import Morphology
 
 
 def enhance_images(resized_images: PreparedImages, manifest: pd.DataFrame, morphology: Morphology) -> PreparedImages:
-    """Run the steps over every image that does not have them yet; without steps, nothing is written."""
+    """Apply the steps to the images that are not in the store; without steps, nothing is written."""
     steps = tuple(step.model_dump() for step in morphology.steps)
     return resized_images.enhanced(manifest["sha256"].tolist(), steps)

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.morphology.nodes import enhance_images
 
 
 def create_pipeline() -> Pipeline:
-    """From resized to enhanced images."""
+    """Create the stage from resized to enhanced images."""
     return Pipeline(
         [
             Node(

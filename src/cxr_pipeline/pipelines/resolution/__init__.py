@@ -1,4 +1,4 @@
-"""Bring every image to one size and one grey channel, and settle which images are usable."""
+"""Decode every image to one size and one grey channel, and finalise which images are usable."""
 
 from cxr_pipeline.pipelines.resolution.pipeline import create_pipeline
 

@@ -14,10 +14,10 @@ from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Source
 def resize_images(
     images: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
 ) -> tuple[PreparedImages, pd.DataFrame]:
-    """Decode and resize each image that the store does not hold yet.
+    """Decode and resize the images that are not in the store.
 
     Returns:
-        the handle of the prepared images, and the images that could not be decoded.
+        The handle of the prepared images, and a table of the images that could not be decoded.
     """
     recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
     readers = sources.readers(folders)
@@ -27,13 +27,13 @@ def resize_images(
     return PreparedImages(folders.images, recipe), refused
 
 
-def settle_manifest(
+def finalise_manifest(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the images into the usable and the refused.
+    """Divide the images into usable and refused ones.
 
     Returns:
-        manifest and quarantine.
+        The manifest and the quarantine.
     """
     return manifests.finalise(images, refused_rows, refused_images, exclusive=task.single_label)
 
@@ -46,7 +46,7 @@ def report_data(
     ingestion: Ingestion,
     task: Task,
 ) -> dict[str, Any]:
-    """Count what was read, and stop if too much of it was refused."""
+    """Count the images, and stop if too many were refused."""
     manifests.check_quarantine(manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction, task=task.name)
     return manifests.data_report(
         manifest, quarantine, source_counts, classes=tuple(task.classes), phantom=sources.phantom

@@ -2,13 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.resolution.nodes import report_data, resize_images, settle_manifest
+from cxr_pipeline.pipelines.resolution.nodes import finalise_manifest, report_data, resize_images
 
 
 def create_pipeline() -> Pipeline:
-    """From the table of images to prepared images, manifest and quarantine.
+    """Create the stage from the table of images to prepared images, manifest and quarantine.
 
-    Each image is decoded once, here; only then is every refusal known.
+    Images are decoded here, once. Only then are all refusals known.
     """
     return Pipeline(
         [
@@ -19,21 +19,14 @@ def create_pipeline() -> Pipeline:
                 name="resize_images",
             ),
             Node(
-                settle_manifest,
+                finalise_manifest,
                 inputs=["images", "refused_rows", "refused_images", "params:task"],
                 outputs=["manifest", "quarantine"],
-                name="settle_manifest",
+                name="finalise_manifest",
             ),
             Node(
                 report_data,
-                inputs=[
-                    "manifest",
-                    "quarantine",
-                    "source_counts",
-                    "params:sources",
-                    "params:ingestion",
-                    "params:task",
-                ],
+                inputs=["manifest", "quarantine", "source_counts", "params:sources", "params:ingestion", "params:task"],
                 outputs="data_report",
                 name="report_data",
             ),
