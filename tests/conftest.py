@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from kedro_process import KedroProcess
+
 # No deadlines, since the first example pays for imports, and the same examples on every machine.
 settings.load_profile("ci")
 
@@ -63,19 +67,31 @@ def project(new_project: Callable[[Path], Path], tmp_path: Path) -> Path:
     return new_project(tmp_path / "project")
 
 
+@pytest.fixture
+def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., KedroProcess]]:
+    """Start the kedro command, as ``start_kedro(folder, "run", "--env", "demo", NAME="value")``; killed if left running."""
+    started: list[KedroProcess] = []
+
+    def start(folder: Path, *arguments: str, **environment: str) -> KedroProcess:
+        output = tmp_path_factory.mktemp("printed") / "output.txt"
+        started.append(KedroProcess(folder, *arguments, output=output, **environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
 @pytest.fixture(scope="session")
-def kedro() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def kedro(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Call the kedro command as a user does: ``kedro(folder, "run", "--env", "demo")``."""
 
     def call(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "kedro", *arguments],
-            cwd=folder,
-            env={**os.environ, "COLUMNS": "200", **environment},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        output = tmp_path_factory.mktemp("printed") / "output.txt"
+        process = KedroProcess(folder, *arguments, output=output, **environment)
+        status = process.wait()
+        return subprocess.CompletedProcess(["kedro", *arguments], status, process.printed(), process.printed())
 
     return call
 
