@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -198,13 +196,11 @@ def test_the_same_seed_gives_the_same_bytes_and_the_store_decodes_nothing_again(
 
 
 def test_a_run_killed_in_training_goes_on_and_ends_with_the_same_result(
-    demo, reporting, new_project, kedro, tmp_path
+    demo, reporting, new_project, kedro, start_kedro, tmp_path
 ) -> None:
     folder = new_project(tmp_path / "killed")
     arguments = ("run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kedro", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_kedro(folder, *arguments)
     checkpoints = folder / "data/demo/06_models/checkpoints"
     while not list(checkpoints.glob("[!.]*.npz")) and process.poll() is None:
         time.sleep(0.02)

@@ -91,12 +91,7 @@ def test_of_two_runs_at_once_one_registers_what_it_trained(
 ) -> None:
     run, seeds = RUN[:-1], (1, 2)
     small = SMALL.replace("epochs=40", "epochs=2")
-    both = [
-        start_kedro(
-            project, "run", "--env", "demo", "--pipeline=effusion", "--params", f"{small},effusion.training.seed={seed}"
-        )
-        for seed in seeds
-    ]
+    both = [start_kedro(project, *run, f"{small},effusion.training.seed={seed}") for seed in seeds]
     assert sorted(process.wait() for process in both) == [0, 75]
     (tracked,) = runs(project)
     winner = seeds[[process.poll() for process in both].index(0)]
