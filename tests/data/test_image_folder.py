@@ -1,57 +1,52 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.scoring import IMAGE_SUFFIXES, find_images
+from cxr_pipeline.data.image_folder import IMAGE_SUFFIXES, find_images
 
 KEY = "effusion.scoring.folder"
 
-Draw = Callable[..., Path]
 
-
-def test_every_image_below_the_folder_is_found_in_the_same_order(folder: Path, draw: Draw) -> None:
-    names = [
-        "b.png",
-        "a.JPG",
-        "ward 1/c.jpeg",
-        "ward 1/deep/er/d.TIFF",
-        "e.tif",
-        "e/f.png",
-        "e-1/f.png",
-        "f.bmp",
-        "g.WebP",
-        "h.DCM",
-        "i.dicom",
-    ]
+def write(folder: Path, *names: str) -> Path:
     for name in names:
-        draw(name)
-    for name in ["notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png"]:
-        draw(name)
-    images = find_images(str(folder), key=KEY)
-    assert [image.path for image in images] == sorted(names)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_every_image_below_the_folder_in_order_of_paths(tmp_path: Path) -> None:
+    names = ["a.JPG", "b.png", "d/e/d.TIFF", "e.tif", "e/f.png", "e-1/f.png", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
+    write(tmp_path, *reversed(names), "ward 1/c.jpeg", "notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png")
+    images = find_images(str(tmp_path), key=KEY)
+    assert [image.path for image in images] == sorted([*names, "ward 1/c.jpeg"])
     assert {Path(image.path).suffix.lower() for image in images} == set(IMAGE_SUFFIXES)
-    assert images.count() == len(names)
+    assert images.count() == len(names) + 1
 
 
-def test_a_draw_stays_the_same_as_images_come(folder: Path, draw: Draw) -> None:
-    for number in range(40):
-        draw(f"{number}.png")
-    images = find_images(str(folder), key=KEY)
+def test_links_to_folders_are_listed_if_they_lead_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "new", "a/1.png")
+    (folder / "inside").symlink_to(folder / "a")
+    (folder / "outside").symlink_to(write(tmp_path / "elsewhere", "2.png"))
+    (folder / "loop.png").symlink_to("loop.png")
+    images = [(image.path, image.link) for image in find_images(str(folder), key=KEY)]
+    assert images == [("a/1.png", False), ("loop.png", True), ("outside", True)]
+
+
+def test_a_sample_changes_little_when_images_are_added(tmp_path: Path) -> None:
+    images = find_images(str(write(tmp_path, *(f"{number}.png" for number in range(40)))), key=KEY)
     first = {image.path for image in images.sample(10, seed=1)}
     assert first == {image.path for image in images.sample(10, seed=1)}
     assert first != {image.path for image in images.sample(10, seed=2)}
     assert len(images.sample(100, seed=1)) == 40
-    for number in range(40, 80):
-        draw(f"{number}.png")
+    write(tmp_path, *(f"{number}.png" for number in range(40, 80)))
     later = {image.path for image in images.sample(10, seed=1)}
     assert 0 < len(first & later) < 10
     assert all(int(Path(name).stem) >= 40 for name in later - first)
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("folder", "message"),
     [
         (None, "effusion.scoring.folder is null"),
         ("", "effusion.scoring.folder is null"),
@@ -60,20 +55,17 @@ def test_a_draw_stays_the_same_as_images_come(folder: Path, draw: Draw) -> None:
         ("without", r"No image is below .*without .*\.png"),
     ],
 )
-def test_a_folder_without_images_is_a_mistake(
-    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+def test_a_folder_without_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None, message: str
 ) -> None:
-    draw("image.png")
-    draw("notes.txt", below=tmp_path / "without")
+    write(tmp_path, "new/image.png", "without/notes.txt")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=found) as raised:
-        find_images(given, key=KEY)
-    assert "--params effusion.scoring.folder=DIR" in str(raised.value)
+    with pytest.raises(UserError, match=message) as error:
+        find_images(folder, key=KEY)
+    assert "--params effusion.scoring.folder=DIR" in str(error.value)
 
 
-def test_images_of_the_home_folder_are_found(folder: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw("image.png")
-    monkeypatch.setenv("HOME", str(folder.parent))
-    images = find_images("~/new", key=KEY)
-    assert images.root == folder
-    assert [image.path for image in images] == ["image.png"]
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "new/image.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_images("~/new", key=KEY).root == tmp_path / "new"

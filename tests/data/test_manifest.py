@@ -163,13 +163,13 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 def test_no_image_at_all_says_why(tmp_path: Path) -> None:
     listing = write_images(tmp_path, {"a.png": "sick", "b.png": "sick"})
-    with pytest.raises(UserError, match=r"no image to work with.*2 unknown_label \(such as 'a.png': .*'sick'"):
+    with pytest.raises(UserError, match=r"there are no usable images.*2 unknown_label \(such as 'a.png': .*'sick'"):
         list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
 
 
 def test_an_empty_source_says_so(tmp_path: Path) -> None:
     listing = Listing(image_table({"image": []}), refusal_table([]))
-    with pytest.raises(UserError, match="no image to work with"):
+    with pytest.raises(UserError, match="there are no usable images"):
         list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
 
 

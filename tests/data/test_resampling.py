@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.data.resampling import PLANS, class_numbers, plan_sampling
+from cxr_pipeline.data.resampling import PLANS, plan_sampling, rarest_class
 
 class_sizes = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 
@@ -135,15 +135,15 @@ def test_no_limit_below_one(plan_name):
 @given(st.lists(st.integers(0, 3), min_size=1))
 def test_of_exclusive_classes_the_number_is_the_class(classes):
     one_hot = pd.DataFrame(np.eye(4)[classes], columns=["a", "b", "c", "d"])
-    assert class_numbers(one_hot).tolist() == classes
+    assert rarest_class(one_hot).tolist() == classes
 
 
 def test_of_several_classes_the_rarest_counts():
     labels = pd.DataFrame(
         {"often": [1, 1, 1, 0, 1], "rare": [0, 1, np.nan, 0, 0], "seldom": [0, 1, 1, np.nan, 0]}, dtype="float64"
     )
-    assert class_numbers(labels).tolist() == [0, 1, 2, 3, 0]
-    assert class_numbers(labels.iloc[:0]).tolist() == []
+    assert rarest_class(labels).tolist() == [0, 1, 2, 3, 0]
+    assert rarest_class(labels.iloc[:0]).tolist() == []
 
 
 def test_columns_and_types():

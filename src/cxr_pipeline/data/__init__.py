@@ -1,1 +1,1 @@
-"""From sources of images and labels to prepared images, splits and sampling plans."""
+"""Sources of images and labels, prepared images, splits and sampling plans."""

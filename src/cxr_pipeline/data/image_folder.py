@@ -1,4 +1,4 @@
-"""The images below a folder, found as they are asked for."""
+"""Images below a folder, listed without loading all names into memory."""
 
 import hashlib
 import os
@@ -15,10 +15,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".d
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What stands for an image in its folder.
+    """An image in a folder.
 
     Args:
-        path: below the folder, as the operating system gives it.
+        path: path below the folder, as given by the operating system.
         link: whether it is a link.
     """
 
@@ -27,20 +27,26 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        r"""The path as text that can be written anywhere; bytes that are no UTF-8 become ``\xff``."""
+        r"""The path as text; bytes that are not UTF-8 are written as ``\xff``."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images below a folder, those in its subfolders too, sorted by path.
+    """The images below a folder and its subfolders, sorted by path.
 
-    Hidden files and folders are passed over. Links to folders are not followed: one that leads out of the
-    folder is given itself, as is a subfolder that cannot be read, so that scoring refuses it by name.
-    In memory are the names of one folder of each level, however many images there are.
+    Hidden files and folders are skipped. Links to folders are not followed: a link that leads out of the folder is
+    listed itself, as is a subfolder that cannot be read, so that scoring refuses it by name. Only the names of one
+    folder per level are in memory at a time.
 
     Args:
         root: the folder, without links in its path.
+
+    Example:
+        >>> for name in ("b.png", "a.png", "notes.txt"):
+        ...     (tmp_path / name).touch()
+        >>> [image.path for image in ImageFolder(tmp_path)]
+        ['a.png', 'b.png']
     """
 
     root: Path
@@ -57,43 +63,73 @@ class ImageFolder:
                 levels.append(iter(self._entries(entry)))
 
     def count(self) -> int:
-        """How many images there are now."""
+        """Return the number of images now."""
         return sum(1 for _ in self)
 
     def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
-        """Draw images by lot, at most so many, in no order.
+        """Return a random sample of the images, in no particular order.
 
-        A lot belongs to an image's path: as images come, those drawn before are drawn again or give way to new ones.
+        The sample is determined by a hash of each path: as images are added, new ones only replace some of the sample.
 
         Args:
-            at_most: images to draw.
-            seed: of the lots.
+            at_most: maximum number of images.
+            seed: seed of the hash.
         """
 
-        def lot(image: ImageFile) -> bytes:
+        def key(image: ImageFile) -> bytes:
             return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(image.path)), digest_size=8).digest()
 
-        return nsmallest(at_most, self, key=lot)
+        return nsmallest(at_most, self, key=key)
 
-    def _entries(self, below: str) -> list[ImageFile | str]:
-        """The images of one folder, and the paths of its subfolders, in the order of all paths."""
+    def _entries(self, folder: str) -> list[ImageFile | str]:
+        """Return the images of one folder and the paths of its subfolders, in the order of all paths."""
         found: list[tuple[bytes, ImageFile | str]] = []
         try:
-            with os.scandir(os.path.join(self.root, below)) as entries:  # noqa: PTH118 a Path for each image costs
+            with os.scandir(os.path.join(self.root, folder)) as entries:  # noqa: PTH118 Path is slow for many images
                 for entry in entries:
-                    path = f"{below}/{entry.name}" if below else entry.name
+                    path = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.name.startswith("."):
                         continue
                     if _is_folder(entry):
                         if not entry.is_symlink():
+                            # With a slash, because "a/1.png" comes after "a-1.png".
                             found.append((os.fsencode(f"{path}/"), path))
                         elif leads_out(self.root, path):
                             found.append((os.fsencode(path), ImageFile(path, link=True)))
                     elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                         found.append((os.fsencode(path), ImageFile(path, link=entry.is_symlink())))
         except OSError:
-            return [ImageFile(below, link=False)]
-        return [entry for _, entry in sorted(found, key=lambda named: named[0])]
+            return [ImageFile(folder, link=False)]
+        return [entry for _, entry in sorted(found, key=lambda keyed: keyed[0])]
+
+
+def find_images(folder: str | None, *, key: str) -> ImageFolder:
+    """Open a folder of images.
+
+    Args:
+        folder: the folder as the user typed it.
+        key: name of the parameter, for messages.
+
+    Raises:
+        UserError: no folder is given, it is missing or cannot be read, or it contains no images.
+    """
+    advice = f"Set the folder of images: --params {key}=DIR"
+    if not folder:
+        raise UserError(f"No folder of images to score is given: {key} is null. {advice}")
+    root = Path(os.path.realpath(Path(folder).expanduser()))
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise UserError(f"{key} must be a folder of images; found {found} at {root}. {advice}")
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise UserError(f"The folder {root} ({key}) cannot be read: {error.strerror}. {advice}") from error
+    images = ImageFolder(root)
+    if next(iter(images), None) is None:
+        raise UserError(
+            f"No image is below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {advice}"
+        )
+    return images
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -101,32 +137,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def find_images(folder: str | None, *, key: str) -> ImageFolder:
-    """Open a folder of images.
-
-    Args:
-        folder: as the user typed it.
-        key: the parameter that it came from, for messages.
-
-    Raises:
-        UserError: no folder is given, it is not there or cannot be read, or it holds no images.
-    """
-    what_to_type = f"Name the folder that holds the images: --params {key}=DIR"
-    if not folder:
-        raise UserError(f"No folder of images to score is given: {key} is null. {what_to_type}")
-    root = Path(os.path.realpath(Path(folder).expanduser()))
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise UserError(f"{key} must name a folder of images; found {found} at {root}. {what_to_type}")
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        raise UserError(f"The folder {root} ({key}) cannot be read: {error.strerror}. {what_to_type}") from error
-    images = ImageFolder(root)
-    if next(iter(images), None) is None:
-        raise UserError(
-            f"No image is below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {what_to_type}"
-        )
-    return images

@@ -1,11 +1,12 @@
-"""The manifest, one row per usable image, and the quarantine, one row per refused one.
+"""The manifest, one row per usable image, and the quarantine, one row per refused image.
 
-Rows in a source = rows left out + rows read, and rows read = manifest + quarantine + rows whose image is not on disk,
-for each source, always.
+For each source, always: rows in the source = rows left out + rows read, and rows read = manifest + quarantine + rows
+whose image is not on disk.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,7 +30,7 @@ REASONS = (
     "not_chest",
 )
 
-QUARANTINE_COLUMNS = ("source", "image", "reason", "detail")
+QUARANTINE_COLUMNS = ["source", "image", "reason", "detail"]
 
 _LEADING_COLUMNS = ("source", "image", "path", "sha256", "patient_id")
 _TRAILING_COLUMNS = ("view", "age", "sex", "given_split", "box_file")
@@ -37,33 +38,33 @@ _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quart
 
 
 def list_images(
-    listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap
+    listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap, hash_cache: Path | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Give each image its classes and its content's hash, and refuse what cannot be used whatever its pixels are.
+    """Return the images with their classes and content hashes, and the rows that cannot be used whatever the pixels.
 
     Of images with the same content the first is kept; if they are labelled differently, none is.
 
     Args:
-        listings: for each source what reads its images, and its rows; the order decides which of two same images is
-            first.
-        labels: what the labels mean to the task, and which rows it leaves out.
+        listings: for each source its reader and its rows, in the order in which images count as first.
+        labels: meaning of the labels for the task.
+        hash_cache: folder of stored hashes, see ``content_hashes``.
 
     Returns:
-        images (columns of the manifest), refused rows (``source``, ``image``, ``reason``, ``detail``), and for
-        each source ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
+        Images (columns of the manifest), refused rows (``QUARANTINE_COLUMNS``), and for each source
+        ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
 
     Raises:
-        UserError: there is nothing to tell apart: of exclusive classes fewer than two have an image, of others none has
-            both an image with it and one without.
+        UserError: there are not enough classes: with exclusive classes, fewer than two have images; otherwise, no class
+            has both images with it and images without.
     """
-    found, refused_parts, counts = [], [], {}
+    listed, refused_parts, counts = [], [], {}
     for name, (reader, listing) in listings.items():
-        images_there, refused_there, counts[name] = _sort_out(reader, listing, labels)
-        found.append(images_there.assign(source=name))
-        refused_parts.append(refused_there.assign(source=name))
+        images, refused, counts[name] = _list_source(reader, listing, labels, hash_cache)
+        listed.append(images.assign(source=name))
+        refused_parts.append(refused.assign(source=name))
     label_columns = [f"label_{name}" for name in labels.classes]
-    images, doubles = _take_each_content_once(pd.concat(found, ignore_index=True), label_columns)
-    refused = pd.concat([*refused_parts, doubles])[list(QUARANTINE_COLUMNS)].reset_index(drop=True)
+    images, duplicates = _remove_duplicates(pd.concat(listed, ignore_index=True), label_columns)
+    refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
     images = images[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
     _check_classes(images, refused, exclusive=labels.exclusive)
     return images, refused, counts
@@ -72,26 +73,24 @@ def list_images(
 def finalise(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, *, exclusive: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the images by whether they could be decoded.
+    """Separate the images by whether they could be decoded.
 
     Args:
         images: from ``list_images``.
         refused_rows: from ``list_images``.
         refused_images: ``sha256``, ``reason``, ``detail`` of images that could not be decoded.
-        exclusive: whether an image has one class and no more.
+        exclusive: whether an image has exactly one class.
 
     Returns:
-        manifest and quarantine; the latter ordered by source and image.
+        Manifest and quarantine, the latter sorted by source and image.
 
     Raises:
-        UserError: there is nothing left to tell apart, as in ``list_images``.
+        UserError: there are not enough classes, as in ``list_images``.
     """
-    why = refused_images.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
-    bad = images["sha256"].isin(why["sha256"])
-    undecodable = images.loc[bad, ["source", "image", "sha256"]].merge(why, on="sha256", how="left")
-    columns = list(QUARANTINE_COLUMNS)
-    quarantine = pd.concat([refused_rows[columns], undecodable[columns]], ignore_index=True)
-    manifest = images[~bad].reset_index(drop=True)
+    reasons = refused_images.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
+    undecodable = images[["source", "image", "sha256"]].merge(reasons, on="sha256")
+    quarantine = pd.concat([refused_rows[QUARANTINE_COLUMNS], undecodable[QUARANTINE_COLUMNS]], ignore_index=True)
+    manifest = images[~images["sha256"].isin(reasons["sha256"])].reset_index(drop=True)
     _check_classes(manifest, quarantine, exclusive=exclusive)
     return manifest, quarantine.sort_values(["source", "image"], kind="stable", ignore_index=True)
 
@@ -99,23 +98,23 @@ def finalise(
 def check_quarantine(
     manifest: pd.DataFrame, quarantine: pd.DataFrame, *, max_fraction: float, task: str = "<task>"
 ) -> None:
-    """Stop if too much was refused.
+    """Raise an error if too many images were refused.
 
     Args:
         manifest: the usable images.
         quarantine: the refused rows.
-        max_fraction: the largest fraction of both together that may be refused, 0 to 1.
-        task: the task, for the command that the message offers.
+        max_fraction: maximum fraction of refused rows among both, 0 to 1.
+        task: name of the task, for the command in the message.
 
     Raises:
-        UserError: more than ``max_fraction`` is refused; names the reasons and some of the images.
+        UserError: more than ``max_fraction`` is refused. The message has the reasons, each with an example.
     """
     n_images = len(manifest) + len(quarantine)
     if len(quarantine) <= max_fraction * n_images:
         return
     raise UserError(
-        f"{len(quarantine)} of {n_images} images were refused, which is more than max_quarantined_fraction = "
-        f"{max_fraction:g} allows: {_why_refused(quarantine)}. Mend or remove these images, or allow more: "
+        f"{len(quarantine)} of {n_images} images were refused, more than max_quarantined_fraction = {max_fraction:g} "
+        f"allows: {_summarise_reasons(quarantine)}. Fix or remove these images, or allow more: "
         f"--params {task}.ingestion.max_quarantined_fraction={len(quarantine) / n_images + 0.005:.2f}"
     )
 
@@ -128,19 +127,19 @@ def data_report(
     classes: Sequence[str],
     phantom: bool,
 ) -> dict[str, Any]:
-    """Describe the data of a task, without any patient id or file name.
+    """Describe the data of a task, without patient ids and file names.
 
     Args:
         manifest: the usable images.
         quarantine: the refused rows.
         counts: from ``list_images``.
         classes: the classes of the task.
-        phantom: whether any image is drawn.
+        phantom: whether any image is generated.
 
     Returns:
-        JSON-able: ``phantom``, ``data_digest`` (sha256 over the images' hashes and classes in their order),
+        JSON-able: ``phantom``, ``data_digest`` (SHA-256 over the sorted hashes and classes of the images),
         ``n_images``, ``n_patients``, ``n_images_without_patient``, ``classes`` (images of each), ``unknown_labels``
-        (images of which a class is not known, where there are any), ``sources`` (for each: ``rows_in_source``,
+        (images for which a class is unknown, if there are any), ``sources`` (for each: ``rows_in_source``,
         ``left_out`` by reason, ``rows_read``, ``not_on_disk``, ``manifest``, ``quarantine`` by reason,
         ``n_patients``, ``has_patients``, ``notes``), ``age`` in years, ``sex`` and ``view``.
 
@@ -168,16 +167,18 @@ def data_report(
     }
 
 
-def _sort_out(reader: Reader, listing: Listing, labels: LabelMap) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Find classes and hash of the images of a source, and read no image whose label already refuses it.
+def _list_source(
+    reader: Reader, listing: Listing, labels: LabelMap, hash_cache: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Determine classes and hashes for one source. Images refused or left out for their label are not read.
 
     Returns:
-        images, refused rows and how the rows were counted.
+        Images, refused rows and the counts of rows.
     """
     rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
-    wanted = rows["reason"].isna() & rows["left_out"].isna()
-    images = rows[wanted].drop(columns=["reason", "detail"]).reset_index(drop=True)
-    images = images.join(content_hashes(reader, images["path"].tolist()))
+    usable = rows["reason"].isna() & rows["left_out"].isna()
+    images = rows[usable].drop(columns=["reason", "detail"]).reset_index(drop=True)
+    images = images.join(content_hashes(reader, images["path"].tolist(), cache=hash_cache))
     refused = pd.concat([listing.refused, rows[rows["reason"].notna()], images[images["reason"].notna()]])
     by_layout = {"by_layout": listing.n_left_out} if listing.n_left_out else {}
     counts = {
@@ -189,24 +190,23 @@ def _sort_out(reader: Reader, listing: Listing, labels: LabelMap) -> tuple[pd.Da
     return images[images["reason"].isna()], refused[["image", "reason", "detail"]], counts
 
 
-def _take_each_content_once(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the first image of each content; where its images are labelled differently, keep none.
+def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the first image of each content, or none if its images are labelled differently.
 
     Returns:
-        the images kept, and the others with ``reason`` and ``detail``.
+        The images kept, and the others with ``reason`` and ``detail``.
     """
-    meaning = images.groupby(list(labels), dropna=False).ngroup()
-    torn = meaning.groupby(images["sha256"]).transform("nunique") > 1
-    again = images["sha256"].duplicated() & ~torn
-    named = images["source"] + ": " + images["image"]
-    first = named.groupby(images["sha256"]).transform("first")
-    last = named.groupby(images["sha256"]).transform("last")
-    other = first.where(first != named, last)
-    contradicting = images[torn].assign(
-        reason="contradicting_labels", detail="the same image is labelled differently as " + other[torn]
+    content = images["sha256"]
+    conflicting = images.groupby(list(labels), dropna=False).ngroup().groupby(content).transform("nunique") > 1
+    repeated = content.duplicated() & ~conflicting
+    names = images["source"] + ": " + images["image"]
+    first, last = (names.groupby(content).transform(position) for position in ("first", "last"))
+    other = first.where(first != names, last)
+    contradicting = images[conflicting].assign(
+        reason="contradicting_labels", detail="the same image is labelled differently as " + other[conflicting]
     )
-    duplicate = images[again].assign(reason="exact_duplicate", detail="the same image as " + first[again])
-    return images[~torn & ~again].reset_index(drop=True), pd.concat([contradicting, duplicate])
+    duplicates = images[repeated].assign(reason="exact_duplicate", detail="the same image as " + first[repeated])
+    return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
 
 
 def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bool) -> None:
@@ -221,16 +221,16 @@ def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bo
         fault, expected = "no class has both images with it and images without it", "both for some class"
         both = zip(n_with.index, n_with, n_without, strict=True)
         found = ", ".join(f"{count} with and {other} without {name}" for name, count, other in both)
-    why = f" Refused were {len(refused)}: {_why_refused(refused)}." if len(refused) else ""
+    reasons = f" {len(refused)} were refused: {_summarise_reasons(refused)}." if len(refused) else ""
     raise UserError(
-        f"{fault if len(images) else 'there is no image to work with'}: found {found}; expected {expected}.{why} "
-        "The labels that mean a class are listed under task.classes in conf/base/parameters/tasks.yml; in class "
-        "folders the folder's name is the label."
+        f"{fault if len(images) else 'there are no usable images'}: found {found}; expected {expected}.{reasons} "
+        "The labels of each class are listed under task.classes in conf/base/parameters/tasks.yml; in class folders "
+        "the name of the folder is the label."
     )
 
 
-def _why_refused(refused: pd.DataFrame) -> str:
-    """Say how many were refused for which reason, each with an example."""
+def _summarise_reasons(refused: pd.DataFrame) -> str:
+    """Return the number of refused rows for each reason, with an example."""
     sizes = refused["reason"].value_counts()
     examples = refused.drop_duplicates("reason").set_index("reason")
     return "; ".join(
@@ -249,15 +249,12 @@ def _report_source(
     if rows_read != n_accounted:
         raise ValueError(f"source {name}: {rows_read} rows read, but {n_accounted} accounted for: {count}")
     return {
-        "rows_in_source": count["rows_in_source"],
-        "left_out": dict(count["left_out"]),
+        **count,
         "rows_read": rows_read,
-        "not_on_disk": count["not_on_disk"],
         "manifest": len(images),
         "quarantine": reasons,
         "n_patients": _n_patients(images),
         "has_patients": bool(images["patient_id"].notna().any()),
-        "notes": list(count["notes"]),
     }
 
 

@@ -7,22 +7,22 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms import write_release
 from cxr_pipeline.data.sources import nih
-from cxr_pipeline.data.sources.boxes import SIDES, read_boxes, read_image_boxes
+from cxr_pipeline.data.sources.boxes import SIDES, read_boxes
 
+LIST = "BBox_List_2017.csv"
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
 
-def write(folder: Path, text: str, name: str = "BBox_List_2017.csv") -> Path:
+def write(folder: Path, text: str, name: str = LIST) -> None:
+    folder.mkdir(exist_ok=True)
     (folder / name).write_text(text, encoding="utf-8")
-    return folder
 
 
-def files(**names: str | None) -> "pd.Series[str]":
-    return pd.Series({f"{image}.png": found for image, found in names.items()}, dtype="str")
-
-
-def sides(table: pd.DataFrame) -> np.ndarray:
-    return table[list(SIDES)].to_numpy()
+def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
+    """Read the boxes of images of one source; the hash of an image is its name."""
+    images = list(box_files)
+    rows = pd.DataFrame({"source": "s", "image": [f"{name}.png" for name in images], "sha256": images})
+    return read_boxes({"s": folder}, rows.assign(box_file=pd.Series(box_files.values(), dtype="str")))
 
 
 @pytest.mark.parametrize(
@@ -30,116 +30,82 @@ def sides(table: pd.DataFrame) -> np.ndarray:
     [
         HEADER + "a.png,Mass,256,512,128,64,,,\n",
         "\ufeff" + HEADER + "a.png,Mass,256,512,128,64,,,\n",
-        "Image Index,Finding Label,Bbox [x,y,w,h],Unnamed: 6\r\na.png, Mass ,256.0,512.0,128.0,64.0,\r\n",
-        'Image Index,Finding Label,"Bbox [x,y,w,h]"\na.png,Mass,256,512,128,64\n',
-        'Image Index,Finding Label,"Bbox [x,y,w,h]"\na.png,Mass,"[256, 512, 128, 64]"\n\n',
-        'Finding Label,Image Index,"Bbox [x,y,w,h]"\nMass,a.png,"256,512,128,64"\n',
+        "Image Index,Finding Label,Bbox [x,y,w,h],Unnamed: 6\r\na.png, Mass ,256.0,512.0,128.0,64.0,\r\n\n",
     ],
 )
-def test_a_box_is_fractions_of_the_image_however_the_table_is_quoted(tmp_path: Path, text: str) -> None:
-    boxes = read_boxes(write(tmp_path, text), files(a="BBox_List_2017.csv"))
-    assert boxes.columns.tolist() == ["image", "finding", *SIDES]
-    assert boxes[["image", "finding"]].to_numpy().tolist() == [["a.png", "Mass"]]
-    np.testing.assert_allclose(sides(boxes), [[0.25, 0.5, 0.375, 0.5625]])
-
-
-def test_infiltrate_is_the_label_infiltration(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + "a.png,Infiltrate,1,1,9,9\n")
-    assert read_boxes(tmp_path, files(a="BBox_List_2017.csv"))["finding"].tolist() == ["Infiltration"]
-
-
-def test_a_image_gets_the_boxes_of_the_tables_that_it_names_and_each_once(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + "a.png,Mass,0,0,512,512\na.png,Mass,0,0,512,512\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n")
-    write(tmp_path, HEADER + "a.png,Mass,0,0,512,512\na.png,Nodule,0,0,10,10\nb.png,Nodule,0,0,7,7\n", "BBox_RSNA.csv")
-    boxes = read_boxes(tmp_path, files(a="BBox_List_2017.csv|BBox_RSNA.csv", b="BBox_RSNA.csv", d=None))
-    found = boxes[["image", "finding"]].to_numpy().tolist()
-    assert found == [["a.png", "Mass"], ["a.png", "Nodule"], ["b.png", "Nodule"]]
-
-
-def test_what_lies_outside_the_image_is_cut_off(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + "a.png,Mass,-64,512,256,1024\n")
-    np.testing.assert_allclose(sides(read_boxes(tmp_path, files(a="BBox_List_2017.csv"))), [[0, 0.5, 0.1875, 1]])
-
-
-def test_without_boxes_there_is_an_empty_table_of_the_same_types(tmp_path: Path) -> None:
-    none = read_boxes(tmp_path, files(a=None))
-    some = read_boxes(write(tmp_path, HEADER + "a.png,Mass,1,1,9,9\n"), files(a="BBox_List_2017.csv"))
+def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str) -> None:
+    write(tmp_path, text)
+    boxes = read(tmp_path, a=LIST)
+    assert boxes.to_numpy().tolist() == [["a", "Mass", 0.25, 0.5, 0.375, 0.5625]]
+    assert boxes.columns.tolist() == ["sha256", "finding", *SIDES]
+    none = read(tmp_path, a=None)
     assert none.empty
-    assert none.dtypes.to_dict() == some.dtypes.to_dict()
+    assert none.dtypes.to_dict() == boxes.dtypes.to_dict()
 
 
-@pytest.mark.parametrize("name", ["../BBox_List_2017.csv", "/etc/passwd", "sub\\BBox.csv", "..", ""])
-def test_a_name_with_a_path_in_it_is_refused(tmp_path: Path, name: str) -> None:
-    inside = tmp_path / "source"
-    inside.mkdir()
+def test_each_box_of_the_lists_of_an_image_once(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + "a.png,Mass,0,0,9,9\na.png,Mass,0,0,9,9\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n")
+    write(tmp_path, HEADER + "a.png,Mass,0,0,9,9\na.png,Infiltrate,0,0,1,1\nb.png,Nodule,0,0,7,7\n", "BBox_RSNA.csv")
+    boxes = read(tmp_path, a=f"{LIST}|BBox_RSNA.csv", b="BBox_RSNA.csv", d=None)
+    assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["a", "Mass"], ["a", "Infiltration"], ["b", "Nodule"]]
+
+
+def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + "a.png,Mass,-64,512,256,1024\n")
+    assert read(tmp_path, a=LIST)[list(SIDES)].to_numpy().tolist() == [[0, 0.5, 0.1875, 1]]
+
+
+@pytest.mark.parametrize("name", [f"../{LIST}", "/etc/passwd", "sub\\BBox.csv", "BBox/../../BBox.csv", "..", ""])
+def test_a_list_outside_the_source_is_not_read(tmp_path: Path, name: str) -> None:
     write(tmp_path, HEADER + "a.png,Mass,1,1,9,9\n")
-    with pytest.raises(UserError, match="by a path"):
-        read_boxes(inside, files(a=name))
+    with pytest.raises(UserError, match="as a box list; expected the name of a file"):
+        read(tmp_path / "source", a=name)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no column Image Index, Finding Label, Bbox"),
-        ("Image Index,Finding Label\na.png,Mass\n", "no column Bbox"),
-        (HEADER + "a.png,Mass,1,1,9\n", "row 2 is no box"),
-        (HEADER + "a.png\n", "row 2 is no box"),
-        (HEADER + "a.png,Mass,1,1,9,9\na.png,Mass,1,x,9,9\n", "row 3 is no box"),
-        (HEADER + "a.png,Mass,1,1,0,9\n", "nothing of it"),
-        (HEADER + "a.png,Mass,1,1,9,-9\n", "nothing of it"),
-        (HEADER + "a.png,Mass,1100,1,9,9\n", "nothing of it"),
-        (HEADER + "a.png,Mass,nan,1,9,9\n", "nothing of it"),
+        ("Image Index,Finding Label\na.png,Mass\n", "expected 6 and found 2"),
+        (HEADER + "a.png,Mass,1,1,9\n", "expected 6 and found 5"),
+        (HEADER + "a.png,Mass,1,1,9,9\na.png,Mass,1,x,9,9\n", "row 3 is not a box in the image: 1, x, 9, 9"),
+        (HEADER + "a.png,Mass,1,1,0,9\n", "row 2 is not a box"),
+        (HEADER + "a.png,Mass,1,1,9,-9\n", "row 2 is not a box"),
+        (HEADER + "a.png,Mass,1100,1,9,9\n", "row 2 is not a box"),
+        (HEADER + "a.png,Mass,nan,1,9,9\n", "row 2 is not a box"),
+        ("\udcff\udcfe", "codec can't decode"),
+        (None, "it does not exist"),
     ],
 )
-def test_a_broken_table_says_where_and_what(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(UserError, match=f"BBox_List_2017.csv cannot be read as a table of boxes: .*{reason}"):
-        read_boxes(write(tmp_path, text), files(a="BBox_List_2017.csv"))
+def test_a_damaged_list(tmp_path: Path, text: str | None, reason: str) -> None:
+    if text is not None:
+        (tmp_path / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=f"{LIST} cannot be read: .*{reason}"):
+        read(tmp_path, a=LIST)
 
 
-def test_a_table_that_is_gone_or_no_text_is_a_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
-        read_boxes(tmp_path, files(a="BBox_List_2017.csv"))
-    (tmp_path / "BBox_List_2017.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_boxes(tmp_path, files(a="BBox_List_2017.csv"))
-
-
-def test_images_of_several_sources_get_their_own_boxes(tmp_path: Path) -> None:
+def test_images_of_several_sources(tmp_path: Path) -> None:
     for source, finding in (("one", "Mass"), ("two", "Nodule")):
-        (tmp_path / source).mkdir()
         write(tmp_path / source, HEADER + f"a.png,{finding},0,0,512,512\n")
-    images = pd.DataFrame(
-        {
-            "source": ["one", "two", "three"],
-            "image": "a.png",
-            "sha256": ["1", "2", "3"],
-            "box_file": ["BBox_List_2017.csv", "BBox_List_2017.csv", None],
-        }
-    )
-    boxes = read_image_boxes({source: tmp_path / source for source in ("one", "two", "three")}, images)
-    assert set(boxes) == {"sha256", "finding", *SIDES}
+    rows = pd.DataFrame({"source": ["one", "two", "three"], "image": "a.png", "sha256": ["1", "2", "3"]})
+    rows = rows.assign(box_file=pd.Series([LIST, LIST, None], dtype="str"))
+    boxes = read_boxes({source: tmp_path / source for source in rows["source"]}, rows)
     assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["1", "Mass"], ["2", "Nodule"]]
-    nothing = read_image_boxes({}, images[2:])
-    assert nothing.empty
-    assert set(nothing) == set(boxes)
 
 
 def test_every_box_of_a_phantom_release_is_read(tmp_path: Path) -> None:
-    write_release(tmp_path / "phantoms", n_patients=12, size=64, prevalence={"Effusion": 0.9, "Mass": 0.5}, seed=1)
-    images = nih.read(tmp_path / "phantoms").images.set_index("image")
-    boxes = read_boxes(tmp_path / "phantoms", images["box_file"])
-    assert set(boxes["image"]) == set(images.index[images["labels"] != "No Finding"])
-    assert set(boxes["finding"]) == {"Effusion", "Mass"}
+    write_release(tmp_path, n_patients=12, size=64, prevalence={"Effusion": 0.9, "Mass": 0.5}, seed=1)
+    images = nih.read(tmp_path).images
+    boxes = read_boxes({"s": tmp_path}, images.assign(source="s", sha256=images["image"]))
     for finding in ("Effusion", "Mass"):
-        labelled = set(images.index[images["labels"].str.contains(finding)])
-        assert set(boxes.loc[boxes["finding"] == finding, "image"]) == labelled
+        labelled = set(images.loc[images["labels"].str.contains(finding), "image"])
+        assert set(boxes.loc[boxes["finding"] == finding, "sha256"]) == labelled
 
 
 def test_every_box_of_the_real_release_has_a_known_label(shared_data: Path) -> None:
-    folder, names = shared_data / "nih", ["BBox_List_2017.csv", "BBox_RSNA.csv"]
-    named = [pd.read_csv(folder / name)["Image Index"].unique() for name in names]
-    images = pd.Series("|".join(names), index=np.union1d(*named), dtype="str")
-    boxes = read_boxes(folder, images)
+    names = [LIST, "BBox_RSNA.csv"]
+    images = np.unique(np.concatenate([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]))
+    rows = pd.DataFrame({"source": "s", "image": images, "sha256": images, "box_file": "|".join(names)})
+    boxes = read_boxes({"s": shared_data / "nih"}, rows)
     assert len(boxes) > 1000
-    assert set(boxes["image"]) == set(images.index)
+    assert set(boxes["sha256"]) == set(images)
     assert set(boxes["finding"]) < set(nih.LABELS)

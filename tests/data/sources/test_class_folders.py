@@ -1,5 +1,3 @@
-"""Tests of the layout ``class_folders``, on real folders."""
-
 import os
 from pathlib import Path
 
@@ -7,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.class_folders import holds_images, read
+from cxr_pipeline.data.sources.class_folders import read
 
 
 def write(folder: Path, *paths: str) -> None:
@@ -45,7 +43,7 @@ def test_split_folders_above_the_classes(tmp_path: Path, folder: str, split: str
     assert pd.isna(images.loc["well/b.png", "given_split"])
 
 
-def test_split_folders_that_mean_another_split(tmp_path: Path) -> None:
+def test_given_splits(tmp_path: Path) -> None:
     write(tmp_path, "train/ill/a.png", "Val/ill/b.png", "dev/ill/c.png", "test/ill/d.png")
     images = read(tmp_path, patient_id="none", given_splits={"val": "train", "Dev": "validation"}).images
     assert dict(zip(images["image"].str[-5], images["given_split"], strict=True)) == {
@@ -57,7 +55,7 @@ def test_split_folders_that_mean_another_split(tmp_path: Path) -> None:
     assert set(images["labels"]) == {"ill"}
 
 
-def test_patients_that_are_counted_anew_in_each_split(tmp_path: Path) -> None:
+def test_patients_within_split(tmp_path: Path) -> None:
     write(tmp_path, "train/ill/p1_a.png", "val/ill/p1_b.png", "test/ill/p1_c.png", "ill/p1_d.png", "test/ill/none.png")
     listing = read(tmp_path, patient_id=r"^(p\d)_", given_splits={"val": "train"}, patients_within_split=True)
     patients = listing.images.set_index("image")["patient_id"]
@@ -68,22 +66,24 @@ def test_patients_that_are_counted_anew_in_each_split(tmp_path: Path) -> None:
         "ill/p1_d.png": "p1",
     }
     assert pd.isna(patients["test/ill/none.png"])
-    assert listing.notes == ("Images whose name does not tell the patient, each taken for a patient of its own: 1.",)
+    assert listing.notes == (
+        "Images whose file name does not contain a patient, each treated as a separate patient: 1.",
+    )
 
 
-def test_litter_is_no_row_but_any_other_file_is(tmp_path: Path) -> None:
-    litter = ["a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png"]
-    write(tmp_path, *litter, "a/notes.txt", "a/image")
+def test_every_file_but_system_files_is_a_row(tmp_path: Path) -> None:
+    system_files = ["a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png"]
+    write(tmp_path, *system_files, "a/notes.txt", "a/image")
     listing = read(tmp_path, patient_id="none")
     assert listing.images["image"].tolist() == ["a/image", "a/notes.txt"]
     assert listing.n_rows == 2
 
 
-def test_files_above_the_class_folders_are_counted_in_a_note(tmp_path: Path) -> None:
+def test_files_outside_of_class_folders_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "README.md", "train/list.txt", "train/a/x.png")
     listing = read(tmp_path, patient_id="none")
     assert listing.n_rows == 1
-    assert listing.notes == ("Files that lie in no class folder and were not read: 2.",)
+    assert listing.notes == ("Files outside of class folders, which were not read: 2.",)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_links_to_folders(tmp_path: Path) -> None:
     listing = read(source, patient_id="none")
     assert listing.images["image"].tolist() == ["ill/a.png", "ill/loop"]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["well", "outside_source"]]
-    assert listing.notes == ("Links to folders inside the source that were not followed: 1.",)
+    assert listing.notes == ("Links to folders inside the source, which were not followed: 1.",)
 
 
 def test_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> None:
@@ -127,29 +127,18 @@ def test_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> None:
     )
     assert pd.isna(patients.pop("other.jpeg"))
     assert patients == dict(zip(names, ["person7", "NORMAL2-IM-0012", "IM-0012"], strict=False))
-    assert "patient of its own: 1." in listing.notes[0]
+    assert listing.notes[0].endswith("each treated as a separate patient: 1.")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"), [("(", "none"), (r"\d+", "no group in parentheses"), (r"^(\d+)_", "fits none of 1 file names")]
+    ("pattern", "message"),
+    [("(", "unterminated"), (r"\d+", "no capture groups"), (r"^(\d+)_", "matches none of 1 file names")],
 )
-def test_a_patient_pattern_that_cannot_work_is_an_error(tmp_path: Path, pattern: str, told: str) -> None:
+def test_an_invalid_pattern_of_patients(tmp_path: Path, pattern: str, message: str) -> None:
     write(tmp_path, "ill/image.png")
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read(tmp_path, patient_id=pattern)
     assert pattern in str(error.value)
-
-
-def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent"):
-        read(tmp_path / "absent", patient_id="none")
-
-
-def test_holds_images(tmp_path: Path) -> None:
-    write(tmp_path, "README.md", "train/list.txt")
-    assert not holds_images(tmp_path)
-    write(tmp_path, "train/ill/a.png")
-    assert holds_images(tmp_path)
 
 
 def test_kermany(shared_data: Path) -> None:

@@ -1,5 +1,3 @@
-"""Tests of the layout ``medmnist``, on files as NumPy writes them."""
-
 import io
 import zipfile
 from pathlib import Path
@@ -15,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import medmnist
-from cxr_pipeline.data.sources.medmnist import holds_images, read, reader
+from cxr_pipeline.data.sources.medmnist import read, reader
 
 NAMES = ("well", "ill")
 
@@ -65,17 +63,17 @@ def test_splits_labels_and_images_belong_together(tmp_path: Path) -> None:
 
 
 def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
-    listing = read(write(tmp_path, val_labels=np.array([[1], [3]])))
+    listing = read(write(tmp_path, val_labels=np.array([1, 3])))
     assert set(listing.images["labels"]) == {"0", "1", "3"}
     assert listing.vocabulary == {"0", "1", "2", "3"}
 
 
 @pytest.mark.parametrize("number", [2, -1, 300])
-def test_a_number_without_a_name_is_refused(tmp_path: Path, number: int) -> None:
+def test_a_label_without_a_name(tmp_path: Path, number: int) -> None:
     file = write(tmp_path, train_labels=np.array([[0], [number], [1]], np.int64))
     listing = read(file, labels=NAMES)
     assert listing.refused.to_numpy().tolist() == [
-        ["train/00001", "unknown_label", f"label {number}, but the labels that are named are 0 to 1"]
+        ["train/00001", "unknown_label", f"label '{number}'; expected a whole number from 0 to 1"]
     ]
     assert listing.n_rows == 6
     images = listing.images.set_index("image")
@@ -105,12 +103,7 @@ def test_labels_of_any_order_in_memory(table: np.ndarray, tmp_path_factory: pyte
         assert np.array_equal(np.reshape(found, table.shape), table.astype(bool))
 
 
-def test_a_flat_list_of_labels_is_read(tmp_path: Path) -> None:
-    listing = read(write(tmp_path, train_labels=np.array([1, 0, 1])), labels=NAMES)
-    assert listing.images.set_index("image").loc["train/00000", "labels"] == "ill"
-
-
-def test_splits_that_are_not_there_are_passed_over(tmp_path: Path) -> None:
+def test_missing_splits_are_skipped(tmp_path: Path) -> None:
     file = write(tmp_path, train_images=None, train_labels=None, test_images=None)
     assert read(file, labels=NAMES).images["image"].tolist() == ["validation/00000", "validation/00001"]
     assert np.array_equal(unpacked(file, tmp_path), draw(2, seed=1))
@@ -133,29 +126,27 @@ def test_splits_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.array_equal(images, [*draw(3), *draw(2, seed=1), *draw(1, seed=2)])
 
 
-def test_the_only_file_in_a_folder_will_do(tmp_path: Path) -> None:
-    file = write(tmp_path)
-    assert read(tmp_path).images.equals(read(file).images)
-    assert reader(tmp_path, unpacked=tmp_path / "u") == reader(file, unpacked=tmp_path / "u")
-    assert holds_images(tmp_path)
-    assert holds_images(file)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_labels": np.array([[0], [1]])}, r"train_labels: expected as many .* int64 \(2, 1\) and images \(3, "),
+        ({"train_labels": np.array([[0], [1]])}, r"train_labels: expected .* 3 images\. Found int64 \(2, 1\)"),
         ({"train_labels": np.array([[0.0], [1.0], [0.0]])}, r"train_labels: expected .* float64 \(3, 1\)"),
         ({"train_labels": np.zeros((3, 1, 1), int)}, r"train_labels: expected .*\(3, 1, 1\)"),
-        ({"train_labels": np.zeros((3, 0), int)}, r"train_labels: expected .*\(3, 0\)"),
+        ({"train_labels": np.zeros((3, 0), int)}, "train_labels has 0 columns; expected one"),
         ({"train_labels": np.array([["a"], ["b"], ["c"]])}, r"train_labels: expected .*<U1"),
-        ({"train_labels": np.array([[0, 1], [2, 0], [0, 0]])}, "train_labels has 2 columns; expected 0 and 1 in them"),
-        ({"train_labels": np.array([[None], [1], [{}]])}, "train_labels has .* bytes, expected .* object"),
+        (
+            {"train_labels": np.array([[0, 1], [2, 0], [0, 0]])},
+            "train_labels has 2 columns; expected one, or several of 0 and 1",
+        ),
+        ({"train_labels": np.array([[None], [1], [{}]])}, "Object arrays cannot be loaded"),
         ({"train_labels": None}, "train_labels.npy"),
-        ({"train_images": None, "val_images": None, "test_images": None}, "it holds train_labels.npy, val_labels.npy"),
+        (
+            {"train_images": None, "val_images": None, "test_images": None},
+            "it contains train_labels.npy, val_labels.npy",
+        ),
     ],
 )
-def test_odd_labels_are_told(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_invalid_labels(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=rf"images\.npz cannot be read: .*{message}.*Expected one \.npz file"):
         read(write(tmp_path, **changes))
 
@@ -173,13 +164,15 @@ def test_odd_labels_are_told(tmp_path: Path, changes: dict[str, Any], message: s
         np.asfortranarray(draw(3)),
     ],
 )
-def test_odd_images_are_told_before_any_is_written(tmp_path: Path, pixels: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"images: expected uint8 \[n, height, width\] or .* Found"):
+def test_invalid_images_leave_nothing(tmp_path: Path, pixels: np.ndarray) -> None:
+    with pytest.raises(
+        UserError, match=r"images: expected (uint8 \[n, height, width\]|the same size in every split).* Found"
+    ):
         reader(write(tmp_path, train_images=pixels), unpacked=tmp_path / "unpacked")
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
-def test_other_labels_than_are_named_are_told(tmp_path: Path) -> None:
+def test_a_wrong_number_of_names(tmp_path: Path) -> None:
     tables = {f"{split}_labels": np.zeros((n, 3), np.uint8) for split, n in (("train", 3), ("val", 2), ("test", 1))}
     with pytest.raises(UserError, match="2 labels are named, but the file has 3 columns"):
         read(write(tmp_path, **tables), labels=NAMES)
@@ -188,19 +181,16 @@ def test_other_labels_than_are_named_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.99])
-def test_a_truncated_file_is_told(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_file(tmp_path: Path, kept: float) -> None:
     file = write(tmp_path)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
-    assert not holds_images(file)
     for use in (read, lambda place: reader(place, unpacked=tmp_path / "unpacked")):
-        with pytest.raises(
-            UserError, match=r"images\.npz cannot be read: .*Expected one \.npz file.*Download it again"
-        ):
+        with pytest.raises(UserError, match=r"images\.npz cannot be read: .*Expected one \.npz file"):
             use(file)
 
 
-def test_damaged_pixels_are_told_and_leave_nothing(tmp_path: Path) -> None:
+def test_damaged_pixels_leave_nothing(tmp_path: Path) -> None:
     file = write(tmp_path)
     content = bytearray(file.read_bytes())
     content[600:700] = bytes(100)
@@ -210,23 +200,16 @@ def test_damaged_pixels_are_told_and_leave_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
-def test_an_array_that_is_shorter_than_it_says_is_told(tmp_path: Path) -> None:
+def test_an_array_that_is_shorter_than_its_header_says(tmp_path: Path) -> None:
     array = io.BytesIO()
     np.save(array, draw(3))
     with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
         archive.writestr("train_images.npy", array.getvalue()[:-28])
-        archive.writestr("train_labels.npy", array.getvalue()[:4])
-    with pytest.raises(UserError, match="train_images has 2324 bytes, expected 2352 for uint8"):
-        read(tmp_path)
-    with pytest.raises(UserError, match="train_images has 2324 bytes, expected 2352 for uint8"):
-        reader(tmp_path, unpacked=tmp_path / "unpacked")
-
-
-def test_something_else_in_a_zip_holds_no_images(tmp_path: Path) -> None:
-    np.savez(tmp_path / "images.npz", weights=draw(2))
-    assert not holds_images(tmp_path)
-    with pytest.raises(UserError, match=r"it holds weights\.npy"):
-        read(tmp_path)
+        archive.writestr("train_labels.npy", array.getvalue()[:-28])
+    for use in (read, lambda place: reader(place, unpacked=tmp_path / "unpacked")):
+        with pytest.raises(UserError, match=r"images\.npz cannot be read: .*2324"):
+            use(tmp_path)
+    assert list((tmp_path / "unpacked").iterdir()) == []
 
 
 def test_real_images(shared_data: Path, tmp_path: Path) -> None:

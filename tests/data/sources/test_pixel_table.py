@@ -1,6 +1,3 @@
-"""Tests of the layout ``pixel_table``, on real tables."""
-
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import pixel_table
-from cxr_pipeline.data.sources.pixel_table import holds_images, read, reader
+from cxr_pipeline.data.sources.pixel_table import read, reader
 from cxr_pipeline.data.sources.readers import RowReader
 
 SIDE = 16
@@ -75,39 +72,30 @@ def test_labels_without_names_are_the_column_s_text(tmp_path: Path) -> None:
     assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
 
 
-def test_a_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
+def test_a_label_without_a_name(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 2, -1, "ill", 1.5, "nan", 1.0, None]))
     listing = read(file, label="label", labels=NAMES)
     assert listing.refused["image"].tolist() == [f"row 0000000{row}" for row in range(1, 6)]
     assert set(listing.refused["reason"]) == {"unknown_label"}
-    assert listing.refused["detail"][0] == "the label '2'; expected a whole number from 0 to 1"
+    assert listing.refused["detail"][0] == "label '2'; expected a whole number from 0 to 1"
     assert listing.images["path"].tolist() == ["0", "6", "7"]
     assert listing.images["labels"].tolist()[:2] == ["well", "ill"]
     assert pd.isna(listing.images["labels"][2])
     assert listing.n_rows == 8
 
 
-@pytest.mark.parametrize("value", ["300", "-1", "256", "12.5", "white", "", "inf", "nan", "True", "1e99"])
-def test_a_row_with_a_pixel_that_is_none_is_refused_when_read(tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize("value", ["300", "-1", "256", "12.5", "white", "", "inf", "nan", "True", "1e99", None])
+def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path: Path, value: str) -> None:
     content = table([0, 1, 0, 1]).astype("str")
+    content["pixel16"] += ".0"
     content.loc[2, "pixel17"] = value
     content.loc[2, "pixel40"] = "7000"
     file = write(tmp_path, content)
     assert len(read(file, label="label", labels=NAMES).images) == 4
     images = opened(file)
-    assert refusal(images, "2") == "pixel17 is no whole number from 0 to 255"
+    assert refusal(images, "2") == "pixel17 is not a whole number from 0 to 255"
     for row in (0, 1, 3):
         assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels(4)[row].reshape(SIDE, SIDE))
-
-
-def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1]).astype({"pixel1": "float64", "pixel3": "float64"}))
-    assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
-
-
-def test_a_column_of_yes_and_no_holds_no_pixels(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1]).assign(pixel5=True))
-    assert refusal(opened(file), "1") == "pixel5 is no whole number from 0 to 255"
 
 
 @given(
@@ -124,12 +112,12 @@ def test_blocks_change_nothing(images: np.ndarray, rows: int, tmp_path_factory: 
     unpacked = np.load(source.file)
     assert np.array_equal(unpacked[good].reshape(-1, 4), images[good])
     for row in np.flatnonzero(~good):
-        assert "is no whole number" in refusal(source, str(row))
+        assert "is not a whole number" in refusal(source, str(row))
     for row in np.flatnonzero(good):
         assert source.read(str(row))
 
 
-def test_other_options_unpack_anew(tmp_path: Path) -> None:
+def test_other_options_unpack_again(tmp_path: Path) -> None:
     content = table([0, 1], patient=[1, 2])
     content["label"], content["patient"] = [5, 6], [7, 8]
     file = write(tmp_path, content)
@@ -138,38 +126,18 @@ def test_other_options_unpack_anew(tmp_path: Path) -> None:
     assert by_label == opened(file, patient_id="patient", labels=NAMES)
 
 
-def test_a_changed_table_is_unpacked_anew(tmp_path: Path) -> None:
-    first = opened(write(tmp_path, table([0, 1])))
-    changed = table([0, 1])
-    changed["pixel1"] = 9
-    second = opened(write(tmp_path, changed))
-    assert first.file != second.file
-    assert np.load(first.file)[0, 0, 0] == pixels(2)[0, 0]
-    assert np.load(second.file)[0, 0, 0] == 9
-
-
-def test_the_only_table_in_a_folder_will_do(tmp_path: Path) -> None:
+def test_a_folder_with_one_table_or_several(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1]))
     assert read(tmp_path, label="label").images.equals(read(file, label="label").images)
-    assert holds_images(tmp_path)
-    assert holds_images(file)
     write(tmp_path, table([0]), "more.csv.gz")
-    assert not holds_images(tmp_path)
     with pytest.raises(UserError, match=r"found images\.csv, more\.csv\.gz"):
-        read(tmp_path, label="label")
-
-
-def test_an_empty_file_holds_no_images(tmp_path: Path) -> None:
-    (tmp_path / "images.csv").touch()
-    assert not holds_images(tmp_path)
-    with pytest.raises(UserError, match=r"images\.csv cannot be read as a table: No columns"):
         read(tmp_path, label="label")
 
 
 def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1])[:0])
     assert read(file, label="label", labels=NAMES).n_rows == 0
-    assert "no row '0'" in refusal(opened(file), "0") or "gone or damaged" in refusal(opened(file), "0")
+    assert "no row '0'" in refusal(opened(file), "0") or "missing or damaged" in refusal(opened(file), "0")
 
 
 @pytest.mark.parametrize(
@@ -178,24 +146,19 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
         (table([0]).rename(columns={"label": "class"}), "257 columns: class, pixel1, pixel2, ..., pixel256"),
         (table([0], name=["a"]), "258 columns: label, name, pixel1, ..., pixel256"),
         (table([0]).drop(columns="pixel7"), "256 columns: label, "),
-        (table([0])[["label"]], "1 columns: label; expected label, and besides"),
+        (table([0])[["label"]], "1 columns: label; expected label, and"),
     ],
 )
-def test_other_columns_than_expected_are_told(tmp_path: Path, content: pd.DataFrame, found: str) -> None:
+def test_unexpected_columns(tmp_path: Path, content: pd.DataFrame, found: str) -> None:
     file = write(tmp_path, content)
-    for use in (read, lambda place, label: opened(place, label=label)):
+    for use in (read, opened):
         with pytest.raises(UserError, match=rf"images\.csv has {found}.*n x n columns of pixels"):
             use(file, label="label")
-
-
-def test_a_patient_column_that_is_not_there_is_told(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0]))
-    for use in (read, opened):
-        with pytest.raises(UserError, match="expected label and who, and besides"):
+        with pytest.raises(UserError, match="expected label and who, and n x n"):
             use(file, label="label", patient_id="who")
 
 
-def test_rows_that_are_too_long_are_told(tmp_path: Path) -> None:
+def test_rows_that_are_too_long(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1, 0]))
     header, *rows = file.read_text().splitlines()
     file.write_text("\n".join([header, *(f"{row},7" for row in rows)]))
@@ -203,7 +166,7 @@ def test_rows_that_are_too_long_are_told(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="more values in a row than names in its header"):
             use(file, label="label")
     file.write_text("\n".join([header, *rows, f"{rows[0]},7"]))
-    with pytest.raises(UserError, match=r"images\.csv cannot be read as a table: .*Expected 257 fields in line 5"):
+    with pytest.raises(UserError, match=r"images\.csv cannot be read: .*Expected 257 fields in line 5"):
         opened(file)
 
 
@@ -212,38 +175,25 @@ def test_a_row_that_is_too_short_is_refused(tmp_path: Path) -> None:
     text = file.read_text().rstrip()
     file.write_text(text.rpartition(",")[0])
     assert len(read(file, label="label").images) == 3
-    assert refusal(opened(file), "2") == "pixel256 is no whole number from 0 to 255"
+    assert refusal(opened(file), "2") == "pixel256 is not a whole number from 0 to 255"
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_and_a_byte_order_mark_are_skipped(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1]))
-    file.write_text(file.read_text().replace("\n", "\n\n"))
+    file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
     assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["well", "ill"]
     assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
 
 
-def test_a_truncated_archive_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 0.01, 0.75])
+def test_a_truncated_file_leaves_nothing(tmp_path: Path, kept: float) -> None:
     file = write(tmp_path, table([0, 1] * 300), "images.csv.gz")
     content = file.read_bytes()
-    file.write_bytes(content[: len(content) * 3 // 4])
+    file.write_bytes(content[: int(len(content) * kept)])
     for use in (read, opened):
-        with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read as a table: .*Expected UTF-8 text"):
+        with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read: .*Expected one \.csv or"):
             use(file, label="label")
     assert list((tmp_path / "unpacked").iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00l\x00a", b"not gzip"])
-def test_something_else_is_told(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "images.csv.gz").write_bytes(content if content.startswith(b"not") else gzip.compress(content))
-    with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read as a table"):
-        read(tmp_path, label="label")
-
-
-def test_a_mark_before_the_header_is_passed_over(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1]))
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert len(read(file, label="label").images) == 2
-    assert np.array_equal(np.load(opened(file).file), pixels(2).reshape(2, SIDE, SIDE))
 
 
 def test_real_images(shared_data: Path, tmp_path: Path) -> None:

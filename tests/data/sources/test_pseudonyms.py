@@ -38,7 +38,7 @@ def test_the_same_patient_has_the_same_pseudonym(tmp_path: Path) -> None:
     assert pseudonyms(ids("1"), tmp_path / KEY_FILE)[0] == first[0]
 
 
-def test_the_key_is_random_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_key_is_random_and_private(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert pseudonyms(ids("1"), tmp_path / "a" / KEY_FILE)[0] != pseudonyms(ids("1"), tmp_path / "b" / KEY_FILE)[0]
@@ -47,7 +47,7 @@ def test_the_key_is_random_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", key.read_text())
 
 
-def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / KEY_FILE).write_text("another key, long enough")
     by_file = pseudonyms(ids("1"), tmp_path / KEY_FILE)
     monkeypatch.setenv(VARIABLE, KEY)
@@ -64,7 +64,7 @@ def test_no_patients_need_no_key(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_that_could_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_too_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / KEY_FILE).write_text("short\n")
     with pytest.raises(UserError, match=rf"{KEY_FILE} has 5 characters; expected 16"):
         pseudonyms(ids("1"), tmp_path / KEY_FILE)
@@ -73,7 +73,7 @@ def test_a_key_that_could_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pseudonyms(ids("1"), tmp_path / KEY_FILE)
 
 
-def test_no_place_for_a_key(tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"cannot be kept.*No such file.*export {VARIABLE}="):
         pseudonyms(ids("1"), tmp_path / "nowhere" / KEY_FILE)
     (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
@@ -82,14 +82,14 @@ def test_no_place_for_a_key(tmp_path: Path) -> None:
 
 
 @given(patients=st.sets(st.text(min_size=1), min_size=1))
-def test_no_two_patients_share_one(patients: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_pseudonyms_are_distinct(patients: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, KEY)
         found = pseudonyms(ids(*sorted(patients)), tmp_path_factory.getbasetemp() / KEY_FILE)
     assert found.nunique() == len(patients)
 
 
-def test_a_fingerprint_tells_keys_apart_and_makes_none_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_identify_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / KEY_FILE
     assert key_fingerprint(file, make=False) is None
     assert not file.exists()

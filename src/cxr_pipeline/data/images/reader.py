@@ -23,3 +23,7 @@ class Reader(Protocol):
     def n_bytes(self, path: str) -> int:
         """Return the size of an image's content in bytes without reading it; 0 if it is unknown."""
         ...
+
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Return the size in bytes and the time of change in ns of an image's file; None if they are unknown."""
+        ...

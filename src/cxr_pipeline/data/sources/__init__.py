@@ -1,4 +1,4 @@
-"""Where images and labels come from: one module per layout, each yielding the same rows."""
+"""Sources of images and labels: one module per layout, all of which list the same columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,19 +18,20 @@ from cxr_pipeline.data.sources import (
     pixel_table,
 )
 from cxr_pipeline.data.sources.listing import Listing, printable
+from cxr_pipeline.data.sources.readers import file_reader
 
 __all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source", "open_source", "read_source"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which images and labels are kept.
+    """How images and labels are stored.
 
     Args:
-        read: lists the images of a place, ``read(folder, **options)``.
-        reader: gives what reads these images, ``reader(folder, unpacked=folder, **options)``.
-        holds_images: tells at little cost whether a place has images in this layout.
-        expected: what should be in the place, for messages; ``{labels}`` stands for the labels of the task.
+        read: lists the images of a source, ``read(folder, **options)``.
+        reader: returns the reader of these images, ``reader(folder, unpacked=folder, **options)``.
+        holds_images: cheap check for images in this layout, ``holds_images(folder)``; may raise ``UserError``.
+        expected: what the source should contain, for messages; ``{labels}`` stands for the labels of the task.
     """
 
     read: Callable[..., Listing]
@@ -40,35 +41,41 @@ class Layout:
 
 
 LAYOUTS: dict[str, Layout] = {
-    module.__name__.rpartition(".")[2]: Layout(module.read, module.reader, module.holds_images, module.EXPECTED)
+    module.__name__.rpartition(".")[2]: Layout(
+        module.read, getattr(module, "reader", file_reader), module.holds_images, module.EXPECTED
+    )
     for module in (class_folders, nih, chexpert, label_table, medmnist, pixel_table, dicom_folder, phantoms)
 }
 
 
 def read_source(layout: str, folder: Path, **options: object) -> Listing:
-    """List the images of a source; no image is read.
+    r"""List the images of a source without reading them.
 
     Args:
         layout: a key of ``LAYOUTS``.
-        folder: the source's folder, or its file where the layout keeps all images in one.
-        options: what the layout wants besides, such as ``patient_id``.
+        folder: the source's folder, or its file if the layout has all images in one.
+        options: options of the layout, such as ``patient_id``.
 
     Raises:
         UserError: the source cannot be read.
 
     Example:
-        >>> read_source("class_folders", Path("effusion"), patient_id="none")  # doctest: +SKIP
+        >>> (tmp_path / "ill").mkdir()
+        >>> (tmp_path / "ill" / "p7_1.png").touch()
+        >>> listing = read_source("class_folders", tmp_path, patient_id=r"^(p\d+)_")
+        >>> listing.images[["image", "labels", "patient_id"]].to_numpy().tolist()
+        [['ill/p7_1.png', 'ill', 'p7']]
     """
     return LAYOUTS[layout].read(folder, **options)
 
 
 def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object) -> Reader:
-    """Give what reads the images of a source; a source in one file is unpacked first, once.
+    """Return the reader of a source's images. A source in one file is unpacked first, once.
 
     Args:
         layout: a key of ``LAYOUTS``.
         folder: as for ``read_source``.
-        unpacked: the folder in which unpacked images are kept.
+        unpacked: folder of unpacked images.
         options: as for ``read_source``.
 
     Raises:
@@ -80,25 +87,25 @@ def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object)
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
-    """Stop before any work if a source is not there. Cheap: it stops looking at the first image.
+    """Raise an error if a source is missing. Cheap: the search stops at the first image.
 
     Args:
         name: key of the source below ``sources``.
         layout: a key of ``LAYOUTS``.
         folder: as for ``read_source``.
-        classes: for each class of the task, the labels that mean it.
-        task: the task, for the commands that the message offers.
+        classes: labels of each class of the task.
+        task: name of the task, for the commands in the message.
 
     Raises:
-        UserError: the place is missing or holds no image of this layout.
+        UserError: the folder or file is missing or contains no image in this layout.
     """
-    found = _fault(layout, folder)
-    if found is None:
+    fault = _find_fault(layout, folder)
+    if fault is None:
         return
     labels = ", ".join(labels[0] for labels in classes.values() if labels)
     raise UserError(
-        f"{task}.sources.{name}.path: {found}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
-        "Put the images there, or name their place with "
+        f"{task}.sources.{name}.path: {fault}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
+        "Put the images there, or say where they are with "
         f"--params raw=/path/to/images (the folder that {folder.name} is in) or "
         f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
         "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "
@@ -106,16 +113,17 @@ def check_source(
     )
 
 
-def _fault(layout: str, folder: Path) -> str | None:
+def _find_fault(layout: str, folder: Path) -> str | None:
     place = printable(str(folder))
     try:
         with suppress(UserError):
             if LAYOUTS[layout].holds_images(folder):
                 return None
-        if not folder.is_dir():
-            absent = f"no {'file' if folder.suffix else 'folder'} at {place}"
-            return f"the file {place} is something else or damaged" if folder.exists() else absent
-        found = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5])
+        if folder.is_dir():
+            content = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5])
+            return f"no images in {place} (it contains {content or 'nothing'})"
+        if folder.exists():
+            return f"the file {place} is damaged or not in this layout"
     except OSError as error:
         return f"{place} cannot be read ({error.strerror or error})"
-    return f"nothing to read in {place}" + (f" (it holds {found})" if found else " (it is empty)")
+    return f"no {'file' if folder.suffix else 'folder'} at {place}"

@@ -1,29 +1,35 @@
-"""The content of an image as a sha256."""
+"""SHA-256 of the content of images, remembered while their files do not change."""
 
 import hashlib
-import os
+import json
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.data.images.reader import Reader
+from cxr_pipeline.data.sources.folders import map_in_threads
 
-_WORTH_A_PROGRESS_BAR = 1000
+# A file may change again within one tick of its file system's clock, keeping its size and time of change. As git does
+# (https://git-scm.com/docs/racy-git), hashes of files that changed within the last tick are not stored. Two
+# seconds is the tick of FAT, the longest.
+_CLOCK_TICK_NS = 2 * 10**9
+
+_Hashes = dict[str, tuple[tuple[int, int], str]]
 
 
-def fingerprint(reader: Reader, path: str) -> str:
+def content_hash(reader: Reader, path: str) -> str:
     """Hash one image.
 
     Args:
-        reader: gives the images of the source.
-        path: where the image is in the source.
+        reader: reads the images of the source.
+        path: path of the image in the source.
 
     Returns:
-        sha256 of the content, 64 hexadecimal digits.
+        SHA-256 of the content, 64 hexadecimal digits.
 
     Raises:
         ImageRefused: the image has no bytes (``empty``), or the reader refuses it.
@@ -34,32 +40,68 @@ def fingerprint(reader: Reader, path: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def content_hashes(reader: Reader, paths: Sequence[str]) -> pd.DataFrame:
-    """Hash many images, each read once, on as many threads as there are cores.
+def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None = None) -> pd.DataFrame:
+    """Hash many images on as many threads as there are cores.
 
     Args:
-        reader: gives the images of the source.
-        paths: where the images are in the source.
+        reader: reads the images of the source.
+        paths: paths of the images in the source.
+        cache: folder of stored hashes. The stored hash of an image is used if the size and the time of change of its
+            file are those at which it was hashed. None reads every image.
 
     Returns:
-        ``sha256``, ``reason``, ``detail`` in the order of ``paths``; a refused image has no ``sha256``, any other
-        no ``reason``.
-    """
+        ``sha256``, ``reason``, ``detail`` in the order of ``paths``. Refused images have no ``sha256``, all others no
+        ``reason``.
 
-    def outcome(path: str) -> tuple[str | None, str | None, str | None]:
+    Raises:
+        UserError: the hashes cannot be stored.
+
+    Example:
+        >>> from cxr_pipeline.data.sources.readers import FileReader
+        >>> size = (tmp_path / "1.png").write_bytes(b"content")
+        >>> content_hashes(FileReader(tmp_path), ["1.png"])["sha256"].str[:8].tolist()
+        ['ed7002b4']
+    """
+    known: dict[str, str] = {}
+    if cache:
+        # Its options decide which images a reader refuses, so each combination of folder and options has its own file.
+        file = cache / f"{hashlib.sha256(repr(reader).encode()).hexdigest()[:32]}.json"
+        started = time.time_ns()
+        found = map_in_threads(reader.version, paths, description="Looking for changes")
+        versions = dict(zip(paths, found, strict=True))
+        stored = _load(file)
+        known = {path: stored[path][1] for path in paths if path in stored and stored[path][0] == versions[path]}
+
+    def row(path: str) -> tuple[str | None, str | None, str | None]:
         try:
-            return fingerprint(reader, path), None, None
+            return content_hash(reader, path), None, None
         except ImageRefused as refusal:
             return None, refusal.reason, refusal.detail
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        rows = list(
-            track(
-                threads.map(outcome, paths),
-                description="Reading images",
-                total=len(paths),
-                console=Console(stderr=True),
-                disable=len(paths) < _WORTH_A_PROGRESS_BAR,
-            )
-        )
-    return pd.DataFrame(rows, columns=["sha256", "reason", "detail"]).astype("str")
+    new = [path for path in paths if path not in known]
+    rows = dict(zip(new, map_in_threads(row, new, description="Hashing images"), strict=True))
+    if cache and new:
+        for path, (sha256, _, _) in rows.items():
+            version = versions[path]
+            if sha256 and version and version[1] < started - _CLOCK_TICK_NS:
+                stored[path] = version, sha256
+        _store(file, stored)
+    table = [rows[path] if path in rows else (known[path], None, None) for path in paths]
+    return pd.DataFrame(table, columns=["sha256", "reason", "detail"]).astype("str")
+
+
+def _load(file: Path) -> _Hashes:
+    """Read stored hashes; none if the file is missing or its content is not what was written."""
+    try:
+        digest, _, content = file.read_bytes().partition(b"\n")
+    except OSError:
+        return {}
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        return {}
+    return {path: ((size, changed_ns), sha256) for path, size, changed_ns, sha256 in json.loads(content)}
+
+
+def _store(file: Path, hashes: _Hashes) -> None:
+    content = json.dumps([(path, *version, sha256) for path, (version, sha256) in hashes.items()]).encode()
+    with written_atomically(file) as beside:
+        beside.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)

@@ -1,9 +1,10 @@
-"""From the labels of a source to the classes of a task."""
+"""Map the labels of sources to the classes of a task."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import pandas as pd
 
@@ -11,11 +12,12 @@ from cxr_pipeline.common.errors import UserError
 
 ANY_OTHER = "*"
 
-_UNCERTAIN = ("unknown", "positive", "negative")
+_INPUTS = ("labels", "uncertain", "unknown")
+_OUTPUTS = ("reason", "detail", "left_out")
 
 
 def fold(label: str) -> str:
-    """Reduce a label to what is compared: case, spaces and underscores do not count.
+    """Return a label in the form in which labels are compared: without case, spaces and underscores.
 
     Example:
         >>> fold("No_Finding") == fold("nofinding")
@@ -24,29 +26,19 @@ def fold(label: str) -> str:
     return label.replace(" ", "").replace("_", "").casefold()
 
 
-class _Outcome(NamedTuple):
-    """What becomes of a row: a value per class, or why it is refused or left out."""
-
-    classes: tuple[float, ...] | None = None
-    reason: str | None = None
-    detail: str | None = None
-    left_out: str | None = None
-
-
 @dataclass(frozen=True)
 class LabelMap:
-    """What the labels of the sources mean to a task. Case, spaces and underscores of a label do not count.
+    """Meaning of the labels of sources for a task. Labels are compared without case, spaces and underscores.
 
     Args:
-        classes: for each class the labels that mean it; ``*`` stands for every other label that a source is known
-            to use, those in ``left_out`` apart.
+        classes: labels of each class. ``*`` stands for every other label in a source's vocabulary, except for those in
+            ``left_out``.
         left_out: labels whose images the task leaves out.
-        uncertain: what a label means that a source calls uncertain: ``unknown``, ``positive`` or ``negative``.
-        exclusive: whether an image has one class and no more. Otherwise each class is a question of its own.
+        uncertain: meaning of labels that a source marks as uncertain: ``unknown``, ``positive`` or ``negative``.
+        exclusive: whether an image has exactly one class. Otherwise an image may have any number of classes.
 
     Raises:
         UserError: a label has two meanings.
-        ValueError: ``uncertain`` is something else.
 
     Example:
         >>> LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}).class_of("Mass")
@@ -55,57 +47,75 @@ class LabelMap:
 
     classes: Mapping[str, Sequence[str]]
     left_out: Sequence[str] = ()
-    uncertain: str = "unknown"
+    uncertain: Literal["unknown", "positive", "negative"] = "unknown"
     exclusive: bool = True
-    _class_by_label: dict[str, str] = field(init=False, repr=False, compare=False)
-    _listed: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.uncertain not in _UNCERTAIN:
-            raise ValueError(f"uncertain must be one of {', '.join(_UNCERTAIN)}. Received: {self.uncertain!r}")
-        object.__setattr__(self, "_class_by_label", _class_by_label(self.classes, self.left_out))
-        object.__setattr__(self, "_listed", frozenset(map(fold, self.left_out)))
+        advice = "Labels are compared without case, spaces and underscores. Remove it from one of them."
+        for name, labels in self.classes.items():
+            for label in labels:
+                if self._class_by_label[fold(label)] != name:
+                    other = self._class_by_label[fold(label)]
+                    raise UserError(f"task.classes: the label '{label}' belongs to both {name} and {other}. {advice}")
+        for label in self.left_out:
+            if fold(label) in self._class_by_label:
+                name = self._class_by_label[fold(label)]
+                raise UserError(f"task.left_out: the label '{label}' also belongs to the class {name}. {advice}")
+
+    @cached_property
+    def _class_by_label(self) -> dict[str, str]:
+        return {fold(label): name for name, labels in self.classes.items() for label in labels}
+
+    @cached_property
+    def _left_out(self) -> frozenset[str]:
+        return frozenset(map(fold, self.left_out))
 
     def class_of(self, label: str) -> str | None:
-        """Tell which class a label means, if any; where a class has ``*``, every other label means that class."""
+        """Return the class that a label means, None if there is none."""
         folded = fold(label)
-        if folded in self._listed:
+        if folded in self._left_out:
             return None
         return self._class_by_label.get(folded, self._class_by_label.get(ANY_OTHER))
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
-        """Find what each image has of each class.
+        """Return the value of each class for each image.
 
-        An image of which no label is known, or that has a label outside the vocabulary, is refused. An image with a
-        label of ``left_out`` is left out (``listed``). Of the others:
+        An image without known labels, or with a label that is neither in the map nor in the vocabulary, is refused. An
+        image with a label of ``left_out`` is left out (``listed``). For the others:
 
-        - where classes exclude each other, an image is left out if its labels mean several of them
-          (``several_classes``) or none (``other_classes``), or if that hangs on a label that is uncertain
-          (``uncertain``), or unknown where nothing else tells the class;
-        - otherwise a class is 1 if one of its labels is there; else what the map makes of one that is uncertain; else
-          NaN if one is unknown or if the source has no word for the class; else 0. An image of which no class is
-          known is left out (``uncertain``, or ``other_classes`` where its source has no word for any).
+        - If classes are exclusive, an image is left out if its labels mean several classes (``several_classes``) or
+          none (``other_classes``), or if that depends on an uncertain label, or on an unknown one where no label means
+          a class (``uncertain``).
+        - Otherwise a class is 1 if the image has one of its labels; else what ``uncertain`` says if one is uncertain;
+          else NaN if one is unknown or if the source does not use any of its labels; else 0. An image without a known
+          class is left out (``uncertain``, or ``other_classes`` if its source does not use the labels of any class).
 
         Args:
-            images: rows with ``labels``, ``uncertain`` and ``unknown``: labels joined by ``|``, null where none. Null
-                ``labels``: nothing is known; empty ``labels``: known to have none.
+            images: rows with ``labels``, ``uncertain`` and ``unknown``: labels joined by ``|``, null if there are none.
+                Null ``labels``: nothing is known; empty ``labels``: the image is known to have none.
             vocabulary: labels that the source is known to use.
 
         Returns:
-            with the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not kept),
-            ``reason`` and ``detail`` of rows that are refused, and ``left_out``, why a row is left out.
+            With the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not used),
+            ``reason`` and ``detail`` of refused rows, and ``left_out``, the reason why a row is left out.
+
+        Example:
+            >>> label_map = LabelMap({"normal": ["No Finding"], "abnormal": ["*"]})
+            >>> rows = pd.DataFrame({"labels": ["Mass", "No Finding"], "uncertain": None, "unknown": None}, dtype="str")
+            >>> label_map.apply(rows, vocabulary={"Mass", "No Finding"})["label_abnormal"].tolist()
+            [1.0, 0.0]
         """
-        texts = images[["labels", "uncertain", "unknown"]].astype(object)
-        rows = list(texts.where(texts.notna(), None).itertuples(index=False, name=None))
-        known = frozenset(fold(label) for label in vocabulary)
-        seen = {label for row in set(rows) for text in row for label in _labels(text)}
-        asked = {self.class_of(label) for label in (*vocabulary, *seen)}
-        outcomes = {row: self._outcome(*row, known=known, asked=asked) for row in set(rows)}
-        nothing = (math.nan,) * len(self.classes)
-        found = [(*(outcomes[row].classes or nothing), *outcomes[row][1:]) for row in rows]
-        labels = [f"label_{name}" for name in self.classes]
-        table = pd.DataFrame(found, columns=[*labels, "reason", "detail", "left_out"], index=images.index)
-        return table.astype(dict.fromkeys(labels, "float64") | dict.fromkeys(["reason", "detail", "left_out"], "str"))
+        # A release has few distinct combinations of labels: each is mapped once.
+        distinct = images[list(_INPUTS)].drop_duplicates()
+        texts = distinct.astype(object).where(distinct.notna(), None).itertuples(index=False, name=None)
+        combinations = list(texts)
+        known = {fold(label) for label in vocabulary} | self._class_by_label.keys() | self._left_out
+        seen = {label for combination in combinations for text in combination for label in _split(text)}
+        used = {self.class_of(label) for label in (*vocabulary, *seen)}
+        outcomes = [self._outcome(*combination, known=known, used=used) for combination in combinations]
+        types = dict.fromkeys([f"label_{name}" for name in self.classes], "float64") | dict.fromkeys(_OUTPUTS, "str")
+        table = pd.DataFrame(outcomes, distinct.index, columns=list(types)).astype(types)
+        return images[list(_INPUTS)].merge(distinct.join(table), how="left").set_index(images.index)[list(types)]
 
     def _outcome(
         self,
@@ -114,72 +124,49 @@ class LabelMap:
         unknown: str | None,
         *,
         known: Collection[str],
-        asked: Collection[str | None],
-    ) -> _Outcome:
+        used: Collection[str | None],
+    ) -> dict[str, float | str]:
+        """Return the values of the classes, or why the image is refused or left out.
+
+        Args:
+            labels: as in a listing, as are the next two.
+            uncertain: labels marked uncertain.
+            unknown: labels that are not mentioned.
+            known: folded labels that have a meaning.
+            used: classes that the source has labels for.
+        """
         if labels is None:
-            return _Outcome(reason="unknown_label", detail="no label")
-        there, perhaps = _labels(labels), _labels(uncertain)
-        strange = [label for label in (*there, *perhaps) if not self._is_known(label, known)]
-        if strange:
-            return _Outcome(reason="unknown_label", detail=f"the label '{strange[0]}' means no class of the task")
+            return {"reason": "unknown_label", "detail": "no label"}
+        present, possible = _split(labels), _split(uncertain)
+        for label in (*present, *possible):
+            if fold(label) not in known:
+                return {"reason": "unknown_label", "detail": f"the label '{label}' means no class of the task"}
         if self.uncertain == "positive":
-            there = [*there, *perhaps]
+            present = [*present, *possible]
         elif self.uncertain == "negative":
-            perhaps = []
-        if any(fold(label) in self._listed for label in there):
-            return _Outcome(left_out="listed")
-        has, may_have, not_told = (
-            {self.class_of(label) for label in of} - {None} for of in (there, perhaps, _labels(unknown))
+            possible = []
+        if any(fold(label) in self._left_out for label in present):
+            return {"left_out": "listed"}
+        has, may_have, not_mentioned = (
+            {self.class_of(label) for label in group} - {None} for group in (present, possible, _split(unknown))
         )
-        if self.exclusive:
-            return self._one_class(has, may_have, not_told)
-        return self._each_class(has, may_have | not_told, asked)
-
-    def _is_known(self, label: str, known: Collection[str]) -> bool:
-        folded = fold(label)
-        return folded in self._class_by_label or folded in self._listed or folded in known
-
-    def _one_class(
-        self, has: Collection[str | None], may_have: Collection[str | None], not_told: Collection[str | None]
-    ) -> _Outcome:
+        if not self.exclusive:
+            unsure = may_have | not_mentioned
+            values = {
+                f"label_{name}": 1.0 if name in has else math.nan if name in unsure or name not in used else 0.0
+                for name in self.classes
+            }
+            if all(map(math.isnan, values.values())):
+                return {"left_out": "uncertain" if unsure else "other_classes"}
+            return dict(values)
         if len(has) > 1:
-            return _Outcome(left_out="several_classes")
-        if set(may_have) - set(has) or (not_told and not has):
-            return _Outcome(left_out="uncertain")
+            return {"left_out": "several_classes"}
+        if may_have - has or (not_mentioned and not has):
+            return {"left_out": "uncertain"}
         if not has:
-            return _Outcome(left_out="other_classes")
-        return _Outcome(tuple(float(name in has) for name in self.classes))
-
-    def _each_class(
-        self, has: Collection[str | None], unsure: Collection[str | None], asked: Collection[str | None]
-    ) -> _Outcome:
-        values = tuple(
-            1.0 if name in has else math.nan if name in unsure or name not in asked else 0.0 for name in self.classes
-        )
-        if all(map(math.isnan, values)):
-            return _Outcome(left_out="uncertain" if unsure else "other_classes")
-        return _Outcome(values)
+            return {"left_out": "other_classes"}
+        return {f"label_{name}": float(name in has) for name in self.classes}
 
 
-def _labels(text: str | None) -> list[str]:
+def _split(text: str | None) -> list[str]:
     return [label.strip() for label in (text or "").split("|") if label.strip()]
-
-
-def _class_by_label(classes: Mapping[str, Sequence[str]], left_out: Sequence[str]) -> dict[str, str]:
-    """Turn the classes of a task round: folded label to class."""
-    meaning: dict[str, str] = {}
-    for name, labels in classes.items():
-        for label in labels:
-            other = meaning.setdefault(fold(label), name)
-            if other != name:
-                raise UserError(
-                    f"task.classes: the label '{label}' belongs to {other} and to {name}; expected one class a label "
-                    "(case, spaces and underscores do not count). Take it out of one of them."
-                )
-    for label in left_out:
-        if fold(label) in meaning:
-            raise UserError(
-                f"task.left_out: the label '{label}' also belongs to the class {meaning[fold(label)]}; expected "
-                "one meaning a label (case, spaces and underscores do not count). Take it out of one of them."
-            )
-    return meaning

@@ -1,16 +1,16 @@
-"""What gives the content of an image: a file below a folder, or a row of an unpacked container."""
+"""Readers of images: files below a folder, or rows of an unpacked container."""
 
 import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
 
 _OPEN_CONTAINERS = 16
 
@@ -20,29 +20,69 @@ class FileReader:
     """Images that are files below a folder.
 
     Args:
-        folder: the source's folder.
+        folder: the source's folder, which may be a link.
+        modalities: values of Modality that are accepted in DICOM files.
+        body_parts: values of Body Part Examined that are accepted in DICOM files.
+        dicom_only: refuse any other file.
     """
 
     folder: Path
+    modalities: tuple[str, ...] = MODALITIES
+    body_parts: tuple[str, ...] = BODY_PARTS
+    dicom_only: bool = False
 
     def read(self, path: str) -> bytes:
-        """Read one image; a DICOM file must be of a chest.
+        """Read one image.
 
         Args:
             path: POSIX path of the image, relative to ``folder``.
 
         Raises:
-            ImageRefused: as ``read_file``, and ``not_chest``.
+            ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above one
+                gibibyte; ``unreadable``: missing, not a regular file, or not readable by this user; ``not_chest``.
         """
-        from cxr_pipeline.data.images.dicom import check_chest
+        from cxr_pipeline.data.images.decoding import read_bytes
 
-        content = read_file(self.folder, path)
-        check_chest(content)
+        content = read_bytes(self.resolve(path))
+        if self.dicom_only and not is_dicom(content):
+            raise ImageRefused("unreadable", "not a DICOM file")
+        check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
 
     def n_bytes(self, path: str) -> int:
-        """Tell the length of an image's file."""
-        return file_length(self.folder, path)
+        """Return the length of an image's file in bytes, 0 if unknown."""
+        version = self.version(path)
+        return version[0] if version else 0
+
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Return the length of an image's file in bytes and its time of change in ns.
+
+        None if the file is missing, not accessible or outside the source.
+        """
+        try:
+            status = self.resolve(path).stat()
+        except (ImageRefused, OSError):
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def resolve(self, path: str) -> Path:
+        """Return the file of an image, with links resolved.
+
+        Raises:
+            ImageRefused: ``unreadable`` or ``outside_source``.
+        """
+        try:
+            file = Path(os.path.realpath(self.folder / path, strict=True))
+        except (OSError, ValueError) as error:
+            raise ImageRefused("unreadable", getattr(error, "strerror", None) or type(error).__name__) from error
+        if not file.is_relative_to(os.path.realpath(self.folder)):
+            raise ImageRefused("outside_source", "its path or a link in it leads out of the source's folder")
+        return file
+
+
+def file_reader(folder: Path, **_: object) -> FileReader:
+    """Return the reader of a layout whose images are files below ``folder``."""
+    return FileReader(folder)
 
 
 @dataclass(frozen=True)
@@ -50,14 +90,16 @@ class RowReader:
     """Images that are rows of an unpacked container.
 
     Args:
-        file: a ``.npy`` file, uint8 [n, height, width], as ``sources.unpacking`` writes it. Beside it may lie
-            a ``.json`` file, which says of rows that hold no image what is wrong with them.
+        file: a ``.npy`` file, uint8 [n, height, width], as written by ``sources.unpacking``. A ``.json`` file beside it
+            maps the numbers of rows without a valid image to what is wrong with them.
     """
 
     file: Path
 
     def read(self, path: str) -> bytes:
-        """Encode one row as a BMP file, whose bytes depend on the pixels alone and on no compression library.
+        """Encode one row as a BMP file.
+
+        The bytes depend on the pixels alone, while those of PNG would change with the version of a library.
 
         Args:
             path: number of the row, from 0.
@@ -76,47 +118,20 @@ class RowReader:
         return cv2.imencode(".bmp", images[int(path)])[1].tobytes()
 
     def n_bytes(self, path: str) -> int:
-        """Tell the number of pixels of an image, which all rows share."""
+        """Return the number of pixels of an image, the same for all rows."""
         try:
             return int(self._images()[0].size)
         except (ImageRefused, IndexError):
             return 0
 
+    def version(self, path: str) -> None:
+        """Return None: a row has no time of change."""
+
     def _images(self) -> NDArray[np.uint8]:
         try:
             return _open(self.file)
         except (OSError, ValueError) as error:
-            raise ImageRefused("unreadable", "the unpacked images are gone or damaged") from error
-
-
-def read_file(folder: Path, path: str) -> bytes:
-    """Read an image's file, if neither its path nor a link in it leads out of a folder.
-
-    Args:
-        folder: the source's folder, which may itself be a link.
-        path: POSIX path of the image, relative to ``folder``.
-
-    Raises:
-        ImageRefused: ``outside_source``; ``too_large`` above one gibibyte; ``unreadable``: it is not there, no
-            regular file or may not be read.
-    """
-    from cxr_pipeline.data.images.decoding import read_bytes
-
-    try:
-        image = Path(os.path.realpath(folder / path, strict=True))
-    except (OSError, ValueError) as error:
-        raise ImageRefused("unreadable", getattr(error, "strerror", None) or type(error).__name__) from error
-    if not image.is_relative_to(os.path.realpath(folder)):
-        raise ImageRefused("outside_source", "its path or a link in it leads out of the source's folder")
-    return read_bytes(image)
-
-
-def file_length(folder: Path, path: str) -> int:
-    """Tell the length of a file in bytes, 0 if it cannot be looked at."""
-    try:
-        return (folder / path).stat().st_size
-    except (OSError, ValueError):
-        return 0
+            raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
 
 
 @lru_cache(_OPEN_CONTAINERS)
@@ -128,7 +143,7 @@ def _open(file: Path) -> NDArray[np.uint8]:
 
 
 @lru_cache(_OPEN_CONTAINERS)
-def _faults(file: Path) -> dict[str, Any]:
+def _faults(file: Path) -> dict[str, str]:
     try:
         return dict(json.loads(file.with_suffix(".json").read_text("utf-8")))
     except FileNotFoundError:

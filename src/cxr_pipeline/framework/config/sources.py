@@ -1,4 +1,4 @@
-"""Where images and labels come from, and what is asked of them."""
+"""Parameters of the task and of the sources of images and labels."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, RootModel, field_validator, model_valida
 
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES
 from cxr_pipeline.data.images.reader import Reader
-from cxr_pipeline.data.sources import open_source
+from cxr_pipeline.data.sources import Listing, open_source, read_source
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule.independent_outputs import NONE
@@ -15,20 +15,24 @@ from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, 
 
 
 class Folders(Parameters):
-    """Where images lie, and where what is shared by all tasks is kept.
+    """Folders of the data that all tasks share.
 
     Args:
-        raw: the folder that the paths of sources start from.
-        data: all that is written lies below it.
-        unpacked: images of sources that keep them all in one file.
-        images: prepared images. features: activations of frozen backbones. checkpoints: trainings to go on from.
-        outputs: what models say of images.
-        patient_key: the file with the key that patients are hashed with, where they are put on record.
+        raw: folder that the paths of sources are relative to.
+        data: folder of everything that is written.
+        unpacked: images of sources that have them all in one file.
+        content_hashes: hashes of the images of each source.
+        images: prepared images.
+        features: activations of frozen backbones.
+        checkpoints: checkpoints from which training resumes.
+        outputs: predictions of models.
+        patient_key: file of the key for the pseudonyms of patients in MLflow.
     """
 
     raw: Path
     data: Path
     unpacked: Path
+    content_hashes: Path
     images: Path
     features: Path
     checkpoints: Path
@@ -37,15 +41,14 @@ class Folders(Parameters):
 
 
 class Task(Parameters):
-    """What is asked of an image.
+    """What is predicted for an image.
 
     Args:
-        kind: ``binary``: the last class or not; ``multiclass``: one of the classes; ``multilabel``: any number
-            of them at once.
-        classes: for each class, the labels of the sources that mean it; ``*`` for every other label that a
-            source is known to use. A class set to null is switched off.
+        kind: ``binary``: the last class or not; ``multiclass``: one of the classes; ``multilabel``: any number of them.
+        classes: labels of each class; ``*`` for every other label that a source is known to use. A class set to null is
+            switched off.
         left_out: labels whose images the task leaves out.
-        uncertain: what a label means that a source calls uncertain.
+        uncertain: meaning of labels that a source marks as uncertain.
     """
 
     name: Name
@@ -57,22 +60,22 @@ class Task(Parameters):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The classes that a model gives a score for: of a binary task the positive one."""
+        """Classes with a score: for a binary task the positive one only."""
         return tuple(self.classes)[-1:] if self.kind == "binary" else tuple(self.classes)
 
     @property
     def exclusive(self) -> bool:
-        """Whether the scores of an image sum to one."""
+        """Whether the scores of an image sum to 1."""
         return self.kind == "multiclass"
 
     @property
     def single_label(self) -> bool:
-        """Whether an image has one class and no more."""
+        """Whether an image has exactly one class."""
         return self.kind != "multilabel"
 
     @property
     def labels(self) -> LabelMap:
-        """What the labels of the sources mean to this task."""
+        """Meaning of the labels of the sources for this task."""
         return LabelMap(self.classes, self.left_out, self.uncertain, exclusive=self.single_label)
 
     @field_validator("classes", mode="before")
@@ -95,15 +98,15 @@ class Task(Parameters):
     def _names_of_classes(self) -> "Task":
         taken = {MACRO, NONE} & set(self.classes)
         if taken:
-            raise ValueError(f"{taken.pop()!r} has a meaning in the results; call the class otherwise")
+            raise ValueError(f"the class name {taken.pop()!r} is reserved; choose another name")
         return self
 
 
 class SourceParameters(Parameters):
-    """What every source has in common.
+    """Parameters of every source.
 
     Args:
-        path: where its images are, absolute or relative to ``raw``.
+        path: folder of its images, or file if the layout has all images in one; absolute or relative to ``raw``.
     """
 
     layout: str
@@ -111,18 +114,26 @@ class SourceParameters(Parameters):
 
     @property
     def options(self) -> dict[str, object]:
-        """What the layout wants besides the path."""
+        """Options of the layout."""
         return self.model_dump(exclude={"layout", "path"})
+
+    def list_images(self, folders: Folders) -> Listing:
+        """List the images without reading them."""
+        return read_source(self.layout, folders.raw / self.path, **self.options)
+
+    def reader(self, folders: Folders) -> Reader:
+        """Return the reader of the images."""
+        return open_source(self.layout, folders.raw / self.path, unpacked=folders.unpacked, **self.options)
 
 
 class ClassFolders(SourceParameters):
     """Images in a folder per class, with or without ``train/``, ``val/``, ``test/`` above the classes.
 
     Args:
-        patient_id: regular expression on the file name, whose first matching group is the patient; or
-            ``none`` where the source does not say whose image it is.
-        given_splits: what folders above the classes mean, where that is not what their name says.
-        patients_within_split: the numbers of the patients start anew in each of these folders.
+        patient_id: regular expression on the file name, whose first matching group is the patient, or ``none`` if
+            patients are unknown.
+        given_splits: splits of folders above the classes whose name does not say it.
+        patients_within_split: patient numbers start again in each of these folders.
     """
 
     layout: Literal["class_folders"]
@@ -138,13 +149,13 @@ class Nih(SourceParameters):
 
 
 class Columns(Parameters):
-    """Which column of a label table says what; a column that is null is not there.
+    """Names of the columns of a label table; null for columns that the table does not have.
 
     Args:
-        image: names the image: a path below the source's folder or a file name; for DICOM perhaps the SOP instance UID.
-        labels: holds the labels of an image, joined by ``separator``.
-        one_hot: columns that are named by a label and hold 1, 0, -1 (uncertain) or nothing.
-        blank: what nothing means in a column of ``one_hot``.
+        image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
+        labels: labels of the image, joined by ``separator``.
+        one_hot: columns named by a label, with 1, 0, -1 (uncertain) or an empty cell.
+        blank: meaning of an empty cell in a column of ``one_hot``.
     """
 
     image: str
@@ -181,7 +192,7 @@ class Chexpert(SourceParameters):
     """A release of CheXpert: ``train.csv`` and ``valid.csv`` with ``Path`` and 14 labels.
 
     Args:
-        blank: what an observation means that a report does not mention.
+        blank: meaning of an observation that a report does not mention.
         frontal_only: leave lateral images out.
     """
 
@@ -191,11 +202,11 @@ class Chexpert(SourceParameters):
 
 
 class Medmnist(SourceParameters):
-    """A 2D data set of MedMNIST, whose splits are kept.
+    """A 2D data set of MedMNIST, with its own splits.
 
     Args:
         path: the ``.npz`` file.
-        labels: names of the labels in the order of their numbers; the numbers themselves where there are none.
+        labels: names of the labels in the order of their numbers; the numbers themselves if empty.
     """
 
     layout: Literal["medmnist"]
@@ -207,9 +218,9 @@ class PixelTable(SourceParameters):
 
     Args:
         path: the ``.csv`` or ``.csv.gz`` file.
-        label: the column of the label.
-        labels: names of the labels in the order of their numbers; the column's own text where there are none.
-        patient_id: the column of the patient.
+        label: column of the label.
+        labels: names of the labels in the order of their numbers; the column's own text if empty.
+        patient_id: column of the patient.
     """
 
     layout: Literal["pixel_table"]
@@ -223,8 +234,8 @@ class DicomFolder(SourceParameters):
 
     Args:
         table: the label table's file, relative to ``path``.
-        modalities: the modalities that are taken.
-        body_parts: the body parts that are taken; an image that names none is taken too.
+        modalities: accepted modalities.
+        body_parts: accepted body parts; an image without one is accepted too.
     """
 
     layout: Literal["dicom_folder"]
@@ -235,10 +246,10 @@ class DicomFolder(SourceParameters):
 
 
 class Phantoms(SourceParameters):
-    """Drawn images, written once below ``path`` in the form of an NIH release.
+    """Generated images, written below ``path`` in the form of an NIH release.
 
     Args:
-        n_patients: patients to draw; each has one to four images.
+        n_patients: number of patients; each has one to four images.
         size: side of an image in pixels.
         prevalence: for each finding, the fraction of images that show it.
     """
@@ -257,7 +268,7 @@ Source = Annotated[
 
 
 class Sources(RootModel[dict[Name, Source]]):
-    """Name to source. A source set to null is switched off."""
+    """Sources by name. A source set to null is switched off."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -269,23 +280,20 @@ class Sources(RootModel[dict[Name, Source]]):
     @model_validator(mode="after")
     def _at_least_one(self) -> "Sources":
         if not self.root:
-            raise ValueError("at least one source is needed, found none")
+            raise ValueError("expected at least one source, found none")
         return self
 
     @property
     def phantom(self) -> bool:
-        """Whether any image is drawn rather than taken."""
+        """Whether any image is generated."""
         return any(source.layout == "phantoms" for source in self.root.values())
 
     def readers(self, folders: Folders) -> dict[str, Reader]:
-        """What reads the images of each source."""
-        return {
-            name: open_source(source.layout, folders.raw / source.path, unpacked=folders.unpacked, **source.options)
-            for name, source in self.root.items()
-        }
+        """Return the reader of each source."""
+        return {name: source.reader(folders) for name, source in self.root.items()}
 
 
 class Ingestion(Parameters):
-    """How much of a source may be unusable before the run stops."""
+    """Limit on the fraction of images that may be refused; the run stops above it."""
 
     max_quarantined_fraction: Fraction

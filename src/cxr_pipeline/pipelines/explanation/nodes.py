@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.sources.boxes import read_image_boxes
+from cxr_pipeline.data.sources.boxes import read_boxes
 from cxr_pipeline.evaluation.localisation import boxes_of, choose_explained
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Evaluation, Folders, Sources, Task
@@ -17,7 +17,7 @@ def find_boxes(
 ) -> pd.DataFrame:
     """Read the boxes of the test images, each with the class that its finding means."""
     images = manifest[manifest["sha256"].isin(test_scores["sha256"])]
-    boxes = read_image_boxes({name: folders.raw / source.path for name, source in sources.root.items()}, images)
+    boxes = read_boxes({name: folders.raw / source.path for name, source in sources.root.items()}, images)
     return boxes.assign(**{"class": boxes["finding"].map(task.labels.class_of).astype("str")})
 
 

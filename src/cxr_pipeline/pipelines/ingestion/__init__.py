@@ -1,4 +1,4 @@
-"""Read the sources into one table of images."""
+"""Ingestion stage: list the images of all sources in one table."""
 
 from cxr_pipeline.pipelines.ingestion.pipeline import create_pipeline
 

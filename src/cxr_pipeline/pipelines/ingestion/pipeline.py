@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.ingestion.nodes import list_images
 
 
 def create_pipeline() -> Pipeline:
-    """From the sources to the table of images."""
+    """Create the pipeline from the sources to the table of images."""
     return Pipeline(
         [
             Node(

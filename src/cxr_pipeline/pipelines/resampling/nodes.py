@@ -12,18 +12,18 @@ from cxr_pipeline.report.figures import test_set
 
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
     """Decide how often each training image is shown."""
-    images = select_split(manifest, splits, "train")
-    labelled = images.assign(y=plans.class_numbers(images[[f"label_{name}" for name in task.classes]]))
-    return plans.plan_sampling(labelled, **resampling.model_dump())
+    rows = select_split(manifest, splits, "train")
+    classes = plans.rarest_class(rows[[f"label_{name}" for name in task.classes]])
+    return plans.plan_sampling(rows.assign(y=classes), **resampling.model_dump())
 
 
 def preview_augmentation(
     enhanced_images: PreparedImages, sampling_plan: pd.DataFrame, augmentation: Augmentation
 ) -> bytes:
-    """Picture a few training images beside their augmented views."""
+    """Draw a few training images beside their augmented views."""
     from cxr_pipeline.training.augmentation import preview
 
-    shown = sampling_plan["sha256"].sort_values().head(6).tolist()
-    images = enhanced_images.read(shown)
-    views = preview(images, sha256s=shown, views=4, augmentation=augmentation.model_dump())
+    sha256s = sampling_plan["sha256"].sort_values().head(6).tolist()
+    images = enhanced_images.read(sha256s)
+    views = preview(images, sha256s=sha256s, views=4, augmentation=augmentation.model_dump())
     return test_set.augmentation_preview(np.concatenate([images[:, np.newaxis], views], axis=1))

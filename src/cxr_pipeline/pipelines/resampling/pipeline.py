@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.resampling.nodes import plan_sampling, preview_augme
 
 
 def create_pipeline() -> Pipeline:
-    """From the splits to the sampling plan."""
+    """Create the pipeline from the splits to the sampling plan."""
     return Pipeline(
         [
             Node(

@@ -1,4 +1,4 @@
-"""Deal the patients to train, validation and test."""
+"""Splitting stage: assign patients to train, validation and test."""
 
 from cxr_pipeline.pipelines.splitting.pipeline import create_pipeline
 

@@ -16,21 +16,21 @@ logger = logging.getLogger(__name__)
 def split_patients(
     manifest: pd.DataFrame, earlier_splits: pd.DataFrame, splitting: Splitting, task: Task
 ) -> pd.DataFrame:
-    """Deal the patients that have no split yet, and stop if anything leaks."""
+    """Assign patients without a split, and stop if the splits leak."""
     splits = assign_splits(manifest, earlier_splits, **splitting.model_dump(), task=task.name)
     check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
     return splits
 
 
 def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Measure how well the source alone tells the class, and warn where it does; empty with one source."""
-    found = source_baseline(manifest, splits, outputs=task.outputs) or {}
-    aucs = {name: entry["auc"] for name, entry in found.get("per_class", {}).items()}
-    told = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
-    if told:
+    """Measure how well the source alone predicts the class, and warn if it does; empty with one source."""
+    baseline = source_baseline(manifest, splits, outputs=task.outputs) or {}
+    aucs = {name: entry["auc"] for name, entry in baseline.get("per_class", {}).items()}
+    confounded = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
+    if confounded:
         logger.warning(
-            "Source and class are confounded: on the test images the source alone predicts %s. A model can tell the "
-            "hospital instead of the disease; look at the figures of each source.",
-            ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in told.items()),
+            "Source and class are confounded: on the test images the source alone predicts %s. The model may recognise "
+            "the hospital instead of the disease; look at the metrics of each source.",
+            ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in confounded.items()),
         )
-    return found
+    return baseline

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.splitting.nodes import measure_confounding, split_pa
 
 
 def create_pipeline() -> Pipeline:
-    """From the manifest to the splits."""
+    """Create the pipeline from the manifest to the splits."""
     return Pipeline(
         [
             Node(

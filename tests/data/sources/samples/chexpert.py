@@ -1,4 +1,4 @@
-"""A source in the layout ``chexpert``: frontal and lateral images, one missing, a cell that means nothing."""
+"""A source in the layout ``chexpert``: frontal and lateral images, one missing, one with an invalid cell."""
 
 from pathlib import Path
 

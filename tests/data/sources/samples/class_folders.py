@@ -1,4 +1,4 @@
-"""A source in the layout ``class_folders``: split folders above classes, two suffixes, and litter."""
+"""A source in the layout ``class_folders``: split folders above classes, two suffixes, and system files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A source in the layout ``dicom_folder``: images named in five ways, one missing, one of a leg, one that is cut."""
+"""A source in the layout ``dicom_folder``: images named in five ways, one missing, one of a leg, one truncated."""
 
 import warnings
 from pathlib import Path
@@ -25,7 +25,7 @@ twice.dcm,1,0,
 
 
 def write_dicom(path: Path, number: int, **elements: object) -> None:
-    """Write an image whose pixels no other number gives."""
+    """Write an image whose pixels differ for each number."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

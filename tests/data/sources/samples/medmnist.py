@@ -1,4 +1,4 @@
-"""A source in the layout ``medmnist``: three splits of grey images, the label of one of which has no name."""
+"""A source in the layout ``medmnist``: three splits of grey images, one with a label that has no name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A source in the layout ``phantoms``, which are drawn when they are first read."""
+"""A source in the layout ``phantoms``, which generates its images when it is first read."""
 
 from pathlib import Path
 

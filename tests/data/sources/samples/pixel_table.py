@@ -1,4 +1,4 @@
-"""A source in the layout ``pixel_table``: a compressed table with patients; a label has no name."""
+"""A source in the layout ``pixel_table``: a compressed table with patients, one with a label that has no name."""
 
 from pathlib import Path
 

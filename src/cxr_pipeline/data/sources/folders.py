@@ -1,0 +1,76 @@
+"""Files below a folder, and work on many of them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.listing import printable
+
+Result = TypeVar("Result")
+
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+_MIN_FOR_PROGRESS_BAR = 1000
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through a folder like ``os.walk``, in sorted order and without opening or examining any file.
+
+    Hidden files and the files that operating systems leave behind are skipped. Links to folders are listed among the
+    subfolders, but not followed.
+
+    Yields:
+        For each folder: the prefix of paths in it (``""`` or ``"sub/folder/"``), its subfolders and its files.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        place = printable(str(error.filename or folder))
+        raise UserError(
+            f"the folder {place} cannot be listed: {error.strerror}. Fix the source's path, or grant this user access."
+        ) from error
+
+    for above, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(filter(_is_wanted, folders))
+        inside = os.path.relpath(above, folder).replace(os.sep, "/")
+        yield "" if inside == "." else f"{inside}/", folders, sorted(filter(_is_wanted, files))
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped.
+
+    Raises:
+        UserError: a folder cannot be listed.
+
+    Example:
+        >>> (tmp_path / "ill").mkdir()
+        >>> (tmp_path / "ill" / "1.png").touch()
+        >>> list(files_below(tmp_path))
+        ['ill/1.png']
+    """
+    for prefix, _, files in walk(folder):
+        yield from (path for path in (prefix + name for name in files) if printable(path) == path)
+
+
+def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, description: str) -> list[Result]:
+    """Apply a function to many paths on as many threads as there are cores, with a progress bar."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        results = track(
+            threads.map(function, paths),
+            description=description,
+            total=len(paths),
+            console=Console(stderr=True),
+            disable=len(paths) < _MIN_FOR_PROGRESS_BAR,
+        )
+        return list(results)
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(".") and name.casefold() not in _SYSTEM_FILES

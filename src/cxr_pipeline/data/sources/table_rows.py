@@ -1,0 +1,127 @@
+"""Match the rows of label tables with the files of a source."""
+
+import posixpath
+import re
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+
+from cxr_pipeline.data.sources.listing import Listing, image_table, refusal_table
+
+NO_FINDING = "No Finding"
+
+_LEADS_OUT = re.compile(r"/|[A-Za-z]:/|\.\.(/|$)")
+
+
+def refuse(rows: pd.DataFrame, case: "pd.Series[bool]", reason: str, detail: str) -> pd.DataFrame:
+    """Set ``reason`` and ``detail`` of the rows in ``case``."""
+    return rows.assign(reason=rows["reason"].mask(case, reason), detail=rows["detail"].mask(case, detail))
+
+
+def refuse_contradictions(rows: pd.DataFrame, *, compatible: Collection[str] = ()) -> pd.DataFrame:
+    """Refuse rows labelled both ``No Finding`` and with a finding, other than those in ``compatible``."""
+    contradicting = [
+        text
+        for text in rows["labels"].dropna().unique()
+        if NO_FINDING in (labels := {*text.split("|")}) and labels - {NO_FINDING, *compatible}
+    ]
+    return refuse(rows, rows["labels"].isin(contradicting), "contradicting_labels", f"{NO_FINDING} and a finding")
+
+
+def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
+    r"""Write paths with single slashes and without steps back and forth.
+
+    Example:
+        >>> normalise_paths(pd.Series([r"a\b.png", "./a//c/../b.png"])).tolist()
+        ['a/b.png', 'a/b.png']
+    """
+    return names.str.replace("\\", "/").map(posixpath.normpath, na_action="ignore")
+
+
+def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
+    """Map the names that a table may use for images to the paths of the images.
+
+    Args:
+        paths: paths of the images.
+        spellings: other names of the images, in order of precedence, null where an image has none.
+
+    Returns:
+        The path for each name, None if several images have that name and none has it in an earlier spelling.
+
+    Example:
+        >>> index_by_name(pd.Series(["a/1.png", "b/1.png", "2.png"]), pd.Series(["1", "1", "2"]))
+        {'1': None, '2': '2.png', 'a/1.png': 'a/1.png', 'b/1.png': 'b/1.png', '2.png': '2.png'}
+    """
+    index: dict[str, str | None] = {}
+    for names in (paths, *spellings):
+        ambiguous = names.duplicated(keep=False)
+        index = {
+            name: None if several else path
+            for name, path, several in zip(names, paths, ambiguous, strict=True)
+            if isinstance(name, str)
+        } | index
+    return index
+
+
+def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
+    """Find the images that rows name.
+
+    Args:
+        rows: from ``read_labels``, with ``image`` from ``normalise_paths``.
+        index: paths by name, from ``index_by_name``.
+
+    Returns:
+        The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing
+        images are no longer refused, except for names that lead out of the folder or that several images have.
+    """
+    names = rows["image"]
+    paths = names.map({name: path for name, path in index.items() if path is not None}).astype("str")
+    rows = rows.assign(
+        image=paths.fillna(names),
+        path=paths,
+        reason=rows["reason"].where(paths.notna()),
+        detail=rows["detail"].where(paths.notna()),
+    )
+    outside = names.str.match(_LEADS_OUT, na=False)
+    rows = refuse(rows, outside, "outside_source", "its path in the table leads out of the source's folder")
+    ambiguous = names.isin([name for name, path in index.items() if path is None])
+    return refuse(rows, ambiguous, "unreadable", "several files have this name; the table must give the path")
+
+
+def list_rows(
+    rows: pd.DataFrame, *, vocabulary: frozenset[str], notes: tuple[str, ...] = (), n_left_out: int = 0
+) -> Listing:
+    """Return the listing of the rows of a label table.
+
+    Rows without ``path`` are missing, unless they are refused. Rows of the same image are duplicates if they agree on
+    labels, patient and split; otherwise all of them are refused.
+
+    Args:
+        rows: from ``locate``.
+        vocabulary: labels that the source is known to use.
+        notes: for the data report.
+        n_left_out: number of rows that the layout has left out.
+    """
+    rows = rows.reset_index(drop=True)
+    missing = rows["path"].isna() & rows["reason"].isna()
+    rows = _refuse_repeated(rows[~missing])
+    refused = rows.loc[rows["reason"].notna(), ["image", "reason", "detail"]].fillna({"image": ""})
+    return Listing(
+        image_table(rows[rows["reason"].isna()]),
+        refusal_table(refused.itertuples(index=False, name=None)),
+        n_missing=int(missing.sum()),
+        n_left_out=n_left_out,
+        notes=notes,
+        vocabulary=vocabulary,
+    )
+
+
+def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
+    content = rows[["labels", "uncertain", "unknown", "patient_id", "given_split", "reason"]].astype("str").fillna("")
+    version = content.groupby(list(content), sort=False).ngroup()
+    usable = rows["path"].notna() & rows["reason"].isna()
+    conflicting = usable & (version.groupby(rows["path"]).transform("nunique") > 1)
+    repeated = usable & rows["path"].duplicated() & ~conflicting
+    detail = "several rows of the table with different labels, patients or splits"
+    rows = refuse(rows, conflicting, "contradicting_labels", detail)
+    return refuse(rows, repeated, "exact_duplicate", "an earlier row of the table is the same")
