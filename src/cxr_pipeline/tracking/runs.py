@@ -23,6 +23,8 @@ _LONGEST_NAME = 250
 
 # MLflow knows the active run only in the thread that started it, but Kedro's ThreadRunner runs nodes in others.
 _run_id: str | None = None
+# Whether that run is shown as running in MLflow, perhaps because its end could not be reported.
+_is_open = False
 
 
 def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
@@ -38,7 +40,7 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
     Returns:
         The id of the run.
     """
-    global _run_id
+    global _run_id, _is_open
     uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
     with exclusive(uri):
         found = client.get_experiment_by_name(experiment)
@@ -49,7 +51,7 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
         experiment_id = mlflow.set_experiment(experiment).experiment_id
     nesting = {"mlflow.parentRunId": parent} if parent else {}
     run = mlflow.start_run(experiment_id=experiment_id, run_name=name[:_LONGEST_NAME], tags=nesting)
-    _run_id = run.info.run_id
+    _run_id, _is_open = run.info.run_id, True
     set_tags(tags)
     return _run_id
 
@@ -60,13 +62,18 @@ def active_run_id() -> str | None:
     return run.info.run_id if run else _run_id
 
 
+def run_is_open() -> bool:
+    """Whether MLflow shows the run of this process as running, perhaps because its end could not be reported."""
+    return _is_open
+
+
 def last_run_id() -> str | None:
     """Return the id of the active run, or of the last one of this process; None if there was none."""
     run = mlflow.last_active_run()
     return active_run_id() or (run.info.run_id if run else None)
 
 
-def end_active_run(status: str) -> bool:
+def end_active_run(status: str) -> None:
     """End the MLflow run of this process; do nothing without one. Call it from the main thread.
 
     It never raises: it is called while another error, or a signal, ends the process. A server that does not answer is
@@ -74,22 +81,19 @@ def end_active_run(status: str) -> bool:
 
     Args:
         status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-
-    Returns:
-        Whether no run is left open: False if MLflow could not be reached, so that its run still shows as running.
     """
-    global _run_id
+    global _run_id, _is_open
     _run_id = None
     run = mlflow.active_run()
     if run is None:
-        return True
+        return
     try:
         with impatient():
             mlflow.end_run(status)
     except mlflow.MlflowException as error:
         _log.warning("Could not end the MLflow run %s as %s: %s", run.info.run_id, status, reason(error))
-        return False
-    return True
+    else:
+        _is_open = False
 
 
 def end_killed(run_id: str) -> None:
