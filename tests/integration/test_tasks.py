@@ -47,7 +47,7 @@ def test_a_task_runs_on_phantoms(project, kedro, task) -> None:
     explanations = json.loads((reporting / "explanations.json").read_text())
     assert explanations["localisation"].keys() <= outputs
     assert explanations["localisation"]
-    assert "Where it looks" in (reporting / "report.html").read_text()
+    assert "Heat maps" in (reporting / "report.html").read_text()
 
 
 def test_policies_are_compared_where_a_task_asks_for_it(project) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
-from cxr_pipeline.report.words.kinds import KINDS
-from cxr_pipeline.report.words.text import value_of
+from cxr_pipeline.report.formatting import value_of
+from cxr_pipeline.report.kinds import kind_of
 
 MEASURED = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"
@@ -105,7 +105,7 @@ def _measured(metrics: Mapping[str, Any] | None, outputs: Sequence[str]) -> dict
     if metrics is None:
         return {}
     values = {f"{name}{end}": value_of(metrics["metrics"], name, key) for name in MEASURED for end, key in ENDS.items()}
-    collapsed = KINDS[metrics["kind"]](tuple(outputs)).collapsed(metrics) is not None
+    collapsed = kind_of({"kind": metrics["kind"], "classes": outputs}).collapsed(metrics) is not None
     return {**values, "collapsed": collapsed, "n_images": metrics["n_images"]}
 
 

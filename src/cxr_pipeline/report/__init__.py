@@ -1,1 +1,1 @@
-"""What a run tells its reader: figures, and one page that holds them with the numbers in words."""
+"""Figures, reports, model cards and the other pages of a run."""

@@ -1,25 +1,30 @@
-"""How a page is made of a template."""
+"""Rendering of pages as HTML and Markdown."""
 
-import re
-from base64 import b64encode
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING
 
-_MARKDOWN = re.compile(r"[\\`*|\[\]]")
+from cxr_pipeline.report.content import Page
+from cxr_pipeline.report.formatting import markdown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PHANTOM = "PHANTOM IMAGES: drawn by a program. These results say nothing about patients."
+RESEARCH = "Research use only, not a medical device."
 
 
-def fill(template: str, **values: Any) -> str:
-    """Fill a template of this package.
+def render_html(page: Page) -> str:
+    """Render a page as one HTML file that loads nothing and runs no script; all text is escaped."""
+    return _environment().get_template("page.html.j2").render(page=page, banner=PHANTOM)
 
-    Args:
-        template: its file name.
-        values: what it names; text in them is escaped, in Markdown by the filter ``markdown``.
 
-    Returns:
-        HTML that loads nothing from anywhere, or Markdown.
+def render_markdown(page: Page) -> str:
+    """Render a page as Markdown; all text is escaped."""
+    return _environment().get_template("page.md.j2").render(page=page, banner=PHANTOM)
 
-    Raises:
-        jinja2.UndefinedError: the template names something that is not there.
-    """
+
+@cache
+def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -30,21 +35,4 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["markdown"] = markdown
-    return environment.get_template(template).render(**values)
-
-
-def markdown(text: str) -> str:
-    r"""Text as it stands in a paragraph or a table of Markdown, on one line; a second line comes in brackets.
-
-    Example:
-        >>> markdown("0.889\\n0.851 to 0.924 | <b>")
-        '0.889 (0.851 to 0.924 \\\\| &lt;b>)'
-    """
-    first, line, rest = text.partition("\n")
-    plain = f"{first} ({rest})" if line else first
-    return _MARKDOWN.sub(r"\\\g<0>", plain.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))
-
-
-def png_uri(figure: bytes) -> str:
-    """A PNG as a ``data:`` address."""
-    return "data:image/png;base64," + b64encode(figure).decode("ascii")
+    return environment

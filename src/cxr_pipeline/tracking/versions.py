@@ -17,7 +17,7 @@ from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
-from cxr_pipeline.report.pages.card import short_card
+from cxr_pipeline.report.pages.report import short_card
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
 from cxr_pipeline.tracking.runs import active_run_id
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password

@@ -47,7 +47,7 @@ def test_a_binary_run_ends_with_its_figures_and_threshold(summary) -> None:
         "t (12 test images)",
         "AUC │ 0.750 (0.500 to 0.875)",
         "sensitivity │ 0.125 │",
-        "specificity │ undefined",
+        "specificity │ not defined",
         "ill 0.375",
         "report.html",
         "cxr-t 3",

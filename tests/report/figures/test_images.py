@@ -1,72 +1,139 @@
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from cxr_pipeline.evaluation.overlay import overlay
 from cxr_pipeline.report.figures import images as pictures
+from cxr_pipeline.report.figures.images import OUTCOMES, choose_images, heatmap_grid
+
+Y_TRUE = np.array([1, 1, 0, 0, 1, 1, 0, 0, np.nan])
+PROBABILITY = np.array([0.7, 0.9, 0.8, 0.6, 0.2, 0.1, 0.3, 0.05, 0.99])
+PREDICTED = PROBABILITY >= 0.5
+NO_BOX = np.empty((0, 4))
 
 
 @pytest.fixture
-def drawing(drawn_by):
+def drawn(drawn_by):
     return drawn_by(pictures)
 
 
-@pytest.fixture
-def said(said_by):
-    return said_by(pictures)
+def greys(n: int, step: int) -> np.ndarray:
+    """Return n images [n, 8, 8], each of a single grey."""
+    return np.arange(n, dtype=np.uint8)[:, None, None] * np.full((n, 8, 8), step, dtype=np.uint8)
 
 
-def pixels(png: bytes) -> np.ndarray:
-    picture = Image.open(BytesIO(png))
-    assert picture.format == "PNG"
-    return np.asarray(picture)
+def shown(figure):
+    """Return the grey and the caption of each image of a figure."""
+    return [(int(axes.images[0].get_array()[0, 0]), axes.get_xlabel()) for axes in figure.axes if axes.images]
 
 
-def test_mistakes_show_each_image_with_its_caption(drawing):
-    images = np.arange(4, dtype=np.uint8)[:, None, None] * np.full((4, 8, 8), 60, dtype=np.uint8)
-    pictures.mistakes(images, ["one", "two", "three", "a caption that is longer than the image above it is wide"])
-    shown = [axes for axes in drawing[0].axes if axes.images]
-    assert [int(axes.images[0].get_array()[0, 0]) for axes in shown] == [0, 60, 120, 180]
-    assert [axes.get_xlabel() for axes in shown[:3]] == ["one", "two", "three"]
-    assert shown[3].get_xlabel().count("\n") == 2
+def test_mistakes_have_their_captions_which_are_wrapped(drawn):
+    pictures.mistakes(greys(4, 60), ["one", "two", "three", "a caption that is longer than the image above it is wide"])
+    assert shown(drawn[0])[:3] == [(0, "one"), (60, "two"), (120, "three")]
+    assert shown(drawn[0])[3][1].count("\n") == 2
 
 
-def test_mistakes_take_a_caption_for_each_image():
-    with pytest.raises(ValueError, match="shorter"):
-        pictures.mistakes(np.zeros((2, 8, 8), dtype=np.uint8), ["one"])
-
-
-def test_images_are_drawn_in_their_own_greys():
-    dark = pixels(pictures.mistakes(np.full((1, 8, 8), 40, dtype=np.uint8), ["dark"]))
-    assert (dark[..., :3] == 40).all(axis=-1).sum() > 20_000
-
-
-def test_without_images_there_are_words(said):
-    pictures.mistakes(np.zeros((0, 8, 8), dtype=np.uint8), [])
-    pictures.augmentation_preview(np.zeros((0, 3, 8, 8), dtype=np.uint8))
-    pictures.class_samples(np.zeros((0, 8, 8), dtype=np.uint8), [])
-    assert len(said) == 3
-
-
-def test_augmentation_preview_has_a_row_for_each_image_and_the_original_first(drawing):
-    images = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1) * np.full((1, 1, 8, 8), 40, dtype=np.uint8)
-    pictures.augmentation_preview(images)
-    axes = drawing[0].axes
-    assert [int(panel.images[0].get_array()[0, 0]) for panel in axes] == [0, 40, 80, 120, 160, 200]
-    assert [panel.get_title() for panel in axes] == ["original", "view 1", "view 2", "", "", ""]
-
-
-def test_class_samples_show_each_image_above_its_name(drawing):
-    images = np.arange(7, dtype=np.uint8)[:, None, None] * np.full((7, 8, 8), 20, dtype=np.uint8)
+def test_class_samples_have_the_names_of_their_classes(drawn):
     names = [f"class {number}" for number in range(7)]
-    pictures.class_samples(images, names)
-    shown = [axes for axes in drawing[0].axes if axes.images]
-    assert [int(axes.images[0].get_array()[0, 0]) for axes in shown] == [0, 20, 40, 60, 80, 100, 120]
-    assert [axes.get_xlabel() for axes in shown] == names
-    assert len(drawing[0].axes) == 10
+    pictures.class_samples(greys(7, 20), names)
+    assert shown(drawn[0]) == list(zip(range(0, 140, 20), names, strict=True))
+    assert len(drawn[0].axes) == 10
 
 
-def test_class_samples_take_a_name_for_each_image():
+@pytest.mark.parametrize("draw", [pictures.mistakes, pictures.class_samples])
+def test_each_image_needs_a_caption(draw):
     with pytest.raises(ValueError, match="shorter"):
-        pictures.class_samples(np.zeros((2, 8, 8), dtype=np.uint8), ["one"])
+        draw(greys(2, 1), ["one"])
+
+
+def test_images_keep_their_greys():
+    picture = Image.open(BytesIO(pictures.mistakes(np.full((1, 8, 8), 40, dtype=np.uint8), ["dark"])))
+    assert (np.asarray(picture)[..., :3] == 40).all(axis=-1).sum() > 20_000
+
+
+def test_the_augmentation_preview_has_a_row_for_each_image_and_the_original_first(drawn):
+    pictures.augmentation_preview(greys(6, 40).reshape(2, 3, 8, 8))
+    assert [grey for grey, _ in shown(drawn[0])] == [0, 40, 80, 120, 160, 200]
+    assert [axes.get_title() for axes in drawn[0].axes] == ["original", "view 1", "view 2", "", "", ""]
+
+
+def test_without_images_the_figures_say_why(messages_of):
+    messages = messages_of(pictures)
+    pictures.mistakes(greys(0, 1), [])
+    pictures.augmentation_preview(np.zeros((0, 3, 8, 8), dtype=np.uint8))
+    pictures.class_samples(greys(0, 1), [])
+    heatmap_grid(pd.DataFrame({"kind": [], "position": [], "caption": []}), *material(0), [])
+    heatmap_grid(choose_images([np.nan], [0.5], [True]), *material(0), [])
+    assert messages == ["No test image was misclassified.", "No image was augmented.", "No class has a training image.",
+                        *["No heat maps: no test image has a known label."] * 2]  # fmt: skip
+
+
+def test_the_most_confident_images_of_each_outcome_are_chosen() -> None:
+    chosen = choose_images(Y_TRUE, PROBABILITY, PREDICTED)
+    assert chosen["kind"].tolist() == [outcome for outcome in OUTCOMES for _ in range(2)]
+    assert chosen["position"].tolist() == [1, 0, 2, 3, 5, 4, 7, 6]
+    assert chosen["caption"].tolist()[:2] == ["0.900", "0.700"]
+    assert choose_images(Y_TRUE, PROBABILITY, PREDICTED, limit=1)["position"].tolist() == [1, 2, 5, 7]
+
+
+@given(st.data(), st.integers(1, 20), st.integers(1, 4))
+def test_an_image_is_chosen_once_and_for_its_outcome(data: st.DataObject, n: int, limit: int) -> None:
+    true = data.draw(arrays(float, n, elements=st.sampled_from([0.0, 1.0, np.nan])))
+    scores, predicted = data.draw(arrays(float, n, elements=st.floats(0, 1))), data.draw(arrays(bool, n))
+    chosen = choose_images(true, scores, predicted, limit)
+    assert chosen["position"].is_unique
+    for outcome, images in chosen.groupby("kind"):
+        assert len(images) <= limit
+        assert (predicted[images["position"]] == ("positives" in str(outcome))).all()
+        assert ((true[images["position"]] == predicted[images["position"]]) == ("true" in str(outcome))).all()
+
+
+def material(n: int, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Return n random images and heat maps."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, size, size)).astype(np.uint8), rng.random((n, size, size), np.float32)
+
+
+def test_the_grid_has_a_row_for_each_outcome_with_image_and_heat_map_side_by_side(drawn) -> None:
+    chosen = choose_images(Y_TRUE, PROBABILITY, PREDICTED)
+    images, maps = material(len(chosen))
+    heatmap_grid(chosen, images, maps, [NO_BOX] * len(chosen))
+    panels = np.array(drawn[0].axes).reshape(4, 4)
+    assert [row[0].get_title(loc="left") for row in panels] == list(OUTCOMES)
+    for number in range(len(chosen)):
+        plain, mapped = panels[number // 2, 2 * (number % 2) : 2 * (number % 2) + 2]
+        np.testing.assert_array_equal(plain.images[0].get_array(), images[number])
+        np.testing.assert_array_equal(mapped.images[0].get_array(), overlay(images[number], maps[number]))
+        assert plain.get_xlabel() == chosen["caption"][number]
+
+
+def test_outcomes_without_images_have_no_row(drawn) -> None:
+    chosen = choose_images([1, 1, 0], [0.9, 0.8, 0.1], [True, True, False])
+    heatmap_grid(chosen, *material(3), [NO_BOX] * 3)
+    panels = np.array(drawn[0].axes).reshape(2, 4)
+    assert [len(axes.images) for axes in panels.flat] == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert panels[1, 0].get_title(loc="left") == "true negatives"
+
+
+def test_boxes_are_drawn_on_image_and_heat_map(drawn) -> None:
+    chosen = choose_images([1, 0], [0.9, 0.1], [True, False])
+    boxes = [np.array([[0.25, 0.5, 0.75, 1.0], [0, 0, 0.5, 0.5]]), NO_BOX]
+    heatmap_grid(chosen, *material(2), boxes)
+    assert [len(axes.patches) for axes in drawn[0].axes] == [2, 2, 0, 0]
+    for axes in drawn[0].axes[:2]:
+        assert axes.patches[0].get_xy() == (3.5, 7.5)
+        assert (axes.patches[0].get_width(), axes.patches[0].get_height()) == (8, 8)
+
+
+def test_the_grid_depends_on_the_images_alone() -> None:
+    chosen = choose_images(np.repeat(Y_TRUE[:8], 2), np.repeat(PROBABILITY[:8], 2), np.repeat(PREDICTED[:8], 2))
+    images, maps = material(16)
+    first, again = (heatmap_grid(chosen, images, maps, [NO_BOX] * 16) for _ in range(2))
+    assert first == again != heatmap_grid(chosen, images, 1 - maps, [NO_BOX] * 16)
+    assert Image.open(BytesIO(first)).width == 1152

@@ -42,7 +42,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def orange(png: bytes) -> np.ndarray:
-    """Where the colour of a failure is, [h, w]."""
+    """Return where the colour of a failure is [h, w]."""
     color = [int(ORANGE[start : start + 2], 16) for start in (1, 3, 5)]
     return (np.abs(pixels(png).astype(int) - color) < 8).all(axis=-1)
 
@@ -65,13 +65,13 @@ def test_a_failure_stands_out_in_its_panel(failed: int) -> None:
     assert seen[:, int(left * width) : int(right * width)].sum() == seen.sum() > 100
 
 
-def test_phantom_images_are_called_so() -> None:
+def test_phantom_images_are_labelled() -> None:
     headline = {flag: pixels(sanity_figure(REPORT | {"phantom": flag}))[:40] for flag in (False, True)}
     ink = {flag: (strip < 128).all(axis=-1).sum() for flag, strip in headline.items()}
     assert ink[True] > 2 * ink[False]
 
 
-def test_numbers_that_are_not_defined_are_left_out() -> None:
+def test_undefined_numbers_are_left_out() -> None:
     report = copy.deepcopy(REPORT)
     chance, few, shuffled = report["verdicts"]
     chance["measured"]["loss"] = None

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,45 +51,44 @@ def record(comparison: ModelComparison | None, **metrics: Any) -> dict[str, Any]
     )
 
 
-def test_a_record_says_what_was_compared_on_whom_and_each_verdict() -> None:
+def test_a_record_has_what_was_compared_and_each_condition() -> None:
     page = render_decision(record(COMPARISON))
     assert page.startswith("# cxr-chest 4: not promoted\n")
     for sentence in (
-        "the challenger cxr-chest 4 against the champion cxr-chest 3. It was tested on 1,234 images of 60 patients.",
+        "the challenger cxr-chest 4, against the champion cxr-chest 3. The challenger was tested on 1,234 images of 60",
         "Since the champion, cxr-chest 3: 9 new images.",
         "- The lower end of the difference in AUC, -0.031, is not above -0.020.",
         "| floor of auc | 0.875 | 0.600 | met |",
         "| AUC not worse | -0.031 | -0.020 | not met |",
         "| sensitivity not worse | -0.031 | -0.050 | met |",
-        "on the same 1,230 images of 59 patients; 4 more, which only one of them could judge, are left out.",
+        "on the same 1,230 images of 59 patients; 4 images that only one of them could score are left out.",
         "| AUC | 0.875 (0.800 to 0.938) | 0.865 | +0.010 (-0.031 to +0.050) |",
-        "95 %, 2,000 bootstrap replicates, patients drawn whole",
-        "Floors: auc 0.6. Against a champion also: the lower end of the difference in sensitivity lies above -0.05;",
+        "95 % intervals from 2,000 bootstrap replicates, resampling patients",
+        "Floors: auc 0.6. With a champion also: the lower bound of the difference in sensitivity is above -0.05, and",
     ):
         assert sentence in page
-    assert "Phantom" not in page
+    assert "PHANTOM" not in page
 
 
-def test_the_record_of_a_first_version_compares_nothing() -> None:
+def test_a_first_version_is_not_compared() -> None:
     found = record(None, phantom=True, n_patients=None)
     page = render_decision(found)
-    assert page.startswith("# cxr-chest 4: promoted\n\n**Phantom images")
-    assert "; there was no champion. It was tested on 1,234 images whose patients are not known." in page
-    assert "champion cxr-chest" not in page.split("## Why")[0].replace("Since the champion, cxr-chest 3", "")
+    assert page.startswith("# cxr-chest 4: promoted\n\n**PHANTOM IMAGES")
+    assert "without a champion. The challenger was tested on 1,234 images whose patients are unknown." in page
     assert found["champion"] is found["compared_on"] is None
     assert "| AUC | 0.875 (0.800 to 0.938) |" in page
 
 
-def test_figures_that_are_not_defined_are_said_to_be_so() -> None:
+def test_undefined_metrics_are_named() -> None:
     nothing = dict.fromkeys(COMPARED, NOTHING)
     page = render_decision(record(ModelComparison(1, None, 0, nothing, nothing, nothing)))
     assert "| AUC | not defined | not defined | not defined |" in page
     assert "| AUC not worse | not defined | -0.020 | not met |" in page
-    assert "images drawn whole" in page
+    assert "resampling images" in page
     assert "left out" not in page
 
 
-def test_the_files_are_named_after_the_time_and_hold_the_same() -> None:
+def test_the_files_are_named_after_the_time() -> None:
     found = record(COMPARISON) | {"decided_at": "2031-05-04T02:00:07+00:00"}
     files = decision_files(found)
     assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json"]
@@ -142,13 +142,13 @@ STOPPED: dict[str, Any] = {
 }
 
 
-def test_the_record_of_a_stop_says_why_and_what_stays() -> None:
+def test_the_record_of_a_stop_has_the_reason_and_the_champion() -> None:
     found = stop_record(STOPPED)
     assert (found["decision"], found["promoted"], found["challenger"]) == ("stopped", False, None)
     page = render_decision(found)
-    assert page.startswith("# cxr-chest-demo: stopped\n\n**Phantom images")
+    assert page.startswith("# cxr-chest-demo: stopped\n\n**PHANTOM IMAGES")
     for sentence in (
-        "no challenger was trained. The champion stays cxr-chest-demo 3;",
+        "without training a challenger. The champion is still cxr-chest-demo 3",
         "Since the champion, cxr-chest-demo 3: 90 new images.",
         "- The new images are unlike. Nothing was trained.",
         "Verdict: refuse. Drift in pixels (noise, KS distance 0.95).",
@@ -159,26 +159,31 @@ def test_the_record_of_a_stop_says_why_and_what_stays() -> None:
     assert "black border" not in page
 
 
-def test_the_page_of_the_drift_stands_beside_the_record() -> None:
+def test_the_drift_page_is_written_beside_the_record() -> None:
     files = decision_files(stop_record(STOPPED) | {"decided_at": "2031-05-04T02:00:07+00:00"})
     assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json", "2031-05-04T020007Z.drift.html"]
     assert "noise" in files["2031-05-04T020007Z.drift.html"]
-    told = json.loads(files["2031-05-04T020007Z.json"])
-    assert told["drift"]["families"][0]["tests"][0]["effect"] == 0.95
+    written = json.loads(files["2031-05-04T020007Z.json"])
+    assert written["drift"]["families"][0]["tests"][0]["effect"] == 0.95
     assert "edges" not in files["2031-05-04T020007Z.json"]
 
 
-def test_where_drift_could_not_be_looked_for_the_record_says_so() -> None:
+def test_unknown_drift_is_recorded_without_a_page() -> None:
     unknown = {"verdict": "unknown", "sentence": "It has no profile.", "n_new": 0, "families": []}
     found = record(COMPARISON) | {"drift": unknown}
     assert "Verdict: unknown. It has no profile." in render_decision(found)
     assert len(decision_files(found)) == 2
-    assert "New images" not in render_decision(record(COMPARISON))
+    assert "Drift of" not in render_decision(record(COMPARISON))
 
 
 @pytest.mark.parametrize("improvement", ["better", "better_or_newer"])
-def test_the_rule_is_told_as_it_is(improvement: str) -> None:
-    found = record(COMPARISON)
-    told = render_decision({**found, "rule": {**RULE, "improvement": improvement, "floors": {}}})
-    assert "Floors: none." in told
-    assert ("learned from newer data" in told.split("## Rule")[1]) == (improvement == "better_or_newer")
+def test_the_rule_is_described(improvement: str) -> None:
+    page = render_decision({**record(COMPARISON), "rule": {**RULE, "improvement": improvement, "floors": {}}})
+    assert "Floors: none." in page
+    assert ("trained on newer data" in page.split("## Rule")[1]) == (improvement == "better_or_newer")
+
+
+def test_a_tiny_difference_is_not_a_negative_zero() -> None:
+    tiny = {"value": -0.0001, "low": -0.0002, "high": 0.0001, "p_value": 0.9}
+    found = record(replace(COMPARISON, differences=dict.fromkeys(COMPARED, tiny)))
+    assert "| +0.000 (+0.000 to +0.000) |" in render_decision(found)

@@ -12,8 +12,8 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, count_patients, images_of_patient
+from cxr_pipeline.report.formatting import as_text
 from cxr_pipeline.report.pages import lineage as tables
-from cxr_pipeline.report.words.text import as_text
 from cxr_pipeline.tracking import promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.lineage import CARD, N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of

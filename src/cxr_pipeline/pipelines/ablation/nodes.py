@@ -19,7 +19,8 @@ from cxr_pipeline.experiments.jobs import Job, n_at_a_time, run_jobs
 from cxr_pipeline.experiments.results import CellResult
 from cxr_pipeline.experiments.shared_inputs import keep_inputs
 from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task
-from cxr_pipeline.report.pages import ablation as page
+from cxr_pipeline.report.figures.intervals import draw_cells
+from cxr_pipeline.report.pages.ablation import render_ablation
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 logger = logging.getLogger(__name__)
@@ -78,12 +79,13 @@ def _jobs(
     make: Callable[..., Cell],
 ) -> Iterator[Job]:
     """A job for each cell that is missing, after the one that it shares a training or features with."""
+    companions = dependencies.companions(missing, trainings)
     for name, before in dependencies.waits(missing, trainings).items():
         cell = make(
             name=name,
             folder=str(places[name]),
             checkpoints=str(trainings[name]),
-            overrides=overrides[name],
+            overrides=lay_over(overrides[name], {"training": {"companions": companions[name]}}),
         )
         yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
 
@@ -118,13 +120,13 @@ def report_cells(
     Returns:
         the picture, PNG, and the page, HTML.
     """
-    rendered = page.render_ablation(
+    rendered = render_ablation(
         ablation_table,
         task={"name": task.name, "title": task.title},
         phantom=data_report["phantom"],
         bootstrap=evaluation.model_dump(),
     )
-    return page.draw_cells(ablation_table), rendered
+    return draw_cells(ablation_table), rendered
 
 
 def judge_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:

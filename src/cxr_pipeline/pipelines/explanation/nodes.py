@@ -9,7 +9,7 @@ from cxr_pipeline.data.sources.boxes import read_boxes
 from cxr_pipeline.evaluation.localisation import boxes_of, choose_explained
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Evaluation, Folders, Sources, Task
-from cxr_pipeline.report.figures.heatmaps import choose_images, heatmap_grid
+from cxr_pipeline.report.figures.images import choose_images, heatmap_grid
 
 
 def find_boxes(

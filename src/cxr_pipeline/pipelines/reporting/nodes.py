@@ -12,9 +12,12 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Network, Resolution, Task, Training
-from cxr_pipeline.report.figures import test_set as drawings
-from cxr_pipeline.report.pages.card import render_card
-from cxr_pipeline.report.pages.page import ReportContent, render
+from cxr_pipeline.report.content import ReportContent
+from cxr_pipeline.report.figures.curves import training_curves
+from cxr_pipeline.report.figures.images import class_samples, mistakes
+from cxr_pipeline.report.figures.matrices import classification_report as draw_classification_report
+from cxr_pipeline.report.figures.test_set import draw_scores, rank_mistakes
+from cxr_pipeline.report.pages.report import render_card, render_report
 from cxr_pipeline.tracking.versions import model_name
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
@@ -30,29 +33,28 @@ def draw_figures(
     task: Task,
     training: Training,
 ) -> dict[str, bytes]:
-    """Draw what the report shows, as PNG by name."""
-    choice = EpochSelector(training.monitor, training.tolerance, training.patience)
-    kept = choice.select([{training.monitor: value} for value in history[training.monitor]])
-    judged: dict[str, Any] = {"classes": tuple(task.classes), "thresholds": metrics["thresholds"]}
-    several = len(task.outputs) > 1
+    """Draw the figures of the report, as PNG by name."""
+    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
+    selected = selector.select([{training.monitor: value} for value in history[training.monitor]])
     scores = Scores.from_table(test_scores, task.outputs)
-    worst = drawings.rank_mistakes(scores, exclusive=task.exclusive, **judged)
+    worst = rank_mistakes(scores, kind=task.kind, classes=tuple(task.classes), thresholds=metrics["thresholds"])
     images = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
+    table = {"classification_report": draw_classification_report(classification_report)}
     return {
-        **drawings.draw_scores(scores, metrics=metrics, exclusive=task.exclusive, **judged),
-        "training_curves": drawings.training_curves(history, kept=int(history["epoch"].iloc[kept])),
-        "mistakes": drawings.mistakes(images, worst["caption"].tolist()),
-        **({"classification_report": drawings.classification_report(classification_report)} if several else {}),
+        **draw_scores(scores, metrics, kind=task.kind, classes=tuple(task.classes)),
+        "training_curves": training_curves(history, kept=int(history["epoch"].iloc[selected])),
+        "mistakes": mistakes(images, worst["caption"].tolist()),
+        **(table if len(task.outputs) > 1 else {}),
         "class_samples": _draw_samples(select_split(manifest, splits, "train"), enhanced_images, task),
     }
 
 
 def _draw_samples(images: pd.DataFrame, prepared: PreparedImages, task: Task) -> bytes:
-    """Picture a training image of each class that has one; its hash decides which."""
+    """Draw the first training image of each class that has one, in the order of their hashes."""
     ordered = images.sort_values("sha256")
     of_class = {name: ordered.loc[ordered[f"label_{name}"] == 1, "sha256"] for name in task.classes}
     chosen = {name: sha256s.iloc[0] for name, sha256s in of_class.items() if len(sha256s)}
-    return drawings.class_samples(prepared.read(list(chosen.values())), list(chosen))
+    return class_samples(prepared.read(list(chosen.values())), list(chosen))
 
 
 def write_report(
@@ -77,8 +79,7 @@ def write_report(
     model: Network,
     resolution: Resolution,
 ) -> tuple[str, str]:
-    """Write the page that the run leaves for its reader, and the model card of the version to come."""
-    blocks = parameters[task.name]
+    """Write the report, and the model card of the version that will be registered."""
     content = ReportContent(
         task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
         metrics=metrics,
@@ -89,7 +90,7 @@ def write_report(
         source_counts=count_sources(manifest, splits),
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
-        parameters=hide_passwords(flatten({name: _plain(block) for name, block in blocks.items()})),
+        parameters=hide_passwords(flatten({name: _plain(block) for name, block in parameters[task.name].items()})),
         versions=versions(),
         model={
             "name": model.name,
@@ -102,7 +103,8 @@ def write_report(
         confusion_table=confusion_table if task.exclusive else None,
         subgroups=subgroups,
     )
-    return render(content), render_card(content, model_name=model_name(task.name, phantom=data_report["phantom"]))
+    card = render_card(content, model_name=model_name(task.name, phantom=data_report["phantom"]))
+    return render_report(content), card
 
 
 def _plain(block: Any) -> Any:

@@ -7,7 +7,7 @@ from cxr_pipeline.data import resampling as plans
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.framework.config import Augmentation, Resampling, Task
-from cxr_pipeline.report.figures import test_set
+from cxr_pipeline.report.figures.images import augmentation_preview
 
 
 def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
@@ -26,4 +26,4 @@ def preview_augmentation(
     sha256s = sampling_plan["sha256"].sort_values().head(6).tolist()
     images = enhanced_images.read(sha256s)
     views = preview(images, sha256s=sha256s, views=4, augmentation=augmentation.model_dump())
-    return test_set.augmentation_preview(np.concatenate([images[:, np.newaxis], views], axis=1))
+    return augmentation_preview(np.concatenate([images[:, np.newaxis], views], axis=1))

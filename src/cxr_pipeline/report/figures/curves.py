@@ -1,90 +1,106 @@
-"""Curves of one class over the thresholds, and of a training over its epochs.
+"""Curves of the scores of the test images, and of a training over its epochs.
 
-In all of them ``y_true`` [n] is 1.0, 0.0 or NaN (unknown, left out), ``probability`` [n] is that of the positive
-class in [0, 1], an image is called positive when ``probability >= threshold``, ``classes`` names the negative and then
-the positive class, and a metric is a dict of ``value``, ``low`` and ``high``, None or NaN where not defined.
+The curves are drawn here because scikit-learn's display classes import pyplot, which depends on a display and on the
+user's settings. ``metrics`` is the content of ``metrics.json``. A single output has a figure of its own with a legend;
+several outputs have small panels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import known_images
-from cxr_pipeline.report.figures.style import BLUE, GREY, ORANGE, png, sheet, words
+from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
+from cxr_pipeline.evaluation.score_tables import Scores
+from cxr_pipeline.report.content import Document
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE, message, png, sheet
+from cxr_pipeline.report.formatting import measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Metric = Mapping[str, float | None]
+MOST_PANELS_WIDE = 4
+ONE_CLASS_ONLY = "Nothing to draw: no class has both positive and negative test images."
+PANEL_STYLE = {"lines.linewidth": 1.5, "lines.markersize": 5, "xtick.labelsize": 7, "ytick.labelsize": 7}
 
 
-def roc(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, auc: Metric) -> bytes:
-    """Sensitivity over 1 - specificity, with the point where the threshold lies."""
-    from sklearn.metrics import roc_curve
+class Output(NamedTuple):
+    """The m labelled images of one output, of which some are positive and some negative.
 
-    positive, scores = known_images(y_true, probability)
-    if positive.all() or not positive.any():
-        return words("No ROC curve: it needs images of both classes.")
-    false_alarms, found, _ = roc_curve(positive, scores, drop_intermediate=False)
-    called = scores >= threshold
-    with sheet(height=4.6) as figure:
-        axes = figure.subplots()
-        axes.plot(false_alarms, found, color=BLUE, label=with_interval("AUC", auc))
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="guessing")
-        _mark(axes, called[~positive].mean(), called[positive].mean(), threshold)
-        _fill_unit_square(axes, x_label="1 - specificity", y_label="sensitivity", legend="lower right")
+    Args:
+        name: name of the output.
+        positive: labels, bool [m].
+        probability: calibrated probabilities [m], in [0, 1].
+        predicted: predictions, bool [m].
+        threshold: threshold of the output.
+        measures: its metrics.
+    """
+
+    name: str
+    positive: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    predicted: NDArray[np.bool_]
+    threshold: float
+    measures: Document
+
+
+def roc(scores: Scores, metrics: Document) -> bytes:
+    """Draw the ROC curve of each output, with the operating point of the decision rule."""
+    return _draw(scores, metrics, _roc, x_label="1 - specificity", y_label="sensitivity")
+
+
+def precision_recall(scores: Scores, metrics: Document) -> bytes:
+    """Draw the precision-recall curve of each output; chance is the share of positive images."""
+    return _draw(scores, metrics, _precision_recall, x_label="sensitivity", y_label="precision")
+
+
+def reliability(scores: Scores, metrics: Document) -> bytes:
+    """Draw the observed share of positive images over the probability, in bins of equal mass.
+
+    A single output also has a histogram of its probabilities; of several, the axes of each panel fit its class.
+    """
+    if len(scores.outputs) > 1:
+        return _draw(scores, metrics, _reliability_panel, x_label="probability", y_label="share of images of the class")
+    outputs = list(_outputs(scores, metrics))
+    if not outputs:
+        return message(ONE_CLASS_ONLY)
+    with sheet(height=5.6) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        _reliability(upper, reliability_bins(outputs[0].positive, outputs[0].probability))
+        upper.set(ylim=(-0.02, 1.02), ylabel="share of positive images")
+        upper.legend(loc="upper left")
+        _histogram(lower, outputs[0].probability, color=BLUE)
+        lower.set_xlabel("probability")
         return png(figure)
 
 
-def precision_recall(
-    y_true: ArrayLike, probability: ArrayLike, threshold: float, *, average_precision: Metric
-) -> bytes:
-    """Precision over sensitivity, with the share of positive images, which is what guessing reaches."""
-    from sklearn.metrics import precision_recall_curve
-
-    positive, scores = known_images(y_true, probability)
-    if positive.all() or not positive.any():
-        return words("No precision-recall curve: it needs images of both classes.")
-    precision, found, _ = precision_recall_curve(positive, scores)
-    called = scores >= threshold
-    with sheet(height=4.6) as figure:
-        axes = figure.subplots()
-        label = with_interval("average precision", average_precision)
-        axes.plot(found, precision, color=BLUE, drawstyle="steps-pre", label=label)
-        axes.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1.5, label="guessing")
-        if called.any():
-            _mark(axes, called[positive].mean(), positive[called].mean(), threshold)
-        _fill_unit_square(axes, x_label="sensitivity", y_label="precision", legend="lower left")
-        return png(figure)
-
-
-def score_histogram(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]) -> bytes:
-    """How many images of each class got which probability, with the threshold across both."""
-    positive, scores = known_images(y_true, probability)
-    negative_class, positive_class = classes
+def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -> bytes:
+    """Draw the probabilities of the images of each of two classes, the negative one given first."""
+    positive, probability = known_images(scores.y_true[:, 0], scores.probability[:, 0])
+    threshold = metrics["thresholds"][scores.outputs[0]]
     with sheet(height=4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, name, members, color in (
-            (upper, positive_class, positive, ORANGE),
-            (lower, negative_class, ~positive, BLUE),
+            (upper, classes[1], positive, ORANGE),
+            (lower, classes[0], ~positive, BLUE),
         ):
-            count_images(axes, scores[members], color=color)
+            _histogram(axes, probability[members], color=color)
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3f}")
             axes.set_title(f"{name} (n = {members.sum()})", loc="left")
         upper.legend(loc="best")
-        lower.set_xlabel(f"probability of {positive_class}")
+        lower.set_xlabel(f"probability of {classes[1]}")
         return png(figure)
 
 
 def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
-    """Losses and validation AUC over the epochs, with the phases and the epoch that was kept.
+    """Draw losses and validation AUC over the epochs, with the phases and the selected epoch.
 
     Args:
-        history: a row per epoch: ``phase``, ``epoch`` (from 1 on), ``loss``, ``val_loss``, ``val_auc``.
-        kept: the epoch whose weights were kept.
+        history: a row for each epoch: ``phase``, ``epoch`` (from 1), ``loss``, ``val_loss``, ``val_auc``.
+        kept: the selected epoch.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -97,10 +113,9 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
         ):
             axes.plot(history["epoch"], history[column], fmt, markersize=4, color=color, label=label)
         _shade_phases(history, upper, lower)
-        upper.axvline(kept, color="black", linestyle=":", linewidth=1.5)
-        lower.axvline(kept, color="black", linestyle=":", linewidth=1.5, label=f"kept: epoch {kept}")
-        lower.legend(loc="best")
-        upper.legend(loc="best")
+        for axes, label in ((upper, None), (lower, f"selected: epoch {kept}")):
+            axes.axvline(kept, color="black", linestyle=":", linewidth=1.5, label=label)
+            axes.legend(loc="best")
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")
         lower.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)
@@ -108,27 +123,125 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
         return png(figure)
 
 
-def with_interval(name: str, metric: Metric) -> str:
-    """``"AUC 0.889"``, and the interval on a second line where there is one."""
-    value, low, high = np.array([metric[key] for key in ("value", "low", "high")], dtype=float)
-    bounds = "" if np.isnan([low, high]).any() else f"\n({low:.3f} to {high:.3f})"
-    return f"{name} {value:.3f}{bounds}"
+def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
+    """Summarise the ten bins of equal mass that the expected calibration error is computed on.
+
+    Args:
+        y_true: labels [n]: 1, 0, or NaN (unknown, ignored).
+        probability: probabilities of the positive class [n], in [0, 1].
+
+    Returns:
+        A row for each bin with images: ``n`` images, their mean ``probability``, the ``observed`` share of positive
+        images, and ``low`` and ``high`` of its 95 % interval (Wilson, 1927).
+    """
+    from scipy.stats import binomtest
+
+    positive, scores = known_images(y_true, probability)
+    images = pd.DataFrame({"positive": positive, "probability": scores})
+    bins = images.groupby(equal_mass_bins(scores)).agg(
+        n=("positive", "size"), probability=("probability", "mean"), observed=("positive", "mean")
+    )
+    tests = [binomtest(round(n * share), int(n)) for n, share in zip(bins["n"], bins["observed"], strict=True)]
+    limits = [test.proportion_ci(method="wilson") for test in tests]
+    return bins.assign(low=[limit.low for limit in limits], high=[limit.high for limit in limits])
 
 
-def _mark(axes: "Axes", x: float, y: float, threshold: float) -> None:
-    axes.plot(x, y, "o", color=ORANGE, markersize=9, zorder=3, label=f"threshold {threshold:.3f}")
+def _draw(
+    scores: Scores, metrics: Document, draw: Callable[["Axes", Output], None], *, x_label: str, y_label: str
+) -> bytes:
+    """Draw a single output with a legend, or a small square panel for each of several."""
+    outputs = list(_outputs(scores, metrics))
+    if not outputs:
+        return message(ONE_CLASS_ONLY)
+    if len(scores.outputs) == 1:
+        with sheet(4.6, **{"lines.markersize": 9}) as figure:
+            axes = figure.subplots()
+            draw(axes, outputs[0])
+            axes.set(xlabel=x_label, ylabel=y_label)
+            axes.legend(loc="lower right" if draw is _roc else "lower left")
+            return png(figure)
+    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(outputs)))))
+    n_high = -(-len(outputs) // n_wide)
+    with sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
+        panels = figure.subplots(n_high, n_wide, squeeze=False)
+        for axes in panels.flat[len(outputs) :]:
+            axes.set_axis_off()
+        for axes, output in zip(panels.flat, outputs, strict=False):
+            draw(axes, output)
+            axes.set_title(f"{textwrap.fill(output.name, 24)}\nn = {output.positive.sum():,}", fontsize=8.5, loc="left")
+            axes.set_box_aspect(1)
+        figure.supxlabel(x_label, fontsize=10)
+        figure.supylabel(y_label, fontsize=10)
+        return png(figure)
 
 
-def _fill_unit_square(axes: "Axes", *, x_label: str, y_label: str, legend: str) -> None:
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x_label, ylabel=y_label, aspect="equal")
-    axes.legend(loc=legend)
+def _outputs(scores: Scores, metrics: Document) -> Iterator[Output]:
+    """Yield the outputs with both positive and negative images."""
+    for column, name in enumerate(scores.outputs):
+        known = ~np.isnan(scores.y_true[:, column])
+        positive, probability = known_images(scores.y_true[:, column], scores.probability[:, column])
+        if positive.any() and not positive.all():
+            threshold, measures = metrics["thresholds"][name], metrics["per_class"][name]
+            yield Output(name, positive, probability, scores.called[known, column], threshold, measures)
 
 
-def count_images(axes: "Axes", scores: NDArray[np.float64], *, color: str) -> None:
-    """Count images by their probabilities [n], in thirty bars."""
+def _roc(axes: "Axes", output: Output) -> None:
+    from sklearn.metrics import roc_curve
+
+    false_positives, sensitivity, _ = roc_curve(output.positive, output.probability, drop_intermediate=False)
+    axes.plot(false_positives, sensitivity, color=BLUE, label=_with_interval("AUC", output.measures["auc"]))
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="chance")
+    _mark(axes, output, output.predicted[~output.positive].mean(), output.predicted[output.positive].mean())
+
+
+def _precision_recall(axes: "Axes", output: Output) -> None:
+    from sklearn.metrics import precision_recall_curve
+
+    precision, sensitivity, _ = precision_recall_curve(output.positive, output.probability)
+    label = _with_interval("average precision", output.measures["average_precision"])
+    axes.plot(sensitivity, precision, color=BLUE, drawstyle="steps-pre", label=label)
+    axes.axhline(output.positive.mean(), color=GREY, linestyle=":", linewidth=1.5, label="chance")
+    # Without a positive prediction there is no precision.
+    if output.predicted.any():
+        _mark(axes, output, output.predicted[output.positive].mean(), output.positive[output.predicted].mean())
+    else:
+        _fill_unit_square(axes)
+
+
+def _with_interval(name: str, measured: Document) -> str:
+    return f"{name} {measure(measured)}".replace(" (", "\n(")
+
+
+def _mark(axes: "Axes", output: Output, x: float, y: float) -> None:
+    """Mark the operating point."""
+    axes.plot(x, y, "o", color=ORANGE, zorder=3, label=f"threshold {output.threshold:.3f}")
+    _fill_unit_square(axes)
+
+
+def _fill_unit_square(axes: "Axes") -> None:
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+
+
+def _reliability(axes: "Axes", bins: pd.DataFrame) -> None:
+    sizes = " to ".join(str(size) for size in sorted({bins["n"].min(), bins["n"].max()}))
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="perfect calibration")
+    axes.vlines(bins["probability"], bins["low"], bins["high"], color=BLUE, alpha=0.7, linewidth=1.2)
+    label = f"test images, {len(bins)} bins of {sizes}"
+    axes.plot(bins["probability"], bins["observed"], "o-", color=BLUE, label=label)
+
+
+def _reliability_panel(axes: "Axes", output: Output) -> None:
+    bins = reliability_bins(output.positive, output.probability)
+    _reliability(axes, bins)
+    end = 1.05 * max(bins["probability"].max(), bins["observed"].max())
+    axes.set(xlim=(-0.03 * end, end), ylim=(-0.03 * end, end))
+
+
+def _histogram(axes: "Axes", probability: NDArray[np.float64], *, color: str) -> None:
+    """Draw a histogram of probabilities [n] with thirty bars."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.hist(scores, bins=30, range=(0, 1), color=color)
+    axes.hist(probability, bins=30, range=(0, 1), color=color)
     axes.set(xlim=(-0.02, 1.02), ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 

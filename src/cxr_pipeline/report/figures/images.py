@@ -1,70 +1,139 @@
-"""Pictures made of images."""
+"""Figures of images: errors, examples, augmented views and heat maps."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.report.figures.style import INCHES_DENSE, png, sheet, words
+from cxr_pipeline.evaluation.overlay import overlay
+from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, message, png, sheet
 
-SAMPLES_WIDE = 5
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# True and predicted value of each outcome.
+OUTCOMES = {
+    "true positives": (1, 1),
+    "false positives": (0, 1),
+    "false negatives": (1, 0),
+    "true negatives": (0, 0),
+}
+MISTAKES_WIDE, SAMPLES_WIDE = 3, 5
+BARE = {"frame_on": False, "xticks": [], "yticks": []}
 
 
 def mistakes(images: NDArray[np.uint8], captions: Sequence[str]) -> bytes:
-    """Images in rows of three, each above its caption.
-
-    Args:
-        images: grey images [n, S, S].
-        captions: one for each image; long ones are wrapped.
-    """
+    """Draw misclassified images [n, S, S] in rows of three, each above its caption."""
     if not len(images):
-        return words("No test image was decided wrongly.")
-    n_rows = -(-len(images) // 3)
-    with sheet(height=2.05 * n_rows) as figure:
-        panels = figure.subplots(n_rows, 3, squeeze=False, subplot_kw={"frame_on": False, "xticks": [], "yticks": []})
-        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-            axes = panels.flat[place]
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-            axes.set_xlabel(textwrap.fill(caption, 22, max_lines=3), fontsize=9)
-        return png(figure)
+        return message("No test image was misclassified.")
+    return _captioned(images, [textwrap.fill(caption, 22, max_lines=3) for caption in captions], MISTAKES_WIDE, 9)
+
+
+def class_samples(images: NDArray[np.uint8], names: Sequence[str]) -> bytes:
+    """Draw an image of each class [n, S, S] above its name, in rows of up to five."""
+    if not len(images):
+        return message("No class has a training image.")
+    return _captioned(images, [textwrap.fill(name, 20) for name in names], min(SAMPLES_WIDE, len(images)), 10)
 
 
 def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
-    """Each row one image: the original, then views as they are shown in training.
+    """Draw a row for each image: the original, then augmented views.
 
     Args:
         images: grey images [n, views, S, S], the original first.
     """
     n_images, n_views = images.shape[:2]
     if not images.size:
-        return words("No image was augmented.")
+        return message("No image was augmented.")
     with sheet(height=0.3 + 4.4 * n_images / n_views) as figure:
         panels = figure.subplots(n_images, n_views, squeeze=False)
         for (row, view), axes in np.ndenumerate(panels):
             axes.set_axis_off()
-            axes.imshow(images[row, view], cmap="gray", vmin=0, vmax=255)
+            _show(axes, images[row, view])
             if row == 0:
                 axes.set_title("original" if view == 0 else f"view {view}", fontsize=9)
         return png(figure)
 
 
-def class_samples(images: NDArray[np.uint8], names: Sequence[str]) -> bytes:
-    """An image of each class above its name, in rows of up to five.
+def choose_images(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike, limit: int = 4) -> pd.DataFrame:
+    """Choose the most confident true and false positives and negatives of an output.
 
     Args:
-        images: grey images [n, S, S].
-        names: one for each image.
+        y_true: labels [n]: 1, 0, or NaN (ignored).
+        probability: probabilities [n], in [0, 1].
+        predicted: predictions, bool [n].
+        limit: most images of each outcome.
+
+    Returns:
+        ``kind`` (one of ``OUTCOMES``, in their order), ``position`` of the image in ``y_true``, and ``caption``, its
+        probability. Predicted positives are sorted by falling probability, predicted negatives by rising.
     """
-    if not len(images):
-        return words("No class has a training image.")
-    n_wide = min(SAMPLES_WIDE, len(images))
-    n_rows = -(-len(images) // n_wide)
-    with sheet(height=n_rows * (INCHES_DENSE / n_wide + 0.25), width=INCHES_DENSE) as figure:
-        panels = figure.subplots(
-            n_rows, n_wide, squeeze=False, subplot_kw={"frame_on": False, "xticks": [], "yticks": []}
-        )
-        for axes, (image, name) in zip(panels.flat, zip(images, names, strict=True), strict=False):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-            axes.set_xlabel(textwrap.fill(name, 20), fontsize=10)
+    true, scores, positive = (np.asarray(values, dtype=np.float64) for values in (y_true, probability, predicted))
+    rows: list[tuple[str, int, str]] = []
+    for outcome, (label, decision) in OUTCOMES.items():
+        members = np.flatnonzero((true == label) & (positive == decision))
+        surest = members[np.argsort(-scores[members] if decision else scores[members], kind="stable")][:limit]
+        rows.extend((outcome, int(image), f"{scores[image]:.3f}") for image in surest)
+    types = {"kind": "str", "position": "int64", "caption": "str"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def heatmap_grid(
+    chosen: pd.DataFrame,
+    images: NDArray[np.uint8],
+    heatmaps: NDArray[np.floating],
+    boxes: Sequence[NDArray[np.floating]],
+) -> bytes:
+    """Draw a row for each outcome: each image beside its heat map, both with the annotated boxes.
+
+    Args:
+        chosen: a row for each image, from ``choose_images``.
+        images: grey images [n, S, S].
+        heatmaps: heat maps [n, S, S], in [0, 1].
+        boxes: for each image [m, 4]: left, top, right, bottom as fractions of the image; m may be 0.
+    """
+    if chosen.empty:
+        return message("No heat maps: no test image has a known label.")
+    outcomes = [outcome for outcome in OUTCOMES if (chosen["kind"] == outcome).any()]
+    n_pairs = int(chosen["kind"].value_counts().max())
+    side = INCHES_DENSE / max(2 * n_pairs, 4)
+    with sheet(len(outcomes) * (side + 0.45), INCHES_DENSE) as figure:
+        panels = figure.subplots(len(outcomes), 2 * n_pairs, squeeze=False, subplot_kw=BARE)
+        for row, outcome in zip(panels, outcomes, strict=True):
+            row[0].set_title(outcome, loc="left", fontsize=10)
+            for place, image in enumerate(np.flatnonzero(chosen["kind"] == outcome).tolist()):
+                plain, mapped = row[2 * place : 2 * place + 2]
+                _show(plain, images[image])
+                plain.set_xlabel(chosen["caption"].iloc[image], fontsize=9)
+                mapped.imshow(overlay(images[image], heatmaps[image]))
+                for axes in (plain, mapped):
+                    _outline(axes, boxes[image], images.shape[-1])
         return png(figure)
+
+
+def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, fontsize: float) -> bytes:
+    n_high = -(-len(images) // n_wide)
+    with sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
+        panels = figure.subplots(n_high, n_wide, squeeze=False, subplot_kw=BARE)
+        for axes, (image, caption) in zip(panels.flat, zip(images, captions, strict=True), strict=False):
+            _show(axes, image)
+            axes.set_xlabel(caption, fontsize=fontsize)
+        return png(figure)
+
+
+def _show(axes: "Axes", image: NDArray[np.uint8]) -> None:
+    # Fixed limits: matplotlib would otherwise stretch the contrast of each image.
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+
+
+def _outline(axes: "Axes", boxes: NDArray[np.floating], size: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    for left, top, right, bottom in boxes:
+        corner = (left * size - 0.5, top * size - 0.5)
+        axes.add_patch(
+            Rectangle(corner, (right - left) * size, (bottom - top) * size, fill=False, edgecolor=ORANGE, linewidth=1.2)
+        )

@@ -1,116 +1,75 @@
-"""Tables as pictures: decisions by true class, and the classification report."""
+"""Tables as figures: the confusion matrix and the classification report."""
 
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.figures.style import GREY, INCHES_DENSE, LIGHT, png, sheet, words
-from cxr_pipeline.report.words.text import as_text, spelled
+from cxr_pipeline.report.content import Table
+from cxr_pipeline.report.figures.style import GREY, INCHES_DENSE, INCHES_WIDE, LIGHT, message, png, sheet
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+NO_LABELS = "Nothing to draw: no test image has a known label."
 
 
-def confusion(y_true: ArrayLike, probability: ArrayLike, threshold: float, *, classes: Sequence[str]) -> bytes:
-    """Images of two classes by true class (rows) and decision (columns): counts, and their share of the row.
+def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
+    """Draw the confusion matrix of exclusive classes: counts, and their share of the row.
 
     Args:
-        y_true: [n], 1.0 positive, 0.0 negative, NaN unknown (left out).
-        probability: [n], of the positive class, in [0, 1].
-        threshold: an image is called positive where ``probability >= threshold``.
-        classes: the negative and then the positive class.
-    """
-    from sklearn.metrics import confusion_matrix
-
-    positive, scores = known_images(y_true, probability)
-    if not len(positive):
-        return words("No confusion matrix: no image has a known label.")
-    counts = confusion_matrix(positive, scores >= threshold, labels=[False, True])
-    with sheet(height=4.2) as figure:
-        axes = figure.subplots()
-        _draw_counts(axes, counts, fontsize=14, cell=_exact)
-        axes.set_xticks([0, 1], classes)
-        axes.set_yticks([0, 1], classes, rotation=90, va="center")
-        axes.set(xlabel="decision", ylabel="true class")
-        return png(figure)
-
-
-def confusion_matrix(scores: Scores) -> bytes:
-    """Images of several exclusive classes by true class (rows) and decision (columns), with the share of the row.
-
-    A class without images says so in its cells; a blank cell is no image.
+        scores: test images; images with an unknown label are ignored.
+        classes: names of the classes; with one output, of the negative and the positive class.
     """
     from sklearn.metrics import confusion_matrix as count
 
     known = ~np.isnan(scores.y_true).any(axis=1)
     if not known.any():
-        return words("No confusion matrix: no image has a known label.")
-    n = len(scores.outputs)
-    true, decided = scores.y_true[known].argmax(axis=1), scores.called[known].argmax(axis=1)
-    names = [textwrap.fill(name, 14, break_long_words=False) for name in scores.outputs]
-    with sheet(height=INCHES_DENSE, width=INCHES_DENSE) as figure:
+        return message(NO_LABELS)
+    n = len(classes)
+    counts = count(_index(scores.y_true[known]), _index(scores.called[known]), labels=range(n))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [textwrap.fill(name, 14, break_long_words=False) for name in classes]
+    width = INCHES_WIDE if n == 2 else INCHES_DENSE
+    with sheet(height=0.9 * width, width=width) as figure:
         axes = figure.subplots()
-        _draw_counts(axes, count(true, decided, labels=range(n)), fontsize=max(6.5, 14 - 0.6 * n), cell=_short)
-        axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
+        axes.grid(visible=False)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.2)
+        for (row, column), number in np.ndenumerate(counts):
+            # Zeros are left blank among many classes, so that the other cells stand out.
+            text = f"{number}\n{100 * shares[row, column]:.0f} %" if number or n == 2 else ""
+            text = text if counts[row].any() else "no images"
+            color = "white" if shares[row, column] > 0.7 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=max(6.5, 14 - 0.6 * n))
+        axes.set_xticks(range(n), names, rotation=45 if n > 2 else 0, ha="right" if n > 2 else "center",
+                        rotation_mode="anchor", fontsize=9)  # fmt: skip
         axes.set_yticks(range(n), names, fontsize=9)
-        axes.set(xlabel="decision", ylabel="true class")
+        axes.set(xlabel="predicted class", ylabel="true class")
         return png(figure)
 
 
 def classification_report(report: pd.DataFrame) -> bytes:
-    """The classification report as it is printed: a row for each class, a column for each measure.
+    """Draw the classification report as it is printed: a row for each class, a column for each metric.
 
     Args:
-        report: numbers, indexed by class, or with the classes in the first column; what is null is left blank.
+        report: numbers, indexed by class or with the class in the first column; null is left blank.
     """
-    frame = report if isinstance(report.index, pd.RangeIndex) else report.rename_axis("class").reset_index()
-    if frame.empty:
-        return words("No classification report: no image has a known label.")
-    cells = frame.astype(object).where(frame.notna(), "").map(as_text).to_numpy(str)
-    heads = [textwrap.fill(spelled(column), 12) for column in frame.columns]
-    with sheet(height=0.9 + 0.27 * len(cells), width=INCHES_DENSE) as figure:
+    table = Table.of_frame(report if isinstance(report.index, pd.RangeIndex) else report.rename_axis("class"))
+    if not table:
+        return message(NO_LABELS)
+    heads = [textwrap.fill(column, 12) for column in table.columns]
+    ends = np.linspace(0, 1, len(heads) + 3)[3:]
+    with sheet(height=0.9 + 0.27 * len(table.rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         axes.set_axis_off()
-        widths = [3.0] + [1.0] * (len(heads) - 1)
-        ends = np.cumsum(widths) / sum(widths)
-        axes.set(xlim=(0, 1), ylim=(len(cells) - 0.4, -1.6))
-        for row, texts in enumerate([heads, *cells], start=-1):
+        axes.set(xlim=(0, 1), ylim=(len(table.rows) - 0.4, -1.6))
+        for row, texts in enumerate([heads, *table.rows], start=-1):
             axes.axhline(row + 0.5, color=GREY if row < 0 else LIGHT, linewidth=0.8)
-            _write_row(axes, row, texts, ends, color=GREY if row < 0 else "black")
+            for place, side, text in zip([0.0, *ends[1:]], ["left"] + ["right"] * (len(texts) - 1), texts, strict=True):
+                axes.text(place, row, text, ha=side, va="center", color=GREY if row < 0 else "black", fontsize=9)
         return png(figure)
 
 
-def _write_row(axes: "Axes", row: int, texts: Sequence[str], ends: NDArray[np.float64], *, color: str) -> None:
-    """Write the first text from the left edge, and the others up to where their columns end."""
-    for column, text in enumerate(texts):
-        place, side = (0.0, "left") if column == 0 else (ends[column], "right")
-        axes.text(place, row, text, ha=side, va="center", color=color, fontsize=9)
-
-
-def _draw_counts(
-    axes: "Axes", counts: NDArray[np.int64], *, fontsize: float, cell: Callable[[int, float], str]
-) -> None:
-    """A cell for each count [k, k], as dark as its share of the row; ``cell`` writes count and share."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.grid(visible=False)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.2)
-    for (row, column), count in np.ndenumerate(counts):
-        share = shares[row, column]
-        text = cell(int(count), share) if counts[row].any() else "no images"
-        color = "white" if share > 0.7 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=fontsize)
-
-
-def _exact(count: int, share: float) -> str:
-    return f"{count}\n{100 * share:.1f} %"
-
-
-def _short(count: int, share: float) -> str:
-    """Nothing where there is nothing, so that what is there stands out among many cells."""
-    return f"{count}\n{100 * share:.0f} %" if count else ""
+def _index(labels: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the class of each row [n] of labels or predictions [n, k]; one column is that of the positive class."""
+    return labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0].astype(np.intp)

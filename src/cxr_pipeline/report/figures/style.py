@@ -1,14 +1,14 @@
-"""One look for every figure, and the same bytes for the same drawing.
+"""The common style of all figures; the same drawing always gives the same bytes.
 
-Nothing here touches ``pyplot``, a display or the reader's ``matplotlibrc``. Colours are those of Okabe and
-Ito (2008), which colour-blind readers tell apart.
+Nothing here uses ``pyplot``, a display or the user's ``matplotlibrc``. Colours are those of Okabe and Ito (2008), which
+colour-blind readers can distinguish.
 """
 
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,25 +26,32 @@ STYLE = {
     "lines.linewidth": 2.0,
     "legend.fontsize": 10,
     "legend.edgecolor": "none",
+    # Names of models and classes may contain dollar signs.
     "text.parse_math": False,
 }
 INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 
 @contextmanager
-def sheet(height: float, width: float = INCHES_WIDE) -> "Iterator[Figure]":
-    """An empty figure, ``width`` x ``height`` inches; the caller's settings stay as they were."""
+def sheet(height: float, width: float = INCHES_WIDE, **style: Any) -> "Iterator[Figure]":
+    """Open an empty figure; the user's settings are the same afterwards.
+
+    Args:
+        height: in inches.
+        width: in inches.
+        style: further matplotlib parameters, such as ``lines.linewidth``.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update(STYLE | style)
         yield Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG, 160 dots an inch, without a date or the name of a program."""
+    """Return a figure as PNG with 160 dots per inch, without metadata that changes, such as the date."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = BytesIO()
@@ -52,8 +59,8 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def words(text: str) -> bytes:
-    """A figure that says why there is nothing to draw, as PNG."""
+def message(text: str) -> bytes:
+    """Return a PNG that says why there is nothing to draw."""
     with sheet(height=1.6) as figure:
         figure.text(0.5, 0.5, textwrap.fill(text, 40), ha="center", va="center", color=GREY)
         return png(figure)

@@ -1,110 +1,100 @@
-"""The pictures of a report, as PNG bytes by the name that the report knows: which of them a kind of task has."""
+"""The figures of a task's test images by name, and the images that its model classified wrongly."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.figures.classes import class_auc, class_precision_recall, class_reliability, class_roc
-from cxr_pipeline.report.figures.curves import precision_recall, roc, score_histogram, training_curves
-from cxr_pipeline.report.figures.images import augmentation_preview, class_samples, mistakes
-from cxr_pipeline.report.figures.matrices import classification_report, confusion, confusion_matrix
-from cxr_pipeline.report.figures.ranking import exclusive_mistakes, label_mistakes, two_class_mistakes
-from cxr_pipeline.report.figures.reliability import reliability
+from cxr_pipeline.report.content import Document
+from cxr_pipeline.report.figures.curves import precision_recall, reliability, roc, score_histogram
+from cxr_pipeline.report.figures.intervals import draw_class_auc
+from cxr_pipeline.report.figures.matrices import confusion_matrix
 
-__all__ = [
-    "augmentation_preview",
-    "class_samples",
-    "classification_report",
-    "draw_scores",
-    "mistakes",
-    "rank_mistakes",
-    "training_curves",
-]
+CURVES = {"roc": roc, "precision_recall": precision_recall, "reliability": reliability}
 
 
-def draw_scores(
-    scores: Scores,
-    *,
-    classes: Sequence[str],
-    thresholds: Mapping[str, float],
-    metrics: Mapping[str, Any],
-    exclusive: bool,
-) -> dict[str, bytes]:
-    """The figures that the scores of the test images make.
+def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequence[str]) -> dict[str, bytes]:
+    """Draw the scores of the test images.
 
     Args:
-        scores: the test images; labels that are NaN are left out.
-        classes: of the task; two classes with one output are the negative and the positive class.
-        thresholds: of each output; read for two classes only.
-        metrics: the content of ``metrics.json``, of which ``metrics``, ``per_class`` and ``support`` are read.
-        exclusive: whether an image has just one class.
+        scores: test images; labels that are NaN are ignored.
+        metrics: content of ``metrics.json``.
+        kind: kind of the task: ``binary``, ``multiclass`` or ``multilabel``.
+        classes: classes of the task.
 
     Returns:
-        PNG bytes by name. Two classes: ``roc``, ``precision_recall``, ``reliability``, ``score_histogram`` and
-        ``confusion``. Several: ``class_auc``, ``class_roc``, ``class_precision_recall`` and ``class_reliability``,
-        and ``confusion_matrix`` if they are exclusive.
+        PNG bytes by name. Binary: ``roc``, ``precision_recall``, ``reliability``, ``score_histogram`` and
+        ``confusion``. Otherwise: ``class_auc``, ``class_roc``, ``class_precision_recall``, ``class_reliability``, and
+        for exclusive classes ``confusion_matrix``.
     """
-    return DRAWERS[_kind(scores, classes, exclusive)](scores, classes, thresholds, metrics)
+    curves = {name: draw(scores, metrics) for name, draw in CURVES.items()}
+    if kind == "binary":
+        histogram = score_histogram(scores, metrics, classes)
+        return {**curves, "score_histogram": histogram, "confusion": confusion_matrix(scores, classes)}
+    matrix = {"confusion_matrix": confusion_matrix(scores, classes)} if kind == "multiclass" else {}
+    return {"class_auc": draw_class_auc(metrics), **{f"class_{name}": png for name, png in curves.items()}, **matrix}
 
 
 def rank_mistakes(
-    scores: Scores, *, classes: Sequence[str], thresholds: Mapping[str, float], exclusive: bool, limit: int = 9
+    scores: Scores, *, kind: str, classes: Sequence[str], thresholds: Mapping[str, float], limit: int = 9
 ) -> pd.DataFrame:
-    """The images decided wrongly with most confidence, worst first.
+    """Rank the images that are classified wrongly by confidence.
+
+    Exclusive classes are ranked by how far the probability of the predicted class exceeds that of the true one, others
+    by the distance from the threshold.
 
     Args:
-        scores: the test images; labels that are NaN are left out.
-        classes: of the task.
-        thresholds: of each output; not read for exclusive classes.
-        exclusive: whether an image has just one class.
-        limit: rows at most.
+        scores: test images; labels that are NaN are ignored.
+        kind: kind of the task: ``binary``, ``multiclass`` or ``multilabel``.
+        classes: classes of the task.
+        thresholds: threshold of each output.
+        limit: most rows.
 
     Returns:
-        ``position`` of the image among the scores, and its ``caption``.
+        ``position`` of the image among the scores, and its ``caption``; the most confident first.
     """
-    return RANKINGS[_kind(scores, classes, exclusive)](scores, classes, thresholds, limit)
+    if kind == "multiclass":
+        distance, output = _lead(scores), scores.called.argmax(axis=1)
+    else:
+        beyond = _beyond_threshold(scores, thresholds)
+        distance, output = beyond.max(axis=1), beyond.argmax(axis=1)
+    wrong = np.flatnonzero(distance > -np.inf)
+    worst = wrong[np.argsort(-distance[wrong], kind="stable")][:limit]
+    captions = [
+        f"{_describe(scores, image, output[image], kind, classes)}, {scores.probability[image, output[image]]:.3f}"
+        for image in worst
+    ]
+    return pd.DataFrame({"position": worst, "caption": pd.Series(captions, dtype="string")})
 
 
-def _kind(scores: Scores, classes: Sequence[str], exclusive: bool) -> str:
-    if exclusive:
-        return "multiclass"
-    return "binary" if len(scores.outputs) < len(classes) else "multilabel"
+def _describe(scores: Scores, image: int, output: int, kind: str, classes: Sequence[str]) -> str:
+    predicted = int(scores.called[image, output])
+    if kind == "multilabel":
+        return f"{scores.outputs[output]}: false {'positive' if predicted else 'negative'}"
+    if kind == "binary":
+        return f"{classes[1 - predicted]} predicted as {classes[predicted]}"
+    return f"{classes[int(scores.y_true[image].argmax())]} predicted as {classes[output]}"
 
 
-def _draw_two_classes(
-    scores: Scores, classes: Sequence[str], thresholds: Mapping[str, float], metrics: Mapping[str, Any]
-) -> dict[str, bytes]:
-    y_true, probability = scores.y_true[:, 0], scores.probability[:, 0]
-    threshold, measured = thresholds[scores.outputs[0]], metrics["metrics"]
-    return {
-        "roc": roc(y_true, probability, threshold, auc=measured["auc"]),
-        "precision_recall": precision_recall(
-            y_true, probability, threshold, average_precision=measured["average_precision"]
-        ),
-        "reliability": reliability(y_true, probability),
-        "score_histogram": score_histogram(y_true, probability, threshold, classes=classes),
-        "confusion": confusion(y_true, probability, threshold, classes=classes),
-    }
+def _lead(scores: Scores) -> NDArray[np.float64]:
+    """Return by how much the predicted class is more probable than the true one [n]; -inf if correct or unknown."""
+    images = np.arange(len(scores.called))
+    known = ~np.isnan(scores.y_true).any(axis=1)
+    true, predicted = np.nan_to_num(scores.y_true).argmax(axis=1), scores.called.argmax(axis=1)
+    lead = scores.probability[images, predicted] - scores.probability[images, true]
+    return np.where(known & (true != predicted), lead, -np.inf)
 
 
-def _draw_labels(
-    scores: Scores, classes: Sequence[str], thresholds: Mapping[str, float], metrics: Mapping[str, Any]
-) -> dict[str, bytes]:
-    return {
-        "class_auc": class_auc(metrics),
-        "class_roc": class_roc(scores),
-        "class_precision_recall": class_precision_recall(scores),
-        "class_reliability": class_reliability(scores),
-    }
+def _beyond_threshold(scores: Scores, thresholds: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return how far each output [n, k] is on the wrong side of its threshold; -inf if correct or unknown.
 
-
-def _draw_exclusive(
-    scores: Scores, classes: Sequence[str], thresholds: Mapping[str, float], metrics: Mapping[str, Any]
-) -> dict[str, bytes]:
-    return {**_draw_labels(scores, classes, thresholds, metrics), "confusion_matrix": confusion_matrix(scores)}
-
-
-DRAWERS = {"binary": _draw_two_classes, "multiclass": _draw_exclusive, "multilabel": _draw_labels}
-RANKINGS = {"binary": two_class_mistakes, "multiclass": exclusive_mistakes, "multilabel": label_mistakes}
+    The distance is relative to the range on that side of the threshold. Otherwise a threshold far from 0.5 would hide
+    either all false positives or all false negatives.
+    """
+    threshold = np.array([thresholds[output] for output in scores.outputs])
+    room = np.where(scores.called, 1 - threshold, threshold)
+    distance = np.abs(scores.probability - threshold) / np.maximum(room, np.finfo(float).tiny)
+    wrong = ~np.isnan(scores.y_true) & (scores.called != (scores.y_true == 1))
+    return np.where(wrong, distance, -np.inf)

@@ -1,80 +1,69 @@
-"""The record of what a retraining decided, as a page of Markdown."""
+"""The record of a retraining decision, as JSON and as a page of Markdown."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.deployment.promotion import COMPARED, Decision, ModelComparison
+from cxr_pipeline.report.content import Block, Document, Page, Section, Table
+from cxr_pipeline.report.formatting import as_text, humanize, measure, percent, plural
+from cxr_pipeline.report.kinds import title
 from cxr_pipeline.report.pages.drift import render_drift
-from cxr_pipeline.report.words.text import as_text, spelled
-
-FIGURES = {
-    "auc": "AUC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "balanced_accuracy": "balanced accuracy",
-}
+from cxr_pipeline.report.rendering import render_markdown
 
 
 def decision_record(
     decision: Decision,
     comparison: ModelComparison | None,
     *,
-    challenger: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    news: Mapping[str, Any],
-    rule: Mapping[str, Any],
-    bootstrap: Mapping[str, Any],
+    challenger: Document,
+    metrics: Document,
+    news: Document,
+    rule: Document,
+    bootstrap: Document,
 ) -> dict[str, Any]:
-    """Put together, now, all that a decision rests on, as JSON types.
+    """Collect what a decision is based on, as JSON types, with the current time.
 
     Args:
-        decision: what was decided.
-        comparison: of the challenger with the champion; None without a champion.
+        decision: the decision.
+        comparison: comparison of challenger and champion; None without a champion.
         challenger: the version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``.
         metrics: its ``metrics.json``.
         news: ``model``, ``champion``, ``why`` it was trained, ``news``, ``drift`` and ``digest``.
-        rule: the parameters of the rule.
+        rule: parameters of the promotion rule.
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
     """
-    model, champion = news["model"], news["champion"]
-    own = {name: metrics["metrics"][name] for name in COMPARED}
-    figures = {"challenger": own}
+    figures: dict[str, Any] = {"challenger": {name: metrics["metrics"][name] for name in COMPARED}}
     compared_on = None
     if comparison is not None:
-        sides = ("challenger", "champion", "differences")
-        figures = {side: {**getattr(comparison, side)} for side in sides}
+        figures = {side: {**getattr(comparison, side)} for side in ("challenger", "champion", "differences")}
         compared_on = {name: getattr(comparison, name) for name in ("n_images", "n_patients", "n_left_out")}
-    identity = {name: challenger[name] for name in ("version", "uri", "run_id", "digest")}
     return {
         "task": metrics["task"],
-        "model": model,
+        "model": news["model"],
         "phantom": metrics["phantom"],
         "decision": "promoted" if decision.promoted else "not promoted",
         "decided_at": _now(),
         **decision.to_dict(),
-        "challenger": identity,
-        "champion": _version(model, champion),
+        "challenger": {name: challenger[name] for name in ("version", "uri", "run_id", "digest")},
+        "champion": _version(news),
         "tested_on": {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]},
         "test_digest": metrics["images_digest"],
         "compared_on": compared_on,
         "figures": figures,
-        "why_trained": news["why"],
-        "news": news["news"],
-        "drift": news["drift"],
-        "trained_by": news["digest"],
+        **_origin(news),
         "rule": dict(rule),
         "bootstrap": dict(bootstrap),
     }
 
 
-def stop_record(news: Mapping[str, Any]) -> dict[str, Any]:
-    """Put together, now, why a retraining stops before anything is trained, as JSON types.
+def stop_record(news: Document) -> dict[str, Any]:
+    """Collect why a retraining stops before training, as JSON types, with the current time.
 
     Args:
         news: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
-            why none is, ``news``, ``drift`` and ``digest``.
+            why it is not, ``news``, ``drift`` and ``digest``.
     """
     return {
         "task": news["task"],
@@ -85,7 +74,63 @@ def stop_record(news: Mapping[str, Any]) -> dict[str, Any]:
         "promoted": False,
         "reasons": [news["stopped"]],
         "challenger": None,
-        "champion": _version(news["model"], news["champion"]),
+        "champion": _version(news),
+        **_origin(news),
+    }
+
+
+def decision_name(record: Document) -> str:
+    """Name the files of a record, without their suffixes, after its time: ``2031-05-04T020000Z``."""
+    return datetime.fromisoformat(record["decided_at"]).strftime("%Y-%m-%dT%H%M%SZ")
+
+
+def decision_files(record: Document) -> dict[str, str]:
+    """Write a record as Markdown and JSON, and the page of its drift check, if there was one, by file name."""
+    name, drift = decision_name(record), record["drift"]
+    files = {f"{name}.md": render_decision(record)}
+    if drift:
+        # Histograms are for the page; in the JSON file they would be most of it.
+        families = [
+            {**family, "tests": [{**test, "histogram": None} for test in family["tests"]]}
+            for family in drift["families"]
+        ]
+        record = {**record, "drift": {**drift, "families": families}}
+    files[f"{name}.json"] = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    if drift and drift["families"]:
+        files[f"{name}.drift.html"] = render_drift(drift)
+    return files
+
+
+def render_decision(record: Document) -> str:
+    """Render a record as Markdown.
+
+    Args:
+        record: content of its JSON file.
+    """
+    stopped = record["decision"] == "stopped"
+    sections = [Section("Reasons", [record["reasons"]]), *_drift(record["drift"])]
+    if not stopped:
+        sections += [
+            Section("Conditions", [_conditions([*record["floors"], *record["comparison"]]) or "None."]),
+            Section("Metrics", _metrics(record)),
+            Section("Rule", [_rule(record["rule"])]),
+        ]
+    name = record["model"] if stopped else f"{record['model']} {record['challenger']['version']}"
+    intro = [_stopped(record) if stopped else _decided(record), record["why_trained"]]
+    return render_markdown(Page(f"{name}: {record['decision']}", sections, record["phantom"], intro))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(news: Document) -> dict[str, Any] | None:
+    number = news["champion"]
+    return None if number is None else {"version": number, "uri": f"models:/{news['model']}/{number}"}
+
+
+def _origin(news: Document) -> dict[str, Any]:
+    return {
         "why_trained": news["why"],
         "news": news["news"],
         "drift": news["drift"],
@@ -93,173 +138,84 @@ def stop_record(news: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _stopped(record: Document) -> str:
+    champion = f"{record['model']} {record['champion']['version']}"
+    return (
+        f"At {record['decided_at']} retraining stopped without training a challenger. The champion is still "
+        f"{champion}, and no image was added to the splits."
+    )
 
 
-def _version(model: str, number: int | None) -> dict[str, Any] | None:
-    return None if number is None else {"version": number, "uri": f"models:/{model}/{number}"}
+def _decided(record: Document) -> str:
+    model, champion = record["model"], record["champion"]
+    against = f"against the champion {model} {champion['version']}" if champion else "without a champion"
+    return (
+        f"Decided at {record['decided_at']} for the challenger {model} {record['challenger']['version']}, {against}. "
+        f"The challenger was tested on {_counted(record['tested_on'])}."
+    )
 
 
-def decision_name(record: Mapping[str, Any]) -> str:
-    """Name the files of a record, without their endings, after its time: ``2031-05-04T020000Z``."""
-    return datetime.fromisoformat(record["decided_at"]).strftime("%Y-%m-%dT%H%M%SZ")
+def _counted(images: Document) -> str:
+    patients = images["n_patients"]
+    whose = "whose patients are unknown" if patients is None else f"of {plural(patients, 'patient')}"
+    return f"{plural(images['n_images'], 'image')} {whose}"
 
 
-def decision_files(record: Mapping[str, Any]) -> dict[str, str]:
-    """Write a record in words and as JSON, in files that `decision_name` names.
-
-    Where new images were compared with the champion's, the page of that stands beside them, as ``....drift.html``.
-    """
-    name = decision_name(record)
-    files = {f"{name}.md": render_decision(record)}
-    files[f"{name}.json"] = json.dumps(_undrawn(record), indent=2, allow_nan=False) + "\n"
-    if record["drift"] and record["drift"]["families"]:
-        files[f"{name}.drift.html"] = render_drift(record["drift"])
-    return files
-
-
-def _undrawn(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what is there to be drawn."""
-    drift = record["drift"]
-    if not drift:
-        return dict(record)
-    families = [
-        {**family, "tests": [{**test, "histogram": None} for test in family["tests"]]} for family in drift["families"]
-    ]
-    return {**record, "drift": {**drift, "families": families}}
-
-
-def render_decision(record: Mapping[str, Any]) -> str:
-    """Write down what was compared, on how many images and patients, and each condition with its verdict.
-
-    Args:
-        record: content of the decision's JSON file, as `decision_record` gives it.
-
-    Returns:
-        Markdown.
-    """
-    if record["decision"] == "stopped":
-        return "\n\n".join(_stopped(record)) + "\n"
-    parts = [f"# {record['model']} {record['challenger']['version']}: {record['decision']}", *_introduction(record)]
-    parts += ["## Why", _bullets(record["reasons"]), *_drift(record["drift"])]
-    parts += ["## Conditions", _conditions([*record["floors"], *record["comparison"]])]
-    parts += ["## Figures", *_figures(record), "## Rule", _rule(record["rule"])]
-    return "\n\n".join(parts) + "\n"
-
-
-def _stopped(record: Mapping[str, Any]) -> list[str]:
-    return [
-        f"# {record['model']}: stopped",
-        *_drawn(record),
-        f"At {record['decided_at']} no challenger was trained. The champion stays "
-        f"{record['model']} {record['champion']['version']}; no image was added to the splits.",
-        record["why_trained"],
-        "## Why",
-        _bullets(record["reasons"]),
-        *_drift(record["drift"]),
-    ]
-
-
-def _drift(drift: Mapping[str, Any] | None) -> list[str]:
-    """How the images that were new to the champion compare with its own."""
+def _drift(drift: Document | None) -> list[Section]:
+    """Compare the images that the champion has not seen with its reference images."""
     if drift is None:
         return []
     rows = [
-        (family["name"], spelled(test["name"]), test["effect_name"], as_text(test["effect"]), test["verdict"])
+        (family["name"], humanize(test["name"]), test["effect_name"], as_text(test["effect"]), test["verdict"])
         for family in drift["families"]
         for test in family["tests"]
         if test["verdict"] != "none"
     ]
-    notes = dict.fromkeys(note for family in drift["families"] for note in family["notes"])
-    return [
-        "## New images",
-        f"Verdict: {drift['verdict']}. {drift['sentence']}",
-        *([_table(("", "what", "measure", "effect", "verdict"), rows)] if rows else []),
-        *([_bullets(notes)] if notes else []),
-    ]
+    notes = list(dict.fromkeys(note for family in drift["families"] for note in family["notes"]))
+    table = Table(("", "tested", "measure", "effect", "verdict"), rows)
+    return [Section("Drift of the new images", [f"Verdict: {drift['verdict']}. {drift['sentence']}", table, notes])]
 
 
-def _drawn(record: Mapping[str, Any]) -> list[str]:
-    drawn = "**Phantom images: drawn by a program. Nothing here says anything about patients.**"
-    return [drawn] if record["phantom"] else []
-
-
-def _introduction(record: Mapping[str, Any]) -> list[str]:
-    named = {key: f"{record['model']} {record[key]['version']}" for key in ("challenger", "champion") if record[key]}
-    against = f" against the champion {named['champion']}" if "champion" in named else "; there was no champion"
-    tested = f"It was tested on {_counted(record['tested_on'])}."
-    return [
-        *_drawn(record),
-        f"Decided at {record['decided_at']} on the challenger {named['challenger']}{against}. {tested}",
-        record["why_trained"],
-    ]
-
-
-def _counted(images: Mapping[str, Any]) -> str:
-    patients = images["n_patients"]
-    whose = "whose patients are not known" if patients is None else f"of {patients:,} patients"
-    return f"{images['n_images']:,} images {whose}"
-
-
-def _conditions(conditions: Sequence[Mapping[str, Any]]) -> str:
+def _conditions(conditions: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
-        (spelled(each["name"]), as_text(each["figure"]), as_text(each["bound"]), "met" if each["met"] else "not met")
+        (humanize(each["name"]), as_text(each["figure"]), as_text(each["bound"]), "met" if each["met"] else "not met")
         for each in conditions
     ]
-    return _table(("condition", "found", "bound", "verdict"), rows) if rows else "There are none."
+    return Table(("condition", "value", "bound", "result"), rows)
 
 
-def _figures(record: Mapping[str, Any]) -> list[str]:
-    """The figures of both on the images that both have judged, or of the challenger alone."""
-    figures = record["figures"]
+def _metrics(record: Document) -> list[Block]:
+    """Compare both models on the images that both scored, or show the challenger's metrics."""
+    figures, on, bootstrap = record["figures"], record["compared_on"], record["bootstrap"]
     if record["champion"] is None:
-        own = [(label, _interval(figures["challenger"][name])) for name, label in FIGURES.items()]
-        return [_table(("on its test images", "challenger"), own)]
-    on = record["compared_on"]
-    left_out = f"; {on['n_left_out']:,} more, which only one of them could judge, are left out" * bool(on["n_left_out"])
-    bootstrap = record["bootstrap"]
-    how = (
-        f"Each at its own frozen threshold, on the same {_counted(on)}{left_out}. The champion learned from none of "
-        f"them. Intervals: {100 * bootstrap['confidence']:g} %, {bootstrap['replicates']:,} bootstrap replicates, "
-        f"{'patients' if on['n_patients'] else 'images'} drawn whole, for both the same ones."
+        rows = [(title(name), measure(figures["challenger"][name])) for name in COMPARED]
+        return [Table(("metric", "challenger"), rows)]
+    left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"
+    sentence = (
+        f"Each model uses its own decision rule, on the same {_counted(on)}{left_out * bool(on['n_left_out'])}. The "
+        f"champion was trained on none of them. {percent(bootstrap['confidence'])} intervals from "
+        f"{bootstrap['replicates']:,} bootstrap replicates, resampling {'patients' if on['n_patients'] else 'images'}, "
+        "the same for both."
     )
-    rows = [
+    compared = [
         (
-            FIGURES[name],
-            *(_interval(figures[which][name]) for which in ("challenger", "champion")),
-            _interval(figures["differences"][name], sign="+"),
+            title(name),
+            *(measure(figures[side][name]) for side in ("challenger", "champion")),
+            measure(figures["differences"][name], sign=True),
         )
-        for name in FIGURES
+        for name in COMPARED
     ]
-    return [how, _table(("figure", "challenger", "champion", "difference"), rows)]
+    return [sentence, Table(("metric", "challenger", "champion", "difference"), compared)]
 
 
-def _interval(measure: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = (measure[key] for key in ("value", "low", "high"))
-    if value is None:
-        return as_text(None)
-    shown = f"{value:{sign}.3f}"
-    return shown if low is None or high is None else f"{shown} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def _rule(rule: Mapping[str, Any]) -> str:
-    floors = ", ".join(f"{spelled(name)} {value:g}" for name, value in rule["floors"].items()) or "none"
+def _rule(rule: Document) -> str:
+    floors = ", ".join(f"{humanize(name)} {value:g}" for name, value in rule["floors"].items()) or "none"
+    margin = f"the lower bound of the difference in AUC is above -{rule['auc_margin']:g}"
     progress = {
-        "better": "AUC is better with confidence",
-        "better_or_newer": f"AUC is better with confidence, or it learned from newer data and the lower end of the "
-        f"difference in AUC lies above -{rule['auc_margin']:g}",
+        "better": "AUC is significantly better",
+        "better_or_newer": f"AUC is significantly better, or the challenger was trained on newer data and {margin}",
     }
     return (
-        f"Floors: {floors}. Against a champion also: the lower end of the difference in sensitivity lies above "
-        f"-{rule['sensitivity_margin']:g}; and {progress[rule['improvement']]}."
+        f"Floors: {floors}. With a champion also: the lower bound of the difference in sensitivity is above "
+        f"-{rule['sensitivity_margin']:g}, and {progress[rule['improvement']]}."
     )
-
-
-def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

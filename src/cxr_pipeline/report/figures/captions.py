@@ -1,0 +1,88 @@
+"""Titles and explanations of the figures, by name."""
+
+from collections.abc import Mapping
+
+from cxr_pipeline.report.content import Picture, Pictures
+from cxr_pipeline.report.formatting import humanize
+
+HEATMAPS = "heatmaps"
+# Title, explanation, and the shape of the picture on the page. Pages show figures in this order.
+CAPTIONS = {
+    "class_auc": ("AUC by class", "With intervals; n is the number of positive test images.", "dense"),
+    "roc": ("ROC curve", "Every threshold; the upper left corner is ideal.", ""),
+    "precision_recall": ("Precision-recall curve", "Every threshold; the upper right corner is ideal.", ""),
+    "score_histogram": ("Probabilities by class", "The less they overlap, the better the classes are separated.", ""),
+    "confusion": ("Confusion matrix", "Test images by true and predicted class, with the share of the row.", ""),
+    "confusion_matrix": (
+        "Confusion matrix",
+        "Test images by true and predicted class, with the share of the row; the diagonal is correct.",
+        "dense",
+    ),
+    "classification_report": ("Classification report", "Metrics of each class with the decision rule.", "dense"),
+    "reliability": (
+        "Calibration",
+        "On the dotted line, 30 % of the images with a probability of 30 % are positive. Bars are 95 % intervals.",
+        "",
+    ),
+    "class_reliability": (
+        "Calibration by class",
+        "On the dotted line, 10 % of the images with a probability of 10 % are of the class. Bars are 95 % intervals.",
+        "dense",
+    ),
+    "class_roc": ("ROC curve by class", "Every threshold; the point is the decision rule.", "dense"),
+    "class_precision_recall": (
+        "Precision-recall curve by class",
+        "Every threshold; the point is the decision rule, the dotted line is chance.",
+        "dense",
+    ),
+    "training_curves": ("Training", "A validation loss that rises while the training loss falls is overfitting.", ""),
+    "mistakes": ("Most confident errors", "Misclassified test images, with their probability.", "wide"),
+    "class_samples": ("Example of each class", "Training images as the network receives them.", "wide"),
+    HEATMAPS: (
+        "Heat maps",
+        "The most confident true and false positives and negatives of the test images, with annotated boxes.",
+        "dense",
+    ),
+    "augmentation_preview": ("Augmentation", "Training images and augmented views of them.", "wide"),
+    "tuning_history": ("Search history", "Trials in the order in which they started, and the best so far.", ""),
+    "tuning_importance": (
+        "Parameter importance",
+        "Share of the variance between trials that a parameter explains, alone or with others (fANOVA).",
+        "",
+    ),
+    "tuning_slices": ("Value by parameter", "Complete trials, later ones darker; the best is circled.", "dense"),
+    "ablation": (
+        "Metrics by cell",
+        "With intervals; the dashed line is the baseline, hollow orange points are collapsed cells.",
+        "dense",
+    ),
+    "drift_effects": (
+        "Effect sizes",
+        "Each point is a test, filled if significant after correction. Right of the line it counts as drift, right of "
+        "the tick the images are refused.",
+        "dense",
+    ),
+    "drift_distributions": (
+        "Distributions",
+        "Grey: reference images. Line: new images, orange if drifted. For features, the scores of the domain classifier.",
+        "dense",
+    ),
+    "leaderboard": (
+        "AUC",
+        "With intervals; hollow points are experiment cells, the grey band is the interval of the first model.",
+        "dense",
+    ),
+}
+
+
+def picture(name: str, png: bytes) -> Picture:
+    """Give a figure its caption; ``heatmaps_<class>`` has that of ``heatmaps``, an unknown one its own name."""
+    known, _, output = name.partition("_") if name.startswith(f"{HEATMAPS}_") else (name, "", "")
+    title, explanation, shape = CAPTIONS.get(known, (humanize(name).capitalize(), "", ""))
+    return Picture(f"{title}: {output}" if output else title, explanation, png, shape)
+
+
+def pictures(figures: Mapping[str, bytes]) -> Pictures:
+    """Give figures their captions: the known ones in the order of ``CAPTIONS``, then the others."""
+    order = [name for name in CAPTIONS if name in figures] + [name for name in figures if name not in CAPTIONS]
+    return Pictures([picture(name, figures[name]) for name in order])

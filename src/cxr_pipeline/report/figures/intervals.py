@@ -1,0 +1,154 @@
+"""Figures of estimates with their intervals, one below the other."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cxr_pipeline.report.content import Document, records
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, png, sheet
+from cxr_pipeline.report.formatting import UNDEFINED, interval, shorten, value_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES_ABLATION = 9.0
+# Metrics of an ablation with the relative widths of their panels; the intervals are written beside the first.
+PANELS = {"auc": 1.9, "accuracy": 1, "sensitivity": 1, "specificity": 1}
+LONGEST_CELL, LONGEST_MODEL, MOST_MODELS = 56, 44, 40
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; each number may be None."""
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    color: str = BLUE
+    hollow: bool = False
+    missing: str = UNDEFINED
+
+    @classmethod
+    def of_row(cls, label: str, row: Document, name: str, **style: Any) -> "Estimate":
+        """Take the columns ``name``, ``name_low`` and ``name_high`` of a table row."""
+        return cls(label, *(row[f"{name}{end}"] for end in ("", "_low", "_high")), **style)
+
+    @property
+    def text(self) -> str:
+        """The numbers with two decimals."""
+        return self.missing if self.value is None else interval(self.value, self.low, self.high, digits=2)
+
+
+def draw_class_auc(metrics: Document) -> bytes:
+    """Draw the AUC of each class, the highest first, below their mean.
+
+    Args:
+        metrics: content of ``metrics.json``.
+    """
+    per_class, support = metrics["per_class"], metrics.get("support", {})
+    counts = {name: f" (n = {each['n_positive']:,})" for name, each in support.items()}
+    classes = [_estimate(name + counts.get(name, ""), measures) for name, measures in per_class.items()]
+    classes.sort(key=lambda row: np.inf if row.value is None else -row.value)
+    rows = [_estimate(f"mean of {len(classes)}", metrics["metrics"], color=ORANGE), *classes]
+    with sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
+        axes = figure.subplots()
+        _draw_auc(axes, rows)
+        _write_numbers(axes, rows)
+        return png(figure)
+
+
+def draw_models(rows: Sequence[Document]) -> bytes:
+    """Draw the AUC of the models of a leaderboard group over the interval of the first.
+
+    Args:
+        rows: models measured on the same images, the best first; at most ``MOST_MODELS`` are drawn.
+    """
+    drawn = rows[:MOST_MODELS]
+    estimates = [
+        Estimate.of_row(shorten(row["name"], LONGEST_MODEL), row, "auc", hollow=row["kind"] == "cell") for row in drawn
+    ]
+    with sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
+        axes = figure.subplots()
+        axes.axvspan(drawn[0]["auc_low"], drawn[0]["auc_high"], color=LIGHT)
+        _draw_auc(axes, estimates)
+        axes.tick_params(axis="y", labelsize=9)
+        return png(figure)
+
+
+def draw_cells(table: pd.DataFrame) -> bytes:
+    """Draw AUC, accuracy, sensitivity and specificity of the cells of an ablation, with the baseline dashed.
+
+    Args:
+        table: see :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
+    """
+    rows = records(table)
+    with sheet(height=1.1 + 0.34 * len(rows), width=INCHES_ABLATION) as figure:
+        panels = figure.subplots(1, len(PANELS), sharey=True, width_ratios=list(PANELS.values()))
+        for axes, name in zip(panels, PANELS, strict=True):
+            estimates = [_cell(row, name) for row in rows]
+            for row in rows:
+                if row["is_baseline"] and row[name] is not None:
+                    axes.axvline(row[name], color=GREY, linestyle="--", linewidth=1)
+            _draw_estimates(axes, estimates)
+            axes.set_title("AUC" if name == "auc" else name, fontsize=10, loc="left")
+            axes.tick_params(labelsize=9)
+            axes.tick_params(axis="y", length=0)
+            if name == "auc":
+                axes.set_xlim(right=1.01)
+                _write_numbers(axes, estimates)
+            else:
+                axes.set(xlim=(-0.09, 1.09), xticks=(0, 0.5, 1), xticklabels=("0", "0.5", "1"))
+        return png(figure)
+
+
+def _estimate(label: str, measures: Document, color: str = BLUE) -> Estimate:
+    value, low, high = (value_of(measures, "auc", key) for key in ("value", "low", "high"))
+    return Estimate(label, value, low, high, color)
+
+
+def _cell(row: Document, name: str) -> Estimate:
+    """Return a metric of a cell, labelled with its name and state."""
+    states = {
+        "baseline": row["is_baseline"] and row["cell"] != "baseline",
+        "collapsed": row["collapsed"],
+        "failed": row["error"],
+    }
+    state = "".join(f" ({name})" for name, holds in states.items() if holds)
+    label = textwrap.fill(shorten(" ".join(str(row["cell"]).split()), LONGEST_CELL) + state, 34)
+    return Estimate.of_row(
+        label,
+        row,
+        name,
+        color=ORANGE if row["collapsed"] else BLUE,
+        hollow=bool(row["collapsed"]),
+        missing="failed" if row["error"] else UNDEFINED,
+    )
+
+
+def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+    _draw_estimates(axes, estimates)
+    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.5)
+    axes.set_xlabel("AUC; the dotted line is chance")
+    axes.set_xlim(right=1.01)
+
+
+def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+    """Draw a row for each estimate, the first on top; an undefined number is NaN, which is not drawn."""
+    for place, row in enumerate(estimates):
+        value, low, high = np.array([row.value, row.low, row.high], dtype=float)
+        axes.plot([low, high], [place, place], color=row.color)
+        face = "white" if row.hollow else row.color
+        axes.plot(value, place, "o", color=row.color, markersize=6, markerfacecolor=face)
+    axes.set_yticks(range(len(estimates)), [row.label for row in estimates])
+    axes.set_ylim(len(estimates) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
+def _write_numbers(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+    for place, row in enumerate(estimates):
+        axes.text(1.02, place, row.text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)

@@ -1,0 +1,148 @@
+"""Formatting of numbers, intervals, names and lists, for pages, tables and the terminal."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNDEFINED = "not defined"
+LONGEST_LIST = 10
+_MARKDOWN = re.compile(r"[\\`*|\[\]]")
+
+
+def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
+    """Format a number.
+
+    Args:
+        value: the number; None or NaN where it is undefined.
+        sign: whether positive numbers get a plus sign, as differences do.
+        digits: number of decimals.
+
+    Example:
+        >>> number(0.8895), number(None), number(0.05, sign=True)
+        ('0.889', 'not defined', '+0.050')
+
+        A number that rounds to zero has no minus sign:
+
+        >>> number(-0.0001)
+        '0.000'
+    """
+    if value is None or math.isnan(value):
+        return UNDEFINED
+    return f"{value:{'+' if sign else ''}z.{digits}f}"
+
+
+def interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False, digits: int = 3) -> str:
+    """Format a value with its interval, if it has one.
+
+    Example:
+        >>> interval(0.889, 0.851, 0.924), interval(0.889, None, None)
+        ('0.889 (0.851 to 0.924)', '0.889')
+    """
+    text, *bounds = (number(each, sign=sign, digits=digits) for each in (value, low, high))
+    return text if UNDEFINED in (text, *bounds) else f"{text} ({' to '.join(bounds)})"
+
+
+def measure(measured: Mapping[str, Any] | None, *, sign: bool = False) -> str:
+    """Format a metric with ``value``, ``low`` and ``high``; blank where there is none."""
+    return interval(*(measured[key] for key in ("value", "low", "high")), sign=sign) if measured else ""
+
+
+def flat_measure(row: Mapping[str, Any], name: str, *, sign: bool = False) -> str:
+    """Format the metric of a table row with columns ``name``, ``name_low`` and ``name_high``; blank without a value."""
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return "" if value is None else interval(value, low, high, sign=sign)
+
+
+def p_value(value: float) -> str:
+    """Format a p-value; below 0.0005 it is ``"below 0.001"``."""
+    return f"{value:.3f}" if value >= 0.0005 else "below 0.001"
+
+
+def percent(share: float) -> str:
+    """Format a share: ``"95 %"`` for 0.95."""
+    return f"{100 * share:g} %"
+
+
+def of_100(share: float) -> str:
+    """Format a share as a count out of 100: ``"83"`` for 0.828."""
+    return f"{100 * share:.0f}"
+
+
+def as_text(value: object) -> str:
+    """Format any value of a document.
+
+    Example:
+        >>> as_text(1200), as_text(0.88949), as_text(2e-05), as_text(True), as_text([1, 0.5])
+        ('1,200', '0.889', '2e-05', 'yes', '1, 0.500')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    # Learning rates and the like would be lost with three decimals.
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return f"{value:.3g}"
+    if value is None or isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return f"{len(value)} values" if len(value) > LONGEST_LIST else ", ".join(map(as_text, value))
+    return str(value)
+
+
+def as_yaml(value: object) -> str:
+    """Format a parameter as it is written in a configuration file: ``null``, ``true``, ``0.0001``, ``focal``.
+
+    A table that was read from a CSV file has NaN for null, and 4.0 for 4 in a column with gaps.
+    """
+    if value is None or value != value:
+        return "null"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.4g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def humanize(name: object) -> str:
+    """Write a key in words: ``"fitted on, n images"`` for ``"fitted_on.n_images"``."""
+    return str(name).replace("_", " ").replace(".", ", ")
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun: ``"1 image"``, ``"1,200 images"``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def join(words: Sequence[str]) -> str:
+    """Join words to a list in a sentence: ``"a, b and c"``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Join names in quotation marks: ``"“a” and “b”"``."""
+    return join([f"“{name}”" for name in names])
+
+
+def sources_named(names: Sequence[str]) -> str:
+    """Name data sources in a sentence: ``"the sources “a” and “b”"``."""
+    return f"the source{'s' if len(names) > 1 else ''} {quoted(names)}"
+
+
+def shorten(text: str, longest: int) -> str:
+    """Cut a text to at most ``longest`` characters, the last of them an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def markdown(text: str) -> str:
+    r"""Escape text for a paragraph or a table cell of Markdown, and keep it on one line.
+
+    Example:
+        >>> markdown("0.889 | <b>")
+        '0.889 \\| &lt;b>'
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))
+
+
+def value_of(measures: Mapping[str, Any], name: str, key: str = "value") -> float | None:
+    """Return ``value``, ``low`` or ``high`` of a metric; None where it is undefined or missing."""
+    value = (measures.get(name) or {}).get(key)
+    return None if value is None or math.isnan(value) else float(value)

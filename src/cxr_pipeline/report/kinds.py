@@ -1,0 +1,189 @@
+"""The wording for each kind of task: binary, multiclass (exclusive classes) and multilabel.
+
+``metrics`` is the content of ``metrics.json``, where null stands for an undefined number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from string import Formatter
+
+from cxr_pipeline.report.content import Document
+from cxr_pipeline.report.formatting import humanize, join, number, of_100, value_of
+
+# A decision is constant if at most this share of the images on either side get the other one.
+CONSTANT = 0.05
+MEASURES = {
+    "auc": ("AUC", "probability that a positive image gets a higher score than a negative one"),
+    "average_precision": ("average precision", "area under the precision-recall curve"),
+    "accuracy": ("accuracy", "share of images that are classified correctly"),
+    "balanced_accuracy": ("balanced accuracy", "mean of sensitivity and specificity"),
+    "sensitivity": ("sensitivity", "share of positive images that are predicted positive"),
+    "specificity": ("specificity", "share of negative images that are predicted negative"),
+    "precision": ("precision", "share of images predicted positive that are positive"),
+    "f1": ("F1", "harmonic mean of precision and sensitivity"),
+    "brier": ("Brier score", "mean squared error of the probability; lower is better"),
+    "ece": ("calibration error", "mean gap between probability and frequency in ten bins; lower is better"),
+}
+_MEANINGS = {name: meaning for name, (_, meaning) in MEASURES.items()}
+_MEANS = {name: f"{meaning}; mean over the classes" for name, meaning in _MEANINGS.items()}
+_MACRO_AUC = (
+    "the first gets the higher probability in about {auc_100}, averaged over the classes (macro AUC {auc}; 50 by "
+    "chance)."
+)
+_RANGE = "AUC is highest for {best} ({best_auc}) and lowest for {worst} ({worst_auc})."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The wording for one kind of task.
+
+    In the texts ``{negative}``, ``{positive}``, ``{names}`` and ``{n}`` stand for the classes of the task.
+
+    Args:
+        auc: name of its AUC.
+        decision: what the validation images decide, besides the epoch.
+        purpose: what the model does, beginning with ``to``.
+        output: what it returns for an image.
+        limits: what its output cannot express.
+        exclusive: whether an image has exactly one class.
+        collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
+        bounds: the metrics whose intervals are put in words, with their names.
+        performance: sentences on metrics; one is left out if a metric that it names is undefined.
+        meanings: what each metric means.
+        classes: names of the classes; of two, the second is the positive one.
+    """
+
+    auc: str
+    decision: str
+    purpose: str
+    output: str
+    limits: str
+    exclusive: bool
+    collapse: str
+    bounds: Mapping[str, str]
+    performance: tuple[str, ...]
+    meanings: Mapping[str, str]
+    classes: tuple[str, ...] = ()
+
+    def text(self, template: str, **values: str | int) -> str:
+        """Fill a text with the names of the classes and with values."""
+        names = {"names": join(self.classes), "n": len(self.classes)}
+        return template.format(negative=self.classes[0], positive=self.classes[-1], **names, **values)
+
+    def describe(self, metrics: Document) -> list[str]:
+        """Describe the performance in sentences."""
+        values = dict(_values(metrics, len(self.classes)))
+        known = {"negative", "positive", "names", "n", None, *values}
+        return [
+            self.text(sentence, **values)
+            for sentence in self.performance
+            if all(field in known for _, field, _, _ in Formatter().parse(sentence))
+        ]
+
+    def collapsed(self, metrics: Document) -> str | None:
+        """Warn if the decision is almost always the same, whatever the image shows; None if it is not."""
+        per_class = metrics["per_class"]
+        constant = [name for name, measures in per_class.items() if _is_constant(measures)]
+        if constant and self.exclusive:
+            always = [name for name in constant if (value_of(per_class[name], "sensitivity") or 0) > CONSTANT]
+            # With one output, an image that is not predicted positive is predicted negative.
+            constant = always or ([self.classes[0]] if len(per_class) == 1 else [])
+        return self.text(self.collapse, constant=join(constant), n_constant=len(constant)) if constant else None
+
+
+BINARY = Kind(
+    auc="AUC",
+    decision="the threshold",
+    purpose="to distinguish images labelled {positive} from images labelled {negative}",
+    output="the probability of {positive}",
+    limits="An image that shows anything else is still classified as {positive} or {negative}.",
+    exclusive=True,
+    collapse="The model has collapsed: it predicts {constant} for almost every image.",
+    bounds={"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"},
+    performance=(
+        "Of 100 pairs of images, one labelled {positive} and one labelled {negative}, the {positive} image gets the "
+        "higher probability in about {auc_100} (AUC {auc}; 50 by chance).",
+        "Of 100 images labelled {positive}, about {sensitivity_100} are predicted {positive}.",
+        "Of 100 images labelled {negative}, about {specificity_100} are predicted {negative}.",
+        "Of 100 images predicted {positive}, about {precision_100} are labelled {positive}. That holds at the "
+        "prevalence of the test images ({prevalence_100} of 100); at a lower prevalence, more of them are false "
+        "positives.",
+    ),
+    meanings=_MEANINGS,
+)
+MULTICLASS = Kind(
+    auc="macro AUC",
+    decision="the decision rule",
+    purpose="to assign an image to one of {n} classes: {names}",
+    output="a probability for each class; they add up to one",
+    limits="An image that shows anything else, or two of the {n} classes at once, is still assigned to one of them.",
+    exclusive=True,
+    collapse=BINARY.collapse,
+    bounds={"auc": "macro AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"},
+    performance=(
+        "About {accuracy_100} of 100 test images are classified correctly.",
+        "Always predicting {majority} would be correct for {majority_100} of 100.",
+        "Averaged over the classes, so that rare ones weigh as much as frequent ones, about {balanced_accuracy_100} of "
+        "100 images of a class are classified correctly ({chance_100} by chance).",
+        f"Of 100 pairs of images, one of a class and one of another, {_MACRO_AUC}",
+        _RANGE,
+    ),
+    meanings=_MEANS | {"accuracy": _MEANINGS["accuracy"], "balanced_accuracy": "sensitivity; mean over the classes"},
+)
+MULTILABEL = Kind(
+    auc="macro AUC",
+    decision="the decision rule",
+    purpose="to predict which of {n} labels an image has, any number at once: {names}",
+    output="a probability for each label",
+    limits="It predicts {n} labels and nothing else: an image without any of them need not be normal.",
+    exclusive=False,
+    collapse="For {n_constant} of {n} labels the decision is almost always the same: {constant}.",
+    bounds={"auc": "macro AUC", "sensitivity": "mean sensitivity", "specificity": "mean specificity"},
+    performance=(
+        f"Of 100 pairs of images, one with a label and one without it, {_MACRO_AUC}",
+        _RANGE,
+        "At the thresholds, averaged over the labels, about {sensitivity_100} of 100 images with a label are predicted "
+        "to have it, and about {specificity_100} of 100 images without it are predicted not to have it.",
+    ),
+    meanings=_MEANS,
+)
+KINDS = {"binary": BINARY, "multiclass": MULTICLASS, "multilabel": MULTILABEL}
+
+
+def kind_of(task: Document) -> Kind:
+    """Return the wording for a task with a ``kind`` and ``classes``."""
+    return replace(KINDS[task["kind"]], classes=tuple(task["classes"]))
+
+
+def title(name: str) -> str:
+    """Return the name of a metric as it is written on pages."""
+    return MEASURES[name][0] if name in MEASURES else humanize(name)
+
+
+def _is_constant(measures: Document) -> bool:
+    rates = [value_of(measures, name) for name in ("sensitivity", "specificity")]
+    known = [rate for rate in rates if rate is not None]
+    return len(known) == len(rates) and min(known) <= CONSTANT and max(known) >= 1 - CONSTANT
+
+
+def _values(metrics: Document, n_classes: int) -> Iterator[tuple[str, str]]:
+    """Yield the defined numbers that sentences may name: ``auc`` is ``"0.889"``, ``auc_100`` is ``"89"``."""
+    shares = {name: value_of(metrics["metrics"], name) for name in metrics["metrics"]}
+    majority, prevalence = metrics.get("majority", {}), metrics.get("prevalence")
+    if majority:
+        shares["majority"] = majority["accuracy"]
+    # Of several classes there is a prevalence for each.
+    if isinstance(prevalence, float):
+        shares["prevalence"] = prevalence
+    for name, share in {**shares, "chance": 1 / n_classes}.items():
+        if share is not None:
+            yield name, majority["class"] if name == "majority" else number(share)
+            yield f"{name}_100", of_100(share)
+    areas = {name: value_of(measures, "auc") for name, measures in metrics["per_class"].items()}
+    ranked = sorted((area, name) for name, area in areas.items() if area is not None)
+    if len(ranked) > 1:
+        for end, (area, name) in (("worst", ranked[0]), ("best", ranked[-1])):
+            yield end, name
+            yield f"{end}_auc", number(area)

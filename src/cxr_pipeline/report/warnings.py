@@ -1,0 +1,142 @@
+"""The warnings of a report: each a sentence, or None where it does not apply.
+
+``metrics``, ``decision_rule`` and ``data_report`` are the JSON documents of a run, where null stands for an undefined
+number.
+"""
+
+from cxr_pipeline.report.content import Document
+from cxr_pipeline.report.formatting import join, number, of_100, plural, sources_named, value_of
+from cxr_pipeline.report.kinds import Kind
+from cxr_pipeline.report.tables import SplitCounts
+
+POOR_AUC = 0.6
+FEW_IMAGES = 30
+
+
+def warnings(
+    kind: Kind, metrics: Document, decision_rule: Document, data_report: Document, split_counts: SplitCounts
+) -> list[str]:
+    """Return the warnings that apply, the most serious first."""
+    found = (
+        poor_auc(kind, metrics),
+        kind.collapsed(metrics),
+        confounded(data_report),
+        majority(metrics),
+        chance_classes(metrics),
+        policy_missed(decision_rule),
+        patients_unknown(metrics, data_report),
+        few_test_images(kind, split_counts),
+        unknown_labels(data_report),
+    )
+    return [warning for warning in found if warning is not None]
+
+
+def poor_auc(kind: Kind, metrics: Document) -> str | None:
+    """Warn of an AUC that is undefined, below 0.6, or may be chance."""
+    auc, low, high = (value_of(metrics["metrics"], "auc", key) for key in ("value", "low", "high"))
+    if auc is None:
+        return f"The {kind.auc} is undefined on these test images, so performance is unknown."
+    if high is not None and high < 0.5:
+        return f"The model is worse than chance ({kind.auc} {auc:.3f}). Check whether labels are swapped."
+    if low is not None and low <= 0.5:
+        return f"The model may be no better than chance: {kind.auc} {auc:.3f} ({low:.3f} to {number(high)})."
+    if auc < POOR_AUC:
+        return f"The model is {'no' if auc <= 0.5 else 'little'} better than chance: {kind.auc} {auc:.3f}."
+    return None
+
+
+def confounded(data_report: Document) -> str | None:
+    """Warn of sources that alone predict the class."""
+    measured = data_report.get("confounding")
+    if not measured or not measured["confounded"]:
+        return None
+    alone = []
+    if measured["auc"] is not None:
+        alone.append(f"the source alone reaches an AUC of {measured['auc']:.3f}")
+    if measured["accuracy"] is not None:
+        alone.append(
+            f"predicting the class from the source is correct for {of_100(measured['accuracy'])} of 100 images, where "
+            f"always predicting the most frequent class is for {of_100(measured['majority_accuracy'])}"
+        )
+    return (
+        f"Source and class are confounded: {join(alone)}. The model may recognise the hospital instead of the disease. "
+        "Rely on the results of each source, not on those of all sources together."
+    )
+
+
+def majority(metrics: Document) -> str | None:
+    """Warn of an accuracy that always predicting the most frequent class also reaches, or may reach."""
+    frequent, accuracy = metrics.get("majority"), value_of(metrics["metrics"], "accuracy")
+    if not frequent or accuracy is None:
+        return None
+    low = value_of(metrics["metrics"], "accuracy", "low")
+    baseline = f"always predicting {frequent['class']} ({frequent['accuracy']:.3f})"
+    if accuracy <= frequent["accuracy"]:
+        return f"Its accuracy of {accuracy:.3f} is not above that of {baseline}."
+    if low is not None and low <= frequent["accuracy"]:
+        return f"Its accuracy of {accuracy:.3f} may be no better than that of {baseline}; the interval includes it."
+    return None
+
+
+def chance_classes(metrics: Document) -> str | None:
+    """Warn of classes, among several, with an AUC whose interval includes chance."""
+    per_class = metrics["per_class"]
+    lows = {name: value_of(measures, "auc", "low") for name, measures in per_class.items()}
+    chance = [
+        f"{name} (AUC {number(value_of(per_class[name], 'auc'))})"
+        for name, low in lows.items()
+        if low is not None and low <= 0.5
+    ]
+    if len(per_class) < 2 or not chance:
+        return None
+    return f"For {len(chance)} of {len(per_class)} classes it may be no better than chance: {join(chance)}."
+
+
+def policy_missed(decision_rule: Document) -> str | None:
+    """Warn of thresholds that do not meet their policy."""
+    if "per_class" not in decision_rule:
+        if decision_rule.get("policy_met", True):
+            return None
+        return f"The threshold does not meet its policy. {decision_rule['message']}"
+    missed = [f"{name}: {rule['message']}" for name, rule in decision_rule["per_class"].items()
+              if not rule["policy_met"]]  # fmt: skip
+    if not missed:
+        return None
+    verb = "does" if len(missed) == 1 else "do"
+    return f"{plural(len(missed), 'threshold')} {verb} not meet the policy. {' '.join(missed)}"
+
+
+def patients_unknown(metrics: Document, data_report: Document) -> str | None:
+    """Warn of images without a patient, which may be from patients in another split."""
+    n_unknown = data_report["n_images_without_patient"]
+    if not n_unknown:
+        return None
+    without = [name for name, source in data_report["sources"].items() if not source["has_patients"]]
+    where = f" ({sources_named(without)} {'has' if len(without) == 1 else 'have'} no patient IDs)" if without else ""
+    those = "" if metrics["intervals"]["clustered_by"] == "image" else " for these images"
+    return (
+        f"The patient is unknown for {n_unknown:,} of {plural(data_report['n_images'], 'image')}{where}. Images of one "
+        "patient may be in both training and test, which makes performance look better than it is. Intervals are "
+        f"computed by image{those} and may be too narrow."
+    )
+
+
+def few_test_images(kind: Kind, split_counts: SplitCounts) -> str | None:
+    """Warn of classes with few test images."""
+    counts = {name: split_counts["test"].get(name) or 0 for name in kind.classes}
+    few = [f"{count} labelled {name}" for name, count in counts.items() if count < FEW_IMAGES]
+    if not few:
+        return None
+    return f"Few test images: {join(few)}. With fewer than {FEW_IMAGES} of a class its results are imprecise."
+
+
+def unknown_labels(data_report: Document) -> str | None:
+    """Warn of images with unknown labels."""
+    unknown = {name: count for name, count in data_report.get("unknown_labels", {}).items() if count}
+    if not unknown:
+        return None
+    images = join([f"{name} for {plural(count, 'image')}" for name, count in unknown.items()])
+    return (
+        f"Some labels are unknown among {plural(data_report['n_images'], 'image')}: {images}. These images are ignored "
+        "in training and evaluation of that label."
+    )

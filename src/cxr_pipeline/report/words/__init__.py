@@ -1,1 +1,0 @@
-"""Phrases and tables that the pages share."""

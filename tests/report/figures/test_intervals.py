@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from cxr_pipeline.report.figures import intervals
+
+
+@pytest.fixture
+def drawn(drawn_by):
+    return drawn_by(intervals)
+
+
+def labels(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def points(axes):
+    """Return the value of each row and whether its point is hollow."""
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    hollow = [to_hex(mark.get_markerfacecolor()) == "#ffffff" for mark in marks]
+    return {int(mark.get_ydata()[0]): (mark.get_xdata()[0], empty) for mark, empty in zip(marks, hollow, strict=True)}
+
+
+def spans(axes):
+    return [tuple(np.round(line.get_xdata(), 4)) for line in axes.lines if len(line.get_xdata()) == 2]
+
+
+def test_class_auc_has_the_mean_first_then_the_highest_and_undefined_ones_last(drawn, measured):
+    per_class = {
+        "Hernia": measured(auc=(None, None, None)),
+        "Nodule": measured(auc=(0.6, None, None)),
+        "Mass": measured(auc=(0.9, 0.8, 1.0)),
+    }
+    support = {"Mass": {"n_positive": 1200}}
+    intervals.draw_class_auc({"metrics": measured(auc=(0.7, 0.6, 0.8)), "per_class": per_class, "support": support})
+    axes = drawn[0].axes[0]
+    assert labels(axes) == ["mean of 3", "Mass (n = 1,200)", "Nodule", "Hernia"]
+    assert texts(axes) == ["0.70 (0.60 to 0.80)", "0.90 (0.80 to 1.00)", "0.60", "not defined"]
+    assert (0.8, 1.0) in spans(axes)
+    assert points(axes)[1] == (0.9, False)
+
+
+def model(name, auc, kind="version"):
+    return {"name": name, "kind": kind, "auc": auc, "auc_low": auc - 0.0625, "auc_high": auc + 0.0625}
+
+
+def test_models_are_drawn_over_the_interval_of_the_first(drawn):
+    intervals.draw_models([model("version with $math$", 0.875), model("cell", 0.75, "cell")])
+    axes = drawn[0].axes[0]
+    assert labels(axes) == ["version with $math$", "cell"]
+    assert points(axes) == {0: (0.875, False), 1: (0.75, True)}
+    assert spans(axes)[:2] == [(0.8125, 0.9375), (0.6875, 0.8125)]
+    assert axes.get_ylim() == (1.5, -0.5)
+    (band,) = axes.patches
+    np.testing.assert_allclose(band.get_extents().transformed(axes.transData.inverted()).intervalx, [0.8125, 0.9375])
+
+
+def test_of_many_models_the_first_are_drawn_with_short_names(drawn):
+    intervals.draw_models([model(f"{n} {'long' * 20}", 0.9 - n / 1000) for n in range(intervals.MOST_MODELS + 5)])
+    assert len(labels(drawn[0].axes[0])) == intervals.MOST_MODELS
+    assert {len(label) for label in labels(drawn[0].axes[0])} == {intervals.LONGEST_MODEL}
+
+
+def cell(name, auc, **changed):
+    row = {"cell": name, "is_baseline": False, "collapsed": False, "error": None}
+    for metric, value in {"auc": auc, "accuracy": 0.75, "sensitivity": 0.8, "specificity": 0.6}.items():
+        missing = auc is None
+        row |= {metric: None if missing else value, f"{metric}_low": None if missing else value - 0.05}
+        row |= {f"{metric}_high": None if missing else value + 0.05}
+    return row | changed
+
+
+def test_cells_have_a_row_each_and_a_panel_for_each_metric(drawn):
+    cells = [
+        cell("baseline", 0.812, is_baseline=True),
+        cell("plain loss", 0.7),
+        cell("x", 0.9, collapsed=True),
+        cell("broken", None, error="died"),
+        cell("undefined", None),
+    ]
+    intervals.draw_cells(pd.DataFrame(cells))
+    auc, *others = drawn[0].axes
+    assert labels(auc) == ["baseline", "plain loss", "x (collapsed)", "broken (failed)", "undefined"]
+    assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["AUC", "accuracy", "sensitivity", "specificity"]
+    assert [points(auc)[row] for row in range(3)] == [(0.812, False), (0.7, False), (0.9, True)]
+    assert [points(axes)[1][0] for axes in others] == [0.75, 0.8, 0.6]
+    assert texts(auc) == ["0.81 (0.76 to 0.86)", "0.70 (0.65 to 0.75)", "0.90 (0.85 to 0.95)", "failed", "not defined"]
+    assert {(0.762, 0.862), (0.65, 0.75)} <= set(spans(auc))
+    for axes, value in zip(drawn[0].axes, (0.812, 0.75, 0.8, 0.6), strict=True):
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [value]
+
+
+def test_a_long_name_of_a_cell_is_cut(drawn):
+    intervals.draw_cells(pd.DataFrame([cell("a very long name " * 12 + "\nthat ends", 0.8, is_baseline=True)]))
+    (label,) = labels(drawn[0].axes[0])
+    assert label.replace("\n", " ").startswith("a very long name a very")
+    assert "…" in label
+    assert label.endswith("(baseline)")
+    assert label.count("\n") <= 2

@@ -1,0 +1,319 @@
+"""The report and the model card."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cxr_pipeline.report.content import ReportContent
+from cxr_pipeline.report.figures.captions import CAPTIONS, HEATMAPS
+from cxr_pipeline.report.figures.style import message
+from cxr_pipeline.report.guidelines import UNKNOWN
+from cxr_pipeline.report.pages.report import render_card, render_report, short_card
+
+SECTIONS = {
+    "use": "Intended use",
+    "performance": "Performance on the test images",
+    "decision-rule": "Decision rule and calibration",
+    "subgroups": "Subgroups",
+    "heatmaps": "Heat maps",
+    "data": "Data",
+    "splits": "Split",
+    "model": "Model",
+    "monitoring": "Monitoring and updates",
+    "limitations": "Limitations",
+    "unknown": "Unknown to this pipeline",
+}
+# The items of TRIPOD+AI that have parts.
+LETTERED = {
+    3: "abc",
+    5: "ab",
+    6: "abc",
+    8: "abc",
+    9: "abc",
+    12: "abcdefg",
+    18: "abcdef",
+    20: "abc",
+    23: "ab",
+    27: "abc",
+}
+
+
+def card(content: ReportContent) -> str:
+    return render_card(content, model_name="cxr-effusion")
+
+
+def section(text: str, title: str) -> str:
+    """Return the text of a section of a card."""
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def subgroups(*, evaluated: bool = True) -> dict[str, Any]:
+    metrics = {name: {"value": 0.75, "low": 0.5, "high": 0.875} for name in ("auc", "sensitivity", "specificity")}
+    group = {"n_images": 40, "n_patients": 20, "n_positive": {"effusion": 10}, "n_known": {"effusion": 40},
+             "metrics": metrics, "per_class": {"effusion": metrics}}  # fmt: skip
+    small = {**group, "n_images": 3, "metrics": {}, "per_class": {}}
+    sex = {"n_unknown": 79, "groups": {"F": group if evaluated else small, "M": small}}
+    silent = {"n_unknown": 119, "groups": {}}
+    return {"min_patients": 10, "confidence": 0.95, "sex": sex, "age": silent, "view": silent}
+
+
+def explanations() -> dict[str, Any]:
+    measure = {"value": 0.75, "low": 0.5, "high": 0.875}
+    found = {"n_images": 20, "n_boxes": 21, "pointing_game": measure, "box_area": measure}
+    return {"method": "Grad-CAM", "layer": "relu", "localisation": {"Mass": found},
+            "randomised": {"n_shuffles": 5, "rank_correlation": measure, "pointing_game": None}}  # fmt: skip
+
+
+def test_report_and_card_have_the_same_sections_in_order(content, read_page):
+    assert [each["id"] for each in read_page(render_report(content)).attributes("section")] == list(SECTIONS)
+    assert re.findall(r"^## (.*)$", card(content), flags=re.MULTILINE) == list(SECTIONS.values())
+
+
+def test_the_card_identifies_its_model(content):
+    head = card(content).split("\n## ")[0].splitlines()
+    for line in ("# Model card: Pleural effusion", "- model: cxr-effusion", f"- images: {'9b' * 32}",
+                 f"- test images: {'7' * 64}", "- code: 0f3a9c1d"):  # fmt: skip
+        assert line in head
+
+
+def test_warnings_are_shown_and_linked(changed, read_page):
+    few = {"test": {"nofinding": 4, "effusion": 58, "patients": 9}}
+    missed = changed(decision_rule={"policy_met": False, "message": "Missed by <0.03>."}, split_counts=few)
+    page = read_page(render_report(missed))
+    assert "Missed by <0.03>." in page.text["warnings"]
+    assert "4 labelled nofinding" in page.text["warnings"]
+    assert "2 warnings below." in page.text[""]
+    assert "- Few test images: 4 labelled nofinding." in section(card(missed), "Warnings")
+
+
+def test_a_poor_model_is_called_so_first(changed, content):
+    poor = {"auc": {"value": 0.55, "low": 0.4, "high": 0.7}}
+    text = card(changed(metrics={"metrics": {**content.metrics["metrics"], **poor}}))
+    assert "\n\nThe model may be no better than chance" in section(text, "Performance on the test images")
+
+
+def test_the_sections_say_what_model_data_performance_and_scope_are(content):
+    text = card(content)
+    for title, sentence in {
+        "Intended use": "- Do not use it for diagnosis",
+        "Performance on the test images": "about 83 are predicted effusion",
+        "Decision rule and calibration": "Probabilities are calibrated with isotonic",
+        "Subgroups": "Subgroups were not evaluated.",
+        "Heat maps": "No heat maps were evaluated.",
+        "Data": "They are from 640 patients",
+        "Split": "0.750 train",
+        "Model": "7,168,833 parameters",
+        "Monitoring and updates": "kedro run --pipeline=effusion_drift",
+        "Limitations": "- It was not tested on images from a source",
+        "Unknown to this pipeline": "| ethical approval |  | 17 |",
+    }.items():
+        assert sentence in section(text, title)
+    assert "kedro run --env demo --pipeline=effusion_drift" in card(
+        replace(content, metrics={**content.metrics, "phantom": True})
+    )
+
+
+def test_the_tables_have_every_number(content, read_page):
+    page = read_page(render_report(content))
+    for row in (
+        ["metric", "value", "95 % interval", "meaning"],
+        ["AUC", "0.889", "0.851 to 0.924", "probability that a positive image gets a higher score than a negative one"],
+        ["precision", "0.772", "", "share of images predicted positive that are positive"],
+        ["thresholds, effusion", "0.414"],
+        ["calibration, scores", "40 values"],
+        ["fitted on, n images", "118"],
+        ["images", "112,120", "9", "111,311", "9", "791", "640"],
+        ["images", "no class of this task", "6"],
+        ["patients", "640"],
+        ["images labelled effusion", "385"],
+        ["sex", "F 310, M 330, unknown 151"],
+        ["age in years", "n known 640, median 48.5"],
+        ["truncated", "7"],
+        ["empty", "2"],
+        ["", "train", "validation", "test"],
+        ["effusion", "270", "57", "58"],
+        ["images", "1,554", "118", "119"],
+        ["patients", "500", "70", "unknown"],
+        ["share of effusion", "0.174", "0.483", "0.487"],
+        ["training.learning_rate", "0.001"],
+        ["training.patience", "null"],
+        ["model.weights", '"imagenet"'],
+        ["git commit", "0f3a9c1d"],
+        ["frozen", "1", "0.700", "0.001"],
+        ["fine_tuning", "2", "", "5e-05"],
+    ):
+        assert row in page.rows
+    assert ["calibration, message", ""] not in page.rows
+    assert "images: Labels are from <table>.csv." in page.text["data"]
+    assert "| Brier score | 0.140 | 0.120 to 0.170 |" in card(content)
+
+
+def test_unknown_patients_are_called_unknown(content, data_report, read_page):
+    silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
+    page = read_page(render_report(replace(content, data_report=silent)))
+    assert ["patients", "unknown"] in page.rows
+    assert ["images", "112,120", "9", "111,311", "9", "791", "unknown"] in page.rows
+    assert "791 of 791 images" in page.text["warnings"]
+
+
+def test_no_image_and_no_patient_is_named(content, read_page):
+    page = read_page(render_report(content))
+    assert "4711" not in page.html + card(content)
+    assert "quarantine.csv" in page.text["data"]
+    empty = replace(content, quarantine=content.quarantine.head(0))
+    assert "None." in section(card(empty), "Data")
+    assert "quarantine.csv" not in render_report(empty)
+
+
+def test_subgroups_have_a_table_and_what_is_missing_is_named(content, read_page):
+    page = read_page(render_report(replace(content, subgroups=subgroups())))
+    assert ["sex: F", "40", "20", "0.250", *["0.750 (0.500 to 0.875)"] * 3] in page.rows
+    text = page.text["subgroups"]
+    assert "fewer than 10 positive or 10 negative patients: sex M (3 images)" in text
+    assert "Unknown for all test images: age and view." in text
+    assert "Unknown and left out: sex for 79 images." in text
+    small = read_page(render_report(replace(content, subgroups=subgroups(evaluated=False))))
+    assert "sex F (3 images) and sex M (3 images)" in small.text["subgroups"]
+    assert not [row for row in small.rows if row[0] == "group"]
+
+
+def test_figures_are_in_their_order_and_their_sections(content, png, read_page):
+    figures = dict.fromkeys([*reversed(CAPTIONS), "heatmaps_Pleural_Thickening"], png)
+    page = read_page(render_report(replace(content, figures={"new_figure": message("new"), **figures})))
+    images = page.attributes("img")
+    assert len({image["src"] for image in images}) == 2
+    titles = [image["alt"].split(". ")[0] for image in images]
+    assert titles.index("ROC curve") < titles.index("Confusion matrix") < titles.index("New figure")
+    assert titles.index("New figure") < titles.index("Heat maps") < titles.index("Training")
+    for anchor, title in {
+        "performance": "ROC curve",
+        "heatmaps": "Pleural_Thickening",
+        "model": "Augmentation",
+    }.items():
+        assert title in page.text[anchor]
+    assert read_page(render_report(content)).attributes("img") == []
+    assert HEATMAPS in CAPTIONS
+
+
+def test_a_binary_report_has_no_tables_of_several_classes(content):
+    text = render_report(content) + card(content)
+    for heading in ("Metrics by", "class and source", "threshold policies", "Classification report", "Confounding"):
+        assert heading not in text
+
+
+@pytest.fixture
+def several(content) -> ReportContent:
+    """The content for two labels from two sources, with everything that a report can show."""
+    classes, measures = ("Mass", "<Nodule>"), content.metrics["metrics"]
+    per_class = dict.fromkeys(classes, measures)
+    metrics = {
+        **content.metrics,
+        "thresholds": {"Mass": 0.25, "<Nodule>": 0.5},
+        "prevalence": dict.fromkeys(classes, 0.487),
+        "support": {name: {"n_known": 119, "n_positive": 58} for name in classes},
+        "per_class": per_class,
+        "per_source": {
+            name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in ("nih", "kermany")
+        },
+        "policies": [
+            {"policy": {"rule": "youden"}, "chosen": True, "thresholds": {"Mass": 0.25}, "metrics": measures},
+            {"policy": {"rule": "fixed", "value": 0.3}, "thresholds": {"Mass": 0.3}, "metrics": measures},
+        ],
+    }
+    rule = {"policy_met": True, "message": "Met.", "policy": {"rule": "youden"}}
+    confounding = {
+        **{"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True},
+        "n_images": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
+        "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}},
+    }
+    return replace(
+        content,
+        task={**content.task, "kind": "multilabel", "classes": list(classes)},
+        metrics=metrics,
+        decision_rule={
+            "kind": "multilabel",
+            "thresholds": metrics["thresholds"],
+            "calibration": {name: {"method": "platt"} for name in classes},
+            "policy": {"rule": "youden"},
+            "per_class": dict.fromkeys(classes, rule),
+        },
+        data_report={**content.data_report, "unknown_labels": {"Mass": 4}, "confounding": confounding},
+        split_counts={
+            split: {"Mass": 60, "<Nodule>": 58, "images": 100, "patients": 70} for split in content.split_counts
+        },
+        explanations=explanations(),
+        classification_report=pd.DataFrame({"precision": [0.5, None], "support": [58, 1200]}, index=list(classes)),
+        confusion_table=pd.DataFrame([[50, 8], [0, 61]], index=pd.Index(classes, name="true class"), columns=classes),
+    )
+
+
+def test_a_report_of_several_classes_shows_everything_that_was_measured(several, read_page):
+    page = read_page(render_report(several))
+    auc, sensitivity, specificity = "0.889 (0.851 to 0.924)", "0.828 (0.750 to 0.900)", "0.783 (0.690 to 0.860)"
+    for row in (
+        ["class", "positive", "labelled", "threshold", "AUC", "sensitivity", "specificity", "precision"],
+        ["<Nodule>", "58", "119", "0.500", auc, sensitivity, specificity, "0.772"],
+        ["source", "images", "AUC", "sensitivity", "specificity", "precision"],
+        ["all sources", "119", auc, sensitivity, specificity, "0.772"],
+        ["class", "all sources", "nih", "kermany"],
+        ["Mass", auc, auc, auc],
+        ["policy", "threshold", "sensitivity", "specificity", "precision"],
+        ["youden (chosen)", "0.250", sensitivity, specificity, "0.772"],
+        ["fixed, value 0.3", "0.300", sensitivity, specificity, "0.772"],
+        ["", "precision", "support"],
+        ["<Nodule>", "", "1,200"],
+        ["true class", "Mass", "<Nodule>"],
+        ["Mass", "50", "8"],
+        ["Mass", "0.250", "yes", "Met.", "youden"],
+        ["class", "nih", "kermany", "AUC of the source alone"],
+        ["Mass", "5", "7", "0.900"],
+        ["<Nodule>", "6", "0", "not defined"],
+        ["normal", "1", "0", ""],
+        ["images with unknown label Mass", "4"],
+        ["images", "100", "100", "100"],
+        ["Mass", "20", "21", "0.750 (0.500 to 0.875)", "", "", "", "", "0.750 (0.500 to 0.875)"],
+    ):
+        assert row in page.rows
+    assert not [row for row in page.rows if row[0].startswith("thresholds")]
+    assert not page.attributes("nodule")
+    assert "Grad-CAM" in page.text["heatmaps"]
+    assert "do not explain the model" in page.text["heatmaps"]
+
+
+def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(content):
+    answered = ";".join(re.findall(r"^\*(.*)\*$", card(content), flags=re.MULTILINE))
+    for guideline, place, last in (("CLAIM", 1, 42), ("TRIPOD+AI", 2, 27)):
+        listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *(field[place] for field in UNKNOWN)]
+        letters = LETTERED if guideline == "TRIPOD+AI" else {}
+        expected = {f"{number}{letter}" for number in range(3, last + 1) for letter in letters.get(number, " ")}
+        assert {item for part in listed for item in _items(part, letters)} == expected
+    claimed = {number for part in re.findall(r"CLAIM ([^;]*)", answered) for number in _numbers(part)}
+    assert not {3, 5, 8, 12, *range(14, 20), 37, 39, 40, 41, 42} & claimed
+
+
+def _items(items: str, letters: dict[int, str]) -> set[str]:
+    """Return the items with their letters; a number alone means all its parts."""
+    alone = {f"{n}{letter}" for n in _numbers(re.sub(r"\d+[a-g]", "", items)) for letter in letters.get(n, " ")}
+    return alone | set(re.findall(r"\d+[a-g]", items))
+
+
+def _numbers(items: str) -> set[int]:
+    spans = re.findall(r"(\d+) to (\d+)", items)
+    return {int(number) for number in re.findall(r"\d+", items)} | {
+        n for a, b in spans for n in range(int(a), int(b) + 1)
+    }
+
+
+@pytest.mark.parametrize(("auc", "warning"), [((0.9, 0.8, 0.95), ""), ((0.52, 0.4, 0.6), "no better than chance")])
+def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metrics_of, auc, warning):
+    text = short_card(metrics_of(auc=auc), kind="binary", classes=("well", "ill"), phantom=False)
+    assert text.startswith(f"AUC {auc[0]:.3f} on 119 test images.")
+    assert warning in text
+    assert "to distinguish images labelled ill from images labelled well" in text
+    assert "not a medical device" in text
+    assert "model_card.md, an artifact of the run that registered this version" in text
+    assert "phantom" not in text
+    assert "phantom" in short_card(metrics_of(), kind="binary", classes=("well", "ill"), phantom=True)

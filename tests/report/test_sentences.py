@@ -1,0 +1,176 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.report import sentences
+from cxr_pipeline.report.kinds import kind_of
+
+UNDEFINED = (None, None, None)
+NAMES = ("normal", "Mass", "Nodule")
+BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
+MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in ("multiclass", "multilabel"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "start"),
+    [
+        ("none", "trained from scratch"),
+        ("imagenet", "initialised with ImageNet weights"),
+        ("/home/x/chest.weights.h5", "initialised with the weights in chest.weights.h5,"),
+    ],
+)
+def test_the_model_is_described_without_its_paths(weights, start):
+    sentence = sentences.model(BINARY, {"name": "cnn", "weights": weights, "n_parameters": 7168833, "size": 224})
+    assert start in sentence
+    assert "7,168,833 parameters" in sentence
+    assert "to distinguish images labelled effusion from images labelled nofinding" in sentence
+    assert "224 x 224 pixels" in sentence
+    assert "/home" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "limit"),
+    [
+        (MULTICLASS, "to assign an image to one of 3 classes: normal, Mass and Nodule", "still assigned to one"),
+        (MULTILABEL, "to predict which of 3 labels an image has, any number at once", "It predicts 3 labels"),
+    ],
+)
+def test_other_kinds_have_their_own_wording(source_counts, kind, purpose, limit):
+    model = {"name": "cnn", "weights": "none", "n_parameters": 7, "size": 28}
+    assert purpose in sentences.model(kind, model)
+    assert limit in sentences.out_of_scope(kind, source_counts())[-1]
+
+
+def test_data_counts_images_and_patients(data_report, counts):
+    sentence = sentences.data(BINARY, data_report(), counts())
+    assert "trained on 1,554 images. 118 others" in sentence
+    assert "the epoch and the threshold, and 119 to test it" in sentence
+    assert "from the source “images”. They are from 640 patients" in sentence
+    several = {"Mass": 5, "Nodule": 7, "patients": None}
+    split = {"train": several, "validation": several, "test": {**several, "images": 9}}
+    assert "trained on 12 images. 12 others were used to choose the epoch and the decision rule, and 9 to test" in (
+        sentences.data(MULTILABEL, data_report(), split)
+    )
+
+
+def test_unknown_patients_and_phantoms_are_named(data_report, counts):
+    nobody = sentences.data(BINARY, data_report(n_unknown=791, n_patients=0), counts())
+    assert nobody.endswith("Their patients are unknown.")
+    partly = data_report(n_unknown=1200, sources={"a": True, "b": False, "c": True})
+    assert "known for all but 1,200 of them. The others are from 640 patients" in (
+        sentences.data(BINARY, {**partly, "phantom": True}, counts())
+    )
+    assert "“c” (drawn by a program)." in sentences.data(BINARY, {**partly, "phantom": True}, counts())
+
+
+def test_uncertainty_has_the_intervals_and_how_they_were_computed(metrics_of):
+    by_patient = sentences.uncertainty(BINARY, metrics_of())
+    assert by_patient.startswith("95 % confidence intervals: AUC 0.851 to 0.924, sensitivity 0.750 to 0.900 and")
+    assert "(2,000 bootstrap replicates, resampling patients" in by_patient
+    assert "resampling images" in sentences.uncertainty(BINARY, metrics_of("image"))
+    assert "AUC" not in sentences.uncertainty(BINARY, metrics_of(auc=(0.9, None, None)))
+    assert "macro AUC 0.851 to 0.924" in sentences.uncertainty(MULTILABEL, metrics_of())
+    nothing = metrics_of(auc=UNDEFINED, sensitivity=UNDEFINED, specificity=(0.5, None, None))
+    assert sentences.uncertainty(BINARY, nothing) == "No interval could be computed from these test images."
+
+
+TRAINED, TUNED, EXTERNAL, UNTESTED = (90, 10, 20), (0, 10, 20), (0, 0, 20), (90, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("sources", "tested", "external"),
+    [
+        ({"a": TRAINED}, "the source “a”, which it was also trained on.", "It was not tested on"),
+        ({"a": TRAINED, "b": UNTESTED}, "the source “a”, which it was also trained on.", "It was not tested on"),
+        ({"a": TUNED}, "the source “a”, which it was also trained on.", "It was not tested on"),
+        ({"a": UNTESTED, "b": EXTERNAL}, "from the source “b”, which it was not trained on.",
+         "It was tested on images from the source “b”, which it was not trained on."),
+        ({"a": TRAINED, "b": EXTERNAL, "c": TRAINED, "d": EXTERNAL},
+         "the sources “a” and “c”, which it was also trained on and from the sources “b” and “d”, which it was not",
+         "It was tested on images from the sources “b” and “d”, which it was not trained on."),
+    ],
+)  # fmt: skip
+def test_only_sources_of_training_images_are_called_so(source_counts, sources, tested, external):
+    given = source_counts(**sources)
+    scope = " ".join(sentences.out_of_scope(BINARY, given))
+    assert tested in scope
+    assert "not a medical device" in scope
+    assert "any decision about a patient" in scope
+    assert sentences.external_test(given).startswith(external)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("unknown", "marks as uncertain, are ignored"), ("positive", "marks as uncertain count as positive"),
+     ("negative", "marks as uncertain count as negative")],
+)  # fmt: skip
+def test_uncertain_labels_are_treated_as_configured(policy, expected):
+    assert expected in sentences.uncertain_labels(policy)
+
+
+def rule_of(kind: str, *, calibration: str = "platt", rare: int = 3, **policy: Any) -> dict[str, Any]:
+    """Fit a rule to 12 images, ``rare`` of which have the last class, and return its JSON form."""
+    true = np.zeros((12, 1 if kind == "binary" else 3))
+    true[: 6 - rare, 0], true[12 - rare :, -1] = 1, 1
+    true[6 - rare : 12 - rare, true.shape[1] // 2] = 1
+    classes = ("nofinding", "effusion") if kind == "binary" else NAMES
+    if kind == "binary":
+        true[:6] = 0
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), 12)[:, : true.shape[1]]
+    return fit_decision_rule(true, scores, kind=kind, classes=classes, calibration=calibration, policy=policy).to_dict()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [({"rule": "youden"}, "Thresholds were fitted on validation images."),
+     ({"rule": "fixed", "value": 0.3}, "The threshold was set in advance; it was not fitted.")],
+)  # fmt: skip
+def test_only_what_was_fitted_is_called_fitted(kind, policy, expected):
+    fitted, plain = (rule_of(kind, calibration=method, **policy) for method in ("platt", "none"))
+    stored = "The rule is stored with the model and does not change."
+    assert sentences.decision(fitted) == f"{expected} The calibration was fitted on validation images. {stored}"
+    assert sentences.decision(plain) == f"{expected} There is no calibration. {stored}"
+    assert sentences.calibration(fitted).startswith("Probabilities are calibrated with platt, fitted on validation ima")
+    assert sentences.calibration(plain).startswith("Probabilities are not calibrated")
+
+
+def test_a_joint_calibration_without_thresholds_is_described():
+    rule = rule_of("multiclass", calibration="temperature", rule="argmax")
+    assert sentences.decision(rule).startswith("The most probable class is predicted; there is no fitted threshold.")
+    assert sentences.calibration(rule).startswith("Probabilities are calibrated with temperature, fitted on")
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_class_that_could_not_be_calibrated_is_named(kind):
+    text = sentences.calibration(rule_of(kind, rare=0, rule="youden"))
+    assert "with platt, fitted on validation images, except for Nodule, where the fit was not possible." in text
+
+
+def explanations(randomised=None, **localisation):
+    found = {name: {"value": value, "low": low} for name, (value, low) in localisation.items()}
+    return {"method": "Grad-CAM", "layer": "conv5", "localisation": {"Effusion": found}, "randomised": randomised}
+
+
+@pytest.mark.parametrize(
+    ("low", "verdict"), [(0.8, "is significantly"), (0.3, "is not significantly"), (None, "is not significantly")]
+)
+def test_heat_maps_are_compared_with_the_centre_of_the_image(low, verdict):
+    document = explanations(pointing_game=(0.9, low), pointing_game_centred=(0.3, None))
+    first, second = sentences.heat_maps(document)
+    assert first == "Heat maps were computed with Grad-CAM at layer conv5."
+    assert "For Effusion, the maximum is inside an annotated box in about 90 of 100 images; the centre" in second
+    assert verdict in second
+    assert sentences.heat_maps(explanations(pointing_game=(0.9, None)))[1].endswith("in about 90 of 100 images.")
+    assert len(sentences.heat_maps(explanations(pointing_game=(None, None)))) == 1
+
+
+@pytest.mark.parametrize(("correlation", "independent"), [(0.1, False), (-0.4, False), (0.49, False), (0.5, True)])
+def test_heat_maps_that_survive_shuffled_weights_explain_nothing(correlation, independent):
+    randomised = {"n_shuffles": 5, "rank_correlation": {"value": correlation}, "pointing_game": {"value": 0.12}}
+    sentence = sentences.heat_maps(explanations(randomised))[-1]
+    assert f"(rank correlation {correlation:.2f}, mean of 5 shuffles)" in sentence
+    assert ("do not explain the model" in sentence) == independent
+    assert ("inside a box in 12 of 100 images" in sentence) != independent

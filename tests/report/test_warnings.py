@@ -1,0 +1,149 @@
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxr_pipeline.report import warnings
+from cxr_pipeline.report.kinds import kind_of
+
+UNDEFINED = (None, None, None)
+NAMES = ("normal", "Mass", "Nodule")
+BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
+MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in ("multiclass", "multilabel"))
+RULE = {"policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
+
+
+@pytest.mark.parametrize(
+    ("auc", "expected"),
+    [
+        ((0.889, 0.851, 0.924), None),
+        ((0.6, 0.55, 0.65), None),
+        ((0.7, 0.501, 0.9), None),
+        ((0.7, 0.5, 0.9), "may be no better than chance: AUC 0.700 (0.500 to 0.900)"),
+        ((0.599, 0.55, 0.65), "little better than chance"),
+        ((0.5, None, None), "no better than chance"),
+        ((0.2, 0.1, 0.3), "worse than chance"),
+        (UNDEFINED, "undefined"),
+    ],
+)
+def test_a_poor_auc_is_a_warning(metrics_of, auc, expected):
+    warning = warnings.poor_auc(BINARY, metrics_of(auc=auc))
+    assert warning is None if expected is None else expected in warning
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_model_whose_interval_includes_chance_always_has_a_warning(metrics_of, one, two, three):
+    low, value, high = sorted((one, two, three))
+    warning = warnings.poor_auc(BINARY, metrics_of(auc=(value, low, high)))
+    assert (warning is None) == (low > 0.5 and value >= warnings.POOR_AUC)
+
+
+@pytest.mark.parametrize(
+    ("sources", "n_unknown", "clustered_by", "expected"),
+    [
+        ({"images": False}, 791, "image", "791 of 791 images (the source “images” has no patient IDs). Images of one"),
+        ({"images": False}, 791, "image", "computed by image and may be too narrow"),
+        ({"a": False, "b": True, "c": False}, 9, "patient", "(the sources “a” and “c” have no patient IDs)"),
+        ({"images": True}, 9, "patient", "9 of 791 images. Images of one patient may be in both training and test"),
+        ({"images": True}, 9, "patient", "computed by image for these images"),
+    ],
+)
+def test_unknown_patients_are_a_warning(metrics_of, data_report, sources, n_unknown, clustered_by, expected):
+    report = data_report(n_unknown=n_unknown, sources=sources)
+    assert expected in warnings.patients_unknown(metrics_of(clustered_by), report)
+
+
+def test_few_test_images_are_a_warning(counts):
+    assert warnings.few_test_images(BINARY, counts(nofinding=30, effusion=30)) is None
+    assert "Few test images: 29 labelled effusion." in warnings.few_test_images(BINARY, counts(effusion=29))
+    both = warnings.few_test_images(BINARY, counts(nofinding=3, effusion=0))
+    assert "3 labelled nofinding and 0 labelled effusion" in both
+
+
+def confounding(**changed: Any) -> dict[str, Any]:
+    return {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True, **changed}
+
+
+def test_confounding_is_a_warning(data_report):
+    warning = warnings.confounded({"confounding": confounding()})
+    assert (
+        "the source alone reaches an AUC of 0.930 and predicting the class from the source is correct for 83" in warning
+    )
+    assert "the most frequent class is for 50" in warning
+    assert "AUC" not in warnings.confounded({"confounding": confounding(auc=None)})
+    for harmless in ({}, {"confounding": None}, {"confounding": confounding(confounded=False)}):
+        assert warnings.confounded({**data_report(), **harmless}) is None
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [
+        ((0.8, 0.7, 0.9), "of 0.800 is not above that of always predicting No Finding (0.800)"),
+        ((0.79, 0.7, 0.9), "is not above"),
+        ((0.82, 0.79, 0.85), "may be no better"),
+        ((0.82, None, None), None),
+        ((0.9, 0.81, 0.95), None),
+        (UNDEFINED, None),
+    ],
+)
+def test_an_accuracy_of_the_majority_class_is_a_warning(metrics_of, accuracy, expected):
+    metrics = {**metrics_of(accuracy=accuracy), "majority": {"class": "No Finding", "accuracy": 0.8}}
+    warning = warnings.majority(metrics)
+    assert warning is None if expected is None else expected in warning
+    assert warnings.majority(metrics_of(accuracy=accuracy)) is None
+
+
+def test_classes_at_chance_are_named(measured):
+    mass, nodule, hernia = (measured(auc=auc) for auc in ((0.55, 0.5, 0.6), (0.7, 0.6, 0.8), UNDEFINED))
+    warning = warnings.chance_classes({"per_class": {"Mass": mass, "Nodule": nodule, "Hernia": hernia}})
+    assert warning == "For 1 of 3 classes it may be no better than chance: Mass (AUC 0.550)."
+    assert warnings.chance_classes({"per_class": {"Nodule": nodule, "Hernia": hernia}}) is None
+    assert warnings.chance_classes({"per_class": {"Mass": mass}}) is None
+
+
+def test_a_missed_policy_is_a_warning():
+    missed = {"policy_met": False, "message": "Missed."}
+    assert warnings.policy_missed(RULE) is None
+    assert warnings.policy_missed(missed) == "The threshold does not meet its policy. Missed."
+    rules = {"Mass": missed, "Nodule": RULE}
+    assert warnings.policy_missed({"per_class": rules}) == "1 threshold does not meet the policy. Mass: Missed."
+    assert "2 thresholds do not" in warnings.policy_missed({"per_class": {**rules, "Hernia": missed}})
+    assert warnings.policy_missed({"per_class": {"Nodule": RULE}}) is None
+    assert warnings.policy_missed({"thresholds": {}}) is None
+
+
+def test_unknown_labels_are_counted(data_report):
+    assert warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 0}}) is None
+    warning = warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 1200, "Nodule": 0, "Hernia": 3}})
+    assert "Mass for 1,200 images and Hernia for 3 images." in warning
+
+
+def test_a_good_run_has_no_warnings(metrics_of, data_report, counts):
+    assert warnings.warnings(BINARY, metrics_of(), RULE, data_report(), counts()) == []
+    metrics = {**metrics_of(), "per_class": dict.fromkeys(NAMES, metrics_of()["metrics"])}
+    assert warnings.warnings(MULTILABEL, metrics, RULE, data_report(), {"test": dict.fromkeys(NAMES, 40)}) == []
+
+
+def test_the_most_serious_warning_comes_first(metrics_of, data_report, counts):
+    bad = metrics_of("image", auc=(0.5, 0.4, 0.6), sensitivity=(1, 1, 1), specificity=(0, 0, 0))
+    silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
+    found = warnings.warnings(BINARY, bad, {**RULE, "policy_met": False}, silent, counts(effusion=2))
+    expected = ("no better than chance", "collapsed", "policy", "patient is unknown", "Few test images")
+    assert [word in warning for word, warning in zip(expected, found, strict=True)] == [True] * 5
+
+
+def test_the_warnings_of_several_classes_are_included(metrics_of, data_report, measured):
+    metrics = {
+        **metrics_of(accuracy=(0.8, 0.7, 0.9)),
+        "majority": {"class": "normal", "accuracy": 0.8},
+        "per_class": {
+            "normal": measured(auc=(0.8, 0.7, 0.9), sensitivity=(1, 1, 1), specificity=(0, 0, 0)),
+            "Mass": measured(auc=(0.5, 0.4, 0.6), sensitivity=(0, 0, 0), specificity=(1, 1, 1)),
+        },
+    }
+    report = {**data_report(), "confounding": confounding(), "unknown_labels": {"Mass": 1}}
+    found = warnings.warnings(MULTICLASS, metrics, RULE, report, {"test": dict.fromkeys(NAMES, 40)})
+    expected = ("collapsed", "confounded", "not above", "chance", "unknown")
+    assert [word in warning for word, warning in zip(expected, found, strict=True)] == [True] * 5
