@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import cv2
@@ -9,10 +8,9 @@ import pytest
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.deployment.champion_scoring import judge_images
+from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
-from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 32
@@ -20,7 +18,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def champion() -> ImageClassifier:
-    """Untrained; its recipe has a step and a narrow limit of megapixels."""
+    """An untrained version whose recipe has a step and a low limit of megapixels."""
     network = build_model(
         name="small_cnn", weights_file=None, size=SIZE, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=4
     )
@@ -35,7 +33,7 @@ def champion() -> ImageClassifier:
 
 @pytest.fixture
 def images(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
-    """Four images; the last is larger than the champion takes."""
+    """Four images; the last exceeds the limit of the champion."""
     rng = np.random.default_rng(5)
     (tmp_path / "images").mkdir()
     for number, side in enumerate((50, 60, 40, 90)):
@@ -47,35 +45,14 @@ def images(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
     return table.assign(sha256=content_hashes(reader, names)["sha256"], label_ill=labels), reader
 
 
-def test_the_champion_judges_with_its_own_recipe_and_rule(champion, images, tmp_path: Path) -> None:
+def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(champion, images, tmp_path: Path) -> None:
     table, reader = images
-    judged = judge_images(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
-    assert judged["image"].tolist() == ["0.png", "1.png", "2.png"]
+    scores = score_images(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
+    assert scores["image"].tolist() == ["0.png", "1.png", "2.png"]
     expected = champion.score((tmp_path / "images" / name).read_bytes() for name in table["image"])
     assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
-    np.testing.assert_allclose(judged["probability_ill"], expected["probability"][:3], atol=1e-6)
-    assert judged["decision"].tolist() == expected["decision"][:3].tolist()
-    assert judged["called_ill"].tolist() == (judged["decision"] == "ill").tolist()
-    np.testing.assert_array_equal(judged["true_ill"], table["label_ill"][:3])
-    assert judged["patient_id"].tolist() == ["p", "p", "q"]
-
-
-def test_what_a_run_left_is_found_again(tmp_path: Path, images) -> None:
-    manifest = images[0]
-    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test", "test", "validation"])
-    for place, table in {
-        "03_primary/t/manifest": manifest,
-        "05_model_input/t/splits": splits,
-        "07_model_output/t/test_scores": manifest.iloc[1:3],
-    }.items():
-        (tmp_path / place).parent.mkdir(parents=True)
-        table.to_parquet(tmp_path / f"{place}.parquet", index=False)
-    for place, document in {"06_models/t/model_version": {"version": 3}, "08_reporting/t/metrics": {"n": 1}}.items():
-        (tmp_path / place).parent.mkdir(parents=True)
-        (tmp_path / f"{place}.json").write_text(json.dumps(document))
-    outputs = Outputs(tmp_path, "t")
-    assert outputs.version == {"version": 3}
-    assert outputs.metrics == {"n": 1}
-    assert outputs.splits["split"].tolist() == ["train", "test", "test", "validation"]
-    assert outputs.test_images["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
-    assert "path" in outputs.test_images
+    np.testing.assert_allclose(scores["probability_ill"], expected["probability"][:3], atol=1e-6)
+    assert scores["decision"].tolist() == expected["decision"][:3].tolist()
+    assert scores["called_ill"].tolist() == (scores["decision"] == "ill").tolist()
+    np.testing.assert_array_equal(scores["true_ill"], table["label_ill"][:3])
+    assert scores["patient_id"].tolist() == ["p", "p", "q"]

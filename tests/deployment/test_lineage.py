@@ -1,5 +1,3 @@
-"""Which images and patients a version has seen."""
-
 import hashlib
 from pathlib import Path
 
@@ -8,15 +6,15 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
-from cxr_pipeline.deployment.data_changes import check_unseen, find_news
-from cxr_pipeline.deployment.lineage import content_of, count_by_split, count_patients, images_of_patient, with_patients
+from cxr_pipeline.deployment.data_changes import check_unseen, find_data_changes
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, images_of_patient, with_patients
 
 KEY = "a key that nobody can guess"
 PATIENTS = ["1", "1", "00000002", "p3", None]
 MANIFEST = pd.DataFrame(
     {
         "source": ["nih", "nih", "nih", "images", "images"],
-        "image": [f"{place}.png" for place in range(5)],
+        "image": [f"{number}.png" for number in range(5)],
         "sha256": list("abcde"),
         "patient_id": pd.Series(PATIENTS, dtype="str"),
         "label_ill": [1.0, 0.0, 1.0, 0.0, 1.0],
@@ -32,7 +30,7 @@ USED = pd.DataFrame(
 
 
 @pytest.fixture(autouse=True)
-def a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
 
 
@@ -41,79 +39,69 @@ def images(tmp_path: Path) -> pd.DataFrame:
     return with_patients(USED, MANIFEST, tmp_path / "key")
 
 
-def seen(images: pd.DataFrame, *ids: str) -> dict[str, int]:
+def splits_of(images: pd.DataFrame, *ids: str) -> dict[str, int]:
     return count_by_split(images_of_patient(images, ids, Path("no file")))
 
 
-def test_images_come_with_their_patients_under_a_keyed_hash(images) -> None:
+def test_patients_are_hashed_together_with_their_source(images, tmp_path) -> None:
     pd.testing.assert_frame_equal(images[list(USED.columns)], USED)
     assert images["source"].fillna("-").tolist() == ["nih", "nih", "nih", "images", "images", "-"]
-    assert images["patient"].isna().tolist() == [False] * 4 + [True, True]
-    assert images["patient"][0] == images["patient"][1] != images["patient"][2]
-    assert images["patient"].dropna().str.fullmatch("[0-9a-f]{16}").all()
-    assert count_patients(images) == 3
+    assert images[PATIENT].isna().tolist() == [False] * 4 + [True, True]
+    assert images[PATIENT][0] == images[PATIENT][1] != images[PATIENT][2]
+    assert images[PATIENT].dropna().str.fullmatch("[0-9a-f]{16}").all()
+    same_id = with_patients(USED, MANIFEST.assign(patient_id="1"), tmp_path / "key")
+    assert same_id[PATIENT].nunique() == 2
+    assert splits_of(same_id, "1") == {"train": 3, "validation": 1, "test": 1}
 
 
-def test_the_same_id_of_two_sources_is_two_patients(tmp_path) -> None:
-    both = with_patients(USED, MANIFEST.assign(patient_id="1"), tmp_path / "key")
-    assert both["patient"].nunique() == 2
-    assert seen(both, "1") == {"train": 3, "validation": 1, "test": 1}
+@pytest.mark.parametrize(
+    ("ids", "splits"),
+    [
+        (["1"], {"train": 2}),
+        (["p3"], {"validation": 1}),
+        (["somebody", "p3"], {"validation": 1}),
+        (["00000001"], {"train": 2}),
+        (["2"], {"test": 1}),
+        (["0002"], {"test": 1}),
+        *(([stranger], {}) for stranger in ("3", "p1", "", "0", "nih\x1f1")),
+    ],
+)
+def test_a_patient_is_found_by_any_id_and_any_number_of_leading_zeros(images, ids, splits) -> None:
+    assert splits_of(images, *ids) == splits
 
 
-def test_a_patient_is_found_in_the_splits_of_its_images(images) -> None:
-    assert seen(images, "1") == {"train": 2}
-    assert seen(images, "p3") == {"validation": 1}
-    assert seen(images, "somebody", "p3") == {"validation": 1}
-
-
-@pytest.mark.parametrize(("asked", "found"), [("00000001", {"train": 2}), ("2", {"test": 1}), ("0002", {"test": 1})])
-def test_leading_zeros_do_not_hide_a_patient(images, asked, found) -> None:
-    assert seen(images, asked) == found
-
-
-def test_a_patient_whose_zeros_are_right_is_not_taken_for_another(tmp_path) -> None:
+def test_an_exact_id_is_preferred_to_other_leading_zeros(tmp_path) -> None:
     ids = pd.Series(["7", "007", "x", "y", "z"], dtype="str")
     images = with_patients(USED, MANIFEST.assign(patient_id=ids, source="nih"), tmp_path / "key")
     assert images_of_patient(images, ["007"], tmp_path / "key")["sha256"].tolist() == ["b"]
 
 
-@pytest.mark.parametrize("stranger", ["3", "p1", "", "0", "nih\x1f1"])
-def test_a_stranger_is_not_found(images, stranger) -> None:
-    assert seen(images, stranger) == {}
-
-
-def test_another_key_finds_nobody(images, monkeypatch) -> None:
+def test_another_key_finds_no_patient(images, monkeypatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY + "!")
-    assert seen(images, "1") == {}
+    assert splits_of(images, "1") == {}
 
 
-def test_images_without_any_patient_belong_to_nobody(tmp_path) -> None:
-    nobody = MANIFEST.assign(patient_id=pd.Series([None] * 5, dtype="str"))
-    images = with_patients(USED, nobody, tmp_path / "key")
-    assert count_patients(images) == 0
-    assert seen(images, "1") == {}
+def test_images_without_patients_match_no_patient(tmp_path) -> None:
+    unknown = MANIFEST.assign(patient_id=pd.Series([None] * 5, dtype="str"))
+    assert splits_of(with_patients(USED, unknown, tmp_path / "key"), "1") == {}
 
 
-def test_whose_images_old_versions_have_is_not_on_record() -> None:
-    assert count_patients(USED) is None
-
-
-def test_a_retraining_reads_both_kinds_of_list(images) -> None:
+def test_a_retraining_reads_lists_with_and_without_patients(images) -> None:
     today = MANIFEST.assign(label_ill=1.0)
-    assert find_news(today, images) == find_news(today, USED)
-    assert find_news(today, images).relabelled == 2
-    ledger = MANIFEST.assign(split=USED["split"])
-    check_unseen(MANIFEST.iloc[2:3], images, ledger, version="m 1")
-    with pytest.raises(UserError, match="it learned from 1 of 1"):
-        check_unseen(MANIFEST.iloc[:1], images, ledger, version="m 1")
+    assert find_data_changes(today, images) == find_data_changes(today, USED)
+    assert find_data_changes(today, images).relabelled == 2
+    registry = MANIFEST.assign(split=USED["split"])
+    check_unseen(MANIFEST.iloc[2:3], images, registry, version="m 1")
+    with pytest.raises(UserError, match="it was trained on 1 of 1"):
+        check_unseen(MANIFEST.iloc[:1], images, registry, version="m 1")
 
 
-def test_a_image_is_its_content(tmp_path) -> None:
+def test_an_image_is_identified_by_its_content(tmp_path) -> None:
     file = tmp_path / "image.png"
     file.write_bytes(b"image")
     digest = hashlib.sha256(b"image").hexdigest()
     assert content_of(str(file)) == content_of(digest.upper()) == digest
-    with pytest.raises(UserError, match=r"no image can be read at .*nowhere.*64 hexadecimal digits"):
+    with pytest.raises(UserError, match=r"Cannot read an image at .*nowhere.*64 hexadecimal digits"):
         content_of(str(tmp_path / "nowhere"))
 
 

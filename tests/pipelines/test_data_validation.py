@@ -1,7 +1,6 @@
-"""New images before a retraining, on phantoms and a network that knows how the ill ones were drawn."""
+"""Validation of new phantoms with a network that knows how ill patients are drawn."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +26,7 @@ from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
-from cxr_pipeline.tracking import promotion_records, runs
+from cxr_pipeline.tracking import aliases, promotion_records, runs
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, MODEL = 32, "cxr-chest-demo"
@@ -44,7 +43,7 @@ def is_ill(patient: int) -> bool:
 
 
 def draw(patient: int, *, brighter: int = 0) -> np.ndarray:
-    """A phantom; that of an ill patient is white at its foot, as far up as it happens to be."""
+    """Draw a phantom; that of an ill patient has a white band of random height at its lower edge."""
     image = next(draw_patient(patient, size=SIZE, prevalence={}, seed=1)).pixels.astype(int)
     if is_ill(patient):
         image[-6 - patient % 5 :] = 250
@@ -60,7 +59,7 @@ def write(folder: Path, patients: range, *, flipped: bool = False, brighter: int
 
 @pytest.fixture(scope="module")
 def classifier() -> ImageClassifier:
-    """Its score grows with the grey of the lowest rows."""
+    """A network whose score grows with the brightness of the lowest rows."""
     image = keras.Input((SIZE, SIZE, 1))
     rows = keras.layers.AveragePooling2D((2, SIZE))(image)
     pooled = keras.layers.Flatten(name=POOLED)(keras.layers.Rescaling(1 / 255)(rows))
@@ -91,11 +90,9 @@ def profile(classifier: ImageClassifier) -> ReferenceProfile:
 
 
 @pytest.fixture
-def known(
-    monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: ReferenceProfile
-) -> Iterator[SimpleNamespace]:
-    """What MLflow has of versions 2 and 3, the champion, in its place, and the tags of the run."""
-    found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, since=3, other=None, compared=None)
+def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: ReferenceProfile) -> SimpleNamespace:
+    """What MLflow has stored of version 2 and of 3, the champion, in its place, and the tags of the run."""
+    found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, reference=None, other_classes=None)
 
     def resolve(uri: str) -> tracking.ModelVersion:
         number = int(uri.rpartition("/")[2])
@@ -103,47 +100,46 @@ def known(
             raise UserError("There is no such version.")
         return tracking.ModelVersion(uri, name=MODEL, version=number, run_id="r")
 
-    def load(name: str, number: int, **asked: Any) -> ImageClassifier:
-        if number == found.other:
-            raise UserError("It decides between other classes.")
+    def load(name: str, number: int, **task: Any) -> ImageClassifier:
+        if number == found.other_classes:
+            raise UserError("Its classes differ.")
         return classifier
 
+    monkeypatch.setattr(aliases, "aliases_of", lambda name: {"champion": 3, "reference": found.reference})
     monkeypatch.setattr(tracking, "resolve_version", resolve)
     monkeypatch.setattr(nodes, "usable_profile", lambda version: found.profiles[version.version])
     monkeypatch.setattr(promotion_records, "load_champion", load)
     monkeypatch.setattr(promotion_records, "images_of_champion", lambda name, number: found.used[number])
-    monkeypatch.setattr(promotion_records, "compared_since", lambda name, champion: found.since)
-    monkeypatch.setattr(promotion_records, "images_compared_after", lambda name, version: found.compared)
     monkeypatch.setattr(runs, "set_tags", found.tags.update)
-    yield found
+    return found
 
 
-def look(
+def validate(
     known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", n_before: int = 0, **images: Any
 ) -> dict[str, Any]:
-    """Look at images of new patients, of a source of its own, beside images that the champion has.
+    """Validate images of new patients, from a source of their own, beside images of the champion.
 
-    ``n_before`` of these the champion has, too, and version 2 does not.
+    The champion, version 3, has the first ``n_before`` of them too; version 2 does not.
     """
     write(raw / "old", range(1, 7))
     write(raw / "new", range(301, 301 + n_new), **images)
     listings = {
-        name: tuple(
-            act(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"], **where)
-            for act, where in ((open_source, {"unpacked": raw}), (read_source, {}))
+        name: (
+            open_source(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"], unpacked=raw),
+            read_source(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"]),
         )
         for name in ("old", "new")
     }
     table, _, _ = list_images(listings, labels=TASK.labels)
-    is_new = table["source"] == "new"
-    before = is_new & (table["patient_id"].astype(int) < 301 + n_before)
-    for version, had in ((2, ~is_new), (3, ~is_new | before)):
-        splits = table.loc[had, ["source", "image", "sha256", "patient_id"]].assign(split="train")
-        known.used[version] = images_used(table[had], splits, pd.DataFrame({"sha256": []}, dtype="str"))
-    news = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "news": {"new": int((~had).sum())}}
+    is_old = table["source"] == "old"
+    for version, n_known in ((2, 0), (3, n_before)):
+        rows = table[is_old | (table["patient_id"].astype(int) < 301 + n_known)]
+        splits = rows[["source", "image", "sha256", "patient_id"]].assign(split="train")
+        known.used[version] = images_used(rows, splits, pd.DataFrame({"sha256": []}, dtype="str"))
+    changes = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "changes": {"new": n_new - n_before}}
     folders = Folders(**dict.fromkeys(Folders.model_fields, raw))
     rule = RULE.model_copy(update={"on_drift": on_drift})
-    found = nodes.look_for_drift(news, table, TASK, SOURCES, folders, Drift(**DEFAULTS["drift"]), rule)
+    found = nodes.validate_changes(changes, table, TASK, SOURCES, folders, Drift(**DEFAULTS["drift"]), rule)
     json.dumps(found, allow_nan=False)
     return found
 
@@ -152,115 +148,112 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
     return {family["name"]: family["verdict"] for family in found["drift"]["families"]}
 
 
+def compared(found: dict[str, Any]) -> tuple[str, int, int]:
+    """Return the verdict, the version that new images were compared with, and their number."""
+    return found["drift"]["verdict"], found["drift"]["model"]["version"], found["drift"]["n_new"]
+
+
 def test_new_images_of_the_same_kind_are_trained_on(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path)
+    found = validate(known, tmp_path)
     assert found["drift"]["verdict"] == "none", found["drift"]["sentence"]
     assert "unknown" not in verdicts(found).values()
-    assert (found["train"], found["stopped"]) == (True, None)
-    assert known.tags == {"drift": "none"}
+    assert (found["train"], found["stopped"], known.tags) == (True, None, {"drift": "none"})
     assert found["drift"]["new_images"]["images"] == found["drift"]["n_new"] == 60
 
 
-def test_bad_labels_of_new_images_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path, flipped=True)
-    assert verdicts(found) | {"calibration": "refuse"} == verdicts(found)
-    assert verdicts(found)["prevalence"] == "warn"
-    assert {verdicts(found)[name] for name in ("pixels", "features", "scores")} == {"none"}
+def test_wrong_labels_of_new_images_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = validate(known, tmp_path, flipped=True)
+    same = dict.fromkeys(("pixels", "features", "scores"), "none")
+    assert verdicts(found) == {**same, "prevalence": "warn", "calibration": "refuse"}
     assert not found["train"]
-    assert "Drift in prevalence" in found["stopped"]
-    assert "calibration (ill" in found["stopped"]
-    assert f"the champion, {MODEL} 3," in found["stopped"]
+    for part in ("Drift in prevalence", "calibration (ill", f"those of {MODEL} 3."):
+        assert part in found["stopped"]
     assert known.tags == {"drift": "refuse"}
 
 
-def test_another_machine_stops_it(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path, brighter=90)
-    assert verdicts(found)["pixels"] == "refuse"
-    assert not found["train"]
+def test_images_of_another_machine_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = validate(known, tmp_path, brighter=90)
+    assert (verdicts(found)["pixels"], found["train"]) == ("refuse", False)
 
 
-def test_what_is_to_be_passed_over_is_trained_on_and_recorded(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path, on_drift="warn", flipped=True)
+def test_on_drift_warn_trains_and_records_the_verdict(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = validate(known, tmp_path, on_drift="warn", flipped=True)
     assert (found["train"], found["stopped"], found["drift"]["verdict"]) == (True, None, "refuse")
     assert known.tags == {"drift": "refuse"}
 
 
-def test_too_few_images_and_no_profile_tell_nothing_and_stop_nothing(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path / "few", n_new=20, flipped=True)
-    assert (found["train"], found["drift"]["verdict"], known.tags["drift"]) == (True, "unknown", "unknown")
+def test_too_few_images_and_a_missing_profile_do_not_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = validate(known, tmp_path / "few", n_new=20, flipped=True)
+    assert (found["train"], compared(found), known.tags) == (True, ("unknown", 3, 20), {"drift": "unknown"})
     assert "cannot be tested with 20 new images" in found["drift"]["sentence"]
-    assert found["drift"]["since"] == 3
     known.profiles[3] = None
-    found = look(known, tmp_path / "none", flipped=True)
-    assert (found["train"], found["drift"]["verdict"]) == (True, "unknown")
-    assert f"{MODEL} 3 has no profile of its images" in found["drift"]["sentence"]
-    assert found["drift"]["since"] == 3
+    found = validate(known, tmp_path / "none", flipped=True)
+    assert (found["train"], compared(found)) == (True, ("unknown", 3, 0))
+    assert f"{MODEL} 3 has no reference profile" in found["drift"]["sentence"]
 
 
-def test_small_parts_add_up_until_they_can_be_told(known: SimpleNamespace, tmp_path: Path) -> None:
-    known.since = 2
-    found = look(known, tmp_path, n_before=40, flipped=True)
-    assert (found["drift"]["verdict"], found["drift"]["since"], found["drift"]["n_new"]) == ("refuse", 2, 60)
-    assert found["drift"]["model"]["version"] == 2
-    assert f"unlike those that {MODEL} 2 comes from" in found["stopped"]
-    assert f"the champion, {MODEL} 3, has learned from" in found["stopped"]
-    known.since = 3
-    alone = look(known, tmp_path, n_before=40, flipped=True)
-    assert (alone["drift"]["verdict"], alone["drift"]["since"], alone["drift"]["n_new"]) == ("unknown", 3, 20)
+def test_new_images_accumulate_until_there_are_enough(known: SimpleNamespace, tmp_path: Path) -> None:
+    known.reference = 2
+    found = validate(known, tmp_path, n_before=40, flipped=True)
+    assert compared(found) == ("refuse", 2, 60)
+    assert f"those of {MODEL} 2." in found["stopped"]
+    assert f"The champion, {MODEL} 3, was trained on some of them" in found["stopped"]
+    known.reference = None
+    assert compared(validate(known, tmp_path, n_before=40, flipped=True)) == ("unknown", 3, 20)
 
 
-def test_what_was_compared_on_an_earlier_night_is_not_compared_again(known: SimpleNamespace, tmp_path: Path) -> None:
-    look(known, tmp_path, n_before=25)
-    known.compared = known.used[3]
-    assert look(known, tmp_path)["drift"]["n_new"] == 35
-    known.compared = known.compared.assign(label_ill=1 - known.compared["label_ill"])
-    assert look(known, tmp_path)["drift"]["n_new"] == 60
+def test_unchecked_images_are_checked_when_only_labels_change(known: SimpleNamespace, tmp_path: Path) -> None:
+    known.reference = 2
+    assert compared(validate(known, tmp_path, n_new=20, n_before=20)) == ("unknown", 2, 20)
 
 
-def test_a_part_that_could_not_be_told_is_not_forgotten_where_only_labels_are_new(known, tmp_path: Path) -> None:
-    known.since = 2
-    found = look(known, tmp_path, n_new=20, n_before=20)
-    assert found["news"]["new"] == 0
-    assert (found["drift"]["verdict"], found["drift"]["since"]) == ("unknown", 2)
+def test_images_that_a_challenger_was_checked_with_are_not_checked_again(known, tmp_path: Path) -> None:
+    """The reference may be newer than the champion: a version that was not promoted."""
+    validate(known, tmp_path, n_before=25)
+    known.profiles[4], known.used[4], known.reference = known.profiles[3], known.used[3], 4
+    assert compared(validate(known, tmp_path)) == ("none", 4, 35)
+    known.used[4] = known.used[4].assign(label_ill=1 - known.used[4]["label_ill"])
+    assert compared(validate(known, tmp_path)) == ("none", 4, 60)
 
 
-@pytest.mark.parametrize("lost", ["gone", "without a profile", "of other classes"])
-def test_without_the_earlier_version_it_is_the_champion(known: SimpleNamespace, tmp_path: Path, lost: str) -> None:
-    known.since = 2
-    if lost == "gone":
+@pytest.mark.parametrize("lost", ["deleted", "without a profile", "with other classes"])
+def test_an_unusable_reference_is_replaced_by_the_champion(known: SimpleNamespace, tmp_path: Path, lost: str) -> None:
+    known.reference = 2
+    if lost == "deleted":
         del known.profiles[2]
     elif lost == "without a profile":
         known.profiles[2] = None
     else:
-        known.other = 2
-    found = look(known, tmp_path, n_before=20)
-    assert (found["drift"]["verdict"], found["drift"]["since"], found["drift"]["n_new"]) == ("none", 3, 40)
-    assert found["drift"]["model"]["version"] == 3
+        known.other_classes = 2
+    assert compared(validate(known, tmp_path, n_before=20)) == ("none", 3, 40)
 
 
-def test_where_no_new_image_can_be_looked_at_nothing_is_told(known: SimpleNamespace, tmp_path: Path) -> None:
+def test_unreadable_new_images_do_not_stop_it(known: SimpleNamespace, tmp_path: Path) -> None:
     write(tmp_path / "new", range(301, 302))
     [image] = (tmp_path / "new").rglob("*.png")
     image.write_bytes(image.read_bytes()[:60])
-    found = look(known, tmp_path, n_new=0)
+    found = validate(known, tmp_path, n_new=0)
     assert found["drift"]["new_images"]["refused"] == {"truncated": 1}
     assert (found["train"], found["drift"]["verdict"], known.tags) == (True, "unknown", {"drift": "unknown"})
     assert "no image could be read" in found["drift"]["sentence"]
 
 
 @pytest.mark.parametrize(
-    "news",
+    "changes",
     [
-        {"train": False, "stopped": None, "news": {"new": 0}},
-        {"train": False, "stopped": "Too many labels.", "news": {"new": 60}},
-        {"train": True, "stopped": None, "news": None},
+        {"train": False, "stopped": None, "changes": {"new": 0}},
+        {"train": False, "stopped": "Too many labels.", "changes": {"new": 60}},
+        {"train": True, "stopped": None, "changes": None},
     ],
 )
-def test_without_new_images_there_is_nothing_to_compare(known: SimpleNamespace, news: dict[str, Any]) -> None:
-    assert nodes.look_for_drift(news, pd.DataFrame(), TASK, SOURCES, None, None, RULE) == {**news, "drift": None}
+def test_without_training_or_champion_nothing_is_checked(known: SimpleNamespace, changes: dict[str, Any]) -> None:
+    assert nodes.validate_changes(changes, pd.DataFrame(), TASK, SOURCES, None, None, RULE) == {
+        **changes,
+        "drift": None,
+    }
     assert known.tags == {}
 
 
-def test_where_only_labels_are_new_there_is_nothing_to_compare(known: SimpleNamespace, tmp_path: Path) -> None:
-    found = look(known, tmp_path, n_new=20, n_before=20)
+def test_relabelled_images_alone_are_not_checked(known: SimpleNamespace, tmp_path: Path) -> None:
+    found = validate(known, tmp_path, n_new=20, n_before=20)
     assert (found["train"], found["drift"], known.tags) == (True, None, {})

@@ -9,14 +9,16 @@ import pytest
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.data_changes import images_used
+from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.framework import config
-from cxr_pipeline.pipelines.data_validation import nodes as vetting
+from cxr_pipeline.pipelines.data_validation import nodes as data_validation
 from cxr_pipeline.pipelines.retraining import nodes
-from cxr_pipeline.tracking import aliases, promotion_records, runs
+from cxr_pipeline.tracking import aliases, lineage, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -41,7 +43,15 @@ IMAGES = pd.DataFrame(
 )
 SPLITS = IMAGES[["source", "image", "sha256", "patient_id"]].assign(split=["train", "train", "validation", "test"])
 USED = images_used(IMAGES, SPLITS, pd.DataFrame({"sha256": []}, dtype="str"))
-TRAIN = {"train": True, "model": MODEL, "champion": None, "digest": "7" * 64, "newer": True, "news": None, "why": "?"}
+TRAIN = {
+    "train": True,
+    "model": MODEL,
+    "champion": None,
+    "digest": "7" * 64,
+    "newer": True,
+    "changes": None,
+    "why": "?",
+}
 
 
 @pytest.fixture
@@ -56,11 +66,14 @@ def launch(call: dict[str, Any]) -> Launch:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What MLflow knows, in its place: champion, its images, what was decided; and what is done to it."""
-    found = SimpleNamespace(champion=None, used=USED, decided=None, tags={}, calls=[])
-    given = {"champion": None, "previous": None, "challenger": None}
+    """What MLflow has stored, in its place: the champion, its images, earlier decisions; and the changes made there."""
+    monkeypatch.setenv(VARIABLE, "a key that nobody can guess")
+    used = with_patients(USED, IMAGES, Path("nowhere"))
+    found = SimpleNamespace(champion=None, used=used, same_key=True, decided=None, tags={}, calls=[])
+    given = dict.fromkeys(aliases.ALIASES)
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {**given, "champion": found.champion})
     monkeypatch.setattr(promotion_records, "images_of_champion", lambda model, version: found.used)
+    monkeypatch.setattr(lineage, "hashed_with", lambda model, version, key_file: found.same_key)
     monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(runs, "set_tags", found.tags.update)
@@ -68,54 +81,61 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
-class TestLookForNews:
-    def look(self, images: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
-        return vetting.look_for_news(images, TASK, SOURCES, RULE.model_copy(update=rule), launch)
+class TestFindChanges:
+    def find(self, images: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
+        folders = config.Folders(**dict.fromkeys(config.Folders.model_fields, Path("nowhere")))
+        retraining = RULE.model_copy(update=rule)
+        found = data_validation.find_changes(images, TASK, SOURCES, folders, retraining, launch)
+        json.dumps(found)
+        return found
 
-    def test_without_a_champion_there_is_all_to_learn(self, registered, launch) -> None:
-        found = self.look(IMAGES, launch)
+    def test_without_a_champion_everything_is_trained_on(self, registered, launch) -> None:
+        found = self.find(IMAGES, launch)
         assert (found["train"], found["model"], found["champion"], found["newer"]) == (True, MODEL, None, True)
         assert registered.tags == {}
-        json.dumps(found)
 
-    def test_the_champions_own_images_are_nothing_new(self, registered, launch, caplog) -> None:
+    def test_the_images_of_the_champion_are_nothing_new(self, registered, launch) -> None:
         registered.champion = 3
-        found = self.look(IMAGES.iloc[::-1], launch)
-        assert not found["train"]
-        assert not found["newer"]
+        found = self.find(IMAGES.iloc[::-1], launch)
+        assert (found["train"], found["newer"]) == (False, False)
         assert registered.tags == {"skipped": "nothing new"}
         assert registered.calls == [("finish", MODEL, 3)]
-        assert self.look(IMAGES, launch, force=True)["train"]
+        assert self.find(IMAGES, launch, force=True)["train"]
 
-    def test_a_label_or_a_image_more_is_new(self, registered, launch) -> None:
+    def test_another_label_patient_or_image_is_new(self, registered, launch) -> None:
         registered.champion = 3
-        found = self.look(IMAGES.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)
-        assert (found["news"]["relabelled"], found["stopped"]) == (1, None)
-        registered.used = USED.iloc[1:]
-        found = self.look(IMAGES, launch)
-        assert (found["train"], found["newer"], found["news"]["new"]) == (True, True, 1)
+        found = self.find(IMAGES.assign(label_ill=[1.0, 1.0, 0.0, 1.0]), launch)
+        assert (found["train"], found["changes"]["relabelled"], found["stopped"]) == (True, 1, None)
+        found = self.find(IMAGES.assign(patient_id=list("pprs")), launch)
+        assert (found["train"], found["newer"], found["changes"]["reassigned"]) == (True, True, 1)
+        registered.used = registered.used.iloc[1:]
+        found = self.find(IMAGES, launch)
+        assert (found["train"], found["newer"], found["changes"]["new"]) == (True, True, 1)
 
-    def test_many_labels_that_change_at_once_stop_it_before_any_training(self, registered, launch) -> None:
+    def test_patients_that_were_hashed_with_another_key_are_not_compared(self, registered, launch) -> None:
+        registered.champion, registered.same_key = 3, False
+        assert self.find(IMAGES.assign(patient_id=list("pprs")), launch)["changes"]["reassigned"] == 0
+
+    def test_too_many_relabelled_images_stop_it_before_training(self, registered, launch) -> None:
         registered.champion = 3
-        found = self.look(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
+        found = self.find(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
         assert not found["train"]
         assert found["stopped"].startswith("2 of 4 images have other labels")
         assert "chest.retraining.max_relabelled_fraction=0.5" in found["stopped"]
         assert registered.tags == {}
-        json.dumps(found)
 
-    def test_what_a_training_depends_on_names_it(self, registered, launch) -> None:
-        digest = self.look(IMAGES, launch)["digest"]
-        assert self.look(IMAGES.assign(image="x", path="y").iloc[::-1], launch)["digest"] == digest
-        assert (
-            self.look(IMAGES, replace(launch, parameters={**launch.parameters, "retraining": {}}))["digest"] == digest
-        )
+    def test_the_digest_depends_on_images_labels_patients_and_training_parameters(self, registered, launch) -> None:
+        digest = self.find(IMAGES, launch)["digest"]
+        unused = replace(launch, parameters={**launch.parameters, "retraining": {}})
+        assert digest == self.find(IMAGES.assign(image="x", path="y").iloc[::-1], launch)["digest"]
+        assert digest == self.find(IMAGES, unused)["digest"]
         others = [
-            self.look(IMAGES.iloc[1:], launch),
-            self.look(IMAGES.assign(label_ill=1.0), launch),
-            self.look(IMAGES, replace(launch, parameters={"training": {"epochs": 3}})),
+            self.find(IMAGES.iloc[1:], launch),
+            self.find(IMAGES.assign(label_ill=1.0), launch),
+            self.find(IMAGES.assign(patient_id="p"), launch),
+            self.find(IMAGES, replace(launch, parameters={"training": {"epochs": 3}})),
         ]
-        assert len({digest, *(other["digest"] for other in others)}) == 4
+        assert len({digest, *(other["digest"] for other in others)}) == 5
 
 
 class TestTrainChallenger:
@@ -125,7 +145,7 @@ class TestTrainChallenger:
 
     @pytest.fixture
     def jobs(self, monkeypatch: pytest.MonkeyPatch, place: Path) -> list[Job]:
-        """Trainings that are asked for; each succeeds."""
+        """The trainings that are started; each succeeds."""
         seen: list[Job] = []
 
         def run(job: Job, neighbours: int) -> Outcome:
@@ -146,10 +166,10 @@ class TestTrainChallenger:
         SPLITS.to_parquet(place / "05_model_input" / "chest" / "splits.parquet")
 
     def train(self, folders: config.Folders, launch: Launch, **changes: Any) -> dict[str, Any]:
-        ledger = changes.pop("ledger", SPLITS.iloc[:0])
-        return nodes.train_challenger({**TRAIN, **changes}, ledger, TASK, folders, launch)
+        registry = changes.pop("registry", SPLITS.iloc[:0])
+        return nodes.train_challenger({**TRAIN, **changes}, registry, TASK, folders, launch)
 
-    def test_the_tasks_own_pipeline_is_run_in_a_folder_of_its_own(self, registered, folders, launch, jobs, place):
+    def test_the_pipeline_of_the_task_runs_in_its_own_folder(self, registered, folders, launch, jobs, place):
         assert self.train(folders, launch) == {"folder": str(place)} | nodes.Outputs(place, "chest").version
         (job,) = jobs
         assert job.module == cells.SESSION
@@ -158,18 +178,18 @@ class TestTrainChallenger:
         assert job.payload["overrides"] == {}
         assert json.loads((place / "outcome.json").read_text())["error"] is None
 
-    def test_what_was_trained_before_is_taken_over(self, registered, folders, launch, jobs, place) -> None:
+    def test_an_earlier_challenger_is_reused(self, registered, folders, launch, jobs, place) -> None:
         self.leave(place, 8)
         assert self.train(folders, launch)["version"] == 8
-        assert self.train(folders, launch, ledger=SPLITS)["version"] == 8
+        assert self.train(folders, launch, registry=SPLITS)["version"] == 8
         assert jobs == []
         assert registered.calls == [("nest", "r", "parent")] * 2
 
-    def test_what_was_trained_with_other_splits_or_is_gone_is_trained_again(
+    def test_a_challenger_with_other_splits_or_without_version_is_trained_again(
         self, registered, folders, launch, jobs, place, monkeypatch
     ) -> None:
         self.leave(place, 8)
-        assert self.train(folders, launch, ledger=SPLITS.assign(split="test"))["version"] == 9
+        assert self.train(folders, launch, registry=SPLITS.assign(split="test"))["version"] == 9
 
         def gone(uri: str) -> None:
             raise UserError("gone")
@@ -178,34 +198,36 @@ class TestTrainChallenger:
         self.train(folders, launch)
         assert len(jobs) == 2
 
-    def test_a_training_that_fails_is_a_mistake_with_its_log(self, registered, folders, launch, place, monkeypatch):
+    def test_a_failed_training_names_its_log(self, registered, folders, launch, place, monkeypatch):
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: Outcome(job.name, "it diverged", 1.0, 2.0))
         with pytest.raises(UserError, match=f"challenger of chest was not trained: it diverged .*{place}/log.txt"):
             self.train(folders, launch)
 
-    def test_a_training_that_was_killed_may_succeed_later(self, registered, folders, launch, place, monkeypatch):
+    def test_a_killed_training_can_be_retried(self, registered, folders, launch, place, monkeypatch):
         killed = Outcome("challenger", "it was killed by signal 9", 1.0, 2.0, may_pass=True)
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: killed)
         with pytest.raises(Unavailable, match="was not trained: it was killed by signal 9"):
             self.train(folders, launch)
 
-    def test_a_champion_of_other_classes_stops_it_before_any_training(
+    def test_a_champion_with_other_classes_stops_it_before_training(
         self, registered, folders, launch, jobs, monkeypatch
     ) -> None:
         asked: list[str] = []
         rule = SimpleNamespace(kind="binary", classes=("well", "pneumonia"))
         other = SimpleNamespace(decision_rule=rule)
         monkeypatch.setattr(promotion_records, "load_classifier", lambda uri: asked.append(uri) or other)
-        with pytest.raises(UserError, match=f"{MODEL} 3, decides between well, pneumonia .* expected well, ill"):
+        with pytest.raises(
+            UserError, match=f"{MODEL} 3 has the classes well, pneumonia .* expected those of the task, well, ill"
+        ):
             self.train(folders, launch, champion=3)
         assert (asked, jobs) == ([f"models:/{MODEL}/3"], [])
         rule.classes = ("well", "ill")
         assert self.train(folders, launch, champion=3)["version"] == 9
 
-    def test_where_nothing_is_new_nothing_is_done(self, registered, folders, launch, jobs) -> None:
+    def test_without_changes_nothing_is_trained(self, registered, folders, launch, jobs) -> None:
         assert self.train(folders, launch, train=False, champion=3) == {}
         assert jobs == []
 
 
-def test_without_a_challenger_nobody_is_dealt() -> None:
+def test_without_a_challenger_the_splits_stay() -> None:
     assert nodes.extend_splits({}, SPLITS, TASK) is SPLITS

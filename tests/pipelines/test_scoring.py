@@ -400,7 +400,7 @@ def test_a_folder_in_which_no_image_can_be_looked_at_has_predictions(tmp_path: P
     predictions, record = run(tmp_path, folder=str(tmp_path / "new"), asked=PROFILED, on_drift="refuse")
     assert predictions.status.tolist() == ["refused"]
     assert (record["drift"]["verdict"], record["drift"]["n_images"]) == ("unknown", 0)
-    assert "no image could be looked at" in record["drift"]["sentence"]
+    assert "no image could be read" in record["drift"]["sentence"]
 
 
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):

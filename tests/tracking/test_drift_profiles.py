@@ -22,7 +22,7 @@ def of_run(run_id: str | None) -> ModelVersion:
     return ModelVersion("models:/cxr-t/1", "cxr-t", 1, run_id)
 
 
-def test_a_profile_is_found_with_the_run_of_its_version(store) -> None:
+def test_a_profile_is_read_from_the_run_of_its_version(store) -> None:
     with mlflow.start_run() as run:
         log_profile(profile())
     with mlflow.start_run() as other:
@@ -35,7 +35,7 @@ def test_a_profile_is_found_with_the_run_of_its_version(store) -> None:
     assert stored_profile(of_run("0" * 32)) is None
 
 
-def test_a_run_that_can_do_without_is_told_why_there_is_none(store, caplog, monkeypatch) -> None:
+def test_an_unusable_profile_is_logged(store, caplog, monkeypatch) -> None:
     with mlflow.start_run() as run:
         log_profile(profile())
     assert usable_profile(of_run(run.info.run_id)) is not None
@@ -47,7 +47,7 @@ def test_a_run_that_can_do_without_is_told_why_there_is_none(store, caplog, monk
     assert "made by another version of this package" in caplog.messages[1]
 
 
-def test_without_a_run_nothing_is_kept(store: Path) -> None:
+def test_without_a_run_nothing_is_logged(store: Path) -> None:
     before = list(store.rglob("*.npz"))
     log_profile(profile())
     assert list(store.rglob("*.npz")) == before

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.tracking import aliases, promotion_records, runs
+from cxr_pipeline.tracking import aliases, promotion_records
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
@@ -25,11 +25,11 @@ def tags(name: str, version: int) -> dict[str, str]:
     return mlflow.MlflowClient().get_model_version(name, str(version)).tags
 
 
-def test_the_images_of_a_version_come_back(version) -> None:
+def test_the_images_of_a_version_are_read(version) -> None:
     pd.testing.assert_frame_equal(promotion_records.images_of_champion(*version), IMAGES, check_dtype=False)
 
 
-def test_a_version_whose_images_are_not_on_record_is_a_mistake(version) -> None:
+def test_a_version_without_images_raises(version) -> None:
     client = mlflow.MlflowClient()
     name = version[0]
     with mlflow.start_run() as run:
@@ -40,12 +40,12 @@ def test_a_version_whose_images_are_not_on_record_is_a_mistake(version) -> None:
         int(client.create_model_version(name, source="s3://nothing/nothing", run_id="0" * 32).version),
     ):
         assert promotion_records.images_of_version(name, number) is None
-        with pytest.raises(UserError, match=f"not on record which images the champion, {name} {number},"):
+        with pytest.raises(UserError, match=f"The run of {name} {number} has no list of its images"):
             promotion_records.images_of_champion(name, number)
 
 
 @pytest.mark.parametrize(("promoted", "word"), [(True, "promoted"), (False, "not promoted")])
-def test_a_decision_is_written_on_the_version_and_the_run(version, promoted: bool, word: str) -> None:
+def test_a_decision_is_noted_on_the_version_and_the_run(version, promoted: bool, word: str) -> None:
     assert promotion_records.decided_version(version[0], "7" * 64) is None
     with mlflow.start_run() as run:
         promotion_records.note_reasons(*version, ["One.", "Two."], trained_by="7" * 64)
@@ -61,19 +61,19 @@ def test_a_decision_is_written_on_the_version_and_the_run(version, promoted: boo
     assert promotion_records.decided_version(version[0], "8" * 64) is None
 
 
-def test_a_version_that_was_rolled_back_is_told_apart(version) -> None:
+def test_a_version_that_was_rolled_back_is_decided(version) -> None:
     promotion_records.note_reasons(*version, [], trained_by="7")
     promotion_records.note_decision(*version, promoted=True)
     mlflow.MlflowClient().set_model_version_tag(version[0], str(version[1]), aliases.ROLLED_BACK, "today")
     assert promotion_records.decided_version(version[0], "7") == (version[1], "rolled back")
 
 
-def test_long_reasons_are_cut_to_what_a_tag_holds(version) -> None:
-    promotion_records.note_reasons(*version, ["x" * 6000], trained_by="7")
-    assert len(tags(*version)["decision_reasons"]) == 5000
+def test_long_reasons_are_cut_and_the_drift_verdict_is_noted(version) -> None:
+    promotion_records.note_reasons(*version, ["x" * 6000], trained_by="7", drift="warn")
+    assert (len(tags(*version)["decision_reasons"]), tags(*version)["drift"]) == (5000, "warn")
 
 
-def test_a_version_that_is_judged_anew_is_not_decided_meanwhile(version) -> None:
+def test_a_version_that_is_decided_again_is_undecided_meanwhile(version) -> None:
     promotion_records.note_reasons(*version, ["Worse."], trained_by="7")
     promotion_records.note_decision(*version, promoted=False)
     promotion_records.note_reasons(*version, ["Better."], trained_by="7")
@@ -81,7 +81,7 @@ def test_a_version_that_is_judged_anew_is_not_decided_meanwhile(version) -> None
     assert promotion_records.decided_version(version[0], "7") is None
 
 
-def test_a_promotion_that_was_cut_short_after_the_alias_is_finished(version) -> None:
+def test_an_interrupted_promotion_is_finished(version) -> None:
     name, number = version
     promotion_records.note_reasons(name, number, ["Better."], trained_by="7")
     aliases.promote(name, number, over=None)
@@ -90,7 +90,7 @@ def test_a_promotion_that_was_cut_short_after_the_alias_is_finished(version) -> 
     assert promotion_records.decided_version(name, "7") == (number, "promoted")
 
 
-def test_a_promotion_that_was_cut_short_and_rolled_back_is_found(version) -> None:
+def test_an_interrupted_promotion_that_was_rolled_back_is_decided(version) -> None:
     name, number = version
     earlier = int(mlflow.MlflowClient().create_model_version(name, source="s3://nothing/nothing").version)
     aliases.promote(name, earlier, over=None)
@@ -102,7 +102,7 @@ def test_a_promotion_that_was_cut_short_and_rolled_back_is_found(version) -> Non
     assert tags(name, earlier) == {}
 
 
-def test_what_is_no_promotion_of_a_retraining_stays_as_it_is(version) -> None:
+def test_other_versions_are_not_finished(version) -> None:
     name, number = version
     promotion_records.finish_decision(name, number)
     assert tags(name, number) == {}
@@ -112,51 +112,18 @@ def test_what_is_no_promotion_of_a_retraining_stays_as_it_is(version) -> None:
     assert tags(name, number)["decision"] == "not promoted"
 
 
-def test_a_stop_is_written_on_the_run_and_a_verdict_on_the_version(version) -> None:
+def test_a_stop_is_noted_on_the_run(version) -> None:
+    promotion_records.note_stop(["Without a run."])
     with mlflow.start_run() as run:
         promotion_records.note_stop(["x" * 6000])
-        promotion_records.note_drift(*version, "warn", since=1)
     found = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
     assert (found["decision"], len(found["decision_reasons"])) == ("stopped", 5000)
-    assert tags(*version) == {"drift": "warn"}
 
 
-def test_images_too_few_to_tell_are_compared_once_more_with_the_next(version) -> None:
-    name, number = version
-    assert promotion_records.compared_since(name, number) == number
-    promotion_records.note_drift(name, number, "unknown", since=7)
-    assert tags(name, number) == {"drift": "unknown", "drift_since": "7"}
-    assert promotion_records.compared_since(name, number) == 7
-    promotion_records.note_drift(name, number, "none", since=7)
-    assert tags(name, number) == {"drift": "none"}
-    assert promotion_records.compared_since(name, number) == number
-
-
-def test_the_newest_version_whose_new_images_could_be_told_says_what_was_compared(version) -> None:
-    client, (name, first) = mlflow.MlflowClient(), version
-    run_id = client.get_model_version(name, str(first)).run_id
-    second, third = (
-        int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run_id).version) for _ in range(2)
-    )
-    promotion_records.note_drift(name, first, "none", since=1)
-    promotion_records.note_drift(name, third, "unknown", since=first)
-    assert promotion_records.images_compared_after(name, first) is None
-    promotion_records.note_drift(name, second, "warn", since=first)
-    assert promotion_records.images_compared_after(name, second) is None
-    found = promotion_records.images_compared_after(name, first)
-    assert found is not None
-    pd.testing.assert_frame_equal(found, IMAGES, check_dtype=False)
-
-
-def test_without_a_run_nothing_is_tagged_and_with_one_it_is() -> None:
-    runs.set_tags({"a": "b"})
-    promotion_records.end_skipped("locked")
+def test_texts_are_logged_to_an_active_run_only() -> None:
     promotion_records.log_texts({"a.md": "text"}, "decisions")
     with mlflow.start_run() as run:
-        runs.set_tags({"a": "b"})
         promotion_records.log_texts({"a.md": "text"}, "decisions")
-        promotion_records.end_skipped("locked")
-        assert mlflow.active_run() is None
-    found = mlflow.MlflowClient().get_run(run.info.run_id)
-    assert (found.info.status, found.data.tags["a"], found.data.tags["skipped"]) == ("FINISHED", "b", "locked")
-    assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/decisions/a.md") == "text"
+        promotion_records.log_texts({"b.md": "other"})
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/b.md") == "other"

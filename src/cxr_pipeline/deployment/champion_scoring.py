@@ -1,4 +1,4 @@
-"""The champion on the test images of a challenger."""
+"""Score the test images of a challenger with the champion."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cxr_pipeline.deployment.classifier import ImageClassifier
 
 
-def judge_images(
+def score_images(
     classifier: "ImageClassifier",
     images: pd.DataFrame,
     readers: Mapping[str, "Reader"],
@@ -24,26 +24,25 @@ def judge_images(
     folder: Path,
     workers: int | None,
 ) -> pd.DataFrame:
-    """Let a version judge images with its own recipe and its own frozen rule.
+    """Score images with a version, by its own recipe and frozen decision rule.
 
     Args:
-        classifier: the version.
-        images: rows of the manifest.
-        readers: for each source what reads its images.
-        outputs: of the task, in the manifest's names.
-        folder: of the image stores; what is prepared there already is not decoded again.
-        workers: processes that decode; None for one a core.
+        classifier: The version.
+        images: Rows of the manifest.
+        readers: Reader of each source.
+        outputs: Outputs of the task, as the manifest names them.
+        folder: Folder of the image stores; images that are prepared there are not decoded again.
+        workers: Processes that decode; None for one per core.
 
     Returns:
-        a decided score table, without the images that its recipe refuses.
+        A score table with decisions, without the images that the recipe refuses.
     """
     from cxr_pipeline.training.fitting import predict
 
     recipe = classifier.recipe
     resized = Recipe(size=recipe.size, mode=recipe.mode, max_megapixels=recipe.max_megapixels)
     places = zip(images["source"].map(readers), images["path"], strict=True)
-    store = ImageStore(folder, resized)
-    refused = store.fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
+    refused = ImageStore(folder, resized).fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
     usable = images[~images["sha256"].isin(refused["sha256"])].reset_index(drop=True)
     contents = usable["sha256"].tolist()
     prepared = PreparedImages(folder, resized).enhanced(contents, recipe.steps, workers=workers)

@@ -1,4 +1,4 @@
-"""Which images and patients a model version has seen; images go by their content, patients by keyed hashes."""
+"""Which images and patients a model version has seen: images by their content, patients by keyed hashes."""
 
 import hashlib
 import re
@@ -17,49 +17,55 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _LONGEST_NUMBER = 12
 
 
-def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) -> pd.DataFrame:
-    """Say of each image of a version which source it is from, and of which patient, without naming anybody.
+def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
+    """Hash the patient of each image, together with its source, by a secret key.
 
     Args:
-        images: from ``retraining.images_used``.
-        manifest: the usable images.
-        key_file: where the key is kept, see ``sources.pseudonyms``.
+        manifest: Images with ``source`` and ``patient_id``.
+        key_file: File with the key, see ``sources.pseudonyms``.
 
     Returns:
-        ``images`` with ``source`` and ``patient``: 16 hexadecimal digits, the same for the images of a patient of a
-        source; null where the patient is not known, both null where the image could not be decoded.
+        16 hexadecimal digits, equal for images of the same patient of a source; null where the patient is unknown.
 
     Raises:
-        UserError: there is no key and none can be kept.
+        UserError: There is no key and none can be stored.
     """
-    named = manifest["source"].astype("str") + "\x1f" + manifest["patient_id"].astype("str")
-    named = named.where(manifest["patient_id"].notna())
-    said = manifest[["sha256", "source"]].assign(**{PATIENT: pseudonyms(named, key_file)})
-    return images.merge(said, on="sha256", how="left", validate="many_to_one")
+    patients = manifest["source"].astype("str") + "\x1f" + manifest["patient_id"].astype("str")
+    return pseudonyms(patients.where(manifest["patient_id"].notna()), key_file)
+
+
+def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) -> pd.DataFrame:
+    """Add the source and the hashed patient to the images of a version.
+
+    Args:
+        images: From ``data_changes.images_used``.
+        manifest: Usable images.
+        key_file: File with the key, see `hash_patients`.
+
+    Returns:
+        ``images`` with ``source`` and ``patient``, both null where the image could not be decoded.
+    """
+    patients = manifest[["sha256", "source"]].assign(**{PATIENT: hash_patients(manifest, key_file)})
+    return images.merge(patients, on="sha256", how="left", validate="many_to_one")
 
 
 def images_of_patient(images: pd.DataFrame, ids: Sequence[str], key_file: Path) -> pd.DataFrame:
-    """Find the images of a patient, whichever source they are from.
+    """Select the images of a patient, from any source.
 
-    A number that is not found is looked for with other leading zeros too: tables and file names of one release may
-    differ in them.
+    A number that is not found is looked up with other leading zeros too: the label table and the file names of a release
+    may differ in them, as those of NIH do.
 
     Args:
-        images: of a version, from ``with_patients``.
-        ids: what sources may call the patient.
-        key_file: where the key is kept by which the images were hashed.
-
-    Returns:
-        rows of ``images``.
+        images: Images of a version, from `with_patients`.
+        ids: Ids that sources may give the patient.
+        key_file: File with the key that the patients were hashed with.
     """
     sources = images["source"].dropna().unique()
-    for spelled in (list(ids), [other for name in ids for other in _other_zeros(name)]):
-        names = pd.Series([f"{source}\x1f{name}" for source in sources for name in spelled], dtype="str")
-        found = images[
-            images[PATIENT].isin(pseudonyms(names, key_file)).to_numpy() & images[PATIENT].notna().to_numpy()
-        ]
-        if len(found):
-            return found
+    for spellings in (list(ids), [other for name in ids for other in _other_zeros(name)]):
+        names = pd.Series([f"{source}\x1f{name}" for source in sources for name in spellings], dtype="str")
+        matches = images[images[PATIENT].isin(pseudonyms(names, key_file)) & images[PATIENT].notna()]
+        if len(matches):
+            return matches
     return images.iloc[:0]
 
 
@@ -69,13 +75,10 @@ def _other_zeros(name: str) -> list[str]:
 
 
 def content_of(image: str) -> str:
-    """Give the sha256 of an image.
-
-    Args:
-        image: the sha256 itself, or the image's file.
+    """Return the SHA-256 of an image, given as 64 hexadecimal digits or as the path of its file.
 
     Raises:
-        UserError: it is neither.
+        UserError: It is neither.
     """
     if _SHA256.fullmatch(image):
         return image.lower()
@@ -83,18 +86,13 @@ def content_of(image: str) -> str:
         return hashlib.sha256(Path(image).read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(
-            f"no image can be read at {printable(image)} ({error.strerror or error}); expected the file of an image, or "
-            "its sha256, 64 hexadecimal digits, as sha256sum prints it."
+            f"Cannot read an image at {printable(image)} ({error.strerror or error}). Expected the path of an image, or "
+            "its SHA-256 (64 hexadecimal digits, as sha256sum prints them)."
         ) from error
 
 
 def count_by_split(images: pd.DataFrame) -> dict[str, int]:
-    """Count images by split: ``train``, ``validation``, ``test`` and whatever else there is, such as ``refused``."""
-    found = images["split"].value_counts()
-    order = [*SPLITS, *sorted(set(found.index) - set(SPLITS))]
-    return {split: int(found[split]) for split in order if split in found.index}
-
-
-def count_patients(images: pd.DataFrame) -> int | None:
-    """Count the patients among images of a version; None where it is not on record whose they are."""
-    return int(images[PATIENT].nunique()) if PATIENT in images else None
+    """Count images by split: ``train``, ``validation``, ``test``, then others such as ``refused``."""
+    counts = images["split"].value_counts()
+    order = [*SPLITS, *sorted(set(counts.index) - set(SPLITS))]
+    return {split: int(counts[split]) for split in order if split in counts.index}

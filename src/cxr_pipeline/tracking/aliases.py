@@ -1,7 +1,6 @@
-"""Which version of a model is in use: the aliases champion, previous and challenger.
+"""The aliases of a registered model: champion, previous, challenger and reference.
 
-Moves are made in an order in which there is a champion at every moment, and after which, cut short, the same move can
-be made again.
+Aliases are moved in an order that keeps a champion at every moment, and that lets an interrupted move be repeated.
 """
 
 from datetime import UTC, datetime
@@ -11,47 +10,48 @@ import mlflow
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.tracking.server import exclusive, without_password
 
-CHAMPION, PREVIOUS, CHALLENGER = ALIASES = ("champion", "previous", "challenger")
+# REFERENCE is the version that new images are compared with.
+CHAMPION, PREVIOUS, CHALLENGER, REFERENCE = ALIASES = ("champion", "previous", "challenger", "reference")
 ROLLED_BACK = "rolled_back"
 
 
 def aliases_of(name: str) -> dict[str, int | None]:
-    """Tell which version each alias of a model means; None for an alias that is not given.
+    """Return the version number of each alias, None where the alias is not set.
 
     Args:
-        name: of the registered model; it need not exist.
+        name: Name of the registered model, which need not exist.
     """
-    found: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     try:
-        found = mlflow.MlflowClient().get_registered_model(name).aliases
+        aliases = mlflow.MlflowClient().get_registered_model(name).aliases
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-    return {alias: int(found[alias]) if alias in found else None for alias in ALIASES}
+    return {alias: int(aliases[alias]) if alias in aliases else None for alias in ALIASES}
 
 
 def promote(name: str, version: int, *, over: int | None) -> dict[str, int | None]:
-    """Make a version the champion; the champion until now becomes the previous one.
+    """Make a version the champion, and the champion the previous one.
 
     Args:
-        name: of the registered model.
-        version: its number.
-        over: the champion that it was compared with; None if there was none.
+        name: Name of the registered model.
+        version: Version number.
+        over: Champion that the version was compared with; None if there was none.
 
     Returns:
-        the aliases then.
+        The aliases afterwards.
 
     Raises:
-        UserError: the champion is another one by now.
+        UserError: The champion has changed since the comparison.
     """
     client = mlflow.MlflowClient()
     with exclusive(mlflow.get_tracking_uri()):
         champion = aliases_of(name)[CHAMPION]
         if champion != over:
             raise UserError(
-                f"The champion of {name} was {_named(over)} when version {version} was judged, and is "
-                f"{_named(champion)} now. Nothing was changed. Run the same command again to judge it anew; nothing is "
-                "trained twice."
+                f"The champion of {name} was {_describe(over)} when version {version} was evaluated, and is "
+                f"{_describe(champion)} now. No alias was moved. Run the same command again to compare with the current "
+                "champion; nothing is trained twice."
             )
         if champion is not None and champion != version:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
@@ -62,10 +62,10 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
 
 
 def keep_as_challenger(name: str, version: int) -> dict[str, int | None]:
-    """Give a version the alias challenger, unless it is in use.
+    """Give a version the alias challenger, unless it is the champion.
 
     Returns:
-        the aliases then.
+        The aliases afterwards.
     """
     with exclusive(mlflow.get_tracking_uri()):
         if aliases_of(name)[CHAMPION] != version:
@@ -73,34 +73,41 @@ def keep_as_challenger(name: str, version: int) -> dict[str, int | None]:
     return aliases_of(name)
 
 
+def set_reference(name: str, version: int) -> None:
+    """Make a version the one that new images are compared with."""
+    mlflow.MlflowClient().set_registered_model_alias(name, REFERENCE, str(version))
+
+
 def roll_back(name: str) -> tuple[int, int]:
-    """Put the previous champion back; the one in use is tagged ``rolled_back`` and has no alias any more.
+    """Restore the previous champion; the current one is tagged ``rolled_back`` and loses its aliases.
 
     Args:
-        name: of the registered model.
+        name: Name of the registered model.
 
     Returns:
-        the version that is champion again, and the one that was.
+        The restored version and the withdrawn one.
 
     Raises:
-        UserError: there is no previous champion.
+        UserError: There is no previous champion.
     """
     client = mlflow.MlflowClient()
     with exclusive(mlflow.get_tracking_uri()):
-        now = aliases_of(name)
-        champion, previous = now[CHAMPION], now[PREVIOUS]
+        aliases = aliases_of(name)
+        champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
             raise UserError(
-                f"There is no version to go back to: the champion of {name} is {_named(champion)}, and none was "
-                'champion before. To put any other version in use, give it the alias by hand: python -c "import '
-                f"mlflow; mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
+                f"There is no version to roll back to: the champion of {name} is {_describe(champion)}, and there is no "
+                'earlier one. To use any other version, give it the alias by hand: python -c "import mlflow; '
+                f"mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
                 f"mlflow.MlflowClient().set_registered_model_alias('{name}', '{CHAMPION}', 'VERSION')\""
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))
+        if aliases[REFERENCE] == champion:
+            client.delete_registered_model_alias(name, REFERENCE)
         client.set_registered_model_alias(name, CHAMPION, str(previous))
         client.delete_registered_model_alias(name, PREVIOUS)
     return previous, champion
 
 
-def _named(version: int | None) -> str:
+def _describe(version: int | None) -> str:
     return "none" if version is None else f"version {version}"

@@ -1,4 +1,4 @@
-"""Where a version comes from, as MLflow has it: its run, its images, its recipe and rule, its model card."""
+"""Where a version comes from, as MLflow stores it: its run, images, recipe and decision rule, and model card."""
 
 import json
 import logging
@@ -13,14 +13,14 @@ import mlflow
 import pandas as pd
 
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import count_patients
-from cxr_pipeline.tracking import promotion_records, runs
+from cxr_pipeline.deployment.lineage import PATIENT
+from cxr_pipeline.tracking import promotion_records
 from cxr_pipeline.tracking.queries import aliases_by_version, find_run, pages, read_test_metrics, to_datetime
 from cxr_pipeline.tracking.server import connect
 
 _log = logging.getLogger(__name__)
 
-# Tags of a version: what its list of images comes to, and which key its patients were hashed with.
+# Tags of a version: the size of its list of images, and the fingerprint of the key that hashed its patients.
 N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
 CARD = "model_card.md"
 _SETTINGS = "artifacts/classifier/classifier.json"
@@ -28,17 +28,17 @@ _SETTINGS = "artifacts/classifier/classifier.json"
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version, and what its run says of it.
+    """A model version and what its run recorded.
 
     Args:
-        name: of the registered model.
-        number: of the version.
-        aliases: that it has today.
-        date: when it was registered.
-        run_id: of the run that registered it; None where that is gone.
-        tags: of the version.
-        metrics: of the run, without ``test/``.
-        parameters: of the run, by dotted name.
+        name: Name of the registered model.
+        number: Version number.
+        aliases: Current aliases.
+        date: Time of the registration.
+        run_id: Run that registered it; None where it was deleted.
+        tags: Tags of the version.
+        metrics: Metrics of the run on the test images, without ``test/``.
+        parameters: Parameters of the run, by dotted name.
     """
 
     name: str
@@ -52,91 +52,81 @@ class VersionRecord:
 
 
 def versions_of(name: str, uri: str) -> list[VersionRecord]:
-    """Read every version of a registered model, and keep to that MLflow from now on.
+    """Read every version of a registered model, and use this MLflow from now on.
 
     Args:
-        name: of the registered model.
-        uri: where MLflow is, as for ``connect``.
+        name: Name of the registered model.
+        uri: Tracking URI, as for ``server.connect``.
 
     Returns:
-        the newest first; none where there is no such model.
+        The versions, newest first; none where there is no such model.
 
     Raises:
-        UserError: MLflow cannot be used.
+        UserError: MLflow is unavailable.
     """
     connect(uri)
     client = mlflow.MlflowClient()
     aliases = aliases_by_version(client, f"name='{name}'")
-    found = [
-        _record(client, version, aliases)
-        for version in pages(client.search_model_versions, filter_string=f"name='{name}'")
-    ]
-    return sorted(found, key=lambda record: record.number, reverse=True)
-
-
-def _record(
-    client: mlflow.MlflowClient, version: Any, aliases: Mapping[tuple[str, int], tuple[str, ...]]
-) -> VersionRecord:
-    run, name, number = find_run(client, version.run_id), version.name, int(version.version)
-    return VersionRecord(
-        name=name,
-        number=number,
-        aliases=aliases.get((name, number), ()),
-        date=to_datetime(version.creation_timestamp),
-        run_id=run.info.run_id if run else None,
-        tags=dict(version.tags),
-        metrics=read_test_metrics(run) if run else {},
-        parameters=dict(run.data.params) if run else {},
-    )
+    records = []
+    for version in pages(client.search_model_versions, filter_string=f"name='{name}'"):
+        run, number = find_run(client, version.run_id), int(version.version)
+        record = VersionRecord(
+            name=version.name,
+            number=number,
+            aliases=aliases.get((version.name, number), ()),
+            date=to_datetime(version.creation_timestamp),
+            run_id=run.info.run_id if run else None,
+            tags=dict(version.tags),
+            metrics=read_test_metrics(run) if run else {},
+            parameters=dict(run.data.params) if run else {},
+        )
+        records.append(record)
+    return sorted(records, key=lambda record: record.number, reverse=True)
 
 
 def settings_of(record: VersionRecord) -> dict[str, Any]:
-    """Read the ``recipe`` and ``decision_rule`` that a version carries beside its weights; empty where it is gone."""
+    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty where they are missing."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             uri = f"models:/{record.name}/{record.number}/{_SETTINGS}"
             file = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
-            found: dict[str, Any] = json.loads(Path(file).read_text("utf-8"))
+            settings: dict[str, Any] = json.loads(Path(file).read_text("utf-8"))
         except (mlflow.MlflowException, OSError):
             return {}
-    return found
+    return settings
 
 
 def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
-    """Log the images of the version that the active run is about to register; warn if patients are hashed anew.
+    """Log the images of the version that the active run is about to register.
+
+    A warning is logged if the patients of earlier versions were hashed with another key.
 
     Args:
-        images: from ``lineage.with_patients``.
-        name: of the registered model.
-        key_file: where the key is kept that their patients were hashed with.
+        images: From ``deployment.lineage.with_patients``.
+        name: Name of the registered model.
+        key_file: File with the key that their patients were hashed with.
 
     Returns:
-        what sums them up, as tags of the version.
+        Tags of the version.
     """
     promotion_records.log_images(images)
-    n_patients = count_patients(images)
+    n_patients = images[PATIENT].nunique()
     tags = {N_IMAGES: str(len(images)), N_PATIENTS: str(n_patients)}
     key = key_fingerprint(key_file, make=False)
     if not n_patients or key is None:
         return tags
-    if others := _hashed_otherwise(name, key):
+    versions = pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'")
+    others = sorted(int(version.version) for version in versions if version.tags.get(PATIENT_KEY, key) != key)
+    if others:
         _log.warning(
-            "The key that patients are hashed with (%s, or %s) is another one than that of %s %s: which of these "
-            "versions have seen a patient can only be told with theirs. Put it back if that was not meant.",
+            "The key that hashes patients (%s, or %s) differs from that of %s %s: only their key can tell whether they "
+            "have seen a patient. Restore it if it was not replaced on purpose.",
             key_file, VARIABLE, name, ", ".join(map(str, others)),
         )  # fmt: skip
     return {**tags, PATIENT_KEY: key}
 
 
-def _hashed_otherwise(name: str, key: str) -> list[int]:
-    """The versions whose patients were hashed with another key."""
-    found = pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'")
-    return sorted(int(version.version) for version in found if version.tags.get(PATIENT_KEY, key) != key)
-
-
-def log_card(card: str) -> None:
-    """Leave the model card beside the version that the active run registers; nothing without a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, CARD)
-        file.write_text(card, "utf-8")
-        runs.log_artifact(file)
+def hashed_with(name: str, version: int, key_file: Path) -> bool:
+    """Return whether the patients of a version were hashed with the current key."""
+    tags = mlflow.MlflowClient().get_model_version(name, str(version)).tags
+    return PATIENT_KEY in tags and tags[PATIENT_KEY] == key_fingerprint(key_file, make=False)

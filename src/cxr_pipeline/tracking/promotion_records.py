@@ -1,4 +1,4 @@
-"""What MLflow keeps of a retraining: the images of each version, what was decided of it, and runs without work."""
+"""What a retraining stores in MLflow: the images of each version, the decision on it, and tags of the run."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,24 +15,21 @@ from cxr_pipeline.tracking.queries import has_artifact
 from cxr_pipeline.tracking.versions import load_classifier
 
 IMAGES = "lineage/images.parquet"
-# Tags of a version: what it was decided by, and what it was trained by. A version has the first when all is done.
+# Tags of a version. DECISION is set last, so that a version has it only when everything is done.
 DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
-# Tag of a version and of a run: the verdict on the images that were new to the champion.
+# Tag of a version and of a run: the drift verdict on the new images.
 DRIFT = "drift"
-UNKNOWN = "unknown"
-# Tag of a version whose new images were too few to tell: the number of the version that they were compared with.
-SINCE = "drift_since"
 # Tag of a run that ended because there was nothing to do.
 SKIPPED = "skipped"
-_LONGEST_TAG = 5000
+_LONGEST_TAG = 5000  # MLflow refuses longer values
 
 
 def log_images(images: pd.DataFrame) -> None:
     """Log the images of the version that the active run is about to register.
 
     Args:
-        images: from ``retraining.images_used``.
+        images: From ``data_changes.images_used``.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(IMAGES).name)
@@ -40,55 +37,55 @@ def log_images(images: pd.DataFrame) -> None:
         runs.log_artifact(file, str(Path(IMAGES).parent))
 
 
-def images_of_champion(name: str, version: int) -> pd.DataFrame:
-    """Read the images that the version in use was made with, as ``log_images`` took them.
-
-    Args:
-        name: of the registered model.
-        version: its number.
-
-    Raises:
-        UserError: they are not on record.
-    """
-    found = images_of_version(name, version)
-    if found is None:
-        raise UserError(
-            f"It is not on record which images the champion, {name} {version}, was made with, so that no challenger "
-            "can be compared with it fairly. Give the alias champion to a version whose run has the artifact "
-            f"{IMAGES}, or take it from this one: the next version is then promoted on the floors alone."
-        )
-    return found
-
-
 def images_of_version(name: str, version: int) -> pd.DataFrame | None:
-    """Read the images that a version was made with; None where they are not on record."""
+    """Return the images of a version, or None where its run logged none."""
     client = mlflow.MlflowClient()
     run_id = client.get_model_version(name, str(version)).run_id
     if not has_artifact(client, run_id, IMAGES):
         return None
-    with tempfile.TemporaryDirectory() as place:
-        return pd.read_parquet(client.download_artifacts(run_id, IMAGES, place))
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_parquet(client.download_artifacts(run_id, IMAGES, folder))
+
+
+def images_of_champion(name: str, version: int) -> pd.DataFrame:
+    """Return the images of a version that a challenger is compared with.
+
+    Args:
+        name: Name of the registered model.
+        version: Version number.
+
+    Raises:
+        UserError: Its run logged none.
+    """
+    images = images_of_version(name, version)
+    if images is None:
+        raise UserError(
+            f"The run of {name} {version} has no list of its images (artifact {IMAGES}), so that no challenger can be "
+            "compared with it fairly. Give the alias champion to a version whose run has this artifact; or remove the "
+            "alias from this one, so that the next version is promoted on the floors alone."
+        )
+    return images
 
 
 def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> ImageClassifier:
-    """Load the version in use, to compare another one with it.
+    """Load a version that a challenger is compared with.
 
     Args:
-        name: of the registered model.
-        version: its number.
-        kind: of the task.
-        classes: of the task.
+        name: Name of the registered model.
+        version: Version number.
+        kind: Kind of the task.
+        classes: Classes of the task.
 
     Raises:
-        UserError: it decides between other classes than the task.
+        UserError: Its classes differ from those of the task.
     """
     champion = load_classifier(f"models:/{name}/{version}")
     rule = champion.decision_rule
     if (rule.kind, list(rule.classes)) != (kind, list(classes)):
         raise UserError(
-            f"The champion, {name} {version}, decides between {', '.join(rule.classes)} ({rule.kind}); expected "
-            f"{', '.join(classes)} ({kind}), as the task has it by now: they cannot be compared. Take the alias "
-            "champion from it; the next version is then promoted on the floors alone."
+            f"{name} {version} has the classes {', '.join(rule.classes)} ({rule.kind}); expected those of the task, "
+            f"{', '.join(classes)} ({kind}). They cannot be compared. Remove the alias champion from it, so that the "
+            "next version is promoted on the floors alone."
         )
     return champion
 
@@ -97,45 +94,46 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
     """Find the version of a retraining that was decided on.
 
     Args:
-        name: of the registered model.
-        trained_by: what names the retraining, as ``note_reasons`` took it.
+        name: Name of the registered model.
+        trained_by: Digest that identifies the retraining.
 
     Returns:
-        the number of the version, and what became of it (``promoted``, ``not promoted`` or ``rolled back``); None
-        where there is none.
+        The version number, and ``promoted``, ``not promoted`` or ``rolled back``; None where there is none.
     """
-    found = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
-    for version in found:
+    versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
+    for version in versions:
         if version.tags.get(TRAINED_BY) == trained_by and {DECISION, ROLLED_BACK} & set(version.tags):
             return int(version.version), "rolled back" if ROLLED_BACK in version.tags else version.tags[DECISION]
     return None
 
 
-def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str) -> None:
-    """Write on a version, before an alias is moved, why that is done; it is not decided then.
+def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str, drift: str | None = None) -> None:
+    """Tag a version with the reasons of its decision, before an alias is moved; it does not count as decided yet.
 
     Args:
-        name: of the registered model.
-        version: its number.
-        reasons: sentences.
-        trained_by: what names the retraining.
+        name: Name of the registered model.
+        version: Version number.
+        reasons: Sentences.
+        trained_by: Digest that identifies the retraining.
+        drift: Drift verdict on the new images; None where there was no check.
     """
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     client.delete_model_version_tag(name, str(version), DECISION)
     tags = {TRAINED_BY: trained_by, REASONS: " ".join(reasons)[:_LONGEST_TAG]}
     tags |= {DECIDED_IN: run.info.run_id} if run else {}
+    tags |= {DRIFT: drift} if drift else {}
     for key, value in tags.items():
         client.set_model_version_tag(name, str(version), key, value)
     runs.set_tags({"version": f"{name} {version}"})
 
 
 def note_decision(name: str, version: int, *, promoted: bool) -> None:
-    """Write on a version what was decided of it; the aliases must have been moved before.
+    """Tag a version and the active run with the decision, after the aliases were moved.
 
     Args:
-        name: of the registered model.
-        version: its number.
-        promoted: whether it became the champion.
+        name: Name of the registered model.
+        version: Version number.
+        promoted: Whether it became the champion.
     """
     decision = PROMOTED if promoted else KEPT
     mlflow.MlflowClient().set_model_version_tag(name, str(version), DECISION, decision)
@@ -143,69 +141,20 @@ def note_decision(name: str, version: int, *, promoted: bool) -> None:
 
 
 def finish_decision(name: str, champion: int) -> None:
-    """Write on the champion that it was promoted, where a run was cut short after it had moved the alias."""
+    """Tag the champion as promoted if a run was interrupted after it had moved the alias."""
     tags = mlflow.MlflowClient().get_model_version(name, str(champion)).tags
     if TRAINED_BY in tags and DECISION not in tags:
         mlflow.MlflowClient().set_model_version_tag(name, str(champion), DECISION, PROMOTED)
 
 
 def note_stop(reasons: Sequence[str]) -> None:
-    """Write on the active run that a retraining stopped, and why; nothing without one."""
+    """Tag the active run with the reasons why the retraining stopped; do nothing without an active run."""
     runs.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
 
 
-def note_drift(name: str, version: int, verdict: str, *, since: int) -> None:
-    """Write on a version how the images that were new in its training compare with those of an earlier one.
-
-    Args:
-        name: of the registered model.
-        version: its number.
-        verdict: of the comparison; after ``unknown`` the next images are compared together with these.
-        since: number of the earlier version.
-    """
-    client = mlflow.MlflowClient()
-    client.set_model_version_tag(name, str(version), DRIFT, verdict)
-    if verdict == UNKNOWN:
-        client.set_model_version_tag(name, str(version), SINCE, str(since))
-    else:
-        client.delete_model_version_tag(name, str(version), SINCE)
-
-
-def compared_since(name: str, champion: int) -> int:
-    """Tell the version that new images are to be compared with.
-
-    Returns:
-        the champion; or an earlier version, where the images that came after that were too few to tell until now.
-    """
-    return int(mlflow.MlflowClient().get_model_version(name, str(champion)).tags.get(SINCE, champion))
-
-
-def images_compared_after(name: str, version: int) -> pd.DataFrame | None:
-    """Read the images of the newest version after another one whose new images were compared with success.
-
-    All that it has was compared by then, whether it was promoted or not: compared again with every part that comes,
-    good images would dilute bad ones.
-
-    Returns:
-        as `log_images` took them; None where there is no such version.
-    """
-    for found in mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"]):
-        if int(found.version) <= version:
-            break
-        if found.tags.get(DRIFT, UNKNOWN) != UNKNOWN:
-            return images_of_version(name, int(found.version))
-    return None
-
-
-def log_texts(texts: Mapping[str, str], folder: str) -> None:
-    """Log texts by their file name to a folder of the active run; nothing without one."""
-    with tempfile.TemporaryDirectory() as place:
+def log_texts(texts: Mapping[str, str], folder: str | None = None) -> None:
+    """Log texts, by file name, to a folder of the active run's artifacts; do nothing without an active run."""
+    with tempfile.TemporaryDirectory() as temporary:
         for name, text in texts.items():
-            Path(place, name).write_text(text, encoding="utf-8")
-            runs.log_artifact(Path(place, name), folder)
-
-
-def end_skipped(why: str) -> None:
-    """End the active run, which did nothing, and say why; nothing without one."""
-    runs.set_tags({SKIPPED: why})
-    runs.end_active_run("FINISHED")
+            Path(temporary, name).write_text(text, encoding="utf-8")
+            runs.log_artifact(Path(temporary, name), folder)

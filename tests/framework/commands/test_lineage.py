@@ -1,5 +1,3 @@
-"""``kedro lineage`` as it is typed; what it answers is tested beside it and in a whole run."""
-
 import re
 from types import SimpleNamespace
 
@@ -15,12 +13,12 @@ from cxr_pipeline.framework.commands import lineage as command
 
 
 @pytest.fixture(autouse=True)
-def in_the_project(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def project_folder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.chdir(request.config.rootpath)
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def complaint(*arguments: str) -> str:
+def error_of(*arguments: str) -> str:
     done = CliRunner().invoke(cli, ["lineage", *arguments])
     assert done.exit_code in (1, 2)
     assert "Traceback" not in done.output
@@ -34,27 +32,35 @@ def complaint(*arguments: str) -> str:
         (["effusion", "--env", "dmeo"], r"There is no environment 'dmeo' in .*conf; found base, demo, local\."),
         (
             ["effusion", "--images", "x.csv"],
-            r"Which version's images\? Name it: kedro lineage effusion @champion --images",
+            "--images needs a version: kedro lineage effusion @champion --images",
         ),
-        (["effusion", "--patient", "1", "--image", "a" * 64], "ask one at a time"),
+        (
+            ["effusion", "--patient", "1", "--image", "a" * 64],
+            "Use only one of --patient, --image and --images at a time",
+        ),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_type(arguments, message) -> None:
-    assert re.search(message, complaint(*arguments))
+def test_errors_say_what_to_type(arguments, message) -> None:
+    assert re.search(message, error_of(*arguments))
 
 
 @pytest.mark.parametrize(
-    ("env", "layout", "model", "said"),
+    ("env", "layout", "model", "message"),
     [
         ("demo", "phantoms", "cxr-effusion-demo", "Train one: kedro run --env demo --pipeline=effusion.$"),
-        (None, "nih", "cxr-effusion", "kedro run --pipeline=effusion. What was .*kedro lineage effusion --env demo.$"),
+        (
+            None,
+            "nih",
+            "cxr-effusion",
+            "Versions trained on phantoms: kedro lineage effusion --env demo.$",
+        ),
     ],
 )
-def test_where_nothing_is_registered_it_says_how_to_train(monkeypatch, env, layout, model, said) -> None:
+def test_an_unregistered_model_says_how_to_train(monkeypatch, env, layout, model, message) -> None:
     monkeypatch.setattr("cxr_pipeline.tracking.lineage.versions_of", lambda name, uri: [])
     drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
     parameters = {"sources": {"images": {"layout": layout, "path": "images", **drawn}}}
-    with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{said}"):
+    with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{message}"):
         command._versions("effusion", env, parameters, "http://user:secret@host")
 
 
@@ -62,7 +68,7 @@ def versions() -> list[SimpleNamespace]:
     return [SimpleNamespace(name="m", number=n, aliases=("champion",) if n == 2 else ()) for n in (3, 2, 1)]
 
 
-def test_a_version_is_chosen_by_number_or_alias() -> None:
+def test_a_version_is_selected_by_number_or_alias() -> None:
     assert [one.number for one in command._choose(versions(), None)] == [3, 2, 1]
     assert [one.number for one in command._choose(versions(), "@champion")] == [2]
     assert [one.number for one in command._choose(versions(), "3")] == [3]

@@ -38,11 +38,11 @@ def record(comparison: ModelComparison | None, **metrics: Any) -> dict[str, Any]
         comparison,
         challenger={"name": "cxr-chest", "version": 4, "uri": "models:/cxr-chest/4", "run_id": "r", "digest": "d"},
         metrics=found,
-        news={
+        changes={
             "model": "cxr-chest",
             "champion": 3 if comparison else None,
             "why": "Since the champion, cxr-chest 3: 9 new images.",
-            "news": {"new": 9, "relabelled": 0, "gone": 0},
+            "changes": {"new": 9, "relabelled": 0, "reassigned": 0, "gone": 0},
             "drift": None,
             "digest": "7" * 64,
         },
@@ -135,7 +135,7 @@ STOPPED: dict[str, Any] = {
     "phantom": True,
     "champion": 3,
     "why": "Since the champion, cxr-chest-demo 3: 90 new images.",
-    "news": {"new": 90, "relabelled": 0, "gone": 0},
+    "changes": {"new": 90, "relabelled": 0, "reassigned": 0, "gone": 0},
     "stopped": "The new images are unlike. Nothing was trained.",
     "drift": DRIFT,
     "digest": "7" * 64,

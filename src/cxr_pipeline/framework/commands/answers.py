@@ -1,206 +1,206 @@
-"""What ``kedro lineage`` answers, as tables and sentences."""
+"""Answers of ``kedro lineage`` as tables and sentences for a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, count_patients, images_of_patient
-from cxr_pipeline.report.formatting import as_text
-from cxr_pipeline.report.pages import lineage as tables
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, images_of_patient
+from cxr_pipeline.report.formatting import as_text, flat_measure
 from cxr_pipeline.tracking import promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.lineage import CARD, N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
 
-# What is said of a version about which the question has no answer begins with this.
+# An answer about a version that begins like this is unknown.
 UNKNOWN = "cannot be told"
 NOT_SEEN = "not seen"
+_WRAPPED_COLUMNS = ("aliases", "decision", "images seen")
 
 
 def overview_of(versions: Sequence[VersionRecord]) -> RenderableType:
-    """All versions of a model, a row for each."""
-    rows = [
-        {
-            **_identity(one),
-            "images": one.tags.get(N_IMAGES),
-            "patients": one.tags.get(N_PATIENTS),
-            "data": tables.short(one.tags.get("data_digest")),
-            "commit": tables.short(one.tags.get("git_commit")),
-            "decision": _decision(one),
-            "AUC": as_text(one.metrics["auc"]) if "auc" in one.metrics else None,
+    """Return a table with a row for each version of a model."""
+    rows = []
+    for version in versions:
+        tags, commit = version.tags, version.tags.get("git_commit", "")
+        columns = {
+            "images": tags.get(N_IMAGES),
+            "patients": tags.get(N_PATIENTS),
+            "data": tags.get("data_digest", "")[:8],
+            "commit": commit[:8] + "+" * commit.endswith("+changes"),
+            "decision": "rolled back" if ROLLED_BACK in tags else tags.get(promotion_records.DECISION),
+            "AUC": as_text(version.metrics["auc"]) if "auc" in version.metrics else None,
         }
-        for one in versions
-    ]
-    return tables.overview(rows, title=versions[0].name)
+        rows.append(columns)
+    return _table_of(versions, rows)
 
 
 def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableType:
-    """Everything about one version.
+    """Return a table of everything about one version.
 
     Args:
-        version: its record.
-        today: parameters of the task as they are configured now.
+        version: The version.
+        today: Current parameters of the task.
     """
-    images, settings, tags = _images_of(version), settings_of(version), version.tags
-    recipe, rule = settings.get("recipe", {}), settings.get("decision_rule", {})
-    classes = sorted(key.removesuffix("/auc") for key in version.metrics if key.endswith("/auc"))
+    images, metrics = _images_of(version), version.metrics
+    intervals = {f"{name}{end}" for name in metrics for end in ("_low", "_high")}
+    settings = {"recipe": {}, "decision_rule": {}, **settings_of(version)}
     facts = {
-        **_identity(version),
         "aliases": ", ".join(version.aliases) or "none",
         "date": version.date.isoformat(timespec="seconds"),
         "run": version.run_id,
-        "images": None if images is None else tables.images_by_split(count_by_split(images)),
-        "patients": None if images is None else _patients_by_split(images),
-        "list of images": None
-        if images is None
-        else f"{promotion_records.IMAGES} of the run, or: {_command(version)} --images FILE",
-        "data digest": tags.get("data_digest"),
-        "test digest": tags.get("test_digest"),
-        "model digest": tags.get("digest"),
-        "git commit": tags.get("git_commit"),
-        "recipe": {name: str(value) for name, value in recipe.items()},
-        "decision rule": tables.rule(rule),
-        "measured on": _measured_on(version.metrics),
-        "figures": tables.measures(version.metrics),
-        **{f"figures of {name}": tables.measures(version.metrics, f"{name}/") for name in classes if len(classes) > 1},
-        "parameters": f"{len(version.parameters)} in the run" if version.parameters else None,
-        "other than today": tables.differing(version.parameters, flatten(today)) or "none",
-        "decision": _decision(version) or "none is on record",
-        "reasons": tags.get(promotion_records.REASONS) or "none",
-        "decided by run": tags.get(promotion_records.DECIDED_IN) or "none",
-        "model card": f"{CARD} of the run" if version.run_id else None,
+        "images": images is not None and _splits(images),
+        "patients": images is not None and _splits_of_patients(images),
+        "list of images": images is not None and f"{promotion_records.IMAGES} of the run, or use --images FILE",
+        "model card": version.run_id and f"{CARD} of the run",
+        **{f"tag {name}": value for name, value in sorted(version.tags.items())},
+        **{block: _lines(flatten(settings[block])) for block in ("recipe", "decision_rule")},
+        "metrics": _lines({name: flat_measure(metrics, name) for name in metrics if name not in intervals}),
+        "parameters": version.parameters and f"{len(version.parameters)} in the run",
+        "changed since": _lines(_changed_parameters(version.parameters, flatten(today))) or "none",
     }
-    return tables.details(facts, title=f"{version.name} {version.number}")
+    table = Table(title=f"{version.name} {version.number}", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, str(value or "not on record"))
+    return table
 
 
 def write_images(version: VersionRecord, file: Path) -> RenderableType:
     """Write the images of a version as CSV.
 
     Raises:
-        UserError: they are not on record, or the file cannot be written.
+        UserError: The run logged none, or the file cannot be written.
     """
     images = _images_of(version)
     if images is None:
-        raise UserError(f"The images of {version.name} {version.number} are not on record: {_why_no_images(version)}.")
+        raise UserError(
+            f"There is no list of the images of {version.name} {version.number}: {_why_no_images(version)}."
+        )
     try:
         images.to_csv(file, index=False)
     except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror or error}); name another file.") from error
+        raise UserError(f"Cannot write {file} ({error.strerror or error}). Choose another file.") from error
     return Text(f"{len(images):,} images of {version.name} {version.number} are in {file}.")
 
 
 def who_saw_image(versions: Sequence[VersionRecord], image: str) -> list[RenderableType]:
-    """Which versions have seen an image, in which split.
+    """Return which versions have seen an image, and in which split.
 
     Args:
-        versions: to look at.
-        image: its file, or its sha256.
+        versions: The versions.
+        image: Path of the image, or its SHA-256.
 
     Raises:
-        UserError: it is neither.
+        UserError: It is neither.
     """
     content = content_of(image)
-    return _who_saw(versions, lambda _, images: _seen(images[images["sha256"] == content]), what=f"the image {content}")
+
+    def answer(_: VersionRecord, images: pd.DataFrame) -> str:
+        return _splits(images[images["sha256"] == content]) or NOT_SEEN
+
+    return _who_saw(versions, answer, subject=f"the image {content}")
 
 
 def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key_file: Path) -> list[RenderableType]:
-    """Which versions have seen a patient, in which split. A version about which that cannot be known says so.
+    """Return which versions have seen a patient, and in which split.
 
     Args:
-        versions: to look at.
-        names: what sources may call the patient, the first as it was asked.
-        key_file: where the key is kept that patients are hashed with.
+        versions: The versions.
+        names: Ids that sources may give the patient; the first is the one that the user typed.
+        key_file: File with the key that patients are hashed with.
 
     Raises:
-        UserError: there is no key, or it cannot be read.
+        UserError: The key is missing or cannot be read.
     """
     key = key_fingerprint(key_file, make=False)
-    recorded = sorted({one.tags[PATIENT_KEY] for one in versions if PATIENT_KEY in one.tags})
-    if key is None and recorded:
+    keys = sorted({version.tags[PATIENT_KEY] for version in versions if PATIENT_KEY in version.tags})
+    if key is None and keys:
         raise UserError(
-            f"The key that patients were hashed with is gone: it was {key_file}, or in {VARIABLE} (fingerprint "
-            f"{', '.join(recorded)}). Without it nobody can tell which versions have seen a patient. Put it back from "
-            "a backup, or set the variable."
+            f"The key that patients were hashed with is missing: {key_file}, or {VARIABLE} (fingerprint "
+            f"{', '.join(keys)}). Without it nobody can tell which versions have seen a patient. Restore it from a "
+            "backup, or set the variable."
         )
 
     def answer(version: VersionRecord, images: pd.DataFrame) -> str:
-        then = version.tags.get(PATIENT_KEY)
+        version_key = version.tags.get(PATIENT_KEY)
         if PATIENT not in images:
             return f"{UNKNOWN}: registered before patients were recorded"
         if images[PATIENT].isna().all():
-            return f"{UNKNOWN}: its sources do not say whose images they are"
-        if then != key:
-            return f"{UNKNOWN}: hashed with another key (fingerprint {then}, today {key})"
-        nameless = int((images[PATIENT].isna() & (images["split"] != "refused")).sum())
-        among = f"{nameless:,} images whose patient is not known" if nameless else ""
-        found = _seen(images_of_patient(images, names, key_file))
-        return f"{found}; perhaps among {among}" if among and found == NOT_SEEN else found
+            return f"{UNKNOWN}: its sources have no patient ids"
+        if version_key != key:
+            return f"{UNKNOWN}: hashed with another key (fingerprint {version_key}, today {key})"
+        n_unknown = int((images[PATIENT].isna() & (images["split"] != "refused")).sum())
+        note = f"; perhaps among {n_unknown:,} images whose patient is unknown" if n_unknown else ""
+        return _splits(images_of_patient(images, names, key_file)) or NOT_SEEN + note
 
-    return _who_saw(versions, answer, what=f"the patient {names[0]}")
+    return _who_saw(versions, answer, subject=f"the patient {names[0]}")
 
 
 def _who_saw(
-    versions: Sequence[VersionRecord], answer: Callable[[VersionRecord, pd.DataFrame], str], *, what: str
+    versions: Sequence[VersionRecord], answer: Callable[[VersionRecord, pd.DataFrame], str], *, subject: str
 ) -> list[RenderableType]:
-    """A table of what each version says, and a sentence about them all."""
-    said = []
-    for one in versions:
-        images = _images_of(one)
-        said.append(f"{UNKNOWN}: {_why_no_images(one)}" if images is None else answer(one, images))
-    rows = [{**_identity(one), "images seen": text} for one, text in zip(versions, said, strict=True)]
-    unknown = sum(text.startswith(UNKNOWN) for text in said)
-    n_seen = sum(not text.startswith((UNKNOWN, NOT_SEEN)) for text in said)
-    sentence = f"{n_seen} of {len(said)} versions have seen {what}."
-    sentence += f" Of {unknown} it cannot be told." if unknown else ""
-    return [tables.overview(rows, title=versions[0].name), Text(sentence, overflow="fold")]
+    """Return a table with the answer of each version, and a sentence that sums them up."""
+    answers = []
+    for version in versions:
+        images = _images_of(version)
+        answers.append(f"{UNKNOWN}: {_why_no_images(version)}" if images is None else answer(version, images))
+    n_unknown = sum(text.startswith(UNKNOWN) for text in answers)
+    n_seen = sum(not text.startswith((UNKNOWN, NOT_SEEN)) for text in answers)
+    sentence = f"{n_seen} of {len(answers)} versions have seen {subject}."
+    sentence += f" For {n_unknown} it cannot be told." if n_unknown else ""
+    return [_table_of(versions, [{"images seen": text} for text in answers]), Text(sentence, overflow="fold")]
+
+
+def _table_of(versions: Sequence[VersionRecord], rows: Sequence[Mapping[str, str | None]]) -> Table:
+    table = Table(title=versions[0].name, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for name in ("version", "aliases", "date", *rows[0]):
+        table.add_column(name, overflow="fold", no_wrap=name not in _WRAPPED_COLUMNS)
+    for version, row in zip(versions, rows, strict=True):
+        identity = (str(version.number), ", ".join(version.aliases), version.date.strftime("%Y-%m-%d"))
+        table.add_row(*identity, *(value or "" for value in row.values()))
+    return table
 
 
 def _images_of(version: VersionRecord) -> pd.DataFrame | None:
     return None if version.run_id is None else promotion_records.images_of_version(version.name, version.number)
 
 
-def _seen(images: pd.DataFrame) -> str:
-    """The splits that images are in, with their number."""
-    return tables.images_by_split(count_by_split(images)) or NOT_SEEN
-
-
 def _why_no_images(version: VersionRecord) -> str:
-    return "its run is gone" if version.run_id is None else "its images are not on record"
+    return "its run was deleted" if version.run_id is None else "its run logged none"
 
 
-def _identity(version: VersionRecord) -> dict[str, Any]:
-    return {
-        "version": str(version.number),
-        "aliases": ", ".join(version.aliases) or None,
-        "date": version.date.strftime("%Y-%m-%d"),
-    }
+def _splits(images: pd.DataFrame) -> str:
+    """Return, for example, ``"train 30, validation 4, test 6"``."""
+    return ", ".join(f"{split} {count:,}" for split, count in count_by_split(images).items())
 
 
-def _decision(version: VersionRecord) -> str | None:
-    return "rolled back" if ROLLED_BACK in version.tags else version.tags.get(promotion_records.DECISION)
-
-
-def _command(version: VersionRecord) -> str:
-    task = version.name.removeprefix("cxr-").removesuffix("-demo")
-    demo = " --env demo" if version.name.endswith("-demo") else ""
-    return f"kedro lineage{demo} {task} {version.number}"
-
-
-def _patients_by_split(images: pd.DataFrame) -> str | None:
-    if not count_patients(images):
+def _splits_of_patients(images: pd.DataFrame) -> str | None:
+    if PATIENT not in images:
         return None
-    known = images.drop_duplicates(["split", PATIENT]).dropna(subset=[PATIENT])
-    return tables.images_by_split(count_by_split(known))
+    return _splits(images.drop_duplicates(["split", PATIENT]).dropna(subset=[PATIENT]))
 
 
-def _measured_on(metrics: Mapping[str, float]) -> str | None:
-    if "n_images" not in metrics:
-        return None
-    patients = f" of {metrics['n_patients']:,.0f} patients" if "n_patients" in metrics else ""
-    return f"{metrics['n_images']:,.0f} test images{patients}"
+def _lines(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name}: {as_text(value) or 'none'}" for name, value in values.items())
+
+
+def _changed_parameters(then: Mapping[str, str], now: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of a run, by dotted name, that have another value in the current configuration."""
+
+    def same(value: str, current: Any) -> bool:
+        try:
+            return float(value) == float(current)
+        except (TypeError, ValueError):
+            return value == str(current)
+
+    shared = {name: value for name, value in then.items() if name in now}
+    return {name: f"{value} (today {now[name]})" for name, value in shared.items() if not same(value, now[name])}

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task")
 @click.argument("version", required=False)
-@click.option("--patient", metavar="ID", help="Which versions have seen this patient, named as in the source.")
-@click.option("--image", metavar="FILE|SHA256", help="Which versions have seen this image, by its content.")
-@click.option("--images", metavar="FILE", type=Path, help="Write the images of VERSION to this CSV file.")
+@click.option("--patient", metavar="ID", help="Show which versions have seen a patient, by the id in the source.")
+@click.option("--image", metavar="FILE|SHA256", help="Show which versions have seen an image, by its content.")
+@click.option("--images", metavar="FILE", type=Path, help="Write the images of VERSION to a CSV file.")
 @click.option("--env", "-e", help="Configuration environment, such as demo.")
 def lineage(
     task: str, version: str | None, patient: str | None, image: str | None, images: Path | None, env: str | None
 ) -> None:
-    """Where the versions of TASK come from: images, split, parameters, code, rule, figures, decision.
+    """Show where the versions of TASK come from: images, split, parameters, code, decision rule, metrics, decision.
 
     VERSION is a number or an alias, such as 3 or @champion; without it all versions are listed.
     """
@@ -35,10 +35,10 @@ def lineage(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from cxr_pipeline.framework.commands import answers
 
-    if sum(asked is not None for asked in (patient, image, images)) > 1:
-        raise UserError("--patient, --image and --images are questions of their own: ask one at a time.")
+    if sum(option is not None for option in (patient, image, images)) > 1:
+        raise UserError("Use only one of --patient, --image and --images at a time.")
     if images is not None and version is None:
-        raise UserError(f"Which version's images? Name it: kedro lineage {task} @champion --images {images}")
+        raise UserError(f"--images needs a version: kedro lineage {task} @champion --images {images}")
     parameters, folders, uri = _configuration(task, env)
     chosen = _choose(_versions(task, env, parameters, uri), version)
     if images is not None:
@@ -55,7 +55,7 @@ def lineage(
 
 
 def _configuration(task: str, env: str | None) -> tuple[dict[str, Any], config.Folders, str]:
-    """The parameters of a task today, the folders, and where MLflow is."""
+    """Return the current parameters of a task, the folders, and the tracking URI."""
     from kedro.framework.project import settings
 
     if task not in config.TASKS:
@@ -64,8 +64,8 @@ def _configuration(task: str, env: str | None) -> tuple[dict[str, Any], config.F
         raise UserError(f"There is no task '{task}'; expected one of {', '.join(config.TASKS)}.{hint}")
     conf = (find_kedro_project(Path.cwd()) or Path.cwd()) / settings.CONF_SOURCE
     if env is not None and not (conf / env).is_dir():
-        there = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
-        raise UserError(f"There is no environment '{env}' in {conf}; found {', '.join(there)}.")
+        environments = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
+        raise UserError(f"There is no environment '{env}' in {conf}; found {', '.join(environments)}.")
     loader = settings.CONFIG_LOADER_CLASS(str(conf), env=env, **settings.CONFIG_LOADER_ARGS)
     parameters = loader["parameters"]
     return parameters[task], config.Folders(**parameters["folders"]), loader["globals"]["tracking_uri"]
@@ -78,30 +78,29 @@ def _versions(task: str, env: str | None, parameters: dict[str, Any], uri: str) 
 
     phantom = config.Sources.model_validate(parameters["sources"]).phantom
     name = model_name(task, phantom=phantom)
-    found = versions_of(name, uri)
-    if not found:
+    versions = versions_of(name, uri)
+    if not versions:
         train = f"kedro run{f' --env {env}' if env else ''} --pipeline={task}"
-        other = "" if phantom else f" What was trained on phantoms: kedro lineage {task} --env demo."
+        demo = "" if phantom else f" Versions trained on phantoms: kedro lineage {task} --env demo."
         where = without_password(uri)
-        raise UserError(f"No version of {name} is registered in MLflow at {where}. Train one: {train}.{other}")
-    return found
+        raise UserError(f"No version of {name} is registered in MLflow at {where}. Train one: {train}.{demo}")
+    return versions
 
 
 def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "list[VersionRecord]":
     if asked is None:
         return list(versions)
-    found = [one for one in versions if asked in (str(one.number), *(f"@{alias}" for alias in one.aliases))]
-    if not found:
+    chosen = [one for one in versions if asked in (str(one.number), *(f"@{alias}" for alias in one.aliases))]
+    if not chosen:
         aliases = [f"@{alias}" for one in versions for alias in one.aliases]
-        there = ", ".join([*(str(one.number) for one in versions[:20]), *aliases])
-        raise UserError(f"{versions[0].name} has no version '{asked}'; expected one of {there}.")
-    return found
+        names = ", ".join([*(str(one.number) for one in versions[:20]), *aliases])
+        raise UserError(f"{versions[0].name} has no version '{asked}'; expected one of {names}.")
+    return chosen
 
 
 def _names_of(patient: str, sources: config.Sources, raw: Path) -> list[str]:
-    """What the sources of today may call a patient: layouts that replace the ids of headers do so here too."""
+    """Return the ids that the current sources may give a patient: DICOM sources replace those of the headers."""
     from cxr_pipeline.data.sources.dicom_folder import patient_pseudonym
 
     folders = [raw / source.path for source in sources.root.values() if source.layout == "dicom_folder"]
-    replaced = (patient_pseudonym(folder, patient) for folder in folders)
-    return [patient, *filter(None, replaced)]
+    return [patient, *filter(None, (patient_pseudonym(folder, patient) for folder in folders))]

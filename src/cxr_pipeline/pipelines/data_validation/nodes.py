@@ -1,10 +1,10 @@
-"""Nodes of the vetting stage: what is new, and whether it may be trained on."""
+"""Nodes of the data validation stage."""
 
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -12,18 +12,18 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import (
-    find_news,
-    images_new_to,
-    images_not_compared,
+    find_data_changes,
+    images_to_check,
     label_columns,
+    should_train,
     too_many_relabelled,
     too_much_drift,
-    whether_to_train,
 )
+from cxr_pipeline.deployment.lineage import PATIENT, hash_patients
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
-from cxr_pipeline.tracking import aliases, promotion_records, runs
+from cxr_pipeline.tracking import aliases, lineage, promotion_records, runs
 from cxr_pipeline.tracking.drift_profiles import usable_profile
 
 if TYPE_CHECKING:
@@ -32,33 +32,37 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def look_for_news(
-    images: pd.DataFrame, task: Task, sources: Sources, retraining: Retraining, launch: Launch
+def find_changes(
+    images: pd.DataFrame, task: Task, sources: Sources, folders: Folders, retraining: Retraining, launch: Launch
 ) -> dict[str, Any]:
-    """Compare the images with those of the champion, and tell whether a challenger is to be trained.
+    """Compare the images with those of the champion and decide whether to train a challenger.
 
     Returns:
-        whether to ``train``, and what that rests on; ``stopped``, why not, where a retraining must not go on.
+        Whether to ``train`` and ``why``; the ``changes`` since the ``champion`` (both None without one), whether the data
+        are ``newer``; the ``digest`` of the retraining; ``stopped``, the reason why it must not go on, or None.
 
     Raises:
-        UserError: the images of the champion are not on record.
+        UserError: The list of the champion's images is missing.
     """
     model = tracking.model_name(task.name, phantom=sources.phantom)
-    listed = digests.table_digest(images[["sha256", *label_columns(images)]])
-    digest = digests.digest(launch.parameters, images=listed)
+    data = digests.table_digest(images[["sha256", "patient_id", *label_columns(images)]])
+    digest = digests.digest(launch.parameters, images=data)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
-    news = None
+    changes = None
     if champion is not None:
         promotion_records.finish_decision(model, champion)
-        news = find_news(images, promotion_records.images_of_champion(model, champion))
+        # Hashes by another key say nothing about patients.
+        if lineage.hashed_with(model, champion, folders.patient_key):
+            images = images.assign(**{PATIENT: hash_patients(images, folders.patient_key)})
+        changes = find_data_changes(images, promotion_records.images_of_champion(model, champion))
     decided = promotion_records.decided_version(model, digest)
-    train, why = whether_to_train(model, champion, news, decided, n_images=len(images), force=retraining.force)
+    train, why = should_train(model, champion, changes, decided, n_images=len(images), force=retraining.force)
     logger.info("%s", why)
     if not train:
         runs.set_tags({promotion_records.SKIPPED: "nothing new"})
     stopped = None
-    if train and news:
-        stopped = too_many_relabelled(news, max_fraction=retraining.max_relabelled_fraction, task=task.name)
+    if train and changes:
+        stopped = too_many_relabelled(changes, max_fraction=retraining.max_relabelled_fraction, task=task.name)
     return {
         "task": task.name,
         "phantom": sources.phantom,
@@ -68,13 +72,13 @@ def look_for_news(
         "model": model,
         "champion": champion,
         "digest": digest,
-        "newer": news is None or news.newer,
-        "news": asdict(news) if news else None,
+        "newer": changes is None or changes.newer,
+        "changes": asdict(changes) if changes is not None else None,
     }
 
 
-def look_for_drift(
-    found_news: Mapping[str, Any],
+def validate_changes(
+    data_changes: Mapping[str, Any],
     images: pd.DataFrame,
     task: Task,
     sources: Sources,
@@ -82,73 +86,75 @@ def look_for_drift(
     drift: Drift,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    """Compare new images and their labels with the champion's own, before anything is trained.
+    """Compare new images and their labels with those of the reference version, before anything is trained.
 
     Returns:
-        what is known by now, with ``drift``: the content of a drift report, and the number of the version compared
-        with, ``since``; None where nothing is to be compared. ``stopped`` says why nothing is to be trained, where so.
+        ``data_changes`` with ``drift``: the drift report, None where there are no images to check. ``train`` and
+        ``stopped`` are updated.
 
     Raises:
-        UserError: the champion decides between other classes than the task.
+        UserError: The classes of the champion differ from those of the task.
     """
-    if not (found_news["train"] and found_news["news"]):
-        return {**found_news, "drift": None}
-    model, champion = found_news["model"], found_news["champion"]
-    owner = _owner(model, champion, task)
-    new = images_new_to(images, owner.images)
-    if (compared := promotion_records.images_compared_after(model, owner.number)) is not None:
-        new = images_not_compared(new, compared)
+    if not (data_changes["train"] and data_changes["changes"]):
+        return {**data_changes, "drift": None}
+    model, champion = data_changes["model"], data_changes["champion"]
+    reference = _load_reference(model, champion, task)
+    new = images_to_check(images, reference.images, promotion_records.images_of_champion(model, champion))
     if new.empty:
-        return {**found_news, "drift": None}
-    found = {**_compare(new, owner, task, sources, folders, drift), "since": owner.number}
-    runs.set_tags({promotion_records.DRIFT: found["verdict"]})
+        return {**data_changes, "drift": None}
+    report = _check(new, reference, task, sources, folders, drift)
+    runs.set_tags({promotion_records.DRIFT: report["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
-        stopped = too_much_drift(found, model=model, champion=champion, task=task.name)
-    return {**found_news, "train": stopped is None, "stopped": stopped, "drift": found}
+        stopped = too_much_drift(report, model=model, champion=champion, task=task.name)
+    return {**data_changes, "train": stopped is None, "stopped": stopped, "drift": report}
 
 
-@dataclass(frozen=True)
-class _Owner:
-    """The version whose images new ones are compared with; without a profile it cannot be, and is not loaded."""
+class _Reference(NamedTuple):
+    """A version that new images are compared with; without a profile there is no comparison."""
 
-    number: int
     version: tracking.ModelVersion
     images: pd.DataFrame
     profile: "ReferenceProfile | None"
     classifier: ImageClassifier | None
 
 
-def _owner(model: str, champion: int, task: Task) -> _Owner:
-    """The version that images too few to tell have been new to ever since, if it can still be used; or the champion."""
-    earlier = promotion_records.compared_since(model, champion)
-    if earlier != champion:
+def _load_reference(model: str, champion: int, task: Task) -> _Reference:
+    """Load the version with the alias reference; the champion where there is none that can be used."""
+    number = aliases.aliases_of(model)[aliases.REFERENCE]
+    if number is not None and number != champion:
         with suppress(UserError):
-            owner = _load(model, earlier, task)
-            if owner.profile is not None:
-                return owner
+            reference = _load(model, number, task)
+            if reference.profile is not None:
+                return reference
     return _load(model, champion, task)
 
 
-def _load(model: str, number: int, task: Task) -> _Owner:
+def _load(model: str, number: int, task: Task) -> _Reference:
     version = tracking.resolve_version(f"models:/{model}/{number}")
     images, profile, classifier = promotion_records.images_of_champion(model, number), usable_profile(version), None
     if profile is not None:
         classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
-    return _Owner(number, version, images, profile, classifier)
+    return _Reference(version, images, profile, classifier)
 
 
-def _compare(
-    new: pd.DataFrame, owner: _Owner, task: Task, sources: Sources, folders: Folders, drift: Drift
+def _check(
+    new: pd.DataFrame, reference: _Reference, task: Task, sources: Sources, folders: Folders, drift: Drift
 ) -> dict[str, Any]:
     from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
 
-    version, profile, classifier = owner.version, owner.profile, owner.classifier
+    version, _, profile, classifier = reference
+    about = {"task": task.name, "title": task.title, "phantom": sources.phantom}
     if profile is None or classifier is None:
-        own = f"{version.name} {version.version} has no profile of its images"
-        sentence = f"Whether there is drift cannot be told: {own}."
-        return {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
-    images = NewImages(sources.readers(folders), new.reset_index(drop=True))
-    found = check_new_images(images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
-    used = {**asdict(version), "digest": classifier.digest}
-    return {"task": task.name, "title": task.title, "phantom": sources.phantom, "model": used, **found}
+        sentence = f"Drift cannot be tested: {version.name} {version.version} has no reference profile."
+        return {
+            **about,
+            "model": asdict(version),
+            "verdict": "unknown",
+            "sentence": sentence,
+            "n_new": 0,
+            "families": [],
+        }
+    new_images = NewImages(sources.readers(folders), new.reset_index(drop=True))
+    report = check_new_images(new_images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
+    return {**about, "model": {**asdict(version), "digest": classifier.digest}, **report}

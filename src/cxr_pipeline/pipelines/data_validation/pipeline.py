@@ -1,25 +1,25 @@
-"""The vetting stage."""
+"""The data validation stage."""
 
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.experiments.cells import LAUNCH
-from cxr_pipeline.pipelines.data_validation.nodes import look_for_drift, look_for_news
+from cxr_pipeline.pipelines.data_validation.nodes import find_changes, validate_changes
 
 
 def create_pipeline() -> Pipeline:
-    """From the table of images to what is new, and to whether it may be trained on."""
+    """Compare the current images with those of the champion, and validate what changed."""
     return Pipeline(
         [
             Node(
-                look_for_news,
-                inputs=["images", "params:task", "params:sources", "params:retraining", LAUNCH],
-                outputs="found_news",
-                name="look_for_news",
+                find_changes,
+                inputs=["images", "params:task", "params:sources", "params:folders", "params:retraining", LAUNCH],
+                outputs="data_changes",
+                name="find_changes",
             ),
             Node(
-                look_for_drift,
+                validate_changes,
                 inputs=[
-                    "found_news",
+                    "data_changes",
                     "images",
                     "params:task",
                     "params:sources",
@@ -27,10 +27,10 @@ def create_pipeline() -> Pipeline:
                     "params:drift",
                     "params:retraining",
                 ],
-                outputs="news",
-                name="look_for_drift",
+                outputs="validated_changes",
+                name="validate_changes",
             ),
         ],
-        namespace="vetting",
+        namespace="data_validation",
         prefix_datasets_with_namespace=False,
     )

@@ -1,4 +1,4 @@
-"""Nodes of the promotion stage. Where there is no challenger, they pass that on and move nothing."""
+"""Nodes of the promotion stage. They move no alias where there is no challenger."""
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment import promotion as rule
-from cxr_pipeline.deployment.champion_scoring import judge_images
+from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.data_changes import check_unseen
 from cxr_pipeline.experiments.run_outputs import Outputs
 from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
@@ -21,113 +21,134 @@ logger = logging.getLogger(__name__)
 
 def score_champion(
     challenger: Mapping[str, Any],
-    news: Mapping[str, Any],
+    validated_changes: Mapping[str, Any],
     splits: pd.DataFrame,
     task: Task,
     sources: Sources,
     folders: Folders,
     resolution: Resolution,
 ) -> pd.DataFrame:
-    """Let the champion judge the challenger's test images, with its own recipe and its own frozen rule.
+    """Score the challenger's test images with the champion, by its own recipe and decision rule.
 
     Returns:
-        a decided score table; empty where nothing is new or there is no champion.
+        A score table with decisions; empty where there is no challenger or no champion.
 
     Raises:
-        UserError: the champion learned from some of these images or their patients.
+        UserError: The champion was trained on some of these images or their patients.
     """
-    if not challenger or news["champion"] is None:
+    model, version = validated_changes["model"], validated_changes["champion"]
+    if not challenger or version is None:
         return pd.DataFrame()
     images = Outputs(Path(challenger["folder"]), task.name).test_images
-    used = promotion_records.images_of_champion(news["model"], news["champion"])
-    check_unseen(images, used, splits, version=f"{news['model']} {news['champion']}")
-    readers = sources.readers(folders)
-    champion = promotion_records.load_champion(
-        news["model"], news["champion"], kind=task.kind, classes=tuple(task.classes)
-    )
+    check_unseen(images, promotion_records.images_of_champion(model, version), splits, version=f"{model} {version}")
+    champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
-    return judge_images(champion, images, readers, **settings)
+    return score_images(champion, images, sources.readers(folders), **settings)
 
 
 def decide_promotion(
     challenger: Mapping[str, Any],
     champion_scores: pd.DataFrame,
-    news: Mapping[str, Any],
+    validated_changes: Mapping[str, Any],
     task: Task,
     evaluation: Evaluation,
     retraining: Retraining,
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Compare the two on the same images, and decide as the rule says.
+    """Compare challenger and champion on the same images and apply the promotion rule.
 
     Returns:
-        the files of the decision record, and its content; nothing but the model's name where nothing is new.
+        The files of the promotion record, and its content; without a challenger, only the name of the model.
     """
-    if not challenger and not news.get("stopped"):
-        return {}, {"model": news["model"]}
-    record = (
-        _record(challenger, champion_scores, news, task, evaluation, retraining) if challenger else stop_record(news)
-    )
+    if challenger:
+        record = _decide(challenger, champion_scores, validated_changes, task, evaluation, retraining)
+    elif validated_changes.get("stopped"):
+        record = stop_record(validated_changes)
+    else:
+        return {}, {"model": validated_changes["model"]}
     files = decision_files(record)
     promotion_records.log_texts(files, "decisions")
     return files, record
 
 
-def _record(
+def _decide(
     challenger: Mapping[str, Any],
     champion_scores: pd.DataFrame,
-    news: Mapping[str, Any],
+    validated_changes: Mapping[str, Any],
     task: Task,
     evaluation: Evaluation,
     retraining: Retraining,
 ) -> dict[str, Any]:
     outputs, bootstrap = Outputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
-    scores, metrics = outputs.test_scores, outputs.metrics
-    comparison = None
-    if news["champion"] is not None:
+    metrics, comparison = outputs.metrics, None
+    if validated_changes["champion"] is not None:
         settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
-        comparison = rule.compare(scores, champion_scores, **settings)
+        comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
     conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
     differences = comparison.differences if comparison else None
-    decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=news["newer"])
+    decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=validated_changes["newer"])
     return decision_record(
-        decision, comparison, challenger=challenger, metrics=metrics, news=news, rule=conditions, bootstrap=bootstrap
+        decision,
+        comparison,
+        challenger=challenger,
+        metrics=metrics,
+        changes=validated_changes,
+        rule=conditions,
+        bootstrap=bootstrap,
     )
 
 
-def put_in_use(promotion: Mapping[str, Any]) -> dict[str, int | None]:
-    """Write the reasons on the version, move the aliases as it was decided, and note that it is done.
+def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
+    """Tag the version with the reasons, move the aliases according to the decision, and tag the version with it.
 
     Returns:
-        the version of each alias.
+        The version number of each alias.
 
     Raises:
-        UserError: the champion is another one than at the time of the comparison.
+        UserError: The champion has changed since the comparison.
     """
     model = promotion["model"]
     if not promotion.get("challenger"):
         if "decision" in promotion:
             promotion_records.note_stop(promotion["reasons"])
         return aliases.aliases_of(model)
-    version, champion = promotion["challenger"]["version"], promotion["champion"]
-    if drift := promotion.get("drift"):
-        promotion_records.note_drift(model, version, drift["verdict"], since=drift["since"])
-    promotion_records.note_reasons(model, version, promotion["reasons"], trained_by=promotion["trained_by"])
+    version, champion, drift = promotion["challenger"]["version"], promotion["champion"], promotion["drift"]
+    verdict = drift["verdict"] if drift else None
+    promotion_records.note_reasons(
+        model, version, promotion["reasons"], trained_by=promotion["trained_by"], drift=verdict
+    )
+    # Before the champion: an interrupted run must not leave a champion whose images were checked against nothing.
+    reference = _reference(promotion)
+    if reference is not None:
+        aliases.set_reference(model, reference)
     if promotion["promoted"]:
-        given = aliases.promote(model, version, over=champion["version"] if champion else None)
+        numbers = aliases.promote(model, version, over=champion["version"] if champion else None)
     else:
-        given = aliases.keep_as_challenger(model, version)
+        numbers = aliases.keep_as_challenger(model, version)
     promotion_records.note_decision(model, version, promoted=promotion["promoted"])
-    verdict = "is the champion now" if promotion["promoted"] else "is not promoted"
-    logger.info("%s %d %s. %s", model, version, verdict, " ".join(promotion["reasons"]))
-    return given
+    outcome = "is the champion now" if promotion["promoted"] else "is not promoted"
+    logger.info("%s %d %s. %s", model, version, outcome, " ".join(promotion["reasons"]))
+    return numbers
 
 
-def end_if_stopped(promotion: Mapping[str, Any], given: Mapping[str, int | None]) -> None:
-    """End the run where the retraining was stopped; its record is written by then.
+def _reference(promotion: Mapping[str, Any]) -> int | None:
+    """Return the version that the next new images are compared with, None to leave it as it is.
+
+    Images that were too few to check stay new until there are enough: the reference stays the version without them. A
+    version below the floors, such as a collapsed network, is no reference.
+    """
+    drift = promotion["drift"]
+    if drift and drift["verdict"] == "unknown":
+        number: int = drift["model"]["version"]
+        return number
+    return promotion["challenger"]["version"] if all(floor["met"] for floor in promotion["floors"]) else None
+
+
+def fail_if_stopped(promotion: Mapping[str, Any], aliases_after: Mapping[str, int | None]) -> None:
+    """Fail the run where the retraining was stopped, after its record was written.
 
     Raises:
-        UserError: why, and which record says more.
+        UserError: The retraining was stopped; the message has the reasons and names the record.
     """
     if promotion.get("decision") == "stopped":
         record = f"decisions/{decision_name(promotion)}.md"
-        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record}, among the task's reports.)")
+        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record} in the reports of the task.)")

@@ -2,18 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, end_if_stopped, put_in_use, score_champion
+from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, fail_if_stopped, move_aliases, score_champion
 
 
 def create_pipeline() -> Pipeline:
-    """From a challenger to the aliases: judged on the images that the champion judges too, and promoted or not."""
+    """Compare the challenger with the champion, decide, write the record and move the aliases."""
     return Pipeline(
         [
             Node(
                 score_champion,
                 inputs=[
                     "challenger",
-                    "news",
+                    "validated_changes",
                     "splits",
                     "params:task",
                     "params:sources",
@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "challenger",
                     "champion_scores",
-                    "news",
+                    "validated_changes",
                     "params:task",
                     "params:evaluation",
                     "params:retraining",
@@ -36,8 +36,8 @@ def create_pipeline() -> Pipeline:
                 outputs=["decisions", "promotion"],
                 name="decide_promotion",
             ),
-            Node(put_in_use, inputs=["promotion"], outputs="aliases", name="put_in_use"),
-            Node(end_if_stopped, inputs=["promotion", "aliases"], outputs=None, name="end_if_stopped"),
+            Node(move_aliases, inputs=["promotion"], outputs="aliases", name="move_aliases"),
+            Node(fail_if_stopped, inputs=["promotion", "aliases"], outputs=None, name="fail_if_stopped"),
         ],
         namespace="promotion",
         prefix_datasets_with_namespace=False,

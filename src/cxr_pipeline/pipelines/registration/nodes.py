@@ -13,7 +13,7 @@ from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Folders, Task
-from cxr_pipeline.tracking import drift_profiles, lineage
+from cxr_pipeline.tracking import drift_profiles, lineage, promotion_records
 
 
 def register_model(
@@ -39,7 +39,7 @@ def register_model(
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
     of_images = lineage.log_images(images, name=name, key_file=folders.patient_key)
-    lineage.log_card(model_card)
+    promotion_records.log_texts({lineage.CARD: model_card})
     drift_profiles.log_profile(drift_profile)
     size = enhanced_images.recipe.size
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))

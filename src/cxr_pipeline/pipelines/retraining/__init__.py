@@ -1,4 +1,4 @@
-"""Train a challenger on what is new."""
+"""Train a challenger on changed data."""
 
 from cxr_pipeline.pipelines.retraining.pipeline import create_pipeline
 

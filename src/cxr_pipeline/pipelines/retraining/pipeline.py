@@ -7,12 +7,12 @@ from cxr_pipeline.pipelines.retraining.nodes import extend_splits, train_challen
 
 
 def create_pipeline() -> Pipeline:
-    """From what is new to a challenger, and to the split ledger with its patients in it."""
+    """Train a challenger and add its splits to the split registry."""
     return Pipeline(
         [
             Node(
                 train_challenger,
-                inputs=["news", "earlier_splits", "params:task", "params:folders", LAUNCH],
+                inputs=["validated_changes", "earlier_splits", "params:task", "params:folders", LAUNCH],
                 outputs="challenger",
                 name="train_challenger",
             ),

@@ -1,4 +1,4 @@
-"""Put the previous champion back."""
+"""Restore the previous champion."""
 
 from cxr_pipeline.pipelines.rollback.pipeline import create_pipeline
 

@@ -10,16 +10,16 @@ logger = logging.getLogger(__name__)
 
 
 def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
-    """Make the previous version the champion again.
+    """Restore the previous champion.
 
     Returns:
-        the version of each alias.
+        The version number of each alias.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no previous champion.
     """
     model = tracking.model_name(task.name, phantom=sources.phantom)
     champion, withdrawn = aliases.roll_back(model)
     runs.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
-    logger.info("%s %d is the champion again; version %d is out of use.", model, champion, withdrawn)
+    logger.info("%s %d is the champion again; version %d is no longer in use.", model, champion, withdrawn)
     return aliases.aliases_of(model)

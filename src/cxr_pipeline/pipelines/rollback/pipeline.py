@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.rollback.nodes import roll_back
 
 
 def create_pipeline() -> Pipeline:
-    """From one champion to the one before it."""
+    """Restore the previous champion."""
     return Pipeline(
         [Node(roll_back, inputs=["params:task", "params:sources"], outputs="aliases", name="roll_back")],
         namespace="rollback",

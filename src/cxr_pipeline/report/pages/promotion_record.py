@@ -19,7 +19,7 @@ def decision_record(
     *,
     challenger: Document,
     metrics: Document,
-    news: Document,
+    changes: Document,
     rule: Document,
     bootstrap: Document,
 ) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def decision_record(
         comparison: comparison of challenger and champion; None without a champion.
         challenger: the version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``.
         metrics: its ``metrics.json``.
-        news: ``model``, ``champion``, ``why`` it was trained, ``news``, ``drift`` and ``digest``.
+        changes: ``model``, ``champion``, ``why`` it was trained, ``changes``, ``drift`` and ``digest``.
         rule: parameters of the promotion rule.
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
     """
@@ -41,41 +41,41 @@ def decision_record(
         compared_on = {name: getattr(comparison, name) for name in ("n_images", "n_patients", "n_left_out")}
     return {
         "task": metrics["task"],
-        "model": news["model"],
+        "model": changes["model"],
         "phantom": metrics["phantom"],
         "decision": "promoted" if decision.promoted else "not promoted",
         "decided_at": _now(),
         **decision.to_dict(),
         "challenger": {name: challenger[name] for name in ("version", "uri", "run_id", "digest")},
-        "champion": _version(news),
+        "champion": _version(changes),
         "tested_on": {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]},
         "test_digest": metrics["images_digest"],
         "compared_on": compared_on,
         "figures": figures,
-        **_origin(news),
+        **_origin(changes),
         "rule": dict(rule),
         "bootstrap": dict(bootstrap),
     }
 
 
-def stop_record(news: Document) -> dict[str, Any]:
+def stop_record(changes: Document) -> dict[str, Any]:
     """Collect why a retraining stops before training, as JSON types, with the current time.
 
     Args:
-        news: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
-            why it is not, ``news``, ``drift`` and ``digest``.
+        changes: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
+            why it is not, ``changes``, ``drift`` and ``digest``.
     """
     return {
-        "task": news["task"],
-        "model": news["model"],
-        "phantom": news["phantom"],
+        "task": changes["task"],
+        "model": changes["model"],
+        "phantom": changes["phantom"],
         "decision": "stopped",
         "decided_at": _now(),
         "promoted": False,
-        "reasons": [news["stopped"]],
+        "reasons": [changes["stopped"]],
         "challenger": None,
-        "champion": _version(news),
-        **_origin(news),
+        "champion": _version(changes),
+        **_origin(changes),
     }
 
 
@@ -124,17 +124,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _version(news: Document) -> dict[str, Any] | None:
-    number = news["champion"]
-    return None if number is None else {"version": number, "uri": f"models:/{news['model']}/{number}"}
+def _version(changes: Document) -> dict[str, Any] | None:
+    number = changes["champion"]
+    return None if number is None else {"version": number, "uri": f"models:/{changes['model']}/{number}"}
 
 
-def _origin(news: Document) -> dict[str, Any]:
+def _origin(changes: Document) -> dict[str, Any]:
     return {
-        "why_trained": news["why"],
-        "news": news["news"],
-        "drift": news["drift"],
-        "trained_by": news["digest"],
+        "why_trained": changes["why"],
+        "data_changes": changes["changes"],
+        "drift": changes["drift"],
+        "trained_by": changes["digest"],
     }
 
 
