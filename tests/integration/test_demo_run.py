@@ -149,9 +149,9 @@ def test_a_version_tells_where_it_comes_from(demo, reporting, kedro, tmp_path) -
     n_images, n_patients = splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()
     for counts in (n_images, n_patients):
         assert ", ".join(f"{split} {counts[split]}" for split in ("train", "validation", "test")) in said
-    assert f"test digest {metrics['images_digest']}" in said
-    assert f"thresholds, effusion: {rule['thresholds']['effusion']:.3f}" in said
-    assert f"AUC: {metrics['metrics']['auc']['value']:.3f} (" in said
+    assert f"tag test_digest {metrics['images_digest']}" in said
+    assert f"thresholds.effusion: {rule['thresholds']['effusion']:.3f}" in said
+    assert f"auc: {metrics['metrics']['auc']['value']:.3f} (" in said
     assert "training.epochs: 2 (today 30)" in said
     assert "size: 48" in said
     lineage(kedro, demo, "1", "--images", str(tmp_path / "images.csv"))
@@ -169,7 +169,7 @@ def test_it_is_told_which_versions_have_seen_a_patient_or_a_image(demo, kedro) -
     assert "validation 1" in lineage(kedro, demo, "--image", f"data/demo/01_raw/phantoms/images/{image}")
     asked = ("lineage", "effusion", "--env", "demo", "--patient", patient)
     other = kedro(folder, *asked, CXR_PSEUDONYM_KEY="another key, long enough")
-    assert "cannot be told: hashed with another key" in other.stdout
+    assert "unknown: hashed with another key" in other.stdout
 
 
 def test_a_version_has_its_card(demo, reporting) -> None:

@@ -189,7 +189,7 @@ def test_what_is_new_is_learned_and_the_champion_judges_the_same_images(second) 
     assert aliases(folder) == {"champion": 2, "previous": 1, "challenger": None}
     record = decisions(folder)[-1]
     assert (record["promoted"], record["champion"]["version"], record["challenger"]["version"]) == (True, 1, 2)
-    assert record["news"]["new"] > 0
+    assert record["data_changes"]["new"] > 0
     assert record["drift"]["verdict"] == "unknown"
     assert "cannot be tested with 20 new images" in record["drift"]["sentence"]
     assert client(folder).get_model_version(MODEL, "2").tags["drift"] == "unknown"
@@ -224,7 +224,7 @@ def test_no_patient_has_moved_and_nobody_is_tested_on_what_was_learned(second) -
 
 def test_back_to_the_previous_one_and_no_further(second, kedro) -> None:
     folder = second["folder"]
-    assert f"{MODEL} 1 is the champion again; version 2 is out of use." in succeeded(
+    assert f"{MODEL} 1 is the champion again; version 2 is no longer in use." in succeeded(
         kedro(folder, *arguments("rollback"))
     )
     assert aliases(folder) == {"champion": 1, "previous": None, "challenger": None}
@@ -239,7 +239,7 @@ def test_back_to_the_previous_one_and_no_further(second, kedro) -> None:
 def test_what_was_rolled_back_is_not_promoted_by_the_next_night(second, kedro) -> None:
     folder, n_decisions = second["folder"], len(decisions(second["folder"]))
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60))))
-    assert "Nothing is new: cxr-effusion-demo 2 learned from these" in printed
+    assert "Nothing is new: cxr-effusion-demo 2 was trained on these" in printed
     assert "was rolled back." in printed
     assert len(decisions(folder)) == n_decisions
     assert aliases(folder)["champion"] == 1
@@ -250,7 +250,7 @@ def test_another_rule_can_be_asked_to_judge_again_without_training(second, kedro
     n_versions = len(client(folder).search_model_versions(f"name='{MODEL}'"))
     write_rule(folder, **{**LENIENT, "floors": {"auc": 1.0}})
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60), "effusion.retraining.force=true")))
-    assert "The challenger is trained" not in printed
+    assert "Training the challenger" not in printed
     assert f"{MODEL} 2 is not promoted. AUC" in printed
     assert aliases(folder) == {"champion": 1, "previous": None, "challenger": 2}
     record, tags = decisions(folder)[-1], client(folder).get_model_version(MODEL, "2").tags
@@ -285,7 +285,7 @@ def test_images_that_drift_stop_it_and_nothing_changes(stopped) -> None:
     folder, before = stopped["folder"], stopped["before"]
     assert stopped["ended"].returncode == 1
     assert "Traceback" not in text(stopped["ended"])
-    assert "The challenger is trained" not in text(stopped["ended"])
+    assert "Training the challenger" not in text(stopped["ended"])
     assert aliases(folder) == before["aliases"]
     pd.testing.assert_frame_equal(ledger(folder), before["ledger"])
     assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == len(before["versions"])

@@ -124,9 +124,9 @@ def test_the_versions_that_have_seen_an_image(images) -> None:
     text = printed(*answers.who_saw_image([version(3), version(2), version()], CONTENTS[2]))
     assert row(text, "1 2031").endswith("test 1")
     assert row(text, "2 2031").endswith("not seen")
-    assert row(text, "3 2031").endswith("cannot be told: its run logged none")
+    assert row(text, "3 2031").endswith("unknown: its run logged none")
     assert "1 of 3 versions have seen" in text
-    assert "For 1 it cannot be told." in text
+    assert "For 1 it is unknown." in text
 
 
 class TestWhoSawPatient:
@@ -136,7 +136,7 @@ class TestWhoSawPatient:
         assert "1 of 1 versions have seen the patient 4711." in text
         stranger = who([hashed(key_file)], "4712", key_file)
         assert row(stranger, "1 2031").endswith("not seen")
-        assert "cannot be told" not in stranger
+        assert "unknown" not in stranger
 
     def test_images_of_unknown_patients_are_mentioned(self, images, key_file) -> None:
         manifest = MANIFEST.assign(patient_id=pd.Series(["4711", None, None], dtype="str"))
@@ -149,8 +149,8 @@ class TestWhoSawPatient:
         versions = [hashed(key_file)]
         monkeypatch.setenv(VARIABLE, "another key, long enough")
         text = who(versions, patient, key_file)
-        assert "cannot be told: hashed with another key (fingerprint" in row(text, "1 2031")
-        assert "For 1 it cannot be told." in text
+        assert "unknown: hashed with another key (fingerprint" in row(text, "1 2031")
+        assert "For 1 it is unknown." in text
 
     def test_a_missing_key_raises(self, key_file) -> None:
         versions = [hashed(key_file)]
@@ -162,6 +162,6 @@ class TestWhoSawPatient:
     def test_versions_without_patients_cannot_tell(self, images, key_file) -> None:
         images |= {2: USED, 4: with_patients(USED, MANIFEST.assign(patient_id=None), key_file)}
         text = who([version(4), version(2), hashed(key_file)], "4711", key_file)
-        assert row(text, "4 2031").endswith("cannot be told: its sources have no patient ids")
-        assert row(text, "2 2031").endswith("cannot be told: registered before patients were recorded")
-        assert "1 of 3 versions have seen the patient 4711. For 2 it cannot be told." in text
+        assert row(text, "4 2031").endswith("unknown: its sources have no patient ids")
+        assert row(text, "2 2031").endswith("unknown: registered before patients were recorded")
+        assert "1 of 3 versions have seen the patient 4711. For 2 it is unknown." in text

@@ -19,9 +19,8 @@ from cxr_pipeline.tracking import promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.lineage import CARD, N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
 
-# An answer about a version that begins like this is unknown.
-UNKNOWN = "cannot be told"
-NOT_SEEN = "not seen"
+# Answers begin with one of these, or with the splits that an image or patient is in.
+UNKNOWN, NOT_SEEN = "unknown", "not seen"
 _WRAPPED_COLUMNS = ("aliases", "decision", "images seen")
 
 
@@ -156,7 +155,7 @@ def _who_saw(
     n_unknown = sum(text.startswith(UNKNOWN) for text in answers)
     n_seen = sum(not text.startswith((UNKNOWN, NOT_SEEN)) for text in answers)
     sentence = f"{n_seen} of {len(answers)} versions have seen {subject}."
-    sentence += f" For {n_unknown} it cannot be told." if n_unknown else ""
+    sentence += f" For {n_unknown} it is unknown." if n_unknown else ""
     return [_table_of(versions, [{"images seen": text} for text in answers]), Text(sentence, overflow="fold")]
 
 
