@@ -62,7 +62,7 @@ def log(name: str, auc: float, parent: str | None = None, **changed: object) -> 
 def test_without_models_there_is_a_page_that_says_so(store: Path, catalog: DataCatalog, capsys) -> None:
     table, page = compare(catalog)
     assert table.empty
-    assert "MLflow knows of no model that was measured on test images" in page
+    assert "MLflow has no model with results on test images" in page
     hooks.Summary().after_pipeline_run(create_pipeline(), catalog)
     assert "kedro run --env demo" in capsys.readouterr().out
 
@@ -122,7 +122,7 @@ def test_the_command_ends_well_without_any_model_and_leaves_no_run(project: Path
     uri = f"sqlite:///{project}/mlflow.db"
     finished = kedro(project, "run", "--pipeline=comparison", MLFLOW_TRACKING_URI=uri)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "MLflow knows of no model that was measured on test images" in finished.stdout
-    assert "MLflow knows of no model" in (project / "data" / "08_reporting" / "leaderboard.html").read_text()
+    assert "MLflow has no model with results on test images" in finished.stdout
+    assert "MLflow has no model" in (project / "data" / "08_reporting" / "leaderboard.html").read_text()
     client = mlflow.MlflowClient(uri)
     assert not client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

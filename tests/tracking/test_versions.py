@@ -96,7 +96,7 @@ def test_a_version_carries_what_tells_it_from_others(registered: dict[str, Any])
         "git_commit": "abc",
         "kedro_pipeline": "effusion",
     }
-    assert "AUC 0.875 on 40 test phantom images; it says nothing about patients" in version.description
+    assert "AUC 0.875 on 40 test phantom images; this says nothing about patients" in version.description
     assert "model_card.md, an artifact of the run that registered this version" in version.description
 
 
