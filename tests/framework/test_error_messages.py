@@ -64,7 +64,7 @@ def test_an_unavailable_server_is_no_defect() -> None:
             "t.x.sise: unknown parameter. Did you mean 'size'?",
         ),
         ("Denoise", {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
-        ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter has an odd size, found 4."),
+        ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter needs an odd size, found 4."),
         ("Sources", {}, "t.x: at least one source is needed, found none."),
         (
             "Sources",

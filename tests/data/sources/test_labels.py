@@ -9,8 +9,9 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.labels import LabelMap
 
 VOCABULARY = ("Effusion", "Mass", "No Finding", "Pneumonia")
-ONE = LabelMap({"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)})
-MANY = LabelMap({"fluid": ("Effusion", "Edema"), "mass": ("Mass",)}, exclusive=False)
+ONE = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
+STAR = {"normal": ("No Finding",), "abnormal": ("*", "sick")}
+SEVERAL = {"fluid": ("Effusion", "Edema"), "mass": ("Mass",)}
 NAN = math.nan
 
 
@@ -18,120 +19,45 @@ def rows(*texts: str | None, uncertain: str | None = None, unknown: str | None =
     return pd.DataFrame({"labels": texts, "uncertain": uncertain, "unknown": unknown}, dtype="str")
 
 
-def only(meaning: LabelMap, labels: str | None, vocabulary: tuple[str, ...] = VOCABULARY, **others: str) -> pd.Series:
-    found = meaning.apply(rows(labels, **others), vocabulary)
-    assert found.columns.tolist() == [*(f"label_{name}" for name in meaning.classes), "reason", "detail", "left_out"]
-    return found.iloc[0]
-
-
-def values(outcome: pd.Series) -> list[float]:
-    assert outcome[["reason", "detail", "left_out"]].isna().all()
-    return outcome.filter(regex="^label_").tolist()
-
-
-def assert_left_out(outcome: pd.Series, why: str) -> None:
-    assert outcome["left_out"] == why
-    assert outcome.drop("left_out").isna().all()
+def apply(label_map: LabelMap, labels: str | None, vocabulary: tuple[str, ...] = VOCABULARY, **others: str) -> object:
+    """Return the values of the classes of one image, or why it is refused or left out."""
+    outcome = label_map.apply(rows(labels, **others), vocabulary)
+    assert outcome.columns.tolist() == [
+        *(f"label_{name}" for name in label_map.classes),
+        "reason",
+        "detail",
+        "left_out",
+    ]
+    values, (reason, detail, left_out) = outcome.filter(regex="^label_").iloc[0], outcome.iloc[0, -3:]
+    if pd.isna(reason) and pd.isna(left_out):
+        return values.tolist()
+    assert values.isna().all()
+    return left_out if pd.isna(reason) else f"{reason}: {detail}"
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"),
+    ("labels", "others", "expected"),
     [
-        ("Effusion", [0.0, 1.0]),
-        ("Effusion|Mass", [0.0, 1.0]),
-        ("mass | EFFUSION", [0.0, 1.0]),
-        ("no_finding", [1.0, 0.0]),
-        ("NORMAL", [1.0, 0.0]),
-        ("No Finding|normal", [1.0, 0.0]),
+        ("Effusion", {}, [0.0, 1.0]),
+        ("mass | EFFUSION", {}, [0.0, 1.0]),
+        ("no_finding|NORMAL", {}, [1.0, 0.0]),
+        ("Mass", {}, "other_classes"),
+        ("", {}, "other_classes"),
+        ("Effusion|No Finding", {}, "several_classes"),
+        ("Effusion|Hernia", {}, "unknown_label: the label 'Hernia' means no class of the task"),
+        ("Effusion", {"uncertain": "Hernia"}, "unknown_label: the label 'Hernia' means no class of the task"),
+        ("Mass", {"vocabulary": ()}, "unknown_label: the label 'Mass' means no class of the task"),
+        (None, {}, "unknown_label: no label"),
+        ("No Finding", {"uncertain": "Effusion"}, "uncertain"),
+        ("", {"uncertain": "Effusion"}, "uncertain"),
+        ("Effusion", {"uncertain": "Effusion|Mass"}, [0.0, 1.0]),
+        ("No Finding", {"unknown": "Effusion|Mass"}, [1.0, 0.0]),
+        ("Mass", {"unknown": "Effusion"}, "uncertain"),
+        ("Mass", {"unknown": "Pneumonia"}, "other_classes"),
     ],
 )
-def test_labels_of_exclusive_classes(labels: str, expected: list[float]) -> None:
-    assert values(only(ONE, labels)) == expected
-
-
-@pytest.mark.parametrize("meaning", [ONE, MANY])
-@pytest.mark.parametrize(
-    ("labels", "others", "detail"),
-    [
-        ("Hernia", {}, "Hernia"),
-        ("Effusion|Hernia", {}, "Hernia"),
-        ("Effusion", {"uncertain": "Hernia"}, "Hernia"),
-        ("Mass", {"vocabulary": ("Effusion",)}, "Mass"),
-        (None, {}, "no label"),
-    ],
-)
-def test_unknown_labels_are_refused(
-    meaning: LabelMap, labels: str | None, others: dict[str, object], detail: str
-) -> None:
-    if meaning is MANY and labels == "Mass":
-        pytest.skip("Mass is one of its labels")
-    outcome = only(meaning, labels, **others)
-    assert outcome["reason"] == "unknown_label"
-    assert detail in outcome["detail"]
-    assert outcome.drop(["reason", "detail"]).isna().all()
-
-
-@pytest.mark.parametrize(
-    ("labels", "why"),
-    [("Mass", "other_classes"), ("", "other_classes"), ("Effusion|No Finding", "several_classes")],
-)
-def test_images_left_out_where_classes_are_exclusive(labels: str, why: str) -> None:
-    assert_left_out(only(ONE, labels), why)
-
-
-def test_images_with_a_label_of_left_out() -> None:
-    for exclusive in (True, False):
-        meaning = LabelMap({"well": ["No Finding"], "ill": ["*"]}, left_out=["support_devices"], exclusive=exclusive)
-        vocabulary = (*VOCABULARY, "Support Devices")
-        assert_left_out(only(meaning, "Mass|Support Devices", vocabulary), "listed")
-        assert values(only(meaning, "Mass", vocabulary)) == [0.0, 1.0]
-    assert values(only(meaning, "Mass", vocabulary, uncertain="Support Devices")) == [0.0, 1.0]
-    positive = LabelMap({"ill": ["Mass"]}, left_out=["Hernia"], uncertain="positive", exclusive=False)
-    assert_left_out(only(positive, "Mass", uncertain="Hernia"), "listed")
-
-
-@pytest.mark.parametrize("exclusive", [True, False])
-@pytest.mark.parametrize(
-    ("labels", "expected"), [("No Finding", [1.0, 0.0]), ("Mass", [0.0, 1.0]), ("Mass|Pneumonia", [0.0, 1.0])]
-)
-def test_a_star_is_every_other_label(exclusive: bool, labels: str, expected: list[float]) -> None:
-    meaning = LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}, exclusive=exclusive)
-    assert values(only(meaning, labels)) == expected
-
-
-def test_a_star_covers_only_the_vocabulary() -> None:
-    meaning = LabelMap({"normal": ["No Finding"], "abnormal": ["*", "sick"]})
-    assert only(meaning, "Broken rib")["reason"] == "unknown_label"
-    assert values(only(meaning, "sick")) == [0.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("meaning", "labels", "uncertain", "expected"),
-    [
-        ("unknown", "", "Effusion", "uncertain"),
-        ("unknown", "No Finding", "Effusion", "uncertain"),
-        ("unknown", "Effusion", "Mass", [0.0, 1.0]),
-        ("unknown", "Effusion", "Effusion", [0.0, 1.0]),
-        ("positive", "", "Effusion", [0.0, 1.0]),
-        ("positive", "No Finding", "Effusion", "several_classes"),
-        ("negative", "", "Effusion", "other_classes"),
-        ("negative", "No Finding", "Effusion", [1.0, 0.0]),
-    ],
-)
-def test_uncertain_labels_of_exclusive_classes(
-    meaning: str, labels: str, uncertain: str, expected: list[float] | str
-) -> None:
-    outcome = only(LabelMap(ONE.classes, uncertain=meaning), labels, uncertain=uncertain)
-    if isinstance(expected, str):
-        assert_left_out(outcome, expected)
-    else:
-        assert values(outcome) == expected
-
-
-def test_unknown_labels_of_exclusive_classes() -> None:
-    assert values(only(ONE, "No Finding", unknown="Effusion|Mass")) == [1.0, 0.0]
-    assert_left_out(only(ONE, "Mass", unknown="Effusion"), "uncertain")
-    assert_left_out(only(ONE, "Mass", unknown="Pneumonia"), "other_classes")
+def test_exclusive_classes(labels: str | None, others: dict[str, object], expected: object) -> None:
+    assert apply(LabelMap(ONE), labels, **others) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,49 +71,66 @@ def test_unknown_labels_of_exclusive_classes() -> None:
         ("Mass", {"unknown": "Effusion"}, [NAN, 1.0]),
         ("Edema", {"uncertain": "Effusion"}, [1.0, 0.0]),
         ("Edema", {"unknown": "Effusion|Mass"}, [1.0, NAN]),
+        ("Mass", {"vocabulary": ("Mass", "Pneumonia")}, [NAN, 1.0]),
+        ("No Finding", {"uncertain": "Effusion", "unknown": "Mass"}, "uncertain"),
+        ("Pneumonia", {"vocabulary": ("Pneumonia",)}, "other_classes"),
+        ("Hernia", {}, "unknown_label: the label 'Hernia' means no class of the task"),
+        (None, {}, "unknown_label: no label"),
     ],
 )
-def test_labels_of_several_classes(labels: str, others: dict[str, str], expected: list[float]) -> None:
-    assert values(only(MANY, labels, **others)) == pytest.approx(expected, nan_ok=True)
+def test_several_classes(labels: str | None, others: dict[str, object], expected: object) -> None:
+    outcome = apply(LabelMap(SEVERAL, exclusive=False), labels, **others)
+    assert outcome == (expected if isinstance(expected, str) else pytest.approx(expected, nan_ok=True))
 
 
-@pytest.mark.parametrize(("meaning", "expected"), [("unknown", NAN), ("positive", 1.0), ("negative", 0.0)])
-def test_uncertain_labels_of_several_classes(meaning: str, expected: float) -> None:
-    several = LabelMap(MANY.classes, uncertain=meaning, exclusive=False)
-    assert values(only(several, "Mass", uncertain="Edema|Pneumonia", vocabulary=(*VOCABULARY, "Edema"))) == (
-        pytest.approx([expected, 1.0], nan_ok=True)
-    )
+@pytest.mark.parametrize(
+    ("uncertain", "of_effusion", "of_no_finding", "of_several"),
+    [
+        ("unknown", "uncertain", "uncertain", NAN),
+        ("positive", [0.0, 1.0], "several_classes", 1.0),
+        ("negative", "other_classes", [1.0, 0.0], 0.0),
+    ],
+)
+def test_meanings_of_uncertain(uncertain: str, of_effusion: object, of_no_finding: object, of_several: float) -> None:
+    one, several = LabelMap(ONE, uncertain=uncertain), LabelMap(SEVERAL, uncertain=uncertain, exclusive=False)
+    assert apply(one, "", uncertain="Effusion") == of_effusion
+    assert apply(one, "No Finding", uncertain="Effusion") == of_no_finding
+    values = apply(several, "Mass", uncertain="Edema|Pneumonia", vocabulary=(*VOCABULARY, "Edema"))
+    assert values == pytest.approx([of_several, 1.0], nan_ok=True)
 
 
-def test_a_class_whose_labels_the_source_does_not_use_is_unknown() -> None:
-    assert values(only(MANY, "Mass", vocabulary=("Mass", "Pneumonia"))) == pytest.approx([NAN, 1.0], nan_ok=True)
-    without_vocabulary = MANY.apply(rows("Mass", "Edema"), ())
-    assert without_vocabulary[["label_fluid", "label_mass"]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_star_covers_the_rest_of_the_vocabulary(exclusive: bool) -> None:
+    label_map = LabelMap(STAR, exclusive=exclusive)
+    for labels, expected in {"No Finding": [1.0, 0.0], "Mass|Pneumonia": [0.0, 1.0], "sick": [0.0, 1.0]}.items():
+        assert apply(label_map, labels) == expected
+    assert str(apply(label_map, "Broken rib")).startswith("unknown_label")
 
 
-def test_an_image_without_a_known_class_is_left_out() -> None:
-    assert_left_out(only(MANY, "No Finding", uncertain="Effusion", unknown="Mass"), "uncertain")
-    assert_left_out(only(MANY, "Pneumonia", vocabulary=("Pneumonia",)), "other_classes")
-
-
-def test_index_and_order_are_kept() -> None:
-    images = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
-    outcome = ONE.apply(images, VOCABULARY)
-    assert outcome.index.tolist() == [7, 3, 5, 1]
-    assert outcome["label_effusion"].tolist()[:3] == [1.0, 0.0, 1.0]
-    assert outcome["left_out"].tolist()[3] == "other_classes"
-
-
-def test_types_do_not_depend_on_the_rows() -> None:
-    expected = ["float64", "float64", "str", "str", "str"]
-    assert ONE.apply(rows(), VOCABULARY).dtypes.astype("str").tolist() == expected
-    assert ONE.apply(rows("Effusion"), VOCABULARY).dtypes.astype("str").tolist() == expected
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_labels_of_left_out(exclusive: bool) -> None:
+    vocabulary = (*VOCABULARY, "Support Devices")
+    label_map = LabelMap(STAR, left_out=["support_devices"], exclusive=exclusive)
+    assert apply(label_map, "Mass|Support Devices", vocabulary) == "listed"
+    assert apply(label_map, "Mass", vocabulary, uncertain="Support Devices") == [0.0, 1.0]
+    positive = LabelMap(STAR, left_out=["support_devices"], uncertain="positive", exclusive=exclusive)
+    assert apply(positive, "Mass", uncertain="Support Devices") == "listed"
 
 
 def test_the_class_of_a_label() -> None:
-    star = LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}, left_out=["Hernia"])
-    assert [star.class_of(label) for label in ("no_finding", "Mass", "hernia")] == ["normal", "abnormal", None]
-    assert [ONE.class_of(label) for label in ("EFFUSION", "Mass")] == ["effusion", None]
+    label_map = LabelMap(STAR, left_out=["Hernia"])
+    assert [label_map.class_of(label) for label in ("no_finding", "Mass", "hernia")] == ["normal", "abnormal", None]
+    assert [LabelMap(ONE).class_of(label) for label in ("EFFUSION", "Mass")] == ["effusion", None]
+
+
+def test_index_order_and_types_are_kept() -> None:
+    images = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
+    outcome = LabelMap(ONE).apply(images, VOCABULARY)
+    assert outcome.index.tolist() == [7, 3, 5, 1]
+    assert outcome["label_effusion"].tolist()[:3] == [1.0, 0.0, 1.0]
+    empty = LabelMap(ONE).apply(images.head(0), VOCABULARY)
+    assert empty.dtypes.astype("str").tolist() == ["float64", "float64", "str", "str", "str"]
+    pd.testing.assert_series_equal(empty.dtypes, outcome.dtypes)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +141,7 @@ def test_the_class_of_a_label() -> None:
         ({"well": ("No Finding",), "ill": ("Mass",)}, ("MASS",), r"left_out.*MASS.*ill"),
     ],
 )
-def test_a_label_with_two_meanings_is_an_error(
+def test_a_label_with_two_meanings(
     classes: dict[str, tuple[str, ...]], left_out: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -207,19 +150,18 @@ def test_a_label_with_two_meanings_is_an_error(
 
 text = st.one_of(st.none(), st.sets(st.sampled_from([*VOCABULARY, "Hernia", "Rib"])).map("|".join))
 tables = st.lists(st.tuples(text, text, text), max_size=12).map(
-    lambda found: pd.DataFrame(found, columns=["labels", "uncertain", "unknown"]).astype("str")
+    lambda cells: pd.DataFrame(cells, columns=["labels", "uncertain", "unknown"]).astype("str")
 )
 
 
 @given(images=tables, uncertain=st.sampled_from(["unknown", "positive", "negative"]), exclusive=st.booleans())
-def test_each_row_is_kept_refused_or_left_out(images: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
-    classes = {"fluid": ("Effusion",), "mass": ("Mass",), "other": ("*",)}
-    meaning = LabelMap(classes, ["Hernia"], uncertain, exclusive=exclusive)
-    found = meaning.apply(images, (*VOCABULARY, "Hernia"))
-    labels = found.filter(regex="^label_")
-    kept = labels.notna().any(axis=1)
-    assert (kept.astype(int) + found["reason"].notna() + found["left_out"].notna()).eq(1).all()
-    assert labels[kept].isin([0.0, 1.0]).where(labels[kept].notna(), True).all(axis=None)
+def test_each_row_is_used_refused_or_left_out(images: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
+    label_map = LabelMap({**SEVERAL, "other": ("*",)}, ["Hernia"], uncertain, exclusive=exclusive)
+    outcome = label_map.apply(images, (*VOCABULARY, "Hernia"))
+    labels = outcome.filter(regex="^label_")
+    used = labels.notna().any(axis=1)
+    assert (used.astype(int) + outcome["reason"].notna() + outcome["left_out"].notna()).eq(1).all()
+    assert labels[used].isin([0.0, 1.0]).where(labels[used].notna(), True).all(axis=None)
     if exclusive:
-        assert labels[kept].sum(axis=1).eq(1).all()
-        assert labels[kept].notna().all(axis=None)
+        assert labels[used].sum(axis=1).eq(1).all()
+        assert labels[used].notna().all(axis=None)

@@ -73,8 +73,8 @@ def test_the_kind_says_what_a_model_gives_scores_for(kind, outputs, exclusive, s
         ("ordinal", ["a", "b"], "'binary', 'multiclass' or 'multilabel'"),
         ("multilabel", ["1st"], "should match pattern"),
         ("multilabel", ["a/b"], "should match pattern"),
-        ("multilabel", ["Mass", "none"], "'none' has a meaning in the results"),
-        ("multiclass", ["a", "mean", "b"], "'mean' has a meaning in the results"),
+        ("multilabel", ["Mass", "none"], "'none' is reserved"),
+        ("multiclass", ["a", "mean", "b"], "'mean' is reserved"),
     ],
 )
 def test_classes_that_do_not_fit_the_kind_are_refused(kind, classes, message) -> None:

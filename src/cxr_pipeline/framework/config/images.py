@@ -1,4 +1,4 @@
-"""How images are prepared, divided, shown and augmented."""
+"""Parameters of preparing, splitting, resampling and augmenting images."""
 
 from typing import Annotated, Literal
 
@@ -8,13 +8,13 @@ from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 
 
 class Resolution(Parameters):
-    """From any image to one square size and one grey channel.
+    """Conversion of any image to one square size and one grey channel.
 
     Args:
         size: side of the prepared image in pixels.
-        mode: ``fit`` keeps the aspect and pads with black, ``stretch`` does not.
+        mode: ``fit`` keeps the aspect ratio and pads with black, ``stretch`` does not.
         max_megapixels: a larger image is refused before it is decoded.
-        workers: processes that decode; null for one a core.
+        workers: number of decoding processes; null for one per core.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)]
@@ -49,18 +49,18 @@ class Denoise(Parameters):
     @classmethod
     def _odd(cls, size: int) -> int:
         if size % 2 == 0:
-            raise ValueError(f"a median filter has an odd size, found {size}")
+            raise ValueError(f"a median filter needs an odd size, found {size}")
         return size
 
 
 class Morphology(Parameters):
-    """Steps that are run in order on every prepared image; an empty list costs nothing."""
+    """Operations applied in order to every prepared image."""
 
     steps: tuple[Annotated[StructuringStep | Clahe | Denoise, Field(discriminator="operation")], ...]
 
 
 class Splitting(Parameters):
-    """Shares of the patients, and the seed that deals them."""
+    """Shares of the patients in each split, and the seed of the assignment."""
 
     train: Fraction
     validation: Fraction
@@ -80,11 +80,14 @@ class Splitting(Parameters):
 
 
 class Resampling(Parameters):
-    """Which training images are shown how often, and how much each one weighs.
+    """Sampling plan of the training images.
 
     Args:
-        max_repeat: the most often that an image is shown in an epoch; null for no limit.
-        within_sources: make the classes equal within each source.
+        plan: ``none``, or repeat (``oversample``) or leave out (``undersample``) images until classes are equally
+            frequent.
+        class_weights: weight images so that the classes sum to the same.
+        max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
+        within_sources: balance the classes of each source separately.
     """
 
     plan: Literal["none", "oversample", "undersample"]
@@ -95,16 +98,17 @@ class Resampling(Parameters):
 
 
 class Augmentation(Parameters):
-    """Random changes of a training image; zero switches one off.
+    """Random changes of a training image; 0 switches a change off.
 
     Args:
         rotation: largest angle in degrees.
         translation: largest shift as a fraction of the side.
         zoom: largest change of scale as a fraction.
-        brightness, contrast: largest change as a fraction of the grey range, of the contrast.
+        brightness: largest change as a fraction of the grey range.
+        contrast: largest change as a fraction of the contrast.
         noise: standard deviation as a fraction of the grey range.
-        flip: mirror left and right; off, because the heart is on the left.
-        views: augmented views of each training image whose features a frozen backbone caches.
+        flip: mirror left and right; off by default, because the heart is on the left.
+        views: number of augmented views of each training image for which features of a frozen backbone are cached.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)]
