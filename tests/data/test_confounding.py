@@ -1,5 +1,3 @@
-"""Tests of what the source alone tells."""
-
 import json
 
 import numpy as np
@@ -11,7 +9,7 @@ from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
 
 
 def images(counts: dict[str, dict[str, tuple[int, ...]]], classes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """So many images of each class, by split and source."""
+    """Return a manifest and splits with the given number of images of each class, by split and source."""
     rows = [
         (split, source, name)
         for split, sources in counts.items()
@@ -25,7 +23,7 @@ def images(counts: dict[str, dict[str, tuple[int, ...]]], classes: list[str]) ->
     return table[["source", "image"]].assign(**labels), table[["source", "image", "split"]]
 
 
-def test_one_source_tells_nothing() -> None:
+def test_one_source() -> None:
     assert (
         source_baseline(*images({"train": {"a": (3, 3)}, "test": {"a": (2, 2)}}, ["no", "yes"]), outputs=["yes"])
         is None
@@ -34,8 +32,8 @@ def test_one_source_tells_nothing() -> None:
 
 def test_a_hospital_for_each_class() -> None:
     counts = {"train": {"adults": (50, 0), "children": (0, 40)}, "test": {"adults": (10, 0), "children": (0, 5)}}
-    found = source_baseline(*images(counts, ["normal", "ill"]), outputs=["ill"])
-    assert found == {
+    baseline = source_baseline(*images(counts, ["normal", "ill"]), outputs=["ill"])
+    assert baseline == {
         "auc": 1.0,
         "per_class": {"ill": {"auc": 1.0}},
         "accuracy": 1.0,
@@ -44,39 +42,39 @@ def test_a_hospital_for_each_class() -> None:
         "confounded": True,
         "threshold": CONFOUNDED_AUC,
     }
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert json.loads(json.dumps(baseline, allow_nan=False)) == baseline
 
 
-def test_classes_mixed_alike_everywhere() -> None:
+def test_equal_mixtures() -> None:
     counts = {split: {"a": (30, 10), "b": (15, 5)} for split in ("train", "test")}
-    found = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
-    assert found["auc"] == pytest.approx(0.5)
-    assert found["accuracy"] == found["majority_accuracy"] == 0.75
-    assert found["confounded"] is False
+    baseline = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
+    assert baseline["auc"] == pytest.approx(0.5)
+    assert baseline["accuracy"] == baseline["majority_accuracy"] == 0.75
+    assert baseline["confounded"] is False
 
 
-def test_the_score_is_learned_from_training_images_alone() -> None:
+def test_scores_are_from_training_images() -> None:
     counts = {
         "train": {"a": (9, 1), "b": (5, 5)},
         "validation": {"a": (0, 90), "b": (90, 0)},
         "test": {"a": (3, 4), "b": (2, 6)},
     }
-    found = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
+    baseline = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
     truth = np.repeat([0, 1, 0, 1], [3, 4, 2, 6])
-    assert found["auc"] == pytest.approx(roc_auc_score(truth, np.repeat([0.1, 0.5], [7, 8])))
-    assert found["majority_accuracy"] == pytest.approx(5 / 15)
+    assert baseline["auc"] == pytest.approx(roc_auc_score(truth, np.repeat([0.1, 0.5], [7, 8])))
+    assert baseline["majority_accuracy"] == pytest.approx(5 / 15)
 
 
 def test_one_of_three_classes_is_enough_and_the_mean_is_over_classes() -> None:
     counts = {split: {"a": (100, 100, 2), "b": (100, 100, 40)} for split in ("train", "test")}
-    found = source_baseline(*images(counts, ["x", "y", "z"]), outputs=["x", "y", "z"])
-    each = [found["per_class"][name]["auc"] for name in "xyz"]
-    assert found["auc"] == pytest.approx(np.mean(each))
+    baseline = source_baseline(*images(counts, ["x", "y", "z"]), outputs=["x", "y", "z"])
+    each = [baseline["per_class"][name]["auc"] for name in "xyz"]
+    assert baseline["auc"] == pytest.approx(np.mean(each))
     assert each[0] < CONFOUNDED_AUC <= each[2]
-    assert found["confounded"] is True
+    assert baseline["confounded"] is True
 
 
-def test_several_classes_at_once_have_no_accuracy_and_unknown_labels_do_not_count() -> None:
+def test_several_classes_have_no_accuracy_and_unknown_labels_do_not_count() -> None:
     manifest, splits = images({split: {"a": (8, 2), "b": (2, 8)} for split in ("train", "test")}, ["x", "y"])
     manifest["label_z"] = np.nan
     known = source_baseline(manifest.assign(label_x=1 - manifest["label_y"]), splits, outputs=["x", "y", "z"])
@@ -90,30 +88,30 @@ def test_several_classes_at_once_have_no_accuracy_and_unknown_labels_do_not_coun
     assert source_baseline(half, splits, outputs=["y"])["auc"] == pytest.approx(0.5)
 
 
-def test_unknown_training_labels_are_no_negatives() -> None:
+def test_unknown_training_labels_are_not_negative() -> None:
     manifest, splits = images({"train": {"a": (5, 5), "b": (6, 4)}, "test": {"a": (1, 2), "b": (2, 1)}}, ["x", "y"])
-    silent = (splits["split"] == "train") & (manifest["source"] == "a") & (manifest["label_y"] == 0)
-    manifest.loc[silent, "label_y"] = np.nan
+    unlabelled = (splits["split"] == "train") & (manifest["source"] == "a") & (manifest["label_y"] == 0)
+    manifest.loc[unlabelled, "label_y"] = np.nan
     assert source_baseline(manifest, splits, outputs=["y"])["auc"] == pytest.approx(2 / 3)
     manifest.loc[(splits["split"] == "train") & (manifest["source"] == "b"), "label_y"] = np.nan
     assert source_baseline(manifest, splits, outputs=["y"])["auc"] == pytest.approx(0.5)
 
 
-def test_a_source_without_training_images_scores_as_all_do() -> None:
+def test_a_source_without_training_images_has_the_overall_score() -> None:
     counts = {"train": {"a": (7, 3), "b": (3, 7)}, "test": {"a": (1, 0), "b": (0, 1), "new": (2, 1)}}
-    found = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
-    assert found["auc"] == pytest.approx(roc_auc_score([0, 1, 0, 0, 1], [0.3, 0.7, 0.5, 0.5, 0.5]))
+    baseline = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
+    assert baseline["auc"] == pytest.approx(roc_auc_score([0, 1, 0, 0, 1], [0.3, 0.7, 0.5, 0.5, 0.5]))
 
 
-def test_a_small_source_counts_for_less_than_a_large_one() -> None:
+def test_scores_of_small_sources_are_smoothed() -> None:
     counts = {"train": {"large": (1, 90), "small": (0, 1), "b": (90, 1)}, "test": {"large": (0, 1), "small": (1, 0)}}
     assert source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])["auc"] == 1.0
 
 
 def test_test_images_of_one_class() -> None:
     counts = {"train": {"a": (3, 3), "b": (3, 3)}, "test": {"a": (2, 0), "b": (1, 0)}}
-    found = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
-    assert found["auc"] is None
-    assert found["confounded"] is False
+    baseline = source_baseline(*images(counts, ["no", "yes"]), outputs=["yes"])
+    assert baseline["auc"] is None
+    assert baseline["confounded"] is False
     nobody = source_baseline(*images({"train": {"a": (3, 3), "b": (3, 3)}}, ["no", "yes"]), outputs=["yes"])
     assert nobody["accuracy"] is None

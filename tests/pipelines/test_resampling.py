@@ -1,4 +1,4 @@
-"""The nodes of the resampling stage."""
+"""Tests of the nodes of the resampling stage."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ class Images:
         return self.pixels[[SHA256S.index(sha256) for sha256 in sha256s]]
 
 
-def test_the_preview_begins_with_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preview_starts_with_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(nodes.figures, "augmentation_preview", lambda images: drawn.append(images) or b"png")
+    monkeypatch.setattr(nodes.test_set, "augmentation_preview", lambda images: drawn.append(images) or b"png")
     augmentation = Augmentation(
         rotation=10, translation=0.1, zoom=0, brightness=0, contrast=0, noise=0, flip=False, views=1, seed=1
     )

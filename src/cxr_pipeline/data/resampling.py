@@ -49,10 +49,14 @@ def plan_sampling(
         images: training images with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
         plan: ``none`` shows every image once; ``oversample`` repeats images until all classes are as frequent as the
             most frequent one; ``undersample`` leaves images out until all are as rare as the rarest.
-        class_weights: weight images so that the classes sum to the same.
+        class_weights: weight each image by n / (classes * images of its class), counting images as often as they are
+            shown, so that all classes have the same total weight; otherwise 1.
         seed: decides which images are repeated or left out.
-        max_repeat: maximum number of times that an image is shown; None for no limit.
-        within_sources: balance the classes of each source separately.
+        max_repeat: maximum number of times that an image is shown, at least 1; None for no limit. Without a limit, a
+            class of 5 images beside one of 1,000 is memorised: each image is shown 200 times. With it that class stays
+            smaller, which ``class_weights`` compensates.
+        within_sources: treat the images of a class from each source as a class of their own, so that the number of
+            images of a source does not tell which class is likely.
 
     Returns:
         A row for each image in the given order: ``source``, ``image``, ``sha256``, ``count`` (int64, times shown in an

@@ -87,7 +87,7 @@ class Resampling(Parameters):
             frequent.
         class_weights: weight images so that the classes sum to the same.
         max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
-        within_sources: balance the classes of each source separately.
+        within_sources: treat the images of a class from each source as a class of their own.
     """
 
     plan: Literal["none", "oversample", "undersample"]
