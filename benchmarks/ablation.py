@@ -24,12 +24,13 @@ from _noise_images import NoiseImages
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells, dependencies
 from cxr_pipeline.experiments.digests import training_digest
-from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
+from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
 from cxr_pipeline.training.fitting import fit
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}
 AUGMENTATION: dict[str, Any] = {**STRONG, "flip": False, "views": 5, "seed": 0}
@@ -71,10 +72,9 @@ def main() -> None:
         started = time.perf_counter()
         whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
         trainings = {name: training_digest(parameters) for name, parameters in whole.items()}
-        companions = dependencies.companions(whole, trainings)
         for name in dependencies.waits(whole, trainings):
             parameters = whole[name]
-            settings = replace(SETTINGS, monitor=parameters["training"]["monitor"], companions=companions[name])
+            settings = replace(SETTINGS, monitor=parameters["training"]["monitor"])
             fit(
                 model=frozen(parameters["model"]["name"], arguments.size),
                 train=train,
@@ -82,7 +82,7 @@ def main() -> None:
                 settings=settings,
                 exclusive=False,
                 augmentation=parameters["augmentation"],
-                folder=Path(folder, "features"),
+                features=Path(folder, "features"),
                 checkpoints=Path(folder, "checkpoints"),
                 on_epoch=lambda row: None,
             )
@@ -136,8 +136,7 @@ def frozen(name: str, size: int) -> keras.Model:
 def train_from_images(model: keras.Model, parameters: dict[str, Any], train: ImageSet, validation: ImageSet) -> None:
     """Train the head as one would without this project: every image through the whole network, in every epoch."""
     image = keras.Input(model.input_shape[1:])
-    changes = build_augmentation(**{name: parameters["augmentation"][name] for name in (*STRENGTHS, "seed")})
-    whole = keras.Model(image, model(changes(image)))
+    whole = keras.Model(image, model(build_augmentation(parameters["augmentation"])(image)))
     whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
     for epoch in range(SETTINGS.epochs):
         order = epoch_order(train.count, views=0, seed=0, epoch=epoch)

@@ -1,4 +1,4 @@
-"""Speed of the image store on images of 1024 x 1024 pixels, compared with a loop over OpenCV; and opening a large index.
+"""Speed of the image store on images of 1024 x 1024 pixels, compared with a loop over OpenCV.
 
 Run ``python benchmarks/preparation.py [FOLDER]``. PNG images from the folder are repeated with different content;
 without a folder, images are generated. Both methods prepare the same images in one run, in turn.
@@ -6,15 +6,12 @@ without a folder, images are generated. Both methods prepare the same images in 
 
 import argparse
 import hashlib
-import json
-import os
 import shutil
 import struct
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -22,12 +19,10 @@ import cv2
 import numpy as np
 
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.shards import Shard, shard_name
 from cxr_pipeline.data.images.store import ImageStore
 
 RECIPE = Recipe(size=224, mode="fit", max_megapixels=100)
 ROUNDS = 3
-INDEXED_IMAGES, SHARD_IMAGES = 112_120, 512
 
 
 def generated_images(n_images: int) -> Iterator[bytes]:
@@ -84,26 +79,6 @@ def compare(folder: Path, source: Path | None, n_images: int) -> None:
         print(f"{name:<18}{speed:8.0f} images/s   ratio {speed / base:.2f}")
 
 
-def open_large_index(folder: Path) -> None:
-    """Time opening and reading a store of the size of NIH ChestX-ray14, with sparse files."""
-    sha256s = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(INDEXED_IMAGES)]
-    target = folder / RECIPE.digest
-    target.mkdir(parents=True)
-    for start in range(0, INDEXED_IMAGES, SHARD_IMAGES):
-        block = tuple(sha256s[start : start + SHARD_IMAGES])
-        shard = Shard(shard_name(block), RECIPE.digest, 224, 100, block, (1024 * 1024,) * len(block), ())
-        (target / f"{shard.name}.json").write_text(json.dumps(asdict(shard)))
-        (target / f"{shard.name}.npy").touch()
-        os.truncate(target / f"{shard.name}.npy", 128 + len(block) * 224 * 224)
-    start_time = time.perf_counter()
-    store = ImageStore(folder, RECIPE)
-    print(f"index of {len(store):,} images opened in {time.perf_counter() - start_time:.2f} s")
-    order = np.random.default_rng(0).permutation(INDEXED_IMAGES)[:3200]
-    start_time = time.perf_counter()
-    n_read = sum(len(batch) for batch in store.batches([sha256s[position] for position in order], 32))
-    print(f"{n_read / (time.perf_counter() - start_time):,.0f} images/s read in random order, 32 at a time")
-
-
 def main() -> None:
     """Run both measurements in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,7 +88,6 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         compare(folder, arguments.folder, arguments.images)
-        open_large_index(folder / "large")
     finally:
         shutil.rmtree(folder)
 

@@ -4,11 +4,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.files import write_array, written_atomically
+from cxr_pipeline.common.files import written_atomically
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -46,13 +45,6 @@ def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"), written_atomically(tmp_path / "file" / "x.json"):
         pass
-
-
-def test_an_array_is_written_in_numpy_format(tmp_path: Path) -> None:
-    path = tmp_path / "images.npy"
-    write_array(path, np.arange(6, dtype=np.uint8).reshape(2, 3))
-    np.testing.assert_array_equal(np.load(path), [[0, 1, 2], [3, 4, 5]])
-    assert [entry.name for entry in tmp_path.iterdir()] == ["images.npy"]
 
 
 @pytest.fixture

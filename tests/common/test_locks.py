@@ -78,6 +78,16 @@ def test_a_released_lock_can_be_acquired_again_without_a_warning(path: Path, cap
     assert caplog.text == ""
 
 
+def test_a_record_stays_for_the_next_holder_if_the_run_is_still_open(path: Path) -> None:
+    mine = RunLock(path, "chest", keeps_record=lambda: True)
+    mine.acquire("chest")
+    mine.note_run("open-run")
+    mine.release()
+    left = lock(path).acquire("chest")
+    assert left is not None
+    assert left.run_id == "open-run"
+
+
 @pytest.mark.parametrize("record", ["{", "[]", '{"pid": 1}'])
 def test_an_unreadable_record_is_ignored(path: Path, other, record: str) -> None:
     path.with_suffix(".json").write_text(record)

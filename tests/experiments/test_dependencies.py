@@ -19,7 +19,6 @@ PARAMETERS: dict[str, Any] = {
     "training": {
         "loss": "focal",
         "monitor": "val_auc",
-        "companions": [],
         "fine_tuning": {"cut": None, "epochs": 0},
     },
     "thresholds": {"calibration": "platt"},
@@ -115,14 +114,6 @@ def test_other_choices_of_the_epoch_come_out_of_a_training_of_one_phase(below: d
         for monitor in ("val_auc", "val_recall")
     )
     assert (a == b) is shared
-
-
-def test_companions_are_the_metrics_of_a_training_each_once() -> None:
-    monitors = {"a": "val_recall", "b": "val_auc", "c": "val_recall", "d": "val_loss"}
-    whole = {name: lay_over(PARAMETERS, {"training": {"monitor": monitor}}) for name, monitor in monitors.items()}
-    both = ["val_auc", "val_recall"]
-    found = dependencies.companions(whole, {"a": 1, "b": 1, "c": 1, "d": 2})
-    assert found == {"a": both, "b": both, "c": both, "d": ["val_loss"]}
 
 
 CHANGES = st.fixed_dictionaries(

@@ -39,7 +39,6 @@ def test_what_decides_a_result_decides_the_digest() -> None:
         {"tuning": {"n_trials": 9}},
         {"task": {"title": "Another title"}},
         {"resolution": {"workers": 3}},
-        {"training": {"companions": ["val_loss"]}},
     ],
 )
 def test_what_changes_no_result_does_not_count(idle: dict[str, Any]) -> None:

@@ -127,8 +127,8 @@ def test_parameters_are_those_that_differ_within_the_group() -> None:
     assert parameters[["elsewhere", "left"]].isna().all()
 
 
-VERSION = {"training.loss": "focal", "training.companions": "()", "subgroups.ages": "[18]", "explanation.images": "8"}
-CELL = {"training.loss": "focal", "training.companions": "('val_auc',)"}
+VERSION = {"training.loss": "focal", "resolution.workers": "2", "subgroups.ages": "[18]", "explanation.images": "8"}
+CELL = {"training.loss": "focal", "resolution.workers": "4"}
 
 
 def test_what_a_cell_does_not_come_to_is_no_difference() -> None:
@@ -138,7 +138,7 @@ def test_what_a_cell_does_not_come_to_is_no_difference() -> None:
 
 
 def test_what_no_model_depends_on_is_no_difference() -> None:
-    names = ("training.companions", "drift.alpha", "parallel.workers", "tuning.space.model.dropout.low")
+    names = ("resolution.workers", "drift.alpha", "parallel.workers", "tuning.space.model.dropout.low")
     one, other = (VERSION | dict.fromkeys(names, value) for value in "12")
     assert parameters_that_differ([one, other]) == [{}, {}]
     assert parameters_that_differ([one, other | {"training.loss": "hinge"}])[1] == {"training.loss": "hinge"}
@@ -166,7 +166,7 @@ def test_what_differs_and_what_is_shared_make_up_the_parameters(parameters: list
 
 
 def test_parameters_that_change_no_result_are_not_shown() -> None:
-    idle = [{"task.title": title, "training.companions": title, "training.epochs": "3"} for title in "ab"]
+    idle = [{"task.title": title, "resolution.workers": title, "training.epochs": "3"} for title in "ab"]
     assert parameters_that_differ(idle) == [{}, {}]
 
 

@@ -13,8 +13,9 @@ from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
 from cxr_pipeline.data.sources.boxes import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
 from cxr_pipeline.training.fitting import fit, predict
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200
@@ -103,7 +104,7 @@ def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathF
         settings=SETTINGS,
         exclusive=False,
         augmentation=AUGMENTATION,
-        folder=folder,
+        features=folder,
         checkpoints=folder,
         on_epoch=lambda row: None,
     )

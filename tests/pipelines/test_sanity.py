@@ -37,7 +37,6 @@ TRAINING: dict[str, Any] = {
     "patience": None,
     "mixed_bfloat16": False,
     "seed": 0,
-    "companions": (),
     "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},
 }
 SANITY = {

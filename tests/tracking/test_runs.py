@@ -130,19 +130,20 @@ def test_a_server_that_stops_ends_the_training(start, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_active_run_ends_with_a_status(start, status: str) -> None:
     run_id = start()
-    assert tracking.end_active_run(status)
+    assert tracking.run_is_open()
+    tracking.end_active_run(status)
+    tracking.end_active_run("FINISHED")
     assert mlflow.get_run(run_id).info.status == status
-    assert tracking.active_run_id() is None
-    assert tracking.last_run_id() == run_id
-    assert tracking.end_active_run("FINISHED")
+    assert (tracking.active_run_id(), tracking.last_run_id(), tracking.run_is_open()) == (None, run_id, False)
 
 
 def test_ending_a_run_never_raises(start, monkeypatch, caplog) -> None:
     start()
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", unavailable)
-    assert not tracking.end_active_run("KILLED")
-    assert "Connection refused" in caplog.text
-    assert tracking.active_run_id() is None
+    tracking.end_active_run("KILLED")
+    tracking.end_active_run("FINISHED")
+    assert caplog.text.count("Connection refused") == 1
+    assert (tracking.active_run_id(), tracking.run_is_open()) == (None, True)
 
 
 def test_an_earlier_run_can_be_nested_below_another(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,14 +39,14 @@ def render(images: np.ndarray, views: list[int], **changes: Any) -> np.ndarray:
 @pytest.mark.parametrize("changes", [{}, *EACH])
 def test_images_pass_unchanged_outside_training(images: np.ndarray, changes: dict[str, Any]) -> None:
     batch = images[..., np.newaxis].astype(np.float32)
-    passed = build_augmentation(**OFF | changes)(batch, training=False)
+    passed = build_augmentation(OFF | changes)(batch, training=False)
     np.testing.assert_allclose(passed, batch, rtol=1e-5)
 
 
 @pytest.mark.parametrize("changes", EACH, ids=str)
 def test_each_strength_changes_images_in_training(images: np.ndarray, changes: dict[str, Any]) -> None:
     batch = np.tile(images, (4, 1, 1))[..., np.newaxis].astype(np.float32)
-    changed = np.asarray(build_augmentation(**OFF | changes)(batch, training=True))
+    changed = np.asarray(build_augmentation(OFF | changes)(batch, training=True))
     assert changed.shape == batch.shape
     assert changed.dtype == np.float32
     assert np.abs(changed - batch).max() > 1
@@ -55,7 +55,7 @@ def test_each_strength_changes_images_in_training(images: np.ndarray, changes: d
 
 def test_without_strengths_nothing_changes(images: np.ndarray) -> None:
     batch = images[..., np.newaxis].astype(np.float32)
-    np.testing.assert_allclose(build_augmentation(**OFF)(batch, training=True), batch, rtol=1e-5)
+    np.testing.assert_allclose(build_augmentation(OFF)(batch, training=True), batch, rtol=1e-5)
 
 
 def test_flip_mirrors_left_and_right(images: np.ndarray) -> None:

@@ -1,73 +1,82 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cxr_pipeline.training.checkpoints import Checkpoint, State
+from cxr_pipeline.training.checkpoints import PhaseState, prune
 
 ROWS = [{"phase": "frozen", "epoch": 1, "loss": 0.1 + 0.2}, {"phase": "frozen", "epoch": 2, "loss": float("nan")}]
 
 
 @pytest.fixture
-def state() -> State:
+def state() -> PhaseState:
     rng = np.random.default_rng(0)
-    return State(
+    return PhaseState(
         history=list(ROWS),
-        variables=[rng.normal(size=(3, 2)).astype(np.float32), np.array([1, 2], np.int64)],
+        selected={epoch: [rng.normal(size=5).astype(np.float32), rng.normal(size=(2, 2))] for epoch in (0, 11)},
+        random={0: [np.array([1, 2], np.uint32)], 1: [np.array([1, 3], np.uint32)]},
+        variables=[rng.normal(size=(3, 2)).astype(np.float32), *(np.array(n, np.int64) for n in range(12))],
         optimizer=[np.array(7, np.int64)],
-        kept=[rng.normal(size=5).astype(np.float32)],
     )
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Checkpoint:
-    return Checkpoint(tmp_path / "folder" / "state.npz")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "state.npz"
 
 
-def test_a_state_comes_back_to_the_bit(checkpoint: Checkpoint, state: State) -> None:
-    checkpoint.save(state)
-    loaded = checkpoint.load()
-    assert str(loaded.history) == str(ROWS)
-    for group in ("variables", "optimizer", "kept"):
-        for saved, found in zip(getattr(state, group), getattr(loaded, group), strict=True):
-            assert saved.dtype == found.dtype
-            assert saved.tobytes() == found.tobytes()
+def as_bytes(state: PhaseState) -> str:
+    groups = {"variables": state.variables, "optimizer": state.optimizer} | state.selected
+    groups |= {f"random {epoch}": arrays for epoch, arrays in state.random.items()}
+    arrays = {name: [(array.dtype, array.tobytes()) for array in values] for name, values in groups.items()}
+    return f"{state.history} {arrays}"
 
 
-def test_a_later_state_replaces_the_earlier_one(checkpoint: Checkpoint, state: State) -> None:
-    checkpoint.save(state)
-    checkpoint.save(State(history=[*ROWS, {"phase": "frozen", "epoch": 3}]))
-    assert len(checkpoint.load().history) == 3
-    assert checkpoint.load().variables == []
-    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["state.npz"]
+def test_a_state_is_restored_exactly(path: Path, state: PhaseState) -> None:
+    state.save(path)
+    assert as_bytes(PhaseState.load(path)) == as_bytes(state)
 
 
-def test_without_a_file_the_state_is_fresh(checkpoint: Checkpoint) -> None:
-    assert checkpoint.load() == State()
+def test_saving_replaces_the_earlier_state(path: Path, state: PhaseState) -> None:
+    state.save(path)
+    PhaseState(history=ROWS[:1]).save(path)
+    assert PhaseState.load(path) == PhaseState(history=ROWS[:1])
+    assert [file.name for file in path.parent.iterdir()] == ["state.npz"]
+
+
+def test_without_a_file_the_state_is_empty(path: Path) -> None:
+    assert PhaseState.load(path) == PhaseState()
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
-def test_half_a_file_is_ignored(
-    checkpoint: Checkpoint, state: State, fraction: float, caplog: pytest.LogCaptureFixture
+def test_a_truncated_file_is_ignored(
+    path: Path, state: PhaseState, fraction: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoint.save(state)
-    content = checkpoint.path.read_bytes()
-    checkpoint.path.write_bytes(content[: int(fraction * len(content))])
-    assert checkpoint.load() == State()
+    state.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(fraction * len(content))])
+    assert PhaseState.load(path) == PhaseState()
     assert "is damaged" in caplog.text
 
 
-def test_a_changed_byte_is_noticed(checkpoint: Checkpoint, state: State) -> None:
-    checkpoint.save(state)
-    content = bytearray(checkpoint.path.read_bytes())
-    place = bytes(content).index(state.kept[0].tobytes())
-    content[place] ^= 1
-    checkpoint.path.write_bytes(bytes(content))
-    assert checkpoint.load() == State()
+def test_a_changed_byte_is_noticed(path: Path, state: PhaseState) -> None:
+    state.save(path)
+    content = bytearray(path.read_bytes())
+    content[bytes(content).index(state.selected[11][0].tobytes())] ^= 1
+    path.write_bytes(bytes(content))
+    assert PhaseState.load(path) == PhaseState()
 
 
-def test_removing_twice_does_no_harm(checkpoint: Checkpoint, state: State) -> None:
-    checkpoint.save(state)
-    checkpoint.remove()
-    checkpoint.remove()
-    assert not checkpoint.path.exists()
+def test_the_least_recently_used_files_are_pruned(tmp_path: Path, state: PhaseState) -> None:
+    files = [tmp_path / f"{name}.npz" for name in "abcd"]
+    for seconds, file in enumerate(files):
+        state.save(file)
+        os.utime(file, (seconds, seconds))
+    size = files[0].stat().st_size
+    PhaseState.load(files[1])
+    prune(tmp_path, max_bytes=4 * size)
+    assert sorted(tmp_path.iterdir()) == files
+    prune(tmp_path, max_bytes=2 * size)
+    assert sorted(tmp_path.iterdir()) == [files[1], files[3]]
+    prune(tmp_path / "missing")

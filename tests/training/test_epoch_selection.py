@@ -42,8 +42,8 @@ def test_keeping_weights_as_epochs_come_ends_with_the_same_epoch(aucs, tolerance
     assert kept == choice.select(rows)
 
 
-def test_patience_counts_epochs_since_the_one_that_is_kept() -> None:
-    choice = EpochSelector("val_auc", tolerance=0.01, patience=2)
-    rows = history(0.8, 0.9, 0.7, 0.89, 0.8, 0.8)
-    assert [choice.exhausted(rows[:n]) for n in range(7)] == [False, False, False, False, False, False, True]
-    assert not EpochSelector("val_auc", tolerance=0.0, patience=None).exhausted(rows * 10)
+def test_patience_counts_epochs_since_the_selected_one() -> None:
+    rows = history(0.8, 0.9, 0.7, 0.89, 0.8, 0.8, 0.95)
+    selector = EpochSelector("val_auc", tolerance=0.01, patience=2)
+    assert [selector.stop(rows[:n]) for n in range(8)] == [None] * 6 + [6, 6]
+    assert EpochSelector("val_auc", tolerance=0.0, patience=None).stop(rows * 10) is None

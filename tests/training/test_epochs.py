@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_pipeline.training.epochs import computing_in_bfloat16, validation_metrics
+from cxr_pipeline.training.epochs import computing_in_bfloat16
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.validation_metrics import validation_metrics
 
 LABELS = np.array([[1], [1], [1], [0], [0]], np.float32)
 SCORES = np.array([[0.9], [0.5], [0.2], [0.6], [0.1]], np.float32)

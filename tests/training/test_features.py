@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_pipeline.training.features import BackboneFeatures, Entry, FeatureCache, run_batches, weights_digest
+from cxr_pipeline.training.features import BackboneFeatures, Entry, run_batches, weights_digest
 
 AUGMENTATION = {
     "rotation": 10.0,
@@ -40,86 +40,6 @@ def sha256s(n: int, start: int = 0) -> list[str]:
 
 def entries(n: int, views: int = 0, start: int = 0) -> list[Entry]:
     return [(sha256, view) for sha256 in sha256s(n, start) for view in range(views + 1)]
-
-
-def value(chunk: Sequence[Entry]) -> np.ndarray:
-    return np.array([[int(sha256, 16), view] for sha256, view in chunk], float)
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxr_pipeline.training.features.SHARD_BYTES", 5 * 4)
-
-
-def cache(folder: Path, **key: Any) -> FeatureCache:
-    return FeatureCache(folder, key=key, shape=(2,))
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_what_is_computed_is_read_again_by_another_process(tmp_path: Path) -> None:
-    wanted = entries(12, views=1)
-    cache(tmp_path).fill(wanted, value)
-    found = cache(tmp_path).read(wanted[::-1])
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, value(wanted[::-1]))
-    assert cache(tmp_path).missing(wanted) == []
-
-
-def test_only_what_is_missing_is_computed_and_only_once(tmp_path: Path) -> None:
-    cache(tmp_path).fill(entries(3), value)
-    asked: list[Entry] = []
-    again = cache(tmp_path)
-    again.fill(entries(5) + entries(5), lambda chunk: asked.extend(chunk) or value(chunk))
-    assert asked == entries(2, start=3)
-    np.testing.assert_array_equal(again.read(entries(5)), value(entries(5)))
-
-
-def test_another_key_is_another_cache(tmp_path: Path) -> None:
-    cache(tmp_path, weights="a").fill(entries(2), value)
-    assert cache(tmp_path, weights="b").missing(entries(2)) == entries(2)
-    assert FeatureCache(tmp_path, key={"weights": "a"}, shape=(3,)).missing(entries(2)) == entries(2)
-    assert cache(tmp_path, weights="a").missing(entries(2)) == []
-
-
-def test_an_entry_that_was_never_computed_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
-        cache(tmp_path).read(entries(1))
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_a_kill_costs_only_the_shard_at_hand(tmp_path: Path) -> None:
-    asked: list[Entry] = []
-
-    def killed_in_the_third(chunk: Sequence[Entry]) -> np.ndarray:
-        if len(asked) == 10:
-            raise KeyboardInterrupt
-        asked.extend(chunk)
-        return value(chunk)
-
-    with pytest.raises(KeyboardInterrupt):
-        cache(tmp_path).fill(entries(12), killed_in_the_third)
-    assert cache(tmp_path).missing(entries(12)) == entries(2, start=10)
-
-
-@pytest.mark.parametrize("damage", ["table lost", "array lost", "array cut", "table cut"])
-def test_a_damaged_shard_is_computed_again(tmp_path: Path, damage: str) -> None:
-    cache(tmp_path).fill(entries(4), value)
-    what, how = damage.split()
-    path = next(cache(tmp_path).folder.glob("*.json" if what == "table" else "*.npy"))
-    path.unlink() if how == "lost" else path.write_bytes(path.read_bytes()[:-3])
-    repaired = cache(tmp_path)
-    assert repaired.missing(entries(4)) == entries(4)
-    repaired.fill(entries(4), value)
-    np.testing.assert_array_equal(cache(tmp_path).read(entries(4)), value(entries(4)))
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_two_runs_at_once_do_no_harm(tmp_path: Path) -> None:
-    first, second = cache(tmp_path), cache(tmp_path)
-    second.fill(entries(7), value)
-    first.fill(entries(9), value)
-    for either in (first, cache(tmp_path)):
-        np.testing.assert_array_equal(either.read(entries(9)), value(entries(9)))
 
 
 def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:

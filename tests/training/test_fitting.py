@@ -11,10 +11,13 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.epochs import Trainer, validation_metrics
+from cxr_pipeline.training.epoch_selection import MONITORS
+from cxr_pipeline.training.epochs import Trainer
 from cxr_pipeline.training.fitting import fit, predict
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.validation_metrics import validation_metrics
 
 SIZE = 32
 SETTINGS = TrainingSettings(
@@ -138,7 +141,7 @@ def run(
         settings=replace(SETTINGS, **changes),
         exclusive=exclusive,
         augmentation=AUGMENTATION,
-        folder=folder / "features",
+        features=folder / "features",
         checkpoints=folder / "checkpoints",
         on_epoch=on_epoch,
     )
@@ -201,73 +204,52 @@ def only_frozen(**changes: Any) -> dict[str, Any]:
     return {"pretrained": True, "fine_tuning": replace(SETTINGS.fine_tuning, epochs=0), "epochs": 6, **changes}
 
 
-@pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
-@pytest.mark.parametrize(("first", "second"), [("val_auc", "val_recall"), ("val_recall", "val_auc")])
-def test_two_choices_of_the_epoch_come_out_of_one_training(
-    images: MemoryImages, tmp_path: Path, first: str, second: str, patience: int | None
-) -> None:
-    settings = only_frozen(patience=patience, learning_rate=3e-2)
-    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in (first, second)}
-    leader = run(images, tmp_path, monitor=first, companions=(second,), **settings)
-    follower = run(images, tmp_path, monitor=second, **settings)
-    assert_same(alone[first], leader)
-    assert_same(alone[second], follower)
-    n_shared = min(len(alone[first][1]), len(alone[second][1]))
-    pd.testing.assert_series_equal(follower[1]["seconds"][:n_shared], leader[1]["seconds"][:n_shared])
-    assert not list((tmp_path / "checkpoints").glob("*.npz"))
-
-
-@BOTH
-def test_a_training_that_will_be_asked_for_again_is_restored_each_time(
-    images: MemoryImages, tmp_path: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, pretrained: bool
-) -> None:
-    asked_again = {"pretrained": pretrained, "companions": ("val_auc", "val_auc")}
-    assert_same(run(images, tmp_path, **asked_again), fitted[pretrained])
-    monkeypatch.setattr(Trainer, "_run_epoch", never)
-    for _ in range(2):
-        heard: list[Row] = []
-        again = run(images, tmp_path, on_epoch=heard.append, **asked_again)
-        assert_same(again, fitted[pretrained])
-        assert heard == again[1].to_dict("records")
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
-    assert_same(run(images, tmp_path, pretrained=pretrained), fitted[pretrained])
-    assert not list((tmp_path / "checkpoints").iterdir())
-
-
 def never(*arguments: Any, **named: Any) -> None:
     raise AssertionError("an epoch was trained")
 
 
-@pytest.mark.parametrize("patience", [None, 1], ids=["to the end", "until patience ends"])
-def test_cells_of_one_training_that_are_all_told_of_each_other_find_it_done(
-    images: MemoryImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+def seconds(fitted: tuple[keras.Model, pd.DataFrame]) -> dict[tuple[int, str], float]:
+    """Duration of each epoch, which tells whether two trainings are one."""
+    history = fitted[1]
+    return dict(zip(history["epoch"], history["seconds"], strict=True))
+
+
+@BOTH
+def test_a_finished_training_is_read_from_disk_with_its_complete_history(
+    images: MemoryImages, tmp_path: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, pretrained: bool
 ) -> None:
-    monitors = ("val_auc", "val_recall")
-    settings = only_frozen(patience=patience, learning_rate=3e-2)
-    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in monitors}
-    run(images, tmp_path, monitor="val_auc", companions=monitors, **settings)
-    followed = run(images, tmp_path, monitor="val_recall", companions=monitors, **settings)
-    assert_same(followed, alone["val_recall"])
+    first = run(images, tmp_path, pretrained=pretrained)
     monkeypatch.setattr(Trainer, "_run_epoch", never)
-    for monitor in (*monitors, *monitors):
-        assert_same(run(images, tmp_path, monitor=monitor, companions=monitors, **settings), alone[monitor])
+    received: list[Row] = []
+    again = run(images, tmp_path, pretrained=pretrained, on_epoch=received.append)
+    assert_same(again, fitted[pretrained])
+    pd.testing.assert_frame_equal(again[1], first[1])
+    assert received == first[1].to_dict("records")
 
 
-def test_choices_do_not_share_a_second_phase(images: MemoryImages, tmp_path: Path, fitted: Fitted) -> None:
-    assert_same(fitted[True], run(images, tmp_path, pretrained=True, companions=("val_recall",)))
-    assert not list((tmp_path / "checkpoints").glob("*.npz"))
+@pytest.mark.parametrize("patience", [None, 1], ids=["all epochs", "early stopping"])
+def test_another_metric_finds_the_training_done(images: MemoryImages, tmp_path: Path, patience: int | None) -> None:
+    """Where it would have trained longer it continues, so that each metric gives what it gives alone."""
+    settings = {**HEAD_ONLY, "epochs": 6, "patience": patience, "learning_rate": 3e-2}
+    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in MONITORS}
+    assert len({model_value(model, "hidden/bias").tobytes() for model, _ in alone.values()}) > 1
+    together = {monitor: run(images, tmp_path, monitor=monitor, **settings) for monitor in [*MONITORS, *MONITORS]}
+    for monitor in MONITORS:
+        assert_same(together[monitor], alone[monitor])
+    longest = seconds(max(together.values(), key=lambda fitted: len(fitted[1])))
+    assert all(seconds(fitted).items() <= longest.items() for fitted in together.values())
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
-def test_a_training_that_goes_on_after_a_kill_leaves_its_companions_alone(images: MemoryImages, tmp_path: Path) -> None:
-    def kill(row: Row) -> None:
-        if row["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    settings = only_frozen(companions=("val_recall",))
-    with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path, on_epoch=kill, **settings)
-    run(images, tmp_path, **settings)
-    assert not list((tmp_path / "checkpoints").glob("*.npz"))
+def test_metrics_share_the_first_phase_and_the_second_if_it_starts_from_the_same_epoch(
+    images: MemoryImages, tmp_path: Path
+) -> None:
+    settings = {"pretrained": True, "patience": 1, "learning_rate": 3e-2}
+    alone = {monitor: run(images, tmp_path / monitor, monitor=monitor, **settings) for monitor in MONITORS}
+    together = {monitor: run(images, tmp_path, monitor=monitor, **settings) for monitor in [*MONITORS, *MONITORS]}
+    for monitor in MONITORS:
+        assert_same(together[monitor], alone[monitor])
+    assert 2 < len(list((tmp_path / "checkpoints").iterdir())) < 1 + len(MONITORS)
 
 
 @pytest.mark.parametrize(("pretrained", "kills"), [(False, [2]), (True, [1, 3, 5])], ids=["from scratch", "pretrained"])
@@ -300,15 +282,6 @@ def test_the_same_seed_gives_the_same_model(images: MemoryImages, fitted: Fitted
 def test_another_seed_gives_another_model(images: MemoryImages, fitted: Fitted, tmp_path: Path) -> None:
     kernels = [model_value(run(images, tmp_path, **HEAD_ONLY, seed=seed)[0], "hidden/kernel") for seed in (0, 1)]
     assert not np.array_equal(*kernels)
-
-
-def test_the_checkpoint_is_gone_when_training_ends(images: MemoryImages, tmp_path: Path) -> None:
-    seen: list[int] = []
-    run(
-        images, tmp_path, **HEAD_ONLY, on_epoch=lambda row: seen.append(len(list((tmp_path / "checkpoints").iterdir())))
-    )
-    assert seen == [1]
-    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -386,7 +359,7 @@ def test_a_training_that_diverges_says_so(images: MemoryImages, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("cut", "message"),
-    [("block4_pol", "try block4_pool"), ("probability", "expected a layer of the backbone")],
+    [("block4_pol", "Try block4_pool"), ("probability", "expected a layer of the backbone")],
 )
 def test_a_cut_that_is_no_layer_is_refused(images: MemoryImages, tmp_path: Path, cut: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"training\.fine_tuning\.cut: .*{message}"):

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings, image_sets
+from cxr_pipeline.training.image_sets import ImageSet, image_sets
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 SETTINGS: dict[str, Any] = {
     "loss": "cross_entropy",
@@ -58,7 +59,7 @@ def test_labels_must_be_those_of_the_outputs() -> None:
 
 @pytest.mark.parametrize("row", [[1, 1], [0, 0], [1, np.nan]], ids=["both", "neither", "unknown"])
 def test_exclusive_labels_are_exactly_one(row: list[float]) -> None:
-    with pytest.raises(ValueError, match="Expected one label 1 an image"):
+    with pytest.raises(ValueError, match="Expected one label 1 per image"):
         image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
 
 

@@ -11,10 +11,11 @@ import pytest
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.fitting import fit
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 SETTINGS = TrainingSettings(
     loss="cross_entropy",
@@ -61,7 +62,7 @@ def frozen(name: str) -> keras.Model:
     below_head = model.layers[: model.layers.index(model.get_layer(POOLED))]
     for layer in below_head:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
+            layer.momentum = 0.1
     # So that batch normalisation knows such images; what it then learns in training would show at once.
     model(np.random.default_rng(1).integers(0, 256, (8, *model.input_shape[1:])).astype(np.float32), training=True)
     for layer in below_head:
@@ -96,7 +97,7 @@ def test_every_backbone_is_trained_above_its_cut_and_nowhere_else(name: str, cut
         settings=replace(SETTINGS, fine_tuning=replace(SETTINGS.fine_tuning, cut=cut)),
         exclusive=False,
         augmentation=augmentation,
-        folder=tmp_path / "features",
+        features=tmp_path / "features",
         checkpoints=tmp_path / "checkpoints",
         on_epoch=remember,
     )

@@ -1,15 +1,10 @@
 """Atomic writes: a reader sees the old file or the new one, never a part of it."""
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
 
@@ -49,19 +44,6 @@ def written_atomically(path: Path) -> Iterator[Path]:
         # Without its folder, for example under a path that is a file, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink()
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array to an ``.npy`` file, atomically.
-
-    Raises:
-        UserError: see `written_atomically`.
-    """
-    # np.save does not report a full disk when it writes to a file itself.
-    content = io.BytesIO()
-    np.save(content, array)
-    with written_atomically(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
 
 
 def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:

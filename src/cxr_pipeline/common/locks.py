@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -85,6 +86,7 @@ class RunLock:
     Args:
         path: the lock file. The holder is recorded next to it, as ``.json``.
         name: what is locked, for messages.
+        keeps_record: asked when the lock is released; if True, the record stays, as after a kill.
 
     Example:
         >>> lock = RunLock(tmp_path / "run.lock", "effusion")
@@ -92,11 +94,12 @@ class RunLock:
         >>> lock.release()
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, keeps_record: Callable[[], bool] = lambda: False) -> None:
         self._lock = FileLock(path)
         self._path = path
         self._record = path.with_suffix(".json")
         self._name = name
+        self._keeps_record = keeps_record
 
     def acquire(self, command: str) -> Holder | None:
         """Acquire the lock without waiting.
@@ -144,8 +147,9 @@ class RunLock:
     def release(self) -> None:
         """Release the lock. Without effect if it is not held."""
         if self._lock.is_locked:
-            with suppress(OSError):
-                self._record.unlink(missing_ok=True)
+            if not self._keeps_record():
+                with suppress(OSError):
+                    self._record.unlink(missing_ok=True)
             self._lock.release()
         atexit.unregister(self.release)
 

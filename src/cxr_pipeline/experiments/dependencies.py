@@ -46,19 +46,6 @@ def waits(cells: Mapping[str, Mapping[str, Any]], trainings: Mapping[str, Hashab
     return {name: found[name] for name in sorted(cells, key=lambda name: (depth(name), name not in awaited))}
 
 
-def companions(cells: Mapping[str, Mapping[str, Any]], trainings: Mapping[str, Hashable]) -> dict[str, list[str]]:
-    """For each cell the metrics by which cells of the same training choose their epoch, its own among them.
-
-    Args:
-        cells: all parameters of each cell, by name.
-        trainings: equal for cells whose training is the same.
-    """
-    found: dict[Hashable, set[str]] = {}
-    for name, parameters in cells.items():
-        found.setdefault(trainings[name], set()).add(str(parameters["training"]["monitor"]))
-    return {name: sorted(found[trainings[name]]) for name in cells}
-
-
 def forget_others(trainings: Collection[Path]) -> None:
     """Remove the checkpoints of trainings that no cell goes back to.
 

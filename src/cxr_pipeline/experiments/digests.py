@@ -18,7 +18,7 @@ from cxr_pipeline.training.versions import training_versions
 # Of the parameters of a task, those that no cell's result depends on.
 IDLE = (
     *("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning"),
-    *("resolution.workers", "task.title", "training.companions"),
+    *("resolution.workers", "task.title"),
 )
 # Those that no training depends on.
 AFTER_TRAINING = ("evaluation", "thresholds")

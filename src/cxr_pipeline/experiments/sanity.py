@@ -25,9 +25,11 @@ from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 from cxr_pipeline.experiments.sanity_images import balanced_subset, shuffle_labels
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
-from cxr_pipeline.training.image_sets import ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
+from cxr_pipeline.training.networks.build import is_frozen
 from cxr_pipeline.training.networks.heads import OUTPUT
 from cxr_pipeline.training.networks.losses import build_loss
+from cxr_pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from keras import Model
@@ -53,7 +55,7 @@ class Subject:
         settings: how.
         exclusive: exactly one of the network's outputs is true of an image.
         folder: where feature caches lie.
-        checkpoints: where unfinished trainings are kept.
+        checkpoints: folder of the trainings.
     """
 
     build: Callable[[], Model]
@@ -200,7 +202,7 @@ def check_shuffled_labels(
         settings=settings,
         exclusive=subject.exclusive,
         augmentation=_UNCHANGED,
-        folder=subject.folder,
+        features=subject.folder,
         checkpoints=subject.checkpoints,
         on_epoch=rows.append,
     )
@@ -252,8 +254,7 @@ class _Learnt(Exception):
 
 def _fit_until_learnt(subject: Subject, images: ImageSet, *, epochs: int, on_epoch: Callable[[Row], None]) -> None:
     model = subject.build()
-    pretrained = any(layer.weights and not layer.trainable for layer in model.layers)
-    in_two_phases = pretrained and subject.settings.fine_tuning.epochs > 0
+    in_two_phases = is_frozen(model) and subject.settings.fine_tuning.epochs > 0
     settings = replace(
         _plain(subject.settings),
         epochs=HEAD_EPOCHS if in_two_phases else epochs,
@@ -267,7 +268,7 @@ def _fit_until_learnt(subject: Subject, images: ImageSet, *, epochs: int, on_epo
             settings=settings,
             exclusive=subject.exclusive,
             augmentation=_UNCHANGED,
-            folder=subject.folder,
+            features=subject.folder,
             checkpoints=Path(checkpoints),
             on_epoch=on_epoch,
         )
@@ -275,7 +276,7 @@ def _fit_until_learnt(subject: Subject, images: ImageSet, *, epochs: int, on_epo
 
 def _plain(settings: TrainingSettings) -> TrainingSettings:
     """Without what keeps a network from learning by heart."""
-    return replace(settings, schedule="constant", weight_decay=0.0, head_weight_decay=0.0, patience=None, companions=())
+    return replace(settings, schedule="constant", weight_decay=0.0, head_weight_decay=0.0, patience=None)
 
 
 def _number(value: float) -> float | None:

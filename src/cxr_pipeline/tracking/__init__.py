@@ -10,6 +10,7 @@ from cxr_pipeline.tracking.runs import (
     log_params,
     log_summary,
     nest_run,
+    run_is_open,
     set_tags,
     start_run,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "newest_version",
     "register_version",
     "resolve_version",
+    "run_is_open",
     "run_url",
     "set_tags",
     "start_run",

@@ -7,6 +7,7 @@ command resumes from what is on disk.
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,18 @@ _log = logging.getLogger(__name__)
 # The longest name of a run that MLflow's databases hold.
 _LONGEST_NAME = 250
 
+
+@dataclass
+class _Run:
+    """A run of this process: active until it ends here, open until MLflow knows that it ended."""
+
+    run_id: str
+    is_active: bool = True
+    is_open: bool = True
+
+
 # MLflow knows the active run only in the thread that started it, but Kedro's ThreadRunner runs nodes in others.
-_run_id: str | None = None
+_last: _Run | None = None
 
 
 def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
@@ -38,7 +49,7 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
     Returns:
         The id of the run.
     """
-    global _run_id
+    global _last
     uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
     with exclusive(uri):
         found = client.get_experiment_by_name(experiment)
@@ -49,24 +60,30 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
         experiment_id = mlflow.set_experiment(experiment).experiment_id
     nesting = {"mlflow.parentRunId": parent} if parent else {}
     run = mlflow.start_run(experiment_id=experiment_id, run_name=name[:_LONGEST_NAME], tags=nesting)
-    _run_id = run.info.run_id
+    _last = _Run(run.info.run_id)
     set_tags(tags)
-    return _run_id
+    return _last.run_id
 
 
 def active_run_id() -> str | None:
     """Return the id of the run that this process logs to; None without one."""
     run = mlflow.active_run()
-    return run.info.run_id if run else _run_id
+    if run is not None:
+        return str(run.info.run_id)
+    return _last.run_id if _last and _last.is_active else None
+
+
+def run_is_open() -> bool:
+    """Whether MLflow shows the run of this process as running, perhaps because its end could not be reported."""
+    return _last is not None and _last.is_open
 
 
 def last_run_id() -> str | None:
-    """Return the id of the active run, or of the last one of this process; None if there was none."""
-    run = mlflow.last_active_run()
-    return active_run_id() or (run.info.run_id if run else None)
+    """Return the id of the run that this process started last, active or not; None if there was none."""
+    return _last.run_id if _last else None
 
 
-def end_active_run(status: str) -> bool:
+def end_active_run(status: str) -> None:
     """End the MLflow run of this process; do nothing without one. Call it from the main thread.
 
     It never raises: it is called while another error, or a signal, ends the process. A server that does not answer is
@@ -74,22 +91,20 @@ def end_active_run(status: str) -> bool:
 
     Args:
         status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-
-    Returns:
-        Whether no run is left open: False if MLflow could not be reached, so that its run still shows as running.
     """
-    global _run_id
-    _run_id = None
-    run = mlflow.active_run()
-    if run is None:
-        return True
+    run_id = active_run_id()
+    if run_id is None:
+        return
+    if _last is not None:
+        _last.is_active = False
     try:
         with impatient():
             mlflow.end_run(status)
     except mlflow.MlflowException as error:
-        _log.warning("Could not end the MLflow run %s as %s: %s", run.info.run_id, status, reason(error))
-        return False
-    return True
+        _log.warning("Could not end the MLflow run %s as %s: %s", run_id, status, reason(error))
+    else:
+        if _last is not None:
+            _last.is_open = False
 
 
 def end_killed(run_id: str) -> None:

@@ -1,28 +1,25 @@
-"""Which image is shown when, and the ``tf.data`` pipeline that reads it."""
+"""The order in which images are shown, and the ``tf.data`` pipeline that reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from cxr_pipeline.training.features import Images
 
-if TYPE_CHECKING:
-    from tensorflow.data import Dataset
-
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network is fed, read batch by batch.
+    """Inputs of a network, read batch by batch.
 
     Args:
-        read: from pairs of image index and view [b, 2] to inputs [b, *shape].
-        shape: of one input.
-        dtype: of the inputs, such as ``"uint8"``.
+        read: maps pairs of image index and view [b, 2] to inputs [b, *shape].
+        shape: shape of one input.
+        dtype: type of the inputs, such as ``"uint8"``.
     """
 
     read: Callable[[np.ndarray], np.ndarray]
@@ -31,7 +28,7 @@ class Inputs:
 
 
 def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
-    """Feed images as they are stored, grey [S, S, 1], uint8."""
+    """Read images as they are stored, grey [S, S, 1], uint8."""
     size = images.read(sha256s[:1].tolist()).shape[1]
 
     def read(chunk: np.ndarray) -> np.ndarray:
@@ -41,19 +38,23 @@ def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
 
 
 def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
-    """Deal the images of one epoch.
+    """Draw the order of the images in one epoch.
 
-    Image i comes ``count[i]`` times, in an order drawn for this epoch. From one showing to the next it goes on to
-    its next view, so that after ``views + 1`` showings all were seen, the image itself included.
+    Image i appears ``count[i]`` times. Each time it is shown its next view is taken, so that after ``views + 1`` times
+    every view was shown once, including the image itself.
 
     Args:
-        count: showings of each image in an epoch, integers [n].
+        count: how often each image is shown in an epoch, integers [n].
         views: augmented views of an image, besides view 0.
-        seed: of the order and of each image's first view.
+        seed: seed of the order and of the first view of each image.
         epoch: 0-based.
 
     Returns:
         Image index and view, int64 [sum of count, 2].
+
+    Example:
+        >>> epoch_order(np.array([1, 0, 2]), views=0, seed=0, epoch=0).tolist()
+        [[2, 0], [0, 0], [2, 0]]
     """
     image = np.repeat(np.arange(len(count)), count)
     repetition = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count)
@@ -69,30 +70,26 @@ def batches(
     *,
     batch_size: int,
     targets: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Dataset:
+) -> tf.data.Dataset:
     """Read images in a given order.
 
     Args:
-        inputs: where they are read.
+        inputs: how to read them.
         order: image index and view, integers [m, 2].
-        batch_size: images in a batch; the last may have fewer.
-        targets: labels and weight of every image, float32 [n, k] and [n]; None to predict.
+        batch_size: images per batch; the last batch may have fewer.
+        targets: labels [n, k] and weights [n] of all images, float32; None for inputs alone.
 
     Returns:
         Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].
     """
-    columns: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
-    if targets is not None:
-        columns += tuple(tf.TensorSpec((None, *target.shape[1:]), "float32") for target in targets)
+    signature: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
+    signature += tuple(tf.TensorSpec((None, *target.shape[1:]), "float32") for target in targets or ())
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
-            batch: tuple[np.ndarray, ...] = (inputs.read(chunk),)
-            if targets is not None:
-                batch += tuple(target[chunk[:, 0]] for target in targets)
-            yield batch
+            yield inputs.read(chunk), *(target[chunk[:, 0]] for target in targets or ())
 
     n_batches = -(-len(order) // batch_size)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=columns)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(2)

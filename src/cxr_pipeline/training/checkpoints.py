@@ -1,10 +1,18 @@
-"""The state of a training at the end of an epoch, on disk, so that a kill costs at most the current epoch."""
+"""State of a training phase on disk: a killed training resumes from it, a finished one is read from it.
+
+There is one file per phase, named by a digest of everything that decides its result. It holds the history, the
+weights of each epoch that some metric selects, and the last state of network and optimizer. A training that differs
+only in ``training.monitor`` reads the same file and takes another epoch.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import zipfile
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,63 +21,85 @@ import numpy as np
 from cxr_pipeline.common.files import written_atomically
 
 Row = dict[str, float | str | int]
+Arrays = list[np.ndarray]
+
+# Finished trainings stay for later runs of the same configuration. The largest, a DenseNet-121 fine-tuned with every
+# metric selecting another epoch, takes about 0.2 GB, so that the cells of an ablation fit several times.
+MAX_BYTES = 4 * 2**30
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class State:
-    """Where a training stands after its last whole epoch.
+class PhaseState:
+    """A phase after its last complete epoch.
 
     Args:
-        history: one row for each epoch, over all phases.
-        variables: of the network of the phase that the last epoch belongs to, random states included.
-        optimizer: the optimiser's variables.
-        kept: weights of the epoch chosen so far.
+        history: one row per epoch.
+        selected: weights after each epoch that some metric selects, by 0-based epoch.
+        random: states of the random generators after each epoch, by 0-based epoch.
+        variables: variables of the network after the last epoch; empty if no epoch can follow.
+        optimizer: variables of the optimizer after the last epoch; empty if no epoch can follow.
     """
 
     history: list[Row] = field(default_factory=list)
-    variables: list[np.ndarray] = field(default_factory=list)
-    optimizer: list[np.ndarray] = field(default_factory=list)
-    kept: list[np.ndarray] = field(default_factory=list)
+    selected: dict[int, Arrays] = field(default_factory=dict)
+    random: dict[int, Arrays] = field(default_factory=dict)
+    variables: Arrays = field(default_factory=list)
+    optimizer: Arrays = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> PhaseState:
+        """Read a state, or return an empty one if the file is missing or damaged."""
+        if not path.exists():
+            return cls()
+        groups: dict[str, Arrays] = defaultdict(list)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                history = json.loads(str(arrays["history"]))
+                for name in arrays.files[1:]:
+                    groups[name.rpartition("/")[0]].append(arrays[name])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("The checkpoint %s is damaged (%s). Training starts from the beginning.", path, error)
+            return cls()
+        with suppress(OSError):
+            os.utime(path)  # `prune` keeps what was used last.
+        state = cls(history, variables=groups.pop("variables", []), optimizer=groups.pop("optimizer", []))
+        for name, values in groups.items():
+            group, epoch = name.split("/")
+            getattr(state, group)[int(epoch)] = values
+        return state
+
+    def save(self, path: Path) -> None:
+        """Replace the file of this phase atomically.
+
+        Raises:
+            UserError: the folder cannot be written, or the disk is full.
+        """
+        groups = {"variables": self.variables, "optimizer": self.optimizer}
+        for group, by_epoch in (("selected", self.selected), ("random", self.random)):
+            groups |= {f"{group}/{epoch}": values for epoch, values in by_epoch.items()}
+        arrays = {f"{name}/{index}": value for name, values in groups.items() for index, value in enumerate(values)}
+        with written_atomically(path) as temporary:
+            np.savez(temporary, allow_pickle=False, history=np.array(json.dumps(self.history)), **arrays)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One file, named by a digest of everything that decides the result.
+def prune(folder: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Remove the least recently used checkpoints of a folder, down to a total size.
+
+    This is safe while other processes train: an open file stays readable, a missing one is trained again, and a
+    training in progress holds its state in memory and writes it again after its next epoch.
 
     Args:
-        path: ending in ``.npz``.
+        folder: folder of the checkpoints.
+        max_bytes: size that may remain.
     """
-
-    path: Path
-
-    def load(self) -> State:
-        """Read the state; a fresh one where there is no file, or only a damaged one."""
-        if not self.path.exists():
-            return State()
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                history = json.loads(str(arrays["history"]))
-                groups = {
-                    group: [arrays[f"{group}_{place}"] for place in range(int(arrays[group]))]
-                    for group in ("variables", "optimizer", "kept")
-                }
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("The checkpoint %s is damaged (%s); training starts again.", self.path, error)
-            return State()
-        return State(history=history, **groups)
-
-    def save(self, state: State) -> None:
-        """Replace what was saved before."""
-        arrays: dict[str, np.ndarray] = {"history": np.array(json.dumps(state.history))}
-        for group in ("variables", "optimizer", "kept"):
-            values = getattr(state, group)
-            arrays[group] = np.array(len(values))
-            arrays |= {f"{group}_{place}": value for place, value in enumerate(values)}
-        with written_atomically(self.path) as beside:
-            np.savez(beside, allow_pickle=False, **arrays)
-
-    def remove(self) -> None:
-        """Forget the state; nothing to do where there is none."""
-        self.path.unlink(missing_ok=True)
+    files = []
+    for path in folder.glob("*.npz"):
+        with suppress(FileNotFoundError):  # Another process may prune the same folder.
+            files.append((path.stat(), path))
+    total = 0
+    for stat, path in sorted(files, key=lambda file: file[0].st_mtime_ns, reverse=True):
+        total += stat.st_size
+        if total > max_bytes:
+            path.unlink(missing_ok=True)

@@ -1,23 +1,31 @@
-"""Which epoch's weights are kept."""
+"""Select the epoch whose weights a training returns, and the epoch after which it stops."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+Monitor = Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
+MONITORS: tuple[Monitor, ...] = get_args(Monitor)
 
 
 @dataclass(frozen=True)
 class EpochSelector:
-    """The latest epoch that is as good as the best one, up to a tolerance.
+    """Select the latest epoch that is as good as the best one, up to a tolerance.
 
-    Validation sets are small and their metrics noisy, and the largest of many noisy values flatters itself. Among
-    epochs that cannot be told apart the latest is kept, at the lowest learning rate: the idea of the
+    Metrics on a small validation set are noisy, and the maximum of many noisy values is optimistic. Among epochs that
+    cannot be told apart the latest is selected, which was trained at the lowest learning rate. This is the idea of the
     one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984).
 
     Args:
-        monitor: column of the history; of ``val_loss`` small is good, of all others large.
+        monitor: metric, a column of the history. ``val_loss`` is minimised, every other metric maximised.
         tolerance: how much worse than the best an epoch may be, in units of the metric.
-        patience: epochs without one that is kept before a phase stops; None for never.
+        patience: a phase stops after this many epochs without a newly selected one; None to never stop early.
+
+    Example:
+        >>> history = [{"val_auc": auc} for auc in (0.70, 0.90, 0.895, 0.80)]
+        >>> EpochSelector("val_auc", tolerance=0.01, patience=None).select(history)
+        2
     """
 
     monitor: str
@@ -25,14 +33,17 @@ class EpochSelector:
     patience: int | None
 
     def select(self, history: Sequence[Mapping[str, Any]]) -> int:
-        """Index of the row whose weights are kept."""
+        """Return the index of the selected row. NaN is worse than any number."""
         merits = [self._merit(row) for row in history]
-        enough = max(merits) - self.tolerance
-        return max(place for place, merit in enumerate(merits) if merit >= enough)
+        sufficient = max(merits) - self.tolerance
+        return max(index for index, merit in enumerate(merits) if merit >= sufficient)
 
-    def exhausted(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a phase with these rows has waited long enough."""
-        return bool(rows) and self.patience is not None and len(rows) - 1 - self.select(rows) >= self.patience
+    def stop(self, history: Sequence[Mapping[str, Any]]) -> int | None:
+        """Return the number of epochs after which patience ends a phase with this history, or None."""
+        if self.patience is None:
+            return None
+        lengths = range(1, len(history) + 1)
+        return next((n for n in lengths if n - 1 - self.select(history[:n]) >= self.patience), None)
 
     def _merit(self, row: Mapping[str, Any]) -> float:
         value = float(row[self.monitor])

@@ -14,6 +14,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import medmnist
 from cxr_pipeline.data.sources.medmnist import read, reader
+from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 NAMES = ("well", "ill")
 
@@ -40,7 +41,8 @@ def write(folder: Path, **changes: Any) -> Path:
 
 
 def unpacked(file: Path, folder: Path) -> np.ndarray:
-    return np.load(reader(file, unpacked=folder / "unpacked").file)
+    images, _ = open_unpacked(reader(file, unpacked=folder / "unpacked").folder)
+    return images.read([str(row) for row in range(len(images))])
 
 
 def test_splits_labels_and_images_belong_together(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_invalid_images_leave_nothing(tmp_path: Path, pixels: np.ndarray) -> Non
         UserError, match=r"images: expected (uint8 \[n, height, width\]|the same size in every split).* Found"
     ):
         reader(write(tmp_path, train_images=pixels), unpacked=tmp_path / "unpacked")
-    assert list((tmp_path / "unpacked").iterdir()) == []
+    assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
 def test_a_wrong_number_of_names(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_damaged_pixels_leave_nothing(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"images\.npz cannot be read"):
         reader(file, unpacked=tmp_path / "unpacked")
-    assert list((tmp_path / "unpacked").iterdir()) == []
+    assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
 def test_an_array_that_is_shorter_than_its_header_says(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_an_array_that_is_shorter_than_its_header_says(tmp_path: Path) -> None:
     for use in (read, lambda place: reader(place, unpacked=tmp_path / "unpacked")):
         with pytest.raises(UserError, match=r"images\.npz cannot be read: .*2324"):
             use(tmp_path)
-    assert list((tmp_path / "unpacked").iterdir()) == []
+    assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
 def test_real_images(shared_data: Path, tmp_path: Path) -> None:

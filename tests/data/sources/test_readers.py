@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import pickle
 from pathlib import Path
@@ -14,6 +13,7 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources.readers import FileReader, RowReader
+from cxr_pipeline.data.sources.unpacking import Block, unpack
 
 
 def reason(reader: FileReader | RowReader, path: str) -> str:
@@ -91,12 +91,17 @@ def test_a_dicom_file_of_another_body_part(shared_data: Path) -> None:
 images = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(16, 40), st.integers(16, 40)))
 
 
+def unpacked(folder: Path, rows: np.ndarray, faults: dict[int, str] | None = None) -> RowReader:
+    (folder / "container").write_bytes(rows.tobytes())
+    return RowReader(
+        unpack(folder / "container", folder / "unpacked", lambda _: iter([Block(rows, faults or {})]), how="")
+    )
+
+
 @given(rows=images)
 def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
     rows[:, 0, :2] = 0, 255
-    file = tmp_path_factory.mktemp("unpacked") / "rows.npy"
-    np.save(file, rows)
-    reader = RowReader(file)
+    reader = unpacked(tmp_path_factory.mktemp("unpacked"), rows)
     for number, row in enumerate(rows):
         content = reader.read(str(number))
         assert np.array_equal(decode(content, max_megapixels=1), row)
@@ -106,46 +111,34 @@ def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pyte
 
 def test_a_row_is_always_the_same_bytes(tmp_path: Path) -> None:
     """The hash of these bytes identifies an image, in splits too: they must not depend on the version of a library."""
-    np.save(tmp_path / "rows.npy", np.arange(17 * 18, dtype=np.uint16).astype(np.uint8).reshape(1, 17, 18))
-    content = RowReader(tmp_path / "rows.npy").read("0")
+    rows = np.arange(17 * 18, dtype=np.uint16).astype(np.uint8).reshape(1, 17, 18)
+    content = unpacked(tmp_path, rows).read("0")
     assert hashlib.sha256(content).hexdigest() == "327c86f1a42e8004400cf17eb410008e0d1549d7aca8778891c798270e815278"
 
 
 @pytest.mark.parametrize("path", ["2", "-1", "", "1.0", "one", "²", "../rows.npy"])
 def test_a_missing_row(tmp_path: Path, path: str) -> None:
-    np.save(tmp_path / "rows.npy", np.zeros((2, 16, 16), np.uint8))
-    assert reason(RowReader(tmp_path / "rows.npy"), path) == "unreadable"
+    assert reason(unpacked(tmp_path, np.zeros((2, 16, 16), np.uint8)), path) == "unreadable"
 
 
 def test_a_row_without_an_image(tmp_path: Path) -> None:
-    np.save(tmp_path / "rows.npy", np.full((2, 16, 16), 7, np.uint8))
-    (tmp_path / "rows.json").write_text(json.dumps({"1": "pixel4 is 300"}))
+    reader = unpacked(tmp_path, np.full((2, 16, 16), 7, np.uint8), {1: "pixel4 is 300"})
     with pytest.raises(ImageRefused, match="unreadable: pixel4 is 300"):
-        RowReader(tmp_path / "rows.npy").read("1")
-    assert RowReader(tmp_path / "rows.npy").read("0")
+        reader.read("1")
+    assert reader.read("0")
 
 
-def test_missing_or_damaged_unpacked_images(tmp_path: Path) -> None:
-    np.save(tmp_path / "flat.npy", np.zeros((4, 16), np.uint8))
-    np.save(tmp_path / "deep.npy", np.zeros((4, 16, 16), np.uint16))
-    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
-    for name in ["flat", "deep", "cut", "absent"]:
-        assert reason(RowReader(tmp_path / f"{name}.npy"), "0") == "unreadable"
-        assert RowReader(tmp_path / f"{name}.npy").n_bytes("0") == 0
-
-
-def test_rows_are_mapped_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.save(tmp_path / "rows.npy", np.zeros((2, 16, 16), np.uint8))
-    load, opened = np.load, []
-    monkeypatch.setattr(np, "load", lambda file, **options: opened.append(options) or load(file, **options))
-    for path in ("0", "1"):
-        pickle.loads(pickle.dumps(RowReader(tmp_path / "rows.npy"))).read(path)
-    assert opened == [{"mmap_mode": "r", "allow_pickle": False}]
+@pytest.mark.parametrize("description", [None, "{", '{"shape": [16, 16]}'])
+def test_missing_or_damaged_unpacked_images(tmp_path: Path, description: str | None) -> None:
+    reader = unpacked(tmp_path, np.zeros((4, 16, 16), np.uint8))
+    file = reader.folder / "description.json"
+    file.write_text(description) if description else file.unlink()
+    assert reason(reader, "0") == "unreadable"
+    assert reader.n_bytes("0") == 0
 
 
 def test_pickled_readers_do_not_contain_the_images(tmp_path: Path) -> None:
-    np.save(tmp_path / "rows.npy", np.zeros((200, 16, 16), np.uint8))
-    reader = RowReader(tmp_path / "rows.npy")
+    reader = unpacked(tmp_path, np.zeros((200, 16, 16), np.uint8))
     reader.read("0")
     assert pickle.loads(pickle.dumps(reader)) == reader
     assert len(pickle.dumps(reader)) < 1000

@@ -1,18 +1,18 @@
 """Readers of images: files below a folder, or rows of an unpacked container."""
 
-import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
+from cxr_pipeline.data.sources.unpacking import open_unpacked
 
-_OPEN_CONTAINERS = 16
+_open_unpacked = lru_cache(maxsize=16)(open_unpacked)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,10 @@ class RowReader:
     """Images that are rows of an unpacked container.
 
     Args:
-        file: a ``.npy`` file, uint8 [n, height, width], as written by ``sources.unpacking``. A ``.json`` file beside it
-            maps the numbers of rows without a valid image to what is wrong with them.
+        folder: written by ``sources.unpacking.unpack``.
     """
 
-    file: Path
+    folder: Path
 
     def read(self, path: str) -> bytes:
         """Encode one row as a BMP file.
@@ -106,45 +105,29 @@ class RowReader:
 
         Raises:
             ImageRefused: ``unreadable``: there is no such row, or no image in it.
+            UserError: the unpacked images were damaged since they were opened.
         """
         import cv2
 
-        images = self._images()
-        if not path.isdecimal() or int(path) >= len(images):
+        images, faults = self._open()
+        if path not in images:
             raise ImageRefused("unreadable", f"no row {path[:20]!r} among {len(images)} unpacked images")
-        fault = _faults(self.file).get(path)
-        if fault is not None:
-            raise ImageRefused("unreadable", fault)
-        return cv2.imencode(".bmp", images[int(path)])[1].tobytes()
+        if path in faults:
+            raise ImageRefused("unreadable", faults[path])
+        return cv2.imencode(".bmp", images.read([path])[0])[1].tobytes()
 
     def n_bytes(self, path: str) -> int:
-        """Return the number of pixels of an image, the same for all rows."""
+        """Return the number of pixels of an image, the same for all rows; 0 if the images are missing."""
         try:
-            return int(self._images()[0].size)
-        except (ImageRefused, IndexError):
+            return int(np.prod(self._open()[0].shape))
+        except ImageRefused:
             return 0
 
     def version(self, path: str) -> None:
         """Return None: a row has no time of change."""
 
-    def _images(self) -> NDArray[np.uint8]:
+    def _open(self) -> tuple[ArrayStore, dict[str, str]]:
         try:
-            return _open(self.file)
-        except (OSError, ValueError) as error:
+            return _open_unpacked(self.folder)
+        except (OSError, ValueError, KeyError) as error:
             raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
-
-
-@lru_cache(_OPEN_CONTAINERS)
-def _open(file: Path) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-    if images.ndim != 3 or images.dtype != np.uint8:
-        raise ValueError(f"expected uint8 [n, height, width]. Received: {images.dtype} {images.shape}")
-    return images
-
-
-@lru_cache(_OPEN_CONTAINERS)
-def _faults(file: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(file.with_suffix(".json").read_text("utf-8")))
-    except FileNotFoundError:
-        return {}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.parallel import n_cores
 from cxr_pipeline.data.image_folder import ImageFile
 from cxr_pipeline.data.images.inference_inputs import Image, Refusal, prepare_files
-from cxr_pipeline.data.images.parallel import n_cores, start_worker
 from cxr_pipeline.data.images.recipe import Recipe
 
 # Threads prepare the first images: starting processes takes longer than these save.
@@ -52,7 +52,7 @@ def prepare_ahead(
     n_processes = min(n_cores(), _MOST_PROCESSES)
     most_waiting = max(pending // _IMAGES_A_MESSAGE, 2 * n_processes)
     # A fork of a process in which TensorFlow runs threads may never answer.
-    processes = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"), initializer=start_worker)
+    processes = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))
     with _closed(processes):
         try:
             yield from _in_order(processes, work, images, at_once=_IMAGES_A_MESSAGE, most_waiting=most_waiting)

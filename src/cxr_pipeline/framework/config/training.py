@@ -1,4 +1,4 @@
-"""The network and how it is fitted."""
+"""Parameters of the network and of its training."""
 
 from difflib import get_close_matches
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
+from cxr_pipeline.training.epoch_selection import Monitor
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 
@@ -22,12 +23,12 @@ class Network(Parameters):
 
     Args:
         name: ``small_cnn``, ``cnn`` or a backbone.
-        weights: ``none``, ``imagenet``, or the path of a ``.weights.h5`` file; ``imagenet`` is looked
-            for in ``<raw>/weights/``, in Keras' cache, and then downloaded.
+        weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` is looked for in
+            ``<raw>/weights/`` and in Keras' cache before it is downloaded.
         head_units: units of the dense layer between the pooled features and the output; 0 for none.
         dropout: fraction of the pooled features dropped in training.
-        pooling: ``average`` of the last feature map, or ``multilevel``: its maxima and the averages of finer maps
-            too, all standardised.
+        pooling: ``average`` of the last feature map, or ``multilevel``: its averages and maxima and the averages of
+            finer maps, all standardised.
     """
 
     name: Annotated[str, AfterValidator(_architecture)]
@@ -41,8 +42,8 @@ class FineTuning(Parameters):
     """The second phase of a pretrained backbone: its top, trained from activations cached at ``cut``.
 
     Args:
-        cut: layer of the backbone below which nothing is trained; null for the backbone's own.
-        epochs: 0 switches the phase off.
+        cut: layer of the backbone below which nothing is trained; null for the backbone's default.
+        epochs: largest number of epochs; 0 skips the phase.
     """
 
     cut: str | None
@@ -51,20 +52,16 @@ class FineTuning(Parameters):
     batch_size: Annotated[int, Field(ge=1)]
 
 
-Monitor = Literal["val_auc", "val_average_precision", "val_accuracy", "val_recall", "val_loss"]
-
-
 class Training(Parameters):
-    """How the network is fitted.
+    """The training of the network.
 
     Args:
         head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
-        monitor: the validation metric that chooses the epoch.
-        tolerance: how much worse than the best an epoch may be and be kept for being later.
-        patience: epochs without one that is kept before training stops; null for never.
+        epochs: largest number of epochs; of the head alone if the backbone is pretrained.
+        monitor: validation metric that selects the epoch whose weights the model gets.
+        tolerance: how much worse than the best an epoch may be; the latest such epoch is selected.
+        patience: epochs without a newly selected one after which a phase stops; null for never.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
-        companions: metrics by which later trainings, the same but perhaps for ``monitor``, will choose their epoch:
-            they find it kept. An ablation fills this in.
     """
 
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
@@ -80,5 +77,4 @@ class Training(Parameters):
     patience: Annotated[int, Field(ge=1)] | None
     mixed_bfloat16: bool
     seed: Seed
-    companions: tuple[Monitor, ...]
     fine_tuning: FineTuning

@@ -1,4 +1,4 @@
-"""``PreparedImagesDataset`` keeps the handle of prepared images; the images stay in the image store."""
+"""``PreparedImagesDataset`` stores the handle of prepared images; the images stay in the image store."""
 
 import json
 from pathlib import Path
@@ -7,24 +7,24 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages, store_folder
 
 
 class PreparedImagesDataset(AbstractDataset[PreparedImages, PreparedImages]):
-    """A small JSON file that says where images are prepared and by which recipe.
+    """A small JSON file with the folder of the image stores and the recipe.
 
-    It exists when its file and the folder of the images do, so that ``--only-missing-outputs`` prepares again
-    what someone deleted.
+    It exists when both the file and the folder of the images exist, so that ``--only-missing-outputs`` prepares
+    deleted images again.
 
     Args:
         filepath: path of the JSON file.
-        metadata: kept for plugins, such as the layer for kedro-viz.
+        metadata: for plugins, such as the layer for kedro-viz.
 
     Example:
-        >>> dataset = PreparedImagesDataset(filepath=tmp_path / "images.json")  # doctest: +SKIP
-        >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)  # doctest: +SKIP
-        >>> dataset.save(PreparedImages(tmp_path / "images", recipe))  # doctest: +SKIP
-        >>> dataset.load().recipe.size  # doctest: +SKIP
+        >>> from cxr_pipeline.data.images.recipe import Recipe
+        >>> dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
+        >>> dataset.save(PreparedImages(tmp_path / "images", Recipe(size=224, mode="fit", max_megapixels=100)))
+        >>> dataset.load().recipe.size
         224
     """
 
@@ -45,7 +45,7 @@ class PreparedImagesDataset(AbstractDataset[PreparedImages, PreparedImages]):
         if not self._filepath.is_file():
             return False
         images = self.load()
-        return (images.folder / images.digest).is_dir()
+        return store_folder(images.folder, images.recipe).is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

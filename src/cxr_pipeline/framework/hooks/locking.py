@@ -34,7 +34,8 @@ class Locking(Configured):
         try:
             # All runs lock in the same order, so that two of them cannot each hold what the other one needs.
             for task in tasks_of(pipeline):
-                lock = RunLock(self.task_folder(task) / "run.lock", task)
+                # If MLflow is unavailable when the run ends, the record tells the next run to end it there.
+                lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)
                 earlier = lock.acquire(command)
                 self._locks.append(lock)
                 if earlier is not None and earlier.run_id is not None:

@@ -79,13 +79,12 @@ def _jobs(
     make: Callable[..., Cell],
 ) -> Iterator[Job]:
     """A job for each cell that is missing, after the one that it shares a training or features with."""
-    companions = dependencies.companions(missing, trainings)
     for name, before in dependencies.waits(missing, trainings).items():
         cell = make(
             name=name,
             folder=str(places[name]),
             checkpoints=str(trainings[name]),
-            overrides=lay_over(overrides[name], {"training": {"companions": companions[name]}}),
+            overrides=overrides[name],
         )
         yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
 

@@ -30,18 +30,20 @@ def register_model(
     task: Task,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Register the model with all that stands before and behind it, and log its figures, its images and its card.
+    """Register the model as a version, and log its metrics, images, model card and reference profile to the run.
 
-    Its example is a ramp of greys: no patient's image belongs in an artifact. The figures were logged when they were
-    measured, but a run that goes on after a kill is another one.
+    Returns:
+        The content of ``model_version.json``.
     """
+    # The evaluation logged them too, but perhaps to an earlier run that was killed.
     tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
-    of_images = lineage.log_images(images, name=name, key_file=folders.patient_key)
+    image_tags = lineage.log_images(images, name=name, key_file=folders.patient_key)
     promotion_records.log_texts({lineage.CARD: model_card})
     drift_profiles.log_profile(drift_profile)
     size = enhanced_images.recipe.size
+    # The example is stored with the model, where no patient's image belongs.
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
     return tracking.register_version(
         task=task.name,
@@ -56,6 +58,6 @@ def register_model(
             "git_commit": git_commit(),
             "kedro_pipeline": task.name,
             "test_digest": metrics["images_digest"],
-            **of_images,
+            **image_tags,
         },
     )

@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.registration.nodes import register_model
 
 
 def create_pipeline() -> Pipeline:
-    """From the judged model to a version in MLflow."""
+    """Create the pipeline that registers an evaluated model in MLflow."""
     return Pipeline(
         [
             Node(

@@ -34,8 +34,9 @@ def check_sanity(
         ``task``, ``phantom``, ``passed`` and ``verdicts``, see `cxr_pipeline.experiments.sanity.Verdict`.
     """
     from cxr_pipeline.experiments import sanity as checks
-    from cxr_pipeline.training.image_sets import TrainingSettings, image_sets
+    from cxr_pipeline.training.image_sets import image_sets
     from cxr_pipeline.training.networks.build import build_model
+    from cxr_pipeline.training.settings import TrainingSettings
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     build = partial(

@@ -21,15 +21,16 @@ def fit_model(
     augmentation: Augmentation,
     folders: Folders,
 ) -> tuple[Any, pd.DataFrame]:
-    """Fit the network, and tell MLflow of each epoch as it ends.
+    """Train the network and log each epoch to MLflow.
 
     Returns:
-        the fitted Keras model, and the history with a row for each epoch.
+        The trained Keras model, and the history with one row per epoch.
     """
     from cxr_pipeline.training.callbacks import run_epoch_callbacks
     from cxr_pipeline.training.fitting import fit
-    from cxr_pipeline.training.image_sets import TrainingSettings, image_sets
+    from cxr_pipeline.training.image_sets import image_sets
     from cxr_pipeline.training.networks.build import build_model
+    from cxr_pipeline.training.settings import TrainingSettings
 
     def on_epoch(row: dict[str, Any]) -> None:
         tracking.log_epoch(row)
@@ -52,7 +53,7 @@ def fit_model(
         settings=TrainingSettings.from_dict(training.model_dump()),
         exclusive=task.exclusive,
         augmentation=augmentation.model_dump(),
-        folder=folders.features,
+        features=folders.features,
         checkpoints=folders.checkpoints,
         on_epoch=on_epoch,
     )

@@ -1,1 +1,1 @@
-"""Networks, their heads, losses and optimisers, and where pretrained weights come from."""
+"""Networks, their heads, losses and optimizers, and the files of pretrained weights."""

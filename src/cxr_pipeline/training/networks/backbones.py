@@ -1,7 +1,7 @@
-"""Backbones from ``keras.applications``, laid flat into the graph of the model that uses them.
+"""Backbones from `keras.applications`, built flat into the graph of the model that uses them.
 
-Each one takes grey images as they are stored: the grey becomes red, green and blue, and those become what the
-backbone's ImageNet weights were trained on, inside the graph. Layer names are Keras' own.
+Each takes grey images as they are stored; inside the graph the grey channel is copied to red, green and blue, and these
+are scaled as the backbone's ImageNet weights expect. Layers have Keras' own names.
 """
 
 from __future__ import annotations
@@ -9,66 +9,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import keras
 
 from cxr_pipeline.common.errors import UserError
 
-if TYPE_CHECKING:
-    from keras import KerasTensor, Model
-
-
-Channels = tuple[float, float, float]
-
 GREY_TO_RGB = "grey_to_rgb"
 NORMALISATION = "imagenet_normalisation"
 
-
-@dataclass(frozen=True)
-class Normalisation:
-    """From grey values 0..255 to what a backbone was trained on: times ``scale``, plus ``offset``, by channel."""
-
-    scale: Channels
-    offset: Channels
-
-
+# Scale and offset of each channel, from grey levels 0..255 to the inputs that the weights were trained on.
+Normalisation = tuple[list[float], list[float]]
 # Mean and standard deviation of ImageNet's red, green and blue, in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STANDARDISED = Normalisation(
-    scale=(1 / (255 * _STD[0]), 1 / (255 * _STD[1]), 1 / (255 * _STD[2])),
-    offset=(-_MEAN[0] / _STD[0], -_MEAN[1] / _STD[1], -_MEAN[2] / _STD[2]),
+STANDARDISED: Normalisation = (
+    [1 / (255 * std) for std in _STD],
+    [-mean / std for mean, std in zip(_MEAN, _STD, strict=True)],
 )
 # In the order blue, green, red.
-CENTRED = Normalisation(scale=(1.0, 1.0, 1.0), offset=(-103.939, -116.779, -123.68))
-MINUS_ONE_TO_ONE = Normalisation(scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), offset=(-1.0, -1.0, -1.0))
+CENTRED: Normalisation = ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68])
+MINUS_ONE_TO_ONE: Normalisation = ([1 / 127.5] * 3, [-1.0] * 3)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier; call it to lay it into a graph.
+    """A network without its classifier; call it to add it to a graph.
 
     Args:
-        name: as in the configuration.
-        application: Keras' function that builds it.
-        normalisation: what its ImageNet weights were trained on.
-        cut: layer from which it is fine-tuned unless the configuration names another; the whole graph passes there.
-        levels: layers whose feature maps are pooled beside the last one; the whole graph passes there.
+        name: name in the configuration.
+        application: Keras' function that builds the network.
+        normalisation: scale and offset that its ImageNet weights expect.
+        cut: default layer from which it is fine-tuned; no path of the graph bypasses it.
+        levels: layers whose feature maps are pooled besides the last one; no path of the graph bypasses them.
         smallest: smallest side of an image in pixels.
     """
 
     name: str
-    application: Callable[..., Model]
+    application: Callable[..., keras.Model]
     normalisation: Normalisation
     cut: str
     levels: tuple[str, ...]
     smallest: int = 32
 
-    def __call__(self, image: KerasTensor) -> KerasTensor:
-        """Lay the backbone over images.
+    def __call__(self, image: keras.KerasTensor) -> keras.KerasTensor:
+        """Apply the backbone to images.
 
         Args:
-            image: grey images [n, S, S, 1], float in 0..255.
+            image: grey images [n, S, S, 1], float, in 0..255.
 
         Returns:
             Feature map [n, h, w, c], h and w about S/32.
@@ -79,16 +65,12 @@ class Backbone:
         size = image.shape[1]
         if size < self.smallest:
             raise UserError(
-                f"{self.name} needs images of at least {self.smallest} pixels a side, resolution.size is {size}: "
-                "raise resolution.size, or set model.name to small_cnn."
+                f"{self.name} needs images of at least {self.smallest} pixels a side, but resolution.size is {size}. "
+                "Raise resolution.size, or set model.name to small_cnn."
             )
         rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([image, image, image])
-        normalised = keras.layers.Rescaling(
-            scale=list(self.normalisation.scale),
-            offset=list(self.normalisation.offset),
-            dtype="float32",
-            name=NORMALISATION,
-        )(rgb)
+        scale, offset = self.normalisation
+        normalised = keras.layers.Rescaling(scale, offset, dtype="float32", name=NORMALISATION)(rgb)
         return self.application(include_top=False, weights=None, input_tensor=normalised).output
 
 

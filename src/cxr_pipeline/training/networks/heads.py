@@ -1,35 +1,30 @@
-"""What stands on top of a network: from its feature maps to probabilities."""
+"""The top of a network: from feature maps to probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import keras
-
-if TYPE_CHECKING:
-    from keras import KerasTensor
-
 
 POOLED = "pooled"
 STANDARDISED = "pooled_standardisation"
 OUTPUT = "probability"
 
 
-def pool(features: KerasTensor) -> KerasTensor:
-    """Global average pooling of the last feature map [n, h, w, c], to [n, c]."""
+def pool(features: keras.KerasTensor) -> keras.KerasTensor:
+    """Average the last feature map [n, h, w, c] to [n, c]."""
     return keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
 
 
-def pool_levels(features: KerasTensor, levels: Sequence[KerasTensor]) -> KerasTensor:
-    """Averages and maxima of the last feature map, and averages of finer ones below it, all standardised.
+def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
+    """Pool averages and maxima of the last feature map and averages of finer ones, and standardise them.
 
     A finding of a few pixels is lost in the average of the last map; finer maps and the maximum keep it. Features of
-    different levels differ in scale, so that each is brought to mean 0 and variance 1 over the training images.
+    different levels differ in scale, so each is brought to mean 0 and variance 1 over the training images.
 
     Args:
         features: the last feature map [n, h, w, c].
-        levels: feature maps below it.
+        levels: finer feature maps.
 
     Returns:
         Pooled features [n, 2 c + channels of the levels].
@@ -38,33 +33,29 @@ def pool_levels(features: KerasTensor, levels: Sequence[KerasTensor]) -> KerasTe
         Hariharan et al., "Hypercolumns for Object Segmentation and Fine-grained Localization", CVPR 2015,
         arXiv:1411.5752, for features of several levels.
     """
-    parts = [
-        keras.layers.GlobalAveragePooling2D(name="pooled_average")(features),
-        keras.layers.GlobalMaxPooling2D(name="pooled_maximum")(features),
-        *(
-            keras.layers.GlobalAveragePooling2D(name=f"pooled_level_{place}")(level)
-            for place, level in enumerate(levels)
-        ),
-    ]
-    pooled = keras.layers.Concatenate(name=POOLED)(parts)
-    return keras.layers.BatchNormalization(center=False, scale=False, momentum=0.95, name=STANDARDISED)(pooled)
+    layers = keras.layers
+    average = layers.GlobalAveragePooling2D(name="pooled_average")(features)
+    maximum = layers.GlobalMaxPooling2D(name="pooled_maximum")(features)
+    finer = [layers.GlobalAveragePooling2D(name=f"pooled_level_{n}")(level) for n, level in enumerate(levels)]
+    pooled = layers.Concatenate(name=POOLED)([average, maximum, *finer])
+    return layers.BatchNormalization(center=False, scale=False, momentum=0.95, name=STANDARDISED)(pooled)
 
 
 def head(
-    pooled: KerasTensor, *, n_outputs: int, exclusive: bool, head_units: int, dropout: float, seed: int
-) -> KerasTensor:
-    """Dropout, a dense layer, and the outputs.
+    pooled: keras.KerasTensor, *, n_outputs: int, exclusive: bool, head_units: int, dropout: float, seed: int
+) -> keras.KerasTensor:
+    """Apply dropout, an optional dense layer and the output layer.
 
     Args:
         pooled: features [n, c].
-        n_outputs: classes that get a probability, k.
-        exclusive: a softmax over the outputs, which sum to 1; otherwise a sigmoid for each.
+        n_outputs: number of outputs, k.
+        exclusive: a softmax over the outputs; otherwise a sigmoid for each.
         head_units: units of the dense layer; 0 for none.
         dropout: fraction of the pooled features dropped in training.
-        seed: of dropout and of the initial weights.
+        seed: seed of dropout.
 
     Returns:
-        Probabilities [n, k], float32 in 0..1.
+        Probabilities [n, k], float32, in 0..1.
     """
     hidden = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     if head_units:

@@ -1,34 +1,26 @@
-"""Optimisers and their learning-rate schedules."""
+"""Optimizers and their learning-rate schedules."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import keras
-
-if TYPE_CHECKING:
-    from keras.optimizers import Optimizer
-
 
 UNDECAYED = ("bias", "gamma", "beta")
 
 
 def build_optimizer(
     name: str, *, learning_rate: float, schedule: str, weight_decay: float, total_steps: int
-) -> Optimizer:
-    """Choose an optimiser by name.
-
-    Weight decay is decoupled from the gradient and spares biases and batch normalisation.
+) -> keras.optimizers.Optimizer:
+    """Build an optimizer with decoupled weight decay, which spares biases and batch normalisation.
 
     Args:
         name: ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) or ``rmsprop``.
-        learning_rate: rate at the first step.
-        schedule: ``constant``, or ``cosine`` from the rate to zero over ``total_steps``.
-        weight_decay: fraction of a weight, times the learning rate, taken off at each step.
-        total_steps: steps until the last epoch ends.
+        learning_rate: learning rate of the first step.
+        schedule: ``constant``, or ``cosine`` from the learning rate to zero over ``total_steps``.
+        weight_decay: fraction of a weight, times the learning rate, that each step subtracts.
+        total_steps: number of steps of the phase.
 
     Raises:
-        ValueError: the name of the optimiser or of the schedule is unknown.
+        ValueError: the name of the optimizer or of the schedule is unknown.
 
     References:
         Loshchilov and Hutter, "SGDR", arXiv:1608.03983; "Decoupled Weight Decay", arXiv:1711.05101.

@@ -1,30 +1,39 @@
-"""Where pretrained weights come from: a file, the raw data folder, Keras' cache, or the network."""
+"""Pretrained weights of a backbone: find their file, check it and load it.
+
+A file is looked for in the raw data folder and in Keras' cache before Keras downloads it. Keras itself is imported
+only for a download, so that a run can be checked in advance without it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import urllib.error
+import textwrap
 import urllib.request
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks.architectures import BACKBONES
 
+if TYPE_CHECKING:
+    from keras import Model
+
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
-REACH_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """ImageNet weights that Keras publishes for a backbone without its top.
 
     Args:
-        alias: another name for the same weights, saved again by Keras 3.
-        folder: on Keras' server.
-        file: Keras' own name of the file.
-        md5: of the file, as published by Keras; None where it publishes none.
+        alias: name of a file with the same weights, saved in the format of Keras 3.
+        folder: folder on Keras' server.
+        file: Keras' name of the file.
+        md5: MD5 of the file as published by Keras; None if it publishes none.
     """
 
     alias: str
@@ -34,7 +43,7 @@ class Published:
 
     @property
     def url(self) -> str:
-        """Where Keras downloads the file."""
+        """Address from which Keras downloads the file."""
         return f"{BASE_URL}/{self.folder}/{self.file}"
 
 
@@ -47,148 +56,169 @@ _FILES = {
     "mobilenetv2": ("mobilenet_v2", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
     "efficientnetv2b0": ("efficientnet_v2", "efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
 }
-PUBLISHED = {name: Published(f"{name}_imagenet_notop.weights.h5", *_FILES[name]) for name in BACKBONES}
+PUBLISHED = {name: PublishedWeights(f"{name}_imagenet_notop.weights.h5", *_FILES[name]) for name in BACKBONES}
+
+
+def is_pretrained(architecture: str, weights: str) -> bool:
+    """Return whether a network with these parameters ``model.name`` and ``model.weights`` starts from a weights file.
+
+    The networks that are trained from scratch have no ImageNet weights; for them ``imagenet`` means ``none``.
+
+    Example:
+        >>> is_pretrained("vgg16", "imagenet"), is_pretrained("small_cnn", "imagenet")
+        (True, False)
+    """
+    return weights != "none" and (weights != "imagenet" or architecture in PUBLISHED)
 
 
 def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
-    """Make sure, before any work and without TensorFlow, that `find_weights` will succeed.
+    """Check, before any work and without TensorFlow, that `find_weights` will succeed.
 
     Args:
         architecture: name of the network.
-        weights: ``none``, ``imagenet`` or a path.
+        weights: see `find_weights`.
         raw: folder of the raw data.
-        task: named in the advice.
+        task: name of the task, for the message.
 
     Raises:
-        UserError: a file is absent or damaged, or nothing is at hand and the network cannot be reached.
+        UserError: a file is missing or damaged, or must be downloaded and the server cannot be reached.
     """
-    if _is_at_hand(architecture, weights, raw):
+    if not is_pretrained(architecture, weights) or _find_local(architecture, weights, raw):
         return
-    published = PUBLISHED[architecture]
-    request = urllib.request.Request(published.url, method="HEAD")  # noqa: S310 (the address is a constant)
+    url = PUBLISHED[architecture].url
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (the address is a constant)
     try:
-        urllib.request.urlopen(request, timeout=REACH_SECONDS).close()  # noqa: S310
-    except (urllib.error.URLError, OSError) as error:
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
+    except OSError as error:
         raise UserError(
-            f"{task}.model.weights is imagenet, but the weights of {architecture} were found neither in "
-            f"{raw / 'weights'} nor in {_keras_cache()}, and {published.url} cannot be reached ({error}). Download "
-            f"that file where there is a network and put it into {raw / 'weights'}, or go on without it: "
+            f"{task}.model.weights is imagenet, but the weights of {architecture} are neither in {raw / 'weights'} "
+            f"nor in {_keras_cache()}, and {url} cannot be reached ({error}). Download that file elsewhere and put it "
+            f"into {raw / 'weights'}, or use a network without pretrained weights: "
             f"--params {task}.model.name=small_cnn"
         ) from error
 
 
 def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
-    """Find pretrained weights, and let Keras download them where they are not at hand.
+    """Return the file of pretrained weights, after downloading it with Keras if it is not on this machine.
 
     Args:
         architecture: name of the network.
-        weights: ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is
-            downloaded; or a path, absolute or relative to the working folder or to ``raw``. A network that
-            is always trained from scratch has no ImageNet weights: there ``imagenet`` means ``none``.
+        weights: ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
+            or a path, absolute or relative to the working folder or to `raw`.
         raw: folder of the raw data.
 
     Returns:
         The file, or None for a network that starts from random weights.
 
     Raises:
-        UserError: the file is absent, damaged, or cannot be downloaded.
+        UserError: the file is missing or damaged, or cannot be downloaded.
     """
     if not is_pretrained(architecture, weights):
         return None
-    if weights != "imagenet":
-        return _given(weights, raw)
-    return _cached(architecture, raw) or _download(PUBLISHED[architecture])
-
-
-def is_pretrained(architecture: str, weights: str) -> bool:
-    """Whether a network starts from a file of weights, by its parameters ``model.name`` and ``model.weights``."""
-    return weights != "none" and (weights != "imagenet" or architecture in PUBLISHED)
+    return _find_local(architecture, weights, raw) or _download(PUBLISHED[architecture])
 
 
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
-    """Tell which weights a network starts from, where its parameters do not say it.
+    """Return the MD5 of the weights file, or None if the parameters alone say which weights are used.
 
     Args:
         architecture: name of the network.
-        weights: as `find_weights` takes it.
+        weights: see `find_weights`.
         raw: folder of the raw data.
 
     Returns:
-        MD5 of the file; None where there is none, or where it is the one that Keras publishes, at hand or not.
+        None without pretrained weights and for the file that Keras publishes, downloaded or not.
 
     Raises:
-        UserError: a file that the user has given is absent or damaged.
+        UserError: a file given by the user is missing or damaged.
     """
     if not is_pretrained(architecture, weights):
         return None
-    if weights != "imagenet":
-        return _md5(_given(weights, raw))
-    file = _cached(architecture, raw)
-    return None if file is None or file.name == PUBLISHED[architecture].file else _md5(file)
+    file = _find_local(architecture, weights, raw)
+    if file is None or (weights == "imagenet" and file.name == PUBLISHED[architecture].file):
+        return None
+    return _md5(file)
 
 
-def _is_at_hand(architecture: str, weights: str, raw: Path) -> bool:
-    if weights == "imagenet" and architecture in PUBLISHED:
-        return _cached(architecture, raw) is not None
-    find_weights(architecture, weights, raw)
-    return True
+def load_weights(backbone: Model, file: Path) -> None:
+    """Load pretrained weights into a backbone without its top.
 
+    Args:
+        backbone: network of one of `BACKBONES`, up to its last feature map.
+        file: weights of the same network, saved by Keras 3 (``.weights.h5``) or an earlier version (``.h5``).
 
-def _given(weights: str, raw: Path) -> Path:
-    given = Path(weights).expanduser()
-    for path in (given, raw / given):
-        if path.is_file():
-            _check_readable(path)
-            return path
+    Raises:
+        UserError: the file is damaged, or holds the weights of another network.
+    """
+    import h5py  # type: ignore[import-untyped]
+
+    _check_defects(file)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # The exception says the same.
+            backbone.load_weights(file)
+        with h5py.File(file) as content:
+            n_saved = sum(len(layer.get("vars", ())) > 0 for layer in content.get("layers", {}).values())
+    except Exception as error:  # Keras lets the exceptions of h5py and of its own checks pass.
+        reason = textwrap.shorten(str(error), 320)  # It may go on with all values of a variable.
+    else:
+        n_layers = sum(bool(layer.weights) for layer in backbone.layers)
+        if n_saved <= n_layers:
+            return
+        reason = f"it holds {n_saved} layers with weights, expected {n_layers}"  # Keras ignores layers in excess.
     raise UserError(
-        f"model.weights: expected a file of weights (or imagenet, or none), found nothing at {given.absolute()}"
-        + ("." if given.is_absolute() else f" nor at {(raw / given).absolute()}.")
+        f"model.weights: {file} does not hold the weights of {backbone.name} without its top ({reason}). "
+        "Give another file, or set model.weights to imagenet or none."
     )
 
 
-def _cached(architecture: str, raw: Path) -> Path | None:
-    """The file in the raw folder or in Keras' cache, if it is in either.
+def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
+    """Return a file on this machine, or None if it must be downloaded.
 
     Raises:
-        UserError: a file that the user has put into the raw folder is damaged.
+        UserError: a file given by the user is missing or damaged.
     """
-    published = PUBLISHED[architecture]
-    own, alias = raw / "weights" / published.file, raw / "weights" / published.alias
-    if own.is_file():
-        _check_whole(own, published)
-        return own
-    if alias.is_file():
-        _check_readable(alias)
-        return alias
-    cached = _keras_cache() / published.file
-    return cached if cached.is_file() and _is_whole(cached, published) else None
+    if weights == "imagenet":
+        published = PUBLISHED[architecture]
+        for path, md5 in ((raw / "weights" / published.file, published.md5), (raw / "weights" / published.alias, None)):
+            if path.is_file():
+                return _check_defects(path, md5)
+        cached = _keras_cache() / published.file
+        # A damaged file of the cache is not the user's: it is downloaded again.
+        return cached if cached.is_file() and _find_defect(cached, published.md5) is None else None
+    candidates = [Path(weights).expanduser().absolute(), raw.absolute() / Path(weights).expanduser()]
+    for path in candidates:
+        if path.is_file():
+            return _check_defects(path)
+    raise UserError(
+        "model.weights: expected a weights file, imagenet or none; found no file at "
+        f"{' or '.join(map(str, dict.fromkeys(candidates)))}."
+    )
 
 
-def _is_whole(file: Path, published: Published) -> bool:
-    try:
-        _check_whole(file, published)
-    except UserError:
-        return False
-    return True
-
-
-def _check_whole(file: Path, published: Published) -> None:
-    if published.md5 is None:
-        _check_readable(file)
-    elif (found := _md5(file)) != published.md5:
+def _check_defects(path: Path, md5: str | None = None) -> Path:
+    if defect := _find_defect(path, md5):
         raise UserError(
-            f"{file} is damaged or another file: expected the MD5 {published.md5}, found {found}. "
-            f"Download it again from {published.url}, or remove it."
+            f"model.weights: {path} is damaged or not a weights file ({defect}). Replace it, give another file, or "
+            "set model.weights to none."
         )
+    return path
 
 
-def _check_readable(file: Path) -> None:
-    from cxr_pipeline.training.networks.weight_files import check_readable
+def _find_defect(path: Path, md5: str | None) -> str | None:
+    """Compare the MD5 where one is published; otherwise check that the file is HDF5 of the length that it states."""
+    if md5 is not None:
+        actual = _md5(path)
+        return None if actual == md5 else f"expected the MD5 {md5}, found {actual}"
+    import h5py
 
-    check_readable(file)
+    try:
+        h5py.File(path).close()
+    except OSError as error:
+        return " ".join(str(error).split())
+    return None
 
 
-def _download(published: Published) -> Path:
+def _download(published: PublishedWeights) -> Path:
     import keras
 
     try:
@@ -200,13 +230,12 @@ def _download(published: Published) -> Path:
             file_hash=published.md5,
             force_download=True,
         )
-        _check_whole(Path(path), published)
-    except Exception as error:  # Keras raises a bare Exception where a download fails.
+        return _check_defects(Path(path), published.md5)
+    except Exception as error:  # Keras raises a bare Exception if a download fails.
         raise UserError(
             f"{published.url} could not be downloaded ({error}). Run the same command again, or put the file into "
-            f"{_keras_cache()} by hand."
+            f"{_keras_cache()}."
         ) from error
-    return Path(path)
 
 
 def _keras_cache() -> Path:

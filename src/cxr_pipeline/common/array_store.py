@@ -1,0 +1,189 @@
+"""An append-only store of arrays on disk, addressed by key.
+
+A store is a folder of shards, which never change. A shard is one ``.npy`` file: the values, and after them a second
+array with the key and the CRC-32 of each row. It is written under another name and renamed, so a kill at any moment
+leaves it whole or missing; its name is a digest of its content, so processes that fill a store together cannot
+overwrite each other's work. See ``docs/decisions/0018-one-array-store.md``.
+"""
+
+import hashlib
+import io
+import logging
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import written_atomically
+
+_SHARD_BYTES = 2**24
+_SHARD_ROWS = 4096
+# Each mapped shard keeps a file open; many systems allow a process 1024 of them.
+_MAPPED_SHARDS = 256
+_LEFTOVER_SECONDS = 3600
+
+_log = logging.getLogger(__name__)
+
+
+class ArrayStore:
+    """Arrays of one shape and type, each stored once under its key.
+
+    Args:
+        folder: of the shards; created by the first write.
+        dtype: of the arrays; a structured type works too.
+        shape: of one array.
+
+    Example:
+        >>> store = ArrayStore(tmp_path / "squares", np.float32, (2,))
+        >>> store.write(["3", "4"], np.array([[3, 9], [4, 16]]))
+        >>> store.missing(["4", "5"])
+        ['5']
+        >>> ArrayStore(tmp_path / "squares", np.float32, (2,)).read(["4", "3"]).tolist()
+        [[4.0, 16.0], [3.0, 9.0]]
+    """
+
+    def __init__(self, folder: Path, dtype: DTypeLike, shape: tuple[int, ...] = ()) -> None:
+        self.folder, self.dtype, self.shape = folder, np.dtype(dtype), tuple(shape)
+        self._shards: set[Path] = set()
+        self._places: dict[str, tuple[Path, int]] = {}
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Number of arrays that make a shard of reasonable size."""
+        row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
+        return max(1, min(_SHARD_ROWS, _SHARD_BYTES // row_bytes))
+
+    def refresh(self) -> None:
+        """Add the shards that other processes have written, and remove what killed processes left behind."""
+        for path in sorted(self.folder.glob("*.npy")):
+            if path.name.startswith("."):
+                _remove_leftover(path)
+            elif path not in self._shards:
+                self._add(path)
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys that are not stored, each once, in the given order."""
+        return [key for key in dict.fromkeys(keys) if key not in self._places]
+
+    def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
+        """Write arrays as one shard; without keys, nothing is written.
+
+        Args:
+            keys: of the arrays, each once.
+            values: [n, *shape], cast to the type of the store.
+
+        Raises:
+            UserError: the folder cannot be written, or the disk is full.
+        """
+        if len(keys):
+            self._add(write_shard(self.folder, keys, np.asarray(values, self.dtype)))
+
+    def read(self, keys: Sequence[str]) -> NDArray[Any]:
+        """Read arrays in the given order; of the shards, only the rows asked for are read.
+
+        Returns:
+            [n, *shape], a copy.
+
+        Raises:
+            KeyError: a key is not stored.
+            UserError: a shard was damaged since the store was opened. It is removed, so the same command again writes
+                it anew.
+        """
+        values = np.empty((len(keys), *self.shape), self.dtype)
+        for position, key in enumerate(keys):
+            path, row = self._places[key]
+            try:
+                stored, table = _open_shard(path)
+                values[position] = stored[row]
+            except (OSError, ValueError, EOFError):
+                self._fail(path)
+            if zlib.crc32(values[position : position + 1].data) != table["crc32"][row]:
+                self._fail(path)
+        return values
+
+    def shard_of(self, key: str) -> Path:
+        """Return the shard that holds a key."""
+        return self._places[key][0]
+
+    def remove_shards_except(self, shards: Iterable[Path]) -> None:
+        """Remove the shards that are no longer needed."""
+        for path in self._shards.difference(shards):
+            path.unlink(missing_ok=True)
+
+    def _add(self, path: Path) -> None:
+        try:
+            values, table = _load_shard(path)
+            keys = [key.decode() for key in table["key"].tolist()]
+            if (values.dtype, values.shape) != (self.dtype, (len(keys), *self.shape)):
+                raise ValueError(f"expected {self.dtype} {self.shape}. Received: {values.dtype} {values.shape}")
+        except (OSError, ValueError, EOFError, TypeError, IndexError) as error:
+            _log.warning("%s is damaged and will be written again: %s", path, error)
+            return
+        self._shards.add(path)
+        self._places.update((key, (path, row)) for row, key in enumerate(keys))
+
+    def _fail(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        _open_shard.cache_clear()
+        raise UserError(f"{path} is damaged and has been removed. Run the same command again to write it anew.")
+
+
+def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
+    """Write arrays as a shard of the store in a folder, without reading the store's index.
+
+    Args:
+        folder: of the store.
+        keys: of the arrays, each once; at least one.
+        values: [n, *shape], in the type of the store.
+
+    Returns:
+        The shard's file.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    values = np.ascontiguousarray(values)
+    encoded = np.array([key.encode() for key in keys])
+    table = np.empty(len(keys), [("key", encoded.dtype), ("crc32", "<u4")])
+    table["key"] = encoded
+    table["crc32"] = [zlib.crc32(values[row : row + 1].data) for row in range(len(keys))]
+    # Through memory, because np.save to a file does not notice that the disk is full.
+    content = io.BytesIO()
+    np.save(content, values)
+    np.save(content, table)
+    path = folder / f"{hashlib.sha256(table.tobytes()).hexdigest()[:32]}.npy"
+    with written_atomically(path) as beside:
+        beside.write_bytes(content.getbuffer())
+    return path
+
+
+def _load_shard(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Map the values of a shard into memory, and read the table of its keys and checksums."""
+    values = np.load(path, mmap_mode="r")
+    with path.open("rb") as file:
+        file.seek(values.offset + values.nbytes)
+        return values, np.load(file)
+
+
+_open_shard = lru_cache(_MAPPED_SHARDS)(_load_shard)
+
+
+def _remove_leftover(path: Path) -> None:
+    # A young one may be a file that another process is writing; it may also be renamed or removed meanwhile.
+    with suppress(OSError):
+        if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+            path.unlink()

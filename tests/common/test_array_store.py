@@ -1,0 +1,214 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxr_pipeline.common.array_store import ArrayStore
+from cxr_pipeline.common.errors import UserError
+
+ROW = np.dtype([("score", "<f8", (2,)), ("label", "S7")])
+
+
+def opened(folder: Path) -> ArrayStore:
+    return ArrayStore(folder / "store", np.float16, (2, 3))
+
+
+def keys(*numbers: int) -> list[str]:
+    return [f"{number:064x}" for number in numbers]
+
+
+def values(*numbers: int) -> np.ndarray:
+    return np.add.outer(np.array(numbers, float), np.arange(6).reshape(2, 3) / 8)
+
+
+def filled(folder: Path, n: int = 8, rows: int = 4) -> ArrayStore:
+    store = opened(folder)
+    for start in range(0, n, rows):
+        numbers = range(start, min(start + rows, n))
+        store.write(keys(*numbers), values(*numbers))
+    return store
+
+
+@given(order=st.lists(st.integers(0, 10), max_size=30), rows=st.integers(1, 11))
+def test_arrays_come_back_in_the_order_of_the_keys(
+    order: list[int], rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    written = filled(folder, 11, rows)
+    for store in (written, opened(folder)):
+        assert len(store) == 11
+        read = store.read(keys(*order))
+        assert read.dtype == np.float16
+        np.testing.assert_array_equal(read, values(*order))
+
+
+def test_structured_rows_and_keys_of_any_text(tmp_path: Path) -> None:
+    rows = np.array([([0.1, np.nan], b"yes"), ([0.3, 0.4], "é".encode())], ROW)
+    ArrayStore(tmp_path, ROW).write(["ward 1/лёгкое.png", ""], rows)
+    read = ArrayStore(tmp_path, ROW).read(["", "ward 1/лёгкое.png"])
+    assert read.tobytes() == rows[::-1].tobytes()
+
+
+def test_missing_keys_are_listed_once_in_the_given_order(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    assert store.missing(keys(9, 0, 8, 9)) == keys(9, 8)
+    assert keys(0)[0] in store
+    with pytest.raises(KeyError):
+        store.read(keys(0, 8))
+    store.write([], np.empty((0, 2, 3)))
+    assert len(list(store.folder.iterdir())) == 2
+
+
+def test_reading_maps_a_shard_and_does_not_load_it(tmp_path: Path) -> None:
+    """Resident memory grows by the rows that are read, not by the shards that hold them."""
+    store = ArrayStore(tmp_path, np.uint8, (2**20,))
+    store.write(keys(*range(64)), np.ones((64, 2**20), np.uint8))
+    code = f"""
+import resource, numpy as np
+from pathlib import Path
+from cxr_pipeline.common.array_store import ArrayStore
+store = ArrayStore(Path({str(tmp_path)!r}), np.uint8, (2**20,))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert store.read([f"{{33:064x}}"]).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 16 * 1024
+
+
+def test_a_shard_is_an_npy_file(tmp_path: Path) -> None:
+    (path,) = filled(tmp_path, 4).folder.iterdir()
+    np.testing.assert_array_equal(np.load(path), values(0, 1, 2, 3))
+
+
+def test_shards_hold_fewer_large_arrays() -> None:
+    assert ArrayStore(Path("none"), np.uint8, (224, 224)).rows_per_shard == 334
+    assert ArrayStore(Path("none"), np.uint8, (2,)).rows_per_shard == 4096
+    assert ArrayStore(Path("none"), np.uint8, (2**13, 2**13)).rows_per_shard == 1
+
+
+def test_a_store_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.read(keys(0))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read(keys(7)), values(7))
+
+
+@pytest.mark.parametrize("damage", ["empty", "values cut", "table cut", "text", "other type", "without table"])
+def test_a_damaged_shard_is_found_when_the_store_is_opened(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path)
+    path, size = store.shard_of(keys(0)[0]), store.shard_of(keys(0)[0]).stat().st_size
+    if damage == "text":
+        path.write_text("not an array")
+    elif damage == "other type":
+        path.unlink()
+        ArrayStore(tmp_path / "other", np.float32, (2, 3)).write(keys(0), values(0))
+        next((tmp_path / "other").iterdir()).rename(path)
+    elif damage == "without table":
+        np.save(path, values(0).astype(np.float16))
+    else:
+        os.truncate(path, {"empty": 0, "values cut": 130, "table cut": size - 1}[damage])
+    reopened = opened(tmp_path)
+    assert reopened.missing(keys(*range(8))) == keys(0, 1, 2, 3)
+    assert f"{path} is damaged and will be written again" in caplog.text
+    reopened.write(keys(0, 1, 2, 3), values(0, 1, 2, 3))
+    np.testing.assert_array_equal(reopened.read(keys(*range(8))), values(*range(8)))
+
+
+def test_a_flipped_bit_is_found_when_its_row_is_read(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    path = store.shard_of(keys(2)[0])
+    with path.open("r+b") as file:
+        file.seek(128 + 2 * 12 + 5)
+        file.write(b"\x7f")
+    np.testing.assert_array_equal(store.read(keys(0, 1, 3)), values(0, 1, 3))
+    with pytest.raises(UserError, match=r"is damaged and has been removed\. Run the same command again"):
+        store.read(keys(1, 2))
+    again = opened(tmp_path)
+    assert again.missing(keys(*range(8))) == keys(0, 1, 2, 3)
+    again.write(keys(0, 1, 2, 3), values(0, 1, 2, 3))
+    np.testing.assert_array_equal(again.read(keys(*range(8))), values(*range(8)))
+
+
+def test_a_shard_removed_by_another_process_is_reported(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.shard_of(keys(0)[0]).unlink()
+    with pytest.raises(UserError, match="Run the same command again"):
+        store.read(keys(0))
+
+
+def test_old_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    folder = filled(tmp_path).folder
+    old, young = folder / ".0123-old.npy", folder / ".0123-young.npy"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert len(opened(tmp_path)) == 8
+    assert [old.exists(), young.exists()] == [False, True]
+
+
+def test_unused_shards_are_removed(tmp_path: Path) -> None:
+    store = filled(tmp_path, 12)
+    store.remove_shards_except({store.shard_of(key) for key in keys(1, 9)})
+    assert opened(tmp_path).missing(keys(*range(12))) == keys(4, 5, 6, 7)
+
+
+def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path, 4)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="could not be written: No space left on device"):
+        store.write(keys(8), values(8))
+    assert len(list(store.folder.iterdir())) == 1
+    assert store.missing(keys(0, 8)) == keys(8)
+
+
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from cxr_pipeline.common.array_store import ArrayStore
+store = ArrayStore(Path(sys.argv[1]), np.uint8, (1000,))
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
+    store.write([str(number)], np.full((1, 1000), number % 256, np.uint8))
+"""
+
+
+def start(folder: Path, first: int, last: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", WRITE, str(folder), str(first), str(last)])
+
+
+def test_a_kill_at_any_moment_leaves_whole_shards_only(tmp_path: Path) -> None:
+    """A killed writer loses only the shard that it was writing."""
+    writer, stop = start(tmp_path, 0, 10**6), time.monotonic() + 60
+    while len(list(tmp_path.glob("[!.]*.npy"))) < 50:
+        assert time.monotonic() < stop
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    store = ArrayStore(tmp_path, np.uint8, (1000,))
+    numbers = range(len(store))
+    assert len(store) >= 50
+    np.testing.assert_array_equal(
+        store.read([str(number) for number in numbers])[:, 0], np.arange(len(store), dtype=np.uint8)
+    )
+
+
+def test_processes_that_write_together_lose_nothing(tmp_path: Path) -> None:
+    """Two writers append at once, the second half of the first one's keys to both; all keys are there in the end."""
+    writers = [start(tmp_path, 0, 100), start(tmp_path, 50, 150)]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    store = ArrayStore(tmp_path, np.uint8, (1000,))
+    assert store.read([str(number) for number in range(150)])[:, 999].tolist() == list(range(150))
+    assert not list(tmp_path.glob(".*"))

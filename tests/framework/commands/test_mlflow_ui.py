@@ -1,0 +1,55 @@
+import subprocess
+from types import SimpleNamespace
+
+import click
+import pytest
+from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+
+from cxr_pipeline.cli import cli
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was opened: a page, or the command of a server."""
+    calls: list[object] = []
+    monkeypatch.setattr(click, "launch", calls.append)
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
+    return calls
+
+
+@pytest.fixture
+def tracking_uri(monkeypatch: pytest.MonkeyPatch):
+    def configure(uri: str) -> None:
+        def create(env: str | None) -> SimpleNamespace:
+            assert env == "demo"
+            loader = {"globals": {"tracking_uri": uri}}
+            return SimpleNamespace(load_context=lambda: SimpleNamespace(config_loader=loader))
+
+        monkeypatch.setattr(KedroSession, "create", create)
+
+    return configure
+
+
+def test_the_runs_in_a_file_are_served(opened, tracking_uri) -> None:
+    tracking_uri("sqlite:///mlflow.db")
+    ended = CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo", "--port", "5050"])
+    assert ended.exit_code == 3
+    ((_, *command),) = opened
+    assert command == [
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "5050",
+    ]
+
+
+def test_the_pages_of_a_server_are_opened(opened, tracking_uri) -> None:
+    tracking_uri("http://mlflow.example.org")
+    assert CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo"]).exit_code == 0
+    assert opened == ["http://mlflow.example.org"]
