@@ -1,4 +1,4 @@
-"""A hospital of phantoms whose images come day by day, and images of it that no training ever sees."""
+"""A simulated hospital whose phantom images arrive day by day, and images that no training sees."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,22 +18,22 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def patient_images(patient: int) -> Iterator[PhantomImage]:
-    """The images of a patient."""
+    """Draw the images of a patient."""
     return draw_patient(patient, size=SIZE, prevalence=PREVALENCE, seed=SEED)
 
 
 def negative(pixels: np.ndarray) -> np.ndarray:
-    """An image as a console sends it that takes it for a negative."""
+    """Invert an image, as a console with the wrong setting does."""
     return 255 - pixels
 
 
 @dataclass
 class Hospital:
-    """A source that grows: a release like NIH's.
+    """A growing source with the layout of NIH's release.
 
     Args:
-        folder: of the release.
-        images: all that is there, by image: the day it came, and its finding.
+        folder: Folder of the release.
+        images: Day of arrival and finding of each image.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Hospital:
     _next: int = FIRST_PATIENT
 
     def receive(self, day: int, *, n_patients: int, change: Change = np.asarray) -> None:
-        """Take in the images of new patients; ``change`` is what their scanner makes of them."""
+        """Add the images of new patients, after applying ``change`` to their pixels."""
         (self.folder / "images").mkdir(parents=True, exist_ok=True)
         for patient in range(self._next, self._next + n_patients):
             for image in patient_images(patient):
@@ -50,15 +50,15 @@ class Hospital:
         self._next += n_patients
         self.write_labels()
 
-    def take_away(self, day: int) -> None:
-        """Remove what came on a day."""
-        for image in [image for image, (came, _) in self.images.items() if came == day]:
+    def remove(self, day: int) -> None:
+        """Remove the images that arrived on a day."""
+        for image in [image for image, (arrival, _) in self.images.items() if arrival == day]:
             (self.folder / "images" / image).unlink()
             del self.images[image]
         self.write_labels()
 
     def write_labels(self, wrong: Callable[[int], bool] = lambda day: False) -> None:
-        """Write the label table; the images of the days that ``wrong`` picks get the opposite label."""
+        """Write the label table; images that arrived on a day for which ``wrong`` is true get the opposite label."""
         other = {FINDING: NOTHING, NOTHING: FINDING}
         rows = {
             "Image Index": list(self.images),
@@ -70,7 +70,7 @@ class Hospital:
 
 
 def draw_outside(folder: Path, n_patients: int) -> "pd.Series[bool]":
-    """Draw an image of each of some patients that never come to the hospital; whether each shows an effusion."""
+    """Draw one image of each of some patients outside the hospital; return whether each shows an effusion."""
     folder.mkdir(parents=True)
     shows = {}
     for patient in range(NEVER_SEEN, NEVER_SEEN + n_patients):

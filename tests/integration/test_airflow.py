@@ -1,4 +1,4 @@
-"""The retrainings as DAGs: made by kedro-airflow, loaded and run to their end by Airflow in its own environment."""
+"""The retrainings as DAGs: created by kedro-airflow, loaded and run by Airflow in its own environment."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ SMALL = {
     "evaluation": {"replicates": 200},
     "retraining": {"floors": dict.fromkeys(("auc", "sensitivity", "specificity"))},
 }
-# Ends as its status file says; a killed one is well at its second try.
+# Exits with the status in its status file; after a kill the second try succeeds.
 STUB = """#!/bin/sh
 cd "$(dirname "$0")"
 status=$(cat status)
@@ -35,7 +35,7 @@ exit "$status"
 
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory) -> Path:
-    """Stands for the kedro command where it does not matter what is trained."""
+    """Replaces the kedro command where no training is needed."""
     file: Path = tmp_path_factory.mktemp("a 'stub'") / "kedro"
     file.write_text(STUB)
     file.chmod(0o755)
@@ -44,7 +44,7 @@ def stub(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, new_project, kedro, stub) -> Path:
-    """A small project, in a folder whose name needs quotes, with its DAGs."""
+    """A small project with its DAGs, in a folder whose name needs quotes."""
     folder: Path = new_project(tmp_path_factory.mktemp("airflow") / "a 'project'")
     demo = folder / "conf" / "demo"
     (demo / "parameters" / "small.yml").write_text(yaml.safe_dump({"effusion": SMALL}))
@@ -62,7 +62,7 @@ def project(tmp_path_factory, new_project, kedro, stub) -> Path:
     return folder
 
 
-def test_a_dag_needs_nothing_of_the_project(project: Path) -> None:
+def test_a_dag_does_not_import_the_project(project: Path) -> None:
     files = sorted((project / "airflow_dags").glob("*.py"))
     assert len(files) == len(RETRAININGS)
     for file in files:
@@ -79,9 +79,9 @@ def imported(node: ast.AST) -> list[str]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory, project) -> dict[str, str]:
-    """Airflow with an SQLite database of its own."""
+    """The environment variables of an Airflow with its own SQLite database."""
     if not (AIRFLOW / "airflow").exists():
-        pytest.skip(f"Airflow has an environment of its own, which is looked for in {AIRFLOW.parent}: make airflow")
+        pytest.skip(f"There is no Airflow in {AIRFLOW.parent}: make airflow")
     variables = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow_home")),
@@ -107,7 +107,7 @@ def printed(environment: dict[str, str], *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
-    """What Airflow makes of the DAGs, and of each way in which one can end."""
+    """How Airflow loads the DAGs, and the states for each exit status."""
     result = tmp_path_factory.mktemp("states") / "states.json"
     script = Path(__file__).with_name("dag_states.py")
     folder = environment["AIRFLOW__CORE__DAGS_FOLDER"]
@@ -119,7 +119,7 @@ def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
     return found
 
 
-def test_airflow_loads_them_all_with_the_schedule_of_the_configuration(states) -> None:
+def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
     assert states["import_errors"] == {}
     assert set(states["dags"]) == {f"{name}_demo" for name in RETRAININGS}
     for name in RETRAININGS:
@@ -136,20 +136,20 @@ def test_airflow_loads_them_all_with_the_schedule_of_the_configuration(states) -
     [
         pytest.param("0", "success", "success", 1, id="done"),
         pytest.param("75", "success", "skipped", 1, id="locked"),
-        pytest.param("1", "failed", "failed", 1, id="to be mended"),
+        pytest.param("1", "failed", "failed", 1, id="error"),
         pytest.param("2", "failed", "failed", 3, id="unknown"),
         pytest.param("kill", "success", "success", 2, id="killed"),
     ],
 )
-def test_only_what_a_retry_can_mend_is_tried_again(states, status, run, task, tries) -> None:
+def test_only_failures_that_may_pass_are_retried(states, status, run, task, tries) -> None:
     assert states["states"][status] == {"run": run, "task": task, "tries": tries}
 
 
-def test_the_command_is_that_of_the_project(states, stub: Path) -> None:
+def test_the_command_is_kedro_run(states, stub: Path) -> None:
     assert stub.with_name("arguments").read_text().split() == ["run", "--pipeline=pneumonia_retraining", "--env=demo"]
 
 
-def test_one_retraining_is_one_mlflow_run_with_its_challenger_below(environment, project: Path) -> None:
+def test_a_retraining_is_one_mlflow_run_with_its_challenger_nested_below(environment, project: Path) -> None:
     log = printed(environment, "airflow", "dags", "test", "effusion_retraining_demo")
     assert "cxr-effusion-demo 1 is the champion now." in log
     assert "state=success" in log

@@ -1,4 +1,4 @@
-"""The lines for cron and systemd, as docs/retraining.md has them."""
+"""The cron line and the systemd units of docs/retraining.md."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ PROJECT = "/srv/cxr"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder whose kedro says something and ends with the status that the file `status` has."""
+    """A folder with a kedro command that prints something and exits with the status in the file `status`."""
     kedro = tmp_path / ".venv" / "bin" / "kedro"
     kedro.parent.mkdir(parents=True)
     kedro.write_text('#!/bin/sh\necho "called with $*"\nexit "$(cat status)"\n')
@@ -23,10 +23,10 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (69, True), (137, True)])
-def test_cron_mails_what_must_be_mended_and_nothing_else(project: Path, status: int, mailed: bool) -> None:
+def test_cron_mails_failures_only(project: Path, status: int, mailed: bool) -> None:
     found = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
     assert found is not None
-    # cron takes a per cent sign for a line break.
+    # cron turns a per cent sign into a line break.
     assert "%" not in found[1]
     (project / "status").write_text(str(status))
     run = ["sh", "-c", found[1].replace(PROJECT, str(project))]
@@ -37,7 +37,7 @@ def test_cron_mails_what_must_be_mended_and_nothing_else(project: Path, status: 
     assert (project / "data" / "night.log").read_text() == printed
 
 
-def test_systemd_takes_the_units(project: Path) -> None:
+def test_systemd_accepts_the_units(project: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not on this machine")
     units = re.findall(r"^# /etc/systemd/system/(\S+)\n(.+?)(?=\n# /etc|\n```)", GUIDE, flags=re.MULTILINE | re.DOTALL)
