@@ -1,15 +1,16 @@
-"""How much faster twelve models are as cells of one ablation than trained one by one from the images.
+"""Compare the time of twelve trainings as cells of one ablation with that of training each from the images.
 
 Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
-backbones, with and without augmentation, the epoch chosen by accuracy or by recall. Both ways see the same drawn
-images, without pretrained weights, and run in one process. It prints seconds and their ratio. What the whole command
-costs, with its processes, thresholds, figures and page, is timed by ``ablation_command.py``.
+backbones, with and without augmentation, the epoch selected by accuracy or by recall. Both ways use the same images
+of noise, no pretrained weights, and one process. It prints seconds and their ratio. ``ablation_command.py`` measures the
+whole command, with its processes, thresholds, figures and page.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ import keras
 from _noise_images import NoiseImages
 
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.experiments import cells, dependencies
-from cxr_pipeline.experiments.digests import training_digest
+from cxr_pipeline.experiments.cells import cross
 from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
 from cxr_pipeline.training.fitting import fit
@@ -35,7 +35,7 @@ from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}
 AUGMENTATION: dict[str, Any] = {**STRONG, "flip": False, "views": 5, "seed": 0}
 NONE: dict[str, Any] = {**dict.fromkeys(STRONG, 0.0), "views": 0}
-TWELVE = cells.cross(
+TWELVE = cross(
     {
         "backbone": {name: {"model": {"name": name}} for name in ("vgg16", "resnet50", "inceptionv3")},
         "augmentation": {"augmented": {}, "not augmented": {"augmentation": NONE}},
@@ -61,7 +61,7 @@ SETTINGS = TrainingSettings(
 
 
 def main() -> None:
-    """Time both ways."""
+    """Measure both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--size", type=int, default=80)
@@ -70,10 +70,8 @@ def main() -> None:
     train, validation = _sets(images)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        whole = {name: _whole(overrides) for name, overrides in TWELVE.items()}
-        trainings = {name: training_digest(parameters) for name, parameters in whole.items()}
-        for name in dependencies.waits(whole, trainings):
-            parameters = whole[name]
+        for name, overrides in TWELVE.items():
+            parameters = _parameters(overrides)
             settings = replace(SETTINGS, monitor=parameters["training"]["monitor"])
             fit(
                 model=frozen(parameters["model"]["name"], arguments.size),
@@ -87,16 +85,16 @@ def main() -> None:
                 on_epoch=lambda row: None,
             )
             print(f"{time.perf_counter() - started:7.1f} s  ablation: {name}", flush=True)
-        shared = time.perf_counter() - started
+        cached = time.perf_counter() - started
     started = time.perf_counter()
     for name, overrides in TWELVE.items():
-        parameters = _whole(overrides)
+        parameters = _parameters(overrides)
         train_from_images(frozen(parameters["model"]["name"], arguments.size), parameters, train, validation)
         print(f"{time.perf_counter() - started:7.1f} s  one by one: {name}", flush=True)
     alone = time.perf_counter() - started
-    print(f"twelve cells of one ablation: {shared:.0f} s")
+    print(f"twelve cells of one ablation: {cached:.0f} s")
     print(f"twelve models one by one from the images: {alone:.0f} s")
-    print(f"ratio: {alone / shared:.1f}")
+    print(f"ratio: {alone / cached:.1f}")
 
 
 def _sets(images: NoiseImages) -> tuple[ImageSet, ImageSet]:
@@ -109,14 +107,12 @@ def _sets(images: NoiseImages) -> tuple[ImageSet, ImageSet]:
     )
 
 
-def _whole(overrides: cells.Overrides) -> dict[str, Any]:
-    training = {"monitor": SETTINGS.monitor, "fine_tuning": {"epochs": SETTINGS.fine_tuning.epochs}}
-    below = {"augmentation": AUGMENTATION, "model": {"weights": "imagenet"}, "training": training}
-    return lay_over(below, overrides)
+def _parameters(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return lay_over({"augmentation": AUGMENTATION}, overrides)
 
 
 def frozen(name: str, size: int) -> keras.Model:
-    """A network of which only the head is trained."""
+    """Build a network of which only the head is trained."""
     model = build_model(
         name=name,
         weights_file=None,
@@ -134,7 +130,7 @@ def frozen(name: str, size: int) -> keras.Model:
 
 
 def train_from_images(model: keras.Model, parameters: dict[str, Any], train: ImageSet, validation: ImageSet) -> None:
-    """Train the head as one would without this project: every image through the whole network, in every epoch."""
+    """Train the head without cached features: every image passes the whole network in every epoch."""
     image = keras.Input(model.input_shape[1:])
     whole = keras.Model(image, model(build_augmentation(parameters["augmentation"])(image)))
     whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])

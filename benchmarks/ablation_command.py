@@ -1,11 +1,11 @@
-"""How much faster twelve models are as one command than as twelve scripts.
+"""Compare the time of twelve models in one command with that of twelve scripts.
 
 Run it with ``python benchmarks/ablation_command.py``. The command is ``kedro run --pipeline=abnormality_ablation``: it
 draws, reads and prepares the images, trains, calibrates and tests in twelve processes, as many at a time as there are
-cores, and writes the page. Each script is a process too; it has the prepared images, sends them through the whole
-network in every epoch, and scores validation and test images once. The networks are frozen with random weights, which
-cost what others cost. Scripts that differ in what chooses the epoch do the same: such a pair is timed once and counted
-twice. It prints seconds and their ratio.
+cores, and writes the page. Each script is a process too; it starts from the prepared images, passes them through the
+whole network in every epoch, and scores validation and test images once. The networks are frozen with random weights,
+which take as long as others. Scripts that differ only in the monitor do the same work: such a pair is measured once and
+counted twice. It prints seconds and their ratio.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ablation import AUGMENTATION, SETTINGS, TWELVE, frozen, train_from_images
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.weights import PUBLISHED
 
@@ -43,14 +43,14 @@ NETWORKS = {
 
 
 def main() -> None:
-    """Time both ways."""
+    """Measure both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=100, help="each has one to four images")
     parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OVERRIDES"), help="be one of the scripts")
+    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OVERRIDES"), help="run one of the scripts")
     arguments = parser.parse_args()
     if arguments.one:
-        be_a_script(Path(arguments.one[0]), json.loads(arguments.one[1]))
+        run_script(Path(arguments.one[0]), json.loads(arguments.one[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder), arguments.patients, arguments.size)
@@ -58,7 +58,7 @@ def main() -> None:
         table = pd.read_csv(project.data / "08_reporting" / TASK / "ablation.csv")
         if len(table) != len(TWELVE) or table["error"].notna().any():
             sys.exit((project.folder / "printed.txt").read_text())
-        print(f"one command: {command:.0f} s, {len(Outputs(project.data, TASK).splits)} images", flush=True)
+        print(f"one command: {command:.0f} s, {len(RunOutputs(project.data, TASK).splits)} images", flush=True)
         scripts = 0.0
         for name, overrides in TWELVE.items():
             if overrides["training"]["monitor"] == SETTINGS.monitor:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def make_project(folder: Path, n_patients: int, size: int) -> Project:
-    """A project with drawn images, and weights for the three networks."""
+    """Make a project with phantom images, and weights for the three networks."""
     parameters = {
         "sources": {"phantoms": {"n_patients": n_patients, "size": max(size, 128)}},
         "augmentation": AUGMENTATION,
@@ -86,14 +86,14 @@ def make_project(folder: Path, n_patients: int, size: int) -> Project:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how long it takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def be_a_script(data: Path, overrides: dict[str, Any]) -> None:
-    """Train one model as one would without this project, and score validation and test images."""
+def run_script(data: Path, overrides: dict[str, Any]) -> None:
+    """Train one model without cached features, and score validation and test images."""
     images = PreparedImages.from_dict(json.loads((data / "03_primary" / TASK / "enhanced_images.json").read_text()))
     parameters = lay_over({"augmentation": AUGMENTATION}, overrides)
     train, validation, test = (image_set(data, images, split) for split in ("train", "validation", "test"))
@@ -104,9 +104,9 @@ def be_a_script(data: Path, overrides: dict[str, Any]) -> None:
 
 
 def image_set(data: Path, images: PreparedImages, split: str) -> ImageSet:
-    """The images of a split; on which of them something is, matters to no clock."""
+    """Return the images of a split with made-up labels, which do not change the time."""
     manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
-    sha256s = select_split(manifest, Outputs(data, TASK).splits, split)["sha256"].to_numpy(str)
+    sha256s = select_split(manifest, RunOutputs(data, TASK).splits, split)["sha256"].to_numpy(str)
     return ImageSet.unweighted(images=images, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
 
 

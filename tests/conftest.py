@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from kedro_process import KedroProcess
 
+from cxr_pipeline.experiments.task_run import TaskRun
+
 # No deadlines, since the first example pays for imports, and the same examples on every machine.
 settings.load_profile("ci")
 
@@ -81,6 +83,22 @@ def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     for process in started:
         if process.poll() is None:
             process.kill()
+
+
+@pytest.fixture
+def current_run(tmp_path: Path) -> TaskRun:
+    """The run of a task in a folder of the test."""
+    return TaskRun(
+        task="effusion",
+        project=str(tmp_path),
+        cwd=str(tmp_path),
+        conf_source=str(tmp_path / "conf"),
+        env="demo",
+        runtime_params={"raw": "/r"},
+        parameters={},
+        tracking_uri="sqlite://",
+        run_id="parent",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from types import ModuleType
 
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline.experiments.cells import LAUNCH
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.pipelines import (
     ablation,
@@ -54,7 +54,7 @@ OTHERS = {
     "drift": (drift,),
 }
 SHARED_PARAMETERS = {"params:folders"}
-SHARED_INPUTS = {LAUNCH}
+SHARED_INPUTS = {CURRENT_RUN}
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -13,27 +13,31 @@ from cxr_pipeline import settings
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.splits import assign_splits
 from cxr_pipeline.experiments import digests
+from cxr_pipeline.experiments.digests import result_digest, shared_digests
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
 CONF = Path(__file__).parents[2] / "conf"
 SHIPPED: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
 PARAMETERS = SHIPPED["effusion"]
+VGG16 = {"name": "vgg16", "weights": "imagenet", "pooling": "multilevel"}
+FINE_TUNED = lay_over(PARAMETERS, {"model": VGG16, "training": {"fine_tuning": {"cut": None, "epochs": 4}}})
+HEAD = lay_over(FINE_TUNED, {"training": {"fine_tuning": {"epochs": 0}}})
 
 
-def test_what_decides_a_result_decides_the_digest() -> None:
-    digest = digests.digest(PARAMETERS, data="x")
-    assert digest == digests.digest(dict(reversed(PARAMETERS.items())), data="x")
-    blocks = [block for block in PARAMETERS if block not in digests.IDLE]
+def test_a_result_digest_depends_on_parameters_and_data() -> None:
+    digest = result_digest(PARAMETERS, data="x")
+    assert digest == result_digest(dict(reversed(PARAMETERS.items())), data="x")
+    blocks = [block for block in PARAMETERS if block not in digests.WITHOUT_EFFECT]
     others = [
-        digests.digest(PARAMETERS, data="y"),
-        digests.digest(PARAMETERS, data="x", splits="z"),
-        *(digests.digest(lay_over(PARAMETERS, {block: {"new": 1}}), data="x") for block in blocks),
+        result_digest(PARAMETERS, data="y"),
+        result_digest(PARAMETERS, data="x", splits="z"),
+        *(result_digest(lay_over(PARAMETERS, {block: {"new": 1}}), data="x") for block in blocks),
     ]
     assert len({digest, *others}) == 1 + len(others)
 
 
 @pytest.mark.parametrize(
-    "idle",
+    "changes",
     [
         {"ablation": {"cells": {"more": {}}}},
         {"tuning": {"n_trials": 9}},
@@ -41,59 +45,84 @@ def test_what_decides_a_result_decides_the_digest() -> None:
         {"resolution": {"workers": 3}},
     ],
 )
-def test_what_changes_no_result_does_not_count(idle: dict[str, Any]) -> None:
-    assert digests.digest(lay_over(PARAMETERS, idle)) == digests.digest(PARAMETERS)
-
-
-def test_what_comes_after_training_can_be_left_out() -> None:
-    changed = lay_over(PARAMETERS, {"thresholds": {"calibration": "none"}, "evaluation": {"replicates": 500}})
-    before, after = (digests.digest(one, idle=digests.AFTER_TRAINING) for one in (PARAMETERS, changed))
-    assert before == after != digests.digest(PARAMETERS)
+def test_parameters_without_effect_are_left_out(changes: dict[str, Any]) -> None:
+    assert result_digest(lay_over(PARAMETERS, changes)) == result_digest(PARAMETERS)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "version",
     [
         "cxr_pipeline.__version__",
         "cxr_pipeline.data.images.recipe.VERSION",
         "cxr_pipeline.training.versions.FITTING",
         "cxr_pipeline.training.versions.FEATURES",
+        "keras",
+        "tensorflow",
     ],
 )
-def test_another_version_of_the_code_runs_cells_again(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
-    before = digests.digest(PARAMETERS), digests.training_digest(PARAMETERS)
-    monkeypatch.setattr(changed, 99)
-    after = digests.digest(PARAMETERS), digests.training_digest(PARAMETERS)
-    assert not set(before) & set(after)
-
-
-@pytest.mark.parametrize("library", ["keras", "tensorflow"])
-def test_another_version_of_a_library_that_trains_runs_cells_again(
-    monkeypatch: pytest.MonkeyPatch, library: str
+def test_another_version_of_the_code_or_a_library_is_another_result(
+    monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    before = digests.digest(PARAMETERS)
-    monkeypatch.setattr(
-        "cxr_pipeline.training.versions.version", lambda name: "99" if name == library else metadata.version(name)
-    )
-    assert digests.digest(PARAMETERS) != before
+    before = result_digest(PARAMETERS), *shared_digests(PARAMETERS)
+    if version.startswith("cxr_pipeline"):
+        monkeypatch.setattr(version, 99)
+    else:
+        versions = {version: "99"}
+        monkeypatch.setattr(
+            "cxr_pipeline.training.versions.version", lambda name: versions.get(name) or metadata.version(name)
+        )
+    assert not {result_digest(PARAMETERS), *shared_digests(PARAMETERS)} & set(before)
 
 
-def test_cells_know_versions_without_tensorflow() -> None:
-    code = "import sys, cxr_pipeline.experiments.digests as c; c.digest({}); print('keras' in sys.modules)"
+def test_versions_are_read_without_tensorflow() -> None:
+    code = "import sys, cxr_pipeline.experiments.digests as d; d.result_digest({}); print('keras' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"
 
 
-def test_images_that_are_gone_do_not_count_nor_those_of_a_split_that_is_not_looked_at() -> None:
+MONITOR = {"training": {"monitor": "val_recall"}}
+DECISION = {"thresholds": {"calibration": "none"}, "evaluation": {"replicates": 9}, "task": {"title": "Another"}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "changes", "training", "features"),
+    [
+        (HEAD, DECISION, True, True),
+        (FINE_TUNED, DECISION, True, True),
+        (FINE_TUNED, MONITOR, True, True),
+        (HEAD, {"resampling": {"plan": "none"}}, False, True),
+        (HEAD, {"model": {"head_units": 64, "dropout": 0.5}, "training": {"loss": "focal"}}, False, True),
+        (HEAD, {"training": {"fine_tuning": {"epochs": 4}}}, False, True),
+        (HEAD, {"augmentation": {"views": 0}}, False, False),
+        (HEAD, {"augmentation": {"rotation": 1}}, False, False),
+        (HEAD, {"resolution": {"size": 96}}, False, False),
+        (HEAD, {"model": {"pooling": "average"}}, False, False),
+        (lay_over(HEAD, {"augmentation": {"views": 0}}), {"augmentation": {"rotation": 1}}, False, True),
+    ],
+)
+def test_runs_share_a_training_or_features(
+    parameters: dict[str, Any], changes: dict[str, Any], training: bool, features: bool
+) -> None:
+    one, other = shared_digests(parameters), shared_digests(lay_over(parameters, changes))
+    assert [a == b for a, b in zip(one, other, strict=True)] == [training, features]
+
+
+def test_without_a_frozen_backbone_only_a_training_is_shared() -> None:
+    small, untrained = {"model": {"name": "small_cnn"}}, {"model": {"weights": "none"}}
+    for changes in (small, untrained):
+        parameters = lay_over(FINE_TUNED, changes)
+        assert shared_digests(parameters) == shared_digests(lay_over(parameters, MONITOR))
+        assert len(shared_digests(parameters)) == 1
+
+
+def test_image_digests_leave_out_images_that_are_gone_and_a_split() -> None:
     report = {"data_digest": "d", "n_images": 3}
     splits = pd.DataFrame({"sha256": ["a", "b", "c", "gone"], "split": ["train", "validation", "test", "train"]})
-    found = digests.images_digests(report, splits)
-    assert found == digests.images_digests(report, splits.head(3))
-    assert found != digests.images_digests(report, splits.replace("validation", "train"))
-    assert found != digests.images_digests({**report, "data_digest": "e"}, splits)
-    unseen = digests.images_digests(report, splits, unseen="test")
-    assert unseen == digests.images_digests(report, splits.drop(index=2), unseen="test") | {"splits": unseen["splits"]}
-    assert unseen["splits"] == digests.table_digest(splits.head(2))
+    digest = digests.image_digests(report, splits)
+    assert digest == digests.image_digests(report, splits.head(3))
+    assert digest != digests.image_digests(report, splits.replace("validation", "train"))
+    assert digest != digests.image_digests({**report, "data_digest": "e"}, splits)
+    assert digests.image_digests(report, splits, without_split="test")["splits"] == digests.table_digest(splits.head(2))
 
 
 def test_images_that_are_gone_come_last_in_the_splits() -> None:
@@ -101,16 +130,16 @@ def test_images_that_are_gone_come_last_in_the_splits() -> None:
         {"source": "s", "image": list("abcdef"), "sha256": list("uvwxyz"), "patient_id": list("123456")}
     ).assign(given_split=None, label_x=[0, 1] * 3)
     shares = {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 0, "ignore_given_split": False}
-    ledger = assign_splits(images, images.head(0).assign(split=""), **shares)
+    earlier = assign_splits(images, images.head(0).assign(split=""), **shares)
     rest = images.drop(index=[0, 3])
-    report = {"data_digest": "d", "n_images": len(rest)}
-    now = assign_splits(rest, ledger, **shares)
+    now = assign_splits(rest, earlier, **shares)
     assert len(now) == len(images)
-    of_rest = ledger[ledger["image"].isin(rest["image"])]
-    assert digests.images_digests(report, now)["splits"] == digests.table_digest(of_rest)
+    of_rest = earlier[earlier["image"].isin(rest["image"])]
+    digest = digests.image_digests({"data_digest": "d", "n_images": len(rest)}, now)["splits"]
+    assert digest == digests.table_digest(of_rest)
 
 
-def test_weights_count_by_their_content_in_every_network_that_is_tried(tmp_path: Path) -> None:
+def test_weights_count_by_their_content_in_every_network_of_a_search(tmp_path: Path) -> None:
     found = []
     for value in (0.0, 1.0):
         with h5py.File(tmp_path / "own.weights.h5", "w") as file:

@@ -1,6 +1,8 @@
 import multiprocessing
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +35,26 @@ def plan(folder: Path, **changed: Any) -> StudyPlan:
     return StudyPlan(**values)
 
 
-def run_one(wanted: StudyPlan, value: float = 0.5) -> dict[str, Any]:
+def run_one(study_plan: StudyPlan, value: float = 0.5) -> dict[str, Any]:
     """A trial in this process, which is worth ``value``; its parameters."""
-    study = search.open_study(wanted)
+    study = search.open_study(study_plan)
     trial = study.ask()
-    parameters = search.suggest(trial, wanted.space)
+    parameters = search.suggest(trial, study_plan.space)
     study.tell(trial, value)
     return parameters
+
+
+def stop_heartbeats(folder: Path) -> None:
+    """Backdate the heartbeats of all trials, as if their processes had died an hour ago."""
+    with closing(sqlite3.connect(folder / "studies.db")) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
 
 
 def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
     return [trial.number for trial in study.get_trials(states=states or search.FINISHED)]
 
 
-def test_every_kind_of_axis_gives_values_of_its_own_kind(tmp_path: Path) -> None:
+def test_each_axis_yields_values_of_its_kind(tmp_path: Path) -> None:
     found = [run_one(plan(tmp_path)) for _ in range(12)]
     for point in found:
         assert 1e-4 <= point["training.learning_rate"] <= 1e-2
@@ -84,7 +92,7 @@ def test_trials_that_are_asked_at_once_are_not_the_same_point(tmp_path: Path) ->
         ({"name": "none"}, optuna.pruners.NopPruner),
     ],
 )  # fmt: skip
-def test_the_pruner_is_the_one_that_was_asked_for(tmp_path: Path, pruner: dict[str, Any], kind: type) -> None:
+def test_the_pruner_has_the_given_name(tmp_path: Path, pruner: dict[str, Any], kind: type) -> None:
     assert type(search.open_study(plan(tmp_path, pruner=pruner)).pruner) is kind
 
 
@@ -98,7 +106,9 @@ def test_the_pruner_is_the_one_that_was_asked_for(tmp_path: Path, pruner: dict[s
     ],
 )
 def test_a_database_that_cannot_be_used_is_named_without_its_password(storage: str, said: str) -> None:
-    with pytest.raises(UserError, match=rf"{said} \(tuning.storage\).*Expected the URL of a database") as caught:
+    with pytest.raises(
+        UserError, match=rf"tuning.storage: {said} cannot be used.*Expected the URL of a database"
+    ) as caught:
         search.check_storage(storage)
     assert "secret" not in str(caught.value)
 
@@ -109,47 +119,46 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         search.open_study(plan(tmp_path))
 
 
-def test_a_trial_has_a_place_if_fewer_than_wanted_are_before_it(tmp_path: Path) -> None:
+def test_a_trial_is_needed_if_fewer_than_n_trials_are_before_it(tmp_path: Path) -> None:
     study = search.open_study(plan(tmp_path))
     study.tell(study.ask(), 0.5)  # 0: complete
     study.tell(study.ask(), state=TrialState.FAIL)  # 1: counts for nothing
     study.ask()  # 2: running
     study.enqueue_trial({})  # 3: waits
-    assert [search.has_place(study, 2, number=number) for number in range(5)] == [True, True, True, False, False]
-    assert search.has_place(study, 3, number=3)
-    assert not search.has_place(study, 3, number=4)
+    assert [search.is_needed(study, 2, number=number) for number in range(5)] == [True, True, True, False, False]
+    assert search.is_needed(study, 3, number=3)
+    assert not search.is_needed(study, 3, number=4)
 
 
-def test_a_trial_whose_process_died_is_tried_again_with_the_same_parameters_but_not_for_ever(tmp_path: Path) -> None:
-    wanted = plan(tmp_path)
-    study = search.open_study(wanted)
-    study.enqueue_trial({}, user_attrs={"attempt": search.ATTEMPTS})
-    last_attempt, first_attempt = study.ask(), study.ask()
-    for trial in (last_attempt, first_attempt):
-        point = search.suggest(trial, SPACE)
-    search.bury_the_dead(study, wanted.grace)
-    assert numbers(study, TrialState.RUNNING) == [0, 1]
-    time.sleep(wanted.grace + 1.1)
-    search.bury_the_dead(study, wanted.grace)
-    assert numbers(study, TrialState.FAIL) == [0, 1]
-    assert numbers(study, TrialState.WAITING) == [2]
-    again = study.ask()
-    assert search.suggest(again, SPACE) == point
-    assert (again.user_attrs["attempt"], again.user_attrs["retry_of"]) == (2, 1)
+def test_a_trial_whose_process_died_is_retried_with_its_parameters_but_not_for_ever(tmp_path: Path) -> None:
+    study_plan = plan(tmp_path)
+    study = search.open_study(study_plan)
+    points = []
+    for attempt in range(1 + search.MAX_RETRIES):
+        trial = study.ask()
+        assert search.first_attempt(trial) == 0
+        points.append(search.suggest(trial, SPACE))
+        search.fail_stale_trials(study, study_plan.grace_period)
+        assert numbers(study, TrialState.RUNNING) == [attempt]
+        stop_heartbeats(tmp_path)
+        search.fail_stale_trials(study, study_plan.grace_period)
+    assert points == [points[0]] * 3
+    assert numbers(study, TrialState.FAIL) == [0, 1, 2]
+    assert numbers(study, TrialState.WAITING) == []
 
 
-def test_a_trial_killed_before_its_first_sign_of_life_is_known_by_its_age(tmp_path: Path) -> None:
+def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path: Path) -> None:
     study = search.open_study(plan(tmp_path))
     study._storage.create_new_trial(study._study_id)
     study.ask()
-    search.bury_the_dead(study, grace=60)
+    search.fail_stale_trials(study, grace_period=60)
     assert numbers(study, TrialState.RUNNING) == [0, 1]
     time.sleep(1.1)
-    search.bury_the_dead(study, grace=1)
+    search.fail_stale_trials(study, grace_period=1)
     assert numbers(study, TrialState.RUNNING) == [1]
 
 
-def test_a_search_runs_what_is_missing_and_a_second_call_nothing(tmp_path: Path) -> None:
+def test_a_search_runs_the_missing_trials_and_a_second_call_none(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def run_trials(n: int) -> list[None]:
@@ -164,7 +173,7 @@ def test_a_search_runs_what_is_missing_and_a_second_call_nothing(tmp_path: Path)
     assert asked == [4, 2]
 
 
-def test_failed_trials_are_made_up_for(tmp_path: Path) -> None:
+def test_failed_trials_are_replaced(tmp_path: Path) -> None:
     outcomes = iter([True, False, False, True, True, False, True, True])
 
     def run_trials(n: int) -> Any:
@@ -180,7 +189,7 @@ def test_failed_trials_are_made_up_for(tmp_path: Path) -> None:
     assert len(numbers(search.run_search(plan(tmp_path), run_trials))) == 5
 
 
-def test_a_search_in_which_everything_fails_is_given_up(tmp_path: Path) -> None:
+def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path: Path) -> None:
     begun: list[int] = []
 
     def run_trials(n: int) -> Any:
@@ -190,23 +199,23 @@ def test_a_search_in_which_everything_fails_is_given_up(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"5 trials failed, the last one with: Training diverged\."):
         search.run_search(plan(tmp_path, n_trials=40), run_trials)
-    assert len(begun) == search.FAILURES
+    assert len(begun) == search.MAX_FAILURES
 
 
-def test_a_search_waits_for_what_others_run_and_takes_over_when_they_die(tmp_path: Path) -> None:
-    wanted = plan(tmp_path, n_trials=1)
-    search.open_study(wanted).ask()  # of a process that is gone
+def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_die(tmp_path: Path) -> None:
+    study_plan = plan(tmp_path, n_trials=1)
+    search.open_study(study_plan).ask()  # of a process that is gone
     begun = time.monotonic()
 
     def run_trials(n: int) -> list[None]:
         assert n == 1
-        assert time.monotonic() - begun > wanted.grace - 1
-        return [run_one(wanted) and None]
+        assert time.monotonic() - begun > study_plan.grace_period - 1
+        return [run_one(study_plan) and None]
 
-    assert numbers(search.run_search(wanted, run_trials)) == [1]
+    assert numbers(search.run_search(study_plan, run_trials)) == [1]
 
 
-def test_what_others_run_is_not_begun_here(tmp_path: Path) -> None:
+def test_trials_that_other_processes_run_are_not_started_here(tmp_path: Path) -> None:
     elsewhere = search.open_study(plan(tmp_path))
     others = [elsewhere.ask() for _ in range(2)]
     asked: list[int] = []
@@ -223,35 +232,40 @@ def test_what_others_run_is_not_begun_here(tmp_path: Path) -> None:
 
 def work(folder: Path, start: Any) -> None:
     """A process that runs trials as `trial.run_trial` does, for as long as the search asks for some."""
-    wanted = plan(folder, n_trials=12)
+    study_plan = plan(folder, n_trials=12)
 
     def objective(trial: optuna.Trial) -> float:
-        if not search.has_place(trial.study, wanted.n_trials, number=trial.number):
-            trial.set_user_attr("no_place", True)
+        if not search.is_needed(trial.study, study_plan.n_trials, number=trial.number):
+            trial.set_user_attr(search.SURPLUS, True)
             raise RuntimeError
-        search.suggest(trial, wanted.space)
+        search.suggest(trial, study_plan.space)
         (folder / f"ran-{trial.number}-{os.getpid()}").touch(exist_ok=False)
         time.sleep(0.01)
         return 0.5
 
     def run_trials(n: int) -> Any:
         for _ in range(n):
-            search.open_study(wanted).optimize(objective, n_trials=1, catch=(RuntimeError,))
+            search.open_study(study_plan).optimize(objective, n_trials=1, catch=(RuntimeError,))
             yield None
 
     start.wait()
-    search.run_search(wanted, run_trials)
+    search.run_search(study_plan, run_trials)
 
 
-def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Path) -> None:
+def run_two(target: Any, folder: Path) -> None:
+    """Run a function in two processes that start at the same moment."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)
-    workers = [context.Process(target=work, args=(tmp_path, start)) for _ in range(2)]
+    workers = [context.Process(target=target, args=(folder, start)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Path) -> None:
+    run_two(work, tmp_path)
     study = search.open_study(plan(tmp_path, n_trials=12))
     ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]
     assert len(numbers(study)) == 12
@@ -262,23 +276,16 @@ def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Pa
 
 
 def pop(folder: Path, start: Any) -> None:
-    """Take trials that wait until there is none."""
+    """Take waiting trials until there is none."""
     study = search.open_study(plan(folder))
     start.wait()
     while (trial := study.ask()).user_attrs.get("waited"):
         (folder / f"ran-{trial.number}-{os.getpid()}").touch()
 
 
-def test_a_trial_that_waits_is_taken_by_one_process_only(tmp_path: Path) -> None:
+def test_a_waiting_trial_is_taken_by_one_process_only(tmp_path: Path) -> None:
     study = search.open_study(plan(tmp_path))
     for _ in range(40):
         study.enqueue_trial({}, user_attrs={"waited": True})
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(2)
-    workers = [context.Process(target=pop, args=(tmp_path, start)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    run_two(pop, tmp_path)
     assert len(list(tmp_path.glob("ran-*"))) == 40

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from dask.distributed import LocalCluster
 
-from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.experiments.task_run import RunOutputs
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
@@ -100,7 +100,7 @@ def test_cells_that_differ_in_a_decision_alone_are_trained_once(ablated) -> None
     data = ablated[0] / "data" / "demo"
     cells = data / "07_model_output" / "effusion" / "ablation"
     seconds = {
-        name: Outputs(next(cells.glob(f"{name}-*")), "effusion").history["seconds"].tolist()
+        name: RunOutputs(next(cells.glob(f"{name}-*")), "effusion").history["seconds"].tolist()
         for name in ("baseline", "fixed_threshold", "no_dropout")
     }
     assert seconds["fixed_threshold"] == seconds["baseline"] != seconds["no_dropout"]

@@ -1,28 +1,30 @@
 """How an ablation is planned and how it ends; whole ablations run in tests/integration."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from cxr_pipeline import settings
+from cxr_pipeline import settings, tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 from cxr_pipeline.pipelines.ablation import nodes
 
 CONF = Path(__file__).parents[2] / "conf"
-CELLS = {
+CELLS: dict[str, Any] = {
     "baseline": {},
     "fixed threshold": {"thresholds": {"policy": {"rule": "fixed", "value": 0.5}}},
     "recall": {"training": {"monitor": "val_recall"}},
     "no dropout": {"model": {"dropout": 0}},
+    "baseline again": {"model": {}},
 }
 SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
 
@@ -36,91 +38,84 @@ def parameters() -> dict[str, Any]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """The jobs of the last call; each leaves a checkpoint."""
+    """The jobs of the last call; each of them succeeds and leaves its MLflow run."""
     jobs: list[Job] = []
 
-    def run_jobs(wanted: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
-        assert width == 3, "as many as could run at a time if none were done yet"
-        jobs[:] = wanted
-        for job in wanted:
-            folder = checkpoints(job)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "state.npz").touch()
+    def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
+        assert width == 2, "as many as there are trainings, whether they were run before or not"
+        jobs[:] = given
+        for job in given:
+            cells.save_mlflow_run(Path(job.log).parent, f"run of {job.name}")
             yield Outcome(job.name, None, seconds=1.0, peak_memory_mb=1.0)
 
     monkeypatch.setattr(nodes, "run_jobs", run_jobs)
     return jobs
 
 
-def checkpoints(job: Job) -> Path:
-    return Path(job.payload["checkpoints"])
+@pytest.fixture
+def nested(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """The MLflow runs that were nested below others."""
+    runs: set[tuple[str, str]] = set()
+    monkeypatch.setattr(tracking, "nest_run", lambda run, parent: runs.add((run, parent)))
+    return runs
 
 
-def run_cells(call: dict[str, Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    folder = Path(call["project"])
-    for place in INPUTS.values():
-        (file := folder / "data" / place.format("effusion")).parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+def run_cells(run: TaskRun, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     return nodes.run_cells(
         data_report={"data_digest": "d", "n_images": len(SPLITS)},
         splits=SPLITS,
-        task=Task(**parameters["task"]),
         ablation=Ablation(**parameters["ablation"]),
         parallel=Parallel(**parameters["parallel"]),
-        folders=Folders(**{name: folder / name for name in Folders.model_fields}),
-        launch=Launch(**call | {"parent_run": None}, parameters=parameters),
+        folders=Folders(**{name: Path(run.project, name) for name in Folders.model_fields}),
+        current_run=replace(run, parameters=parameters),
     )
 
 
-def test_cells_of_one_training_share_its_checkpoints_and_wait_for_it(
-    parameters: dict[str, Any], started: list[Job], call: dict[str, Any]
+def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(
+    parameters: dict[str, Any], started: list[Job], nested: set[tuple[str, str]], current_run: TaskRun
 ) -> None:
-    assert [cell["name"] for cell in run_cells(call, parameters)] == list(CELLS)
-    waits = {job.name: job.after for job in started}
-    assert list(waits.items()) == [
-        *(("baseline", None), ("no dropout", None)),
-        *(("fixed threshold", "baseline"), ("recall", "baseline")),
-    ]
-    places = {job.name: checkpoints(job) for job in started}
-    assert places["baseline"] == places["fixed threshold"] == places["recall"] != places["no dropout"]
+    found = run_cells(current_run, parameters)
+    assert [cell["name"] for cell in found] == list(CELLS)
+    assert [cell["overrides"] for cell in found] == list(CELLS.values())
+    assert found[0]["folder"] == found[4]["folder"]
+    assert [job.name for job in started] == list(CELLS)[:4]
     assert all(job.payload["runtime_params"]["raw"] == "/r" for job in started)
+    training = {job.name: job.shares[0] for job in started}
+    assert training["baseline"] == training["fixed threshold"] == training["recall"] != training["no dropout"]
 
 
-def test_a_later_call_takes_cells_over_or_at_least_their_trainings(
-    parameters: dict[str, Any], started: list[Job], call: dict[str, Any]
+def test_a_later_call_reuses_cells_whose_results_cannot_differ(
+    parameters: dict[str, Any], started: list[Job], nested: set[tuple[str, str]], current_run: TaskRun
 ) -> None:
-    run_cells(call, parameters)
-    before = {job.name: checkpoints(job) for job in started}
-    run_cells(call, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
+    run_cells(current_run, parameters)
+    nested.clear()
+    run_cells(current_run, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
     assert started == []
-    run_cells(call, lay_over(parameters, {"evaluation": {"replicates": 500}}))
-    assert {job.name: checkpoints(job) for job in started} == before
-    assert all((folder / "state.npz").is_file() for folder in before.values())
-    run_cells(call, lay_over(parameters, {"training": {"epochs": 7}}))
-    assert len(started) == len(CELLS)
-    assert not any(folder.exists() for folder in before.values())
+    assert nested == {(f"run of {name}", "parent") for name in list(CELLS)[:4]}
+    run_cells(current_run, lay_over(parameters, {"evaluation": {"replicates": 500}}))
+    assert len(started) == 4
 
 
 TASK = Task(name="chest", title="Chest", kind="binary", classes={"no": ("no",), "yes": ("yes",)})
 
 
-def cell(name: str, error: str | None = None, *, may_pass: bool = False) -> dict[str, Any]:
-    return {"name": name, "error": error, "may_pass": may_pass}
+def cell(name: str, error: str | None = None, *, retryable: bool = False) -> dict[str, Any]:
+    return {"name": name, "error": error, "retryable": retryable}
 
 
-def test_a_cell_that_fails_does_not_fail_the_others() -> None:
-    nodes.judge_cells([cell("baseline"), cell("too fast", "it diverged"), cell("flat")], "<html>", TASK)
+def test_a_failed_cell_does_not_fail_the_ablation() -> None:
+    nodes.check_cells([cell("baseline"), cell("too fast", "it diverged"), cell("flat")], "<html>", TASK)
 
 
-def test_without_the_baseline_the_run_fails() -> None:
-    said = r"1 of 2 cells of chest failed.*first: it diverged.*'first'.*chest\.ablation\.baseline"
-    with pytest.raises(UserError, match=said) as no:
-        nodes.judge_cells([cell("first", "it diverged"), cell("second")], "<html>", TASK)
-    assert not isinstance(no.value, Unavailable)
+def test_a_failed_baseline_fails_the_ablation() -> None:
+    message = r"1 of 2 cells of chest failed.*first: it diverged.*'first'.*chest\.ablation\.baseline"
+    with pytest.raises(UserError, match=message) as error:
+        nodes.check_cells([cell("first", "it diverged"), cell("second")], "<html>", TASK)
+    assert not isinstance(error.value, Unavailable)
 
 
 @pytest.mark.parametrize("baseline", [None, "it diverged"])
-def test_what_was_killed_can_be_run_again(baseline: str | None) -> None:
-    found = [cell("first", baseline), cell("second", "it was killed by signal 9", may_pass=True), cell("third")]
-    with pytest.raises(Unavailable, match=r"second: it was killed by signal 9\. The same command"):
-        nodes.judge_cells(found, "<html>", TASK)
+def test_killed_cells_can_be_retried(baseline: str | None) -> None:
+    found = [cell("first", baseline), cell("second", "killed by signal 9", retryable=True), cell("third")]
+    with pytest.raises(Unavailable, match=r"second: killed by signal 9\. Run the same command again"):
+        nodes.check_cells(found, "<html>", TASK)

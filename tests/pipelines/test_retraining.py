@@ -12,9 +12,8 @@ from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
-from cxr_pipeline.experiments import cells
-from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
+from cxr_pipeline.experiments.task_run import MODULE, TaskRun
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.data_validation import nodes as data_validation
 from cxr_pipeline.pipelines.retraining import nodes
@@ -60,8 +59,8 @@ def folders(tmp_path: Path) -> config.Folders:
 
 
 @pytest.fixture
-def launch(call: dict[str, Any]) -> Launch:
-    return Launch(**call, parameters={"training": {"epochs": 2}})
+def launch(current_run: TaskRun) -> TaskRun:
+    return replace(current_run, task="chest", parameters={"training": {"epochs": 2}})
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 class TestFindChanges:
-    def find(self, images: pd.DataFrame, launch: Launch, **rule: Any) -> dict[str, Any]:
+    def find(self, images: pd.DataFrame, launch: TaskRun, **rule: Any) -> dict[str, Any]:
         folders = config.Folders(**dict.fromkeys(config.Folders.model_fields, Path("nowhere")))
         retraining = RULE.model_copy(update=rule)
         found = data_validation.find_changes(images, TASK, SOURCES, folders, retraining, launch)
@@ -165,18 +164,17 @@ class TestTrainChallenger:
         (place / "06_models" / "chest" / "model_version.json").write_text(json.dumps(version))
         SPLITS.to_parquet(place / "05_model_input" / "chest" / "splits.parquet")
 
-    def train(self, folders: config.Folders, launch: Launch, **changes: Any) -> dict[str, Any]:
+    def train(self, folders: config.Folders, launch: TaskRun, **changes: Any) -> dict[str, Any]:
         registry = changes.pop("registry", SPLITS.iloc[:0])
         return nodes.train_challenger({**TRAIN, **changes}, registry, TASK, folders, launch)
 
     def test_the_pipeline_of_the_task_runs_in_its_own_folder(self, registered, folders, launch, jobs, place):
-        assert self.train(folders, launch) == {"folder": str(place)} | nodes.Outputs(place, "chest").version
+        assert self.train(folders, launch) == {"folder": str(place)} | nodes.RunOutputs(place, "chest").version
         (job,) = jobs
-        assert job.module == cells.SESSION
-        wanted = {"task": "chest", "wanted": "model_version", "folder": str(place), "parent_run": "parent"}
-        assert wanted.items() <= job.payload.items()
-        assert job.payload["overrides"] == {}
-        assert json.loads((place / "outcome.json").read_text())["error"] is None
+        assert job.module == MODULE
+        assert (job.payload["task"], job.payload["to_output"]) == ("chest", "model_version")
+        cell = {"name": "challenger", "folder": str(place), "parent_run": "parent"}
+        assert job.payload["runtime_params"] == {"raw": "/r", "chest": {}, "cell": cell}
 
     def test_an_earlier_challenger_is_reused(self, registered, folders, launch, jobs, place) -> None:
         self.leave(place, 8)
@@ -204,7 +202,7 @@ class TestTrainChallenger:
             self.train(folders, launch)
 
     def test_a_killed_training_can_be_retried(self, registered, folders, launch, place, monkeypatch):
-        killed = Outcome("challenger", "it was killed by signal 9", 1.0, 2.0, may_pass=True)
+        killed = Outcome("challenger", "it was killed by signal 9", 1.0, 2.0, retryable=True)
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: killed)
         with pytest.raises(Unavailable, match="was not trained: it was killed by signal 9"):
             self.train(folders, launch)

@@ -82,21 +82,21 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
     declared = yaml.safe_load(CATALOG.read_text())
     for name, dataset in (("sanity_report", JSONDataset), ("sanity_figure", BytesDataset)):
-        path = declared["{task}." + name]["dataset"]["filepath"]
+        path = declared["{task}." + name]["filepath"]
         path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")
         catalog[name] = dataset(filepath=path)
     SequentialRunner().run(create_pipeline(), catalog)
     return dict(catalog.load("sanity_report"))
 
 
-def test_the_stage_stands_inside_its_task() -> None:
+def test_the_stage_can_be_part_of_a_task() -> None:
     stage = Pipeline(create_pipeline(), namespace="effusion", parameters={"params:folders"})
-    names = ["check_sanity", "draw_sanity", "judge_sanity"]
+    names = ["check_sanity", "draw_sanity", "require_sanity"]
     assert [node.name for node in stage.nodes] == [f"effusion.sanity.{name}" for name in names]
     assert stage.all_outputs() == {"effusion.sanity_report", "effusion.sanity_figure"}
 
 
-def test_a_sound_pipeline_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sound_training_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity.nodes"):
         report = run(tmp_path, phantom=True)
     assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
@@ -116,7 +116,7 @@ def test_a_sound_pipeline_passes(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_verdict_that_fails_ends_the_run_after_the_files_are_written(tmp_path: Path) -> None:
+def test_a_failed_check_fails_the_run_after_the_files_are_written(tmp_path: Path) -> None:
     with pytest.raises(UserError) as failure:
         run(tmp_path, training={"learning_rate": 1e-9})
     figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
@@ -125,6 +125,6 @@ def test_a_verdict_that_fails_ends_the_run_after_the_files_are_written(tmp_path:
     assert [verdict["passed"] for verdict in report["verdicts"]] == [True, False, True]
     assert figure.is_file()
     message = str(failure.value)
-    assert message.startswith("1 of 3 sanity checks of effusion failed. Overfitting: 16 training images")
-    assert "Usually the learning rate is far too low" in message
+    assert message.startswith("1 of 3 sanity checks of effusion failed. Overfitting: Trained on 16 images")
+    assert "Usual cause: the learning rate is far too low" in message
     assert str(figure) in message

@@ -9,31 +9,26 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from click.testing import CliRunner
-from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import settings
-from cxr_pipeline.cli import cli
+from cxr_pipeline import settings, tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import jobs
-from cxr_pipeline.experiments.cells import LAUNCH, Cell, Launch
 from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.run_config import run_file
-from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.framework.processes import trial
+from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.pipelines.tuning import create_pipeline
 from cxr_pipeline.pipelines.tuning.nodes import plan_study
-from cxr_pipeline.training import callbacks
+from cxr_pipeline.training.callbacks import run_epoch_callbacks
 
 CONF = Path(__file__).parents[2] / "conf"
 SPACE = {
@@ -52,50 +47,48 @@ def parameters() -> dict[str, Any]:
 
 
 @pytest.fixture
-def launch(call: dict[str, Any], parameters: dict[str, Any]) -> Launch:
-    runtime = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
-    return Launch(**call | {"runtime_params": runtime}, parameters=parameters)
+def task_run(current_run: TaskRun, parameters: dict[str, Any]) -> TaskRun:
+    given = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
+    return replace(current_run, runtime_params=given, parameters=parameters)
 
 
-def blocks(launch: Launch, **tuning: Any) -> dict[str, Any]:
-    parameters = launch.parameters
+def blocks(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     return {
-        "task": Task(**parameters["task"]),
-        "training": Training(**parameters["training"]),
-        "tuning": Tuning(**{**parameters["tuning"], "space": SPACE, **tuning}),
-        "folders": Folders(**{name: Path(launch.project, name) for name in Folders.model_fields}),
+        "training": Training(**run.parameters["training"]),
+        "tuning": Tuning(**{**run.parameters["tuning"], "space": SPACE, **tuning}),
+        "folders": Folders(**{name: Path(run.project, name) for name in Folders.model_fields}),
     }
 
 
 def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
-    """Run each job in this process, with a training that is worth its learning rate."""
+    """Run each job in this process, with a training whose metric is its learning rate."""
     started: list[Job] = []
 
-    def run_cell(cell: Cell) -> None:
-        worth = cell.overrides["training"]["learning_rate"] if value is None else value
-        callbacks.run_epoch_callbacks({"phase": "training", "epoch": 1, "val_auc": worth})
+    def execute(run: TaskRun) -> None:
+        metric = run.runtime_params["effusion"]["training"]["learning_rate"] if value is None else value
+        run_epoch_callbacks({"phase": "training", "epoch": 1, "val_auc": metric})
 
-    def run_jobs(wanted: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
+    def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
         assert parallel == {"scheduler": None, "workers": 2, "memory_gb": 4.0}
-        for job in wanted:
+        for job in given:
             assert width == job.payload["plan"]["n_trials"]
             started.append(job)
-            trial.run_trial(job.payload, run_cell, lambda: "child")
+            trial.run_trial(job.payload)
             yield Outcome(job.name, None, seconds=1.0, peak_memory_mb=1.0)
 
+    monkeypatch.setattr(cell, "execute", execute)
+    monkeypatch.setattr(tracking, "last_run_id", lambda: "child")
     monkeypatch.setattr(jobs, "run_jobs", run_jobs)
     return started
 
 
-def run(launch: Launch, **tuning: Any) -> dict[str, Any]:
+def run_stage(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     """Run the stage as a task does."""
-    for place in INPUTS.values():
-        (file := Path(launch.project, "data", place.format("effusion"))).parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    given = {**blocks(launch, **tuning), "parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
+    task = Task(**run.parameters["task"])
+    given = {**blocks(run, **tuning), "task": task, "parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
     folders = given.pop("folders")
     inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS}
-    reports = Path(launch.project, "reports")
+    reports = Path(run.project, "reports")
     outputs: dict[str, Any] = {
         "tuning_trials": TableDataset(filepath=str(reports / "trials.csv"), text_columns=["state", "run_id", "reason"]),
         "tuning_study": JSONDataset(filepath=str(reports / "study.json")),
@@ -109,22 +102,24 @@ def run(launch: Launch, **tuning: Any) -> dict[str, Any]:
             **{f"params:effusion.{name}": MemoryDataset(value) for name, value in given.items()},
             **{f"effusion.{name}": dataset for name, dataset in outputs.items()},
             "params:folders": MemoryDataset(folders),
-            LAUNCH: MemoryDataset(launch),
+            CURRENT_RUN: MemoryDataset(run),
         }
     )
-    stage = Pipeline(create_pipeline(), namespace="effusion", inputs={LAUNCH}, parameters={"params:folders"})
+    stage = Pipeline(create_pipeline(), namespace="effusion", inputs={CURRENT_RUN}, parameters={"params:folders"})
     SequentialRunner().run(stage, catalog)
     return {name: catalog.load(f"effusion.{name}") for name in outputs}
 
 
-def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
-    launch: Launch, monkeypatch: pytest.MonkeyPatch
+def test_a_search_writes_trials_best_parameters_figures_and_a_page(
+    task_run: TaskRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = fake_jobs(monkeypatch)
-    found = run(launch)
+    found = run_stage(task_run)
     trials, study = found["tuning_trials"], found["tuning_study"]
     best = trials.loc[trials["training.learning_rate"].idxmax()]
     assert (len(started), len(trials)) == (4, 4)
+    assert {job.module for job in started} == {"cxr_pipeline.framework.processes.trial"}
+    assert len({job.log for job in started}) == 4
     assert (study["best"]["number"], study["best"]["value"]) == (best["number"], best["training.learning_rate"])
     assert trials["run_id"].tolist() == ["child"] * 4
     assert study["n_trials"] == 4
@@ -144,7 +139,7 @@ def test_a_search_leaves_trials_best_parameters_figures_and_a_page(
     assert found["best_parameters"].startswith(f"# Trial {best['number']} of the study {study['name']}: validation AUC")
     assert set(found["tuning_figures"]) == {"tuning_history", "tuning_importance", "tuning_slices"}
     assert "PHANTOM IMAGES" in found["tuning_report"]
-    assert run(launch)["tuning_trials"].equals(trials)
+    assert run_stage(task_run)["tuning_trials"].equals(trials)
     assert len(started) == 4
 
 
@@ -156,9 +151,9 @@ CHOICES: dict[str, list[Any]] = {
 }
 
 
-def test_a_search_over_choices_of_any_kind_comes_to_its_page(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_shows_choices_of_any_kind(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_jobs(monkeypatch, value=0.5)
-    found = run(launch, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
+    found = run_stage(task_run, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
     assert found["tuning_trials"]["training.patience"].dtype == float
     section = found["tuning_report"].split("<h2>Every trial</h2>")[1].split("</section>")[0]
     rows = [re.findall("<td>(.*?)</td>", row)[3:-2] for row in section.split("<tr>")[2:]]
@@ -167,29 +162,21 @@ def test_a_search_over_choices_of_any_kind_comes_to_its_page(launch: Launch, mon
     assert shown == [{"null", "4"}, {"0", "0.25"}, {"07", "7.5"}, {"true", "false"}]
 
 
-def test_trials_stop_before_the_test_images(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = fake_jobs(monkeypatch)
-    run(launch)
-    assert {job.payload["cell"]["wanted"] for job in started} == {"history"}
-    assert {job.module for job in started} == {"cxr_pipeline.framework.processes.trial"}
-    assert len({job.name for job in started}) == len({job.log for job in started}) == 4
-
-
-def test_a_search_in_which_nothing_comes_to_its_end_says_so(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_whose_trials_are_all_pruned_fails(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_jobs(monkeypatch)
     monkeypatch.setattr("cxr_pipeline.experiments.trials.best_trial", lambda study: None)
-    with pytest.raises(UserError, match=r"None of the 4 trials of effusion came to its end.*effusion\.tuning\.pruner"):
-        run(launch)
+    with pytest.raises(UserError, match=r"All 4 trials of effusion were pruned.*effusion\.tuning\.pruner"):
+        run_stage(task_run)
 
 
-def test_a_study_is_named_after_all_that_its_values_depend_on(launch: Launch) -> None:
+def test_the_name_of_a_study_depends_on_everything_that_its_values_depend_on(task_run: TaskRun) -> None:
     def name(
-        report: dict[str, Any] = REPORT, splits: pd.DataFrame = SPLITS, run: Launch = launch, **tuning: Any
+        report: dict[str, Any] = REPORT, splits: pd.DataFrame = SPLITS, run: TaskRun = task_run, **tuning: Any
     ) -> str:
         return plan_study(report, splits, run, **blocks(run, **tuning)).name
 
-    def changed(block: dict[str, Any]) -> Launch:
-        return replace(launch, parameters=lay_over(launch.parameters, block))
+    def changed(block: dict[str, Any]) -> TaskRun:
+        return replace(task_run, parameters=lay_over(task_run.parameters, block))
 
     same = name()
     assert same.startswith("effusion-")
@@ -210,58 +197,19 @@ def test_a_study_is_named_after_all_that_its_values_depend_on(launch: Launch) ->
     assert len({same, *others}) == 6
 
 
-def test_a_study_is_kept_in_a_file_of_the_project_or_where_it_is_said(launch: Launch) -> None:
-    here = plan_study(REPORT, SPLITS, launch, **blocks(launch))
-    there = plan_study(REPORT, SPLITS, launch, **blocks(launch, storage="postgresql://host/studies"))
-    assert here.storage == f"sqlite:///{launch.project}/outputs/studies.db"
+def test_a_study_is_kept_in_a_file_of_the_project_or_in_the_given_database(task_run: TaskRun) -> None:
+    here = plan_study(REPORT, SPLITS, task_run, **blocks(task_run))
+    there = plan_study(REPORT, SPLITS, task_run, **blocks(task_run, storage="postgresql://host/studies"))
+    assert here.storage == f"sqlite:///{task_run.project}/outputs/studies.db"
     assert there.storage == "postgresql://host/studies"
     assert here.direction == "maximize"
-    loss = replace(launch, parameters=lay_over(launch.parameters, {"training": {"monitor": "val_loss"}}))
+    loss = replace(task_run, parameters=lay_over(task_run.parameters, {"training": {"monitor": "val_loss"}}))
     assert plan_study(REPORT, SPLITS, loss, **blocks(loss)).direction == "minimize"
-
-
-def test_kedro_takes_the_best_parameters_by_one_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "best_parameters.yml"
-    given = {"training": {"epochs": 3, "learning_rate": 1.0}, "parallel": {"workers": 1}}
-    runtime = {"raw": "/data, images", "effusion": given}
-    best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
-    text = run_file(
-        task="effusion", env="demo", conf_source=None, runtime_params=runtime, overrides=best, origin="Trial\n1"
-    )
-    file.write_text(text, encoding="utf-8")
-    assert text.startswith("# Trial 1\n")
-    seen: dict[str, Any] = {}
-
-    class Seen(Exception):
-        pass
-
-    def create(**arguments: Any) -> None:
-        seen.update(arguments)
-        raise Seen
-
-    monkeypatch.setattr(KedroSession, "create", create)
-    monkeypatch.chdir(CONF.parent)
-    result = CliRunner().invoke(cli, ["run", "--config", str(file)])
-    assert isinstance(result.exception, Seen), result.output
-    assert seen["env"] == "demo"
-    assert seen["runtime_params"] == {
-        "raw": "/data, images",
-        "effusion": {
-            "training": {"epochs": 3, "learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}
-        },
-    }
-    loaded = TaskConfigLoader(
-        str(CONF), env="demo", runtime_params=seen["runtime_params"], **settings.CONFIG_LOADER_ARGS
-    )
-    training = loaded["parameters"]["effusion"]["training"]
-    assert (training["learning_rate"], training["loss"], training["epochs"]) == (1.5e-05, "focal", 3)
-    assert training["batch_size"] == TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)[
-        "parameters"]["effusion"]["training"]["batch_size"]  # fmt: skip
 
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-def test_the_search_that_is_shipped_changes_no_image(env: str, task: str) -> None:
+def test_the_shipped_search_changes_no_image(env: str, task: str) -> None:
     loaded = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
     space = Tuning(**loaded["tuning"]).space
     assert len(space) >= 4
@@ -271,7 +219,7 @@ def test_the_search_that_is_shipped_changes_no_image(env: str, task: str) -> Non
     assert not fine_tuned or loaded["model"]["weights"] != "none"
 
 
-def test_naming_the_pipeline_starts_neither_tensorflow_nor_optuna() -> None:
+def test_creating_the_pipeline_imports_neither_tensorflow_nor_optuna() -> None:
     started = "{'tensorflow', 'keras', 'optuna', 'matplotlib', 'dask'} & set(sys.modules)"
     code = f"import sys, cxr_pipeline.pipelines.tuning as stage; stage.create_pipeline(); print({started})"
     called = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What the result of a cell or of a study depends on, as a name: only equals are taken over, and compared."""
+"""Digests of everything that decides a result: only results with equal digests are reused or compared."""
 
 from __future__ import annotations
 
@@ -15,85 +15,104 @@ from cxr_pipeline.data.images import recipe
 from cxr_pipeline.training.networks.weights import content_digest, is_pretrained
 from cxr_pipeline.training.versions import training_versions
 
-# Of the parameters of a task, those that no cell's result depends on.
-IDLE = (
+# Parameters of a task that no result depends on.
+WITHOUT_EFFECT = (
     *("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning"),
     *("resolution.workers", "task.title"),
 )
-# Those that no training depends on.
+# Parameters that are first read after the training.
 AFTER_TRAINING = ("evaluation", "thresholds")
+# Parameters that decide the features of a frozen backbone, beside the augmentation of the images.
+FEATURES = (
+    *("resolution.size", "resolution.mode", "morphology"),
+    *("model.name", "model.weights", "model.pooling", "training.fine_tuning.cut"),
+)
 
 
-def digest(parameters: Mapping[str, Any], *, idle: Sequence[str] = (), **data: object) -> str:
-    """What a cell's result depends on, as a name: its parameters, the images and the versions of the code.
+def result_digest(parameters: Mapping[str, Any], *, without: Sequence[str] = (), **data: object) -> str:
+    """Return the digest of a run's parameters, its data and the versions of the code.
 
     Args:
-        parameters: all parameters of the task, the cell's laid over them.
-        idle: dotted names of parameters, or of blocks of them, that do not count here, beside `IDLE`.
+        parameters: all parameters of the task, nested.
+        without: dotted names of parameters or blocks to leave out, beside ``WITHOUT_EFFECT``.
         data: digests of the data.
 
     Returns:
         64 hexadecimal digits.
     """
     versions = {"code": cxr_pipeline.__version__, "images": recipe.VERSION, "training": training_versions()}
-    counted = {name: value for name, value in flatten(parameters).items() if not is_below(name, (*IDLE, *idle))}
+    left_out = (*WITHOUT_EFFECT, *without)
+    counted = {name: value for name, value in flatten(parameters).items() if not in_blocks(name, left_out)}
     return json_digest({"parameters": counted, "data": data, "versions": versions})
 
 
-def training_digest(parameters: Mapping[str, Any], **data: object) -> str:
-    """What a cell's training depends on, as a name: where it has one phase, every choice of the epoch comes out of it.
+def shared_digests(parameters: Mapping[str, Any], **data: object) -> tuple[str, ...]:
+    """Return digests of what a run computes that other runs can reuse: its training and its cached features.
 
     Args:
-        parameters: all parameters of the task, the cell's laid over them.
+        parameters: all parameters of the task, nested.
         data: digests of the data.
+
+    Returns:
+        One digest, or two where features of a frozen backbone are cached.
     """
-    choice = () if fine_tunes(parameters) else ("training.monitor",)
-    return digest(parameters, idle=(*AFTER_TRAINING, *choice), **data)
+    # A training stores the epochs that every monitor selects.
+    training = result_digest(parameters, without=(*AFTER_TRAINING, "training.monitor"), **data)
+    if not is_pretrained(parameters["model"]["name"], parameters["model"]["weights"]):
+        return (training,)
+    blocks = FEATURES if parameters["augmentation"]["views"] == 0 else (*FEATURES, "augmentation")
+    return training, json_digest({name: v for name, v in flatten(parameters).items() if in_blocks(name, blocks)})
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """Digest of the rows of a table, whatever their order."""
+    """Return a digest of the rows of a table in any order."""
     return json_digest(sorted(table.astype(str).itertuples(index=False, name=None)))
 
 
-def images_digests(
-    data_report: Mapping[str, Any], splits: pd.DataFrame, *, unseen: str | None = None
+def image_digests(
+    data_report: Mapping[str, Any], splits: pd.DataFrame, *, without_split: str | None = None
 ) -> dict[str, Any]:
-    """Digests of today's images, for `digest`.
+    """Return digests of the images of a run, for `result_digest`.
 
     Args:
-        data_report: its ``data_digest`` and ``n_images``.
-        splits: from ``assign_splits``: first the images of today, then those that are gone, which do not count.
-        unseen: a split whose images do not count either; None for none.
+        data_report: with ``data_digest`` and ``n_images``.
+        splits: from ``assign_splits``: today's images first, then those that are gone, which are left out.
+        without_split: a split whose images are left out too; None for none.
     """
     images = splits.head(data_report["n_images"])
-    return {"data": data_report["data_digest"], "splits": table_digest(images[images["split"] != unseen])}
+    return {"data": data_report["data_digest"], "splits": table_digest(images[images["split"] != without_split])}
 
 
 def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
-    """What is in the files of weights that a cell, or any trial of a study, starts from, see `content_digest`.
+    """Return digests of the pretrained weights that a run, or any trial of a search, starts from.
 
     Args:
-        model: parameters of the network; of a study, a parameter that is searched over is its axis.
+        model: parameters of the network; a parameter that is searched over is its axis.
         raw: folder of the raw data.
 
+    Returns:
+        A digest for each combination of name and weights, see `content_digest`.
+
     Raises:
-        UserError: a file that the user has given is absent or damaged.
+        UserError: a file given by the user is missing or damaged.
     """
-    names, weights = (_choices(model[key]) for key in ("name", "weights"))
+    names, weights = (
+        value["choices"] if isinstance(value, Mapping) else [value] for value in (model["name"], model["weights"])
+    )
     return [content_digest(*network, raw) for network in itertools.product(names, weights)]
 
 
 def fine_tunes(parameters: Mapping[str, Any]) -> bool:
-    """Whether a training has a second phase, which begins where the choice of the epoch ends the first."""
+    """Return whether the training has a second phase."""
     model, epochs = parameters["model"], parameters["training"]["fine_tuning"]["epochs"]
     return is_pretrained(model["name"], model["weights"]) and epochs > 0
 
 
-def is_below(name: str, blocks: Sequence[str]) -> bool:
-    """Whether a dotted name is one of these, or of a parameter in one of these blocks."""
+def in_blocks(name: str, blocks: Sequence[str]) -> bool:
+    """Return whether a dotted name is one of these blocks or parameters, or inside one of them.
+
+    Example:
+        >>> in_blocks("training.epochs", ["training"]), in_blocks("training_plan", ["training"])
+        (True, False)
+    """
     return any(f"{name}.".startswith(f"{block}.") for block in blocks)
-
-
-def _choices(value: Any) -> Sequence[Any]:
-    return value["choices"] if isinstance(value, Mapping) else [value]

@@ -1,4 +1,4 @@
-"""Models ranked by what they reached on test images; only those measured on the same images, side by side."""
+"""Ranks models by their AUC on test images; only models tested on the same images are ranked together."""
 
 import json
 import math
@@ -9,32 +9,30 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cxr_pipeline.experiments.digests import IDLE, is_below
+from cxr_pipeline.experiments.digests import WITHOUT_EFFECT, in_blocks
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
-SAME_IMAGES = ("images", "task", "test_digest")
 IMAGES = ("real", "phantom")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One measured model.
+    """A model with metrics on test images.
 
     Args:
-        kind: a registered ``version``, or a ``cell`` of an experiment.
+        kind: a registered ``version``, or a ``cell`` of an ablation.
         name: such as ``cxr-effusion 3``, or ``effusion_ablation: no augmentation``.
         task: name of the task.
-        images: ``real`` or ``phantom``, what it was trained and tested on.
+        images: ``real`` or ``phantom``.
         test_digest: ``images_digest`` of ``metrics.json``.
         data_digest: digest of all images and labels of the run.
-        metrics: on the test images by name, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
-        parameters: of the run, dotted name to value as text.
-        date: when it was registered, or measured.
-        experiment_id, run_id: of the run; null where it is gone.
-        run_url: the run's page, where there is a server.
-        url: the version's page, where there is a server.
-        aliases: of the version, such as ``champion``.
-        unfinished: how a run stands that has not ended well, such as ``failed``.
+        metrics: metrics on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
+        parameters: parameters of the run, dotted name to text.
+        date: when it was registered or tested.
+        experiment_id, run_id: MLflow ids of the run; None if it was deleted.
+        run_url, url: pages of the run and of the version, if there is a server.
+        aliases: aliases of the version, such as ``champion``.
+        unfinished: status of a run that did not finish, such as ``failed``.
     """
 
     kind: Literal["version", "cell"]
@@ -54,72 +52,87 @@ class Entry:
     unfinished: str | None = None
 
 
-def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Rank models by AUC within each group that was measured on the same test images.
+_METRIC_COLUMNS = tuple(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high"))
+_TYPES = {
+    **dict.fromkeys(("group", "rank"), "Int64"),
+    **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),
+    "n_images": "Int64",
+    **dict.fromkeys(_METRIC_COLUMNS, "float64"),
+    "interval_overlaps_first": "boolean",
+    **dict.fromkeys(("parameters", "date", "test_digest", "data_digest"), "str"),
+    **dict.fromkeys(("experiment_id", "run_id", "run_url", "url", "not_ranked"), "str"),
+}
 
-    Groups come with real images first and then phantoms, by task, the last one measured first; models that cannot be
-    ranked come after them all. Equal AUCs share a rank.
+
+def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Rank models by AUC within each group tested on the same images.
+
+    Groups are sorted by real images before phantoms, then by task, then by the latest date; models that cannot be ranked
+    come last. Equal AUCs share a rank.
 
     Returns:
-        a row for each entry, of text and numbers alone: ``group`` and ``rank`` (from 1; null where not ranked),
-        ``kind``, ``name``, ``aliases``, ``task``, ``images``, ``n_images``; each of ``METRICS`` with ``_low`` and
-        ``_high``; ``interval_overlaps_first`` (null for the first itself: overlap is no test of a difference);
+        A row for each entry: ``group`` and ``rank`` (from 1; null if not ranked), ``kind``, ``name``, ``aliases``,
+        ``task``, ``images``, ``n_images``; each of ``METRICS`` with ``_low`` and ``_high``;
+        ``interval_overlaps_first`` (null for the first itself; overlap is not a test of a difference);
         ``parameters`` (those that differ within the group, as JSON), ``date`` (ISO 8601, UTC), ``test_digest``,
         ``data_digest``, ``experiment_id``, ``run_id``, ``run_url``, ``url``, and ``not_ranked``, the reason.
     """
-    reasons = [why_not_ranked(entry) for entry in entries]
-    ranked = [entry for entry, reason in zip(entries, reasons, strict=True) if reason is None]
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
-    for entry in ranked:
-        groups.setdefault(tuple(getattr(entry, name) for name in SAME_IMAGES), []).append(entry)
-    rows = []
-    for number, group in enumerate(sorted(groups.values(), key=_order_of_group), start=1):
-        rows += [{"group": number, **row} for row in _rank(group)]
-    left = [_row(entry) | {"not_ranked": reason} for entry, reason in zip(entries, reasons, strict=True) if reason]
-    rows += sorted(left, key=lambda row: (_place(row["images"]), row["task"] or "", row["date"], row["name"]))
-    table = pd.DataFrame(rows, columns=list(_TYPES))
-    return table.astype(_TYPES)
+    groups: dict[tuple[str | None, ...], list[Entry]] = {}
+    not_ranked = []
+    for entry in entries:
+        if reason := why_not_ranked(entry):
+            not_ranked.append(_row(entry) | {"not_ranked": reason})
+        else:
+            groups.setdefault((entry.images, entry.task, entry.test_digest), []).append(entry)
+    rows = [
+        {"group": number, **row}
+        for number, group in enumerate(sorted(groups.values(), key=_group_order), start=1)
+        for row in _rank(group)
+    ]
+    rows += sorted(
+        not_ranked, key=lambda row: (_images_order(row["images"]), row["task"] or "", row["date"], row["name"])
+    )
+    return pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
 
 
 def why_not_ranked(entry: Entry) -> str | None:
-    """Say why a model cannot be compared with others; None where it can."""
-    bounds = [entry.metrics.get(f"auc{end}", math.nan) for end in ("", "_low", "_high")]
+    """Return why a model cannot be compared with others, or None if it can."""
+    auc, low, high = (entry.metrics.get(f"auc{end}", math.nan) for end in ("", "_low", "_high"))
     reasons = {
-        "its run in MLflow is gone": entry.run_id is None,
-        f"its run has not ended well: {entry.unfinished}": entry.unfinished is not None,
-        "its task is not known": not entry.task,
-        "it is not known whether its images are real": entry.images not in IMAGES,
-        "no metrics on test images were recorded": not entry.metrics,
-        "it is not known which test images it was measured on: it was made before that was recorded": (
-            not entry.test_digest
-        ),
-        "its AUC is not defined": math.isnan(bounds[0]),
-        "its AUC has no interval": math.isnan(sum(bounds)),
+        "its MLflow run was deleted": entry.run_id is None,
+        f"its run did not finish: {entry.unfinished}": entry.unfinished is not None,
+        "its task is unknown": not entry.task,
+        "it is unknown whether its images are real": entry.images not in IMAGES,
+        "no metrics on test images were logged": not entry.metrics,
+        "its test images are unknown: its run did not log them": not entry.test_digest,
+        "its AUC is undefined": math.isnan(auc),
+        "its AUC has no interval": math.isnan(low + high),
     }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str | None]]:
-    """Keep of several runs' parameters those that are not the same in all of them and may make a difference.
+    """Select the parameters that differ between runs and may affect a result.
 
-    A run says something of a parameter if it logged anything of its block: a run that stops early logs nothing of the
-    blocks of later stages, one of older code lacks a parameter that is new in a block. What no model depends on,
-    ``digests.IDLE``, is left out.
+    A run that stopped early logs nothing of the blocks of later stages, so a parameter is compared only between runs that
+    logged anything of its block. A parameter that is new in a block differs from older runs. Parameters that no result
+    depends on, ``digests.WITHOUT_EFFECT``, are left out.
 
     Returns:
-        for each run its own values, by name; None where the run has no such parameter.
+        For each run its values by name; None if it has no such parameter.
 
     Example:
         >>> parameters_that_differ([{"training.epochs": "3", "evaluation.seed": "1"}, {"training.epochs": "5"}])
         [{'training.epochs': '3'}, {'training.epochs': '5'}]
     """
-    blocks = [set(map(_block, values)) for values in parameters]
-    found: dict[str, set[str | None]] = {}
-    for name in sorted({name for values in parameters for name in values}):
-        if not is_below(name, IDLE):
-            saying = zip(parameters, blocks, strict=True)
-            found[name] = {values.get(name) for values, own in saying if _block(name) in own}
-    return [{name: values.get(name) for name, seen in found.items() if len(seen) > 1} for values in parameters]
+    blocks = [{_block(name) for name in values} for values in parameters]
+    names = {name for values in parameters for name in values if not in_blocks(name, WITHOUT_EFFECT)}
+    differing = []
+    for name in sorted(names):
+        logged = {v.get(name) for v, own in zip(parameters, blocks, strict=True) if _block(name) in own}
+        if len(logged) > 1:
+            differing.append(name)
+    return [{name: values.get(name) for name in differing} for values in parameters]
 
 
 def _block(name: str) -> str:
@@ -127,43 +140,31 @@ def _block(name: str) -> str:
 
 
 def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Rows of models that were measured on the same images, the best first, the older of equals first."""
+    """Return rows of models tested on the same images, the best first, the older of equal ones first."""
     ordered = sorted(group, key=lambda entry: (-entry.metrics["auc"], entry.date, entry.name))
     first = ordered[0].metrics
-    differing = parameters_that_differ([entry.parameters for entry in ordered])
     aucs = [entry.metrics["auc"] for entry in ordered]
     rows = []
-    for entry, values in zip(ordered, differing, strict=True):
+    for entry, values in zip(ordered, parameters_that_differ([entry.parameters for entry in ordered]), strict=True):
         rank = 1 + aucs.index(entry.metrics["auc"])
         overlaps = entry.metrics["auc_high"] >= first["auc_low"] and entry.metrics["auc_low"] <= first["auc_high"]
-        own = {"rank": rank, "interval_overlaps_first": None if rank == 1 else overlaps}
-        rows.append(_row(entry) | own | {"parameters": json.dumps(values, ensure_ascii=False) if values else None})
+        parameters = json.dumps(values, ensure_ascii=False) if values else None
+        ranked = {"rank": rank, "interval_overlaps_first": None if rank == 1 else overlaps, "parameters": parameters}
+        rows.append(_row(entry) | ranked)
     return rows
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    plain = {name: getattr(entry, name) for name in _TYPES if hasattr(entry, name) and name != "parameters"}
-    figures = {name: entry.metrics.get(name) for name in (*_MEASURED, "n_images")}
+    fields = {name: getattr(entry, name) for name in _TYPES if hasattr(entry, name) and name != "parameters"}
+    metrics = {name: entry.metrics.get(name) for name in (*_METRIC_COLUMNS, "n_images")}
     date = entry.date.isoformat(timespec="seconds")
-    return {**plain, **figures, "date": date, "aliases": ", ".join(entry.aliases) or None}
+    return {**fields, **metrics, "date": date, "aliases": ", ".join(entry.aliases) or None}
 
 
-def _order_of_group(group: Sequence[Entry]) -> tuple[int, str, float]:
+def _group_order(group: Sequence[Entry]) -> tuple[int, str, float]:
     newest = max(entry.date for entry in group)
-    return _place(group[0].images), group[0].task or "", -newest.timestamp()
+    return _images_order(group[0].images), group[0].task or "", -newest.timestamp()
 
 
-def _place(images: str | None) -> int:
+def _images_order(images: str | None) -> int:
     return IMAGES.index(images) if images in IMAGES else len(IMAGES)
-
-
-_MEASURED = tuple(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high"))
-_TYPES = {
-    **dict.fromkeys(("group", "rank"), "Int64"),
-    **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),
-    "n_images": "Int64",
-    **dict.fromkeys(_MEASURED, "float64"),
-    "interval_overlaps_first": "boolean",
-    **dict.fromkeys(("parameters", "date", "test_digest", "data_digest"), "str"),
-    **dict.fromkeys(("experiment_id", "run_id", "run_url", "url", "not_ranked"), "str"),
-}

@@ -1,33 +1,32 @@
-"""How far from 0.5 the AUC of a model goes that cannot know the labels."""
+"""How far from 0.5 the AUC gets by chance when a model knows nothing about the labels."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+# Labels held in memory at a time.
 _CHUNK = 2**22
 
 
 def mean_auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """AUC of each output over its known labels, then their mean, for many labellings of the same images at once.
+    """Compute the AUC of each output and their mean, for many labellings of the same images at once.
 
     Args:
         y_true: labels [b, n, k], 0, 1 or NaN for unknown.
         y_score: scores [n, k]; ties count half.
 
     Returns:
-        Means over the outputs with known labels of both values, [b]; NaN where no output has them.
+        Means over the outputs with known labels of both values, [b]; NaN where there are none.
 
     Example:
         >>> mean_auc(np.array([[[0.0], [0.0], [1.0], [1.0]]]), np.array([[0.1], [0.4], [0.35], [0.8]]))
         array([0.75])
     """
-    of_outputs = np.stack(
-        [_auc(y_true[:, :, place], y_score[:, place]) for place in range(y_score.shape[1])], axis=1
-    )  # fmt: skip
-    known = ~np.isnan(of_outputs)
+    aucs = np.stack([_auc(y_true[:, :, output], y_score[:, output]) for output in range(y_score.shape[1])], axis=1)
+    known = ~np.isnan(aucs)
     with np.errstate(invalid="ignore"):
-        means: NDArray[np.float64] = np.where(known, of_outputs, 0).sum(axis=1) / known.sum(axis=1)
+        means: NDArray[np.float64] = np.where(known, aucs, 0).sum(axis=1) / known.sum(axis=1)
     return means
 
 
@@ -40,23 +39,22 @@ def null_bound(
     permutations: int,
     seed: int,
 ) -> float:
-    """The distance from 0.5 that the mean AUC keeps if the scores know nothing of the labels.
+    """Compute how far from 0.5 the mean AUC gets by chance, by permuting the labels while the scores stay.
 
-    The labels are permuted again and again while the scores stay. Where labels had been permuted image by image before
-    the training, that is the very distribution of the AUC, given the scores: whatever images of one patient have in
-    common, their labels are exchangeable, so that patients make it no wider. Ties, few positives and outputs that
-    go together are in it too.
+    If the labels were permuted image by image before the training, this is the exact distribution of the AUC given the
+    scores: images of the same patient have exchangeable labels too, so that patients do not widen it. It accounts for
+    ties, few positives and correlated outputs.
 
     Args:
         y_true: labels [n, k], 0, 1 or NaN for unknown; an image's labels stay together.
         y_score: scores [n, k].
-        contents: number of each image's content [n]; images of equal content have equal labels.
-        false_alarms: how often the distance may be exceeded by chance, in (0, 1).
-        permutations: drawn.
-        seed: of the draws.
+        contents: number of each image's content [n]; images with equal content have equal labels.
+        false_alarms: probability of a larger distance, in (0, 1).
+        permutations: number of permutations.
+        seed: seed of the permutations.
 
     Returns:
-        The distance; NaN where no output has known labels of both values.
+        The distance; NaN if no output has known labels of both values.
 
     References:
         Good, "Permutation, parametric and bootstrap tests of hypotheses", 2005, chapter 3.
@@ -64,17 +62,17 @@ def null_bound(
     """
     _, first, content = np.unique(contents, return_index=True, return_inverse=True)
     rng, labels = np.random.default_rng(seed), y_true[first]
-    at_once = max(1, _CHUNK // y_true.size)
+    chunk = max(1, _CHUNK // y_true.size)
     distances = []
-    for start in range(0, permutations, at_once):
-        rows = np.tile(np.arange(len(labels)), (min(at_once, permutations - start), 1))
+    for start in range(0, permutations, chunk):
+        rows = np.tile(np.arange(len(labels)), (min(chunk, permutations - start), 1))
         permuted = labels[rng.permuted(rows, axis=1)][:, content]
         distances.append(np.abs(mean_auc(permuted, y_score) - 0.5))
     return float(np.quantile(np.concatenate(distances), 1 - false_alarms, method="higher"))
 
 
 def _auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """AUC [b] of one output by counting pairs (Mann-Whitney); labels [b, n], scores [n]."""
+    """Compute the AUC [b] of one output from its labels [b, n] and scores [n] by counting pairs (Mann-Whitney)."""
     order = np.argsort(y_score, kind="stable")
     new_score = np.flatnonzero(np.diff(y_score[order], prepend=-np.inf))
     positive, negative = (

@@ -1,7 +1,7 @@
-"""Three cheap checks before a long training: chance, over-fitting on purpose, shuffled labels.
+"""Three cheap checks before a long training: the loss at chance, memorising a few images, shuffled labels.
 
-Each ends in a verdict. They find what a long training hides: outputs that start wrong, a network that cannot learn,
-images of training among those of validation.
+They find what a long training hides: outputs with a wrong initial bias, a network that cannot learn, training images
+among the validation images.
 
 References:
     Karpathy, "A recipe for training neural networks", 2019, karpathy.github.io/2019/04/25/recipe.
@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import keras
 import numpy as np
@@ -33,29 +33,29 @@ from cxr_pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from keras import Model
-    from keras.initializers import Initializer
 
     from cxr_pipeline.training.checkpoints import Row
 
-# Draws of the output layer: one of them alone may lie at twice the loss of chance.
-DRAWS = 64
-# Where the backbone is pretrained, its top has to learn too, before the head alone has done it.
+# The loss of a single draw of the output layer can be twice that of chance.
+N_DRAWS = 64
+# Epochs of the head of a pretrained network that is fine-tuned too. With more, the head alone would memorise the images
+# and the check would say nothing about the layers below it.
 HEAD_EPOCHS = 3
-_UNCHANGED: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0), "views": 0, "seed": 0}
+_NO_AUGMENTATION: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0), "views": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: the training of a task.
+    """The training that is checked.
 
     Args:
-        build: makes a fresh network without dropout.
-        train: images that are learnt from, as often as they are shown.
-        validation: images that choose the epoch.
-        settings: how.
-        exclusive: exactly one of the network's outputs is true of an image.
-        folder: where feature caches lie.
-        checkpoints: folder of the trainings.
+        build: builds a new network without dropout.
+        train: training images, repeated as in training.
+        validation: validation images.
+        settings: settings of the training.
+        exclusive: whether an image has exactly one class.
+        features: folder of the feature caches.
+        checkpoints: folder of the checkpoints.
     """
 
     build: Callable[[], Model]
@@ -63,21 +63,20 @@ class Subject:
     validation: ImageSet
     settings: TrainingSettings
     exclusive: bool
-    folder: Path
+    features: Path
     checkpoints: Path
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found.
+class CheckResult(TypedDict):
+    """The result of a check, JSON-able.
 
-    Args:
+    Attributes:
         name: ``chance``, ``overfitting`` or ``shuffled_labels``.
-        passed: whether all is well.
-        measured, expected: numbers by name; None where one is not defined.
+        passed: whether the check passed.
+        measured, expected: numbers by name; None where undefined.
         sentence: the same for a reader.
-        usual_cause: what a failure usually means.
-        epochs: the training that the check ran, a mapping of numbers for each epoch.
+        usual_cause: what usually causes a failure.
+        epochs: numbers of each epoch of the training that the check ran.
     """
 
     name: str
@@ -86,205 +85,188 @@ class Verdict:
     expected: Mapping[str, float | None]
     sentence: str
     usual_cause: str
-    epochs: tuple[Mapping[str, float | None], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self) | {"epochs": list(self.epochs)}
+    epochs: list[dict[str, float | None]]
 
 
-def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int) -> Verdict:
-    """Does the untrained network know nothing, and is it sure of nothing?
+def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int) -> CheckResult:
+    """Check that the loss of the untrained network is that of chance.
 
-    What is measured is the cross-entropy of the first training step, both values of a label (or all exclusive
-    classes) weighing the same. It is averaged over fresh draws of the output weights, while the biases stay: one draw
-    alone says more about luck than about the network.
+    Measures the cross-entropy of the first training step with equal weights for all classes. It is the mean over
+    several draws of the output weights, with the biases unchanged, because a single draw is noisy.
 
     Args:
-        subject: what is checked.
-        n_images: training images, balanced over the classes.
-        max_ratio: how many times more, or less, than that of chance the loss may be.
-        seed: of the images and of the draws.
+        subject: the training that is checked.
+        n_images: number of training images, balanced over the classes.
+        max_ratio: largest ratio between the loss and that of chance, in either direction.
+        seed: seed of the images and of the draws.
     """
     images = balanced_subset(subject.train, n_images, seed=seed)
     loss = build_loss("weighted_cross_entropy", prevalence=images.prevalence, exclusive=subject.exclusive)
-    scores = _untrained_scores(subject.build(), images, subject.settings.batch_size, seed)
-    n_outputs = images.y.shape[1]
-    guess = np.full(images.y.shape, 1 / n_outputs if subject.exclusive else 0.5, np.float32)
-    measured = float(np.mean([np.mean(loss(images.y, drawn)) for drawn in scores]))
+    draws = _untrained_scores(subject.build(), images, subject.settings.batch_size, seed)
+    guess = np.full(images.y.shape, 1 / images.y.shape[1] if subject.exclusive else 0.5, np.float32)
+    measured = float(np.mean([np.mean(loss(images.y, scores)) for scores in draws]))
     chance = float(np.mean(loss(images.y, guess)))
-    passed = chance / max_ratio <= measured <= chance * max_ratio
-    return Verdict(
+    low, high = chance / max_ratio, chance * max_ratio
+    return CheckResult(
         name="chance",
-        passed=passed,
-        measured={"loss": _number(measured)},
-        expected={"loss": chance, "at_least": chance / max_ratio, "at_most": chance * max_ratio},
-        sentence=f"The loss of the untrained network is {measured:.3f}; chance gives {chance:.3f}, and "
-        f"{chance / max_ratio:.3f} to {chance * max_ratio:.3f} was expected.",
-        usual_cause="the outputs start with a bias, the images reach the network on another scale than it was made "
-        "for, or the labels are not those of its outputs",
+        passed=low <= measured <= high,
+        measured={"loss": _finite(measured)},
+        expected={"loss": chance, "at_least": low, "at_most": high},
+        sentence=f"The loss of the untrained network is {measured:.3f}; expected {low:.3f} to {high:.3f}, around the "
+        f"{chance:.3f} of chance.",
+        usual_cause="the outputs have an initial bias, the pixels have another scale than the network expects, or the "
+        "labels are not those of its outputs",
+        epochs=[],
     )
 
 
 def check_overfitting(
     subject: Subject, *, n_images: int, epochs: int, max_loss: float, min_auc: float, seed: int
-) -> Verdict:
-    """Can the network learn a few images by heart?
+) -> CheckResult:
+    """Check that the network can memorise a few images.
 
-    It is trained as configured, but without augmentation, dropout and weight decay, at a constant rate, until it
-    can. Loss and AUC are those of the same images after each epoch, as the network is used.
+    It is trained as configured, but without augmentation, dropout and weight decay and at a constant learning rate.
+    Loss and AUC are those of the same images after each epoch, in inference mode.
 
     Args:
-        subject: what is checked.
-        n_images: training images, balanced over the classes.
-        epochs: at most so many, of the last phase.
-        max_loss: the loss that must be reached.
-        min_auc: the AUC that must be reached, mean over the outputs.
-        seed: of the images.
+        subject: the training that is checked.
+        n_images: number of training images, balanced over the classes.
+        epochs: largest number of epochs of the last phase.
+        max_loss: loss to reach.
+        min_auc: AUC to reach, mean over the outputs.
+        seed: seed of the images.
     """
-    images = balanced_subset(subject.train, n_images, seed=seed)
+    images, model = balanced_subset(subject.train, n_images, seed=seed), subject.build()
+    plan = (HEAD_EPOCHS, epochs) if is_frozen(model) and subject.settings.fine_tuning.epochs > 0 else (epochs, 0)
     rows: list[Row] = []
 
-    def learnt(row: Mapping[str, Any]) -> bool:
+    def is_memorised(row: Mapping[str, Any]) -> bool:
         return bool(row["val_loss"] <= max_loss and row["val_auc"] >= min_auc)
 
-    def stop_when_learnt(row: Row) -> None:
+    def stop_when_memorised(row: Row) -> None:
         rows.append(row)
-        if learnt(row):
-            raise _Learnt
+        if is_memorised(row):
+            raise _Memorised
 
-    _fit_until_learnt(subject, images, epochs=epochs, on_epoch=stop_when_learnt)
-    last = rows[-1]
-    loss, auc = float(last["val_loss"]), float(last["val_auc"])
-    return Verdict(
+    # Not the usual folder: checkpoints of a training that is stopped early would stay there.
+    with TemporaryDirectory() as checkpoints, suppress(_Memorised):
+        _fit(subject, model, images, images, plan, Path(checkpoints), stop_when_memorised)
+    loss, auc = float(rows[-1]["val_loss"]), float(rows[-1]["val_auc"])
+    return CheckResult(
         name="overfitting",
-        passed=learnt(last),
-        measured={"loss": _number(loss), "auc": _number(auc), "epochs": len(rows), "images": len(images.y)},
+        passed=is_memorised(rows[-1]),
+        measured={"loss": _finite(loss), "auc": _finite(auc), "epochs": len(rows), "images": len(images.y)},
         expected={"loss": max_loss, "auc": min_auc},
-        sentence=f"{len(images.y)} training images, learnt by heart for {len(rows)} epochs: loss {loss:.4f}, AUC "
-        f"{auc:.4f}; at most {max_loss:g} and at least {min_auc:g} were expected.",
-        usual_cause="the learning rate is far too low or too high, the epochs are too few, labels contradict each "
-        "other or belong to other images, or the images reach the network empty",
-        epochs=tuple({"loss": _number(float(row["val_loss"])), "auc": _number(float(row["val_auc"]))} for row in rows),
+        sentence=f"Trained on {len(images.y)} images for {len(rows)} epochs, the network reaches a loss of {loss:.4f} "
+        f"and an AUC of {auc:.4f} on them; expected at most {max_loss:g} and at least {min_auc:g}.",
+        usual_cause="the learning rate is far too low or too high, there are too few epochs, labels contradict each "
+        "other or belong to other images, or the images are empty",
+        epochs=[{"loss": _finite(row["val_loss"]), "auc": _finite(row["val_auc"])} for row in rows],
     )
 
 
 def check_shuffled_labels(
     subject: Subject, *, epochs: int, false_alarms: float, permutations: int, seed: int
-) -> Verdict:
-    """Is there nothing that validation images could be told by but their labels?
+) -> CheckResult:
+    """Check that a network trained on shuffled labels cannot predict those of the validation images.
 
-    The labels are dealt anew to the images of training and validation together, equal contents keeping equal labels,
-    and learnt by heart as far as the epochs go: without augmentation, dropout and weight decay, with which a network
-    would learn no shuffled label and so give no leak away. Who then knows validation labels has seen these images in
-    training. What counts is the last epoch, not the best, which flatters itself.
+    The labels of training and validation images are shuffled together; equal images keep equal labels. Without
+    augmentation, dropout and weight decay the network memorises what it can, so that it predicts validation labels
+    only if it has seen these images in training. The last epoch counts, since the best of several is optimistic.
 
     Args:
-        subject: what is checked.
-        epochs: at most so many; of the head alone where the backbone is pretrained.
-        false_alarms: how often a sound pipeline may fail, in (0, 1).
-        permutations: from which the bound of the AUC is taken, see `null_bound`.
-        seed: deals the labels, and draws the permutations.
+        subject: the training that is checked.
+        epochs: number of epochs, of the head alone if the backbone is pretrained.
+        false_alarms: probability that a sound pipeline fails, in (0, 1).
+        permutations: number of permutations for the bound of the AUC, see `null_bound`.
+        seed: seed of the labels and of the permutations.
     """
     train, validation, contents = shuffle_labels(subject.train, subject.validation, seed=seed)
     rows: list[Row] = []
-    # No epoch is worse than the best by more than infinity: the last one is kept.
-    settings = replace(
-        _plain(subject.settings),
-        epochs=epochs,
-        fine_tuning=replace(subject.settings.fine_tuning, epochs=0),
-        tolerance=math.inf,
-    )
-    model, _ = fit(
-        model=subject.build(),
-        train=train,
-        validation=validation,
-        settings=settings,
-        exclusive=subject.exclusive,
-        augmentation=_UNCHANGED,
-        features=subject.folder,
-        checkpoints=subject.checkpoints,
-        on_epoch=rows.append,
-    )
+    model = _fit(subject, subject.build(), train, validation, (epochs, 0), subject.checkpoints, rows.append)
     scores = predict(model, validation.images, validation.sha256.tolist())
     auc = float(mean_auc(validation.y[np.newaxis], scores)[0])
     bound = null_bound(
         validation.y, scores, contents=contents, false_alarms=false_alarms, permutations=permutations, seed=seed
     )
-    return Verdict(
+    return CheckResult(
         name="shuffled_labels",
         passed=abs(auc - 0.5) <= bound,
         measured={
-            "auc": _number(auc),
+            "auc": _finite(auc),
             "training_loss": float(rows[-1]["loss"]),
             "epochs": len(rows),
             "images": len(scores),
         },
-        expected={"auc": 0.5, "at_least": _number(0.5 - bound), "at_most": _number(0.5 + bound)},
+        expected={"auc": 0.5, "at_least": _finite(0.5 - bound), "at_most": _finite(0.5 + bound)},
         sentence=f"Trained on shuffled labels for {len(rows)} epochs, the network reaches an AUC of {auc:.3f} on "
-        f"{len(scores)} validation images; 0.5, or {0.5 - bound:.3f} to {0.5 + bound:.3f}, was expected.",
-        usual_cause="images of training are among those of validation, or something in an image gives its label away",
-        epochs=tuple({"loss": float(row["loss"]), "auc": _number(float(row["val_auc"]))} for row in rows),
+        f"{len(scores)} validation images; expected {0.5 - bound:.3f} to {0.5 + bound:.3f}.",
+        usual_cause="training images are among the validation images, or something in an image reveals its label",
+        epochs=[{"loss": float(row["loss"]), "auc": _finite(row["val_auc"])} for row in rows],
     )
 
 
 def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int) -> list[np.ndarray]:
-    """Outputs [n, k] of the first training step, for each draw of the output weights; the model is spent."""
+    """Return the outputs [n, k] of the first training step for each draw of the output weights; changes the model."""
     output = model.get_layer(OUTPUT)
-    network = keras.Model(model.input, output.input)
+    below = keras.Model(model.input, output.input)
     starts = range(0, len(images.sha256), batch_size)
-    batches = [images.images.read(images.sha256[start : start + batch_size].tolist()) for start in starts]
-    hidden = np.concatenate([np.asarray(network(batch[..., np.newaxis], training=True)) for batch in batches])
-    scores = []
-    for draw in range(DRAWS):
-        output.kernel.assign(_reseeded(output.kernel_initializer, seed + draw)(output.kernel.shape))
+    batches = (images.images.read(images.sha256[start : start + batch_size].tolist()) for start in starts)
+    hidden = np.concatenate([np.asarray(below(batch[..., np.newaxis], training=True)) for batch in batches])
+    scores, config = [], output.kernel_initializer.get_config()
+    for draw in range(N_DRAWS):
+        # Constant initialisers have no seed.
+        seeded = config | {"seed": seed + draw} if "seed" in config else config
+        output.kernel.assign(type(output.kernel_initializer).from_config(seeded)(output.kernel.shape))
         scores.append(np.asarray(output(hidden)))
     return scores
 
 
-def _reseeded(initializer: Initializer, seed: int) -> Initializer:
-    """The same initialiser with another seed, if it draws at all."""
-    config = initializer.get_config()
-    return type(initializer).from_config(config | {"seed": seed} if "seed" in config else config)
+class _Memorised(Exception):
+    """Ends a training when all images are memorised."""
 
 
-class _Learnt(Exception):
-    """Ends a training whose images are learnt by heart."""
-
-
-def _fit_until_learnt(subject: Subject, images: ImageSet, *, epochs: int, on_epoch: Callable[[Row], None]) -> None:
-    model = subject.build()
-    in_two_phases = is_frozen(model) and subject.settings.fine_tuning.epochs > 0
+def _fit(
+    subject: Subject,
+    model: Model,
+    train: ImageSet,
+    validation: ImageSet,
+    epochs: tuple[int, int],
+    checkpoints: Path,
+    on_epoch: Callable[[Row], None],
+) -> Model:
+    """Train both phases to their last epoch, without anything that prevents a network from memorising images."""
     settings = replace(
-        _plain(subject.settings),
-        epochs=HEAD_EPOCHS if in_two_phases else epochs,
-        fine_tuning=replace(subject.settings.fine_tuning, epochs=epochs if in_two_phases else 0),
+        subject.settings,
+        schedule="constant",
+        weight_decay=0.0,
+        head_weight_decay=0.0,
+        patience=None,
+        # Selects the last epoch, since none is worse than the best one by more than this.
+        tolerance=math.inf,
+        epochs=epochs[0],
+        fine_tuning=replace(subject.settings.fine_tuning, epochs=epochs[1]),
     )
-    with TemporaryDirectory() as checkpoints, suppress(_Learnt):
-        fit(
-            model=model,
-            train=images,
-            validation=images,
-            settings=settings,
-            exclusive=subject.exclusive,
-            augmentation=_UNCHANGED,
-            features=subject.folder,
-            checkpoints=Path(checkpoints),
-            on_epoch=on_epoch,
-        )
+    trained, _ = fit(
+        model=model,
+        train=train,
+        validation=validation,
+        settings=settings,
+        exclusive=subject.exclusive,
+        augmentation=_NO_AUGMENTATION,
+        features=subject.features,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
+    )
+    return trained
 
 
-def _plain(settings: TrainingSettings) -> TrainingSettings:
-    """Without what keeps a network from learning by heart."""
-    return replace(settings, schedule="constant", weight_decay=0.0, head_weight_decay=0.0, patience=None)
+def _finite(value: Any) -> float | None:
+    """Return a number for JSON, which has neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-CHECKS: dict[str, Callable[..., Verdict]] = {
+CHECKS: dict[str, Callable[..., CheckResult]] = {
     "chance": check_chance,
     "overfitting": check_overfitting,
     "shuffled_labels": check_shuffled_labels,

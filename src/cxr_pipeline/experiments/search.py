@@ -1,7 +1,7 @@
 """A hyperparameter study that any number of processes, on any number of machines, work on at once.
 
-Optuna keeps the study in a database; this module adds what its ask-and-tell loop leaves open: just so many trials
-whatever the number of processes, and a place that a dead process gives back.
+Optuna keeps the study in a database. This module adds what its ``optimize`` leaves open: an exact number of trials
+whatever the number of processes, and a second attempt for a trial whose process died.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from cxr_pipeline.common.errors import UserError
@@ -29,13 +30,16 @@ Axis = Mapping[str, Any]
 
 logger = logging.getLogger(__name__)
 
-# Mark of a trial that has given a sign of life.
-BEGUN = "begun"
+# User attribute with the number of a trial that has sent a heartbeat; a retry inherits the attributes of the trial
+# that died, but not its number.
+STARTED = "started"
+# User attribute of a trial that the study did not need.
+SURPLUS = "surplus"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# How often a trial is begun whose process dies each time.
-ATTEMPTS = 3
-# By so many may failed trials outnumber the finished ones before the search is given up.
-FAILURES = 5
+# Retries of a trial whose process dies each time.
+MAX_RETRIES = 2
+# A search is given up when this many more trials have failed than finished.
+MAX_FAILURES = 5
 PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
@@ -48,15 +52,15 @@ class StudyPlan:
     """What all processes of a study agree on.
 
     Args:
-        name: of the study; the same name in the same database is the same study.
+        name: name of the study; the same name in the same database is the same study.
         storage: URL of the database.
         direction: ``maximize`` or ``minimize``.
-        space: dotted parameter to its axis: ``low``, ``high`` and perhaps ``log`` or ``step``, integers for an
+        space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``, integers for an
             integer; or ``choices``.
-        n_trials: trials that end with a value or are pruned.
-        pruner: its ``name`` (of `PRUNERS`) and its arguments as Optuna calls them.
-        seed: of the sampler.
-        heartbeat: seconds between two signs of life of a running trial; after three without one it is dead.
+        n_trials: number of trials that end with a value or are pruned.
+        pruner: its ``name``, a key of ``PRUNERS``, and its arguments.
+        seed: seed of the sampler.
+        heartbeat: seconds between two heartbeats of a running trial.
     """
 
     name: str
@@ -69,13 +73,13 @@ class StudyPlan:
     heartbeat: int = 20
 
     @property
-    def grace(self) -> int:
-        """Seconds without a sign of life after which a trial is dead."""
+    def grace_period(self) -> int:
+        """Seconds without a heartbeat after which a trial counts as dead."""
         return 3 * self.heartbeat
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, Axis]) -> dict[str, Any]:
-    """Ask for a value of each parameter of the space; the result has dotted names."""
+    """Return a value for each dotted parameter of the space."""
     return {name: _suggest(trial, name, dict(axis)) for name, axis in space.items()}
 
 
@@ -87,43 +91,30 @@ def _suggest(trial: optuna.Trial, name: str, axis: dict[str, Any]) -> Any:
     return trial.suggest_float(name, **axis)
 
 
-class TrialSeededTPE(optuna.samplers.BaseSampler):
-    """TPE (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", 2011), seeded for each trial anew.
+class TrialSeededTPE(optuna.samplers.TPESampler):
+    """A TPE sampler with its own seed for each trial.
 
-    One generator for a whole study would make every process ask the same random points. What a trial is given
-    depends on the seed, its number and what the trials before it found.
+    With one generator for the whole study every process would draw the same random points. The parameters of a trial
+    depend on the seed, its number and the results of earlier trials.
+
+    References:
+        Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._tpe = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    def __init__(self, study_seed: int) -> None:
+        super().__init__(seed=study_seed)
+        self._study_seed = study_seed
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Start from the trial's own seed, and give the first sign of life.
+        """Seed the sampler for the trial, and send its first heartbeat.
 
-        Optuna's thread gives its first one a little later, and would never miss a trial that dies before it.
+        Optuna's own thread sends one a little later, so that a trial that died before it would run for ever.
         """
         study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-        study._storage.set_trial_user_attr(trial._trial_id, BEGUN, True)
-        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-        self._tpe = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        self._tpe.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """As TPE does."""
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """As TPE does."""
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
-        """As TPE does."""
-        return self._tpe.sample_independent(study, trial, name, distribution)
-
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """As TPE does."""
-        self._tpe.after_trial(study, trial, state, values)
+        study._storage.set_trial_user_attr(trial._trial_id, STARTED, trial.number)
+        seed = int(np.random.SeedSequence([self._study_seed, trial.number]).generate_state(1)[0])
+        super().__init__(seed=seed)
+        super().before_trial(study, trial)
 
 
 def open_study(plan: StudyPlan) -> optuna.Study:
@@ -133,10 +124,10 @@ def open_study(plan: StudyPlan) -> optuna.Study:
         UserError: the database cannot be used.
     """
     pruner = {name: value for name, value in plan.pruner.items() if name != "name"}
-    with _quietly():
+    with _quiet_optuna():
         return optuna.create_study(
             study_name=plan.name,
-            storage=_storage(plan.storage, plan.heartbeat, plan.grace),
+            storage=_storage(plan.storage, plan.heartbeat, plan.grace_period),
             sampler=TrialSeededTPE(plan.seed),
             pruner=PRUNERS[plan.pruner["name"]](**pruner),
             direction=plan.direction,
@@ -145,103 +136,106 @@ def open_study(plan: StudyPlan) -> optuna.Study:
 
 
 def check_storage(url: str) -> None:
-    """Make sure that studies can be kept at a URL.
+    """Check that studies can be kept in a database.
 
     Raises:
         UserError: they cannot.
     """
-    with _quietly():
-        _storage(url, heartbeat=1, grace=3).remove_session()
+    with _quiet_optuna():
+        _storage(url, heartbeat=1, grace_period=3).remove_session()
 
 
-def _storage(url: str, heartbeat: int, grace: int) -> optuna.storages.RDBStorage:
+def _storage(url: str, heartbeat: int, grace_period: int) -> RDBStorage:
     try:
         address = sqlalchemy.make_url(url)
-        file = address.get_backend_name() == "sqlite"
-        if file and address.database:
+        is_sqlite = address.get_backend_name() == "sqlite"
+        if is_sqlite and address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        storage = _created(
+        storage = _create_storage(
             url,
-            engine_kwargs={"connect_args": {"timeout": 120, "isolation_level": None}} if file else {},
+            engine_kwargs={"connect_args": {"timeout": 120, "isolation_level": None}} if is_sqlite else {},
             heartbeat_interval=heartbeat,
-            grace_period=grace,
-            heartbeat_stale_trial_callback=_queue_again,
+            grace_period=grace_period,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
         )
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
-        why: str = hide_passwords(str(error))
+        reason: str = hide_passwords(str(error))
         raise UserError(
-            f"No study can be kept at {hide_passwords(url)} (tuning.storage): {why.splitlines()[0][:200]}. "
-            "Expected the URL of a database, such as sqlite:////data/studies.db or "
-            "postgresql+psycopg://user@host/studies, with its driver installed; null for a file of this project."
+            f"tuning.storage: {hide_passwords(url)} cannot be used: {reason.splitlines()[0][:200]}. Expected the URL of "
+            "a database whose driver is installed, such as sqlite:////data/studies.db or "
+            "postgresql+psycopg://user@host/studies; null for a file of this project."
         ) from error
-    if file:
-        # SQLite has no locks on rows: without this two processes can both take a trial that waits.
-        sqlalchemy.event.listen(storage.engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN IMMEDIATE"))
+    if is_sqlite:
+        # SQLite does not lock rows: without this two processes can both take the same waiting trial. See "Serializable
+        # isolation / Savepoints / Transactional DDL" in SQLAlchemy's documentation of SQLite.
+        sqlalchemy.event.listen(
+            storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
     return storage
 
 
-def _created(url: str, **arguments: Any) -> optuna.storages.RDBStorage:
-    """The storage; tried again, because two processes may create the tables of a new database at once."""
+def _create_storage(url: str, **arguments: Any) -> RDBStorage:
+    # Retried, because two processes may create the tables of a new database at once.
     for _ in range(4):
         with suppress(sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-            return optuna.storages.RDBStorage(url, **arguments)
+            return RDBStorage(url, **arguments)
         time.sleep(0.5)
-    return optuna.storages.RDBStorage(url, **arguments)
-
-
-def _queue_again(study: optuna.Study, dead: FrozenTrial) -> None:
-    """Let the point of a trial whose process died be tried again."""
-    attempt = int(dead.user_attrs.get("attempt", 1))
-    if attempt < ATTEMPTS:
-        logger.info("The process of trial %d died; its parameters are tried again.", dead.number)
-        first = dead.user_attrs.get("retry_of", dead.number)
-        study.enqueue_trial(dead.params, user_attrs={"attempt": attempt + 1, "retry_of": first})
+    return RDBStorage(url, **arguments)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Heartbeats are marked as experimental, and Optuna's log repeats what the report says."""
+def _quiet_optuna() -> Iterator[None]:
+    """Hide that heartbeats are experimental, and the log of Optuna, which repeats the report."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
-def count(study: optuna.Study, *states: TrialState, below: int | None = None) -> int:
-    """How many trials are in one of these states, of those with a number below ``below``."""
+def first_attempt(trial: optuna.Trial) -> int:
+    """Return the number of the trial that this one retries, or its own number."""
+    with _quiet_optuna():
+        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(
+            trial.study.get_trials(deepcopy=False)[trial.number]
+        )
+    return trial.number if first is None else first
+
+
+def count_trials(study: optuna.Study, *states: TrialState, below: int | None = None) -> int:
+    """Count the trials in the given states; only those with a number below ``below``, if given."""
     trials = study.get_trials(deepcopy=False, states=states)
     return sum(below is None or trial.number < below for trial in trials)
 
 
-def has_place(study: optuna.Study, n_trials: int, *, number: int) -> bool:
-    """Whether a trial is one of the ``n_trials`` that the study wants.
+def is_needed(study: optuna.Study, n_trials: int, *, number: int) -> bool:
+    """Return whether a trial is among the ``n_trials`` of the study.
 
-    Numbers are given out by the database, so that all processes agree: a trial has a place if fewer than
-    ``n_trials`` before it have one. So no more can ever finish, whoever runs them.
+    The database assigns the numbers, so that all processes agree: a trial is needed if fewer than ``n_trials`` before
+    it have finished or still can.
     """
-    return count(study, *FINISHED, TrialState.RUNNING, TrialState.WAITING, below=number) < n_trials
+    return count_trials(study, *FINISHED, TrialState.RUNNING, TrialState.WAITING, below=number) < n_trials
 
 
-def bury_the_dead(study: optuna.Study, grace: int) -> None:
-    """Fail the trials whose process is gone, so that they are tried again.
+def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
+    """Fail the trials whose process died, so that they are tried again.
 
-    Optuna sees those that stop giving signs of life; one that was killed before the first is known by its age.
+    Optuna finds those whose heartbeats have stopped; one that died before the first heartbeat is found by its age.
     """
-    with _quietly():
+    with _quiet_optuna():
         optuna.storages.fail_stale_trials(study)
-    limit = datetime.now() - timedelta(seconds=grace)
+    limit = datetime.now() - timedelta(seconds=grace_period)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if BEGUN not in trial.user_attrs and trial.datetime_start and trial.datetime_start < limit:
+        if trial.user_attrs.get(STARTED) != trial.number and trial.datetime_start and trial.datetime_start < limit:
             with suppress(ValueError, UpdateFinishedTrialError):
                 study.tell(trial.number, state=TrialState.FAIL)
 
 
 def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]]) -> optuna.Study:
-    """Run what is missing until the study has its trials, together with whoever else works on it.
+    """Run the missing trials of a study, together with any other process that works on it.
 
     Args:
-        plan: of the study.
-        run_trials: starts so many processes of trials and gives, as each ends, why it failed, or None.
+        plan: plan of the study.
+        run_trials: starts the given number of trials and yields, as each one ends, why it failed, or None.
 
     Returns:
         The study, with ``plan.n_trials`` finished trials.
@@ -250,20 +244,20 @@ def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]
         UserError: trial after trial fails, or the database cannot be used.
     """
     study = open_study(plan)
-    finished_before, failed = count(study, *FINISHED), 0
-    while (missing := plan.n_trials - count(study, *FINISHED)) > 0:
-        bury_the_dead(study, plan.grace)
-        elsewhere = count(study, TrialState.RUNNING)
+    finished_before, failed = count_trials(study, *FINISHED), 0
+    while (missing := plan.n_trials - count_trials(study, *FINISHED)) > 0:
+        fail_stale_trials(study, plan.grace_period)
+        elsewhere = count_trials(study, TrialState.RUNNING)
         if missing <= elsewhere:
-            logger.info("Waiting for %d trials that other processes run.", elsewhere)
+            logger.info("Waiting for %d trials of other processes.", elsewhere)
             time.sleep(max(1.0, plan.heartbeat / 4))
             continue
         logger.info("Study %s: %d of %d trials are missing.", plan.name, missing, plan.n_trials)
         for reason in run_trials(missing - elsewhere):
             failed += reason is not None
-            if failed >= FAILURES + count(study, *FINISHED) - finished_before:
+            if failed >= MAX_FAILURES + count_trials(study, *FINISHED) - finished_before:
                 raise UserError(
-                    f"The search is given up, because {failed} trials failed, the last one with: {reason} Mend that or "
-                    "narrow tuning.space, and run the same command again; finished trials are kept."
+                    f"The search was stopped because {failed} trials failed, the last one with: {reason} Correct that "
+                    "or narrow tuning.space, and run the same command again; finished trials are kept."
                 )
     return study

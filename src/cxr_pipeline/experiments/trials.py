@@ -1,32 +1,35 @@
-"""What a study found: its trials as a table, the best of them, and which parameters mattered."""
+"""The results of a study: a table of its trials, the best one, and the importance of the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from cxr_pipeline.experiments.search import SURPLUS
+
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 COLUMNS = ("number", "state", "value", "epochs", "seconds", "run_id", "reason")
 
 
 def trial_table(study: optuna.Study, parameters: Sequence[str]) -> pd.DataFrame:
-    """Every trial that ended, in the order in which they were asked.
+    """Return a table of the trials that have ended, in the order of their numbers.
 
     Args:
-        study: of one objective.
-        parameters: dotted names, a column each.
+        study: a study with one objective.
+        parameters: dotted names of the parameters, one column each.
 
     Returns:
-        ``number``, ``state`` (``complete``, ``pruned`` or ``failed``), ``value`` (of a pruned trial the last that it
-        reported, of a failed one NaN), the parameters, ``epochs``, ``seconds``, ``run_id``, ``reason`` (of a failure).
-        A trial that gave its place back is left out.
+        ``number``, ``state`` (``complete``, ``pruned`` or ``failed``), ``value`` (the last reported one for a pruned
+        trial, NaN for a failed one), the parameters, ``epochs``, ``seconds``, ``run_id`` and ``reason`` of a failure.
+        Surplus trials are left out.
     """
     ended = study.get_trials(deepcopy=False, states=tuple(STATES))
-    rows = [_row(trial, parameters) for trial in ended if "no_place" not in trial.user_attrs]
+    rows = [_row(trial, parameters) for trial in ended if SURPLUS not in trial.user_attrs]
     return pd.DataFrame(rows, columns=[*COLUMNS[:3], *parameters, *COLUMNS[3:]])
 
 
@@ -45,34 +48,38 @@ def _row(trial: FrozenTrial, parameters: Sequence[str]) -> dict[str, Any]:
 
 
 def best_trial(study: optuna.Study) -> dict[str, Any] | None:
-    """``number``, ``value``, ``parameters`` by dotted name and ``run_id`` of the best trial; None without one.
+    """Return ``number``, ``value``, ``parameters`` and ``run_id`` of the best complete trial, the first of equal ones.
 
-    Of equal ones it is the first. A pruned trial is never the best: it did not come to its last epoch.
+    Returns None if no trial is complete. Pruned trials are excluded, because they did not reach their last epoch.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return None
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    best = min(complete, key=lambda trial: (sign * _value(trial), trial.number))
+    # Not study.best_trial, which returns any of several equal trials.
+    select = min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
+    best = select(complete, key=attrgetter("value"))
     return {
         "number": best.number,
-        "value": _value(best),
+        "value": best.value,
         "parameters": dict(best.params),
         "run_id": best.user_attrs.get("run_id"),
     }
 
 
 def importance(study: optuna.Study, space: Mapping[str, Any], *, seed: int) -> dict[str, float]:
-    """Share of the value's variance that each parameter explains, by fANOVA (Hutter et al., 2014).
+    """Return the share of the variance of the value that each parameter explains, by fANOVA.
 
     Args:
-        study: with trials that differ.
+        study: the study.
         space: dotted names of the parameters.
-        seed: of the random forest.
+        seed: seed of the random forest.
 
     Returns:
-        Shares that sum to 1, the largest first; empty where fewer than two complete trials differ in their value
+        Shares that sum to 1, the largest first; empty if fewer than two complete trials differ in their value
         and in a parameter.
+
+    References:
+        Hutter et al., "An efficient approach for assessing hyperparameter importance", ICML 2014.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = [name for name in space if len({trial.params.get(name) for trial in complete}) > 1]
@@ -81,8 +88,3 @@ def importance(study: optuna.Study, space: Mapping[str, Any], *, seed: int) -> d
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
     return {name: float(share) for name, share in shares.items()}
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value

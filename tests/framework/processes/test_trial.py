@@ -1,8 +1,8 @@
 import math
 import multiprocessing
-import os
-import time
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
-from cxr_pipeline.experiments.cells import Cell
 from cxr_pipeline.experiments.search import StudyPlan
-from cxr_pipeline.experiments.trials import best_trial, importance, trial_table
-from cxr_pipeline.framework.processes import trial
-from cxr_pipeline.training import callbacks
+from cxr_pipeline.experiments.task_run import TaskRun
+from cxr_pipeline.experiments.trials import trial_table
+from cxr_pipeline.framework.processes import cell, trial
+from cxr_pipeline.training.callbacks import run_epoch_callbacks
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -27,79 +28,75 @@ SPACE = {
     "training.fine_tuning.epochs": {"low": 0, "high": 8},
 }
 AUC = EpochSelector("val_auc", tolerance=0.0, patience=None)
+Training = Callable[[TaskRun], object]
 
 
-def plan(folder: Path, **changed: Any) -> StudyPlan:
+def plan(folder: Path, **changes: Any) -> StudyPlan:
     values = {
         "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
-        "n_trials": 3, "pruner": {"name": "none"}, "seed": 3, "heartbeat": 1, **changed,
+        "n_trials": 3, "pruner": {"name": "none"}, "seed": 3, "heartbeat": 1, **changes,
     }  # fmt: skip
     return StudyPlan(**values)
 
 
-def payload(folder: Path, *, choice: EpochSelector = AUC, **changed: Any) -> dict[str, Any]:
-    cell = Cell(
-        task="effusion",
-        name="",
-        folder=str(folder / "cells"),
-        inputs=str(folder / "inputs"),
-        checkpoints=None,
-        overrides={},
-        wanted="history",
-        project=str(folder),
-        place=str(folder),
-        conf_source=str(folder / "conf"),
-        env="demo",
-        runtime_params={"raw": "/data"},
-        tracking_uri="sqlite://",
-        parent_run="run 0",
-    )
-    return {"plan": asdict(plan(folder, **changed)), "cell": asdict(cell), "choice": asdict(choice)}
+@pytest.fixture
+def run(tmp_path: Path, current_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
+    """Run a trial with a training of the test; return the study."""
+    monkeypatch.setattr(tracking, "last_run_id", lambda: "run 1")
 
-
-def told(values: Iterable[float], monitor: str = "val_auc") -> Callable[[Cell], None]:
-    """A training that tells of an epoch for each value, and leaves a file behind."""
-
-    def run(cell: Cell) -> None:
-        Path(cell.folder).mkdir(parents=True, exist_ok=True)
-        Path(cell.folder, "model.keras").touch()
-        for epoch, value in enumerate(values, start=1):
-            callbacks.run_epoch_callbacks({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
+    def run(training: Training, selector: EpochSelector = AUC, **changes: Any) -> optuna.Study:
+        monkeypatch.setattr(cell, "execute", training)
+        trial.run_trial(payload(tmp_path, current_run, plan(tmp_path, **changes), selector))
+        return search.open_study(plan(tmp_path))
 
     return run
 
 
-def run(folder: Path, training: Callable[[Cell], object], **changed: Any) -> optuna.Study:
-    trial.run_trial(payload(folder, **changed), training, lambda: "run 1")
-    return search.open_study(plan(folder))
+def payload(folder: Path, run: TaskRun, study_plan: StudyPlan, selector: EpochSelector = AUC) -> dict[str, Any]:
+    study = {"folder": str(folder / "trials"), "selector": asdict(selector)}
+    return {"plan": asdict(study_plan), "run": asdict(run), **study}
 
 
-def test_a_trial_is_a_cell_of_its_own_with_the_parameters_that_it_was_given(tmp_path: Path) -> None:
-    cells: list[Cell] = []
+def training_with(values: Iterable[float], monitor: str = "val_auc") -> Training:
+    """A training with an epoch for each value of the metric, which leaves a file in its folder."""
 
-    def training(cell: Cell) -> None:
-        cells.append(cell)
-        told([0.5])(cell)
+    def train(run: TaskRun) -> None:
+        folder = Path(run.runtime_params["cell"]["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.keras").touch()
+        for epoch, value in enumerate(values, start=1):
+            run_epoch_callbacks({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
 
-    study = run(tmp_path, training)
-    assert cells[0].name == "trial 0"
-    assert cells[0].folder == str(tmp_path / "cells" / "trial_0000")
+    return train
+
+
+def test_a_trial_is_a_child_run_with_its_parameters(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
+    runs: list[TaskRun] = []
+
+    def train(child: TaskRun) -> None:
+        runs.append(child)
+        training_with([0.5])(child)
+
+    study = run(train)
+    folder = tmp_path / "trials" / "trial_0000"
     given = study.trials[0].params
-    assert cells[0].overrides == {
-        "training": {
-            "learning_rate": given["training.learning_rate"],
-            "fine_tuning": {"epochs": given["training.fine_tuning.epochs"]},
-        }
+    overrides = {
+        "learning_rate": given["training.learning_rate"],
+        "fine_tuning": {"epochs": given["training.fine_tuning.epochs"]},
     }
-    assert cells[0].checkpoints == f"{cells[0].folder}/checkpoints"
-    assert cells[0].runtime_params == {"raw": "/data"}
-    assert (cells[0].env, cells[0].parent_run) == ("demo", "run 0")
+    assert runs[0].to_output == "history", "a trial never reads a test image"
+    assert runs[0].runtime_params == {
+        **current_run.runtime_params,
+        "effusion": {"training": overrides},
+        "cell": {"name": "trial 0", "folder": str(folder), "parent_run": "parent"},
+        "folders": {"checkpoints": str(folder / "checkpoints")},
+    }
     assert study.trials[0].user_attrs["run_id"] == "run 1"
-    assert list((tmp_path / "cells").iterdir()) == []
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
-    ("choice", "values", "worth"),
+    ("selector", "values", "value"),
     [
         (AUC, [0.5, 0.9, 0.7], 0.9),
         (EpochSelector("val_auc", 0.3, None), [0.5, 0.9, 0.7], 0.7),
@@ -107,165 +104,113 @@ def test_a_trial_is_a_cell_of_its_own_with_the_parameters_that_it_was_given(tmp_
         (AUC, [math.nan, 0.6], 0.6),
     ],
 )
-def test_a_trial_is_worth_the_epoch_that_is_kept(
-    tmp_path: Path, choice: EpochSelector, values: list[float], worth: float
+def test_the_value_of_a_trial_is_that_of_the_selected_epoch(
+    run: Any, selector: EpochSelector, values: list[float], value: float
 ) -> None:
-    study = run(tmp_path, told(values, choice.monitor), choice=choice)
-    assert study.trials[0].value == worth
-    seen = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
-    assert study.trials[0].intermediate_values == seen
+    study = run(training_with(values, selector.monitor), selector)
+    assert study.trials[0].value == value
+    reported = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
+    assert study.trials[0].intermediate_values == reported
 
 
-def test_a_trial_that_does_worse_is_pruned_and_trains_no_further(tmp_path: Path) -> None:
+def test_a_pruned_trial_trains_no_further(run: Any, tmp_path: Path) -> None:
     pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 2}
-    run(tmp_path, told([0.8, 0.9, 0.9]), pruner=pruner)
+    run(training_with([0.8, 0.9, 0.9]), pruner=pruner)
     epochs: list[float] = []
 
-    def bad() -> Iterable[float]:
+    def worse() -> Iterable[float]:
         for value in (0.4, 0.5, 0.6):
             epochs.append(value)
             yield value
 
-    study = run(tmp_path, told(bad()), pruner=pruner)
+    study = run(training_with(worse()), pruner=pruner)
     assert epochs == [0.4, 0.5]
     assert [found.state for found in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
-    table = trial_table(study, list(SPACE))
-    assert table["state"].tolist() == ["complete", "pruned"]
-    assert table["epochs"].tolist() == [3, 2]
-    assert table["value"].tolist() == [0.9, 0.5]
-    assert not list((tmp_path / "cells").iterdir())
+    assert not list((tmp_path / "trials").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reason"),
     [
         (UserError("Training diverged in epoch 2\n(frozen)."), "Training diverged in epoch 2 (frozen)."),
         (MemoryError(), "MemoryError: "),
         (None, "val_auc is not defined in any epoch on these validation images."),
     ],
 )
-def test_a_trial_that_fails_says_why_and_the_next_one_goes_on(
-    tmp_path: Path, error: Exception | None, said: str
+def test_a_failed_trial_has_its_reason_and_the_next_one_runs(
+    run: Any, tmp_path: Path, error: Exception | None, reason: str
 ) -> None:
-    def training(cell: Cell) -> None:
-        told([math.nan])(cell)
+    def train(child: TaskRun) -> None:
+        training_with([math.nan])(child)
         if error is not None:
             raise error
 
     with pytest.raises(type(error) if error else UserError):
-        run(tmp_path, training)
-    study = run(tmp_path, told([0.5]))
-    table = trial_table(study, list(SPACE))
+        run(train)
+    table = trial_table(run(training_with([0.5])), list(SPACE))
     assert table["state"].tolist() == ["failed", "complete"]
-    assert table["reason"].fillna("").tolist() == [said, ""]
-    assert table["value"].isna().tolist() == [True, False]
-    assert not list((tmp_path / "cells").iterdir())
+    assert table["reason"].fillna("").tolist() == [reason, ""]
+    assert not list((tmp_path / "trials").iterdir())
 
 
-def test_a_trial_too_many_is_not_even_asked_for(tmp_path: Path) -> None:
+def test_a_surplus_trial_is_not_started(run: Any) -> None:
     for _ in range(5):
-        study = run(tmp_path, told([0.5]))
+        study = run(training_with([0.5]))
     assert len(study.trials) == 3
 
 
-def test_a_trial_that_was_asked_too_many_gives_its_place_back_without_running(tmp_path: Path) -> None:
-    cells: list[Cell] = []
+def test_a_surplus_trial_that_was_started_does_not_train(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
+    one_trial = plan(tmp_path, n_trials=1)
 
-    def training(cell: Cell) -> None:
-        for _ in range(2):  # two more processes ask while this one trains
-            cells.append(cell)
-            trial.Objective(plan(tmp_path, n_trials=1), cell, AUC, told([0.9]), lambda: None)
-            nested = search.open_study(plan(tmp_path))
-            objective = trial.Objective(plan(tmp_path, n_trials=1), cell, AUC, told([0.9]), lambda: None)
-            nested.optimize(objective, n_trials=1, catch=(trial.NoPlace,))
-        told([0.5])(cell)
+    def train(child: TaskRun) -> None:
+        # Another process asks for a trial while this one trains.
+        objective = trial.Objective(one_trial, current_run, tmp_path, AUC)
+        search.open_study(one_trial).optimize(objective, n_trials=1, catch=(trial.SurplusTrial,))
+        training_with([0.5])(child)
 
-    study = run(tmp_path, training, n_trials=1)
-    assert [found.state for found in study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
-    table = trial_table(study, list(SPACE))
-    assert table["number"].tolist() == [0]
-    assert table["value"].tolist() == [0.5]
+    study = run(train, n_trials=1)
+    assert [found.state for found in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert trial_table(study, list(SPACE))["number"].tolist() == [0]
 
 
-def test_the_best_is_complete_and_the_first_of_equals(tmp_path: Path) -> None:
-    study = search.open_study(plan(tmp_path))
-    assert best_trial(study) is None
-    for value, state in ((0.9, TrialState.PRUNED), (0.7, None), (0.8, None), (0.8, None)):
-        asked = study.ask()
-        search.suggest(asked, SPACE)
-        if state is None:
-            study.tell(asked, value)
-        else:
-            asked.report(value, step=1)
-            study.tell(asked, state=state)
-    best = best_trial(study)
-    assert best is not None
-    assert (best["number"], best["value"]) == (2, 0.8)
-    assert best["parameters"] == study.trials[2].params
-    smallest = search.open_study(plan(tmp_path, name="effusion-2", direction="minimize"))
-    for value in (0.7, 0.6, 0.8):
-        smallest.tell(smallest.ask(), value)
-    assert (best_trial(smallest) or {})["number"] == 1
+def die(folder: Path, run: TaskRun) -> None:
+    """Run a trial in a process that is terminated in its second epoch."""
+
+    def train(child: TaskRun) -> None:
+        training_with([0.5, 0.6])(child)
+        raise Terminated
+
+    cell.execute = train
+    trial.run_trial(payload(folder, run, plan(folder)))
 
 
-def test_importance_is_that_of_the_parameter_that_made_the_value(tmp_path: Path) -> None:
-    study = search.open_study(plan(tmp_path))
-    for number in range(12):
-        asked = study.ask()
-        given = search.suggest(asked, SPACE)
-        assert importance(study, SPACE, seed=1) == {} or number >= 2
-        study.tell(asked, math.log(given["training.learning_rate"]))
-    shares = importance(study, SPACE, seed=1)
-    assert list(shares) == list(SPACE)
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["training.learning_rate"] > 0.8
-    assert importance(study, SPACE, seed=1) == shares
-
-
-def test_without_differences_nothing_is_important(tmp_path: Path) -> None:
-    study = search.open_study(plan(tmp_path))
-    for _ in range(3):
-        asked = study.ask()
-        search.suggest(asked, SPACE)
-        study.tell(asked, 0.5)
-    assert importance(study, SPACE, seed=1) == {}
-
-
-def killed(folder: Path) -> None:
-    """The process of a trial, which dies in its second epoch as if its machine had gone."""
-
-    def training(cell: Cell) -> None:
-        told([0.5, 0.6])(cell)
-        os._exit(9)
-
-    trial.run_trial(payload(folder), training, lambda: None)
-
-
-def test_a_killed_trial_is_run_again_with_its_parameters_and_its_folder(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=killed, args=(tmp_path,))
+def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(
+    run: Any, current_run: TaskRun, tmp_path: Path
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=die, args=(tmp_path, current_run))
     process.start()
     process.join(60)
-    assert process.exitcode == 9
+    assert process.exitcode == 1
     dead = search.open_study(plan(tmp_path)).trials[0]
     assert (dead.state, dead.intermediate_values) == (TrialState.RUNNING, {1: 0.5, 2: 0.6})
-    time.sleep(plan(tmp_path).grace + 1.1)
+    with closing(sqlite3.connect(tmp_path / "studies.db")) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
     folders: list[str] = []
 
-    def training(cell: Cell) -> None:
-        folders.append(Path(cell.folder).name)
-        assert Path(cell.folder, "model.keras").exists() == (len(folders) == 1)
-        told([0.7])(cell)
+    def train(child: TaskRun) -> None:
+        folder = Path(child.runtime_params["cell"]["folder"])
+        folders.append(folder.name)
+        assert (folder / "model.keras").exists() == (len(folders) == 1)
+        training_with([0.7])(child)
 
     def run_trials(n: int) -> Iterable[str | None]:
         for _ in range(n):
-            run(tmp_path, training)
+            run(train)
             yield None
 
     study = search.run_search(plan(tmp_path), run_trials)
-    table = trial_table(study, list(SPACE))
-    assert table["state"].tolist() == ["failed", "complete", "complete", "complete"]
-    assert table["reason"].fillna("").tolist() == ["its process died", "", "", ""]
+    assert trial_table(study, list(SPACE))["state"].tolist() == ["failed", "complete", "complete", "complete"]
     assert study.trials[1].params == dead.params
     assert study.trials[2].params != dead.params
     assert folders == ["trial_0000", "trial_0002", "trial_0003"]
-    assert not list((tmp_path / "cells").iterdir())
+    assert not list((tmp_path / "trials").iterdir())

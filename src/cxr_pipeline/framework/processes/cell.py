@@ -1,66 +1,52 @@
-"""One cell in a process of its own: ``python -m cxr_pipeline.framework.processes.cell``, the cell on standard input."""
+"""A `TaskRun` in its own process: ``python -m cxr_pipeline.framework.processes.cell``, the run on standard input."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.experiments import results
-from cxr_pipeline.experiments.cells import Cell
-from cxr_pipeline.experiments.jobs import receive
-from cxr_pipeline.experiments.shared_inputs import INPUTS
+from cxr_pipeline.experiments.cells import save_mlflow_run
+from cxr_pipeline.experiments.jobs import receive_payload
+from cxr_pipeline.experiments.task_run import SHARED_INPUTS, TaskRun
 from cxr_pipeline.framework.exit import clean_exit
 
 
-def run_cell(cell: Cell) -> None:
-    """Run a task's pipeline up to the output that is wanted, in this process and an MLflow run of its own.
+def execute(run: TaskRun) -> None:
+    """Run a task's pipeline in this process, with its own MLflow run.
 
     Args:
-        cell: what is run; its outputs lie in its folder, as below ``data/``.
+        run: a child run; its outputs are written to its folder.
 
     Raises:
         UserError: a parameter or the data cannot be used, or the project is not on this machine.
     """
-    _go_to(cell)
-    bootstrap_project(cell.project)
+    # A Dask worker may have been started anywhere, and with another tracking server.
+    try:
+        os.chdir(run.cwd)
+    except OSError as error:
+        raise UserError(
+            f"The working directory of the run, {run.cwd}, cannot be entered on this machine ({error.strerror}). Every "
+            "Dask worker must see the same folders as the run."
+        ) from error
+    os.environ["MLFLOW_TRACKING_URI"] = run.tracking_uri
+    bootstrap_project(run.project)
     session = KedroSession.create(
-        cell.project, env=cell.env, conf_source=cell.conf_source, runtime_params=_runtime_params(cell)
+        run.project, env=run.env, conf_source=run.conf_source, runtime_params=dict(run.runtime_params)
     )
     with session:
         try:
             session.run(
-                pipeline_names=[cell.task],
-                from_inputs=[f"{cell.task}.{name}" for name in INPUTS],
-                to_outputs=[f"{cell.task}.{cell.wanted}"],
+                pipeline_names=[run.task],
+                from_inputs=[f"{run.task}.{name}" for name in SHARED_INPUTS],
+                to_outputs=[f"{run.task}.{run.to_output}"],
             )
         finally:
-            results.note_run(Path(cell.folder), tracking.last_run_id())
-
-
-def _go_to(cell: Cell) -> None:
-    """Be where the run was called, and track where it tracks: a worker may have been started anywhere."""
-    try:
-        os.chdir(cell.place)
-    except OSError as error:
-        raise UserError(
-            f"{cell.place}, the folder that the run was called in, cannot be entered on this machine "
-            f"({error.strerror}). Every Dask worker must see the same folders as the run."
-        ) from error
-    os.environ["MLFLOW_TRACKING_URI"] = cell.tracking_uri
-
-
-def _runtime_params(cell: Cell) -> dict[str, Any]:
-    identity = {name: asdict(cell)[name] for name in ("name", "folder", "inputs", "parent_run")}
-    folders = {"folders": {"checkpoints": cell.checkpoints}} if cell.checkpoints else {}
-    return lay_over(cell.runtime_params, {cell.task: cell.overrides, "cell": identity, **folders})
+            save_mlflow_run(Path(run.runtime_params["cell"]["folder"]), tracking.last_run_id())
 
 
 if __name__ == "__main__":
     with clean_exit(separator="; "):  # the parent reports the last line
-        run_cell(Cell(**receive()))
+        execute(TaskRun(**receive_payload()))

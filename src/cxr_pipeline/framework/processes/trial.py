@@ -1,141 +1,127 @@
-"""One trial of a study, as a process of its own: ``python -m cxr_pipeline.framework.processes.trial``."""
+"""One trial of a study in its own process: ``python -m cxr_pipeline.framework.processes.trial``."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 
+from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.mappings import nest
+from cxr_pipeline.common.mappings import lay_over, nest
 from cxr_pipeline.experiments import search
-from cxr_pipeline.experiments.cells import Cell
+from cxr_pipeline.experiments.jobs import receive_payload
 from cxr_pipeline.experiments.search import StudyPlan
+from cxr_pipeline.experiments.task_run import TaskRun
+from cxr_pipeline.framework.exit import clean_exit
+from cxr_pipeline.framework.processes import cell
 from cxr_pipeline.training.callbacks import epoch_callback
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
-class NoPlace(Exception):
-    """The study has its trials without this one."""
+class SurplusTrial(Exception):
+    """The study has enough trials without this one."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a point of the search space is worth: the monitored metric of the epoch that is kept.
+    """The value of a trial: the monitored metric of the selected epoch.
 
     Args:
-        plan: of the study.
-        cell: the task's run, without overrides; each trial has a folder below the cell's.
-        choice: of the epoch.
-        run_cell: trains, and tells the listeners of each epoch.
-        run_id: of the MLflow run in which the training is, or None.
+        plan: plan of the study.
+        run: run that the study belongs to.
+        folder: folder of the study; each trial has a folder inside it.
+        selector: rule that selects the epoch.
     """
 
     plan: StudyPlan
-    cell: Cell
-    choice: EpochSelector
-    run_cell: Callable[[Cell], object]
-    run_id: Callable[[], str | None]
+    run: TaskRun
+    folder: Path
+    selector: EpochSelector
+    history: list[Row] = field(default_factory=list)
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Run a trial.
 
         Raises:
-            NoPlace: others run all trials that are wanted.
-            optuna.TrialPruned: it does worse than the trials before it.
-            UserError: the training fails, or the metric is not defined on these validation images.
+            SurplusTrial: other processes run all trials that the study needs.
+            optuna.TrialPruned: the trial does worse than earlier ones.
+            UserError: the training fails, or the metric is undefined on these validation images.
         """
-        if not search.has_place(trial.study, self.plan.n_trials, number=trial.number):
-            trial.set_user_attr("no_place", True)
-            raise NoPlace
-        cell = self._cell(trial)
-        rows: list[Row] = []
+        if not search.is_needed(trial.study, self.plan.n_trials, number=trial.number):
+            trial.set_user_attr(search.SURPLUS, True)
+            raise SurplusTrial
+        # A retry has the folder of the first attempt, and resumes its training.
+        folder = self.folder / f"trial_{search.first_attempt(trial):04d}"
+        overrides = nest(search.suggest(trial, self.plan.space))
+        child = self.run.child(f"trial {trial.number}", folder=folder, to_output="history", overrides=overrides)
+        checkpoints = {"folders": {"checkpoints": str(folder / "checkpoints")}}
         try:
-            with epoch_callback(lambda row: self._hear(trial, rows, row)):
-                self.run_cell(cell)
-            return self._value(rows)
-        except optuna.TrialPruned:
-            raise
+            with epoch_callback(lambda row: self._report(trial, row)):
+                cell.execute(replace(child, runtime_params=lay_over(child.runtime_params, checkpoints)))
+            value = self._value()
         except Exception as error:
-            trial.set_user_attr("reason", reason(error))
+            if not isinstance(error, optuna.TrialPruned):
+                trial.set_user_attr("reason", one_line(error))
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        finally:
-            # Thirty models that nobody asks for would fill the disk; what is wanted of a trial is in the study.
-            shutil.rmtree(cell.folder, ignore_errors=True)
+        # The models of all trials would fill the disk, and the study holds everything that is reported. Only a trial
+        # that is interrupted, by a BaseException, keeps its checkpoints.
+        shutil.rmtree(folder, ignore_errors=True)
+        return value
 
-    def _cell(self, trial: optuna.Trial) -> Cell:
-        """The trial's run. One that is tried again has the folder of the first attempt, and goes on from there."""
-        folder = Path(self.cell.folder, f"trial_{trial.user_attrs.get('retry_of', trial.number):04d}")
-        return replace(
-            self.cell,
-            name=f"trial {trial.number}",
-            folder=str(folder),
-            checkpoints=str(folder / "checkpoints"),
-            overrides=nest(search.suggest(trial, self.plan.space)),
-        )
-
-    def _hear(self, trial: optuna.Trial, rows: list[Row], row: Row) -> None:
-        if not rows and (run_id := self.run_id()) is not None:
+    def _report(self, trial: optuna.Trial, row: Row) -> None:
+        if not self.history and (run_id := tracking.last_run_id()) is not None:
             trial.set_user_attr("run_id", run_id)
-        rows.append(row)
-        value = float(row[self.choice.monitor])
+        self.history.append(row)
+        value = float(row[self.selector.monitor])
         if not math.isnan(value):
             trial.report(value, step=int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    def _value(self, rows: list[Row]) -> float:
-        value = float(rows[self.choice.select(rows)][self.choice.monitor]) if rows else math.nan
+    def _value(self) -> float:
+        monitor = self.selector.monitor
+        value = float(self.history[self.selector.select(self.history)][monitor]) if self.history else math.nan
         if math.isnan(value):
-            raise UserError(f"{self.choice.monitor} is not defined in any epoch on these validation images.")
+            raise UserError(f"{monitor} is not defined in any epoch on these validation images.")
         return value
 
 
-def reason(error: BaseException) -> str:
-    """Why a trial failed, in a line."""
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line."""
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}"
 
 
-def run_trial(payload: Mapping[str, Any], run_cell: Callable[[Cell], object], run_id: Callable[[], str | None]) -> None:
-    """Ask for a point, run it and tell the study; do nothing if the study has all trials that it wants.
+def run_trial(payload: Mapping[str, Any]) -> None:
+    """Run one trial, unless other processes already run all trials that the study needs.
 
     Args:
-        payload: ``plan``, ``cell`` and ``choice``, each the JSON form of its dataclass.
-        run_cell: as of `Objective`.
-        run_id: as of `Objective`.
+        payload: ``plan``, ``run`` and ``selector``, each the JSON form of its dataclass, and ``folder``.
 
     Raises:
-        Exception: whatever made the trial fail, once it is told.
+        Exception: any error of the trial, after it was recorded in the study.
     """
-    plan, choice = StudyPlan(**payload["plan"]), EpochSelector(**payload["choice"])
+    plan = StudyPlan(**payload["plan"])
     study = search.open_study(plan)
-    search.bury_the_dead(study, plan.grace)
-    if search.count(study, *search.FINISHED, optuna.trial.TrialState.RUNNING) < plan.n_trials:
-        objective = Objective(plan, Cell(**payload["cell"]), choice, run_cell, run_id)
-        study.optimize(objective, n_trials=1, catch=(NoPlace,))
-
-
-def main() -> None:
-    """Run the trial that the standard input describes; exit status 1 and the reason if it fails."""
-    from cxr_pipeline import tracking
-    from cxr_pipeline.experiments import jobs
-    from cxr_pipeline.framework.exit import clean_exit
-    from cxr_pipeline.framework.processes import cell
-
-    # Ctrl-C reaches every process of a terminal. This one ends with its parent, which leaves its trial to be tried
-    # again; an interrupted trial would count as failed.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with clean_exit(separator="; "):  # the parent reports the last line
-        run_trial(jobs.receive(), cell.run_cell, tracking.last_run_id)
+    search.fail_stale_trials(study, plan.grace_period)
+    if search.count_trials(study, *search.FINISHED, optuna.trial.TrialState.RUNNING) < plan.n_trials:
+        run, selector = TaskRun(**payload["run"]), EpochSelector(**payload["selector"])
+        objective = Objective(plan, run, Path(payload["folder"]), selector)
+        study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
 
 
 if __name__ == "__main__":
-    main()
+    # Ctrl-C reaches every process of a terminal. This one ends with its parent, so that its trial is retried; an
+    # interrupted trial would count as failed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with clean_exit(separator="; "):  # the parent reports the last line
+        run_trial(receive_payload())

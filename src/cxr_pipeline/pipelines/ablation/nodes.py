@@ -1,9 +1,8 @@
 """Nodes of the ablation stage."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pandas as pd
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.experiments import cells, dependencies, digests, results
+from cxr_pipeline.experiments import cells, digests
 from cxr_pipeline.experiments.cell_table import cell_table
-from cxr_pipeline.experiments.cells import Cell, Launch
-from cxr_pipeline.experiments.jobs import Job, n_at_a_time, run_jobs
-from cxr_pipeline.experiments.results import CellResult
-from cxr_pipeline.experiments.shared_inputs import keep_inputs
+from cxr_pipeline.experiments.jobs import Job, run_jobs
+from cxr_pipeline.experiments.task_run import MODULE, TaskRun
 from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task
 from cxr_pipeline.report.figures.intervals import draw_cells
 from cxr_pipeline.report.pages.ablation import render_ablation
@@ -29,64 +26,48 @@ logger = logging.getLogger(__name__)
 def run_cells(
     data_report: Mapping[str, Any],
     splits: pd.DataFrame,
-    task: Task,
     ablation: Ablation,
     parallel: Parallel,
     folders: Folders,
-    launch: Launch,
+    current_run: TaskRun,
 ) -> list[dict[str, Any]]:
-    """Run every cell that is missing or changed; equal cells are run once.
+    """Run every cell that is new or has changed; cells with equal parameters are run once.
 
     Returns:
-        what became of each cell, the baseline first.
+        ``name``, ``overrides``, ``folder`` and the outcome of each cell, the baseline first.
     """
-    overrides = ablation.overrides()
-    parameters = {name: lay_over(launch.parameters, changes) for name, changes in overrides.items()}
-    parent = Path(folders.outputs).resolve() / task.name / "ablation"
-    checkpoints = folders.checkpoints.resolve() / f"{task.name}_ablation"
-    images = digests.images_digests(data_report, splits)
-    names: dict[str, str] = {}
-    places, trainings = dict[str, Path](), dict[str, Path]()
-    for name, block in parameters.items():
-        decisive = {**images, "weights": digests.weights_digests(block["model"], folders.raw)}
-        digest = digests.digest(block, **decisive)
-        places[name] = results.cell_folder(parent, names.setdefault(digest, name), digest)
-        trainings[name] = checkpoints / digests.training_digest(block, **decisive)
-    distinct = {name: parameters[name] for name in names.values()}
-    missing = {name: block for name, block in distinct.items() if not results.is_done(places[name])}
-    logger.info("%d of %d cells were run before and are taken over.", len(distinct) - len(missing), len(distinct))
-    dependencies.forget_others(set(trainings.values()))
-    inputs = keep_inputs(folders.data, parent / "inputs", task.name)
-    make = partial(launch.cell, task=task.name, inputs=inputs, wanted="metrics")
-    jobs = list(_jobs(missing, overrides, places, trainings, make))
-    width = n_at_a_time(dependencies.waits(distinct, trainings))
-    for place, outcome in enumerate(run_jobs(jobs, width=width, **parallel.model_dump()), start=1):
-        results.keep(outcome, places[outcome.name])
+    parent = Path(folders.outputs).resolve() / current_run.task / "ablation"
+    images = digests.image_digests(data_report, splits)
+    overrides, jobs = ablation.overrides(), dict[str, Job]()
+    first_names: dict[str, str] = {}
+    for name, changes in overrides.items():
+        parameters = lay_over(current_run.parameters, changes)
+        data = {**images, "weights": digests.weights_digests(parameters["model"], folders.raw)}
+        digest = digests.result_digest(parameters, **data)
+        folder = cells.cell_folder(parent, first_names.setdefault(digest, name), digest)
+        cell = current_run.child(name, folder=folder, to_output="metrics", overrides=changes)
+        shares = digests.shared_digests(parameters, **data)
+        jobs[name] = Job(name, MODULE, asdict(cell), log=str(folder / "log.txt"), shares=shares)
+    distinct = [jobs[name] for name in first_names.values()]
+    missing = [job for job in distinct if not cells.is_done(Path(job.log).parent)]
+    logger.info("%d of %d cells were run before and are reused.", len(distinct) - len(missing), len(distinct))
+    # Fine-tuning caches more features than training the head alone, which then finds all of its own.
+    missing.sort(key=lambda job: not digests.fine_tunes(job.payload["parameters"]))
+    width = len({job.shares[0] for job in distinct})
+    for n_done, outcome in enumerate(run_jobs(missing, width=width, **parallel.model_dump()), start=1):
+        cells.save_outcome(Path(jobs[outcome.name].log).parent, outcome)
         level = logging.INFO if outcome.error is None else logging.WARNING
-        logger.log(level, "%d of %d: %s, %s", place, len(jobs), outcome.name, outcome.error or "done")
-    found = [results.result_of(name, overrides[name], places[name]) for name in overrides]
-    for result in found:
-        if result.run_id and launch.parent_run and result.name not in missing:
-            tracking.nest_run(result.run_id, launch.parent_run)
-    return [asdict(result) for result in found]
+        logger.log(level, "%d of %d: %s, %s", n_done, len(missing), outcome.name, outcome.error or "done")
+    return [_finished_cell(job, overrides[name], current_run.run_id) for name, job in jobs.items()]
 
 
-def _jobs(
-    missing: Mapping[str, Mapping[str, Any]],
-    overrides: Mapping[str, Mapping[str, Any]],
-    places: Mapping[str, Path],
-    trainings: Mapping[str, Path],
-    make: Callable[..., Cell],
-) -> Iterator[Job]:
-    """A job for each cell that is missing, after the one that it shares a training or features with."""
-    for name, before in dependencies.waits(missing, trainings).items():
-        cell = make(
-            name=name,
-            folder=str(places[name]),
-            checkpoints=str(trainings[name]),
-            overrides=overrides[name],
-        )
-        yield Job(name, cells.SESSION, asdict(cell), log=str(places[name] / "log.txt"), after=before)
+def _finished_cell(job: Job, overrides: Mapping[str, Any], parent_run: str | None) -> dict[str, Any]:
+    folder = Path(job.log).parent
+    outcome = cells.load_outcome(folder)
+    if outcome["run_id"] and parent_run:
+        # A cell that was run before belongs to the run that reuses it.
+        tracking.nest_run(outcome["run_id"], parent_run)
+    return {**outcome, "name": job.name, "overrides": dict(overrides), "folder": str(folder)}
 
 
 def tabulate_cells(
@@ -94,16 +75,16 @@ def tabulate_cells(
     task: Task,
     ablation: Ablation,
     evaluation: Evaluation,
-    launch: Launch,
+    current_run: TaskRun,
 ) -> pd.DataFrame:
-    """A row for each cell: its figures on the test images, and how far they are from the baseline's."""
-    found = {}
+    """Tabulate the metrics of each cell on the test images and their differences from the baseline."""
+    results = {}
     for cell in ablation_cells:
-        training = lay_over(launch.parameters["training"], cell["overrides"].get("training", {}))
-        choice = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
-        found[cell["name"]] = results.read_findings(CellResult(**cell), task=task.name, choice=choice)
+        training = lay_over(current_run.parameters["training"], cell["overrides"].get("training", {}))
+        selector = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
+        results[cell["name"]] = cells.read_result(cell, task=task.name, selector=selector)
     return cell_table(
-        found,
+        results,
         baseline=ablation.baseline,
         outputs=task.outputs,
         exclusive=task.exclusive,
@@ -114,11 +95,7 @@ def tabulate_cells(
 def report_cells(
     ablation_table: pd.DataFrame, data_report: Mapping[str, Any], task: Task, evaluation: Evaluation
 ) -> tuple[bytes, str]:
-    """Draw and write down what the cells came to.
-
-    Returns:
-        the picture, PNG, and the page, HTML.
-    """
+    """Draw the figure of the cells (PNG) and write their page (HTML)."""
     rendered = render_ablation(
         ablation_table,
         task={"name": task.name, "title": task.title},
@@ -128,23 +105,22 @@ def report_cells(
     return draw_cells(ablation_table), rendered
 
 
-def judge_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:
-    """Stop the run if cells failed that the table cannot do without; it is written by then.
+def check_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:
+    """Fail the run, after the report is written, if a cell was killed or the baseline failed.
 
     Raises:
-        Unavailable: some were killed, or something was away: the same command runs them again.
+        Unavailable: cells were killed, or a service was unavailable: the same command runs them again.
         UserError: the baseline failed.
     """
     baseline = ablation_cells[0]
     failed = [cell for cell in ablation_cells if cell["error"] is not None]
-    passing = [cell for cell in failed if cell["may_pass"]]
     reasons = " ".join(f"{cell['name']}: {cell['error']}." for cell in failed)
-    counted = f"{len(failed)} of {len(ablation_cells)} cells of {task.name} failed"
-    said = f"{counted}; what the others found is kept. {reasons}"
-    if passing:
-        raise Unavailable(f"{said} The same command runs these again.")
+    counts = f"{len(failed)} of {len(ablation_cells)} cells of {task.name} failed"
+    summary = f"{counts}; the results of the others are kept. {reasons}"
+    if any(cell["retryable"] for cell in failed):
+        raise Unavailable(f"{summary} Run the same command again to retry them.")
     if baseline in failed:
         raise UserError(
-            f"{said} Expected the baseline, {baseline['name']!r}, to run, since the others are compared with it. Mend "
-            f"it, or name another cell as {task.name}.ablation.baseline."
+            f"{summary} The others are compared with the baseline, {baseline['name']!r}: correct it, or set "
+            f"{task.name}.ablation.baseline to another cell."
         )

@@ -2,12 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.experiments.cells import LAUNCH
-from cxr_pipeline.pipelines.ablation.nodes import judge_cells, report_cells, run_cells, tabulate_cells
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
+from cxr_pipeline.pipelines.ablation.nodes import check_cells, report_cells, run_cells, tabulate_cells
 
 
 def create_pipeline() -> Pipeline:
-    """From the splits to a table of cells, each a run of the task's own pipeline with a few parameters changed."""
+    """Create the stage that runs the task's own pipeline with a few parameters changed and compares the results."""
     return Pipeline(
         [
             Node(
@@ -15,18 +15,17 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "data_report",
                     "splits",
-                    "params:task",
                     "params:ablation",
                     "params:parallel",
                     "params:folders",
-                    LAUNCH,
+                    CURRENT_RUN,
                 ],
                 outputs="ablation_cells",
                 name="run_cells",
             ),
             Node(
                 tabulate_cells,
-                inputs=["ablation_cells", "params:task", "params:ablation", "params:evaluation", LAUNCH],
+                inputs=["ablation_cells", "params:task", "params:ablation", "params:evaluation", CURRENT_RUN],
                 outputs="ablation_table",
                 name="tabulate_cells",
             ),
@@ -37,10 +36,10 @@ def create_pipeline() -> Pipeline:
                 name="report_cells",
             ),
             Node(
-                judge_cells,
+                check_cells,
                 inputs=["ablation_cells", "ablation_report", "params:task"],
                 outputs=None,
-                name="judge_cells",
+                name="check_cells",
             ),
         ],
         namespace="ablation",

@@ -1,4 +1,4 @@
-"""Compare every model of every task that was measured on the same test images."""
+"""The comparison of models of all tasks."""
 
 from cxr_pipeline.pipelines.comparison.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Nodes of the comparison."""
+"""Nodes of the comparison stage."""
 
 import pandas as pd
 
@@ -8,10 +8,10 @@ from cxr_pipeline.report.pages.leaderboard import render_leaderboard
 
 
 def rank_models() -> pd.DataFrame:
-    """Rank what MLflow knows: registered versions, and cells of experiments."""
+    """Rank the registered versions and ablation cells in MLflow."""
     return leaderboard(tracking.measured_models())
 
 
 def write_page(table: pd.DataFrame) -> str:
-    """Write the page that shows the ranks."""
+    """Write the page of the leaderboard."""
     return render_leaderboard(table)

@@ -1,4 +1,4 @@
-"""The comparison, over all tasks."""
+"""The comparison stage, which belongs to no task."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from cxr_pipeline.pipelines.comparison.nodes import rank_models, write_page
 
 
 def create_pipeline() -> Pipeline:
-    """From what MLflow knows to a leaderboard."""
+    """Create the stage that ranks the models of all tasks on a leaderboard."""
     return Pipeline(
         [
             Node(rank_models, inputs=None, outputs="leaderboard", name="rank_models"),

@@ -21,7 +21,7 @@ from cxr_pipeline.deployment.data_changes import (
 )
 from cxr_pipeline.deployment.lineage import PATIENT, hash_patients
 from cxr_pipeline.experiments import digests
-from cxr_pipeline.experiments.cells import Launch
+from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.tracking import aliases, lineage, promotion_records, runs
 from cxr_pipeline.tracking.drift_profiles import usable_profile
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_changes(
-    images: pd.DataFrame, task: Task, sources: Sources, folders: Folders, retraining: Retraining, launch: Launch
+    images: pd.DataFrame, task: Task, sources: Sources, folders: Folders, retraining: Retraining, current_run: TaskRun
 ) -> dict[str, Any]:
     """Compare the images with those of the champion and decide whether to train a challenger.
 
@@ -46,7 +46,7 @@ def find_changes(
     """
     model = tracking.model_name(task.name, phantom=sources.phantom)
     data = digests.table_digest(images[["sha256", "patient_id", *label_columns(images)]])
-    digest = digests.digest(launch.parameters, images=data)
+    digest = digests.result_digest(current_run.parameters, images=data)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
     changes = None
     if champion is not None:

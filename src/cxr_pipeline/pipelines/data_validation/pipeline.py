@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.experiments.cells import LAUNCH
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.pipelines.data_validation.nodes import find_changes, validate_changes
 
 
@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 find_changes,
-                inputs=["images", "params:task", "params:sources", "params:folders", "params:retraining", LAUNCH],
+                inputs=["images", "params:task", "params:sources", "params:folders", "params:retraining", CURRENT_RUN],
                 outputs="data_changes",
                 name="find_changes",
             ),

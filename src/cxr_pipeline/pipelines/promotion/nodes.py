@@ -11,7 +11,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment import promotion as rule
 from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.data_changes import check_unseen
-from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_name, decision_record, stop_record
 from cxr_pipeline.tracking import aliases, promotion_records
@@ -39,7 +39,7 @@ def score_champion(
     model, version = validated_changes["model"], validated_changes["champion"]
     if not challenger or version is None:
         return pd.DataFrame()
-    images = Outputs(Path(challenger["folder"]), task.name).test_images
+    images = RunOutputs(Path(challenger["folder"]), task.name).test_images
     check_unseen(images, promotion_records.images_of_champion(model, version), splits, version=f"{model} {version}")
     champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
@@ -78,7 +78,7 @@ def _decide(
     evaluation: Evaluation,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    outputs, bootstrap = Outputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
+    outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
     metrics, comparison = outputs.metrics, None
     if validated_changes["champion"] is not None:
         settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}

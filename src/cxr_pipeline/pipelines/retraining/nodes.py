@@ -12,10 +12,8 @@ import pandas as pd
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.deployment.data_changes import extend_registry, find_moved
-from cxr_pipeline.experiments import cells, results
-from cxr_pipeline.experiments.cells import Launch
 from cxr_pipeline.experiments.jobs import Job, run_job
-from cxr_pipeline.experiments.run_outputs import Outputs
+from cxr_pipeline.experiments.task_run import MODULE, RunOutputs, TaskRun
 from cxr_pipeline.framework.config import Folders, Task
 from cxr_pipeline.tracking import promotion_records
 
@@ -27,7 +25,7 @@ def train_challenger(
     earlier_splits: pd.DataFrame,
     task: Task,
     folders: Folders,
-    launch: Launch,
+    current_run: TaskRun,
 ) -> dict[str, Any]:
     """Run the pipeline of the task in a process and a folder of its own; reuse a challenger that was trained before.
 
@@ -44,26 +42,17 @@ def train_challenger(
     if champion is not None:
         promotion_records.load_champion(model, champion, kind=task.kind, classes=tuple(task.classes))
     folder = Path(folders.outputs).resolve() / task.name / "retraining" / validated_changes["digest"][:16]
-    outputs = Outputs(folder, task.name)
+    outputs = RunOutputs(folder, task.name)
     if not _is_trained(outputs, earlier_splits):
-        cell = launch.cell(
-            task=task.name,
-            name="challenger",
-            folder=str(folder),
-            inputs=str(folders.data.resolve()),
-            checkpoints=None,
-            overrides={},
-            wanted="model_version",
-        )
         log = folder / "log.txt"
         logger.info("Training the challenger; the output of its process is in %s.", log)
-        outcome = run_job(Job(cell.name, cells.SESSION, asdict(cell), log=str(log)), neighbours=1)
-        results.keep(outcome, folder)
+        run = current_run.child("challenger", folder=folder, to_output="model_version")
+        outcome = run_job(Job("challenger", MODULE, asdict(run), log=str(log)), neighbours=1)
         if outcome.error is not None:
-            failure = Unavailable if outcome.may_pass else UserError
+            failure = Unavailable if outcome.retryable else UserError
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
-    elif launch.parent_run:
-        tracking.nest_run(outputs.version["run_id"], launch.parent_run)
+    elif current_run.run_id:
+        tracking.nest_run(outputs.version["run_id"], current_run.run_id)
     _remove_others(folder)
     return {"folder": str(folder), **outputs.version}
 
@@ -75,7 +64,7 @@ def _remove_others(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _is_trained(outputs: Outputs, registry: pd.DataFrame) -> bool:
+def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:
     """Return whether a version was registered, with the splits of the current registry."""
     try:
         tracking.resolve_version(outputs.version["uri"])
@@ -88,4 +77,4 @@ def extend_splits(challenger: Mapping[str, Any], earlier_splits: pd.DataFrame, t
     """Add the splits of the challenger to the split registry."""
     if not challenger:
         return earlier_splits
-    return extend_registry(earlier_splits, Outputs(Path(challenger["folder"]), task.name).splits, task=task.name)
+    return extend_registry(earlier_splits, RunOutputs(Path(challenger["folder"]), task.name).splits, task=task.name)

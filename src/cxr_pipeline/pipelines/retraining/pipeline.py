@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.experiments.cells import LAUNCH
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.pipelines.retraining.nodes import extend_splits, train_challenger
 
 
@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 train_challenger,
-                inputs=["validated_changes", "earlier_splits", "params:task", "params:folders", LAUNCH],
+                inputs=["validated_changes", "earlier_splits", "params:task", "params:folders", CURRENT_RUN],
                 outputs="challenger",
                 name="train_challenger",
             ),

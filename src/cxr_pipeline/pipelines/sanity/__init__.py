@@ -1,4 +1,4 @@
-"""Check, before a long training, that a training can be believed."""
+"""The sanity stage."""
 
 from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline
 

@@ -28,10 +28,10 @@ def check_sanity(
     sanity: Sanity,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Check the training of the task in three ways.
+    """Run the sanity checks on the training of the task.
 
     Returns:
-        ``task``, ``phantom``, ``passed`` and ``verdicts``, see `cxr_pipeline.experiments.sanity.Verdict`.
+        ``task``, ``phantom``, ``passed`` and ``verdicts``, the result of each check.
     """
     from cxr_pipeline.experiments import sanity as checks
     from cxr_pipeline.training.image_sets import image_sets
@@ -56,43 +56,44 @@ def check_sanity(
         validation=validation,
         settings=TrainingSettings.from_dict(training.model_dump()),
         exclusive=task.exclusive,
-        folder=folders.features,
+        features=folders.features,
         checkpoints=folders.checkpoints,
     )
-    verdicts = []
+    results = []
     for name, check in checks.CHECKS.items():
-        verdict = check(subject, **getattr(sanity, name).model_dump(), seed=sanity.seed)
-        logger.info("%s: %s. %s", name.replace("_", " "), "passed" if verdict.passed else "FAILED", verdict.sentence)
-        verdicts.append(verdict.to_dict())
+        result = check(subject, **getattr(sanity, name).model_dump(), seed=sanity.seed)
+        logger.info(
+            "%s: %s. %s", name.replace("_", " "), "passed" if result["passed"] else "FAILED", result["sentence"]
+        )
+        results.append(result)
     return {
         "task": task.name,
         "phantom": data_report["phantom"],
-        "passed": all(verdict["passed"] for verdict in verdicts),
-        "verdicts": verdicts,
+        "passed": all(result["passed"] for result in results),
+        "verdicts": results,
     }
 
 
 def draw_sanity(sanity_report: Mapping[str, Any]) -> bytes:
-    """Picture the three checks."""
+    """Draw the three checks, PNG."""
     return sanity_figure(sanity_report)
 
 
-def judge_sanity(sanity_report: Mapping[str, Any], sanity_figure: bytes, folders: Folders) -> None:
-    """Stop the run if a verdict failed; report and figure are written by then.
+def require_sanity(sanity_report: Mapping[str, Any], sanity_figure: bytes, folders: Folders) -> None:
+    """Fail the run, after report and figure are written, if a check failed.
 
     Raises:
-        UserError: names the checks that failed, what that usually means and where the figure is.
+        UserError: names the failed checks, their usual cause and the figure.
     """
-    failed = [verdict for verdict in sanity_report["verdicts"] if not verdict["passed"]]
+    failed = [result for result in sanity_report["verdicts"] if not result["passed"]]
     if not failed:
         return
     task = sanity_report["task"]
-    found = " ".join(
-        f"{verdict['name'].replace('_', ' ').capitalize()}: {verdict['sentence']} Usually {verdict['usual_cause']}."
-        for verdict in failed
+    details = " ".join(
+        f"{result['name'].replace('_', ' ').capitalize()}: {result['sentence']} Usual cause: {result['usual_cause']}."
+        for result in failed
     )
     figure = folders.data / "08_reporting" / task / "sanity.png"
     raise UserError(
-        f"{len(failed)} of {len(sanity_report['verdicts'])} sanity checks of {task} failed. {found} "
-        f"See {figure} before you train."
+        f"{len(failed)} of {len(sanity_report['verdicts'])} sanity checks of {task} failed. {details} See {figure}."
     )

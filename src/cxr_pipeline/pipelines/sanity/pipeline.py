@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.pipelines.sanity.nodes import check_sanity, draw_sanity, judge_sanity
+from cxr_pipeline.pipelines.sanity.nodes import check_sanity, draw_sanity, require_sanity
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared images and the sampling plan to three verdicts; a verdict that fails ends the run."""
+    """Create the stage that checks a training before it is run; a failed check fails the run."""
     return Pipeline(
         [
             Node(
@@ -28,10 +28,10 @@ def create_pipeline() -> Pipeline:
             ),
             Node(draw_sanity, inputs="sanity_report", outputs="sanity_figure", name="draw_sanity"),
             Node(
-                judge_sanity,
+                require_sanity,
                 inputs=["sanity_report", "sanity_figure", "params:folders"],
                 outputs=None,
-                name="judge_sanity",
+                name="require_sanity",
             ),
         ],
         namespace="sanity",

@@ -1,4 +1,4 @@
-"""Search for better parameters."""
+"""The tuning stage."""
 
 from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
 

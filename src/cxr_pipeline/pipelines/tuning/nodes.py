@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,9 +13,7 @@ from cxr_pipeline.common.mappings import flatten, lay_over, nest
 from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
-from cxr_pipeline.experiments.cells import Launch
-from cxr_pipeline.experiments.run_config import run_file
-from cxr_pipeline.experiments.shared_inputs import keep_inputs
+from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
 from cxr_pipeline.report.pages.tuning import TuningContent, render_tuning
@@ -34,47 +31,43 @@ def search_parameters(
     enhanced_images: PreparedImages,
     data_report: Mapping[str, Any],
     splits: pd.DataFrame,
-    launch: Launch,
-    task: Task,
+    current_run: TaskRun,
     training: Training,
     tuning: Tuning,
     parallel: Parallel,
     folders: Folders,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Run the trials that the study misses; that images are prepared is all that is wanted of the first input.
+    """Run the missing trials of the study, which need ``enhanced_images`` prepared.
 
     Returns:
-        a row for each trial, and what is known of the study.
+        a row for each trial, and a summary of the study.
 
     Raises:
-        UserError: trials fail one after the other, or none comes to its end.
+        UserError: trials fail one after the other, or all are pruned.
     """
     from cxr_pipeline.experiments import search, trials
     from cxr_pipeline.experiments.jobs import Job, run_jobs
 
-    plan = plan_study(data_report, splits, launch, task, training, tuning, folders)
-    folder = str(folders.outputs.absolute() / task.name / "tuning" / plan.name)
-    inputs = keep_inputs(folders.data, Path(folder, "inputs"), task.name)
-    shared = {"task": task.name, "folder": folder, "inputs": inputs, "wanted": "history"}
-    cell = launch.cell(name="", checkpoints=None, overrides={}, **shared)
-    choice = EpochSelector(training.monitor, training.tolerance, training.patience)
-    payload = {"plan": asdict(plan), "cell": asdict(cell), "choice": asdict(choice)}
+    plan = plan_study(data_report, splits, current_run, training, tuning, folders)
+    folder = folders.outputs.absolute() / current_run.task / "tuning" / plan.name
+    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
+    payload = {"plan": asdict(plan), "run": asdict(current_run), "folder": str(folder), "selector": asdict(selector)}
 
     def run_trials(n: int) -> Iterator[str | None]:
-        # Other runs may work on the same study with the same Dask scheduler, which knows jobs by their names.
         names = [f"{plan.name}-{uuid4().hex[:12]}" for _ in range(n)]
         jobs = [Job(name, TRIAL, payload, log=f"{folder}/logs/{name}.log") for name in names]
         for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
             yield outcome.error
 
-    logger.info("Study %s goes on as long as images, split, space and other parameters stay the same.", plan.name)
+    logger.info("Study %s is resumed as long as images, split, space and other parameters stay the same.", plan.name)
     study = search.run_search(plan, run_trials)
     best = trials.best_trial(study)
     if best is None:
+        task = current_run.task
         raise UserError(
-            f"None of the {plan.n_trials} trials of {task.name} came to its end: all were pruned. Let tuning.pruner "
-            "begin later (n_startup_trials, n_warmup_steps), or switch it off: --params "
-            f"{task.name}.tuning.pruner.name=none with a larger {task.name}.tuning.n_trials."
+            f"All {plan.n_trials} trials of {task} were pruned. Let tuning.pruner begin later (n_startup_trials, "
+            f"n_warmup_steps), or switch it off: --params {task}.tuning.pruner.name=none with a larger "
+            f"{task}.tuning.n_trials."
         )
     return trials.trial_table(study, list(plan.space)), {
         "name": plan.name,
@@ -92,22 +85,21 @@ def search_parameters(
 def plan_study(
     data_report: Mapping[str, Any],
     splits: pd.DataFrame,
-    launch: Launch,
-    task: Task,
+    current_run: TaskRun,
     training: Training,
     tuning: Tuning,
     folders: Folders,
 ) -> "StudyPlan":
-    """Name the study after all that its values depend on, so that only trials that compare are put together."""
+    """Plan the study, named by everything that its values depend on, so that only comparable trials share a study."""
     from cxr_pipeline.experiments.search import StudyPlan
 
-    parameters = lay_over(launch.parameters, nest(tuning.space))
-    used = digests.images_digests(data_report, splits, unseen="test")
+    parameters = lay_over(current_run.parameters, nest(tuning.space))
+    images = digests.image_digests(data_report, splits, without_split="test")
     weights = digests.weights_digests(parameters["model"], folders.raw)
-    digest = digests.digest(parameters, idle=digests.AFTER_TRAINING, **used, weights=weights)
+    digest = digests.result_digest(parameters, without=digests.AFTER_TRAINING, **images, weights=weights)
     file = (folders.outputs / "studies.db").absolute()
     return StudyPlan(
-        name=f"{task.name}-{digest[:12]}",
+        name=f"{current_run.task}-{digest[:12]}",
         storage=tuning.storage.get_secret_value() if tuning.storage else f"sqlite:///{file}",
         direction="minimize" if training.monitor == "val_loss" else "maximize",
         space=tuning.space,
@@ -117,38 +109,34 @@ def plan_study(
     )
 
 
-def write_best_parameters(study: Mapping[str, Any], task: Task, launch: Launch) -> str:
-    """Write the best parameters as the file that ``kedro run --config`` takes."""
+def write_best_parameters(study: Mapping[str, Any], current_run: TaskRun) -> str:
+    """Write the best parameters as a file for ``kedro run --config``."""
     best = study["best"]
     images = "phantom validation images" if study["phantom"] else "validation images"
-    return run_file(
-        task=task.name,
-        env=launch.env,
-        conf_source=launch.conf_source if Path(launch.conf_source) != Path(launch.project, "conf") else None,
-        runtime_params=launch.runtime_params,
-        overrides=nest(best["parameters"]),
+    return current_run.config_file(
+        nest(best["parameters"]),
         origin=f"Trial {best['number']} of the study {study['name']}: {monitor_in_words(study['monitor'])} "
-        f"{best['value']:.3f} on {images}, the best of {study['n_trials']} trials, which flatters.",
+        f"{best['value']:.3f} on {images}, the best of {study['n_trials']} trials and therefore optimistic.",
     )
 
 
 def draw_search(trials: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw the study, as PNG by name."""
+    """Draw the figures of the study, PNG by name."""
     minimize = study["direction"] == "minimize"
     return draw_tuning(trials, study["space"], study["importance"], monitor=study["monitor"], minimize=minimize)
 
 
 def write_tuning_report(
-    trials: pd.DataFrame, study: Mapping[str, Any], figures: Mapping[str, bytes], task: Task, launch: Launch
+    trials: pd.DataFrame, study: Mapping[str, Any], figures: Mapping[str, bytes], task: Task, current_run: TaskRun
 ) -> str:
-    """Write the page that the search leaves for its reader."""
+    """Write the page about the search."""
     content = TuningContent(
         task=task.name,
         title=task.title,
         phantom=study["phantom"],
         study=study,
         trials=trials,
-        before=flatten(launch.parameters),
+        before=flatten(current_run.parameters),
         figures=figures,
         versions=versions(),
     )

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline.experiments.cells import LAUNCH
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.pipelines.tuning.nodes import (
     draw_search,
     search_parameters,
@@ -12,28 +12,28 @@ from cxr_pipeline.pipelines.tuning.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared images and a search space to the best parameters and a page about them."""
+    """Create the stage that searches for the best parameters and writes a page about the search."""
     return Pipeline(
         [
             Node(
                 search_parameters,
                 inputs={
-                    **{name: name for name in ("enhanced_images", "data_report", "splits", LAUNCH)},
-                    **{name: f"params:{name}" for name in ("task", "training", "tuning", "parallel", "folders")},
+                    **{name: name for name in ("enhanced_images", "data_report", "splits", CURRENT_RUN)},
+                    **{name: f"params:{name}" for name in ("training", "tuning", "parallel", "folders")},
                 },
                 outputs=["tuning_trials", "tuning_study"],
                 name="search_parameters",
             ),
             Node(
                 write_best_parameters,
-                inputs=["tuning_study", "params:task", LAUNCH],
+                inputs=["tuning_study", CURRENT_RUN],
                 outputs="best_parameters",
                 name="write_best_parameters",
             ),
             Node(draw_search, inputs=["tuning_trials", "tuning_study"], outputs="tuning_figures", name="draw_search"),
             Node(
                 write_tuning_report,
-                inputs=["tuning_trials", "tuning_study", "tuning_figures", "params:task", LAUNCH],
+                inputs=["tuning_trials", "tuning_study", "tuning_figures", "params:task", CURRENT_RUN],
                 outputs="tuning_report",
                 name="write_tuning_report",
             ),

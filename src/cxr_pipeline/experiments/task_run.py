@@ -1,0 +1,137 @@
+"""A run of a task's pipeline, described so that another process can execute it, and the files that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.data.splits import select_split
+
+# Catalog name of the `TaskRun` that a node is part of.
+CURRENT_RUN = "current_run"
+# Module that executes a `TaskRun` in its own process.
+MODULE = "cxr_pipeline.framework.processes.cell"
+# What a child run reads from the data folder of its parent, so that sources are read once and no patient changes split.
+SHARED_INPUTS = ("images", "refused_rows", "source_counts", "earlier_splits")
+# Blocks of a task that describe experiments; the task's own pipeline does not read them.
+EXPERIMENT_BLOCKS = ("tuning", "ablation", "sanity", "parallel", "retraining")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRun:
+    """A run of a task's pipeline, with everything that ``kedro run`` needs on any machine that sees the same folders.
+
+    Args:
+        task: name of the task.
+        project: folder of the Kedro project.
+        cwd: working directory, where relative paths start.
+        conf_source: folder of the configuration.
+        env: Kedro environment; None for the default.
+        runtime_params: the values given as ``--params``, nested.
+        parameters: all resulting parameters of the task, nested.
+        tracking_uri: address of MLflow.
+        run_id: id of the MLflow run, of a child that of its parent; None without tracking.
+        to_output: last dataset to compute, a catalog name without the task.
+    """
+
+    task: str
+    project: str
+    cwd: str
+    conf_source: str
+    env: str | None
+    runtime_params: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    tracking_uri: str
+    run_id: str | None
+    to_output: str = "model_version"
+
+    def child(self, name: str, *, folder: Path, to_output: str, overrides: Mapping[str, Any] | None = None) -> TaskRun:
+        """Return a run of the same task with its own outputs.
+
+        Args:
+            name: name of its MLflow run.
+            folder: where its outputs go, laid out as ``data/``.
+            to_output: last dataset to compute.
+            overrides: parameters that differ, nested below the task's block.
+        """
+        changes = overrides or {}
+        cell = {"name": name, "folder": str(folder), "parent_run": self.run_id}
+        return replace(
+            self,
+            runtime_params=lay_over(self.runtime_params, {self.task: changes, "cell": cell}),
+            parameters=lay_over(self.parameters, changes),
+            to_output=to_output,
+        )
+
+    def config_file(self, overrides: Mapping[str, Any], *, origin: str) -> str:
+        """Write this run with other parameters as a file for ``kedro run --config``.
+
+        Args:
+            overrides: parameters below the task's block, nested; they win over ``runtime_params``.
+            origin: where the parameters come from, for a comment.
+
+        Returns:
+            YAML with one section, ``run``.
+        """
+        block = {name: v for name, v in self.runtime_params.get(self.task, {}).items() if name not in EXPERIMENT_BLOCKS}
+        section: dict[str, Any] = {"pipelines": self.task}
+        if self.env:
+            section["env"] = self.env
+        if Path(self.conf_source) != Path(self.project, "conf"):
+            section["conf_source"] = self.conf_source
+        section["params"] = {**self.runtime_params, self.task: lay_over(block, overrides)}
+        head = f"# {' '.join(origin.split())}\n# Use it with: kedro run --config <this file>\n"
+        return head + yaml.safe_dump({"run": section}, sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class RunOutputs:
+    """The files that a run of a task's pipeline wrote.
+
+    Args:
+        folder: folder of the run, laid out as ``data/``.
+        task: name of the task.
+    """
+
+    folder: Path
+    task: str
+
+    @property
+    def version(self) -> dict[str, Any]:
+        """The registered version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``."""
+        return dict(json.loads(self._path("06_models", "model_version.json").read_text()))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Content of ``metrics.json``."""
+        return dict(json.loads(self._path("08_reporting", "metrics.json").read_text()))
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The training history, one row per epoch."""
+        return pd.read_csv(self._path("08_reporting", "history.csv"))
+
+    @property
+    def splits(self) -> pd.DataFrame:
+        """The split of each image."""
+        return pd.read_parquet(self._path("05_model_input", "splits.parquet"))
+
+    @property
+    def test_scores(self) -> pd.DataFrame:
+        """The score table of the test images, with decisions."""
+        return pd.read_parquet(self._path("07_model_output", "test_scores.parquet"))
+
+    @property
+    def test_images(self) -> pd.DataFrame:
+        """The manifest rows of the test images."""
+        return select_split(pd.read_parquet(self._path("03_primary", "manifest.parquet")), self.splits, "test")
+
+    def _path(self, layer: str, file: str) -> Path:
+        return self.folder / layer / self.task / file

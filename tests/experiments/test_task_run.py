@@ -1,0 +1,114 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+
+from cxr_pipeline import settings
+from cxr_pipeline.cli import cli
+from cxr_pipeline.experiments.task_run import RunOutputs, TaskRun
+from cxr_pipeline.framework.config_loader import TaskConfigLoader
+
+CONF = Path(__file__).parents[2] / "conf"
+RUN = TaskRun(
+    task="effusion",
+    project="/p",
+    cwd="/h",
+    conf_source="/p/conf",
+    env="demo",
+    runtime_params={
+        "raw": "/data, images",
+        "effusion": {"training": {"epochs": 3, "learning_rate": 1.0}, "parallel": {"workers": 1}},
+    },
+    parameters={"training": {"epochs": 3, "learning_rate": 1.0, "loss": "focal"}},
+    tracking_uri="http://127.0.0.1:5000",
+    run_id="7",
+)
+
+
+def test_a_child_is_the_same_run_with_its_own_folder_and_parameters() -> None:
+    changes = {"training": {"epochs": 9}}
+    child = RUN.child("a cell", folder=Path("/f"), to_output="metrics", overrides=changes)
+    assert child.runtime_params["raw"] == "/data, images"
+    assert child.runtime_params["effusion"]["training"] == {"epochs": 9, "learning_rate": 1.0}
+    assert child.runtime_params["cell"] == {"name": "a cell", "folder": "/f", "parent_run": "7"}
+    assert child.parameters["training"] == {"epochs": 9, "learning_rate": 1.0, "loss": "focal"}
+    same = {"runtime_params": RUN.runtime_params, "parameters": RUN.parameters, "to_output": RUN.to_output}
+    assert replace(child, **same) == RUN
+    assert TaskRun(**json.loads(json.dumps(asdict(child)))) == child
+
+
+def test_kedro_run_reads_the_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
+    text = RUN.config_file(best, origin="Trial\n1")
+    assert text.startswith("# Trial 1\n")
+    (tmp_path / "best.yml").write_text(text, encoding="utf-8")
+    created: dict[str, Any] = {}
+
+    class Created(Exception):
+        pass
+
+    def create(**arguments: Any) -> None:
+        created.update(arguments)
+        raise Created
+
+    monkeypatch.setattr(KedroSession, "create", create)
+    monkeypatch.chdir(CONF.parent)
+    result = CliRunner().invoke(cli, ["run", "--config", str(tmp_path / "best.yml")])
+    assert isinstance(result.exception, Created), result.output
+    assert created["env"] == "demo"
+    assert created["runtime_params"] == {
+        "raw": "/data, images",
+        "effusion": {
+            "training": {"epochs": 3, "learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}
+        },
+    }
+    loader = TaskConfigLoader(
+        str(CONF), env="demo", runtime_params=created["runtime_params"], **settings.CONFIG_LOADER_ARGS
+    )
+    training = loader["parameters"]["effusion"]["training"]
+    assert (training["learning_rate"], training["loss"], training["epochs"]) == (1.5e-05, "focal", 3)
+    assert training["batch_size"] > 0
+
+
+def test_a_config_file_names_a_configuration_of_its_own() -> None:
+    run = replace(RUN, env=None, conf_source="/elsewhere", runtime_params={})
+    section = yaml.safe_load(run.config_file({"model": {"dropout": 0}}, origin="x"))["run"]
+    assert section == {
+        "pipelines": "effusion",
+        "conf_source": "/elsewhere",
+        "params": {"effusion": {"model": {"dropout": 0}}},
+    }
+
+
+def test_the_outputs_of_a_run_are_read(tmp_path: Path) -> None:
+    manifest = pd.DataFrame(
+        {
+            "source": "a",
+            "image": [f"{number}.png" for number in range(4)],
+            "path": [f"{number}.png" for number in range(4)],
+            "sha256": list("abcd"),
+            "patient_id": list("ppqq"),
+        }
+    )
+    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test", "test", "validation"])
+    for name, table in {
+        "03_primary/t/manifest": manifest,
+        "05_model_input/t/splits": splits,
+        "07_model_output/t/test_scores": manifest.iloc[1:3],
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        table.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    for name, document in {"06_models/t/model_version": {"version": 3}, "08_reporting/t/metrics": {"n": 1}}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    outputs = RunOutputs(tmp_path, "t")
+    assert (outputs.version, outputs.metrics) == ({"version": 3}, {"n": 1})
+    assert outputs.splits["split"].tolist() == ["train", "test", "test", "validation"]
+    assert outputs.test_images["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
+    assert "path" in outputs.test_images
