@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, finalise, list_images
-from cxr_pipeline.data.sources import read_source
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing, image_table, refusal_table
 from cxr_pipeline.data.sources.readers import FileReader
@@ -265,7 +265,7 @@ def test_rows_read_are_manifest_quarantine_and_missing(
 def test_effusion(shared_data: Path) -> None:
     folder = shared_data / "effusion"
     classes = {"nofinding": ("nofinding",), "effusion": ("effusion",)}
-    listing = read_source("class_folders", folder, patient_id="none")
+    listing = LAYOUTS["class_folders"].read(folder, patient_id="none")
     images, refused, _ = list_images({"images": (FileReader(folder), listing)}, labels=LabelMap(classes))
     assert images[["label_nofinding", "label_effusion"]].sum().tolist() == [396, 395]
     assert refused.empty
@@ -274,7 +274,7 @@ def test_effusion(shared_data: Path) -> None:
 def test_kermany_has_identical_images(shared_data: Path) -> None:
     folder = shared_data / "kermany"
     classes = {"normal": ("NORMAL",), "pneumonia": ("PNEUMONIA",)}
-    listing = read_source("class_folders", folder, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
+    listing = LAYOUTS["class_folders"].read(folder, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
     images, refused, _ = list_images({"images": (FileReader(folder), listing)}, labels=LabelMap(classes))
     assert len(images) == 5190
     assert refused["reason"].value_counts().to_dict() == {"exact_duplicate": 26}
@@ -282,7 +282,7 @@ def test_kermany_has_identical_images(shared_data: Path) -> None:
 
 def test_nih_without_the_images_of_other_findings(shared_data: Path) -> None:
     folder = shared_data / "nih"
-    images, refused, counts = list_images({"nih": (FileReader(folder), read_source("nih", folder))}, labels=LABELS)
+    images, refused, counts = list_images({"nih": (FileReader(folder), LAYOUTS["nih"].read(folder))}, labels=LABELS)
     assert counts["nih"]["rows_in_source"] == 112_120
     assert (
         len(images) + len(refused) + sum(counts["nih"]["left_out"].values()) + counts["nih"]["not_on_disk"] == 112_120

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.leakage import check_splits
-from cxr_pipeline.data.sources import read_source
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.splits import (
     COLUMNS,
     SPLITS,
@@ -329,7 +329,7 @@ def test_a_leaky_split_is_refused_unless_it_is_ignored(shared_data: Path) -> Non
     from cxr_pipeline.data.sources.readers import FileReader
 
     folder = shared_data / "nih_64_leaky"
-    listing = read_source("class_folders", folder, patient_id=r"^(\d{8})_")
+    listing = LAYOUTS["class_folders"].read(folder, patient_id=r"^(\d{8})_")
     labels = LabelMap({"normal": ("0_normal",), "abnormal": ("1_abnormal",)})
     manifest, _, _ = list_images({"images": (FileReader(folder), listing)}, labels=labels)
     with pytest.raises(UserError) as error:

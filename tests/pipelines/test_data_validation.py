@@ -18,7 +18,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.data.sources import open_source, read_source
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
@@ -125,8 +125,8 @@ def validate(
     write(raw / "new", range(301, 301 + n_new), **images)
     listings = {
         name: (
-            open_source(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"], unpacked=raw),
-            read_source(SOURCE["layout"], raw / name, patient_id=SOURCE["patient_id"]),
+            LAYOUTS[SOURCE["layout"]].reader(raw / name, patient_id=SOURCE["patient_id"], unpacked=raw),
+            LAYOUTS[SOURCE["layout"]].read(raw / name, patient_id=SOURCE["patient_id"]),
         )
         for name in ("old", "new")
     }

@@ -19,7 +19,7 @@ from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import ImageStore, PreparedImages
 from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.data.sources import open_source, read_source
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.evaluation.decision_rule import BinaryRule, fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
@@ -85,8 +85,8 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.raw = write_images(folder / "raw", seed=1)
         self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
-        reader = open_source("class_folders", self.raw, unpacked=folder, patient_id=SOURCE["patient_id"])
-        listing = read_source("class_folders", self.raw, patient_id=SOURCE["patient_id"])
+        reader = LAYOUTS["class_folders"].reader(self.raw, unpacked=folder, patient_id=SOURCE["patient_id"])
+        listing = LAYOUTS["class_folders"].read(self.raw, patient_id=SOURCE["patient_id"])
         self.manifest, _, _ = list_images({"images": (reader, listing)}, labels=TASK.labels)
         contents = {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
         ImageStore(self.folders.images, RECIPE).fill(contents)

@@ -20,7 +20,7 @@ from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.manifest import REASONS
-from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source, open_source, read_source
+from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
 from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS
 from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.framework.config import sources as configuration
@@ -55,7 +55,7 @@ class Source:
     unpacked: Path
 
     def read(self, path: Path | None = None) -> Listing:
-        return read_source(self.layout, path or self.path, **self.options)
+        return LAYOUTS[self.layout].read(path or self.path, **self.options)
 
 
 def write(sample: ModuleType, layout: str, folder: Path) -> tuple[Path, dict[str, object]]:
@@ -70,8 +70,8 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     layout = request.param
     sample, place = load_sample(layout), tmp_path_factory.mktemp(layout)
     path, options = write(sample, layout, place / "images")
-    listing = read_source(layout, path, **options)
-    reader = open_source(layout, path, unpacked=place / "unpacked", **options)
+    listing = LAYOUTS[layout].read(path, **options)
+    reader = LAYOUTS[layout].reader(path, unpacked=place / "unpacked", **options)
     return Source(layout, sample, path, options, listing, reader, place / "unpacked")
 
 
@@ -149,21 +149,21 @@ def test_labels_are_from_the_vocabulary(source: Source) -> None:
 def test_the_listing_depends_on_the_content_alone(source: Source, tmp_path: Path) -> None:
     assert_same(source.listing, source.read())
     path, options = write(source.sample, source.layout, tmp_path / "elsewhere")
-    assert_same(source.listing, read_source(source.layout, path, **options))
+    assert_same(source.listing, LAYOUTS[source.layout].read(path, **options))
 
 
 def test_reading_does_not_change_the_source(source: Source) -> None:
     folder = source.path if source.path.is_dir() else source.path.parent
     before = content_of(folder)
     images = source.read().images
-    open_source(source.layout, source.path, unpacked=source.unpacked, **source.options).read(images["path"].iloc[0])
+    LAYOUTS[source.layout].reader(source.path, unpacked=source.unpacked, **source.options).read(images["path"].iloc[0])
     assert content_of(folder) == before
 
 
 def test_images_are_decoded_from_the_same_bytes_in_every_process(source: Source) -> None:
     unpickled = pickle.loads(pickle.dumps(source.reader))
     assert unpickled == source.reader
-    again = open_source(source.layout, source.path, unpacked=source.unpacked, **source.options)
+    again = LAYOUTS[source.layout].reader(source.path, unpacked=source.unpacked, **source.options)
     for path in source.listing.images["path"]:
         content = source.reader.read(path)
         assert content == unpickled.read(path) == again.read(path)

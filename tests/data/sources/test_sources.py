@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources import check_source, open_source
+from cxr_pipeline.data.sources import LAYOUTS, check_source
 
 CLASSES = {"nofinding": ("nofinding", "No Finding"), "effusion": ("effusion",)}
 check = partial(check_source, "images", classes=CLASSES, task="effusion")
@@ -85,7 +85,7 @@ def test_a_table_without_images(tmp_path: Path, layout: str, table: str, image: 
 def test_images_are_unpacked_into_the_given_folder(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "table.csv").write_text("label,pixel1\n0,7\n")
-    assert open_source("pixel_table", tmp_path / "images", unpacked=tmp_path / "unpacked", label="label").read("0")
+    assert LAYOUTS["pixel_table"].reader(tmp_path / "images", unpacked=tmp_path / "unpacked", label="label").read("0")
     assert [file.name for file in (tmp_path / "images").iterdir()] == ["table.csv"]
     assert any((tmp_path / "unpacked").iterdir())
 

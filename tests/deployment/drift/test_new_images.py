@@ -5,7 +5,7 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.sources import open_source, read_source
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.new_images import NewImages
@@ -46,9 +46,9 @@ def test_images_of_a_folder_have_neither_patients_nor_labels(folder, classifier)
 
 def test_images_of_a_source_have_both(folder, classifier, images) -> None:
     options = {"patient_id": "^([a-z])_"}
-    listing = read_source("class_folders", folder, **options)
+    listing = LAYOUTS["class_folders"].read(folder, **options)
     labels = LabelMap({"well": ("well",), "ill": ("ill",)}, (), "unknown", exclusive=True)
-    new = NewImages.from_listing(listing, open_source("class_folders", folder, unpacked=folder, **options), labels)
+    new = NewImages.from_listing(listing, LAYOUTS["class_folders"].reader(folder, unpacked=folder, **options), labels)
     features, counts = new.extract_features(classifier, **SETTINGS)
     assert (counts["images"], counts["left_out"], counts["without_patient"]) == (6, 1, 0)
     assert (counts["drawn"], counts["looked_at"]) == (4, 3)

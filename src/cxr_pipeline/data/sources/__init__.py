@@ -20,18 +20,29 @@ from cxr_pipeline.data.sources import (
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import file_reader
 
-__all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source", "open_source", "read_source"]
+__all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source"]
 
 
 @dataclass(frozen=True)
 class Layout:
     """How images and labels are stored.
 
+    The folder is the source's folder, or its file if the layout has all images in one. The options depend on the
+    layout.
+
     Args:
-        read: lists the images of a source, ``read(folder, **options)``.
-        reader: returns the reader of these images, ``reader(folder, unpacked=folder, **options)``.
-        holds_images: cheap check for images in this layout, ``holds_images(folder)``; may raise ``UserError``.
+        read: ``read(folder, **options)`` lists the images of a source without reading them.
+        reader: ``reader(folder, unpacked=folder, **options)`` returns the reader of these images. A source in one file
+            is unpacked first, once.
+        holds_images: ``holds_images(folder)`` is a cheap check for images in this layout; may raise ``UserError``.
         expected: what the source should contain, for messages; ``{labels}`` stands for the labels of the task.
+
+    Example:
+        >>> (tmp_path / "ill").mkdir()
+        >>> (tmp_path / "ill" / "p7_1.png").touch()
+        >>> listing = LAYOUTS["class_folders"].read(tmp_path, patient_id="^(p[0-9]+)_")
+        >>> listing.images[["image", "labels", "patient_id"]].to_numpy().tolist()
+        [['ill/p7_1.png', 'ill', 'p7']]
     """
 
     read: Callable[..., Listing]
@@ -48,42 +59,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def read_source(layout: str, folder: Path, **options: object) -> Listing:
-    r"""List the images of a source without reading them.
-
-    Args:
-        layout: a key of ``LAYOUTS``.
-        folder: the source's folder, or its file if the layout has all images in one.
-        options: options of the layout, such as ``patient_id``.
-
-    Raises:
-        UserError: the source cannot be read.
-
-    Example:
-        >>> (tmp_path / "ill").mkdir()
-        >>> (tmp_path / "ill" / "p7_1.png").touch()
-        >>> listing = read_source("class_folders", tmp_path, patient_id=r"^(p\d+)_")
-        >>> listing.images[["image", "labels", "patient_id"]].to_numpy().tolist()
-        [['ill/p7_1.png', 'ill', 'p7']]
-    """
-    return LAYOUTS[layout].read(folder, **options)
-
-
-def open_source(layout: str, folder: Path, *, unpacked: Path, **options: object) -> Reader:
-    """Return the reader of a source's images. A source in one file is unpacked first, once.
-
-    Args:
-        layout: a key of ``LAYOUTS``.
-        folder: as for ``read_source``.
-        unpacked: folder of unpacked images.
-        options: as for ``read_source``.
-
-    Raises:
-        UserError: the source cannot be unpacked.
-    """
-    return LAYOUTS[layout].reader(folder, unpacked=unpacked, **options)
-
-
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
@@ -92,7 +67,7 @@ def check_source(
     Args:
         name: key of the source below ``sources``.
         layout: a key of ``LAYOUTS``.
-        folder: as for ``read_source``.
+        folder: the source's folder, or its file.
         classes: labels of each class of the task.
         task: name of the task, for the commands in the message.
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import Columns, read_labels, read_table
+from cxr_pipeline.data.sources.label_tables import read_labels, read_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.table_rows import NO_FINDING, list_rows, locate, normalise_paths, refuse_contradictions
 
@@ -85,7 +85,7 @@ def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFra
         UserError: the table cannot be read or lacks a column.
     """
     table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
-    rows, _ = read_labels(table, Columns(_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex"))
+    rows, _ = read_labels(table, image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
     images = normalise_paths(rows["image"])
     lateral = images.str.contains("_lateral", na=False)
     if _FRONTAL in table:

@@ -21,27 +21,8 @@ _CLOCK_TICK_NS = 2 * 10**9
 _Hashes = dict[str, tuple[tuple[int, int], str]]
 
 
-def content_hash(reader: Reader, path: str) -> str:
-    """Hash one image.
-
-    Args:
-        reader: reads the images of the source.
-        path: path of the image in the source.
-
-    Returns:
-        SHA-256 of the content, 64 hexadecimal digits.
-
-    Raises:
-        ImageRefused: the image has no bytes (``empty``), or the reader refuses it.
-    """
-    content = reader.read(path)
-    if not content:
-        raise ImageRefused("empty", "zero bytes")
-    return hashlib.sha256(content).hexdigest()
-
-
 def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None = None) -> pd.DataFrame:
-    """Hash many images on as many threads as there are cores.
+    """Return the SHA-256 of many images, computed on as many threads as there are cores.
 
     Args:
         reader: reads the images of the source.
@@ -50,8 +31,8 @@ def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None =
             file are those at which it was hashed. None reads every image.
 
     Returns:
-        ``sha256``, ``reason``, ``detail`` in the order of ``paths``. Refused images have no ``sha256``, all others no
-        ``reason``.
+        ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail``, in the order of ``paths``. Refused and empty
+        images have no ``sha256``, all others no ``reason``.
 
     Raises:
         UserError: the hashes cannot be stored.
@@ -74,9 +55,10 @@ def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None =
 
     def row(path: str) -> tuple[str | None, str | None, str | None]:
         try:
-            return content_hash(reader, path), None, None
+            content = reader.read(path)
         except ImageRefused as refusal:
             return None, refusal.reason, refusal.detail
+        return (hashlib.sha256(content).hexdigest(), None, None) if content else (None, "empty", "zero bytes")
 
     new = [path for path in paths if path not in known]
     rows = dict(zip(new, map_in_threads(row, new, description="Hashing images"), strict=True))

@@ -15,7 +15,7 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, ch
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import files_below, map_in_threads
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, years
+from cxr_pipeline.data.sources.label_tables import read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import FileReader
@@ -56,7 +56,7 @@ def read(
     Args:
         folder: the source's folder.
         table: the table's file, relative to ``folder``.
-        columns: the fields of ``label_tables.Columns``.
+        columns: names of the columns, as for ``label_tables.read_labels``.
         modalities: values of Modality that are accepted.
         body_parts: values of Body Part Examined that are accepted; an image without one is accepted too.
 
@@ -64,7 +64,7 @@ def read(
         UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
             pseudonyms (``sources.pseudonyms``).
     """
-    rows, vocabulary = read_label_table(folder / table, Columns(**columns))
+    rows, vocabulary = read_label_table(folder / table, **columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
     paths = headers["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)

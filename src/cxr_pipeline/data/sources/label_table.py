@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table
+from cxr_pipeline.data.sources.label_tables import read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.table_rows import index_by_name, list_rows, locate, normalise_paths
 
@@ -26,12 +26,12 @@ def read(folder: Path, *, table: str, columns: Mapping[str, Any]) -> Listing:
     Args:
         folder: the source's folder.
         table: the table's file, relative to ``folder``.
-        columns: the fields of ``label_tables.Columns``.
+        columns: names of the columns, as for ``label_tables.read_labels``.
 
     Raises:
         UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
     """
-    rows, vocabulary = read_label_table(folder / table, Columns(**columns))
+    rows, vocabulary = read_label_table(folder / table, **columns)
     own_path = posixpath.normpath(table)
     paths = pd.Series([path for path in files_below(folder) if path != own_path], dtype="str")
     names, stems = paths.map(posixpath.basename), paths.map(lambda path: posixpath.splitext(path)[0])

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, RootModel, field_validator, model_valida
 
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES
 from cxr_pipeline.data.images.reader import Reader
-from cxr_pipeline.data.sources import Listing, open_source, read_source
+from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule.independent_outputs import NONE
@@ -119,11 +119,11 @@ class SourceParameters(Parameters):
 
     def list_images(self, folders: Folders) -> Listing:
         """List the images without reading them."""
-        return read_source(self.layout, folders.raw / self.path, **self.options)
+        return LAYOUTS[self.layout].read(folders.raw / self.path, **self.options)
 
     def reader(self, folders: Folders) -> Reader:
         """Return the reader of the images."""
-        return open_source(self.layout, folders.raw / self.path, unpacked=folders.unpacked, **self.options)
+        return LAYOUTS[self.layout].reader(folders.raw / self.path, unpacked=folders.unpacked, **self.options)
 
 
 class ClassFolders(SourceParameters):

@@ -10,7 +10,7 @@ import pandas as pd
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.sources import check_source, open_source, read_source
+from cxr_pipeline.data.sources import check_source
 from cxr_pipeline.deployment.scoring import check_classes
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.tracking.drift_profiles import stored_profile
@@ -70,10 +70,9 @@ def _new_images(task: Task, drift: Drift, folders: Folders) -> "NewImages":
 
     if drift.source is None:
         return NewImages.from_folder(drift.folder, key=f"{task.name}.drift.folder")
-    place, layout, options = folders.raw / drift.source.path, drift.source.layout, drift.source.options
-    check_source("drift.source", layout, place, classes=task.classes, task=task.name)
-    reader = open_source(layout, place, unpacked=folders.unpacked, **options)
-    return NewImages.from_listing(read_source(layout, place, **options), reader, task.labels)
+    source = drift.source
+    check_source("drift.source", source.layout, folders.raw / source.path, classes=task.classes, task=task.name)
+    return NewImages.from_listing(source.list_images(folders), source.reader(folders), task.labels)
 
 
 def _profile_of_training_images(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 DRAWS = True
-N_ROWS = 22
+N_ROWS = 12
 
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
