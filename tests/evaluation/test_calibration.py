@@ -151,7 +151,7 @@ def test_calibration_brings_new_images_nearer_to_frequencies(method):
 
 @pytest.mark.parametrize(
     ("method", "message"),
-    [("temperature", "limit of 100"), ("platt", "slope of -"), ("isotonic", "is flat")],
+    [("temperature", "limit of 100"), ("platt", "slope of -"), ("isotonic", "is constant")],
 )
 def test_falling_scores_are_not_turned_round(method, message):
     y_true, y_score = draw_images(1000, slope=-0.5, intercept=-0.5)

@@ -93,7 +93,7 @@ def test_diverged_model_is_named():
 
 @pytest.mark.parametrize(
     ("y_true", "probability", "message"),
-    [([0, 2], [0.1, 0.2], "0, 1 or NaN"), ([0, 1], [0.1, 1.2], r"\[0, 1\]"), ([0, 1], [0.1], "one shape")],
+    [([0, 2], [0.1, 0.2], "0, 1 or NaN"), ([0, 1], [0.1, 1.2], r"\[0, 1\]"), ([0, 1], [0.1], "the same shape")],
 )
 def test_impossible_arrays_are_refused(y_true, probability, message):
     with pytest.raises(ValueError, match=message):

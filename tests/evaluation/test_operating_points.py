@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.evaluation.operating_points import Cuts
+from cxr_pipeline.evaluation.operating_points import OperatingPoints
 
 
 @st.composite
@@ -19,7 +19,7 @@ def images(draw):
 @given(images())
 def test_each_cut_calls_the_images_it_counts(images):
     positive, probability = images
-    cuts = Cuts(positive, probability)
+    cuts = OperatingPoints(positive, probability)
 
     called = probability >= cuts.thresholds[:, None]
 
@@ -31,7 +31,7 @@ def test_each_cut_calls_the_images_it_counts(images):
 
 
 def test_thresholds_lie_midway():
-    cuts = Cuts(np.array([False, True, True]), np.array([0.2, 0.4, 0.8]))
+    cuts = OperatingPoints(np.array([False, True, True]), np.array([0.2, 0.4, 0.8]))
 
     assert cuts.thresholds.tolist() == pytest.approx([0.9, 0.6, 0.3, 0.1])
     assert cuts.sensitivity.tolist() == [0, 0.5, 1, 1]
@@ -40,17 +40,17 @@ def test_thresholds_lie_midway():
 
 
 def test_ties_go_to_both_answers_then_the_widest_gap_then_the_lowest():
-    cuts = Cuts(np.array([True, False, True, False, True]), np.array([0.0, 0.2, 0.6, 0.7, 1.0]))
+    cuts = OperatingPoints(np.array([True, False, True, False, True]), np.array([0.0, 0.2, 0.6, 0.7, 1.0]))
     nothing = np.zeros(len(cuts.thresholds))
 
     assert cuts.thresholds[cuts.best(nothing)] == pytest.approx(0.4)
     assert cuts.thresholds[cuts.best(nothing, among=cuts.thresholds > 0.5)] == pytest.approx(0.85)
-    even = Cuts(np.array([True, False, True]), np.array([0.25, 0.5, 0.75]))
+    even = OperatingPoints(np.array([True, False, True]), np.array([0.25, 0.5, 0.75]))
     assert even.thresholds[even.best(np.zeros(4))] == pytest.approx(0.375)
 
 
 def test_objectives_come_before_ties():
-    cuts = Cuts(np.array([True, False, True]), np.array([0.25, 0.5, 0.75]))
+    cuts = OperatingPoints(np.array([True, False, True]), np.array([0.25, 0.5, 0.75]))
 
     assert cuts.best([1, 0, 0, 1], [0, 0, 0, 1]) == 3
     assert cuts.best([1, 0, 0, 1], [1, 0, 0, 0]) == 0

@@ -5,7 +5,7 @@ import pytest
 
 from cxr_pipeline import settings
 from cxr_pipeline.data.phantoms.findings import FINDINGS
-from cxr_pipeline.evaluation.decision_rule.multiclass import ARGMAX
+from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config.experiments import check_cells
 from cxr_pipeline.framework.config_loader import TaskConfigLoader

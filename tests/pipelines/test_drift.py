@@ -20,7 +20,7 @@ from cxr_pipeline.data.images.store import ImageStore, PreparedImages
 from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import LAYOUTS
-from cxr_pipeline.evaluation.decision_rule import BinaryRule, fit_decision_rule
+from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -56,7 +56,7 @@ def network() -> keras.Model:
     return keras.Model(image, keras.layers.Dense(1, "sigmoid", name=OUTPUT)(pooled))
 
 
-def rule() -> BinaryRule:
+def rule() -> DecisionRule:
     labels = np.array([[0.0], [1.0]])
     policy = {"rule": "fixed", "value": 0.5}
     return fit_decision_rule(labels, labels, kind="binary", classes=("well", "ill"), calibration="none", policy=policy)

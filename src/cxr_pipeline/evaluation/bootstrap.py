@@ -1,9 +1,8 @@
-"""Confidence intervals of every metric by a bootstrap over patients.
+"""Bootstrap confidence intervals of every metric, clustered by patient.
 
-A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once; then every
-metric of many replicates comes from cumulative sums over a matrix of weights, without resampling or sorting again.
-Matrices hold about ``CHUNK`` weights, so that they stay in the processor's cache and memory does not grow with the
-number of replicates.
+A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once. Every metric
+of many replicates then follows from cumulative sums over a matrix of weights, without sorting again. Matrices have about
+``CHUNK`` elements, so that they fit into the cache and memory does not grow with the number of replicates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 Interval = dict[str, float | None]
 Replicates = Mapping[str, Floats]
 
@@ -28,22 +27,22 @@ CHUNK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Output:
-    """One output on its known images.
+    """One output, restricted to the images with a known label.
 
     Args:
-        images: [m], their places among all images, by falling probability.
+        images: [m], their indices among all images, by decreasing probability.
         positive: bool [m], their labels.
         metrics: of these images.
         n_patients: of these images.
     """
 
-    images: Places
+    images: Indices
     positive: Bools
     metrics: WeightedMetrics
     n_patients: int
 
     @classmethod
-    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places) -> Self:
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Indices) -> Self:
         images = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
@@ -52,44 +51,44 @@ class _Output:
         return cls(images, positive, metrics, len(np.unique(codes[images])))
 
     def replicate(self, weights: Floats) -> Replicates:
-        """Every metric of every replicate, NaN in those that lost a class that the images have."""
-        mine = np.take(weights, self.images, axis=1)
+        """Compute every metric of every replicate; NaN in replicates without images of both classes."""
+        own = np.take(weights, self.images, axis=1)
         if not len(self.images):
             return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
-        values = self.metrics(mine)
+        values = self.metrics(own)
         shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
         lost = np.any([np.isnan(values[name]) for name, members in shares if members.any()], axis=0)
-        return {name: np.where(lost, np.nan, found) for name, found in values.items()}
+        return {name: np.where(lost, np.nan, value) for name, value in values.items()}
 
     def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
-        """Every metric with its interval; no interval with fewer than two patients."""
+        """Return every metric with its interval, which is null with fewer than two patients."""
         return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
 
 
 @dataclass(frozen=True, eq=False)
 class DecidedImages:
-    """Images whose metrics are wanted under many weights.
+    """Decided images, prepared for computing metrics under many weightings.
 
     Args:
-        parts: each output on its known images.
-        right: [n], 1 where the decision on an image of exclusive classes is right; None where they are not exclusive.
+        parts: the outputs.
+        right: [n], 1 if the decision on an image is correct; None if the classes are not exclusive.
     """
 
     parts: tuple[_Output, ...]
     right: Floats | None
 
     @classmethod
-    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Places, *, exclusive: bool) -> Self:
-        """Take labels, probabilities and decisions [n, k], and the patients' numbers [n]; see :func:`measure`."""
+    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Indices, *, exclusive: bool) -> Self:
+        """Prepare labels, probabilities and decisions [n, k] and patient codes [n]; see :func:`measure`."""
         columns = zip(y_true.T, probability.T, called.T, strict=True)
         parts = (_Output.of(*column, codes) for column in columns)
         right = (called & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
         return cls(tuple(parts), right)
 
     def replicate(self, weights: Floats) -> list[Replicates]:
-        """Every metric under each row of weights [replicates, n]: of each output, and at the end their mean."""
-        found = [part.replicate(weights) for part in self.parts]
-        return [*found, _mean_over_outputs(found, self.right, weights)]
+        """Compute every metric for each row of weights [replicates, n]: of each output, and last of their mean."""
+        replicates = [part.replicate(weights) for part in self.parts]
+        return [*replicates, _mean_over_outputs(replicates, self.right, weights)]
 
 
 def measure(
@@ -104,36 +103,36 @@ def measure(
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Every metric of every output and their mean, each with its interval, in the form of ``metrics.json``.
+    """Compute every metric of every output, and their means, with intervals, in the form of ``metrics.json``.
 
-    The mean (macro average) is over the outputs for which a metric is defined; of ``brier`` and ``ece`` too, which
-    are those of each class against the rest (classwise calibration error).
+    Means (macro averages) are over the outputs for which a metric is defined. ``brier`` and ``ece`` of several outputs
+    are means of each class against the rest (classwise calibration error).
 
-    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all
-    outputs. A replicate that lost a class of an output is dropped for that output, and one in which a metric is
-    undefined for that metric; the mean of a replicate is over the outputs that are left. The calibration error is
-    biased upward, and more so in a replicate: the lower end of its interval is reflected at the value where that is
-    lower (basic bootstrap interval), so that the interval holds the value.
+    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all outputs. A
+    replicate without images of both classes of an output is dropped for that output, and a replicate in which a metric
+    is undefined for that metric; the mean of a replicate is over the remaining outputs. The calibration error is biased
+    upwards, and more so in a replicate. The lower end of its interval is therefore reflected at the value if that is
+    lower (basic bootstrap interval), so that the interval contains the value.
 
     Args:
-        y_true: [n, k], 1 positive, 0 negative, NaN unknown; an image of which nothing is known is left out.
+        y_true: [n, k], 1 positive, 0 negative, NaN unknown; images without any known label are left out.
         probability: [n, k], in [0, 1].
-        called: bool [n, k], what is decided.
-        groups: [n], the patient of each image, where null stands for a patient of its own; None draws images.
+        called: bool [n, k], the decisions.
+        groups: [n], the patient of each image, null for a patient with one image; None to draw images instead.
         outputs: names of the k outputs.
-        exclusive: whether an image has just one class: then ``accuracy`` is the share of images decided rightly, and
-            not a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
-        replicates: how often the sample is drawn.
+        exclusive: whether each image has exactly one class. ``accuracy`` is then the share of images with a correct
+            decision instead of a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
+        replicates: number of bootstrap samples.
         confidence: in (0, 1), such as 0.95.
-        seed: decides the draws; images in another order get the same intervals.
+        seed: of the random draws. The order of the images does not matter.
 
     Returns:
-        ``metrics``, for each of ``METRICS`` ``{"value", "low", "high"}``, null where undefined, since JSON has no
-        NaN, the ends also where there are fewer than two patients; ``per_class``, the same for each output;
-        ``support``, for each output ``n_known`` and ``n_positive``.
+        ``metrics``: for each of the ``METRICS`` ``{"value", "low", "high"}``, null if undefined; ``low`` and ``high``
+        are also null with fewer than two patients. ``per_class``: the same for each output. ``support``: ``n_known``
+        and ``n_positive`` of each output.
 
     Raises:
-        UserError: the model gave NaN.
+        UserError: a score is NaN.
         ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
 
     References:
@@ -142,8 +141,7 @@ def measure(
         Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
     true, scores, decided = _matrices(y_true, probability, called, len(outputs))
-    places = range(len(outputs))
-    values = [binary_metrics(true[:, place], scores[:, place], decided[:, place]) for place in places]
+    values = [binary_metrics(*columns) for columns in zip(true.T, scores.T, decided.T, strict=True)]
     order = _canonical_order(true, scores, decided)
     true, scores, decided = true[order], scores[order], decided[order]
     codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
@@ -154,8 +152,8 @@ def measure(
     return {
         "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
         "per_class": {
-            output: part.intervals(value, found, confidence)
-            for output, part, value, found in zip(outputs, images.parts, values, drawn, strict=True)
+            output: part.intervals(value, replicate, confidence)
+            for output, part, value, replicate in zip(outputs, images.parts, values, drawn, strict=True)
         },
         "support": {
             output: {"n_known": len(part.images), "n_positive": int(part.positive.sum())}
@@ -167,17 +165,17 @@ def measure(
 def bootstrap_mean(
     values: ArrayLike, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
 ) -> Interval:
-    """Mean of a number over images, with the percentile interval of a bootstrap over patients.
+    """Compute the mean of a number over images, with a percentile bootstrap interval clustered by patient.
 
     Args:
         values: [n]; NaN is left out.
-        groups: [n], the patient of each image, where null stands for a patient of its own; None draws images.
-        replicates: how often the sample is drawn.
+        groups: [n], the patient of each image, null for a patient with one image; None to draw images instead.
+        replicates: number of bootstrap samples.
         confidence: in (0, 1).
-        seed: decides the draws; images in another order get the same interval.
+        seed: of the random draws. The order of the images does not matter.
 
     Returns:
-        ``{"value", "low", "high"}``; null without images, the ends also with fewer than two patients.
+        ``{"value", "low", "high"}``; null without images; ``low`` and ``high`` also with fewer than two patients.
 
     Example:
         >>> bootstrap_mean([0.25, 0.75], ["a", "a"], replicates=100, confidence=0.95, seed=0)
@@ -207,20 +205,20 @@ def _matrices(
     return true, scores, decided
 
 
-def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Places:
-    """The images of which something is known, in an order that does not depend on that of the rows."""
+def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Indices:
+    """Return the indices of the images with a known label, in an order that does not depend on that of the rows."""
     order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
     return order[~np.isnan(true[order]).all(axis=1)]
 
 
 def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
-    found = {}
+    intervals = {}
     for name in METRICS:
         low, high = percentiles(drawn[name], confidence)
         if name == "ece" and not np.isnan(high):
             low = max(0.0, min(low, 2 * values[name] - high))
-        found[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
-    return found
+        intervals[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
+    return intervals
 
 
 def _number(value: float) -> float | None:
@@ -228,7 +226,7 @@ def _number(value: float) -> float | None:
 
 
 def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """The ends of an interval, of the replicates [m] in which a metric is defined; NaN if it is in none."""
+    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there is none."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -236,8 +234,8 @@ def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Places:
-    """Number the patients of images from 0, in the order of their ids; images without one get one each, after them."""
+def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Indices:
+    """Number the patients of images from 0, ordered by id; each image without a patient gets a number of its own."""
     if groups is None:
         return np.arange(n_images)
     codes, ids = pd.factorize(groups, sort=True)
@@ -246,25 +244,25 @@ def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Places:
     return codes if len(np.unique(codes)) < n_images else np.arange(n_images)
 
 
-def _replicate(images: DecidedImages, codes: Places, *, replicates: int, seed: int) -> list[Replicates]:
-    """Every metric of every replicate, for each output and at the end for their mean."""
+def _replicate(images: DecidedImages, codes: Indices, *, replicates: int, seed: int) -> list[Replicates]:
+    """Compute every metric of every replicate, of each output and last of their mean."""
     chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(images.parts) + 1)]
     chunks += [images.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
     return [
-        {name: np.concatenate([values[name] for values in of_one]) for name in METRICS}
-        for of_one in zip(*chunks, strict=True)
+        {name: np.concatenate([values[name] for values in output]) for name in METRICS}
+        for output in zip(*chunks, strict=True)
     ]
 
 
-def _mean_over_outputs(found: Sequence[Replicates], right: Floats | None, weights: Floats) -> Replicates:
-    """Mean of each metric over the outputs where it is defined, [replicates].
+def _mean_over_outputs(outputs: Sequence[Replicates], right: Floats | None, weights: Floats) -> Replicates:
+    """Compute the mean of each metric over the outputs for which it is defined, [replicates].
 
     Args:
-        found: the metrics of each output.
-        right: see ``DecidedImages``.
+        outputs: the metrics of each output.
+        right: see `DecidedImages`.
         weights: [replicates, n].
     """
-    means = {name: _nanmean(np.stack([values[name] for values in found])) for name in METRICS}
+    means = {name: _nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
     if right is None:
         return means
     with np.errstate(invalid="ignore"):
@@ -278,8 +276,8 @@ def _nanmean(values: Floats) -> Floats:
         return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
 
 
-def draw_weights(codes: Places, replicates: int, seed: int) -> Iterator[Floats]:
-    """How often each image is drawn, float64 [some replicates, n] at a time; nothing with fewer than two patients."""
+def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients."""
     n_images = len(codes)
     n_groups = int(codes.max()) + 1 if n_images else 0
     if n_groups < 2:
@@ -292,7 +290,7 @@ def draw_weights(codes: Places, replicates: int, seed: int) -> Iterator[Floats]:
 
 
 def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> Floats:
-    """How often each group is drawn when as many are drawn as there are, float64 [n_rows, n_groups]."""
+    """Draw n_groups groups with replacement and count them, float64 [n_rows, n_groups]."""
     drawn = rng.integers(n_groups, size=(n_rows, n_groups))
     drawn += n_groups * np.arange(n_rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)

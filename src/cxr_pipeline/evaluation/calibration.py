@@ -1,12 +1,12 @@
-"""From a network's scores to probabilities that can be read as frequencies.
+"""Calibration of one output: from scores of a network to probabilities that match observed frequencies.
 
-Every calibration is strictly rising: it changes what a probability means and never which of two images has
-the higher one, so that AUC and average precision stay what they were. To that end a fitted curve is blended
-with ``TIE_BREAK`` parts of the score itself, on a stretched logit scale where scores near 0 and 1 stay apart.
+Every calibration is strictly increasing. It keeps the order of the images, and therefore AUC and average precision. To
+that end, ``TIE_BREAK`` parts of the score itself are added to a fitted curve that may be flat in places, on a compressed
+logit scale on which scores near 0 and 1 stay distinct.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -18,18 +18,18 @@ from cxr_pipeline.evaluation.metrics import known_images
 FloatArray = NDArray[np.float64]
 
 TIE_BREAK = 1e-6
-STRETCH = 16.0
+COMPRESSION = 16.0
 TEMPERATURES = (0.05, 100.0)
-# An image whose score rounds to 0 or 1 must not outweigh all others in a fit.
+# An image whose score rounds to 0 or 1 must not outweigh all other images in a fit.
 FITTED_LOGIT = 16.0
 
 
 @dataclass(frozen=True)
 class Calibration(ABC):
-    """A strictly rising map from score to probability.
+    """A strictly increasing map from score to probability.
 
     Args:
-        message: what its user should know about the fit; empty if nothing.
+        message: warning about the fit, or an empty string.
     """
 
     method: ClassVar[str]
@@ -42,51 +42,51 @@ class Calibration(ABC):
 
     @abstractmethod
     def _curve(self, y_score: FloatArray) -> FloatArray:
-        """The fitted curve, which may be flat in places."""
+        """Return the fitted curve, which may be flat in places."""
 
     def apply(self, y_score: ArrayLike) -> FloatArray:
-        """Turn scores into probabilities.
+        """Convert scores to probabilities.
 
         Args:
             y_score: [...], in [0, 1].
 
         Returns:
-            Probabilities of the same shape, float64, between 0 and 1.
+            Probabilities of the same shape, float64, in (0, 1).
         """
         scores = np.asarray(y_score, dtype=np.float64)
-        return (1 - TIE_BREAK) * self._curve(scores) + TIE_BREAK * _expit(_logit(scores) / STRETCH)
+        return (1 - TIE_BREAK) * self._curve(scores) + TIE_BREAK * _expit(_logit(scores) / COMPRESSION)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, from which :func:`calibration_from_dict` restores it to the last bit."""
+        """Return the JSON form, from which :func:`calibration_from_dict` restores it exactly."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"method": self.method, **values}
 
 
 @dataclass(frozen=True)
 class Identity(Calibration):
-    """The score as it is."""
+    """The score, unchanged."""
 
     method: ClassVar[str] = "none"
 
     @classmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
-        """Nothing to fit."""
+        """Return the calibration; there is nothing to fit."""
         return cls()
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return y_score
 
     def apply(self, y_score: ArrayLike) -> FloatArray:
-        """The scores, float64."""
-        return self._curve(np.array(y_score, dtype=np.float64))
+        """Return a float64 copy of the scores."""
+        return np.array(y_score, dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Temperature(Calibration):
-    """The logit divided by one number.
+    """Temperature scaling: the logit divided by one number.
 
     Args:
-        temperature: above 1 where the network is too sure of itself.
+        temperature: above 1 if the network is overconfident.
 
     References:
         Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017.
@@ -98,30 +98,22 @@ class Temperature(Calibration):
     @classmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
         """Minimise the negative log-likelihood over temperatures in ``TEMPERATURES``."""
-        from scipy.optimize import minimize_scalar
-
         logits = _fitted_logits(y_score)
         margins = np.where(positive, logits, -logits)
-        lowest, highest = np.log(TEMPERATURES)
-        found = minimize_scalar(
-            lambda log_temperature: np.logaddexp(0, -margins / np.exp(log_temperature)).mean(),
-            bounds=(lowest, highest),
-            method="bounded",
-            options={"xatol": 1e-9},
-        )
-        message = ""
-        if found.x > highest - 1e-3:
-            message = (
+        temperature, limit = fit_temperature(lambda temperature: float(np.logaddexp(0, -margins / temperature).mean()))
+        message = {
+            "": "",
+            "upper": (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the further the validation scores "
-                "are from 0.5, the more often they are wrong. The order of the images is kept. Platt scaling can move "
-                "the scores as well; if it fails too, look at the labels."
-            )
-        elif found.x < lowest + 1e-3:
-            message = (
+                "are from 0.5, the more often they are wrong. The order of the images is kept. Try Platt scaling, which "
+                "can also shift the scores, and check the labels."
+            ),
+            "lower": (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image is on the "
-                "right side of 0.5, and how sure the scores should be cannot be told."
-            )
-        return cls(temperature=float(np.exp(found.x)), message=message)
+                "correct side of 0.5, so that the confidence cannot be estimated."
+            ),
+        }[limit]
+        return cls(temperature=temperature, message=message)
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return _expit(_logit(y_score) / self.temperature)
@@ -129,16 +121,16 @@ class Temperature(Calibration):
 
 @dataclass(frozen=True)
 class Platt(Calibration):
-    """A logistic regression on the logit.
+    """Platt scaling: a logistic regression on the logit.
 
     Args:
-        slope: not below 0.
-        intercept: what the logit is moved by.
+        slope: at least 0.
+        intercept: added to the scaled logit.
 
     References:
         Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood
-        methods", Advances in large margin classifiers, 1999: targets are drawn in from 0 and 1, so that the
-        fit is finite even where the classes are separated.
+        methods", Advances in large margin classifiers, 1999. Its targets lie inside (0, 1), so that the fit is finite
+        even if the classes are separated.
     """
 
     method: ClassVar[str] = "platt"
@@ -147,7 +139,7 @@ class Platt(Calibration):
 
     @classmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
-        """Fit to Platt's smoothed targets; a falling line is replaced by a flat one."""
+        """Fit to Platt's smoothed targets; a decreasing line is replaced by a constant."""
         from scipy.optimize import minimize
 
         n_positive, n_negative = int(positive.sum()), int((~positive).sum())
@@ -160,17 +152,14 @@ class Platt(Calibration):
             gradient = np.array([(residual * logits).mean(), residual.mean()])
             return float((np.logaddexp(0, fitted) - target * fitted).mean()), gradient
 
-        flat = float(_logit(target.mean()))
-        found = minimize(loss, x0=(0.0, flat), jac=True, method="BFGS", options={"gtol": 1e-9})
-        slope, intercept = (float(number) for number in found.x)
+        constant = float(_logit(target.mean()))
+        result = minimize(loss, x0=(0.0, constant), jac=True, method="BFGS", options={"gtol": 1e-9})
+        slope, intercept = (float(number) for number in result.x)
         if slope > 0:
             return cls(slope=slope, intercept=intercept)
-        message = (
-            f"Platt scaling found a slope of {slope:.3g}: on the validation images higher scores do not mean more "
-            "positive images. Probabilities are held at the prevalence, in the order of the scores. Look at the labels "
-            "and at the order of the classes."
+        return cls(
+            slope=0.0, intercept=constant, message=_not_increasing(f"Platt scaling found a slope of {slope:.3g}")
         )
-        return cls(slope=0.0, intercept=flat, message=message)
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return _expit(self.slope * _logit(y_score) + self.intercept)
@@ -178,11 +167,11 @@ class Platt(Calibration):
 
 @dataclass(frozen=True)
 class Isotonic(Calibration):
-    """A rising step curve with sloping steps. It wants some hundreds of images of each class.
+    """Isotonic regression with interpolated steps. It needs some hundreds of images of each class.
 
     Args:
-        scores: rising, where the curve bends.
-        probabilities: the curve there, not falling.
+        scores: knots of the curve, increasing.
+        probabilities: values at the knots, not decreasing.
 
     References:
         Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates",
@@ -199,15 +188,10 @@ class Isotonic(Calibration):
         from sklearn.isotonic import IsotonicRegression
 
         regression = IsotonicRegression(y_min=0, y_max=1).fit(y_score, positive.astype(np.float64))
-        scores = tuple(float(score) for score in regression.X_thresholds_)
-        probabilities = tuple(float(probability) for probability in regression.y_thresholds_)
-        message = ""
-        if probabilities[0] == probabilities[-1]:
-            message = (
-                "Isotonic calibration is flat: on the validation images higher scores do not mean more positive images. "
-                "Probabilities are held at the prevalence, in the order of the scores. Look at the labels and at the "
-                "order of the classes."
-            )
+        scores = tuple(regression.X_thresholds_.astype(float).tolist())
+        probabilities = tuple(regression.y_thresholds_.astype(float).tolist())
+        is_constant = probabilities[0] == probabilities[-1]
+        message = _not_increasing("Isotonic calibration is constant") if is_constant else ""
         return cls(scores=scores, probabilities=probabilities, message=message)
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
@@ -223,24 +207,47 @@ def fit_calibration(method: str, y_true: ArrayLike, y_score: ArrayLike) -> Calib
     Args:
         method: ``none``, ``temperature``, ``platt`` or ``isotonic``.
         y_true: [n], 1 positive, 0 negative; images with NaN are left out.
-        y_score: [n], the network's sigmoid output in [0, 1].
+        y_score: [n], the sigmoid output of the network, in [0, 1].
 
     Returns:
-        The calibration. Where the images are all of one class nothing can be fitted: the scores are left as
-        they are, and ``message`` says so.
+        The calibration. If all images belong to one class, nothing can be fitted: the scores stay unchanged and
+        ``message`` says so.
 
     Raises:
-        UserError: the model gave NaN.
+        UserError: a score is NaN.
         ValueError: the method is unknown; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
+
+    Example:
+        >>> fit_calibration("platt", [0, 0, 1, 1], [0.2, 0.4, 0.6, 0.8]).apply(0.5).round(2).item()
+        0.5
     """
     kind = _method(method)
     positive, scores = known_images(y_true, y_score)
     if kind is not Identity and (positive.all() or not positive.any()):
         return Identity(
-            message=f"The calibration {method!r} was left out: it needs validation images of both classes, found "
+            message=f"The calibration {method!r} was skipped: it needs validation images of both classes, found "
             f"{positive.sum()} positive and {(~positive).sum()} negative."
         )
     return kind.fit(positive, scores)
+
+
+def fit_temperature(loss: Callable[[float], float]) -> tuple[float, str]:
+    """Find the temperature in ``TEMPERATURES`` that minimises a loss.
+
+    Returns:
+        the temperature, and ``"upper"`` or ``"lower"`` if it is at a limit of the range, else ``""``.
+    """
+    from scipy.optimize import minimize_scalar
+
+    lowest, highest = np.log(TEMPERATURES)
+    result = minimize_scalar(
+        lambda log_temperature: loss(np.exp(log_temperature)),
+        bounds=(lowest, highest),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    limit = "upper" if result.x > highest - 1e-3 else "lower" if result.x < lowest + 1e-3 else ""
+    return float(np.exp(result.x)), limit
 
 
 def calibration_from_dict(values: Mapping[str, Any]) -> Calibration:
@@ -261,8 +268,15 @@ def _method(name: str) -> type[Calibration]:
     return METHODS[name]
 
 
+def _not_increasing(problem: str) -> str:
+    return (
+        f"{problem}: on the validation images, higher scores do not mean more positive images. All probabilities are "
+        "close to the prevalence. Check the labels and the order of the classes."
+    )
+
+
 def _logit(probability: ArrayLike) -> FloatArray:
-    """Log-odds, finite also at 0 and 1, and different for any two different float32 values."""
+    """Return log-odds that are finite at 0 and 1, and distinct for distinct float32 values."""
     from scipy.special import logit
 
     return np.asarray(logit(np.clip(probability, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)))

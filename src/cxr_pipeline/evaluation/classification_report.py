@@ -1,4 +1,4 @@
-"""Tables of right and wrong decisions."""
+"""Classification report and confusion table."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,18 @@ _COLUMNS = ("precision", "sensitivity", "specificity", "f1", "auc", "average_pre
 def classification_report(
     y_true: ArrayLike, called: ArrayLike, probability: ArrayLike, outputs: Sequence[str]
 ) -> pd.DataFrame:
-    """What the answers for each output are worth, and their mean.
+    """Tabulate the metrics of each output and their mean.
 
     Args:
         y_true: [n, k], 1, 0 or NaN.
-        called: bool [n, k].
+        called: bool [n, k], the decisions.
         probability: [n, k], in [0, 1].
         outputs: names of the k outputs.
 
     Returns:
-        A row for each output and, where there are several, one for their mean over those where a metric is defined:
-        ``class``, precision, sensitivity, specificity, f1, auc, average_precision, and ``support``, the positive images.
+        A row for each output with ``class``, precision, sensitivity, specificity, f1, auc, average_precision and
+        ``support``, the number of positive images. If there are several outputs, a last row has the means over the
+        outputs for which a metric is defined.
     """
     true = np.asarray(y_true, dtype=np.float64)
     decided, scores = np.asarray(called, dtype=np.bool_), np.asarray(probability, dtype=np.float64)
@@ -42,17 +43,18 @@ def classification_report(
 
 
 def confusion_table(y_true: ArrayLike, called: ArrayLike, outputs: Sequence[str], *, exclusive: bool) -> pd.DataFrame:
-    """Count images by what they are and what is decided.
+    """Count images by true class and decision.
 
     Args:
         y_true: [n, k], 1, 0 or NaN.
-        called: bool [n, k].
+        called: bool [n, k], the decisions.
         outputs: names of the k outputs.
-        exclusive: whether an image has just one class.
+        exclusive: whether each image has exactly one class.
 
     Returns:
-        Exclusive classes: a row for each true class (``class``), a column for each decision. Otherwise a row for each
-        output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive`` of its known images.
+        For exclusive classes, a row for each true class (``class``) and a column for each decision. Otherwise a row for
+        each output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive``, counted over
+        the images with a known label.
     """
     true, decided = np.asarray(y_true, dtype=np.float64), np.asarray(called, dtype=np.bool_)
     if exclusive:

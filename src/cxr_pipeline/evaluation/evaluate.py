@@ -1,4 +1,4 @@
-"""What ``metrics.json`` says of the test images: each figure with its interval, by class, by source, by policy."""
+"""The content of ``metrics.json``: metrics with intervals, by class, source and threshold policy."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.evaluation.bootstrap import measure
-from cxr_pipeline.evaluation.decision_rule import DecisionRule, with_policy
+from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.evaluation.metrics import majority_baseline
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
@@ -18,17 +18,17 @@ from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, pat
 def evaluate(
     table: pd.DataFrame, *, outputs: Sequence[str], exclusive: bool, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Measure decided scores.
+    """Compute the metrics of a decided score table.
 
     Args:
         table: a score table with decisions.
         outputs: the outputs of the model.
-        exclusive: whether the scores of an image sum to one.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
+        exclusive: whether each image has exactly one class.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `measure`.
 
     Returns:
-        ``n_images``, ``n_patients`` (None where not known), ``prevalence`` (a number, or one for each of several
-        outputs), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
+        ``n_images``, ``n_patients`` (None if unknown), ``prevalence`` (a number, or one per output if there are
+        several), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
     """
     scores, patients = Scores.from_table(table, outputs), patients_of(table)
     measured = measure(
@@ -55,17 +55,17 @@ def evaluate(
 
 
 def evaluate_sources(table: pd.DataFrame, **settings: Any) -> dict[str, Any]:
-    """Measure each source alone, as ``per_source`` of ``metrics.json``; nothing where there is one source.
+    """Compute the metrics of each source, ``per_source`` of ``metrics.json``; empty if there is only one source.
 
     Args:
         table: a score table with decisions.
-        settings: of ``evaluate``.
+        settings: keyword arguments of `evaluate`.
     """
     if table["source"].nunique() < 2:
         return {}
-    wanted = ("n_images", "metrics", "per_class")
-    alone = {str(source): evaluate(images, **settings) for source, images in table.groupby("source")}
-    return {"per_source": {source: {name: found[name] for name in wanted} for source, found in alone.items()}}
+    kept = ("n_images", "metrics", "per_class")
+    measured = {str(source): evaluate(rows, **settings) for source, rows in table.groupby("source")}
+    return {"per_source": {source: {name: values[name] for name in kept} for source, values in measured.items()}}
 
 
 def evaluate_policies(
@@ -77,45 +77,45 @@ def evaluate_policies(
     chosen: Mapping[str, Any],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Measure what other policies would have done, as ``policies`` of ``metrics.json``.
+    """Compute the metrics under other threshold policies, ``policies`` of ``metrics.json``.
 
-    Each is fitted on the validation images, as the chosen one was; it comes after that one.
+    The first entry is the chosen policy. Each of the others is fitted on the validation images, as the chosen one was.
 
     Args:
         validation: score table of the validation images.
         test: score table of the test images, with decisions.
         rule: the frozen decision rule.
-        policies: those to compare with; nothing is returned where there are none.
-        chosen: ``metrics`` of the test images by the frozen rule, measured before.
-        settings: of ``evaluate``.
+        policies: the other policies; without any, the result is empty.
+        chosen: ``metrics`` of the test images under the frozen rule.
+        settings: keyword arguments of `evaluate`.
     """
     if not policies:
         return {}
-    y_true, y_score = (columns_of(validation, what, rule.outputs) for what in ("true", "score"))
-    others = [with_policy(rule, y_true, y_score, policy) for policy in policies]
+    y_true, y_score = (columns_of(validation, prefix, rule.outputs) for prefix in ("true", "score"))
+    others = [rule.with_policy(y_true, y_score, policy) for policy in policies]
     measured = [chosen, *(evaluate(decide(test, other), **settings)["metrics"] for other in others)]
     return {
         "policies": [
             {
-                "policy": dict(one.policy),
-                "chosen": one is rule,
-                "thresholds": one.thresholds,
+                "policy": dict(other.policy),
+                "chosen": other is rule,
+                "thresholds": other.thresholds,
                 "metrics": metrics,
             }
-            for one, metrics in zip([rule, *others], measured, strict=True)
+            for other, metrics in zip([rule, *others], measured, strict=True)
         ]
     }
 
 
 def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
-    """Tell one set of labelled images from another: only figures of the same set can be compared.
+    """Compute a digest of a set of labelled images. Only metrics of the same set can be compared.
 
     Args:
-        table: a score table; neither its order nor what the model says counts.
+        table: a score table; its order and the scores do not matter.
         outputs: the outputs of the model, in any order.
 
     Returns:
-        SHA-256, 64 hexadecimal digits, of each image's content and its labels.
+        SHA-256 of the content and labels of all images, 64 hexadecimal digits.
     """
     names = sorted(outputs)
     labels = [[None if math.isnan(label) else label for label in image] for image in columns_of(table, "true", names)]
@@ -124,11 +124,11 @@ def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
 
 
 def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Give the numbers of ``metrics.json`` names that sort and compare well.
+    """Flatten ``metrics.json`` to names that are suitable for MLflow.
 
     Returns:
         ``<split>/<metric>`` with ``_low`` and ``_high``, ``<split>/<class>/<metric>`` for each class,
-        ``<split>/n_images``, ``n_patients`` and ``prevalence``, ``threshold/<class>``; undefined ones left out.
+        ``<split>/n_images``, ``n_patients`` and ``prevalence``, and ``threshold/<class>``, without undefined values.
     """
     split = metrics["split"]
     flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
@@ -144,5 +144,5 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
-    """Keep the values that are finite numbers."""
+    """Return the values that are finite numbers."""
     return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}

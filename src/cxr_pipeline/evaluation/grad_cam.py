@@ -1,4 +1,4 @@
-"""Where a model looks: Grad-CAM, and whether its maps depend on what the model has learnt."""
+"""Heat maps by Grad-CAM, and their comparison with those of randomised networks."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model
 
 
-METHOD = "Grad-CAM with a weight for each place (HiResCAM)"
+METHOD = "HiResCAM (Grad-CAM with a weight for each position)"
 BATCH_SIZE = 16
 SIDE = 12
-# One shuffled network may happen to favour the place where a finding lies.
+# A single shuffled network may happen to favour the position of a finding.
 SHUFFLES = 5
 _CHUNK = 4 * BATCH_SIZE
 
 
 class GradCam:
-    """Maps of the evidence that a model finds for one of its outputs.
+    """Heat maps of the evidence that a model finds for an output.
 
-    A feature map is summed over its channels, each weighted at each place by the gradient that the output's logit has
-    there; what is left above zero is the map. The logit is taken and not the probability, because a sigmoid or softmax
-    that is sure of itself has no gradient. The map is that of the deepest layer that still has ``SIDE`` places across,
-    because the last one of a network, 7 x 7 of an image of 224 pixels, is too coarse for a small effusion. So far below
-    the output the weights of Grad-CAM, one for each channel, no longer tell where; those of HiResCAM do.
+    The channels of a feature map are weighted, at each position, by the gradient of the logit of the output and summed;
+    the positive part is the heat map. The logit is used instead of the probability, because a saturated sigmoid or
+    softmax has no gradient. The feature map is that of the deepest layer with at least ``SIDE`` x ``SIDE`` positions,
+    because the last one of a network, 7 x 7 for an image of 224 pixels, is too coarse for a small effusion. That far
+    from the output, the weights of Grad-CAM, one per channel, no longer locate a finding; those of HiResCAM do.
 
     Args:
-        model: from `build_model`; it is not changed, and the maps follow its weights when these change.
+        model: from `build_model`. It is not changed, and the heat maps follow its weights.
 
     Attributes:
-        layer: name of the layer whose feature map is read.
+        layer: name of the layer whose feature map is used.
 
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
@@ -48,9 +48,6 @@ class GradCam:
         Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
         networks", arXiv:2011.08891.
 
-    Example:
-        >>> GradCam(model).heatmaps(images, output=0).shape  # doctest: +SKIP
-        (3, 224, 224)
     """
 
     def __init__(self, model: Model) -> None:
@@ -81,29 +78,29 @@ class GradCam:
         self._explain = explain
 
     def heatmaps(self, images: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Draw the map of each image; the images beside it make no difference.
+        """Compute the heat map of each image, independently of the other images.
 
         Args:
-            images: grey images [n, S, S], uint8, S as the model takes them.
-            output: the place of the output that is asked about among the model's outputs; or one for each image, int
-                [n].
-            batch_size: images at a time; fewer are filled up to it.
+            images: grey images, uint8 [n, S, S], with the input size S of the model.
+            output: index of the output, or one index per image, int [n].
+            batch_size: images per batch; the last batch is padded.
 
         Returns:
-            Maps [n, S, S], float32, 0..1, the maximum of each 1. A map without any evidence for the output is all
-            zeros, and so is one whose numbers overflow.
+            Heat maps, float32 [n, S, S], in [0, 1] with a maximum of 1. All zeros if there is no evidence for the
+            output or the numbers overflow.
 
         Raises:
-            ValueError: the images are of another size or type, or the model has no such output.
+            ValueError: the images have another size or type, or the model has no such output.
         """
         outputs = np.broadcast_to(np.asarray(output, np.int32), len(images))
         self._check(images, outputs)
         maps = np.empty(images.shape, np.float32)
-        batch, asked = np.zeros((batch_size, *images.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
+        # Padding keeps the shape of all batches equal, so that the graph is traced once.
+        batch, indices = np.zeros((batch_size, *images.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
         for start in range(0, len(images), batch_size):
             n = min(batch_size, len(images) - start)
-            batch[:n], asked[:n] = images[start : start + n], outputs[start : start + n]
-            maps[start : start + n] = self._explain(batch, asked)[:n]
+            batch[:n], indices[:n] = images[start : start + n], outputs[start : start + n]
+            maps[start : start + n] = self._explain(batch, indices)[:n]
         return maps
 
     def _check(self, images: np.ndarray, outputs: np.ndarray) -> None:
@@ -116,10 +113,10 @@ class GradCam:
 
 
 def _feature_layer(model: Model) -> Layer:
-    """The deepest layer with ``SIDE`` places across through which all paths lead, or the last before the pooling.
+    """Return the deepest layer with ``SIDE`` x ``SIDE`` positions that all paths pass, or the last before the pooling.
 
-    What lies below the first convolution is the image and no feature map. Padding is passed over, because it moves the
-    places of its map.
+    Layers before the first convolution hold the image, not a feature map. Padding layers are skipped, because they shift
+    the positions.
     """
     layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
     first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
@@ -136,12 +133,12 @@ def _is_bottleneck(layer: Layer, model: Model) -> bool:
 
 
 def _shortcuts(layer: Layer, model: Model) -> list[KerasTensor]:
-    """Pooled maps from below a layer: what reaches the output past it, which the layer's map does not explain."""
+    """Return the pooled feature maps of earlier layers, which reach the output without passing this layer."""
     return [pooled for pooled in _pooled_maps(model) if not _leads_to(layer, pooled)]
 
 
 def _pooled_maps(model: Model) -> list[KerasTensor]:
-    """What is pooled of each feature map, the last one first."""
+    """Return the pooled value of each feature map, the last layer first."""
     pooled = model.get_layer(POOLED)
     return pooled.input if isinstance(pooled.input, list) else [pooled.output]
 
@@ -155,15 +152,14 @@ def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
 
 
 class Shuffled:
-    """Maps of a model's build without what it has learnt: of copies whose weights are shuffled.
+    """Heat maps of copies of a model with shuffled weights.
 
-    Each array of weights is shuffled within itself, the head's too. Every layer keeps the distribution of
-    its weights and loses what they learnt, so that a map which stays the same shows the network's build or the image,
-    not what the model knows.
+    Each weight array is shuffled, including those of the head. The layers keep the distribution of their weights and
+    lose what they have learnt: a heat map that stays the same reflects the architecture or the image, not the training.
 
     Args:
-        model: left as it is.
-        seed: decides the orders.
+        model: is not changed.
+        seed: of the permutations.
 
     Attributes:
         weights: of each of the ``SHUFFLES`` copies.
@@ -181,7 +177,7 @@ class Shuffled:
         ]
 
     def heatmaps(self, images: np.ndarray, outputs: np.ndarray) -> Iterator[np.ndarray]:
-        """Draw the maps of each copy, as `GradCam.heatmaps` does."""
+        """Yield the heat maps of each copy; see `GradCam.heatmaps`."""
         for weights in self.weights:
             self._copy.set_weights(weights)
             yield self._cam.heatmaps(images, outputs)
@@ -197,23 +193,22 @@ def explain_images(
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure a model's maps against boxes, and against those of the same network with weights shuffled several times.
+    """Evaluate the heat maps of a model against boxes and against heat maps of networks with shuffled weights.
 
     Args:
         model: from `build_model` or `fit`.
-        images: the prepared images; a few batches of them are in memory at a time.
+        images: the prepared images; only a few batches of them are in memory at a time.
         explained: from `choose_explained`: ``sha256``, ``class``, ``output``, ``group``.
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
-        replicates: how often patients are drawn for the intervals.
+        replicates: number of bootstrap samples.
         confidence: of the intervals, in (0, 1).
-        seed: of the draws and of the shuffled weights.
+        seed: of the bootstrap and of the shuffled weights.
 
     Returns:
-        ``method``, ``layer``; ``localisation``: for each class that has boxes what `localise` gives; ``randomised``:
-        ``n_images`` (an image counts for each class that it is asked about), ``n_shuffles``, ``rank_correlation`` of the
-        model's maps with those of the shuffled ones, in the mean, and ``pointing_game`` of the latter over the images of
-        all classes with boxes, None where there are none. The last two are ``{"value", "low", "high"}``, or None
-        without images.
+        ``method``, ``layer``; ``localisation``: the result of `localise` for each class with boxes; ``randomised``:
+        ``n_images`` (an image counts once per class), ``n_shuffles``, the mean ``rank_correlation`` of the heat maps
+        with those of the shuffled networks, and the ``pointing_game`` of the latter over the images with boxes. The
+        last two are ``{"value", "low", "high"}``, or None without such images.
     """
     bootstrap: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
     cam, sanity = GradCam(model), Shuffled(model, seed)
@@ -240,16 +235,16 @@ def explain_images(
 def _explain_chunk(
     cam: GradCam, sanity: Shuffled, images: Images, chunk: pd.DataFrame, boxes: pd.DataFrame
 ) -> pd.DataFrame:
-    """Measure the maps of a few images: the rows of `measure_maps`, null where an image has no box, and three columns."""
+    """Evaluate the heat maps of a few images: rows of `measure_maps`, null without a box, and three more columns."""
     pixels, outputs = images.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
     maps = cam.heatmaps(pixels, outputs)
     drawn = boxes_of(boxes, chunk["sha256"].tolist(), chunk["class"].tolist())
-    boxed = np.flatnonzero([len(found) > 0 for found in drawn])
-    its_boxes = [drawn[place] for place in boxed]
-    measures = measure_maps(maps[boxed], its_boxes).set_index(boxed)
+    boxed = np.flatnonzero([len(image_boxes) > 0 for image_boxes in drawn])
+    present = [drawn[index] for index in boxed]
+    measures = measure_maps(maps[boxed], present).set_index(boxed)
     hits, correlations = [], []
     for others in sanity.heatmaps(pixels, outputs):
-        hits.append(measure_maps(others[boxed], its_boxes)["pointing_game"].to_numpy())
+        hits.append(measure_maps(others[boxed], present)["pointing_game"].to_numpy())
         correlations.append(rank_correlation(maps, others))
     return (
         chunk[["class", "group"]]

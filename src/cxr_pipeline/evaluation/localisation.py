@@ -1,7 +1,7 @@
-"""Whether a map of where a model looks agrees with the boxes that readers drew.
+"""Agreement of heat maps with boxes drawn by readers.
 
-A map that points into the boxes may still say little: findings lie in the lungs, and so does the middle of most
-images. Each measure therefore stands beside what a blob in the middle of the image and a random point would get.
+A heat map that points into the boxes may still say little: findings lie in the lungs, and so does the centre of most
+images. Each measure is therefore compared with that of a blob in the centre of the image and of a random point.
 """
 
 from collections.abc import Sequence
@@ -33,23 +33,23 @@ _NEAR_MAXIMUM = 1e-6
 
 
 def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFrame:
-    """Compare the map of each image with its boxes.
+    """Compare the heat map of each image with its boxes.
 
     Args:
-        heatmaps: float [n, S, S], not below 0; a map may be all zeros.
-        boxes: for each image float [m, 4]: left, top, right, bottom in fractions of the image, m of at least 1.
+        heatmaps: float [n, S, S], at least 0; a map may be all zeros.
+        boxes: for each image float [m, 4]: left, top, right, bottom in fractions of the image, m at least 1.
 
     Returns:
-        A row for each image: ``n_boxes``, and float64 in [0, 1]
+        A row for each image: ``n_boxes``, and as float64 in [0, 1]
 
-        - ``pointing_game``: whether the map's maximum lies in a box, or beside one by at most 15/224 of the image's
-          side (Zhang et al.). Of several pixels that share the maximum the fraction counts that do. A map of zeros
-          points nowhere: 0.
-        - ``heat_in_box``: the fraction of the map's sum that lies in the boxes, 0 for a map of zeros.
-        - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the middle of the image,
-          whose standard deviation is a quarter of the side.
-        - ``pointing_game_random``, ``box_area``: what a random point gets in the pointing game, and a map that is the
-          same everywhere as heat in its boxes.
+        - ``pointing_game``: whether the maximum of the map lies in a box or within 15/224 of the side of the image
+          from one (Zhang et al.). If several pixels share the maximum, the fraction of them that does. 0 for a map of
+          zeros.
+        - ``heat_in_box``: the fraction of the sum of the map inside the boxes, 0 for a map of zeros.
+        - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the centre of the image
+          with a standard deviation of a quarter of the side.
+        - ``pointing_game_random``, ``box_area``: the expected ``pointing_game`` of a random point, and ``heat_in_box``
+          of a constant map.
 
     References:
         Zhang et al., "Top-down neural attention by excitation backprop", IJCV 126, 2018, arXiv:1608.00507.
@@ -62,17 +62,17 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
 def localise(
     measures: pd.DataFrame, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
 ) -> dict[str, Any]:
-    """Mean of each measure over images, with an interval.
+    """Compute the mean of each measure over images, with a bootstrap interval.
 
     Args:
-        measures: from ``measure_maps``, n rows.
-        groups: [n], the patient of each image; None draws images.
-        replicates: how often the images are drawn.
+        measures: n rows of `measure_maps`.
+        groups: [n], the patient of each image; None to draw images instead of patients.
+        replicates: number of bootstrap samples.
         confidence: in (0, 1).
-        seed: decides the draws.
+        seed: of the random draws.
 
     Returns:
-        ``n_images``, ``n_boxes``, and for each of ``MEASURES`` ``{"value", "low", "high"}``.
+        ``n_images``, ``n_boxes``, and for each of the ``MEASURES`` ``{"value", "low", "high"}``.
     """
     means = {
         name: bootstrap_mean(measures[name], groups, replicates=replicates, confidence=confidence, seed=seed)
@@ -82,14 +82,15 @@ def localise(
 
 
 def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.float64]:
-    """Spearman's rank correlation of two maps of each image, taken at 64 x 64 points at most.
+    """Compute Spearman's rank correlation of two maps of each image, sampled at no more than 64 x 64 points.
 
     Args:
         heatmaps: float [n, S, S].
         others: float [n, S, S].
 
     Returns:
-        float64 [n], in [-1, 1]. Where a map is the same everywhere, no rank is defined: 1 if both are, 0 if one is.
+        float64 [n], in [-1, 1]. The correlation of constant maps is undefined: it is set to 1 if both maps are
+        constant, and to 0 if one is.
     """
     step = -(-heatmaps.shape[-1] // _RANKED_SIDE)
     first, second = (_standardised_ranks(maps[:, ::step, ::step]) for maps in (heatmaps, others))
@@ -100,21 +101,21 @@ def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.flo
 def choose_explained(
     scores: pd.DataFrame, boxes: pd.DataFrame, outputs: Sequence[str], *, most_boxed: int = 200, most_unboxed: int = 32
 ) -> pd.DataFrame:
-    """Choose the images on which the maps of a model are measured.
+    """Choose the images whose heat maps are evaluated.
 
-    For each output these are the images of its class: those with a box of it, or, where none has one, any. An image whose
-    label contradicts its box is passed over. Their hashes decide which images are taken, not what the model says.
+    For each output these are images of its class: images with a box of that class, or any if there are none. Images
+    whose label contradicts the box are skipped. The choice depends on the hashes of the images, not on the model.
 
     Args:
         scores: a score table: ``source``, ``sha256``, ``patient_id`` and ``true_<output>``.
         boxes: ``sha256`` and ``class`` of each box.
         outputs: of the model, in order.
-        most_boxed: images of a class at most, where they have boxes.
-        most_unboxed: the same where they have none, which the check against shuffled weights needs.
+        most_boxed: maximum number of images of a class with boxes.
+        most_unboxed: maximum number if none has a box; the comparison with shuffled weights needs no boxes.
 
     Returns:
-        A row for each image and class: ``sha256``, ``class``, ``output`` (the place among ``outputs``) and ``group``
-        (the patient, or the image where no patient is known).
+        A row for each image and class: ``sha256``, ``class``, ``output`` (its index in ``outputs``) and ``group`` (the
+        patient, or the image if the patient is unknown).
     """
     patient = scores["source"].str.cat(scores["patient_id"], sep="/")
     images = scores.assign(group=patient.where(patient.notna(), scores["sha256"])).sort_values("sha256")
@@ -127,22 +128,22 @@ def choose_explained(
 
 
 def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]) -> list[NDArray[np.float64]]:
-    """The boxes of each image that are of the class asked about.
+    """Return the boxes of one class for each image.
 
     Args:
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box.
-        sha256s: images, n.
-        classes: the class that each image is asked about, n.
+        sha256s: n images.
+        classes: the class for each image, n.
 
     Returns:
-        For each image float64 [m, 4], m of at least 0.
+        For each image float64 [m, 4], m at least 0.
     """
     by_image = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
     return [by_image.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
 
 
 def centred_blob(size: int) -> NDArray[np.float64]:
-    """Gaussian in the middle of an image, float64 [size, size], standard deviation a quarter of the side."""
+    """Return a Gaussian blob in the centre of an image, float64 [size, size]; its standard deviation is size / 4."""
     along = np.exp(-(((_centres(size) - 0.5) / CENTRED_SIGMA) ** 2) / 2)
     return np.outer(along, along)
 
@@ -151,9 +152,9 @@ def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tu
     inside, near = _coverage(boxes, len(heatmap)), _near(boxes, len(heatmap))
     return (
         len(boxes),
-        *(_hit(one, near) for one in (heatmap, blob)),
+        *(_hit(each, near) for each in (heatmap, blob)),
         near.mean(),
-        *(_share(one, inside) for one in (heatmap, blob)),
+        *(_share(each, inside) for each in (heatmap, blob)),
         inside.mean(),
     )
 
@@ -169,7 +170,7 @@ def _share(heatmap: FloatArray, inside: NDArray[np.float64]) -> float:
 
 
 def _coverage(boxes: FloatArray, size: int) -> NDArray[np.float64]:
-    """How much of each pixel the boxes cover, float64 [size, size]; of several boxes the one that covers most."""
+    """Return the share of each pixel that the boxes cover, float64 [size, size]; overlaps count once."""
     starts, ends = np.arange(size) / size, np.arange(1, size + 1) / size
     covered = np.zeros((size, size))
     for left, top, right, bottom in boxes:
@@ -182,7 +183,7 @@ def _coverage(boxes: FloatArray, size: int) -> NDArray[np.float64]:
 
 
 def _near(boxes: FloatArray, size: int) -> NDArray[np.bool_]:
-    """Whether the centre of each pixel lies within the tolerance of a box, bool [size, size]."""
+    """Return whether the centre of each pixel lies within the tolerance of a box, bool [size, size]."""
     centres = _centres(size)
     near = np.zeros((size, size), dtype=bool)
     for left, top, right, bottom in boxes:
@@ -198,7 +199,7 @@ def _centres(size: int) -> NDArray[np.float64]:
 
 
 def _standardised_ranks(maps: FloatArray) -> NDArray[np.float64]:
-    """Ranks of each map's points with mean 0 and length 1, float64 [n, points]; zeros where all are tied."""
+    """Return the ranks of the points of each map with mean 0 and norm 1, float64 [n, points]; zeros if all tie."""
     from scipy.stats import rankdata
 
     ranks = rankdata(maps.reshape(len(maps), -1), axis=1)

@@ -1,4 +1,4 @@
-"""What the answers for one output are worth on images whose labels are known."""
+"""Metrics for one output on labelled images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,20 +24,20 @@ N_BINS = 10
 
 
 def check_scores(y_score: NDArray[np.float64]) -> None:
-    """Refuse what is no score of any image.
+    """Check that scores are probabilities.
 
     Args:
         y_score: [n, k].
 
     Raises:
-        UserError: the model gave NaN.
+        UserError: a score is NaN.
         ValueError: a score lies outside [0, 1].
     """
     missing = np.isnan(y_score)
     if missing.any():
         raise UserError(
-            f"The model gives no number (NaN) for {missing.any(axis=1).sum()} of {len(y_score)} images, where a "
-            "probability was expected: its training has diverged. Train again with a lower rate, such as "
+            f"The model returned NaN instead of a probability for {missing.any(axis=1).sum()} of {len(y_score)} images: "
+            "its training diverged. Train again with a lower learning rate, for example "
             "--params <task>.training.learning_rate=0.0001"
         )
     if len(y_score) and (y_score.min() < 0 or y_score.max() > 1):
@@ -45,7 +45,7 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
 
 
 def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Labels and scores of the images whose label is known, checked.
+    """Return labels and scores of the images whose label is known, after checking them.
 
     Args:
         y_true: [n], 1 positive, 0 negative, NaN unknown.
@@ -55,13 +55,13 @@ def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool
         The labels, bool [m], and the scores, float64 [m], of the m images whose label is not NaN.
 
     Raises:
-        UserError: the model gave NaN.
+        UserError: a score is NaN.
         ValueError: the shapes differ, a label is neither 0, 1 nor NaN, or a score lies outside [0, 1].
     """
     labels = np.asarray(y_true, dtype=np.float64)
     scores = np.asarray(y_score, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(f"Labels and scores must have one shape [n]. Received: {labels.shape} and {scores.shape}")
+        raise ValueError(f"Labels and scores must have the same shape [n]. Received: {labels.shape} and {scores.shape}")
     known = ~np.isnan(labels)
     labels, scores = labels[known], scores[known]
     if not np.isin(labels, (0, 1)).all():
@@ -71,13 +71,13 @@ def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool
 
 
 def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """The metrics that follow from a confusion matrix, NaN where one is undefined.
+    """Compute the metrics that follow from a confusion matrix; NaN where undefined.
 
     Args:
-        tp: true positives, a number or an array [...] of counts or sums of weights.
-        fp: false positives, of the same shape.
-        fn: false negatives, of the same shape.
-        tn: true negatives, of the same shape.
+        tp: true positives; a number or an array [...] of counts or sums of weights.
+        fp: false positives, same shape.
+        fn: false negatives, same shape.
+        tn: true negatives, same shape.
 
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``sensitivity``, ``specificity``, ``precision`` and ``f1``,
@@ -98,14 +98,14 @@ def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) 
 
 
 def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.intp]:
-    """Bins of about as many images each; images of equal probability share a bin.
+    """Assign images to bins of about equal size; images of equal probability share a bin.
 
     Args:
         probability: [n], in [0, 1].
-        n_bins: bins; fewer are filled where many probabilities are equal or images are few.
+        n_bins: number of bins; some stay empty if many probabilities are equal or there are few images.
 
     Returns:
-        The bin of each image, [n], in 0 .. n_bins - 1, rising with the probability.
+        The bin of each image, [n], in 0 .. n_bins - 1, increasing with the probability.
     """
     probability = np.asarray(probability, dtype=np.float64)
     n_images = len(probability)
@@ -116,17 +116,17 @@ def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.
 
 
 def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> float:
-    """How far probabilities are from frequencies: the mean distance over ten bins of equal mass.
+    """Compute the mean distance between probabilities and observed frequencies over ten bins of equal size.
 
-    With bins of equal mass it is also known as the adaptive calibration error. It is biased upward: a
-    perfectly calibrated model has an error above 0 on any finite set of images.
+    With bins of equal size it is also known as the adaptive calibration error. It is biased upwards: even a perfectly
+    calibrated model has an error above 0 on a finite set of images.
 
     Args:
-        y_true: [n], 0 or 1; NaN is left out.
+        y_true: [n], 0 or 1; images with NaN are left out.
         probability: [n], in [0, 1].
 
     Returns:
-        The error in [0, 1]; NaN without images.
+        The error, in [0, 1]; NaN without images.
 
     References:
         Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
@@ -140,20 +140,20 @@ def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> flo
 
 
 def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike) -> dict[str, float]:
-    """Every metric of one output.
+    """Compute every metric of one output.
 
     Args:
         y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         probability: [n], in [0, 1].
-        called: bool [n], what is decided.
+        called: bool [n], the decisions.
 
     Returns:
-        ``METRICS`` in that order. NaN where one is undefined: ``auc``, ``average_precision`` and
+        The ``METRICS``, in that order. NaN where undefined: ``auc``, ``average_precision`` and
         ``balanced_accuracy`` without images of both classes, ``sensitivity`` without positive images,
-        ``specificity`` without negative ones, ``precision`` where nothing is called positive.
+        ``specificity`` without negative ones, ``precision`` without positive decisions.
 
     Raises:
-        UserError: the model gave NaN.
+        UserError: a score is NaN.
         ValueError: the shapes differ; see also :func:`known_images`.
 
     Example:
@@ -166,7 +166,9 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
     positive, probability = known_images(y_true, probability)
     called = np.asarray(called, dtype=np.bool_)
     if called.shape != known.shape:
-        raise ValueError(f"Labels and decisions must have one shape [n]. Received: {known.shape} and {called.shape}")
+        raise ValueError(
+            f"Labels and decisions must have the same shape [n]. Received: {known.shape} and {called.shape}"
+        )
     called = called[known]
     cells = [
         (called & positive).sum(),
@@ -184,16 +186,16 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
 
 
 def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, Any]:
-    """What a model reaches that always says the commonest class.
+    """Compute the accuracy of always predicting the most frequent class.
 
     Args:
         y_true: [n, k], one-hot.
-        outputs: the k classes.
+        outputs: names of the k classes.
 
     Returns:
-        ``class`` and ``accuracy``, None without images.
+        ``class`` and ``accuracy``; the accuracy is None without images.
     """
     counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
-    commonest = int(counts.argmax())
+    most_frequent = int(counts.argmax())
     total = counts.sum()
-    return {"class": outputs[commonest], "accuracy": float(counts[commonest] / total) if total else None}
+    return {"class": outputs[most_frequent], "accuracy": float(counts[most_frequent] / total) if total else None}

@@ -1,4 +1,4 @@
-"""Two models on the same test images: how far apart they are, and whether chance in the choice of images explains it."""
+"""Paired comparison of two models on the same test images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class PairedImages:
     """The images that two score tables have in common.
 
     Args:
-        table: score table of the one model, sorted by image.
-        baseline: score table of the other, the same images in the same order.
-        n_left_out: images that are in one of the tables only.
+        table: score table of one model, sorted by image.
+        baseline: score table of the other model, with the same images in the same order.
+        n_left_out: images that only one of the tables contains.
     """
 
     table: pd.DataFrame
@@ -34,27 +34,25 @@ class PairedImages:
 
 
 def match_images(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]) -> PairedImages:
-    """Find the images of two score tables that can be compared.
+    """Find the images that two score tables have in common.
 
     Args:
         table: a score table.
-        baseline: another one; the rows of both may be in any order.
-        outputs: names of the outputs whose labels must be the same.
+        baseline: another score table; the rows of both may be in any order.
+        outputs: names of the outputs whose labels must agree.
 
     Raises:
-        ValueError: an image is in a table twice, no image is in both, or an image has other labels or another patient in
-            the other table.
+        ValueError: an image occurs twice in a table, the tables have no image in common, or labels or patient of an
+            image differ between them.
     """
     mine, other = (each.set_index(IMAGE).sort_index() for each in (table, baseline))
     if mine.index.has_duplicates or other.index.has_duplicates:
-        raise ValueError(
-            "An image is in a score table twice, where one row for each `source` and `image` was expected."
-        )
+        raise ValueError("An image occurs twice in a score table. Expected one row for each `source` and `image`.")
     common = mine.index.intersection(other.index).sort_values()
     if common.empty:
         raise ValueError(
             f"The two models have no test image in common: one was tested on {len(mine):,} images, the other on "
-            f"{len(other):,} others."
+            f"{len(other):,} other images."
         )
     n_left_out = len(mine) + len(other) - 2 * len(common)
     mine, other = mine.loc[common], other.loc[common]
@@ -71,32 +69,32 @@ def paired_differences(
     exclusive: bool,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Difference]:
-    """How much better or worse one model does than another on the test images that both have judged.
+    """Compute the differences between the metrics of two models on the test images that both have scored.
 
-    Each metric is the one of :func:`cxr_pipeline.evaluation.evaluate`: of several outputs the mean. Each model decides
-    as its own frozen rule says. A bootstrap draws whole patients, for both models the same ones, so that an image that
-    is hard for both does not count as a difference; the interval is that of percentiles.
+    Metrics are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`; of several outputs the mean. Each model uses its
+    own frozen decision rule. The bootstrap draws whole patients, the same ones for both models, so that an image that
+    is difficult for both does not count as a difference. Intervals are percentiles.
 
-    The p-value is two-sided and belongs to that interval: twice the share of replicates, whichever is less, in which
-    the difference is not above 0 or not below it. One replicate more is counted on each side, so that no p-value is
-    0: with 2,000 replicates none is below 0.001. Models that always agree have a p-value of 1. Replicates in which a
-    metric is not defined for a model are dropped. The calibration error is biased upward in a replicate: its interval
-    is widened by the reflected one (basic bootstrap interval), and its p-value the larger one of both.
+    The two-sided p-value corresponds to the interval: twice the smaller of the shares of replicates in which the
+    difference is at most 0, or at least 0. One replicate is added on each side, so that no p-value is 0: with 2,000
+    replicates the smallest is 0.001. Models that always agree have a p-value of 1. Replicates in which a metric is
+    undefined for a model are dropped. The calibration error is biased upwards in a replicate: its interval is the hull
+    of the percentile and the basic bootstrap interval, and its p-value the larger of the two.
 
     Args:
-        table: score table with decisions of the model in question.
-        baseline: that of the model it is compared with.
-        outputs: names of the outputs of both.
-        exclusive: whether an image has just one class.
+        table: score table of the model, with decisions.
+        baseline: score table of the model that it is compared with, with decisions.
+        outputs: names of the outputs of both models.
+        exclusive: whether each image has exactly one class.
         bootstrap: ``replicates``, ``confidence`` in (0, 1), and ``seed``.
 
     Returns:
-        For each of ``METRICS`` ``value``, of the model less of the baseline, ``low``, ``high`` and ``p_value``; null
-        where the metric is not defined for one of them, the last three also with fewer than two patients. Images that
-        only one of the tables has are left out. The order of rows changes nothing.
+        For each of the ``METRICS``: ``value``, the difference model minus baseline, ``low``, ``high`` and ``p_value``;
+        null if the metric is undefined for a model, the last three also with fewer than two patients. Images that only
+        one of the tables contains are left out. The order of rows does not matter.
 
     Raises:
-        UserError: a model gave NaN.
+        UserError: a score is NaN.
         ValueError: see :func:`match_images`.
 
     References:
@@ -121,13 +119,13 @@ def paired_differences(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for being several, so that the chance of even one false finding stays below the level.
+    """Adjust p-values for multiple testing with Holm's method, which controls the family-wise error rate.
 
     Args:
-        p_values: each in [0, 1]; NaN is no test and does not count.
+        p_values: each in [0, 1]; NaN stands for a test that was not made and does not count.
 
     Returns:
-        The adjusted p-values in the order given, each at least as large as it was and at most 1; NaN where it was.
+        The adjusted p-values in the same order, at most 1; NaN stays NaN.
 
     Raises:
         ValueError: a p-value lies outside [0, 1].
@@ -152,15 +150,15 @@ def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") ->
     differ = ~((mine == other).fillna(False).astype(bool) | (mine.isna() & other.isna()))
     if differ.any():
         raise ValueError(
-            f"The two models cannot be compared: {differ.sum()} of {len(differ)} test images that both have judged "
-            f"differ in `{column}`. Were they tested on the same version of the data?"
+            f"The two models cannot be compared: {differ.sum()} of {len(differ)} common test images differ in "
+            f"`{column}`. Check that both were tested on the same version of the data."
         )
 
 
 def _decided(
     images: PairedImages, outputs: Sequence[str], *, exclusive: bool
 ) -> tuple[list[DecidedImages], NDArray[np.intp]]:
-    """Both models on the images of which something is known, and the patients' numbers [n]."""
+    """Return both models on the images with a known label, and the patient codes [n]."""
     mine, other = (Scores.from_table(each, outputs) for each in (images.table, images.baseline))
     known = ~np.isnan(mine.y_true).all(axis=1)
     patients = patients_of(images.table)
@@ -175,7 +173,7 @@ def _decided(
 
 
 def _differences(pair: Sequence[DecidedImages], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """What one model is above the other in each metric, [replicates]; rounded, so that equal is equal."""
+    """Return the difference in each metric, [replicates], rounded so that equal metrics give exactly 0."""
     mine, other = (images.replicate(weights)[-1] for images in pair)
     return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
 

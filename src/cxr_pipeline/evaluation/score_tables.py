@@ -1,7 +1,7 @@
-"""Score tables: what images are, what a model says of them, and what is decided.
+"""Score tables: labels, scores and decisions of images.
 
-A table names the images (``source``, ``image``, ``sha256``, ``patient_id``) and has, for each output of the model,
-``true_<output>`` and ``score_<output>``; once it is decided also ``probability_<output>``, ``called_<output>`` and one
+A table identifies each image by ``source``, ``image``, ``sha256`` and ``patient_id``, and has ``true_<output>`` and
+``score_<output>`` for each output of the model. :func:`decide` adds ``probability_<output>``, ``called_<output>`` and
 ``decision``.
 """
 
@@ -18,13 +18,13 @@ from cxr_pipeline.evaluation.decision_rule import DecisionRule
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The n images of a score table, and the k outputs of the model that judged them.
+    """The columns of a decided score table as arrays, for n images and k outputs.
 
     Args:
-        outputs: the classes that the model gives a probability for: of a binary task the positive one.
-        y_true: float64 [n, k], 1 or 0, NaN where unknown.
+        outputs: names of the outputs; of a binary task the positive class.
+        y_true: float64 [n, k], 1 or 0, NaN if unknown.
         probability: float64 [n, k], calibrated, in [0, 1].
-        called: bool [n, k], what is decided.
+        called: bool [n, k], the decisions.
     """
 
     outputs: tuple[str, ...]
@@ -34,18 +34,18 @@ class Scores:
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, outputs: Sequence[str]) -> Self:
-        """Take the columns ``true_<output>``, ``probability_<output>`` and ``called_<output>`` of a table."""
-        true, probability, called = (columns_of(table, what, outputs) for what in ("true", "probability", "called"))
+        """Read the columns ``true_<output>``, ``probability_<output>`` and ``called_<output>`` of a table."""
+        true, probability, called = (columns_of(table, prefix, outputs) for prefix in ("true", "probability", "called"))
         return cls(tuple(outputs), true, probability, called.astype(np.bool_))
 
 
 def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:
-    """Put scores beside the images and their labels.
+    """Combine scores with the images and their labels.
 
     Args:
         images: n rows of the manifest.
-        outputs: the k outputs of the model.
-        y_score: [n, k], raw outputs.
+        outputs: names of the k outputs of the model.
+        y_score: [n, k], the raw outputs.
     """
     table = images[["source", "image", "sha256", "patient_id"]].reset_index(drop=True)
     for column, output in enumerate(outputs):
@@ -54,13 +54,13 @@ def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[n
     return table
 
 
-def columns_of(table: pd.DataFrame, what: str, outputs: Sequence[str]) -> NDArray[np.float64]:
-    """Take the columns ``<what>_<output>`` of a table, float64 [n, k]."""
-    return table[[f"{what}_{output}" for output in outputs]].to_numpy(dtype=np.float64)
+def columns_of(table: pd.DataFrame, prefix: str, outputs: Sequence[str]) -> NDArray[np.float64]:
+    """Return the columns ``<prefix>_<output>`` of a table, float64 [n, k]."""
+    return table[[f"{prefix}_{output}" for output in outputs]].to_numpy(dtype=np.float64)
 
 
 def decide(table: pd.DataFrame, rule: DecisionRule) -> pd.DataFrame:
-    """Add to scores what a frozen decision rule makes of them."""
+    """Add the probabilities and decisions of a frozen decision rule to a score table."""
     decisions = rule.apply(columns_of(table, "score", rule.outputs))
     decided = table.copy()
     for column, output in enumerate(rule.outputs):
@@ -70,6 +70,6 @@ def decide(table: pd.DataFrame, rule: DecisionRule) -> pd.DataFrame:
 
 
 def patients_of(table: pd.DataFrame) -> "pd.Series[str] | None":
-    """Name the patient of each image, null where not known; None where no patient is known."""
+    """Return ``<source>/<patient_id>`` of each image, null if unknown; None if no patient is known."""
     patients = table["source"].str.cat(table["patient_id"], sep="/")
     return patients if patients.notna().any() else None

@@ -1,4 +1,4 @@
-"""Test images by sex, age band and view: whether a model is as good for each of them."""
+"""Metrics of the test images by sex, age band and view."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,25 +23,26 @@ def evaluate_subgroups(
     min_patients: int,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Measure groups of test images, each by itself.
+    """Compute the metrics of each subgroup of the test images.
 
-    A figure is the mean over the outputs of which the group has enough patients. Groups overlap in their patients, and
-    many are looked at: that two intervals do not overlap need not mean a difference.
+    A metric is the mean over the outputs for which the group has enough patients. Subgroups share patients and there are
+    many of them, so that intervals which do not overlap are no proof of a difference.
 
     Args:
         table: a score table with decisions, n images.
-        manifest: has ``sex``, ``age`` in years and ``view`` of these images, null where unknown.
+        manifest: with ``sex``, ``age`` in years and ``view`` of these images, null if unknown.
         outputs: of the model.
-        ages: where a new age band begins, in years, rising.
-        min_patients: patients that a group must have with an output, and without it, for figures about that output; a
-            image whose patient is not known counts as one.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of ``intervals.measure``.
+        ages: first age of each band but the lowest, in years, increasing.
+        min_patients: patients that a group must have both with and without an output for metrics of that output; an
+            image without a known patient counts as one patient.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `measure`.
 
     Returns:
-        ``min_patients`` and ``confidence``; by ``sex``, ``age`` and ``view`` ``n_unknown``, images of which it is not
-        known, and ``groups``: for each group ``n_images``, ``n_patients`` (None where not known), ``n_positive`` and
-        ``n_known`` by output, ``metrics``: ``auc``, ``sensitivity`` and ``specificity`` with ``value``, ``low`` and
-        ``high``, empty where no output has enough patients, and ``per_class``: the same of each output that has.
+        ``min_patients`` and ``confidence``; for ``sex``, ``age`` and ``view`` the number of images for which it is
+        unknown, ``n_unknown``, and ``groups``: for each group ``n_images``, ``n_patients`` (None if unknown),
+        ``n_positive`` and ``n_known`` by output, ``metrics`` (``auc``, ``sensitivity`` and ``specificity`` with
+        ``value``, ``low`` and ``high``; empty if no output has enough patients) and ``per_class``, the same for each
+        output with enough patients.
     """
     about = table[["source", "image"]].merge(manifest, on=["source", "image"], how="left", validate="one_to_one")
     groups = {"sex": about["sex"], "age": age_bands(about["age"], ages), "view": about["view"]}
@@ -60,11 +61,11 @@ def evaluate_subgroups(
 
 
 def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
-    """Name the age band of each image; null where the age is not known.
+    """Return the age band of each image; null if the age is unknown.
 
     Args:
         age: in years.
-        begins: where a new band begins, rising.
+        begins: first age of each band but the lowest, increasing.
 
     Example:
         >>> age_bands(pd.Series([17.9, 18.0, 90.0]), [18, 65]).tolist()
@@ -77,7 +78,7 @@ def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """Age bands by where they begin, other groups by name."""
+    """Sort age bands by their first age, other groups by name."""
     first = name.split(" ", 1)[0]
     return (int(first) if first.isdecimal() else 0, name)
 
@@ -85,7 +86,7 @@ def _rank(name: str) -> tuple[int, str]:
 def _evaluate(
     images: pd.DataFrame, *, outputs: Sequence[str], min_patients: int, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Measure the images of one group."""
+    """Compute the metrics of one group."""
     scores, patients = Scores.from_table(images, outputs), patients_of(images)
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
@@ -95,7 +96,7 @@ def _evaluate(
     metrics: dict[str, Any] = {}
     per_class: dict[str, Any] = {}
     if places:
-        found = measure(
+        measured = measure(
             scores.y_true[:, places],
             scores.probability[:, places],
             scores.called[:, places],
@@ -104,8 +105,10 @@ def _evaluate(
             exclusive=False,
             **bootstrap,
         )
-        metrics = {name: found["metrics"][name] for name in MEASURES}
-        per_class = {output: {name: of_one[name] for name in MEASURES} for output, of_one in found["per_class"].items()}
+        metrics = {name: measured["metrics"][name] for name in MEASURES}
+        per_class = {
+            output: {name: values[name] for name in MEASURES} for output, values in measured["per_class"].items()
+        }
     return {
         "n_images": len(images),
         "n_patients": None if patients is None else int(patients.nunique()),
@@ -116,6 +119,6 @@ def _evaluate(
     }
 
 
-def _count_patients(of_side: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Patients that have images of one side of each output, [k], given these images [n, k]."""
-    return np.array([len(np.unique(codes[images])) for images in of_side.T], dtype=np.intp)
+def _count_patients(selected: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Count, for each column of a mask [n, k], the patients of the selected images, [k]."""
+    return np.array([len(np.unique(codes[images])) for images in selected.T], dtype=np.intp)

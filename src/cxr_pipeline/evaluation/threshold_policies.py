@@ -1,4 +1,4 @@
-"""Policies that choose the threshold above which an image is called positive."""
+"""Policies that choose the threshold at or above which an image is predicted positive."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import known_images
-from cxr_pipeline.evaluation.operating_points import ROUNDING, ChosenThreshold, Cuts
+from cxr_pipeline.evaluation.operating_points import ROUNDING, ChosenThreshold, OperatingPoints
 
 FloatArray = NDArray[np.float64]
 
 FALLBACK = 0.5
-EVIDENCE = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Policy(ABC):
-    """What a threshold is chosen for."""
+    """The criterion by which a threshold is chosen."""
 
     rule: ClassVar[str]
 
@@ -31,37 +31,37 @@ class Policy(ABC):
             probability: [n], calibrated, in [0, 1].
 
         Returns:
-            The choice. A policy that cannot be met gets the threshold that comes closest, and images of one
-            class only get ``FALLBACK``, both with ``met`` false and a message.
+            The threshold. If the policy cannot be met, it is the closest one; if all images belong to one class, it is
+            ``FALLBACK``. In both cases ``met`` is false and the message says why.
 
         Raises:
-            UserError: the model gave NaN.
+            UserError: a probability is NaN.
             ValueError: see :func:`cxr_pipeline.evaluation.metrics.known_images`.
         """
         positive, probability = known_images(y_true, probability)
         if positive.all() or not positive.any():
             return self._without_classes(int(positive.sum()), int((~positive).sum()))
-        return self._choose(Cuts(positive, probability))
+        return self._choose(OperatingPoints(positive, probability))
 
     def to_dict(self) -> dict[str, Any]:
-        """The rule and its values, as in the configuration."""
+        """Return the rule and its values as in the configuration."""
         return {"rule": self.rule, **asdict(self)}
 
     @abstractmethod
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        """Choose where images of both classes are there."""
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        """Choose one of the operating points."""
 
     def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
         message = (
             f"The policy {self.rule!r} needs validation images of both classes, found {n_positive} positive and "
-            f"{n_negative} negative. The threshold stays at {FALLBACK}."
+            f"{n_negative} negative. The threshold is set to {FALLBACK}."
         )
         return ChosenThreshold(FALLBACK, met=False, message=message)
 
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """The threshold itself.
+    """A given threshold.
 
     Args:
         value: in [0, 1].
@@ -70,13 +70,14 @@ class Fixed(Policy):
     rule: ClassVar[str] = "fixed"
     value: float
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        index = int((cuts.values >= self.value).sum())
-        return ChosenThreshold(self.value, met=True, message=cuts.describe(index, self.value))
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        index = int((points.values >= self.value).sum())
+        return ChosenThreshold(self.value, met=True, message=points.describe(index, self.value))
 
     def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
         message = (
-            f"Found {n_positive} positive and {n_negative} negative validation images: what it reaches is unknown."
+            f"Found {n_positive} positive and {n_negative} negative validation images: sensitivity and specificity at "
+            "this threshold are unknown."
         )
         return ChosenThreshold(self.value, met=True, message=message)
 
@@ -91,48 +92,48 @@ class Youden(Policy):
 
     rule: ClassVar[str] = "youden"
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        return _optimise(cuts, "J", cuts.sensitivity + cuts.specificity - 1)
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        return _optimise(points, "J", points.sensitivity + points.specificity - 1)
 
 
 @dataclass(frozen=True)
 class TargetSensitivity(Policy):
-    """The best specificity among the thresholds that reach this sensitivity.
+    """The largest specificity among the operating points that reach a sensitivity.
 
     Args:
-        value: in [0, 1].
+        value: the sensitivity, in [0, 1].
     """
 
     rule: ClassVar[str] = "target_sensitivity"
     value: float
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        choice = _reach(cuts, self.value, ("sensitivity", cuts.sensitivity), ("specificity", cuts.specificity))
-        return _with_doubt(choice, self.value, "sensitivity", f"{cuts.n_positive} positive")
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        chosen = _reach(points, self.value, ("sensitivity", points.sensitivity), ("specificity", points.specificity))
+        return _warn_of_few_images(chosen, self.value, "sensitivity", points.n_positive, "positive")
 
 
 @dataclass(frozen=True)
 class TargetSpecificity(Policy):
-    """The best sensitivity among the thresholds that reach this specificity.
+    """The largest sensitivity among the operating points that reach a specificity.
 
     Args:
-        value: in [0, 1].
+        value: the specificity, in [0, 1].
     """
 
     rule: ClassVar[str] = "target_specificity"
     value: float
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        choice = _reach(cuts, self.value, ("specificity", cuts.specificity), ("sensitivity", cuts.sensitivity))
-        return _with_doubt(choice, self.value, "specificity", f"{cuts.n_negative} negative")
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        chosen = _reach(points, self.value, ("specificity", points.specificity), ("sensitivity", points.sensitivity))
+        return _warn_of_few_images(chosen, self.value, "specificity", points.n_negative, "negative")
 
 
 @dataclass(frozen=True)
 class FBeta(Policy):
-    """The largest F-beta.
+    """The largest F-beta score.
 
     Args:
-        beta: above 0; how many times sensitivity counts as much as precision.
+        beta: above 0; sensitivity counts beta times as much as precision.
 
     References:
         van Rijsbergen, "Information retrieval", 1979, chapter 7.
@@ -141,19 +142,19 @@ class FBeta(Policy):
     rule: ClassVar[str] = "f_beta"
     beta: float
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        found = (1 + self.beta**2) * cuts.true_positives
-        missed = self.beta**2 * (cuts.n_positive - cuts.true_positives)
-        return _optimise(cuts, f"F{self.beta:g}", found / (found + missed + cuts.false_positives))
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        gain = (1 + self.beta**2) * points.true_positives
+        missed = self.beta**2 * (points.n_positive - points.true_positives)
+        return _optimise(points, f"F{self.beta:g}", gain / (gain + missed + points.false_positives))
 
 
 @dataclass(frozen=True)
 class Cost(Policy):
-    """The smallest cost of mistakes at the prevalence of the validation images.
+    """The lowest expected cost at the prevalence of the validation images.
 
     Args:
-        false_negative: cost of a positive image called negative, above 0.
-        false_positive: cost of a negative image called positive, above 0.
+        false_negative: cost of a positive image that is predicted negative, above 0.
+        false_positive: cost of a negative image that is predicted positive, above 0.
 
     References:
         Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
@@ -163,23 +164,23 @@ class Cost(Policy):
     false_negative: float
     false_positive: float
 
-    def _choose(self, cuts: Cuts) -> ChosenThreshold:
-        missed = self.false_negative * (cuts.n_positive - cuts.true_positives)
-        largest = self.false_negative * cuts.n_positive + self.false_positive * cuts.n_negative
-        return _optimise(cuts, "saving", 1 - (missed + self.false_positive * cuts.false_positives) / largest)
+    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
+        missed = self.false_negative * (points.n_positive - points.true_positives)
+        largest = self.false_negative * points.n_positive + self.false_positive * points.n_negative
+        return _optimise(points, "saving", 1 - (missed + self.false_positive * points.false_positives) / largest)
 
 
 POLICIES: dict[str, type[Policy]] = {
-    kind.rule: kind for kind in (Fixed, Youden, TargetSensitivity, TargetSpecificity, FBeta, Cost)
+    policy.rule: policy for policy in (Fixed, Youden, TargetSensitivity, TargetSpecificity, FBeta, Cost)
 }
 
 
 def policy_from(rule: str, **values: float) -> Policy:
-    """The policy of a configuration block.
+    """Create the policy of a configuration block.
 
     Args:
-        rule: one of ``POLICIES``.
-        values: what that policy needs.
+        rule: a key of ``POLICIES``.
+        values: arguments of that policy.
 
     Raises:
         ValueError: the rule is unknown.
@@ -193,62 +194,70 @@ def policy_from(rule: str, **values: float) -> Policy:
     return POLICIES[rule](**values)
 
 
-def _optimise(cuts: Cuts, name: str, objective: FloatArray) -> ChosenThreshold:
-    """The cut with the largest objective, met if it beats the same answer for every image.
+def _optimise(points: OperatingPoints, name: str, objective: FloatArray) -> ChosenThreshold:
+    """Choose the point with the largest objective. It is met if it beats predicting the same for every image.
 
     Args:
-        cuts: the k cuts.
-        name: what the objective is called.
+        points: the k operating points.
+        name: of the objective, for messages.
         objective: [k], at most 1.
     """
-    index = cuts.best(objective)
-    same_answer = 0 if objective[0] > objective[-1] else len(objective) - 1
-    if objective[index] > objective[same_answer] + ROUNDING:
-        return cuts.choose(index)
-    if not cuts.mixed.any():
-        return cuts.choose(index, "No threshold tells images apart: all validation images have the same probability.")
-    mixed = cuts.best(objective, among=cuts.mixed)
-    return cuts.choose(
+    index = points.best(objective)
+    constant = 0 if objective[0] > objective[-1] else len(objective) - 1
+    if objective[index] > objective[constant] + ROUNDING:
+        return points.choose(index)
+    if not points.mixed.any():
+        return points.choose(
+            index, "No threshold separates the images: all validation images have the same probability."
+        )
+    mixed = points.best(objective, among=points.mixed)
+    return points.choose(
         index,
-        f"No threshold does better than the same answer for every image: the largest {name} with both answers is "
-        f"{objective[mixed]:.3f}, against {objective[same_answer]:.3f} when every image is called "
-        f"{cuts.answer(same_answer)}.",
+        f"No threshold is better than the same prediction for every image: the largest {name} with both predictions is "
+        f"{objective[mixed]:.3f}, against {objective[constant]:.3f} if every image is predicted "
+        f"{points.prediction(constant)}.",
     )
 
 
-def _reach(cuts: Cuts, target: float, wanted: tuple[str, FloatArray], paid: tuple[str, FloatArray]) -> ChosenThreshold:
-    """The cut with the largest rate that is paid with, among those where the wanted rate reaches the target."""
-    (name, rate), (price, left) = wanted, paid
-    index = cuts.best(left, rate, among=rate >= target)
-    if left[index] > 0:
-        return cuts.choose(index)
-    useful = (rate > 0) & (left > 0)
-    reason = f"A {name} of {target:g} cannot be met: every threshold that reaches it has a {price} of 0."
+def _reach(
+    points: OperatingPoints, target: float, wanted: tuple[str, FloatArray], other: tuple[str, FloatArray]
+) -> ChosenThreshold:
+    """Choose the point with the largest other rate among those where the wanted rate reaches the target."""
+    (name, rate), (other_name, other_rate) = wanted, other
+    index = points.best(other_rate, rate, among=rate >= target)
+    if other_rate[index] > 0:
+        return points.choose(index)
+    useful = (rate > 0) & (other_rate > 0)
+    reason = f"A {name} of {target:g} cannot be met: every threshold that reaches it has a {other_name} of 0."
     if not useful.any():
-        return cuts.choose(index, reason, "No threshold tells images apart.")
-    closest = cuts.best(rate, left, among=useful)
-    return cuts.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} short.")
+        return points.choose(index, reason, "No threshold separates the images.")
+    closest = points.best(rate, other_rate, among=useful)
+    return points.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} below.")
 
 
-def _with_doubt(choice: ChosenThreshold, target: float, name: str, images: str) -> ChosenThreshold:
-    """Add to the message that the images are too few to show the target, if they are.
+def _warn_of_few_images(
+    chosen: ChosenThreshold, target: float, name: str, n_images: int, label: str
+) -> ChosenThreshold:
+    """Add a warning if there are too few images to show that a rate reaches its target.
+
+    Even if all n images are predicted correctly, the lower confidence limit of the rate is ``(1 - confidence) ** (1 / n)``.
 
     Args:
-        choice: what was chosen.
-        target: the rate asked for.
+        chosen: the threshold.
+        target: the required rate.
         name: of the rate.
-        images: how many of which class, such as ``"20 positive"``.
+        n_images: validation images that the rate is measured on.
+        label: of these images.
 
     References:
         Hanley, Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983.
     """
-    n_images = int(images.split()[0])
-    lowest = (1 - EVIDENCE) ** (1 / n_images)
+    lowest = (1 - CONFIDENCE) ** (1 / n_images)
     if lowest >= target:
-        return choice
-    needed = "No number of images could" if target >= 1 else f"{ceil(log(1 - EVIDENCE) / log(target))} or more could"
-    doubt = (
-        f"{images} validation images cannot show a {name} of {target:g}: were all of them right, it might still be as "
-        f"low as {lowest:.3f} ({EVIDENCE:.0%} confidence). {needed}."
+        return chosen
+    needed = "no number of images would be" if target >= 1 else f"{ceil(log(1 - CONFIDENCE) / log(target))} would be"
+    warning = (
+        f"{n_images} {label} validation images are not enough to show a {name} of {target:g}: even if all were predicted "
+        f"correctly, it could be as low as {lowest:.3f} ({CONFIDENCE:.0%} confidence); {needed} enough."
     )
-    return replace(choice, message=f"{choice.message} {doubt}")
+    return replace(chosen, message=f"{chosen.message} {warning}")

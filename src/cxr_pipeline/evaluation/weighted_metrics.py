@@ -1,4 +1,4 @@
-"""The metrics of one set of images under many weights at once, as a bootstrap needs them."""
+"""Metrics of one set of images under many weightings at once, for the bootstrap."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,12 +7,12 @@ from cxr_pipeline.evaluation.metrics import confusion_rates, equal_mass_bins
 
 
 class WeightedMetrics:
-    """The metrics of one set of images under any weights.
+    """The metrics of one set of images as a function of the weights of the images.
 
     Args:
         positive: bool [n], the labels.
-        probability: float64 [n], in [0, 1], falling.
-        called: bool [n], what is decided.
+        probability: float64 [n], in [0, 1], in decreasing order.
+        called: bool [n], the decisions.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class WeightedMetrics:
         starts = np.concatenate(([0], new_value))
         ends = np.concatenate((new_value, [n_images]))
         step = np.searchsorted(starts, self._positives, side="right") - 1
-        # Only steps of the ROC curve that hold a positive image add to AUC and average precision.
+        # Only steps of the ROC curve with a positive image contribute to AUC and average precision.
         steps, self._first_positive = np.unique(step, return_index=True)
         self._starts, self._ends = starts[steps], ends[steps]
         self._called = np.flatnonzero(called)
@@ -35,14 +35,14 @@ class WeightedMetrics:
         self._bin_starts = np.flatnonzero(np.diff(bins, prepend=-1))
 
     def __call__(self, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Every metric for every row of weights.
+        """Compute every metric for every row of weights.
 
         Args:
-            weights: float64 [replicates, n], not below 0.
+            weights: float64 [replicates, n], at least 0.
 
         Returns:
-            For each of ``METRICS`` float64 [replicates]; NaN where undefined. The bins of ``ece`` are
-            those of the unweighted images.
+            Each of the ``METRICS``, float64 [replicates]; NaN where undefined. ``ece`` uses the bins of the unweighted
+            images.
         """
         upto = np.zeros((len(weights), weights.shape[1] + 1))
         np.cumsum(weights, axis=1, out=upto[:, 1:])
@@ -66,7 +66,7 @@ class WeightedMetrics:
         n_positive: NDArray[np.float64],
         n_negative: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """AUC (ties count half) and average precision, each [replicates]."""
+        """Compute AUC (ties count half) and average precision, each [replicates]."""
         if not len(self._positives):
             nan = np.full(len(upto), np.nan)
             return nan, nan

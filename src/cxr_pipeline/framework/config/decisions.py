@@ -1,4 +1,4 @@
-"""How scores become decisions, and how decisions are judged."""
+"""Parameters of decision rules, evaluation and scoring."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 
 
 class Fixed(Parameters):
-    """The threshold itself."""
+    """A given threshold."""
 
     rule: Literal["fixed"]
     value: Fraction
@@ -21,28 +21,28 @@ class Youden(Parameters):
 
 
 class TargetSensitivity(Parameters):
-    """The best specificity among the thresholds that reach this sensitivity."""
+    """The largest specificity among the operating points that reach a sensitivity."""
 
     rule: Literal["target_sensitivity"]
     value: Fraction
 
 
 class TargetSpecificity(Parameters):
-    """The best sensitivity among the thresholds that reach this specificity."""
+    """The largest sensitivity among the operating points that reach a specificity."""
 
     rule: Literal["target_specificity"]
     value: Fraction
 
 
 class FBeta(Parameters):
-    """The largest F-beta."""
+    """The largest F-beta score."""
 
     rule: Literal["f_beta"]
     beta: Annotated[float, Field(gt=0)]
 
 
 class Cost(Parameters):
-    """The smallest cost of mistakes."""
+    """The lowest expected cost of errors."""
 
     rule: Literal["cost"]
     false_negative: Annotated[float, Field(gt=0)]
@@ -62,10 +62,10 @@ Policy = Annotated[
 
 
 class Thresholds(Parameters):
-    """Calibration and threshold, both fitted on validation images.
+    """Calibration and threshold policy, both fitted on validation images.
 
     Args:
-        compared: other policies, whose figures are reported beside those of the chosen one.
+        compared: other policies to report along with the chosen one.
     """
 
     calibration: Literal["none", "temperature", "platt", "isotonic"]
@@ -74,7 +74,7 @@ class Thresholds(Parameters):
 
 
 class Evaluation(Parameters):
-    """The bootstrap behind every interval."""
+    """The bootstrap of all confidence intervals."""
 
     replicates: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -82,10 +82,10 @@ class Evaluation(Parameters):
 
 
 class Subgroups(Parameters):
-    """Groups of test images that are measured by themselves.
+    """Subgroups of the test images.
 
     Args:
-        ages: where a new age band begins, in whole years: [18, 65] makes 0 to 17, 18 to 64 and 65 and older.
+        ages: first age of each band but the lowest, in years: [18, 65] means 0 to 17, 18 to 64, and 65 and older.
         min_patients: patients that a group must have with a class, and without it, for figures about that class; an image
             whose patient is not known counts as one.
     """
@@ -97,7 +97,7 @@ class Subgroups(Parameters):
     @classmethod
     def _rising(cls, ages: tuple[int, ...]) -> tuple[int, ...]:
         if list(ages) != sorted(set(ages)):
-            raise ValueError(f"age bands begin at rising ages, found {list(ages)}")
+            raise ValueError(f"ages must be increasing, found {list(ages)}")
         return ages
 
 

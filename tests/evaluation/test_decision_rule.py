@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.evaluation.calibration import METHODS
-from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict, with_policy
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.evaluation.metrics import binary_metrics
 
 CLASSES = ("nofinding", "effusion")
@@ -140,10 +140,10 @@ def test_label_of_one_class_falls_back_and_says_so():
     assert rule.thresholds["Pleural_Thickening"] == 0.5
     np.testing.assert_array_equal(rule.apply(y_score).probability[:, 1], y_score[:, 1])
     assert not values["policy_met"]
-    assert values["message"].startswith("The policy is missed for Pleural_Thickening;")
+    assert values["message"].startswith("The policy is not met for Pleural_Thickening;")
     assert [part["policy_met"] for part in values["per_class"].values()] == [True, False, True]
     assert "The threshold stays at 0.5" in values["per_class"]["Pleural_Thickening"]["message"]
-    assert "'platt' was left out" in values["per_class"]["Pleural_Thickening"]["message"]
+    assert "'platt' was skipped" in values["per_class"]["Pleural_Thickening"]["message"]
 
 
 def test_decision_names_the_called_labels():
@@ -220,10 +220,10 @@ def test_another_policy_keeps_the_calibration(kind, classes, k, policy):
     images, others = draw_images(100, k), draw_images(100, k, seed=1)
     rule = fit(images, kind=kind, classes=classes)
 
-    changed = with_policy(through_json(rule), *images, policy)
+    changed = through_json(rule).with_policy(*images, policy)
 
     assert changed == fit(images, kind=kind, classes=classes, **policy)
-    on_others = with_policy(rule, *others, policy)
+    on_others = rule.with_policy(*others, policy)
     assert on_others.to_dict()["calibration"] == rule.to_dict()["calibration"]
     assert on_others.to_dict()["fitted_on"]["n_images"] == 100
 

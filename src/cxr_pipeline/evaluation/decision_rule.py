@@ -1,0 +1,329 @@
+"""Decision rules: calibration and thresholds, which turn the scores of a network into decisions.
+
+A rule is fitted on validation images only, frozen with the model, and applied unchanged to test images and new images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.evaluation.joint_calibration import (
+    JointCalibration,
+    OneByOne,
+    fit_joint_calibration,
+    joint_calibration_from_dict,
+)
+from cxr_pipeline.evaluation.metrics import check_scores, known_images
+from cxr_pipeline.evaluation.operating_points import ChosenThreshold
+from cxr_pipeline.evaluation.threshold_policies import policy_from
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+ARGMAX = "argmax"
+# The decision on an image without any of the labels of a multi-label task.
+NONE = "none"
+# With a threshold of 0, every image would be assigned to that class.
+LOWEST_THRESHOLD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """The decisions of a rule on n images.
+
+    Args:
+        probability: float64 [n, k], in [0, 1].
+        called: bool [n, k], whether an output is predicted.
+        decision: str [n], the predicted class; several labels are joined by ``|``, no label is ``none``.
+    """
+
+    probability: FloatArray
+    called: BoolArray
+    decision: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class OutputRule:
+    """The threshold of one output.
+
+    Args:
+        threshold: the output is predicted if its probability is at least this.
+        met: whether the threshold policy reached its target.
+        message: sensitivity and specificity on the validation images, and warnings about the fit.
+        n_images: validation images with a known label.
+        n_positive: positive ones among them.
+    """
+
+    threshold: float
+    met: bool
+    message: str
+    n_images: int
+    n_positive: int
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """A fitted decision rule.
+
+    Args:
+        kind: ``binary``, ``multiclass`` or ``multilabel``.
+        classes: of the task; of a binary task the negative class, then the positive one.
+        policy: name and values of the threshold policy, as configured.
+        calibration: maps scores to probabilities.
+        output_rules: the threshold of each output.
+        n_images: validation images with at least one known label.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    policy: Mapping[str, Any]
+    calibration: JointCalibration
+    output_rules: tuple[OutputRule, ...]
+    n_images: int
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The k classes that the network gives a score for: of a binary task the positive class."""
+        return self.classes[-1:] if self.kind == "binary" else self.classes
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each output."""
+        return {name: rule.threshold for name, rule in zip(self.outputs, self.output_rules, strict=True)}
+
+    def apply(self, y_score: ArrayLike) -> Decisions:
+        """Decide on images.
+
+        Args:
+            y_score: [n, k], the outputs of the network, in [0, 1].
+
+        Raises:
+            UserError: a score is NaN, which must not count as negative.
+            ValueError: the shape is not [n, k], or a score lies outside [0, 1].
+        """
+        scores = _as_matrix(y_score, len(self.outputs), "Scores")
+        check_scores(scores)
+        probability = self.calibration.apply(scores)
+        predicted, decision = _KINDS[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
+        return Decisions(probability, predicted, decision)
+
+    def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
+        """Return a rule with the same calibration and the thresholds of another policy.
+
+        Args:
+            y_true: [n, k], labels of the validation images, as for :func:`fit_decision_rule`.
+            y_score: [n, k], their scores.
+            policy: the other policy.
+
+        Raises:
+            UserError: see :func:`fit_decision_rule`.
+            ValueError: see :func:`fit_decision_rule`.
+        """
+        check_policy(policy, self.kind)
+        true, scores = _checked(y_true, y_score, len(self.outputs))
+        probability = self.calibration.apply(scores)
+        rules = []
+        for column, chosen in enumerate(_choose_thresholds(true, probability, policy)):
+            known = ~np.isnan(true[:, column])
+            message = " ".join(filter(None, (chosen.message, self.calibration.message_of(column))))
+            n_positive = int((true[known, column] == 1).sum())
+            rules.append(OutputRule(chosen.threshold, chosen.met, message, int(known.sum()), n_positive))
+        n_images = int((~np.isnan(true)).any(axis=1).sum())
+        return type(self)(self.kind, self.classes, _with_defaults(policy), self.calibration, tuple(rules), n_images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``decision_rule.json``."""
+        met = {name: rule.met for name, rule in zip(self.outputs, self.output_rules, strict=True)}
+        common = {"kind": self.kind, "classes": list(self.classes), "thresholds": self.thresholds}
+        fitted_on = {"split": "validation", "n_images": self.n_images}
+        if self.kind == "binary":
+            (rule,) = self.output_rules
+            return {
+                **common,
+                "calibration": self.calibration.to_dict(self.outputs)[self.outputs[0]],
+                "policy": dict(self.policy),
+                "policy_met": rule.met,
+                "message": rule.message,
+                "fitted_on": {**fitted_on, "n_positive": rule.n_positive},
+            }
+        per_class = {}
+        for name, rule in zip(self.outputs, self.output_rules, strict=True):
+            values = asdict(rule)
+            del values["threshold"]
+            per_class[name] = {"policy_met": values.pop("met"), **values}
+        return {
+            **common,
+            "calibration": self.calibration.to_dict(self.outputs),
+            "policy": dict(self.policy),
+            "policy_met": all(met.values()),
+            "message": " ".join(filter(None, (_summary(met), self.calibration.message))),
+            "per_class": per_class,
+            "fitted_on": fitted_on,
+        }
+
+
+def fit_decision_rule(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    kind: str,
+    classes: Sequence[str],
+    calibration: str,
+    policy: Mapping[str, Any],
+) -> DecisionRule:
+    """Fit calibration and thresholds on validation images.
+
+    Args:
+        y_true: [n, k], 1, 0, or NaN for unknown, which is left out.
+        y_score: [n, k], the outputs of the network, in [0, 1].
+        kind: ``binary``, ``multiclass`` or ``multilabel``.
+        classes: of the task; of a binary task the negative class, then the positive one.
+        calibration: ``none``, ``temperature``, ``platt`` or ``isotonic``.
+        policy: ``rule`` and its values, see :func:`cxr_pipeline.evaluation.threshold_policies.policy_from`; for
+            multiclass tasks also ``argmax``.
+
+    Raises:
+        UserError: a score is NaN, or ``argmax`` is requested for classes that are not exclusive.
+        ValueError: the classes do not fit the kind, or a name or value is unknown.
+
+    Example:
+        >>> rule = fit_decision_rule(
+        ...     [[0], [0], [1], [1]], [[0.1], [0.4], [0.3], [0.8]], kind="binary", classes=("normal", "effusion"),
+        ...     calibration="none", policy={"rule": "fixed", "value": 0.5},
+        ... )
+        >>> rule.apply([[0.2], [0.9]]).decision.tolist()
+        ['normal', 'effusion']
+    """
+    _check_kind(kind)
+    n_outputs = 1 if kind == "binary" else len(classes)
+    if (len(classes) < 2 and kind != "multilabel") or (len(classes) > 2 and kind == "binary"):
+        expected = "two classes" if kind == "binary" else "two classes or more"
+        raise ValueError(f"A {kind} rule needs {expected}. Received: classes={classes!r}")
+    true, scores = _checked(y_true, y_score, n_outputs)
+    fitted = (
+        fit_joint_calibration(calibration, true, scores)
+        if kind == "multiclass"
+        else OneByOne.fit(calibration, true, scores)
+    )
+    unfitted = DecisionRule(kind, tuple(classes), policy, fitted, (), 0)
+    return unfitted.with_policy(true, scores, policy)
+
+
+def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
+    """Restore a rule from its JSON form. It makes the same decisions as the saved rule.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    kind = values.get("kind", "binary")
+    _check_kind(kind)
+    classes = tuple(values["classes"])
+    fitted_on = values["fitted_on"]
+    per_class = values.get("per_class", {classes[-1]: {**values, **fitted_on}})
+    rules = tuple(
+        OutputRule(
+            float(values["thresholds"][name]),
+            per_class[name]["policy_met"],
+            per_class[name]["message"],
+            per_class[name]["n_images"],
+            per_class[name]["n_positive"],
+        )
+        for name in values["thresholds"]
+    )
+    saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
+    calibration = joint_calibration_from_dict(saved, exclusive=kind == "multiclass")
+    return DecisionRule(kind, classes, dict(values["policy"]), calibration, rules, fitted_on["n_images"])
+
+
+def check_policy(policy: Mapping[str, Any], kind: str) -> None:
+    """Check that a threshold policy fits the kind of task.
+
+    Raises:
+        UserError: it is ``argmax``, and the classes are not exclusive.
+    """
+    if policy["rule"] == ARGMAX and kind != "multiclass":
+        raise UserError(
+            f"thresholds.policy or thresholds.compared asks for the rule argmax, which requires exclusive classes; this "
+            f"task is {kind}. Use another rule, for example --params <task>.thresholds.policy.rule=youden."
+        )
+
+
+def _decide_binary(
+    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
+) -> tuple[BoolArray, NDArray[np.str_]]:
+    predicted = probability >= thresholds
+    return predicted, np.array(classes)[predicted[:, 0].astype(np.intp)]
+
+
+def _decide_multiclass(
+    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
+) -> tuple[BoolArray, NDArray[np.str_]]:
+    """Choose the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
+
+    With equal thresholds this is the most probable class. With others, the sensitivity that a threshold has for its
+    class alone is not quite reached, because only one of the classes above their thresholds is predicted.
+    """
+    limits = np.maximum(thresholds, LOWEST_THRESHOLD)
+    # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.
+    chosen = (probability * (limits.min() / limits)).argmax(axis=1)
+    return np.arange(len(classes)) == chosen[:, None], np.array(classes)[chosen]
+
+
+def _decide_multilabel(
+    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
+) -> tuple[BoolArray, NDArray[np.str_]]:
+    predicted, names = probability >= thresholds, np.array(classes)
+    return predicted, np.array(["|".join(names[row]) or NONE for row in predicted], dtype=np.str_)
+
+
+_KINDS: dict[str, Callable[[FloatArray, FloatArray, Sequence[str]], tuple[BoolArray, NDArray[np.str_]]]] = {
+    "binary": _decide_binary,
+    "multiclass": _decide_multiclass,
+    "multilabel": _decide_multilabel,
+}
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _KINDS:
+        raise ValueError(f"The kind of a decision rule must be one of {', '.join(_KINDS)}. Received: kind={kind!r}")
+
+
+def _choose_thresholds(
+    y_true: FloatArray, probability: FloatArray, policy: Mapping[str, Any]
+) -> tuple[ChosenThreshold, ...]:
+    k = int(probability.shape[1])
+    if policy["rule"] == ARGMAX:
+        return (ChosenThreshold(1 / k, met=True, message="The most probable class is predicted."),) * k
+    chosen_by = policy_from(**policy)
+    return tuple(chosen_by.choose(y_true[:, column], probability[:, column]) for column in range(k))
+
+
+def _with_defaults(policy: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(policy) if policy["rule"] == ARGMAX else policy_from(**policy).to_dict()
+
+
+def _checked(y_true: ArrayLike, y_score: ArrayLike, n_outputs: int) -> tuple[FloatArray, FloatArray]:
+    """Return labels and scores as float64 [n, k], after checking them."""
+    true, scores = _as_matrix(y_true, n_outputs, "Labels"), _as_matrix(y_score, n_outputs, "Scores")
+    check_scores(scores)
+    for column in range(n_outputs):
+        known_images(true[:, column], scores[:, column])
+    return true, scores
+
+
+def _as_matrix(values: ArrayLike, n_outputs: int, name: str) -> FloatArray:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[1] != n_outputs:
+        raise ValueError(f"{name} must have the shape [n, {n_outputs}]. Received: {matrix.shape}")
+    return matrix
+
+
+def _summary(met: Mapping[str, bool]) -> str:
+    missed = [name for name, is_met in met.items() if not is_met]
+    if missed:
+        return f"The policy is not met for {', '.join(missed)}; see per_class."
+    return f"The policy is met for all {len(met)} classes."
