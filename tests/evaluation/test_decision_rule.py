@@ -142,7 +142,7 @@ def test_label_of_one_class_falls_back_and_says_so():
     assert not values["policy_met"]
     assert values["message"].startswith("The policy is not met for Pleural_Thickening;")
     assert [part["policy_met"] for part in values["per_class"].values()] == [True, False, True]
-    assert "The threshold stays at 0.5" in values["per_class"]["Pleural_Thickening"]["message"]
+    assert "The threshold is set to 0.5" in values["per_class"]["Pleural_Thickening"]["message"]
     assert "'platt' was skipped" in values["per_class"]["Pleural_Thickening"]["message"]
 
 

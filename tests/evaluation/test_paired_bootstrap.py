@@ -301,7 +301,7 @@ def test_nothing_in_common_is_refused():
     mine, other = Pair(n_images=20).tables()
 
     with pytest.raises(
-        ValueError, match="no test image in common: one was tested on 20 images, the other on 20 others"
+        ValueError, match="no test image in common: one was tested on 20 images, the other on 20 other images"
     ):
         paired_differences(mine, other.assign(source="elsewhere"), **ONE)
 
@@ -311,14 +311,14 @@ def test_images_that_are_not_the_same_are_refused(column, value):
     mine, other = Pair(n_images=20).tables()
     other.loc[[3, 7], column] = value
 
-    with pytest.raises(ValueError, match=f"2 of 20 test images that both have judged differ in `{column}`"):
+    with pytest.raises(ValueError, match=f"2 of 20 common test images differ in `{column}`"):
         paired_differences(mine, other, **ONE)
 
 
 def test_unknown_patients_on_one_side_are_refused_and_on_both_are_images():
     mine, other = Pair(n_images=20).tables()
 
-    with pytest.raises(ValueError, match="20 of 20 test images that both have judged differ in `patient_id`"):
+    with pytest.raises(ValueError, match="20 of 20 common test images differ in `patient_id`"):
         paired_differences(mine, other.assign(patient_id=pd.NA), **ONE)
     unknown = [table.assign(patient_id=None) for table in (mine, other)]
     assert paired_differences(*unknown, **ONE) == paired_differences(mine, other, **ONE)

@@ -152,7 +152,7 @@ def test_too_few_images_to_show_the_target():
     assert "as low as 0.861" in choice.message
     assert "299 would be enough" in choice.message
     assert "not enough to show" not in TargetSpecificity(0.95).choose(y_true, probability).message
-    assert "No number of images could" in TargetSpecificity(1).choose(y_true, probability).message
+    assert "no number of images would be enough" in TargetSpecificity(1).choose(y_true, probability).message
 
 
 @pytest.mark.parametrize(("n_images", "doubtful"), [(298, True), (299, False)])
