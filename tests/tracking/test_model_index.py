@@ -84,7 +84,7 @@ def test_versions_and_cells_are_found_and_nothing_else(found: dict[str, Entry]) 
     assert {name for name, entry in found.items() if entry.kind == "cell"} == cells
 
 
-def test_a_version_brings_what_its_run_measured(found: dict[str, Entry], runs: dict[str, str]) -> None:
+def test_a_version_has_the_results_of_its_run(found: dict[str, Entry], runs: dict[str, str]) -> None:
     entry = found["cxr-effusion 1"]
     assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
     assert entry.metrics == {"n_images": 40, "auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375}
@@ -96,19 +96,21 @@ def test_a_version_brings_what_its_run_measured(found: dict[str, Entry], runs: d
     assert (entry.url, entry.run_url) == (None, None)
 
 
-def test_aliases_are_those_of_the_version(found: dict[str, Entry]) -> None:
+def test_a_version_has_its_aliases(found: dict[str, Entry]) -> None:
     aliases = {name: entry.aliases for name, entry in found.items() if entry.aliases}
     assert aliases == {"cxr-effusion 1": ("challenger",), "cxr-effusion 2": ("best", "champion")}
 
 
-def test_the_run_of_a_version_is_found_wherever_it_is(found: dict[str, Entry], runs: dict[str, str]) -> None:
+def test_the_run_of_a_version_may_be_in_another_experiment_or_gone(
+    found: dict[str, Entry], runs: dict[str, str]
+) -> None:
     assert found["cxr-effusion 3"].run_id == runs["not ours"]
     assert found["cxr-effusion 3"].metrics["auc"] == 0.875
     gone = found["cxr-effusion 4"]
     assert (gone.run_id, gone.run_url, gone.metrics, gone.parameters) == (None, None, {}, {})
 
 
-def test_a_cell_brings_what_it_measured(found: dict[str, Entry], runs: dict[str, str]) -> None:
+def test_a_cell_has_its_results(found: dict[str, Entry], runs: dict[str, str]) -> None:
     entry = found["effusion_ablation: no augmentation"]
     assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
     assert entry.metrics == found["cxr-effusion 1"].metrics
@@ -118,7 +120,7 @@ def test_a_cell_brings_what_it_measured(found: dict[str, Entry], runs: dict[str,
     assert found["effusion_ablation: failing"].unfinished == "failed"
 
 
-def test_a_server_has_pages_for_both(monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]) -> None:
+def test_models_on_a_server_have_pages(monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://host")
     by_name = {entry.name: entry for entry in tracking.measured_models()}
     number = by_name["orphan"].experiment_id
@@ -126,7 +128,7 @@ def test_a_server_has_pages_for_both(monkeypatch: pytest.MonkeyPatch, runs: dict
     assert by_name["cxr-effusion 2"].url == "http://host/#/models/cxr-effusion/versions/2"
 
 
-def test_a_server_in_trouble_is_not_taken_for_a_run_that_is_gone(
+def test_an_unavailable_server_is_not_taken_for_a_missing_run(
     monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -137,7 +139,7 @@ def test_a_server_in_trouble_is_not_taken_for_a_run_that_is_gone(
         tracking.measured_models()
 
 
-def test_more_than_a_page_is_read_whole(monkeypatch: pytest.MonkeyPatch, found: dict[str, Entry]) -> None:
+def test_results_of_several_pages_are_read_completely(monkeypatch: pytest.MonkeyPatch, found: dict[str, Entry]) -> None:
     for name in ("search_runs", "search_model_versions", "search_registered_models", "search_experiments"):
         search = getattr(mlflow.MlflowClient, name)
 
@@ -148,7 +150,7 @@ def test_more_than_a_page_is_read_whole(monkeypatch: pytest.MonkeyPatch, found: 
     assert {entry.name: entry for entry in tracking.measured_models()} == found
 
 
-def test_a_store_that_is_new_has_no_models(empty_database: Path, store: Path) -> None:
+def test_a_new_database_has_no_models(empty_database: Path, store: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{empty_database}")
     try:
         assert tracking.measured_models() == []
