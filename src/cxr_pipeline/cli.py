@@ -10,7 +10,7 @@ from kedro.framework.cli.project import run as kedro_run
 
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.commands.lineage import lineage
-from cxr_pipeline.framework.commands.mlflow_ui import mlflow
+from cxr_pipeline.framework.commands.mlflow_ui import mlflow, ui
 from cxr_pipeline.framework.exit import clean_exit
 
 
@@ -32,6 +32,7 @@ def merges_config_file(command: Callable[..., Any]) -> Callable[..., Any]:
 
 run = copy.copy(kedro_run)
 run.callback = merges_config_file(cast(Callable[..., Any], kedro_run.callback))
-for command in (run, lineage, mlflow):
+for command in (run, lineage, ui):
     command.callback = clean_exit()(cast(Callable[..., Any], command.callback))
+for command in (run, lineage, mlflow):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""What Kedro is told about this project; see https://docs.kedro.org/en/stable/configure/project_settings/."""
+"""Settings of Kedro for this project; see https://docs.kedro.org/en/stable/configure/project_settings/."""
 
 from pathlib import Path
 
@@ -10,9 +10,6 @@ from cxr_pipeline.framework.hooks import Consistency, Launching, Locking, Prefli
 
 # Kedro calls the last one first: the preflight checks come before the lock, and the lock before the MLflow run.
 HOOKS = (Tracking(), Launching(), Consistency(), Locking(), Preflight(), Summary())
-
-# `Tracking` does the work of kedro-mlflow, which would start a second run where it is installed.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 CONFIG_LOADER_CLASS = TaskConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 
 from cxr_pipeline.cli import cli
+from cxr_pipeline.common.errors import Unavailable
+from cxr_pipeline.tracking import server
 
 
 @pytest.fixture
@@ -20,6 +22,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest.fixture
 def tracking_uri(monkeypatch: pytest.MonkeyPatch):
+    def connect(uri: str) -> None:
+        if "stopped" in uri:
+            raise Unavailable(f"Cannot use MLflow at {uri}")
+
+    monkeypatch.setattr(server, "connect", connect)
+
     def configure(uri: str) -> None:
         def create(env: str | None) -> SimpleNamespace:
             assert env == "demo"
@@ -53,3 +61,10 @@ def test_the_pages_of_a_server_are_opened(opened, tracking_uri) -> None:
     tracking_uri("http://mlflow.example.org")
     assert CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo"]).exit_code == 0
     assert opened == ["http://mlflow.example.org"]
+
+
+def test_the_pages_of_a_stopped_server_are_not_opened(opened, tracking_uri) -> None:
+    tracking_uri("http://stopped")
+    ended = CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo"])
+    assert (ended.exit_code, opened) == (69, [])
+    assert "Cannot use MLflow at http://stopped" in ended.output

@@ -87,7 +87,7 @@ def test_an_unavailable_server_stops_the_run(parameters, preflight, monkeypatch)
             config.Sources({"a": {"layout": "pixel_table", "path": "lost.csv"}}),
             r"t\.sources\.a\.path: no file at .*lost\.csv",
         ),
-        (config.Network(**LOST), r"found nothing at .*lost\.weights\.h5"),
+        (config.Network(**LOST), r"found no file at .*lost\.weights\.h5"),
     ],
 )
 def test_missing_files_stop_the_run(parameters, preflight, block, message) -> None:
@@ -110,7 +110,7 @@ ARGMAX = {"rule": "argmax"}
     [
         ({"thresholds": {"policy": ARGMAX}}, "asks for the rule argmax.*this task is binary"),
         ({"thresholds": {"compared": [{"rule": "youden"}, ARGMAX]}}, "asks for the rule argmax"),
-        ({"model": {"name": "vgg16", "weights": "lost.weights.h5"}}, r"found nothing at .*lost\.weights\.h5"),
+        ({"model": {"name": "vgg16", "weights": "lost.weights.h5"}}, r"found no file at .*lost\.weights\.h5"),
         ({"training": None}, "training: expected parameters and their values, found None"),
         (None, None),
     ],
@@ -125,8 +125,8 @@ def test_an_unusable_cell_stops_its_ablation(parameters, preflight, overrides, m
 @pytest.mark.parametrize(
     ("space", "task", "message"),
     [
-        ({"name": {"choices": ["small_cnn", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found nothing at"),
-        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "found nothing at"),
+        ({"name": {"choices": ["small_cnn", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found no file at"),
+        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "found no file at"),
         ({"name": {"choices": ["small_cnn", "cnn"]}, "weights": {"choices": ["none", "imagenet"]}}, {}, None),
         ({"dropout": {"low": 0, "high": 0.5}}, {"augmentation": {"view": 3}}, r"^t: augmentation\.view: Extra inputs"),
     ],

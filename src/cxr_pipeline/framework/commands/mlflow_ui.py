@@ -19,9 +19,10 @@ def mlflow() -> None:
 @click.option("--port", "-p", default=5000, show_default=True, help="Port to listen on.")
 def ui(env: str | None, host: str, port: int) -> None:
     """Serve MLflow's pages for this project; open those of its MLflow server if it has one."""
-    from cxr_pipeline.tracking.server import is_server
+    from cxr_pipeline.tracking.server import connect, is_server
 
     uri = KedroSession.create(env=env).load_context().config_loader["globals"]["tracking_uri"]
+    connect(uri)
     if is_server(uri):
         click.launch(uri)
         return
