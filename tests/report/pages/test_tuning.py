@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import yaml
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.report.figures import tuning as figures
 from cxr_pipeline.report.pages import tuning
-from cxr_pipeline.report.pages.tuning import TuningContent, render_tuning
 
 SPACE = {
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -22,8 +20,17 @@ TEXT_COLUMNS = CATALOG["{task}.tuning_trials"]["text_columns"]
 HOSTILE = "<script>alert(1)</script>"
 
 
+BEST = dict(zip(SPACE, (0.0001, 128, "pool4_pool", 0.5), strict=True))
+STUDY: dict[str, Any] = {
+    **{"name": "effusion-1a2b", "monitor": "val_auc", "direction": "maximize", "n_trials": 4, "space": SPACE},
+    **{"importance": {"model.dropout": 0.75, "training.learning_rate": 0.25}, "data_digest": "d" * 64},
+    **{"best": {"number": 2, "value": 0.9, "parameters": BEST}, "phantom": False},
+}
+BEFORE = {"training.learning_rate": 0.002, "model.head_units": 0, "training.fine_tuning.cut": None}
+
+
 @pytest.fixture
-def content(png: bytes) -> TuningContent:
+def trials() -> pd.DataFrame:
     rows = [
         (0, "complete", 0.7, 0.001, 64, None, 0.1, 5, 60.4, None),
         (1, "failed", None, 0.01, 0, "pool4_pool", 0.2, 1, 9.0, HOSTILE),
@@ -31,23 +38,18 @@ def content(png: bytes) -> TuningContent:
         (3, "pruned", 0.95, 0.002, 0, None, 0.0, 3, 30.0, None),
         (4, "complete", 0.8, 0.0005, 0, None, 0.3, 5, 59.5, None),
     ]
-    best = dict(zip(SPACE, (0.0001, 128, "pool4_pool", 0.5), strict=True))
-    return TuningContent(
-        task="effusion",
-        title="Pleural effusion",
-        phantom=False,
-        study={"name": "effusion-1a2b", "monitor": "val_auc", "direction": "maximize", "n_trials": 4, "space": SPACE,
-               "importance": {"model.dropout": 0.75, "training.learning_rate": 0.25}, "data_digest": "d" * 64,
-               "best": {"number": 2, "value": 0.9, "parameters": best}},
-        trials=pd.DataFrame(rows, columns=["number", "state", "value", *SPACE, "epochs", "seconds", "reason"]),
-        before={"training.learning_rate": 0.002, "model.head_units": 0, "training.fine_tuning.cut": None},
-        figures={"tuning_history": png, "tuning_slices": png},
-        versions={"kedro": "1.7"},
-    )  # fmt: skip
+    return pd.DataFrame(rows, columns=["number", "state", "value", *SPACE, "epochs", "seconds", "reason"])
 
 
-def test_the_page_has_the_result_and_warns_that_it_is_optimistic(content: TuningContent, read_page: Any) -> None:
-    page = read_page(render_tuning(content))
+def render(trials: pd.DataFrame, png: bytes, **changed: Any) -> str:
+    figures, about = {"tuning_history": png, "tuning_slices": png}, {"task": "effusion", "title": "Pleural effusion"}
+    return tuning.render_tuning({**STUDY, **changed}, trials, figures, before=BEFORE, versions={"kedro": "1"}, **about)
+
+
+def test_the_page_has_the_result_and_warns_that_it_is_optimistic(
+    trials: pd.DataFrame, png: bytes, read_page: Any
+) -> None:
+    page = read_page(render(trials, png))
     assert "4 trials varied 4 parameters: 3 complete, 1 pruned and 1 failed and not counted." in page.text["summary"]
     assert "The best is trial 2, with a validation AUC of 0.900." in page.text["summary"]
     assert "kedro run --config" in page.text["summary"]
@@ -55,17 +57,17 @@ def test_the_page_has_the_result_and_warns_that_it_is_optimistic(content: Tuning
     assert "The search did not use the test images." in page.text["warnings"]
     assert ["name", "effusion-1a2b"] in page.rows
     assert len(page.attributes("img")) == 2
-    assert "PHANTOM" in render_tuning(replace(content, phantom=True))
+    assert "PHANTOM" in render(trials, png, phantom=True)
 
 
-def test_a_hostile_error_is_escaped(content: TuningContent, read_page: Any) -> None:
-    page = read_page(render_tuning(content))
+def test_a_hostile_error_is_escaped(trials: pd.DataFrame, png: bytes, read_page: Any) -> None:
+    page = read_page(render(trials, png))
     assert ["1", HOSTILE] in page.rows
     assert not page.attributes("script")
 
 
-def test_the_best_parameters_stand_beside_the_previous_ones(content: TuningContent) -> None:
-    table = tuning.best_parameters(content)
+def test_the_best_parameters_stand_beside_the_previous_ones() -> None:
+    table = tuning.best_parameters(STUDY, BEFORE)
     assert table.columns == ("parameter", "best", "before", "searched", "importance")
     assert table.rows == [
         ("training.learning_rate", "0.0001", "0.002", "0.0001 to 0.01, log", "0.250"),
@@ -75,13 +77,13 @@ def test_the_best_parameters_stand_beside_the_previous_ones(content: TuningConte
     ]
 
 
-def test_complete_trials_come_first_by_value(content: TuningContent) -> None:
-    table = tuning.trial_rows(content)
+def test_complete_trials_come_first_by_value(trials: pd.DataFrame) -> None:
+    table = tuning.trial_rows(STUDY, trials)
     assert [row[0] for row in table.rows] == ["2", "4", "0", "3"]
     assert table.columns == ("trial", "state", "val_auc", *SPACE, "epochs", "seconds")
     assert table.rows[0] == ("2", "complete", "0.900", "0.0001", "128", "pool4_pool", "0.5", "5", "61")
-    small = replace(content, study={**content.study, "direction": "minimize"})
-    assert [row[0] for row in tuning.trial_rows(small).rows] == ["0", "4", "2", "3"]
+    smallest = tuning.trial_rows({**STUDY, "direction": "minimize"}, trials)
+    assert [row[0] for row in smallest.rows] == ["0", "4", "2", "3"]
 
 
 @pytest.mark.parametrize("gap", [False, True])
@@ -98,7 +100,7 @@ def test_complete_trials_come_first_by_value(content: TuningContent) -> None:
     ],
 )
 def test_values_are_shown_as_they_were_searched_whatever_a_csv_file_makes_of_them(
-    content: TuningContent, drawn_by: Any, tmp_path: Path, axis: dict[str, Any], values: list[Any],
+    drawn_by: Any, tmp_path: Path, axis: dict[str, Any], values: list[Any],
     shown: list[str], gap: bool,
 ) -> None:  # fmt: skip
     space = {"training.patience": axis}
@@ -112,5 +114,4 @@ def test_values_are_shown_as_they_were_searched_whatever_a_csv_file_makes_of_the
     figures.slices(dataset.load(), space, label="AUC", minimize=False)
     places = [place for place, _ in drawn[0].axes[0].collections[0].get_offsets().tolist()]
     assert places == ([0, 1, 2, 1] if "choices" in axis else values)
-    read = replace(content, trials=dataset.load(), study={**content.study, "space": space})
-    assert [row[3] for row in tuning.trial_rows(read).rows] == shown
+    assert [row[3] for row in tuning.trial_rows({**STUDY, "space": space}, dataset.load()).rows] == shown

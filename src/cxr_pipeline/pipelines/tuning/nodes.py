@@ -16,7 +16,7 @@ from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
-from cxr_pipeline.report.pages.tuning import TuningContent, render_tuning
+from cxr_pipeline.report.pages.tuning import render_tuning
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 if TYPE_CHECKING:
@@ -130,14 +130,12 @@ def write_tuning_report(
     trials: pd.DataFrame, study: Mapping[str, Any], figures: Mapping[str, bytes], task: Task, current_run: TaskRun
 ) -> str:
     """Write the page about the search."""
-    content = TuningContent(
+    return render_tuning(
+        study,
+        trials,
+        figures,
         task=task.name,
         title=task.title,
-        phantom=study["phantom"],
-        study=study,
-        trials=trials,
         before=flatten(current_run.parameters),
-        figures=figures,
         versions=versions(),
     )
-    return render_tuning(content)

@@ -28,16 +28,7 @@ PANEL_STYLE = {"lines.linewidth": 1.5, "lines.markersize": 5, "xtick.labelsize":
 
 
 class Output(NamedTuple):
-    """The m labelled images of one output, of which some are positive and some negative.
-
-    Args:
-        name: name of the output.
-        positive: labels, bool [m].
-        probability: calibrated probabilities [m], in [0, 1].
-        predicted: predictions, bool [m].
-        threshold: threshold of the output.
-        measures: its metrics.
-    """
+    """The m labelled images of one output: labels and predictions, bool [m], and probabilities [m], in [0, 1]."""
 
     name: str
     positive: NDArray[np.bool_]
@@ -47,38 +38,45 @@ class Output(NamedTuple):
     measures: Document
 
 
-def roc(scores: Scores, metrics: Document) -> bytes:
-    """Draw the ROC curve of each output, with the operating point of the decision rule."""
-    return _draw(scores, metrics, _roc, x_label="1 - specificity", y_label="sensitivity")
+def draw_curve(name: str, scores: Scores, metrics: Document) -> bytes:
+    """Draw a curve of each output that has both positive and negative test images.
 
-
-def precision_recall(scores: Scores, metrics: Document) -> bytes:
-    """Draw the precision-recall curve of each output; chance is the share of positive images."""
-    return _draw(scores, metrics, _precision_recall, x_label="sensitivity", y_label="precision")
-
-
-def reliability(scores: Scores, metrics: Document) -> bytes:
-    """Draw the observed share of positive images over the probability, in bins of equal mass.
-
-    A single output also has a histogram of its probabilities; of several, the axes of each panel fit its class.
+    Args:
+        name: ``roc``; ``precision_recall``; or ``reliability``, the observed share of positive images over the
+            probability, in bins of equal mass, on axes that fit the class.
+        scores: test images; labels that are NaN are ignored.
+        metrics: content of ``metrics.json``.
     """
-    if len(scores.outputs) > 1:
-        return _draw(scores, metrics, _reliability_panel, x_label="probability", y_label="share of images of the class")
     outputs = list(_outputs(scores, metrics))
     if not outputs:
         return message(ONE_CLASS_ONLY)
-    with sheet(height=5.6) as figure:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        _reliability(upper, reliability_bins(outputs[0].positive, outputs[0].probability))
-        upper.set(ylim=(-0.02, 1.02), ylabel="share of positive images")
-        upper.legend(loc="upper left")
-        _histogram(lower, outputs[0].probability, color=BLUE)
-        lower.set_xlabel("probability")
+    draw, x_label, y_label = CURVES[name]
+    if len(scores.outputs) == 1:
+        with sheet(4.6, **{"lines.markersize": 7}) as figure:
+            axes = figure.subplots()
+            draw(axes, outputs[0])
+            axes.set(xlabel=x_label, ylabel=y_label, aspect="equal")
+            axes.legend(loc="best")
+            return png(figure)
+    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(outputs)))))
+    n_high = -(-len(outputs) // n_wide)
+    with sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
+        panels = figure.subplots(n_high, n_wide, squeeze=False)
+        for axes in panels.flat[len(outputs) :]:
+            axes.set_axis_off()
+        for axes, output in zip(panels.flat, outputs, strict=False):
+            draw(axes, output)
+            axes.set_title(f"{textwrap.fill(output.name, 24)}\nn = {output.positive.sum():,}", fontsize=8.5, loc="left")
+            axes.set_box_aspect(1)
+        figure.supxlabel(x_label, fontsize=10)
+        figure.supylabel(y_label, fontsize=10)
         return png(figure)
 
 
 def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -> bytes:
-    """Draw the probabilities of the images of each of two classes, the negative one given first."""
+    """Draw histograms of the probabilities of two classes, the negative one given first."""
+    from matplotlib.ticker import MaxNLocator
+
     positive, probability = known_images(scores.y_true[:, 0], scores.probability[:, 0])
     threshold = metrics["thresholds"][scores.outputs[0]]
     with sheet(height=4.4) as figure:
@@ -87,7 +85,9 @@ def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -
             (upper, classes[1], positive, ORANGE),
             (lower, classes[0], ~positive, BLUE),
         ):
-            _histogram(axes, probability[members], color=color)
+            axes.hist(probability[members], bins=30, range=(0, 1), color=color)
+            axes.set(xlim=(-0.02, 1.02), ylabel="images")
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3f}")
             axes.set_title(f"{name} (n = {members.sum()})", loc="left")
         upper.legend(loc="best")
@@ -146,35 +146,6 @@ def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     return bins.assign(low=[limit.low for limit in limits], high=[limit.high for limit in limits])
 
 
-def _draw(
-    scores: Scores, metrics: Document, draw: Callable[["Axes", Output], None], *, x_label: str, y_label: str
-) -> bytes:
-    """Draw a single output with a legend, or a small square panel for each of several."""
-    outputs = list(_outputs(scores, metrics))
-    if not outputs:
-        return message(ONE_CLASS_ONLY)
-    if len(scores.outputs) == 1:
-        with sheet(4.6, **{"lines.markersize": 9}) as figure:
-            axes = figure.subplots()
-            draw(axes, outputs[0])
-            axes.set(xlabel=x_label, ylabel=y_label)
-            axes.legend(loc="lower right" if draw is _roc else "lower left")
-            return png(figure)
-    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(outputs)))))
-    n_high = -(-len(outputs) // n_wide)
-    with sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
-        panels = figure.subplots(n_high, n_wide, squeeze=False)
-        for axes in panels.flat[len(outputs) :]:
-            axes.set_axis_off()
-        for axes, output in zip(panels.flat, outputs, strict=False):
-            draw(axes, output)
-            axes.set_title(f"{textwrap.fill(output.name, 24)}\nn = {output.positive.sum():,}", fontsize=8.5, loc="left")
-            axes.set_box_aspect(1)
-        figure.supxlabel(x_label, fontsize=10)
-        figure.supylabel(y_label, fontsize=10)
-        return png(figure)
-
-
 def _outputs(scores: Scores, metrics: Document) -> Iterator[Output]:
     """Yield the outputs with both positive and negative images."""
     for column, name in enumerate(scores.outputs):
@@ -219,31 +190,18 @@ def _mark(axes: "Axes", output: Output, x: float, y: float) -> None:
 
 
 def _fill_unit_square(axes: "Axes") -> None:
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
 
 
-def _reliability(axes: "Axes", bins: pd.DataFrame) -> None:
+def _reliability(axes: "Axes", output: Output) -> None:
+    bins = reliability_bins(output.positive, output.probability)
     sizes = " to ".join(str(size) for size in sorted({bins["n"].min(), bins["n"].max()}))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="perfect calibration")
     axes.vlines(bins["probability"], bins["low"], bins["high"], color=BLUE, alpha=0.7, linewidth=1.2)
     label = f"test images, {len(bins)} bins of {sizes}"
     axes.plot(bins["probability"], bins["observed"], "o-", color=BLUE, label=label)
-
-
-def _reliability_panel(axes: "Axes", output: Output) -> None:
-    bins = reliability_bins(output.positive, output.probability)
-    _reliability(axes, bins)
     end = 1.05 * max(bins["probability"].max(), bins["observed"].max())
     axes.set(xlim=(-0.03 * end, end), ylim=(-0.03 * end, end))
-
-
-def _histogram(axes: "Axes", probability: NDArray[np.float64], *, color: str) -> None:
-    """Draw a histogram of probabilities [n] with thirty bars."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.hist(probability, bins=30, range=(0, 1), color=color)
-    axes.set(xlim=(-0.02, 1.02), ylabel="images")
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 
 def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:
@@ -255,3 +213,11 @@ def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:
             str(phase).replace("_", " "), (start, 1), xycoords=("data", "axes fraction"), xytext=(2, 4),
             textcoords="offset points", fontsize=10, color=GREY,
         )  # fmt: skip
+
+
+# How to draw a curve, and the labels of its axes.
+CURVES: dict[str, tuple[Callable[["Axes", Output], None], str, str]] = {
+    "roc": (_roc, "1 - specificity", "sensitivity"),
+    "precision_recall": (_precision_recall, "sensitivity", "precision"),
+    "reliability": (_reliability, "probability", "share of positive images"),
+}

@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.figures.curves import precision_recall, reliability, roc, score_histogram
+from cxr_pipeline.report.figures.curves import CURVES, draw_curve, score_histogram
 from cxr_pipeline.report.figures.intervals import draw_class_auc
 from cxr_pipeline.report.figures.matrices import confusion_matrix
-
-CURVES = {"roc": roc, "precision_recall": precision_recall, "reliability": reliability}
 
 
 def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequence[str]) -> dict[str, bytes]:
@@ -29,7 +27,7 @@ def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequen
         ``confusion``. Otherwise: ``class_auc``, ``class_roc``, ``class_precision_recall``, ``class_reliability``, and
         for exclusive classes ``confusion_matrix``.
     """
-    curves = {name: draw(scores, metrics) for name, draw in CURVES.items()}
+    curves = {name: draw_curve(name, scores, metrics) for name in CURVES}
     if kind == "binary":
         histogram = score_histogram(scores, metrics, classes)
         return {**curves, "score_histogram": histogram, "confusion": confusion_matrix(scores, classes)}

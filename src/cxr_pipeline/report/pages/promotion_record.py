@@ -40,19 +40,13 @@ def decision_record(
         figures = {side: {**getattr(comparison, side)} for side in ("challenger", "champion", "differences")}
         compared_on = {name: getattr(comparison, name) for name in ("n_images", "n_patients", "n_left_out")}
     return {
-        "task": metrics["task"],
-        "model": changes["model"],
-        "phantom": metrics["phantom"],
-        "decision": "promoted" if decision.promoted else "not promoted",
-        "decided_at": _now(),
+        **_record(changes, metrics, "promoted" if decision.promoted else "not promoted"),
         **decision.to_dict(),
         "challenger": {name: challenger[name] for name in ("version", "uri", "run_id", "digest")},
-        "champion": _version(changes),
         "tested_on": {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]},
         "test_digest": metrics["images_digest"],
         "compared_on": compared_on,
         "figures": figures,
-        **_origin(changes),
         "rule": dict(rule),
         "bootstrap": dict(bootstrap),
     }
@@ -65,18 +59,8 @@ def stop_record(changes: Document) -> dict[str, Any]:
         changes: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
             why it is not, ``changes``, ``drift`` and ``digest``.
     """
-    return {
-        "task": changes["task"],
-        "model": changes["model"],
-        "phantom": changes["phantom"],
-        "decision": "stopped",
-        "decided_at": _now(),
-        "promoted": False,
-        "reasons": [changes["stopped"]],
-        "challenger": None,
-        "champion": _version(changes),
-        **_origin(changes),
-    }
+    reasons = {"promoted": False, "reasons": [changes["stopped"]], "challenger": None}
+    return {**_record(changes, changes, "stopped"), **reasons}
 
 
 def decision_name(record: Document) -> str:
@@ -120,17 +104,16 @@ def render_decision(record: Document) -> str:
     return render_markdown(Page(f"{name}: {record['decision']}", sections, record["phantom"], intro))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(changes: Document) -> dict[str, Any] | None:
-    number = changes["champion"]
-    return None if number is None else {"version": number, "uri": f"models:/{changes['model']}/{number}"}
-
-
-def _origin(changes: Document) -> dict[str, Any]:
+def _record(changes: Document, about: Document, decision: str) -> dict[str, Any]:
+    """Return what every record has; ``about`` has the ``task`` and whether its images are ``phantom``."""
+    model, champion = changes["model"], changes["champion"]
     return {
+        "task": about["task"],
+        "model": model,
+        "phantom": about["phantom"],
+        "decision": decision,
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "champion": None if champion is None else {"version": champion, "uri": f"models:/{model}/{champion}"},
         "why_trained": changes["why"],
         "data_changes": changes["changes"],
         "drift": changes["drift"],

@@ -1,7 +1,6 @@
 """The page of a hyperparameter search."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -14,57 +13,48 @@ from cxr_pipeline.report.rendering import RESEARCH, render_html
 STATES = {"complete": "complete", "pruned": "pruned", "failed": "failed and not counted"}
 
 
-@dataclass(frozen=True)
-class TuningContent:
-    """Everything that the page shows.
+def render_tuning(
+    study: Document,
+    trials: pd.DataFrame,
+    figures: Mapping[str, bytes],
+    *,
+    task: str,
+    title: str,
+    before: Document,
+    versions: Mapping[str, str],
+) -> str:
+    """Render the page as HTML.
 
     Args:
+        study: content of ``tuning_study.json``.
+        trials: a row for each trial, see :func:`cxr_pipeline.experiments.trials.trial_table`.
+        figures: PNG bytes by name.
         task: name of the task.
         title: title of the task.
-        phantom: whether the images are phantoms.
-        study: ``name``, ``monitor``, ``direction``, ``n_trials``, ``space``, ``importance``, ``data_digest`` and
-            ``best``, with ``number``, ``value`` and ``parameters``.
-        trials: a row for each trial, see :func:`cxr_pipeline.experiments.trials.trial_table`.
         before: value of each parameter without the search, by dotted name.
-        figures: PNG bytes by name.
         versions: package, or ``git commit``, to version.
     """
-
-    task: str
-    title: str
-    phantom: bool
-    study: Document
-    trials: pd.DataFrame
-    before: Document
-    figures: Mapping[str, bytes]
-    versions: Mapping[str, str]
-
-
-def render_tuning(content: TuningContent) -> str:
-    """Render the page as HTML."""
-    study = content.study
     facts = {"name": "name", "trials": "n_trials", "direction": "direction", "data digest": "data_digest"}
     sections = [
-        Section("Summary", _summary(content), anchor="summary"),
-        Section.warnings(_warnings(content.trials)),
-        Section("Best parameters", [best_parameters(content)], anchor="best"),
-        Section("Figures", [pictures(content.figures)], anchor="figures"),
+        Section("Summary", _summary(study, trials), anchor="summary"),
+        Section.warnings(_warnings(trials)),
+        Section("Best parameters", [best_parameters(study, before)], anchor="best"),
+        Section("Figures", [pictures(figures)], anchor="figures"),
         Section(
             "Trials",
-            [trial_rows(content), Section("Failed trials", [failures(content.trials)])],
+            [trial_rows(study, trials), Section("Failed trials", [failures(trials)])],
             "Complete trials first, the best on top. The value of a pruned trial is that of its last epoch.",
             anchor="trials",
         ),
         Section("Study", [Table.of_pairs({k: study[v] for k, v in facts.items()}, style="long")], anchor="study"),
-        Section("Versions", [Table.of_pairs(content.versions, style="long")], anchor="versions"),
+        Section("Versions", [Table.of_pairs(versions, style="long")], anchor="versions"),
     ]
-    intro = f"Hyperparameter search for the task “{content.task}”. {RESEARCH}"
-    return render_html(Page(f"Tuning: {content.title}", sections, content.phantom, [intro]))
+    intro = f"Hyperparameter search for the task “{task}”. {RESEARCH}"
+    return render_html(Page(f"Tuning: {title}", sections, study["phantom"], [intro]))
 
 
-def _summary(content: TuningContent) -> list[str]:
-    states = content.trials["state"].value_counts()
-    study, best = content.study, content.study["best"]
+def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
+    states, best = trials["state"].value_counts(), study["best"]
     ends = [f"{states[state]:,} {words}" for state, words in STATES.items() if state in states]
     n_finished = int(states.get("complete", 0) + states.get("pruned", 0))
     return [
@@ -86,14 +76,13 @@ def _warnings(trials: pd.DataFrame) -> list[str]:
     ]
 
 
-def best_parameters(content: TuningContent) -> Table:
+def best_parameters(study: Document, before: Document) -> Table:
     """List the best value of each parameter, the previous value, the search range and the importance."""
-    study = content.study
     rows = [
         (
             name,
             as_yaml(study["best"]["parameters"][name]),
-            as_yaml(content.before.get(name)),
+            as_yaml(before.get(name)),
             axis_in_words(axis),
             number(study["importance"][name]) if name in study["importance"] else "",
         )
@@ -110,12 +99,12 @@ def axis_in_words(axis: Document) -> str:
     return f"{as_yaml(axis['low'])} to {as_yaml(axis['high'])}{', log' if axis.get('log') else ''}{step}"
 
 
-def trial_rows(content: TuningContent) -> Table:
+def trial_rows(study: Document, trials: pd.DataFrame) -> Table:
     """List finished trials: complete ones first, by value."""
-    finished = content.trials[content.trials["state"] != "failed"]
-    minimize = content.study["direction"] == "minimize"
+    finished = trials[trials["state"] != "failed"]
+    minimize = study["direction"] == "minimize"
     ordered = finished.sort_values(["state", "value", "number"], ascending=[True, minimize, True])
-    space = content.study["space"]
+    space = study["space"]
     rows = [
         (
             str(row["number"]),
@@ -127,7 +116,7 @@ def trial_rows(content: TuningContent) -> Table:
         )
         for row in ordered.to_dict("records")
     ]
-    return Table(("trial", "state", content.study["monitor"], *space, "epochs", "seconds"), rows)
+    return Table(("trial", "state", study["monitor"], *space, "epochs", "seconds"), rows)
 
 
 def failures(trials: pd.DataFrame) -> Table:
