@@ -1,11 +1,10 @@
-"""Picture the stages of a task in kedro-viz, and how experiments look in the MLflow UI, for README and guide.
+"""Take the screenshots of kedro-viz and the MLflow UI in ``docs/images/``.
 
     pip install playwright
     python docs/screenshots.py stages|experiments TASK [CHROMIUM]
 
-Starts ``kedro viz``, or ``mlflow server`` on this project's ``mlflow.db``, and takes the pictures into
-``docs/images/``. CHROMIUM is the path of a Chromium or Chrome; without it, the one that ``playwright install chromium``
-fetched.
+Starts ``kedro viz``, or ``mlflow server`` on the ``mlflow.db`` of this project. CHROMIUM is the path of a Chromium or
+Chrome; the default is the one that ``playwright install chromium`` downloads.
 """
 
 import socket
@@ -24,24 +23,23 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
-SECONDS = 15  # for a page of the UI to be drawn, which goes on asking its server for news
 STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
-
-
-# What kedro-viz lays over its graph.
+# Seconds to wait for a page: both applications keep polling their server, so the network never becomes idle.
+SECONDS = 15
+# What kedro-viz shows on top of its graph.
 OVERLAYS = ".pipeline-global-toolbar, .pipeline-toolbar, .pipeline-minimap, .update-reminder-unexpanded, .feature-hints"
 
 
-def main(what: str, task: str, chromium: str | None = None) -> None:
-    """Take the pictures that are asked for."""
+def main(subject: str, task: str, chromium: str | None = None) -> None:
+    """Take the screenshots of the stages or the experiments of a task."""
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        {"stages": picture_stages, "experiments": picture_experiments}[what](browser, task)
+        {"stages": capture_stages, "experiments": capture_experiments}[subject](browser, task)
         browser.close()
 
 
-def picture_stages(browser: Browser, task: str) -> None:
-    """Take the picture of a task's stages."""
+def capture_stages(browser: Browser, task: str) -> None:
+    """Take the screenshot of the stages of a task in kedro-viz."""
     page = browser.new_page(viewport={"width": 2100, "height": 1500})
     with server("kedro", "viz", "run", "--no-browser", "--pipeline", task, page="/") as address:
         page.goto(f"{address}/?pid={task}&expandAllPipelines=false", wait_until="domcontentloaded")
@@ -53,28 +51,26 @@ def picture_stages(browser: Browser, task: str) -> None:
         page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 690, "y": 0, "width": 1220, "height": 1500})
 
 
-def picture_experiments(browser: Browser, task: str) -> None:
-    """Take the pictures of the MLflow UI."""
-    client = mlflow.MlflowClient(STORE)
-    name = f"cxr-{task}"
+def capture_experiments(browser: Browser, task: str) -> None:
+    """Take the screenshots of runs, compared runs and versions of a task in the MLflow UI."""
+    client, name = mlflow.MlflowClient(STORE), f"cxr-{task}"
     experiment = client.get_experiment_by_name(name).experiment_id
-    ablation = client.search_runs(
-        [experiment], "attributes.run_name = '" + f"{task}_ablation" + "'", order_by=["attributes.start_time DESC"]
-    )[0].info.run_id
-    nested = client.search_runs(
+    latest = {"order_by": ["attributes.start_time DESC"], "max_results": 1}
+    ablation = client.search_runs([experiment], f"attributes.run_name = '{task}_ablation'", **latest)[0].info.run_id
+    cells = client.search_runs(
         [experiment], f"tags.mlflow.parentRunId = '{ablation}'", order_by=["attributes.start_time"]
     )
-    compared = quote("[" + ",".join(f'"{run.info.run_id}"' for run in nested[:4]) + "]")
+    compared = quote("[" + ",".join(f'"{cell.info.run_id}"' for cell in cells[:4]) + "]")
     experiments = quote(f'["{experiment}"]')
     with server("mlflow", "server", "--backend-store-uri", STORE, page="/health") as address:
         page = browser.new_page(viewport={"width": 1500, "height": 900}, device_scale_factor=1)
-        take(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=f"{task}_ablation")
-        take(page, f"{address}/#/compare-runs?runs={compared}&experiments={experiments}", "mlflow-compare")
-        take(page, f"{address}/#/models/{name}", "mlflow-versions")
+        capture(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=f"{task}_ablation")
+        capture(page, f"{address}/#/compare-runs?runs={compared}&experiments={experiments}", "mlflow-compare")
+        capture(page, f"{address}/#/models/{name}", "mlflow-versions")
 
 
-def take(page: Page, address: str, name: str, *, expand: str | None = None) -> None:
-    """Open a page of the UI, wait until it is drawn, show what is nested below a run, and keep its picture."""
+def capture(page: Page, address: str, name: str, *, expand: str | None = None) -> None:
+    """Open a page of the MLflow UI, expand the run called ``expand``, and save the screenshot."""
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_timeout(SECONDS * 1000)
     for panel in page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").all():
@@ -87,10 +83,10 @@ def take(page: Page, address: str, name: str, *, expand: str | None = None) -> N
 
 @contextmanager
 def server(*command: str, page: str) -> Iterator[str]:
-    """Run a server on a free port of this machine until the block ends; it is up when it answers for ``page``."""
+    """Run a server on a free port until the block ends; it is ready when it answers for ``page``."""
     port = free_port()
-    started = [sys.executable, "-m", *command, "--port", str(port)]
-    with subprocess.Popen(started, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    arguments = [sys.executable, "-m", *command, "--port", str(port)]
+    with subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}{page}")
             yield f"http://127.0.0.1:{port}"
@@ -99,7 +95,7 @@ def server(*command: str, page: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on; kedro-viz takes none of the high ones that the system would choose."""
+    """Return a free port below 8200; kedro-viz rejects the high ones that the system would choose."""
     for port in range(8100, 8200):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -108,7 +104,7 @@ def free_port() -> int:
 
 
 def wait_for(address: str) -> None:
-    """Wait until a server answers, three minutes at most."""
+    """Wait up to three minutes until a server answers."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         try:
@@ -117,7 +113,7 @@ def wait_for(address: str) -> None:
             time.sleep(0.5)
         else:
             return
-    sys.exit(f"No server came up at {address}.")
+    sys.exit(f"No answer from {address} after three minutes.")
 
 
 if __name__ == "__main__":

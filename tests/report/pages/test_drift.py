@@ -85,7 +85,7 @@ def test_the_page_says_what_was_compared(text_of):
     assert "80 new images from /new with the images of cxr-effusion 3:" in text
     assert "120 training images" in text
     assert "80 validation images" in text
-    assert "16 tests were made" in text
+    assert "Number of tests: 16." in text
     assert "at most 1 of 100 checks" in text
     unregistered = {**SAME["model"], "name": None, "version": None, "uri": "runs:/x/model"}
     assert "images of runs:/x/model:" in text_of({**SAME, "model": unregistered})["summary"]

@@ -50,7 +50,8 @@ def test_the_page_has_the_result_and_warns_that_it_is_optimistic(
     trials: pd.DataFrame, png: bytes, read_page: Any
 ) -> None:
     page = read_page(render(trials, png))
-    assert "4 trials varied 4 parameters: 3 complete, 1 pruned and 1 failed and not counted." in page.text["summary"]
+    assert "4 trials (3 complete, 1 pruned) varied 4 parameters." in page.text["summary"]
+    assert "1 failed trial not counted." in page.text["summary"]
     assert "The best is trial 2, with a validation AUC of 0.900." in page.text["summary"]
     assert "kedro run --config" in page.text["summary"]
     assert "The best value is optimistic: it is the maximum over 3 trials" in page.text["warnings"]

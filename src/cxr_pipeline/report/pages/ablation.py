@@ -157,8 +157,12 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     failed = [(_name(row), textwrap.shorten(row["error"], LONGEST_ERROR)) for row in rows if row["error"]]
     heads = ("cell", "AUC", "difference in AUC", "p-value", "p after Holm", "collapsed")
     blocks: list[Block] = [
-        Table(heads, compared),
-        Section("Decisions", [Table(("cell", *map(title, DECIDED)), decided)], "With the decision rule of each cell."),
+        Table(heads, compared, "measured"),
+        Section(
+            "Decisions",
+            [Table(("cell", *map(title, DECIDED)), decided, "measured")],
+            "With the decision rule of each cell.",
+        ),
         Section(
             "Overridden parameters",
             [Table(("cell", *parameters), overridden, "long") if parameters else "None."],

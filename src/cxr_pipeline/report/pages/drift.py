@@ -88,7 +88,7 @@ def _summary(report: Document) -> Section:
         "training images. One image per patient was drawn."
     )
     uncertainty = (
-        f"{plural(n_tests, 'test')} were made. Drift requires a p-value below {report['alpha']:g} after Holm's "
+        f"Number of tests: {n_tests}. Drift requires a p-value below {report['alpha']:g} after Holm's "
         "correction for all tests, and an effect that reaches its limit. Without drift, at most "
         f"{of_100(report['alpha'])} of 100 checks find any. Finding no drift does not prove that there is none: with "
         "few images only large changes are detected."

@@ -7,10 +7,8 @@ import pandas as pd
 from cxr_pipeline.report.content import Document, Page, Section, Table
 from cxr_pipeline.report.figures.captions import pictures
 from cxr_pipeline.report.figures.tuning import as_searched, monitor_in_words
-from cxr_pipeline.report.formatting import as_yaml, join, number
+from cxr_pipeline.report.formatting import as_yaml, number, plural
 from cxr_pipeline.report.rendering import RESEARCH, render_html
-
-STATES = {"complete": "complete", "pruned": "pruned", "failed": "failed and not counted"}
 
 
 def render_tuning(
@@ -54,12 +52,12 @@ def render_tuning(
 
 
 def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
-    states, best = trials["state"].value_counts(), study["best"]
-    ends = [f"{states[state]:,} {words}" for state, words in STATES.items() if state in states]
-    n_finished = int(states.get("complete", 0) + states.get("pruned", 0))
+    complete, pruned, failed = (int((trials["state"] == state).sum()) for state in ("complete", "pruned", "failed"))
+    best = study["best"]
     return [
-        f"{n_finished:,} trials varied {len(study['space'])} parameters: {join(ends)}. Each trial trained the network "
-        "on the training images and was scored on the validation images.",
+        f"{plural(complete + pruned, 'trial')} ({complete:,} complete, {pruned:,} pruned) varied "
+        f"{plural(len(study['space']), 'parameter')}. Each trained the network on the training images and was scored on "
+        f"the validation images." + f" {plural(failed, 'failed trial')} not counted." * bool(failed),
         f"The best is trial {best['number']}, with a {monitor_in_words(study['monitor'])} of {number(best['value'])}.",
         "best_parameters.yml, beside this page, holds its parameters. To train, test and register a model with them, "
         "run kedro run --config with the path of that file.",
