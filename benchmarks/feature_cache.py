@@ -1,7 +1,7 @@
-"""How much faster an epoch of fine-tuning is from activations cached at the cut than from the images.
+"""Speed of an epoch of fine-tuning from activations cached at the cut, compared with one from the images.
 
-Run it with ``python benchmarks/feature_cache.py``. It trains the same layers of a DenseNet-121 both ways, on drawn
-images and without pretrained weights, and prints images a second and their ratio.
+Run it with ``python benchmarks/feature_cache.py``. It trains the same layers of a DenseNet-121 both ways, on images of
+noise and without pretrained weights, and prints the images per second and their ratio.
 """
 
 import argparse
@@ -16,12 +16,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from _noise_images import NoiseImages
 
-from cxr_pipeline.training.augmentation import STRENGTHS, build_augmentation
+from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
-from cxr_pipeline.training.image_sets import FineTuningSettings, ImageSet, TrainingSettings
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
-from cxr_pipeline.training.phases import Plan
+from cxr_pipeline.training.phases import plan_phases
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 AUGMENTATION = {
     **{"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.2, "noise": 0.01},
@@ -31,7 +32,7 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    """Time both ways."""
+    """Measure both ways."""
     import keras
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -73,35 +74,30 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        phases, _ = Plan(train, train, settings, AUGMENTATION, Path(folder)).phases(model)
+        phases = plan_phases(model, train, train, settings=settings, augmentation=AUGMENTATION, folder=Path(folder))
         filling = time.perf_counter() - started
         cached = phases[-1]
         for layer in cached.thawed:
             layer.trainable = True
-        with_cache = _rate(cached.network, cached.train, arguments.images)
+        with_cache = _rate(cached.network, cached.inputs(train), train, cached.views)
     image = keras.Input(model.input_shape[1:])
-    changes = build_augmentation(**{name: AUGMENTATION[name] for name in (*STRENGTHS, "seed")})
-    whole = keras.Model(image, model(changes(image)))
-
-    def from_images(epoch: int) -> object:
-        order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
-        inputs = image_inputs(images, train.sha256)
-        return batches(inputs, order, batch_size=BATCH_SIZE, targets=(train.y, train.weight))
-
-    without = _rate(whole, from_images, arguments.images)
-    print(f"filling the cache: {2 * arguments.images / filling:.1f} images and views a second, once")
-    print(f"an epoch from the cache: {with_cache:.1f} images a second")
-    print(f"an epoch from the images: {without:.1f} images a second")
+    whole = keras.Model(image, model(build_augmentation(AUGMENTATION)(image)))
+    without = _rate(whole, image_inputs(images, train.sha256), train, 0)
+    print(f"filling the cache: {2 * arguments.images / filling:.1f} images and views per second, once")
+    print(f"an epoch from the cache: {with_cache:.1f} images per second")
+    print(f"an epoch from the images: {without:.1f} images per second")
     print(f"ratio: {with_cache / without:.1f}")
 
 
-def _rate(network, train, n):  # type: ignore[no-untyped-def]
-    """Images a second of the second epoch; the first one builds the graph."""
+def _rate(network, inputs, train, views):  # type: ignore[no-untyped-def]
+    """Images per second of the second epoch; the first one builds the graph."""
     network.compile("adam", "binary_crossentropy", jit_compile=False)
     for epoch in range(2):
         started = time.perf_counter()
-        network.fit(train(epoch), epochs=1, shuffle=False, verbose=0)
-    return n / (time.perf_counter() - started)
+        order = epoch_order(train.count, views=views, seed=0, epoch=epoch)
+        targets = (train.y, train.weight)
+        network.fit(batches(inputs, order, batch_size=BATCH_SIZE, targets=targets), shuffle=False, verbose=0)
+    return len(order) / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

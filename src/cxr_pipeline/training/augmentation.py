@@ -8,7 +8,7 @@ images stay valid when more are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -33,21 +33,21 @@ def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
     """
     rotation, translation, zoom, brightness, contrast, noise, flip = (augmentation[name] for name in STRENGTHS)
     layers = keras.layers
-    border: dict[str, object] = {"fill_mode": "constant", "fill_value": 0.0}
-    grey: dict[str, object] = {"value_range": (0.0, 1.0)}
-    steps: tuple[tuple[float, Callable[[dict[str, Any]], Any]], ...] = (
-        (flip, lambda options: layers.RandomFlip("horizontal", **options)),
-        (rotation, lambda options: layers.RandomRotation(rotation / 360, **border, **options)),
-        (translation, lambda options: layers.RandomTranslation(translation, translation, **border, **options)),
-        (zoom, lambda options: layers.RandomZoom(zoom, **border, **options)),
-        (contrast, lambda options: layers.RandomContrast(contrast, **grey, **options)),
-        (brightness, lambda options: layers.RandomBrightness(brightness, **grey, **options)),
-        (noise, lambda options: layers.GaussianNoise(noise, **options)),
-    )
+    border: dict[str, Any] = {"fill_mode": "constant", "fill_value": 0.0}
+    grey: dict[str, Any] = {"value_range": (0.0, 1.0)}
+    steps: list[tuple[float, Any, dict[str, Any]]] = [
+        (flip, layers.RandomFlip, {"mode": "horizontal"}),
+        (rotation, layers.RandomRotation, {"factor": rotation / 360, **border}),
+        (translation, layers.RandomTranslation, {"height_factor": translation, "width_factor": translation, **border}),
+        (zoom, layers.RandomZoom, {"height_factor": zoom, **border}),
+        (contrast, layers.RandomContrast, {"factor": contrast, **grey}),
+        (brightness, layers.RandomBrightness, {"factor": brightness, **grey}),
+        (noise, layers.GaussianNoise, {"stddev": noise}),
+    ]
     # The seed of a layer depends on its position here, so that switching one off leaves the draws of the others.
     changes = [
-        build({"seed": augmentation["seed"] + position, "dtype": "float32"})
-        for position, (strength, build) in enumerate(steps)
+        layer(**options, seed=augmentation["seed"] + position, dtype="float32")
+        for position, (strength, layer, options) in enumerate(steps)
         if strength
     ]
     to_unit = layers.Rescaling(1 / 255, dtype="float32")

@@ -1,4 +1,4 @@
-"""Run the phases of a training epoch by epoch."""
+"""Run the phases of a training epoch by epoch, with checkpoints."""
 
 from __future__ import annotations
 
@@ -8,72 +8,51 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich import get_console
 from rich.progress import Progress
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.training.batches import batches, epoch_order
 from cxr_pipeline.training.checkpoints import Arrays, PhaseState, Row
 from cxr_pipeline.training.epoch_selection import MONITORS, EpochSelector
+from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import FLOAT32_LAYERS
+from cxr_pipeline.training.networks.losses import Loss, build_loss
+from cxr_pipeline.training.networks.optimizers import build_optimizer
+from cxr_pipeline.training.phases import Phase
+from cxr_pipeline.training.settings import TrainingSettings
 from cxr_pipeline.training.validation_metrics import validation_metrics
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of a training with one network, one optimizer and one learning rate.
-
-    Args:
-        name: ``frozen``, ``fine_tuning`` or ``training``.
-        network: the network to train, which shares its layers with the model.
-        thawed: layers that become trainable in this phase.
-        epochs: largest number of epochs.
-        steps: batches per epoch.
-        train: maps an epoch, 0-based within the phase, to its batches.
-        validation: batches of the validation images, in order.
-        optimizer: makes a new optimizer.
-    """
-
-    name: str
-    network: keras.Model
-    thawed: Sequence[keras.Layer]
-    epochs: int
-    steps: int
-    train: Callable[[int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    optimizer: Callable[[], keras.optimizers.Optimizer]
-
-
-@dataclass(frozen=True)
 class Trainer:
-    """Train phase after phase; resume from, and store in, one checkpoint file per phase.
+    """Train phase after phase, with one checkpoint file per phase.
 
     Args:
-        digest: of everything that decides the result, except `selector.monitor`.
+        digest: digest of everything that decides the result, except the metric that selects the epoch.
         folder: folder of the checkpoints.
-        loss: maps labels and probabilities [n, k] to one value per image [n].
-        selector: selects the epoch whose weights remain in the model.
-        y_validation: labels of the validation images, float32 [n, k], NaN where unknown.
+        train: images to train on.
+        validation: images to select the epoch on.
+        settings: settings of the training.
         exclusive: exactly one label of an image is 1.
         on_epoch: called with the history row of each epoch, including those read from a checkpoint.
-        mixed_bfloat16: compute in bfloat16.
     """
 
     digest: str
     folder: Path
-    loss: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
-    selector: EpochSelector
-    y_validation: np.ndarray
+    train: ImageSet
+    validation: ImageSet
+    settings: TrainingSettings
     exclusive: bool
     on_epoch: Callable[[Row], None]
-    mixed_bfloat16: bool
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
         """Train, and leave the weights of the selected epoch in the model.
@@ -93,70 +72,90 @@ class Trainer:
             state, n_epochs = self._run_phase(phase, self.folder / f"{digest[:32]}.npz", history)
             n_earlier = len(history)
             history += state.history[:n_epochs]
-            selected = self.selector.select(history) - n_earlier
-            # An epoch of an earlier phase that is still selected was selected when this phase started.
+            selected = self._selector.select(history) - n_earlier
+            # If an epoch of an earlier phase is still the selected one, this phase started from its weights.
             _assign(phase.network.weights, state.selected[selected] if selected >= 0 else initial)
             _assign(_random_states(phase.network), state.random.get(n_epochs - 1, []))
             # The next phase depends on the metric only through the epoch that it starts from.
             digest = json_digest([digest, n_epochs, selected])
         return history
 
+    @cached_property
+    def _selector(self) -> EpochSelector:
+        return EpochSelector(self.settings.monitor, self.settings.tolerance, self.settings.patience)
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return build_loss(self.settings.loss, prevalence=self.train.prevalence, exclusive=self.exclusive)
+
     def _run_phase(self, phase: Phase, path: Path, earlier: Sequence[Row]) -> tuple[PhaseState, int]:
-        """Complete a phase; return its state, and the number of epochs that count for this selector."""
+        """Complete a phase, and return its state and the number of epochs that count for this metric."""
         state = PhaseState.load(path)
         n_epochs = self._n_epochs(phase, state)
         for row in state.history[:n_epochs]:
             self.on_epoch(row)
         if n_epochs is not None:
-            logger.info("%s: all %d epochs were trained before (%s).", phase.name, n_epochs, path)
+            logger.info("%s: %d epochs were trained before (%s).", phase.name, n_epochs, path)
             return state, n_epochs
         if state.history:
             logger.info("%s: resuming after epoch %d (%s).", phase.name, len(state.history), path)
-        with computing_in_bfloat16(phase.network, enabled=self.mixed_bfloat16):
+        with computing_in_bfloat16(phase.network, enabled=self.settings.mixed_bfloat16):
             self._train(phase, state, path, earlier)
         return state, len(state.history)
 
     def _n_epochs(self, phase: Phase, state: PhaseState) -> int | None:
-        """Return after how many epochs this phase ends, or None if more are to be trained."""
-        stop = self.selector.stop(state.history)
-        return phase.epochs if stop is None and len(state.history) == phase.epochs else stop
+        """Return after how many epochs the phase ends, or None if it needs more than the state has."""
+        if (stop := self._selector.stop(state.history)) is not None:
+            return stop
+        return phase.settings.epochs if len(state.history) == phase.settings.epochs else None
 
     def _train(self, phase: Phase, state: PhaseState, path: Path, earlier: Sequence[Row]) -> None:
-        network, optimizer = phase.network, phase.optimizer()
-        network.compile(optimizer=optimizer, loss=self.loss, jit_compile=False)
+        """Train the epochs that are missing, and save the state after each."""
+        settings, network = phase.settings, phase.network
+        steps = -(-int(self.train.count.sum()) // settings.batch_size)
+        optimizer = build_optimizer(
+            self.settings.optimizer,
+            learning_rate=settings.learning_rate,
+            schedule=self.settings.schedule,
+            weight_decay=phase.weight_decay,
+            total_steps=settings.epochs * steps,
+        )
+        network.compile(optimizer=optimizer, loss=self._loss, jit_compile=False)
         optimizer.build(network.trainable_variables)
         if state.history:
             _assign(network.variables, state.variables)
             _assign(optimizer.variables, state.optimizer)
-        n_steps = phase.epochs * phase.steps
-        with Progress(transient=True, disable=not get_console().is_terminal) as bar:
-            task = bar.add_task(phase.name, total=n_steps, completed=len(state.history) * phase.steps)
-            advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.advance(task))
+        with Progress(transient=True, disable=not get_console().is_terminal) as progress:
+            bar = progress.add_task(phase.name, total=settings.epochs * steps, completed=len(state.history) * steps)
+            advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.advance(bar))
             while self._n_epochs(phase, state) is None:
-                state.history.append(self._run_epoch(phase, state, n_earlier=len(earlier), callback=advance))
+                state.history.append(self._run_epoch(phase, len(state.history), len(earlier), advance))
                 self._update(phase, state, earlier)
                 state.save(path)
                 self.on_epoch(state.history[-1])
 
-    def _run_epoch(self, phase: Phase, state: PhaseState, *, n_earlier: int, callback: keras.callbacks.Callback) -> Row:
-        """Train one epoch and return its history row."""
+    def _run_epoch(self, phase: Phase, epoch: int, n_earlier: int, callback: keras.callbacks.Callback) -> Row:
+        """Train one epoch, 0-based within the phase, and return its history row."""
         started = time.perf_counter()
-        network, epoch = phase.network, len(state.history)
-        fitted = network.fit(phase.train(epoch), epochs=1, shuffle=False, verbose=0, callbacks=[callback])
-        loss, rate = float(fitted.history["loss"][0]), float(network.optimizer.learning_rate)
-        number = n_earlier + epoch + 1
+        network, train, validation, size = phase.network, self.train, self.validation, phase.settings.batch_size
+        order = epoch_order(train.count, views=phase.views, seed=self.settings.seed, epoch=epoch)
+        images = batches(phase.inputs(train), order, batch_size=size, targets=(train.y, train.weight))
+        loss = network.fit(images, shuffle=False, verbose=0, callbacks=[callback]).history["loss"][0]
+        rate, number = float(network.optimizer.learning_rate), n_earlier + epoch + 1
         if not math.isfinite(loss):
             raise UserError(
                 f"Training diverged in epoch {number} ({phase.name}): the loss is {loss}. Lower the learning rate "
                 f"of this phase ({rate:g}) and run the same command again."
             )
-        scores = network.predict(phase.validation, verbose=0).astype(np.float32)
+        in_order = np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1)
+        scores = network.predict(batches(phase.inputs(validation), in_order, batch_size=size), verbose=0)
+        scores = scores.astype(np.float32)
         row: Row = {
             "phase": phase.name,
             "epoch": number,
-            "loss": loss,
-            "val_loss": float(np.mean(self.loss(self.y_validation, scores))),
-            **validation_metrics(self.y_validation, scores, exclusive=self.exclusive),
+            "loss": float(loss),
+            "val_loss": float(np.mean(self._loss(validation.y, scores))),
+            **validation_metrics(validation.y, scores, exclusive=self.exclusive),
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
         }
@@ -170,17 +169,17 @@ class Trainer:
         """Update a state after an epoch: keep the weights that some metric selects, each once."""
         epoch, network = len(state.history) - 1, phase.network
         state.random[epoch] = _values(_random_states(network))
+        state.selected[epoch] = _values(network.weights)
         needed = {self._selected_by(monitor, state.history, earlier) for monitor in MONITORS}
-        current = {epoch: _values(network.weights)}
-        state.selected = {index: weights for index, weights in (state.selected | current).items() if index in needed}
-        # Another metric may continue where patience stopped this one, but nothing continues after the last epoch.
-        resumable = len(state.history) < phase.epochs
+        state.selected = {index: weights for index, weights in state.selected.items() if index in needed}
+        # Another metric may continue where patience stopped this one, but not after the last epoch.
+        resumable = len(state.history) < phase.settings.epochs
         state.variables = _values(network.variables) if resumable else []
         state.optimizer = _values(network.optimizer.variables) if resumable else []
 
     def _selected_by(self, monitor: str, history: Sequence[Row], earlier: Sequence[Row]) -> int:
-        """Epoch of this phase that a training by another metric selects; negative if it is of an earlier phase."""
-        selector = replace(self.selector, monitor=monitor)
+        """Return the epoch of this phase that a metric selects; it is negative for an epoch of an earlier phase."""
+        selector = replace(self._selector, monitor=monitor)
         return selector.select([*earlier, *history[: selector.stop(history)]]) - len(earlier)
 
 

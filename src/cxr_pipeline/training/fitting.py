@@ -21,12 +21,10 @@ import tensorflow as tf
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.training.batches import batches, image_inputs
 from cxr_pipeline.training.checkpoints import Row, prune
-from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.epochs import Trainer
 from cxr_pipeline.training.features import Images, weights_digest
 from cxr_pipeline.training.image_sets import ImageSet
-from cxr_pipeline.training.networks.losses import build_loss
-from cxr_pipeline.training.phases import TrainingPlan
+from cxr_pipeline.training.phases import plan_phases
 from cxr_pipeline.training.settings import TrainingSettings
 from cxr_pipeline.training.versions import FITTING
 
@@ -80,17 +78,9 @@ def fit(
         "augmentation": dict(augmentation),
         "settings": {name: value for name, value in asdict(settings).items() if name != "monitor"},
     }
-    trainer = Trainer(
-        digest=json_digest(decisive),
-        folder=checkpoints,
-        loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
-        selector=EpochSelector(settings.monitor, settings.tolerance, settings.patience),
-        y_validation=validation.y,
-        exclusive=exclusive,
-        on_epoch=on_epoch,
-        mixed_bfloat16=settings.mixed_bfloat16,
-    )
-    history = trainer.run(TrainingPlan(train, validation, settings, augmentation, features).phases(model))
+    phases = plan_phases(model, train, validation, settings=settings, augmentation=augmentation, folder=features)
+    trainer = Trainer(json_digest(decisive), checkpoints, train, validation, settings, exclusive, on_epoch)
+    history = trainer.run(phases)
     prune(checkpoints)
     return model, pd.DataFrame(history)
 
@@ -109,9 +99,9 @@ def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_si
     """
     if not len(sha256s):
         return np.empty((0, model.output_shape[-1]), np.float32)
-    inputs = image_inputs(images, np.asarray(sha256s, str))
     order = np.arange(len(sha256s))[:, np.newaxis]
-    scores: np.ndarray = model.predict(batches(inputs, order, batch_size=batch_size), verbose=0)
+    dataset = batches(image_inputs(images, np.asarray(sha256s, str)), order, batch_size=batch_size)
+    scores: np.ndarray = model.predict(dataset, verbose=0)
     return scores.astype(np.float32)
 
 

@@ -1,135 +1,108 @@
-"""The phases in which a model is trained, and the inputs of each phase."""
+"""The phases of a training: the networks to train one after the other, and their inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.augmentation import build_augmentation
-from cxr_pipeline.training.batches import Inputs, batches, epoch_order, image_inputs
-from cxr_pipeline.training.epochs import Phase
+from cxr_pipeline.training.batches import Inputs, image_inputs
 from cxr_pipeline.training.features import BackboneFeatures, Entry
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import is_frozen
 from cxr_pipeline.training.networks.heads import POOLED
-from cxr_pipeline.training.networks.optimizers import build_optimizer
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """Plan the phases of a training.
+class Phase:
+    """A part of a training with one network, one optimizer and one schedule.
 
     Args:
-        train, validation: the images.
-        settings: settings of all phases.
-        augmentation: parameters of `build_augmentation`, and ``views``.
-        features: folder of the feature caches.
+        name: ``frozen``, ``fine_tuning`` or ``training``.
+        network: the network to train, which shares its layers with the model.
+        inputs: maps images to the inputs of the network.
+        settings: epochs, batch size and learning rate.
+        weight_decay: decoupled weight decay.
+        views: augmented views of each image, besides the image itself.
+        thawed: layers that become trainable in this phase.
     """
 
-    train: ImageSet
-    validation: ImageSet
-    settings: TrainingSettings
-    augmentation: Mapping[str, Any]
-    features: Path
+    name: str
+    network: keras.Model
+    inputs: Callable[[ImageSet], Inputs]
+    settings: TrainingSettings | FineTuningSettings
+    weight_decay: float
+    views: int = 0
+    thawed: Sequence[keras.Layer] = ()
 
-    def phases(self, model: keras.Model) -> list[Phase]:
-        """Return the phases in order, with the features that they need computed.
 
-        Raises:
-            UserError: the cut is not a layer of the backbone.
-        """
-        return self._pretrained(model) if is_frozen(model) else [self._from_scratch(model)]
+def plan_phases(
+    model: keras.Model,
+    train: ImageSet,
+    validation: ImageSet,
+    *,
+    settings: TrainingSettings,
+    augmentation: Mapping[str, Any],
+    folder: Path,
+) -> list[Phase]:
+    """Return the phases of a training, and compute the features that they need.
 
-    def _from_scratch(self, model: keras.Model) -> Phase:
-        """Train every layer on images that are augmented in the graph."""
+    Args:
+        model: from `build_model`.
+        train: images to train on.
+        validation: images to select the epoch on.
+        settings: settings of all phases.
+        augmentation: parameters of `build_augmentation`, and ``views``.
+        folder: folder of the cached features.
+
+    Raises:
+        UserError: the cut is not a layer of the backbone.
+    """
+    if not is_frozen(model):
         image = keras.Input(model.input_shape[1:], name="image")
-        network = keras.Model(image, model(build_augmentation(self.augmentation)(image)))
-        settings = self.settings
-        return self._phase("training", network, _image_inputs, settings, views=0, weight_decay=settings.weight_decay)
+        network = keras.Model(image, model(build_augmentation(augmentation)(image)))
+        return [Phase("training", network, _stored_inputs, settings, settings.weight_decay)]
 
-    def _pretrained(self, model: keras.Model) -> list[Phase]:
-        """Train the head on pooled features, then the top of the backbone on activations at the cut."""
-        settings, tuning, views = self.settings, self.settings.fine_tuning, int(self.augmentation["views"])
-        cut = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut)
-        pooled = model.get_layer(POOLED)
-        features = BackboneFeatures(
-            images=self.train.images,
-            lower=keras.Model(model.input, cut.output),
-            upper=keras.Model(cut.output, pooled.output),
-            augmentation=self.augmentation,
-            folder=self.features,
-        )
-        shown = self.train.sha256[self.train.count > 0].tolist()
-        features.prepare([(sha256, 0) for sha256 in self.validation.sha256.tolist()], at_cut=tuning.epochs > 0)
-        features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)], at_cut=tuning.epochs > 0)
+    tuning, views = settings.fine_tuning, int(augmentation["views"])
+    cut, pooled = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut), model.get_layer(POOLED)
+    features = BackboneFeatures(
+        images=train.images,
+        lower=keras.Model(model.input, cut.output),
+        upper=keras.Model(cut.output, pooled.output),
+        augmentation=augmentation,
+        folder=folder,
+    )
+    shown = train.sha256[train.count > 0].tolist()
+    features.prepare([(sha256, 0) for sha256 in validation.sha256.tolist()], at_cut=tuning.epochs > 0)
+    features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)], at_cut=tuning.epochs > 0)
 
-        head = keras.Model(pooled.output, model.output)
-        inputs = _feature_inputs(features.read_pooled, head)
-        frozen = self._phase("frozen", head, inputs, settings, views=views, weight_decay=settings.head_weight_decay)
-        if tuning.epochs == 0:
-            return [frozen]
-        top = keras.Model(cut.output, model.output)
-        inputs = _feature_inputs(features.read_cut, top)
-        fine_tuning = self._phase("fine_tuning", top, inputs, tuning, views=views, weight_decay=settings.weight_decay)
-        thawed = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
-        return [frozen, replace(fine_tuning, thawed=thawed)]
-
-    def _phase(
-        self,
-        name: str,
-        network: keras.Model,
-        inputs: Callable[[ImageSet], Inputs],
-        settings: TrainingSettings | FineTuningSettings,
-        *,
-        views: int,
-        weight_decay: float,
-    ) -> Phase:
-        count, seed = self.train.count, self.settings.seed
-        train_inputs, steps = inputs(self.train), -(-int(count.sum()) // settings.batch_size)
-        in_order = np.stack([np.arange(len(self.validation.y)), np.zeros(len(self.validation.y), np.int64)], axis=1)
-
-        def train(epoch: int) -> tf.data.Dataset:
-            order = epoch_order(count, views=views, seed=seed, epoch=epoch)
-            targets = (self.train.y, self.train.weight)
-            return batches(train_inputs, order, batch_size=settings.batch_size, targets=targets)
-
-        return Phase(
-            name=name,
-            network=network,
-            thawed=[],
-            epochs=settings.epochs,
-            steps=steps,
-            train=train,
-            validation=batches(inputs(self.validation), in_order, batch_size=settings.batch_size),
-            optimizer=lambda: build_optimizer(
-                self.settings.optimizer,
-                learning_rate=settings.learning_rate,
-                schedule=self.settings.schedule,
-                weight_decay=weight_decay,
-                total_steps=settings.epochs * steps,
-            ),
-        )
+    head, top = keras.Model(pooled.output, model.output), keras.Model(cut.output, model.output)
+    inputs = _feature_inputs(features.read_pooled, head)
+    frozen = Phase("frozen", head, inputs, settings, settings.head_weight_decay, views)
+    if tuning.epochs == 0:
+        return [frozen]
+    thawed = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
+    inputs = _feature_inputs(features.read_cut, top)
+    return [frozen, Phase("fine_tuning", top, inputs, tuning, settings.weight_decay, views, thawed)]
 
 
-def _image_inputs(images: ImageSet) -> Inputs:
-    """Read images as they are stored, for any view."""
+def _stored_inputs(images: ImageSet) -> Inputs:
     return image_inputs(images.images, images.sha256)
 
 
 def _feature_inputs(
     read_entries: Callable[[Sequence[Entry]], np.ndarray], network: keras.Model
 ) -> Callable[[ImageSet], Inputs]:
-    """Read cached features of an image and a view."""
+    """Return a function from images to inputs that are read from cached features."""
 
     def inputs(images: ImageSet) -> Inputs:
         def read(chunk: np.ndarray) -> np.ndarray:

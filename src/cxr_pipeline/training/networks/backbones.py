@@ -39,7 +39,7 @@ class Backbone:
         application: Keras' function that builds the network.
         normalisation: scale and offset that its ImageNet weights expect.
         cut: default layer from which it is fine-tuned; no path of the graph bypasses it.
-        levels: layers whose feature maps are pooled besides the last one; no path of the graph bypasses them.
+        more_levels: layers whose feature maps can be pooled besides those of the cut and of the last layer.
         smallest: smallest side of an image in pixels.
     """
 
@@ -47,7 +47,7 @@ class Backbone:
     application: Callable[..., keras.Model]
     normalisation: Normalisation
     cut: str
-    levels: tuple[str, ...]
+    more_levels: tuple[str, ...] = ()
     smallest: int = 32
 
     def __call__(self, image: keras.KerasTensor) -> keras.KerasTensor:
@@ -74,47 +74,24 @@ class Backbone:
         return self.application(include_top=False, weights=None, input_tensor=normalised).output
 
 
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
-        # Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993.
-        Backbone(
-            "densenet121",
-            keras.applications.DenseNet121,
-            STANDARDISED,
-            cut="pool3_pool",
-            levels=("pool3_pool", "pool4_pool"),
-        ),
-        # Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, arXiv:1409.1556.
-        Backbone("vgg16", keras.applications.VGG16, CENTRED, cut="block4_pool", levels=("block4_pool",)),
-        # He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
-        Backbone(
-            "resnet50", keras.applications.ResNet50, CENTRED, cut="conv4_block6_out", levels=("conv4_block6_out",)
-        ),
-        # Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv:1512.00567.
-        Backbone(
-            "inceptionv3",
-            keras.applications.InceptionV3,
-            MINUS_ONE_TO_ONE,
-            cut="mixed7",
-            levels=("mixed7",),
-            smallest=75,
-        ),
-        # Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381.
-        Backbone(
-            "mobilenetv2",
-            keras.applications.MobileNetV2,
-            MINUS_ONE_TO_ONE,
-            cut="block_12_add",
-            levels=("block_12_add",),
-        ),
-        # Tan and Le, "EfficientNetV2", ICML 2021, arXiv:2104.00298. Its own normalisation is the same, unnamed.
-        Backbone(
-            "efficientnetv2b0",
-            partial(keras.applications.EfficientNetV2B0, include_preprocessing=False),
-            STANDARDISED,
-            cut="block5e_add",
-            levels=("block5e_add",),
-        ),
-    )
-}
+_APPLICATIONS = keras.applications
+_BACKBONES = (
+    # Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993.
+    Backbone("densenet121", _APPLICATIONS.DenseNet121, STANDARDISED, cut="pool3_pool", more_levels=("pool4_pool",)),
+    # Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, arXiv:1409.1556.
+    Backbone("vgg16", _APPLICATIONS.VGG16, CENTRED, cut="block4_pool"),
+    # He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
+    Backbone("resnet50", _APPLICATIONS.ResNet50, CENTRED, cut="conv4_block6_out"),
+    # Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv:1512.00567.
+    Backbone("inceptionv3", _APPLICATIONS.InceptionV3, MINUS_ONE_TO_ONE, cut="mixed7", smallest=75),
+    # Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381.
+    Backbone("mobilenetv2", _APPLICATIONS.MobileNetV2, MINUS_ONE_TO_ONE, cut="block_12_add"),
+    # Tan and Le, "EfficientNetV2", ICML 2021, arXiv:2104.00298. Its own preprocessing layers are the same, unnamed.
+    Backbone(
+        "efficientnetv2b0",
+        partial(_APPLICATIONS.EfficientNetV2B0, include_preprocessing=False),
+        STANDARDISED,
+        cut="block5e_add",
+    ),
+)
+BACKBONES = {backbone.name: backbone for backbone in _BACKBONES}

@@ -93,4 +93,5 @@ def _levels(network: keras.Model, cut: str | None) -> list[keras.KerasTensor]:
         return []
     backbone, names = BACKBONES[network.name], [layer.name for layer in network.layers]
     first = names.index(cut if cut in names else backbone.cut)
-    return [network.get_layer(level).output for level in backbone.levels if names.index(level) >= first]
+    levels = (backbone.cut, *backbone.more_levels)
+    return [network.get_layer(level).output for level in levels if names.index(level) >= first]
