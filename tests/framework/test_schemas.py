@@ -1,4 +1,4 @@
-"""Tests of the tables' schemas."""
+"""Tests of the schemas of tables."""
 
 from pathlib import Path
 

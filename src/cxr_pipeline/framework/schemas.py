@@ -1,10 +1,10 @@
-"""What the tables in the catalog must look like; named by its ``validator:`` keys."""
+"""Schemas of the tables in the catalog, referenced by its ``validator:`` keys."""
 
 import pandera.pandas as pa
 
 from cxr_pipeline.data.manifest import REASONS
+from cxr_pipeline.data.splits import SPLITS
 
-_SPLITS = ["train", "validation", "test"]
 _SHA256 = pa.Check.str_matches(r"^[0-9a-f]{64}$")
 
 
@@ -23,7 +23,7 @@ ManifestSchema = pa.DataFrameSchema(
         "view": _text(nullable=True),
         "age": pa.Column(float, pa.Check.in_range(0, 120), nullable=True),
         "sex": _text(pa.Check.isin(["F", "M"]), nullable=True),
-        "given_split": _text(pa.Check.isin(_SPLITS), nullable=True),
+        "given_split": _text(pa.Check.isin(SPLITS), nullable=True),
         "box_file": _text(nullable=True),
     },
     unique=["source", "image"],
@@ -46,7 +46,7 @@ SplitsSchema = pa.DataFrameSchema(
         "image": _text(),
         "sha256": _text(_SHA256),
         "patient_id": _text(nullable=True),
-        "split": _text(pa.Check.isin(_SPLITS)),
+        "split": _text(pa.Check.isin(SPLITS)),
     },
     unique=["source", "image"],
     strict=True,

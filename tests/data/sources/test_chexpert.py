@@ -54,6 +54,9 @@ def test_a_row_of_each_table(tmp_path: Path) -> None:
     assert images["image"].equals(images["path"])
     assert texts(images["labels"]) == ["No Finding", "Lung Opacity|Edema", ""]
     assert texts(images["uncertain"]) == [None, "Pneumonia", None]
+    assert images["unknown"].isna().all()
+    unknown = read_release(tmp_path, blank="unknown").images["unknown"]
+    assert unknown.iloc[0].split("|") == [label for label in LABELS if label != "No Finding"]
     assert images["patient_id"].tolist() == ["patient00003", "patient00001", "patient00002"]
     assert images["given_split"].tolist() == ["test", "train", "validation"]
     assert images["age"].tolist() == [90, 68, 68]
@@ -62,18 +65,6 @@ def test_a_row_of_each_table(tmp_path: Path) -> None:
     assert listing.vocabulary == set(LABELS)
     assert len(LABELS) == 14
     assert listing.notes == ("Labels are from train.csv, valid.csv, test.csv.",)
-
-
-def test_meaning_of_blank_cells(tmp_path: Path) -> None:
-    write(tmp_path, row(image(1), Edema=1, Fracture=0), row(image(2)), row(image(3), Edema=-1))
-    negative = read_release(tmp_path, blank="negative").images
-    assert texts(negative["labels"]) == ["Edema", "", ""]
-    assert negative["unknown"].isna().all()
-    unknown = read_release(tmp_path, blank="unknown").images
-    assert texts(unknown["labels"]) == ["Edema", None, ""]
-    assert unknown["unknown"].iloc[0].split("|") == [name for name in LABELS if name not in ("Edema", "Fracture")]
-    assert unknown["unknown"].iloc[1].split("|") == list(LABELS)
-    assert texts(unknown["uncertain"]) == [None, None, "Edema"]
 
 
 @pytest.mark.parametrize("lateral", [{"Frontal/Lateral": "Lateral", "AP/PA": None}, {"Frontal/Lateral": None}])

@@ -6,9 +6,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
@@ -91,18 +88,6 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     assert images["train/00002"] == "B b"
     assert read(file).images["labels"].tolist() == ["", "0|2", "", "1", "0|1|2", "0|1|2"]
     assert read(file).vocabulary == {"0", "1", "2"}
-
-
-@given(table=arrays(np.uint8, st.tuples(st.integers(0, 6), st.integers(2, 5)), elements=st.integers(0, 1)))
-def test_labels_of_any_order_in_memory(table: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
-    names = [f"label{column}" for column in range(table.shape[1])]
-    n = len(table)
-    for order in ("C", "F"):
-        file = tmp_path_factory.mktemp("images") / "images.npz"
-        np.savez(file, train_images=draw(n), train_labels=np.asarray(table, order=order))
-        texts = read(file, labels=names).images["labels"]
-        found = [[name in text.split("|") for name in names] for text in texts]
-        assert np.array_equal(np.reshape(found, table.shape), table.astype(bool))
 
 
 def test_missing_splits_are_skipped(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE, key_fingerprint, pseudonyms
@@ -79,14 +77,6 @@ def test_a_key_that_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
     with pytest.raises(UserError, match="not UTF-8"):
         pseudonyms(ids("1"), tmp_path / KEY_FILE)
-
-
-@given(patients=st.sets(st.text(min_size=1), min_size=1))
-def test_pseudonyms_are_distinct(patients: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, KEY)
-        found = pseudonyms(ids(*sorted(patients)), tmp_path_factory.getbasetemp() / KEY_FILE)
-    assert found.nunique() == len(patients)
 
 
 def test_fingerprints_identify_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
