@@ -11,7 +11,7 @@ from cxr_pipeline.data.phantoms.chest import Chest, Layer, Lung, soft_edge
 def add_effusion(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add fluid to one pleural space, or in a quarter of cases both: from a blunted angle to half a lung."""
     affected = chest.lungs if rng.random() < 0.25 else (_either_lung(rng, chest),)
-    opacity = rng.uniform(0.75, 1.0)
+    opacity = rng.uniform(0.6, 1.0)
     masks = []
     for lung in affected:
         # The surface of the fluid is a meniscus, which rises along the chest wall.
