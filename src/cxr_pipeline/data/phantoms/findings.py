@@ -47,7 +47,7 @@ def add_mass(rng: np.random.Generator, chest: Chest) -> list[Layer]:
 def add_nodules(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     """Add one to three round opacities of less than 3 cm."""
     count = rng.choice([1, 2, 3], p=[0.75, 0.17, 0.08])
-    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.016, 0.038), lobes=0.04) for _ in range(count)]
+    return [_add_round_opacity(rng, chest, radius=rng.uniform(0.018, 0.034), lobes=0.04) for _ in range(count)]
 
 
 def add_cardiomegaly(rng: np.random.Generator, chest: Chest) -> list[Layer]:
@@ -66,7 +66,7 @@ def add_pneumothorax(rng: np.random.Generator, chest: Chest) -> list[Layer]:
     own_air = np.minimum(2 * chest.air, 1) * (chest.x * lung.side > 0) * (lateral_gap > 0)
     free_air = soft_edge(outside, 0.006) * own_air
     chest.vessels = chest.vessels * (1 - free_air)
-    chest.air = chest.air + rng.uniform(0.20, 0.35) * free_air
+    chest.air = chest.air + rng.uniform(0.25, 0.40) * free_air
     chest.opacity += 0.34 * soft_edge(0.002 - np.abs(outside), 0.006) * own_air
     return [free_air]
 
@@ -82,7 +82,7 @@ def _add_round_opacity(rng: np.random.Generator, chest: Chest, *, radius: float,
     outline = 1 + sum(rng.normal(0, lobes) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
     # The thickness of a ball at a distance from its centre.
     ball = np.sqrt(np.clip(1 - (dx**2 + dy**2) / (radius * outline) ** 2, 0, 1))
-    chest.opacity += rng.uniform(0.40, 0.75) * ball
+    chest.opacity += rng.uniform(0.50, 0.80) * ball
     return ball
 
 

@@ -63,7 +63,7 @@ def draw_radiograph(
     attenuation = chest.attenuation(
         texture=cv2.resize(rng.standard_normal((side // 3, side // 3)), (side, side)),
         sag=rng.uniform(0.1, 0.5),
-        haze=cv2.resize(rng.normal(0, rng.uniform(0.03, 0.10), (5, 5)), (side, side), interpolation=cv2.INTER_CUBIC),
+        haze=cv2.resize(rng.normal(0, rng.uniform(0.02, 0.08), (5, 5)), (side, side), interpolation=cv2.INTER_CUBIC),
     )
     image = _expose(rng, _warp(attenuation, to_image), size)
     _add_marker_and_collimation(rng, image)
@@ -89,7 +89,7 @@ def _noise(rng: np.random.Generator, side: int) -> Layer:
 
 def _expose(rng: np.random.Generator, attenuation: Layer, size: int) -> NDArray[np.uint8]:
     """Turn attenuation into grey levels with a random exposure, tone curve, sharpness and noise."""
-    transmitted = np.exp(-np.exp(rng.normal(0, 0.20)) * attenuation)
+    transmitted = np.exp(-np.exp(rng.normal(0, 0.15)) * attenuation)
     curve = rng.uniform(-0.5, 0.35)
     grey = 1 - transmitted + curve * transmitted * (1 - transmitted)
     grey = cv2.GaussianBlur(grey, (0, 0), max(rng.uniform(0.0015, 0.0035) * len(grey), 0.3))
