@@ -29,7 +29,7 @@ def test_a_profile_is_read_from_the_run_of_its_version(store) -> None:
         pass
     found = stored_profile(of_run(run.info.run_id))
     assert found is not None
-    np.testing.assert_array_equal(found.statistics, profile().statistics)
+    np.testing.assert_array_equal(found.training.statistics, profile().training.statistics)
     assert stored_profile(of_run(other.info.run_id)) is None
     assert stored_profile(of_run(None)) is None
     assert stored_profile(of_run("0" * 32)) is None

@@ -86,22 +86,22 @@ SETTINGS = {"max_images": 100, "batch_size": 16, "seed": 0}
 class TestBuildReferenceProfile:
     def test_it_takes_one_image_of_each_training_and_validation_patient(self, network, rule, images, data) -> None:
         profile = build_reference_profile(network, rule, *data, **SETTINGS)
-        assert (len(profile.statistics), len(profile.probability), len(profile.features)) == (20, 6, 6)
+        assert (len(profile.training), len(profile.held_out)) == (20, 6)
         grey = image_statistics(images[:40])[:, 0]
-        patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.statistics[:, 0]]
+        patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.training.statistics[:, 0]]
         assert sorted(patients) == list(range(20))
-        assert profile.labels[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
+        assert profile.training.y_true[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
         scores = network.predict(images[40:52, ..., np.newaxis], verbose=0)[:, 0]
-        assert (np.abs(profile.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
-        assert profile.sources == ("s",)
-        assert sorted(profile.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
+        assert (np.abs(profile.held_out.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
+        assert set(profile.training.source) == {"s"}
+        assert sorted(profile.held_out.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
 
     def test_images_of_unknown_patients_are_all_taken(self, network, rule, data) -> None:
         prepared, manifest, splits = data
         unknown = manifest.assign(patient_id=pd.Series(None, manifest.index, dtype="str"))
-        assert len(build_reference_profile(network, rule, prepared, unknown, splits, **SETTINGS).statistics) == 40
+        assert len(build_reference_profile(network, rule, prepared, unknown, splits, **SETTINGS).training) == 40
         few = build_reference_profile(network, rule, *data, **{**SETTINGS, "max_images": 7})
-        assert len(few.statistics) == 7
+        assert len(few.training) == 7
 
     def test_an_image_that_is_not_prepared_raises(self, network, rule, data) -> None:
         prepared, manifest, splits = data

@@ -126,9 +126,11 @@ def detect_drift(
     families = [_Family(profile, new, min_images) for _ in FAMILIES]
     pixels, features, scores, prevalence, calibration = families
     pixels.test_pixels()
-    features.test(partial(compare_features, seed=seed), "all features", profile.features, profile.project(new.features))
+    features.test(
+        partial(compare_features, seed=seed), "all features", profile.held_out.features, profile.project(new.features)
+    )
     for column, output in enumerate(profile.outputs):
-        scores.test(compare_scores, output, profile.probability[:, column], new.probability[:, column])
+        scores.test(compare_scores, output, profile.held_out.probability[:, column], new.probability[:, column])
         prevalence.test_prevalence(output, column)
         calibration.test_calibration(output, column)
     corrected = iter(holm([result.p_value for family in families for result in family.results]))
@@ -169,18 +171,21 @@ class _Family:
             self.results.append(compare(name, *finite))
 
     def test_pixels(self) -> None:
-        if self._enough("pixels", len(self.profile.statistics), len(self.new)):
+        if self._enough("pixels", len(self.profile.training), len(self.new)):
+            reference, new = self.profile.training.statistics, self.new.statistics
             for column, name in enumerate(STATISTICS):
-                self.test(compare_values, name, self.profile.statistics[:, column], self.new.statistics[:, column])
+                self.test(compare_values, name, reference[:, column], new[:, column])
 
     def test_prevalence(self, output: str, column: int) -> None:
-        labels = [side[~np.isnan(side)] for side in (self.profile.labels[:, column], self.new.y_true[:, column])]
+        labels = [
+            side[~np.isnan(side)] for side in (self.profile.training.y_true[:, column], self.new.y_true[:, column])
+        ]
         if self._labelled() and self._enough(output, *map(len, labels)):
             self.results.append(compare_shares(output, *((int(side.sum()), len(side)) for side in labels)))
 
     def test_calibration(self, output: str, column: int) -> None:
         sides: list[tuple[Floats, Floats]] = []
-        for images in (self.profile, self.new):
+        for images in (self.profile.held_out, self.new):
             y_true, probability = images.y_true[:, column], images.probability[:, column]
             known = ~np.isnan(y_true) & np.isfinite(probability)
             sides.append((y_true[known], probability[known]))

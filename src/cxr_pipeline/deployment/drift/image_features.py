@@ -44,6 +44,10 @@ class ImageFeatures:
     def __len__(self) -> int:
         return len(self.statistics)
 
+    def take(self, index: NDArray[np.intp]) -> Self:
+        """Return the images at the given positions."""
+        return type(self)(*(values[index] for values in vars(self).values()))
+
     def with_metadata(self, rows: pd.DataFrame, outputs: Sequence[str]) -> Self:
         """Add the sources of the images and, where the rows have them, their labels.
 

@@ -156,7 +156,7 @@ def check_new_images(
         "new_images": {"place": place, **counts},
         "reference": {
             "stored": stored,
-            "training_images": len(profile.statistics),
-            "validation_images": len(profile.probability),
+            "training_images": len(profile.training),
+            "validation_images": len(profile.held_out),
         },
     }

@@ -38,7 +38,7 @@ class OutlierDetector:
 
     def __init__(self, profile: ReferenceProfile, *, false_alarms: float, min_images: int) -> None:
         self._profile = profile
-        own = {"pixels": profile.statistics, "features": profile.features}
+        own = {"pixels": profile.training.statistics, "features": profile.held_out.features}
         self._neighbourhoods = {
             name: _Neighbourhood(images, false_alarms / len(own))
             for name, images in own.items()

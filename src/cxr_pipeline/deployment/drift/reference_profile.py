@@ -16,9 +16,10 @@ from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
 
-VERSION = 2
+VERSION = 3
 COMPONENTS = 16
-_TEXTS = ("outputs", "sources")
+_SIDES = ("training", "held_out")
+_DIRECTIONS = ("mean", "scale", "components", "spread")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,32 +32,20 @@ class ReferenceProfile:
 
     Args:
         outputs: The k outputs of the model.
-        sources: Names of the sources of the images, sorted; the empty name where unknown.
-        statistics: float32 [n, s], of training images.
-        labels: float64 [n, k], of training images, NaN where unknown.
-        training_source: int64 [n], index into ``sources`` of each training image.
+        training: Training images; their features are not kept.
+        held_out: Validation images; their features are those that `project` returns, float32 [m, c + 1].
         mean, scale: float32 [d], of the features of training images.
         components: float32 [c, d], principal directions of the standardised features, unit rows.
         spread: float32 [c], standard deviations along these directions.
-        features: float32 [m, c + 1], of validation images, as `project` returns them.
-        probability: float64 [m, k], of validation images.
-        y_true: float64 [m, k], labels of validation images, NaN where unknown.
-        held_out_source: int64 [m], index into ``sources`` of each validation image.
     """
 
     outputs: tuple[str, ...]
-    sources: tuple[str, ...]
-    statistics: NDArray[np.float32]
-    labels: NDArray[np.float64]
-    training_source: NDArray[np.int64]
+    training: ImageFeatures
+    held_out: ImageFeatures
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
     components: NDArray[np.float32]
     spread: NDArray[np.float32]
-    features: NDArray[np.float32]
-    probability: NDArray[np.float64]
-    y_true: NDArray[np.float64]
-    held_out_source: NDArray[np.int64]
 
     @classmethod
     def fit(cls, training: ImageFeatures, held_out: ImageFeatures, *, outputs: Sequence[str], seed: int) -> Self:
@@ -74,25 +63,11 @@ class ReferenceProfile:
         if not len(training):
             raise UserError("A reference profile needs training images; found none.")
         rng = np.random.default_rng(seed)
-        training_order, held_out_order = rng.permutation(len(training)), rng.permutation(len(held_out))
-        sources = np.unique(np.concatenate([training.source, held_out.source]))
-        mean, scale, components, spread = _principal_directions(training.features)
-        profile = cls(
-            outputs=tuple(outputs),
-            sources=tuple(sources.tolist()),
-            statistics=training.statistics[training_order],
-            labels=training.y_true[training_order],
-            training_source=np.searchsorted(sources, training.source[training_order]).astype(np.int64),
-            mean=mean,
-            scale=scale,
-            components=components,
-            spread=spread,
-            features=held_out.features[held_out_order],
-            probability=held_out.probability[held_out_order],
-            y_true=held_out.y_true[held_out_order],
-            held_out_source=np.searchsorted(sources, held_out.source[held_out_order]).astype(np.int64),
-        )
-        return replace(profile, features=profile.project(profile.features))
+        directions = _principal_directions(training.features)
+        training, held_out = (images.take(rng.permutation(len(images))) for images in (training, held_out))
+        training = replace(training, features=training.features[:, :0])
+        profile = cls(tuple(outputs), training, held_out, *directions)
+        return replace(profile, held_out=replace(held_out, features=profile.project(held_out.features)))
 
     def match_sources(self, sources: NDArray[np.str_], *, min_images: int, seed: int) -> Self:
         """Return the largest random subset in which each source has the share that it has among new images.
@@ -105,16 +80,13 @@ class ReferenceProfile:
                 not in the profile.
             seed: Seed of the random subset.
         """
-        if not len(sources) or not np.isin(sources, self.sources).all():
+        own = np.union1d(self.training.source, self.held_out.source)
+        if not len(sources) or not np.isin(sources, own).all():
             return self
-        shares = np.array([np.mean(sources == name) for name in self.sources])
         rng = np.random.default_rng(seed)
-        training = _sample_by_source(self.training_source, shares, min_images, rng)
-        held_out = _sample_by_source(self.held_out_source, shares, min_images, rng)
-        subset = {name: getattr(self, name)[training] for name in ("statistics", "labels", "training_source")}
-        for name in ("features", "probability", "y_true", "held_out_source"):
-            subset[name] = getattr(self, name)[held_out]
-        return replace(self, **subset)
+        shares = {str(name): float(np.mean(sources == name)) for name in own}
+        training = _sample_by_source(self.training, shares, min_images, rng)
+        return replace(self, training=training, held_out=_sample_by_source(self.held_out, shares, min_images, rng))
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project features [n, d] on the principal directions of the training images, which have variance 1 there.
@@ -128,11 +100,12 @@ class ReferenceProfile:
         return np.hstack([along / self.spread, np.log(residual + 1e-3)]).astype(np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the profile as arrays of numbers, and one of text; none needs pickle."""
-        texts = {name: list(getattr(self, name)) for name in _TEXTS}
-        about = {"version": VERSION, **texts, "statistics": list(STATISTICS)}
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _TEXTS}
-        return {"about": np.array(json.dumps(about)), **arrays}
+        """Return the profile as arrays of numbers and text; none needs pickle."""
+        about = {"version": VERSION, "outputs": self.outputs, "statistics": list(STATISTICS)}
+        arrays = {"about": np.array(json.dumps(about)), **{name: getattr(self, name) for name in _DIRECTIONS}}
+        for side in _SIDES:
+            arrays |= {f"{side}.{name}": values for name, values in vars(getattr(self, side)).items()}
+        return arrays
 
     def save(self, path: Path) -> None:
         """Write the profile as ``.npz``, atomically."""
@@ -150,26 +123,26 @@ class ReferenceProfile:
             about = json.loads(str(arrays["about"]))
             if (about["version"], about["statistics"]) != (VERSION, list(STATISTICS)):
                 raise UserError(
-                    f"The reference profile of the model has format {about['version']}; expected {VERSION}: it was made "
-                    "by another version of this package. Train the model again, or use the package that trained it."
+                    f"The reference profile of the model has format {about['version']}; expected {VERSION}: it was "
+                    "made by another version of this package. Train the model again, or use the package that trained it."
                 )
-            values: dict[str, Any] = {name: tuple(about[name]) for name in _TEXTS}
-            values |= {field.name: arrays[field.name] for field in fields(cls) if field.name not in _TEXTS}
-            return cls(**values)
+            names = [field.name for field in fields(ImageFeatures)]
+            training, held_out = (ImageFeatures(*(arrays[f"{side}.{name}"] for name in names)) for side in _SIDES)
+            return cls(tuple(about["outputs"]), training, held_out, *(arrays[name] for name in _DIRECTIONS))
 
 
 def _sample_by_source(
-    codes: NDArray[np.int64], shares: NDArray[np.float64], min_images: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
-    """Return the ascending indices of the largest sample in which each source has its share."""
-    available = np.bincount(codes, minlength=len(shares))
-    n_images = (available[shares > 0] / shares[shares > 0]).min()
+    images: ImageFeatures, shares: dict[str, float], min_images: int, rng: np.random.Generator
+) -> ImageFeatures:
+    """Return the largest sample in which each source has its share."""
+    own = {name: np.flatnonzero(images.source == name) for name in shares}
+    n_images = min(len(own[name]) / share for name, share in shares.items() if share)
     # 1e-9 keeps a product such as 0.1 * 30 from being rounded down.
-    counts = np.floor(n_images * shares + 1e-9).astype(int)
-    if counts.sum() < min_images:
-        return np.arange(len(codes))
-    sample = [rng.choice(np.flatnonzero(codes == code), count, replace=False) for code, count in enumerate(counts)]
-    return np.sort(np.concatenate(sample))
+    counts = {name: int(n_images * share + 1e-9) for name, share in shares.items()}
+    if sum(counts.values()) < min_images:
+        return images
+    sample = [rng.choice(own[name], count, replace=False) for name, count in counts.items()]
+    return images.take(np.sort(np.concatenate(sample)))
 
 
 def _principal_directions(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

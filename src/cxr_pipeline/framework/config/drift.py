@@ -1,4 +1,4 @@
-"""Which new images are compared with a model's own, and what counts as drift."""
+"""Parameters of drift detection."""
 
 from typing import Annotated
 
@@ -11,11 +11,11 @@ Effect = Annotated[float, Field(ge=0)]
 
 
 class DriftLimits(Parameters):
-    """How large the effects of a family may be.
+    """Effect sizes from which on a significant difference is drift.
 
     Args:
-        warn: from here on a significant difference is a finding.
-        refuse: from here on the images should not be used unseen; null for never.
+        warn: Effect of the verdict ``warn``.
+        refuse: Effect of the verdict ``refuse``; null for never.
     """
 
     warn: Effect
@@ -29,14 +29,14 @@ class DriftLimits(Parameters):
 
 
 class DriftFamilies(Parameters):
-    """The limits of each family, in its own measure of effect.
+    """Limits of each family of tests, in its own measure of effect size.
 
     Args:
-        pixels: largest distance between distribution functions, 0 to 1.
-        features: AUC of telling new images from old ones, 0.5 to 1.
-        scores: population stability index.
+        pixels: Largest distance between distribution functions, 0 to 1.
+        features: AUC of a classifier between new images and the reference, 0.5 to 1.
+        scores: Population stability index.
         prevalence: Cohen's h.
-        calibration: difference in probability.
+        calibration: Difference in probability.
     """
 
     pixels: DriftLimits
@@ -47,17 +47,17 @@ class DriftFamilies(Parameters):
 
 
 class Drift(Parameters):
-    """Drift of new images.
+    """Drift detection.
 
     Args:
-        folder: every image below it is new; neither patients nor labels are known of these images.
-        source: the new images as a source, which knows them; instead of ``folder``.
-        model: an MLflow model URI; null for the champion, or the newest version where there is none.
-        batch_size: images that go through the network at once.
-        alpha: chance of even one significant test in a whole check of images without drift.
-        min_images: images, of as many patients, that either side of a test needs.
-        max_images: most images that are looked at on either side.
-        seed: of the draw of one image a patient.
+        folder: Folder of new images; their patients and labels are unknown.
+        source: Source of new images with patients and labels; instead of ``folder``.
+        model: MLflow model URI; null for the champion, or the newest version without a champion.
+        batch_size: Images per batch.
+        alpha: Probability of at least one significant test in a check of images without drift.
+        min_images: Images on either side that a test needs, one per patient.
+        max_images: Largest number of images on either side.
+        seed: Seed of the sample of one image per patient.
     """
 
     folder: str | None

@@ -1,4 +1,4 @@
-"""When a challenger takes the champion's place."""
+"""Parameters of retraining."""
 
 from typing import Annotated, Literal
 
@@ -6,27 +6,27 @@ from pydantic import BeforeValidator
 
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, without_nulls
 
-# Metrics of which more is better.
+# Metrics for which larger is better.
 Floored = Literal[
     "auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1"
 ]
 
 
 class Retraining(Parameters):
-    """The promotion rule of a task.
+    """Validation of changed data and the promotion rule.
 
     Args:
-        floors: the least value of a metric on the challenger's test images; one that is null is switched off.
-        sensitivity_margin: how much sensitivity may be lost: the lower end of the difference from the champion's,
-            each at its own frozen threshold, must lie above minus this.
-        auc_margin: the same of AUC, where being as good is enough.
-        improvement: ``better``, AUC must be higher with confidence; ``better_or_newer``, or not worse and learned
-            from images or labels that the champion did not have.
-        max_relabelled_fraction: how many of the images that the champion knew may have other labels than it learned;
-            the run stops if there are more.
-        on_drift: what happens where new images are so unlike the champion's own that the verdict of ``drift.limits``
-            is ``refuse``: ``refuse``, the run stops; ``warn``, a challenger is trained and the verdict recorded.
-        force: train and decide even if no image or label is new: after a change of parameters, or of this rule.
+        floors: Smallest value of each metric on the challenger's test images; null switches a floor off.
+        sensitivity_margin: The lower end of the difference in sensitivity from the champion, each at its own
+            frozen threshold, must be above minus this margin.
+        auc_margin: The same for AUC, where being as good is enough.
+        improvement: ``better``: AUC must be significantly higher. ``better_or_newer``: or not worse, if the challenger
+            was trained on images, labels or patients that the champion did not have.
+        max_relabelled_fraction: Largest fraction of the champion's images that may have other labels; the run stops
+            above it.
+        on_drift: Action if the drift verdict on new images is ``refuse``: ``refuse`` stops the run; ``warn`` trains a
+            challenger and records the verdict.
+        force: Train and decide even if the data have not changed: after a change of parameters, or of this rule.
     """
 
     floors: Annotated[dict[Floored, Fraction], BeforeValidator(without_nulls)]
