@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import keras
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from hypothesis import given, settings
@@ -150,11 +151,12 @@ def test_a_larger_image_than_the_recipe_allows_is_refused(classifier: ImageClass
     assert classifier.score([image]).reason.tolist() == ["too_large"]
 
 
-def test_no_images_give_no_rows_and_the_same_columns(classifier: ImageClassifier) -> None:
-    none, some = classifier.score([]), classifier.score([half_lit(51)])
-    assert len(none) == 0
-    assert none.columns.tolist() == some.columns.tolist()
-    assert none.dtypes.tolist() == some.dtypes.tolist()
+def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier) -> None:
+    classifier.check_classes("binary", ("nofinding", "effusion"), key="effusion.scoring.model")
+    with pytest.raises(UserError, match=r"effusion\.scoring\.model is binary, .* nofinding, effusion; .*pneumonia"):
+        classifier.check_classes("binary", ("normal", "pneumonia"), key="effusion.scoring.model")
+    with pytest.raises(UserError, match=r"is binary, .* expected multilabel"):
+        classifier.check_classes("multilabel", ("nofinding", "effusion"), key="effusion.scoring.model")
 
 
 @settings(max_examples=15, deadline=None)
@@ -165,7 +167,8 @@ def test_a_image_is_judged_alike_in_any_company(
     prepared = [
         ImageRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
     ]
-    judged = classifier.judge(prepared, batch_size=batch_size)
+    batches = [prepared[start : start + batch_size] for start in range(0, len(prepared), batch_size)]
+    judged = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
     expected = np.array([np.nan if grey is None else grey / 255 for grey in greys])
     np.testing.assert_allclose(judged.probability, expected, atol=1e-6)
     assert judged.reason.fillna("").tolist() == ["unreadable" if grey is None else "" for grey in greys]

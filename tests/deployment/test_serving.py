@@ -303,7 +303,7 @@ def test_limits_are_those_of_the_model_unless_the_server_sets_others(
     content = limited(classifier, tmp_path / "c", max_image_mib=(largest - 4) / 2**20).predict(asked)
     assert sorted(content.status) == ["refused", "scored"]
     assert content.reason.dropna().tolist() == ["too_large"]
-    with pytest.raises(MlflowException, match="2 images in one call; this server judges at most 1"):
+    with pytest.raises(MlflowException, match="2 images in one call; this server scores at most 1"):
         limited(classifier, tmp_path / "c", max_images=1).predict(asked)
 
 
@@ -334,7 +334,7 @@ def test_a_map_is_drawn_if_asked_for(classifier: ImageClassifier, images: list[b
     assert answer.columns[-1] == "heatmap"
     assert answer.heatmap[1] is None
     prepared = [classifier.prepare(image) for image in images]
-    drawn = HeatMaps(classifier).draw(prepared, classifier.judge(prepared, batch_size=2))
+    drawn = HeatMaps(classifier).draw(prepared, classifier.score_batch(prepared))
     for text, picture in zip(answer.heatmap[[0, 2]], drawn, strict=True):
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:
             np.testing.assert_array_equal(np.asarray(image), picture)

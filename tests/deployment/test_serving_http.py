@@ -25,8 +25,9 @@ import pytest
 from PIL import Image
 
 from cxr_pipeline import tracking
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.scoring import find_images, score_folder
+from cxr_pipeline.deployment.scoring import score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -203,7 +204,7 @@ def test_a_map_comes_with_the_answer_if_asked_for(server: str, images: Path) -> 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"dataframe_records": [{"image": ""}] * 11}, "11 images in one call; this server judges at most 10"),
+        ({"dataframe_records": [{"image": ""}] * 11}, "11 images in one call; this server scores at most 10"),
         ({"dataframe_records": [{"picture": ""}]}, "image"),
         ({"dataframe_records": [{"image": ""}], "params": {"heatmap": "perhaps"}}, "heatmap"),
         ({"images": []}, "dataframe_records"),

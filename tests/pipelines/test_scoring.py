@@ -326,8 +326,8 @@ def test_predictions_that_cannot_be_written_are_a_mistake_that_is_named(
     [
         ({"folder": None}, r"effusion\.scoring\.folder is null.*--params effusion\.scoring\.folder=DIR"),
         ({"folder": "/no/such/folder"}, "found nothing at /no/such/folder"),
-        ({"model": "models:/cxr-effusion/77"}, "No model to score images with is at models:/cxr-effusion/77"),
-        ({"asked": task("pneumonia")}, r"effusion\.scoring\.model decides between nofinding, effusion"),
+        ({"model": "models:/cxr-effusion/77"}, "No usable model at models:/cxr-effusion/77"),
+        ({"asked": task("pneumonia")}, r"effusion\.scoring\.model is binary, with the classes nofinding, effusion"),
     ],
 )
 def test_a_mistake_of_the_user_is_named(
@@ -349,36 +349,36 @@ def test_images_of_the_same_kind_are_compared_and_nothing_is_found(tmp_path: Pat
     new = write_images(tmp_path / "new")
     predictions, record = run(tmp_path, folder=new, asked=PROFILED)
     assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
-    assert record["unlike"] == {"unlike": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
+    assert record["out_of_distribution"] == {"action": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
     drift = record["drift"]
     assert (drift["verdict"], drift["on_drift"], drift["n_images"], drift["max_images"]) == ("none", "warn", 50, 500)
     assert drift["families"] == {
         **dict.fromkeys(("pixels", "features", "scores"), "none"),
         **dict.fromkeys(("prevalence", "calibration"), "unknown"),
     }
-    assert predictions.reason.notna().sum() == record["flagged"].get("unlike_training", 0) <= 3
+    assert predictions.reason.notna().sum() == record["flagged"].get("out_of_distribution", 0) <= 3
 
 
 def test_images_of_another_kind_are_flagged_and_told(tmp_path: Path, versions, caplog) -> None:
     new = write_images(tmp_path / "new", brighter=120)
     predictions, record = run(tmp_path, folder=new, asked=PROFILED)
     assert record["drift"]["verdict"] == "refuse"
-    assert "Drift of the images, of which 50 were compared: refuse. Drift in pixels" in caplog.text
+    assert "Drift, 50 images compared: refuse. Drift in pixels" in caplog.text
     assert (predictions.status == "scored").all()
     assert predictions.probability.notna().all()
-    assert record["flagged"]["unlike_training"] == (predictions.reason == "unlike_training").sum() > 40
+    assert record["flagged"]["out_of_distribution"] == (predictions.reason == "out_of_distribution").sum() > 40
     assert "50 images were flagged:" in caplog.text
 
 
 def test_a_folder_can_be_refused_for_it_and_scored_after_all(tmp_path: Path, versions) -> None:
     new = write_images(tmp_path / "new", brighter=120)
     with pytest.raises(UserError, match=r"Drift in pixels.*profiled\.scoring\.on_drift=warn"):
-        run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse", unlike="refuse")
+        run(tmp_path, folder=new, asked=PROFILED, on_drift="refuse", out_of_distribution="refuse")
     assert not (tmp_path / "predictions.csv").exists()
     assert not (tmp_path / "predictions.json").exists()
-    predictions, record = run(tmp_path, folder=new, asked=PROFILED, unlike="refuse")
+    predictions, record = run(tmp_path, folder=new, asked=PROFILED, out_of_distribution="refuse")
     assert (record["n_kept"], record["drift"]["verdict"], record["flagged"]) == (50, "refuse", {})
-    assert record["refused"]["unlike_training"] == predictions.probability.isna().sum() > 40
+    assert record["refused"]["out_of_distribution"] == predictions.probability.isna().sum() > 40
 
 
 def test_of_a_folder_that_is_refused_nobody_reads_the_predictions_of_an_earlier_one(tmp_path: Path, versions) -> None:
@@ -404,8 +404,8 @@ def test_a_folder_in_which_no_image_can_be_looked_at_has_predictions(tmp_path: P
 
 
 def test_where_the_run_of_a_model_left_no_profile_it_is_said_once(tmp_path: Path, folder: Path, versions, caplog):
-    _, record = run(tmp_path, folder=str(folder), unlike="refuse", on_drift="refuse")
-    assert (record["unlike"], record["drift"], record["flagged"]) == (None, None, {})
+    _, record = run(tmp_path, folder=str(folder), out_of_distribution="refuse", on_drift="refuse")
+    assert (record["out_of_distribution"], record["drift"], record["flagged"]) == (None, None, {})
     assert caplog.text.count("stored no reference profile") == 1
 
 

@@ -67,7 +67,7 @@ def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
             # Jobs may start processes of their own, which a limit on the worker would not measure.
             memory_limit=0,

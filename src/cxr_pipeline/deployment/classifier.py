@@ -1,4 +1,4 @@
-"""``ImageClassifier``: a network with all that stands before and behind it."""
+"""``ImageClassifier``: a network with its preparation of images and its decision rule."""
 
 import hashlib
 import json
@@ -28,24 +28,31 @@ _SETTINGS_FILE = "classifier.json"
 
 
 def probability_columns(outputs: Sequence[str]) -> list[str]:
-    """Name the columns of the probabilities: ``probability`` where there is one, else ``probability_<class>``."""
+    """Return the names of the probability columns.
+
+    Example:
+        >>> probability_columns(["effusion"])
+        ['probability']
+        >>> probability_columns(["Mass", "Edema"])
+        ['probability_Mass', 'probability_Edema']
+    """
     return ["probability"] if len(outputs) == 1 else [f"probability_{output}" for output in outputs]
 
 
 def threshold_columns(outputs: Sequence[str]) -> list[str]:
-    """Name the columns of the thresholds in the same way: ``threshold``, or ``threshold_<class>``."""
+    """Return the names of the threshold columns: ``threshold``, or ``threshold_<class>`` for several outputs."""
     return [name.replace("probability", "threshold", 1) for name in probability_columns(outputs)]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageClassifier:
-    """Takes images, gives probabilities and decisions.
+    """Computes probabilities and decisions for images.
 
     Args:
-        model: takes uint8 [n, size, size, 1], gives scores in [0, 1], [n, k].
-        recipe: how an image becomes the network's input.
-        decision_rule: how its k scores become probabilities and a decision.
-        provenance: what it was trained for and on, such as ``{"task": "effusion", "images": "real"}``.
+        model: network from uint8 [n, size, size, 1] to scores in [0, 1], [n, k].
+        recipe: turns an image into the input of the network.
+        decision_rule: turns the k scores into probabilities and a decision.
+        provenance: task and kind of training images, such as ``{"task": "effusion", "images": "real"}``.
     """
 
     model: "keras.Model"
@@ -55,7 +62,7 @@ class ImageClassifier:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides a probability: weights, recipe and decision rule, 64 hex digits."""
+        """SHA-256 of everything that decides a probability: weights, recipe and decision rule. 64 hex digits."""
         digest = hashlib.sha256()
         for weight in self.model.weights:
             values = np.ascontiguousarray(weight.numpy())
@@ -65,11 +72,29 @@ class ImageClassifier:
         digest.update(json.dumps(self.decision_rule.to_dict(), sort_keys=True).encode())
         return digest.hexdigest()
 
+    def check_classes(self, kind: str, classes: Sequence[str], *, key: str) -> None:
+        """Check that the classifier is of a task's kind and distinguishes its classes.
+
+        Args:
+            kind: of the task, such as ``binary``.
+            classes: of the task.
+            key: the parameter that names the model, for the message.
+
+        Raises:
+            UserError: it was trained for another task.
+        """
+        rule = self.decision_rule
+        if (rule.kind, list(rule.classes)) != (kind, list(classes)):
+            raise UserError(
+                f"The model named by {key} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected "
+                f"{kind}, with the classes {', '.join(classes)}. Name a model of this task, or none for the one in use."
+            )
+
     def prepare(self, content: bytes) -> Prepared:
-        """Turn the bytes of an image's file into the network's input, or say why that cannot be done.
+        """Turn the bytes of an image's file into the input of the network.
 
         Returns:
-            uint8 [size, size], or the refusal.
+            uint8 [size, size], or the refusal of an image that cannot be used.
         """
         from cxr_pipeline.data.images.inference_inputs import prepare_content
 
@@ -79,39 +104,34 @@ class ImageClassifier:
             return refusal
 
     def score(self, contents: Iterable[bytes], *, batch_size: int = 32) -> pd.DataFrame:
-        """Judge images, given the bytes of their files.
+        """Score images, given the bytes of their files.
 
         Returns:
-            What ``judge`` returns.
+            The rows of ``score_batch``, in the order of the images.
         """
-        return self.judge(map(self.prepare, contents), batch_size=batch_size)
+        images = map(self.prepare, contents)
+        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(images, batch_size)), [])
+        tables = [self.score_batch(batch) for batch in batches]
+        return pd.concat(tables, ignore_index=True) if tables else self.score_batch([])
 
-    def judge(self, prepared: Iterable[Prepared], *, batch_size: int) -> pd.DataFrame:
-        """Judge prepared images, a batch at a time: beside the rows, memory does not grow with their number.
+    def score_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
+        """Score images that go through the network together.
 
         Args:
-            prepared: what ``prepare`` returned for each image.
-            batch_size: images that go through the network at once.
+            prepared: results of ``prepare``.
 
         Returns:
             A row per image, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by
-            ``|``), both null where the image was refused; ``threshold``; ``status``, which is ``scored`` or
-            ``refused``; ``reason`` of the refusal, else null. With several outputs there is a
-            ``probability_<class>`` and a ``threshold_<class>`` for each.
+            ``|``), both null if the image was refused; ``threshold``; ``status``, ``scored`` or ``refused``;
+            ``reason`` of the refusal, else null. With several outputs, ``probability_<class>`` and
+            ``threshold_<class>`` for each.
         """
-        images = iter(prepared)
-        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(images, batch_size)), [])
-        tables = [self.judge_batch(batch) for batch in batches]
-        return pd.concat(tables, ignore_index=True) if tables else self.judge_batch([])
-
-    def judge_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
-        """Judge images that go through the network at once; returns what ``judge`` does."""
         images = [image for image in prepared if not isinstance(image, ImageRefused)]
         y_score = self.model.predict_on_batch(np.stack(images)[..., np.newaxis]) if images else []
-        return self.judge_scores(prepared, y_score)
+        return self.apply_rule(prepared, y_score)
 
-    def judge_scores(self, prepared: Sequence[Prepared], y_score: ArrayLike) -> pd.DataFrame:
-        """Judge images by the scores that the network gave to those that are not refused, [n, k]."""
+    def apply_rule(self, prepared: Sequence[Prepared], y_score: ArrayLike) -> pd.DataFrame:
+        """Return the rows of ``score_batch``, given the network's scores [n, k] for the n images not refused."""
         probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)
         scored = [position for position, image in enumerate(prepared) if not isinstance(image, ImageRefused)]
@@ -134,7 +154,7 @@ class ImageClassifier:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the classifier into a folder, the network without the state of its optimiser."""
+        """Write the classifier into a new folder, without the state of the optimiser."""
         import keras
 
         folder.mkdir(parents=True)
@@ -150,10 +170,10 @@ class ImageClassifier:
 
     @classmethod
     def load(cls, folder: Path) -> "ImageClassifier":
-        """Read a classifier that ``save`` wrote; no code comes out of its files.
+        """Read a classifier written by ``save``, without running code from its files.
 
         Raises:
-            UserError: it would not give the probabilities that it gave when it was saved.
+            UserError: it would not return the probabilities that it returned when it was saved.
         """
         import keras
 
@@ -166,8 +186,8 @@ class ImageClassifier:
         )
         if classifier.digest != settings["digest"]:
             raise UserError(
-                "The model was saved by a version of this package that prepares images in another way, or its files "
+                "The model was saved by a version of this package that prepares images differently, or its files "
                 f"were changed since: expected the digest {settings['digest']}, found {classifier.digest}. Train it "
-                "again, or serve it with the code that it brings along: mlflow models serve -m models:/NAME/VERSION."
+                "again, or serve it with the code stored with it: mlflow models serve -m models:/NAME/VERSION."
             )
         return classifier

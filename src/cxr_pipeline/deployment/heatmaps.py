@@ -1,4 +1,4 @@
-"""Where a classifier looks in the images that it has judged."""
+"""Grad-CAM heat maps of a classifier's predictions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,37 +12,37 @@ from cxr_pipeline.evaluation.overlay import overlay
 
 
 class HeatMaps:
-    """Images with a map of the evidence laid over them.
+    """Draws images with a heat map over them.
 
-    The network is asked about the class that is decided for; where that is none or several, about the output whose
-    probability exceeds its threshold by the largest factor.
+    The map explains the predicted class. If that is none or several, it explains the output whose probability exceeds
+    its threshold by the largest factor.
 
     Args:
-        classifier: whose network is asked.
+        classifier: its network computes the maps.
     """
 
     def __init__(self, classifier: ImageClassifier) -> None:
         self._cam = GradCam(classifier.model)
         self._outputs = classifier.decision_rule.outputs
 
-    def draw(self, images: Sequence[Image], judged: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-        """Draw images that were scored.
+    def draw(self, images: Sequence[Image], table: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Draw scored images.
 
         Args:
             images: uint8 [size, size] each.
-            judged: their rows, from ``ImageClassifier.judge``.
+            table: their rows from ``ImageClassifier.score_batch``.
 
         Returns:
-            red, green and blue, uint8 [size, size, 3], for each image.
+            RGB, uint8 [size, size, 3], for each image.
         """
         if not images:
             return []
-        maps = self._cam.heatmaps(np.stack(images), self._asked(judged))
+        maps = self._cam.heatmaps(np.stack(images), self._explained_outputs(table))
         return [overlay(image, heatmap) for image, heatmap in zip(images, maps, strict=True)]
 
-    def _asked(self, judged: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _explained_outputs(self, table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         probabilities = probability_columns(self._outputs)
         thresholds = threshold_columns(self._outputs)
-        excess = judged[probabilities].to_numpy() / np.maximum(judged[thresholds].to_numpy(), 1e-12)
-        decided = judged["decision"].map({output: place for place, output in enumerate(self._outputs)})
+        excess = table[probabilities].to_numpy() / np.maximum(table[thresholds].to_numpy(), 1e-12)
+        decided = table["decision"].map({output: place for place, output in enumerate(self._outputs)})
         return np.where(decided.isna(), excess.argmax(axis=1), decided.fillna(0)).astype(np.int64)

@@ -1,7 +1,7 @@
-"""The registered model, as MLflow serves it: images as base64 text in, probabilities and decisions out.
+"""The registered model as MLflow serves it: base64 images in, probabilities and decisions out.
 
-MLflow copies this file beside the model's weights and runs it when the model is loaded (models from
-code), so that nothing is pickled. Imported as a module, it describes what it takes and needs.
+MLflow copies this file next to the model's weights and runs it when the model is loaded, so that nothing is pickled; see
+https://mlflow.org/docs/latest/ml/model/models-from-code. Registration imports it for signature and requirements.
 """
 
 import base64
@@ -30,7 +30,7 @@ from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probab
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.heatmaps import HeatMaps
 
-# The distributions that this file and what it imports name; pydicom decodes with GDCM.
+# The distributions that this file and its imports need. pydicom decodes with GDCM.
 _REQUIREMENTS = (
     "mlflow",
     "tensorflow",
@@ -41,6 +41,7 @@ _REQUIREMENTS = (
     "kornia-rs",
     "matplotlib",
     "pillow",
+    "psutil",
     "pyarrow",
     "pydicom",
     "python-gdcm",
@@ -49,60 +50,57 @@ _REQUIREMENTS = (
     "scipy",
 )
 _BATCH_SIZE = 32
-# 192 MiB of image is more than 100 megapixels of 16 bits take without compression.
+# 100 megapixels of 16 bits need 191 MiB without compression.
 _LIMITS = {"max_images": 256, "max_image_mib": 192}
 
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]
-    """Takes the bytes of images, never paths: a server must not read files that a client names.
+    """Scores images sent as bytes, never paths: a server must not read files that a client names.
 
-    A server calls it from several threads. So many images are decoded at once as there are cores, and one batch at a
-    time is in the network: what many clients want at once takes no more memory than what they sent.
+    A server calls it from several threads. One image per core is decoded at a time, and one batch is in the network, so
+    many clients at once need no more memory than their requests.
 
     Example:
-        >>> import mlflow  # doctest: +SKIP
-        >>> served = mlflow.pyfunc.load_model("models:/cxr-effusion@champion")  # doctest: +SKIP
-        >>> image = base64.b64encode(Path("image.png").read_bytes()).decode()  # doctest: +SKIP
-        >>> served.predict(pd.DataFrame({"image": [image]}))  # doctest: +SKIP
-           probability  decision  threshold  status reason
-        0         0.83  effusion       0.41  scored   None
+        With a registered model and ``image``, the bytes of an image's file::
+
+            served = mlflow.pyfunc.load_model("models:/cxr-effusion@champion")
+            served.predict(pd.DataFrame({"image": [base64.b64encode(image).decode()]}))
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the classifier from the model's files, and the limits from its configuration."""
+        """Load the classifier from the model's files, and the limits from its configuration."""
         classifier = ImageClassifier.load(Path(context.artifacts["classifier"]))
         limits = {**limits_of(classifier.recipe), **(getattr(context, "model_config", None) or {})}
         self._max_images, self._max_image_mib = int(limits["max_images"]), float(limits["max_image_mib"])
-        # More than the images that it was trained on might have, a model does not take.
+        # Serving may lower the limit of the training images, not raise it.
         max_megapixels = min(classifier.recipe.max_megapixels, float(limits["max_megapixels"]))
         recipe = replace(classifier.recipe, max_megapixels=max_megapixels)
         self._classifier = replace(classifier, recipe=recipe)
         self._decoding, self._network = BoundedSemaphore(n_cores()), Lock()
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Judge images.
+        """Score images.
 
         Args:
-            model_input: column ``image``: an image's file, PNG, JPEG or DICOM for example, as base64 text.
-            params: ``heatmap``: whether to draw where the model looks.
+            model_input: column ``image``: the file of an image, such as PNG, JPEG or DICOM, as base64 text.
+            params: ``heatmap``: whether to draw heat maps.
 
         Returns:
-            A row per image, in order, as from ``ImageClassifier.judge``: ``probability``, ``decision``, ``threshold``,
-            ``status``, ``reason``, or ``probability_<class>`` and ``threshold_<class>`` where there are several
-            outputs; if asked for, ``heatmap``: the prepared image with a map laid over it, a PNG as base64 text, null
-            where the image was refused. With None for null, which JSON has a word for.
+            The rows of ``ImageClassifier.score_batch``, in the order of the images, with None for null, which JSON can
+            express; with ``heatmap``, also the prepared image under its heat map, a PNG as base64 text, None if the
+            image was refused.
 
         Raises:
-            MlflowException: there are more images than are judged in a call.
+            MlflowException: the call holds too many images.
         """
         images = model_input["image"].tolist()
         if len(images) > self._max_images:
             raise MlflowException.invalid_parameter_value(
-                f"{len(images)} images in one call; this server judges at most {self._max_images}. Send them in several."
+                f"{len(images)} images in one call; this server scores at most {self._max_images}. Split the request."
             )
         heatmap = bool((params or {}).get("heatmap", False))
         batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
-        tables = [self._judge([self._prepare(image) for image in batch], heatmap=heatmap) for batch in batches or [[]]]
+        tables = [self._score([self._prepare(image) for image in batch], heatmap=heatmap) for batch in batches or [[]]]
         table = pd.concat(tables, ignore_index=True)
         return table.astype(object).where(table.notna(), None)
 
@@ -113,16 +111,16 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
             except ImageRefused as refusal:
                 return refusal
 
-    def _judge(self, prepared: Sequence[Prepared], *, heatmap: bool) -> pd.DataFrame:
+    def _score(self, prepared: Sequence[Prepared], *, heatmap: bool) -> pd.DataFrame:
         with self._network:
-            table = self._classifier.judge_batch(prepared)
+            table = self._classifier.score_batch(prepared)
             return table.assign(heatmap=self._draw(prepared, table)) if heatmap else table
 
-    def _draw(self, prepared: Sequence[Prepared], judged: pd.DataFrame) -> pd.Series:
+    def _draw(self, prepared: Sequence[Prepared], table: pd.DataFrame) -> pd.Series:
         images = [image for image in prepared if not isinstance(image, ImageRefused)]
-        scored = judged["status"] == "scored"
-        pictures = self._heatmaps.draw(images, judged[scored])
-        drawn = pd.Series(None, index=judged.index, dtype="str")
+        scored = table["status"] == "scored"
+        pictures = self._heatmaps.draw(images, table[scored])
+        drawn = pd.Series(None, index=table.index, dtype="str")
         drawn[scored] = [_png_as_text(picture[..., ::-1]) for picture in pictures]
         return drawn
 
@@ -134,33 +132,37 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
 
 
 def limits_of(recipe: Recipe) -> dict[str, float]:
-    """The limits of a server of a model with this recipe, which its environment may set otherwise.
+    """Return the default limits of a server, which its environment can change.
 
     Returns:
-        ``max_images`` in a call; ``max_image_mib``, of an image's file; ``max_megapixels``, of an image.
+        ``max_images`` of a call; ``max_image_mib`` of an image's file; ``max_megapixels`` of an image.
     """
     return {**_LIMITS, "max_megapixels": recipe.max_megapixels}
 
 
 def _png_as_text(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
-    """Encode a picture, grey or blue, green and red."""
+    """Encode an image, grey or BGR."""
     return base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode("ascii")
 
 
 def decode_base64(image: object, *, max_mib: float) -> bytes:
-    """Turn base64 text into bytes; line breaks in it are passed over.
+    """Decode base64 text, which may contain white space.
 
     Args:
-        image: what a client sent.
-        max_mib: a longer text is not decoded; in MiB of what it stands for.
+        image: value sent by a client.
+        max_mib: largest size of the decoded bytes, in MiB; checked before decoding.
 
     Raises:
-        ImageRefused: ``unreadable``, it is not base64 text; or ``too_large``.
+        ImageRefused: ``unreadable`` if it is not base64 text; ``too_large``.
+
+    Example:
+        >>> decode_base64("aGVsbG8=", max_mib=1)
+        b'hello'
     """
     if not isinstance(image, str):
         raise ImageRefused("unreadable", "not base64 text")
     if 3 * len(image) > 4 * max_mib * 2**20:
-        raise ImageRefused("too_large", f"{len(image)} characters of base64; at most {max_mib} MiB of image are read")
+        raise ImageRefused("too_large", f"{len(image)} characters of base64; expected at most {max_mib} MiB of image")
     try:
         return base64.b64decode("".join(image.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -168,7 +170,7 @@ def decode_base64(image: object, *, max_mib: float) -> bytes:
 
 
 def signature(outputs: Sequence[str]) -> ModelSignature:
-    """Describe what a request may hold, and the columns of the answer of a model with these outputs."""
+    """Return the columns of a request and of the answer of a model with these outputs."""
     answer = [
         *(ColSpec("double", name, required=False) for name in probability_columns(outputs)),
         ColSpec("string", "decision", required=False),
@@ -182,12 +184,12 @@ def signature(outputs: Sequence[str]) -> ModelSignature:
 
 
 def requirements() -> list[str]:
-    """Pin what a server has to install to the versions that are installed here."""
+    """Return the packages that a server must install, pinned to the versions installed here."""
     return [f"{distribution}=={version(distribution)}" for distribution in _REQUIREMENTS]
 
 
 def example_request(image: np.ndarray[Any, np.dtype[np.uint8]]) -> pd.DataFrame:
-    """Make the request that asks about one image, uint8 [height, width]."""
+    """Return the request for one image, uint8 [height, width]."""
     return pd.DataFrame({"image": [_png_as_text(image)]})
 
 

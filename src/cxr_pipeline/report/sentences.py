@@ -197,7 +197,7 @@ def monitoring(task: str, *, phantom: bool) -> list[str]:
         f"kedro run{demo} --pipeline={task}_drift compares new images with it.",
         f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer data and promotes it only if it "
         f"passes the promotion rule. kedro lineage{demo} {task} lists the versions, their data and the decisions.",
-        "Scoring rejects an image that it cannot read and gives the reason. The parameter scoring.unlike sets what "
+        "Scoring rejects an image that it cannot read and gives the reason. scoring.out_of_distribution sets what "
         "happens to out-of-distribution images.",
     ]
 

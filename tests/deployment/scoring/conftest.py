@@ -1,4 +1,4 @@
-"""What the tests of scoring share."""
+"""Fixtures of the tests of scoring."""
 
 import os
 from collections.abc import Callable
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import find_images, score_folder
+from cxr_pipeline.deployment.scoring import score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 
 SIZE = 16
@@ -21,7 +22,7 @@ KEY = "effusion.scoring.folder"
 
 @pytest.fixture(scope="session")
 def classifier() -> ImageClassifier:
-    """A classifier whose score is known without it: the mean grey of the image, as a fraction of white."""
+    """A classifier whose score is the mean grey of the image, as a fraction of white."""
     image = keras.Input((SIZE, SIZE, 1), name="image")
     mean = keras.layers.GlobalAveragePooling2D()(image)
     score = keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 255))(mean)

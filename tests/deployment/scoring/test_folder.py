@@ -3,14 +3,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import check_classes, find_images, score_folder, summarise
+from cxr_pipeline.deployment.scoring import folder as module
+from cxr_pipeline.deployment.scoring import score_folder, summarise
 
 KEY = "effusion.scoring.folder"
 
@@ -31,15 +33,42 @@ def test_predictions_have_a_row_per_image(classifier: ImageClassifier, folder: P
     assert predictions.reason.fillna("").tolist() == ["unreadable", "", ""]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
-def test_batches_change_nothing(
-    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, batch_size: int
+@pytest.mark.parametrize(("batch_size", "few_images", "window"), [(1, 100, 100), (3, 100, 3), (7, 4, 100), (100, 4, 5)])
+def test_batches_windows_and_processes_change_nothing(
+    classifier: ImageClassifier,
+    folder: Path,
+    draw: Draw,
+    score: Score,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    few_images: int,
+    window: int,
 ) -> None:
-    greys = np.linspace(20, 230, 7).astype(int)
+    monkeypatch.setattr(module, "_FEW_IMAGES", few_images)
+    monkeypatch.setattr(module, "_WINDOW", window)
+    monkeypatch.setattr(module, "n_cores", lambda: 2)
+    greys = np.linspace(20, 230, 19).astype(int)
     for grey in greys:
         draw(f"{grey:03}.png", grey)
+    draw("bad.png").write_bytes(b"no image")
     predictions = score(classifier, folder, batch_size=batch_size)
-    np.testing.assert_allclose(predictions.probability, greys / 255, atol=1e-6)
+    np.testing.assert_allclose(predictions.probability, [*greys / 255, np.nan], atol=1e-6)
+    assert predictions.reason.dropna().tolist() == ["unreadable"]
+
+
+def test_an_image_that_vanishes_while_scoring_is_refused(
+    classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        draw(f"{number}.png")
+    prepare = module._prepare
+
+    def vanishing(*arguments: Any, **options: Any) -> Any:
+        (folder / "2.png").unlink()
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(module, "_prepare", vanishing)
+    assert score(classifier, folder).reason.fillna("").tolist() == ["", "", "unreadable", ""]
 
 
 def test_a_link_that_leaves_the_folder_is_refused(
@@ -58,7 +87,7 @@ def test_a_link_that_leaves_the_folder_is_refused(
     assert predictions.reason.dropna().unique().tolist() == ["outside_source"]
 
 
-def test_what_is_no_file_is_refused_without_waiting_for_it(
+def test_what_is_not_a_file_is_refused_without_waiting(
     classifier: ImageClassifier, folder: Path, draw: Draw, score: Score
 ) -> None:
     draw("image.png")
@@ -102,7 +131,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(
         ("back\\slash.png", "back\\slash.png"),
     ],
 )
-def test_hostile_names_are_names(
+def test_hostile_names(
     classifier: ImageClassifier, tmp_path: Path, folder: Path, draw: Draw, score: Score, name: str | bytes, shown: str
 ) -> None:
     draw(name, 204)
@@ -121,14 +150,6 @@ def test_predictions_of_a_model_trained_on_phantoms_say_so(
     assert not caplog.messages
     score(replace(classifier, provenance={"images": "phantom"}), folder)
     assert "phantoms" in caplog.text
-
-
-def test_a_classifier_of_another_task_is_a_mistake(classifier: ImageClassifier) -> None:
-    check_classes(classifier, "binary", ("nofinding", "effusion"), key="effusion.scoring.model")
-    with pytest.raises(UserError, match=r"effusion\.scoring\.model decides between nofinding, effusion .*pneumonia"):
-        check_classes(classifier, "binary", ("normal", "pneumonia"), key="effusion.scoring.model")
-    with pytest.raises(UserError, match=r"\(binary\); expected .* \(multilabel\)"):
-        check_classes(classifier, "multilabel", ("nofinding", "effusion"), key="effusion.scoring.model")
 
 
 def test_the_record_counts_images_and_says_what_scored_them(

@@ -13,7 +13,7 @@ from PIL import Image
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import map_name
+from cxr_pipeline.deployment.scoring.heatmaps import map_name
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -248,15 +248,15 @@ def test_maps_of_another_model_do_not_stay(
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "b.png", **MORE_BRIGHT)
     maps = tmp_path / "maps"
-    judge, judged = ImageClassifier.judge_batch, []
+    score_batch, batches = ImageClassifier.score_batch, []
 
     def fail_in_the_middle(*arguments: Any) -> pd.DataFrame:
-        judged.append(1)
-        if len(judged) == 4:
+        batches.append(1)
+        if len(batches) == 4:
             raise RuntimeError("killed")
-        return judge(*arguments)
+        return score_batch(*arguments)
 
-    monkeypatch.setattr(ImageClassifier, "judge_batch", fail_in_the_middle)
+    monkeypatch.setattr(ImageClassifier, "score_batch", fail_in_the_middle)
     score(looking("binary"), folder, heatmaps=maps, scored_by="1", batch_size=1)
     with pytest.raises(RuntimeError):
         score(looking("binary"), folder, heatmaps=maps, scored_by="2", batch_size=1)

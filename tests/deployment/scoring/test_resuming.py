@@ -1,4 +1,4 @@
-"""What was scored is not scored again; memory does not grow."""
+"""Resuming after a kill, and flat memory."""
 
 import json
 import os
@@ -17,9 +17,11 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import find_images, score_folder
+from cxr_pipeline.deployment.scoring import folder as module
+from cxr_pipeline.deployment.scoring import score_folder
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.training.networks.build import build_model
 
@@ -28,9 +30,9 @@ KEY = "effusion.scoring.folder"
 Draw = Callable[..., Path]
 Score = Callable[..., pd.DataFrame]
 
-# Scores a folder, a part every 8 images and decoding in processes after 16; kills itself before a batch if told to.
+# Score a folder, with shards of 8 rows and worker processes beyond 16 images; kill the process before a batch if asked to.
 SCORE = """
-import functools, json, os, resource, signal, sys
+import json, os, resource, signal, sys
 from pathlib import Path
 
 
@@ -41,20 +43,20 @@ def main(folder, parts, kill_at):
     from cxr_pipeline.evaluation.decision_rule import rule_from_dict
     from cxr_pipeline.data.images.recipe import Recipe
     from cxr_pipeline.training.networks.build import build_model
-    from cxr_pipeline.deployment.scoring import find_images, folder as module, preparing, score_folder
+    from cxr_pipeline.data.image_folder import find_images
+    from cxr_pipeline.deployment.scoring import folder as module, score_folder
 
     if kill_at is not None:
-        module.Parts = functools.partial(module.Parts, n_images=8)
-        preparing.FEW_IMAGES = 16
+        module._SHARD_ROWS, module._FEW_IMAGES = 8, 16
     network = build_model(
         name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
     )
-    predict, n_judged = network.predict_on_batch, 0
+    predict, n_scored = network.predict_on_batch, 0
 
     def counted(images):
-        nonlocal n_judged
-        n_judged += len(images)
-        if kill_at is not None and n_judged > kill_at > 0:
+        nonlocal n_scored
+        n_scored += len(images)
+        if kill_at is not None and n_scored > kill_at > 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return predict(images)
 
@@ -69,7 +71,7 @@ def main(folder, parts, kill_at):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table = pd.concat(predictions) if n_rows < 500 else pd.DataFrame({"image": [], "probability": []})
     rows = table[["image", "probability"]].to_numpy().tolist()
-    print(json.dumps({"n_judged": n_judged, "n_rows": n_rows, "peak": peak, "rows": rows}))
+    print(json.dumps({"n_scored": n_scored, "n_rows": n_rows, "peak": peak, "rows": rows}))
 
 
 if __name__ == "__main__":
@@ -78,7 +80,7 @@ if __name__ == "__main__":
 
 
 def small_network() -> ImageClassifier:
-    """What the script scores with."""
+    """Return the classifier of the script."""
     network = build_model(
         name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
     )
@@ -93,7 +95,7 @@ def small_network() -> ImageClassifier:
     return ImageClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {})
 
 
-def started(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -> "subprocess.CompletedProcess[str]":
+def run_script(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -> "subprocess.CompletedProcess[str]":
     script = tmp_path / "score.py"
     script.write_text(SCORE)
     rule = small_network().decision_rule.to_dict()
@@ -105,9 +107,9 @@ def started(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -
     )
 
 
-def result(called: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
-    assert called.returncode == 0, called.stderr
-    return dict(json.loads(called.stdout.splitlines()[-1]))
+def result(process: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    assert process.returncode == 0, process.stderr
+    return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
 def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
@@ -124,18 +126,17 @@ def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
     return replace(classifier, model=Network()), seen  # type: ignore[arg-type]
 
 
-def test_a_killed_run_goes_on_from_its_last_part(tmp_path: Path, folder: Path, draw: Draw) -> None:
+def test_a_killed_run_resumes_from_its_last_shard(tmp_path: Path, folder: Path, draw: Draw) -> None:
     for number in range(60):
         path = draw(f"{number:02}.png")
         blobs = np.random.default_rng(number).integers(0, 256, (1 + number % 7, 2 + number % 5), np.uint8)
         cv2.imwrite(str(path), cv2.resize(blobs, (48, 48)))
     (folder / "07.png").write_bytes(b"no image")
-    killed = started(tmp_path, folder, tmp_path / "parts", kill_at=30)
+    killed = run_script(tmp_path, folder, tmp_path / "parts", kill_at=30)
     assert killed.returncode == -signal.SIGKILL
-    written = sorted((tmp_path / "parts").rglob("*.parquet"))
-    assert [len(pd.read_parquet(file)) for file in written] == [8, 8, 8]
-    resumed = result(started(tmp_path, folder, tmp_path / "parts", kill_at=0))
-    assert resumed["n_judged"] == 59 - 23
+    assert sorted(len(np.load(file)) for file in (tmp_path / "parts").rglob("rows/*.npy")) == [7, 8, 8]
+    resumed = result(run_script(tmp_path, folder, tmp_path / "parts", kill_at=0))
+    assert resumed["n_scored"] == 59 - 23
     contents = [(folder / f"{number:02}.png").read_bytes() for number in range(60)]
     expected = small_network().score(contents).probability
     assert [image for image, _ in resumed["rows"]] == [f"{number:02}.png" for number in range(60)]
@@ -152,13 +153,13 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, folder: 
     shutil.copytree(folder, few, ignore=lambda _, names: [name for name in names if name >= "0200"])
     peaks = {}
     for n_images, images in ((200, few), (2000, folder)):
-        measured = result(started(tmp_path, images, tmp_path / f"parts-{n_images}", kill_at=None))
-        assert measured["n_judged"] == measured["n_rows"] == n_images
+        measured = result(run_script(tmp_path, images, tmp_path / f"parts-{n_images}", kill_at=None))
+        assert measured["n_scored"] == measured["n_rows"] == n_images
         peaks[n_images] = measured["peak"]
     assert peaks[2000] - peaks[200] < 40, peaks
 
 
-def test_what_was_scored_is_not_scored_again(
+def test_scored_images_are_not_scored_again(
     folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     for number in range(10):
@@ -170,7 +171,7 @@ def test_what_was_scored_is_not_scored_again(
     assert sum(seen) == 10
 
 
-def test_what_is_new_or_changed_is_scored(folder: Path, draw: Draw, classifier: ImageClassifier, score: Score) -> None:
+def test_new_and_changed_images_are_scored(folder: Path, draw: Draw, classifier: ImageClassifier, score: Score) -> None:
     for number in range(10):
         path = draw(f"{number}.png", 100)
         path.write_bytes(path.read_bytes().ljust(500, b"\0"))
@@ -195,7 +196,7 @@ def test_what_is_new_or_changed_is_scored(folder: Path, draw: Draw, classifier: 
 
 
 @pytest.mark.parametrize("changed", ["version", "rule", "recipe", "limit", "folder"])
-def test_another_model_or_folder_scores_all_anew(
+def test_another_model_or_folder_scores_all_images_again(
     changed: str, tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     for number in range(4):
@@ -225,7 +226,7 @@ def test_another_model_or_folder_scores_all_anew(
     assert len([path for path in (tmp_path / "predictions.parts").iterdir() if path.is_dir()]) == 1
 
 
-def test_what_could_not_be_read_is_looked_at_again(
+def test_unreadable_images_and_links_are_tried_again(
     tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
 ) -> None:
     good = draw("good.png").read_bytes()
@@ -246,7 +247,7 @@ def test_what_could_not_be_read_is_looked_at_again(
     np.testing.assert_allclose(predictions[["late.png", "link.png"]], [51, 200], atol=1e-4)
 
 
-def test_a_refusal_for_good_is_not_repeated(
+def test_a_permanent_refusal_is_not_repeated(
     folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw("image.png")
@@ -256,19 +257,44 @@ def test_a_refusal_for_good_is_not_repeated(
     assert score(classifier, folder).reason.fillna("").tolist() == ["empty", ""]
 
 
-def test_two_at_once_do_no_harm(tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier) -> None:
+def test_rows_of_images_that_are_gone_are_removed(
+    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHARD_ROWS", 2)
+    images = [draw(f"{number}.png") for number in range(6)]
+    score(classifier, folder)
+    for image in images[1:4]:
+        image.unlink()
+    assert score(classifier, folder).image.tolist() == ["0.png", "4.png", "5.png"]
+    assert len(list((tmp_path / "predictions.parts").rglob("rows/*.npy"))) == 2
+
+
+def test_damaged_rows_are_scored_again(
+    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
+) -> None:
+    for number in range(4):
+        draw(f"{number}.png", 100 + number)
+    counted, seen = counting(classifier)
+    first = score(counted, folder)
+    (rows,) = (tmp_path / "predictions.parts").rglob("rows/*.npy")
+    rows.write_bytes(rows.read_bytes()[:-1])
+    pd.testing.assert_frame_equal(score(counted, folder), first)
+    assert sum(seen) == 8
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier) -> None:
     draw("image.png")
     arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
     images = find_images(str(folder), key=KEY)
     first = score_folder(classifier, images, **arguments)
-    with pytest.raises(UserError, match=r"being scored into .* by another run"):
+    with pytest.raises(UserError, match=r"Another process scores images into"):
         score_folder(classifier, images, **arguments)
     assert [len(table) for table in first] == [1]
     del first
     assert len(score_folder(classifier, images, **arguments)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_any_work(
+def test_a_folder_that_cannot_be_written_is_reported_before_any_work(
     tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier
 ) -> None:
     draw("image.png")
@@ -280,29 +306,24 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_work(
     assert not seen
 
 
-def test_a_disk_that_fills_ends_the_run_and_keeps_what_was_written(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_ends_the_run_and_keeps_the_rows_before(
+    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         draw(f"{number}.png")
     counted, seen = counting(classifier)
-    images = find_images(str(folder), key=KEY)
-    arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
-    from cxr_pipeline.deployment.scoring import folder as module
+    monkeypatch.setattr(module, "_SHARD_ROWS", 2)
+    flush = os.fsync
 
-    real = module.Parts
-    monkeypatch.setattr(module, "Parts", lambda *given: real(*given, n_images=2))
-    written = pd.DataFrame.to_parquet
-
-    def full(table: pd.DataFrame, path: Path, **options: Any) -> None:
-        if path.name.startswith(".00000001"):
+    def full(file: int) -> None:
+        if len(seen) > 1:
             raise OSError(28, "No space left on device")
-        written(table, path, **options)
+        flush(file)
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(UserError, match=r"00000001\.parquet could not be written: No space left"):
-        score_folder(counted, images, **arguments)
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", written)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"could not be written: No space left"):
+            score(counted, folder)
     seen.clear()
-    assert len(score_folder(counted, images, **arguments)) == 6
+    assert len(score(counted, folder)) == 6
     assert sum(seen) == 4

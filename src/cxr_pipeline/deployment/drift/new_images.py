@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
@@ -22,7 +23,6 @@ from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.deployment.scoring import find_images
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Score every image below a folder, however many there are."""
+"""Score every image below a folder, in flat memory and resumable after a kill."""
 
 import hashlib
 import json
@@ -6,42 +6,49 @@ import logging
 import os
 import shutil
 import stat
-from array import array
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 import cxr_pipeline
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.array_store import ArrayStore
+from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
+from cxr_pipeline.data.images.inference_inputs import prepare_files
+from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.scoring.heatmaps import HeatMapFolder
-from cxr_pipeline.deployment.scoring.predictions import OBSERVED, Predictions, warn_of_refused
-from cxr_pipeline.deployment.scoring.prefetching import prepare_ahead
-from cxr_pipeline.deployment.scoring.resumable_rows import KEY, Parts
+from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions, warn_of_refused
 
 if TYPE_CHECKING:
-    from cxr_pipeline.deployment.scoring.ood_screening import Lookout
+    from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 
-# What stands behind these can change while the file's size and time of change stay as they are.
-_NOT_REMEMBERED = ("unreadable", "outside_source")
-_MAPS_OF = "heatmaps.txt"
+# Rows in memory at a time.
+_WINDOW = 8192
+# A kill loses at most so many scored images, or one batch if that is larger.
+_SHARD_ROWS = 256
+# Starting worker processes takes longer than they save for fewer images.
+_FEW_IMAGES = 256
+_MAX_WORKERS = 16
+# Images that one task of a worker prepares, because each task costs some milliseconds.
+_TASK_IMAGES = 8
+# The target of a link or the permissions of a file can change without a change of its size and time.
+_TEMPORARY_REASONS = (b"unreadable", b"outside_source")
+_TEXT = ("decision", "status", "reason")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _KeyedImage(ImageFile):
-    key: str
 
 
 def score_folder(
@@ -52,172 +59,229 @@ def score_folder(
     parts: Path,
     batch_size: int,
     heatmaps: Path | None = None,
-    lookout: "Lookout | None" = None,
+    screening: "Screening | None" = None,
 ) -> Predictions:
-    """Score images in files. An image that cannot be used becomes a row that says so, and the rest go on.
+    """Score the images in a folder. An image that cannot be used gets a row with the reason.
 
-    Files are read and decoded on other cores while the network works. Rows are written in parts as they come: after a
-    kill the next call goes on from there. An image is not scored again as long as its path, its size and its time of
-    change are the same, and the model and the folder too; but a link is, and an image that could not be read.
+    Worker processes read and decode files while the network scores. Rows are stored while scoring, so the next call
+    continues after a kill. An image is scored again only if its path, size or time of change differs, or the model
+    version, the classifier, the screening, the folder or the version of this package. Links and images that could not
+    be read are tried in every call.
 
     Args:
-        classifier: what scores them.
+        classifier: scores the images.
         images: the folder.
-        scored_by: name of the model version, which its parts belong to.
-        parts: folder for the rows; those of another model or folder are removed at the end.
-        batch_size: images that go through the network at once.
-        heatmaps: folder for a PNG of each image that is scored, with where the model looks; None for none.
-        lookout: compares the images with those that the model comes from; None for no such comparison.
+        scored_by: name of the model version.
+        parts: folder for the stored rows. Rows of another model or folder are removed at the end.
+        batch_size: images that go through the network together.
+        heatmaps: folder for a heat map of each scored image, as PNG; None for none.
+        screening: out-of-distribution screening; None for none.
 
     Returns:
-        a row per image, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
-        where refused; ``status``; ``reason``, also of an image that is scored and flagged.
+        A row per image, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
+        if refused; ``status``; ``reason``, for images that are refused or flagged.
 
     Raises:
-        UserError: a folder cannot be written, or another scoring writes there.
+        UserError: a folder cannot be written, or another process scores into it.
     """
     if classifier.provenance.get("images") == "phantom":
-        _log.warning("The model was trained on phantoms: what it says about images of patients means nothing.")
-    lock = _locked(parts)
-    setting = _setting(classifier, images.root, scored_by, lookout)
-    columns = ("image", *probability_columns(classifier.decision_rule.outputs), "decision", "status", "reason")
-    kept = Parts(parts / setting, (*columns, OBSERVED))
-    maps = _map_folder(classifier, heatmaps, parts / _MAPS_OF, setting) if heatmaps else None
-    n_known, rows = len(kept), array("q")
-    sample, unseen = _drawn(images, kept, lookout)
-
-    def again(image: ImageFile) -> bool:
-        return image.path in unseen or (maps is not None and not maps.keep(image.name))
-
-    with Progress(console=Console(stderr=True)) as progress:
+        _log.warning("The model was trained on phantoms. Its predictions for images of patients are meaningless.")
+    lock = _lock(parts)
+    settings = _settings_digest(classifier, images.root, scored_by, screening)
+    maps = HeatMapFolder(classifier, heatmaps, settings, note=parts / "heatmaps.txt") if heatmaps else None
+    scorer = _Scorer(classifier, images, parts / settings, batch_size, maps, screening)
+    file = parts / "table.parquet"
+    for leftover in parts.glob(".table-*"):
+        leftover.unlink()
+    with (
+        Progress(console=Console(stderr=True)) as progress,
+        written_atomically(file) as temporary,
+        pq.ParquetWriter(temporary, scorer.schema) as writer,
+    ):
         bar = progress.add_task("Scoring images", total=images.count())
-        new = _new_images(images, kept, rows, sample, again=again, advance=lambda: progress.advance(bar))
-        prepared = prepare_ahead(images.root, new, classifier.recipe, pending=2 * batch_size)
-        while batch := list(islice(prepared, batch_size)):
-            kept.add(_judged(classifier, batch, maps, lookout, sample))
-    kept.flush()
-    numbers = np.frombuffer(rows, dtype=np.int64) if rows else np.empty(0, np.int64)
-    _clear(parts, setting, kept, numbers, maps)
-    drawn = np.array([row for row in sample.values() if row is not None], np.int64)
-    predictions = Predictions(kept, numbers, columns, int((numbers < n_known).sum()), drawn, lock)
+        listing = iter(images)
+        while window := list(islice(listing, _WINDOW)):
+            writer.write_table(scorer.score(window, advance=lambda n: progress.advance(bar, n)))
+    scorer.remove_unused()
+    for folder in parts.iterdir():
+        if folder.is_dir() and folder.name != settings:
+            shutil.rmtree(folder, ignore_errors=True)
+    predictions = Predictions(file, scorer.n_kept, scorer.sampled_features(), lock)
     warn_of_refused(predictions)
     return predictions
 
 
-def _locked(parts: Path) -> FileLock:
+class _Scorer:
+    """Scores windows of a folder's listing, and stores their rows.
+
+    Args:
+        folder: of the stores.
+    """
+
+    def __init__(
+        self,
+        classifier: ImageClassifier,
+        images: ImageFolder,
+        folder: Path,
+        batch_size: int,
+        maps: HeatMapFolder | None,
+        screening: "Screening | None",
+    ) -> None:
+        self._classifier, self._root, self._batch_size = classifier, images.root, batch_size
+        self._maps, self._screening = maps, screening
+        rule = classifier.decision_rule
+        self._columns = probability_columns(rule.outputs)
+        longest = max(len("|".join(rule.classes).encode()), 32)
+        row = np.dtype([("probability", np.float64, (len(rule.outputs),)), *((name, f"S{longest}") for name in _TEXT)])
+        self._rows = ArrayStore(folder / "rows", row)
+        self._used: set[Path] = set()
+        self._sample = frozenset(image.path for image in screening.sample(images)) if screening else frozenset()
+        self._features = ArrayStore(folder / "features", screening.feature_type if screening else np.uint8)
+        self._sampled: dict[str, Any] = {}
+        self.n_kept = 0
+        self.schema = self._table([], np.empty(0, row)).schema
+
+    def score(self, window: Sequence[ImageFile], *, advance: Callable[[int], object]) -> pa.Table:
+        """Score the images of a window that have no current row, and return the rows of all."""
+        keys = [_key(self._root, image) for image in window]
+        current = np.array([self._is_current(image, key) for image, key in zip(window, keys, strict=True)])
+        kept, new = np.flatnonzero(current).tolist(), np.flatnonzero(~current).tolist()
+        rows = np.empty(len(window), self._rows.dtype)
+        rows[kept] = self._rows.read([keys[place] for place in kept])
+        for place in kept:
+            if window[place].path in self._sample and keys[place] in self._features:
+                self._sampled[window[place].path] = self._features.read([keys[place]])[0]
+        self._used.update(self._rows.shard_of(keys[place]) for place in kept)
+        self.n_kept += len(kept)
+        advance(len(kept))
+        paths = [window[place].path for place in new]
+        prepared = _prepare(self._root, paths, self._classifier.recipe, pending=2 * self._batch_size)
+        shard_rows = -(-_SHARD_ROWS // self._batch_size) * self._batch_size
+        for shard in _chunks(new, shard_rows):
+            for batch in _chunks(shard, self._batch_size):
+                images = list(islice(prepared, len(batch)))
+                rows[batch] = self._score_batch([window[place] for place in batch], images)
+                advance(len(batch))
+            self._write([window[place] for place in shard], [keys[place] for place in shard], rows[shard])
+        return self._table([image.name for image in window], rows)
+
+    def sampled_features(self) -> NDArray[Any] | None:
+        """Return the features of the sampled images that could be prepared, in the order of the folder."""
+        return np.array(list(self._sampled.values()), self._features.dtype) if self._screening else None
+
+    def remove_unused(self) -> None:
+        """Remove stored rows of images that are gone, and heat maps of images that are gone or refused."""
+        self._rows.remove_shards_except(self._used)
+        if self._maps:
+            self._maps.remove_others()
+
+    def _is_current(self, image: ImageFile, key: str) -> bool:
+        """Whether an image needs no scoring: it has a row and, where needed, a heat map and features."""
+        if not key or key not in self._rows:
+            return False
+        in_sample = image.path in self._sample
+        if self._maps is None and not in_sample:
+            return True
+        row = self._rows.read([key])[0]
+        has_map = self._maps is None or row["status"] != b"scored" or self._maps.keep(image.name)
+        # Of images that cannot be prepared there are no features.
+        has_features = (
+            not in_sample or key in self._features or row["reason"] not in (b"", OUT_OF_DISTRIBUTION.encode())
+        )
+        return bool(has_map and has_features)
+
+    def _score_batch(self, files: Sequence[ImageFile], prepared: Sequence[Prepared]) -> NDArray[Any]:
+        if self._screening:
+            table, features = self._screening.score_batch(prepared)
+            usable = [file for file, image in zip(files, prepared, strict=True) if not isinstance(image, ImageRefused)]
+            sampled = zip(usable, features, strict=True)
+            self._sampled.update({file.path: image for file, image in sampled if file.path in self._sample})
+        else:
+            table = self._classifier.score_batch(prepared)
+        if self._maps:
+            self._maps.write([file.name for file in files], prepared, table)
+        rows = np.empty(len(table), self._rows.dtype)
+        rows["probability"] = table[self._columns]
+        for name in _TEXT:
+            rows[name] = [text.encode() for text in table[name].fillna("")]
+        return rows
+
+    def _write(self, files: Sequence[ImageFile], keys: Sequence[str], rows: NDArray[Any]) -> None:
+        lasting = [place for place, key in enumerate(keys) if key and rows["reason"][place] not in _TEMPORARY_REASONS]
+        sampled = [place for place in lasting if files[place].path in self._sampled]
+        features = np.array([self._sampled[files[place].path] for place in sampled], self._features.dtype)
+        self._features.write([keys[place] for place in sampled], features)
+        self._rows.write([keys[place] for place in lasting], rows[lasting])
+        self._used.update(self._rows.shard_of(keys[place]) for place in lasting)
+
+    def _table(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
+        probabilities = zip(self._columns, rows["probability"].T, strict=True)
+        text = {name: pa.array([text.decode() or None for text in rows[name].tolist()], pa.string()) for name in _TEXT}
+        return pa.table(
+            {
+                "image": pa.array(names, pa.string()),
+                **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in probabilities},
+                **text,
+            }
+        )
+
+
+def _lock(parts: Path) -> FileLock:
     try:
         parts.mkdir(parents=True, exist_ok=True)
         lock = FileLock(parts / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"Images are being scored into {parts.parent} by another run. Wait until it has ended, or end it, and run "
-            "the same command again."
+            f"Another process scores images into {parts.parent}. Wait until it ends, or end it, then run the same "
+            "command again."
         ) from None
     except OSError as error:
         raise UserError(
-            f"Predictions cannot be written to {parts}: {error.strerror or error}. Expected a folder that this user "
-            "may write. Mend that and run the same command again."
+            f"Predictions cannot be written to {parts}: {error.strerror or error}. Expected a writable folder. Correct "
+            "this and run the same command again."
         ) from error
     return lock
 
 
-def _setting(classifier: ImageClassifier, root: Path, scored_by: str, lookout: "Lookout | None") -> str:
-    """Name what, beside an image, decides its row: 16 hex digits."""
-    decisive = [
+def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, screening: "Screening | None") -> str:
+    """Return 16 hex digits of everything except an image that decides its row."""
+    settings = [
         scored_by,
         classifier.digest,
         classifier.recipe.to_dict(),
         cxr_pipeline.__version__,
         os.fsencode(root).hex(),
-        lookout.setting if lookout else None,
+        screening.settings if screening else None,
     ]
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _map_folder(classifier: ImageClassifier, folder: Path, note: Path, setting: str) -> HeatMapFolder:
-    """Open the folder of heat maps; ``note`` says whose maps there are."""
-    known = note.is_file() and note.read_text() == setting
-    maps = HeatMapFolder(classifier, folder, known=known)
-    note.write_text(setting)
-    return maps
-
-
-def _drawn(images: ImageFolder, kept: Parts, lookout: "Lookout | None") -> tuple[dict[str, int | None], frozenset[str]]:
-    """The images that are looked at for the verdict on all, by path, and those of them whose row says nothing of it."""
-    drawn = lookout.draw(images) if lookout else []
-    rows = {image.path: kept.find(_key(images.root, image)) for image in drawn}
-    known = [path for path, row in rows.items() if row is not None]
-    numbers = np.array([rows[path] for path in known], np.int64)
-    seen = [value for table in kept.tables(numbers, [OBSERVED]) for value in table[OBSERVED].notna()]
-    unseen = frozenset(path for path, value in zip(known, seen, strict=True) if not value)
-    return dict.fromkeys(rows), unseen
-
-
-def _new_images(
-    images: ImageFolder,
-    kept: Parts,
-    rows: "array[int]",
-    sample: dict[str, int | None],
-    *,
-    again: Callable[[ImageFile], bool],
-    advance: Callable[[], None],
-) -> Iterator[_KeyedImage]:
-    """The images that are to be scored.
-
-    Into ``rows`` goes the number of the row of each image, kept ones too, and into ``sample`` that of those in it.
-    """
-    n_rows = len(kept)
-    for image in images:
-        key = _key(images.root, image)
-        row = kept.find(key)
-        is_new = row is None or again(image)
-        rows.append(n_rows if is_new or row is None else row)
-        if image.path in sample:
-            sample[image.path] = rows[-1]
-        if is_new:
-            n_rows += 1
-            yield _KeyedImage(image.path, image.link, key)
-        advance()
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _key(root: Path, image: ImageFile) -> str:
-    """Name an image's path, size and time of change in 32 hex digits; nothing for what must be looked at again."""
+    """Return 32 hex digits of an image's path, size and time of change; empty for links and what is not a file."""
     if image.link:
         return ""
     try:
-        found = os.stat(root / image.path)  # noqa: PTH116
+        status = os.stat(root / image.path)  # noqa: PTH116
     except OSError:
         return ""
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return ""
-    name = b"%d %d " % (found.st_size, found.st_mtime_ns) + os.fsencode(image.path)
+    name = b"%d %d " % (status.st_size, status.st_mtime_ns) + os.fsencode(image.path)
     return hashlib.blake2b(name, digest_size=16).hexdigest()
 
 
-def _judged(
-    classifier: ImageClassifier,
-    batch: Sequence[tuple[_KeyedImage, Prepared]],
-    maps: HeatMapFolder | None,
-    lookout: "Lookout | None",
-    sample: Container[str],
-) -> pd.DataFrame:
-    found, prepared = [image for image, _ in batch], [image for _, image in batch]
-    if lookout:
-        judged = lookout.judge(prepared, [image.path in sample for image in found])
-    else:
-        judged = classifier.judge_batch(prepared).assign(**{OBSERVED: None})
-    images = [image.name for image in found]
-    if maps:
-        maps.write(images, prepared, judged)
-    keys = pd.Series([image.key for image in found], dtype="str").mask(judged["reason"].isin(_NOT_REMEMBERED), "")
-    return judged.assign(image=pd.Series(images, dtype="str"), **{KEY: keys})
+def _prepare(root: Path, paths: Sequence[str], recipe: Recipe, *, pending: int) -> Iterator[Prepared]:
+    """Prepare images in order, about ``pending`` of them ahead of the consumer."""
+    workers = min(n_cores(), _MAX_WORKERS) if len(paths) > _FEW_IMAGES else 1
+    tasks = _chunks(paths, _TASK_IMAGES)
+    results = map_in_order(
+        partial(prepare_files, root, recipe), tasks, workers=workers, pending=max(pending // _TASK_IMAGES, 2 * workers)
+    )
+    for images in results:
+        for image in images:
+            yield ImageRefused(*image) if isinstance(image, tuple) else image
 
 
-def _clear(parts: Path, setting: str, kept: Parts, rows: NDArray[np.int64], maps: HeatMapFolder | None) -> None:
-    kept.remove_unused(rows)
-    for folder in parts.iterdir():
-        if folder.is_dir() and folder.name != setting:
-            shutil.rmtree(folder, ignore_errors=True)
-    if maps:
-        maps.remove_others()
+def _chunks(items: Sequence[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

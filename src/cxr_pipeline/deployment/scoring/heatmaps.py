@@ -1,4 +1,4 @@
-"""Heat maps of scored images, a PNG for each."""
+"""A folder with a heat map of each scored image, as PNG."""
 
 import hashlib
 import logging
@@ -17,19 +17,19 @@ from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
 
-# File systems take 255 bytes; a file that is being written has some more than its name.
+# File systems allow 255 bytes, and the temporary name of a file has some more than its name.
 _LONGEST_NAME = 200
 _LONGEST_PATH = 1000
-_OF_THE_NAME = (EEXIST, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY)
+_NAME_ERRORS = (EEXIST, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY)
 
 _log = logging.getLogger(__name__)
 
 
 def map_name(image: str) -> str:
-    """Name an image's map: ``<image>.png``, or, where file systems would not take that, shortened with a digest.
+    """Return the name of an image's map: ``<image>.png``, shortened with a digest if it is too long for file systems.
 
     Args:
-        image: the image's path, as in the predictions.
+        image: path of the image, as in the predictions.
 
     Example:
         >>> map_name("ward 1/image.dcm")
@@ -38,7 +38,7 @@ def map_name(image: str) -> str:
         'xx~a4d69b8a52aa49f8.png'
     """
     if len(image.encode()) > _LONGEST_PATH:
-        image = f"{os.path.basename(image)[:100]}~{_digest(image)}"  # noqa: PTH119 a name, and no path of this machine
+        image = f"{os.path.basename(image)[:100]}~{_digest(image)}"  # noqa: PTH119 not a path of this machine
     return "/".join(_shortened(part) for part in image.split("/")) + ".png"
 
 
@@ -53,44 +53,47 @@ def _digest(name: str) -> str:
 
 
 class HeatMapFolder:
-    """A folder with a map of each image that is scored, and with no other.
+    """A folder with a map of each scored image, and no others.
 
     Args:
-        classifier: whose maps they are.
-        folder: where ``map_name`` is written; removed first if its maps are not ``known`` to be this classifier's.
+        classifier: draws the maps.
+        folder: of the maps. Maps of other settings are removed.
+        settings: digest of everything except an image that decides its map.
+        note: file with the settings of the maps in the folder.
     """
 
-    def __init__(self, classifier: ImageClassifier, folder: Path, *, known: bool) -> None:
+    def __init__(self, classifier: ImageClassifier, folder: Path, settings: str, *, note: Path) -> None:
         from cxr_pipeline.deployment.heatmaps import HeatMaps
 
         self._maps = HeatMaps(classifier)
         self._folder = folder
-        if not known:
+        if not note.is_file() or note.read_text() != settings:
             shutil.rmtree(folder, ignore_errors=True)
-        self._begun = _clock(folder)
+            note.write_text(settings)
+        self._started = _disk_time(folder)
 
     def keep(self, image: str) -> bool:
-        """Mark the map of an image that is not scored anew; tells whether there is one."""
+        """Keep the map of an image that is not scored again; return whether there is one."""
         try:
             os.utime(self._folder / map_name(image))
         except OSError:
             return False
         return True
 
-    def write(self, names: Sequence[str], images: Sequence[Prepared], judged: pd.DataFrame) -> None:
-        """Draw the images of one batch that were scored.
+    def write(self, names: Sequence[str], images: Sequence[Prepared], table: pd.DataFrame) -> None:
+        """Draw the scored images of a batch.
 
         Args:
-            names: their paths, as in the predictions.
-            images: what went to ``ImageClassifier.judge_batch``.
-            judged: what came from it.
+            names: paths of the images, as in the predictions.
+            images: the arguments of ``ImageClassifier.score_batch``.
+            table: its result.
         """
         scored = [
             (name, image)
-            for name, image, status in zip(names, images, judged["status"], strict=True)
+            for name, image, status in zip(names, images, table["status"], strict=True)
             if status == "scored" and not isinstance(image, ImageRefused)
         ]
-        drawn = self._maps.draw([image for _, image in scored], judged[judged["status"] == "scored"])
+        drawn = self._maps.draw([image for _, image in scored], table[table["status"] == "scored"])
         for (name, _), picture in zip(scored, drawn, strict=True):
             self._write(name, picture)
 
@@ -98,28 +101,28 @@ class HeatMapFolder:
         from PIL import Image
 
         try:
-            with written_atomically(self._folder / map_name(image)) as beside:
-                Image.fromarray(picture).save(beside)
+            with written_atomically(self._folder / map_name(image)) as temporary:
+                Image.fromarray(picture).save(temporary)
         except UserError as error:
-            if getattr(error.__cause__, "errno", None) not in _OF_THE_NAME:
+            if getattr(error.__cause__, "errno", None) not in _NAME_ERRORS:
                 raise
-            _log.warning("No heat map of %r is written, since a file cannot be named so: %s", image, error.__cause__)
+            _log.warning("No heat map of %r is written, because its name is not possible: %s", image, error.__cause__)
 
     def remove_others(self) -> None:
-        """Remove the maps of images that are gone, or that are refused now."""
+        """Remove the maps that were neither kept nor written: of images that are gone, or refused now."""
         for parent, _, files in os.walk(self._folder, topdown=False):
             for file in (Path(parent, name) for name in files):
                 with suppress(OSError):
-                    if file.stat().st_mtime_ns < self._begun:
+                    if file.stat().st_mtime_ns < self._started:
                         file.unlink()
-            with suppress(OSError):  # there are files in it
+            with suppress(OSError):  # it holds files
                 Path(parent).rmdir()
 
 
-def _clock(folder: Path) -> int:
-    """The time on the clock of the folder's disk, nanoseconds."""
-    with written_atomically(folder / ".begun") as beside:
-        beside.touch()
-        now = beside.stat().st_mtime_ns
-    (folder / ".begun").unlink()
+def _disk_time(folder: Path) -> int:
+    """Return the time in nanoseconds, by the clock of the folder's disk, which may be another machine's."""
+    probe = folder / ".started"
+    with written_atomically(probe) as temporary:
+        now = temporary.stat().st_mtime_ns
+    probe.unlink()
     return now

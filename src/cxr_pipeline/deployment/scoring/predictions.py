@@ -1,92 +1,88 @@
-"""What came of a folder of images: a row for each, and counts."""
+"""The predictions for a folder of images: a row per image, and counts."""
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring.resumable_rows import Parts
 
-# The reason of an image that is unlike those that the model comes from, be it scored or refused.
-UNLIKE = "unlike_training"
-# Column of the parts, and not of the predictions: what was seen of an image that is looked at for the verdict on all.
-OBSERVED = "observed"
+# Reason of an out-of-distribution image, whether it is scored or refused.
+OUT_OF_DISTRIBUTION = "out_of_distribution"
+
+_ROWS = 8192
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A row for each image of a folder, read from its parts as it is asked for.
+    """The rows of a folder's images, read from disk as needed.
 
     Args:
-        n_kept: images that had been scored before.
-        drawn: numbers of the rows of images that were drawn to be looked at.
+        file: Parquet file with the columns ``image``, probabilities, ``decision``, ``status`` and ``reason``.
+        n_kept: images whose rows an earlier run computed.
+        features: features of the sample for the drift check, ``Screening.feature_type`` [n]; None without screening.
+        lock: held while the predictions may be read, because another scoring would overwrite them.
     """
 
-    parts: Parts
-    rows: NDArray[np.int64]
-    columns: tuple[str, ...]
+    file: Path
     n_kept: int
-    drawn: NDArray[np.int64]
-    # Held as long as someone may read: another scoring would clear the parts away.
+    features: NDArray[Any] | None
     lock: FileLock
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(pq.ParquetFile(self.file).metadata.num_rows)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        """Tables of some thousand images each, in order: ``image``, probabilities, decision, status and reason."""
-        return self.tables(self.columns)
+        """Yield tables of some thousand images each, sorted by path."""
+        return self.tables()
 
-    def tables(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """The same with some of the columns."""
-        return self.parts.tables(self.rows, columns)
-
-    def observed(self) -> list[bytes]:
-        """What was seen of each image that was drawn and could be prepared."""
-        tables = self.parts.tables(self.drawn, [OBSERVED])
-        return [seen for table in tables for seen in table[OBSERVED].dropna() if seen]
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Yield tables with some of the columns; with all by default."""
+        for batch in pq.ParquetFile(self.file).iter_batches(_ROWS, columns=columns):
+            yield batch.to_pandas()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count images: ``decisions`` by decision, ``refused`` by reason, and ``flagged`` ones, scored, by reason."""
+        """Count images.
+
+        Returns:
+            ``decisions``: images by decision; ``refused``: refused images by reason; ``flagged``: scored images that
+            have a reason, by reason.
+        """
         decisions: Counter[str] = Counter()
         reasons: dict[str, Counter[str]] = {"refused": Counter(), "scored": Counter()}
         for table in self.tables(["decision", "status", "reason"]):
             decisions.update(table["decision"].dropna().tolist())
             for status, counter in reasons.items():
                 counter.update(table.loc[table["status"] == status, "reason"].dropna().tolist())
-        counted = {"decisions": decisions, "refused": reasons["refused"], "flagged": reasons["scored"]}
-        return {name: dict(sorted(counter.items())) for name, counter in counted.items()}
+        counts = {"decisions": decisions, "refused": reasons["refused"], "flagged": reasons["scored"]}
+        return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
 
 
 def warn_of_refused(predictions: Predictions) -> None:
-    """Log how many images were refused, or flagged, and why."""
+    """Log how many images were refused or flagged, and why."""
     counts = predictions.counts()
-    for what in ("refused", "flagged"):
-        if counts[what]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts[what].items())
-            _log.warning("%d of %d images were %s: %s.", sum(counts[what].values()), len(predictions), what, reasons)
+    for kind in ("refused", "flagged"):
+        if counts[kind]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts[kind].items())
+            _log.warning("%d of %d images were %s: %s.", sum(counts[kind].values()), len(predictions), kind, reasons)
 
 
 def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
-    """Say what scored images and how many of them there were, as JSON types.
-
-    Args:
-        predictions: what ``score_folder`` returned.
-        classifier: what scored them.
+    """Describe the classifier and count its predictions, as JSON types.
 
     Returns:
         ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier; ``n_images``;
-        ``n_scored``; ``n_kept``, the images among all these whose rows are those of an earlier run; ``decisions``
-        (images by decision), ``refused`` and ``flagged`` (images by reason).
+        ``n_scored``; ``n_kept``, the images whose rows an earlier run computed; and the counts of
+        ``Predictions.counts``.
     """
     counts = predictions.counts()
     return {

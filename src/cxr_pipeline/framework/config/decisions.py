@@ -102,19 +102,19 @@ class Subgroups(Parameters):
 
 
 class Scoring(Parameters):
-    """Which images are scored, and by what.
+    """Scoring of new images.
 
     Args:
-        folder: every image below it is scored.
-        model: an MLflow model URI; null for the task's ``@champion``, or its newest version where there is none.
-        batch_size: images that go through the network at once.
-        heatmaps: draw where the model looks, a PNG for each image beside the predictions.
-        parquet: write ``predictions.parquet`` beside ``predictions.csv``.
-        unlike: what becomes of an image that is unlike those that the model comes from: ``flag``, it is scored and has a
-            reason all the same; ``refuse``, it is not scored; ``ignore``, nothing.
-        false_alarms: share of images of the same kind that may be called unlike.
-        on_drift: what happens where the verdict on the images taken together is ``refuse``: ``warn``, it is logged and
-            recorded; ``refuse``, no predictions are written.
+        folder: folder of the images, with its subfolders.
+        model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
+        batch_size: images that go through the network together.
+        heatmaps: write a heat map of each scored image, as PNG.
+        parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
+        out_of_distribution: ``flag``: out-of-distribution images are scored, with a reason; ``refuse``: they are not
+            scored; ``ignore``: no screening.
+        false_alarms: fraction of images of the training distribution that may be flagged.
+        on_drift: if the drift check of the folder results in ``refuse``: ``warn`` logs and records it; ``refuse``
+            writes no predictions.
     """
 
     folder: str | None
@@ -122,6 +122,6 @@ class Scoring(Parameters):
     batch_size: Annotated[int, Field(ge=1)]
     heatmaps: bool = False
     parquet: bool = False
-    unlike: Literal["flag", "refuse", "ignore"] = "flag"
+    out_of_distribution: Literal["flag", "refuse", "ignore"] = "flag"
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
     on_drift: Literal["warn", "refuse"] = "warn"

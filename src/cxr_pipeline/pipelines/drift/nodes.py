@@ -11,7 +11,6 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources import check_source
-from cxr_pipeline.deployment.scoring import check_classes
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.tracking.drift_profiles import stored_profile
 
@@ -42,7 +41,7 @@ def measure_drift(
     model = tracking.model_name(task.name, phantom=sources.phantom)
     version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
     classifier = tracking.load_classifier(version.uri)
-    check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
+    classifier.check_classes(task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
     profile = stored or _profile_of_training_images(classifier, task, drift, folders, earlier_manifest, earlier_splits)
     place = drift.source.path if drift.source else str(drift.folder)

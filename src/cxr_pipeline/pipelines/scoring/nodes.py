@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_pipeline import __version__, tracking
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import Predictions, check_classes, find_images, score_folder, summarise
+from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.tracking.drift_profiles import usable_profile
 
 if TYPE_CHECKING:
-    from cxr_pipeline.deployment.scoring.ood_screening import Lookout
+    from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 
 _log = logging.getLogger(__name__)
 
@@ -24,112 +25,128 @@ _log = logging.getLogger(__name__)
 def score_images(
     task: Task, sources: Sources, scoring: Scoring, drift: Drift, folders: Folders
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Score every image below the folder with the model named, or the one in use.
+    """Score the images in a folder with the given model, the champion or the newest version.
 
     Returns:
-        predictions, and the record of what made them.
+        The predictions, and a record of how they were made.
 
     Raises:
-        UserError: the images, taken together, are unlike those that the model comes from, and are to be refused then.
+        UserError: the folder drifted from the images of the model, and ``on_drift`` is ``refuse``.
     """
     started = datetime.now(UTC)
     images = find_images(scoring.folder, key=f"{task.name}.scoring.folder")
-    name = tracking.model_name(task.name, phantom=sources.phantom)
-    asked = scoring.model or tracking.version_in_use(name)
-    version = tracking.resolve_version(asked)
-    why = "named by scoring.model" if scoring.model else "the champion"
-    if not scoring.model and asked == version.uri:
-        why = f"the newest version, since none of {name} has the alias champion"
-    _log.info("Images are scored by %s: %s.", version.uri, why)
+    version, chosen = _choose_version(task, sources, scoring)
+    _log.info("Images are scored by %s: %s.", version.uri, chosen)
     classifier = tracking.load_classifier(version.uri)
-    check_classes(classifier, task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
-    lookout = _lookout(classifier, version, scoring, drift)
-    beside = folders.outputs / task.name
-    heatmaps = beside / "heatmaps" if scoring.heatmaps else None
+    classifier.check_classes(task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
+    screening = _screening(classifier, version, scoring, drift)
+    outputs = folders.outputs / task.name
     predictions = score_folder(
         classifier,
         images,
         scored_by=version.uri,
-        parts=beside / "predictions.parts",
+        parts=outputs / "predictions.parts",
         batch_size=scoring.batch_size,
-        heatmaps=heatmaps,
-        lookout=lookout,
+        heatmaps=outputs / "heatmaps" if scoring.heatmaps else None,
+        screening=screening,
     )
-    compared = _compared(predictions, lookout, task, scoring, drift, beside)
-    if heatmaps is None:
-        shutil.rmtree(beside / "heatmaps", ignore_errors=True)
-    _write_parquet(predictions, beside / "predictions.parquet", asked=scoring.parquet)
+    checked = _check_drift(predictions, screening, task, scoring, drift, outputs)
+    # Heat maps or a Parquet file of an earlier run would not match these predictions.
+    if not scoring.heatmaps:
+        shutil.rmtree(outputs / "heatmaps", ignore_errors=True)
+    if scoring.parquet:
+        TableDataset(filepath=str(outputs / "predictions.parquet")).save(predictions)
+    else:
+        (outputs / "predictions.parquet").unlink(missing_ok=True)
     return predictions, {
         **asdict(version),
-        "chosen": why,
+        "chosen": chosen,
         "folder": str(images.root),
         **summarise(predictions, classifier),
-        **compared,
+        **checked,
         "code": __version__,
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _lookout(
+def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[tracking.ModelVersion, str]:
+    """Return the version that scores, and the reason for the choice."""
+    if scoring.model:
+        return tracking.resolve_version(scoring.model), "named by scoring.model"
+    name = tracking.model_name(task.name, phantom=sources.phantom)
+    uri = tracking.version_in_use(name)
+    version = tracking.resolve_version(uri)
+    if uri == version.uri:
+        return version, f"the newest version, since none of {name} has the alias champion"
+    return version, "the champion"
+
+
+def _screening(
     classifier: ImageClassifier, version: tracking.ModelVersion, scoring: Scoring, drift: Drift
-) -> "Lookout | None":
-    """Make what compares the images with those of the model; None where its run has left no profile of them."""
-    from cxr_pipeline.deployment.scoring.ood_screening import Lookout
+) -> "Screening | None":
+    """Return the out-of-distribution screening of a version; None if its run stored no reference profile."""
+    from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 
     profile = usable_profile(version)
     if profile is None:
         return None
-    asked = scoring.model_dump(include={"unlike", "false_alarms"})
-    lookout = Lookout(classifier, profile, **asked, **drift.model_dump(include={"min_images", "max_images", "seed"}))
-    if not lookout.likeness.compared:
+    screening = Screening(
+        classifier,
+        profile,
+        **scoring.model_dump(include={"out_of_distribution", "false_alarms"}),
+        **drift.model_dump(include={"min_images", "max_images", "seed"}),
+    )
+    if not screening.detector.compared:
         _log.warning(
-            "The profile of %s has too few images to tell which are unlike them: none is flagged.", version.uri
+            "The reference profile of %s has too few images for out-of-distribution screening: no image is flagged.",
+            version.uri,
         )
-    return lookout
+    return screening
 
 
-def _compared(
-    predictions: Predictions, lookout: "Lookout | None", task: Task, scoring: Scoring, drift: Drift, beside: Path
+def _check_drift(
+    predictions: Predictions,
+    screening: "Screening | None",
+    task: Task,
+    scoring: Scoring,
+    drift: Drift,
+    outputs: Path,
 ) -> dict[str, Any]:
-    """Compare the images, taken together, with those of the model, and put on record what was asked and found."""
+    """Compare a sample of the folder with the images of the model, and return the parameters and the verdict."""
     from cxr_pipeline.deployment.drift.detection import detect_drift
 
-    if lookout is None:
-        return {"unlike": None, "drift": None}
+    if screening is None or predictions.features is None:
+        return {"out_of_distribution": None, "drift": None}
     parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
-    seen = lookout.observed(predictions.observed())
     settings = drift.model_dump(include={"min_images", "alpha", "limits", "seed"})
-    found = detect_drift(lookout.profile, seen, **settings)
-    told = _log.warning if found.verdict in ("warn", "refuse") else _log.info
-    told("Drift of the images, of which %d were compared: %s. %s", found.n_new, found.verdict, found.sentence)
-    if found.verdict == scoring.on_drift == "refuse":
-        # Whoever reads them next must not take those of an earlier folder for these.
+    result = detect_drift(screening.profile, screening.image_features(predictions.features), **settings)
+    level = logging.WARNING if result.verdict in ("warn", "refuse") else logging.INFO
+    _log.log(level, "Drift, %d images compared: %s. %s", result.n_new, result.verdict, result.sentence)
+    if result.verdict == scoring.on_drift == "refuse":
+        # Nobody must take the predictions of an earlier folder for those of this one.
         for suffix in ("csv", "json", "parquet"):
-            (beside / f"predictions.{suffix}").unlink(missing_ok=True)
+            (outputs / f"predictions.{suffix}").unlink(missing_ok=True)
         predictions.lock.release()
-        raise UserError(_refusal(found.sentence, found.n_new, task.name, scoring.folder))
-    asked = scoring.model_dump(include={"unlike", "false_alarms"})
-    families = {family.name: family.verdict for family in found.families}
-    verdict = {"verdict": found.verdict, "sentence": found.sentence, "n_images": found.n_new, "families": families}
+        raise UserError(
+            f"The images drifted from those of the model ({result.n_new:,} images compared). {result.sentence} No "
+            "predictions are written, and earlier ones are removed. Look at the images; kedro run "
+            f"--pipeline={task.name}_drift --params {task.name}.drift.folder={scoring.folder} shows how they differ. "
+            "Scored images are kept: to get the predictions anyway, run the same command with "
+            f"{task.name}.scoring.on_drift=warn."
+        )
+    families = {family.name: family.verdict for family in result.families}
+    verdict = {
+        "verdict": result.verdict,
+        "sentence": result.sentence,
+        "n_images": result.n_new,
+        "families": families,
+    }
     return {
-        "unlike": {**asked, "compared": list(lookout.likeness.compared)},
+        "out_of_distribution": {
+            "action": scoring.out_of_distribution,
+            "false_alarms": scoring.false_alarms,
+            "compared": list(screening.detector.compared),
+        },
         "drift": {"on_drift": scoring.on_drift, **parameters, **verdict},
     }
-
-
-def _refusal(sentence: str, n_images: int, task: str, folder: str | None) -> str:
-    return (
-        f"No predictions are written, and earlier ones are removed: the images, of which {n_images:,} were compared, are "
-        f"unlike those that the model comes from. {sentence} Look at them; kedro run --pipeline={task}_drift --params "
-        f"{task}.drift.folder={folder} shows how they differ. What was scored is kept: to have the predictions even "
-        f"so, run the same command with {task}.scoring.on_drift=warn."
-    )
-
-
-def _write_parquet(predictions: Predictions, file: Path, *, asked: bool) -> None:
-    """Write the predictions in the other form, or see to it that none of an earlier run are taken for these."""
-    if asked:
-        TableDataset(filepath=str(file)).save(predictions)
-    else:
-        file.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Out-of-distribution screening of the images that are scored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
+from cxr_pipeline.deployment.drift.feature_extraction import add_feature_output
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.outliers import OutlierDetector
+from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
+
+
+class Screening:
+    """Screen images while they are scored, and collect the features of a sample for the drift check of the folder.
+
+    An image goes through the network once: the same pass gives its score and its features.
+
+    Args:
+        classifier: scores the images.
+        profile: reference profile of the classifier.
+        out_of_distribution: ``flag`` scores an out-of-distribution image and gives a reason; ``refuse`` does not score
+            it; ``ignore`` does not look for any.
+        false_alarms: see `OutlierDetector`.
+        min_images: see `OutlierDetector`.
+        max_images: size of the sample.
+        seed: of the sample.
+    """
+
+    def __init__(
+        self,
+        classifier: ImageClassifier,
+        profile: ReferenceProfile,
+        *,
+        out_of_distribution: Literal["flag", "refuse", "ignore"],
+        false_alarms: float,
+        min_images: int,
+        max_images: int,
+        seed: int,
+    ) -> None:
+        self._classifier, self.profile = classifier, profile
+        self._action, self._max_images, self._seed = out_of_distribution, max_images, seed
+        self._network = add_feature_output(classifier.model)
+        self.detector = OutlierDetector(profile, false_alarms=false_alarms, min_images=min_images)
+        self._parameters = (out_of_distribution, false_alarms, min_images)
+        self.feature_type = np.dtype(
+            [
+                ("statistics", np.float32, (len(STATISTICS),)),
+                ("features", np.float32, (int(self._network.outputs[0].shape[-1]),)),
+                ("probability", np.float64, (len(profile.outputs),)),
+            ]
+        )
+
+    @cached_property
+    def settings(self) -> list[Any]:
+        """Everything except image and classifier that decides a row, as JSON types."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self.profile.to_arrays().items()):
+            digest.update(name.encode() + values.tobytes())
+        return [*self._parameters, digest.hexdigest()]
+
+    def sample(self, images: ImageFolder) -> list[ImageFile]:
+        """Draw the images whose features are compared in the drift check."""
+        return images.sample(self._max_images, seed=self._seed)
+
+    def score_batch(self, prepared: Sequence[Prepared]) -> tuple[pd.DataFrame, NDArray[Any]]:
+        """Score images that go through the network together.
+
+        Args:
+            prepared: results of ``ImageClassifier.prepare``.
+
+        Returns:
+            The table of ``ImageClassifier.score_batch``, with the reason of out-of-distribution images; and the
+            features of the n images that were not refused by ``prepare``, `feature_type` [n].
+        """
+        usable = np.array([not isinstance(image, ImageRefused) for image in prepared], np.bool_)
+        features = np.empty(int(usable.sum()), self.feature_type)
+        if not usable.any():
+            return self._classifier.score_batch(prepared), features
+        images = np.stack([image for image in prepared if not isinstance(image, ImageRefused)])
+        pooled, scores = self._network.predict_on_batch(images[..., np.newaxis])
+        table = self._classifier.apply_rule(prepared, scores)
+        columns = probability_columns(self.profile.outputs)
+        features["statistics"], features["features"] = image_statistics(images), pooled
+        features["probability"] = table.loc[usable, columns]
+        if self._action == "ignore":
+            return table, features
+        outlier = np.zeros(len(prepared), np.bool_)
+        outlier[usable] = self.detector.is_outlier(features["statistics"], features["features"])
+        table.loc[outlier, "reason"] = OUT_OF_DISTRIBUTION
+        if self._action == "refuse":
+            table.loc[outlier, "status"] = "refused"
+            table.loc[outlier, columns] = np.nan
+            table.loc[outlier, "decision"] = None
+        return table, features
+
+    def image_features(self, features: NDArray[Any]) -> ImageFeatures:
+        """Convert features, `feature_type` [n], for the drift check. Labels and sources are unknown."""
+        arrays = {name: features[name] for name in self.feature_type.names or ()}
+        y_true = np.full(features["probability"].shape, np.nan)
+        return ImageFeatures(**arrays, y_true=y_true, source=np.full(len(features), ""))
