@@ -1,15 +1,11 @@
-"""The comparison stage, which belongs to no task."""
+"""The comparison of models, which belongs to no task."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from cxr_pipeline.pipelines.comparison.nodes import rank_models, write_page
+from cxr_pipeline.pipelines.stage import node
 
 
 def create_pipeline() -> Pipeline:
-    """Create the stage that ranks the models of all tasks on a leaderboard."""
-    return Pipeline(
-        [
-            Node(rank_models, inputs=None, outputs="leaderboard", name="rank_models"),
-            Node(write_page, inputs="leaderboard", outputs="leaderboard_page", name="write_page"),
-        ]
-    )
+    """Create the pipeline that ranks the models of all tasks on a leaderboard."""
+    return Pipeline([node(rank_models, "leaderboard"), node(write_page, "leaderboard_page", table="leaderboard")])

@@ -1,33 +1,16 @@
 """The explanation stage."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from cxr_pipeline.pipelines.explanation.nodes import draw_heatmaps, explain_test, find_boxes
+from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
     """From the model and its decisions on the test images to where it looks."""
-    return Pipeline(
-        [
-            Node(
-                find_boxes,
-                inputs=["manifest", "test_scores", "params:sources", "params:folders", "params:task"],
-                outputs="boxes",
-                name="find_boxes",
-            ),
-            Node(
-                explain_test,
-                inputs=["model", "enhanced_images", "test_scores", "boxes", "params:task", "params:evaluation"],
-                outputs="explanations",
-                name="explain_test",
-            ),
-            Node(
-                draw_heatmaps,
-                inputs=["model", "enhanced_images", "test_scores", "boxes", "params:task"],
-                outputs="heatmaps",
-                name="draw_heatmaps",
-            ),
-        ],
-        namespace="explanation",
-        prefix_datasets_with_namespace=False,
+    return stage(
+        "explanation",
+        node(find_boxes, "boxes"),
+        node(explain_test, "explanations"),
+        node(draw_heatmaps, "heatmaps"),
     )

@@ -1,21 +1,14 @@
 """The ingestion stage."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from cxr_pipeline.pipelines.ingestion.nodes import list_images
+from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline from the sources to the table of images."""
-    return Pipeline(
-        [
-            Node(
-                list_images,
-                inputs=["params:sources", "params:folders", "params:task"],
-                outputs=["images", "refused_rows", "source_counts"],
-                name="list_images",
-            )
-        ],
-        namespace="ingestion",
-        prefix_datasets_with_namespace=False,
+    return stage(
+        "ingestion",
+        node(list_images, ["images", "refused_rows", "source_counts"]),
     )

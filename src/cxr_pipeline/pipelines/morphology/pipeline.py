@@ -1,21 +1,14 @@
 """The morphology stage."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from cxr_pipeline.pipelines.morphology.nodes import enhance_images
+from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
     """Create the stage from resized to enhanced images."""
-    return Pipeline(
-        [
-            Node(
-                enhance_images,
-                inputs=["resized_images", "manifest", "params:morphology"],
-                outputs="enhanced_images",
-                name="enhance_images",
-            )
-        ],
-        namespace="morphology",
-        prefix_datasets_with_namespace=False,
+    return stage(
+        "morphology",
+        node(enhance_images, "enhanced_images"),
     )

@@ -1,27 +1,15 @@
 """The splitting stage."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from cxr_pipeline.pipelines.splitting.nodes import measure_confounding, split_patients
+from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline from the manifest to the splits."""
-    return Pipeline(
-        [
-            Node(
-                split_patients,
-                inputs=["manifest", "earlier_splits", "params:splitting", "params:task"],
-                outputs="splits",
-                name="split_patients",
-            ),
-            Node(
-                measure_confounding,
-                inputs=["manifest", "splits", "params:task"],
-                outputs="confounding",
-                name="measure_confounding",
-            ),
-        ],
-        namespace="splitting",
-        prefix_datasets_with_namespace=False,
+    return stage(
+        "splitting",
+        node(split_patients, "splits"),
+        node(measure_confounding, "confounding"),
     )
