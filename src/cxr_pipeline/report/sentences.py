@@ -70,10 +70,10 @@ def uncertainty(kind: Kind, metrics: Document) -> str:
 
 def out_of_scope(kind: Kind, source_counts: SourceCounts) -> list[str]:
     """List what the model must not be used for."""
-    own, external = _tested(source_counts)
+    internal, external = _tested(source_counts)
     tested = " and from ".join(
         f"{sources_named(names)}, {trained}"
-        for names, trained in ((own, "which it was also trained on"), (external, "which it was not trained on"))
+        for names, trained in ((internal, "which it was also trained on"), (external, "which it was not trained on"))
         if names
     )
     return [
@@ -168,8 +168,8 @@ def subgroups(evaluated: Document) -> list[str]:
     """Say how to read the table of subgroups, which ones are too small, and what is unknown."""
     least = evaluated["min_patients"]
     groups = list(subgroups_of(evaluated))
-    small = [f"{attribute} {name} ({plural(own['n_images'], 'image')})" for attribute, name, own in groups
-             if not own["metrics"]]  # fmt: skip
+    small = [f"{attribute} {name} ({plural(group['n_images'], 'image')})" for attribute, name, group in groups
+             if not group["metrics"]]  # fmt: skip
     unknown = [name for name in ATTRIBUTES if not evaluated[name]["groups"]]
     partly = [
         f"{name} for {plural(evaluated[name]['n_unknown'], 'image')}"
@@ -181,7 +181,9 @@ def subgroups(evaluated: Document) -> list[str]:
         f"{percent(evaluated['confidence'])} intervals. With many groups, and some of them small, one may stand out by "
         "chance.": bool(groups),
         f"Metrics are means over the classes with at least {least} positive and {least} negative patients in the "
-        "group; means over different classes are not comparable.": any(len(own["n_known"]) > 1 for *_, own in groups),
+        "group; means over different classes are not comparable.": any(
+            len(group["n_known"]) > 1 for *_, group in groups
+        ),
         f"Not evaluated, with fewer than {least} positive or {least} negative patients: {join(small)}.": bool(small),
         f"Unknown for all test images: {join(unknown)}.": bool(unknown),
         f"Unknown and left out: {join(partly)}.": bool(partly),
@@ -209,11 +211,11 @@ def _calibrations(rule: Document) -> dict[str, str]:
         fitted = dict(zip(rule["classes"], fitted["parts"], strict=True))
     elif isinstance(fitted.get("method"), str):
         fitted = {"": fitted}
-    return {name: one["method"] for name, one in fitted.items()}
+    return {name: calibrator["method"] for name, calibrator in fitted.items()}
 
 
 def _tested(source_counts: SourceCounts) -> tuple[list[str], list[str]]:
     """Return the sources with test images: those used in training or validation, and the others."""
     tested = {name: images for name, images in source_counts.items() if images["test"]}
-    own = [name for name, images in tested.items() if images["train"] or images["validation"]]
-    return own, [name for name in tested if name not in own]
+    internal = [name for name, images in tested.items() if images["train"] or images["validation"]]
+    return internal, [name for name in tested if name not in internal]

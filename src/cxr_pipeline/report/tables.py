@@ -47,7 +47,9 @@ def per_class(metrics: Document) -> Table | None:
         for name in classes
     }
     thresholds = {name: number(value) for name, value in metrics.get("thresholds", {}).items()}
-    rows = {name: ({**counts[name], "threshold": thresholds.get(name, "")}, own) for name, own in classes.items()}
+    rows = {
+        name: ({**counts[name], "threshold": thresholds.get(name, "")}, measures) for name, measures in classes.items()
+    }
     return _compare("class", rows, PER_CLASS) if len(classes) > 1 else None
 
 
@@ -115,11 +117,11 @@ def rules_of_classes(rule: Document) -> Table | None:
     if "per_class" not in rule:
         return None
     flat = {
-        name: flatten({"threshold": rule.get("thresholds", {}).get(name, ""), **own})
-        for name, own in rule["per_class"].items()
+        name: flatten({"threshold": rule.get("thresholds", {}).get(name, ""), **rule_of_class})
+        for name, rule_of_class in rule["per_class"].items()
     }
-    keys = list(dict.fromkeys(key for own in flat.values() for key in own))
-    rows = [(name, *(as_text(own.get(key, "")) for key in keys)) for name, own in flat.items()]
+    keys = list(dict.fromkeys(key for rule_of_class in flat.values() for key in rule_of_class))
+    rows = [(name, *(as_text(rule_of_class.get(key, "")) for key in keys)) for name, rule_of_class in flat.items()]
     return Table(("class", *map(humanize, keys)), rows, "long")
 
 
@@ -210,8 +212,8 @@ def images_in(counts: Mapping[str, int | None]) -> int:
 
 def localisation(explanations: Document | None) -> Table | None:
     """List how well the heat maps of each class fit the boxes; None without boxes."""
-    found = (explanations or {}).get("localisation")
-    if not found:
+    localised = (explanations or {}).get("localisation")
+    if not localised:
         return None
     columns = {
         "pointing_game": "maximum in a box",
@@ -222,8 +224,13 @@ def localisation(explanations: Document | None) -> Table | None:
         "box_area": "share of area in boxes",
     }
     rows = [
-        (name, as_text(own["n_images"]), as_text(own["n_boxes"]), *(measure(own.get(key)) for key in columns))
-        for name, own in found.items()
+        (
+            name,
+            as_text(measures["n_images"]),
+            as_text(measures["n_boxes"]),
+            *(measure(measures.get(key)) for key in columns),
+        )
+        for name, measures in localised.items()
     ]
     return Table(("class", "images", "boxes", *columns.values()), rows, "measured")
 
@@ -251,11 +258,11 @@ def _compare(
     """
     if not rows:
         return None
-    facts = list(dict.fromkeys(fact for own, _ in rows.values() for fact in own))
+    facts = list(dict.fromkeys(fact for facts_of_row, _ in rows.values() for fact in facts_of_row))
     present = [name for name in names if any(name in measures for _, measures in rows.values())]
     cells = [
-        (label, *(own.get(fact, "") for fact in facts), *(measure(measures.get(name)) for name in present))
-        for label, (own, measures) in rows.items()
+        (label, *(facts_of_row.get(fact, "") for fact in facts), *(measure(measures.get(name)) for name in present))
+        for label, (facts_of_row, measures) in rows.items()
     ]
     return Table((heading, *facts, *map(title, present)), cells, "measured")
 

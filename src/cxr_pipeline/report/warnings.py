@@ -17,7 +17,7 @@ def warnings(
     kind: Kind, metrics: Document, decision_rule: Document, data_report: Document, split_counts: SplitCounts
 ) -> list[str]:
     """Return the warnings that apply, the most serious first."""
-    found = (
+    candidates = (
         poor_auc(kind, metrics),
         kind.collapsed(metrics),
         confounded(data_report),
@@ -28,7 +28,7 @@ def warnings(
         few_test_images(kind, split_counts),
         unknown_labels(data_report),
     )
-    return [warning for warning in found if warning is not None]
+    return [warning for warning in candidates if warning is not None]
 
 
 def poor_auc(kind: Kind, metrics: Document) -> str | None:

@@ -45,13 +45,13 @@ class Estimate:
 
 
 def draw_class_auc(metrics: Document) -> bytes:
-    """Draw the AUC of each class, the highest first, below their mean.
+    """Draw the AUC of counted class, the highest first, below their mean.
 
     Args:
         metrics: content of ``metrics.json``.
     """
     per_class, support = metrics["per_class"], metrics.get("support", {})
-    counts = {name: f" (n = {each['n_positive']:,})" for name, each in support.items()}
+    counts = {name: f" (n = {counted['n_positive']:,})" for name, counted in support.items()}
     classes = [_estimate(name + counts.get(name, ""), measures) for name, measures in per_class.items()]
     classes.sort(key=lambda row: np.inf if row.value is None else -row.value)
     rows = [_estimate(f"mean of {len(classes)}", metrics["metrics"], color=ORANGE), *classes]

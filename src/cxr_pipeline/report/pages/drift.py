@@ -106,11 +106,14 @@ def _summary(report: Document) -> Section:
 def _family(family: Document) -> str:
     drifted = [test for test in family["tests"] if test["verdict"] in DRIFTED]
     if drifted:
-        found = "; ".join(f"{humanize(test['name'])}: {_change(test)}" for test in drifted)
+        result = "; ".join(f"{humanize(test['name'])}: {_change(test)}" for test in drifted)
     else:
-        found = f"no drift in {plural(len(family['tests']), 'test')}" if family["tests"] else "not tested"
+        result = f"no drift in {plural(len(family['tests']), 'test')}" if family["tests"] else "not tested"
     return Markup("<b>{}: {}.</b> {}. {}").format(
-        family["name"].capitalize(), VERDICTS[family["verdict"]], found[0].upper() + found[1:], MEANINGS[family["name"]]
+        family["name"].capitalize(),
+        VERDICTS[family["verdict"]],
+        result[0].upper() + result[1:],
+        MEANINGS[family["name"]],
     )
 
 

@@ -161,8 +161,13 @@ def _drift(drift: Document | None) -> list[Section]:
 
 def _conditions(conditions: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
-        (humanize(each["name"]), as_text(each["figure"]), as_text(each["bound"]), "met" if each["met"] else "not met")
-        for each in conditions
+        (
+            humanize(condition["name"]),
+            as_text(condition["figure"]),
+            as_text(condition["bound"]),
+            "met" if condition["met"] else "not met",
+        )
+        for condition in conditions
     ]
     return Table(("condition", "value", "bound", "result"), rows)
 

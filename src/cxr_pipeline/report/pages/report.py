@@ -78,11 +78,11 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
 
 def _sections(content: ReportContent) -> list[Section]:
     kind, phantom = kind_of(content.task), content.metrics["phantom"]
-    found = warnings(kind, content.metrics, content.decision_rule, content.data_report, content.split_counts)
+    bullets = warnings(kind, content.metrics, content.decision_rule, content.data_report, content.split_counts)
     monitoring: list[Block] = [*sentences.monitoring(content.task["name"], phantom=phantom)]
     return [
         _use(kind, content),
-        Section.warnings(found),
+        Section.warnings(bullets),
         _performance(kind, content),
         _decision_rule(content.decision_rule),
         _subgroups(content.subgroups),
@@ -144,15 +144,15 @@ def _decision_rule(rule: Document) -> Section:
 
 
 def _subgroups(evaluated: Document | None) -> Section:
-    found = sentences.subgroups(evaluated) if evaluated else ["Subgroups were not evaluated."]
+    text = sentences.subgroups(evaluated) if evaluated else ["Subgroups were not evaluated."]
     items = "CLAIM 30, 34; TRIPOD+AI 14, 23a"
-    return Section("Subgroups", [*found, tables.subgroups(evaluated)], items=items, anchor="subgroups")
+    return Section("Subgroups", [*text, tables.subgroups(evaluated)], items=items, anchor="subgroups")
 
 
 def _heat_maps(content: ReportContent) -> Section:
     maps = pictures({name: png for name, png in content.figures.items() if name.startswith(HEATMAPS)})
-    found = sentences.heat_maps(content.explanations) if content.explanations else ["No heat maps were evaluated."]
-    blocks = [*found, tables.localisation(content.explanations), maps]
+    text = sentences.heat_maps(content.explanations) if content.explanations else ["No heat maps were evaluated."]
+    blocks = [*text, tables.localisation(content.explanations), maps]
     return Section("Heat maps", blocks, items="CLAIM 31", anchor="heatmaps")
 
 
