@@ -3,5 +3,3 @@
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 from cxr_pipeline.data.phantoms.radiograph import Box
 from cxr_pipeline.data.phantoms.release import PhantomImage, draw_patient, write_release
-
-__all__ = ["FINDINGS", "Box", "PhantomImage", "draw_patient", "write_release"]

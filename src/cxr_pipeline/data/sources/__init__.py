@@ -20,8 +20,6 @@ from cxr_pipeline.data.sources import (
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import file_reader
 
-__all__ = ["LAYOUTS", "Layout", "Listing", "Reader", "check_source"]
-
 
 @dataclass(frozen=True)
 class Layout:

@@ -2,5 +2,3 @@
 
 from cxr_pipeline.deployment.scoring.folder import score_folder
 from cxr_pipeline.deployment.scoring.predictions import Predictions, summarise
-
-__all__ = ["Predictions", "score_folder", "summarise"]

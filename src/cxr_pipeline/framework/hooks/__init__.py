@@ -6,5 +6,3 @@ from cxr_pipeline.framework.hooks.locking import Locking
 from cxr_pipeline.framework.hooks.preflight import Preflight
 from cxr_pipeline.framework.hooks.summary import Summary
 from cxr_pipeline.framework.hooks.tracking import Tracking
-
-__all__ = ["Consistency", "Launching", "Locking", "Preflight", "Summary", "Tracking"]

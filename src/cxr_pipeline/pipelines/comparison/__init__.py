@@ -1,5 +1,3 @@
 """The comparison of models of all tasks."""
 
 from cxr_pipeline.pipelines.comparison.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

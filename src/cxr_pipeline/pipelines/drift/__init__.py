@@ -1,5 +1,3 @@
 """Compare new images with those that a registered model version was trained on."""
 
 from cxr_pipeline.pipelines.drift.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -1,5 +1,3 @@
 """Measure on the test images."""
 
 from cxr_pipeline.pipelines.evaluation.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -1,5 +1,3 @@
 """Ask where the network looks."""
 
 from cxr_pipeline.pipelines.explanation.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

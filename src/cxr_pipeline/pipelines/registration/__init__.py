@@ -1,5 +1,3 @@
 """Register the model version in MLflow."""
 
 from cxr_pipeline.pipelines.registration.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -1,5 +1,3 @@
 """Train a challenger on changed data."""
 
 from cxr_pipeline.pipelines.retraining.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -1,5 +1,3 @@
 """Restore the previous champion."""
 
 from cxr_pipeline.pipelines.rollback.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

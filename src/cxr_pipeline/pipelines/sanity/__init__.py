@@ -1,5 +1,3 @@
 """The sanity stage."""
 
 from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

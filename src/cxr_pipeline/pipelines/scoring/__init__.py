@@ -1,5 +1,3 @@
 """Score new images with a registered model version."""
 
 from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -1,5 +1,3 @@
 """The tuning stage."""
 
 from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
