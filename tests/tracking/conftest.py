@@ -1,4 +1,4 @@
-"""What the tests of the registry share."""
+"""Fixtures of the tests of tracking."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,10 +12,7 @@ import pytest
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
 ) -> Iterator[Path]:
-    """The folder of an MLflow of the module's own, in which there is nothing but the experiment ``tests``.
-
-    A file; ``server`` as the fixture's parameter makes it a server.
-    """
+    """The folder of an empty MLflow with the experiment ``tests``: a file, or with the parameter ``server`` a server."""
     if getattr(request, "param", "file") == "server":
         server = request.getfixturevalue("mlflow_server")
         folder, location = server.folder, None

@@ -45,6 +45,7 @@ def aliases_by_version(client: mlflow.MlflowClient, models: str) -> dict[tuple[s
         client: MLflow client.
         models: Filter of registered models, such as ``name LIKE 'cxr-%'``.
     """
+    # search_model_versions returns versions without their aliases.
     aliases: dict[tuple[str, int], tuple[str, ...]] = {}
     for model in pages(client.search_registered_models, filter_string=models):
         for alias, number in sorted(model.aliases.items()):
