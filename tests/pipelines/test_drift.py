@@ -24,9 +24,8 @@ from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rul
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.framework.hooks import Preflight
 from cxr_pipeline.pipelines import drift as stage
-from cxr_pipeline.pipelines import ingestion, profiling
+from cxr_pipeline.pipelines import profiling
 from cxr_pipeline.tracking.drift_profiles import log_profile
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -80,7 +79,7 @@ def register(*, profile: Any = None) -> dict[str, Any]:
 
 
 class Place:
-    """A project after a training: images, manifest, splits, prepared images."""
+    """A project after a training, with images, manifest, splits and prepared images."""
 
     def __init__(self, folder: Path) -> None:
         self.raw = write_images(folder / "raw", seed=1)
@@ -133,7 +132,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
-    """Run the stage as a task does, with its outputs in files."""
+    """Run the stage in the namespace of a task, with its outputs in files."""
     columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
     tables = {"earlier_manifest": place.manifest, "earlier_splits": place.splits}
     catalog = DataCatalog(
@@ -172,34 +171,32 @@ def test_images_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fr
     assert "No drift was found" in page
 
 
-def test_brighter_images_are_found_in_a_bare_folder(place: Place, bright: Path, tmp_path: Path) -> None:
+def test_brighter_images_in_a_folder_drift(
+    place: Place, bright: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     report, page = run(place, tmp_path, folder=str(bright))
+    (record,) = [record for record in caplog.records if record.message.startswith("Drift of effusion")]
+    assert record.levelname == "WARNING"
+    assert record.message == f"Drift of effusion: {report['verdict']}. {report['sentence']}"
     assert report["verdict"] in ("warn", "refuse")
     found = verdicts(report)
     assert found["pixels"] == report["verdict"]
     assert (found["prevalence"], found["calibration"]) == ("unknown", "unknown")
     assert report["new_images"]["without_patient"] == report["new_images"]["images"]
-    assert "the patient is not known" in page
+    assert "The patient is unknown for" in page
 
 
-def test_a_version_without_a_profile_is_compared_with_the_images_of_today(
+def test_a_missing_profile_is_built_from_the_current_images(
     place: Place, fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = {**SOURCE, "path": str(fresh)}
     made, page = run(place, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
     stored, _ = run(place, tmp_path, source=source)
     assert (made["model"]["version"], made["reference"]["stored"]) == (2, False)
-    assert "has left no profile" in page
+    assert "The model has no reference profile." in page
     assert "stored no reference profile" in caplog.text
     for name in ("families", "verdict", "n_new"):
         assert made[name] == stored[name]
-
-
-def test_the_verdict_is_told(place: Place, bright: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    report, _ = run(place, tmp_path, folder=str(bright))
-    told = [record for record in caplog.records if record.message.startswith("Drift of effusion")]
-    assert [record.levelname for record in told] == ["WARNING"]
-    assert told[0].message == f"Drift of effusion: {report['verdict']}. {report['sentence']}"
 
 
 @pytest.mark.parametrize(
@@ -212,16 +209,14 @@ def test_the_verdict_is_told(place: Place, bright: Path, tmp_path: Path, caplog:
         ({"model": "models:/cxr-effusion/9"}, "models:/cxr-effusion/9"),
     ],
 )
-def test_a_mistake_of_the_user_is_named(
-    place: Place, fresh: Path, tmp_path: Path, drift: dict[str, Any], message: str
-) -> None:
+def test_errors_of_the_user(place: Place, fresh: Path, tmp_path: Path, drift: dict[str, Any], message: str) -> None:
     images = {} if "folder" in drift or "source" in drift or not drift else {"folder": str(fresh)}
     with pytest.raises(UserError, match=message):
         run(place, tmp_path, **{**images, **drift})
     assert not (tmp_path / "drift_report.json").exists()
 
 
-def test_without_a_champion_it_is_the_newest_version(place: Place, fresh: Path, tmp_path: Path) -> None:
+def test_without_a_champion_the_newest_version_is_used(place: Place, fresh: Path, tmp_path: Path) -> None:
     client = mlflow.MlflowClient()
     client.delete_registered_model_alias("cxr-effusion", "champion")
     try:
@@ -229,23 +224,3 @@ def test_without_a_champion_it_is_the_newest_version(place: Place, fresh: Path, 
     finally:
         client.set_registered_model_alias("cxr-effusion", "champion", "1")
     assert report["model"]["version"] == 2
-
-
-def test_the_sources_of_the_task_need_not_be_there(tmp_path: Path) -> None:
-    gone = {"params:effusion.sources": Sources({"images": {**SOURCE, "path": "gone"}})}
-    values = {"params:effusion.task": TASK, "params:effusion.drift": Drift(**DEFAULTS), **gone}
-    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path))
-    catalog = DataCatalog({name: MemoryDataset(value) for name, value in {**values, "params:folders": folders}.items()})
-    pipeline = Pipeline(stage.create_pipeline(), namespace="effusion", parameters={"params:folders"})
-    Preflight().before_pipeline_run(pipeline, catalog)
-    with pytest.raises(UserError, match=r"effusion\.sources\.images\.path"):
-        Preflight().before_pipeline_run(
-            Pipeline(ingestion.create_pipeline(), namespace="effusion", parameters={"params:folders"}), catalog
-        )
-
-
-def test_the_catalog_knows_what_the_stage_reads_and_writes() -> None:
-    catalog = yaml.safe_load((CONF / "catalog" / "10_drift.yml").read_text())
-    assert {"{task}.drift_report", "{task}.drift_page", "{task}.earlier_manifest", "{task}.drift_profile"} <= set(
-        catalog
-    )
