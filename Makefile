@@ -1,4 +1,4 @@
-# The two commands of a newcomer are `make run` and `make test`.
+# Start with `make run` and `make test`.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -7,17 +7,23 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 RAW ?= ../shared/data
 
-# Airflow pins what the project pins otherwise: it has an environment of its own and calls this one.
+# Integration tests come first: the longest file must not be the last to start.
+PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+# Airflow pins other versions of shared dependencies: it has its own environment and calls this one.
 AIRFLOW := .venv-airflow
 RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
 
-.PHONY: run test lint benchmark results airflow dags clean
+.PHONY: run test test-slow lint benchmark results airflow dags clean
 
-run: $(VENV)/installed ## train and judge a small model on phantom images
+run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
-test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations and long trainings
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/installed-dev ## simulations and long trainings
+	$(PYTEST) -m slow
 
 lint: $(VENV)/installed-dev ## style, types, import directions
 	$(BIN)/ruff check .
@@ -25,19 +31,19 @@ lint: $(VENV)/installed-dev ## style, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(VENV)/installed-dev ## each one prints a ratio, measured in one run
+benchmark: $(VENV)/installed-dev ## each one prints a ratio that is measured in one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-results: $(VENV)/installed ## every task on real images below RAW, into docs/results.md
+results: $(VENV)/installed ## run every task on real images below RAW and write docs/results.md
 	$(BIN)/python docs/results.py $(RAW)
 	$(BIN)/python docs/results.py $(RAW) --ablation
 
 airflow: $(AIRFLOW)/installed ## Airflow, in an environment of its own
 
-dags: $(VENV)/installed-airflow ## a DAG for every retraining, into airflow_dags/
+dags: $(VENV)/installed-airflow ## write a DAG for every retraining pipeline to airflow_dags/
 	$(BIN)/kedro airflow create --jinja-file conf/airflow_dag.j2 --pipelines $(RETRAININGS)
 
-clean: ## remove the virtual environments, the DAGs and the demo's data
+clean: ## remove the virtual environments, the DAGs and the data of the demo
 	rm -rf $(VENV) $(AIRFLOW) airflow_dags data/demo
 
 %/bin/python:

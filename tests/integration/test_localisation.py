@@ -17,6 +17,9 @@ from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
+# Trains a network for about a minute.
+pytestmark = pytest.mark.slow
+
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200
 SETTINGS = TrainingSettings(

@@ -31,6 +31,7 @@ def profile(labelled: ImageFeatures, subset) -> ReferenceProfile:
     return ReferenceProfile.fit(subset(labelled, TRAIN), subset(labelled, VALIDATION), outputs=("ill",), seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_the_rate_of_false_positives_is_at_most_alpha(labelled, subset, settings, alpha) -> None:
     rng = np.random.default_rng(int(100 * alpha))
