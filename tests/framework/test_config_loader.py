@@ -72,7 +72,7 @@ def test_a_class_is_switched_off_by_an_environment(load) -> None:
 
 
 BLOCKS = {
-    name: getattr(config, name.title())
+    name: config.Network if name == "model" else getattr(config, name.title())
     for name in (
         "task",
         "sources",
