@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ NO_NETWORK = pytest.mark.usefixtures("no_network")
 def keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Keras cache, and a small published file."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    small = replace(PUBLISHED["densenet121"], md5=hashlib.md5(CONTENT).hexdigest())
+    small = PUBLISHED["densenet121"]._replace(md5=hashlib.md5(CONTENT).hexdigest())
     monkeypatch.setitem(PUBLISHED, "densenet121", small)
     (tmp_path / "keras" / "models").mkdir(parents=True)
     return tmp_path / "keras" / "models"
@@ -103,7 +102,7 @@ def test_files_in_the_raw_folder_precede_the_cache_of_keras(raw: Path, keras_cac
 
 @pytest.mark.parametrize("architecture", BACKBONES)
 @NO_NETWORK
-def test_every_backbone_has_an_alias(architecture: str, raw: Path, hdf5: bytes) -> None:
+def test_every_backbone_has_published_weights_and_an_alias(architecture: str, raw: Path, hdf5: bytes) -> None:
     file = raw / "weights" / f"{architecture}_imagenet_notop.weights.h5"
     file.write_bytes(hdf5)
     assert find_weights(architecture, "imagenet", raw) == file

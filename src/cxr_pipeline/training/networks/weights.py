@@ -11,9 +11,8 @@ import os
 import textwrap
 import urllib.request
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks.architectures import BACKBONES
@@ -25,38 +24,40 @@ BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 TIMEOUT_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
+class PublishedWeights(NamedTuple):
     """ImageNet weights that Keras publishes for a backbone without its top.
 
     Args:
-        alias: name of a file with the same weights, saved in the format of Keras 3.
-        folder: folder on Keras' server.
-        file: Keras' name of the file.
+        path: path of the file on Keras' server.
         md5: MD5 of the file as published by Keras; None if it publishes none.
+        alias: name of a file with the same weights in the format of Keras 3.
     """
 
-    alias: str
-    folder: str
-    file: str
+    path: str
     md5: str | None
+    alias: str
+
+    @property
+    def file(self) -> str:
+        """Keras' name of the file."""
+        return self.path.rpartition("/")[2]
 
     @property
     def url(self) -> str:
         """Address from which Keras downloads the file."""
-        return f"{BASE_URL}/{self.folder}/{self.file}"
+        return f"{BASE_URL}/{self.path}"
 
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
-_FILES = {
-    "densenet121": ("densenet", f"densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
-    "vgg16": ("vgg16", f"vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
-    "resnet50": ("resnet", f"resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
-    "inceptionv3": ("inception_v3", f"inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
-    "mobilenetv2": ("mobilenet_v2", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
-    "efficientnetv2b0": ("efficientnet_v2", "efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
+_PATHS = {
+    "densenet121": (f"densenet/densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
+    "vgg16": (f"vgg16/vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+    "resnet50": (f"resnet/resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
+    "inceptionv3": (f"inception_v3/inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
+    "mobilenetv2": (f"mobilenet_v2/mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
+    "efficientnetv2b0": ("efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
 }
-PUBLISHED = {name: PublishedWeights(f"{name}_imagenet_notop.weights.h5", *_FILES[name]) for name in BACKBONES}
+PUBLISHED = {name: PublishedWeights(*_PATHS[name], f"{name}_imagenet_notop.weights.h5") for name in BACKBONES}
 
 
 def is_pretrained(architecture: str, weights: str) -> bool:
