@@ -4,18 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxr_pipeline.training.augmentation import AugmentedViews, build_augmentation, preview
+from cxr_pipeline.training.augmentation import STRENGTHS, AugmentedViews, build_augmentation, preview
 
-OFF: dict[str, Any] = {
-    "rotation": 0.0,
-    "translation": 0.0,
-    "zoom": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "noise": 0.0,
-    "flip": False,
-    "seed": 0,
-}
+OFF: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0.0), "flip": False, "seed": 0}
 ALL = OFF | {"rotation": 10.0, "translation": 0.1, "zoom": 0.1, "brightness": 0.2, "contrast": 0.3, "noise": 0.02}
 EACH = [{"flip": True}] + [{name: ALL[name]} for name in ALL if ALL[name] and name != "seed"]
 
@@ -65,7 +56,7 @@ def test_flip_mirrors_left_and_right(images: np.ndarray) -> None:
     assert all(a != b for a, b in zip(mirrored, same, strict=True))
 
 
-def test_brightness_moves_all_greys_within_its_bound(images: np.ndarray) -> None:
+def test_brightness_shifts_all_grey_levels_within_its_bound(images: np.ndarray) -> None:
     images = np.clip(images, 60, 190)
     shifts = render(images, [1, 2, 3, 4], **OFF | {"brightness": 0.2})[..., 0] - images
     assert np.ptp(shifts, axis=(1, 2)).max() < 0.01
@@ -81,14 +72,14 @@ def test_view_0_is_the_image_itself(images: np.ndarray) -> None:
     np.testing.assert_array_equal(render(images, [0] * 4)[..., 0], images)
 
 
-def test_a_view_does_not_depend_on_the_images_beside_it(images: np.ndarray) -> None:
+def test_a_view_does_not_depend_on_the_other_images(images: np.ndarray) -> None:
     together = render(images, [1, 2, 1, 3])
     backwards = render(images[::-1], [3, 1, 2, 1])
     np.testing.assert_array_equal(backwards[::-1], together)
     np.testing.assert_array_equal(render(images[1:2], [2])[0], together[1])
 
 
-def test_views_seeds_and_images_draw_differently(images: np.ndarray) -> None:
+def test_views_differ_by_number_seed_and_image(images: np.ndarray) -> None:
     first = render(images, [1] * 4)
     for other in (render(images, [2] * 4), render(images, [1] * 4, seed=1)):
         assert all(np.abs(a - b).max() > 1 for a, b in zip(first, other, strict=True))
@@ -96,7 +87,7 @@ def test_views_seeds_and_images_draw_differently(images: np.ndarray) -> None:
     assert np.abs(twins[0] - twins[1]).max() > 1
 
 
-def test_preview_shows_the_views_that_are_trained_on(images: np.ndarray) -> None:
+def test_preview_shows_the_views_used_in_training(images: np.ndarray) -> None:
     shown = preview(images, sha256s=digests(images), views=3, augmentation=ALL | {"views": 5})
     assert shown.shape == (4, 3, 32, 32)
     assert shown.dtype == np.uint8

@@ -20,9 +20,7 @@ def test_each_image_is_shown_as_often_as_planned(count: np.ndarray, views: int, 
 
 @settings(deadline=None)
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 1000))
-def test_after_views_plus_one_epochs_every_view_was_shown_equally_often(
-    count: np.ndarray, views: int, seed: int
-) -> None:
+def test_every_view_is_shown_equally_often_over_views_plus_one_epochs(count: np.ndarray, views: int, seed: int) -> None:
     shown = Counter(
         (int(image), int(view))
         for epoch in range(views + 1)
@@ -32,7 +30,7 @@ def test_after_views_plus_one_epochs_every_view_was_shown_equally_often(
         assert [shown[image, view] for view in range(views + 1)] == [times] * (views + 1)
 
 
-def test_order_goes_by_seed_and_epoch() -> None:
+def test_the_order_depends_on_seed_and_epoch() -> None:
     count = np.ones(50, int)
     first = epoch_order(count, views=3, seed=1, epoch=0)
     np.testing.assert_array_equal(first, epoch_order(count, views=3, seed=1, epoch=0))
@@ -41,7 +39,7 @@ def test_order_goes_by_seed_and_epoch() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
-def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> None:
+def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: int) -> None:
     y, weight = np.arange(21, dtype=np.float32).reshape(7, 3), np.arange(7, dtype=np.float32) * 10
     y[2, 1] = np.nan
     order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
@@ -56,7 +54,7 @@ def test_batches_carry_inputs_labels_and_weights_together(batch_size: int) -> No
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
 
 
-def test_batches_know_their_number() -> None:
+def test_the_number_of_batches_is_known() -> None:
     inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(1,), dtype="uint8")
     dataset = batches(inputs, np.arange(10)[:, np.newaxis], batch_size=4)
     assert int(dataset.cardinality()) == 3

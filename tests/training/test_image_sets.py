@@ -6,24 +6,6 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.training.image_sets import ImageSet, image_sets
-from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
-
-SETTINGS: dict[str, Any] = {
-    "loss": "cross_entropy",
-    "optimizer": "adam",
-    "learning_rate": 1e-3,
-    "schedule": "constant",
-    "weight_decay": 0.0,
-    "head_weight_decay": 1.0,
-    "epochs": 2,
-    "batch_size": 8,
-    "monitor": "val_auc",
-    "tolerance": 0.01,
-    "patience": None,
-    "mixed_bfloat16": False,
-    "seed": 0,
-    "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-4, "batch_size": 8},
-}
 
 
 class Images:
@@ -38,18 +20,18 @@ def image_set(**changes: Any) -> ImageSet:
     return ImageSet(images=Images(), **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
-def test_prevalence_is_that_of_what_is_shown() -> None:
+def test_prevalence_is_that_of_the_images_as_shown() -> None:
     assert image_set().prevalence == pytest.approx([6 / 8])
     unweighted = ImageSet.unweighted(images=Images(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
     assert unweighted.prevalence == pytest.approx([1 / 3])
 
 
-def test_prevalence_is_that_of_each_output_where_it_is_known() -> None:
+def test_prevalence_ignores_unknown_labels() -> None:
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
     np.testing.assert_allclose(image_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
 
 
-def test_labels_must_be_those_of_the_outputs() -> None:
+def test_labels_must_match_the_outputs() -> None:
     one_hot = image_set(y=[[1, 0], [0, 1], [1, 0]])
     one_hot.check_labels(n_outputs=2, exclusive=True)
     image_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
@@ -58,14 +40,9 @@ def test_labels_must_be_those_of_the_outputs() -> None:
 
 
 @pytest.mark.parametrize("row", [[1, 1], [0, 0], [1, np.nan]], ids=["both", "neither", "unknown"])
-def test_exclusive_labels_are_exactly_one(row: list[float]) -> None:
+def test_exactly_one_exclusive_label_is_1(row: list[float]) -> None:
     with pytest.raises(ValueError, match="Expected one label 1 per image"):
         image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
-
-
-def test_arrays_get_their_types() -> None:
-    images = image_set()
-    assert (images.y.dtype, images.weight.dtype, images.count.dtype) == (np.float32, np.float32, np.int64)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +55,7 @@ def test_arrays_get_their_types() -> None:
     ],
     ids=["lengths", "no outputs", "third value", "no images"],
 )
-def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+def test_inconsistent_arrays_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received: "):
         image_set(**changes)
 
@@ -88,24 +65,13 @@ def test_arrays_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     [{"sha256": ["a", "b", "d"]}, {"y": [[0], [1], [0]]}, {"weight": [1.0, 1.0, 1.0]}, {"count": [1, 1, 1]}],
     ids=lambda changes: next(iter(changes)),
 )
-def test_the_digest_goes_by_every_array(changes: dict[str, Any]) -> None:
+def test_the_digest_depends_on_every_array(changes: dict[str, Any]) -> None:
     assert image_set().digest == image_set().digest
     assert image_set(**changes).digest != image_set().digest
 
 
-def test_settings_come_from_nested_parameters() -> None:
-    settings = TrainingSettings.from_dict(SETTINGS)
-    assert settings.fine_tuning == FineTuningSettings(None, 1, 1e-4, 8)
-    assert settings.patience is None
-
-
-def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(TypeError, match="momentum"):
-        TrainingSettings.from_dict(SETTINGS | {"momentum": 0.9})
-
-
-def test_image_sets_are_the_planned_images_and_those_that_choose_the_epoch() -> None:
-    sha256s = [hashlib.sha256(bytes([place])).hexdigest() for place in range(5)]
+def test_image_sets_are_the_planned_and_the_validation_images() -> None:
+    sha256s = [hashlib.sha256(bytes([number])).hexdigest() for number in range(5)]
     rows = {"source": "s", "image": list("abcde"), "sha256": sha256s, "patient_id": list("vwxyz")}
     manifest = pd.DataFrame({**rows, "label_mass": [0, 1, np.nan, 1, 0], "label_nodule": [1, 0, 0, 1, 1]})
     splits = pd.DataFrame({**rows, "split": ["train", "train", "train", "validation", "test"]})
