@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cxr_pipeline.common import array_store
@@ -19,10 +21,10 @@ from cxr_pipeline.data.images import store
 from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import ImageStore, PreparedImages
-from cxr_pipeline.data.sources.readers import FileReader, RowReader
-from cxr_pipeline.data.sources.unpacking import Block, unpack
+from cxr_pipeline.data.sources.readers import FileReader
 
 Files = dict[str, Path]
+WriteImages = Callable[..., Files]
 RECIPE = Recipe(size=24, mode="fit", max_megapixels=10)
 STEPS = ({"operation": "opening", "shape": "ellipse", "size": 3},)
 
@@ -45,17 +47,21 @@ def prepared(files: Files, recipe: Recipe = RECIPE) -> np.ndarray:
     return np.stack([recipe.prepare(path.read_bytes()) for path in files.values()])
 
 
-def shards(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("images/[!.]*.npy"))
+def shards(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("images/[!.]*.npy")}
+
+
+def filled(folder: Path, files: Files) -> PreparedImages:
+    images = PreparedImages(folder, RECIPE)
+    assert images.store.fill(placed(files)).empty
+    return images
 
 
 def test_images_come_back_prepared_in_the_order_asked(
-    folder: Path, write_images: Callable[..., Files], small_shards: None
+    folder: Path, write_images: WriteImages, small_shards: None
 ) -> None:
     files = write_images(11)
-    refused = ImageStore(folder, RECIPE).fill(placed(files))
-    assert list(refused.columns) == ["sha256", "reason", "detail"]
-    assert refused.empty
+    filled(folder, files)
     assert len(shards(folder)) == 3
     images = PreparedImages(folder, RECIPE)
     assert len(images.store) == 11
@@ -69,63 +75,40 @@ def test_images_come_back_prepared_in_the_order_asked(
     assert np.array_equal(np.concatenate(batches), read)
 
 
-def test_processes_make_the_same_store(
-    folder: Path, write_images: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
+def test_worker_processes_make_the_same_store(
+    folder: Path, write_images: WriteImages, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     monkeypatch.setattr(store, "_FEW_IMAGES_TO_ENHANCE", 0)
     files = write_images(10)
     bad = next(iter(files.values())).with_name("bad.png")
     bad.write_text("text")
-    files_and_bad = {**files, hashlib.sha256(b"text").hexdigest(): bad}
     images = PreparedImages(folder, RECIPE)
-    refused = images.store.fill(placed(files_and_bad), workers=2)
+    refused = images.store.fill(placed({**files, hashlib.sha256(b"text").hexdigest(): bad}), workers=2)
     assert refused.reason.tolist() == ["unreadable"]
     assert np.array_equal(images.read(list(files)), prepared(files))
     enhanced = images.enhanced(list(files), STEPS, workers=2)
     assert np.array_equal(enhanced.read(list(files)), prepared(files, replace(RECIPE, steps=STEPS)))
 
 
-def test_a_second_run_reads_no_image(folder: Path, write_images: Callable[..., Files]) -> None:
-    files = write_images(3)
-    ImageStore(folder, RECIPE).fill(placed(files))
-    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    shutil.rmtree(next(iter(files.values())).parent)
-    again = ImageStore(folder, RECIPE)
-    assert again.missing(files) == []
-    assert again.fill(placed(files)).empty
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == written
-
-
-def test_new_images_are_added_and_the_others_left_alone(folder: Path, write_images: Callable[..., Files]) -> None:
+def test_only_new_images_are_read(folder: Path, write_images: WriteImages) -> None:
     first, more = write_images(3), write_images(2, seed=1)
+    filled(folder, first)
+    written = shards(folder)
+    for path in first.values():
+        path.unlink()
     images = ImageStore(folder, RECIPE)
-    images.fill(placed(first))
-    next(iter(first.values())).unlink()
+    assert images.fill(placed(first)).empty
+    assert shards(folder) == written
     assert images.missing({**first, **more}) == list(more)
     assert images.fill(placed({**first, **more})).empty
     assert np.array_equal(images.read(list(more)), prepared(more))
     assert len(images) == 5
 
 
-def test_images_of_several_readers_go_into_one_store(
-    folder: Path, tmp_path: Path, write_images: Callable[..., Files]
+def test_refused_images_are_reported_by_reason_and_remembered(
+    folder: Path, tmp_path: Path, write_images: WriteImages, encode: Callable[..., bytes]
 ) -> None:
-    files = write_images(2)
-    rows = np.random.default_rng(1).integers(0, 256, (3, 24, 24), dtype=np.uint8)
-    (tmp_path / "container").write_bytes(b"rows")
-    reader = RowReader(unpack(tmp_path / "container", tmp_path, lambda _: iter([Block(rows)]), how=""))
-    names = [hashlib.sha256(reader.read(str(row))).hexdigest() for row in range(3)]
-    of_rows = {name: (reader, str(row)) for row, name in enumerate(names)}
-    images = ImageStore(folder, RECIPE)
-    assert images.fill({**of_rows, **placed(files)}).empty
-    assert np.array_equal(images.read(list(files)), prepared(files))
-    assert np.array_equal(images.read(names), rows)
-
-
-@pytest.fixture
-def bad_images(tmp_path: Path, encode: Callable[..., bytes]) -> dict[str, Path]:
-    """A bad image for each reason, by reason."""
     image = np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)
     png = encode(image, "PNG")
     contents = {
@@ -135,22 +118,15 @@ def bad_images(tmp_path: Path, encode: Callable[..., bytes]) -> dict[str, Path]:
         "too_small": encode(image[:8], "PNG"),
         "too_large": encode(np.tile(image, (100, 100)), "PNG"),
     }
-    paths = {}
+    bad = {}
     for reason, content in contents.items():
-        paths[reason] = tmp_path / f"-{reason} \n снимок.png"
-        paths[reason].write_bytes(content)
-    return paths
-
-
-def test_bad_images_are_refused_by_reason_and_remembered(
-    folder: Path, write_images: Callable[..., Files], bad_images: dict[str, Path]
-) -> None:
-    good = write_images(3)
-    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_images.values()}
-    files = {**bad, **good}
+        path = tmp_path / f"-{reason} \n снимок.png"
+        path.write_bytes(content)
+        bad[hashlib.sha256(content).hexdigest()] = path
+    files = {**bad, **write_images(3)}
     refused = ImageStore(folder, RECIPE).fill(placed(files))
     assert refused.sha256.tolist() == list(bad)
-    assert refused.reason.tolist() == list(bad_images)
+    assert refused.reason.tolist() == list(contents)
     assert refused.detail.str.len().min() > 0
     for path in files.values():
         path.unlink()
@@ -158,25 +134,16 @@ def test_bad_images_are_refused_by_reason_and_remembered(
     assert again.missing(files) == []
     assert again.fill(placed(files)).equals(refused)
     assert len(again) == 3
+    some = dict(list(bad.items())[1:2])
+    assert again.fill(placed(some)).reason.tolist() == ["truncated"]
 
 
-def test_only_refusals_of_the_given_images_are_returned(folder: Path, bad_images: dict[str, Path]) -> None:
-    bad = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in bad_images.values()}
-    images = ImageStore(folder, RECIPE)
-    images.fill(placed(bad))
-    one = dict(list(bad.items())[:1])
-    assert images.fill(placed(one)).sha256.tolist() == list(one)
-    assert images.fill(placed({})).empty
-
-
-def test_a_changed_or_absent_file_is_refused_for_this_run_only(
-    folder: Path, write_images: Callable[..., Files]
-) -> None:
+def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder: Path, write_images: WriteImages) -> None:
     files = write_images(3)
-    changed, absent, _ = files.values()
-    good = {path: path.read_bytes() for path in (changed, absent)}
-    changed.write_bytes(good[absent])
-    absent.unlink()
+    changed, missing, _ = files.values()
+    good = {path: path.read_bytes() for path in (changed, missing)}
+    changed.write_bytes(good[missing])
+    missing.unlink()
     images = ImageStore(folder, RECIPE)
     refused = images.fill(placed(files))
     assert refused.reason.tolist() == ["unreadable", "unreadable"]
@@ -190,33 +157,30 @@ def test_a_changed_or_absent_file_is_refused_for_this_run_only(
 
 
 def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(
-    folder: Path, write_images: Callable[..., Files]
+    folder: Path, write_images: WriteImages
 ) -> None:
     files = {**write_images(1, size=40), **write_images(1, size=60, seed=1)}
-    large = list(files)[1]
     strict, lenient = replace(RECIPE, max_megapixels=0.003), replace(RECIPE, max_megapixels=0.01)
     first = ImageStore(folder, strict).fill(placed(files))
-    assert first.sha256.tolist() == [large]
+    assert first.sha256.tolist() == list(files)[1:]
     assert ImageStore(folder, lenient).fill(placed(files)).empty
     assert np.array_equal(ImageStore(folder, lenient).read(list(files)), prepared(files))
     assert ImageStore(folder, strict).fill(placed(files)).equals(first)
-    assert ImageStore(folder, lenient).fill(placed(files)).empty
 
 
-def test_a_damaged_shard_is_made_again(folder: Path, write_images: Callable[..., Files], small_shards: None) -> None:
+def test_a_damaged_shard_is_made_again(folder: Path, write_images: WriteImages, small_shards: None) -> None:
     files = write_images(8)
-    ImageStore(folder, RECIPE).fill(placed(files))
-    os.truncate(shards(folder)[0], 1000)
+    filled(folder, files)
+    os.truncate(min(shards(folder)), 1000)
     reopened = ImageStore(folder, RECIPE)
-    assert len(reopened.missing(files)) == 4
-    with pytest.raises(UserError, match="4 of 8 images are not among the prepared images"):
+    with pytest.raises(UserError, match=r"4 of 8 images are not among the prepared images in .* \(the first is "):
         reopened.read(list(files))
     assert reopened.fill(placed(files)).empty
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
 def test_too_little_room_is_reported_before_any_work(
-    folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -224,7 +188,7 @@ def test_too_little_room_is_reported_before_any_work(
         ImageStore(folder, RECIPE).fill(placed(write_images(3)))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write_images: Callable[..., Files]) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write_images: WriteImages) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="could not be written: Not a directory"):
         ImageStore(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
@@ -245,7 +209,7 @@ if sys.argv[4:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 if __name__ == "__main__":
     images = store.ImageStore(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10))
-    files = {sha256: Path(path) for sha256, path in json.loads(Path(sys.argv[2]).read_text()).items()}
+    files = {sha256: Path(path) for sha256, path in json.loads(sys.argv[2]).items()}
     placed = {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
     images.fill(placed, workers=int(sys.argv[3]))
 """
@@ -256,132 +220,75 @@ def start_fill(folder: Path, tmp_path: Path) -> Iterator[Callable[..., "subproce
     """Start to fill the store in a process group of its own."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(files: Files, *, workers: int, limited: bool = False) -> "subprocess.Popen[str]":
+    def start(files: Files, workers: int, *limited: str) -> "subprocess.Popen[str]":
         (tmp_path / "fill.py").write_text(FILL)
-        table = tmp_path / "files.json"
-        table.write_text(json.dumps({sha256: str(path) for sha256, path in files.items()}))
-        command = [sys.executable, str(tmp_path / "fill.py"), str(folder), str(table), str(workers)]
-        command += ["limited"] if limited else []
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        started.append(process)
-        return process
+        table = json.dumps({sha256: str(path) for sha256, path in files.items()})
+        command = [sys.executable, str(tmp_path / "fill.py"), str(folder), table, str(workers), *limited]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
 
     yield start
     for process in started:
         process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
-def group_is_empty(group: int) -> bool:
-    """Whether no process of the group is alive; one that nobody has waited for is not."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = status.read_text().rpartition(")")[2].split()[:3]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(its_group) == group and state != "Z":
-            return False
-    return True
+        process.communicate()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_loses_no_more_than_the_shards_in_work(
-    how: signal.Signals,
-    folder: Path,
-    write_images: Callable[..., Files],
-    start_fill: Callable[..., "subprocess.Popen[str]"],
+    how: signal.Signals, folder: Path, write_images: WriteImages, start_fill: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     files = write_images(200, size=200)
-    process = start_fill(files, workers=2)
-    wait_until(lambda: len(shards(folder)) > 2 or process.poll() is not None)
+    process, end = start_fill(files, 2), time.monotonic() + 60
+    while len(shards(folder)) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < end
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(how) if how == signal.SIGKILL else os.killpg(process.pid, how)
     assert process.wait(60) != 0
-    wait_until(lambda: group_is_empty(process.pid))
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     images = ImageStore(folder, RECIPE)
     done = len(images)
     assert 8 < done < 200
-    written = {path: path.stat().st_mtime_ns for path in shards(folder)}
+    written = shards(folder)
     assert len(images.missing(files)) == 200 - done
     assert images.fill(placed(files)).empty
     assert np.array_equal(images.read(list(files)), prepared(files))
-    assert {path: path.stat().st_mtime_ns for path in written} == written
-
-
-def test_two_processes_may_fill_at_once(
-    folder: Path, write_images: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
-) -> None:
-    files = write_images(40)
-    processes = [start_fill(files, workers=1), start_fill(dict(reversed(files.items())), workers=1)]
-    assert [process.wait(60) for process in processes] == [0, 0]
-    assert np.array_equal(ImageStore(folder, RECIPE).read(list(files)), prepared(files))
+    assert {path: when for path, when in shards(folder).items() if path in written} == written
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_an_error_and_leaves_nothing(
-    workers: int, folder: Path, write_images: Callable[..., Files], start_fill: Callable[..., "subprocess.Popen[str]"]
+    workers: int, folder: Path, write_images: WriteImages, start_fill: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    process = start_fill(write_images(8), workers=workers, limited=True)
+    process = start_fill(write_images(8), workers, "limited")
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "could not be written: File too large" in error.splitlines()[-1]
     assert not list(folder.rglob("*.npy"))
 
 
-def test_no_steps_cost_nothing(folder: Path, write_images: Callable[..., Files]) -> None:
-    files = write_images(2)
-    images = PreparedImages(folder, RECIPE)
-    images.store.fill(placed(files))
-    before = sorted(folder.rglob("*"))
-    assert images.enhanced(list(files), ()) is images
-    assert sorted(folder.rglob("*")) == before
-
-
-def test_steps_are_run_over_resized_images_once(
-    folder: Path, write_images: Callable[..., Files], small_shards: None, monkeypatch: pytest.MonkeyPatch
+def test_steps_are_applied_once_to_resized_images(
+    folder: Path, write_images: WriteImages, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = write_images(10)
-    images = PreparedImages(folder, RECIPE)
-    images.store.fill(placed(files))
+    images = filled(folder, files)
     shutil.rmtree(next(iter(files.values())).parent)
+    assert images.enhanced(list(files), ()) is images
     some = list(files)[1:7]
     enhanced = images.enhanced(some, STEPS)
     assert enhanced.digest != images.digest
-    assert len(enhanced.store) == 6
     expected = np.stack([apply_steps(image, STEPS) for image in images.read(some)])
     assert not np.array_equal(expected, images.read(some))
     assert np.array_equal(PreparedImages(folder, enhanced.recipe).read(some), expected)
-    monkeypatch.setattr(store, "_enhance", lambda *_: pytest.fail("enhanced again"))
-    assert images.enhanced(some, STEPS) == enhanced
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_enhance", lambda *_: pytest.fail("enhanced again"))
+        assert images.enhanced(some, STEPS) == enhanced
     assert len(images.enhanced(list(files), STEPS).store) == 10
 
 
-def test_a_store_of_another_size_gives_no_images(folder: Path) -> None:
-    other = ImageStore(folder, replace(RECIPE, size=25))
-    with pytest.raises(ValueError, match="expected a store of the same size and mode"):
-        ImageStore(folder, replace(RECIPE, steps=STEPS)).fill_from(other, [])
-
-
-def test_a_missing_image_is_an_error(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"1 of 1 images are not among the prepared images in .* \(the first is abc\)"):
-        PreparedImages(folder, RECIPE).read(["abc"])
-
-
-def test_a_handle_and_a_store_can_be_sent_to_another_process(folder: Path, write_images: Callable[..., Files]) -> None:
-    import pickle
-
+def test_handles_can_be_pickled_and_described(folder: Path, write_images: WriteImages) -> None:
     files = write_images(2)
-    images = PreparedImages(folder, RECIPE)
-    images.store.fill(placed(files))
+    images = filled(folder, files)
     copy = pickle.loads(pickle.dumps(images))
     assert copy == images
     assert np.array_equal(copy.read(list(files)), prepared(files))
@@ -400,8 +307,8 @@ def test_real_images_of_all_sizes_and_colours(shared_data: Path, folder: Path) -
 
 
 @pytest.mark.parametrize(("limit", "workers"), [(0, 1), (-1, 3)])
-def test_few_images_are_decoded_in_this_process(
-    limit: int, workers: int, folder: Path, write_images: Callable[..., Files], monkeypatch: pytest.MonkeyPatch
+def test_a_few_images_are_decoded_in_this_process(
+    limit: int, workers: int, folder: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = write_images(3)
     n_bytes = sum(path.stat().st_size for path in files.values())

@@ -86,25 +86,22 @@ class ImageStore:
         rows = [(sha256, *refused[sha256]) for sha256 in images if sha256 in refused]
         return pd.DataFrame(rows, columns=["sha256", "reason", "detail"], dtype="str")
 
-    def fill_from(self, other: "ImageStore", sha256s: Iterable[str], *, workers: int | None = None) -> None:
-        """Apply this store's steps to images that another store holds resized.
+    def enhance(self, resized: "ImageStore", sha256s: Iterable[str], *, workers: int | None = None) -> None:
+        """Apply this store's steps to images of the store with the same recipe without steps.
 
         Args:
-            other: a store whose recipe is this one's without steps.
+            resized: store of the resized images.
             sha256s: the images.
             workers: processes; None for one per core. A few images are enhanced in this process.
 
         Raises:
-            ValueError: the other recipe resizes in another way, or has steps.
-            UserError: the other store lacks images, this one cannot be written, or there is no room.
+            UserError: resized images are missing, this store cannot be written, or there is no room.
         """
-        if replace(self.recipe, steps=()).digest != other.recipe.digest:
-            raise ValueError(f"expected a store of the same size and mode, without steps. Received: {other.recipe}")
         self.refresh()
         wanted = self.missing(sha256s)
-        other.check_holds(wanted)
+        resized.check_holds(wanted)
         workers = (workers or n_cores()) if len(wanted) > _FEW_IMAGES_TO_ENHANCE else 1
-        work = partial(_enhance, self.folder, self.recipe.steps, other.root, other.recipe)
+        work = partial(_enhance, self.folder, self.recipe.steps, resized.root, resized.recipe)
         self._run(work, wanted, workers=workers, title="Enhancing images")
 
     def read(self, sha256s: Sequence[str]) -> NDArray[np.uint8]:
@@ -143,9 +140,7 @@ class ImageStore:
     ) -> Refusals:
         """Divide items into a shard each, and return the refusals that are not stored."""
         self._check_room(len(items))
-        # As many shards for each worker, of nearly the same length.
-        n_shards = -(-len(items) // (self._images.rows_per_shard * workers)) * workers
-        length = max(1, -(-len(items) // max(1, n_shards)))
+        length = max(1, min(self._images.rows_per_shard, -(-len(items) // workers)))
         shards = [items[start : start + length] for start in range(0, len(items), length)]
         transient: Refusals = {}
         try:
@@ -280,7 +275,7 @@ class PreparedImages:
         if not steps:
             return self
         enhanced = PreparedImages(self.folder, replace(self.recipe, steps=tuple(steps)))
-        enhanced.store.fill_from(self.store, sha256s, workers=workers)
+        enhanced.store.enhance(self.store, sha256s, workers=workers)
         return enhanced
 
     def to_dict(self) -> dict[str, Any]:
