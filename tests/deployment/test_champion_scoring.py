@@ -53,6 +53,6 @@ def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(champion, im
     assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
     np.testing.assert_allclose(scores["probability_ill"], expected["probability"][:3], atol=1e-6)
     assert scores["decision"].tolist() == expected["decision"][:3].tolist()
-    assert scores["called_ill"].tolist() == (scores["decision"] == "ill").tolist()
+    assert scores["predicted_ill"].tolist() == (scores["decision"] == "ill").tolist()
     np.testing.assert_array_equal(scores["true_ill"], table["label_ill"][:3])
     assert scores["patient_id"].tolist() == ["p", "p", "q"]

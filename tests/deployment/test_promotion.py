@@ -123,7 +123,7 @@ def table(seed: int, *, noise: float, threshold: float = 0.5, n: int = 120) -> p
             "true_ill": labels.astype(float),
             "score_ill": score,
             "probability_ill": score,
-            "called_ill": score >= threshold,
+            "predicted_ill": score >= threshold,
         }
     )
 

@@ -227,9 +227,9 @@ def test_each_output_has_the_metrics_of_its_known_images(images):
 
 
 def test_mean_of_labels_is_over_those_where_a_metric_is_defined():
-    y_true, probability, called = draw_labels(150)
+    y_true, probability, predicted = draw_labels(150)
     y_true[:, 1] = 0
-    measured = measure_all((y_true, probability, called))
+    measured = measure_all((y_true, probability, predicted))
     per_class = [values_of(measured["per_class"][name]) for name in NAMES]
 
     for name, value in values_of(measured["metrics"]).items():
@@ -240,13 +240,13 @@ def test_mean_of_labels_is_over_those_where_a_metric_is_defined():
 
 @pytest.mark.parametrize("classes", [3, 2])
 def test_exclusive_classes_have_the_accuracy_of_scikit_learn(classes):
-    y_true, probability, called = draw_classes(200)
-    y_true, probability, called = (part[y_true[:, 2] <= classes - 2] for part in (y_true, probability, called))
-    called &= [True, True, classes == 3]
-    called[~called.any(axis=1), 0] = True
-    numbers = y_true.argmax(axis=1), called.argmax(axis=1)
+    y_true, probability, predicted = draw_classes(200)
+    y_true, probability, predicted = (part[y_true[:, 2] <= classes - 2] for part in (y_true, probability, predicted))
+    predicted &= [True, True, classes == 3]
+    predicted[~predicted.any(axis=1), 0] = True
+    numbers = y_true.argmax(axis=1), predicted.argmax(axis=1)
 
-    values = values_of(measure_all((y_true, probability, called), exclusive=True)["metrics"])
+    values = values_of(measure_all((y_true, probability, predicted), exclusive=True)["metrics"])
 
     assert values["accuracy"] == pytest.approx(accuracy_score(*numbers))
     assert values["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(*numbers))
@@ -255,7 +255,7 @@ def test_exclusive_classes_have_the_accuracy_of_scikit_learn(classes):
 
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_mean_intervals_are_those_of_a_loop_over_resampled_patients(exclusive):
-    y_true, probability, called = draw_classes(60) if exclusive else draw_labels(60)
+    y_true, probability, predicted = draw_classes(60) if exclusive else draw_labels(60)
     groups = np.array([f"p{number:02}" for number in np.random.default_rng(1).integers(0, 15, size=60)])
     ids = np.unique(groups)
     drawn = np.random.default_rng(3).integers(len(ids), size=(400, len(ids)))
@@ -264,16 +264,17 @@ def test_mean_intervals_are_those_of_a_loop_over_resampled_patients(exclusive):
         images = np.concatenate([np.flatnonzero(groups == ids[number]) for number in row])
         both = [place for place in range(3) if {0, 1} <= set(y_true[images, place])]
         each = [
-            binary_metrics(y_true[images, place], probability[images, place], called[images, place]) for place in both
+            binary_metrics(y_true[images, place], probability[images, place], predicted[images, place])
+            for place in both
         ]
         mean = {name: np.nanmean([values[name] for values in each]) for name in METRICS}
         if exclusive:
-            mean["accuracy"] = (called[images] & (y_true[images] == 1)).any(axis=1).mean()
+            mean["accuracy"] = (predicted[images] & (y_true[images] == 1)).any(axis=1).mean()
             mean["balanced_accuracy"] = mean["sensitivity"]
         rows.append(mean)
     assert sum({0, 1} <= set(y_true[:, place]) for place in range(3)) == 3
 
-    measured = measure_all((y_true, probability, called), groups, exclusive=exclusive)["metrics"]
+    measured = measure_all((y_true, probability, predicted), groups, exclusive=exclusive)["metrics"]
 
     for name in METRICS[:-1]:
         expected = np.nanquantile([row[name] for row in rows], (0.025, 0.975))
@@ -281,8 +282,8 @@ def test_mean_intervals_are_those_of_a_loop_over_resampled_patients(exclusive):
 
 
 def test_every_output_is_drawn_with_the_same_patients():
-    y_true, probability, called = draw_labels(120, unknown=0)
-    copied = [np.column_stack([part[:, 0]] * 3) for part in (y_true, probability, called)]
+    y_true, probability, predicted = draw_labels(120, unknown=0)
+    copied = [np.column_stack([part[:, 0]] * 3) for part in (y_true, probability, predicted)]
 
     measured = measure_all(copied, patients(120))
 
@@ -293,14 +294,14 @@ def test_every_output_is_drawn_with_the_same_patients():
 
 
 def test_a_class_lost_in_some_replicates_is_dropped_for_its_output_alone():
-    y_true, probability, called = draw_labels(120, unknown=0)
-    before = measure_all((y_true, probability, called), patients(120))
+    y_true, probability, predicted = draw_labels(120, unknown=0)
+    before = measure_all((y_true, probability, predicted), patients(120))
     y_true[:, 2] = np.arange(120) == 50
 
-    after = measure_all((y_true, probability, called), patients(120))
+    after = measure_all((y_true, probability, predicted), patients(120))
 
     assert after["per_class"]["a"] == before["per_class"]["a"]
-    assert after["per_class"]["c"]["sensitivity"]["value"] == called[50, 2]
+    assert after["per_class"]["c"]["sensitivity"]["value"] == predicted[50, 2]
     assert after["per_class"]["c"]["auc"]["low"] is not None
     assert all(each["low"] is not None for each in after["metrics"].values())
 
@@ -360,11 +361,11 @@ def test_images_of_which_nothing_is_known_leave_with_their_patients():
 
 
 def test_output_known_for_one_patient_has_no_interval():
-    y_true, probability, called = draw_labels(90, unknown=0)
+    y_true, probability, predicted = draw_labels(90, unknown=0)
     y_true[3:, 1] = np.nan
     y_true[:3, 1] = 0, 1, 1
 
-    measured = measure_all((y_true, probability, called), patients(90))
+    measured = measure_all((y_true, probability, predicted), patients(90))
 
     assert measured["per_class"]["b"]["sensitivity"]["value"] is not None
     assert {each["low"] for each in measured["per_class"]["b"].values()} == {None}
@@ -372,12 +373,12 @@ def test_output_known_for_one_patient_has_no_interval():
 
 
 def test_output_of_which_nothing_is_known_is_left_out_of_the_mean():
-    y_true, probability, called = draw_labels(90)
+    y_true, probability, predicted = draw_labels(90)
     y_true[:, 1] = np.nan
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        measured = measure_all((y_true, probability, called), patients(90))
+        measured = measure_all((y_true, probability, predicted), patients(90))
 
     assert measured["support"]["b"] == {"n_known": 0, "n_positive": 0}
     assert all(each == {"value": None, "low": None, "high": None} for each in measured["per_class"]["b"].values())
@@ -395,12 +396,12 @@ def test_no_images_have_no_measures(exclusive):
 
 
 def test_wrong_shapes_are_refused():
-    y_true, probability, called = draw_labels(10)
+    y_true, probability, predicted = draw_labels(10)
 
     with pytest.raises(ValueError, match=r"\[n, 2\].*\(10, 3\)"):
-        measure_all((y_true, probability, called), outputs=("a", "b"))
+        measure_all((y_true, probability, predicted), outputs=("a", "b"))
     with pytest.raises(ValueError, match=r"\[n, 3\]"):
-        measure_all((y_true, probability, called[:, 0]))
+        measure_all((y_true, probability, predicted[:, 0]))
 
 
 def mean_of(values, groups=None, **options):

@@ -55,9 +55,9 @@ def test_report_has_the_metrics_of_each_output_and_their_mean():
     probability = np.clip(y_true * 0.3 + rng.random((80, 3)) * 0.7, 0, 1)
     y_true[:30, 1] = np.nan
     y_true[:, 2] = 0
-    called = probability >= 0.5
+    predicted = probability >= 0.5
 
-    report = classification_report(y_true, called, probability, CLASSES)
+    report = classification_report(y_true, predicted, probability, CLASSES)
 
     assert list(report["class"]) == [*CLASSES, MACRO]
     assert pd.api.types.is_integer_dtype(report["support"])
@@ -65,7 +65,7 @@ def test_report_has_the_metrics_of_each_output_and_their_mean():
     measures = report.columns.drop(["class", "support"])
     assert list(measures) == ["precision", "sensitivity", "specificity", "f1", "auc", "average_precision"]
     for place in range(3):
-        expected = binary_metrics(y_true[:, place], probability[:, place], called[:, place])
+        expected = binary_metrics(y_true[:, place], probability[:, place], predicted[:, place])
         assert report.loc[place, measures].to_dict() == pytest.approx(
             {name: expected[name] for name in measures}, nan_ok=True
         )
@@ -82,9 +82,9 @@ def test_one_output_needs_no_mean():
 
 def test_outputs_that_are_not_exclusive_have_a_table_each():
     y_true = np.array([[1, 0], [1, 1], [0, np.nan], [0, 0], [np.nan, np.nan]])
-    called = np.array([[True, False], [False, True], [True, True], [False, True], [False, False]])
+    predicted = np.array([[True, False], [False, True], [True, True], [False, True], [False, False]])
 
-    table = confusion_table(y_true, called, ["a", "b"], exclusive=False)
+    table = confusion_table(y_true, predicted, ["a", "b"], exclusive=False)
 
     assert table.to_dict("list") == {
         "class": ["a", "b"],

@@ -51,11 +51,11 @@ def test_decisions_are_those_the_policy_was_promised(calibration):
     made = rule.apply(y_score)
 
     assert rule.to_dict()["policy_met"] is True
-    found = made.called[y_true == 1].mean()
+    found = made.predicted[y_true == 1].mean()
     assert found >= 0.9
-    assert found == binary_metrics(y_true[:, 0], made.probability[:, 0], made.called[:, 0])["sensitivity"]
-    np.testing.assert_array_equal(made.called, made.probability >= rule.thresholds["effusion"])
-    np.testing.assert_array_equal(made.decision == "effusion", made.called[:, 0])
+    assert found == binary_metrics(y_true[:, 0], made.probability[:, 0], made.predicted[:, 0])["sensitivity"]
+    np.testing.assert_array_equal(made.predicted, made.probability >= rule.thresholds["effusion"])
+    np.testing.assert_array_equal(made.decision == "effusion", made.predicted[:, 0])
     assert set(made.decision) == set(CLASSES)
 
 
@@ -83,7 +83,7 @@ def test_saved_rule_decides_the_same(kind, calibration, seed, policy):
     assert restored.to_dict() == rule.to_dict()
     assert np.isfinite(list(restored.thresholds.values())).all()
     assert after.probability.tobytes() == before.probability.tobytes()
-    np.testing.assert_array_equal(after.called, before.called)
+    np.testing.assert_array_equal(after.predicted, before.predicted)
     np.testing.assert_array_equal(after.decision, before.decision)
 
 
@@ -98,7 +98,7 @@ def test_one_label_is_decided_as_a_binary_task(seed, calibration, policy):
 
     assert single.thresholds == binary.thresholds
     assert one.probability.tobytes() == other.probability.tobytes()
-    np.testing.assert_array_equal(one.called, other.called)
+    np.testing.assert_array_equal(one.predicted, other.predicted)
     assert single.to_dict()["per_class"]["effusion"]["message"] == binary.to_dict()["message"]
     assert single.to_dict()["policy_met"] == binary.to_dict()["policy_met"]
 
@@ -111,7 +111,7 @@ def test_labels_in_another_order_change_nothing(order, seed, policy):
     other = fit_labels((y_true[:, order], y_score[:, order]), classes=[LABELS[place] for place in order], **policy)
 
     assert other.thresholds == rule.thresholds
-    np.testing.assert_array_equal(other.apply(y_score[:, order]).called, rule.apply(y_score).called[:, order])
+    np.testing.assert_array_equal(other.apply(y_score[:, order]).predicted, rule.apply(y_score).predicted[:, order])
     assert other.to_dict()["per_class"] == rule.to_dict()["per_class"]
 
 
@@ -146,13 +146,13 @@ def test_label_of_one_class_falls_back_and_says_so():
     assert "'platt' was skipped" in values["per_class"]["Pleural_Thickening"]["message"]
 
 
-def test_decision_names_the_called_labels():
+def test_decision_names_the_predicted_labels():
     images = draw_images(100, 3)
     rule = fit_labels(images, "none", rule="fixed", value=0.5)
 
     made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.9, 0.9, 0.9], [0.1, 0.1, 0.7]])
 
-    assert made.called.tolist() == [[True, True, False], [False] * 3, [True] * 3, [False, False, True]]
+    assert made.predicted.tolist() == [[True, True, False], [False] * 3, [True] * 3, [False, False, True]]
     assert made.decision.tolist() == [
         "Mass|Pleural_Thickening",
         "none",
@@ -160,7 +160,7 @@ def test_decision_names_the_called_labels():
         "No Finding",
     ]
     nothing = rule.apply(np.zeros((0, 3)))
-    assert (nothing.probability.shape, nothing.called.shape, nothing.decision.shape) == ((0, 3), (0, 3), (0,))
+    assert (nothing.probability.shape, nothing.predicted.shape, nothing.decision.shape) == ((0, 3), (0, 3), (0,))
 
 
 def test_json_form_of_a_binary_rule():
@@ -199,8 +199,8 @@ def test_binary_rule_saved_before_there_were_kinds():
 
 def test_calibration_does_not_move_youdens_decisions():
     y_true, y_score = draw_images()
-    decisions = [fit((y_true, y_score), calibration).apply(y_score).called for calibration in METHODS]
-    youden = [called[y_true == 1].mean() - called[y_true == 0].mean() for called in decisions]
+    decisions = [fit((y_true, y_score), calibration).apply(y_score).predicted for calibration in METHODS]
+    youden = [predicted[y_true == 1].mean() - predicted[y_true == 0].mean() for predicted in decisions]
 
     assert youden == pytest.approx([youden[0]] * 4)
 

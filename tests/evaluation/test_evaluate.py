@@ -120,7 +120,7 @@ LABELS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.sampled_from
 
 
 def labelled(labels) -> pd.DataFrame:
-    """A score table of images with two labels; the first image is called 0, the second 1 and so on."""
+    """A score table of images with two labels; images are named by their number."""
     return pd.DataFrame(labels, columns=["true_mass", "true_edema"]).assign(sha256=[str(n) for n in range(len(labels))])
 
 

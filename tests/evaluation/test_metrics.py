@@ -17,7 +17,7 @@ from cxr_pipeline.evaluation.metrics import (
 
 
 def at(y_true, probability, threshold=0.5):
-    """The metrics where an image is called positive at a threshold."""
+    """The metrics where an image is predicted positive at a threshold."""
     return binary_metrics(y_true, probability, np.asarray(probability) >= threshold)
 
 

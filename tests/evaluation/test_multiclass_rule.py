@@ -61,8 +61,8 @@ def test_one_class_a_image(calibration, policy):
 
     made = fit(images, calibration, **policy).apply(images[1])
 
-    np.testing.assert_array_equal(made.called.sum(axis=1), 1)
-    np.testing.assert_array_equal(made.decision, np.array(CLASSES)[made.called.argmax(axis=1)])
+    np.testing.assert_array_equal(made.predicted.sum(axis=1), 1)
+    np.testing.assert_array_equal(made.decision, np.array(CLASSES)[made.predicted.argmax(axis=1)])
     np.testing.assert_allclose(made.probability.sum(axis=1), 1, atol=1e-6)
     assert made.probability.dtype == np.float64
 
@@ -71,7 +71,7 @@ def test_one_class_a_image(calibration, policy):
 def test_equal_thresholds_choose_the_most_probable_class(y_score, threshold):
     made = with_thresholds(threshold, threshold, threshold).apply(y_score)
 
-    np.testing.assert_array_equal(made.called.argmax(axis=1), y_score.argmax(axis=1))
+    np.testing.assert_array_equal(made.predicted.argmax(axis=1), y_score.argmax(axis=1))
 
 
 def test_rounding_makes_no_tie_between_equal_thresholds():
@@ -90,7 +90,7 @@ def test_the_largest_factor_decides(y_score, thresholds):
 
     made = with_thresholds(*thresholds).apply(y_score)
 
-    np.testing.assert_array_equal(made.called.argmax(axis=1), (y_score / thresholds).argmax(axis=1))
+    np.testing.assert_array_equal(made.predicted.argmax(axis=1), (y_score / thresholds).argmax(axis=1))
 
 
 def test_argmax_has_equal_thresholds():
@@ -100,7 +100,7 @@ def test_argmax_has_equal_thresholds():
     values = rule.to_dict()
 
     assert rule.thresholds == dict.fromkeys(CLASSES, 1 / 3)
-    np.testing.assert_array_equal(rule.apply(images[1]).called.argmax(axis=1), images[1].argmax(axis=1))
+    np.testing.assert_array_equal(rule.apply(images[1]).predicted.argmax(axis=1), images[1].argmax(axis=1))
     assert values["kind"] == "multiclass"
     assert values["policy"] == {"rule": "argmax"}
     assert values["policy_met"] is True
@@ -121,10 +121,10 @@ def test_youden_finds_more_images_of_a_rare_class_than_argmax():
     y_score = softmax(2 * y_true + rng.normal(size=(2000, 3)) + np.log([0.8, 0.17, 0.03]), axis=1)
     rule = fit((y_true, y_score), "temperature")
 
-    most_probable = rule.apply(y_score).called
-    youden = rule.with_policy(y_true, y_score, {"rule": "youden"}).apply(y_score).called
+    most_probable = rule.apply(y_score).predicted
+    youden = rule.with_policy(y_true, y_score, {"rule": "youden"}).apply(y_score).predicted
 
-    sensitivity = lambda called: called[y_true[:, 2] == 1, 2].mean()  # noqa: E731
+    sensitivity = lambda predicted: predicted[y_true[:, 2] == 1, 2].mean()  # noqa: E731
     assert youden[:, 2].mean() > 2 * most_probable[:, 2].mean()
     assert sensitivity(youden) > sensitivity(most_probable) + 0.3
     assert (youden & (y_true == 1)).sum() < (most_probable & (y_true == 1)).sum()
@@ -132,7 +132,7 @@ def test_youden_finds_more_images_of_a_rare_class_than_argmax():
 
 def test_lower_threshold_finds_more_images_of_its_class():
     y_score = draw_images()[1]
-    found = [with_thresholds(0.4, 0.4, threshold).apply(y_score).called[:, 2].sum() for threshold in (0.8, 0.4, 0.1)]
+    found = [with_thresholds(0.4, 0.4, threshold).apply(y_score).predicted[:, 2].sum() for threshold in (0.8, 0.4, 0.1)]
 
     assert found[0] < found[1] < found[2]
 

@@ -21,12 +21,12 @@ def test_each_cut_calls_the_images_it_counts(images):
     positive, probability = images
     cuts = OperatingPoints(positive, probability)
 
-    called = probability >= cuts.thresholds[:, None]
+    predicted = probability >= cuts.thresholds[:, None]
 
-    assert (called & positive).sum(1).tolist() == cuts.true_positives.tolist()
-    assert (called & ~positive).sum(1).tolist() == cuts.false_positives.tolist()
-    assert called.sum(1)[0] == 0
-    assert called.sum(1)[-1] == len(positive)
+    assert (predicted & positive).sum(1).tolist() == cuts.true_positives.tolist()
+    assert (predicted & ~positive).sum(1).tolist() == cuts.false_positives.tolist()
+    assert predicted.sum(1)[0] == 0
+    assert predicted.sum(1)[-1] == len(positive)
     assert len(cuts.thresholds) == len(np.unique(probability)) + 1
 
 

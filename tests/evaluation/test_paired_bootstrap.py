@@ -17,16 +17,16 @@ ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
 NAMES = ("a", "b", "c")
 
 
-def decided(y_true, probability, *, threshold=0.5, patients=None, called=None, outputs=("mass",)):
+def decided(y_true, probability, *, threshold=0.5, patients=None, predicted=None, outputs=("mass",)):
     """A score table with decisions of labels and probabilities [n, k]."""
     images = len(y_true)
     columns = {"source": "images", "image": [f"{number:04}.png" for number in range(images)], "sha256": "0"}
     table = pd.DataFrame({**columns, "patient_id": pd.array(patients or [None] * images, dtype="string")})
-    called = probability >= threshold if called is None else called
+    predicted = probability >= threshold if predicted is None else predicted
     for place, output in enumerate(outputs):
         table[f"true_{output}"] = y_true[:, place]
         table[f"score_{output}"] = table[f"probability_{output}"] = probability[:, place]
-        table[f"called_{output}"] = called[:, place]
+        table[f"predicted_{output}"] = predicted[:, place]
     return table.assign(decision="?")
 
 
@@ -59,9 +59,9 @@ def of_classes(n_images, *, seed, outputs=NAMES, unknown=0.0):
     for skill in (1.0, 1.5):
         raised = np.exp(skill * y_true + rng.normal(size=y_true.shape))
         probability = raised / raised.sum(axis=1, keepdims=True)
-        called = probability == probability.max(axis=1, keepdims=True)
+        predicted = probability == probability.max(axis=1, keepdims=True)
         labels = np.where(hidden, np.nan, y_true)
-        tables.append(decided(labels, probability, called=called, patients=patients, outputs=outputs))
+        tables.append(decided(labels, probability, predicted=predicted, patients=patients, outputs=outputs))
     return tables
 
 
@@ -94,7 +94,7 @@ def test_the_difference_is_that_of_the_metrics(exclusive):
 
 def test_each_model_is_judged_by_its_own_decisions():
     mine, other = decided(*one_column([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9]), threshold=0.5), None
-    other = mine.assign(called_mass=[True, True, True, True])
+    other = mine.assign(predicted_mass=[True, True, True, True])
 
     found = paired_differences(other, mine, **ONE)
 
@@ -252,7 +252,7 @@ def test_the_interval_of_the_calibration_error_holds_its_value():
 def test_metrics_undefined_for_one_have_no_difference():
     mine, other = Pair().tables()
 
-    found = paired_differences(mine.assign(called_mass=False), other, **ONE)
+    found = paired_differences(mine.assign(predicted_mass=False), other, **ONE)
 
     assert found["precision"] == {"value": None, "low": None, "high": None, "p_value": None}
     assert found["auc"]["p_value"] is not None

@@ -48,8 +48,8 @@ def test_decisions_are_those_of_the_rule(images) -> None:
     expected = rule.apply(y_score)
     scores = Scores.from_table(decided, OUTPUTS)
     np.testing.assert_array_equal(scores.probability, expected.probability)
-    np.testing.assert_array_equal(scores.called, expected.called)
-    assert scores.called.dtype == np.bool_
+    np.testing.assert_array_equal(scores.predicted, expected.predicted)
+    assert scores.predicted.dtype == np.bool_
     assert decided["decision"].tolist() == expected.decision.tolist()
     assert decided["decision"].iloc[0] == "Mass"
 

@@ -24,7 +24,7 @@ def scored(*outputs: str) -> pd.DataFrame:
         true = np.arange(N_IMAGES) < 4 if rare else rng.random(N_IMAGES) < 0.4
         probability = np.clip(0.2 * true + 0.8 * rng.random(N_IMAGES), 0, 1)
         table[f"true_{output}"] = true.astype(float)
-        table[f"probability_{output}"], table[f"called_{output}"] = probability, probability > 0.5
+        table[f"probability_{output}"], table[f"predicted_{output}"] = probability, probability > 0.5
     return table
 
 

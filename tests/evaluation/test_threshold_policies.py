@@ -35,8 +35,8 @@ def images(draw):
 
 
 def rates(y_true, probability, threshold):
-    called = probability >= threshold
-    return called[y_true == 1].mean(), (~called)[y_true == 0].mean()
+    predicted = probability >= threshold
+    return predicted[y_true == 1].mean(), (~predicted)[y_true == 0].mean()
 
 
 def everywhere(probability):
@@ -79,10 +79,10 @@ def test_f_beta_is_the_largest_by_brute_force(images, beta):
     y_true, probability = images
 
     def score(threshold):
-        called = probability >= threshold
-        if not called[y_true == 1].any():
+        predicted = probability >= threshold
+        if not predicted[y_true == 1].any():
             return 0
-        precision, recall = y_true[called].mean(), called[y_true == 1].mean()
+        precision, recall = y_true[predicted].mean(), predicted[y_true == 1].mean()
         return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
     choice = FBeta(beta).choose(*images)
@@ -96,8 +96,8 @@ def test_cost_is_the_smallest_by_brute_force(images, false_negative, false_posit
     y_true, probability = images
 
     def cost(threshold):
-        called = probability >= threshold
-        missed, alarms = (~called & (y_true == 1)).sum(), (called & (y_true == 0)).sum()
+        predicted = probability >= threshold
+        missed, alarms = (~predicted & (y_true == 1)).sum(), (predicted & (y_true == 0)).sum()
         return false_negative * missed + false_positive * alarms
 
     choice = Cost(false_negative, false_positive).choose(y_true, probability)

@@ -27,11 +27,11 @@ DECISIONS = {
 }
 
 
-def by_scikit_learn(y_true, probability, called, weights):
+def by_scikit_learn(y_true, probability, predicted, weights):
     """Each metric with ``sample_weight``; ``ece`` from its definition."""
     bins = equal_mass_bins(probability)
     gaps = [(weights * (y_true - probability))[bins == number].sum() for number in range(10)]
-    decision = called.astype(float)
+    decision = predicted.astype(float)
     return {
         **{name: score(y_true, probability, sample_weight=weights) for name, score in SCORES.items()},
         **{name: score(y_true, decision, sample_weight=weights) for name, score in DECISIONS.items()},
@@ -51,21 +51,21 @@ def weighted_images(draw):
 
 @given(weighted_images())
 def test_weighted_metrics_are_those_of_scikit_learn(images):
-    y_true, probability, called, weights = images
+    y_true, probability, predicted, weights = images
     order = np.argsort(-probability, kind="stable")
 
-    values = WeightedMetrics(y_true[order] == 1, probability[order], called[order])(weights[order][None])
+    values = WeightedMetrics(y_true[order] == 1, probability[order], predicted[order])(weights[order][None])
 
-    expected = by_scikit_learn(y_true, probability, called, weights)
+    expected = by_scikit_learn(y_true, probability, predicted, weights)
     assert {name: values[name][0] for name in METRICS} == pytest.approx(expected, nan_ok=True, abs=1e-12)
 
 
 @given(weighted_images())
 def test_unit_weights_give_the_metrics_of_the_sample(images):
-    y_true, probability, called, _ = images
+    y_true, probability, predicted, _ = images
     order = np.argsort(-probability, kind="stable")
 
-    values = WeightedMetrics(y_true[order] == 1, probability[order], called[order])(np.ones((1, len(order))))
+    values = WeightedMetrics(y_true[order] == 1, probability[order], predicted[order])(np.ones((1, len(order))))
 
-    expected = binary_metrics(y_true, probability, called)
+    expected = binary_metrics(y_true, probability, predicted)
     assert {name: values[name][0] for name in METRICS} == pytest.approx(expected, nan_ok=True, abs=1e-12)

@@ -40,7 +40,7 @@ def scores(*, seed=0, skill=1.5, n_images=200, predicted=None, outputs=("mass",)
     decided = np.eye(len(outputs))[best] == 1 if exclusive else probability >= (0.5 if predicted is None else predicted)
     for place, output in enumerate(outputs):
         table[f"true_{output}"], table[f"probability_{output}"] = y_true[:, place], probability[:, place]
-        table[f"called_{output}"] = decided[:, place]
+        table[f"predicted_{output}"] = decided[:, place]
     return table
 
 
@@ -171,7 +171,7 @@ def test_a_cell_that_always_decides_the_same_is_collapsed(kind, settings, predic
 def test_of_several_labels_one_is_enough_to_collapse():
     settings = {**SEVERAL, "exclusive": False}
     table = scores(outputs=NAMES)
-    stuck = table.assign(called_b=False)
+    stuck = table.assign(predicted_b=False)
     cells = {
         name: CellResult({}, {"kind": "multilabel", **evaluate(each, **settings)}, each)
         for name, each in (("fine", table), ("stuck", stuck))

@@ -92,7 +92,7 @@ TRAINED, TUNED, EXTERNAL, UNTESTED = (90, 10, 20), (0, 10, 20), (0, 0, 20), (90,
          "It was tested on images from the sources “b” and “d”, which it was not trained on."),
     ],
 )  # fmt: skip
-def test_only_sources_of_training_images_are_called_so(source_counts, sources, tested, external):
+def test_only_sources_of_training_images_are_named_as_such(source_counts, sources, tested, external):
     given = source_counts(**sources)
     scope = " ".join(sentences.out_of_scope(BINARY, given))
     assert tested in scope
@@ -128,7 +128,7 @@ def rule_of(kind: str, *, calibration: str = "platt", rare: int = 3, **policy: A
     [({"rule": "youden"}, "Thresholds were fitted on validation images."),
      ({"rule": "fixed", "value": 0.3}, "The threshold was set in advance; it was not fitted.")],
 )  # fmt: skip
-def test_only_what_was_fitted_is_called_fitted(kind, policy, expected):
+def test_only_fitted_thresholds_are_described_as_fitted(kind, policy, expected):
     fitted, plain = (rule_of(kind, calibration=method, **policy) for method in ("platt", "none"))
     stored = "The rule is stored with the model and does not change."
     assert sentences.decision(fitted) == f"{expected} The calibration was fitted on validation images. {stored}"

@@ -42,12 +42,12 @@ class _Output:
     n_patients: int
 
     @classmethod
-    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Indices) -> Self:
+    def of(cls, y_true: Floats, probability: Floats, predicted: Bools, codes: Indices) -> Self:
         images = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
         images, positive = images[order], positive[order]
-        metrics = WeightedMetrics(positive, scores[order], called[images])
+        metrics = WeightedMetrics(positive, scores[order], predicted[images])
         return cls(images, positive, metrics, len(np.unique(codes[images])))
 
     def replicate(self, weights: Floats) -> Replicates:
@@ -78,11 +78,11 @@ class DecidedImages:
     right: Floats | None
 
     @classmethod
-    def of(cls, y_true: Floats, probability: Floats, called: Bools, codes: Indices, *, exclusive: bool) -> Self:
+    def of(cls, y_true: Floats, probability: Floats, predicted: Bools, codes: Indices, *, exclusive: bool) -> Self:
         """Prepare labels, probabilities and decisions [n, k] and patient codes [n]; see :func:`measure`."""
-        columns = zip(y_true.T, probability.T, called.T, strict=True)
+        columns = zip(y_true.T, probability.T, predicted.T, strict=True)
         parts = (_Output.of(*column, codes) for column in columns)
-        right = (called & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+        right = (predicted & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
         return cls(tuple(parts), right)
 
     def replicate(self, weights: Floats) -> list[Replicates]:
@@ -94,7 +94,7 @@ class DecidedImages:
 def measure(
     y_true: ArrayLike,
     probability: ArrayLike,
-    called: ArrayLike,
+    predicted: ArrayLike,
     groups: ArrayLike | None,
     *,
     outputs: Sequence[str],
@@ -117,7 +117,7 @@ def measure(
     Args:
         y_true: [n, k], 1 positive, 0 negative, NaN unknown; images without any known label are left out.
         probability: [n, k], in [0, 1].
-        called: bool [n, k], the decisions.
+        predicted: bool [n, k], the decisions.
         groups: [n], the patient of each image, null for a patient with one image; None to draw images instead.
         outputs: names of the k outputs.
         exclusive: whether each image has exactly one class. ``accuracy`` is then the share of images with a correct
@@ -140,7 +140,7 @@ def measure(
         Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
         Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
-    true, scores, decided = _matrices(y_true, probability, called, len(outputs))
+    true, scores, decided = _matrices(y_true, probability, predicted, len(outputs))
     values = [binary_metrics(*columns) for columns in zip(true.T, scores.T, decided.T, strict=True)]
     order = _canonical_order(true, scores, decided)
     true, scores, decided = true[order], scores[order], decided[order]
@@ -193,10 +193,10 @@ def bootstrap_mean(
 
 
 def _matrices(
-    y_true: ArrayLike, probability: ArrayLike, called: ArrayLike, n_outputs: int
+    y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike, n_outputs: int
 ) -> tuple[Floats, Floats, Bools]:
     true, scores = np.asarray(y_true, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-    decided = np.asarray(called, dtype=np.bool_)
+    decided = np.asarray(predicted, dtype=np.bool_)
     if not true.shape == scores.shape == decided.shape == (len(true), n_outputs):
         raise ValueError(
             f"Labels, probabilities and decisions must all be [n, {n_outputs}]. "

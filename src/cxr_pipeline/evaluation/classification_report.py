@@ -13,13 +13,13 @@ _COLUMNS = ("precision", "sensitivity", "specificity", "f1", "auc", "average_pre
 
 
 def classification_report(
-    y_true: ArrayLike, called: ArrayLike, probability: ArrayLike, outputs: Sequence[str]
+    y_true: ArrayLike, predicted: ArrayLike, probability: ArrayLike, outputs: Sequence[str]
 ) -> pd.DataFrame:
     """Tabulate the metrics of each output and their mean.
 
     Args:
         y_true: [n, k], 1, 0 or NaN.
-        called: bool [n, k], the decisions.
+        predicted: bool [n, k], the decisions.
         probability: [n, k], in [0, 1].
         outputs: names of the k outputs.
 
@@ -29,7 +29,7 @@ def classification_report(
         outputs for which a metric is defined.
     """
     true = np.asarray(y_true, dtype=np.float64)
-    decided, scores = np.asarray(called, dtype=np.bool_), np.asarray(probability, dtype=np.float64)
+    decided, scores = np.asarray(predicted, dtype=np.bool_), np.asarray(probability, dtype=np.float64)
     rows = []
     for place, output in enumerate(outputs):
         found = binary_metrics(true[:, place], scores[:, place], decided[:, place])
@@ -42,12 +42,14 @@ def classification_report(
     return report
 
 
-def confusion_table(y_true: ArrayLike, called: ArrayLike, outputs: Sequence[str], *, exclusive: bool) -> pd.DataFrame:
+def confusion_table(
+    y_true: ArrayLike, predicted: ArrayLike, outputs: Sequence[str], *, exclusive: bool
+) -> pd.DataFrame:
     """Count images by true class and decision.
 
     Args:
         y_true: [n, k], 1, 0 or NaN.
-        called: bool [n, k], the decisions.
+        predicted: bool [n, k], the decisions.
         outputs: names of the k outputs.
         exclusive: whether each image has exactly one class.
 
@@ -56,7 +58,7 @@ def confusion_table(y_true: ArrayLike, called: ArrayLike, outputs: Sequence[str]
         each output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive``, counted over
         the images with a known label.
     """
-    true, decided = np.asarray(y_true, dtype=np.float64), np.asarray(called, dtype=np.bool_)
+    true, decided = np.asarray(y_true, dtype=np.float64), np.asarray(predicted, dtype=np.bool_)
     if exclusive:
         counts = (true == 1).T.astype(np.int64) @ decided.astype(np.int64)
         return pd.DataFrame(counts, columns=list(outputs)).assign(**{"class": list(outputs)})[["class", *outputs]]

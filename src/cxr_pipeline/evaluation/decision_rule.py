@@ -37,12 +37,12 @@ class Decisions:
 
     Args:
         probability: float64 [n, k], in [0, 1].
-        called: bool [n, k], whether an output is predicted.
+        predicted: bool [n, k], whether an output is predicted.
         decision: str [n], the predicted class; several labels are joined by ``|``, no label is ``none``.
     """
 
     probability: FloatArray
-    called: BoolArray
+    predicted: BoolArray
     decision: NDArray[np.str_]
 
 

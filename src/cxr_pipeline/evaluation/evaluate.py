@@ -32,7 +32,7 @@ def evaluate(
     """
     scores, patients = Scores.from_table(table, outputs), patients_of(table)
     measured = measure(
-        scores.y_true, scores.probability, scores.called, patients, outputs=outputs, exclusive=exclusive, **bootstrap
+        scores.y_true, scores.probability, scores.predicted, patients, outputs=outputs, exclusive=exclusive, **bootstrap
     )
     prevalence = {
         output: support["n_positive"] / support["n_known"] if support["n_known"] else None

@@ -139,13 +139,13 @@ def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> flo
     return float(np.abs(gaps).sum() / len(positive))
 
 
-def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike) -> dict[str, float]:
+def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     """Compute every metric of one output.
 
     Args:
         y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         probability: [n], in [0, 1].
-        called: bool [n], the decisions.
+        predicted: bool [n], the decisions.
 
     Returns:
         The ``METRICS``, in that order. NaN where undefined: ``auc``, ``average_precision`` and
@@ -157,24 +157,24 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, called: ArrayLike)
         ValueError: the shapes differ; see also :func:`known_images`.
 
     Example:
-        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], called=[0, 0, 0, 1])["auc"], 2)
+        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], predicted=[0, 0, 0, 1])["auc"], 2)
         0.75
     """
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
     known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
     positive, probability = known_images(y_true, probability)
-    called = np.asarray(called, dtype=np.bool_)
-    if called.shape != known.shape:
+    predicted = np.asarray(predicted, dtype=np.bool_)
+    if predicted.shape != known.shape:
         raise ValueError(
-            f"Labels and decisions must have the same shape [n]. Received: {known.shape} and {called.shape}"
+            f"Labels and decisions must have the same shape [n]. Received: {known.shape} and {predicted.shape}"
         )
-    called = called[known]
+    predicted = predicted[known]
     cells = [
-        (called & positive).sum(),
-        (called & ~positive).sum(),
-        (~called & positive).sum(),
-        (~called & ~positive).sum(),
+        (predicted & positive).sum(),
+        (predicted & ~positive).sum(),
+        (~predicted & positive).sum(),
+        (~predicted & ~positive).sum(),
     ]
     values = {name: float(rate) for name, rate in confusion_rates(*cells).items()}
     both = positive.any() and not positive.all()

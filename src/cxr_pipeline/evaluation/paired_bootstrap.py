@@ -165,7 +165,7 @@ def _decided(
     codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object)[known], int(known.sum()))
     pair = [
         DecidedImages.of(
-            mine.y_true[known], scores.probability[known], scores.called[known], codes, exclusive=exclusive
+            mine.y_true[known], scores.probability[known], scores.predicted[known], codes, exclusive=exclusive
         )
         for scores in (mine, other)
     ]

@@ -1,7 +1,7 @@
 """Score tables: labels, scores and decisions of images.
 
 A table identifies each image by ``source``, ``image``, ``sha256`` and ``patient_id``, and has ``true_<output>`` and
-``score_<output>`` for each output of the model. :func:`decide` adds ``probability_<output>``, ``called_<output>`` and
+``score_<output>`` for each output of the model. :func:`decide` adds ``probability_<output>``, ``predicted_<output>`` and
 ``decision``.
 """
 
@@ -24,19 +24,20 @@ class Scores:
         outputs: names of the outputs; of a binary task the positive class.
         y_true: float64 [n, k], 1 or 0, NaN if unknown.
         probability: float64 [n, k], calibrated, in [0, 1].
-        called: bool [n, k], the decisions.
+        predicted: bool [n, k], the decisions.
     """
 
     outputs: tuple[str, ...]
     y_true: NDArray[np.float64]
     probability: NDArray[np.float64]
-    called: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, outputs: Sequence[str]) -> Self:
-        """Read the columns ``true_<output>``, ``probability_<output>`` and ``called_<output>`` of a table."""
-        true, probability, called = (columns_of(table, prefix, outputs) for prefix in ("true", "probability", "called"))
-        return cls(tuple(outputs), true, probability, called.astype(np.bool_))
+        """Read the columns ``true_<output>``, ``probability_<output>`` and ``predicted_<output>`` of a table."""
+        columns = (columns_of(table, prefix, outputs) for prefix in ("true", "probability", "predicted"))
+        true, probability, predicted = columns
+        return cls(tuple(outputs), true, probability, predicted.astype(np.bool_))
 
 
 def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def decide(table: pd.DataFrame, rule: DecisionRule) -> pd.DataFrame:
     decided = table.copy()
     for column, output in enumerate(rule.outputs):
         decided[f"probability_{output}"] = decisions.probability[:, column]
-        decided[f"called_{output}"] = decisions.called[:, column]
+        decided[f"predicted_{output}"] = decisions.predicted[:, column]
     return decided.assign(decision=decisions.decision)
 
 

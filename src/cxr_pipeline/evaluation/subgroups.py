@@ -99,7 +99,7 @@ def _evaluate(
         measured = measure(
             scores.y_true[:, places],
             scores.probability[:, places],
-            scores.called[:, places],
+            scores.predicted[:, places],
             patients,
             outputs=[outputs[place] for place in places],
             exclusive=False,

@@ -12,11 +12,11 @@ class WeightedMetrics:
     Args:
         positive: bool [n], the labels.
         probability: float64 [n], in [0, 1], in decreasing order.
-        called: bool [n], the decisions.
+        predicted: bool [n], the decisions.
     """
 
     def __init__(
-        self, positive: NDArray[np.bool_], probability: NDArray[np.float64], called: NDArray[np.bool_]
+        self, positive: NDArray[np.bool_], probability: NDArray[np.float64], predicted: NDArray[np.bool_]
     ) -> None:
         n_images = len(positive)
         new_value = np.flatnonzero(np.diff(probability)) + 1
@@ -27,8 +27,8 @@ class WeightedMetrics:
         # Only steps of the ROC curve with a positive image contribute to AUC and average precision.
         steps, self._first_positive = np.unique(step, return_index=True)
         self._starts, self._ends = starts[steps], ends[steps]
-        self._called = np.flatnonzero(called)
-        self._called_positives = np.flatnonzero(called & positive)
+        self._predicted = np.flatnonzero(predicted)
+        self._predicted_positives = np.flatnonzero(predicted & positive)
         self._gap = positive - probability
         self._squared_error = self._gap**2
         bins = equal_mass_bins(probability)
@@ -48,8 +48,8 @@ class WeightedMetrics:
         np.cumsum(weights, axis=1, out=upto[:, 1:])
         positives = weights[:, self._positives]
         total, n_positive = upto[:, -1], positives.sum(1)
-        true_positive = weights[:, self._called_positives].sum(1)
-        false_positive = weights[:, self._called].sum(1) - true_positive
+        true_positive = weights[:, self._predicted_positives].sum(1)
+        false_positive = weights[:, self._predicted].sum(1) - true_positive
         n_negative = total - n_positive
         values = confusion_rates(true_positive, false_positive, n_positive - true_positive, n_negative - false_positive)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,11 +72,11 @@ class WeightedMetrics:
             return nan, nan
         gained = np.add.reduceat(positives, self._first_positive, axis=1)
         found = np.cumsum(gained, axis=1)
-        called = upto[:, self._ends]
-        above_or_tied = called - found
+        predicted = upto[:, self._ends]
+        above_or_tied = predicted - found
         above = upto[:, self._starts] - (found - gained)
         beaten = 2 * n_negative[:, None] - above_or_tied - above
         auc = (gained * beaten).sum(1) / (2 * n_positive * n_negative)
-        precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
+        precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
         average_precision = (gained * precision).sum(1) / n_positive
         return auc, np.where(n_negative > 0, average_precision, np.nan)

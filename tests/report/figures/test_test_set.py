@@ -50,10 +50,10 @@ def mistakes(kind, y_true, probability, predicted=None, *, threshold=0.5, limit=
     classes = CLASSES if kind == "binary" else LABELS
     outputs = classes[1:] if kind == "binary" else classes
     y_true, probability = (np.array(values, dtype=float).reshape(-1, len(outputs)) for values in (y_true, probability))
-    called = probability >= threshold if predicted is None else np.eye(len(outputs), dtype=bool)[predicted]
+    decided = probability >= threshold if predicted is None else np.eye(len(outputs), dtype=bool)[predicted]
     thresholds = dict(zip(outputs, np.broadcast_to(threshold, len(outputs)), strict=True))
     worst = rank_mistakes(
-        Scores(outputs, y_true, probability, called), kind=kind, classes=classes, thresholds=thresholds, limit=limit
+        Scores(outputs, y_true, probability, decided), kind=kind, classes=classes, thresholds=thresholds, limit=limit
     )
     assert list(worst) == ["position", "caption"]
     return list(zip(worst["position"], worst["caption"], strict=True))

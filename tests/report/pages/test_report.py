@@ -89,7 +89,7 @@ def test_warnings_are_shown_and_linked(changed, read_page):
     assert "- Few test images: 4 labelled nofinding." in section(card(missed), "Warnings")
 
 
-def test_a_poor_model_is_called_so_first(changed, content):
+def test_a_poor_model_is_reported_first(changed, content):
     poor = {"auc": {"value": 0.55, "low": 0.4, "high": 0.7}}
     text = card(changed(metrics={"metrics": {**content.metrics["metrics"], **poor}}))
     assert "\n\nThe model may be no better than chance" in section(text, "Performance on the test images")
@@ -151,7 +151,7 @@ def test_the_tables_have_every_number(content, read_page):
     assert "| Brier score | 0.140 | 0.120 to 0.170 |" in card(content)
 
 
-def test_unknown_patients_are_called_unknown(content, data_report, read_page):
+def test_unknown_patients_are_reported_as_unknown(content, data_report, read_page):
     silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
     page = read_page(render_report(replace(content, data_report=silent)))
     assert ["patients", "unknown"] in page.rows

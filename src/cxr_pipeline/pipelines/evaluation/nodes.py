@@ -83,5 +83,5 @@ def measure_subgroups(
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Classification report, a row for each output, and confusion table, true classes by decisions."""
     scores = Scores.from_table(test_scores, task.outputs)
-    report = classification_report(scores.y_true, scores.called, scores.probability, task.outputs)
-    return report, confusion_table(scores.y_true, scores.called, task.outputs, exclusive=task.exclusive)
+    report = classification_report(scores.y_true, scores.predicted, scores.probability, task.outputs)
+    return report, confusion_table(scores.y_true, scores.predicted, task.outputs, exclusive=task.exclusive)

@@ -45,7 +45,7 @@ def draw_heatmaps(
     scores, cam = Scores.from_table(test_scores, task.outputs), GradCam(model)
     pictures = {}
     for place, output in enumerate(task.outputs):
-        chosen = choose_images(scores.y_true[:, place], scores.probability[:, place], scores.called[:, place])
+        chosen = choose_images(scores.y_true[:, place], scores.probability[:, place], scores.predicted[:, place])
         sha256s = test_scores["sha256"].iloc[chosen["position"]].tolist()
         images = enhanced_images.read(sha256s)
         drawn = boxes_of(boxes, sha256s, [output] * len(sha256s))

@@ -153,7 +153,7 @@ def _outputs(scores: Scores, metrics: Document) -> Iterator[Output]:
         positive, probability = known_images(scores.y_true[:, column], scores.probability[:, column])
         if positive.any() and not positive.all():
             threshold, measures = metrics["thresholds"][name], metrics["per_class"][name]
-            yield Output(name, positive, probability, scores.called[known, column], threshold, measures)
+            yield Output(name, positive, probability, scores.predicted[known, column], threshold, measures)
 
 
 def _roc(axes: "Axes", output: Output) -> None:

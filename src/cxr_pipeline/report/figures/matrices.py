@@ -27,7 +27,7 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
     if not known.any():
         return message(NO_LABELS)
     n = len(classes)
-    counts = count(_index(scores.y_true[known]), _index(scores.called[known]), labels=range(n))
+    counts = count(_index(scores.y_true[known]), _index(scores.predicted[known]), labels=range(n))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [textwrap.fill(name, 14, break_long_words=False) for name in classes]
     width = INCHES_WIDE if n == 2 else INCHES_DENSE

@@ -54,7 +54,7 @@ def rank_mistakes(
         ``position`` of the image among the scores, and its ``caption``; the most confident first.
     """
     if kind == "multiclass":
-        distance, output = _lead(scores), scores.called.argmax(axis=1)
+        distance, output = _lead(scores), scores.predicted.argmax(axis=1)
     else:
         beyond = _beyond_threshold(scores, thresholds)
         distance, output = beyond.max(axis=1), beyond.argmax(axis=1)
@@ -68,7 +68,7 @@ def rank_mistakes(
 
 
 def _describe(scores: Scores, image: int, output: int, kind: str, classes: Sequence[str]) -> str:
-    predicted = int(scores.called[image, output])
+    predicted = int(scores.predicted[image, output])
     if kind == "multilabel":
         return f"{scores.outputs[output]}: false {'positive' if predicted else 'negative'}"
     if kind == "binary":
@@ -78,9 +78,9 @@ def _describe(scores: Scores, image: int, output: int, kind: str, classes: Seque
 
 def _lead(scores: Scores) -> NDArray[np.float64]:
     """Return by how much the predicted class is more probable than the true one [n]; -inf if correct or unknown."""
-    images = np.arange(len(scores.called))
+    images = np.arange(len(scores.predicted))
     known = ~np.isnan(scores.y_true).any(axis=1)
-    true, predicted = np.nan_to_num(scores.y_true).argmax(axis=1), scores.called.argmax(axis=1)
+    true, predicted = np.nan_to_num(scores.y_true).argmax(axis=1), scores.predicted.argmax(axis=1)
     lead = scores.probability[images, predicted] - scores.probability[images, true]
     return np.where(known & (true != predicted), lead, -np.inf)
 
@@ -92,7 +92,7 @@ def _beyond_threshold(scores: Scores, thresholds: Mapping[str, float]) -> NDArra
     either all false positives or all false negatives.
     """
     threshold = np.array([thresholds[output] for output in scores.outputs])
-    room = np.where(scores.called, 1 - threshold, threshold)
+    room = np.where(scores.predicted, 1 - threshold, threshold)
     distance = np.abs(scores.probability - threshold) / np.maximum(room, np.finfo(float).tiny)
-    wrong = ~np.isnan(scores.y_true) & (scores.called != (scores.y_true == 1))
+    wrong = ~np.isnan(scores.y_true) & (scores.predicted != (scores.y_true == 1))
     return np.where(wrong, distance, -np.inf)
