@@ -11,7 +11,6 @@ from cxr_pipeline.experiments.cells import CellResult
 
 BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}
 ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
-NAMES = ("a", "b", "c")
 COLUMNS = [
     *(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")),
     *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
@@ -20,33 +19,27 @@ COLUMNS = [
 ]
 
 
-def labelled_images(n_images, outputs=("mass",)):
+def scores(*, seed=0, skill=1.5, n_images=200, threshold=0.5):
+    """A score table with decisions of two images per patient, the same images for every seed."""
     rng = np.random.default_rng(0)
-    images = [f"{number:04}.png" for number in range(n_images)]
-    table = pd.DataFrame(
-        {"source": "images", "image": images, "patient_id": [f"p{n // 2:03}" for n in range(n_images)]}
+    y_true, hardness = np.eye(3)[rng.integers(3, size=n_images), 0], rng.normal(size=n_images)
+    raised = np.exp(skill * y_true + hardness + 0.7 * np.random.default_rng(seed).normal(size=n_images))
+    probability = raised / (1.5 + raised)
+    return pd.DataFrame(
+        {
+            "source": "images",
+            "image": [f"{number:04}.png" for number in range(n_images)],
+            "patient_id": [f"p{number // 2:03}" for number in range(n_images)],
+            "true_mass": y_true,
+            "probability_mass": probability,
+            "predicted_mass": probability >= threshold,
+        }
     )
-    y_true = np.eye(3)[rng.integers(3, size=n_images)]
-    return table, y_true[:, : len(outputs)], rng.normal(size=(n_images, len(outputs)))
 
 
-def scores(*, seed=0, skill=1.5, n_images=200, predicted=None, outputs=("mass",)):
-    """A score table with decisions; ``predicted`` is a threshold, or for exclusive classes the class always decided."""
-    table, y_true, hardness = labelled_images(n_images, outputs)
-    raised = np.exp(skill * y_true + hardness + 0.7 * np.random.default_rng(seed).normal(size=y_true.shape))
-    exclusive = len(outputs) > 1
-    probability = raised / raised.sum(axis=1, keepdims=True) if exclusive else raised / (1.5 + raised)
-    best = probability.argmax(axis=1) if predicted is None else np.full(n_images, predicted)
-    decided = np.eye(len(outputs))[best] == 1 if exclusive else probability >= (0.5 if predicted is None else predicted)
-    for place, output in enumerate(outputs):
-        table[f"true_{output}"], table[f"probability_{output}"] = y_true[:, place], probability[:, place]
-        table[f"predicted_{output}"] = decided[:, place]
-    return table
-
-
-def result(parameters=None, *, kind="binary", settings=ONE, **options):
-    table = scores(outputs=settings["outputs"], **options)
-    metrics = {"kind": kind, **evaluate(table, **settings)}
+def result(parameters=None, **options):
+    table = scores(**options)
+    metrics = {"kind": "binary", **evaluate(table, **ONE)}
     return CellResult(parameters or {}, metrics, table, 0.81, 7, 63.25, 2100.0)
 
 
@@ -57,7 +50,7 @@ def cells():
         "without <morphology>": result({"morphology.steps": [], "training.loss": "focal"}, seed=1, skill=1.4),
         "without augmentation": result({"augmentation": None}, seed=2, skill=0.3),
         "broken": CellResult({"training.learning_rate": 10.0}, error="it diverged"),
-        "always": result({"thresholds.rule": "fixed"}, seed=3, predicted=0.0),
+        "always": result({"thresholds.rule": "fixed"}, seed=3, threshold=0.0),
     }
 
 
@@ -113,11 +106,6 @@ def test_a_failed_cell_is_a_row_with_its_error(table):
     assert table["error"].notna().sum() == 1
 
 
-def test_the_baseline_is_the_first_cell_by_default(cells):
-    table = cell_table(cells, baseline=None, **ONE)
-    assert table.loc[table["is_baseline"], "cell"].tolist() == ["baseline"]
-
-
 @pytest.mark.parametrize(
     ("given", "message"), [({}, "must have a cell"), ({"one": CellResult()}, "one of one. Received: 'two'")]
 )
@@ -150,39 +138,11 @@ def test_a_cell_tested_on_other_images_is_compared_on_those_in_common_or_says_wh
     assert table["auc"].notna().all()
 
 
-SEVERAL = {"outputs": NAMES, "bootstrap": BOOTSTRAP}
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings", "predicted", "collapsed"),
-    [
-        ("binary", ONE, 0.0, True),
-        ("binary", ONE, 1.0, True),
-        ("binary", ONE, None, False),
-        ("multiclass", {**SEVERAL, "exclusive": True}, 2, True),
-        ("multiclass", {**SEVERAL, "exclusive": True}, None, False),
-    ],
-)
-def test_a_cell_that_always_decides_the_same_is_collapsed(kind, settings, predicted, collapsed):
-    cell = result(kind=kind, settings=settings, predicted=predicted)
-    assert cell_table({"one": cell}, baseline=None, **settings)["collapsed"].tolist() == [collapsed]
-
-
-def test_of_several_labels_one_is_enough_to_collapse():
-    settings = {**SEVERAL, "exclusive": False}
-    table = scores(outputs=NAMES)
-    stuck = table.assign(predicted_b=False)
-    cells = {
-        name: CellResult({}, {"kind": "multilabel", **evaluate(each, **settings)}, each)
-        for name, each in (("fine", table), ("stuck", stuck))
+def test_a_cell_that_always_decides_the_same_is_collapsed(table):
+    assert table["collapsed"].dropna().to_dict() == {
+        **{"baseline": False, "without <morphology>": False, "without augmentation": False},
+        "always": True,
     }
-    assert cell_table(cells, baseline=None, **settings)["collapsed"].tolist() == [False, True]
-
-
-def test_the_same_decisions_differ_in_nothing(cells):
-    table = cell_table({"one": cells["baseline"], "two": cells["baseline"]}, baseline="one", **ONE)
-
-    assert table.loc[1, ["auc_difference", "p_value", "p_holm"]].tolist() == [0, 1, 1]
 
 
 def test_columns_have_one_type_each_and_keep_it_in_a_file(cells, table, tmp_path):

@@ -31,7 +31,7 @@ def several_labels() -> np.ndarray:
 BINARY = (np.arange(140)[:, np.newaxis] % 4 == 0).astype(np.float32)
 
 
-def test_labels_are_dealt_anew_image_by_image() -> None:
+def test_labels_are_shuffled_image_by_image() -> None:
     y = several_labels()
     first, rest = image_set(np.arange(80), y), image_set(np.arange(80, 140), y)
     train, validation, contents = shuffle_labels(first, rest, seed=0)
@@ -48,7 +48,7 @@ def test_labels_are_dealt_anew_image_by_image() -> None:
     assert (np.nan_to_num(other.y, nan=2) != np.nan_to_num(train.y, nan=2)).any()
 
 
-def test_copies_get_the_same_label() -> None:
+def test_copies_keep_the_same_label() -> None:
     y = BINARY
     first, copies = image_set(np.arange(80), y), image_set(np.arange(40), y, suffix="copy")
     train, validation, contents = shuffle_labels(first, copies, seed=0)
@@ -56,7 +56,7 @@ def test_copies_get_the_same_label() -> None:
     assert len(set(contents)) == 40
 
 
-def test_a_subset_has_images_of_every_class_in_equal_parts() -> None:
+def test_a_subset_is_balanced_over_the_classes() -> None:
     y = np.tile(np.array([1, 0, 0], np.float32), (140, 1))
     y[7], y[50:60] = [0, 1, 0], [0, 0, 1]
     chosen = balanced_subset(image_set(np.arange(140), y), 15, seed=0)
@@ -66,7 +66,7 @@ def test_a_subset_has_images_of_every_class_in_equal_parts() -> None:
     np.testing.assert_array_equal(y[[int(name, 16) for name in chosen.sha256]], chosen.y)
 
 
-def test_images_without_a_finding_are_a_class_too() -> None:
+def test_images_without_a_class_are_drawn_too() -> None:
     binary = balanced_subset(image_set(np.arange(140), BINARY), 20, seed=0)
     assert binary.y.sum() == 10
     y = np.zeros((140, 2), np.float32)
@@ -76,7 +76,7 @@ def test_images_without_a_finding_are_a_class_too() -> None:
     assert not np.isnan(several.y).any()
 
 
-def test_a_subset_is_never_smaller_than_its_classes() -> None:
+def test_a_subset_has_an_image_of_every_class() -> None:
     y = np.eye(3, dtype=np.float32)[np.arange(140) % 3]
     assert balanced_subset(image_set(np.arange(140), y), 2, seed=0).y.sum(axis=0).tolist() == [1, 1, 1]
     first, other = (balanced_subset(image_set(np.arange(140), y), 9, seed=seed) for seed in (0, 1))

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,29 +26,24 @@ SPACE: dict[str, dict[str, Any]] = {
     "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
 }
 MEDIAN = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
+HYPERBAND = {"name": "hyperband", "min_resource": 1, "max_resource": 9, "reduction_factor": 3}
 
 
-def plan(folder: Path, **changed: Any) -> StudyPlan:
+def plan(folder: Path, **changes: Any) -> StudyPlan:
     values = {
         "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
-        "n_trials": 5, "pruner": MEDIAN, "seed": 3, "heartbeat": 1, **changed,
+        "n_trials": 5, "pruner": MEDIAN, "seed": 3, "heartbeat": 1, **changes,
     }  # fmt: skip
     return StudyPlan(**values)
 
 
-def run_one(study_plan: StudyPlan, value: float = 0.5) -> dict[str, Any]:
-    """A trial in this process, which is worth ``value``; its parameters."""
+def run_one(study_plan: StudyPlan, *, fail: bool = False) -> dict[str, Any]:
+    """Run a trial in this process; return its parameters."""
     study = search.open_study(study_plan)
     trial = study.ask()
     parameters = search.suggest(trial, study_plan.space)
-    study.tell(trial, value)
+    study.tell(trial, None if fail else 0.5, state=TrialState.FAIL if fail else None)
     return parameters
-
-
-def stop_heartbeats(folder: Path) -> None:
-    """Backdate the heartbeats of all trials, as if their processes had died an hour ago."""
-    with closing(sqlite3.connect(folder / "studies.db")) as database, database:
-        database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
 
 
 def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
@@ -55,17 +51,16 @@ def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
 
 
 def test_each_axis_yields_values_of_its_kind(tmp_path: Path) -> None:
-    found = [run_one(plan(tmp_path)) for _ in range(12)]
-    for point in found:
+    points = [run_one(plan(tmp_path)) for _ in range(12)]
+    for point in points:
         assert 1e-4 <= point["training.learning_rate"] <= 1e-2
         assert round(point["model.dropout"] / 0.2, 6) in (0, 1, 2, 3)
         assert point["model.head_units"] in (0, 64, 128, 192, 256)
         assert type(point["model.head_units"]) is type(point["training.epochs"]) is int
         assert 1 <= point["training.epochs"] <= 9
-    assert {point["training.loss"] for point in found} == {"focal", "cross_entropy"}
-    assert {point["training.fine_tuning.cut"] for point in found} == {None, "pool4_pool"}
-    low = sum(point["training.learning_rate"] < 1e-3 for point in found)
-    assert 2 <= low <= 10
+    assert {point["training.loss"] for point in points} == {"focal", "cross_entropy"}
+    assert {point["training.fine_tuning.cut"] for point in points} == {None, "pool4_pool"}
+    assert 2 <= sum(point["training.learning_rate"] < 1e-3 for point in points) <= 10
 
 
 def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
@@ -77,27 +72,20 @@ def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
     assert len({point["training.learning_rate"] for point in [*here, *other]}) == 8
 
 
-def test_trials_that_are_asked_at_once_are_not_the_same_point(tmp_path: Path) -> None:
-    studies = [search.open_study(plan(tmp_path)) for _ in range(3)]
-    points = [search.suggest(study.ask(), SPACE)["training.learning_rate"] for study in studies]
-    assert len(set(points)) == 3
-
-
 @pytest.mark.parametrize(
     ("pruner", "kind"),
     [
         (MEDIAN, optuna.pruners.MedianPruner),
-        ({"name": "hyperband", "min_resource": 1, "max_resource": 9, "reduction_factor": 3},
-         optuna.pruners.HyperbandPruner),
+        (HYPERBAND, optuna.pruners.HyperbandPruner),
         ({"name": "none"}, optuna.pruners.NopPruner),
     ],
-)  # fmt: skip
+)
 def test_the_pruner_has_the_given_name(tmp_path: Path, pruner: dict[str, Any], kind: type) -> None:
     assert type(search.open_study(plan(tmp_path, pruner=pruner)).pruner) is kind
 
 
 @pytest.mark.parametrize(
-    ("storage", "said"),
+    ("storage", "shown"),
     [
         ("no url", "no url"),
         ("postgresql://me:secret@host:port/studies", r"postgresql://me:\*\*\*@host:port/studies"),
@@ -105,29 +93,27 @@ def test_the_pruner_has_the_given_name(tmp_path: Path, pruner: dict[str, Any], k
         ("sqlite:////proc/none/studies.db", "sqlite:////proc/none/studies.db"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_named_without_its_password(storage: str, said: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"tuning.storage: {said} cannot be used.*Expected the URL of a database"
-    ) as caught:
+def test_a_database_that_cannot_be_used_is_named_without_its_password(storage: str, shown: str) -> None:
+    message = rf"tuning.storage: {shown} cannot be used.*Expected the URL of a database"
+    with pytest.raises(UserError, match=message) as caught:
         search.check_storage(storage)
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "studies.db").write_text("no database " * 100)
     with pytest.raises(UserError, match="not a database"):
         search.open_study(plan(tmp_path))
 
 
-def test_a_trial_is_needed_if_fewer_than_n_trials_are_before_it(tmp_path: Path) -> None:
+def test_a_trial_is_needed_if_fewer_than_n_trials_before_it_can_finish(tmp_path: Path) -> None:
     study = search.open_study(plan(tmp_path))
     study.tell(study.ask(), 0.5)  # 0: complete
-    study.tell(study.ask(), state=TrialState.FAIL)  # 1: counts for nothing
+    study.tell(study.ask(), state=TrialState.FAIL)  # 1: does not count
     study.ask()  # 2: running
-    study.enqueue_trial({})  # 3: waits
+    study.enqueue_trial({})  # 3: waiting
     assert [search.is_needed(study, 2, number=number) for number in range(5)] == [True, True, True, False, False]
-    assert search.is_needed(study, 3, number=3)
-    assert not search.is_needed(study, 3, number=4)
+    assert [search.is_needed(study, 3, number=number) for number in (3, 4)] == [True, False]
 
 
 def test_a_trial_whose_process_died_is_retried_with_its_parameters_but_not_for_ever(tmp_path: Path) -> None:
@@ -140,7 +126,8 @@ def test_a_trial_whose_process_died_is_retried_with_its_parameters_but_not_for_e
         points.append(search.suggest(trial, SPACE))
         search.fail_stale_trials(study, study_plan.grace_period)
         assert numbers(study, TrialState.RUNNING) == [attempt]
-        stop_heartbeats(tmp_path)
+        with closing(sqlite3.connect(tmp_path / "studies.db")) as database, database:
+            database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
         search.fail_stale_trials(study, study_plan.grace_period)
     assert points == [points[0]] * 3
     assert numbers(study, TrialState.FAIL) == [0, 1, 2]
@@ -158,98 +145,63 @@ def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path:
     assert numbers(study, TrialState.RUNNING) == [1]
 
 
-def test_a_search_runs_the_missing_trials_and_a_second_call_none(tmp_path: Path) -> None:
-    asked: list[int] = []
+class Runner:
+    """Runs trials in this process, those that fail as given; remembers how many were asked for."""
 
-    def run_trials(n: int) -> list[None]:
-        asked.append(n)
-        return [run_one(plan(tmp_path)) and None for _ in range(n)]
+    def __init__(self, study_plan: StudyPlan, failures: Iterator[bool]) -> None:
+        self.asked: list[int] = []
+        self._plan, self._failures = study_plan, failures
 
+    def __call__(self, n: int) -> Iterator[str | None]:
+        self.asked.append(n)
+        for _, fail in zip(range(n), self._failures, strict=False):
+            run_one(self._plan, fail=fail)
+            yield "Training diverged." if fail else None
+
+
+def test_a_search_runs_the_missing_trials_and_replaces_failed_ones(tmp_path: Path) -> None:
     run_one(plan(tmp_path))
-    study = search.run_search(plan(tmp_path), run_trials)
-    assert numbers(study) == [0, 1, 2, 3, 4]
-    search.run_search(plan(tmp_path), run_trials)
-    search.run_search(plan(tmp_path, n_trials=7), run_trials)
-    assert asked == [4, 2]
+    runner = Runner(plan(tmp_path), iter([False, True, True, False, False, True, False]))
+    assert len(numbers(search.run_search(plan(tmp_path), runner))) == 5
+    assert runner.asked == [4, 2, 1]
 
 
-def test_failed_trials_are_replaced(tmp_path: Path) -> None:
-    outcomes = iter([True, False, False, True, True, False, True, True])
-
-    def run_trials(n: int) -> Any:
-        for _ in range(n):
-            if next(outcomes):
-                run_one(plan(tmp_path))
-                yield None
-            else:
-                study = search.open_study(plan(tmp_path))
-                study.tell(study.ask(), state=TrialState.FAIL)
-                yield "Training diverged."
-
-    assert len(numbers(search.run_search(plan(tmp_path), run_trials))) == 5
+def test_a_finished_search_runs_only_additional_trials(tmp_path: Path) -> None:
+    for _ in range(5):
+        run_one(plan(tmp_path))
+    runner = Runner(plan(tmp_path), iter([False] * 9))
+    search.run_search(plan(tmp_path), runner)
+    search.run_search(plan(tmp_path, n_trials=7), runner)
+    assert runner.asked == [2]
 
 
 def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path: Path) -> None:
-    begun: list[int] = []
-
-    def run_trials(n: int) -> Any:
-        for number in range(n):
-            begun.append(number)
-            yield "Training diverged."
-
+    runner = Runner(plan(tmp_path), iter([True] * 40))
     with pytest.raises(UserError, match=r"5 trials failed, the last one with: Training diverged\."):
-        search.run_search(plan(tmp_path, n_trials=40), run_trials)
-    assert len(begun) == search.MAX_FAILURES
+        search.run_search(plan(tmp_path, n_trials=40), runner)
+    assert len(search.open_study(plan(tmp_path)).trials) == search.MAX_FAILURES
 
 
 def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_die(tmp_path: Path) -> None:
     study_plan = plan(tmp_path, n_trials=1)
     search.open_study(study_plan).ask()  # of a process that is gone
-    begun = time.monotonic()
-
-    def run_trials(n: int) -> list[None]:
-        assert n == 1
-        assert time.monotonic() - begun > study_plan.grace_period - 1
-        return [run_one(study_plan) and None]
-
-    assert numbers(search.run_search(study_plan, run_trials)) == [1]
+    started = time.monotonic()
+    assert numbers(search.run_search(study_plan, Runner(study_plan, iter([False])))) == [1]
+    assert time.monotonic() - started > study_plan.grace_period - 1
 
 
 def test_trials_that_other_processes_run_are_not_started_here(tmp_path: Path) -> None:
     elsewhere = search.open_study(plan(tmp_path))
     others = [elsewhere.ask() for _ in range(2)]
-    asked: list[int] = []
+    runner = Runner(plan(tmp_path), iter([False] * 3))
 
-    def run_trials(n: int) -> list[None]:
-        asked.append(n)
+    def run_trials(n: int) -> Iterator[str | None]:
         for other in others:
             elsewhere.tell(other, 0.5)
-        return [run_one(plan(tmp_path)) and None for _ in range(n)]
+        return runner(n)
 
     search.run_search(plan(tmp_path), run_trials)
-    assert asked == [3]
-
-
-def work(folder: Path, start: Any) -> None:
-    """A process that runs trials as `trial.run_trial` does, for as long as the search asks for some."""
-    study_plan = plan(folder, n_trials=12)
-
-    def objective(trial: optuna.Trial) -> float:
-        if not search.is_needed(trial.study, study_plan.n_trials, number=trial.number):
-            trial.set_user_attr(search.SURPLUS, True)
-            raise RuntimeError
-        search.suggest(trial, study_plan.space)
-        (folder / f"ran-{trial.number}-{os.getpid()}").touch(exist_ok=False)
-        time.sleep(0.01)
-        return 0.5
-
-    def run_trials(n: int) -> Any:
-        for _ in range(n):
-            search.open_study(study_plan).optimize(objective, n_trials=1, catch=(RuntimeError,))
-            yield None
-
-    start.wait()
-    search.run_search(study_plan, run_trials)
+    assert runner.asked == [3]
 
 
 def run_two(target: Any, folder: Path) -> None:
@@ -264,7 +216,35 @@ def run_two(target: Any, folder: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
-def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Path) -> None:
+def work(folder: Path, start: Any) -> None:
+    """Run trials of a new study as long as the search asks for some, then take waiting trials until there is none."""
+    study_plan = plan(folder, n_trials=12)
+
+    def objective(trial: optuna.Trial) -> float:
+        if not search.is_needed(trial.study, study_plan.n_trials, number=trial.number):
+            trial.set_user_attr(search.SURPLUS, True)
+            raise RuntimeError
+        search.suggest(trial, study_plan.space)
+        (folder / f"ran-{trial.number}-{os.getpid()}").touch(exist_ok=False)
+        time.sleep(0.01)
+        return 0.5
+
+    def run_trials(n: int) -> Iterator[str | None]:
+        for _ in range(n):
+            search.open_study(study_plan).optimize(objective, n_trials=1, catch=(RuntimeError,))
+            yield None
+
+    start.wait()
+    study = search.run_search(study_plan, run_trials)
+    start.wait()
+    for _ in range(20):
+        study.enqueue_trial({}, user_attrs={"waited": True})
+    start.wait()
+    while (trial := study.ask()).user_attrs.get("waited"):
+        (folder / f"took-{trial.number}-{os.getpid()}").touch()
+
+
+def test_two_processes_lose_no_trial_and_run_none_twice(tmp_path: Path) -> None:
     run_two(work, tmp_path)
     study = search.open_study(plan(tmp_path, n_trials=12))
     ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]
@@ -273,19 +253,4 @@ def test_two_processes_on_a_new_study_lose_no_trial_and_double_none(tmp_path: Pa
     assert len({process for *_, process in ran}) == 2
     rates = [trial.params["training.learning_rate"] for trial in study.get_trials(states=search.FINISHED)]
     assert len(set(rates)) == 12
-
-
-def pop(folder: Path, start: Any) -> None:
-    """Take waiting trials until there is none."""
-    study = search.open_study(plan(folder))
-    start.wait()
-    while (trial := study.ask()).user_attrs.get("waited"):
-        (folder / f"ran-{trial.number}-{os.getpid()}").touch()
-
-
-def test_a_waiting_trial_is_taken_by_one_process_only(tmp_path: Path) -> None:
-    study = search.open_study(plan(tmp_path))
-    for _ in range(40):
-        study.enqueue_trial({}, user_attrs={"waited": True})
-    run_two(pop, tmp_path)
-    assert len(list(tmp_path.glob("ran-*"))) == 40
+    assert len(list(tmp_path.glob("took-*"))) == 40

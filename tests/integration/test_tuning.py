@@ -1,37 +1,30 @@
-"""A search in the demo environment by two runs at once, its best parameters put to use, and a leaderboard."""
+"""A search in the demo environment by two projects at once, its best parameters put to use, and a leaderboard."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
 import yaml
+from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
-    "effusion.evaluation.replicates=200"
+    "effusion.evaluation.replicates=200,effusion.tuning.n_trials=3"
 )
-SEARCH = ("run", "--env", "demo", "--pipeline=effusion_tuning", "--params", f"{SMALL},effusion.tuning.n_trials=3")
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory, new_project) -> Path:
-    """A project in which two runs worked on one study at the same time."""
-    folder = new_project(tmp_path_factory.mktemp("tuning") / "project")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
-    command = [sys.executable, "-m", "kedro", *SEARCH]
-    running = [
-        subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=600)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
-    return folder
+    """A project that worked on one study together with another one, and shared its MLflow database too."""
+    root = tmp_path_factory.mktemp("tuning")
+    folders = [new_project(root / name) for name in ("project", "other")]
+    arguments = ("run", "--env", "demo", "--pipeline=effusion_tuning", "--params")
+    params = f"{SMALL},effusion.tuning.storage=sqlite:///{root}/studies.db"
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folders[0]}/mlflow.db"}
+    running = [KedroProcess(folder, *arguments, params, output=folder / "printed.txt", **uri) for folder in folders]
+    assert [process.wait() for process in running] == [0, 0], "\n".join(process.printed() for process in running)
+    return folders[0]
 
 
 @pytest.fixture(scope="module")

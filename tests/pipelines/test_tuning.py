@@ -155,7 +155,7 @@ def test_a_page_shows_choices_of_any_kind(task_run: TaskRun, monkeypatch: pytest
     fake_jobs(monkeypatch, value=0.5)
     found = run_stage(task_run, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
     assert found["tuning_trials"]["training.patience"].dtype == float
-    section = found["tuning_report"].split("<h2>Every trial</h2>")[1].split("</section>")[0]
+    section = found["tuning_report"].split("<h2>Trials</h2>")[1].split("</section>")[0]
     rows = [re.findall("<td>(.*?)</td>", row)[3:-2] for row in section.split("<tr>")[2:]]
     assert len(rows) == 12
     shown = [set(column) for column in zip(*rows, strict=True)]

@@ -48,7 +48,7 @@ def test_a_name_that_is_no_name_is_refused(name: str) -> None:
 
 
 def test_no_cells_are_no_ablation() -> None:
-    with pytest.raises(UserError, match=r"^t\.ablation has no cells to run\. Name some under t\.ablation\.cells"):
+    with pytest.raises(UserError, match=r"^t\.ablation has no cells\. Add some to t\.ablation\.cells"):
         check_cells("t", PARAMETERS, ablation(cells=None, grid=None))
 
 
@@ -76,7 +76,7 @@ def test_parameters_that_cells_take_over_are_looked_at_too() -> None:
 def test_a_cell_and_a_level_of_the_same_name_are_refused() -> None:
     grid = {"dropout": {"baseline": {"model": {"dropout": 0.1}}, "high": {"model": {"dropout": 0.6}}}}
     cells = {"baseline": {}, "other": {}}
-    with pytest.raises(ValidationError, match=r"cells and grid both have a cell named 'baseline'; give"):
+    with pytest.raises(ValidationError, match=r"cells and grid both have a cell named 'baseline'; rename"):
         ablation(cells=cells, grid=grid)
     assert list(ablation(cells=cells | {"baseline": None}, grid=grid).overrides()) == ["other", "baseline", "high"]
     two = {**grid, "loss": {"focal": {"training": {"loss": "focal"}}}}
@@ -96,7 +96,7 @@ def test_a_factor_without_levels_takes_no_cell_away() -> None:
         ({"model": {"dropuot": 0.1}}, r"here: model\.dropuot: Extra inputs are not permitted, found 0\.1"),
         ({"model": {"dropout": 1.5}}, r"here: model\.dropout: Input should be less than 1, found 1\.5"),
         ({"resampling": {"plan": "twice"}}, r"here: resampling\.plan"),
-        ({"training": None}, r"here: training: expected parameters and their values, found None\. Name those"),
+        ({"training": None}, r"here: training: expected parameters and their values, found None\. Add the"),
         ({"training": 5}, r"here: training: expected parameters and their values, found 5\."),
         ({"training": {"fine_tuning": None}}, r"here: training\.fine_tuning: Input should be .*, found None"),
         ({"training": {"fine_tuning": {"epochs": -1}}}, r"here: training\.fine_tuning\.epochs: .*, found -1"),

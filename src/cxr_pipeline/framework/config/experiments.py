@@ -1,4 +1,4 @@
-"""Experiments: which cells an ablation has, and how cells share machines."""
+"""Parameters of experiments: the cells of an ablation, and how cells share machines."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resam
 from cxr_pipeline.framework.config.parameters import Parameters, without_nulls
 from cxr_pipeline.framework.config.training import Network, Training
 
-# The blocks of a task that a cell may override.
+# Blocks of a task that a cell may override.
 BLOCKS: dict[str, type[Parameters]] = {
     "resolution": Resolution,
     "morphology": Morphology,
@@ -36,8 +36,8 @@ class Parallel(Parameters):
 
     Args:
         scheduler: address of a Dask scheduler whose workers see the same folders; null for this machine.
-        workers: cells at a time on this machine; null for as many as cores and memory allow.
-        memory_gb: memory that a cell needs, in GiB.
+        workers: number of cells at a time on this machine; null for as many as cores and memory allow.
+        memory_gb: memory of a cell, in GiB.
     """
 
     scheduler: str | None
@@ -46,14 +46,14 @@ class Parallel(Parameters):
 
 
 class Ablation(Parameters):
-    """Cells that differ in a few parameters, compared with one of them.
+    """Cells that differ in a few parameters, and the baseline that they are compared with.
 
     Args:
-        baseline: name of the cell that the others are compared with; null for the first.
-        common: what all cells override, nested as in the task's block.
-        cells: what each cell overrides beside; a cell that is null is switched off, and so are all of them.
-        grid: factors, their levels by name, and what each level overrides; every combination is a cell, called
-            after its levels.
+        baseline: name of the baseline; null for the first cell.
+        common: parameters that all cells override, nested as in the task's block.
+        cells: parameters that each cell overrides too; null switches a cell, or all of them, off.
+        grid: factors with their levels by name, and the parameters that each level overrides; every combination is a
+            cell, named after its levels.
     """
 
     baseline: str | None
@@ -62,29 +62,28 @@ class Ablation(Parameters):
     grid: Annotated[dict[CellName, Cells], BeforeValidator(without_nulls)] | None
 
     def overrides(self) -> dict[str, Overrides]:
-        """What each cell overrides, by its name, the baseline first."""
+        """Return the parameters that each cell overrides, the baseline first."""
         named = {**(self.cells or {}), **self._crossed()}
         ordered = sorted(named, key=lambda name: name != self.baseline)
         return {name: lay_over(self.common, named[name]) for name in ordered}
 
     def _crossed(self) -> dict[str, Overrides]:
-        """The cells of the grid; a factor whose levels are all switched off is switched off."""
+        # A factor whose levels are all switched off is switched off too.
         factors = {factor: levels for factor, levels in (self.grid or {}).items() if levels}
         return cross(factors) if factors else {}
 
     @model_validator(mode="after")
-    def _no_name_twice(self) -> "Ablation":
+    def _names_are_unique(self) -> "Ablation":
         twice = sorted(self._crossed().keys() & (self.cells or {}).keys())
         if twice:
             raise ValueError(
-                f"cells and grid both have a cell named {', '.join(map(repr, twice))}; give the cell or the level "
-                "another name"
+                f"cells and grid both have a cell named {', '.join(map(repr, twice))}; rename the cell or the level"
             )
         return self
 
 
 def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, Blocks]:
-    """Look, before any work, for cells that cannot be run.
+    """Check, before any work, that all cells can be run.
 
     Args:
         task: name of the task.
@@ -92,15 +91,15 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
         ablation: the cells.
 
     Returns:
-        the blocks of each cell, by words that name the cell in a message.
+        The blocks of each cell by a phrase that names the cell in messages.
 
     Raises:
-        UserError: there are no cells, no such baseline, or parameters of one that do not exist or have no such value.
+        UserError: there are no cells or no such baseline, or a cell has an unknown parameter or an invalid value.
     """
     cells, key = ablation.overrides(), f"{task}.ablation"
     if not cells:
         raise UserError(
-            f"{key} has no cells to run. Name some under {key}.cells in conf/base/parameters/tasks.yml, such as "
+            f"{key} has no cells. Add some to {key}.cells in conf/base/parameters/tasks.yml, such as "
             "without_augmentation: {augmentation: {views: 0}}."
         )
     if ablation.baseline is not None and ablation.baseline not in cells:
@@ -111,26 +110,26 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
 
 
 def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> Blocks:
-    """Make sure that parameters laid over those of a task are still parameters.
+    """Check the parameters of a task with some of them overridden.
 
     Args:
-        where: named in the message.
+        where: phrase that names the cell or the task in messages.
         parameters: all parameters of the task.
-        overrides: nested below its block.
+        overrides: overridden parameters, nested below the task's block.
 
     Returns:
-        the blocks that may be overridden, as they then are, by type.
+        The resulting blocks in ``BLOCKS`` by type.
 
     Raises:
-        UserError: a parameter does not exist or has a value that it cannot have, overridden or not.
+        UserError: a parameter is unknown or has an invalid value, overridden or not.
     """
     for block, changes in overrides.items():
         if block not in BLOCKS:
             raise UserError(f"{where}: expected parameters below {', '.join(BLOCKS)}, found {block!r}.")
         if not isinstance(changes, Mapping):
             raise UserError(
-                f"{where}: {block}: expected parameters and their values, found {changes!r}. Name those that it "
-                f"overrides below {block}, or leave {block} out."
+                f"{where}: {block}: expected parameters and their values, found {changes!r}. Add the parameters to "
+                f"override, or remove {block}."
             )
     changed = lay_over(parameters, overrides)
     return {block: _valid(where, name, changed[name]) for name, block in BLOCKS.items()}

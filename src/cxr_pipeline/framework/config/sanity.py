@@ -1,4 +1,4 @@
-"""The checks before a long training."""
+"""Parameters of the sanity checks."""
 
 from typing import Annotated
 
@@ -8,11 +8,11 @@ from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 
 
 class Chance(Parameters):
-    """The loss of the untrained network is what chance gives.
+    """The loss of the untrained network must be that of chance.
 
     Args:
-        n_images: training images that it is measured on, balanced over the classes.
-        max_ratio: how many times more, or less, than that of chance it may be.
+        n_images: number of training images, balanced over the classes.
+        max_ratio: largest ratio between the loss and that of chance, in either direction.
     """
 
     n_images: Annotated[int, Field(ge=2)]
@@ -20,13 +20,13 @@ class Chance(Parameters):
 
 
 class Overfitting(Parameters):
-    """A few images can be learnt by heart.
+    """The network must be able to memorise a few images.
 
     Args:
-        n_images: training images that are learnt, balanced over the classes.
-        epochs: at most so many.
-        max_loss: the loss that must be reached.
-        min_auc: the AUC that must be reached, mean over the outputs.
+        n_images: number of training images, balanced over the classes.
+        epochs: largest number of epochs.
+        max_loss: loss to reach.
+        min_auc: AUC to reach, mean over the outputs.
     """
 
     n_images: Annotated[int, Field(ge=2)]
@@ -36,12 +36,12 @@ class Overfitting(Parameters):
 
 
 class ShuffledLabels(Parameters):
-    """After training on shuffled labels, validation images are told apart no better than by guessing.
+    """A network trained on shuffled labels must not predict those of validation images better than chance.
 
     Args:
-        epochs: at most so many.
-        false_alarms: how often a sound pipeline may fail; the bound of the AUC comes from it.
-        permutations: of the labels, from which that bound is taken.
+        epochs: number of epochs.
+        false_alarms: probability that a sound pipeline fails; it decides the bound of the AUC.
+        permutations: number of permutations of the labels that the bound is computed from.
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -53,7 +53,7 @@ class Sanity(Parameters):
     """The three checks.
 
     Args:
-        seed: chooses the images, draws the output weights, deals the labels.
+        seed: seed of the images, the output weights and the labels.
     """
 
     chance: Chance

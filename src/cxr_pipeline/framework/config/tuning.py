@@ -1,4 +1,4 @@
-"""The search for better parameters: how many trials, where they are kept, and what may vary."""
+"""Parameters of the hyperparameter search, and its search space."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,19 +21,19 @@ SEARCHED: dict[str, type[Parameters]] = {
     "morphology": Morphology,
     "resolution": Resolution,
 }
-# Trials are compared by the metric of the epoch that is kept, so what defines it is the same in all of them.
-THE_SAME_IN_ALL_TRIALS = ("training.monitor", "training.tolerance")
+# Trials are compared by the metric of the selected epoch, so the rule that selects it must be the same in all trials.
+NOT_SEARCHED = ("training.monitor", "training.tolerance")
 AXES = ({"low", "high"}, {"low", "high", "log"}, {"low", "high", "step"}, {"choices"})
 
 Axis = dict[str, Any]
 
 
 class MedianPruner(Parameters):
-    """Ends a trial whose best value so far is below the median of earlier trials at the same epoch.
+    """Prune a trial whose best value so far is worse than the median of earlier trials at the same epoch.
 
     Args:
-        n_startup_trials: trials that are never pruned, the first ones.
-        n_warmup_steps: the first epoch in which a trial is judged.
+        n_startup_trials: number of first trials that are never pruned.
+        n_warmup_steps: number of epochs before which a trial is not pruned.
     """
 
     name: Literal["median"]
@@ -42,12 +42,15 @@ class MedianPruner(Parameters):
 
 
 class HyperbandPruner(Parameters):
-    """Runs brackets of successive halving (Li et al., 2018).
+    """Prune by brackets of successive halving.
 
     Args:
-        min_resource: epochs that every trial gets.
-        max_resource: epochs of a whole trial, over all phases.
-        reduction_factor: of so many trials one goes on.
+        min_resource: number of epochs of every trial.
+        max_resource: number of epochs of a complete trial, over all phases.
+        reduction_factor: one of this many trials continues.
+
+    References:
+        Li et al., "Hyperband: a novel bandit-based approach to hyperparameter optimization", JMLR 18, 2018.
     """
 
     name: Literal["hyperband"]
@@ -57,7 +60,7 @@ class HyperbandPruner(Parameters):
 
 
 class NoPruner(Parameters):
-    """Every trial runs to its end."""
+    """Prune no trial."""
 
     name: Literal["none"]
 
@@ -66,12 +69,13 @@ class Tuning(Parameters):
     """A study.
 
     Args:
-        n_trials: trials that end with a value or are pruned, over all runs of the same study.
-        storage: URL of the database that keeps it; null for an SQLite file of this project. It may hold a password,
-            so that it is shown nowhere.
-        seed: of the sampler.
-        space: dotted parameter to its axis: ``low``, ``high`` and perhaps ``log`` or ``step``; or ``choices``.
-            Written nested, as the parameters themselves are; an axis that is null is left out.
+        n_trials: number of trials that end with a value or are pruned, over all runs of the study.
+        storage: URL of its database, which may contain a password and is never shown; null for an SQLite file of this
+            project.
+        seed: seed of the sampler.
+        pruner: rule that ends trials early.
+        space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``; or ``choices``.
+            In the configuration it is nested like the parameters, and null switches an axis off.
     """
 
     n_trials: Annotated[int, Field(ge=1, le=10_000)]
@@ -92,7 +96,7 @@ class Tuning(Parameters):
 
 
 def _axes(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Each axis of a nested space by its dotted name; what is null is left out."""
+    """Yield each axis of a nested space with its dotted name, except those that are null."""
     for key, value in block.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and not {"low", "high", "choices"} & value.keys():
@@ -102,16 +106,16 @@ def _axes(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(name: str, axis: object) -> Axis:
-    """The axis with its values as the parameter's own field takes them.
+    """Return the axis with its values validated by the field of the parameter.
 
     Raises:
         ValueError: there is no such parameter, or it cannot have these values.
     """
-    if name in THE_SAME_IN_ALL_TRIALS:
-        raise ValueError(f"{name} decides what a trial is worth and cannot be searched over; take it out of the space")
+    if name in NOT_SEARCHED:
+        raise ValueError(f"{name} defines the value of a trial and cannot be searched over; remove it from the space")
     field = _field(name)
     if not isinstance(axis, Mapping) or set(axis) not in AXES:
-        raise ValueError(f"{name} wants low and high, perhaps with log or step, or choices; found {_shown(axis)}")
+        raise ValueError(f"{name}: expected low and high, optionally log or step, or choices; found {_shown(axis)}")
     return _choices(name, field, axis["choices"]) if "choices" in axis else _range(name, field, axis)
 
 
@@ -119,10 +123,10 @@ def _choices(name: str, field: FieldInfo, choices: Any) -> Axis:
     if not isinstance(choices, list | tuple) or not choices:
         raise ValueError(f"{name}: expected a list of choices, found {choices!r}")
     if any(isinstance(choice, list | tuple | Mapping) for choice in choices):
-        raise ValueError(f"{name}: choices are numbers, words, true, false or null, found {choices!r}")
+        raise ValueError(f"{name}: expected choices that are numbers, text, true, false or null, found {choices!r}")
     taken = [_as_field(name, field, choice) for choice in choices]
     if len(set(map(repr, taken))) < len(taken):
-        raise ValueError(f"{name}: expected choices that differ, found {choices!r}")
+        raise ValueError(f"{name}: expected distinct choices, found {choices!r}")
     return {"choices": taken}
 
 
@@ -130,27 +134,28 @@ def _range(name: str, field: FieldInfo, axis: Mapping[str, Any]) -> Axis:
     low, high = (_number(name, field, axis[end]) for end in ("low", "high"))
     step, log = axis.get("step"), axis.get("log", False)
     if low >= high:
-        raise ValueError(f"{name}: low must be below high, found low {low} and high {high}")
+        raise ValueError(f"{name}: expected low below high, found low {low} and high {high}")
     if not isinstance(log, bool):
-        raise ValueError(f"{name}: log is true or false, found {log!r}")
+        raise ValueError(f"{name}: expected log to be true or false, found {log!r}")
     if log and low <= 0:
-        raise ValueError(f"{name}: on a logarithmic axis low must be above 0, found {low}")
+        raise ValueError(f"{name}: expected low above 0 on a logarithmic axis, found {low}")
     if step is None:
         return {"low": low, "high": high, **({"log": True} if log else {})}
     if isinstance(step, bool) or not isinstance(step, type(low) | int) or not 0 < step <= high - low:
-        raise ValueError(f"{name}: step must be {_kind(low)} above 0 and at most high - low, found {step!r}")
+        kind = "an integer" if isinstance(low, int) else "a number"
+        raise ValueError(f"{name}: expected step to be {kind} above 0 and at most high - low, found {step!r}")
     return {"low": low, "high": high, "step": step}
 
 
 def _number(name: str, field: FieldInfo, value: object) -> int | float:
     taken = _as_field(name, field, value)
     if isinstance(taken, bool) or not isinstance(taken, int | float) or not math.isfinite(taken):
-        raise ValueError(f"{name}: low and high are numbers; for {value!r} write choices")
+        raise ValueError(f"{name}: expected numbers for low and high, found {value!r}; use choices instead")
     return taken
 
 
 def _as_field(name: str, field: FieldInfo, value: object) -> Any:
-    """The value as the parameter's own field reads it."""
+    """Return the value validated by the field of the parameter."""
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
         return adapter.validate_python(value)
@@ -160,21 +165,21 @@ def _as_field(name: str, field: FieldInfo, value: object) -> Any:
 
 
 def _field(name: str) -> FieldInfo:
-    """The field of a dotted parameter.
+    """Return the field of a dotted parameter.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such parameter.
     """
     known = dict(_fields(SEARCHED, ""))
     if name not in known:
         close = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(known)}"
+        hint = f" (did you mean {close[0]}?)" if close else f"; expected one of {', '.join(known)}"
         raise ValueError(f"no parameter {name} can be searched over{hint}")
     return known[name]
 
 
 def _fields(blocks: Mapping[str, type[Parameters]], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    """Every field of the blocks, those of nested blocks too, by its dotted name."""
+    """Yield every field of the blocks and of their nested blocks with its dotted name."""
     for block, model in blocks.items():
         for key, field in model.model_fields.items():
             name, kind = f"{prefix}{block}.{key}", field.annotation
@@ -182,10 +187,6 @@ def _fields(blocks: Mapping[str, type[Parameters]], prefix: str) -> Iterator[tup
                 yield from _fields({key: kind}, f"{prefix}{block}.")
             else:
                 yield name, field
-
-
-def _kind(low: float) -> str:
-    return "a whole number" if isinstance(low, int) else "a number"
 
 
 def _shown(axis: object) -> str:
