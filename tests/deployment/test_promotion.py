@@ -134,33 +134,33 @@ def compared(challenger: pd.DataFrame, champion: pd.DataFrame) -> Any:
 
 def test_models_are_compared_on_the_images_that_both_scored() -> None:
     found = compared(table(1, noise=0.2), table(2, noise=0.2).iloc[5:].sample(frac=1, random_state=1))
-    assert (found.n_images, found.n_patients, found.n_left_out) == (115, 39, 5)
+    assert (found["n_images"], found["n_patients"], found["n_left_out"]) == (115, 39, 5)
     for name in ("auc", "sensitivity", "specificity", "balanced_accuracy"):
-        expected = found.challenger[name]["value"] - found.champion[name]["value"]
-        assert found.differences[name]["value"] == pytest.approx(expected)
-        assert found.differences[name]["low"] <= expected <= found.differences[name]["high"]
+        expected = found["challenger"][name]["value"] - found["champion"][name]["value"]
+        assert found["differences"][name]["value"] == pytest.approx(expected)
+        assert found["differences"][name]["low"] <= expected <= found["differences"][name]["high"]
     unknown = table(1, noise=0.2).assign(patient_id=None)
-    assert compared(unknown, unknown).n_patients is None
+    assert compared(unknown, unknown)["n_patients"] is None
 
 
 def test_a_better_challenger_is_promoted_and_a_worse_one_is_not() -> None:
     good, bad = table(1, noise=0.1), table(2, noise=1.0)
-    assert decide(METRICS, compared(good, bad).differences, **RULE).promoted
-    decision = decide(METRICS, compared(bad, good).differences, **RULE)
+    assert decide(METRICS, compared(good, bad)["differences"], **RULE).promoted
+    decision = decide(METRICS, compared(bad, good)["differences"], **RULE)
     assert not decision.promoted
     assert not any(condition.met for condition in decision.comparison)
 
 
 def test_a_model_is_not_worse_than_itself() -> None:
     same = table(1, noise=0.3)
-    low = compared(same, same).differences
+    low = compared(same, same)["differences"]
     assert decide(METRICS, low, **RULE).promoted
     assert not decide(METRICS, low, **{**RULE, "newer_data": False}).promoted
 
 
 def test_sensitivity_is_compared_at_the_threshold_of_each_model() -> None:
     lenient, strict = table(1, noise=0.2, threshold=0.3), table(1, noise=0.2, threshold=0.7)
-    assert compared(strict, lenient).differences["auc"]["value"] == 0
-    decision = decide(METRICS, compared(strict, lenient).differences, **RULE)
+    assert compared(strict, lenient)["differences"]["auc"]["value"] == 0
+    decision = decide(METRICS, compared(strict, lenient)["differences"], **RULE)
     assert decision.reasons[0].startswith("The lower end of the difference in sensitivity")
-    assert decide(METRICS, compared(lenient, strict).differences, **RULE).promoted
+    assert decide(METRICS, compared(lenient, strict)["differences"], **RULE).promoted

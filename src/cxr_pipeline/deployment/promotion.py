@@ -5,7 +5,7 @@ margin allows passes as "not worse" in at most 2.5 % of comparisons.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -38,27 +38,6 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class ModelComparison:
-    """Challenger and champion on the test images that both scored.
-
-    Args:
-        n_images: Number of these images.
-        n_patients: Number of their patients; None where unknown.
-        n_left_out: Images that only one of the two could score.
-        challenger: ``value``, ``low`` and ``high`` of each metric of ``COMPARED``.
-        champion: The same for the champion.
-        differences: Challenger minus champion, paired, with ``value``, ``low``, ``high`` and ``p_value``.
-    """
-
-    n_images: int
-    n_patients: int | None
-    n_left_out: int
-    challenger: Mapping[str, Difference]
-    champion: Mapping[str, Difference]
-    differences: Mapping[str, Difference]
-
-
-@dataclass(frozen=True)
 class Decision:
     """Whether a challenger is promoted, and why.
 
@@ -74,10 +53,6 @@ class Decision:
     comparison: list[Condition]
     floors: list[Condition]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the decision in JSON types."""
-        return asdict(self)
-
 
 def compare(
     challenger: pd.DataFrame,
@@ -86,7 +61,7 @@ def compare(
     outputs: Sequence[str],
     exclusive: bool,
     bootstrap: Mapping[str, Any],
-) -> ModelComparison:
+) -> dict[str, Any]:
     """Compare two models, each with its own frozen decision rule.
 
     Args:
@@ -96,17 +71,28 @@ def compare(
         exclusive: Whether an image has exactly one class.
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
 
+    Returns:
+        ``n_images`` that both could score, ``n_patients`` of these (None where unknown) and ``n_left_out``, images that
+        only one could score; ``challenger`` and ``champion``, with ``value``, ``low`` and ``high`` of each metric of
+        ``COMPARED``; ``differences``, challenger minus champion, paired, with ``p_value`` too.
+
     Raises:
         ValueError: The tables cannot be compared, see :func:`cxr_pipeline.evaluation.paired_bootstrap.match_images`.
     """
     settings: dict[str, Any] = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
     images = match_images(challenger, champion, outputs)
-    differences = paired_differences(images.table, images.baseline, **settings)
-    metrics = [evaluate(table, **settings)["metrics"] for table in (images.table, images.baseline)]
-    figures = [{name: values[name] for name in COMPARED} for values in (*metrics, differences)]
+    sides = {
+        "challenger": evaluate(images.table, **settings)["metrics"],
+        "champion": evaluate(images.baseline, **settings)["metrics"],
+        "differences": paired_differences(images.table, images.baseline, **settings),
+    }
     patients = patients_of(images.table)
-    n_patients = None if patients is None else int(patients.nunique())
-    return ModelComparison(len(images.table), n_patients, images.n_left_out, *figures)
+    return {
+        "n_images": len(images.table),
+        "n_patients": None if patients is None else int(patients.nunique()),
+        "n_left_out": images.n_left_out,
+        **{side: {name: metrics[name] for name in COMPARED} for side, metrics in sides.items()},
+    }
 
 
 def decide(

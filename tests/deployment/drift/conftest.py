@@ -68,16 +68,6 @@ def phantoms(extract: Callable[[Images], ImageFeatures], images: Images) -> Imag
 
 
 @pytest.fixture(scope="session")
-def subset() -> Callable[..., ImageFeatures]:
-    """Select images by index."""
-
-    def subset(features: ImageFeatures, index: np.ndarray | slice) -> ImageFeatures:
-        return ImageFeatures(*(value[index] for value in vars(features).values()))
-
-    return subset
-
-
-@pytest.fixture(scope="session")
 def concatenate() -> Callable[..., ImageFeatures]:
     def concatenate(*parts: ImageFeatures) -> ImageFeatures:
         return ImageFeatures(

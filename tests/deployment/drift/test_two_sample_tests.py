@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from cxr_pipeline.deployment.drift.two_sample_tests import (
     compare_calibration,
     compare_features,
+    compare_prevalence,
     compare_scores,
-    compare_shares,
     compare_values,
 )
 
@@ -73,21 +73,25 @@ def test_the_domain_classifier_has_valid_p_values() -> None:
     assert min(p_values) < 0.2
 
 
-def test_shares() -> None:
-    result = compare_shares("x", (45, 100), (90, 100))
-    assert result.effect == pytest.approx(2 * np.arcsin(np.sqrt(0.9)) - 2 * np.arcsin(np.sqrt(0.45)))
-    assert result.p_value < 1e-9
-    assert (result.reference, result.new, result.n_reference, result.n_new) == (0.45, 0.9, 100, 100)
-    assert compare_shares("x", (90, 100), (45, 100)).effect == pytest.approx(result.effect)
+def labels(positive: int, n: int) -> np.ndarray:
+    return np.repeat([1.0, 0.0], [positive, n - positive])
+
+
+def test_prevalence() -> None:
+    result = compare_prevalence("x", labels(45, 100), labels(90, 120))
+    assert result.effect == pytest.approx(2 * np.arcsin(np.sqrt(0.75)) - 2 * np.arcsin(np.sqrt(0.45)))
+    assert result.p_value < 1e-4
+    assert (result.reference, result.new, result.n_reference, result.n_new) == (0.45, 0.75, 100, 120)
+    assert compare_prevalence("x", labels(90, 120), labels(45, 100)).effect == pytest.approx(result.effect)
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.data())
 @settings(max_examples=40)
-def test_equal_shares_have_no_effect(n, m, data) -> None:
-    positive = data.draw(st.integers(0, n))
-    same = compare_shares("x", (positive, n), (positive, n))
+def test_equal_prevalence_has_no_effect(n, m, data) -> None:
+    reference = labels(data.draw(st.integers(0, n)), n)
+    same = compare_prevalence("x", reference, reference)
     assert (same.effect, same.p_value) == (0, pytest.approx(1))
-    other = compare_shares("x", (positive, n), (data.draw(st.integers(0, m)), m))
+    other = compare_prevalence("x", reference, labels(data.draw(st.integers(0, m)), m))
     assert 0 <= other.effect <= np.pi + 1e-9
     assert 0 <= other.p_value <= 1
 

@@ -38,7 +38,7 @@ def report_of(new, *, outputs=("ill",), **changed):
         "task": "effusion",
         "title": "Pleural effusion",
         "phantom": False,
-        **found.to_dict(),
+        **found,
         "model": {"name": "cxr-effusion", "version": 3, "uri": "models:/cxr-effusion/3", "run_id": "r", "digest": "d"},
         "new_images": {**images, "refused": {}},
         "reference": {"stored": True, "training_images": 120, "validation_images": 80},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,8 @@ from cxr_pipeline.deployment.drift.two_sample_tests import (
     Verdict,
     compare_calibration,
     compare_features,
+    compare_prevalence,
     compare_scores,
-    compare_shares,
     compare_values,
 )
 from cxr_pipeline.evaluation.paired_bootstrap import holm
@@ -35,63 +35,6 @@ FAMILIES = ("pixels", "features", "scores", "prevalence", "calibration")
 MIN_IMAGES_PER_CLASS = 10
 
 
-@dataclass(frozen=True)
-class FamilyReport:
-    """Results of one family of tests.
-
-    Args:
-        name: One of ``FAMILIES``.
-        verdict: Verdict of the worst test; ``unknown`` where there was none.
-        notes: Why a test was skipped or images were left out.
-        tests: One result per test.
-    """
-
-    name: str
-    verdict: Verdict
-    notes: list[str]
-    tests: list[TwoSampleResult]
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """Result of a drift check.
-
-    Args:
-        verdict: Worst verdict of all families; ``unknown`` where no family could be tested.
-        n_new: Number of new images, which is that of their patients.
-        alpha: See `detect_drift`.
-        limits: See `detect_drift`.
-        families: In the order of ``FAMILIES``.
-    """
-
-    verdict: Verdict
-    n_new: int
-    alpha: float
-    limits: Limits
-    families: list[FamilyReport]
-
-    @property
-    def sentence(self) -> str:
-        """The result in one sentence."""
-        if not self.n_new:
-            return "Drift cannot be tested: no image could be read."
-        if self.verdict == "unknown":
-            return f"Drift cannot be tested with {self.n_new:,} new images, one per patient."
-        worst = [
-            (family.name, max(family.tests, key=lambda test: (VERDICTS.index(test.verdict), test.effect)))
-            for family in self.families
-            if family.verdict in ("warn", "refuse")
-        ]
-        if worst:
-            drift = (f"{name} ({test.name}, {test.effect_name} {test.effect:.2f})" for name, test in worst)
-            return f"Drift in {', '.join(drift)}."
-        return f"No drift was found in {', '.join(family.name for family in self.families if family.tests)}."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON types, with its ``sentence``."""
-        return {**asdict(self), "sentence": self.sentence}
-
-
 def detect_drift(
     profile: ReferenceProfile,
     new: ImageFeatures,
@@ -100,7 +43,7 @@ def detect_drift(
     min_images: int,
     limits: Limits,
     seed: int,
-) -> DriftReport:
+) -> dict[str, Any]:
     """Compare new images with a reference profile.
 
     A test reports drift if its p-value is below ``alpha`` after Holm's correction for all tests of the check, and its
@@ -116,6 +59,11 @@ def detect_drift(
         min_images: Images on either side that a test needs.
         limits: For each of ``FAMILIES``, the effect from which on drift is ``warn`` and ``refuse`` (None for never).
         seed: Seed of the reduction and of the halves of the domain classifier.
+
+    Returns:
+        JSON types: ``verdict``, the worst of all families, ``unknown`` where no family could be tested; ``sentence``, the
+        result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
+        ``name``, ``verdict``, ``notes`` on images and tests that were left out, and ``tests`` (`TwoSampleResult`).
 
     Raises:
         ValueError: The new images come from a model with other outputs.
@@ -134,21 +82,23 @@ def detect_drift(
         prevalence.test_prevalence(output, column)
         calibration.test_calibration(output, column)
     corrected = iter(holm([result.p_value for family in families for result in family.results]))
-    reports = []
+    reports: list[dict[str, Any]] = []
     for name, family in zip(FAMILIES, families, strict=True):
         tests = []
         for result in family.results:
             p_holm = next(corrected)
             verdict = _verdict(result.effect, p_holm, limits[name], alpha)
-            tests.append(replace(result, p_holm=p_holm, verdict=verdict))
-        reports.append(FamilyReport(name, _worst([test.verdict for test in tests]), list(family.notes), tests))
-    return DriftReport(
-        _worst([report.verdict for report in reports]),
-        n_new=len(new),
-        alpha=alpha,
-        limits={name: dict(limits[name]) for name in FAMILIES},
-        families=reports,
-    )
+            tests.append(asdict(replace(result, p_holm=p_holm, verdict=verdict)))
+        worst = _worst([test["verdict"] for test in tests])
+        reports.append({"name": name, "verdict": worst, "notes": list(family.notes), "tests": tests})
+    return {
+        "verdict": _worst([report["verdict"] for report in reports]),
+        "sentence": _sentence(reports, len(new)),
+        "n_new": len(new),
+        "alpha": alpha,
+        "limits": {name: dict(limits[name]) for name in FAMILIES},
+        "families": reports,
+    }
 
 
 class _Family:
@@ -181,7 +131,7 @@ class _Family:
             side[~np.isnan(side)] for side in (self.profile.training.y_true[:, column], self.new.y_true[:, column])
         ]
         if self._labelled() and self._enough(output, *map(len, labels)):
-            self.results.append(compare_shares(output, *((int(side.sum()), len(side)) for side in labels)))
+            self.results.append(compare_prevalence(output, *labels))
 
     def test_calibration(self, output: str, column: int) -> None:
         sides: list[tuple[Floats, Floats]] = []
@@ -214,6 +164,22 @@ class _Family:
 
     def _note(self, note: str) -> None:
         self.notes[note] = None
+
+
+def _sentence(families: list[dict[str, Any]], n_new: int) -> str:
+    if not n_new:
+        return "Drift cannot be tested: no image could be read."
+    drift = []
+    for family in families:
+        if family["verdict"] in ("warn", "refuse"):
+            worst = max(family["tests"], key=lambda test: (VERDICTS.index(test["verdict"]), test["effect"]))
+            drift.append(f"{family['name']} ({worst['name']}, {worst['effect_name']} {worst['effect']:.2f})")
+    if drift:
+        return f"Drift in {', '.join(drift)}."
+    tested = ", ".join(family["name"] for family in families if family["tests"])
+    if not tested:
+        return f"Drift cannot be tested with {n_new:,} new images, one per patient."
+    return f"No drift was found in {tested}."
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:

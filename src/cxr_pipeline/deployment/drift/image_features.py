@@ -44,7 +44,7 @@ class ImageFeatures:
     def __len__(self) -> int:
         return len(self.statistics)
 
-    def take(self, index: NDArray[np.intp]) -> Self:
+    def take(self, index: NDArray[np.intp] | slice) -> Self:
         """Return the images at the given positions."""
         return type(self)(*(values[index] for values in vars(self).values()))
 

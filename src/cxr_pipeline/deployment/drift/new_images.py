@@ -140,7 +140,7 @@ def check_new_images(
         stored: Whether the profile was stored by the model's own run.
 
     Returns:
-        JSON types: `DriftReport.to_dict`; ``new_images`` with their ``place`` and the counts of
+        JSON types: the report of `detect_drift`; ``new_images`` with their ``place`` and the counts of
         `NewImages.extract_features`; ``reference`` with ``stored``, ``training_images`` and ``validation_images``.
     """
     sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
@@ -148,11 +148,11 @@ def check_new_images(
     settings = {name: parameters[name] for name in ("alpha", "min_images", "limits", "seed")}
     report = detect_drift(profile, features, **settings)
     _log.log(
-        logging.INFO if report.verdict == "none" else logging.WARNING,
-        "Drift of %s: %s. %s", task, report.verdict, report.sentence,
+        logging.INFO if report["verdict"] == "none" else logging.WARNING,
+        "Drift of %s: %s. %s", task, report["verdict"], report["sentence"],
     )  # fmt: skip
     return {
-        **report.to_dict(),
+        **report,
         "new_images": {"place": place, **counts},
         "reference": {
             "stored": stored,

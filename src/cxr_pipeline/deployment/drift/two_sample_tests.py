@@ -62,7 +62,7 @@ def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult
         0.5
     """
     distance, p_value = _kolmogorov_smirnov(reference, new)
-    return _compare_medians(name, "Kolmogorov-Smirnov", ("KS distance", distance), p_value, reference, new)
+    return _result(name, "Kolmogorov-Smirnov", ("KS distance", distance), p_value, reference, new, distribution=True)
 
 
 def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
@@ -89,7 +89,7 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult
     expected, actual = (count / count.sum() for count in counts)
     bias = len(edges) * (1 / len(reference) + 1 / len(new))
     index = max(0.0, float(np.sum((actual - expected) * np.log(actual / expected))) - bias)
-    return _compare_medians(name, "Kolmogorov-Smirnov", ("PSI", index), p_value, reference, new)
+    return _result(name, "Kolmogorov-Smirnov", ("PSI", index), p_value, reference, new, distribution=True)
 
 
 def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> TwoSampleResult:
@@ -132,16 +132,16 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
         aucs.append(result.statistic / (len(positive) * len(negative)))
         p_values.append(result.pvalue)
     effect, p_value = ("AUC", float(np.mean(aucs))), min(1.0, 2 * float(min(p_values)))
-    return _compare_medians(name, "domain classifier", effect, p_value, scores[~is_new], scores[is_new])
+    return _result(name, "domain classifier", effect, p_value, scores[~is_new], scores[is_new], distribution=True)
 
 
-def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) -> TwoSampleResult:
-    """Compare two proportions with Fisher's exact test.
+def compare_prevalence(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+    """Compare the shares of positive labels with Fisher's exact test.
 
     Args:
-        name: Name of the label.
-        reference: Number of positive images, and of images with a known label.
-        new: The same of new images.
+        name: Name of the output.
+        reference: Known labels [n], 1 or 0.
+        new: Known labels [m].
 
     Returns:
         The effect is Cohen's h: 0.2 is small, 0.5 medium, 0.8 large.
@@ -151,20 +151,10 @@ def compare_shares(name: str, reference: tuple[int, int], new: tuple[int, int]) 
     """
     from scipy.stats import fisher_exact
 
-    table = [[positive, known - positive] for positive, known in (reference, new)]
-    shares = [positive / known for positive, known in (reference, new)]
-    angles = 2 * np.arcsin(np.sqrt(shares))
-    return TwoSampleResult(
-        name=name,
-        test="Fisher's exact test",
-        effect_name="Cohen's h",
-        effect=float(abs(angles[1] - angles[0])),
-        p_value=min(1.0, float(fisher_exact(table).pvalue)),
-        n_reference=reference[1],
-        n_new=new[1],
-        reference=shares[0],
-        new=shares[1],
-    )
+    table = [[int(labels.sum()), int((1 - labels).sum())] for labels in (reference, new)]
+    angles = [2 * np.arcsin(np.sqrt(labels.mean())) for labels in (reference, new)]
+    effect, p_value = ("Cohen's h", float(abs(angles[1] - angles[0]))), min(1.0, float(fisher_exact(table).pvalue))
+    return _result(name, "Fisher's exact test", effect, p_value, reference, new)
 
 
 def compare_calibration(
@@ -201,9 +191,18 @@ def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
     return float(result.statistic), float(np.clip(result.pvalue, 0, 1))
 
 
-def _compare_medians(
-    name: str, test: str, effect: tuple[str, float], p_value: float, reference: Floats, new: Floats
+def _result(
+    name: str,
+    test: str,
+    effect: tuple[str, float],
+    p_value: float,
+    reference: Floats,
+    new: Floats,
+    *,
+    distribution: bool = False,
 ) -> TwoSampleResult:
+    """Describe either side by its mean; by its median and histogram where distributions are compared."""
+    typical = np.median if distribution else np.mean
     return TwoSampleResult(
         name=name,
         test=test,
@@ -212,9 +211,9 @@ def _compare_medians(
         p_value=p_value,
         n_reference=len(reference),
         n_new=len(new),
-        reference=float(np.median(reference)),
-        new=float(np.median(new)),
-        histogram=_histogram(reference, new),
+        reference=float(typical(reference)),
+        new=float(typical(new)),
+        histogram=_histogram(reference, new) if distribution else None,
     )
 
 
@@ -226,17 +225,7 @@ def _compare_means(name: str, reference: Floats, new: Floats) -> TwoSampleResult
         p_value = 1.0 if difference == 0 else 0.0
     else:
         p_value = float(ttest_ind(new, reference, equal_var=False).pvalue)
-    return TwoSampleResult(
-        name=name,
-        test="Welch's test",
-        effect_name="difference",
-        effect=abs(difference),
-        p_value=p_value,
-        n_reference=len(reference),
-        n_new=len(new),
-        reference=float(reference.mean()),
-        new=float(new.mean()),
-    )
+    return _result(name, "Welch's test", ("difference", abs(difference)), p_value, reference, new)
 
 
 def _histogram(reference: Floats, new: Floats) -> dict[str, list[float]]:

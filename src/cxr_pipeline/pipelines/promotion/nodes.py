@@ -84,7 +84,7 @@ def _decide(
         settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
         comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
     conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
-    differences = comparison.differences if comparison else None
+    differences = comparison["differences"] if comparison else None
     decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=validated_changes["newer"])
     return decision_record(
         decision,

@@ -121,25 +121,25 @@ def _check_drift(
     parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
     settings = drift.model_dump(include={"min_images", "alpha", "limits", "seed"})
     result = detect_drift(screening.profile, screening.image_features(predictions.features), **settings)
-    level = logging.WARNING if result.verdict in ("warn", "refuse") else logging.INFO
-    _log.log(level, "Drift, %d images compared: %s. %s", result.n_new, result.verdict, result.sentence)
-    if result.verdict == scoring.on_drift == "refuse":
+    level = logging.WARNING if result["verdict"] in ("warn", "refuse") else logging.INFO
+    _log.log(level, "Drift, %d images compared: %s. %s", result["n_new"], result["verdict"], result["sentence"])
+    if result["verdict"] == scoring.on_drift == "refuse":
         # Nobody must take the predictions of an earlier folder for those of this one.
         for suffix in ("csv", "json", "parquet"):
             (outputs / f"predictions.{suffix}").unlink(missing_ok=True)
         predictions.lock.release()
         raise UserError(
-            f"The images drifted from those of the model ({result.n_new:,} images compared). {result.sentence} No "
+            f"The images drifted from those of the model ({result['n_new']:,} images compared). {result['sentence']} No "
             "predictions are written, and earlier ones are removed. Look at the images; kedro run "
             f"--pipeline={task.name}_drift --params {task.name}.drift.folder={scoring.folder} shows how they differ. "
             "Scored images are kept: to get the predictions anyway, run the same command with "
             f"{task.name}.scoring.on_drift=warn."
         )
-    families = {family.name: family.verdict for family in result.families}
+    families = {family["name"]: family["verdict"] for family in result["families"]}
     verdict = {
-        "verdict": result.verdict,
-        "sentence": result.sentence,
-        "n_images": result.n_new,
+        "verdict": result["verdict"],
+        "sentence": result["sentence"],
+        "n_images": result["n_new"],
         "families": families,
     }
     return {

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from cxr_pipeline.deployment.promotion import COMPARED, Decision, ModelComparison
+from cxr_pipeline.deployment.promotion import COMPARED, Decision
 from cxr_pipeline.report.content import Block, Document, Page, Section, Table
 from cxr_pipeline.report.formatting import as_text, humanize, measure, percent, plural
 from cxr_pipeline.report.kinds import title
@@ -15,7 +16,7 @@ from cxr_pipeline.report.rendering import render_markdown
 
 def decision_record(
     decision: Decision,
-    comparison: ModelComparison | None,
+    comparison: Document | None,
     *,
     challenger: Document,
     metrics: Document,
@@ -37,11 +38,11 @@ def decision_record(
     figures: dict[str, Any] = {"challenger": {name: metrics["metrics"][name] for name in COMPARED}}
     compared_on = None
     if comparison is not None:
-        figures = {side: {**getattr(comparison, side)} for side in ("challenger", "champion", "differences")}
-        compared_on = {name: getattr(comparison, name) for name in ("n_images", "n_patients", "n_left_out")}
+        figures = {side: comparison[side] for side in ("challenger", "champion", "differences")}
+        compared_on = {name: comparison[name] for name in ("n_images", "n_patients", "n_left_out")}
     return {
         **_record(changes, metrics, "promoted" if decision.promoted else "not promoted"),
-        **decision.to_dict(),
+        **asdict(decision),
         "challenger": {name: challenger[name] for name in ("version", "uri", "run_id", "digest")},
         "tested_on": {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]},
         "test_digest": metrics["images_digest"],
