@@ -75,27 +75,6 @@ def test_negatives_and_images_of_one_grey_are_refused(images, profile, extract, 
     assert detect_drift(profile, extract(np.full_like(images[:40], 90)), **settings)["verdict"] == "refuse"
 
 
-def test_a_change_of_prevalence_is_detected(settings) -> None:
-    def labels(prevalence: float, n: int, seed: int) -> ImageFeatures:
-        patients = range(1, n + 1)
-        drawn = (next(draw_patient(k, size=32, prevalence={"Effusion": prevalence}, seed=seed)) for k in patients)
-        y_true = np.array([["Effusion" in image.labels] for image in drawn], float)
-        zeros = np.zeros((n, 11), np.float32)
-        return ImageFeatures(zeros, zeros[:, :2], np.full((n, 1), 0.5), y_true, np.full(n, ""))
-
-    profile = ReferenceProfile.fit(labels(0.3, 150, 1), labels(0.3, 40, 2), outputs=("ill",), seed=0)
-    for prevalence, expected in ((0.3, "none"), (0.6, "warn"), (0.95, "refuse")):
-        assert detect_drift(profile, labels(prevalence, 100, 3), **settings)["families"][3]["verdict"] == expected
-
-
-def test_flipped_labels_are_refused_by_the_calibration(profile, labelled, settings) -> None:
-    new = labelled.take(NEW)
-    assert detect_drift(profile, new, **settings)["verdict"] == "none"
-    report = detect_drift(profile, replace(new, y_true=1 - new.y_true), **settings)
-    assert report["verdict"] == "refuse"
-    assert report["sentence"].startswith("Drift in calibration (ill, Spiegelhalter")
-
-
 def test_several_images_of_a_patient_look_like_drift(extract, settings) -> None:
     """Why one image of each patient is sampled."""
     rng = np.random.default_rng(0)
