@@ -1,4 +1,4 @@
-from dataclasses import replace
+import json
 
 import numpy as np
 import pandas as pd
@@ -7,10 +7,11 @@ import pytest
 from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.paired_bootstrap import holm, paired_differences
 from cxr_pipeline.experiments.cell_table import METRICS, cell_table
-from cxr_pipeline.experiments.cells import CellResult
 
 BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}
-ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
+MASS = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
+TRAINING = {"monitor": "val_auc", "tolerance": 0.0, "patience": None, "loss": "focal"}
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "val_auc": [0.7, 0.8, 0.6], "val_recall": [0.2, 0.5, 0.9]})
 COLUMNS = [
     *(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")),
     *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
@@ -37,124 +38,111 @@ def scores(*, seed=0, skill=1.5, n_images=200, threshold=0.5):
     )
 
 
-def result(parameters=None, **options):
-    table = scores(**options)
-    metrics = {"kind": "binary", **evaluate(table, **ONE)}
-    return CellResult(parameters or {}, metrics, table, 0.81, 7, 63.25, 2100.0)
+@pytest.fixture(scope="module")
+def make_cell(tmp_path_factory):
+    """Make a cell of a task "t" with the files of its run."""
+
+    def make(name, overrides, table=None, error=None):
+        folder = tmp_path_factory.mktemp("cell")
+        if table is not None:
+            reporting, output = folder / "08_reporting" / "t", folder / "07_model_output" / "t"
+            reporting.mkdir(parents=True)
+            output.mkdir(parents=True)
+            HISTORY.to_csv(reporting / "history.csv", index=False)
+            (reporting / "metrics.json").write_text(json.dumps({"kind": "binary", **evaluate(table, **MASS)}))
+            table.to_parquet(output / "test_scores.parquet")
+        costs = {"seconds": 63.25, "peak_memory_mb": 2100.0, "commit": "c0ffee"}
+        return {"name": name, "overrides": overrides, "folder": str(folder), "error": error, **costs}
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def cells():
-    return {
-        "baseline": result(),
-        "without <morphology>": result({"morphology.steps": [], "training.loss": "focal"}, seed=1, skill=1.4),
-        "without augmentation": result({"augmentation": None}, seed=2, skill=0.3),
-        "broken": CellResult({"training.learning_rate": 10.0}, error="it diverged"),
-        "always": result({"thresholds.rule": "fixed"}, seed=3, threshold=0.0),
-    }
+def cells(make_cell):
+    return [
+        make_cell("baseline", {}, scores()),
+        make_cell("recall", {"training": {"monitor": "val_recall"}, "morphology": {"steps": []}}, scores(seed=1)),
+        make_cell("without augmentation", {"augmentation": None}, scores(seed=2, skill=0.3)),
+        make_cell("broken", {"training": {"learning_rate": 10.0}}, error="it diverged"),
+        make_cell("always", {"thresholds": {"rule": "fixed"}}, scores(seed=3, threshold=0.0)),
+    ]
+
+
+def tabulate(cells):
+    return cell_table(cells, task="t", training=TRAINING, **MASS).set_index("cell")
 
 
 @pytest.fixture(scope="module")
 def table(cells):
-    return cell_table(cells, baseline="baseline", **ONE).set_index("cell")
+    return tabulate(cells)
 
 
 def test_every_cell_has_a_row_and_every_parameter_a_column(cells, table):
-    parameters = ["morphology.steps", "training.loss", "augmentation", "training.learning_rate", "thresholds.rule"]
-
-    assert table.index.tolist() == list(cells)
+    parameters = ["training.monitor", "morphology.steps", "augmentation", "training.learning_rate", "thresholds.rule"]
+    assert table.index.tolist() == [cell["name"] for cell in cells]
     assert table.columns.tolist() == ["is_baseline", *parameters, *COLUMNS]
-    written = table[parameters].astype(object).where(table[parameters].notna(), "").to_numpy().tolist()
-    assert written == [
+    assert table["is_baseline"].tolist() == [True, False, False, False, False]
+    assert table[parameters].astype(object).where(table[parameters].notna(), "").to_numpy().tolist() == [
         ["", "", "", "", ""],
-        ["[]", "focal", "", "", ""],
+        ["val_recall", "[]", "", "", ""],
         ["", "", "null", "", ""],
         ["", "", "", "10.0", ""],
         ["", "", "", "", "fixed"],
     ]
 
 
-def test_measures_are_those_of_the_metrics_with_their_intervals(cells, table):
-    for name, found in cells.items():
-        if found.metrics is None:
-            continue
-        for measure in METRICS:
-            expected = found.metrics["metrics"][measure]
-            row = table.loc[name, [measure, f"{measure}_low", f"{measure}_high"]].tolist()
-            assert row == [expected[key] for key in ("value", "low", "high")]
-    row = table.loc["without augmentation", ["n_images", "validation_auc", "kept_epoch", "seconds", "peak_memory_mb"]]
-    assert row.tolist() == [200, 0.81, 7, 63.25, 2100]
+def test_a_row_has_the_metrics_the_selected_epoch_and_the_costs(table):
+    metrics = evaluate(scores(seed=1), **MASS)["metrics"]
+    for name in METRICS:
+        row = table.loc["recall", [name, f"{name}_low", f"{name}_high"]].tolist()
+        assert row == [metrics[name][key] for key in ("value", "low", "high")]
+    costs = table.loc["recall", ["n_images", "seconds", "peak_memory_mb", "commit", "collapsed"]]
+    assert costs.tolist() == [200, 63.25, 2100, "c0ffee", False]
+    assert table.loc["baseline", ["validation_auc", "kept_epoch"]].tolist() == [0.8, 2]
+    assert table.loc["recall", ["validation_auc", "kept_epoch"]].tolist() == [0.6, 3]
+    assert table.loc["always", "collapsed"]
 
 
-def test_every_other_cell_is_compared_with_the_baseline_and_adjusted_for_them_all(cells, table):
-    compared = ["without <morphology>", "without augmentation", "always"]
-    for name in compared:
-        expected = paired_differences(cells[name].test_scores, cells["baseline"].test_scores, **ONE)["auc"]
+def test_every_other_cell_is_compared_with_the_baseline_and_adjusted_for_them_all(table):
+    compared = {"recall": scores(seed=1), "without augmentation": scores(seed=2, skill=0.3), "always": scores(seed=3)}
+    for name, other in compared.items():
+        expected = paired_differences(other, scores(), **MASS)["auc"]
         row = table.loc[name, ["auc_difference", "auc_difference_low", "auc_difference_high", "p_value"]].tolist()
         assert row == list(expected.values())
-    assert table.loc[compared, "p_holm"].tolist() == holm(table.loc[compared, "p_value"].tolist())
+    assert table.loc[list(compared), "p_holm"].tolist() == holm(table.loc[list(compared), "p_value"].tolist())
     assert table.loc["without augmentation", "p_holm"] == pytest.approx(3 * 2 / 201)
     assert table.loc[["baseline", "broken"], ["auc_difference", "p_value", "p_holm"]].isna().all(axis=None)
-    assert table.loc[compared, "images_left_out"].tolist() == [0, 0, 0]
+    assert table.loc[list(compared), "images_left_out"].tolist() == [0, 0, 0]
     assert table["not_compared"].isna().all()
 
 
 def test_a_failed_cell_is_a_row_with_its_error(table):
-    row = table.loc["broken"].dropna()
-
-    assert row.to_dict() == {"is_baseline": False, "training.learning_rate": "10.0", "error": "it diverged"}
+    expected = {"is_baseline": False, "training.learning_rate": "10.0", "error": "it diverged", "commit": "c0ffee"}
+    assert table.loc["broken"].dropna().to_dict() == expected
     assert table["error"].notna().sum() == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "message"), [({}, "must have a cell"), ({"one": CellResult()}, "one of one. Received: 'two'")]
-)
-def test_an_ablation_without_its_baseline_is_refused(given, message):
-    with pytest.raises(ValueError, match=message):
-        cell_table(given, baseline="two", **ONE)
-
-
-def test_with_a_failed_baseline_nothing_is_compared(cells):
-    table = cell_table(cells, baseline="broken", **ONE).set_index("cell")
-
+def test_nothing_is_compared_with_a_failed_baseline(cells):
+    table = tabulate([cells[3], *cells[:2]])
     assert table[["auc_difference", "p_value", "p_holm"]].isna().all(axis=None)
-    others = table.drop(index="broken")
-    assert (others["not_compared"] == "The baseline failed.").all()
-    assert others["auc"].notna().all()
-    assert table["not_compared"].isna()["broken"]
+    assert table["not_compared"].fillna("").tolist() == ["", *["The baseline failed."] * 2]
+    assert table["auc"].notna().tolist() == [False, True, True]
 
 
-def test_a_cell_tested_on_other_images_is_compared_on_those_in_common_or_says_why_not(cells):
-    fewer = result(seed=1, n_images=180)
-    fewer = replace(fewer, test_scores=fewer.test_scores.iloc[:150])
-    elsewhere = replace(cells["always"], test_scores=cells["always"].test_scores.assign(source="elsewhere"))
-
-    table = cell_table({"first": cells["always"], "fewer": fewer, "elsewhere": elsewhere}, baseline=None, **ONE)
-
-    assert table["images_left_out"][1] == 50
+def test_a_cell_is_compared_on_the_common_images_or_has_a_reason(cells, make_cell):
+    fewer = make_cell("fewer", {}, scores(seed=1).iloc[:150])
+    elsewhere = make_cell("elsewhere", {}, scores().assign(source="elsewhere"))
+    table = tabulate([cells[0], fewer, elsewhere])
+    assert table["images_left_out"].iloc[1] == 50
     assert table["p_value"].notna().tolist() == [False, True, False]
-    assert "no test image in common" in table["not_compared"][2]
     assert table["not_compared"].isna().tolist() == [True, True, False]
-    assert table["auc"].notna().all()
-
-
-def test_a_cell_that_always_decides_the_same_is_collapsed(table):
-    assert table["collapsed"].dropna().to_dict() == {
-        **{"baseline": False, "without <morphology>": False, "without augmentation": False},
-        "always": True,
-    }
+    assert "no test image in common" in table["not_compared"].iloc[2]
 
 
 def test_columns_have_one_type_each_and_keep_it_in_a_file(cells, table, tmp_path):
     flat = table.reset_index()
     flat.to_parquet(tmp_path / "cells.parquet")
-
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), flat)
-    assert flat[["kept_epoch", "n_images", "collapsed", "error"]].dtypes.tolist() == [
-        pd.Int64Dtype(),
-        pd.Int64Dtype(),
-        pd.BooleanDtype(),
-        pd.StringDtype(),
-    ]
-    only_failed = cell_table({"broken": cells["broken"]}, baseline=None, **ONE)
-    assert only_failed.dtypes[COLUMNS].tolist() == flat.dtypes[COLUMNS].tolist()
+    types = flat[["kept_epoch", "n_images", "collapsed", "error"]].dtypes.tolist()
+    assert types == [pd.Int64Dtype(), pd.Int64Dtype(), pd.BooleanDtype(), pd.StringDtype()]
+    assert tabulate([cells[3]]).dtypes[COLUMNS].tolist() == flat.dtypes[COLUMNS].tolist()

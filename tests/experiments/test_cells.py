@@ -1,17 +1,12 @@
 import itertools
-import json
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.jobs import Outcome
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 def outcome(error: str | None = None) -> Outcome:
@@ -46,37 +41,9 @@ def test_only_a_cell_that_succeeded_is_done(tmp_path: Path) -> None:
     assert not cells.is_done(tmp_path)
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> dict[str, Any]:
-    """A cell with a history of three epochs and one test image."""
-    reporting, scores = tmp_path / "08_reporting" / "t", tmp_path / "07_model_output" / "t"
-    reporting.mkdir(parents=True)
-    scores.mkdir(parents=True)
-    history = pd.DataFrame({"epoch": [1, 2, 3], "val_auc": [0.7, 0.8, 0.6], "val_recall": [0.2, 0.5, 0.9]})
-    history.to_csv(reporting / "history.csv", index=False)
-    (reporting / "metrics.json").write_text(json.dumps({"kind": "binary"}))
-    pd.DataFrame({"image": ["a.png"]}).to_parquet(scores / "test_scores.parquet")
-    cells.save_outcome(tmp_path, outcome())
+def test_an_outcome_is_loaded_with_its_mlflow_run_and_commit(tmp_path: Path) -> None:
+    cells.save_outcome(tmp_path, outcome("it diverged"))
+    without_run = {"run_id": None, "commit": None, "name": "a cell", "error": "it diverged"}
+    assert cells.load_outcome(tmp_path).items() >= without_run.items()
     cells.save_mlflow_run(tmp_path, "7f")
-    overrides = {"training": {"loss": "focal"}}
-    return {**cells.load_outcome(tmp_path), "overrides": overrides, "folder": str(tmp_path)}
-
-
-@pytest.mark.parametrize(("monitor", "epoch", "auc"), [("val_auc", 2, 0.8), ("val_recall", 3, 0.6)])
-def test_a_result_is_that_of_the_selected_epoch(finished: dict[str, Any], monitor: str, epoch: int, auc: float) -> None:
-    assert finished["run_id"] == "7f"
-    result = cells.read_result(finished, task="t", selector=EpochSelector(monitor, 0.0, None))
-    assert (result.kept_epoch, result.validation_auc) == (epoch, auc)
-    assert result.parameters == {"training.loss": "focal"}
-    assert result.metrics == {"kind": "binary"}
-    assert result.test_scores is not None
-    assert list(result.test_scores["image"]) == ["a.png"]
-    assert (result.seconds, result.peak_memory_mb, result.error) == (3.5, 900.0, None)
-    assert result.commit == git_commit()
-
-
-def test_the_result_of_a_failed_cell_is_its_error(tmp_path: Path) -> None:
-    cells.save_outcome(tmp_path, outcome("Training diverged"))
-    cell = {**cells.load_outcome(tmp_path), "overrides": {}, "folder": str(tmp_path)}
-    result = cells.read_result(cell, task="t", selector=EpochSelector("val_auc", 0.0, None))
-    assert (result.error, result.metrics, result.commit) == ("Training diverged", None, None)
+    assert cells.load_outcome(tmp_path).items() >= {"run_id": "7f", "commit": git_commit()}.items()

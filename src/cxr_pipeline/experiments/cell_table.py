@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline.common.mappings import flatten, lay_over
 from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
-from cxr_pipeline.experiments.cells import CellResult
+from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.report.formatting import value_of
 from cxr_pipeline.report.kinds import kind_of
+from cxr_pipeline.training.epoch_selection import EpochSelector
 
 METRICS = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"
@@ -22,9 +25,10 @@ TEXTS = ("cell", "not_compared", "error", "commit")
 
 
 def cell_table(
-    cells: Mapping[str, CellResult],
+    cells: Sequence[Mapping[str, Any]],
     *,
-    baseline: str | None,
+    task: str,
+    training: Mapping[str, Any],
     outputs: Sequence[str],
     exclusive: bool,
     bootstrap: Mapping[str, Any],
@@ -32,9 +36,10 @@ def cell_table(
     """Tabulate the cells of an ablation.
 
     Args:
-        cells: the result of each cell by name; rows are in their order.
-        baseline: the cell that the others are compared with; None for the first.
-        outputs: names of the outputs of every cell.
+        cells: ``name``, ``overrides``, ``folder`` and the items of `load_outcome` for each cell, the baseline first.
+        task: name of the task.
+        training: parameters of its training.
+        outputs: names of its outputs.
         exclusive: whether an image has exactly one class.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of the paired comparison.
 
@@ -46,28 +51,31 @@ def cell_table(
         is no comparison; ``collapsed``, whether the decision is nearly always the same; ``n_images``,
         ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``, ``error`` and ``commit``.
 
-    Raises:
-        ValueError: there are no cells, or none has the name of the baseline.
-
     References:
         Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
     """
-    if not cells:
-        raise ValueError("An ablation must have a cell.")
-    reference = next(iter(cells)) if baseline is None else baseline
-    if reference not in cells:
-        raise ValueError(f"Expected the baseline to be one of {', '.join(cells)}. Received: {reference!r}")
     settings = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
+    runs = [None if cell["error"] else RunOutputs(Path(cell["folder"]), task) for cell in cells]
+    baseline = runs[0].test_scores if runs[0] is not None else None
+    parameters = [flatten(cell["overrides"]) for cell in cells]
     rows = []
-    for name, result in cells.items():
-        row = {"cell": name, "is_baseline": name == reference, **{cost: getattr(result, cost) for cost in COSTS}}
-        row |= {parameter: _as_text(value) for parameter, value in result.parameters.items()}
-        if result.metrics is not None:
-            row |= _metric_columns(result.metrics, outputs)
-        if result.test_scores is not None and name != reference:
-            row |= _comparison(result.test_scores, cells[reference].test_scores, **settings)
+    for cell, run, overrides in zip(cells, runs, parameters, strict=True):
+        row = {"cell": cell["name"], "is_baseline": cell is cells[0], "error": cell["error"], "commit": cell["commit"]}
+        row |= {name: _as_text(value) for name, value in overrides.items()}
+        if run is not None:
+            selected = _selected_epoch(run.history, lay_over(training, cell["overrides"].get("training", {})))
+            row |= {**_metric_columns(run.metrics, outputs), **selected}
+            row |= {"seconds": cell["seconds"], "peak_memory_mb": cell["peak_memory_mb"]}
+            if cell is not cells[0]:
+                row |= _comparison(run.test_scores, baseline, **settings)
         rows.append(row)
-    return _with_types(rows, [parameter for result in cells.values() for parameter in result.parameters])
+    return _with_types(rows, [name for overrides in parameters for name in overrides])
+
+
+def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
+    selector = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
+    row = history.iloc[selector.select([{selector.monitor: value} for value in history[selector.monitor]])]
+    return {"validation_auc": row["val_auc"], "kept_epoch": int(row["epoch"])}
 
 
 def _as_text(value: object) -> str:

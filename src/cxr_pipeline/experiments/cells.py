@@ -1,4 +1,4 @@
-"""The cells of an ablation: their parameters, their folders, and what each one found."""
+"""The cells of an ablation: their parameters, their folders and how each one ended."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.common.mappings import flatten, lay_over
+from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.experiments.jobs import Outcome
-from cxr_pipeline.experiments.task_run import RunOutputs
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 OUTCOME = "outcome.json"
 MLFLOW_RUN = "run.json"
@@ -82,56 +78,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content
-
-
-@dataclass(frozen=True, eq=False)
-class CellResult:
-    """What a cell found. Of a failed one only ``parameters``, ``error`` and ``commit`` are known.
-
-    Args:
-        parameters: dotted name to value of what it overrides, such as ``{"training.loss": "cross_entropy"}``.
-        metrics: its ``metrics.json``.
-        test_scores: score table of the test images with decisions.
-        validation_auc: AUC of the selected epoch on the validation images.
-        kept_epoch: the selected epoch, from 1.
-        seconds: wall time.
-        peak_memory_mb: largest memory of its process, in MiB.
-        error: why it failed; None if it succeeded.
-        commit: commit of the code that ran it; None if it never began.
-    """
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] | None = None
-    test_scores: pd.DataFrame | None = None
-    validation_auc: float | None = None
-    kept_epoch: int | None = None
-    seconds: float | None = None
-    peak_memory_mb: float | None = None
-    error: str | None = None
-    commit: str | None = None
-
-
-def read_result(cell: Mapping[str, Any], *, task: str, selector: EpochSelector) -> CellResult:
-    """Read what a cell found from the files in its folder.
-
-    Args:
-        cell: ``overrides``, ``folder`` and the items of `load_outcome`.
-        task: name of its task.
-        selector: rule that selected its epoch.
-    """
-    parameters = flatten(cell["overrides"])
-    if cell["error"] is not None:
-        return CellResult(parameters=parameters, error=cell["error"], commit=cell["commit"])
-    outputs = RunOutputs(Path(cell["folder"]), task)
-    history = outputs.history
-    kept = history.iloc[selector.select([{selector.monitor: value} for value in history[selector.monitor]])]
-    return CellResult(
-        parameters=parameters,
-        metrics=outputs.metrics,
-        test_scores=outputs.test_scores,
-        validation_auc=float(kept["val_auc"]),
-        kept_epoch=int(kept["epoch"]),
-        seconds=cell["seconds"],
-        peak_memory_mb=cell["peak_memory_mb"],
-        commit=cell["commit"],
-    )

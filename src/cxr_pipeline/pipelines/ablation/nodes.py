@@ -15,10 +15,9 @@ from cxr_pipeline.experiments import cells, digests
 from cxr_pipeline.experiments.cell_table import cell_table
 from cxr_pipeline.experiments.jobs import Job, run_jobs
 from cxr_pipeline.experiments.task_run import MODULE, TaskRun
-from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task
+from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task, Training
 from cxr_pipeline.report.figures.intervals import draw_cells
 from cxr_pipeline.report.pages.ablation import render_ablation
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +70,13 @@ def _finished_cell(job: Job, overrides: Mapping[str, Any], parent_run: str | Non
 
 
 def tabulate_cells(
-    ablation_cells: Sequence[Mapping[str, Any]],
-    task: Task,
-    ablation: Ablation,
-    evaluation: Evaluation,
-    current_run: TaskRun,
+    ablation_cells: Sequence[Mapping[str, Any]], task: Task, training: Training, evaluation: Evaluation
 ) -> pd.DataFrame:
     """Tabulate the metrics of each cell on the test images and their differences from the baseline."""
-    results = {}
-    for cell in ablation_cells:
-        training = lay_over(current_run.parameters["training"], cell["overrides"].get("training", {}))
-        selector = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
-        results[cell["name"]] = cells.read_result(cell, task=task.name, selector=selector)
     return cell_table(
-        results,
-        baseline=ablation.baseline,
+        ablation_cells,
+        task=task.name,
+        training=training.model_dump(),
         outputs=task.outputs,
         exclusive=task.exclusive,
         bootstrap=evaluation.model_dump(),
