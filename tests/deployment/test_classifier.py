@@ -73,20 +73,20 @@ def half_lit(grey: int) -> bytes:
 
 
 def test_probability_and_decision_are_those_of_the_network_and_the_rule(classifier: ImageClassifier) -> None:
-    judged = classifier.score([half_lit(51), half_lit(204)])
-    np.testing.assert_allclose(judged.probability, [0.2, 0.8], atol=1e-6)
-    assert judged.decision.tolist() == ["nofinding", "effusion"]
-    assert judged.threshold.tolist() == [0.5, 0.5]
-    assert judged.status.tolist() == ["scored", "scored"]
-    assert judged.reason.isna().all()
+    table = classifier.score([half_lit(51), half_lit(204)])
+    np.testing.assert_allclose(table.probability, [0.2, 0.8], atol=1e-6)
+    assert table.decision.tolist() == ["nofinding", "effusion"]
+    assert table.threshold.tolist() == [0.5, 0.5]
+    assert table.status.tolist() == ["scored", "scored"]
+    assert table.reason.isna().all()
 
 
 def test_a_bad_image_does_not_fail_the_others(classifier: ImageClassifier) -> None:
-    judged = classifier.score([half_lit(51), b"no image", half_lit(204), b""])
-    assert judged.status.tolist() == ["scored", "refused", "scored", "refused"]
-    assert judged.reason.fillna("").tolist() == ["", "unreadable", "", "empty"]
-    assert judged.probability.isna().tolist() == judged.decision.isna().tolist() == [False, True, False, True]
-    np.testing.assert_allclose(judged.probability[2], 0.8, atol=1e-6)
+    table = classifier.score([half_lit(51), b"no image", half_lit(204), b""])
+    assert table.status.tolist() == ["scored", "refused", "scored", "refused"]
+    assert table.reason.fillna("").tolist() == ["", "unreadable", "", "empty"]
+    assert table.probability.isna().tolist() == table.decision.isna().tolist() == [False, True, False, True]
+    np.testing.assert_allclose(table.probability[2], 0.8, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -102,28 +102,28 @@ def test_a_bad_image_does_not_fail_the_others(classifier: ImageClassifier) -> No
 def test_several_outputs_have_a_probability_and_a_threshold_each(
     kind: str, grey: int, probabilities: list[float], decision: str
 ) -> None:
-    judged = with_several_outputs(kind).score([half_lit(grey), b"no image"])
+    table = with_several_outputs(kind).score([half_lit(grey), b"no image"])
     rule = with_several_outputs(kind).decision_rule
     names = [f"probability_{name}" for name in rule.classes]
     thresholds = [f"threshold_{name}" for name in rule.classes]
-    assert judged.columns.tolist() == [*names, "decision", *thresholds, "status", "reason"]
-    np.testing.assert_allclose(judged[names], [probabilities, [np.nan] * len(names)], atol=1e-6)
-    assert judged[thresholds].to_numpy().tolist() == [list(rule.thresholds.values())] * 2
-    assert judged.decision.fillna("").tolist() == [decision, ""]
-    assert judged.status.tolist() == ["scored", "refused"]
-    assert judged.reason.fillna("").tolist() == ["", "unreadable"]
+    assert table.columns.tolist() == [*names, "decision", *thresholds, "status", "reason"]
+    np.testing.assert_allclose(table[names], [probabilities, [np.nan] * len(names)], atol=1e-6)
+    assert table[thresholds].to_numpy().tolist() == [list(rule.thresholds.values())] * 2
+    assert table.decision.fillna("").tolist() == [decision, ""]
+    assert table.status.tolist() == ["scored", "refused"]
+    assert table.reason.fillna("").tolist() == ["", "unreadable"]
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("contents", [[], [b"no image"]])
 def test_columns_do_not_depend_on_the_images(kind: str, contents: list[bytes]) -> None:
-    judged, usual = (with_several_outputs(kind).score(images) for images in (contents, [half_lit(51)]))
-    assert len(judged) == len(contents)
-    assert judged.dtypes.to_dict() == usual.dtypes.to_dict()
-    assert judged.columns.tolist() == usual.columns.tolist()
+    table, usual = (with_several_outputs(kind).score(images) for images in (contents, [half_lit(51)]))
+    assert len(table) == len(contents)
+    assert table.dtypes.to_dict() == usual.dtypes.to_dict()
+    assert table.columns.tolist() == usual.columns.tolist()
 
 
-def test_one_output_needs_no_name() -> None:
+def test_names_of_probability_columns() -> None:
     assert probability_columns(("effusion",)) == ["probability"]
     assert probability_columns(("probability", "Mass")) == ["probability_probability", "probability_Mass"]
 
@@ -138,12 +138,12 @@ def dicom(**elements: str) -> bytes:
     return content.getvalue()
 
 
-def test_a_dicom_image_is_judged_if_its_header_says_chest(classifier: ImageClassifier) -> None:
+def test_a_dicom_image_is_scored_if_its_header_says_chest(classifier: ImageClassifier) -> None:
     chest = dicom(Modality="DX", BodyPartExamined="CHEST")
-    judged = classifier.score([dicom(), chest, dicom(Modality="DX", BodyPartExamined="LEG"), chest[:1000]])
-    assert judged.status.tolist() == ["refused", "scored", "refused", "refused"]
-    assert judged.reason.fillna("").tolist()[:3] == ["not_chest", "", "not_chest"]
-    assert judged.probability[1] == pytest.approx(classifier.recipe.prepare(chest).mean() / 255, abs=1e-6)
+    table = classifier.score([dicom(), chest, dicom(Modality="DX", BodyPartExamined="LEG"), chest[:1000]])
+    assert table.status.tolist() == ["refused", "scored", "refused", "refused"]
+    assert table.reason.fillna("").tolist()[:3] == ["not_chest", "", "not_chest"]
+    assert table.probability[1] == pytest.approx(classifier.recipe.prepare(chest).mean() / 255, abs=1e-6)
 
 
 def test_a_larger_image_than_the_recipe_allows_is_refused(classifier: ImageClassifier) -> None:
@@ -161,21 +161,21 @@ def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier) -
 
 @settings(max_examples=15, deadline=None)
 @given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
-def test_a_image_is_judged_alike_in_any_company(
+def test_the_score_of_an_image_does_not_depend_on_the_batch(
     classifier: ImageClassifier, greys: list[int | None], batch_size: int
 ) -> None:
     prepared = [
         ImageRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
     ]
     batches = [prepared[start : start + batch_size] for start in range(0, len(prepared), batch_size)]
-    judged = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
+    table = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
     expected = np.array([np.nan if grey is None else grey / 255 for grey in greys])
-    np.testing.assert_allclose(judged.probability, expected, atol=1e-6)
-    assert judged.reason.fillna("").tolist() == ["unreadable" if grey is None else "" for grey in greys]
+    np.testing.assert_allclose(table.probability, expected, atol=1e-6)
+    assert table.reason.fillna("").tolist() == ["unreadable" if grey is None else "" for grey in greys]
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_what_is_loaded_judges_as_what_was_saved(kind: str, classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_a_loaded_classifier_scores_as_the_saved_one(kind: str, classifier: ImageClassifier, tmp_path: Path) -> None:
     classifier = classifier if kind == "binary" else with_several_outputs(kind)
     classifier.save(tmp_path / "saved")
     loaded = ImageClassifier.load(tmp_path / "saved")
@@ -186,7 +186,7 @@ def test_what_is_loaded_judges_as_what_was_saved(kind: str, classifier: ImageCla
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
 
 
-def test_the_state_of_the_optimiser_is_left_behind(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_the_state_of_the_optimiser_is_not_saved(classifier: ImageClassifier, tmp_path: Path) -> None:
     network = brightness_network()
     network.compile("adam", "mse")
     network.train_on_batch(np.ones((2, SIZE, SIZE, 1)), np.ones((2, 1)))
@@ -201,7 +201,7 @@ def test_the_state_of_the_optimiser_is_left_behind(classifier: ImageClassifier, 
     assert b"optimizer" not in weights(tmp_path / "saved" / "model.keras")
 
 
-def test_digest_changes_with_whatever_decides_a_probability(classifier: ImageClassifier) -> None:
+def test_the_digest_depends_on_everything_that_decides_a_probability(classifier: ImageClassifier) -> None:
     brighter = brightness_network(slopes=(2.0,))
     other_recipe = Recipe(size=SIZE, mode="fit", max_megapixels=1.0)
     digests = {
@@ -217,7 +217,7 @@ def test_digest_changes_with_whatever_decides_a_probability(classifier: ImageCla
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_digest_changes_with_every_threshold_and_with_the_names_of_the_outputs(kind: str) -> None:
+def test_the_digest_depends_on_thresholds_and_names_of_outputs(kind: str) -> None:
     judge = with_several_outputs(kind)
     before = json.dumps(judge.decision_rule.to_dict())
     changes = {name: before.replace(f'"{name}"', f'"{name} too"') for name in judge.decision_rule.classes}
@@ -241,7 +241,7 @@ def test_changed_files_are_not_loaded(classifier: ImageClassifier, tmp_path: Pat
         ImageClassifier.load(tmp_path / "saved")
 
 
-def test_code_in_the_file_of_a_network_is_not_run(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_code_in_a_model_file_is_not_run(classifier: ImageClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     image = keras.Input((SIZE, SIZE, 1))
     harmful = keras.Model(image, keras.layers.Lambda(lambda x: x[:, 0, 0])(image))

@@ -153,7 +153,7 @@ def test_a_server_answers_as_the_classifier_does(
     assert [answer["probability"] is None for answer in answers] == [n in refused for n in range(8)]
 
 
-def test_a_server_runs_the_code_that_the_model_brought(served: dict[str, Any]) -> None:
+def test_a_server_runs_the_code_stored_with_the_model(served: dict[str, Any]) -> None:
     package = Path(served["ours"]["cxr_pipeline"]).parent
     assert package.parent.name == "code"
     assert package != Path(tracking.__file__).parent
@@ -161,7 +161,7 @@ def test_a_server_runs_the_code_that_the_model_brought(served: dict[str, Any]) -
     assert not [name for name in served["ours"] if name.startswith("cxr_pipeline.pipelines")]
 
 
-def test_a_server_installs_whatever_it_imports(served: dict[str, Any]) -> None:
+def test_a_server_installs_everything_that_it_imports(served: dict[str, Any]) -> None:
     distributions = packages_distributions()
     listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
     third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
@@ -233,7 +233,7 @@ def test_too_long_a_text_is_refused_before_it_is_decoded() -> None:
     assert raised.value.reason == "too_large"
 
 
-def test_a_image_just_within_the_limit_is_read() -> None:
+def test_an_image_just_within_the_limit_is_read() -> None:
     assert len(serving.decode_base64(as_text(bytes(3 * 2**18)), max_mib=0.75)) == 3 * 2**18
 
 
@@ -250,7 +250,7 @@ def classifier(registered: dict[str, Any]) -> ImageClassifier:
     return tracking.load_classifier(registered["uri"])
 
 
-def test_limits_are_those_of_the_model_unless_the_server_sets_others(
+def test_a_server_can_lower_the_limits(
     classifier: ImageClassifier, registered: dict[str, Any], images: list[bytes], tmp_path: Path
 ) -> None:
     info = mlflow.models.get_model_info(registered["uri"])
@@ -268,9 +268,7 @@ def test_limits_are_those_of_the_model_unless_the_server_sets_others(
         limited(classifier, tmp_path / "c", max_images=1).predict(asked)
 
 
-def test_a_server_takes_no_larger_images_than_the_model_was_trained_on(
-    classifier: ImageClassifier, tmp_path: Path
-) -> None:
+def test_a_server_cannot_raise_the_limit_of_megapixels(classifier: ImageClassifier, tmp_path: Path) -> None:
     large = cv2.imencode(".png", np.tile(np.arange(250, dtype=np.uint8), (4100, 1)))[1].tobytes()
     asked = pd.DataFrame({"image": [as_text(large)]})
     assert limited(classifier, tmp_path / "c", max_megapixels=100).predict(asked).reason.tolist() == ["too_large"]
@@ -285,7 +283,7 @@ def test_several_batches_answer_in_order(classifier: ImageClassifier, images: li
     np.testing.assert_allclose(table.probability[2::3].astype(float), expected[1], atol=1e-6)
 
 
-def test_a_map_is_drawn_if_asked_for(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
+def test_heat_maps_are_drawn_on_request(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
     asked = pd.DataFrame({"image": [as_text(images[0]), "", as_text(images[1])]})
     served = limited(classifier, tmp_path / "c")
     plain = served.predict(asked, {"heatmap": False})

@@ -60,7 +60,7 @@ def features(
     )
 
 
-def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
+def test_features_are_the_outputs_of_the_networks(tmp_path: Path) -> None:
     images = CountingImages()
     computed = features(tmp_path, images)
     computed.prepare(entries(3, views=2), at_cut=True)
@@ -73,7 +73,7 @@ def test_features_are_those_of_the_networks(tmp_path: Path) -> None:
     assert min(np.abs(augmented[0] - augmented[1]).max(), np.abs(augmented[1] - augmented[2]).max()) > 0.01
 
 
-def test_pooled_features_alone_are_the_same_and_take_no_room_at_the_cut(tmp_path: Path) -> None:
+def test_pooled_features_alone_are_the_same_without_features_at_the_cut(tmp_path: Path) -> None:
     wanted = entries(300, views=1)
     both, alone = features(tmp_path / "both"), features(tmp_path / "alone")
     both.prepare(wanted, at_cut=True)
@@ -132,7 +132,7 @@ def test_other_weights_or_another_recipe_compute_anew(tmp_path: Path, other: str
     assert images.reads == sha256s(2)
 
 
-def test_a_image_does_not_depend_on_the_batch_it_comes_in() -> None:
+def test_the_features_of_an_image_do_not_depend_on_the_batch_it_comes_in() -> None:
     lower, _ = backbone()
     images = CountingImages().read(sha256s(40))[..., np.newaxis]
     together = run_batches(lower, images)
@@ -140,13 +140,13 @@ def test_a_image_does_not_depend_on_the_batch_it_comes_in() -> None:
     np.testing.assert_array_equal(alone, together[[0, 17, 39]])
 
 
-def test_what_float16_cannot_hold_is_clipped() -> None:
+def test_values_beyond_float16_are_clipped() -> None:
     number = keras.Input((1,))
     found = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
     np.testing.assert_array_equal(found[:, 0], [1000, 65504, -65504])
 
 
-def test_the_digest_of_weights_goes_by_every_value() -> None:
+def test_the_digest_of_weights_depends_on_every_value() -> None:
     lower, _ = backbone()
     before = weights_digest(lower)
     assert before == weights_digest(backbone()[0])

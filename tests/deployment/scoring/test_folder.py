@@ -99,7 +99,7 @@ def test_what_is_not_a_file_is_refused_without_waiting(
     assert predictions.reason.fillna("").tolist() == ["", "unreadable", "unreadable", "unreadable"]
 
 
-def test_a_folder_that_cannot_be_read_is_refused_by_name(
+def test_an_unreadable_folder_is_refused_by_name(
     classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw("image.png")
@@ -142,7 +142,7 @@ def test_hostile_names(
     assert pd.read_parquet(tmp_path / "predictions.parquet").image.tolist() == [shown]
 
 
-def test_predictions_of_a_model_trained_on_phantoms_say_so(
+def test_scoring_with_a_model_of_phantoms_is_logged(
     classifier: ImageClassifier, folder: Path, draw: Draw, score: Score, caplog: pytest.LogCaptureFixture
 ) -> None:
     draw("image.png")
@@ -152,7 +152,7 @@ def test_predictions_of_a_model_trained_on_phantoms_say_so(
     assert "phantoms" in caplog.text
 
 
-def test_the_record_counts_images_and_says_what_scored_them(
+def test_the_record_counts_images_and_describes_the_classifier(
     classifier: ImageClassifier, tmp_path: Path, folder: Path, draw: Draw
 ) -> None:
     draw("dim.png", 51)

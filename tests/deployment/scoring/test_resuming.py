@@ -11,100 +11,69 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.image_folder import find_images
-from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import folder as module
 from cxr_pipeline.deployment.scoring import score_folder
-from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
-from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 
 KEY = "effusion.scoring.folder"
 
 Draw = Callable[..., Path]
 Score = Callable[..., pd.DataFrame]
 
-# Score a folder, with shards of 8 rows and worker processes beyond 16 images; kill the process before a batch if asked to.
+# Score a folder with shards of 8 rows, and with worker processes beyond 16 images; kill the process on the way if asked to.
 SCORE = """
 import json, os, resource, signal, sys
 from pathlib import Path
 
 
-def main(folder, parts, kill_at):
-    import keras
-    import pandas as pd
+def main(saved, folder, parts, batch_size, kill_at):
     from cxr_pipeline.deployment.classifier import ImageClassifier
-    from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-    from cxr_pipeline.data.images.recipe import Recipe
-    from cxr_pipeline.training.networks.build import build_model
     from cxr_pipeline.data.image_folder import find_images
     from cxr_pipeline.deployment.scoring import folder as module, score_folder
 
-    if kill_at is not None:
-        module._SHARD_ROWS, module._FEW_IMAGES = 8, 16
-    network = build_model(
-        name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
-    )
-    predict, n_scored = network.predict_on_batch, 0
+    module._SHARD_ROWS, module._FEW_IMAGES = 8, 16
+    classifier, n_scored = ImageClassifier.load(Path(saved)), 0
+    predict = classifier.model.predict_on_batch
 
     def counted(images):
         nonlocal n_scored
         n_scored += len(images)
-        if kill_at is not None and n_scored > kill_at > 0:
+        if n_scored > int(kill_at):
             os.kill(os.getpid(), signal.SIGKILL)
         return predict(images)
 
-    network.predict_on_batch = counted
-    classifier = ImageClassifier(
-        network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule_from_dict(json.loads(sys.argv[4])), {}
-    )
+    classifier.model.predict_on_batch = counted
     images = find_images(folder, key="folder")
-    batch_size = 4 if kill_at is not None else 32
-    predictions = score_folder(classifier, images, scored_by="1", parts=Path(parts), batch_size=batch_size)
-    n_rows = sum(len(table) for table in predictions)
+    predictions = score_folder(classifier, images, scored_by="1", parts=Path(parts), batch_size=int(batch_size))
+    rows = [row for table in predictions for row in table[["image", "probability"]].to_numpy().tolist()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    table = pd.concat(predictions) if n_rows < 500 else pd.DataFrame({"image": [], "probability": []})
-    rows = table[["image", "probability"]].to_numpy().tolist()
-    print(json.dumps({"n_scored": n_scored, "n_rows": n_rows, "peak": peak, "rows": rows}))
+    print(json.dumps({"n_scored": n_scored, "peak": peak, "rows": rows}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    main(*sys.argv[1:])
 """
 
 
-def small_network() -> ImageClassifier:
-    """Return the classifier of the script."""
-    network = build_model(
-        name="small_cnn", weights_file=None, size=32, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=1
-    )
-    rule = fit_decision_rule(
-        [[0], [1]],
-        [[0.2], [0.8]],
-        kind="binary",
-        classes=("nofinding", "effusion"),
-        calibration="none",
-        policy={"rule": "fixed", "value": 0.5},
-    )
-    return ImageClassifier(network, Recipe(size=32, mode="fit", max_megapixels=1.0), rule, {})
+@pytest.fixture
+def run_script(tmp_path: Path, classifier: ImageClassifier) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    (tmp_path / "score.py").write_text(SCORE)
+    classifier.save(tmp_path / "classifier")
 
+    def run(folder: Path, parts: Path, *, batch_size: int, kill_at: int = 10**9) -> "subprocess.CompletedProcess[str]":
+        arguments = [tmp_path / "score.py", tmp_path / "classifier", folder, parts, batch_size, kill_at]
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+        )
 
-def run_script(tmp_path: Path, folder: Path, parts: Path, *, kill_at: int | None) -> "subprocess.CompletedProcess[str]":
-    script = tmp_path / "score.py"
-    script.write_text(SCORE)
-    rule = small_network().decision_rule.to_dict()
-    return subprocess.run(
-        [sys.executable, str(script), str(folder), str(parts), json.dumps(kill_at), json.dumps(rule)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run
 
 
 def result(process: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
@@ -126,26 +95,25 @@ def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
     return replace(classifier, model=Network()), seen  # type: ignore[arg-type]
 
 
-def test_a_killed_run_resumes_from_its_last_shard(tmp_path: Path, folder: Path, draw: Draw) -> None:
+def test_a_killed_run_resumes_from_its_last_shard(tmp_path: Path, folder: Path, draw: Draw, run_script: Any) -> None:
     for number in range(60):
-        path = draw(f"{number:02}.png")
-        blobs = np.random.default_rng(number).integers(0, 256, (1 + number % 7, 2 + number % 5), np.uint8)
-        cv2.imwrite(str(path), cv2.resize(blobs, (48, 48)))
+        draw(f"{number:02}.png", 100 + number)
     (folder / "07.png").write_bytes(b"no image")
-    killed = run_script(tmp_path, folder, tmp_path / "parts", kill_at=30)
+    killed = run_script(folder, tmp_path / "parts", batch_size=4, kill_at=30)
     assert killed.returncode == -signal.SIGKILL
     assert sorted(len(np.load(file)) for file in (tmp_path / "parts").rglob("rows/*.npy")) == [7, 8, 8]
-    resumed = result(run_script(tmp_path, folder, tmp_path / "parts", kill_at=0))
+    resumed = result(run_script(folder, tmp_path / "parts", batch_size=4))
     assert resumed["n_scored"] == 59 - 23
-    contents = [(folder / f"{number:02}.png").read_bytes() for number in range(60)]
-    expected = small_network().score(contents).probability
-    assert [image for image, _ in resumed["rows"]] == [f"{number:02}.png" for number in range(60)]
-    np.testing.assert_allclose(np.array([row[1] for row in resumed["rows"]], dtype=float), expected, atol=1e-6)
-    assert expected.round(5).nunique() > 30
-    assert np.flatnonzero(np.isnan(expected)).tolist() == [7]
+    images, probability = zip(*resumed["rows"], strict=True)
+    assert list(images) == [f"{number:02}.png" for number in range(60)]
+    expected = np.arange(100, 160) / 255
+    expected[7] = np.nan
+    np.testing.assert_allclose(np.array(probability, float), expected, atol=1e-6)
 
 
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, folder: Path, draw: Draw) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(
+    tmp_path: Path, folder: Path, draw: Draw, run_script: Any
+) -> None:
     first = draw("0000.png")
     for number in range(1, 2000):
         os.link(first, folder / f"{number:04}.png")
@@ -153,8 +121,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, folder: 
     shutil.copytree(folder, few, ignore=lambda _, names: [name for name in names if name >= "0200"])
     peaks = {}
     for n_images, images in ((200, few), (2000, folder)):
-        measured = result(run_script(tmp_path, images, tmp_path / f"parts-{n_images}", kill_at=None))
-        assert measured["n_scored"] == measured["n_rows"] == n_images
+        measured = result(run_script(images, tmp_path / f"parts-{n_images}", batch_size=32))
+        assert measured["n_scored"] == len(measured["rows"]) == n_images
         peaks[n_images] = measured["peak"]
     assert peaks[2000] - peaks[200] < 40, peaks
 
