@@ -15,6 +15,7 @@ from cxr_pipeline.training.epoch_selection import MONITORS
 from cxr_pipeline.training.epochs import Trainer
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
+from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 from cxr_pipeline.training.validation_metrics import validation_metrics
@@ -51,16 +52,17 @@ class MemoryImages:
 
     Args:
         y: labels [n, k]; the last one is at the bottom.
+        size: side of an image in pixels.
     """
 
     digest = "memory"
 
-    def __init__(self, y: np.ndarray) -> None:
+    def __init__(self, y: np.ndarray, size: int = SIZE) -> None:
         rng = np.random.default_rng(0)
         self.y = y
-        images = rng.integers(60, 120, (len(y), SIZE, SIZE))
+        images = rng.integers(60, 120, (len(y), size, size))
         for label, positive in enumerate(y.T[::-1] == 1):
-            bottom = SIZE - 11 * label
+            bottom = size - 11 * label
             images[positive, bottom - 10 : bottom] += rng.integers(10, 90, (positive.sum(), 1, 1))
         self.by_content = {hashlib.sha256(image.tobytes()).hexdigest(): image for image in images.astype(np.uint8)}
         self.sha256 = np.array(list(self.by_content))
@@ -146,14 +148,6 @@ def fitted(images: MemoryImages, tmp_path_factory: pytest.TempPathFactory) -> di
     """One uninterrupted training of each kind."""
     folder = tmp_path_factory.mktemp("fitted")
     return {pretrained: run(images, folder, pretrained=pretrained) for pretrained in (False, True)}
-
-
-def test_a_network_learns_from_scratch(images: MemoryImages, tmp_path: Path) -> None:
-    model, history = run(images, tmp_path, epochs=8)
-    scores = predict(model, images, images.sha256[48:], 16)
-    assert history["val_auc"].max() > 0.95
-    found = validation_metrics(images.y[48:], scores, exclusive=False)
-    assert found["val_auc"] == pytest.approx(history["val_auc"].max(), abs=1e-6)
 
 
 def test_the_history_covers_all_phases(fitted: dict[bool, Fitted]) -> None:
@@ -256,24 +250,6 @@ def test_another_training_has_its_own_checkpoint(images: MemoryImages, tmp_path:
     assert len(checkpoints(tmp_path)) == 2
 
 
-def test_fine_tuning_trains_above_the_cut_only(fitted: dict[bool, Fitted]) -> None:
-    start, (model, history) = build(pretrained=True), fitted[True]
-    assert history["val_auc"].idxmax() >= 3, "the best epoch is one of fine-tuning"
-    paths = [variable.path for variable in model.weights]
-    assert {path for path in paths if not np.array_equal(value(model, path), value(start, path))} == {
-        *("block4_conv1/kernel", "block5_conv1/kernel"),
-        *("hidden/kernel", "hidden/bias", "probability/kernel", "probability/bias"),
-    }
-
-
-def test_without_fine_tuning_only_the_head_is_trained(images: MemoryImages, tmp_path: Path) -> None:
-    model, history = run(images, tmp_path, **HEAD_ONLY)
-    assert list(history["phase"]) == ["frozen"]
-    start = build(pretrained=True)
-    for path, same in (("block5_conv1/kernel", True), ("hidden/kernel", False)):
-        assert np.array_equal(value(model, path), value(start, path)) is same
-
-
 @pytest.mark.parametrize("zero", ["count", "weight"])
 def test_images_of_count_or_weight_zero_are_not_learned(images: MemoryImages, tmp_path: Path, zero: str) -> None:
     wrong, right = np.arange(48) < 10, images.y[:48]
@@ -356,20 +332,53 @@ def test_several_outputs_are_learned(tmp_path: Path, exclusive: bool, pretrained
     assert {name: best[name] for name in found} == pytest.approx(found, abs=0.02)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "weighted_cross_entropy", "focal"])
-def test_an_unknown_label_trains_nothing(images: MemoryImages, tmp_path: Path, loss: str) -> None:
-    unknown = np.full((48, 1), np.nan)
-    model, history = run(
-        images,
-        tmp_path,
-        **HEAD_ONLY,
-        loss=loss,
-        model=build(pretrained=True, n_outputs=2),
-        train={"y": np.hstack([images.y[:48], unknown])},
-        validation={"y": np.hstack([images.y[48:], unknown[:24]])},
+def pretrained(name: str) -> keras.Model:
+    """A backbone with the statistics of noise, so that an update of batch normalisation would show."""
+    size = BACKBONES[name].smallest
+    settings = {"size": size, "n_outputs": 3, "head_units": 0, "dropout": 0.1, "seed": 0}
+    model = build_model(name=name, weights_file=None, exclusive=False, **settings)
+    backbone = model.layers[: model.layers.index(model.get_layer("pooled"))]
+    for layer in backbone:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.1
+    model(np.random.default_rng(1).integers(0, 256, (8, size, size, 1)).astype(np.float32), training=True)
+    for layer in backbone:
+        layer.trainable = False
+    return model
+
+
+# Two of the cuts are later than the default, to save time.
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [(name, {"densenet121": "pool4_pool", "efficientnetv2b0": "block6e_add"}.get(name)) for name in BACKBONES],
+)
+def test_every_backbone_is_trained_above_its_cut_only(name: str, cut: str | None, tmp_path: Path) -> None:
+    model = pretrained(name)
+    images = MemoryImages(np.array([[1, 0, 0], [0, 1, np.nan], [1, 1, 1], [0, 0, 0]]), BACKBONES[name].smallest)
+    weights: dict[str, dict[str, np.ndarray]] = {}
+
+    def remember(row: Row) -> None:
+        weights[str(row["phase"])] = {weight.path: weight.numpy().copy() for weight in model.weights}
+
+    def changed(before: str, after: str) -> set[str]:
+        return {path for path in weights[before] if not np.array_equal(weights[before][path], weights[after][path])}
+
+    remember({"phase": "start"})
+    image_set = ImageSet.unweighted(images=images, sha256=images.sha256, y=images.y)
+    fine_tuning = FineTuningSettings(cut=cut, epochs=1, learning_rate=1e-2, batch_size=4)
+    fit(
+        model=model,
+        train=image_set,
+        validation=image_set,
+        settings=replace(SETTINGS, epochs=1, optimizer="sgd", tolerance=1e9, fine_tuning=fine_tuning),
+        exclusive=False,
+        augmentation=AUGMENTATION,
+        features=tmp_path / "features",
+        checkpoints=tmp_path / "checkpoints",
+        on_epoch=remember,
     )
-    start = build(pretrained=True, n_outputs=2)
-    moved = np.abs(value(model, "probability/kernel") - value(start, "probability/kernel")).max(axis=0)
-    assert moved[0] > 0
-    assert moved[1] < 1e-4, "only weight decay moves it"
-    assert np.isfinite(history[["loss", "val_loss", "val_auc"]].to_numpy(float)).all()
+    head = {"probability/kernel", "probability/bias"}
+    assert changed("start", "frozen") == head
+    top = keras.Model(model.get_layer(cut or BACKBONES[name].cut).output, model.output)
+    layers = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
+    assert head < changed("start", "fine_tuning") <= {weight.path for layer in layers for weight in layer.weights}
