@@ -11,5 +11,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Dask tells of every worker that comes and goes, in the processes of the workers, too.
-os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+# Dask logs every worker that comes and goes, and lost connections when a cluster is closed, in the processes of the
+# workers too. Errors of the work arrive as exceptions.
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")

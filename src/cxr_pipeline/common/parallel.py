@@ -68,7 +68,7 @@ def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
             # Jobs may start processes of their own, which a limit on the worker would not measure.
             memory_limit=0,
             # Any user of this machine could otherwise send code to the scheduler's port.
