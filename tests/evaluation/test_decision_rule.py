@@ -2,82 +2,70 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.evaluation.calibration import METHODS
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 from cxr_pipeline.evaluation.metrics import binary_metrics
 
-CLASSES = ("nofinding", "effusion")
-LABELS = ("Mass", "Pleural_Thickening", "No Finding")
+CLASSES = {
+    "binary": ("nofinding", "effusion"),
+    "multiclass": ("normal", "pneumonia", "mass"),
+    "multilabel": ("Mass", "Pleural_Thickening", "No Finding"),
+}
+ARGMAX = {"rule": "argmax"}
+YOUDEN = {"rule": "youden"}
 POLICIES = (
     {"rule": "fixed", "value": 0.3},
-    {"rule": "youden"},
+    YOUDEN,
     {"rule": "target_sensitivity", "value": 0.9},
     {"rule": "target_specificity", "value": 0.9},
     {"rule": "f_beta", "beta": 2.0},
     {"rule": "cost", "false_negative": 3.0, "false_positive": 1.0},
 )
+KINDS_AND_POLICIES = [(kind, policy) for kind in CLASSES for policy in POLICIES] + [("multiclass", ARGMAX)]
 
 
-def draw_images(n_images=400, k=1, seed=0):
+def draw_images(kind, n_images=300, seed=0):
+    """Draw labels and float32 scores of a kind of task."""
     rng = np.random.default_rng(seed)
-    y_true = (rng.random((n_images, k)) < 0.4).astype(float)
-    return y_true, expit(3 * y_true - 2 + 2 * rng.normal(size=(n_images, k))).astype(np.float32)
+    k = 1 if kind == "binary" else 3
+    if kind == "multiclass":
+        y_true = np.eye(3)[rng.permutation(np.arange(n_images) % 3)]
+    else:
+        y_true = (rng.random((n_images, k)) < 0.4).astype(float)
+    raised = 2 * y_true - 1 + 1.5 * rng.normal(size=(n_images, k))
+    return y_true, (softmax(raised, axis=1) if kind == "multiclass" else 1 / (1 + np.exp(-raised))).astype(np.float32)
 
 
-def fit(images, calibration="platt", *, kind="binary", classes=CLASSES, **policy):
-    return fit_decision_rule(
-        *images, kind=kind, classes=classes, calibration=calibration, policy=policy or {"rule": "youden"}
-    )
-
-
-def fit_labels(images, calibration="platt", classes=LABELS, **policy):
-    return fit(images, calibration, kind="multilabel", classes=classes, **policy)
+def fit(kind, images, policy=YOUDEN, calibration="platt", classes=None):
+    classes = classes or CLASSES[kind]
+    return fit_decision_rule(*images, kind=kind, classes=classes, calibration=calibration, policy=policy)
 
 
 def through_json(rule):
     return rule_from_dict(json.loads(json.dumps(rule.to_dict(), allow_nan=False)))
 
 
-@pytest.mark.parametrize("calibration", METHODS)
-def test_decisions_are_those_the_policy_was_promised(calibration):
-    y_true, y_score = draw_images()
-    rule = fit((y_true, y_score), calibration, rule="target_sensitivity", value=0.9)
-
-    made = rule.apply(y_score)
-
-    assert rule.to_dict()["policy_met"] is True
-    found = made.predicted[y_true == 1].mean()
-    assert found >= 0.9
-    assert found == binary_metrics(y_true[:, 0], made.probability[:, 0], made.predicted[:, 0])["sensitivity"]
-    np.testing.assert_array_equal(made.predicted, made.probability >= rule.thresholds["effusion"])
-    np.testing.assert_array_equal(made.decision == "effusion", made.predicted[:, 0])
-    assert set(made.decision) == set(CLASSES)
+def with_thresholds(*thresholds):
+    """Return a multiclass rule without calibration and with the given thresholds."""
+    values = fit("multiclass", draw_images("multiclass", 30), ARGMAX, "none").to_dict()
+    return rule_from_dict({**values, "thresholds": dict(zip(CLASSES["multiclass"], thresholds, strict=True))})
 
 
-@pytest.mark.parametrize("calibration", METHODS)
-def test_binary_calibration_keeps_the_order_of_images(calibration):
-    images = draw_images(200)
-
-    probability = fit(images, calibration).apply(images[1]).probability
-
-    np.testing.assert_array_equal(np.argsort(probability[:, 0]), np.argsort(images[1][:, 0]))
-
-
-@pytest.mark.parametrize("calibration", METHODS)
-@pytest.mark.parametrize("kind", ["binary", "multilabel"])
-@given(seed=st.integers(0, 50), policy=st.sampled_from(POLICIES))
-def test_saved_rule_decides_the_same(kind, calibration, seed, policy):
-    k, classes = {"binary": (1, CLASSES), "multilabel": (3, LABELS)}[kind]
-    rule = fit(draw_images(60, k, seed), calibration, kind=kind, classes=classes, **policy)
+@settings(max_examples=60)
+@given(st.sampled_from(KINDS_AND_POLICIES), st.sampled_from(sorted(METHODS)), st.integers(0, 50))
+def test_a_saved_rule_makes_the_same_decisions(kind_and_policy, calibration, seed):
+    kind, policy = kind_and_policy
+    rule = fit(kind, draw_images(kind, 60, seed), policy, calibration)
 
     restored = through_json(rule)
 
-    new_scores = np.random.default_rng(seed).random((200, k), dtype=np.float32)
+    new_scores = draw_images(kind, 100, seed + 1)[1]
     before, after = rule.apply(new_scores), restored.apply(new_scores)
     assert restored == rule
     assert restored.to_dict() == rule.to_dict()
@@ -87,12 +75,59 @@ def test_saved_rule_decides_the_same(kind, calibration, seed, policy):
     np.testing.assert_array_equal(after.decision, before.decision)
 
 
-@given(seed=st.integers(0, 200), calibration=st.sampled_from(sorted(METHODS)), policy=st.sampled_from(POLICIES))
-def test_one_label_is_decided_as_a_binary_task(seed, calibration, policy):
-    images = draw_images(50, seed=seed)
+@pytest.mark.parametrize(("kind", "policy"), KINDS_AND_POLICIES)
+def test_another_policy_keeps_the_calibration(kind, policy):
+    images, others = draw_images(kind, 100), draw_images(kind, 90, seed=1)
+    rule = fit(kind, images)
+
+    assert through_json(rule).with_policy(*images, policy) == fit(kind, images, policy)
+    on_others = rule.with_policy(*others, policy).to_dict()
+    assert on_others["calibration"] == rule.to_dict()["calibration"]
+    assert on_others["fitted_on"]["n_images"] == 90
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from([pair for pair in KINDS_AND_POLICIES if pair[0] != "binary"]),
+    st.sampled_from(sorted(METHODS)),
+    st.permutations(range(3)),
+    st.integers(0, 20),
+)
+def test_the_order_of_classes_does_not_matter(kind_and_policy, calibration, order, seed):
+    kind, policy = kind_and_policy
+    y_true, y_score = draw_images(kind, 60, seed)
+    rule = fit(kind, (y_true, y_score), policy, calibration)
+
+    permuted = [CLASSES[kind][column] for column in order]
+    other = fit(kind, (y_true[:, order], y_score[:, order]), policy, calibration, permuted)
+
+    # Sums over classes in another order differ in their last bits.
+    decisions, expected = other.apply(y_score[:, order]), rule.apply(y_score)
+    assert other.thresholds == pytest.approx(rule.thresholds, abs=1e-6)
+    np.testing.assert_allclose(decisions.probability, expected.probability[:, order], atol=1e-6)
+    assert (decisions.predicted == expected.predicted[:, order]).mean() > (0.95 if kind == "multiclass" else 0.999)
+
+
+@pytest.mark.parametrize("calibration", METHODS)
+def test_binary_decisions_reach_the_target_of_the_policy(calibration):
+    y_true, y_score = draw_images("binary")
+    rule = fit("binary", (y_true, y_score), {"rule": "target_sensitivity", "value": 0.9}, calibration)
+
+    made = rule.apply(y_score)
+
+    assert rule.to_dict()["policy_met"] is True
+    assert binary_metrics(y_true[:, 0], made.probability[:, 0], made.predicted[:, 0])["sensitivity"] >= 0.9
+    np.testing.assert_array_equal(made.predicted, made.probability >= rule.thresholds["effusion"])
+    np.testing.assert_array_equal(made.decision, np.where(made.predicted[:, 0], "effusion", "nofinding"))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 200), st.sampled_from(sorted(METHODS)), st.sampled_from(POLICIES))
+def test_a_single_label_is_decided_like_a_binary_task(seed, calibration, policy):
+    images = draw_images("binary", 50, seed)
     images[0][seed % 50] = np.nan
-    binary = fit(images, calibration, **policy)
-    single = fit_labels(images, calibration, classes=("effusion",), **policy)
+    binary = fit("binary", images, policy, calibration)
+    single = fit("multilabel", images, policy, calibration, classes=("effusion",))
 
     one, other = binary.apply(images[1]), single.apply(images[1])
 
@@ -103,26 +138,14 @@ def test_one_label_is_decided_as_a_binary_task(seed, calibration, policy):
     assert single.to_dict()["policy_met"] == binary.to_dict()["policy_met"]
 
 
-@given(order=st.permutations(range(3)), seed=st.integers(0, 20), policy=st.sampled_from(POLICIES))
-def test_labels_in_another_order_change_nothing(order, seed, policy):
-    y_true, y_score = draw_images(60, 3, seed)
-    rule = fit_labels((y_true, y_score), **policy)
-
-    other = fit_labels((y_true[:, order], y_score[:, order]), classes=[LABELS[place] for place in order], **policy)
-
-    assert other.thresholds == rule.thresholds
-    np.testing.assert_array_equal(other.apply(y_score[:, order]).predicted, rule.apply(y_score).predicted[:, order])
-    assert other.to_dict()["per_class"] == rule.to_dict()["per_class"]
-
-
 def test_each_label_is_fitted_on_its_own_known_images():
-    y_true, y_score = draw_images(200, 3)
+    y_true, y_score = draw_images("multilabel", 200)
     y_true[:120, 0] = np.nan
     y_true[:20] = np.nan
 
-    values = fit_labels((y_true, y_score)).to_dict()
+    values = fit("multilabel", (y_true, y_score)).to_dict()
 
-    alone = fit((y_true[120:, :1], y_score[120:, :1]), classes=("none", "Mass")).to_dict()
+    alone = fit("binary", (y_true[120:, :1], y_score[120:, :1]), classes=("none", "Mass")).to_dict()
     assert values["thresholds"]["Mass"] == alone["thresholds"]["Mass"]
     assert values["calibration"]["Mass"] == alone["calibration"]
     assert values["per_class"]["Mass"]["n_images"] == 80
@@ -130,57 +153,107 @@ def test_each_label_is_fitted_on_its_own_known_images():
     assert values["fitted_on"] == {"split": "validation", "n_images": 180}
 
 
-def test_label_of_one_class_falls_back_and_says_so():
-    y_true, y_score = draw_images(100, 3)
-    y_true[:, 1] = 0
+def test_exclusive_classes_get_the_threshold_of_each_class_against_the_rest():
+    y_true, y_score = draw_images("multiclass")
+    policy = {"rule": "target_sensitivity", "value": 0.8}
 
-    rule = fit_labels((y_true, y_score))
-    values = rule.to_dict()
+    values = fit("multiclass", (y_true, y_score), policy, "none").to_dict()
 
-    assert rule.thresholds["Pleural_Thickening"] == 0.5
-    np.testing.assert_array_equal(rule.apply(y_score).probability[:, 1], y_score[:, 1])
+    for column, name in enumerate(CLASSES["multiclass"]):
+        images = y_true[:, [column]], y_score[:, [column]]
+        binary = fit("binary", images, policy, "none", classes=("rest", name)).to_dict()
+        assert values["thresholds"][name] == binary["thresholds"][name]
+        assert values["per_class"][name]["message"] == binary["message"]
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
+def test_an_output_without_positive_images_falls_back_and_is_named(kind):
+    y_true, y_score = draw_images(kind)
+    kept = y_true[:, 2] == 0
+
+    values = fit(kind, (y_true[kept], y_score[kept])).to_dict()
+
+    name = CLASSES[kind][2]
+    assert values["thresholds"][name] == 0.5
+    assert [part["policy_met"] for part in values["per_class"].values()] == [True, True, False]
     assert not values["policy_met"]
-    assert values["message"].startswith("The policy is not met for Pleural_Thickening;")
-    assert [part["policy_met"] for part in values["per_class"].values()] == [True, False, True]
-    assert "The threshold is set to 0.5" in values["per_class"]["Pleural_Thickening"]["message"]
-    assert "'platt' was skipped" in values["per_class"]["Pleural_Thickening"]["message"]
+    assert values["message"].startswith(f"The policy is not met for {name};")
+    for phrase in (f"found 0 positive and {kept.sum()} negative", "'platt' was skipped"):
+        assert phrase in values["per_class"][name]["message"]
 
 
-def test_decision_names_the_predicted_labels():
-    images = draw_images(100, 3)
-    rule = fit_labels(images, "none", rule="fixed", value=0.5)
+def test_decisions_name_the_predicted_labels():
+    rule = fit("multilabel", draw_images("multilabel", 100), {"rule": "fixed", "value": 0.5}, "none")
 
-    made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.9, 0.9, 0.9], [0.1, 0.1, 0.7]])
+    made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.1, 0.1, 0.7]])
 
-    assert made.predicted.tolist() == [[True, True, False], [False] * 3, [True] * 3, [False, False, True]]
-    assert made.decision.tolist() == [
-        "Mass|Pleural_Thickening",
-        "none",
-        "Mass|Pleural_Thickening|No Finding",
-        "No Finding",
-    ]
+    assert made.predicted.tolist() == [[True, True, False], [False] * 3, [False, False, True]]
+    assert made.decision.tolist() == ["Mass|Pleural_Thickening", "none", "No Finding"]
     nothing = rule.apply(np.zeros((0, 3)))
     assert (nothing.probability.shape, nothing.predicted.shape, nothing.decision.shape) == ((0, 3), (0, 3), (0,))
 
 
-def test_json_form_of_a_binary_rule():
-    y_true, y_score = draw_images(50)
+@settings(max_examples=50)
+@given(arrays(np.float64, (8, 3), elements=st.floats(0, 1)), st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+def test_the_class_that_exceeds_its_threshold_by_the_largest_factor_is_predicted(y_score, thresholds):
+    factors = y_score / thresholds
+    assume((np.diff(np.sort(factors, axis=1))[:, -1] > 1e-9).all())
+
+    made = with_thresholds(*thresholds).apply(y_score)
+
+    np.testing.assert_array_equal(made.predicted, np.arange(3) == factors.argmax(axis=1)[:, None])
+    np.testing.assert_array_equal(made.decision, np.array(CLASSES["multiclass"])[factors.argmax(axis=1)])
+
+
+def test_equal_thresholds_predict_the_most_probable_class_without_rounding_errors():
+    highest = np.nextafter(np.linspace(0.4, 0.99, 50), 1)
+    y_score = np.column_stack((np.nextafter(highest, 0), highest, np.zeros(50)))
+
+    for threshold in (0.0, 0.3, 1 / 3, 1.0):
+        assert set(with_thresholds(threshold, threshold, threshold).apply(y_score).decision) == {"pneumonia"}
+
+
+def test_a_threshold_of_zero_does_not_predict_its_class_for_every_image():
+    made = with_thresholds(0.5, 0.5, 0.0).apply([[0.9, 0.1, 0.0], [0.5, 0.4, 0.1]])
+
+    assert made.decision.tolist() == ["normal", "mass"]
+
+
+def test_the_json_form_of_a_binary_rule():
+    y_true, y_score = draw_images("binary", 50)
     images = np.vstack((y_true, [[np.nan]])), np.vstack((y_score, [[0.5]]))
-    rule = fit(images, "temperature", rule="f_beta", beta=2)
+    rule = fit("binary", images, {"rule": "f_beta", "beta": 2}, "temperature")
 
     values = rule.to_dict()
 
-    assert values["kind"] == "binary"
-    assert values["classes"] == ["nofinding", "effusion"]
-    assert values["thresholds"] == rule.thresholds
     assert list(rule.thresholds) == ["effusion"]
-    assert values["calibration"]["method"] == "temperature"
-    assert values["policy"] == {"rule": "f_beta", "beta": 2}
-    assert values["policy_met"] is True
-    assert values["fitted_on"] == {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())}
+    assert values.pop("message").startswith(f"At {rule.thresholds['effusion']:.4g} sensitivity is ")
+    assert values.pop("calibration")["method"] == "temperature"
+    assert values == {
+        "kind": "binary",
+        "classes": ["nofinding", "effusion"],
+        "thresholds": rule.thresholds,
+        "policy": {"rule": "f_beta", "beta": 2},
+        "policy_met": True,
+        "fitted_on": {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())},
+    }
 
 
-def test_binary_rule_saved_before_there_were_kinds():
+def test_the_json_form_of_a_multiclass_rule():
+    y_true, _ = draw_images("multiclass", 30)
+
+    # The validation images are separated, so that the temperature is at its limit.
+    values = fit("multiclass", (y_true, softmax(4 * y_true, axis=1)), ARGMAX, "temperature").to_dict()
+
+    assert values["thresholds"] == dict.fromkeys(CLASSES["multiclass"], 1 / 3)
+    assert (values["kind"], values["policy"], values["policy_met"]) == ("multiclass", ARGMAX, True)
+    assert values["message"].startswith("The policy is met for all 3 classes. Temperature scaling stopped")
+    assert values["per_class"]["mass"]["n_images"] == 30
+    assert values["per_class"]["mass"]["n_positive"] == 10
+    assert values["fitted_on"] == {"split": "validation", "n_images": 30}
+
+
+def test_a_binary_rule_saved_without_a_kind_is_restored():
     old = {
         "classes": ["normal", "pneumonia"],
         "thresholds": {"pneumonia": 0.25},
@@ -197,49 +270,38 @@ def test_binary_rule_saved_before_there_were_kinds():
     assert rule.apply([[0.001], [0.999]]).decision.tolist() == ["normal", "pneumonia"]
 
 
-def test_calibration_does_not_move_youdens_decisions():
-    y_true, y_score = draw_images()
-    decisions = [fit((y_true, y_score), calibration).apply(y_score).predicted for calibration in METHODS]
-    youden = [predicted[y_true == 1].mean() - predicted[y_true == 0].mean() for predicted in decisions]
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_argmax_requires_exclusive_classes(kind):
+    images = draw_images(kind, 30)
 
-    assert youden == pytest.approx([youden[0]] * 4)
-
-
-def test_message_tells_of_threshold_and_calibration():
-    y_true, y_score = draw_images()
-
-    message = fit((1 - y_true, y_score), "platt").to_dict()["message"]
-
-    assert "Platt scaling found a slope of -" in message
-    assert "sensitivity is" in message
+    with pytest.raises(UserError, match=rf"thresholds\.policy .*{kind}.*thresholds\.policy\.rule=youden"):
+        fit(kind, images, ARGMAX)
+    with pytest.raises(UserError, match="argmax"):
+        fit(kind, images).with_policy(*images, ARGMAX)
 
 
-@pytest.mark.parametrize(("kind", "classes", "k"), [("binary", CLASSES, 1), ("multilabel", LABELS, 3)])
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["rule"])
-def test_another_policy_keeps_the_calibration(kind, classes, k, policy):
-    images, others = draw_images(100, k), draw_images(100, k, seed=1)
-    rule = fit(images, kind=kind, classes=classes)
+@pytest.mark.parametrize("kind", CLASSES)
+def test_wrong_scores_are_rejected(kind):
+    y_true, y_score = draw_images(kind, 40)
+    rule = fit(kind, (y_true, y_score))
+    for wrong, error, message in (
+        (np.where(np.arange(40)[:, None] == 3, np.nan, y_score), UserError, "1 of 40 images"),
+        (y_score + 1, ValueError, r"must lie in \[0, 1\]"),
+        (y_score[:, 0], ValueError, rf"Scores must have the shape \[n, {y_score.shape[1]}\]"),
+    ):
+        with pytest.raises(error, match=message):
+            fit(kind, (y_true, wrong))
+        with pytest.raises(error, match=message):
+            rule.apply(wrong)
+    with pytest.raises(ValueError, match="Labels must have the shape"):
+        fit(kind, (y_true[:, 0], y_score))
 
-    changed = through_json(rule).with_policy(*images, policy)
 
-    assert changed == fit(images, kind=kind, classes=classes, **policy)
-    on_others = rule.with_policy(*others, policy)
-    assert on_others.to_dict()["calibration"] == rule.to_dict()["calibration"]
-    assert on_others.to_dict()["fitted_on"]["n_images"] == 100
-
-
-def test_wrong_input_is_refused():
-    with pytest.raises(UserError, match="1 of 2 images"):
-        fit(([[0], [1]], [[0.2], [np.nan]]))
-    for kind, classes, k in (("binary", CLASSES, 1), ("multilabel", LABELS, 3)):
-        rule = fit(draw_images(40, k), kind=kind, classes=classes)
-        with pytest.raises(UserError, match="1 of 2 images"):
-            rule.apply([[0.2] * k, [np.nan] * k])
-        with pytest.raises(ValueError, match="must lie in"):
-            rule.apply([[-0.2] * k])
-    with pytest.raises(ValueError, match="two classes"):
-        fit(([[0], [1]], [[0.1], [0.9]]), classes=["a"])
-    with pytest.raises(ValueError, match=r"\[n, 1\]"):
-        fit(([0, 1], [0.1, 0.9]))
-    with pytest.raises(ValueError, match=r"\[n, 3\]"):
-        fit_labels(draw_images(40, 3)).apply([[0.1, 0.2]])
+def test_wrong_classes_and_kinds_are_rejected():
+    for kind, classes in (("binary", ["a"]), ("binary", ["a", "b", "c"]), ("multiclass", ["a"])):
+        with pytest.raises(ValueError, match=f"A {kind} rule needs two classes"):
+            fit(kind, ([[0.0], [1.0]], [[0.1], [0.9]]), classes=classes)
+    with pytest.raises(ValueError, match=r"binary, multiclass, multilabel.*Received: kind='ordinal'"):
+        rule_from_dict({"kind": "ordinal"})
+    with pytest.raises(ValueError, match="kind='ordinal'"):
+        fit("ordinal", (np.eye(3), np.eye(3)), classes=("a", "b", "c"))
