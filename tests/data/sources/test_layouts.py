@@ -1,11 +1,9 @@
 """Common checks over all layouts, on the small sources of ``samples``."""
 
 import importlib
-import importlib.util
 import pickle
 import re
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,31 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from samples import refusal
 
-from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
-from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS
+from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, image_table
 from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.framework.config import sources as configuration
 
-SAMPLES = Path(__file__).parent / "samples"
 GUIDE = Path(__file__).parents[3] / "docs" / "layouts.md"
-PACKAGE = "layout_samples"
-
-
-def load_sample(layout: str) -> ModuleType:
-    if not (SAMPLES / f"{layout}.py").is_file():
-        pytest.fail(f"the layout {layout} has no sample; expected {SAMPLES}/{layout}.py with write(folder)")
-    if PACKAGE not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            PACKAGE, SAMPLES / "__init__.py", submodule_search_locations=[str(SAMPLES)]
-        )
-        sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[PACKAGE])
-    return importlib.import_module(f"{PACKAGE}.{layout}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ def write(sample: ModuleType, layout: str, folder: Path) -> tuple[Path, dict[str
 @pytest.fixture(scope="module", params=sorted(LAYOUTS))
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
     layout = request.param
-    sample, place = load_sample(layout), tmp_path_factory.mktemp(layout)
+    sample, place = importlib.import_module(f"samples.{layout}"), tmp_path_factory.mktemp(layout)
     path, options = write(sample, layout, place / "images")
     listing = LAYOUTS[layout].read(path, **options)
     reader = LAYOUTS[layout].reader(path, unpacked=place / "unpacked", **options)
@@ -77,13 +62,6 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def content_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
-
-
-def assert_same(first: Listing, second: Listing) -> None:
-    pd.testing.assert_frame_equal(first.images, second.images)
-    pd.testing.assert_frame_equal(first.refused, second.refused)
-    for name in ("n_missing", "n_left_out", "notes", "vocabulary"):
-        assert getattr(first, name) == getattr(second, name), name
 
 
 def test_every_layout_is_configured_and_documented() -> None:
@@ -97,18 +75,21 @@ def test_every_layout_is_configured_and_documented() -> None:
     assert {source.layout for sources in shown for source in sources.root.values()} == set(LAYOUTS)
 
 
-def test_every_row_is_accounted_for(source: Source) -> None:
+def test_every_row_is_listed_or_refused_with_a_known_reason(source: Source) -> None:
     listing = source.listing
     assert len(listing.images) + len(listing.refused) + listing.n_missing + listing.n_left_out == listing.n_rows
     assert listing.n_rows == source.sample.N_ROWS
+    assert list(listing.refused) == ["image", "reason", "detail"]
+    assert listing.refused.notna().all(axis=None)
+    assert set(listing.refused["reason"]) <= set(REASONS)
 
 
 def test_columns_and_types(source: Source) -> None:
     images = source.listing.images
     assert len(images) >= 6
     assert images["labels"].nunique() >= 2
-    assert list(images) == list(IMAGE_COLUMNS)
-    pd.testing.assert_series_equal(images.dtypes, images.astype(IMAGE_COLUMNS).dtypes)
+    for table in (images, image_table({"image": []})):
+        assert {name: str(dtype) for name, dtype in table.dtypes.items()} == IMAGE_COLUMNS
     assert images.index.equals(pd.RangeIndex(len(images)))
     assert images[["image", "path"]].notna().all(axis=None)
     assert set(images["given_split"].dropna()) <= {"train", "validation", "test"}
@@ -116,13 +97,6 @@ def test_columns_and_types(source: Source) -> None:
     assert images["age"].dropna().between(0, 120).all()
     for column in set(IMAGE_COLUMNS) - {"labels", "age"}:
         assert not (images[column] == "").any(), f"expected null in {column} where nothing is known"
-
-
-def test_refusals(source: Source) -> None:
-    refused = source.listing.refused
-    assert list(refused) == ["image", "reason", "detail"]
-    assert refused.notna().all(axis=None)
-    assert set(refused["reason"]) <= set(REASONS)
 
 
 def test_images_are_unique_sorted_and_inside_the_source(source: Source) -> None:
@@ -147,9 +121,11 @@ def test_labels_are_from_the_vocabulary(source: Source) -> None:
 
 
 def test_the_listing_depends_on_the_content_alone(source: Source, tmp_path: Path) -> None:
-    assert_same(source.listing, source.read())
     path, options = write(source.sample, source.layout, tmp_path / "elsewhere")
-    assert_same(source.listing, LAYOUTS[source.layout].read(path, **options))
+    for listing in (source.read(), LAYOUTS[source.layout].read(path, **options)):
+        for field in fields(Listing):
+            first, second = (getattr(each, field.name) for each in (source.listing, listing))
+            assert first.equals(second) if isinstance(first, pd.DataFrame) else first == second, field.name
 
 
 def test_reading_does_not_change_the_source(source: Source) -> None:
@@ -173,11 +149,9 @@ def test_images_are_decoded_from_the_same_bytes_in_every_process(source: Source)
         assert grey.ndim == 2
 
 
-@pytest.mark.parametrize("path", ["no-such-image.png", "../images", "/etc/hostname", "-1", "1000000000", "", "a\0b"])
-def test_paths_that_are_not_images_are_refused(source: Source, path: str) -> None:
-    with pytest.raises(ImageRefused) as refusal:
-        source.reader.read(path)
-    assert refusal.value.reason in REASONS
+def test_paths_that_are_not_images_are_refused(source: Source) -> None:
+    for path in ("no-such-image.png", "../images", "/etc/hostname", "-1", "1000000000", "", "a\0b"):
+        assert refusal(source.reader, path).reason in REASONS
 
 
 def test_a_missing_source(source: Source, tmp_path: Path) -> None:
@@ -194,8 +168,6 @@ def test_a_missing_source(source: Source, tmp_path: Path) -> None:
     if source.layout == "label_table":
         return  # any file may be an image
     (tmp_path / "readme.txt").write_text("nothing yet")
-    with pytest.raises(
-        UserError, match=r"effusion\.sources\.images\.path: no images in .*readme\.txt.*expected"
-    ) as error:
+    with pytest.raises(UserError, match=r"effusion\.sources\.images\.path: no images in .*readme\.txt") as error:
         check(tmp_path)
     assert "{" not in str(error.value)

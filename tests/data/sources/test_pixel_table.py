@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from samples import refusal, texts, unpacked_images
 
-from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import pixel_table
 from cxr_pipeline.data.sources.pixel_table import read, reader
 from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 SIDE = 16
 NAMES = ("well", "ill")
 
 
-def pixels(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, SIDE**2))
+def pixels(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, SIDE**2))
 
 
 def table(labels: list[object], **columns: list[object]) -> pd.DataFrame:
@@ -36,45 +36,31 @@ def opened(file: Path, **options: object) -> RowReader:
     return reader(file, unpacked=file.parent / "unpacked", **{"label": "label", **options})
 
 
-def unpacked_images(source: RowReader) -> np.ndarray:
-    images, _ = open_unpacked(source.folder)
-    return images.read([str(row) for row in range(len(images))])
-
-
-def refusal(images: RowReader, path: str) -> str:
-    with pytest.raises(ImageRefused) as raised:
-        images.read(path)
-    assert raised.value.reason == "unreadable"
-    return raised.value.detail
-
-
-@pytest.mark.parametrize("name", ["images.csv", "images.csv.gz", "IMAGES.CSV.GZ"])
+@pytest.mark.parametrize("name", ["images.csv", "IMAGES.CSV.GZ"])
 def test_labels_patients_and_images_belong_together(tmp_path: Path, name: str) -> None:
     file = write(tmp_path, table([0, 1, 1, 0], patient=[3, 3, "x y", None]), name.lower()).rename(tmp_path / name)
     listing = read(file, label="label", labels=NAMES, patient_id="patient")
     images = listing.images
     assert images["image"].tolist() == [f"row 0000000{row}" for row in range(4)]
     assert images["labels"].tolist() == ["well", "ill", "ill", "well"]
-    assert images["patient_id"].tolist()[:3] == ["3", "3", "x y"]
-    assert images["patient_id"].isna().tolist() == [False, False, False, True]
-    assert images["given_split"].isna().all()
+    assert texts(images["patient_id"]) == ["3", "3", "x y", None]
     assert listing.vocabulary == set(NAMES)
     source = opened(file, patient_id="patient")
     for path, row in zip(images["path"], pixels(4), strict=True):
         assert np.array_equal(decode(source.read(path), max_megapixels=1), row.reshape(SIDE, SIDE))
 
 
-def test_a_label_anywhere_in_the_row(tmp_path: Path) -> None:
+def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
     content = table([1, 0])
     file = write(tmp_path, content[[*content.columns[1:100], "label", *content.columns[100:]]])
+    file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
     assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["ill", "well"]
-    assert np.array_equal(unpacked_images(opened(file)), pixels(2).reshape(2, SIDE, SIDE))
+    assert np.array_equal(unpacked_images(opened(file).folder), pixels(2).reshape(2, SIDE, SIDE))
 
 
-def test_labels_without_names_are_the_column_s_text(tmp_path: Path) -> None:
+def test_labels_without_names_are_the_text_of_the_column(tmp_path: Path) -> None:
     listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])), label="label")
-    assert listing.images["labels"].tolist()[:3] == ["Mass|Nodule", "ill", "7"]
-    assert listing.images["labels"].isna().tolist() == [False, False, False, True]
+    assert texts(listing.images["labels"]) == ["Mass|Nodule", "ill", "7", None]
     assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
 
 
@@ -85,65 +71,54 @@ def test_a_label_without_a_name(tmp_path: Path) -> None:
     assert set(listing.refused["reason"]) == {"unknown_label"}
     assert listing.refused["detail"][0] == "label '2'; expected a whole number from 0 to 1"
     assert listing.images["path"].tolist() == ["0", "6", "7"]
-    assert listing.images["labels"].tolist()[:2] == ["well", "ill"]
-    assert pd.isna(listing.images["labels"][2])
-    assert listing.n_rows == 8
+    assert texts(listing.images["labels"]) == ["well", "ill", None]
 
 
-@pytest.mark.parametrize("value", ["300", "-1", "256", "12.5", "white", "", "inf", "nan", "True", "1e99", None])
+@pytest.mark.parametrize("value", ["300", "-1", "12.5", "white", "", "inf", "True", "1e99"])
 def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path: Path, value: str) -> None:
-    content = table([0, 1, 0, 1]).astype("str")
+    content = table([0, 1, 0]).astype("str")
     content["pixel16"] += ".0"
-    content.loc[2, "pixel17"] = value
-    content.loc[2, "pixel40"] = "7000"
+    content.loc[1, ["pixel17", "pixel40"]] = value, "7000"
     file = write(tmp_path, content)
-    assert len(read(file, label="label", labels=NAMES).images) == 4
+    assert len(read(file, label="label", labels=NAMES).images) == 3
     images = opened(file)
-    assert refusal(images, "2") == "pixel17 is not a whole number from 0 to 255"
-    for row in (0, 1, 3):
-        assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels(4)[row].reshape(SIDE, SIDE))
+    assert refusal(images, "1").detail == "pixel17 is not a whole number from 0 to 255"
+    for row in (0, 2):
+        assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels(3)[row].reshape(SIDE, SIDE))
 
 
 @given(
     images=arrays(np.int64, st.tuples(st.integers(1, 9), st.just(4)), elements=st.integers(-2, 257)),
     rows=st.integers(1, 4),
 )
-def test_blocks_change_nothing(images: np.ndarray, rows: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(
+    images: np.ndarray, rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     file = tmp_path_factory.mktemp("images") / "images.csv"
     pd.DataFrame(images, columns=list("abcd")).assign(label=0).to_csv(file, index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixel_table, "BLOCK_PIXELS", 4 * rows)
         source = opened(file)
-    good = ((images >= 0) & (images <= 255)).all(axis=1)
-    unpacked = unpacked_images(source)
-    assert np.array_equal(unpacked[good].reshape(-1, 4), images[good])
-    for row in np.flatnonzero(~good):
-        assert "is not a whole number" in refusal(source, str(row))
-    for row in np.flatnonzero(good):
-        assert source.read(str(row))
+    valid = ((images >= 0) & (images <= 255)).all(axis=1)
+    assert np.array_equal(unpacked_images(source.folder)[valid].reshape(-1, 4), images[valid])
+    for row in range(len(images)):
+        if valid[row]:
+            assert source.read(str(row))
+        else:
+            assert "is not a whole number" in refusal(source, str(row)).detail
 
 
 def test_other_options_unpack_again(tmp_path: Path) -> None:
-    content = table([0, 1], patient=[1, 2])
-    content["label"], content["patient"] = [5, 6], [7, 8]
-    file = write(tmp_path, content)
+    file = write(tmp_path, table([5, 6], patient=[7, 8]))
     by_label, by_patient = opened(file, patient_id="patient"), opened(file, label="patient", patient_id="label")
     assert by_label != by_patient
     assert by_label == opened(file, patient_id="patient", labels=NAMES)
 
 
-def test_a_folder_with_one_table_or_several(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1]))
-    assert read(tmp_path, label="label").images.equals(read(file, label="label").images)
-    write(tmp_path, table([0]), "more.csv.gz")
-    with pytest.raises(UserError, match=r"found images\.csv, more\.csv\.gz"):
-        read(tmp_path, label="label")
-
-
 def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1])[:0])
+    file = write(tmp_path, table([0])[:0])
     assert read(file, label="label", labels=NAMES).n_rows == 0
-    assert "no row '0'" in refusal(opened(file), "0") or "missing or damaged" in refusal(opened(file), "0")
+    assert refusal(opened(file), "0").reason == "unreadable"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +126,6 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     [
         (table([0]).rename(columns={"label": "class"}), "257 columns: class, pixel1, pixel2, ..., pixel256"),
         (table([0], name=["a"]), "258 columns: label, name, pixel1, ..., pixel256"),
-        (table([0]).drop(columns="pixel7"), "256 columns: label, "),
         (table([0])[["label"]], "1 columns: label; expected label, and"),
     ],
 )
@@ -164,7 +138,7 @@ def test_unexpected_columns(tmp_path: Path, content: pd.DataFrame, found: str) -
             use(file, label="label", patient_id="who")
 
 
-def test_rows_that_are_too_long(tmp_path: Path) -> None:
+def test_rows_that_are_too_long_or_too_short(tmp_path: Path) -> None:
     file = write(tmp_path, table([0, 1, 0]))
     header, *rows = file.read_text().splitlines()
     file.write_text("\n".join([header, *(f"{row},7" for row in rows)]))
@@ -174,21 +148,9 @@ def test_rows_that_are_too_long(tmp_path: Path) -> None:
     file.write_text("\n".join([header, *rows, f"{rows[0]},7"]))
     with pytest.raises(UserError, match=r"images\.csv cannot be read: .*Expected 257 fields in line 5"):
         opened(file)
-
-
-def test_a_row_that_is_too_short_is_refused(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1, 0]))
-    text = file.read_text().rstrip()
-    file.write_text(text.rpartition(",")[0])
+    file.write_text("\n".join([header, *rows[:2], rows[2].rpartition(",")[0]]))
     assert len(read(file, label="label").images) == 3
-    assert refusal(opened(file), "2") == "pixel256 is not a whole number from 0 to 255"
-
-
-def test_blank_lines_and_a_byte_order_mark_are_skipped(tmp_path: Path) -> None:
-    file = write(tmp_path, table([0, 1]))
-    file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
-    assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["well", "ill"]
-    assert np.array_equal(unpacked_images(opened(file)), pixels(2).reshape(2, SIDE, SIDE))
+    assert refusal(opened(file), "2").detail == "pixel256 is not a whole number from 0 to 255"
 
 
 @pytest.mark.parametrize("kept", [0, 0.01, 0.75])
@@ -205,9 +167,7 @@ def test_a_truncated_file_leaves_nothing(tmp_path: Path, kept: float) -> None:
 def test_real_images(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "nih28"
     listing = read(folder, label="label", labels=[f"finding {number}" for number in range(15)])
-    assert len(listing.images) == 1506
-    assert listing.images["labels"].nunique() == 15
-    images = unpacked_images(reader(folder, unpacked=tmp_path, label="label"))
+    images = unpacked_images(reader(folder, unpacked=tmp_path, label="label").folder)
     expected = pd.read_csv(folder / "nih_28x28.csv.gz")
-    assert np.array_equal(images.reshape(1506, 784), expected.drop(columns="label"))
+    assert np.array_equal(images.reshape(len(expected), 784), expected.drop(columns="label"))
     assert listing.images["labels"].tolist() == [f"finding {number}" for number in expected["label"]]

@@ -1,5 +1,3 @@
-"""Tests of unpacking, on real files."""
-
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import unpacked_images, write_files
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import unpacking
@@ -19,48 +18,17 @@ from cxr_pipeline.data.sources.unpacking import Block, find_container, open_unpa
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
 
-def container(folder: Path, content: bytes = b"images") -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "images.npz").write_bytes(content)
-    return folder / "images.npz"
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    (tmp_path / "images.npz").write_bytes(b"images")
+    return tmp_path / "images.npz"
 
 
 def blocks(source: BufferedReader, *, lengths: tuple[int, ...] = (3, 4)) -> Iterator[Block]:
-    assert source.read() == b"images", "the container is given from its start"
+    assert source.read() == b"images", "the container is passed from its start"
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends, strict=True):
         yield Block(IMAGES[start:end])
-
-
-def unpacked(folder: Path) -> np.ndarray:
-    images, _ = open_unpacked(folder)
-    return images.read([str(row) for row in range(len(images))])
-
-
-@given(cuts=st.lists(st.integers(0, 7), max_size=5).map(sorted))
-def test_blocks_become_one_array(cuts: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
-    place = tmp_path_factory.mktemp("place")
-    lengths = tuple(np.diff([0, *cuts, 7]).tolist())
-    folder = unpack(container(place), place / "unpacked", partial(blocks, lengths=lengths), how="")
-    assert np.array_equal(unpacked(folder), IMAGES)
-
-
-def test_a_container_without_images(tmp_path: Path) -> None:
-    folder = unpack(container(tmp_path), tmp_path, lambda source: iter(()), how="")
-    assert unpacked(folder).size == 0
-    assert unpack(container(tmp_path), tmp_path, never, how="") == folder
-
-
-def test_images_that_are_not_contiguous_are_written_in_their_order(tmp_path: Path) -> None:
-    turned = IMAGES.transpose(0, 2, 1)
-    folder = unpack(container(tmp_path), tmp_path, lambda source: iter([Block(turned)]), how="")
-    assert np.array_equal(unpacked(folder), turned)
-
-
-def test_faults_are_named_by_the_row_in_the_container(tmp_path: Path) -> None:
-    parts = [Block(IMAGES[:3], {2: "conflicting"}), Block(IMAGES[3:], {0: "wet", 3: "conflicting"})]
-    folder = unpack(container(tmp_path), tmp_path, lambda source: iter(parts), how="")
-    assert open_unpacked(folder)[1] == {"2": "conflicting", "3": "wet", "6": "conflicting"}
 
 
 def never(source: BufferedReader) -> Iterator[Block]:
@@ -68,37 +36,65 @@ def never(source: BufferedReader) -> Iterator[Block]:
     yield
 
 
-def test_a_container_is_unpacked_once_until_it_changes(tmp_path: Path) -> None:
-    first = unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="a")
-    renamed = container(tmp_path / "elsewhere")
-    assert unpack(renamed, tmp_path / "unpacked", never, how="a") == first
+@given(cuts=st.lists(st.integers(0, 7), max_size=5).map(sorted))
+def test_blocks_become_one_array(cuts: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("place")
+    (place / "images.npz").write_bytes(b"images")
+    lengths = tuple(np.diff([0, *cuts, 7]).tolist())
+    folder = unpack(place / "images.npz", place / "unpacked", partial(blocks, lengths=lengths), how="")
+    assert np.array_equal(unpacked_images(folder), IMAGES)
+
+
+def test_a_container_without_images(container: Path, tmp_path: Path) -> None:
+    folder = unpack(container, tmp_path, lambda source: iter(()), how="")
+    assert unpacked_images(folder).size == 0
+    assert unpack(container, tmp_path, never, how="") == folder
+
+
+def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(
+    container: Path, tmp_path: Path
+) -> None:
+    turned = IMAGES.transpose(0, 2, 1)
+    parts = [Block(turned[:3], {2: "conflicting"}), Block(turned[3:], {0: "wet", 3: "conflicting"})]
+    folder = unpack(container, tmp_path, lambda source: iter(parts), how="")
+    assert open_unpacked(folder)[1] == {"2": "conflicting", "3": "wet", "6": "conflicting"}
+    assert np.array_equal(unpacked_images(folder), turned)
+
+
+def test_a_container_is_unpacked_once_until_it_changes(container: Path, tmp_path: Path) -> None:
+    first = unpack(container, tmp_path / "unpacked", blocks, how="a")
+    container = container.rename(tmp_path / "renamed.npz")
+    assert unpack(container, tmp_path / "unpacked", never, how="a") == first
     with pytest.raises(AssertionError):
-        unpack(renamed, tmp_path / "unpacked", never, how="b")
+        unpack(container, tmp_path / "unpacked", never, how="b")
+    container.write_bytes(b"other")
     with pytest.raises(AssertionError):
-        unpack(container(tmp_path, b"other"), tmp_path / "unpacked", never, how="a")
-    assert np.array_equal(unpacked(first), IMAGES)
+        unpack(container, tmp_path / "unpacked", never, how="a")
+    assert np.array_equal(unpacked_images(first), IMAGES)
 
 
 @pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
-def test_what_was_unpacked_before_a_failure_is_kept(tmp_path: Path, error: type[BaseException]) -> None:
+def test_blocks_that_were_unpacked_before_a_failure_are_kept(
+    container: Path, tmp_path: Path, error: type[BaseException]
+) -> None:
     def fail(source: BufferedReader) -> Iterator[Block]:
         yield Block(IMAGES[:3], {0: "conflicting"})
         raise error("images.npz is damaged")
 
     with pytest.raises(error, match="is damaged"):
-        unpack(container(tmp_path), tmp_path / "unpacked", fail, how="")
+        unpack(container, tmp_path / "unpacked", fail, how="")
     (kept,) = (tmp_path / "unpacked").rglob("*.npy")
     written = kept.stat().st_mtime_ns
-    folder = unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="")
-    assert np.array_equal(unpacked(folder), IMAGES)
+    folder = unpack(container, tmp_path / "unpacked", blocks, how="")
+    assert np.array_equal(unpacked_images(folder), IMAGES)
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_damaged_or_lost_shard_is_unpacked_again(tmp_path: Path) -> None:
-    folder = unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="")
+def test_a_damaged_shard_is_unpacked_again(container: Path, tmp_path: Path) -> None:
+    folder = unpack(container, tmp_path / "unpacked", blocks, how="")
     next(folder.glob("*.npy")).write_bytes(b"")
-    assert unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="") == folder
-    assert np.array_equal(unpacked(folder), IMAGES)
+    assert unpack(container, tmp_path / "unpacked", blocks, how="") == folder
+    assert np.array_equal(unpacked_images(folder), IMAGES)
 
 
 UNPACK = """
@@ -115,51 +111,47 @@ unpack(Path(sys.argv[1]), Path(sys.argv[1]).parent / "unpacked", blocks, how="")
 """
 
 
-def start(image: Path, *limited: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-c", UNPACK, image, *limited], stderr=subprocess.PIPE, text=True)
+def start(container: Path, *limited: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", UNPACK, container, *limited], stderr=subprocess.PIPE, text=True)
 
 
-def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
-    error = start(container(tmp_path), "limited").communicate(timeout=60)[1]
+def test_a_full_disk_is_an_error(container: Path, tmp_path: Path) -> None:
+    error = start(container, "limited").communicate(timeout=60)[1]
     assert "UserError" in error
     assert "could not be written: File too large" in error
     assert not list((tmp_path / "unpacked").rglob("*.json"))
 
 
-def test_two_processes_may_unpack_at_once(tmp_path: Path) -> None:
-    processes = [start(container(tmp_path)) for _ in range(2)]
+def test_two_processes_may_unpack_at_once(container: Path, tmp_path: Path) -> None:
+    processes = [start(container) for _ in range(2)]
     assert [process.communicate(timeout=60)[1] for process in processes] == ["", ""]
     (folder,) = (tmp_path / "unpacked").iterdir()
-    assert unpacked(folder).shape == (1000, 20, 20)
+    assert unpacked_images(folder).shape == (1000, 20, 20)
 
 
-def test_progress_goes_to_stderr_and_only_for_a_large_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_progress_of_a_large_container_goes_to_stderr(
+    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="small")
+    unpack(container, tmp_path / "unpacked", blocks, how="small")
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(unpacking, "_WORTH_A_PROGRESS_BAR", 5)
-    unpack(container(tmp_path), tmp_path / "unpacked", blocks, how="large")
+    unpack(container, tmp_path / "unpacked", blocks, how="large")
     printed = capsys.readouterr()
     assert "Unpacking images.npz" in printed.err
     assert not printed.out
 
 
-def test_a_container_is_the_file_or_the_only_one_in_the_folder(tmp_path: Path) -> None:
-    image = container(tmp_path)
-    (tmp_path / ".hidden.npz").touch()
-    (tmp_path / "folder.npz").mkdir()
-    (tmp_path / "notes.txt").touch()
-    assert find_container(tmp_path, (".npz",)) == find_container(image, (".npz",)) == image
-    image.rename(tmp_path / "images.NPZ")
+def test_a_container_is_the_file_or_the_only_one_in_the_folder(container: Path, tmp_path: Path) -> None:
+    write_files(tmp_path, ".hidden.npz", "folder.npz/a", "notes.txt")
+    assert find_container(tmp_path, (".npz",)) == find_container(container, (".npz",)) == container
+    container.rename(tmp_path / "images.NPZ")
     assert find_container(tmp_path, (".npz",)).name == "images.NPZ"
     with pytest.raises(UserError, match=r"one file that ends in \.csv or \.csv\.gz at .*; found none"):
         find_container(tmp_path, (".csv", ".csv.gz"))
     with pytest.raises(UserError, match="found none"):
         find_container(tmp_path / "notes.txt", (".npz",))
-    (tmp_path / "more.npz").touch()
     with pytest.raises(UserError, match=r"found images\.NPZ, more\.npz"):
-        find_container(tmp_path, (".npz",))
+        find_container(write_files(tmp_path, "more.npz"), (".npz",))
 
 
 def test_a_missing_container_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A tiny source of each layout, for the common checks over all layouts.
+"""A tiny source of each layout for the common checks over all layouts, and what several tests of sources share.
 
 A module here has the name of its layout. It has ``write(folder) -> (path, options)``, which writes at least six images
 with at least two labels (and, if the layout has a table, a row whose image is missing) and returns the source's
@@ -10,6 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images.reader import Reader
+from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 
 def draw_image(path: Path, number: int) -> None:
@@ -18,3 +24,29 @@ def draw_image(path: Path, number: int) -> None:
     pixels = np.random.default_rng(number).integers(0, 256, (40, 32), dtype=np.uint8)
     _, content = cv2.imencode(path.suffix, pixels)
     path.write_bytes(content.tobytes())
+
+
+def write_files(folder: Path, *paths: str) -> Path:
+    """Write files below a folder, each with its path as content, and return the folder."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(path)
+    return folder
+
+
+def texts(values: "pd.Series[str]") -> list[str | None]:
+    """Return the values of a column, with None for null."""
+    return [None if pd.isna(value) else value for value in values]
+
+
+def refusal(reader: Reader, path: str) -> ImageRefused:
+    """Return the refusal that reading an image raises."""
+    with pytest.raises(ImageRefused) as raised:
+        reader.read(path)
+    return raised.value
+
+
+def unpacked_images(folder: Path) -> np.ndarray:
+    """Return all images of an unpacked container."""
+    images, _ = open_unpacked(folder)
+    return images.read([str(row) for row in range(len(images))])
