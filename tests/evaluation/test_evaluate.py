@@ -1,11 +1,9 @@
-"""What ``metrics.json`` says."""
-
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -17,144 +15,126 @@ from cxr_pipeline.evaluation.evaluate import (
     flatten_metrics,
     images_digest,
 )
-from cxr_pipeline.evaluation.score_tables import columns_of, decide
+from cxr_pipeline.evaluation.score_tables import columns_of
 
-BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
-
-
-def score_images(outputs, n_images: int = 90, *, exclusive: bool = False, seed: int = 0) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    k = len(outputs)
-    if exclusive:
-        true = np.eye(k)[rng.permutation(np.arange(n_images) % k)]
-        raw = true + rng.random((n_images, k))
-        score = raw / raw.sum(axis=1, keepdims=True)
-    else:
-        true = (rng.random((n_images, k)) < 0.4).astype(float)
-        score = np.clip(0.3 * true + 0.7 * rng.random((n_images, k)), 0, 1)
-    numbers = np.arange(n_images)
-    table = pd.DataFrame(
-        {
-            "source": np.where(numbers % 3 == 0, "children", "adults"),
-            "image": numbers.astype(str),
-            "sha256": numbers.astype(str),
-            "patient_id": (numbers // 2).astype(str),
-        }
-    )
-    for column, output in enumerate(outputs):
-        table[f"true_{output}"], table[f"score_{output}"] = true[:, column], score[:, column]
-    return table
+OPTIONS = {
+    "outputs": ("effusion",),
+    "exclusive": False,
+    "bootstrap": {"replicates": 100, "confidence": 0.95, "seed": 1},
+}
 
 
-def rule_for(table, outputs, kind, classes, policy):
-    y_true, y_score = columns_of(table, "true", outputs), columns_of(table, "score", outputs)
-    return fit_decision_rule(y_true, y_score, kind=kind, classes=classes, calibration="none", policy=policy)
+@pytest.fixture(scope="module")
+def draw_table(decided_table):
+    """Draw a score table of a binary task, with two images per patient and two sources."""
+
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        y_true = (rng.random((90, 1)) < 0.4).astype(float)
+        source, patients = np.where(np.arange(90) % 3, "adults", "children"), (np.arange(90) // 2).astype(str)
+        score = np.clip(0.3 * y_true + 0.7 * rng.random((90, 1)), 0, 1)
+        return decided_table(y_true, score, ("effusion",), source=source, patient_id=patients)
+
+    return draw
 
 
-@pytest.fixture
-def binary():
-    validation = score_images(["effusion"], seed=1)
-    rule = rule_for(validation, ["effusion"], "binary", ("nofinding", "effusion"), {"rule": "youden"})
-    return validation, decide(score_images(["effusion"]), rule), rule
+def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output(draw_table):
+    table = draw_table(0)
 
+    found = evaluate(table, **OPTIONS)
 
-SETTINGS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
-
-
-def test_a_binary_task_has_one_prevalence_and_its_class_is_the_whole(binary) -> None:
-    _, test, _ = binary
-    found = evaluate(test, **SETTINGS)
-    assert found["prevalence"] == pytest.approx(test["true_effusion"].mean())
+    assert found["prevalence"] == pytest.approx(table["true_effusion"].mean())
     assert found["metrics"] == found["per_class"]["effusion"]
     assert found["n_images"] == 90
     assert found["intervals"]["clustered_by"] == "patient"
-    assert found["n_patients"] == (test["source"] + test["patient_id"]).nunique()
+    assert found["n_patients"] == (table["source"] + table["patient_id"]).nunique()
     assert "majority" not in found
     json.dumps(found)
 
 
-def test_without_patients_images_are_drawn(binary) -> None:
-    _, test, _ = binary
-    found = evaluate(test.assign(patient_id=pd.Series([None] * len(test), dtype="str")), **SETTINGS)
-    assert found["n_patients"] is None
-    assert found["intervals"]["clustered_by"] == "image"
+def test_images_are_drawn_if_no_patient_is_known(draw_table):
+    table = draw_table(0).assign(patient_id=pd.Series([None] * 90, dtype="str"))
+
+    found = evaluate(table, **OPTIONS)
+
+    assert (found["n_patients"], found["intervals"]["clustered_by"]) == (None, "image")
 
 
-def test_exclusive_classes_are_set_beside_the_commonest_one() -> None:
+def test_exclusive_classes_are_compared_with_the_most_frequent_one(decided_table):
     outputs = ("normal", "mass", "nodule")
-    table = score_images(outputs, exclusive=True)
-    rule = rule_for(table, outputs, "multiclass", outputs, {"rule": "argmax"})
-    found = evaluate(decide(table, rule), outputs=outputs, exclusive=True, bootstrap=BOOTSTRAP)
+    y_true = np.eye(3)[np.arange(60) % 3]
+    table = decided_table(y_true, 0.1 + 0.7 * y_true, outputs)
+
+    found = evaluate(table, **{**OPTIONS, "outputs": outputs, "exclusive": True})
+
     assert found["majority"]["accuracy"] == pytest.approx(1 / 3)
-    assert set(found["prevalence"]) == set(found["per_class"]) == set(outputs)
-    mean = np.mean([found["per_class"][name]["auc"]["value"] for name in outputs])
-    assert found["metrics"]["auc"]["value"] == pytest.approx(mean)
+    assert found["prevalence"] == pytest.approx(dict.fromkeys(outputs, 1 / 3))
+    assert set(found["per_class"]) == set(outputs)
+    assert found["metrics"]["accuracy"]["value"] == 1
 
 
-def test_each_source_is_measured_alone(binary) -> None:
-    _, test, _ = binary
-    found = evaluate_sources(test, **SETTINGS)["per_source"]
+def test_each_source_is_evaluated_on_its_own(draw_table):
+    table = draw_table(0)
+    children = table[table["source"] == "children"]
+
+    found = evaluate_sources(table, **OPTIONS)["per_source"]
+
     assert set(found) == {"children", "adults"}
-    children = test[test["source"] == "children"]
     auc = roc_auc_score(children["true_effusion"], children["probability_effusion"])
     assert found["children"]["metrics"]["auc"]["value"] == pytest.approx(auc)
     assert found["children"]["n_images"] == len(children)
-    assert evaluate_sources(children, **SETTINGS) == {}
+    assert evaluate_sources(children, **OPTIONS) == {}
 
 
-def test_other_policies_are_measured_beside_the_chosen_one(binary) -> None:
-    validation, test, rule = binary
+def test_other_policies_are_evaluated_beside_the_chosen_one(draw_table):
+    test, validation = draw_table(0), draw_table(1)
+    rule = fit_decision_rule(
+        *(columns_of(validation, prefix, ("effusion",)) for prefix in ("true", "score")),
+        kind="binary",
+        classes=("nofinding", "effusion"),
+        calibration="none",
+        policy={"rule": "youden"},
+    )
     policies = [{"rule": "fixed", "value": 0.3}, {"rule": "fixed", "value": 0.5}]
-    measured = evaluate(test, **SETTINGS)["metrics"]
-    found = evaluate_policies(validation, test, rule, policies, chosen=measured, **SETTINGS)
-    chosen, low, high = found["policies"]
+    metrics = evaluate(test, **OPTIONS)["metrics"]
+
+    chosen, low, high = evaluate_policies(validation, test, rule, policies, chosen=metrics, **OPTIONS)["policies"]
+
     assert [chosen["chosen"], low["chosen"], high["chosen"]] == [True, False, False]
-    assert chosen["metrics"] == measured
-    assert low["thresholds"] == {"effusion": 0.3}
+    assert chosen["metrics"] == metrics
+    assert (low["policy"], low["thresholds"]) == (policies[0], {"effusion": 0.3})
     assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
     assert low["metrics"]["auc"] == high["metrics"]["auc"]
-    assert evaluate_policies(validation, test, rule, [], chosen=measured, **SETTINGS) == {}
+    assert evaluate_policies(validation, test, rule, [], chosen=metrics, **OPTIONS) == {}
 
 
-LABELS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.sampled_from([0.0, 1.0, np.nan])), min_size=1)
+LABEL = st.sampled_from([0.0, 1.0, np.nan])
 
 
-def labelled(labels) -> pd.DataFrame:
-    """A score table of images with two labels; images are named by their number."""
-    return pd.DataFrame(labels, columns=["true_mass", "true_edema"]).assign(sha256=[str(n) for n in range(len(labels))])
-
-
-@given(LABELS, st.randoms(use_true_random=False))
-def test_the_order_of_images_and_outputs_does_not_make_other_test_images(labels, random) -> None:
-    table = labelled(labels)
-    shuffled = table.iloc[random.sample(range(len(table)), len(table))].assign(score_mass=0.5)
-    digest = images_digest(table, ["mass", "edema"])
+@settings(max_examples=40)
+@given(st.lists(st.tuples(LABEL, LABEL), min_size=1, max_size=9), st.randoms(use_true_random=False), st.data())
+def test_the_digest_depends_on_images_and_labels_alone(labels, random, data):
+    outputs = ["mass", "edema"]
+    table = pd.DataFrame(labels, columns=["true_mass", "true_edema"]).assign(
+        sha256=[str(n) for n in range(len(labels))]
+    )
+    digest = images_digest(table, outputs)
     assert len(digest) == 64
-    assert images_digest(shuffled, ["edema", "mass"]) == digest
+    shuffled = table.iloc[random.sample(range(len(table)), len(table))].assign(score_mass=0.5)
+    assert images_digest(shuffled, outputs[::-1]) == digest
 
-
-@given(LABELS, st.data())
-def test_another_label_or_another_image_makes_other_test_images(labels, data) -> None:
-    table, outputs = labelled(labels), ["mass", "edema"]
-    digests = [images_digest(table, outputs), images_digest(table.iloc[1:], outputs), images_digest(table, ["mass"])]
+    others = [images_digest(table.iloc[1:], outputs), images_digest(table, ["mass"])]
+    others.append(images_digest(table.assign(sha256="other " + table["sha256"]), outputs))
+    others.append(images_digest(table.rename(columns={"true_mass": "true_nodule"}), ["nodule", "edema"]))
     image, output = data.draw(st.integers(0, len(labels) - 1)), data.draw(st.sampled_from(outputs))
-    for other in {"0", "1", "nan"} - {f"{table[f'true_{output}'].iloc[image]:g}"}:
+    for label in {"0", "1", "nan"} - {f"{table[f'true_{output}'].iloc[image]:g}"}:
         relabelled = table.copy()
-        relabelled.loc[image, f"true_{output}"] = float(other)
-        digests.append(images_digest(relabelled, outputs))
-    digests.append(images_digest(table.assign(sha256="other " + table["sha256"]), outputs))
-    assert len(set(digests)) == len(digests)
+        relabelled.loc[image, f"true_{output}"] = float(label)
+        others.append(images_digest(relabelled, outputs))
+    assert len({digest, *others}) == len(others) + 1
 
 
-def test_labels_belong_to_their_outputs() -> None:
-    table = labelled([(1.0, 0.0)])
-    swapped = table.rename(columns={"true_mass": "true_edema", "true_edema": "true_mass"})
-    assert images_digest(table, ["mass", "edema"]) != images_digest(swapped, ["mass", "edema"])
-    renamed = table.rename(columns={"true_mass": "true_nodule"})
-    assert images_digest(table, ["mass", "edema"]) != images_digest(renamed, ["nodule", "edema"])
-
-
-def test_metrics_are_flattened_to_names_that_sort() -> None:
+def test_metrics_are_flattened_to_names_for_mlflow():
     metrics = {
         "split": "test",
         "n_images": 40,
@@ -167,6 +147,7 @@ def test_metrics_are_flattened_to_names_that_sort() -> None:
         },
         "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
     }
+
     assert flatten_metrics(metrics) == {
         "test/n_images": 40,
         "test/prevalence": 0.25,

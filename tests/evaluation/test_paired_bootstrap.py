@@ -19,32 +19,24 @@ NAMES = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def draw_pair(decided_table):
-    """Draw the score tables of two models, whose scores share half of their noise."""
+    """Draw the score tables of two models of a binary task, or of three classes."""
 
-    def draw(n_images=300, *, seed=0, per_patient=1, skill=(1.5, 1.5)):
+    def draw(n_images=300, *, exclusive=None, seed=0, per_patient=1, skill=(1.5, 1.5)):
         rng = np.random.default_rng(seed)
-        y_true = (rng.random((n_images, 1)) < 0.4).astype(float)
-        common = rng.normal(size=y_true.shape)
         patients = [f"p{number // per_patient:04}" for number in range(n_images)]
-        scores = [expit(gain * y_true - 0.6 + common + rng.normal(size=y_true.shape)) for gain in skill]
-        return [decided_table(y_true, score, ("mass",), patient_id=patients) for score in scores]
-
-    return draw
-
-
-@pytest.fixture(scope="module")
-def draw_classes(decided_table):
-    """Draw the score tables of two models of three outputs, which predict the most probable one."""
-
-    def draw(n_images, *, seed, unknown=0.0):
-        rng = np.random.default_rng(seed)
+        if exclusive is None:
+            y_true = (rng.random((n_images, 1)) < 0.4).astype(float)
+            common = rng.normal(size=y_true.shape) - 0.6
+            scores = [expit(gain * y_true + common + rng.normal(size=y_true.shape)) for gain in skill]
+            return [decided_table(y_true, score, ("mass",), patient_id=patients) for score in scores]
         y_true = np.eye(3)[rng.integers(3, size=n_images)]
-        scores = [softmax(gain * y_true + rng.normal(size=y_true.shape), axis=1) for gain in (1.0, 1.5)]
-        y_true[rng.random(y_true.shape) < unknown] = np.nan
-        patients = [f"p{number // 2:03}" for number in range(n_images)]
+        scores = [softmax(gain * y_true + rng.normal(size=y_true.shape), axis=1) for gain in skill]
+        highest = [np.eye(3)[score.argmax(axis=1)] == 1 for score in scores]
+        if not exclusive:
+            y_true[rng.random(y_true.shape) < 0.2] = np.nan
         return [
-            decided_table(y_true, score, NAMES, predicted=np.eye(3)[score.argmax(axis=1)] == 1, patient_id=patients)
-            for score in scores
+            decided_table(y_true, score, NAMES, predicted=predicted, patient_id=patients)
+            for score, predicted in zip(scores, highest, strict=True)
         ]
 
     return draw
@@ -60,9 +52,9 @@ def test_a_model_does_not_differ_from_itself(draw_pair):
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_the_value_is_the_difference_of_the_evaluated_metrics(draw_classes, exclusive):
+def test_the_value_is_the_difference_of_the_evaluated_metrics(draw_pair, exclusive):
     options = {"outputs": NAMES, "exclusive": exclusive, "bootstrap": BOOTSTRAP}
-    pair = draw_classes(120, seed=1, unknown=0 if exclusive else 0.2)
+    pair = draw_pair(120, exclusive=exclusive, seed=1, per_patient=2, skill=(1.0, 1.5))
     mine, baseline = (evaluate(table, **options)["metrics"] for table in pair)
 
     differences = paired_differences(*pair, **options)
@@ -74,8 +66,8 @@ def test_the_value_is_the_difference_of_the_evaluated_metrics(draw_classes, excl
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_intervals_and_p_values_match_a_loop_over_resampled_patients(draw_classes, resampled_metrics, exclusive):
-    pair = draw_classes(40, seed=5)
+def test_intervals_and_p_values_match_a_loop_over_resampled_patients(draw_pair, resampled_metrics, exclusive):
+    pair = draw_pair(40, exclusive=exclusive, seed=5, per_patient=2, skill=(1.0, 1.5))
     loops = [
         resampled_metrics(
             *(table.filter(like=prefix).to_numpy() for prefix in ("true_", "probability_", "predicted_")),
@@ -98,9 +90,9 @@ def test_intervals_and_p_values_match_a_loop_over_resampled_patients(draw_classe
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_order_of_rows_and_size_of_chunks_do_not_matter(monkeypatch, draw_classes, exclusive):
+def test_order_of_rows_and_size_of_chunks_do_not_matter(monkeypatch, draw_pair, exclusive):
     options = {"outputs": NAMES, "exclusive": exclusive, "bootstrap": BOOTSTRAP}
-    mine, other = draw_classes(80, seed=2)
+    mine, other = draw_pair(80, exclusive=exclusive, seed=2, per_patient=2)
     mine.loc[:20, "patient_id"] = other.loc[:20, "patient_id"] = None
     expected = paired_differences(mine, other, **options)
     monkeypatch.setattr(bootstrap, "CHUNK", 80 * 7)
@@ -126,7 +118,6 @@ def test_the_interval_of_the_auc_difference_has_the_width_of_delong(draw_pair):
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
 
-@pytest.mark.slow
 def test_models_of_equal_skill_differ_about_as_often_as_the_level(draw_pair):
     options = {**ONE, "bootstrap": {"replicates": 199, "confidence": 0.95, "seed": 0}}
     pairs = (draw_pair(n_images=160, seed=seed, per_patient=2) for seed in range(150))

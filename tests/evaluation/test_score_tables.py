@@ -1,5 +1,3 @@
-"""Score tables: from images and raw scores to decisions."""
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,7 @@ OUTPUTS = ("Mass", "No Finding")
 
 
 @pytest.fixture
-def images() -> pd.DataFrame:
+def manifest():
     return pd.DataFrame(
         {
             "source": ["a", "a", "b"],
@@ -25,38 +23,30 @@ def images() -> pd.DataFrame:
     )
 
 
-def test_scores_stand_beside_the_labels_of_their_output(images) -> None:
-    table = score_table(images, OUTPUTS, np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.3]], dtype=np.float32))
-    assert list(table["image"]) == ["1.png", "2.png", "1.png"]
-    np.testing.assert_array_equal(columns_of(table, "true", OUTPUTS), [[1, 0], [0, 1], [np.nan, 0]])
-    np.testing.assert_allclose(columns_of(table, "score", OUTPUTS)[:, 1], [0.1, 0.8, 0.3], rtol=1e-6)
-
-
-def test_decisions_are_those_of_the_rule(images) -> None:
-    rng = np.random.default_rng(0)
-    y_true = (rng.random((80, 2)) < 0.5).astype(float)
+def test_a_score_table_has_labels_scores_and_the_decisions_of_the_rule(manifest):
+    y_true, validation_scores = np.array([[0, 1], [1, 0]] * 10), np.array([[0.2, 0.7], [0.8, 0.3]] * 10)
+    policy = {"rule": "youden"}
     rule = fit_decision_rule(
-        y_true,
-        np.clip(0.3 * y_true + 0.7 * rng.random((80, 2)), 0, 1),
-        kind="multilabel",
-        classes=OUTPUTS,
-        calibration="platt",
-        policy={"rule": "youden"},
+        y_true, validation_scores, kind="multilabel", classes=OUTPUTS, calibration="platt", policy=policy
     )
-    y_score = np.array([[0.99, 0.01], [0.01, 0.99], [0.5, 0.5]])
-    decided = decide(score_table(images, OUTPUTS, y_score), rule)
-    expected = rule.apply(y_score)
-    scores = Scores.from_table(decided, OUTPUTS)
+    y_score = np.array([[0.99, 0.01], [0.01, 0.99], [0.5, 0.4]], dtype=np.float32)
+
+    table = decide(score_table(manifest, OUTPUTS, y_score), rule)
+
+    assert table["image"].tolist() == ["1.png", "2.png", "1.png"]
+    np.testing.assert_array_equal(columns_of(table, "true", OUTPUTS), [[1, 0], [0, 1], [np.nan, 0]])
+    np.testing.assert_array_equal(columns_of(table, "score", OUTPUTS), y_score)
+    scores, expected = Scores.from_table(table, OUTPUTS), rule.apply(y_score)
     np.testing.assert_array_equal(scores.probability, expected.probability)
     np.testing.assert_array_equal(scores.predicted, expected.predicted)
     assert scores.predicted.dtype == np.bool_
-    assert decided["decision"].tolist() == expected.decision.tolist()
-    assert decided["decision"].iloc[0] == "Mass"
+    assert table["decision"].tolist() == expected.decision.tolist()
+    assert table["decision"].iloc[0] == "Mass"
 
 
-def test_patients_are_named_within_their_source(images) -> None:
-    patients = patients_of(images)
-    assert patients is not None
+def test_patients_are_named_within_their_source(manifest):
+    patients = patients_of(manifest)
+
     assert patients.tolist()[:2] == ["a/7", "a/7"]
     assert pd.isna(patients.iloc[2])
-    assert patients_of(images.assign(patient_id=None).astype({"patient_id": "str"})) is None
+    assert patients_of(manifest.assign(patient_id=None).astype({"patient_id": "str"})) is None

@@ -95,13 +95,6 @@ def test_a_target_is_reached_with_the_largest_other_rate(images, target, wants_s
         assert "cannot be met" in choice.message
 
 
-@given(images(), st.sampled_from(EVERY_POLICY), st.randoms(use_true_random=False))
-def test_the_order_of_images_does_not_matter(images, policy, random):
-    order = random.sample(range(len(images[0])), len(images[0]))
-
-    assert policy.choose(images[0][order], images[1][order]) == policy.choose(*images)
-
-
 def test_the_threshold_lies_in_the_middle_of_the_gap():
     choice = Youden().choose([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9])
 
