@@ -22,7 +22,7 @@ from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
-from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines import drift as stage
 from cxr_pipeline.pipelines import profiling
@@ -141,8 +141,8 @@ def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: An
             "params:effusion.sources": MemoryDataset(Sources({"images": {**SOURCE, "path": "gone"}})),
             "params:effusion.drift": MemoryDataset(Drift(**{**DEFAULTS, **drift})),
             "params:folders": MemoryDataset(place.folders),
-            "effusion.drift_report": JSONDataset(filepath=str(tmp_path / "drift_report.json")),
-            "effusion.drift_page": TextDataset(filepath=str(tmp_path / "drift.html")),
+            "effusion.drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
+            "effusion.drift_page": FileDataset(filepath=str(tmp_path / "drift.html")),
             **{
                 f"effusion.{name}": MemoryDataset(tables[name])
                 if trained_here

@@ -16,7 +16,7 @@ from kedro.runner import SequentialRunner
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
-from cxr_pipeline.framework.datasets.files import BytesDataset, JSONDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_IMAGES = 32, 90
@@ -81,10 +81,10 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
     declared = yaml.safe_load(CATALOG.read_text())
-    for name, dataset in (("sanity_report", JSONDataset), ("sanity_figure", BytesDataset)):
+    for name in ("sanity_report", "sanity_figure"):
         path = declared["{task}." + name]["filepath"]
         path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")
-        catalog[name] = dataset(filepath=path)
+        catalog[name] = FileDataset(filepath=path)
     SequentialRunner().run(create_pipeline(), catalog)
     return dict(catalog.load("sanity_report"))
 

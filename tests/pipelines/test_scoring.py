@@ -26,7 +26,7 @@ from cxr_pipeline.deployment.drift.feature_extraction import extract_features
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
-from cxr_pipeline.framework.datasets.files import JSONDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.scoring import create_pipeline
 from cxr_pipeline.tracking.drift_profiles import log_profile
@@ -155,7 +155,7 @@ def run(
             "effusion.predictions": TableDataset(
                 filepath=str(tmp_path / "predictions.csv"), text_columns=["image", "decision", "status", "reason"]
             ),
-            "effusion.scoring_record": JSONDataset(filepath=str(tmp_path / "predictions.json")),
+            "effusion.scoring_record": FileDataset(filepath=str(tmp_path / "predictions.json")),
         }
     )
     SequentialRunner().run(of_effusion(), catalog)

@@ -22,7 +22,7 @@ from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-from cxr_pipeline.framework.datasets.files import JSONDataset, TextDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
@@ -91,10 +91,10 @@ def run_stage(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     reports = Path(run.project, "reports")
     outputs: dict[str, Any] = {
         "tuning_trials": TableDataset(filepath=str(reports / "trials.csv"), text_columns=["state", "run_id", "reason"]),
-        "tuning_study": JSONDataset(filepath=str(reports / "study.json")),
-        "best_parameters": TextDataset(filepath=str(reports / "best_parameters.yml")),
+        "tuning_study": FileDataset(filepath=str(reports / "study.json")),
+        "best_parameters": FileDataset(filepath=str(reports / "best_parameters.yml")),
         "tuning_figures": FiguresDataset(filepath=str(reports / "figures")),
-        "tuning_report": TextDataset(filepath=str(reports / "tuning.html")),
+        "tuning_report": FileDataset(filepath=str(reports / "tuning.html")),
     }
     catalog = DataCatalog(
         {

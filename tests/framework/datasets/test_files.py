@@ -12,18 +12,12 @@ from kedro.io import DataCatalog, DatasetError
 
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.framework.datasets import files, folders, table
-from cxr_pipeline.framework.datasets.files import (
-    BytesDataset,
-    JSONDataset,
-    KerasModelDataset,
-    ReferenceProfileDataset,
-    TextDataset,
-)
+from cxr_pipeline.framework.datasets import files, folders, prepared_images, table
+from cxr_pipeline.framework.datasets.files import FileDataset
 
 DATASETS = [
     found
-    for module in (files, folders, table)
+    for module in (files, folders, prepared_images, table)
     for found in vars(module).values()
     if inspect.isclass(found) and found.__module__ == module.__name__ and "catalog entry" in (found.__doc__ or "")
 ]
@@ -41,11 +35,17 @@ def test_the_example_of_a_catalog_entry_makes_such_a_dataset(dataset: type) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "content"),
-    [(JSONDataset, {"b": [1, None, "胸"], "a": 0.1}), (TextDataset, "<p>ä</p>\n"), (BytesDataset, b"\x89PNG\x00")],
+    ("name", "content"),
+    [
+        ("file.json", {"b": [1, None, "胸"], "a": 0.1}),
+        ("file.html", "<p>ä</p>\n"),
+        ("file.md", "# ä"),
+        ("file.yml", "run: {}"),
+        ("file.png", b"\x89PNG\x00"),
+    ],
 )
-def test_round_trip_missing_and_overwrite(tmp_path: Path, kind: type, content: object) -> None:
-    dataset = kind(filepath=str(tmp_path / "deep" / "file"))
+def test_round_trip_missing_and_overwrite(tmp_path: Path, name: str, content: object) -> None:
+    dataset = FileDataset(filepath=str(tmp_path / "deep" / name))
     assert not dataset.exists()
     with pytest.raises(DatasetError, match="file"):
         dataset.load()
@@ -53,11 +53,11 @@ def test_round_trip_missing_and_overwrite(tmp_path: Path, kind: type, content: o
     dataset.save(content)
     assert dataset.exists()
     assert dataset.load() == content
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
 
 
 def test_json_keeps_the_order_and_refuses_nan_without_losing_the_old_file(tmp_path: Path) -> None:
-    dataset = JSONDataset(filepath=tmp_path / "metrics.json")
+    dataset = FileDataset(filepath=tmp_path / "metrics.json")
     dataset.save({"z": 1, "a": 2})
     with pytest.raises(DatasetError, match="JSON compliant"):
         dataset.save({"auc": float("nan")})
@@ -68,7 +68,7 @@ def test_json_keeps_the_order_and_refuses_nan_without_losing_the_old_file(tmp_pa
 def test_a_model_predicts_as_before(tmp_path: Path) -> None:
     import keras
 
-    dataset = KerasModelDataset(filepath=tmp_path / "model.keras")
+    dataset = FileDataset(filepath=tmp_path / "model.keras")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     dataset.save(model)
     np.testing.assert_array_equal(dataset.load()(np.ones((3, 2))), model(np.ones((3, 2))))
@@ -77,7 +77,7 @@ def test_a_model_predicts_as_before(tmp_path: Path) -> None:
 def test_code_in_a_model_is_not_run(tmp_path: Path) -> None:
     import keras
 
-    dataset = KerasModelDataset(filepath=tmp_path / "model.keras")
+    dataset = FileDataset(filepath=tmp_path / "model.keras")
     dataset.save(keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]))
     with pytest.raises(DatasetError, match=r"(?i)lambda"):
         dataset.load()
@@ -87,7 +87,7 @@ def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
     profile = ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
-    dataset = ReferenceProfileDataset(filepath=tmp_path / "profile.npz")
+    dataset = FileDataset(filepath=tmp_path / "profile.npz")
     dataset.save(profile)
     loaded = dataset.load().to_arrays()
     for name, array in profile.to_arrays().items():
@@ -96,7 +96,7 @@ def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(KerasModelDataset, "model.h5"), (ReferenceProfileDataset, "p.npy"), (table.TableDataset, "t.xlsx")],
+    [(FileDataset, "model.h5"), (prepared_images.PreparedImagesDataset, "p.png"), (table.TableDataset, "t.xlsx")],
 )
 def test_another_suffix_is_refused(kind: type, name: str) -> None:
     with pytest.raises(DatasetError, match=rf"expects a path that ends in \..*Received: filepath={name}"):

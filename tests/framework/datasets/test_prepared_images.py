@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from kedro.io import DataCatalog, DatasetError
+from kedro.io import DatasetError
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
@@ -46,15 +46,3 @@ def test_it_exists_only_with_the_folder_of_its_images(images: PreparedImages, tm
     assert dataset.exists()
     images.store.folder.rmdir()
     assert not dataset.exists()
-
-
-def test_the_catalog_knows_it(images: PreparedImages, tmp_path: Path) -> None:
-    entry = {
-        "type": "cxr_pipeline.framework.datasets.prepared_images.PreparedImagesDataset",
-        "filepath": str(tmp_path / "images.json"),
-        "metadata": {"kedro-viz": {"layer": "primary"}},
-    }
-    catalog = DataCatalog.from_config({"images": entry})
-    catalog.save("images", images)
-    assert catalog.load("images") == images
-    assert "images.json" in str(catalog["images"])

@@ -16,7 +16,7 @@ from kedro.runner import SequentialRunner
 from cxr_pipeline.common import origins
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.framework.config import Folders
-from cxr_pipeline.framework.datasets.files import JSONDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.hooks import Consistency
 
 # Each dataset and what it is made from, like the stages of a task.
@@ -56,7 +56,7 @@ class Project:
     def run(self, parameters: dict[str, int], *, first: str = "manifest", last: str = "version") -> None:
         names = list(STAGES)
         part = names[names.index(first) : names.index(last) + 1]
-        files = {f"chest.{name}": JSONDataset(filepath=str(self.folder / f"{name}.json")) for name in STAGES}
+        files = {f"chest.{name}": FileDataset(filepath=str(self.folder / f"{name}.json")) for name in STAGES}
         catalog = DataCatalog(
             files | {f"params:chest.{name}": MemoryDataset(value) for name, value in parameters.items()}
         )
@@ -68,7 +68,7 @@ class Project:
         SequentialRunner().run(TASK.filter(node_names=[f"chest.{name}" for name in part]), catalog, manager)
 
     def content(self, name: str) -> Any:
-        return JSONDataset(filepath=str(self.folder / f"{name}.json")).load()
+        return FileDataset(filepath=str(self.folder / f"{name}.json")).load()
 
 
 class Loader(dict[str, Any]):

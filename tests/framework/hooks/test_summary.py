@@ -5,7 +5,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.framework import hooks
-from cxr_pipeline.framework.datasets.files import TextDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 
 BINARY = {
     "task": "t",
@@ -31,7 +31,7 @@ def summary(tmp_path, capsys, monkeypatch):
             {
                 "t.metrics": MemoryDataset(metrics),
                 "t.model_version": MemoryDataset({"name": "cxr-t", "version": 3}),
-                "t.report": TextDataset(filepath=folder / "report.html"),
+                "t.report": FileDataset(filepath=folder / "report.html"),
             }
         )
         node = Node(lambda: 1, inputs=None, outputs=output, name="register", namespace="t")

@@ -14,7 +14,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
 
 from cxr_pipeline.framework import config, hooks
-from cxr_pipeline.framework.datasets.files import JSONDataset
+from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 
 PASSWORD = "postgresql://me:secret@host/studies"
@@ -44,9 +44,9 @@ def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
                 "params:t.tuning": MemoryDataset(config.Tuning(storage=PASSWORD, **TUNING)),
                 "params:t.cells": MemoryDataset({"a, b": {"epochs": 1}}),
                 "params:folders": MemoryDataset(config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))),
-                "t.metrics": JSONDataset(filepath=tmp_path / "metrics.json", metadata={"mlflow": "artifact"}),
+                "t.metrics": FileDataset(filepath=tmp_path / "metrics.json", metadata={"mlflow": "artifact"}),
                 "t.figures": FiguresDataset(filepath=tmp_path / "figures", metadata={"mlflow": "artifact"}),
-                "t.cells": JSONDataset(filepath=tmp_path / "cells.json"),
+                "t.cells": FileDataset(filepath=tmp_path / "cells.json"),
             }
         )
         inputs = ["params:t.tuning", "params:t.cells", "params:folders"]

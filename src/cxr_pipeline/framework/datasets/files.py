@@ -1,9 +1,9 @@
-"""Datasets of one file: JSON, text, bytes, a Keras model, a reference profile."""
+"""Datasets of one file, and what all datasets of the catalog have in common."""
 
 import json
-from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -19,7 +19,7 @@ class PathDataset(AbstractDataset[Any, Any]):
             ``kedro-viz: {layer: ...}`` names its layer in the graph.
     """
 
-    suffixes: tuple[str, ...] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, filepath: str | Path, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -35,141 +35,89 @@ class PathDataset(AbstractDataset[Any, Any]):
         return {"filepath": str(self._filepath)}
 
 
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _write_json(data: Any, path: Path) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+def _write_text(data: str, path: Path) -> None:
+    path.write_text(data, "utf-8")
+
+
+def _read_bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _write_bytes(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+
+
+def _read_keras_model(path: Path) -> Any:
+    # Imported here: kedro-datasets' TensorFlowModelDataset imports TensorFlow as soon as the catalog is created.
+    import keras
+
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _read_reference_profile(path: Path) -> Any:
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+
+    return ReferenceProfile.load(path)
+
+
+def _write_itself(data: Any, path: Path) -> None:
+    data.save(path)
+
+
+_TEXT = (_read_text, _write_text)
+_FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path], None]]] = {
+    ".json": (_read_json, _write_json),
+    ".html": _TEXT,
+    ".md": _TEXT,
+    ".yml": _TEXT,
+    ".png": (_read_bytes, _write_bytes),
+    ".keras": (_read_keras_model, _write_itself),
+    ".npz": (_read_reference_profile, _write_itself),
+}
+
+
 class FileDataset(PathDataset):
-    """One file. Whoever reads it finds the old content or the new, never a part of it."""
+    """A file whose suffix tells what it contains. A reader finds the old content or the new, never a part of it.
 
-    def save(self, data: Any) -> None:
-        """Replace the file."""
-        with written_atomically(self._filepath) as temporary:
-            self._write(data, temporary)
-
-    @abstractmethod
-    def _write(self, data: Any, path: Path) -> None:
-        """Write ``data`` to a new file."""
-
-
-class JSONDataset(FileDataset):
-    """Strict JSON (no NaN), indented and in the order given, so that equal data give equal bytes.
+    ``.json`` is strict JSON (no NaN), indented and in the order given, so that equal data give equal bytes; ``.html``,
+    ``.md`` and ``.yml`` are text in UTF-8, ``.png`` bytes, ``.keras`` a Keras model, which is read in safe mode (no code
+    is loaded from the file), and ``.npz`` a reference profile for drift, without pickles.
 
     Example of a catalog entry::
 
         metrics:
-          type: cxr_pipeline.framework.datasets.files.JSONDataset
+          type: cxr_pipeline.framework.datasets.files.FileDataset
           filepath: data/08_reporting/metrics.json
           metadata: {mlflow: artifact}
 
     Example:
-        >>> dataset = JSONDataset(filepath=tmp_path / "metrics.json")
+        >>> dataset = FileDataset(filepath=tmp_path / "metrics.json")
         >>> dataset.save({"auc": 0.9})
         >>> dataset.load()
         {'auc': 0.9}
     """
 
-    def load(self) -> Any:
-        """Read the document."""
-        return json.loads(self._filepath.read_text("utf-8"))
-
-    def _write(self, data: Any, path: Path) -> None:
-        path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-
-
-class TextDataset(FileDataset):
-    """Text in UTF-8, such as an HTML page.
-
-    Example of a catalog entry::
-
-        report:
-          type: cxr_pipeline.framework.datasets.files.TextDataset
-          filepath: data/08_reporting/report.html
-
-    Example:
-        >>> dataset = TextDataset(filepath=tmp_path / "report.html")
-        >>> dataset.save("<p>AUC 0.9</p>")
-        >>> dataset.load()
-        '<p>AUC 0.9</p>'
-    """
-
-    def load(self) -> str:
-        """Read the text."""
-        return self._filepath.read_text("utf-8")
-
-    def _write(self, data: str, path: Path) -> None:
-        path.write_text(data, "utf-8")
-
-
-class BytesDataset(FileDataset):
-    """Bytes, such as a PNG picture.
-
-    Example of a catalog entry::
-
-        roc:
-          type: cxr_pipeline.framework.datasets.files.BytesDataset
-          filepath: data/08_reporting/roc.png
-
-    Example:
-        >>> dataset = BytesDataset(filepath=tmp_path / "roc.png")
-        >>> dataset.save(b"PNG")
-        >>> dataset.load()
-        b'PNG'
-    """
-
-    def load(self) -> bytes:
-        """Read the bytes."""
-        return self._filepath.read_bytes()
-
-    def _write(self, data: bytes, path: Path) -> None:
-        path.write_bytes(data)
-
-
-class KerasModelDataset(FileDataset):
-    """A Keras model in a ``.keras`` file, read in safe mode: no code is loaded from the file.
-
-    TensorFlow is imported when a model is loaded. kedro-datasets' ``TensorFlowModelDataset`` imports it as soon as the
-    catalog is created.
-
-    Example of a catalog entry::
-
-        model:
-          type: cxr_pipeline.framework.datasets.files.KerasModelDataset
-          filepath: data/06_models/model.keras
-
-    Example:
-        >>> import keras
-        >>> dataset = KerasModelDataset(filepath=tmp_path / "model.keras")
-        >>> dataset.save(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
-        >>> dataset.load().output_shape
-        (None, 1)
-    """
-
-    suffixes = (".keras",)
+    suffixes = tuple(_FORMATS)
 
     def load(self) -> Any:
-        """Read the model, ready to predict."""
-        import keras
+        """Read the content."""
+        read, _ = _FORMATS[self._filepath.suffix]
+        return read(self._filepath)
 
-        return keras.models.load_model(self._filepath, compile=False, safe_mode=True)
-
-    def _write(self, data: Any, path: Path) -> None:
-        data.save(path)
-
-
-class ReferenceProfileDataset(FileDataset):
-    """A reference profile for drift in an ``.npz`` file, without pickles.
-
-    Example of a catalog entry::
-
-        drift_profile:
-          type: cxr_pipeline.framework.datasets.files.ReferenceProfileDataset
-          filepath: data/06_models/drift_profile.npz
-    """
-
-    suffixes = (".npz",)
-
-    def load(self) -> Any:
-        """Read the profile."""
-        from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-
-        return ReferenceProfile.load(self._filepath)
-
-    def _write(self, data: Any, path: Path) -> None:
-        data.save(path)
+    def save(self, data: Any) -> None:
+        """Replace the file."""
+        _, write = _FORMATS[self._filepath.suffix]
+        with written_atomically(self._filepath) as temporary:
+            write(data, temporary)

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.framework.datasets.files import PathDataset
 
 
-class TableDataset(FileDataset):
+class TableDataset(PathDataset):
     """A table in one file, Parquet or CSV by its suffix.
 
     Args:
@@ -60,12 +61,13 @@ class TableDataset(FileDataset):
         text = dict.fromkeys(self._text_columns, "str")
         return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
 
-    def _write(self, data: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> None:
+    def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
         """Write a table, or the rows of one table after the other if it is too large for memory."""
         tables = iter([data] if isinstance(data, pd.DataFrame) else data)
         first = next(tables)
         write = _write_parquet if self._filepath.suffix == ".parquet" else _write_csv
-        write(path, first, tables)
+        with written_atomically(self._filepath) as temporary:
+            write(temporary, first, tables)
 
 
 def _write_parquet(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFrame]) -> None:
