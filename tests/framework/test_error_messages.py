@@ -4,7 +4,8 @@ from mlflow.exceptions import MlflowException
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources import LAYOUTS
-from cxr_pipeline.framework import config
+from cxr_pipeline.framework.config import Network, Sources, Task, Thresholds
+from cxr_pipeline.framework.config.images import Denoise
 from cxr_pipeline.framework.error_messages import exit_status, explain_parameters, user_message
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
@@ -59,31 +60,36 @@ def test_an_unavailable_server_is_no_defect() -> None:
     ("block", "values", "line"),
     [
         (
-            "Denoise",
+            Denoise,
             {"operation": "denoise", "size": 3, "sise": 1},
             "t.x.sise: unknown parameter. Did you mean 'size'?",
         ),
-        ("Denoise", {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
-        ("Denoise", {"operation": "denoise", "size": 4}, "t.x.size: a median filter needs an odd size, found 4."),
-        ("Sources", {}, "t.x: at least one source is needed, found none."),
+        (Denoise, {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
+        (Denoise, {"operation": "denoise", "size": 4}, "t.x.size: a median filter needs an odd size, found 4."),
+        (Sources, {}, "t.x: expected at least one source, found none."),
         (
-            "Sources",
+            Sources,
             {"images": {"layout": "nhi", "path": "nih"}},
             "t.x.images: tag 'nhi' found using 'layout' does not match any of the expected tags: "
             f"{', '.join(map(repr, LAYOUTS))}, found {{'layout': 'nhi', 'path': 'nih'}}.",
         ),
         (
-            "Network",
+            Network,
             {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
             f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
         ),
         (
-            "Task",
+            Task,
             {"name": "t", "title": "T", "kind": "multiclass", "classes": {"a": ["a"], "b": ["b"], "c": None}},
             "t.x: a multiclass task has three classes or more, found 2: a, b.",
         ),
         (
-            "Thresholds",
+            Sources,
+            {"images": {"layout": "label_table", "path": "x", "table": "t", "columns": {"image": "i", "lables": "x"}}},
+            "t.x.images.label_table.columns.lables: unknown parameter. Did you mean 'labels'?",
+        ),
+        (
+            Thresholds,
             {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
             "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
             "t.x.compared.0.fixed.valeu: unknown parameter. Did you mean 'value'?",
@@ -93,7 +99,7 @@ def test_an_unavailable_server_is_no_defect() -> None:
 def test_invalid_parameters_are_reported_one_a_line(block, values, line) -> None:
     class Typed:
         def extract_types_from_pipelines(self) -> dict:
-            return {"t.x": getattr(config, block)}
+            return {"t.x": block}
 
     validator = ParameterValidator({})
     validator.type_extractor = Typed()

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from difflib import get_close_matches
 
 from kedro.validation import ParameterValidationError
-from pydantic import BaseModel
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.framework import config
+from cxr_pipeline.data.sources.label_tables import Columns
+from cxr_pipeline.framework.config import Parameters
 
+# Kinds of pydantic's errors about a key that a model and that a dataclass does not have.
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 PYDANTIC_ERROR = re.compile(
     r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
 )
@@ -63,13 +66,15 @@ def explain_parameters(message: str) -> str:
         name = re.match(r"Parameter '(.+?)': ", block)
         for location, text, kind, value in PYDANTIC_ERROR.findall(block):
             key = ".".join(filter(None, (name.group(1) if name else "", location)))
-            lines.append(_unknown(key) if kind == "extra_forbidden" else f"{key}: {_invalid(text, kind, value)}")
+            lines.append(_unknown(key) if kind in UNKNOWN else f"{key}: {_invalid(text, kind, value)}")
     return "\n".join(lines) or message
 
 
 def _unknown(key: str) -> str:
-    blocks = [block for block in vars(config).values() if isinstance(block, type) and issubclass(block, BaseModel)]
-    known = {field for block in blocks for field in block.model_fields}
+    blocks = [Parameters]
+    for block in blocks:
+        blocks += block.__subclasses__()
+    known = {field for block in blocks for field in block.model_fields} | {field.name for field in fields(Columns)}
     close = get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
     return f"{key}: unknown parameter." + (f" Did you mean '{close[0]}'?" if close else "")
 

@@ -11,6 +11,7 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import dicom_folder
 from cxr_pipeline.data.sources.dicom_folder import read, reader
+from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE
 
@@ -34,7 +35,8 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_table(folder: Path, table: str, columns: dict[str, Any] | None = None, **options: Any) -> Listing:
     (folder / "labels.csv").write_text(table)
-    return read(folder, table="labels.csv", columns={"image": "image", "labels": "label", **(columns or {})}, **options)
+    columns = {"image": "image", "labels": "label", **(columns or {})}
+    return read(folder, table="labels.csv", columns=Columns(**columns), **options)
 
 
 def read_names(folder: Path, *names: str, **options: Any) -> Listing:

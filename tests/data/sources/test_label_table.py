@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.label_table import read
+from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.table_rows import list_rows, normalise_paths
 
-COLUMNS = {"image": "image", "labels": "finding"}
+COLUMNS = Columns(image="image", labels="finding")
 
 
 def write(folder: Path, *images: str) -> Path:
@@ -138,8 +139,14 @@ def test_the_real_nih_table(shared_data: Path) -> None:
     """The table of a release has the same content in this layout as in ``nih``."""
     from cxr_pipeline.data.sources import nih
 
-    columns = {"image": "Image Index", "labels": "Finding Labels", "patient_id": "Patient ID", "age": "Patient Age"}
-    columns |= {"view": "View Position", "sex": "Patient Gender"}
+    columns = Columns(
+        image="Image Index",
+        labels="Finding Labels",
+        patient_id="Patient ID",
+        age="Patient Age",
+        view="View Position",
+        sex="Patient Gender",
+    )
     listing = read(shared_data / "nih", table="Data_Entry_2017_v2020.csv.gz", columns=columns)
     expected = nih.read(shared_data / "nih")
     assert (listing.n_rows, listing.n_missing) == (expected.n_rows, expected.n_missing)

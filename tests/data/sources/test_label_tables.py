@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.label_tables import read_label_table, read_labels, read_table, years
+from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, read_labels, read_table, years
 
-ONE_COLUMN = {"image": "image", "labels": "findings", "patient_id": "patient", "view": "view"}
-ONE_COLUMN |= {"age": "age", "sex": "sex", "split": "part"}
+ONE_COLUMN = Columns(
+    image="image", labels="findings", patient_id="patient", view="view", age="age", sex="sex", split="part"
+)
 TABLE = pd.DataFrame(
     {
         "image": ["a.png", " b.png ", "c.png"],
@@ -26,7 +27,7 @@ TABLE = pd.DataFrame(
         "unused": ["x", "y", "z"],
     }
 )
-ONE_HOT = {"image": "image", "one_hot": ("Mass", "Edema")}
+ONE_HOT = Columns(image="image", one_hot=("Mass", "Edema"))
 
 Write = Callable[[Path, pd.DataFrame], Path]
 
@@ -60,12 +61,12 @@ def texts(values: "pd.Series[str]") -> list[str | None]:
 
 def one_hot(blank: str, **columns: list[object]) -> pd.DataFrame:
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(columns["Mass"]))], **columns}, dtype="str")
-    return read_labels(table, image="image", one_hot=tuple(columns), blank=blank)[0]
+    return read_labels(table, Columns(image="image", one_hot=tuple(columns), blank=blank))[0]
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_one_column_of_labels(tmp_path: Path, write: Write) -> None:
-    rows, vocabulary = read_label_table(write(tmp_path, TABLE), **ONE_COLUMN)
+    rows, vocabulary = read_label_table(write(tmp_path, TABLE), ONE_COLUMN)
     assert texts(rows["image"]) == ["a.png", "b.png", "c.png"]
     assert texts(rows["labels"]) == ["Effusion|Mass", "Normal", None]
     assert texts(rows["patient_id"]) == ["007", "NA", None]
@@ -83,7 +84,7 @@ def test_one_column_of_labels(tmp_path: Path, write: Write) -> None:
 )
 def test_one_column_per_label(tmp_path: Path, write: Write, values: list[object]) -> None:
     table = pd.DataFrame({"image": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
-    rows, vocabulary = read_label_table(write(tmp_path, table), **ONE_HOT)
+    rows, vocabulary = read_label_table(write(tmp_path, table), ONE_HOT)
     assert texts(rows["image"]) == ["1", "2", "3"]
     assert texts(rows["labels"]) == ["Mass", "", "Edema"]
     assert texts(rows["uncertain"]) == ["Edema", None, "Mass"]
@@ -93,7 +94,7 @@ def test_one_column_per_label(tmp_path: Path, write: Write, values: list[object]
 
 def test_booleans_of_parquet(tmp_path: Path) -> None:
     table = pd.DataFrame({"image": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
-    rows, _ = read_label_table(write_parquet(tmp_path, table), **ONE_HOT)
+    rows, _ = read_label_table(write_parquet(tmp_path, table), ONE_HOT)
     assert texts(rows["labels"]) == ["Mass", "Edema"]
     assert texts(rows["unknown"]) == ["Edema", None]
 
@@ -132,7 +133,9 @@ def test_an_invalid_cell_refuses_its_row(value: str, blank: str) -> None:
 
 def test_separator(tmp_path: Path) -> None:
     table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
-    rows, vocabulary = read_label_table(write_csv(tmp_path, table), image="image", labels="findings", separator=";")
+    rows, vocabulary = read_label_table(
+        write_csv(tmp_path, table), Columns(image="image", labels="findings", separator=";")
+    )
     assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
     assert vocabulary == {"Edema", "Mass", "a, b"}
 
@@ -142,11 +145,11 @@ def test_columns(tmp_path: Path, write: Write) -> None:
     file = write(tmp_path, TABLE)
     assert list(read_table(file, ["image"], optional=["view", "height"])) == ["image", "view"]
     with pytest.raises(UserError) as error:
-        read_label_table(file, image="image", labels="finding")
+        read_label_table(file, Columns(image="image", labels="finding"))
     for part in (str(file), "no column finding;", "did you mean findings?", "Found image, findings, patient"):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"no column zzz\. Found image"):
-        read_label_table(file, image="image", labels="zzz")
+        read_label_table(file, Columns(image="image", labels="zzz"))
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
@@ -157,20 +160,20 @@ def test_a_damaged_or_missing_table(tmp_path: Path, name: str, content: bytes | 
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
-        read_label_table(tmp_path / name, **ONE_COLUMN)
+        read_label_table(tmp_path / name, ONE_COLUMN)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_table_with_only_a_header(tmp_path: Path, write: Write) -> None:
     file = write(tmp_path, TABLE.head(0))
-    assert len(read_label_table(file, **ONE_COLUMN)[0]) == 0
-    assert len(read_label_table(file, image="image", one_hot=("findings", "view"))[0]) == 0
+    assert len(read_label_table(file, ONE_COLUMN)[0]) == 0
+    assert len(read_label_table(file, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
 
 
 def test_an_unknown_split(tmp_path: Path) -> None:
     file = write_csv(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
     with pytest.raises(UserError, match=r"labels\.csv: the column part has 'fold 3'; expected one of train"):
-        read_label_table(file, **ONE_COLUMN)
+        read_label_table(file, ONE_COLUMN)
 
 
 def test_years() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import read_labels, read_table
+from cxr_pipeline.data.sources.label_tables import Columns, read_labels, read_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.table_rows import NO_FINDING, list_rows, locate, normalise_paths, refuse_contradictions
 
@@ -35,7 +35,7 @@ _IMAGE, _FRONTAL, _VIEW = "Path", "Frontal/Lateral", "AP/PA"
 _LATERAL = "LATERAL"
 
 
-def read(folder: Path, *, blank: Literal["negative", "unknown"], frontal_only: bool) -> Listing:
+def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", frontal_only: bool = True) -> Listing:
     """List the images that ``train.csv``, ``valid.csv`` and ``test.csv`` name and that are on disk.
 
     The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
@@ -85,7 +85,8 @@ def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFra
         UserError: the table cannot be read or lacks a column.
     """
     table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
-    rows, _ = read_labels(table, image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
+    columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
+    rows, _ = read_labels(table, columns)
     images = normalise_paths(rows["image"])
     lateral = images.str.contains("_lateral", na=False)
     if _FRONTAL in table:

@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -16,7 +17,11 @@ EXPECTED = "one folder per class ({labels}) with images in it"
 
 
 def read(
-    folder: Path, *, patient_id: str, given_splits: Mapping[str, str] | None = None, patients_within_split: bool = False
+    folder: Path,
+    *,
+    patient_id: str = "none",
+    given_splits: Mapping[str, Literal["train", "validation", "test"]] | None = None,
+    patients_within_split: bool = False,
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
@@ -37,7 +42,7 @@ def read(
         UserError: the folder cannot be listed, or ``patient_id`` is not a regular expression, has no group or matches
             no file name.
     """
-    split_folders = SPLIT_NAMES | {name.casefold(): split for name, split in (given_splits or {}).items()}
+    split_folders = {**SPLIT_NAMES, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
     refused: list[tuple[str, str, str]] = []
     rows: list[tuple[str, str, str | None]] = []
     n_linked = n_loose = 0

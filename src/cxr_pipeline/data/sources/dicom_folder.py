@@ -3,10 +3,9 @@
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, ch
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import files_below, map_in_threads
-from cxr_pipeline.data.sources.label_tables import read_label_table, years
+from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import FileReader
@@ -40,9 +39,9 @@ def read(
     folder: Path,
     *,
     table: str,
-    columns: Mapping[str, Any],
-    modalities: Sequence[str] = MODALITIES,
-    body_parts: Sequence[str] = BODY_PARTS,
+    columns: Columns,
+    modalities: tuple[str, ...] = MODALITIES,
+    body_parts: tuple[str, ...] = BODY_PARTS,
 ) -> Listing:
     """List the images that a label table names and that are on disk. The header of each file is read.
 
@@ -56,7 +55,7 @@ def read(
     Args:
         folder: the source's folder.
         table: the table's file, relative to ``folder``.
-        columns: names of the columns, as for ``label_tables.read_labels``.
+        columns: names of the columns.
         modalities: values of Modality that are accepted.
         body_parts: values of Body Part Examined that are accepted; an image without one is accepted too.
 
@@ -64,7 +63,7 @@ def read(
         UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
             pseudonyms (``sources.pseudonyms``).
     """
-    rows, vocabulary = read_label_table(folder / table, **columns)
+    rows, vocabulary = read_label_table(folder / table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
     paths = headers["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)
@@ -76,10 +75,10 @@ def read(
 
 
 def reader(
-    folder: Path, *, modalities: Sequence[str] = MODALITIES, body_parts: Sequence[str] = BODY_PARTS, **_: object
+    folder: Path, *, modalities: tuple[str, ...] = MODALITIES, body_parts: tuple[str, ...] = BODY_PARTS, **_: object
 ) -> FileReader:
     """Return a reader of DICOM files only."""
-    return FileReader(folder, tuple(modalities), tuple(body_parts), dicom_only=True)
+    return FileReader(folder, modalities, body_parts, dicom_only=True)
 
 
 def holds_images(folder: Path) -> bool:

@@ -1,14 +1,12 @@
 """Layout ``label_table``: images below a folder, and a CSV or Parquet table with their labels."""
 
 import posixpath
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import read_label_table
+from cxr_pipeline.data.sources.label_tables import Columns, read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
 from cxr_pipeline.data.sources.table_rows import index_by_name, list_rows, locate, normalise_paths
 
@@ -17,7 +15,7 @@ EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet)
 _TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 
 
-def read(folder: Path, *, table: str, columns: Mapping[str, Any]) -> Listing:
+def read(folder: Path, *, table: str, columns: Columns) -> Listing:
     """List the images that a label table names and that are on disk.
 
     An image is named by its path below ``folder`` or, if no other image has it, by its file name. The suffix may be
@@ -26,12 +24,12 @@ def read(folder: Path, *, table: str, columns: Mapping[str, Any]) -> Listing:
     Args:
         folder: the source's folder.
         table: the table's file, relative to ``folder``.
-        columns: names of the columns, as for ``label_tables.read_labels``.
+        columns: names of the columns.
 
     Raises:
         UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
     """
-    rows, vocabulary = read_label_table(folder / table, **columns)
+    rows, vocabulary = read_label_table(folder / table, columns)
     own_path = posixpath.normpath(table)
     paths = pd.Series([path for path in files_below(folder) if path != own_path], dtype="str")
     names, stems = paths.map(posixpath.basename), paths.map(lambda path: posixpath.splitext(path)[0])

@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,16 +24,57 @@ _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _MAX_AGE = 120
 
 
-def read_label_table(
-    file: Path, *, image: str, one_hot: Sequence[str] = (), **columns: Any
-) -> tuple[pd.DataFrame, frozenset[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of the columns of a label table; None for columns that the table does not have.
+
+    Args:
+        image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
+        labels: labels of the image, joined by ``separator``. Either this or ``one_hot``.
+        separator: one or more characters.
+        one_hot: columns named by a label: 1, true and yes mean that the label is present, 0, false and no that it is
+            absent, and -1 that the source is uncertain. A row with any other text is refused.
+        blank: meaning of an empty cell in a column of ``one_hot``.
+        patient_id: patient id.
+        view: view position, such as ``PA``.
+        age: age in years, or with a unit as in ``006M``.
+        sex: ``F`` or ``M``, or the words.
+        split: ``train``, ``val``, ``valid``, ``validation`` or ``test``, in any case.
+
+    Raises:
+        ValueError: there are no labels, or both kinds, or the separator is empty.
+    """
+
+    image: str
+    labels: str | None = None
+    separator: str = "|"
+    one_hot: tuple[str, ...] = ()
+    blank: Literal["negative", "unknown"] = "unknown"
+    patient_id: str | None = None
+    view: str | None = None
+    age: str | None = None
+    sex: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.labels is None) == (not self.one_hot):
+            raise ValueError("expected either labels (one column) or one_hot (a column for each label)")
+        if not self.separator:
+            raise ValueError("separator: expected one or more characters, found none")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all columns."""
+        single = (self.image, self.labels, self.patient_id, self.view, self.age, self.sex, self.split)
+        return [*filter(None, single), *self.one_hot]
+
+
+def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
     r"""Read a label table, all of whose named columns are required.
 
     Args:
         file: ``.parquet`` or ``.pq``; any other file is read as CSV in UTF-8, decompressed if it ends in ``.gz``.
-        image: as for ``read_labels``.
-        one_hot: as for ``read_labels``.
-        columns: other arguments of ``read_labels``.
+        columns: names of the columns.
 
     Returns:
         Rows and vocabulary, as from ``read_labels``.
@@ -42,16 +84,15 @@ def read_label_table(
 
     Example:
         >>> size = (tmp_path / "labels.csv").write_text("image,finding\n1.png,Mass|Edema\n")
-        >>> rows, vocabulary = read_label_table(tmp_path / "labels.csv", image="image", labels="finding")
+        >>> rows, vocabulary = read_label_table(tmp_path / "labels.csv", Columns(image="image", labels="finding"))
         >>> rows[["image", "labels"]].to_numpy().tolist()
         [['1.png', 'Edema|Mass']]
         >>> sorted(vocabulary)
         ['Edema', 'Mass']
     """
-    others = [name for key, name in columns.items() if name is not None and key not in ("separator", "blank")]
-    table = read_table(file, [image, *others, *one_hot])
+    table = read_table(file, columns.names)
     try:
-        return read_labels(table, image=image, one_hot=one_hot, **columns)
+        return read_labels(table, columns)
     except UserError as error:
         raise UserError(f"{printable(str(file))}: {error}") from error
 
@@ -84,35 +125,12 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     return pd.DataFrame({name: table[name].str.strip().replace("", None) for name in present}, table.index)
 
 
-def read_labels(
-    table: pd.DataFrame,
-    *,
-    image: str,
-    labels: str | None = None,
-    separator: str = "|",
-    one_hot: Sequence[str] = (),
-    blank: Literal["negative", "unknown"] = "unknown",
-    patient_id: str | None = None,
-    view: str | None = None,
-    age: str | None = None,
-    sex: str | None = None,
-    split: str | None = None,
-) -> tuple[pd.DataFrame, frozenset[str]]:
+def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
     """Read labels and metadata of images from the rows of a table.
 
     Args:
         table: from ``read_table``. Optional columns that it does not have are null.
-        image: column with the name of the image.
-        labels: column with the labels of the image, joined by ``separator``. Either this or ``one_hot``.
-        separator: one or more characters.
-        one_hot: columns named by a label: 1, true and yes mean that the label is present, 0, false and no that it is
-            absent, and -1 that the source is uncertain. A row with any other text is refused.
-        blank: meaning of an empty cell in a column of ``one_hot``.
-        patient_id: column with the patient id.
-        view: column with the view position, such as ``PA``.
-        age: column with the age in years, or with a unit as in ``006M``.
-        sex: column with ``F`` or ``M``, or the words.
-        split: column with ``train``, ``val``, ``valid``, ``validation`` or ``test``, in any case.
+        columns: names of the columns.
 
     Returns:
         Rows with the index of ``table``: ``image``, ``labels``, ``uncertain``, ``unknown``, ``patient_id``, ``view``,
@@ -126,17 +144,17 @@ def read_labels(
     def column(name: str | None) -> "pd.Series[str]":
         return table[name] if name in table else pd.Series(None, table.index, dtype="str", name=name)
 
-    if one_hot:
-        rows, vocabulary = _one_hot(table[list(one_hot)], blank), frozenset(one_hot)
+    if columns.one_hot:
+        rows, vocabulary = _one_hot(table[list(columns.one_hot)], columns.blank), frozenset(columns.one_hot)
     else:
-        rows, vocabulary = _separated(column(labels), separator)
+        rows, vocabulary = _separated(column(columns.labels), columns.separator)
     rows = rows.assign(
-        image=table[image],
-        patient_id=column(patient_id),
-        view=column(view).str.upper(),
-        age=years(column(age)),
-        sex=column(sex).str.casefold().map(_SEXES),
-        given_split=_splits(column(split)),
+        image=table[columns.image],
+        patient_id=column(columns.patient_id),
+        view=column(columns.view).str.upper(),
+        age=years(column(columns.age)),
+        sex=column(columns.sex).str.casefold().map(_SEXES),
+        given_split=_splits(column(columns.split)),
     )
     return rows, vocabulary
 

@@ -23,7 +23,7 @@ _SUFFIXES = (".npz",)
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def read(folder: Path, *, labels: Sequence[str] = ()) -> Listing:
+def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
     """List the images of every split.
 
     An image is named by its split and its number in it, such as ``train/00012``. Labels are one number per image, or

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import read_labels, read_table
+from cxr_pipeline.data.sources.label_tables import Columns, read_labels, read_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, printable
 from cxr_pipeline.data.sources.table_rows import NO_FINDING, list_rows, locate, normalise_paths, refuse_contradictions
 
@@ -58,7 +58,8 @@ def read(folder: Path) -> Listing:
     file = max(files, key=lambda file: (file.name.partition(".")[0], file.name))
     table = read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
     sex = next((name for name in _SEX if name in table), None)
-    rows, _ = read_labels(table, image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
+    columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
+    rows, _ = read_labels(table, columns)
     names = normalise_paths(rows["image"])
     paths = list(_image_paths(folder))
     # Of files with the same name in several folders, the first is used.

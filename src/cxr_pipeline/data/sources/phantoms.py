@@ -3,6 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Interval
 
 from cxr_pipeline import __version__
 from cxr_pipeline.common.errors import UserError
@@ -15,7 +18,14 @@ EXPECTED = "any folder that is missing, empty or contains phantoms: the images a
 _RECORD = "phantoms.json"
 
 
-def read(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> Listing:
+def read(
+    folder: Path,
+    *,
+    n_patients: Annotated[int, Ge(3)],
+    size: Annotated[int, Interval(ge=32, le=4096)] = 256,
+    prevalence: Mapping[str, Annotated[float, Interval(ge=0, le=1)]],
+    seed: Annotated[int, Interval(ge=0, lt=2**31)] = 0,
+) -> Listing:
     """List the phantoms in ``folder``, and generate them first if necessary.
 
     They are generated again when a parameter or the version of this package differs from that in ``phantoms.json``.

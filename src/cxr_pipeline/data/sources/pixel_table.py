@@ -21,7 +21,7 @@ EXPECTED = "one .csv or .csv.gz table: a column of labels, and n x n columns of 
 _SUFFIXES = (".csv", ".csv.gz")
 
 
-def read(folder: Path, *, label: str, labels: Sequence[str] = (), patient_id: str | None = None) -> Listing:
+def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), patient_id: str | None = None) -> Listing:
     """List the rows of the table, the first being ``row 00000000``, without reading their pixels.
 
     Args:
@@ -53,7 +53,7 @@ def read(folder: Path, *, label: str, labels: Sequence[str] = (), patient_id: st
 
 
 def reader(
-    folder: Path, *, unpacked: Path, label: str, labels: Sequence[str] = (), patient_id: str | None = None
+    folder: Path, *, unpacked: Path, label: str = "label", patient_id: str | None = None, **_: object
 ) -> RowReader:
     """Return a reader of the unpacked images, which refuses rows with a pixel that is not a whole number from 0 to 255.
 

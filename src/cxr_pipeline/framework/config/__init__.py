@@ -4,50 +4,15 @@ Kedro builds them from ``conf/*/parameters`` before any node runs, because the n
 signatures: a misspelt key or an impossible value stops the run at once and names itself.
 """
 
-from cxr_pipeline.framework.config.decisions import (
-    Argmax,
-    Cost,
-    Evaluation,
-    FBeta,
-    Fixed,
-    Scoring,
-    Subgroups,
-    TargetSensitivity,
-    TargetSpecificity,
-    Thresholds,
-    Youden,
-)
+from cxr_pipeline.framework.config.decisions import Evaluation, Scoring, Subgroups, Thresholds
 from cxr_pipeline.framework.config.drift import Drift
 from cxr_pipeline.framework.config.experiments import Ablation, Parallel
-from cxr_pipeline.framework.config.images import (
-    Augmentation,
-    Clahe,
-    Denoise,
-    Morphology,
-    Resampling,
-    Resolution,
-    Splitting,
-    StructuringStep,
-)
+from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution, Splitting
 from cxr_pipeline.framework.config.parameters import Parameters
 from cxr_pipeline.framework.config.retraining import Retraining
 from cxr_pipeline.framework.config.sanity import Sanity
-from cxr_pipeline.framework.config.sources import (
-    Chexpert,
-    ClassFolders,
-    Columns,
-    DicomFolder,
-    Folders,
-    Ingestion,
-    LabelTable,
-    Medmnist,
-    Nih,
-    Phantoms,
-    PixelTable,
-    Sources,
-    Task,
-)
-from cxr_pipeline.framework.config.training import FineTuning, Network, Training
+from cxr_pipeline.framework.config.sources import Folders, Ingestion, Sources, Task
+from cxr_pipeline.framework.config.training import Network, Training
 from cxr_pipeline.framework.config.tuning import Tuning
 
 TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")

@@ -1,17 +1,17 @@
 """Parameters of the task and of the sources of images and labels."""
 
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, create_model, model_validator
 
-from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule import NONE
-from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, Seed, without_nulls
+from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, without_nulls
 
 
 class Folders(Parameters):
@@ -54,7 +54,7 @@ class Task(Parameters):
     name: Name
     title: str
     kind: Literal["binary", "multiclass", "multilabel"]
-    classes: dict[ClassName, tuple[str, ...]]
+    classes: Annotated[dict[ClassName, tuple[str, ...]], BeforeValidator(without_nulls)]
     left_out: tuple[str, ...] = ()
     uncertain: Literal["unknown", "positive", "negative"] = "unknown"
 
@@ -78,11 +78,6 @@ class Task(Parameters):
         """Meaning of the labels of the sources for this task."""
         return LabelMap(self.classes, self.left_out, self.uncertain, exclusive=self.single_label)
 
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _drop_switched_off(cls, classes: object) -> object:
-        return without_nulls(classes)
-
     @model_validator(mode="after")
     def _number_of_classes(self) -> "Task":
         n, found = len(self.classes), ", ".join(self.classes) or "none"
@@ -103,7 +98,7 @@ class Task(Parameters):
 
 
 class SourceParameters(Parameters):
-    """Parameters of every source.
+    """Parameters of every source. Each layout adds the options of its ``read``.
 
     Args:
         path: folder of its images, or file if the layout has all images in one; absolute or relative to ``raw``.
@@ -113,9 +108,9 @@ class SourceParameters(Parameters):
     path: str
 
     @property
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """Options of the layout."""
-        return self.model_dump(exclude={"layout", "path"})
+        return {name: getattr(self, name) for name in type(self).model_fields.keys() - {"layout", "path"}}
 
     def list_images(self, folders: Folders) -> Listing:
         """List the images without reading them."""
@@ -126,156 +121,25 @@ class SourceParameters(Parameters):
         return LAYOUTS[self.layout].reader(folders.raw / self.path, unpacked=folders.unpacked, **self.options)
 
 
-class ClassFolders(SourceParameters):
-    """Images in a folder per class, with or without ``train/``, ``val/``, ``test/`` above the classes.
-
-    Args:
-        patient_id: regular expression on the file name, whose first matching group is the patient, or ``none`` if
-            patients are unknown.
-        given_splits: splits of folders above the classes whose name does not say it.
-        patients_within_split: patient numbers start again in each of these folders.
-    """
-
-    layout: Literal["class_folders"]
-    patient_id: str = "none"
-    given_splits: dict[str, Literal["train", "validation", "test"]] = Field(default_factory=dict)
-    patients_within_split: bool = False
+def _parameters_of(layout: str) -> type[SourceParameters]:
+    """Create the parameters of a layout from the keyword arguments of its ``read``."""
+    fields: dict[str, Any] = {"layout": (Literal[layout], ...)}
+    for option in signature(LAYOUTS[layout].read).parameters.values():
+        if option.kind is Parameter.KEYWORD_ONLY:
+            fields[option.name] = (option.annotation, ... if option.default is option.empty else option.default)
+    return create_model(layout, __base__=SourceParameters, **fields)
 
 
-class Nih(SourceParameters):
-    """A release of NIH ChestX-ray14: label table, ``images*/``, official lists and boxes if present."""
-
-    layout: Literal["nih"]
-
-
-class Columns(Parameters):
-    """Names of the columns of a label table; null for columns that the table does not have.
-
-    Args:
-        image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
-        labels: labels of the image, joined by ``separator``.
-        one_hot: columns named by a label, with 1, 0, -1 (uncertain) or an empty cell.
-        blank: meaning of an empty cell in a column of ``one_hot``.
-    """
-
-    image: str
-    labels: str | None = None
-    separator: Annotated[str, Field(min_length=1)] = "|"
-    one_hot: tuple[str, ...] = ()
-    blank: Literal["negative", "unknown"] = "unknown"
-    patient_id: str | None = None
-    view: str | None = None
-    age: str | None = None
-    sex: str | None = None
-    split: str | None = None
-
-    @model_validator(mode="after")
-    def _labels_somewhere(self) -> "Columns":
-        if (self.labels is None) == (not self.one_hot):
-            raise ValueError("expected either labels (one column) or one_hot (a column for each label)")
-        return self
+if TYPE_CHECKING:
+    Source = SourceParameters
+else:
+    Source = Annotated[Union[tuple(map(_parameters_of, LAYOUTS))], Field(discriminator="layout")]  # noqa: UP007
 
 
-class LabelTable(SourceParameters):
-    """Images in a folder, labels in a CSV or Parquet table.
-
-    Args:
-        table: the table's file, relative to ``path``.
-    """
-
-    layout: Literal["label_table"]
-    table: str
-    columns: Columns
-
-
-class Chexpert(SourceParameters):
-    """A release of CheXpert: ``train.csv`` and ``valid.csv`` with ``Path`` and 14 labels.
-
-    Args:
-        blank: meaning of an observation that a report does not mention.
-        frontal_only: leave lateral images out.
-    """
-
-    layout: Literal["chexpert"]
-    blank: Literal["negative", "unknown"] = "negative"
-    frontal_only: bool = True
-
-
-class Medmnist(SourceParameters):
-    """A 2D data set of MedMNIST, with its own splits.
-
-    Args:
-        path: the ``.npz`` file.
-        labels: names of the labels in the order of their numbers; the numbers themselves if empty.
-    """
-
-    layout: Literal["medmnist"]
-    labels: tuple[str, ...] = ()
-
-
-class PixelTable(SourceParameters):
-    """A CSV table with a label and n x n pixel columns in each row.
-
-    Args:
-        path: the ``.csv`` or ``.csv.gz`` file.
-        label: column of the label.
-        labels: names of the labels in the order of their numbers; the column's own text if empty.
-        patient_id: column of the patient.
-    """
-
-    layout: Literal["pixel_table"]
-    label: str = "label"
-    labels: tuple[str, ...] = ()
-    patient_id: str | None = None
-
-
-class DicomFolder(SourceParameters):
-    """DICOM images below a folder, labels in a table.
-
-    Args:
-        table: the label table's file, relative to ``path``.
-        modalities: accepted modalities.
-        body_parts: accepted body parts; an image without one is accepted too.
-    """
-
-    layout: Literal["dicom_folder"]
-    table: str
-    columns: Columns
-    modalities: tuple[str, ...] = MODALITIES
-    body_parts: tuple[str, ...] = BODY_PARTS
-
-
-class Phantoms(SourceParameters):
-    """Generated images, written below ``path`` in the form of an NIH release.
-
-    Args:
-        n_patients: number of patients; each has one to four images.
-        size: side of an image in pixels.
-        prevalence: for each finding, the fraction of images that show it.
-    """
-
-    layout: Literal["phantoms"]
-    n_patients: Annotated[int, Field(ge=3)]
-    size: Annotated[int, Field(ge=32, le=4096)] = 256
-    prevalence: dict[str, Fraction]
-    seed: Seed = 0
-
-
-Source = Annotated[
-    ClassFolders | Nih | Chexpert | LabelTable | Medmnist | PixelTable | DicomFolder | Phantoms,
-    Field(discriminator="layout"),
-]
-
-
-class Sources(RootModel[dict[Name, Source]]):
+class Sources(RootModel[Annotated[dict[Name, Source], BeforeValidator(without_nulls)]]):
     """Sources by name. A source set to null is switched off."""
 
     model_config = ConfigDict(frozen=True)
-
-    @field_validator("root", mode="before")
-    @classmethod
-    def _drop_switched_off(cls, sources: object) -> object:
-        return without_nulls(sources)
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "Sources":
