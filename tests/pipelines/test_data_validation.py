@@ -26,7 +26,7 @@ from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
-from cxr_pipeline.tracking import aliases, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, MODEL = 32, "cxr-chest-demo"
@@ -107,9 +107,9 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile:
 
     monkeypatch.setattr(aliases, "aliases_of", lambda name: {"champion": 3, "reference": found.reference})
     monkeypatch.setattr(tracking, "resolve_version", resolve)
-    monkeypatch.setattr(nodes, "usable_profile", lambda version: found.profiles[version.version])
+    monkeypatch.setattr(artifacts, "usable_profile", lambda version: found.profiles[version.version])
     monkeypatch.setattr(promotion_records, "load_champion", load)
-    monkeypatch.setattr(promotion_records, "images_of_champion", lambda name, number: found.used[number])
+    monkeypatch.setattr(artifacts, "images_of_champion", lambda name, number: found.used[number])
     monkeypatch.setattr(runs, "set_tags", found.tags.update)
     return found
 

@@ -26,7 +26,7 @@ from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines import drift as stage
 from cxr_pipeline.pipelines import profiling
-from cxr_pipeline.tracking.drift_profiles import log_profile
+from cxr_pipeline.tracking.artifacts import log_profile
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 32, 90

@@ -6,7 +6,7 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.promotion import create_pipeline, nodes
-from cxr_pipeline.tracking import aliases, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -77,7 +77,7 @@ def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypa
     tags: dict[str, str] = {}
     logged: dict[str, str] = {}
     monkeypatch.setattr(runs, "set_tags", tags.update)
-    monkeypatch.setattr(promotion_records, "log_texts", lambda texts, folder: logged.update(texts))
+    monkeypatch.setattr(artifacts, "log_texts", lambda texts, folder: logged.update(texts))
     changes = {
         **{"task": "chest", "model": MODEL, "phantom": True, "champion": 3, "train": False, "why": "9 new images."},
         **{"stopped": "Too many labels.", "changes": {"new": 9}, "drift": None, "digest": "7"},

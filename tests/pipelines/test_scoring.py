@@ -29,7 +29,7 @@ from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.scoring import create_pipeline
-from cxr_pipeline.tracking.drift_profiles import log_profile
+from cxr_pipeline.tracking.artifacts import log_profile
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 16

@@ -1,47 +1,21 @@
 import mlflow
-import pandas as pd
 import pytest
 
-from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.tracking import aliases, promotion_records
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
-IMAGES = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
-
 
 @pytest.fixture
 def version(request: pytest.FixtureRequest) -> tuple[str, int]:
-    """A version whose run logged its images."""
     client = mlflow.MlflowClient()
     name = f"cxr-{abs(hash(request.node.name))}"
-    with mlflow.start_run() as run:
-        promotion_records.log_images(IMAGES)
     client.create_registered_model(name)
-    return name, int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run.info.run_id).version)
+    return name, int(client.create_model_version(name, source="s3://nothing/nothing").version)
 
 
 def tags(name: str, version: int) -> dict[str, str]:
     return mlflow.MlflowClient().get_model_version(name, str(version)).tags
-
-
-def test_the_images_of_a_version_are_read(version) -> None:
-    pd.testing.assert_frame_equal(promotion_records.images_of_champion(*version), IMAGES, check_dtype=False)
-
-
-def test_a_version_without_images_raises(version) -> None:
-    client = mlflow.MlflowClient()
-    name = version[0]
-    with mlflow.start_run() as run:
-        bare = client.create_model_version(name, source="s3://nothing/nothing", run_id=run.info.run_id)
-    for number in (
-        int(bare.version),
-        int(client.create_model_version(name, source="s3://nothing/nothing").version),
-        int(client.create_model_version(name, source="s3://nothing/nothing", run_id="0" * 32).version),
-    ):
-        assert promotion_records.images_of_version(name, number) is None
-        with pytest.raises(UserError, match=f"The run of {name} {number} has no list of its images"):
-            promotion_records.images_of_champion(name, number)
 
 
 @pytest.mark.parametrize(("promoted", "word"), [(True, "promoted"), (False, "not promoted")])
@@ -118,12 +92,3 @@ def test_a_stop_is_noted_on_the_run(version) -> None:
         promotion_records.note_stop(["x" * 6000])
     found = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
     assert (found["decision"], len(found["decision_reasons"])) == ("stopped", 5000)
-
-
-def test_texts_are_logged_to_an_active_run_only() -> None:
-    promotion_records.log_texts({"a.md": "text"}, "decisions")
-    with mlflow.start_run() as run:
-        promotion_records.log_texts({"a.md": "text"}, "decisions")
-        promotion_records.log_texts({"b.md": "other"})
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/b.md") == "other"

@@ -14,15 +14,14 @@ import pandas as pd
 
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import PATIENT
-from cxr_pipeline.tracking import promotion_records
-from cxr_pipeline.tracking.queries import aliases_by_version, find_run, pages, read_test_metrics, to_datetime
+from cxr_pipeline.tracking import artifacts
+from cxr_pipeline.tracking.queries import pages, read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import connect
 
 _log = logging.getLogger(__name__)
 
 # Tags of a version: the size of its list of images, and the fingerprint of the key that hashed its patients.
 N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
-CARD = "model_card.md"
 _SETTINGS = "artifacts/classifier/classifier.json"
 
 
@@ -65,22 +64,19 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
         UserError: MLflow is unavailable.
     """
     connect(uri)
-    client = mlflow.MlflowClient()
-    aliases = aliases_by_version(client, f"name='{name}'")
-    records = []
-    for version in pages(client.search_model_versions, filter_string=f"name='{name}'"):
-        run, number = find_run(client, version.run_id), int(version.version)
-        record = VersionRecord(
+    records = [
+        VersionRecord(
             name=version.name,
-            number=number,
-            aliases=aliases.get((version.name, number), ()),
+            number=int(version.version),
+            aliases=aliases,
             date=to_datetime(version.creation_timestamp),
             run_id=run.info.run_id if run else None,
             tags=dict(version.tags),
             metrics=read_test_metrics(run) if run else {},
             parameters=dict(run.data.params) if run else {},
         )
-        records.append(record)
+        for version, aliases, run in registered_versions(f"name='{name}'", {})
+    ]
     return sorted(records, key=lambda record: record.number, reverse=True)
 
 
@@ -109,7 +105,7 @@ def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, 
     Returns:
         Tags of the version.
     """
-    promotion_records.log_images(images)
+    artifacts.log_images(images)
     n_patients = images[PATIENT].nunique()
     tags = {N_IMAGES: str(len(images)), N_PATIENTS: str(n_patients)}
     key = key_fingerprint(key_file, make=False)

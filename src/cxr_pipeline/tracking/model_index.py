@@ -1,12 +1,12 @@
 """The index of all models of this project with test metrics in MLflow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
-from cxr_pipeline.tracking.queries import aliases_by_version, find_run, pages, read_test_metrics, to_datetime
+from cxr_pipeline.tracking.queries import find_run, pages, read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import run_url, version_url
 
 _OF_THIS_PROJECT = "name LIKE 'cxr-%'"
@@ -27,29 +27,25 @@ def measured_models() -> list[Entry]:
     experiments = [one.experiment_id for one in pages(client.search_experiments, filter_string=_OF_THIS_PROJECT)]
     evaluated = pages(client.search_runs, experiment_ids=experiments, filter_string=_EVALUATED) if experiments else ()
     runs = {run.info.run_id: run for run in evaluated}
-    versions = list(_versions(client, runs))
+    versions = [_version(*found) for found in registered_versions(_OF_THIS_PROJECT, runs) if found[0].status == "READY"]
     registered = {version.run_id for version in versions}
     cells = [run for key, run in runs.items() if _PARENT in run.data.tags and key not in registered]
     parents = {run.data.tags[_PARENT] for run in cells}
-    names = {parent: run.info.run_name for parent in parents if (run := _run(client, runs, parent))}
+    names = {parent: run.info.run_name for parent in parents if (run := runs.get(parent) or find_run(client, parent))}
     return [*versions, *(_cell(run, names.get(run.data.tags[_PARENT])) for run in cells)]
 
 
-def _versions(client: mlflow.MlflowClient, runs: Mapping[str, Any]) -> Iterator[Entry]:
-    aliases = aliases_by_version(client, _OF_THIS_PROJECT)
-    for version in pages(client.search_model_versions, filter_string=_OF_THIS_PROJECT):
-        if version.status != "READY":
-            continue
-        number = int(version.version)
-        yield Entry(
-            kind="version",
-            name=f"{version.name} {number}",
-            aliases=aliases.get((version.name, number), ()),
-            date=to_datetime(version.creation_timestamp),
-            url=version_url(mlflow.get_tracking_uri(), version.name, number),
-            **_provenance(version.tags),
-            **_results(_run(client, runs, version.run_id)),
-        )
+def _version(version: Any, aliases: tuple[str, ...], run: Any) -> Entry:
+    number = int(version.version)
+    return Entry(
+        kind="version",
+        name=f"{version.name} {number}",
+        aliases=aliases,
+        date=to_datetime(version.creation_timestamp),
+        url=version_url(mlflow.get_tracking_uri(), version.name, number),
+        **_provenance(version.tags),
+        **_results(run),
+    )
 
 
 def _cell(run: Any, parent: str | None) -> Entry:
@@ -74,7 +70,3 @@ def _results(run: Any) -> dict[str, Any]:
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
     url = run_url(mlflow.get_tracking_uri(), **ids)
     return {"metrics": read_test_metrics(run), "parameters": dict(run.data.params), "run_url": url, **ids}
-
-
-def _run(client: mlflow.MlflowClient, runs: Mapping[str, Any], run_id: str | None) -> Any:
-    return runs.get(run_id or "") or find_run(client, run_id)

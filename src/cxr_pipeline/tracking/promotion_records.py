@@ -1,20 +1,15 @@
-"""What a retraining stores in MLflow: the images of each version, the decision on it, and tags of the run."""
+"""What a retraining decided: tags of the version and of the run."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import mlflow
-import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
-from cxr_pipeline.tracking.queries import has_artifact
 from cxr_pipeline.tracking.versions import load_classifier
 
-IMAGES = "lineage/images.parquet"
 # Tags of a version. DECISION is set last, so that a version has it only when everything is done.
 DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
@@ -25,48 +20,6 @@ SKIPPED = "skipped"
 _LONGEST_TAG = 5000  # MLflow refuses longer values
 
 
-def log_images(images: pd.DataFrame) -> None:
-    """Log the images of the version that the active run is about to register.
-
-    Args:
-        images: From ``data_changes.images_used``.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, Path(IMAGES).name)
-        images.to_parquet(file, index=False)
-        runs.log_artifact(file, str(Path(IMAGES).parent))
-
-
-def images_of_version(name: str, version: int) -> pd.DataFrame | None:
-    """Return the images of a version, or None where its run logged none."""
-    client = mlflow.MlflowClient()
-    run_id = client.get_model_version(name, str(version)).run_id
-    if not has_artifact(client, run_id, IMAGES):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        return pd.read_parquet(client.download_artifacts(run_id, IMAGES, folder))
-
-
-def images_of_champion(name: str, version: int) -> pd.DataFrame:
-    """Return the images of a version that a challenger is compared with.
-
-    Args:
-        name: Name of the registered model.
-        version: Version number.
-
-    Raises:
-        UserError: Its run logged none.
-    """
-    images = images_of_version(name, version)
-    if images is None:
-        raise UserError(
-            f"The run of {name} {version} has no list of its images (artifact {IMAGES}), so that no challenger can be "
-            "compared with it fairly. Give the alias champion to a version whose run has this artifact; or remove the "
-            "alias from this one, so that the next version is promoted on the floors alone."
-        )
-    return images
-
-
 def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> ImageClassifier:
     """Load a version that a challenger is compared with.
 
@@ -74,7 +27,7 @@ def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str])
         name: Name of the registered model.
         version: Version number.
         kind: Kind of the task.
-        classes: Classes of the task.
+        classes: Its classes.
 
     Raises:
         UserError: Its classes differ from those of the task.
@@ -150,11 +103,3 @@ def finish_decision(name: str, champion: int) -> None:
 def note_stop(reasons: Sequence[str]) -> None:
     """Tag the active run with the reasons why the retraining stopped; do nothing without an active run."""
     runs.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
-
-
-def log_texts(texts: Mapping[str, str], folder: str | None = None) -> None:
-    """Log texts, by file name, to a folder of the active run's artifacts; do nothing without an active run."""
-    with tempfile.TemporaryDirectory() as temporary:
-        for name, text in texts.items():
-            Path(temporary, name).write_text(text, encoding="utf-8")
-            runs.log_artifact(Path(temporary, name), folder)

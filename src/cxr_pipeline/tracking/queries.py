@@ -1,13 +1,13 @@
 """Queries to MLflow that several modules share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
 
 
-def pages(search: Callable[..., Any], **arguments: Any) -> Iterable[Any]:
+def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
     """Yield every result of a search method of the MLflow client, page by page."""
     token = None
     while True:
@@ -30,28 +30,23 @@ def find_run(client: mlflow.MlflowClient, run_id: str | None) -> Any:
         return None
 
 
-def has_artifact(client: mlflow.MlflowClient, run_id: str | None, path: str) -> bool:
-    """Whether a run exists and has an artifact at ``path``."""
-    if run_id is None or find_run(client, run_id) is None:
-        return False
-    folder = path.rpartition("/")[0]
-    return path in {artifact.path for artifact in client.list_artifacts(run_id, folder or None)}
-
-
-def aliases_by_version(client: mlflow.MlflowClient, models: str) -> dict[tuple[str, int], tuple[str, ...]]:
-    """Return the aliases of every version that has any, by name of the model and number of the version.
+def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
+    """Yield registered versions with their aliases and runs.
 
     Args:
-        client: MLflow client.
         models: Filter of registered models, such as ``name LIKE 'cxr-%'``.
+        runs: Runs by id that need not be requested again.
+
+    Yields:
+        The version, its aliases, and its run; None if the run no longer exists.
     """
+    client = mlflow.MlflowClient()
     # search_model_versions returns versions without their aliases.
-    aliases: dict[tuple[str, int], tuple[str, ...]] = {}
-    for model in pages(client.search_registered_models, filter_string=models):
-        for alias, number in sorted(model.aliases.items()):
-            version = (model.name, int(number))
-            aliases[version] = (*aliases.get(version, ()), alias)
-    return aliases
+    registered = pages(client.search_registered_models, filter_string=models)
+    aliases = {model.name: sorted(model.aliases.items()) for model in registered}
+    for version in pages(client.search_model_versions, filter_string=models):
+        own = tuple(alias for alias, number in aliases.get(version.name, ()) if int(number) == int(version.version))
+        yield version, own, runs.get(version.run_id or "") or find_run(client, version.run_id)
 
 
 def read_test_metrics(run: Any) -> dict[str, float]:

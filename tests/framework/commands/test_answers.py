@@ -52,7 +52,7 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def images(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, pd.DataFrame | None]:
     """The images of each version, in place of MLflow's artifacts."""
     images: dict[int, pd.DataFrame | None] = {1: with_patients(USED, MANIFEST, key_file)}
-    monkeypatch.setattr(answers.promotion_records, "images_of_version", lambda name, number: images[number])
+    monkeypatch.setattr(answers.artifacts, "images_of_version", lambda name, number: images[number])
     rule = {"thresholds": {"ill": 0.25}, "calibration": {"method": "platt"}}
     settings = {"recipe": {"size": 64, "steps": []}, "decision_rule": rule}
     monkeypatch.setattr(answers, "settings_of", lambda version: settings if version.run_id else {})

@@ -104,7 +104,7 @@ def test_another_suffix_is_refused(kind: type, name: str) -> None:
 
 
 def test_a_catalog_is_created_without_the_libraries_that_its_models_need() -> None:
-    modules = "framework.datasets.files, cxr_pipeline.framework.datasets.folders, cxr_pipeline.tracking.drift_profiles"
+    modules = "framework.datasets.files, cxr_pipeline.framework.datasets.folders, cxr_pipeline.tracking.artifacts"
     code = f"import sys, cxr_pipeline.{modules}; print({{'tensorflow', 'keras', 'sklearn', 'cv2'}} & set(sys.modules))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert process.stdout.strip() == "set()", process.stderr

@@ -15,9 +15,9 @@ from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, images_of_patient
 from cxr_pipeline.report.formatting import as_text, flat_measure
-from cxr_pipeline.tracking import promotion_records
+from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
-from cxr_pipeline.tracking.lineage import CARD, N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
+from cxr_pipeline.tracking.lineage import N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
 
 # Answers begin with one of these, or with the splits that an image or patient is in.
 UNKNOWN, NOT_SEEN = "unknown", "not seen"
@@ -57,8 +57,8 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableTy
         "run": version.run_id,
         "images": images is not None and _splits(images),
         "patients": images is not None and _splits_of_patients(images),
-        "list of images": images is not None and f"{promotion_records.IMAGES} of the run, or use --images FILE",
-        "model card": version.run_id and f"{CARD} of the run",
+        "list of images": images is not None and f"{artifacts.IMAGES} of the run, or use --images FILE",
+        "model card": version.run_id and f"{artifacts.CARD} of the run",
         **{f"tag {name}": value for name, value in sorted(version.tags.items())},
         **{block: _lines(flatten(settings[block])) for block in ("recipe", "decision_rule")},
         "metrics": _lines({name: flat_measure(metrics, name) for name in metrics if name not in intervals}),
@@ -170,7 +170,7 @@ def _table_of(versions: Sequence[VersionRecord], rows: Sequence[Mapping[str, str
 
 
 def _images_of(version: VersionRecord) -> pd.DataFrame | None:
-    return None if version.run_id is None else promotion_records.images_of_version(version.name, version.number)
+    return None if version.run_id is None else artifacts.images_of_version(version.name, version.number)
 
 
 def _why_no_images(version: VersionRecord) -> str:

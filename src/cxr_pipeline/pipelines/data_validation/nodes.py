@@ -23,8 +23,7 @@ from cxr_pipeline.deployment.lineage import PATIENT, hash_patients
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
-from cxr_pipeline.tracking import aliases, lineage, promotion_records, runs
-from cxr_pipeline.tracking.drift_profiles import usable_profile
+from cxr_pipeline.tracking import aliases, artifacts, lineage, promotion_records, runs
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
@@ -54,7 +53,7 @@ def find_changes(
         # Hashes by another key say nothing about patients.
         if lineage.hashed_with(model, champion, folders.patient_key):
             images = images.assign(**{PATIENT: hash_patients(images, folders.patient_key)})
-        changes = find_data_changes(images, promotion_records.images_of_champion(model, champion))
+        changes = find_data_changes(images, artifacts.images_of_champion(model, champion))
     decided = promotion_records.decided_version(model, digest)
     train, why = should_train(model, champion, changes, decided, n_images=len(images), force=retraining.force)
     logger.info("%s", why)
@@ -99,7 +98,7 @@ def validate_changes(
         return {**data_changes, "drift": None}
     model, champion = data_changes["model"], data_changes["champion"]
     reference = _load_reference(model, champion, task)
-    new = images_to_check(images, reference.images, promotion_records.images_of_champion(model, champion))
+    new = images_to_check(images, reference.images, artifacts.images_of_champion(model, champion))
     if new.empty:
         return {**data_changes, "drift": None}
     report = _check(new, reference, task, sources, folders, drift)
@@ -132,7 +131,7 @@ def _load_reference(model: str, champion: int, task: Task) -> _Reference:
 
 def _load(model: str, number: int, task: Task) -> _Reference:
     version = tracking.resolve_version(f"models:/{model}/{number}")
-    images, profile, classifier = promotion_records.images_of_champion(model, number), usable_profile(version), None
+    images, profile, classifier = artifacts.images_of_champion(model, number), artifacts.usable_profile(version), None
     if profile is not None:
         classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
     return _Reference(version, images, profile, classifier)

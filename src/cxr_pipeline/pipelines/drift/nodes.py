@@ -12,7 +12,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources import check_source
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
-from cxr_pipeline.tracking.drift_profiles import stored_profile
+from cxr_pipeline.tracking.artifacts import stored_profile
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.classifier import ImageClassifier

@@ -14,7 +14,7 @@ from cxr_pipeline.deployment.data_changes import check_unseen
 from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_name, decision_record, stop_record
-from cxr_pipeline.tracking import aliases, promotion_records
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def score_champion(
     if not challenger or version is None:
         return pd.DataFrame()
     images = RunOutputs(Path(challenger["folder"]), task.name).test_images
-    check_unseen(images, promotion_records.images_of_champion(model, version), splits, version=f"{model} {version}")
+    check_unseen(images, artifacts.images_of_champion(model, version), splits, version=f"{model} {version}")
     champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
     return score_images(champion, images, sources.readers(folders), **settings)
@@ -66,7 +66,7 @@ def decide_promotion(
     else:
         return {}, {"model": validated_changes["model"]}
     files = decision_files(record)
-    promotion_records.log_texts(files, "decisions")
+    artifacts.log_texts(files, "decisions")
     return files, record
 
 

@@ -13,7 +13,7 @@ from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Folders, Task
-from cxr_pipeline.tracking import drift_profiles, lineage, promotion_records
+from cxr_pipeline.tracking import artifacts, lineage
 
 
 def register_model(
@@ -40,8 +40,8 @@ def register_model(
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
     image_tags = lineage.log_images(images, name=name, key_file=folders.patient_key)
-    promotion_records.log_texts({lineage.CARD: model_card})
-    drift_profiles.log_profile(drift_profile)
+    artifacts.log_texts({artifacts.CARD: model_card})
+    artifacts.log_profile(drift_profile)
     size = enhanced_images.recipe.size
     # The example is stored with the model, where no patient's image belongs.
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))

@@ -14,7 +14,7 @@ from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.tracking.drift_profiles import usable_profile
+from cxr_pipeline.tracking.artifacts import usable_profile
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.scoring.out_of_distribution import Screening

@@ -1,15 +1,21 @@
+import time
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.tracking.drift_profiles import log_profile, stored_profile, usable_profile
+from cxr_pipeline.tracking import artifacts
+from cxr_pipeline.tracking.artifacts import log_profile, stored_profile, usable_profile
 from cxr_pipeline.tracking.versions import ModelVersion
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
+
+IMAGES = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
 
 
 def profile():
@@ -52,3 +58,32 @@ def test_without_a_run_nothing_is_logged(store: Path) -> None:
     log_profile(profile())
     assert list(store.rglob("*.npz")) == before
     assert mlflow.active_run() is None
+
+
+def test_images_are_read_from_the_run_of_a_version(store) -> None:
+    client = mlflow.MlflowClient()
+    name = client.create_registered_model(f"cxr-images-{time.time_ns()}").name
+
+    def version(run_id: str | None = None) -> int:
+        return int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run_id).version)
+
+    with mlflow.start_run() as run:
+        artifacts.log_images(IMAGES)
+    with mlflow.start_run() as bare:
+        pass
+    pd.testing.assert_frame_equal(
+        artifacts.images_of_champion(name, version(run.info.run_id)), IMAGES, check_dtype=False
+    )
+    for number in (version(bare.info.run_id), version(), version("0" * 32)):
+        assert artifacts.images_of_version(name, number) is None
+        with pytest.raises(UserError, match=f"The run of {name} {number} has no list of its images"):
+            artifacts.images_of_champion(name, number)
+
+
+def test_texts_are_logged_to_an_active_run_only() -> None:
+    artifacts.log_texts({"a.md": "text"}, "decisions")
+    with mlflow.start_run() as run:
+        artifacts.log_texts({"a.md": "text"}, "decisions")
+        artifacts.log_texts({"b.md": "other"})
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/b.md") == "other"

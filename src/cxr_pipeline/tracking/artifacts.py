@@ -1,0 +1,109 @@
+"""Artifacts of the runs that register versions: images, reference profile, model card, records of decisions.
+
+Functions that log do nothing without an active run.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pandas as pd
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.tracking import runs
+from cxr_pipeline.tracking.queries import find_run
+from cxr_pipeline.tracking.versions import ModelVersion
+
+if TYPE_CHECKING:
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+
+IMAGES, PROFILE, CARD = "lineage/images.parquet", "drift_profile.npz", "model_card.md"
+
+_log = logging.getLogger(__name__)
+
+
+def log_images(images: pd.DataFrame) -> None:
+    """Log the images of the version that the active run registers, from ``data_changes.images_used``."""
+    _write(IMAGES, partial(images.to_parquet, index=False))
+
+
+def log_profile(profile: "ReferenceProfile") -> None:
+    """Log the reference profile of the version that the active run registers."""
+    _write(PROFILE, profile.save)
+
+
+def log_texts(texts: Mapping[str, str], folder: str = "") -> None:
+    """Log texts, by file name, to a folder of the active run's artifacts."""
+    for name, text in texts.items():
+        _write(f"{folder}/{name}", partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def images_of_version(name: str, version: int) -> pd.DataFrame | None:
+    """Return the images of a version, or None where its run logged none."""
+    images: pd.DataFrame | None = _read(
+        mlflow.MlflowClient().get_model_version(name, str(version)).run_id, IMAGES, pd.read_parquet
+    )
+    return images
+
+
+def images_of_champion(name: str, version: int) -> pd.DataFrame:
+    """Return the images of a version that a challenger is compared with.
+
+    Raises:
+        UserError: Its run logged none.
+    """
+    images = images_of_version(name, version)
+    if images is None:
+        raise UserError(
+            f"The run of {name} {version} has no list of its images (artifact {IMAGES}), so that no challenger can be "
+            "compared with it fairly. Give the alias champion to a version whose run has this artifact; or remove the "
+            "alias from this one, so that the next version is promoted on the floors alone."
+        )
+    return images
+
+
+def stored_profile(version: ModelVersion) -> "ReferenceProfile | None":
+    """Return the reference profile of a version, or None where its run stored none.
+
+    Raises:
+        UserError: The profile was made by another version of this package.
+    """
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+
+    profile: ReferenceProfile | None = _read(version.run_id, PROFILE, ReferenceProfile.load)
+    return profile
+
+
+def usable_profile(version: ModelVersion) -> "ReferenceProfile | None":
+    """Return the reference profile of a version, or log why there is none that can be used and return None."""
+    try:
+        profile = stored_profile(version)
+    except UserError as error:
+        _log.warning("%s", error)
+        return None
+    if profile is None:
+        _log.warning("The run of %s stored no reference profile: images are not compared with it.", version.uri)
+    return profile
+
+
+def _write(artifact: str, write: Callable[[Path], Any]) -> None:
+    folder, _, name = artifact.rpartition("/")
+    with tempfile.TemporaryDirectory() as temporary:
+        write(Path(temporary, name))
+        runs.log_artifact(Path(temporary, name), folder or None)
+
+
+def _read(run_id: str | None, artifact: str, read: Callable[[Path], Any]) -> Any:
+    """Return what ``read`` makes of an artifact; None if the run or the artifact does not exist."""
+    client = mlflow.MlflowClient()
+    if run_id is None or find_run(client, run_id) is None:
+        return None
+    folder = artifact.rpartition("/")[0]
+    if artifact not in {entry.path for entry in client.list_artifacts(run_id, folder or None)}:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        return read(Path(client.download_artifacts(run_id, artifact, temporary)))
