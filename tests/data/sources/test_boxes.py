@@ -1,8 +1,8 @@
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from samples import write_files
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms import write_release
@@ -11,11 +11,6 @@ from cxr_pipeline.data.sources.boxes import SIDES, read_boxes
 
 LIST = "BBox_List_2017.csv"
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
-
-
-def write(folder: Path, text: str, name: str = LIST) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(text, encoding="utf-8")
 
 
 def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
@@ -34,7 +29,7 @@ def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
     ],
 )
 def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str) -> None:
-    write(tmp_path, text)
+    (tmp_path / LIST).write_text(text, encoding="utf-8")
     boxes = read(tmp_path, a=LIST)
     assert boxes.to_numpy().tolist() == [["a", "Mass", 0.25, 0.5, 0.375, 0.5625]]
     assert boxes.columns.tolist() == ["sha256", "finding", *SIDES]
@@ -44,20 +39,22 @@ def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str) -> None:
 
 
 def test_each_box_of_the_lists_of_an_image_once(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + "a.png,Mass,0,0,9,9\na.png,Mass,0,0,9,9\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n")
-    write(tmp_path, HEADER + "a.png,Mass,0,0,9,9\na.png,Infiltrate,0,0,1,1\nb.png,Nodule,0,0,7,7\n", "BBox_RSNA.csv")
+    rows = "a.png,Mass,0,0,9,9\na.png,Mass,0,0,9,9\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n"
+    (tmp_path / LIST).write_text(HEADER + rows)
+    rows = "a.png,Mass,0,0,9,9\na.png,Infiltrate,0,0,1,1\nb.png,Nodule,0,0,7,7\n"
+    (tmp_path / "BBox_RSNA.csv").write_text(HEADER + rows)
     boxes = read(tmp_path, a=f"{LIST}|BBox_RSNA.csv", b="BBox_RSNA.csv", d=None)
     assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["a", "Mass"], ["a", "Infiltration"], ["b", "Nodule"]]
 
 
 def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + "a.png,Mass,-64,512,256,1024\n")
+    (tmp_path / LIST).write_text(HEADER + "a.png,Mass,-64,512,256,1024\n")
     assert read(tmp_path, a=LIST)[list(SIDES)].to_numpy().tolist() == [[0, 0.5, 0.1875, 1]]
 
 
 @pytest.mark.parametrize("name", [f"../{LIST}", "/etc/passwd", "sub\\BBox.csv", "BBox/../../BBox.csv", "..", ""])
 def test_a_list_outside_the_source_is_not_read(tmp_path: Path, name: str) -> None:
-    write(tmp_path, HEADER + "a.png,Mass,1,1,9,9\n")
+    write_files(tmp_path, LIST, "source/a.png")
     with pytest.raises(UserError, match="as a box list; expected the name of a file"):
         read(tmp_path / "source", a=name)
 
@@ -66,12 +63,10 @@ def test_a_list_outside_the_source_is_not_read(tmp_path: Path, name: str) -> Non
     ("text", "reason"),
     [
         ("Image Index,Finding Label\na.png,Mass\n", "expected 6 and found 2"),
-        (HEADER + "a.png,Mass,1,1,9\n", "expected 6 and found 5"),
         (HEADER + "a.png,Mass,1,1,9,9\na.png,Mass,1,x,9,9\n", "row 3 is not a box in the image: 1, x, 9, 9"),
         (HEADER + "a.png,Mass,1,1,0,9\n", "row 2 is not a box"),
         (HEADER + "a.png,Mass,1,1,9,-9\n", "row 2 is not a box"),
         (HEADER + "a.png,Mass,1100,1,9,9\n", "row 2 is not a box"),
-        (HEADER + "a.png,Mass,nan,1,9,9\n", "row 2 is not a box"),
         ("\udcff\udcfe", "codec can't decode"),
         (None, "it does not exist"),
     ],
@@ -85,7 +80,8 @@ def test_a_damaged_list(tmp_path: Path, text: str | None, reason: str) -> None:
 
 def test_images_of_several_sources(tmp_path: Path) -> None:
     for source, finding in (("one", "Mass"), ("two", "Nodule")):
-        write(tmp_path / source, HEADER + f"a.png,{finding},0,0,512,512\n")
+        (tmp_path / source).mkdir()
+        (tmp_path / source / LIST).write_text(HEADER + f"a.png,{finding},0,0,512,512\n")
     rows = pd.DataFrame({"source": ["one", "two", "three"], "image": "a.png", "sha256": ["1", "2", "3"]})
     rows = rows.assign(box_file=pd.Series([LIST, LIST, None], dtype="str"))
     boxes = read_boxes({source: tmp_path / source for source in rows["source"]}, rows)
@@ -103,9 +99,8 @@ def test_every_box_of_a_phantom_release_is_read(tmp_path: Path) -> None:
 
 def test_every_box_of_the_real_release_has_a_known_label(shared_data: Path) -> None:
     names = [LIST, "BBox_RSNA.csv"]
-    images = np.unique(np.concatenate([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]))
+    images = pd.concat([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]).unique()
     rows = pd.DataFrame({"source": "s", "image": images, "sha256": images, "box_file": "|".join(names)})
     boxes = read_boxes({"s": shared_data / "nih"}, rows)
-    assert len(boxes) > 1000
     assert set(boxes["sha256"]) == set(images)
     assert set(boxes["finding"]) < set(nih.LABELS)

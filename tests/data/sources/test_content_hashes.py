@@ -1,6 +1,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,27 @@ from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.readers import FileReader
 
 DAY_NS = 24 * 3600 * 10**9
+PATHS = ("a.png", "b.png", "empty.png")
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write(file: Path, content: bytes, *, age_ns: int = DAY_NS) -> None:
+def write(file: Path, content: bytes, *, changed_ns: int | None = None) -> None:
+    """Write a file that last changed then, or a day ago."""
     file.write_bytes(content)
-    changed = time.time_ns() - age_ns
-    os.utime(file, ns=(changed, changed))
+    changed_ns = time.time_ns() - DAY_NS if changed_ns is None else changed_ns
+    os.utime(file, ns=(changed_ns, changed_ns))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in PATHS:
+        write(source / path, b"" if path == "empty.png" else path.encode())
+    return source
 
 
 @pytest.fixture
@@ -28,6 +40,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read = FileReader.read
     monkeypatch.setattr(FileReader, "read", lambda self, path: paths.append(path) or read(self, path))
     return paths
+
+
+def cached_hashes(source: Path, *paths: str, **options: object) -> list[str]:
+    table = content_hashes(FileReader(source, **options), paths or PATHS, cache=source.parent / "cache")
+    return table["sha256"].dropna().tolist()
 
 
 def test_many_images_keep_their_order(tmp_path: Path) -> None:
@@ -40,82 +57,54 @@ def test_many_images_keep_their_order(tmp_path: Path) -> None:
     assert table["detail"].notna().equals(table["reason"].notna())
     assert table["sha256"][:1200].drop(700).tolist() == [sha256(path.encode()) for path in paths if path != paths[700]]
     assert table["sha256"][1200:].isna().all()
+    assert list(content_hashes(FileReader(tmp_path), [])) == ["sha256", "reason", "detail"]
 
 
-def test_no_images() -> None:
-    assert list(content_hashes(FileReader(Path()), []).columns) == ["sha256", "reason", "detail"]
+def test_only_new_and_changed_files_are_read_again(source: Path, reads: list[str]) -> None:
+    first = cached_hashes(source)
+    assert first == [sha256(b"a.png"), sha256(b"b.png")]
+    write(source / "d.png", b"d.png")
+    cached_hashes(source, "d.png")
+    reads.clear()
+    assert cached_hashes(source) == first  # images of another task do not replace those of this one
+    assert reads == ["empty.png"]
+    write(source / "a.png", b"c.png", changed_ns=time.time_ns() - DAY_NS // 2)
+    assert cached_hashes(source) == [sha256(b"c.png"), sha256(b"b.png")]
+    assert reads == ["empty.png", "a.png", "empty.png"]
 
 
-class TestCache:
-    PATHS = ("a.png", "b.png", "empty.png")
+def test_a_changed_file_of_equal_time_is_read_again(source: Path) -> None:
+    cached_hashes(source)
+    write(source / "a.png", b"longer than before", changed_ns=(source / "a.png").stat().st_mtime_ns)
+    assert cached_hashes(source)[0] == sha256(b"longer than before")
 
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> Path:
-        source = tmp_path / "source"
-        source.mkdir()
-        for path in self.PATHS:
-            write(source / path, b"" if path == "empty.png" else path.encode())
-        return source
 
-    def hashes(self, source: Path, **options: object) -> list[str]:
-        table = content_hashes(FileReader(source, **options), self.PATHS, cache=source.parent / "cache")
-        return table["sha256"].dropna().tolist()
+@pytest.mark.parametrize("age_ns", [0, 10**9, -DAY_NS])
+def test_a_hash_within_a_tick_of_the_clock_is_not_trusted(source: Path, age_ns: int) -> None:
+    changed_ns = time.time_ns() - age_ns
+    write(source / "a.png", b"a.png", changed_ns=changed_ns)
+    cached_hashes(source)
+    write(source / "a.png", b"c.png", changed_ns=changed_ns)
+    assert cached_hashes(source)[0] == sha256(b"c.png")
 
-    def test_unchanged_files_are_not_read_again(self, source: Path, reads: list[str]) -> None:
-        first = self.hashes(source)
-        assert first == [sha256(b"a.png"), sha256(b"b.png")]
-        reads.clear()
-        assert self.hashes(source) == first
-        assert reads == ["empty.png"]
 
-    def test_a_changed_file_of_equal_size_is_read_again(self, source: Path, reads: list[str]) -> None:
-        self.hashes(source)
-        reads.clear()
-        write(source / "a.png", b"c.png", age_ns=DAY_NS // 2)
-        assert self.hashes(source) == [sha256(b"c.png"), sha256(b"b.png")]
-        assert reads == ["a.png", "empty.png"]
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content.replace(b"a.png", b"b.png")])
+def test_a_damaged_cache_is_rebuilt(source: Path, damage: Callable[[bytes], bytes]) -> None:
+    first = cached_hashes(source)
+    [file] = (source.parent / "cache").iterdir()
+    content = file.read_bytes()
+    file.write_bytes(damage(content))
+    assert cached_hashes(source) == first
+    assert file.read_bytes() == content
 
-    def test_a_changed_file_of_equal_time_is_read_again(self, source: Path) -> None:
-        self.hashes(source)
-        status = (source / "a.png").stat()
-        (source / "a.png").write_bytes(b"longer than before")
-        os.utime(source / "a.png", ns=(status.st_mtime_ns, status.st_mtime_ns))
-        assert self.hashes(source)[0] == sha256(b"longer than before")
 
-    @pytest.mark.parametrize("age_ns", [0, 10**9, -DAY_NS])
-    def test_a_hash_within_a_tick_of_the_clock_is_not_trusted(self, source: Path, age_ns: int) -> None:
-        write(source / "a.png", b"a.png", age_ns=age_ns)
-        status = (source / "a.png").stat()
-        self.hashes(source)
-        (source / "a.png").write_bytes(b"c.png")
-        os.utime(source / "a.png", ns=(status.st_mtime_ns, status.st_mtime_ns))
-        assert self.hashes(source)[0] == sha256(b"c.png")
+def test_a_file_moved_out_of_the_source_is_refused(source: Path) -> None:
+    cached_hashes(source)
+    (source / "a.png").rename(source.parent / "a.png")
+    (source / "a.png").symlink_to(source.parent / "a.png")
+    assert cached_hashes(source) == [sha256(b"b.png")]
 
-    @pytest.mark.parametrize(
-        "damage", [lambda content: content[:-9], lambda content: content.replace(b"a.png", b"b.png")]
-    )
-    def test_a_damaged_cache_is_rebuilt(self, source: Path, reads: list[str], damage) -> None:
-        first = self.hashes(source)
-        [file] = (source.parent / "cache").iterdir()
-        content = file.read_bytes()
-        file.write_bytes(damage(content))
-        assert self.hashes(source) == first
-        assert file.read_bytes() == content
 
-    def test_a_file_moved_out_of_the_source_is_refused(self, source: Path) -> None:
-        self.hashes(source)
-        (source / "a.png").rename(source.parent / "a.png")
-        (source / "a.png").symlink_to(source.parent / "a.png")
-        assert self.hashes(source) == [sha256(b"b.png")]
-
-    def test_a_reader_with_other_options_has_its_own_cache(self, source: Path) -> None:
-        self.hashes(source)
-        assert self.hashes(source, dicom_only=True) == []
-
-    def test_images_of_another_task_stay_stored(self, source: Path, reads: list[str]) -> None:
-        self.hashes(source)
-        write(source / "d.png", b"d.png")
-        content_hashes(FileReader(source), ["d.png"], cache=source.parent / "cache")
-        reads.clear()
-        self.hashes(source)
-        assert reads == ["empty.png"]
+def test_a_reader_with_other_options_has_its_own_cache(source: Path) -> None:
+    cached_hashes(source)
+    assert cached_hashes(source, dicom_only=True) == []
