@@ -43,6 +43,10 @@ def measured(images, patients=None, *, exclusive=False, outputs=NAMES, **options
     return measure(*images, patients, outputs=outputs, exclusive=exclusive, **{**BOOTSTRAP, **options})
 
 
+def mean_of(values, patients=None, **options):
+    return bootstrap_mean(values, patients, **{**BOOTSTRAP, **options})
+
+
 def values_of(metrics):
     return {name: interval["value"] for name, interval in metrics.items()}
 
@@ -69,14 +73,12 @@ def test_intervals_match_a_loop_over_resampled_patients(resampled_metrics, exclu
 
 def test_patients_are_numbered_by_id_and_images_without_patient_last():
     codes = patient_codes(np.array(["b", None, "a", "b", None], dtype=object), 5)
-
     assert codes.tolist() == [1, 2, 0, 1, 3]
 
 
 def test_images_are_drawn_if_each_has_its_own_patient_or_none():
     images = draw_labels(50)
     expected = measured(images)
-
     assert measured(images, [f"p{number}" for number in range(50)]) == expected
     assert measured(images, pd.array([None] * 50, dtype="string")) == expected
 
@@ -113,7 +115,6 @@ def test_intervals_contain_the_value_and_grow_with_confidence(exclusive, seed):
 @pytest.mark.parametrize("images", [draw_labels(150), draw_classes(150)], ids=["labels", "classes"])
 def test_each_output_has_the_metrics_of_its_known_images(images):
     found = measured(images)
-
     for column, name in enumerate(NAMES):
         assert values_of(found["per_class"][name]) == binary_metrics(*(part[:, column] for part in images))
         known = images[0][~np.isnan(images[0][:, column]), column]
@@ -133,20 +134,19 @@ def test_means_are_over_the_outputs_for_which_a_metric_is_defined():
     assert values_of(found["metrics"]) == pytest.approx(per_class.mean().to_dict(), abs=1e-12)
 
 
-@pytest.mark.parametrize("absent", [False, True])
-def test_exclusive_classes_have_the_accuracy_of_scikit_learn(absent):
-    y_true, probability, predicted = draw_classes(200)
-    if absent:
-        present = y_true[:, 2] == 0
-        y_true, probability = y_true[present], probability[present]
-        predicted = np.eye(3)[probability[:, :2].argmax(axis=1)] == 1
+def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of_a_mean():
+    y_true, probability, _ = draw_classes(200)
+    # The third class occurs neither in the labels nor in the decisions.
+    y_true, probability = (part[y_true[:, 2] == 0] for part in (y_true, probability))
+    predicted, patients = np.eye(3)[probability[:, :2].argmax(axis=1)] == 1, patients_of_three(len(y_true))
     numbers = y_true.argmax(axis=1), predicted.argmax(axis=1)
 
-    values = values_of(measured((y_true, probability, predicted), exclusive=True)["metrics"])
+    metrics = measured((y_true, probability, predicted), patients, exclusive=True)["metrics"]
 
-    assert values["accuracy"] == pytest.approx(accuracy_score(*numbers))
-    assert values["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(*numbers))
-    assert values["sensitivity"] == values["balanced_accuracy"]
+    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(*numbers))
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(*numbers))
+    assert metrics["sensitivity"] == metrics["balanced_accuracy"]
+    assert mean_of(numbers[0] == numbers[1], patients) == pytest.approx(metrics["accuracy"])
 
 
 def test_the_result_is_valid_json():
@@ -166,24 +166,13 @@ def test_images_without_known_labels_are_left_out_with_their_patients():
     images = draw_labels(90)
     expected = measured([part[:60] for part in images], patients_of_three(60))
     images[0][60:] = np.nan
-
     assert measured(images, patients_of_three(90)) == expected
 
 
-def test_an_output_known_for_one_patient_has_no_interval():
+def test_outputs_without_known_labels_or_with_one_patient_have_no_interval():
     images = draw_labels(90, unknown=0)
-    images[0][:, 1] = [0, 1, 1] + [np.nan] * 87
-
-    found = measured(images, patients_of_three(90))["per_class"]
-
-    assert found["b"]["sensitivity"]["value"] is not None
-    assert {interval["low"] for interval in found["b"].values()} == {None}
-    assert found["a"]["sensitivity"]["low"] is not None
-
-
-def test_an_output_without_known_labels_is_left_out_of_the_mean():
-    images = draw_labels(90)
     images[0][:, 1] = np.nan
+    images[0][:, 2] = [0, 1, 1] + [np.nan] * 87
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -191,8 +180,9 @@ def test_an_output_without_known_labels_is_left_out_of_the_mean():
 
     assert found["support"]["b"] == {"n_known": 0, "n_positive": 0}
     assert all(interval == UNDEFINED for interval in found["per_class"]["b"].values())
-    others = [found["per_class"][name]["auc"]["value"] for name in "ac"]
-    assert found["metrics"]["auc"]["value"] == pytest.approx(np.mean(others))
+    auc = {name: metrics["auc"] for name, metrics in found["per_class"].items()}
+    assert (auc["c"]["low"], auc["c"]["high"]) == (None, None)
+    assert found["metrics"]["auc"]["value"] == pytest.approx((auc["a"]["value"] + auc["c"]["value"]) / 2)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -200,32 +190,15 @@ def test_without_images_every_metric_is_undefined(exclusive):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = measured((np.zeros((0, 3)),) * 3, exclusive=exclusive)
-
     assert all(interval == UNDEFINED for interval in found["metrics"].values())
 
 
 def test_wrong_shapes_are_rejected():
     y_true, probability, predicted = draw_labels(10)
-
     with pytest.raises(ValueError, match=r"\[n, 2\].*\(10, 3\)"):
         measured((y_true, probability, predicted), outputs=("a", "b"))
     with pytest.raises(ValueError, match=r"\[n, 3\]"):
         measured((y_true, probability, predicted[:, 0]))
-
-
-def mean_of(values, patients=None, **options):
-    return bootstrap_mean(values, patients, **{**BOOTSTRAP, **options})
-
-
-def test_the_interval_of_a_mean_matches_a_loop_over_resampled_patients():
-    rng = np.random.default_rng(0)
-    values, patients = rng.random(40), np.array([f"p{number:02}" for number in rng.integers(0, 12, size=40)])
-    ids = np.unique(patients)
-    drawn = np.random.default_rng(3).integers(len(ids), size=(400, len(ids)))
-    means = [np.concatenate([values[patients == ids[number]] for number in row]).mean() for row in drawn]
-
-    low, high = np.quantile(means, (0.025, 0.975))
-    assert mean_of(values, patients) == pytest.approx({"value": values.mean(), "low": low, "high": high})
 
 
 @settings(max_examples=30)
@@ -233,7 +206,6 @@ def test_the_interval_of_a_mean_matches_a_loop_over_resampled_patients():
 def test_order_and_unknown_values_do_not_change_a_mean(values, random):
     shuffled = [*values, np.nan, np.nan]
     random.shuffle(shuffled)
-
     assert mean_of(shuffled, replicates=100) == pytest.approx(mean_of(values, replicates=100), abs=1e-9)
 
 

@@ -55,7 +55,6 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean():
 
 def test_a_single_output_has_no_mean():
     report = classification_report([[0], [1]], [[False], [True]], [[0.1], [0.9]], ["effusion"])
-
     assert report["class"].tolist() == ["effusion"]
     assert report.loc[0, ["sensitivity", "specificity", "auc", "support"]].tolist() == [1, 1, 1, 1]
 

@@ -10,7 +10,6 @@ from scipy.special import softmax
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.evaluation.calibration import METHODS
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
-from cxr_pipeline.evaluation.metrics import binary_metrics
 
 CLASSES = {
     "binary": ("nofinding", "effusion"),
@@ -112,11 +111,8 @@ def test_the_order_of_classes_does_not_matter(kind_and_policy, calibration, orde
 def test_binary_decisions_reach_the_target_of_the_policy(calibration):
     y_true, y_score = draw_images("binary")
     rule = fit("binary", (y_true, y_score), {"rule": "target_sensitivity", "value": 0.9}, calibration)
-
     made = rule.apply(y_score)
-
-    assert rule.to_dict()["policy_met"] is True
-    assert binary_metrics(y_true[:, 0], made.probability[:, 0], made.predicted[:, 0])["sensitivity"] >= 0.9
+    assert made.predicted[y_true == 1].mean() >= 0.9
     np.testing.assert_array_equal(made.predicted, made.probability >= rule.thresholds["effusion"])
     np.testing.assert_array_equal(made.decision, np.where(made.predicted[:, 0], "effusion", "nofinding"))
 
@@ -138,32 +134,26 @@ def test_a_single_label_is_decided_like_a_binary_task(seed, calibration, policy)
     assert single.to_dict()["policy_met"] == binary.to_dict()["policy_met"]
 
 
-def test_each_label_is_fitted_on_its_own_known_images():
-    y_true, y_score = draw_images("multilabel", 200)
-    y_true[:120, 0] = np.nan
-    y_true[:20] = np.nan
-
-    values = fit("multilabel", (y_true, y_score)).to_dict()
-
-    alone = fit("binary", (y_true[120:, :1], y_score[120:, :1]), classes=("none", "Mass")).to_dict()
-    assert values["thresholds"]["Mass"] == alone["thresholds"]["Mass"]
-    assert values["calibration"]["Mass"] == alone["calibration"]
-    assert values["per_class"]["Mass"]["n_images"] == 80
-    assert values["per_class"]["Mass"]["n_positive"] == int(np.nansum(y_true[:, 0]))
-    assert values["fitted_on"] == {"split": "validation", "n_images": 180}
-
-
-def test_exclusive_classes_get_the_threshold_of_each_class_against_the_rest():
-    y_true, y_score = draw_images("multiclass")
+@pytest.mark.parametrize(("kind", "calibration"), [("multilabel", "platt"), ("multiclass", "none")])
+def test_each_output_is_fitted_on_its_own_known_images_against_the_rest(kind, calibration):
+    y_true, y_score = draw_images(kind, 200)
+    if kind == "multilabel":
+        y_true[:120, 0] = y_true[:20, 1] = y_true[:20, 2] = np.nan
     policy = {"rule": "target_sensitivity", "value": 0.8}
 
-    values = fit("multiclass", (y_true, y_score), policy, "none").to_dict()
+    values = fit(kind, (y_true, y_score), policy, calibration).to_dict()
 
-    for column, name in enumerate(CLASSES["multiclass"]):
-        images = y_true[:, [column]], y_score[:, [column]]
-        binary = fit("binary", images, policy, "none", classes=("rest", name)).to_dict()
-        assert values["thresholds"][name] == binary["thresholds"][name]
-        assert values["per_class"][name]["message"] == binary["message"]
+    for column, name in enumerate(CLASSES[kind]):
+        known = ~np.isnan(y_true[:, column])
+        images = y_true[known][:, [column]], y_score[known][:, [column]]
+        alone = fit("binary", images, policy, calibration, classes=("rest", name)).to_dict()
+        assert values["thresholds"][name] == alone["thresholds"][name]
+        n_positive = alone["fitted_on"]["n_positive"]
+        expected = {"policy_met": alone["policy_met"], "message": alone["message"]}
+        assert values["per_class"][name] == {**expected, "n_images": known.sum(), "n_positive": n_positive}
+        if kind == "multilabel":
+            assert values["calibration"][name] == alone["calibration"]
+    assert values["fitted_on"] == {"split": "validation", "n_images": 180 if kind == "multilabel" else 200}
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
@@ -198,9 +188,7 @@ def test_decisions_name_the_predicted_labels():
 def test_the_class_that_exceeds_its_threshold_by_the_largest_factor_is_predicted(y_score, thresholds):
     factors = y_score / thresholds
     assume((np.diff(np.sort(factors, axis=1))[:, -1] > 1e-9).all())
-
     made = with_thresholds(*thresholds).apply(y_score)
-
     np.testing.assert_array_equal(made.predicted, np.arange(3) == factors.argmax(axis=1)[:, None])
     np.testing.assert_array_equal(made.decision, np.array(CLASSES["multiclass"])[factors.argmax(axis=1)])
 
@@ -255,7 +243,6 @@ def test_the_json_form_of_a_multiclass_rule():
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_argmax_requires_exclusive_classes(kind):
     images = draw_images(kind, 30)
-
     with pytest.raises(UserError, match=rf"thresholds\.policy .*{kind}.*thresholds\.policy\.rule=youden"):
         fit(kind, images, ARGMAX)
     with pytest.raises(UserError, match="argmax"):

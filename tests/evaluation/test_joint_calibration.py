@@ -39,9 +39,7 @@ def test_temperature_minimises_the_log_loss():
 def test_one_saturated_mistake_hardly_changes_the_fit():
     y_true, y_score = draw_images(2000, k=3)
     mistake = np.vstack((y_true, [[1, 0, 0]])), np.vstack((y_score, [[0.0, 1.0, 0.0]]))
-
     temperature = fit_joint_calibration("temperature", *mistake).temperature
-
     expected = fit_joint_calibration("temperature", y_true, y_score).temperature
     assert temperature == pytest.approx(expected, rel=0.05)
 
@@ -69,9 +67,7 @@ def test_probabilities_sum_to_one_and_are_the_same_after_saving(method, seed):
 @pytest.mark.parametrize("method", ["platt", "isotonic"])
 def test_each_class_is_calibrated_against_the_rest(method):
     y_true, y_score = draw_images(400, temperature=2.5)
-
     probability = fit_joint_calibration(method, y_true, y_score).apply(y_score)
-
     columns = zip(y_true.T, y_score.T, strict=True)
     alone = np.stack([fit_calibration(method, true, score).apply(score) for true, score in columns], axis=1)
     np.testing.assert_allclose(probability, alone / alone.sum(axis=1, keepdims=True))
@@ -80,9 +76,7 @@ def test_each_class_is_calibrated_against_the_rest(method):
 @pytest.mark.parametrize("method", FITTED)
 def test_labels_of_one_class_leave_the_scores_unchanged(method):
     y_score = draw_images(20)[1]
-
     calibration = fit_joint_calibration(method, np.eye(4)[[2] * 20], y_score)
-
     np.testing.assert_array_equal(calibration.apply(y_score), y_score)
     assert f"{method!r} was skipped" in calibration.message
     assert "found 1" in calibration.message
@@ -92,16 +86,13 @@ def test_labels_of_one_class_leave_the_scores_unchanged(method):
 def test_images_with_unknown_labels_are_left_out(method):
     y_true, y_score = draw_images(50)
     unknown = np.vstack((y_true, np.full((1, 4), np.nan))), np.vstack((y_score, [[0.97, 0.01, 0.01, 0.01]]))
-
     assert fit_joint_calibration(method, *unknown) == fit_joint_calibration(method, y_true, y_score)
 
 
 @pytest.mark.parametrize(("right", "limit"), [(np.argmin, "limit of 100"), (np.argmax, "limit of 0.05")])
 def test_a_temperature_at_its_limit_has_a_message(right, limit):
     y_score = draw_images(200)[1]
-
     calibration = fit_joint_calibration("temperature", np.eye(4)[right(y_score, axis=1)], y_score)
-
     assert limit in calibration.message
     assert restored(calibration).message == calibration.message
 

@@ -48,7 +48,6 @@ def measures_of(heatmap, boxes):
 )
 def test_the_pointing_game_is_won_in_a_box_or_within_15_of_224_of_it(places, boxes, hit):
     measures = measures_of(points(*places), boxes)
-
     assert (measures["pointing_game"], measures["n_boxes"]) == (hit, len(boxes))
 
 
@@ -108,7 +107,6 @@ def test_rank_correlation_is_spearmans(maps):
     flat = np.ptp(maps, axis=(1, 2)) == 0
     # Spearman's correlation is undefined for constant maps: only two of them agree.
     expected = float(flat.all()) if flat.any() else spearmanr(maps[0].ravel(), maps[1].ravel()).statistic
-
     assert rank_correlation(maps[:1], maps[1:])[0] == pytest.approx(expected, abs=1e-9)
     assert rank_correlation(np.zeros_like(maps), maps).tolist() == flat.tolist()
 

@@ -46,7 +46,6 @@ def test_worked_example():
 
 def test_images_with_unknown_labels_are_left_out():
     known = metrics_at_half([0, 1, 1], [0.2, 0.4, 0.45])
-
     assert metrics_at_half([0, np.nan, 1, 1], [0.2, 0.99, 0.4, 0.45]) == pytest.approx(known, nan_ok=True)
 
 
@@ -64,7 +63,6 @@ def test_undefined_metrics_are_nan_without_a_warning(y_true, probability, undefi
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics = metrics_at_half(y_true, probability)
-
     assert {name for name, value in metrics.items() if np.isnan(value)} == undefined
 
 
@@ -86,7 +84,6 @@ def test_wrong_arrays_are_rejected(y_true, probability, predicted, error, messag
 def test_calibration_error_is_the_distance_from_frequencies():
     y_true = np.repeat([1, 0, 1, 0], [20, 80, 70, 30])
     calibrated = np.repeat([0.2, 0.7], 100)
-
     assert expected_calibration_error(y_true, calibrated) == pytest.approx(0)
     assert expected_calibration_error(y_true, calibrated + np.repeat([0.1, -0.2], 100)) == pytest.approx(0.15)
 
@@ -106,7 +103,6 @@ def test_calibration_error_lies_between_its_bounds_and_bins_keep_ties_together(i
 @given(st.integers(10, 300), st.integers(2, 10))
 def test_bins_of_distinct_probabilities_have_equal_size(n_images, n_bins):
     bins = equal_mass_bins(np.linspace(0, 1, n_images), n_bins)
-
     sizes = np.bincount(bins, minlength=n_bins)
     assert sizes.max() - sizes.min() <= 1
     assert (np.diff(bins) >= 0).all()
@@ -116,9 +112,7 @@ def test_bins_of_distinct_probabilities_have_equal_size(n_images, n_bins):
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
 def test_the_majority_baseline_has_the_accuracy_of_scikit_learns_dummy(numbers):
     dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(numbers), 1)), numbers)
-
     baseline = majority_baseline(np.vstack((np.eye(4)[numbers], [[np.nan] * 4])), range(4))
-
     assert baseline["accuracy"] == pytest.approx(dummy.score(np.zeros((len(numbers), 1)), numbers))
     assert numbers.count(baseline["class"]) == max(map(numbers.count, numbers))
     assert majority_baseline(np.zeros((0, 4)), range(4))["accuracy"] is None

@@ -31,7 +31,6 @@ def test_thresholds_give_the_counted_predictions(images):
 
 def test_thresholds_lie_midway():
     points = OperatingPoints(np.array([False, True, True]), np.array([0.2, 0.4, 0.8]))
-
     assert points.thresholds.tolist() == pytest.approx([0.9, 0.6, 0.3, 0.1])
     assert points.sensitivity.tolist() == [0, 0.5, 1, 1]
     assert points.specificity.tolist() == [1, 1, 1, 0]

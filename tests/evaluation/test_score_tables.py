@@ -46,7 +46,6 @@ def test_a_score_table_has_labels_scores_and_the_decisions_of_the_rule(manifest)
 
 def test_patients_are_named_within_their_source(manifest):
     patients = patients_of(manifest)
-
     assert patients.tolist()[:2] == ["a/7", "a/7"]
     assert pd.isna(patients.iloc[2])
     assert patients_of(manifest.assign(patient_id=None).astype({"patient_id": "str"})) is None

@@ -33,7 +33,6 @@ def subgroups_of(table, *outputs, **columns):
 
 def test_a_group_has_the_metrics_of_its_images_alone(table):
     group = subgroups_of(table)["sex"]["groups"]["F"]
-
     alone = evaluate(table[SEX == "F"], outputs=("ill",), exclusive=False, bootstrap=BOOTSTRAP)
     assert group["metrics"] == {name: alone["metrics"][name] for name in ("auc", "sensitivity", "specificity")}
     assert (group["n_images"], group["n_patients"]) == (alone["n_images"], alone["n_patients"])
@@ -42,7 +41,6 @@ def test_a_group_has_the_metrics_of_its_images_alone(table):
 
 def test_each_image_belongs_to_a_group_or_is_unknown(table):
     found = subgroups_of(table, age=[None] * N_IMAGES)
-
     assert [found[attribute]["n_unknown"] for attribute in ("sex", "age", "view")] == [80, 240, 0]
     assert found["age"]["groups"] == {}
     assert sum(group["n_images"] for group in found["sex"]["groups"].values()) == 160
@@ -50,7 +48,6 @@ def test_each_image_belongs_to_a_group_or_is_unknown(table):
 
 def test_a_group_that_is_too_small_is_counted_but_not_evaluated(table):
     groups = subgroups_of(table, view=np.where(np.arange(N_IMAGES) < 12, "AP", "PA"))["view"]["groups"]
-
     assert (groups["AP"]["n_images"], groups["AP"]["metrics"], groups["AP"]["per_class"]) == (12, {}, {})
     assert groups["PA"]["metrics"]["auc"]["value"] is not None
 
@@ -72,9 +69,7 @@ TEN = [str(number) for number in range(10)]
 def test_a_group_needs_enough_patients_with_and_without_the_class(table, ill, well, evaluated):
     # Ten images with the class, ten without, and five whose label is unknown.
     labels, patients = [1.0] * 10 + [0.0] * 10 + [np.nan] * 5, [*ill, *well, *"abcde"]
-
     group = subgroups_of(table.head(25).assign(true_ill=labels, patient_id=patients))["view"]["groups"]["PA"]
-
     assert bool(group["metrics"]) is evaluated
     assert (group["n_images"], group["n_positive"]["ill"], group["n_known"]["ill"]) == (25, 10, 20)
 
@@ -97,7 +92,6 @@ def test_age_bands_are_in_order(table):
 @given(age=st.floats(0, 120) | st.integers(0, 120).map(float), begins=st.sets(st.integers(1, 120)).map(sorted))
 def test_an_age_lies_in_its_band(age, begins):
     name = age_bands(pd.Series([age]), begins)[0]
-
     low, _, high = name.partition(" to ")
     assert int(low.split(" ")[0]) <= age
     assert age < int(high) + 1 if high else name.endswith(" and older")
