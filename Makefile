@@ -19,10 +19,10 @@ RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TAS
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
-test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations and long trainings
+test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations and long training runs
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/installed-dev ## simulations and long trainings
+test-slow: $(VENV)/installed-dev ## simulations and long training runs
 	$(PYTEST) -m slow
 
 lint: $(VENV)/installed-dev ## style, types, import directions

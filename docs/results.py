@@ -1,11 +1,11 @@
-"""Make ``docs/results.md`` anew: every task, default configuration, on real images.
+"""Run every task with its default configuration on real images and write ``docs/results.md``.
 
     python docs/results.py RAW [TASK ...]
     python docs/results.py RAW --ablation [--params PARAMS]
 
-Runs ``kedro run --pipeline=TASK --params raw=RAW`` for each task, all of them where none is named, and keeps what
-each of them measured in ``docs/results.csv``; with ``--ablation`` the twelve models of ``abnormality_ablation``, in
-``docs/twelve_models.csv`` with its picture. The page is written from both.
+Runs ``kedro run --pipeline=TASK --params raw=RAW`` for each TASK, by default for all, and stores the metrics in
+``docs/results.csv``. With ``--ablation``, runs the twelve models of ``abnormality_ablation`` and stores their metrics in
+``docs/twelve_models.csv`` and their figure in ``docs/images``. The page is written from both tables.
 """
 
 import argparse
@@ -33,21 +33,21 @@ PAGE = PROJECT / "docs" / "results.md"
 METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "average_precision", "ece")
 INTRODUCTION = """# Results
 
-Every task as it is configured, trained and tested on real images: a row is one
-`kedro run --pipeline=TASK --params raw=RAW`, judged on test images that neither training nor threshold has seen, with
-95 % intervals over patients (over images where patients are not known). Figures of several classes are means over the
-classes. Where a task has several sources, a model can tell the source instead of the finding: the AUC within each
-source is the one to look at. Made by `make results`; drawn images are refused.
+All tasks with their default configuration, trained and tested on real images. Each row is one
+`kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor thresholds, with
+95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are means over the
+classes. If a task has several sources, a model can recognise the source instead of the finding; the AUC within each
+source does not have this problem. `make results` writes this page; it refuses phantoms.
 """
 
 
 TWELVE_MODELS = """
 ## Twelve models
 
-Which backbone tells normal from abnormal, does augmentation help, and should the epoch with the best accuracy or the
-one with the best recall be kept? Twelve cells on NIH images, each measured on the same {images} test images, with 95 %
-intervals over patients. The question is that of a notebook that this project replaces; its best accuracy was .643,
-its best recall .850 and its best precision .775, never in one model, on other images.
+Which backbone separates normal from abnormal images best, does augmentation help, and should the epoch with the best
+accuracy or the one with the best recall be selected? Twelve cells on NIH images, evaluated on the same {images} test images,
+with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on other
+images, its best accuracy was .643, its best recall .850 and its best precision .775, each with a different model.
 
 ```
 kedro run --pipeline={ablation} --params raw=RAW{params}
@@ -57,10 +57,10 @@ kedro run --pipeline={ablation} --params raw=RAW{params}
 
 
 def main() -> None:
-    """Run what is asked for, one after the other, and write the page after each."""
+    """Run the tasks or the ablation, and write the page after each run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("raw", help="folder that the paths of the sources start from")
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="all where none is named")
+    parser.add_argument("raw", help="folder that the paths of the sources are relative to")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="tasks to run; all by default")
     parser.add_argument("--ablation", action="store_true", help="the twelve models instead of tasks")
     parser.add_argument("--params", help="more parameters of the ablation")
     arguments = parser.parse_args()
@@ -77,13 +77,13 @@ def main() -> None:
 
 
 def write_page() -> None:
-    """Write the page from what is recorded."""
+    """Write the page from the stored tables."""
     twelve = twelve_models() if TWELVE.exists() else ""
     PAGE.write_text(page(pd.read_csv(RECORD, dtype=object)) + twelve, "utf-8")
 
 
 def run_ablation(raw: str, params: str | None) -> None:
-    """Run the twelve models, and keep their table."""
+    """Run the twelve models and store their table."""
     given = ",".join(filter(None, [f"raw={raw}", params]))
     kedro(ABLATION, given)
     reports = PROJECT / "data" / "08_reporting" / ABLATION.partition("_")[0]
@@ -96,7 +96,7 @@ def run_ablation(raw: str, params: str | None) -> None:
 
 
 def refuse_phantoms(pipeline: str, report: dict[str, Any], raw: str) -> None:
-    """End with a message where images were drawn."""
+    """Exit with an error if the images are phantoms."""
     if report["phantom"]:
         sys.exit(f"{pipeline} was trained on phantoms, expected real images: take {raw} from another environment.")
 
@@ -109,7 +109,7 @@ def kedro(pipeline: str, params: str) -> None:
 
 
 def run(task: str, raw: str) -> dict[str, object]:
-    """Run a task; give what it measured and how long it took."""
+    """Run a task and return its metrics and duration."""
     started = time.monotonic()
     kedro(task, f"raw={raw}")
     minutes = (time.monotonic() - started) / 60
@@ -130,41 +130,41 @@ def run(task: str, raw: str) -> dict[str, object]:
 
 
 def in_short(commit: str) -> str:
-    """Its first digits, and whether files differed from it."""
+    """Shorten a commit hash; keep the mark of uncommitted changes."""
     digits, plus, changes = commit.partition("+")
     return digits[:9] + plus + changes
 
 
 def by_source(measured: dict[str, Any]) -> str:
-    """The AUC on the images of each source alone: where source and class go together, that of all images says little."""
+    """Format the AUC within each source, which is not confounded by the source."""
     return "; ".join(f"{name} {in_words(figures['metrics']['auc'])}" for name, figures in measured.items())
 
 
 def in_words(metric: dict[str, float | None]) -> str:
-    """``"0.897 (0.861 to 0.930)"``."""
+    """Format a metric, such as ``"0.897 (0.861 to 0.930)"``."""
     if metric["value"] is None:
         return "not defined"
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
 def page(rows: pd.DataFrame) -> str:
-    """Write the rows as a table of Markdown."""
+    """Return the page with a Markdown table of the rows."""
     names = {"images": "test images", "auc": "AUC", "by_source": "AUC by source", "ece": "calibration error"}
-    names["always"] = "always the commonest class"
+    names["always"] = "accuracy of the most frequent class"
     cells = rows.fillna({"patients": "not known", "always": "", "by_source": ""})
     return INTRODUCTION + "\n" + markdown(cells.rename(columns=lambda name: names.get(name, name.replace("_", " "))))
 
 
 def twelve_models() -> str:
-    """Write the table of the twelve models."""
+    """Return the section on the twelve models."""
     table = pd.read_csv(TWELVE)
     measured = {"auc": "AUC", "accuracy": "accuracy", "sensitivity": "recall", "precision": "precision"}
     rows = pd.DataFrame({"model": table["cell"]})
     for name, title in {**measured, "specificity": "specificity"}.items():
         ends = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
         rows[title] = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in ends]
-    rows["p of the AUC against the first, Holm"] = table["p_holm"].map("{:.3f}".format).replace("nan", "")
-    rows["says always the same"] = table["collapsed"].map({True: "yes", False: ""})
+    rows["p of the AUC difference from the first, Holm"] = table["p_holm"].map("{:.3f}".format).replace("nan", "")
+    rows["single prediction"] = table["collapsed"].map({True: "yes", False: ""})
     rows["minutes"] = (table["seconds"] / 60).round(1)
     rows["peak memory, MiB"] = table["peak_memory_mb"].round().astype(int)
     best = {title: table.loc[table[name].idxmax(), "cell"] for name, title in measured.items()}
@@ -173,11 +173,11 @@ def twelve_models() -> str:
     params = "".join(f",{given}" for given in table["params"].dropna().unique())
     introduction = TWELVE_MODELS.format(ablation=ABLATION, params=params, images=table["n_images"][0])
     picture = f"![Twelve models](images/{PICTURE.name})"
-    return f"{introduction}{markdown(rows)}\n{picture}\n\nThe highest of each figure: {words}. Trained at {commits}.\n"
+    return f"{introduction}{markdown(rows)}\n{picture}\n\nBest model by metric: {words}. Trained at {commits}.\n"
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """A table of Markdown."""
+    """Format a table as Markdown."""
     lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.astype(str).itertuples(index=False)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
