@@ -34,8 +34,8 @@ METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity",
 INTRODUCTION = """# Results
 
 All tasks with their default configuration, trained and tested on real images. Each row is one
-`kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor thresholds, with
-95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are means over the
+`kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor thresholds,
+with 95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are means over the
 classes. If a task has several sources, a model can recognise the source instead of the finding; the AUC within each
 source does not have this problem. `make results` writes this page; it refuses phantoms.
 """
@@ -45,8 +45,8 @@ TWELVE_MODELS = """
 ## Twelve models
 
 Which backbone separates normal from abnormal images best, does augmentation help, and should the epoch with the best
-accuracy or the one with the best recall be selected? Twelve cells on NIH images, evaluated on the same {images} test images,
-with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on other
+accuracy or the one with the best recall be selected? Twelve cells on NIH images, evaluated on the same {images} test
+images, with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on other
 images, its best accuracy was .643, its best recall .850 and its best precision .775, each with a different model.
 
 ```
