@@ -1,12 +1,9 @@
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.evaluation.threshold_policies import (
-    POLICIES,
     Cost,
     FBeta,
     Fixed,
@@ -170,12 +167,3 @@ def test_policies_are_created_from_their_values():
         assert policy_from(**policy.to_dict()) == policy
     with pytest.raises(ValueError, match=r"youden.*Received: rule='yuden'"):
         policy_from("yuden")
-
-
-def test_the_configuration_offers_every_policy():
-    from cxr_pipeline.framework.config import decisions
-
-    union, _ = get_args(decisions.Policy)
-    fields = {get_args(block.model_fields["rule"].annotation)[0]: set(block.model_fields) for block in get_args(union)}
-    assert fields.pop("argmax") == {"rule"}  # the rule that chooses no threshold, but the most probable class
-    assert fields == {rule: {"rule", *policy.__dataclass_fields__} for rule, policy in POLICIES.items()}

@@ -3,15 +3,19 @@
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Gt, Interval
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import known_images
 from cxr_pipeline.evaluation.operating_points import ROUNDING, ChosenThreshold, OperatingPoints
 
 FloatArray = NDArray[np.float64]
+# The configuration checks these bounds.
+Rate = Annotated[float, Interval(ge=0, le=1)]
+Positive = Annotated[float, Gt(0)]
 
 FALLBACK = 0.5
 CONFIDENCE = 0.95
@@ -68,7 +72,7 @@ class Fixed(Policy):
     """
 
     rule: ClassVar[str] = "fixed"
-    value: float
+    value: Rate
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         index = int((points.values >= self.value).sum())
@@ -105,7 +109,7 @@ class TargetSensitivity(Policy):
     """
 
     rule: ClassVar[str] = "target_sensitivity"
-    value: float
+    value: Rate
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         chosen = _reach(points, self.value, ("sensitivity", points.sensitivity), ("specificity", points.specificity))
@@ -121,7 +125,7 @@ class TargetSpecificity(Policy):
     """
 
     rule: ClassVar[str] = "target_specificity"
-    value: float
+    value: Rate
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         chosen = _reach(points, self.value, ("specificity", points.specificity), ("sensitivity", points.sensitivity))
@@ -140,7 +144,7 @@ class FBeta(Policy):
     """
 
     rule: ClassVar[str] = "f_beta"
-    beta: float
+    beta: Positive
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         gain = (1 + self.beta**2) * points.true_positives
@@ -161,8 +165,8 @@ class Cost(Policy):
     """
 
     rule: ClassVar[str] = "cost"
-    false_negative: float
-    false_positive: float
+    false_negative: Positive
+    false_positive: Positive
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         missed = self.false_negative * (points.n_positive - points.true_positives)

@@ -1,64 +1,25 @@
 """Parameters of decision rules, evaluation and scoring."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
+from cxr_pipeline.evaluation.decision_rule import ARGMAX
+from cxr_pipeline.evaluation.threshold_policies import POLICIES
+from cxr_pipeline.framework.config.parameters import Parameters, Seed, variants
 
 
-class Fixed(Parameters):
-    """A given threshold."""
+class PolicyParameters(Parameters):
+    """A threshold policy: the values of its class, or ``argmax`` for the most probable of exclusive classes."""
 
-    rule: Literal["fixed"]
-    value: Fraction
-
-
-class Youden(Parameters):
-    """The largest sum of sensitivity and specificity."""
-
-    rule: Literal["youden"]
+    rule: str
 
 
-class TargetSensitivity(Parameters):
-    """The largest specificity among the operating points that reach a sensitivity."""
-
-    rule: Literal["target_sensitivity"]
-    value: Fraction
-
-
-class TargetSpecificity(Parameters):
-    """The largest sensitivity among the operating points that reach a specificity."""
-
-    rule: Literal["target_specificity"]
-    value: Fraction
-
-
-class FBeta(Parameters):
-    """The largest F-beta score."""
-
-    rule: Literal["f_beta"]
-    beta: Annotated[float, Field(gt=0)]
-
-
-class Cost(Parameters):
-    """The lowest expected cost of errors."""
-
-    rule: Literal["cost"]
-    false_negative: Annotated[float, Field(gt=0)]
-    false_positive: Annotated[float, Field(gt=0)]
-
-
-class Argmax(Parameters):
-    """The most probable of exclusive classes."""
-
-    rule: Literal["argmax"]
-
-
-Policy = Annotated[
-    Argmax | Fixed | Youden | TargetSensitivity | TargetSpecificity | FBeta | Cost,
-    Field(discriminator="rule"),
-]
+if TYPE_CHECKING:
+    Policy = PolicyParameters
+else:
+    # The rule argmax has no parameters.
+    Policy = variants(PolicyParameters, "rule", {ARGMAX: object, **POLICIES})
 
 
 class Thresholds(Parameters):

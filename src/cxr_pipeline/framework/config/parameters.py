@@ -1,8 +1,10 @@
-"""What every block of parameters has in common."""
+"""Common parts of all blocks of parameters."""
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -14,6 +16,35 @@ class Parameters(BaseModel):
     """A block of parameters: immutable, and closed to keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[..., object]]) -> Any:
+    """Create a block for each of several functions or dataclasses, and return their union.
+
+    The arguments of a function, with annotations and defaults, are the parameters of its block, except for a folder.
+
+    Args:
+        base: has the parameters that all blocks share, ``tag`` among them.
+        tag: parameter that chooses the function.
+        functions: function for each value of ``tag``.
+
+    Example:
+        >>> from pydantic import TypeAdapter
+        >>> class Step(Parameters):
+        ...     name: str
+        >>> def blur(folder: str, *, width: int = 3) -> None: ...
+        >>> TypeAdapter(variants(Step, "name", {"blur": blur})).validate_python({"name": "blur"})
+        blur(name='blur', width=3)
+    """
+    blocks = []
+    for name, function in functions.items():
+        fields: dict[str, Any] = {tag: (Literal[name], ...)}
+        for argument in signature(function).parameters.values():
+            if argument.name != "folder":
+                default = ... if argument.default is argument.empty else argument.default
+                fields[argument.name] = (argument.annotation, default)
+        blocks.append(create_model(name, __base__=base, **fields))
+    return Annotated[Union[tuple(blocks)], Field(discriminator=tag)]  # noqa: UP007
 
 
 def without_nulls(block: object) -> object:

@@ -1,17 +1,16 @@
 """Parameters of the task and of the sources of images and labels."""
 
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, RootModel, create_model, model_validator
+from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
 
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule import NONE
-from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, without_nulls
+from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, variants, without_nulls
 
 
 class Folders(Parameters):
@@ -121,19 +120,10 @@ class SourceParameters(Parameters):
         return LAYOUTS[self.layout].reader(folders.raw / self.path, unpacked=folders.unpacked, **self.options)
 
 
-def _parameters_of(layout: str) -> type[SourceParameters]:
-    """Create the parameters of a layout from the keyword arguments of its ``read``."""
-    fields: dict[str, Any] = {"layout": (Literal[layout], ...)}
-    for option in signature(LAYOUTS[layout].read).parameters.values():
-        if option.kind is Parameter.KEYWORD_ONLY:
-            fields[option.name] = (option.annotation, ... if option.default is option.empty else option.default)
-    return create_model(layout, __base__=SourceParameters, **fields)
-
-
 if TYPE_CHECKING:
     Source = SourceParameters
 else:
-    Source = Annotated[Union[tuple(map(_parameters_of, LAYOUTS))], Field(discriminator="layout")]  # noqa: UP007
+    Source = variants(SourceParameters, "layout", {name: layout.read for name, layout in LAYOUTS.items()})
 
 
 class Sources(RootModel[Annotated[dict[Name, Source], BeforeValidator(without_nulls)]]):
