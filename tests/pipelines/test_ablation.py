@@ -1,4 +1,4 @@
-"""How an ablation is planned and how it ends; whole ablations run in tests/integration."""
+"""The nodes of the ablation stage; whole ablations run in tests/integration."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,18 +31,18 @@ SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation
 
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Any]:
-    """Those of a task in the demo environment, with the cells above."""
+    """The parameters of a task in the demo environment, with the cells above."""
     shipped: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
     return {**shipped["effusion"], "ablation": {"baseline": "baseline", "common": {}, "cells": CELLS, "grid": None}}
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """The jobs of the last call; each of them succeeds and leaves its MLflow run."""
+    """The jobs of the last call; each succeeds and has an MLflow run."""
     jobs: list[Job] = []
 
     def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
-        assert width == 2, "as many as there are trainings, whether they were run before or not"
+        assert width == 2, "the number of different trainings, finished or not"
         jobs[:] = given
         for job in given:
             cells.save_mlflow_run(Path(job.log).parent, f"run of {job.name}")
@@ -71,9 +71,7 @@ def run_cells(run: TaskRun, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(
-    parameters: dict[str, Any], started: list[Job], nested: set[tuple[str, str]], current_run: TaskRun
-) -> None:
+def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(parameters, started, nested, current_run) -> None:
     found = run_cells(current_run, parameters)
     assert [cell["name"] for cell in found] == list(CELLS)
     assert [cell["overrides"] for cell in found] == list(CELLS.values())
@@ -84,9 +82,7 @@ def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(
     assert training["baseline"] == training["fixed threshold"] == training["recall"] != training["no dropout"]
 
 
-def test_a_later_call_reuses_cells_whose_results_cannot_differ(
-    parameters: dict[str, Any], started: list[Job], nested: set[tuple[str, str]], current_run: TaskRun
-) -> None:
+def test_a_later_call_reuses_cells_whose_results_cannot_differ(parameters, started, nested, current_run) -> None:
     run_cells(current_run, parameters)
     nested.clear()
     run_cells(current_run, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
@@ -103,11 +99,8 @@ def cell(name: str, error: str | None = None, *, retryable: bool = False) -> dic
     return {"name": name, "error": error, "retryable": retryable}
 
 
-def test_a_failed_cell_does_not_fail_the_ablation() -> None:
+def test_only_a_failed_baseline_fails_the_ablation() -> None:
     nodes.check_cells([cell("baseline"), cell("too fast", "it diverged"), cell("flat")], "<html>", TASK)
-
-
-def test_a_failed_baseline_fails_the_ablation() -> None:
     message = r"1 of 2 cells of chest failed.*first: it diverged.*'first'.*chest\.ablation\.baseline"
     with pytest.raises(UserError, match=message) as error:
         nodes.check_cells([cell("first", "it diverged"), cell("second")], "<html>", TASK)

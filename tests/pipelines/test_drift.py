@@ -1,3 +1,5 @@
+"""The drift and profiling stages through Kedro's runner, on phantoms."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,27 +14,26 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
+from stub_models import fixed_rule, mlflow_file, register
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import ImageStore, PreparedImages
 from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import LAYOUTS
-from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines import drift as stage
 from cxr_pipeline.pipelines import profiling
-from cxr_pipeline.tracking.artifacts import log_profile
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 32, 90
 CONF = Path(__file__).parents[2] / "conf" / "base"
 TASK = Task(name="effusion", title="E", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 RECIPE = Recipe(size=SIZE, mode="fit", max_megapixels=1)
+RULE = fixed_rule(("well", "ill"))
 SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}
 DEFAULTS = yaml.safe_load((CONF / "parameters" / "defaults.yml").read_text())["defaults"]["drift"]
 
@@ -49,81 +50,50 @@ def write_images(folder: Path, *, seed: int, brighter: int = 0, n_patients: int 
 def network() -> keras.Model:
     keras.utils.set_random_seed(1)
     image = keras.Input((SIZE, SIZE, 1))
-    seen = keras.layers.Rescaling(1 / 255)(image)
-    seen = keras.layers.Conv2D(8, 5, strides=3, activation="relu")(seen)
-    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
+    scaled = keras.layers.Rescaling(1 / 255)(image)
+    features = keras.layers.Conv2D(8, 5, strides=3, activation="relu")(scaled)
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
     return keras.Model(image, keras.layers.Dense(1, "sigmoid", name=OUTPUT)(pooled))
 
 
-def rule() -> DecisionRule:
-    labels = np.array([[0.0], [1.0]])
-    policy = {"rule": "fixed", "value": 0.5}
-    return fit_decision_rule(labels, labels, kind="binary", classes=("well", "ill"), calibration="none", policy=policy)
-
-
-def register(*, profile: Any = None) -> dict[str, Any]:
-    with mlflow.start_run():
-        if profile is not None:
-            log_profile(profile)
-        return tracking.register_version(
-            task="effusion",
-            phantom=False,
-            model=network(),
-            recipe=RECIPE,
-            decision_rule=rule(),
-            metrics={"split": "test", "n_images": 4, "metrics": {"auc": {"value": 0.75, "low": None, "high": None}}},
-            data_digest="d" * 64,
-            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
-            tags={},
-        )
-
-
-class Place:
-    """A project after a training, with images, manifest, splits and prepared images."""
+class Project:
+    """The images, manifest, splits and prepared images of a project after a training."""
 
     def __init__(self, folder: Path) -> None:
-        self.raw = write_images(folder / "raw", seed=1)
+        raw = write_images(folder / "raw", seed=1)
         self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
-        reader = LAYOUTS["class_folders"].reader(self.raw, unpacked=folder, patient_id=SOURCE["patient_id"])
-        listing = LAYOUTS["class_folders"].read(self.raw, patient_id=SOURCE["patient_id"])
+        reader = LAYOUTS["class_folders"].reader(raw, unpacked=folder, patient_id=SOURCE["patient_id"])
+        listing = LAYOUTS["class_folders"].read(raw, patient_id=SOURCE["patient_id"])
         self.manifest, _, _ = list_images({"images": (reader, listing)}, labels=TASK.labels)
-        contents = {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
-        ImageStore(self.folders.images, RECIPE).fill(contents)
+        ImageStore(self.folders.images, RECIPE).fill(
+            {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
+        )
         split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")
         self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
 
     def profile(self) -> Any:
-        images = PreparedImages(self.folders.images, RECIPE)
-        catalog = DataCatalog(
-            {
-                "model": MemoryDataset(network(), copy_mode="assign"),
-                "decision_rule": MemoryDataset(rule().to_dict()),
-                "enhanced_images": MemoryDataset(images),
-                "manifest": MemoryDataset(self.manifest),
-                "splits": MemoryDataset(self.splits),
-                "params:drift": MemoryDataset(Drift(**DEFAULTS)),
-            }
-        )
+        entries = {
+            "model": network(),
+            "decision_rule": RULE.to_dict(),
+            "enhanced_images": PreparedImages(self.folders.images, RECIPE),
+            "manifest": self.manifest,
+            "splits": self.splits,
+            "params:drift": Drift(**DEFAULTS),
+        }
+        catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
         return SequentialRunner().run(profiling.create_pipeline(), catalog)["drift_profile"].load()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project with two versions: the champion, and a newer one without a reference profile."""
     folder = tmp_path_factory.mktemp("project")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
-    mlflow.set_experiment("tests")
-    place = Place(folder)
-    register(profile=place.profile())
-    register()
-    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
-    yield place
-    mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture(scope="module")
-def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("bright"), seed=2, brighter=40, n_patients=50)
+    with mlflow_file(folder):
+        project = Project(folder)
+        register(network(), RULE, RECIPE, profile=project.profile())
+        register(network(), RULE, RECIPE)
+        mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
+        yield project
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +101,16 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("fresh"), seed=2)
 
 
-def run(place: Place, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
+def run(project: Project, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
     """Run the stage in the namespace of a task, with its outputs in files."""
     columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
-    tables = {"earlier_manifest": place.manifest, "earlier_splits": place.splits}
+    tables = {"earlier_manifest": project.manifest, "earlier_splits": project.splits}
     catalog = DataCatalog(
         {
             "params:effusion.task": MemoryDataset(TASK),
             "params:effusion.sources": MemoryDataset(Sources({"images": {**SOURCE, "path": "gone"}})),
             "params:effusion.drift": MemoryDataset(Drift(**{**DEFAULTS, **drift})),
-            "params:folders": MemoryDataset(place.folders),
+            "params:folders": MemoryDataset(project.folders),
             "effusion.drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
             "effusion.drift_page": FileDataset(filepath=str(tmp_path / "drift.html")),
             **{
@@ -160,8 +130,8 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
     return {family["name"]: family["verdict"] for family in report["families"]}
 
 
-def test_images_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fresh: Path, tmp_path: Path) -> None:
-    report, page = run(place, tmp_path, source={**SOURCE, "path": str(fresh)})
+def test_images_of_the_same_kind_do_not_drift_from_the_champion(project: Project, fresh: Path, tmp_path: Path) -> None:
+    report, page = run(project, tmp_path, source={**SOURCE, "path": str(fresh)})
     assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
     assert report["reference"] == {"stored": True, "training_images": 50, "validation_images": 40}
     assert report["verdict"] == "none", report["sentence"]
@@ -171,10 +141,19 @@ def test_images_of_the_same_kind_do_not_drift_from_the_champion(place: Place, fr
     assert "No drift was found" in page
 
 
-def test_brighter_images_in_a_folder_drift(
-    place: Place, bright: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    report, page = run(place, tmp_path, folder=str(bright))
+def test_without_a_champion_the_newest_version_is_used(project, fresh, tmp_path) -> None:
+    client = mlflow.MlflowClient()
+    client.delete_registered_model_alias("cxr-effusion", "champion")
+    try:
+        report, _ = run(project, tmp_path, trained_here=True, folder=str(fresh))
+    finally:
+        client.set_registered_model_alias("cxr-effusion", "champion", "1")
+    assert report["model"]["version"] == 2
+
+
+def test_brighter_images_in_a_folder_drift(project, tmp_path, caplog) -> None:
+    bright = write_images(tmp_path / "bright", seed=2, brighter=40, n_patients=50)
+    report, page = run(project, tmp_path, folder=str(bright))
     (record,) = [record for record in caplog.records if record.message.startswith("Drift of effusion")]
     assert record.levelname == "WARNING"
     assert record.message == f"Drift of effusion: {report['verdict']}. {report['sentence']}"
@@ -186,12 +165,10 @@ def test_brighter_images_in_a_folder_drift(
     assert "The patient is unknown for" in page
 
 
-def test_a_missing_profile_is_built_from_the_current_images(
-    place: Place, fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_path, caplog) -> None:
     source = {**SOURCE, "path": str(fresh)}
-    made, page = run(place, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
-    stored, _ = run(place, tmp_path, source=source)
+    made, page = run(project, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
+    stored, _ = run(project, tmp_path, source=source)
     assert (made["model"]["version"], made["reference"]["stored"]) == (2, False)
     assert "The model has no reference profile." in page
     assert "stored no reference profile" in caplog.text
@@ -202,25 +179,13 @@ def test_a_missing_profile_is_built_from_the_current_images(
 @pytest.mark.parametrize(
     ("drift", "message"),
     [
-        ({}, r"effusion\.drift\.folder is null"),
+        ({"folder": None}, r"effusion\.drift\.folder is null"),
         ({"folder": "/no/such/folder"}, "/no/such/folder"),
-        ({"source": {**SOURCE, "path": "/no/such/folder"}}, "no folder at /no/such/folder"),
         ({"model": "models:/cxr-effusion/2"}, "stored no reference profile.*kedro run --pipeline=effusion"),
         ({"model": "models:/cxr-effusion/9"}, "models:/cxr-effusion/9"),
     ],
 )
-def test_errors_of_the_user(place: Place, fresh: Path, tmp_path: Path, drift: dict[str, Any], message: str) -> None:
-    images = {} if "folder" in drift or "source" in drift or not drift else {"folder": str(fresh)}
+def test_mistakes_in_the_parameters(project, fresh, tmp_path, drift, message) -> None:
     with pytest.raises(UserError, match=message):
-        run(place, tmp_path, **{**images, **drift})
+        run(project, tmp_path, **{"folder": str(fresh), **drift})
     assert not (tmp_path / "drift_report.json").exists()
-
-
-def test_without_a_champion_the_newest_version_is_used(place: Place, fresh: Path, tmp_path: Path) -> None:
-    client = mlflow.MlflowClient()
-    client.delete_registered_model_alias("cxr-effusion", "champion")
-    try:
-        report, _ = run(place, tmp_path, trained_here=True, folder=str(fresh))
-    finally:
-        client.set_registered_model_alias("cxr-effusion", "champion", "1")
-    assert report["model"]["version"] == 2

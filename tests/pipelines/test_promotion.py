@@ -44,6 +44,7 @@ def test_without_changes_the_nodes_do_nothing(calls) -> None:
     files, promotion = nodes.decide_promotion({}, pd.DataFrame(), changes, TASK, None, None)
     assert files == {}
     assert nodes.move_aliases(promotion)["champion"] == 3
+    nodes.fail_if_stopped(promotion, {})
     assert calls == []
 
 
@@ -91,11 +92,6 @@ def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypa
     with pytest.raises(UserError, match=r"Too many labels\. \(The record is decisions/.*Z\.md ") as raised:
         nodes.fail_if_stopped(promotion, {})
     assert any(name in str(raised.value) for name in files)
-
-
-@pytest.mark.parametrize("promotion", [{"model": MODEL}, {"model": MODEL, "decision": "not promoted"}])
-def test_other_outcomes_do_not_fail(promotion: dict[str, Any]) -> None:
-    nodes.fail_if_stopped(promotion, {})
 
 
 def test_the_record_is_written_before_the_aliases_are_moved() -> None:

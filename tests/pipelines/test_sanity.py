@@ -1,4 +1,4 @@
-"""The sanity stage through Kedro's runner, on images that are noise."""
+"""The sanity stage through Kedro's runner, on images of noise."""
 
 import json
 import logging
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import yaml
 from kedro.io import DataCatalog, MemoryDataset
-from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 from cxr_pipeline.common.errors import UserError
@@ -89,29 +88,15 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
     return dict(catalog.load("sanity_report"))
 
 
-def test_the_stage_can_be_part_of_a_task() -> None:
-    stage = Pipeline(create_pipeline(), namespace="effusion", parameters={"params:folders"})
-    names = ["check_sanity", "draw_sanity", "require_sanity"]
-    assert [node.name for node in stage.nodes] == [f"effusion.sanity.{name}" for name in names]
-    assert stage.all_outputs() == {"effusion.sanity_report", "effusion.sanity_figure"}
-
-
 def test_a_sound_training_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity.nodes"):
         report = run(tmp_path, phantom=True)
     assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
     assert [verdict["name"] for verdict in report["verdicts"]] == ["chance", "overfitting", "shuffled_labels"]
-    lines = [record.getMessage() for record in caplog.records if record.name.endswith("sanity.nodes")]
-    assert [line.split(".")[0] for line in lines] == [
-        "chance: passed",
-        "overfitting: passed",
-        "shuffled labels: passed",
-    ]
+    assert [caplog.text.count(f"{name}: passed") for name in ("chance", "overfitting", "shuffled labels")] == [1, 1, 1]
     assert report["verdicts"][0]["expected"]["loss"] == pytest.approx(np.log(2), rel=1e-4)
     assert report["verdicts"][1]["measured"]["images"] == 16
-    assert report["verdicts"][2]["measured"] | {"auc": 0, "training_loss": 0} == {
-        "auc": 0, "training_loss": 0, "epochs": 2, "images": 40
-    }  # fmt: skip
+    assert report["verdicts"][2]["measured"].items() >= {"epochs": 2, "images": 40}.items()
     figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
 

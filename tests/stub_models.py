@@ -1,0 +1,89 @@
+"""Networks with known scores, their decision rules, and model versions in an MLflow file."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
+
+if TYPE_CHECKING:
+    import keras
+
+
+def fixed_rule(
+    classes: Sequence[str] = ("nofinding", "effusion"),
+    kind: str = "binary",
+    *,
+    threshold: float = 0.5,
+    calibration: str = "none",
+) -> DecisionRule:
+    """Return a rule with the same fixed threshold for each output."""
+    y_true, y_score = np.eye(len(classes)), np.eye(len(classes))
+    if kind == "binary":
+        y_true, y_score = np.array([[0], [0], [1], [1]]), np.array([[0.2], [0.6], [0.4], [0.8]])
+    policy = {"rule": "fixed", "value": threshold}
+    return fit_decision_rule(y_true, y_score, kind=kind, classes=tuple(classes), calibration=calibration, policy=policy)
+
+
+def grey_network(size: int, weight: float = 1.0) -> "keras.Model":
+    """Return a network whose score is the mean grey of an image, as a fraction of white, times ``weight``."""
+    import keras
+
+    from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+
+    constant = keras.initializers.Constant
+    image = keras.Input((size, size, 1), name="image")
+    grey = keras.layers.Conv2D(1, 1, kernel_initializer=constant(1 / 255))(image)
+    mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(grey)
+    return keras.Model(image, keras.layers.Dense(1, name=OUTPUT, kernel_initializer=constant(weight))(mean))
+
+
+@contextmanager
+def mlflow_file(folder: Path) -> Iterator[str]:
+    """Use an empty MLflow in a SQLite file, with the experiment ``tests``."""
+    import mlflow
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("tests")
+    try:
+        yield uri
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def register(
+    network: "keras.Model",
+    rule: DecisionRule,
+    recipe: Recipe,
+    *,
+    task: str = "effusion",
+    phantom: bool = False,
+    profile: Any = None,
+) -> dict[str, Any]:
+    """Register a network, and its reference profile if given, as the newest version of a task."""
+    import mlflow
+
+    from cxr_pipeline import tracking
+    from cxr_pipeline.tracking.artifacts import log_profile
+
+    auc = {"value": 0.75, "low": None, "high": None}
+    with mlflow.start_run():
+        if profile is not None:
+            log_profile(profile)
+        return tracking.register_version(
+            task=task,
+            phantom=phantom,
+            model=network,
+            recipe=recipe,
+            decision_rule=rule,
+            metrics={"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}},
+            data_digest="d" * 64,
+            example=np.tile(np.arange(recipe.size, dtype=np.uint8), (recipe.size, 1)),
+            tags={},
+        )
