@@ -7,7 +7,7 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.data_changes import check_unseen, find_data_changes
-from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, images_of_patient, with_patients
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient, with_patients
 
 KEY = "a key that nobody can guess"
 PATIENTS = ["1", "1", "00000002", "p3", None]
@@ -40,7 +40,7 @@ def images(tmp_path: Path) -> pd.DataFrame:
 
 
 def splits_of(images: pd.DataFrame, *ids: str) -> dict[str, int]:
-    return count_by_split(images_of_patient(images, ids, Path("no file")))
+    return images_of_patient(images, ids, Path("no file"))["split"].value_counts().to_dict()
 
 
 def test_patients_are_hashed_together_with_their_source(images, tmp_path) -> None:
@@ -103,7 +103,3 @@ def test_an_image_is_identified_by_its_content(tmp_path) -> None:
     assert content_of(str(file)) == content_of(digest.upper()) == digest
     with pytest.raises(UserError, match=r"Cannot read an image at .*nowhere.*64 hexadecimal digits"):
         content_of(str(tmp_path / "nowhere"))
-
-
-def test_splits_are_counted_in_their_order(images) -> None:
-    assert list(count_by_split(images).items()) == [("train", 3), ("validation", 1), ("test", 1), ("refused", 1)]

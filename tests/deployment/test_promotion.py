@@ -61,6 +61,11 @@ def test_a_loss_of_sensitivity_outweighs_a_better_auc() -> None:
     assert names == ["sensitivity not worse", "AUC better", "AUC not worse"]
 
 
+def test_a_small_negative_difference_is_not_printed_as_minus_zero() -> None:
+    decision = decide(METRICS, differences(auc=-0.0001), **{**RULE, "auc_margin": 0.0})
+    assert decision.reasons[0] == "The lower end of the difference in AUC, +0.000, is not above +0.000."
+
+
 def test_an_unknown_rule_raises() -> None:
     with pytest.raises(ValueError, match=r"better_or_newer.*Received: improvement='best'"):
         decide(METRICS, None, **{**RULE, "improvement": "best"})

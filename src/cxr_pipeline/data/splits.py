@@ -69,7 +69,7 @@ def assign_splits(
         assigned.update(_assign_new(pool["earlier"], {split: shares[split] for split in allowed}, seed))
     conflicting = (images["group"].map(groups["n_given"]) > 1) & images["given"].notna()
     images["split"] = images["given"].where(conflicting, images["group"].map(assigned))
-    return pd.concat([images[list(COLUMNS)], _gone(images, registry)], ignore_index=True).astype("str")
+    return pd.concat([images[list(COLUMNS)], gone_rows(images, registry)], ignore_index=True).astype("str")
 
 
 def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
@@ -80,6 +80,14 @@ def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
     """
     patient = images["source"].astype("str") + "\x1f" + images["patient_id"].astype("str")
     return patient.where(images["patient_id"].notna(), "\x1f" + images["sha256"].astype("str"))
+
+
+def registered_splits(images: pd.DataFrame, registry: pd.DataFrame) -> tuple["pd.Series[str]", "pd.Series[str]"]:
+    """Return the split of each image in the split registry: that of its group, and that of its content; null if new."""
+    known = registry.assign(group=group_ids(registry)).astype("str")
+    by_group = group_ids(images).map(known.drop_duplicates("group").set_index("group")["split"])
+    by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
+    return by_group, by_content
 
 
 def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -155,9 +163,7 @@ def rarest_first(labels: pd.DataFrame) -> pd.DataFrame:
 def _earlier_splits(images: pd.DataFrame, registry: pd.DataFrame, task: str) -> "pd.Series[str]":
     """Look up the split of each image's group: by patient, by content, and for images without patient by name."""
     known = registry.assign(group=group_ids(registry)).astype("str")
-    by_group = images["group"].map(known.drop_duplicates("group").set_index("group")["split"])
-    by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
-    found = [images[["group"]].assign(split=split) for split in (by_group, by_content)]
+    found = [images[["group"]].assign(split=split) for split in registered_splits(images, registry)]
     splits = pd.concat([*found, known[known["group"].isin(images["group"])]]).groupby("group")["split"]
     conflicting = images["group"].isin(splits.nunique().loc[lambda n_splits: n_splits > 1].index)
     if conflicting.any():
@@ -240,7 +246,7 @@ def _quotas(n: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return quotas
 
 
-def _gone(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
+def gone_rows(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the registry whose image is not in the manifest, neither by content nor by name."""
     names = pd.MultiIndex.from_frame(images[["source", "image"]])
     present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.splits import COLUMNS, group_ids, join_names, patient_names
+from cxr_pipeline.data.splits import COLUMNS, gone_rows, group_ids, join_names, patient_names, registered_splits
 
 # Split of an image that could not be decoded: it is known, and not a change.
 REFUSED = "refused"
@@ -69,13 +69,9 @@ def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd
 
 
 def find_data_changes(images: pd.DataFrame, used: pd.DataFrame) -> DataChanges:
-    """Compare the current images with those of a version, by content, labels and patients.
+    """Compare the current images (``manifest.list_images``) with those of a version (`images_used`), by content.
 
     Patients are compared where both tables have the columns ``source`` and ``patient``, among images of the same source.
-
-    Args:
-        images: From ``manifest.list_images``, each content once.
-        used: From `images_used`.
     """
     pairs = _pairs(images, used)
     known = pairs["split"].ne(REFUSED)
@@ -127,14 +123,9 @@ def _reassigned(pairs: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str = "<task>") -> str | None:
-    """Return why nothing may be trained if the labels of too many known images changed, else None.
+    """Return why nothing may be trained if more than ``max_fraction`` of the known images have other labels, else None.
 
     A challenger that learned systematically wrong labels would also be tested on them, and win.
-
-    Args:
-        changes: Changes since the champion.
-        max_fraction: Largest fraction of the known images that may have other labels, 0 to 1.
-        task: Name of the task, for the suggested command.
     """
     if changes.relabelled <= max_fraction * changes.known:
         return None
@@ -152,7 +143,7 @@ def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task:
     Args:
         drift: Drift report with ``verdict``, ``sentence``, ``n_new`` and the ``version`` of the ``model`` compared with.
         model: Name of the registered model.
-        champion: Version number of the champion.
+        champion: Version number of its champion.
         task: Name of the task, for the suggested commands.
     """
     if drift["verdict"] != "refuse":
@@ -183,10 +174,9 @@ def should_train(
 
     Args:
         model: Name of the registered model.
-        champion: Version number of the champion; None where there is none.
-        changes: Changes since the champion; None where there is none.
-        decided: Version that was trained on the same images with the same parameters, and its decision; None where
-            there is none.
+        champion: Version number of the champion, if there is one.
+        changes: Changes since the champion, if there is one.
+        decided: Version that was trained on the same images with the same parameters, and its decision, if there is one.
         n_images: Number of current images.
         force: Train without changes too, unless that would reproduce the champion.
 
@@ -214,9 +204,6 @@ def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str
         assigned: Splits of this run, likewise.
         task: Name of the task, for the message.
 
-    Returns:
-        The rows of ``assigned``, then those of the registry whose image is not among them.
-
     Raises:
         UserError: A patient or an image would change its split.
     """
@@ -228,19 +215,12 @@ def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str
             f"patients would change their split ({join_names(names)}). Was that file replaced during the training? Run the "
             "same command again to train with the current splits."
         )
-    columns = list(COLUMNS)
-    known = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str"))
-    replaced = known.isin(pd.MultiIndex.from_frame(assigned[["source", "image"]]))
-    kept = registry.loc[~replaced & ~registry["sha256"].isin(assigned["sha256"]).to_numpy(), columns]
-    return pd.concat([assigned[columns], kept], ignore_index=True).astype("str")
+    return pd.concat([assigned[list(COLUMNS)], gone_rows(assigned, registry)], ignore_index=True).astype("str")
 
 
 def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``assigned`` whose patient or content is in another split in the registry."""
-    known = registry.assign(group=group_ids(registry)).astype("str")
-    by_group = group_ids(assigned).map(known.drop_duplicates("group").set_index("group")["split"])
-    by_content = assigned["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
-    earlier = pd.concat([by_group, by_content], axis=1)
+    earlier = pd.concat(registered_splits(assigned, registry), axis=1)
     return assigned[(earlier.notna() & earlier.ne(assigned["split"], axis=0)).any(axis=1)]
 
 
@@ -250,7 +230,7 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame,
     Args:
         test: Images with ``source``, ``image``, ``sha256`` and ``patient_id``.
         used: Images of the version, from `images_used`.
-        registry: Split registry, which has the patients of the images of the version.
+        registry: Split registry, which has the patients of these images.
         version: Name of the version, for the message.
 
     Raises:
@@ -270,4 +250,4 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame,
 
 def label_columns(table: pd.DataFrame) -> list[str]:
     """Return the names of the label columns of a table of images, sorted."""
-    return sorted(str(column) for column in table.columns if str(column).startswith("label_"))
+    return sorted(table.filter(regex="^label_").columns)

@@ -10,7 +10,6 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.listing import printable
 from cxr_pipeline.data.sources.pseudonyms import pseudonyms
-from cxr_pipeline.data.splits import SPLITS
 
 PATIENT = "patient"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -35,15 +34,12 @@ def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
 
 
 def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) -> pd.DataFrame:
-    """Add the source and the hashed patient to the images of a version.
+    """Add ``source`` and the hashed ``patient`` to the images of a version; null where an image could not be decoded.
 
     Args:
         images: From ``data_changes.images_used``.
         manifest: Usable images.
         key_file: File with the key, see `hash_patients`.
-
-    Returns:
-        ``images`` with ``source`` and ``patient``, both null where the image could not be decoded.
     """
     patients = manifest[["sha256", "source"]].assign(**{PATIENT: hash_patients(manifest, key_file)})
     return images.merge(patients, on="sha256", how="left", validate="many_to_one")
@@ -89,10 +85,3 @@ def content_of(image: str) -> str:
             f"Cannot read an image at {printable(image)} ({error.strerror or error}). Expected the path of an image, or "
             "its SHA-256 (64 hexadecimal digits, as sha256sum prints them)."
         ) from error
-
-
-def count_by_split(images: pd.DataFrame) -> dict[str, int]:
-    """Count images by split: ``train``, ``validation``, ``test``, then others such as ``refused``."""
-    counts = images["split"].value_counts()
-    order = [*SPLITS, *sorted(set(counts.index) - set(SPLITS))]
-    return {split: int(counts[split]) for split in order if split in counts.index}

@@ -26,7 +26,7 @@ class Condition:
         name: Name of the condition.
         figure: Value that is tested; None where it is not defined.
         bound: Value that it is compared with.
-        met: Whether the condition is met.
+        met: Whether it is met.
         text: The result as a sentence.
     """
 
@@ -176,10 +176,11 @@ def _above(name: str, metric: str, differences: Mapping[str, Difference], bound:
     met = low is not None and low > bound
     text = (
         f"The lower end of the difference in {metric}, {_format(low, '+')}, is {'above' if met else 'not above'} "
-        f"{bound:+.3f}."
+        f"{_format(bound, '+')}."
     )
     return Condition(name, low, bound, met, text)
 
 
 def _format(value: float | None, sign: str = "") -> str:
-    return "(not defined)" if value is None else f"{value:{sign}.3f}"
+    # "z" prints a difference of -0.0001 as +0.000, not as -0.000.
+    return "(not defined)" if value is None else f"{value:{sign}z.3f}"

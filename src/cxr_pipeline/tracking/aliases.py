@@ -16,11 +16,7 @@ ROLLED_BACK = "rolled_back"
 
 
 def aliases_of(name: str) -> dict[str, int | None]:
-    """Return the version number of each alias, None where the alias is not set.
-
-    Args:
-        name: Name of the registered model, which need not exist.
-    """
+    """Return the version number of each alias of a registered model, None where the alias or the model is missing."""
     aliases: dict[str, str] = {}
     try:
         aliases = mlflow.MlflowClient().get_registered_model(name).aliases
@@ -31,15 +27,12 @@ def aliases_of(name: str) -> dict[str, int | None]:
 
 
 def promote(name: str, version: int, *, over: int | None) -> dict[str, int | None]:
-    """Make a version the champion, and the champion the previous one.
+    """Make a version the champion, and the champion the previous one; return the aliases afterwards.
 
     Args:
         name: Name of the registered model.
         version: Version number.
         over: Champion that the version was compared with; None if there was none.
-
-    Returns:
-        The aliases afterwards.
 
     Raises:
         UserError: The champion has changed since the comparison.
@@ -62,11 +55,7 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
 
 
 def keep_as_challenger(name: str, version: int) -> dict[str, int | None]:
-    """Give a version the alias challenger, unless it is the champion.
-
-    Returns:
-        The aliases afterwards.
-    """
+    """Give a version the alias challenger, unless it is the champion, and return the aliases afterwards."""
     with exclusive(mlflow.get_tracking_uri()):
         if aliases_of(name)[CHAMPION] != version:
             mlflow.MlflowClient().set_registered_model_alias(name, CHALLENGER, str(version))
@@ -80,9 +69,6 @@ def set_reference(name: str, version: int) -> None:
 
 def roll_back(name: str) -> tuple[int, int]:
     """Restore the previous champion; the current one is tagged ``rolled_back`` and loses its aliases.
-
-    Args:
-        name: Name of the registered model.
 
     Returns:
         The restored version and the withdrawn one.

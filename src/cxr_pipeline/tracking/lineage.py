@@ -1,8 +1,6 @@
 """Where a version comes from, as MLflow stores it: its run, images, recipe and decision rule, and model card."""
 
-import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,17 +49,10 @@ class VersionRecord:
 
 
 def versions_of(name: str, uri: str) -> list[VersionRecord]:
-    """Read every version of a registered model, and use this MLflow from now on.
-
-    Args:
-        name: Name of the registered model.
-        uri: Tracking URI, as for ``server.connect``.
-
-    Returns:
-        The versions, newest first; none where there is no such model.
+    """Read every version of a registered model, newest first, from the MLflow at ``uri``; none without such a model.
 
     Raises:
-        UserError: MLflow is unavailable.
+        Unavailable: MLflow does not answer.
     """
     connect(uri)
     records = [
@@ -82,20 +73,17 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
 
 def settings_of(record: VersionRecord) -> dict[str, Any]:
     """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty where they are missing."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            uri = f"models:/{record.name}/{record.number}/{_SETTINGS}"
-            file = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
-            settings: dict[str, Any] = json.loads(Path(file).read_text("utf-8"))
-        except (mlflow.MlflowException, OSError):
-            return {}
+    try:
+        settings: dict[str, Any] = mlflow.artifacts.load_dict(f"models:/{record.name}/{record.number}/{_SETTINGS}")
+    except (mlflow.MlflowException, OSError):
+        return {}
     return settings
 
 
 def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
     """Log the images of the version that the active run is about to register.
 
-    A warning is logged if the patients of earlier versions were hashed with another key.
+    A warning is logged if the patients of earlier versions were hashed with another key than the one in ``key_file``.
 
     Args:
         images: From ``deployment.lineage.with_patients``.

@@ -21,13 +21,7 @@ _LONGEST_TAG = 5000  # MLflow refuses longer values
 
 
 def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> ImageClassifier:
-    """Load a version that a challenger is compared with.
-
-    Args:
-        name: Name of the registered model.
-        version: Version number.
-        kind: Kind of the task.
-        classes: Its classes.
+    """Load a version that a challenger of a task of this ``kind`` with these ``classes`` is compared with.
 
     Raises:
         UserError: Its classes differ from those of the task.
@@ -44,11 +38,7 @@ def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str])
 
 
 def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
-    """Find the version of a retraining that was decided on.
-
-    Args:
-        name: Name of the registered model.
-        trained_by: Digest that identifies the retraining.
+    """Find the version that was decided on in the retraining with the digest ``trained_by``.
 
     Returns:
         The version number, and ``promoted``, ``not promoted`` or ``rolled back``; None where there is none.
@@ -68,7 +58,7 @@ def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by:
         version: Version number.
         reasons: Sentences.
         trained_by: Digest that identifies the retraining.
-        drift: Drift verdict on the new images; None where there was no check.
+        drift: Drift verdict on the new images, if they were checked.
     """
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     client.delete_model_version_tag(name, str(version), DECISION)
@@ -81,13 +71,7 @@ def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by:
 
 
 def note_decision(name: str, version: int, *, promoted: bool) -> None:
-    """Tag a version and the active run with the decision, after the aliases were moved.
-
-    Args:
-        name: Name of the registered model.
-        version: Version number.
-        promoted: Whether it became the champion.
-    """
+    """Tag a version and the active run with the decision, after the aliases were moved."""
     decision = PROMOTED if promoted else KEPT
     mlflow.MlflowClient().set_model_version_tag(name, str(version), DECISION, decision)
     runs.set_tags({DECISION: decision})

@@ -13,7 +13,9 @@ from rich.text import Text
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import PATIENT, content_of, count_by_split, images_of_patient
+from cxr_pipeline.data.splits import SPLITS
+from cxr_pipeline.deployment.data_changes import REFUSED
+from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient
 from cxr_pipeline.report.formatting import as_text, flat_measure
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
@@ -42,12 +44,7 @@ def overview_of(versions: Sequence[VersionRecord]) -> RenderableType:
 
 
 def details_of(version: VersionRecord, today: Mapping[str, Any]) -> RenderableType:
-    """Return a table of everything about one version.
-
-    Args:
-        version: The version.
-        today: Current parameters of the task.
-    """
+    """Return a table of everything about one version; ``today`` has the current parameters of the task."""
     images, metrics = _images_of(version), version.metrics
     intervals = {f"{name}{end}" for name in metrics for end in ("_low", "_high")}
     settings = {"recipe": {}, "decision_rule": {}, **settings_of(version)}
@@ -92,11 +89,7 @@ def write_images(version: VersionRecord, file: Path) -> RenderableType:
 
 
 def who_saw_image(versions: Sequence[VersionRecord], image: str) -> list[RenderableType]:
-    """Return which versions have seen an image, and in which split.
-
-    Args:
-        versions: The versions.
-        image: Path of the image, or its SHA-256.
+    """Return which versions have seen an image, given as its path or SHA-256, and in which split.
 
     Raises:
         UserError: It is neither.
@@ -179,7 +172,8 @@ def _why_no_images(version: VersionRecord) -> str:
 
 def _splits(images: pd.DataFrame) -> str:
     """Return, for example, ``"train 30, validation 4, test 6"``."""
-    return ", ".join(f"{split} {count:,}" for split, count in count_by_split(images).items())
+    counts = images["split"].value_counts()
+    return ", ".join(f"{split} {counts[split]:,}" for split in (*SPLITS, REFUSED) if split in counts)
 
 
 def _splits_of_patients(images: pd.DataFrame) -> str | None:
