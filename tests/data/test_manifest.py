@@ -14,7 +14,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, finalise, list_images
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
-from cxr_pipeline.data.sources.listing import Listing, image_table, refusal_table
+from cxr_pipeline.data.sources.listing import Listing, list_rows
 from cxr_pipeline.data.sources.readers import FileReader
 
 CLASSES = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
@@ -29,7 +29,7 @@ def write_images(folder: Path, images: dict[str, str | None], contents: dict[str
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((contents or {}).get(name, name.encode()))
     columns = {"image": list(images), "path": list(images), "labels": list(images.values())}
-    return Listing(image_table(columns), refusal_table([]), vocabulary=frozenset({"Mass", "Effusion", "No Finding"}))
+    return list_rows(pd.DataFrame(columns), vocabulary=frozenset({"Mass", "Effusion", "No Finding"}))
 
 
 def refused_as(refused: pd.DataFrame) -> dict[str, str]:
@@ -183,8 +183,10 @@ def test_data_report(tmp_path: Path) -> None:
         "age": [30.0, 50.0, None, 70.0],
         "sex": ["F", "M", None, "F"],
     }
-    refused_rows = refusal_table([("5.png", "outside_source", "")])
-    listing = Listing(image_table(columns), refused_rows, 7, ("A note.",), n_left_out=3)
+    refused_row = pd.DataFrame({"image": ["5.png"], "reason": "outside_source", "detail": ""})
+    missing_rows = pd.DataFrame({"image": [f"gone{i}.png" for i in range(7)]})
+    rows = pd.concat([pd.DataFrame(columns), refused_row, missing_rows])
+    listing = list_rows(rows, notes=("A note.",), n_left_out=3)
     images, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
     report = data_report(
         *finalise(images, refused, NOTHING_REFUSED, exclusive=True), counts, classes=tuple(CLASSES), phantom=True

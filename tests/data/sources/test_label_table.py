@@ -12,8 +12,8 @@ from samples import write_files
 from cxr_pipeline.data.sources import nih
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.data.sources.listing import Listing
-from cxr_pipeline.data.sources.table_rows import list_rows, normalise_paths
+from cxr_pipeline.data.sources.listing import Listing, list_rows
+from cxr_pipeline.data.sources.table_rows import normalise_paths
 
 
 def read_rows(folder: Path, *names: str, table: str = "labels.csv") -> Listing:

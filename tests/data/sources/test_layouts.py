@@ -20,7 +20,7 @@ from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
-from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, image_table
+from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
 from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.framework.config import sources as configuration
 
@@ -88,7 +88,7 @@ def test_columns_and_types(source: Source) -> None:
     images = source.listing.images
     assert len(images) >= 6
     assert images["labels"].nunique() >= 2
-    for table in (images, image_table({"image": []})):
+    for table in (images, list_rows(pd.DataFrame({"image": []})).images):
         assert {name: str(dtype) for name, dtype in table.dtypes.items()} == IMAGE_COLUMNS
     assert images.index.equals(pd.RangeIndex(len(images)))
     assert images[["image", "path"]].notna().all(axis=None)

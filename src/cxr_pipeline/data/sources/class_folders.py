@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below, walk
-from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, image_table, printable, refusal_table
+from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, list_rows, printable
 
 EXPECTED = "one folder per class ({labels}) with images in it"
 
@@ -43,8 +43,9 @@ def read(
             no file name.
     """
     split_folders = {**SPLIT_NAMES, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
-    refused: list[tuple[str, str, str]] = []
-    rows: list[tuple[str, str, str | None]] = []
+    rows: list[dict[str, str | None]] = []
+    outside = {"reason": "outside_source", "detail": "a link to a folder outside the source's folder"}
+    unreadable = {"reason": "unreadable", "detail": "its name is not valid UTF-8"}
     n_linked = n_loose = 0
     for prefix, folders, files in walk(folder):
         given_split, label = _split_and_label(prefix, split_folders)
@@ -52,20 +53,20 @@ def read(
             if Path(os.path.realpath(folder / link)).is_relative_to(folder.resolve()):
                 n_linked += 1
             else:
-                refused.append((printable(link), "outside_source", "a link to a folder outside the source's folder"))
+                rows.append({"image": printable(link), **outside})
         if label is None:
             n_loose += len(files)
             continue
         for path in (prefix + name for name in files):
             if printable(path) == path:
-                rows.append((path, label, given_split))
+                rows.append({"image": path, "path": path, "labels": label, "given_split": given_split})
             else:
-                refused.append((printable(path), "unreadable", "its name is not valid UTF-8"))
-    images = pd.DataFrame(rows, columns=["image", "labels", "given_split"], dtype="str")
-    patients = _patients(images["image"], patient_id)
+                rows.append({"image": printable(path), **unreadable})
+    table = pd.DataFrame(rows, columns=["image", "path", "labels", "given_split", "reason", "detail"], dtype="str")
+    patients = _patients(table["path"].dropna(), patient_id)
     n_unmatched = int(patients.isna().sum()) if patient_id != "none" else 0
     if patients_within_split:
-        patients = (images["given_split"] + "/" + patients).fillna(patients)
+        patients = (table["given_split"] + "/" + patients).fillna(patients)
     notes = count_notes(
         {
             "Files outside of class folders, which were not read": n_loose,
@@ -73,8 +74,7 @@ def read(
             "Images whose file name does not contain a patient, each treated as a separate patient": n_unmatched,
         }
     )
-    columns = {**images, "path": images["image"], "patient_id": patients}
-    return Listing(image_table(columns), refusal_table(refused), notes=notes)
+    return list_rows(table.assign(patient_id=patients), notes=notes)
 
 
 def holds_images(folder: Path) -> bool:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import Columns, read_label_table
-from cxr_pipeline.data.sources.listing import Listing, count_notes, printable
-from cxr_pipeline.data.sources.table_rows import index_by_name, list_rows, locate, normalise_paths
+from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.table_rows import index_by_name, locate, normalise_paths
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 

@@ -2,11 +2,10 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -67,37 +66,57 @@ class Listing:
         return len(self.images) + len(self.refused) + self.n_missing + self.n_left_out
 
 
-def image_table(columns: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
-    """Return a table with ``IMAGE_COLUMNS`` and their types, with nulls in the columns not given.
+def list_rows(
+    rows: pd.DataFrame, *, vocabulary: frozenset[str] = frozenset(), notes: tuple[str, ...] = (), n_left_out: int = 0
+) -> Listing:
+    """Return the listing of rows, sorted by ``image`` so that their order does not depend on the file system.
 
-    Rows are sorted by ``image``, so that their order does not depend on the file system.
-    """
-    table = pd.DataFrame(columns).reset_index(drop=True).reindex(columns=list(IMAGE_COLUMNS))
-    return table.astype(IMAGE_COLUMNS).sort_values("image", kind="stable", ignore_index=True)
-
-
-def refusal_table(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
-    """Return a sorted table of refusals from tuples of image, reason and detail."""
-    return pd.DataFrame(sorted(rows), columns=["image", "reason", "detail"]).astype("str")
-
-
-def list_container(rows: pd.DataFrame, label_texts: "pd.Series[str]", names: Sequence[str]) -> Listing:
-    """List the images of a file that holds all images of a source.
+    Rows without ``path`` are missing, unless they are refused. Rows of the same image are duplicates if they agree on
+    labels, patient and split; otherwise all of them are refused.
 
     Args:
-        rows: some of ``IMAGE_COLUMNS``, with null ``labels`` where a label has no name.
-        label_texts: the labels as they are in the file. Rows with a text but null ``labels`` are refused.
-        names: names of the labels, in the order of their numbers.
+        rows: some of ``IMAGE_COLUMNS``, and ``reason`` and ``detail`` of refused rows.
+        vocabulary: labels that the source is known to use.
+        notes: for the data report.
+        n_left_out: number of rows that the layout has left out.
     """
-    unnamed = label_texts.notna() & rows["labels"].isna()
-    details = "label '" + label_texts[unnamed].str[:20] + f"'; expected a whole number from 0 to {len(names) - 1}"
+    types = {**IMAGE_COLUMNS, "reason": "str", "detail": "str"}
+    rows = rows.reset_index(drop=True).reindex(columns=list(types)).astype(types)
+    missing = rows["path"].isna() & rows["reason"].isna()
+    rows = _refuse_repeated(rows[~missing].fillna({"image": ""}))
+    rows = rows.sort_values(["image", "reason", "detail"], kind="stable")
+    refused = rows["reason"].notna()
     return Listing(
-        image_table(rows[~unnamed]),
-        refusal_table(
-            (image, "unknown_label", detail) for image, detail in zip(rows["image"][unnamed], details, strict=True)
-        ),
-        vocabulary=frozenset(names),
+        rows.loc[~refused, list(IMAGE_COLUMNS)].reset_index(drop=True),
+        rows.loc[refused, ["image", "reason", "detail"]].reset_index(drop=True),
+        n_missing=int(missing.sum()),
+        n_left_out=n_left_out,
+        notes=notes,
+        vocabulary=vocabulary,
     )
+
+
+def refuse(rows: pd.DataFrame, case: "pd.Series[bool]", reason: str, detail: "str | pd.Series[str]") -> pd.DataFrame:
+    """Set ``reason`` and ``detail`` of the rows in ``case``."""
+    return rows.assign(reason=rows["reason"].mask(case, reason), detail=rows["detail"].mask(case, detail))
+
+
+def refuse_unnamed(rows: pd.DataFrame, texts: "pd.Series[str]", names: Sequence[str]) -> pd.DataFrame:
+    """Refuse rows with a label, given as text, that is not the number of a name and hence null in ``labels``."""
+    unnamed = texts.notna() & rows["labels"].isna()
+    detail = "label '" + texts.str[:20] + f"'; expected a whole number from 0 to {len(names) - 1}"
+    return refuse(rows.assign(reason=None, detail=None), unnamed, "unknown_label", detail)
+
+
+def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
+    content = rows[["labels", "uncertain", "unknown", "patient_id", "given_split", "reason"]].astype("str").fillna("")
+    version = content.groupby(list(content), sort=False).ngroup()
+    usable = rows["path"].notna() & rows["reason"].isna()
+    conflicting = usable & (version.groupby(rows["path"]).transform("nunique") > 1)
+    repeated = usable & rows["path"].duplicated() & ~conflicting
+    detail = "several rows of the table with different labels, patients or splits"
+    rows = refuse(rows, conflicting, "contradicting_labels", detail)
+    return refuse(rows, repeated, "exact_duplicate", "an earlier row of the table is the same")
 
 
 def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import Listing, explained, list_container, printable
+from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
 from cxr_pipeline.data.sources.readers import RowReader
 from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
@@ -51,7 +51,8 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
         for split, table in tables.items()
     ]
     rows = pd.concat(parts, ignore_index=True)
-    return list_container(rows.assign(path=rows.index.astype("str")), rows["number"], names)
+    rows = refuse_unnamed(rows.assign(path=rows.index.astype("str")), rows["number"], names)
+    return list_rows(rows, vocabulary=frozenset(names))
 
 
 def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:

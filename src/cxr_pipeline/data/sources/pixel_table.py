@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import Listing, explained, list_container, printable
+from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
 from cxr_pipeline.data.sources.readers import RowReader
 from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
@@ -49,7 +49,8 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
             "patient_id": None if patient_id is None else table[patient_id].str.strip().replace("", None),
         }
     )
-    return list_container(rows, texts, labels or sorted(texts.dropna().str.split("|").explode().str.strip().unique()))
+    names = labels or tuple(texts.dropna().str.split("|").explode().str.strip().unique())
+    return list_rows(refuse_unnamed(rows, texts, names), vocabulary=frozenset(names))
 
 
 def reader(

@@ -6,16 +6,11 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from cxr_pipeline.data.sources.listing import Listing, image_table, refusal_table
+from cxr_pipeline.data.sources.listing import refuse
 
 NO_FINDING = "No Finding"
 
 _LEADS_OUT = re.compile(r"/|[A-Za-z]:/|\.\.(/|$)")
-
-
-def refuse(rows: pd.DataFrame, case: "pd.Series[bool]", reason: str, detail: str) -> pd.DataFrame:
-    """Set ``reason`` and ``detail`` of the rows in ``case``."""
-    return rows.assign(reason=rows["reason"].mask(case, reason), detail=rows["detail"].mask(case, detail))
 
 
 def refuse_contradictions(rows: pd.DataFrame, *, compatible: Collection[str] = ()) -> pd.DataFrame:
@@ -86,42 +81,3 @@ def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
     rows = refuse(rows, outside, "outside_source", "its path in the table leads out of the source's folder")
     ambiguous = names.isin([name for name, path in index.items() if path is None])
     return refuse(rows, ambiguous, "unreadable", "several files have this name; the table must give the path")
-
-
-def list_rows(
-    rows: pd.DataFrame, *, vocabulary: frozenset[str], notes: tuple[str, ...] = (), n_left_out: int = 0
-) -> Listing:
-    """Return the listing of the rows of a label table.
-
-    Rows without ``path`` are missing, unless they are refused. Rows of the same image are duplicates if they agree on
-    labels, patient and split; otherwise all of them are refused.
-
-    Args:
-        rows: from ``locate``.
-        vocabulary: labels that the source is known to use.
-        notes: for the data report.
-        n_left_out: number of rows that the layout has left out.
-    """
-    rows = rows.reset_index(drop=True)
-    missing = rows["path"].isna() & rows["reason"].isna()
-    rows = _refuse_repeated(rows[~missing])
-    refused = rows.loc[rows["reason"].notna(), ["image", "reason", "detail"]].fillna({"image": ""})
-    return Listing(
-        image_table(rows[rows["reason"].isna()]),
-        refusal_table(refused.itertuples(index=False, name=None)),
-        n_missing=int(missing.sum()),
-        n_left_out=n_left_out,
-        notes=notes,
-        vocabulary=vocabulary,
-    )
-
-
-def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
-    content = rows[["labels", "uncertain", "unknown", "patient_id", "given_split", "reason"]].astype("str").fillna("")
-    version = content.groupby(list(content), sort=False).ngroup()
-    usable = rows["path"].notna() & rows["reason"].isna()
-    conflicting = usable & (version.groupby(rows["path"]).transform("nunique") > 1)
-    repeated = usable & rows["path"].duplicated() & ~conflicting
-    detail = "several rows of the table with different labels, patients or splits"
-    rows = refuse(rows, conflicting, "contradicting_labels", detail)
-    return refuse(rows, repeated, "exact_duplicate", "an earlier row of the table is the same")
