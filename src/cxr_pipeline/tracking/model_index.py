@@ -15,13 +15,9 @@ _PARENT = "mlflow.parentRunId"
 
 
 def measured_models() -> list[Entry]:
-    """Read every registered version ``cxr-*``, and every cell of an experiment that has test metrics.
+    """Read every registered version ``cxr-*``, then every cell of an experiment that has test metrics.
 
-    A cell is a nested run of an MLflow experiment ``cxr-*``. A cell that registered a version is listed once, as that
-    version.
-
-    Returns:
-        Versions, then cells.
+    A cell is a nested run of an MLflow experiment ``cxr-*``. One that registered a version is listed as that version.
     """
     client = mlflow.MlflowClient()
     experiments = [one.experiment_id for one in pages(client.search_experiments, filter_string=_OF_THIS_PROJECT)]

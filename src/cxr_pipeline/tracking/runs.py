@@ -37,7 +37,7 @@ _last: _Run | None = None
 
 
 def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
-    """Start the MLflow run of this process.
+    """Start the MLflow run of this process and return its id.
 
     Args:
         experiment: Name of the experiment, created if it is missing and restored if it was deleted.
@@ -45,9 +45,6 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
         artifacts: Where a new experiment in a database keeps its artifacts; a server decides that itself.
         parent: Id of the run that this one is nested below, or None.
         tags: Tags of the run.
-
-    Returns:
-        The id of the run.
     """
     global _last
     uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
@@ -84,13 +81,10 @@ def last_run_id() -> str | None:
 
 
 def end_active_run(status: str) -> None:
-    """End the MLflow run of this process; do nothing without one. Call it from the main thread.
+    """End the MLflow run of this process as ``FINISHED``, ``FAILED`` or ``KILLED``. Call it from the main thread.
 
     It never raises: it is called while another error, or a signal, ends the process. A server that does not answer is
     waited for 10 seconds at most.
-
-    Args:
-        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
     """
     run_id = active_run_id()
     if run_id is None:
@@ -142,10 +136,6 @@ def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
 
     Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on. The images that they were measured on
     become the tags ``task``, ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
-
-    Args:
-        metrics: Content of ``metrics.json``.
-        data_digest: Digest of all images and labels of the run.
     """
     _log_metrics(flatten_metrics(metrics), step=0)
     set_tags(

@@ -135,11 +135,11 @@ def version_in_use(name: str) -> str:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """The model that a URI points to.
+    """The model that a URI (without aliases) points to; other fields are None for a model that is not registered.
 
     Args:
-        uri: The URI of the version, without aliases.
-        name: Name of the registered model; None for a model that is not registered, like the next two.
+        uri: The URI.
+        name: Name of the registered model.
         version: Number of the version.
         run_id: Id of the run that registered it; also None if MLflow does not know.
     """

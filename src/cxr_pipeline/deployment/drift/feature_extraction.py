@@ -23,21 +23,12 @@ if TYPE_CHECKING:
 
 
 def add_feature_output(model: Model) -> Model:
-    """Return a network with the same layers that outputs the pooled features and the scores.
-
-    Args:
-        model: Network with a layer named ``heads.POOLED``.
-    """
+    """Return a network with the same layers that outputs the pooled features (``heads.POOLED``) and the scores."""
     return keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
 
 
 def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]]) -> ImageFeatures:
-    """Extract the features of images, batch by batch.
-
-    Args:
-        model: Network with a layer named ``heads.POOLED``.
-        rule: Decision rule that calibrates the scores.
-        batches: Prepared images, uint8 [b, size, size].
+    """Extract the features of prepared images, uint8 [b, size, size]; ``rule`` calibrates the scores.
 
     Returns:
         Features without labels and sources, see `ImageFeatures.with_metadata`.

@@ -49,12 +49,7 @@ class ImageFeatures:
         return type(self)(*(values[index] for values in vars(self).values()))
 
     def with_metadata(self, rows: pd.DataFrame, outputs: Sequence[str]) -> Self:
-        """Add the sources of the images and, where the rows have them, their labels.
-
-        Args:
-            rows: Table of the same n images with ``source`` and, where labels are known, ``label_<output>``.
-            outputs: The k outputs of the model.
-        """
+        """Add the ``source`` and, where the rows of the same n images have them, the labels of the k outputs."""
         labels = [f"label_{output}" for output in outputs]
         y_true = rows[labels].to_numpy("float64") if set(labels) <= set(rows.columns) else self.y_true
         return replace(self, source=rows["source"].to_numpy(np.str_), y_true=y_true)
@@ -66,13 +61,8 @@ def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) ->
     The tests assume independent images. Several images of one patient are alike, and would be reported as drift. An
     image of an unknown patient counts as a patient of its own.
 
-    Args:
-        rows: Table of images with ``source`` and ``patient_id``, null where unknown.
-        max_images: Largest number of images to sample.
-        seed: Seed of the random sample.
-
     Returns:
-        The sampled rows in their original order.
+        At most ``max_images`` rows, in their original order.
 
     Example:
         >>> rows = pd.DataFrame({"source": "nih", "patient_id": ["1", "1", "2", None, None]})

@@ -44,11 +44,7 @@ class NewImages:
 
     @classmethod
     def from_folder(cls, folder: str | None, *, key: str) -> NewImages:
-        """List every image below a folder; their patients and labels are unknown.
-
-        Args:
-            folder: Path as the user typed it.
-            key: Parameter that it came from, for messages.
+        """List every image below a folder, the value of the parameter ``key``; patients and labels are unknown.
 
         Raises:
             UserError: The folder is missing or holds no images.
@@ -69,13 +65,7 @@ class NewImages:
     def extract_features(
         self, classifier: ImageClassifier, *, max_images: int, batch_size: int, seed: int
     ) -> tuple[ImageFeatures, dict[str, Any]]:
-        """Sample one image of each patient and extract its features.
-
-        Args:
-            classifier: Model that prepares and scores the images.
-            max_images: Largest number of images to sample.
-            batch_size: Images per batch.
-            seed: Seed of the sample.
+        """Sample one image of each patient, at most ``max_images``, and extract its features.
 
         Returns:
             The features, and counts: ``images``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
@@ -133,7 +123,7 @@ def check_new_images(
     Args:
         new_images: The images.
         classifier: The model.
-        profile: Reference profile of the model.
+        profile: Its reference profile.
         parameters: The ``drift`` parameters as nested mappings.
         task: Name of the task.
         place: Where the new images are, for the report.

@@ -47,15 +47,11 @@ class OutlierDetector:
         self.compared = tuple(self._neighbourhoods)
 
     def is_outlier(self, statistics: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return which of n images are out of distribution.
+        """Return which of n images are out of distribution, bool [n].
 
         Args:
-            statistics: float32 [n, s], statistics of the prepared pixels in the order of
-                ``pixel_statistics.STATISTICS``.
+            statistics: float32 [n, s], in the order of ``pixel_statistics.STATISTICS``.
             features: float32 [n, d], pooled features of the network.
-
-        Returns:
-            bool [n].
         """
         images = {"pixels": statistics, "features": self._profile.project(features)}
         outlier = np.zeros(len(statistics), np.bool_)

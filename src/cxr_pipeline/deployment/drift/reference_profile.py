@@ -49,13 +49,7 @@ class ReferenceProfile:
 
     @classmethod
     def fit(cls, training: ImageFeatures, held_out: ImageFeatures, *, outputs: Sequence[str], seed: int) -> Self:
-        """Build the profile of a model's own images.
-
-        Args:
-            training: Training images, one per patient.
-            held_out: Validation images, one per patient.
-            outputs: Outputs of the model.
-            seed: Seed of the order in which the images are stored.
+        """Build the profile of a model's training and validation images, one per patient, stored in random order.
 
         Raises:
             UserError: There is no training image.
@@ -74,11 +68,8 @@ class ReferenceProfile:
 
         Without this, a release in which one source grows would count as drift from the mixture of all sources.
 
-        Args:
-            sources: str [n], sources of the new images.
-            min_images: All images are kept where the subset would be smaller, or where a source of the new images is
-                not in the profile.
-            seed: Seed of the random subset.
+        All images are kept where the subset would have fewer than ``min_images``, or where a source of the new images
+        is not in the profile.
         """
         own = np.union1d(self.training.source, self.held_out.source)
         if not len(sources) or not np.isin(sources, own).all():

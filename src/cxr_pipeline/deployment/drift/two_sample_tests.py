@@ -1,4 +1,7 @@
-"""Two-sample tests that return a p-value and an effect size, for images of different patients."""
+"""Two-sample tests that return a p-value and an effect size, for images of different patients.
+
+Each test takes the name of what is compared, then n values of the reference and m new ones, all finite, as float64.
+"""
 
 from __future__ import annotations
 
@@ -47,15 +50,9 @@ class TwoSampleResult:
 
 
 def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
-    """Compare two samples with the Kolmogorov-Smirnov test.
+    """Compare values [n] and [m] with the Kolmogorov-Smirnov test.
 
-    Args:
-        name: Name of the quantity.
-        reference: Finite values [n].
-        new: Finite values [m].
-
-    Returns:
-        The effect is the largest distance between the two distribution functions, 0 to 1.
+    The effect is the largest distance between the two distribution functions, 0 to 1.
 
     Example:
         >>> compare_values("noise", np.arange(40.0), np.arange(20.0, 60.0)).effect
@@ -66,17 +63,10 @@ def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult
 
 
 def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
-    """Compare probabilities with the Kolmogorov-Smirnov test and the population stability index.
+    """Compare probabilities [n] and [m] with the Kolmogorov-Smirnov test.
 
-    The index of small samples is above 0 without any drift, by about (bins - 1) (1 / n + 1 / m), which is subtracted.
-
-    Args:
-        name: Name of the output.
-        reference: Probabilities [n].
-        new: Probabilities [m].
-
-    Returns:
-        The effect is the population stability index.
+    The effect is the population stability index. In small samples it is above 0 without any drift, by about
+    (bins - 1) (1 / n + 1 / m), which is subtracted.
 
     References:
         Yurdakul and Naranjo, "Statistical properties of the population stability index", J. Risk Model Validation
@@ -93,21 +83,13 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult
 
 
 def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> TwoSampleResult:
-    """Compare features with a classifier two-sample test.
+    """Compare features [n, c] and [m, c], of about variance 1, with a classifier two-sample test.
 
     A logistic regression learns from one half of the images to tell new images from the reference, and is evaluated on
     the other half; then the halves swap. Each half gives a one-sided Mann-Whitney p-value, valid because the classifier
     has not seen it; the result is twice the smaller one (Bonferroni). Squared features let the classifier detect a
-    change of spread, not only a shift.
-
-    Args:
-        name: Name of the comparison.
-        reference: Features [n, c], of about variance 1.
-        new: Features [m, c].
-        seed: Seed of the halves.
-
-    Returns:
-        The effect is the mean AUC: 0.5 where the two sides cannot be told apart, 1 where they separate completely.
+    change of spread, not only a shift. The effect is the mean AUC: 0.5 where the two sides cannot be told apart, 1 where
+    they separate completely.
 
     References:
         Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", ICLR 2017.
@@ -136,15 +118,9 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
 
 
 def compare_prevalence(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
-    """Compare the shares of positive labels with Fisher's exact test.
+    """Compare the shares of positive labels, [n] and [m], with Fisher's exact test.
 
-    Args:
-        name: Name of the output.
-        reference: Known labels [n], 1 or 0.
-        new: Known labels [m].
-
-    Returns:
-        The effect is Cohen's h: 0.2 is small, 0.5 medium, 0.8 large.
+    The effect is Cohen's h: 0.2 is small, 0.5 medium, 0.8 large.
 
     References:
         Cohen, "Statistical power analysis for the behavioral sciences", 1988, chapter 6.
@@ -160,18 +136,13 @@ def compare_prevalence(name: str, reference: Floats, new: Floats) -> TwoSampleRe
 def compare_calibration(
     name: str, reference: tuple[Floats, Floats], new: tuple[Floats, Floats]
 ) -> tuple[TwoSampleResult, TwoSampleResult]:
-    """Compare the calibration of probabilities with Welch's test.
+    """Compare the calibration of labels and probabilities, ([n], [n]) and ([m], [m]), with Welch's test.
 
     The first result compares the calibration in the large: observed minus expected share of positives. The second
     compares the numerator of Spiegelhalter's statistic, the mean of (y - p)(1 - 2 p): the excess of the Brier score
     over its expected value, which grows where high and low probabilities are wrong, whatever the shares. Both are 0
     for calibrated probabilities. They are compared with their values on validation images, so that a model that never
     was calibrated does not count as drift.
-
-    Args:
-        name: Name of the output.
-        reference: Labels [n] and probabilities [n] of images with a known label.
-        new: The same of new images.
 
     References:
         Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Stat. Med. 5, 1986.
