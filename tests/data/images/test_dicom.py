@@ -22,7 +22,6 @@ from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, decode_dicom, is_dicom
 from cxr_pipeline.data.images.intensity import stretch
 from cxr_pipeline.data.images.jpeg_headers import coded_size
-from cxr_pipeline.data.images.recipe import Recipe
 
 Image = np.ndarray
 NAME, NUMBER = "Doe^Jane", "MRN-4711"
@@ -39,7 +38,6 @@ JPEG_FAMILY = {
     "JPEG2000": 2,
 }
 COMPRESSED = {**JPEG_FAMILY, "RLELossless": 0}
-DEEP = [name for name in COMPRESSED if name not in ("JPEGBaselineProcess1", "JPEGExtendedProcess2_4")]
 
 
 def dataset(
@@ -128,31 +126,28 @@ def with_frame(image: Dataset, frame: bytes) -> bytes:
 
 def test_dicom_is_recognised_by_its_signature(encode: Callable[..., bytes], image: Image) -> None:
     assert is_dicom(dicom(image)[:132])
-    assert not is_dicom(encode(image, "PNG"))
-    assert not is_dicom(b"DICM")
+    for other in (encode(image, "PNG"), b"DICM"):
+        assert not is_dicom(other)
+        check_chest(other)  # files in other formats pass
 
 
-@pytest.mark.parametrize("syntax", UNCOMPRESSED)
-def test_8_bits_keep_their_values(syntax: str, image: Image) -> None:
-    decoded = read(dicom(image // 2 + 20, syntax=syntax))
-    assert decoded.dtype == np.uint8
-    assert np.array_equal(decoded, image // 2 + 20)
+SYNTAXES = [
+    (syntax, bits, signed)
+    for syntax in (*COMPRESSED, *UNCOMPRESSED)
+    for bits, signed in ((8, False), (12, False), (12, True), (16, True))
+    if bits == 8 or syntax not in ("JPEGBaselineProcess1", "JPEGExtendedProcess2_4")
+]
 
 
-@pytest.mark.parametrize("syntax", COMPRESSED)
-def test_every_compressed_syntax_with_8_bits(syntax: str, tmp_path: Path) -> None:
-    decoded = read(compress(dataset(levels(8)), syntax, tmp_path))
-    assert np.abs(decoded.astype(int) - levels(8)).max() <= COMPRESSED[syntax]
-
-
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("bits", [12, 16])
-@pytest.mark.parametrize("syntax", [*DEEP, *UNCOMPRESSED])
-def test_every_syntax_with_more_bits(syntax: str, bits: int, signed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("syntax", "bits", "signed"), SYNTAXES)
+def test_every_transfer_syntax(syntax: str, bits: int, signed: bool, tmp_path: Path) -> None:
     pixels, compressed = levels(bits, signed=signed), syntax in COMPRESSED
     image = dataset(pixels, bits=bits, syntax=uid.ExplicitVRLittleEndian if compressed else syntax)
-    content = compress(image, syntax, tmp_path) if compressed else to_bytes(image)
-    assert np.abs(read(content).astype(int) - stretch(pixels)).max() <= (1 if COMPRESSED.get(syntax) else 0)
+    decoded = read(compress(image, syntax, tmp_path) if compressed else to_bytes(image))
+    assert decoded.dtype == np.uint8
+    # Up to 8 bits keep their values. Scaling more bits to 8 reduces the error of the compression.
+    expected, scale = (pixels, 1) if bits == 8 else (stretch(pixels), 2)
+    assert np.abs(decoded.astype(int) - expected).max() <= COMPRESSED.get(syntax, 0) / scale
 
 
 def test_a_jpeg_of_12_bits() -> None:
@@ -292,10 +287,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_files_that_are_not_one_grey_image_are_refused(case: str, image: Image) -> None:
-    elements, reason, words = CASES[case]
+    elements, reason, detail = CASES[case]
     refused = refusal(dicom(image, **elements))
     assert refused.reason == reason
-    assert words in refused.detail
+    assert detail in refused.detail
 
 
 @pytest.mark.parametrize("pixels", [np.full((20, 20), 7, np.uint8), np.full((20, 20), 700, np.uint16)])
@@ -356,11 +351,11 @@ def test_a_file_with_a_changed_byte_in_the_header_is_decoded_or_refused(position
         assert NAME not in str(refused)
 
 
-@pytest.mark.parametrize("modality", [*MODALITIES, "dx", "CR "])
-@pytest.mark.parametrize("body_part", [*BODY_PARTS, "Chest", "", None])
 @pytest.mark.filterwarnings("ignore")
-def test_chest_radiographs_are_accepted(modality: str, body_part: str | None, image: Image) -> None:
-    check_chest(dicom(image, Modality=modality, BodyPartExamined=body_part))
+def test_chest_radiographs_are_accepted(image: Image) -> None:
+    for modality in (*MODALITIES, "dx", "CR "):
+        for body_part in (*BODY_PARTS, "Chest", "", None):
+            check_chest(dicom(image, Modality=modality, BodyPartExamined=body_part))
 
 
 @pytest.mark.parametrize(
@@ -379,20 +374,6 @@ def test_other_images_are_not_chest_radiographs(elements: dict[str, Any], detail
     content = dicom(image, **elements)
     with pytest.raises(ImageRefused, match=f"^not_chest: {detail}"):
         check_chest(content)
-
-
-def test_accepted_modalities_and_body_parts_can_be_given(image: Image) -> None:
-    content = dicom(image, Modality="OT", BodyPartExamined="PORT CHEST")
-    check_chest(content, modalities=("ot",), body_parts=("port chest",))
-    with pytest.raises(ImageRefused, match="modality OT"):
-        check_chest(content, body_parts=("PORT CHEST",))
-    with pytest.raises(ImageRefused, match="body part PORT CHEST"):
-        check_chest(content, modalities=("OT",))
-
-
-def test_other_formats_pass_the_check_of_the_header(encode: Callable[..., bytes], image: Image) -> None:
-    check_chest(encode(image, "PNG"))
-    check_chest(b"")
 
 
 def test_values_of_the_header_are_neither_logged_nor_printed(image: Image, tmp_path: Path) -> None:
@@ -443,21 +424,3 @@ def test_real_chest_radiographs(name: str, shared_data: Path) -> None:
     assert decoded.shape == (1024, 1024)
     assert np.abs(decoded.astype(int) - pydicom.dcmread(path).pixel_array).max() <= 1
     assert decoded.max() - decoded.min() > 200
-
-
-@pytest.mark.parametrize(
-    ("name", "detail"), [("tibia_j2k", "body part EXTREMITY"), ("rgb_secondary_capture", "modality OT")]
-)
-def test_real_images_of_other_kinds(name: str, detail: str, shared_data: Path) -> None:
-    with pytest.raises(ImageRefused, match=f"not_chest: {detail}"):
-        check_chest(read_bytes(shared_data / "dicom" / f"not_chest_{name}.dcm"))
-
-
-def test_a_real_image_converted_to_monochrome1_is_prepared_the_same(shared_data: Path) -> None:
-    content = read_bytes(shared_data / "dicom" / "rsna_monochrome2_jpeg.dcm")
-    image = pydicom.dcmread(io.BytesIO(content))
-    image.decompress()
-    image.PixelData = (255 - image.pixel_array).tobytes()
-    image.PhotometricInterpretation = "MONOCHROME1"
-    recipe = Recipe(size=224, mode="fit", max_megapixels=2)
-    assert np.array_equal(recipe.prepare(to_bytes(image)), recipe.prepare(content))

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import recipe as recipes
 from cxr_pipeline.data.images.recipe import Recipe
 
@@ -41,8 +40,3 @@ def test_an_image_is_decoded_resized_and_enhanced(image: np.ndarray, encode: Cal
     expected = cv2.morphologyEx(resized, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5)))
     assert expected.any()
     assert np.array_equal(recipe.prepare(encode(image, "PNG")), expected)
-
-
-def test_an_image_above_the_limit_is_refused(image: np.ndarray, encode: Callable[..., bytes]) -> None:
-    with pytest.raises(ImageRefused, match="too_large"):
-        replace(RECIPE, max_megapixels=0.001).prepare(encode(image, "PNG"))

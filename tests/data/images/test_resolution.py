@@ -1,6 +1,5 @@
 import cv2
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -12,7 +11,7 @@ images = hnp.arrays(np.uint8, st.tuples(sides, sides))
 modes = st.sampled_from(["fit", "stretch"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(images, st.integers(16, 64), modes)
 def test_the_result_has_the_size_and_the_range_of_the_image(image: np.ndarray, size: int, mode: str) -> None:
     resized = resize(image, size=size, mode=mode)
@@ -20,9 +19,10 @@ def test_the_result_has_the_size_and_the_range_of_the_image(image: np.ndarray, s
     assert resized.dtype == np.uint8
     assert resized.max() <= image.max()
     assert resized.min() >= (image.min() if mode == "stretch" else 0)
+    assert resize(resized, size=size, mode=mode) is resized
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sides, sides, st.integers(16, 64), st.integers(1, 255))
 def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(
     height: int, width: int, size: int, level: int
@@ -39,14 +39,7 @@ def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(
     assert all(-1 <= margin <= 0 for margin in margins)
 
 
-@settings(deadline=None)
-@given(sides, modes)
-def test_an_image_of_the_right_size_is_not_copied(size: int, mode: str) -> None:
-    image = np.zeros((size, size), np.uint8)
-    assert resize(image, size=size, mode=mode) is image
-
-
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(hnp.arrays(np.uint8, (64, 96)), st.sampled_from([2, 4, 8]))
 def test_whole_factors_give_means_of_blocks(image: np.ndarray, factor: int) -> None:
     image = np.vstack([image, image[:32]])
@@ -59,9 +52,8 @@ def test_two_averages_are_nearly_as_good_as_one() -> None:
     noise = np.random.default_rng(0).standard_normal((1024, 1024))
     image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     once = cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
-    by_four = cv2.resize(
-        cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA), (224, 224), interpolation=cv2.INTER_AREA
-    )
+    by_four = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
+    by_four = cv2.resize(by_four, (224, 224), interpolation=cv2.INTER_AREA)
     error = np.square(resize(image, size=224, mode="fit") - once).mean()
     assert error < np.square(by_four - once).mean() / 3
 
@@ -72,11 +64,6 @@ def test_resizing_does_not_shift() -> None:
         resized = resize(ramp, size=size, mode="fit").astype(float)
         expected = (np.arange(size) + 0.5) * 240 / size - 0.5
         assert np.abs(resized[size // 2, 3:-3] - expected[3:-3]).max() < 1.1
-
-
-def test_an_unknown_mode_is_named() -> None:
-    with pytest.raises(ValueError, match=r"one of fit, stretch\. Received: mode=crop"):
-        resize(np.zeros((20, 20), np.uint8), size=16, mode="crop")
 
 
 def test_a_side_that_grows_is_interpolated_while_the_other_shrinks() -> None:
