@@ -25,7 +25,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[str, dict[str, str]]:
-    """A version whose run logged its images; the id of the run, and the tags."""
+    """Register a version whose run logged its images; return the id of the run, and the tags."""
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
         tags = lineage.log_images(images, name=name, key_file=key_file)
@@ -38,47 +38,31 @@ def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[
 
 
 def test_versions_are_listed_newest_first_with_their_runs(store: Path, key_file: Path) -> None:
+    uri = f"sqlite:///{store}/mlflow.db"
+    assert lineage.versions_of("cxr-unregistered", uri) == []
     runs = [register("cxr-many", key_file)[0] for _ in range(2)]
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("cxr-many", "champion", "1")
     client.delete_run(runs[1])
     client.create_model_version("cxr-many", source="/nothing")
-    found = lineage.versions_of("cxr-many", f"sqlite:///{store}/mlflow.db")
-    assert [(one.number, one.aliases) for one in found] == [(3, ()), (2, ()), (1, ("champion",))]
-    first = found[-1]
+    third, second, first = lineage.versions_of("cxr-many", uri)
+    assert [(one.number, one.aliases) for one in (third, second, first)] == [(3, ()), (2, ()), (1, ("champion",))]
     assert (first.run_id, first.metrics, first.parameters) == (runs[0], {"auc": 0.75}, {"training.epochs": "3"})
-    assert (found[0].run_id, found[0].metrics) == (None, {})
+    assert (third.run_id, third.metrics) == (None, {})
+    assert lineage.settings_of(first) == {}, "The version has no model."
 
 
-def test_an_unregistered_model_has_no_versions(store: Path) -> None:
-    assert lineage.versions_of("cxr-nothing", f"sqlite:///{store}/mlflow.db") == []
-
-
-def test_a_version_without_a_model_has_no_settings(store: Path, key_file: Path) -> None:
-    register("cxr-bare", key_file)
-    (one,) = lineage.versions_of("cxr-bare", f"sqlite:///{store}/mlflow.db")
-    assert lineage.settings_of(one) == {}
-
-
-def test_the_tags_have_the_fingerprint_of_the_key(key_file: Path) -> None:
-    _, tags = register("cxr-tagged", key_file)
+def test_the_fingerprint_of_a_version_recognises_its_key(key_file: Path, tmp_path: Path) -> None:
+    _, tags = register("cxr-keyed", key_file)
     assert tags == {"n_images": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
     assert key_file.read_text() not in str(tags)
-
-
-def test_the_key_of_a_version_is_recognised(key_file: Path, tmp_path: Path) -> None:
-    register("cxr-keyed", key_file)
-    assert lineage.hashed_with("cxr-keyed", 1, key_file)
-    assert not lineage.hashed_with("cxr-keyed", 1, tmp_path / "missing")
     assert key_fingerprint(tmp_path / "other", make=True)
-    assert not lineage.hashed_with("cxr-keyed", 1, tmp_path / "other")
-    mlflow.MlflowClient().create_model_version("cxr-keyed", source="/nothing")
-    assert not lineage.hashed_with("cxr-keyed", 2, tmp_path / "missing")
-
-
-def test_without_patients_there_is_no_fingerprint(key_file: Path) -> None:
-    _, tags = register("cxr-nobody", key_file, IMAGES.assign(patient=pd.Series([None, None], dtype="str")))
+    assert [lineage.hashed_with("cxr-keyed", 1, tmp_path / name) for name in ("key", "missing", "other")] == [
+        True, False, False,
+    ]  # fmt: skip
+    _, tags = register("cxr-keyed", key_file, IMAGES.assign(patient=pd.Series([None, None], dtype="str")))
     assert tags == {"n_images": "2", "n_patients": "0"}
+    assert not lineage.hashed_with("cxr-keyed", 2, tmp_path / "missing")
 
 
 def test_a_replaced_key_is_warned_about(

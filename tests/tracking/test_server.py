@@ -45,7 +45,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def failing() -> Iterator[str]:
-    """The address of a server that is in trouble."""
+    """The address of a server that answers every request with an error."""
     with HTTPServer(("127.0.0.1", 0), Failing) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
