@@ -4,31 +4,23 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from stub_models import fixed_rule, grey_network
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.readers import FileReader
 from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
-from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 32
 
 
 @pytest.fixture(scope="module")
 def champion() -> ImageClassifier:
-    """An untrained version whose recipe has a step and a low limit of megapixels."""
-    network = build_model(
-        name="small_cnn", weights_file=None, size=SIZE, n_outputs=1, exclusive=False, head_units=0, dropout=0, seed=4
-    )
-    y_true = np.arange(40).reshape(-1, 1) % 2
-    y_score = np.clip(y_true * 0.3 + np.random.default_rng(2).uniform(0.1, 0.6, (40, 1)), 0, 1)
-    rule = fit_decision_rule(
-        y_true, y_score, kind="binary", classes=("well", "ill"), calibration="platt", policy={"rule": "youden"}
-    )
+    """A version whose recipe has a step and a low limit of megapixels."""
     steps = ({"operation": "denoise", "size": 3},)
-    return ImageClassifier(network, Recipe(size=SIZE, mode="stretch", max_megapixels=0.005, steps=steps), rule, {})
+    recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=0.005, steps=steps)
+    return ImageClassifier(grey_network(SIZE), recipe, fixed_rule(("well", "ill"), calibration="platt"), {})
 
 
 @pytest.fixture

@@ -76,14 +76,11 @@ def test_an_exact_id_is_preferred_to_other_leading_zeros(tmp_path) -> None:
     assert images_of_patient(images, ["007"], tmp_path / "key")["sha256"].tolist() == ["b"]
 
 
-def test_another_key_finds_no_patient(images, monkeypatch) -> None:
-    monkeypatch.setenv(VARIABLE, KEY + "!")
-    assert splits_of(images, "1") == {}
-
-
-def test_images_without_patients_match_no_patient(tmp_path) -> None:
+def test_another_key_or_an_unknown_patient_matches_nothing(images, tmp_path, monkeypatch) -> None:
     unknown = MANIFEST.assign(patient_id=pd.Series([None] * 5, dtype="str"))
     assert splits_of(with_patients(USED, unknown, tmp_path / "key"), "1") == {}
+    monkeypatch.setenv(VARIABLE, KEY + "!")
+    assert splits_of(images, "1") == {}
 
 
 def test_a_retraining_reads_lists_with_and_without_patients(images) -> None:
@@ -101,5 +98,5 @@ def test_an_image_is_identified_by_its_content(tmp_path) -> None:
     file.write_bytes(b"image")
     digest = hashlib.sha256(b"image").hexdigest()
     assert content_of(str(file)) == content_of(digest.upper()) == digest
-    with pytest.raises(UserError, match=r"Cannot read an image at .*nowhere.*64 hexadecimal digits"):
+    with pytest.raises(UserError, match=r"Cannot read an image at .*nowhere"):
         content_of(str(tmp_path / "nowhere"))

@@ -47,13 +47,6 @@ def test_the_reasons_name_floors_that_are_not_reached(metrics, reasons) -> None:
     assert decide(metrics, None, **RULE).reasons == reasons
 
 
-def test_being_as_good_is_enough_with_newer_data_only() -> None:
-    assert decide(METRICS, differences(auc=-0.019), **RULE).promoted
-    decision = decide(METRICS, differences(auc=-0.019), **{**RULE, "newer_data": False})
-    assert not decision.promoted
-    assert decision.reasons[-1].startswith("It was not trained on newer data")
-
-
 def test_a_loss_of_sensitivity_outweighs_a_better_auc() -> None:
     decision = decide(METRICS, differences(auc=0.1, sensitivity=-0.05), **RULE)
     assert decision.reasons == ["The lower end of the difference in sensitivity, -0.050, is not above -0.050."]
@@ -67,7 +60,7 @@ def test_a_small_negative_difference_is_not_printed_as_minus_zero() -> None:
 
 
 def test_an_unknown_rule_raises() -> None:
-    with pytest.raises(ValueError, match=r"better_or_newer.*Received: improvement='best'"):
+    with pytest.raises(ValueError, match="improvement='best'"):
         decide(METRICS, None, **{**RULE, "improvement": "best"})
 
 
@@ -98,22 +91,6 @@ def test_the_rule_follows_its_definition(metrics: Any, auc: float | None, sensit
     newer = rule["improvement"] == BETTER_OR_NEWER and rule["newer_data"]
     assert decision.promoted == (reached and kept and (better or (as_good and newer)))
     assert decision.reasons
-
-
-@given(values, low_ends, low_ends, rules, st.floats(0, 1))
-def test_a_stricter_rule_never_promotes_more(
-    metrics: Any, auc: float | None, sensitivity: float | None, rule: Any, stricter: float
-) -> None:
-    low = differences(auc=auc, sensitivity=sensitivity)
-    strict = [
-        {**rule, "floors": {**rule["floors"], "auc": max(stricter, rule["floors"].get("auc", 0))}},
-        {**rule, "sensitivity_margin": min(stricter, rule["sensitivity_margin"])},
-        {**rule, "auc_margin": min(stricter, rule["auc_margin"])},
-        {**rule, "improvement": BETTER},
-        {**rule, "newer_data": False},
-    ]
-    promoted = decide(metrics, low, **rule).promoted
-    assert promoted >= max(decide(metrics, low, **each).promoted for each in strict)
 
 
 def table(seed: int, *, noise: float, threshold: float = 0.5, n: int = 120) -> pd.DataFrame:
@@ -156,11 +133,13 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_not() -> None:
     assert not any(condition.met for condition in decision.comparison)
 
 
-def test_a_model_is_not_worse_than_itself() -> None:
+def test_a_model_is_promoted_over_itself_with_newer_data_only() -> None:
     same = table(1, noise=0.3)
     low = compared(same, same)["differences"]
     assert decide(METRICS, low, **RULE).promoted
-    assert not decide(METRICS, low, **{**RULE, "newer_data": False}).promoted
+    decision = decide(METRICS, low, **{**RULE, "newer_data": False})
+    assert not decision.promoted
+    assert decision.reasons[-1].startswith("It was not trained on newer data")
 
 
 def test_sensitivity_is_compared_at_the_threshold_of_each_model() -> None:
