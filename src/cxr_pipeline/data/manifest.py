@@ -16,6 +16,7 @@ from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
+from cxr_pipeline.data.splits import count_patients
 
 REASONS = (
     "unreadable",
@@ -153,7 +154,7 @@ def data_report(
         "phantom": phantom,
         "data_digest": _digest(manifest),
         "n_images": len(manifest),
-        "n_patients": _n_patients(manifest),
+        "n_patients": count_patients(manifest),
         "n_images_without_patient": int(manifest["patient_id"].isna().sum()),
         "classes": {name: int(manifest[f"label_{name}"].sum()) for name in classes},
         **({"unknown_labels": unknown} if unknown else {}),
@@ -170,11 +171,7 @@ def data_report(
 def _list_source(
     reader: Reader, listing: Listing, labels: LabelMap, hash_cache: Path | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Determine classes and hashes for one source. Images refused or left out for their label are not read.
-
-    Returns:
-        Images, refused rows and the counts of rows.
-    """
+    """Return the images of a source with classes and hashes, the refused rows, and counts of rows."""
     rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
     usable = rows["reason"].isna() & rows["left_out"].isna()
     images = rows[usable].drop(columns=["reason", "detail"]).reset_index(drop=True)
@@ -191,11 +188,7 @@ def _list_source(
 
 
 def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the first image of each content, or none if its images are labelled differently.
-
-    Returns:
-        The images kept, and the others with ``reason`` and ``detail``.
-    """
+    """Keep the first image of each content, or none if its images are labelled differently."""
     content = images["sha256"]
     conflicting = images.groupby(list(labels), dropna=False).ngroup().groupby(content).transform("nunique") > 1
     repeated = content.duplicated() & ~conflicting
@@ -253,13 +246,9 @@ def _report_source(
         "rows_read": rows_read,
         "manifest": len(images),
         "quarantine": reasons,
-        "n_patients": _n_patients(images),
+        "n_patients": count_patients(images),
         "has_patients": bool(images["patient_id"].notna().any()),
     }
-
-
-def _n_patients(images: pd.DataFrame) -> int:
-    return len(images[["source", "patient_id"]].dropna().drop_duplicates())
 
 
 def _tally(values: "pd.Series[str]") -> dict[str, int]:

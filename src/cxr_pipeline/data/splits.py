@@ -119,9 +119,8 @@ def count_splits(
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
         rows = select_split(manifest, splits, split)
-        n_patients = len(rows[["source", "patient_id"]].dropna().drop_duplicates())
         n_images = {name: int(rows[f"label_{name}"].eq(1).sum()) for name in classes}
-        counts[split] = {**n_images, "images": len(rows), "patients": n_patients or None}
+        counts[split] = {**n_images, "images": len(rows), "patients": count_patients(rows) or None}
     return counts
 
 
@@ -135,6 +134,11 @@ def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dic
     joined = manifest[["source", "image"]].merge(splits[["source", "image", "split"]], on=["source", "image"])
     counts = pd.crosstab(joined["source"], joined["split"]).reindex(columns=list(SPLITS), fill_value=0)
     return {str(name): counts.loc[name].to_dict() for name in manifest["source"].unique()}
+
+
+def count_patients(images: pd.DataFrame) -> int:
+    """Return the number of known patients."""
+    return len(images[["source", "patient_id"]].dropna().drop_duplicates())
 
 
 def patient_names(images: pd.DataFrame) -> list[str]:
@@ -187,11 +191,7 @@ def _strata(manifest: pd.DataFrame, groups: "pd.Series[str]") -> "pd.Series[int]
 
 
 def _check_given(groups: pd.DataFrame, task: str) -> None:
-    """Raise an error if an earlier run used a group for another split than its source now gives.
-
-    Raises:
-        UserError: a group is given to validation or test but was used for something else.
-    """
+    """Raise an error if an earlier run used a group for another split than its source now gives."""
     held_out = groups["given"].isin(["validation", "test"]) & (groups["n_given"] == 1)
     moved = groups[held_out & groups["earlier"].notna() & (groups["earlier"] != groups["given"])]
     if len(moved):
@@ -204,13 +204,7 @@ def _check_given(groups: pd.DataFrame, task: str) -> None:
 
 
 def _allowed_splits(given: str, given_by_source: set[str], any_test: bool) -> list[str]:
-    """Return the splits to which a group may be assigned.
-
-    Args:
-        given: the given split of the group, empty if there is none.
-        given_by_source: all splits that its source gives.
-        any_test: whether any source gives a test part.
-    """
+    """Return the splits to which a group may be assigned."""
     if not given:
         return list(SPLITS)
     if given != "train":

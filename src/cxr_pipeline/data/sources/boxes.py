@@ -47,11 +47,7 @@ def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_list(folder: Path, name: str) -> pd.DataFrame:
-    """Read a box list: ``image``, ``finding`` and ``SIDES``.
-
-    Raises:
-        UserError: the name is not that of a box list, or the list is missing or damaged.
-    """
+    """Read a box list: ``image``, ``finding`` and ``SIDES``."""
     # The manifest may have been edited: a name must not lead out of the source's folder.
     if not re.fullmatch(r"BBox[^/\\]*\.csv", name):
         raise UserError(
@@ -67,11 +63,7 @@ def _read_list(folder: Path, name: str) -> pd.DataFrame:
 
 
 def _to_fractions(table: pd.DataFrame) -> pd.DataFrame:
-    """Convert x, y, width and height in pixels to sides in [0, 1].
-
-    Raises:
-        ValueError: a row does not have four numbers, or no part of its box is in the image.
-    """
+    """Convert x, y, width and height in pixels to sides in [0, 1]."""
     x, y, width, height = (pd.to_numeric(table[column], errors="coerce") / _FRAME for column in _COLUMNS[2:])
     sides = pd.DataFrame({"left": x, "top": y, "right": x + width, "bottom": y + height})
     clipped = sides.clip(0, 1)

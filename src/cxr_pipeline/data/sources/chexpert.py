@@ -79,11 +79,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFrame:
-    """Read a table; see ``read_labels`` for the columns. The split is that of the file.
-
-    Raises:
-        UserError: the table cannot be read or lacks a column.
-    """
+    """Read a table; see ``read_labels`` for the columns. The split is that of the file."""
     table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
     columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
     rows, _ = read_labels(table, columns)

@@ -91,11 +91,7 @@ def _split_and_label(path: str, split_folders: Mapping[str, str]) -> tuple[str |
 
 
 def _patients(images: "pd.Series[str]", patient_id: str) -> "pd.Series[str]":
-    """Return the patient in each file name, null where there is none.
-
-    Raises:
-        UserError: the regular expression is invalid or matches no file name.
-    """
+    """Return the patient in each file name, null where there is none."""
     if patient_id == "none":
         return pd.Series(None, images.index, dtype="str")
     names = images.map(posixpath.basename).astype("str")

@@ -18,7 +18,7 @@ from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, ye
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.data.sources.table_rows import index_by_name, locate, normalise_paths
+from cxr_pipeline.data.sources.table_rows import index_by_name, locate
 
 EXPECTED = "DICOM images (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
 SUFFIXES = (".dcm", ".dicom")
@@ -68,7 +68,7 @@ def read(
     paths = headers["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)
     index = index_by_name(paths, paths.map(posixpath.basename), headers["uid"], bare, bare.map(posixpath.basename))
-    rows = locate(rows.assign(image=normalise_paths(rows["image"])), index)
+    rows = locate(rows, index)
     unnamed = {"DICOM files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
     return list_rows(_complete(rows, headers, folder), vocabulary=vocabulary, notes=notes)

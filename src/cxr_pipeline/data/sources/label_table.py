@@ -8,7 +8,7 @@ import pandas as pd
 from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import Columns, read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
-from cxr_pipeline.data.sources.table_rows import index_by_name, locate, normalise_paths
+from cxr_pipeline.data.sources.table_rows import index_by_name, locate
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 
@@ -34,7 +34,7 @@ def read(folder: Path, *, table: str, columns: Columns) -> Listing:
     paths = pd.Series([path for path in files_below(folder) if path != own_path], dtype="str")
     names, stems = paths.map(posixpath.basename), paths.map(lambda path: posixpath.splitext(path)[0])
     index = index_by_name(paths, names, stems, stems.map(posixpath.basename))
-    rows = locate(rows.assign(image=normalise_paths(rows["image"])), index)
+    rows = locate(rows, index)
     unnamed = {"Files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
     return list_rows(rows, vocabulary=vocabulary, notes=notes)

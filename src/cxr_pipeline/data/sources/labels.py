@@ -126,15 +126,7 @@ class LabelMap:
         known: Collection[str],
         used: Collection[str | None],
     ) -> dict[str, float | str]:
-        """Return the values of the classes, or why the image is refused or left out.
-
-        Args:
-            labels: as in a listing, as are the next two.
-            uncertain: labels marked uncertain.
-            unknown: labels that are not mentioned.
-            known: folded labels that have a meaning.
-            used: classes that the source has labels for.
-        """
+        """Return the values of the classes, or why the image is refused or left out, see ``apply``."""
         if labels is None:
             return {"reason": "unknown_label", "detail": "no label"}
         present, possible = _split(labels), _split(uncertain)

@@ -77,11 +77,7 @@ def _opened(file: Path | BufferedReader) -> Iterator[zipfile.ZipFile]:
 
 
 def _splits(archive: zipfile.ZipFile) -> list[str]:
-    """Return the splits in the file, in the order in which their images are numbered.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Return the splits in the file, in the order in which their images are numbered."""
     members = archive.namelist()
     splits = [split for split in _SPLITS if f"{split}_images.npy" in members]
     if not splits:
@@ -94,9 +90,6 @@ def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], t
     """Open the images of a split: a stream of their pixels, and their shape.
 
     NumPy would decompress a whole split into memory, 4 GB for ChestMNIST at 224 pixels.
-
-    Raises:
-        ValueError: they are not images.
     """
     with archive.open(f"{split}_images.npy") as stream:
         np.lib.format.read_magic(stream)
@@ -110,11 +103,7 @@ def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], t
 
 
 def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
-    """Read the labels of a split, whole numbers [n, 1] or, if there are several columns, 0 and 1 [n, columns].
-
-    Raises:
-        ValueError: they are something else, or not as many as the images.
-    """
+    """Read the labels of a split, whole numbers [n, 1] or, if there are several columns, 0 and 1 [n, columns]."""
     with archive.open(f"{split}_labels.npy") as stream:
         labels = np.lib.format.read_array(stream, allow_pickle=False)
     with _images(archive, split) as (_, (n_images, *_)):
@@ -130,11 +119,7 @@ def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
 
 
 def _names(tables: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the labels, by default their numbers.
-
-    Raises:
-        UserError: the splits have different numbers of columns, or their number is not that of the names.
-    """
+    """Return the names of the labels, by default their numbers."""
     widths = sorted({table.shape[1] for table in tables.values()})
     if len(widths) > 1 or (names and widths[0] > 1 and len(names) != widths[0]):
         raise UserError(

@@ -89,11 +89,7 @@ def _image_paths(folder: Path) -> Iterator[str]:
 
 
 def _official_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the split of each image in the official lists, and notes.
-
-    Raises:
-        UserError: a list cannot be read, or an image is in both.
-    """
+    """Return the split of each image in the official lists, and notes."""
     files = [folder / name for name in _SPLIT_LISTS if (folder / name).is_file()]
     if len(files) < len(_SPLIT_LISTS):
         return {}, tuple(f"{file.name} was not used: the other official list is missing." for file in files)

@@ -79,11 +79,7 @@ def _parse(source: BufferedReader, name: str, **options: Any) -> Any:
 
 
 def _pixel_columns(source: BufferedReader, name: str, others: Sequence[str]) -> list[str]:
-    """Return the columns of pixels: all but ``others``.
-
-    Raises:
-        UserError: one of the others is missing, or the number of pixels is not a square.
-    """
+    """Return the columns of pixels: all but ``others``."""
     head = _parse(source, name, nrows=1)
     if not isinstance(head.index, pd.RangeIndex):
         raise UserError(f"{printable(name)} has more values in a row than names in its header; expected as many.")

@@ -62,14 +62,14 @@ def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
     """Find the images that rows name.
 
     Args:
-        rows: from ``read_labels``, with ``image`` from ``normalise_paths``.
+        rows: from ``read_labels``.
         index: paths by name, from ``index_by_name``.
 
     Returns:
         The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing
         images are no longer refused, except for names that lead out of the folder or that several images have.
     """
-    names = rows["image"]
+    names = normalise_paths(rows["image"])
     paths = names.map({name: path for name, path in index.items() if path is not None}).astype("str")
     rows = rows.assign(
         image=paths.fillna(names),

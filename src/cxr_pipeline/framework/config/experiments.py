@@ -15,12 +15,12 @@ from cxr_pipeline.framework.config.training import Network, Training
 
 # Blocks of a task that a cell may override.
 BLOCKS: dict[str, type[Parameters]] = {
-    "resolution": Resolution,
-    "morphology": Morphology,
-    "resampling": Resampling,
-    "augmentation": Augmentation,
     "model": Network,
     "training": Training,
+    "resampling": Resampling,
+    "augmentation": Augmentation,
+    "morphology": Morphology,
+    "resolution": Resolution,
     "thresholds": Thresholds,
     "evaluation": Evaluation,
 }

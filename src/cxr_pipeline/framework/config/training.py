@@ -39,12 +39,7 @@ class Network(Parameters):
 
 
 class FineTuning(Parameters):
-    """The second phase of a pretrained backbone: its top, trained from activations cached at ``cut``.
-
-    Args:
-        cut: layer of the backbone below which nothing is trained; null for the backbone's default.
-        epochs: largest number of epochs; 0 skips the phase.
-    """
+    """The second phase of a pretrained backbone; see ``training.settings.FineTuningSettings``."""
 
     cut: str | None
     epochs: Annotated[int, Field(ge=0)]
@@ -53,16 +48,7 @@ class FineTuning(Parameters):
 
 
 class Training(Parameters):
-    """The training of the network.
-
-    Args:
-        head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
-        epochs: largest number of epochs; of the head alone if the backbone is pretrained.
-        monitor: validation metric that selects the epoch whose weights the model gets.
-        tolerance: how much worse than the best an epoch may be; the latest such epoch is selected.
-        patience: epochs without a newly selected one after which a phase stops; null for never.
-        mixed_bfloat16: compute in bfloat16, keep the weights in float32.
-    """
+    """The training of the network; see ``training.settings.TrainingSettings`` and ``training.epoch_selection``."""
 
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
     optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]

@@ -9,18 +9,11 @@ from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_valid
 from pydantic.fields import FieldInfo
 
 from cxr_pipeline.common.mappings import flatten
-from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
+from cxr_pipeline.framework.config.experiments import BLOCKS
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
-from cxr_pipeline.framework.config.training import Network, Training
 
-SEARCHED: dict[str, type[Parameters]] = {
-    "model": Network,
-    "training": Training,
-    "resampling": Resampling,
-    "augmentation": Augmentation,
-    "morphology": Morphology,
-    "resolution": Resolution,
-}
+# Decision rules and the bootstrap do not change the metric of a trial.
+SEARCHED = {name: block for name, block in BLOCKS.items() if name not in ("thresholds", "evaluation")}
 # Trials are compared by the metric of the selected epoch, so the rule that selects it must be the same in all trials.
 NOT_SEARCHED = ("training.monitor", "training.tolerance")
 AXES = ({"low", "high"}, {"low", "high", "log"}, {"low", "high", "step"}, {"choices"})
