@@ -15,13 +15,15 @@ def write(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_every_image_below_the_folder_in_order_of_paths(tmp_path: Path) -> None:
+def test_every_image_below_the_folder_in_order_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a.JPG", "b.png", "d/e/d.TIFF", "e.tif", "e/f.png", "e-1/f.png", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
     write(tmp_path, *reversed(names), "ward 1/c.jpeg", "notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png")
     images = find_images(str(tmp_path), key=KEY)
     assert [image.path for image in images] == sorted([*names, "ward 1/c.jpeg"])
     assert {Path(image.path).suffix.lower() for image in images} == set(IMAGE_SUFFIXES)
     assert images.count() == len(names) + 1
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert find_images(f"~/{tmp_path.name}", key=KEY).root == tmp_path
 
 
 def test_links_to_folders_are_listed_if_they_lead_out(tmp_path: Path) -> None:
@@ -63,9 +65,3 @@ def test_a_folder_without_images(
     with pytest.raises(UserError, match=message) as error:
         find_images(folder, key=KEY)
     assert "--params effusion.scoring.folder=DIR" in str(error.value)
-
-
-def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "new/image.png")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert find_images("~/new", key=KEY).root == tmp_path / "new"

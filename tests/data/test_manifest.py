@@ -32,6 +32,13 @@ def write_images(folder: Path, images: dict[str, str | None], contents: dict[str
     return list_rows(pd.DataFrame(columns), vocabulary=frozenset({"Mass", "Effusion", "No Finding"}))
 
 
+def list_one(
+    folder: Path, images: dict[str, str | None], contents: dict[str, bytes] | None = None, labels: LabelMap = LABELS
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
+    """Write one source and list it."""
+    return list_images({"images": (FileReader(folder), write_images(folder, images, contents))}, labels=labels)
+
+
 def refused_as(refused: pd.DataFrame) -> dict[str, str]:
     return dict(zip(refused["image"], refused["reason"], strict=True))
 
@@ -46,8 +53,7 @@ def test_rows_are_refused_left_out_or_kept(tmp_path: Path) -> None:
         "empty.png": "Effusion",
         "unlabelled.png": None,
     }
-    listing = write_images(tmp_path, images, contents={"empty.png": b""})
-    kept, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
+    kept, refused, counts = list_one(tmp_path, images, {"empty.png": b""})
     assert kept["image"].tolist() == ["kept.png", "well.png"]
     assert refused_as(refused) == {
         "unknown.png": "unknown_label",
@@ -77,8 +83,7 @@ def test_the_first_of_identical_images_is_kept(tmp_path: Path) -> None:
 
 def test_identical_images_of_two_classes_are_refused(tmp_path: Path) -> None:
     images = {"a.png": "Effusion", "b.png": "normal", "c.png": "Effusion", "d.png": "Effusion", "e.png": "normal"}
-    listing = write_images(tmp_path, images, dict.fromkeys(["a.png", "b.png", "c.png"], b"same"))
-    kept, refused, _ = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
+    kept, refused, _ = list_one(tmp_path, images, dict.fromkeys(["a.png", "b.png", "c.png"], b"same"))
     assert kept["image"].tolist() == ["d.png", "e.png"]
     assert refused_as(refused) == dict.fromkeys(["a.png", "b.png", "c.png"], "contradicting_labels")
     for image, detail in zip(refused["image"], refused["detail"], strict=True):
@@ -122,44 +127,30 @@ def test_all_labels_of_identical_images_are_compared(tmp_path: Path) -> None:
     ],
 )
 def test_too_few_classes(tmp_path: Path, label_map: LabelMap, images: dict[str, str], message: str) -> None:
-    listing = write_images(tmp_path, images)
     with pytest.raises(UserError, match=message):
-        list_images({"images": (FileReader(tmp_path), listing)}, labels=label_map)
+        list_one(tmp_path, images, labels=label_map)
 
 
-def test_finalise_stops_when_too_few_classes_are_left(tmp_path: Path) -> None:
-    listing = write_images(tmp_path, {"a.png": "Mass", "b.png": "No Finding", "c.png": "Mass"})
-    images, refused, _ = list_images({"images": (FileReader(tmp_path), listing)}, labels=SEVERAL)
+def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_path: Path) -> None:
+    images, refused, _ = list_one(
+        tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"}
+    )
     bad = images[["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, _ = finalise(images, refused, bad.iloc[2:], exclusive=False)
-    assert len(manifest) == 2
-    with pytest.raises(UserError, match=r"2 with and 0 without mass.*1 truncated"):
-        finalise(images, refused, bad.iloc[1:2], exclusive=False)
-
-
-def test_finalise(tmp_path: Path) -> None:
-    listing = write_images(tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"})
-    images, refused, _ = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
-    bad = images.loc[images["image"] == "a.png", ["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, quarantine = finalise(images, refused, bad, exclusive=True)
+    manifest, quarantine = finalise(images, refused, bad[:1], exclusive=True)
     assert manifest["image"].tolist() == ["b.png", "d.png"]
     assert quarantine.to_numpy().tolist()[0] == ["images", "a.png", "truncated", "ends early"]
     assert refused_as(quarantine) == {"a.png": "truncated", "c.png": "unknown_label"}
+    with pytest.raises(UserError, match=r"only one class has images: found 0 of nofinding.*1 truncated"):
+        finalise(images, refused, bad[1:2], exclusive=True)
 
 
-@pytest.mark.parametrize(("n_refused", "stops"), [(2, False), (3, True)])
-def test_check_quarantine(n_refused: int, stops: bool) -> None:
-    manifest = pd.DataFrame({"image": ["x"] * (20 - n_refused)})
-    quarantine = pd.DataFrame({"image": ["bad image.png"] * n_refused, "reason": "truncated", "detail": "ends early"})
-    if not stops:
-        check_quarantine(manifest, quarantine, max_fraction=0.1)
-        return
-    with pytest.raises(UserError) as error:
+def test_too_many_refused_images() -> None:
+    manifest = pd.DataFrame({"image": ["x"] * 17})
+    quarantine = pd.DataFrame({"image": ["bad image.png"] * 3, "reason": "truncated", "detail": "ends early"})
+    check_quarantine(manifest, quarantine, max_fraction=3 / 20)
+    with pytest.raises(UserError, match=r"3 of 20 .*3 truncated \(such as 'bad image.png': ends early\)") as error:
         check_quarantine(manifest, quarantine, max_fraction=0.1, task="effusion")
-    message = str(error.value)
-    assert "3 of 20 images" in message
-    assert "3 truncated (such as 'bad image.png': ends early)" in message
-    offered = float(message.rpartition("effusion.ingestion.max_quarantined_fraction=")[2])
+    offered = float(str(error.value).rpartition("effusion.ingestion.max_quarantined_fraction=")[2])
     check_quarantine(manifest, quarantine, max_fraction=offered)
 
 
@@ -217,12 +208,8 @@ def test_the_data_digest_depends_on_content_and_labels_alone(tmp_path: Path) -> 
     images = {"a.png": b"one", "b.png": b"two", "y.png": b"two", "z.png": b"one"}
 
     def digest(labels: dict[str, str]) -> str:
-        folder = tmp_path / "_".join([*labels, *labels.values()])
-        listing = write_images(folder, dict(labels), images)
-        rows = list_images({"images": (FileReader(folder), listing)}, labels=LABELS)
-        return data_report(*finalise(*rows[:2], NOTHING_REFUSED, exclusive=True), rows[2], classes=(), phantom=False)[
-            "data_digest"
-        ]
+        kept, refused, counts = list_one(tmp_path / "_".join([*labels, *labels.values()]), dict(labels), images)
+        return data_report(kept, refused, counts, classes=(), phantom=False)["data_digest"]
 
     first = digest({"a.png": "Effusion", "b.png": "normal"})
     assert digest({"z.png": "Effusion", "y.png": "normal"}) == first
@@ -230,8 +217,7 @@ def test_the_data_digest_depends_on_content_and_labels_alone(tmp_path: Path) -> 
 
 
 def test_a_lost_row(tmp_path: Path) -> None:
-    listing = write_images(tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "normal"})
-    images, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
+    images, refused, counts = list_one(tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "normal"})
     with pytest.raises(ValueError, match="3 rows read, but 2 accounted for"):
         data_report(images.iloc[:2], refused, counts, classes=tuple(CLASSES), phantom=False)
 
@@ -253,24 +239,13 @@ def test_rows_read_are_manifest_quarantine_and_missing(
     rows = [*rows, ("Effusion", b"sure"), ("normal", b"certain")]
     images = {f"{number}.png": labels for number, (labels, _) in enumerate(rows)}
     contents = {f"{number}.png": content for number, (_, content) in enumerate(rows)}
-    kept, refused, counts = list_images(
-        {"images": (FileReader(folder), write_images(folder, images, contents))}, labels=LABELS
-    )
+    kept, refused, counts = list_one(folder, images, contents)
     manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, exclusive=True)
     n_left_out = sum(labels in ("Mass", "Effusion|normal") for labels, _ in rows)
     assert len(manifest) + len(quarantine) == len(rows) - n_left_out
     assert manifest["sha256"].is_unique
     assert set(quarantine["reason"]) <= set(REASONS)
     assert data_report(manifest, quarantine, counts, classes=tuple(CLASSES), phantom=False)["n_images"] == len(manifest)
-
-
-def test_effusion(shared_data: Path) -> None:
-    folder = shared_data / "effusion"
-    classes = {"nofinding": ("nofinding",), "effusion": ("effusion",)}
-    listing = LAYOUTS["class_folders"].read(folder, patient_id="none")
-    images, refused, _ = list_images({"images": (FileReader(folder), listing)}, labels=LabelMap(classes))
-    assert images[["label_nofinding", "label_effusion"]].sum().tolist() == [396, 395]
-    assert refused.empty
 
 
 def test_kermany_has_identical_images(shared_data: Path) -> None:
@@ -280,13 +255,3 @@ def test_kermany_has_identical_images(shared_data: Path) -> None:
     images, refused, _ = list_images({"images": (FileReader(folder), listing)}, labels=LabelMap(classes))
     assert len(images) == 5190
     assert refused["reason"].value_counts().to_dict() == {"exact_duplicate": 26}
-
-
-def test_nih_without_the_images_of_other_findings(shared_data: Path) -> None:
-    folder = shared_data / "nih"
-    images, refused, counts = list_images({"nih": (FileReader(folder), LAYOUTS["nih"].read(folder))}, labels=LABELS)
-    assert counts["nih"]["rows_in_source"] == 112_120
-    assert (
-        len(images) + len(refused) + sum(counts["nih"]["left_out"].values()) + counts["nih"]["not_on_disk"] == 112_120
-    )
-    assert images[["label_nofinding", "label_effusion"]].sum().tolist() == [459, 130]
