@@ -114,7 +114,8 @@ def check_new_images(
     profile: ReferenceProfile,
     parameters: Mapping[str, Any],
     *,
-    task: str,
+    about: Mapping[str, Any],
+    version: Mapping[str, Any],
     place: str,
     stored: bool = True,
 ) -> dict[str, Any]:
@@ -125,13 +126,15 @@ def check_new_images(
         classifier: The model.
         profile: Its reference profile.
         parameters: The ``drift`` parameters as nested mappings.
-        task: Name of the task.
+        about: ``task``, ``title`` and ``phantom``, for the report.
+        version: The model's version, for the report.
         place: Where the new images are, for the report.
         stored: Whether the profile was stored by the model's own run.
 
     Returns:
-        JSON types: the report of `detect_drift`; ``new_images`` with their ``place`` and the counts of
-        `NewImages.extract_features`; ``reference`` with ``stored``, ``training_images`` and ``validation_images``.
+        JSON types: ``about`` and the report of `detect_drift`; ``new_images`` with their ``place`` and the counts of
+        `NewImages.extract_features`; ``reference`` with ``stored``, ``training_images`` and ``validation_images``;
+        ``model``, the version and the ``digest`` of the model.
     """
     sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
     features, counts = new_images.extract_features(classifier, **sampling)
@@ -139,9 +142,10 @@ def check_new_images(
     report = detect_drift(profile, features, **settings)
     _log.log(
         logging.INFO if report["verdict"] == "none" else logging.WARNING,
-        "Drift of %s: %s. %s", task, report["verdict"], report["sentence"],
+        "Drift of %s: %s. %s", about["task"], report["verdict"], report["sentence"],
     )  # fmt: skip
     return {
+        **about,
         **report,
         "new_images": {"place": place, **counts},
         "reference": {
@@ -149,4 +153,5 @@ def check_new_images(
             "training_images": len(profile.training),
             "validation_images": len(profile.held_out),
         },
+        "model": {**version, "digest": classifier.digest},
     }

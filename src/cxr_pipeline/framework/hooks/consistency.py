@@ -7,13 +7,11 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Node
-from pydantic import BaseModel
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.origins import Origins, content_digest
-from cxr_pipeline.framework.config import Folders
-from cxr_pipeline.framework.hooks.runs import Configured
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain
 
 
 class Consistency(Configured):
@@ -60,14 +58,9 @@ class Consistency(Configured):
             origins.add(dataset_name, content_digest(path), self._made_from[node.name])
 
     def _digests(self, inputs: Mapping[str, Any]) -> dict[str, str]:
-        digests = {}
-        for name, value in inputs.items():
-            # Folders say where files lie, which does not decide their content.
-            if name.startswith("params:") and not isinstance(value, Folders):
-                digests[name] = json_digest(plain(value))
-            elif (path := self._path(name)) is not None and path.exists():
-                digests[name] = content_digest(path)
-        return digests
+        digests = {name: json_digest(block) for name, block in parameter_blocks(inputs).items()}
+        files = {name: path for name in inputs if (path := self._path(name)) is not None and path.exists()}
+        return digests | {name: content_digest(path) for name, path in files.items()}
 
     def _path(self, name: str) -> Path | None:
         return getattr(self._catalog.get(name), "_filepath", None)
@@ -95,8 +88,3 @@ def check_parameters(made_from: Mapping[str, str], parameters: Mapping[str, Any]
                 value = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
             if json_digest(plain(value)) != digest:
                 raise UserError(f"The parameters {name.removeprefix('params:')} have changed since they were used.")
-
-
-def plain(value: Any) -> Any:
-    """Return a block of parameters in JSON types."""
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

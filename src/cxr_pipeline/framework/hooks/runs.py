@@ -1,11 +1,16 @@
 """The task, images and configuration of a run, for hooks."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from pydantic import BaseModel
+
+from cxr_pipeline.framework.config import Folders
 
 
 class Configured:
@@ -25,6 +30,23 @@ class Configured:
     def run_command(self, pipeline: str) -> str:
         """Return the command that runs a pipeline in the environment of this run."""
         return f"kedro run{f' --env {self._env}' if self._env else ''} --pipeline={pipeline}"
+
+
+def parameter_blocks(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the blocks of parameters among a node's inputs, in JSON types.
+
+    `Folders` are left out: they say where files lie, which does not decide their content.
+    """
+    return {
+        name: plain(value)
+        for name, value in inputs.items()
+        if name.startswith("params:") and not isinstance(value, Folders)
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a block of parameters in JSON types."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def tasks_of(pipeline: Pipeline) -> list[str]:

@@ -7,12 +7,10 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
-from pydantic import BaseModel
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.mappings import flatten, hide_passwords
-from cxr_pipeline.framework.config import Folders
-from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, task_of
+from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of
 from cxr_pipeline.tracking import runs
 
 # The longest name of a parameter that MLflow takes, and the characters that it refuses there.
@@ -48,14 +46,9 @@ class Tracking(Configured):
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Log a node's parameters by dotted name, without the task's name: ``training.epochs``."""
         task = (node.namespace or "").split(".")[0]
-        blocks = {
-            name.removeprefix("params:").removeprefix(f"{task}."): (
-                value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            )
-            for name, value in inputs.items()
-            if name.startswith("params:") and not isinstance(value, Folders)
-        }
-        flat = flatten(hide_passwords(blocks))
+        blocks = parameter_blocks(inputs)
+        named = {name.removeprefix("params:").removeprefix(f"{task}."): block for name, block in blocks.items()}
+        flat = flatten(hide_passwords(named))
         tracking.log_params({_REFUSED.sub("_", name)[:_LONGEST_KEY]: value for name, value in flat.items()})
 
     @hook_impl

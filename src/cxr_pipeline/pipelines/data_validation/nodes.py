@@ -146,14 +146,8 @@ def _check(
     about = {"task": task.name, "title": task.title, "phantom": sources.phantom}
     if profile is None or classifier is None:
         sentence = f"Drift cannot be tested: {version.name} {version.version} has no reference profile."
-        return {
-            **about,
-            "model": asdict(version),
-            "verdict": "unknown",
-            "sentence": sentence,
-            "n_new": 0,
-            "families": [],
-        }
+        report = {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
+        return {**about, **report, "model": asdict(version)}
     new_images = NewImages(sources.readers(folders), new.reset_index(drop=True))
-    report = check_new_images(new_images, classifier, profile, drift.model_dump(), task=task.name, place="the sources")
-    return {**about, "model": {**asdict(version), "digest": classifier.digest}, **report}
+    where: dict[str, Any] = {"about": about, "version": asdict(version), "place": "the sources"}
+    return check_new_images(new_images, classifier, profile, drift.model_dump(), **where)

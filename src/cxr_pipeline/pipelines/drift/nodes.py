@@ -44,17 +44,18 @@ def measure_drift(
     classifier.check_classes(task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
     stored = stored_profile(version)
     profile = stored or _profile_of_training_images(classifier, task, drift, folders, earlier_manifest, earlier_splits)
-    place = drift.source.path if drift.source else str(drift.folder)
-    about: dict[str, Any] = {"task": task.name, "place": place, "stored": stored is not None}
-    report = check_new_images(new_images, classifier, profile, drift.model_dump(), **about)
     new_are_phantoms = drift.source is not None and drift.source.layout == "phantoms"
-    return {
-        "task": task.name,
-        "title": task.title,
-        "phantom": new_are_phantoms or sources.phantom or classifier.provenance.get("images") == "phantom",
-        **report,
-        "model": {**asdict(version), "digest": classifier.digest},
-    }
+    phantom = new_are_phantoms or sources.phantom or classifier.provenance.get("images") == "phantom"
+    return check_new_images(
+        new_images,
+        classifier,
+        profile,
+        drift.model_dump(),
+        about={"task": task.name, "title": task.title, "phantom": phantom},
+        version=asdict(version),
+        place=drift.source.path if drift.source else str(drift.folder),
+        stored=stored is not None,
+    )
 
 
 def render_page(drift_report: Mapping[str, Any]) -> str:

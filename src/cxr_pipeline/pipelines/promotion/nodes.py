@@ -60,7 +60,16 @@ def decide_promotion(
         The files of the promotion record, and its content; without a challenger, only the name of the model.
     """
     if challenger:
-        record = _decide(challenger, champion_scores, validated_changes, task, evaluation, retraining)
+        outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
+        metrics, comparison = outputs.metrics, None
+        if validated_changes["champion"] is not None:
+            settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
+            comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
+        conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
+        differences = comparison["differences"] if comparison else None
+        decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=validated_changes["newer"])
+        about = {"challenger": challenger, "metrics": metrics, "changes": validated_changes, "rule": conditions}
+        record = decision_record(decision, comparison, **about, bootstrap=bootstrap)
     elif validated_changes.get("stopped"):
         record = stop_record(validated_changes)
     else:
@@ -68,33 +77,6 @@ def decide_promotion(
     files = decision_files(record)
     artifacts.log_texts(files, "decisions")
     return files, record
-
-
-def _decide(
-    challenger: Mapping[str, Any],
-    champion_scores: pd.DataFrame,
-    validated_changes: Mapping[str, Any],
-    task: Task,
-    evaluation: Evaluation,
-    retraining: Retraining,
-) -> dict[str, Any]:
-    outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
-    metrics, comparison = outputs.metrics, None
-    if validated_changes["champion"] is not None:
-        settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
-        comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
-    conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
-    differences = comparison["differences"] if comparison else None
-    decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=validated_changes["newer"])
-    return decision_record(
-        decision,
-        comparison,
-        challenger=challenger,
-        metrics=metrics,
-        changes=validated_changes,
-        rule=conditions,
-        bootstrap=bootstrap,
-    )
 
 
 def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
