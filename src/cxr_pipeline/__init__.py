@@ -4,9 +4,9 @@ import os
 
 __version__ = "0.1.0"
 
-# Libraries read these when they are first imported; what the user has set stays.
+# Libraries read these when they are first imported; values set by the user are kept.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# With seven retries of two minutes, a server that is away is waited for longer than the training takes.
+# With seven retries of two minutes, a run would wait longer for an unavailable server than its training takes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

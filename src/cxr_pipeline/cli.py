@@ -1,4 +1,4 @@
-"""``kedro run`` and the project's own commands, with one message instead of a traceback for a user's mistake."""
+"""``kedro run`` and the project's own commands, with short messages instead of tracebacks for user errors."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ from cxr_pipeline.framework.exit import clean_exit
 
 @click.group()
 def cli() -> None:
-    """Commands of the project, which extend and override those of Kedro."""
+    """Commands of the project, which extend or override those of Kedro."""
 
 
 def merges_config_file(command: Callable[..., Any]) -> Callable[..., Any]:

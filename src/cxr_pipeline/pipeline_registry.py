@@ -1,4 +1,4 @@
-"""Every pipeline that ``kedro run --pipeline`` knows, by name."""
+"""The pipelines of ``kedro run --pipeline``, by name."""
 
 from types import ModuleType
 
@@ -43,7 +43,7 @@ STAGES = (
     profiling,
     registration,
 )
-# Besides the task itself: what its other pipelines are called, and their stages.
+# The other pipelines of a task: name and stages.
 OTHERS = {
     "scoring": (scoring,),
     "sanity": (*PREPARATION, resampling, sanity),
@@ -58,7 +58,7 @@ SHARED_INPUTS = {CURRENT_RUN}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """One generic pipeline of each kind, once for each task, and the comparison of them all.
+    """Instantiate each generic pipeline once for each task, and add the comparison of all tasks.
 
     Returns:
         name to pipeline; ``__default__`` is the first task.

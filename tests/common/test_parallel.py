@@ -139,7 +139,7 @@ def test_a_scheduler_that_is_gone_is_an_error() -> None:
             """Return what a Dask client returns after its scheduler was killed."""
             return {"type": "Scheduler"}
 
-    with pytest.raises(Unavailable, match="The Dask scheduler is gone"):
+    with pytest.raises(Unavailable, match="The Dask scheduler is no longer available"):
         threads_by_host(Client())
 
 

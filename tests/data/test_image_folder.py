@@ -54,7 +54,7 @@ def test_a_sample_changes_little_when_images_are_added(tmp_path: Path) -> None:
         ("", "effusion.scoring.folder is null"),
         ("absent", "found nothing at .*absent"),
         ("new/image.png", r"found a file at .*image\.png"),
-        ("without", r"No image is below .*without .*\.png"),
+        ("without", r"There are no images below .*without .*\.png"),
     ],
 )
 def test_a_folder_without_images(

@@ -122,8 +122,16 @@ def test_all_labels_of_identical_images_are_compared(tmp_path: Path) -> None:
         (LABELS, {"a.png": "Effusion"}, "only one class has images: found 0 of nofinding, 1 of effusion"),
         (LABELS, {}, "there are no usable images"),
         (LABELS, dict.fromkeys("ab", "sick"), r"no usable images.*2 unknown_label \(such as 'a': .*'sick'"),
-        (SEVERAL, {"a.png": "Mass|Effusion"}, r"no class has both .* found 1 with and 0 without fluid, .*some class"),
-        (SEVERAL, {"a.png": "No Finding"}, r"no class has both .* found 0 with and 1 without fluid, .*some class"),
+        (
+            SEVERAL,
+            {"a.png": "Mass|Effusion"},
+            r"no class has both .* found 1 positive and 0 negative for fluid, .*some class",
+        ),
+        (
+            SEVERAL,
+            {"a.png": "No Finding"},
+            r"no class has both .* found 0 positive and 1 negative for fluid, .*some class",
+        ),
     ],
 )
 def test_too_few_classes(tmp_path: Path, label_map: LabelMap, images: dict[str, str], message: str) -> None:

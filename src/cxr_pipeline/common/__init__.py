@@ -1,1 +1,1 @@
-"""What every other package uses: errors, atomic files, locks, provenance, nested mappings."""
+"""Shared basics of all packages: errors, atomic files, locks, provenance, nested mappings."""

@@ -1,8 +1,8 @@
 """An append-only store of arrays on disk, addressed by key.
 
 A store is a folder of shards, which never change. A shard is one ``.npy`` file: the values, and after them a second
-array with the key and the CRC-32 of each row. It is written under another name and renamed, so a kill at any moment
-leaves it whole or missing; its name is a digest of its content, so processes that fill a store together cannot
+array with the key and the CRC-32 of each row. It is written to a temporary file and renamed, so after a kill it is
+either complete or missing. Its name is a digest of its content, so processes that fill a store together cannot
 overwrite each other's work. See ``docs/decisions/0018-one-array-store.md``.
 """
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class ArrayStore:
-    """Arrays of one shape and type, each stored once under its key.
+    """Arrays of the same shape and type, each stored once under its key.
 
     Args:
         folder: of the shards; created by the first write.
@@ -63,12 +63,12 @@ class ArrayStore:
 
     @property
     def rows_per_shard(self) -> int:
-        """Number of arrays that make a shard of reasonable size."""
+        """Return the number of arrays in a shard of reasonable size."""
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
         return max(1, min(_SHARD_ROWS, _SHARD_BYTES // row_bytes))
 
     def refresh(self) -> None:
-        """Add the shards that other processes have written, and remove what killed processes left behind."""
+        """Add the shards that other processes have written, and remove temporary files of killed processes."""
         for path in sorted(self.folder.glob("*.npy")):
             if path.name.startswith("."):
                 _remove_leftover(path)
@@ -76,7 +76,7 @@ class ArrayStore:
                 self._add(path)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys that are not stored, each once, in the given order."""
+        """Return the keys that are not stored, without duplicates, in the given order."""
         return [key for key in dict.fromkeys(keys) if key not in self._places]
 
     def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
@@ -93,15 +93,15 @@ class ArrayStore:
             self._add(write_shard(self.folder, keys, np.asarray(values, self.dtype)))
 
     def read(self, keys: Sequence[str]) -> NDArray[Any]:
-        """Read arrays in the given order; of the shards, only the rows asked for are read.
+        """Read arrays in the given order; only the requested rows of the shards are read.
 
         Returns:
             [n, *shape], a copy.
 
         Raises:
             KeyError: a key is not stored.
-            UserError: a shard was damaged since the store was opened. It is removed, so the same command again writes
-                it anew.
+            UserError: a shard was damaged since the store was opened. It is removed, so that the next run writes it
+                again.
         """
         values = np.empty((len(keys), *self.shape), self.dtype)
         for position, key in enumerate(keys):
@@ -139,7 +139,7 @@ class ArrayStore:
     def _fail(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         _open_shard.cache_clear()
-        raise UserError(f"{path} is damaged and has been removed. Run the same command again to write it anew.")
+        raise UserError(f"{path} is damaged and has been removed. Run the same command again to write it again.")
 
 
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
@@ -183,7 +183,7 @@ _open_shard = lru_cache(_MAPPED_SHARDS)(_load_shard)
 
 
 def _remove_leftover(path: Path) -> None:
-    # A young one may be a file that another process is writing; it may also be renamed or removed meanwhile.
+    # A recent one may be a file that another process is writing; it may also be renamed or removed in the meantime.
     with suppress(OSError):
         if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
             path.unlink()

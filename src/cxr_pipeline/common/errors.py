@@ -1,18 +1,18 @@
-"""Exceptions of the pipeline and the exit statuses they stand for."""
+"""Exceptions of the pipeline and their exit statuses."""
 
 import os
 
 
 class UserError(Exception):
-    """A mistake that the user can correct.
+    """An error that the user can correct.
 
-    The message names what is wrong and where, what was expected, what was found and what to do next. The command
-    line prints it without a traceback and exits with 1.
+    The message says what is wrong and where, what was expected, what was found and what to do next. The command line
+    prints it without a traceback and exits with 1.
     """
 
 
 class Unavailable(UserError):
-    """A service did not answer or a process was killed: the same command may succeed later."""
+    """A service is unavailable or a process was killed; the same command may succeed later."""
 
     # EX_UNAVAILABLE of sysexits.h. Schedulers retry on it, and not on 1.
     exit_code = os.EX_UNAVAILABLE
@@ -27,7 +27,7 @@ class Terminated(BaseException):
 
 
 class ImageRefused(Exception):
-    """One image that cannot be used; the run goes on without it.
+    """An image that cannot be used; the run continues without it.
 
     Args:
         reason: a key of ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.

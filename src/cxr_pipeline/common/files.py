@@ -41,13 +41,13 @@ def written_atomically(path: Path) -> Iterator[Path]:
             "The earlier content is unchanged. Correct this and run the same command again."
         ) from error
     finally:
-        # Without its folder, for example under a path that is a file, there is nothing to remove.
+        # If the folder does not exist, for example because a parent is a file, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink()
 
 
 def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:
-    """Whether an error names a file that is not written here, such as the missing source of a copy."""
+    """Return whether an error concerns a file that is not written here, such as the missing source of a copy."""
     named = error.filename
     return isinstance(named, str | os.PathLike) and Path(named) != temporary and not path.is_relative_to(named)
 

@@ -27,10 +27,11 @@ class Holder:
     Args:
         host: name of the machine.
         pid: process id.
-        started: start of the process, in seconds since 1970. It tells the process from a later one with the same id.
+        started: start of the process, in seconds since 1970. Distinguishes the process from a later one with the same
+            id.
         since: when the lock was acquired, ISO 8601, UTC.
-        command: what it runs, such as ``"effusion_retraining"``.
-        run_id: id of its MLflow run; None where nothing is tracked.
+        command: the pipelines that it runs, such as ``"effusion_retraining"``.
+        run_id: id of its MLflow run; None if nothing is tracked.
     """
 
     host: str
@@ -48,7 +49,7 @@ class Holder:
         return cls(platform.node(), process.pid, process.create_time(), since, command)
 
     def is_gone(self) -> bool:
-        """Whether the process has certainly ended. False for a process of another machine."""
+        """Return whether the process has certainly ended. False for a process on another machine."""
         if self.host != platform.node():
             return False
         try:
@@ -80,13 +81,13 @@ class Locked(Exception):
 class RunLock:
     """A lock on a file, held by at most one process.
 
-    The operating system releases it when the holder ends, however it ends. It works across machines that share the
+    The operating system releases it when the holder ends, even if it is killed. It works across machines that share the
     folder if their file system supports locks.
 
     Args:
         path: the lock file. The holder is recorded next to it, as ``.json``.
         name: what is locked, for messages.
-        keeps_record: asked when the lock is released; if True, the record stays, as after a kill.
+        keeps_record: called when the lock is released; if it returns True, the record is kept, as after a kill.
 
     Example:
         >>> lock = RunLock(tmp_path / "run.lock", "effusion")
@@ -105,7 +106,7 @@ class RunLock:
         """Acquire the lock without waiting.
 
         Args:
-            command: what this process runs, for the record.
+            command: the pipelines that this process runs, for the record.
 
         Returns:
             the earlier holder if it ended without releasing the lock, for example because it was killed; else None.
@@ -134,7 +135,7 @@ class RunLock:
         except BaseException:
             self._lock.release()
             raise
-        # Covers the ways in which a run ends without reaching `release`.
+        # Also releases the lock if the run ends without reaching `release`.
         atexit.register(self.release)
         return earlier
 
@@ -145,7 +146,7 @@ class RunLock:
             self._write(replace(holder, run_id=run_id))
 
     def release(self) -> None:
-        """Release the lock. Without effect if it is not held."""
+        """Release the lock. Does nothing if it is not held."""
         if self._lock.is_locked:
             if not self._keeps_record():
                 with suppress(OSError):

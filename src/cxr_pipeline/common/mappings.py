@@ -1,4 +1,4 @@
-"""Nested mappings, as parameters are: merged, written flat with dotted names, digested, without passwords."""
+"""Nested mappings of parameters: merge, flatten to dotted names, compute digests, hide passwords."""
 
 import hashlib
 import json
@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# A password may hold an @, and also a / where what stands before it is no port.
+# A password may contain an @, and also a / if the text before it is not a port.
 _PASSWORD = re.compile(r"(:/+[^/\s:@]*:)(?:[^/\s]+@|(?!\d+/)[^\s@]+@)")
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested mappings; where both have a value, the upper one counts.
+    """Merge two nested mappings; values of the upper one override those of the lower one.
 
     Example:
         >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
@@ -28,7 +28,7 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write a nested mapping as one of dotted names.
+    """Flatten a nested mapping to dotted names.
 
     Example:
         >>> flatten({"training": {"epochs": 3, "fine_tuning": {"cut": "x"}}})
@@ -42,7 +42,7 @@ def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a mapping of dotted names as a nested one.
+    """Convert a mapping of dotted names to a nested mapping.
 
     Example:
         >>> nest({"training.epochs": 3, "training.fine_tuning.cut": "x"})
@@ -57,12 +57,12 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_digest(value: object) -> str:
-    """SHA-256 of a value's JSON form, whatever the order of its keys."""
+    """Return the SHA-256 of the JSON form of a value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def hide_passwords(value: Any) -> Any:
-    """Put ``***`` in the place of every password in an address, at any depth of mappings and lists.
+    """Replace the password in every address by ``***``, at any depth of mappings and lists.
 
     Example:
         >>> hide_passwords({"storage": ["postgresql://user:secret@host/studies"]})

@@ -21,7 +21,7 @@ class Origin:
 
     Args:
         digest: of its content.
-        inputs: digests of everything that it was made from, directly or indirectly, by name.
+        inputs: digests of all datasets that it was made from, directly or indirectly, by name.
     """
 
     digest: str
@@ -67,17 +67,17 @@ one (22bb).
     def check(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Check that datasets were made from the same versions of everything that they share.
 
-        A dataset without a record, such as one that a user put there, is taken as it is.
+        A dataset without a record, such as one that a user provided, passes.
 
         Args:
             inputs: the current digest of each dataset by name.
 
         Returns:
-            the digests of the datasets and of everything that they were made from, by name.
+            the digests of the datasets and of all datasets that they were made from, by name.
 
         Raises:
-            UserError: two of them were made from different versions of a third, or one from another version of a
-                second, or one has changed since it was recorded.
+            UserError: two datasets were made from different versions of a third one, a dataset was made from another
+                version of a second one, or a dataset has changed since it was recorded.
         """
         digests = dict(inputs)
         user = {name: name for name in inputs}
@@ -87,7 +87,7 @@ one (22bb).
                 continue
             if origin.digest != digest:
                 raise UserError(
-                    f"{name} has changed since a run recorded what it was made from ({_short(origin.digest)}, now "
+                    f"{name} has changed since a run recorded its origin ({_short(origin.digest)}, now "
                     f"{_short(digest)})."
                 )
             for ancestor, version in origin.inputs.items():
@@ -101,7 +101,8 @@ def content_digest(path: Path) -> str:
     """Compute a digest of a file, or of all files in a folder, that depends on their content and names alone.
 
     Args:
-        path: file or folder. Of a ``.keras`` archive the content of its members counts, not the time of saving.
+        path: file or folder. For a ``.keras`` archive, the digest covers the content of its members, not the time of
+            saving.
 
     Returns:
         64 hexadecimal digits.

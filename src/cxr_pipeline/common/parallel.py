@@ -18,7 +18,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_SECONDS = 10
-SCHEDULER_GONE = "The Dask scheduler is gone. Finished work is kept: start it, then run the same command again."
+SCHEDULER_GONE = (
+    "The Dask scheduler is no longer available. Finished work is kept. Start the scheduler, then run the same command "
+    "again."
+)
 WORKER_KILLED = (
     "A worker process was killed several times, most likely because memory ran out. Finished work is kept. Free some "
     "memory or use fewer workers (--params <task>.resolution.workers=1), then run the same command again."
@@ -31,7 +34,7 @@ def n_cores() -> int:
 
 
 def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
-    """Return how many jobs this machine has cores and memory for, at least one.
+    """Return the number of jobs for which this machine has cores and memory, at least one.
 
     Args:
         n_jobs: upper limit.
@@ -47,7 +50,7 @@ def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
 def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
     """Connect to a Dask scheduler, or start worker processes on this machine.
 
-    Local workers end with this process, however it ends: each watches a pipe that the kernel closes.
+    Local workers end with this process, even if it is killed: each watches a pipe that the kernel closes.
 
     Args:
         scheduler: address of a scheduler, such as ``tcp://10.0.0.1:8786``; None to start local workers.
@@ -84,7 +87,7 @@ def threads_by_host(client: Client) -> Counter[str]:
     """Return the number of worker threads of each machine that has live workers.
 
     Raises:
-        Unavailable: the scheduler is gone.
+        Unavailable: the scheduler is no longer available.
     """
     threads: Counter[str] = Counter()
     info = client.scheduler_info(n_workers=-1)
@@ -104,12 +107,12 @@ def map_in_order(
 
     Args:
         function: picklable, unless ``workers`` is 1.
-        items: consumed only as far as the workers need, so they may be too many for memory.
+        items: read as the workers need them, so they need not fit into memory.
         workers: number of processes; with 1, the function runs in this process.
         pending: largest number of items submitted but not yet yielded; twice ``workers`` by default.
 
     Raises:
-        Unavailable: an item's worker was killed again and again.
+        Unavailable: the worker of an item was killed repeatedly.
 
     Example:
         >>> list(map_in_order(abs, [-3, 2], workers=1))

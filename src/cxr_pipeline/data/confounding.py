@@ -1,7 +1,7 @@
 """Confounding of source and class: how well the source of an image alone predicts its class.
 
 If one hospital contributes most of the positive images and another most of the negative ones, a model can recognise the
-hospital instead of the disease, and scores well on a test set of the same mixture.
+hospital instead of the disease, and still scores well on a test set with the same mixture.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,15 @@ import pandas as pd
 from cxr_pipeline.data.splits import select_split
 
 CONFOUNDED_AUC = 0.6
-"""AUC of the source alone, for any class, from which source and class are called confounded (0.5 is chance)."""
+"""Smallest AUC of the source alone, for any class, at which source and class count as confounded (0.5 is chance)."""
 
 
 def source_baseline(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Sequence[str]) -> dict[str, Any] | None:
     """Predict the classes of the test images from their source alone.
 
-    The score of an image is the frequency of a class among the training images of its source, where one image of the
-    average source is added to each (additive smoothing). A source without training images has the overall frequency.
+    The score of an image is the frequency of a class among the training images of its source, with one image of the
+    average source added to each source (additive smoothing). A source without training images has the overall
+    frequency.
 
     Args:
         manifest: the usable images.
@@ -29,10 +30,10 @@ def source_baseline(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Se
 
     Returns:
         None with fewer than two sources. Else JSON-able: ``auc`` (mean over the classes that have one), ``per_class``
-        (for each output ``auc``; None unless the test images are of both kinds), ``accuracy`` of the most frequent
-        class of each source and ``majority_accuracy`` of the most frequent class overall (None if an image may have
-        several classes), ``n_images`` (for each class and source, over all splits), ``confounded`` (whether any AUC
-        reaches ``threshold``) and ``threshold``.
+        (for each output ``auc``; None unless there are test images both with and without the class), ``accuracy`` of
+        the most frequent class of each source and ``majority_accuracy`` of the most frequent class overall (None if an
+        image may have several classes), ``n_images`` (for each class and source, over all splits), ``confounded``
+        (whether any AUC reaches ``threshold``) and ``threshold``.
 
     Example:
         >>> rows = [("adults", "normal")] * 3 + [("children", "ill")] * 3

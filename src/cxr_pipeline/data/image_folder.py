@@ -27,7 +27,7 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        r"""The path as text; bytes that are not UTF-8 are written as ``\xff``."""
+        r"""Return the path as text; bytes that are not UTF-8 are written as ``\xff``."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
 
@@ -69,7 +69,7 @@ class ImageFolder:
     def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
         """Return a random sample of the images, in no particular order.
 
-        The sample is determined by a hash of each path: as images are added, new ones only replace some of the sample.
+        The sample is determined by a hash of each path: when images are added, they replace only some of the sample.
 
         Args:
             at_most: maximum number of images.
@@ -115,7 +115,7 @@ def find_images(folder: str | None, *, key: str) -> ImageFolder:
     """
     advice = f"Set the folder of images: --params {key}=DIR"
     if not folder:
-        raise UserError(f"No folder of images to score is given: {key} is null. {advice}")
+        raise UserError(f"No folder of images is given: {key} is null. {advice}")
     root = Path(os.path.realpath(Path(folder).expanduser()))
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
@@ -127,7 +127,7 @@ def find_images(folder: str | None, *, key: str) -> ImageFolder:
     images = ImageFolder(root)
     if next(iter(images), None) is None:
         raise UserError(
-            f"No image is below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {advice}"
+            f"There are no images below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {advice}"
         )
     return images
 

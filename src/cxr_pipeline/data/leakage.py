@@ -11,9 +11,9 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: boo
 
     Args:
         manifest: the usable images.
-        splits: from ``splits.assign_splits``: a row per image of the manifest, and rows of images that are gone.
-        exclusive: whether an image has exactly one class. Then each split needs an image of each class; else each split
-            needs, for at least one class, both an image with it and one without.
+        splits: from ``splits.assign_splits``: a row per image of the manifest, and rows of images that were removed.
+        exclusive: whether an image has exactly one class. If so, each split needs an image of each class; otherwise,
+            each split needs, for at least one class, an image with it and an image without it.
         task: name of the task, for the commands in messages.
 
     Raises:
@@ -34,7 +34,7 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
     rows = manifest[group_ids(manifest).isin(group_ids(leaking))]
     if rows.groupby(["source", "patient_id"])["given_split"].nunique().gt(1).any():
         advice = (
-            "The source itself gives their images to different splits. Fix the source, or ignore its splits: "
+            "The source itself assigns their images to different splits. Fix the source, or ignore its splits: "
             f"--params {task}.splitting.ignore_given_split=true"
         )
     else:

@@ -1,7 +1,7 @@
 """The manifest, one row per usable image, and the quarantine, one row per refused image.
 
-For each source, always: rows in the source = rows left out + rows read, and rows read = manifest + quarantine + rows
-whose image is not on disk.
+For each source, rows in the source = rows left out + rows read, and rows read = manifest + quarantine + rows whose
+image is not on disk.
 """
 
 import hashlib
@@ -41,12 +41,14 @@ _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quart
 def list_images(
     listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap, hash_cache: Path | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Return the images with their classes and content hashes, and the rows that cannot be used whatever the pixels.
+    """Return the images with their classes and content hashes, and the rows that cannot be used.
 
-    Of images with the same content the first is kept; if they are labelled differently, none is.
+    Of images with the same content, only the first is kept; if their labels differ, none is kept. Rows that cannot be
+    used regardless of their pixels are refused here, the others by ``finalise`` after decoding.
 
     Args:
-        listings: for each source its reader and its rows, in the order in which images count as first.
+        listings: reader and rows of each source; the order decides which of several images with the same content is the
+            first.
         labels: meaning of the labels for the task.
         hash_cache: folder of stored hashes, see ``content_hashes``.
 
@@ -56,7 +58,7 @@ def list_images(
 
     Raises:
         UserError: there are not enough classes: with exclusive classes, fewer than two have images; otherwise, no class
-            has both images with it and images without.
+            has both positive and negative images.
     """
     listed, refused_parts, counts = [], [], {}
     for name, (reader, listing) in listings.items():
@@ -107,8 +109,7 @@ def check_quarantine(
         max_fraction: maximum fraction of refused rows among both, 0 to 1.
         task: name of the task, for the command in the message.
 
-    Raises:
-        UserError: more than ``max_fraction`` is refused. The message has the reasons, each with an example.
+    Raises: UserError: more than ``max_fraction`` is refused. The message contains the reasons, each with an example.
     """
     n_images = len(manifest) + len(quarantine)
     if len(quarantine) <= max_fraction * n_images:
@@ -188,7 +189,7 @@ def _list_source(
 
 
 def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the first image of each content, or none if its images are labelled differently."""
+    """Keep the first image of each content, or none if the labels of its images differ."""
     content = images["sha256"]
     conflicting = images.groupby(list(labels), dropna=False).ngroup().groupby(content).transform("nunique") > 1
     repeated = content.duplicated() & ~conflicting
@@ -196,7 +197,7 @@ def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.
     first, last = (names.groupby(content).transform(position) for position in ("first", "last"))
     other = first.where(first != names, last)
     contradicting = images[conflicting].assign(
-        reason="contradicting_labels", detail="the same image is labelled differently as " + other[conflicting]
+        reason="contradicting_labels", detail="the same image has different labels as " + other[conflicting]
     )
     duplicates = images[repeated].assign(reason="exact_duplicate", detail="the same image as " + first[repeated])
     return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
@@ -211,13 +212,13 @@ def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bo
         fault, expected = "only one class has images", "images of each class"
         found = ", ".join(f"{count} of {name}" for name, count in n_with.items())
     else:
-        fault, expected = "no class has both images with it and images without it", "both for some class"
+        fault, expected = "no class has both positive and negative images", "both for some class"
         both = zip(n_with.index, n_with, n_without, strict=True)
-        found = ", ".join(f"{count} with and {other} without {name}" for name, count, other in both)
+        found = ", ".join(f"{count} positive and {other} negative for {name}" for name, count, other in both)
     reasons = f" {len(refused)} were refused: {_summarise_reasons(refused)}." if len(refused) else ""
     raise UserError(
         f"{fault if len(images) else 'there are no usable images'}: found {found}; expected {expected}.{reasons} "
-        "The labels of each class are listed under task.classes in conf/base/parameters/tasks.yml; in class folders "
+        "The labels of each class are listed under task.classes in conf/base/parameters/tasks.yml; for class folders, "
         "the name of the folder is the label."
     )
 

@@ -1,7 +1,7 @@
 """Sampling plans: how often each training image is shown in an epoch.
 
-Images that are repeated or left out are chosen by a hash of the image and the seed. The choice does not depend on the
-order of the rows, and changes little when images are added.
+A hash of the image and the seed decides which images are repeated or omitted. The choice does not depend on the order
+of the rows, and changes little when images are added.
 """
 
 from hashlib import blake2b
@@ -48,15 +48,14 @@ def plan_sampling(
     Args:
         images: training images with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
         plan: ``none`` shows every image once; ``oversample`` repeats images until all classes are as frequent as the
-            most frequent one; ``undersample`` leaves images out until all are as rare as the rarest.
+            most frequent one; ``undersample`` omits images until all classes are as rare as the rarest.
         class_weights: weight each image by n / (classes * images of its class), counting images as often as they are
             shown, so that all classes have the same total weight; otherwise 1.
         seed: decides which images are repeated or left out.
         max_repeat: maximum number of times that an image is shown, at least 1; None for no limit. Without a limit, a
-            class of 5 images beside one of 1,000 is memorised: each image is shown 200 times. With it that class stays
-            smaller, which ``class_weights`` compensates.
-        within_sources: treat the images of a class from each source as a class of their own, so that the number of
-            images of a source does not tell which class is likely.
+            class of 5 images is memorised if another has 1,000, because each image is shown 200 times. With a limit,
+            the class remains smaller, for which ``class_weights`` compensates.
+        within_sources: balance the classes within each source, so that the source says less about the class.
 
     Returns:
         A row for each image in the given order: ``source``, ``image``, ``sha256``, ``count`` (int64, times shown in an

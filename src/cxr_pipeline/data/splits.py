@@ -30,9 +30,10 @@ def assign_splits(
     """Assign each image of the manifest to a split.
 
     A group in the split registry, recognised by its patient or by the content of an image, keeps its split. Any other
-    group with a given split gets that. The remaining groups are assigned so that each source and class comes close to
-    the shares, counting the groups assigned earlier; each split gets a group of each class if there are three. If a
-    source gives no validation part, that is cut from its train part, and so is the test part if no source gives one.
+    group whose source gives a split gets that split. The remaining groups are assigned so that each source and class
+    comes close to the shares, counting the groups assigned earlier; each split gets a group of each class if there are
+    at least three. If a source gives no validation set, it is taken from its training set, as is the test set if no
+    source gives one.
 
     The result does not depend on the order of the rows nor, for groups in the registry, on the seed and the shares.
 
@@ -43,7 +44,7 @@ def assign_splits(
         validation: share for choosing epoch, calibration and threshold.
         test: share for the evaluation.
         seed: decides which groups are in which split.
-        ignore_given_split: assign as if no source gave any split.
+        ignore_given_split: ignore the splits given by the sources.
         task: name of the task, for the commands in messages.
 
     Returns:
@@ -191,7 +192,7 @@ def _strata(manifest: pd.DataFrame, groups: "pd.Series[str]") -> "pd.Series[int]
 
 
 def _check_given(groups: pd.DataFrame, task: str) -> None:
-    """Raise an error if an earlier run used a group for another split than its source now gives."""
+    """Raise an error if an earlier run assigned a group to a split other than the one that its source now gives."""
     held_out = groups["given"].isin(["validation", "test"]) & (groups["n_given"] == 1)
     moved = groups[held_out & groups["earlier"].notna() & (groups["earlier"] != groups["given"])]
     if len(moved):

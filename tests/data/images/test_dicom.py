@@ -273,13 +273,13 @@ CASES = {
     "two samples": ({"SamplesPerPixel": 2}, "not_chest", "several samples"),
     "no pixels": ({"PixelData": None}, "unreadable", "without pixels"),
     "no rows": ({"Rows": None}, "unreadable", "Rows is missing"),
-    "more rows than pixels": ({"Rows": 300}, "truncated", "cut short"),
+    "more rows than pixels": ({"Rows": 300}, "truncated", "truncated or damaged"),
     "too large": ({"Rows": 65535, "Columns": 65535}, "too_large", "4294.8 megapixels"),
     "too small": ({"Rows": 15}, "too_small", "x 15 pixels"),
     "32 bits": ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "unreadable", "32 of 32 bits"),
     "one bit": ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "unreadable", "1 of 1 bits"),
     "more bits stored than there": ({"BitsStored": 12, "HighBit": 11}, "unreadable", "12 of 8 bits"),
-    "bits elsewhere": ({"BitsStored": 4, "HighBit": 7}, "unreadable", "high bit"),
+    "bits elsewhere": ({"BitsStored": 4, "HighBit": 7}, "unreadable", "High Bit"),
     "no sign": ({"PixelRepresentation": 7}, "unreadable", "neither signed"),
     "flat rescale": ({"RescaleSlope": 0, "RescaleIntercept": 3}, "empty", "all values equal"),
 }
@@ -307,12 +307,12 @@ def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(
     assert coded_size(get_frame(image.PixelData, 0)) == (80, 64)
     image.Rows = image.Columns = 32
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", pytest.fail)
-    assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, but 32 x 32 in the header"
+    assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, expected 32 x 32 as in the header"
 
 
 @pytest.mark.parametrize("stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xc4\xff", b"\xff\x4f\xff\x51", b"\xff\xd8abc"])
 def test_a_stream_without_size(stream: bytes) -> None:
-    with pytest.raises(ValueError, match="without size"):
+    with pytest.raises(ValueError, match="without an image size"):
         coded_size(stream)
 
 

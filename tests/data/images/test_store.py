@@ -184,7 +184,7 @@ def test_too_little_room_is_reported_before_any_work(
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"There is no room for prepared images\. 3 images of 24 x 24 pixels need"):
+    with pytest.raises(UserError, match="Not enough free disk space for the prepared images: 3 images of 24 x 24"):
         ImageStore(folder, RECIPE).fill(placed(write_images(3)))
 
 

@@ -51,8 +51,8 @@ def test_a_name_of_several_images(tmp_path: Path) -> None:
     listing = read_rows(tmp_path, "x.png", "a/x.png", "x", "y", "y.jpg", "b/y")
     assert listing.images["path"].tolist() == ["a/x.png", "b/y.jpg", "x.png"]
     assert listing.refused.to_numpy().tolist() == [
-        ["b/y.jpg", "exact_duplicate", "an earlier row of the table is the same"],
-        ["x.png", "exact_duplicate", "an earlier row of the table is the same"],
+        ["b/y.jpg", "exact_duplicate", "a duplicate of an earlier row of the table"],
+        ["x.png", "exact_duplicate", "a duplicate of an earlier row of the table"],
         ["y", "unreadable", "several files have this name; the table must give the path"],
     ]
 

@@ -13,7 +13,7 @@ ONE = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
 STAR = {"normal": ("No Finding",), "abnormal": ("*", "sick")}
 SEVERAL = {"fluid": ("Effusion", "Edema"), "mass": ("Mass",)}
 NAN = math.nan
-HERNIA = "unknown_label: the label 'Hernia' means no class of the task"
+HERNIA = "unknown_label: the label 'Hernia' belongs to no class of the task"
 
 
 def rows(*labels: str | None, uncertain: str | None = None, unknown: str | None = None) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def apply(label_map: LabelMap, labels: str | None, vocabulary: tuple[str, ...] =
         ("Effusion|No Finding", {}, "several_classes"),
         ("Effusion|Hernia", {}, HERNIA),
         ("Effusion", {"uncertain": "Hernia"}, HERNIA),
-        ("Mass", {"vocabulary": ()}, "unknown_label: the label 'Mass' means no class of the task"),
+        ("Mass", {"vocabulary": ()}, "unknown_label: the label 'Mass' belongs to no class of the task"),
         (None, {}, "unknown_label: no label"),
         ("No Finding", {"uncertain": "Effusion"}, "uncertain"),
         ("", {"uncertain": "Effusion"}, "uncertain"),

@@ -84,7 +84,7 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     assert named.tolist() == ["", "A|C", "", "B b", "A|B b|C", "A|B b|C"]
     assert read(file).images["labels"].tolist() == ["", "0|2", "", "1", "0|1|2", "0|1|2"]
     assert read(file).vocabulary == {"0", "1", "2"}
-    with pytest.raises(UserError, match="2 labels are named, but the file has 3 columns"):
+    with pytest.raises(UserError, match="2 names are given, but the file has 3 columns"):
         read(file, labels=NAMES)
     with pytest.raises(UserError, match="the file has 1 and 3 columns"):
         read(write(tmp_path, test_labels=np.zeros((1, 3), np.uint8)))

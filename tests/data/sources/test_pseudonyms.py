@@ -56,8 +56,8 @@ def test_the_environment_takes_precedence_over_the_file(tmp_path: Path, monkeypa
     pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / KEY_FILE), by_variable)
 
 
-def test_a_key_that_is_too_short_or_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=f"cannot be kept.*No such file.*export {VARIABLE}="):
+def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=f"cannot be stored.*No such file.*export {VARIABLE}="):
         pseudonyms(ids("1"), tmp_path / "nowhere" / KEY_FILE)
     (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
     with pytest.raises(UserError, match="not UTF-8"):

@@ -140,7 +140,7 @@ def test_an_unusable_trial_stops_its_search(parameters, preflight, space, task, 
 
 
 @pytest.mark.parametrize(
-    ("key", "message"), [("patient.key", None), ("nowhere/patient.key", "cannot be kept in .*nowhere")]
+    ("key", "message"), [("patient.key", None), ("nowhere/patient.key", "cannot be stored in .*nowhere")]
 )
 def test_registration_needs_a_place_for_the_key_of_patients(
     parameters, preflight, tmp_path, monkeypatch, key, message

@@ -1,1 +1,1 @@
-"""Pixels: decoding, resolution, morphology, and the store of prepared images."""
+"""Image processing: decoding, resolution, morphology, and the store of prepared images."""

@@ -75,7 +75,7 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         except (ImageRefused, MemoryError):
             raise
         except Exception as error:  # the decoders do not document what they raise for damaged pixels
-            raise ImageRefused("truncated", f"pixels cut short or damaged: {error}") from error
+            raise ImageRefused("truncated", f"truncated or damaged pixel data: {error}") from error
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
     if darkest == brightest:
         raise ImageRefused("empty", f"every pixel is {darkest:.0f}")
@@ -83,7 +83,7 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
 
 
 def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
-    """Choose the decoder. Kornia is the fastest, OpenCV keeps 16 bits of colour, Pillow reads everything else."""
+    """Choose the decoder. Kornia is the fastest, OpenCV supports 16-bit colour, and Pillow reads all other formats."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         return _read_jpeg(content, image)
     bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)
@@ -105,7 +105,7 @@ def _read_jpeg(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
     luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
     if luma is None:
         with without_warnings():
-            image.load()  # raises an error that says more
+            image.load()  # raises a more specific error
         raise ImageRefused("truncated", "damaged JPEG data")
     return luma[..., 0]
 
@@ -116,7 +116,7 @@ def _decode_with_kornia(decoder: Callable[[], Any], image: ImageFile) -> NDArray
         pixels: NDArray[np.uint8] = np.asarray(decoder())
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException:  # a panic in Rust is not an Exception
+    except BaseException:  # a panic in Rust is not a subclass of Exception
         return None
     return pixels if pixels.shape[1::-1] == image.size else None
 
@@ -139,7 +139,7 @@ def _read_deep(content: bytes) -> NDArray[np.uint8]:
     """Decode 16 bits per sample, of which Pillow keeps only 8 in colour images."""
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ImageRefused("truncated", "pixels cut short or damaged")
+        raise ImageRefused("truncated", "truncated or damaged pixel data")
     if pixels.ndim == 2:
         return stretch(pixels)
     grey = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)

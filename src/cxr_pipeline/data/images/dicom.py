@@ -1,4 +1,4 @@
-"""DICOM images: is it a chest radiograph, and what are its grey levels.
+"""DICOM images: check that they are chest radiographs, and decode their grey levels.
 
 Parts and sections are those of the DICOM standard, https://www.dicomstandard.org/current.
 """
@@ -79,9 +79,10 @@ def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Se
 def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
     """Decode a DICOM image to grey levels as they are meant to be displayed.
 
-    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2), whose
-    range becomes 0 to 255. If there is none that can be applied, up to 8 bits keep their values and more are scaled by
-    `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes black.
+    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2),
+    whose range becomes 0 to 255. If neither can be applied, values of up to 8 bits are kept, and values of more bits
+    are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes
+    black.
 
     Args:
         content: the bytes of the file.
@@ -113,7 +114,7 @@ def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:
 def _check_grey(header: "Dataset") -> None:
     photometric = text(header, "PhotometricInterpretation")
     if not photometric:
-        raise ImageRefused("unreadable", "DICOM without an image, or with a header cut short")
+        raise ImageRefused("unreadable", "DICOM without an image, or with a truncated header")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageRefused("not_chest", "colour, expected MONOCHROME1 or MONOCHROME2")
 
@@ -125,17 +126,17 @@ def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
         raise unsupported_syntax(syntax)
     _check_grey(header)
     if number(header, "NumberOfFrames", default=1) != 1:
-        raise ImageRefused("unreadable", "DICOM with several frames, expected one")
+        raise ImageRefused("unreadable", "a DICOM file with several frames, expected one")
     if number(header, "SamplesPerPixel", default=1) != 1:
-        raise ImageRefused("not_chest", "several samples a pixel, expected one")
+        raise ImageRefused("not_chest", "several samples per pixel, expected one")
     check_size((number(header, "Columns"), number(header, "Rows")), max_megapixels=max_megapixels)
     allocated, stored = number(header, "BitsAllocated"), number(header, "BitsStored")
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
-        raise ImageRefused("unreadable", f"{stored} of {allocated} bits a pixel, expected up to 8 of 8 or 16 of 16")
+        raise ImageRefused("unreadable", f"{stored} of {allocated} bits per pixel, expected up to 8 of 8 or 16 of 16")
     if number(header, "PixelRepresentation") not in (0, 1):
-        raise ImageRefused("unreadable", "pixels that are neither signed nor unsigned")
+        raise ImageRefused("unreadable", "pixel values that are neither signed nor unsigned")
     if number(header, "HighBit", default=stored - 1) != stored - 1:
-        raise ImageRefused("unreadable", "high bit and bits stored contradict each other")
+        raise ImageRefused("unreadable", "High Bit and Bits Stored contradict each other")
 
 
 def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
@@ -149,10 +150,12 @@ def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
     try:
         image = dcmread(io.BytesIO(content), specific_tags=[*_IMAGE_TAGS, "PixelData"])
         syntax = image.file_meta.TransferSyntaxUID
-        # A decoder allocates what the JPEG stream asks for, whatever the DICOM header says.
+        # A decoder allocates memory for the size in the JPEG stream, regardless of the DICOM header.
         coded = coded_size(get_frame(image.PixelData, 0, number_of_frames=1)) if syntax in _JPEG else size
         if coded != size:
-            raise ImageRefused("unreadable", f"{coded[0]} x {coded[1]} pixels, but {size[0]} x {size[1]} in the header")
+            raise ImageRefused(
+                "unreadable", f"{coded[0]} x {coded[1]} pixels, expected {size[0]} x {size[1]} as in the header"
+            )
         # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
             image.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
@@ -160,4 +163,4 @@ def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
     except (ImageRefused, MemoryError):
         raise
     except Exception:  # the decoders do not document what they raise for damaged pixels
-        raise ImageRefused("truncated", "pixels cut short or damaged") from None
+        raise ImageRefused("truncated", "truncated or damaged pixel data") from None

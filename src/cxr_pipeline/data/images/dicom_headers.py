@@ -1,4 +1,4 @@
-"""Reading of DICOM headers, in which any element may be missing, damaged or contain the name of the patient."""
+"""Read DICOM headers, in which any element may be missing or damaged, or contain the name of the patient."""
 
 import logging
 import re
@@ -28,7 +28,7 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
     """
     from pydicom import dcmread
 
-    # pydicom would decompress the whole file, which may be very much larger than it looks.
+    # pydicom would decompress the whole file, which may be much larger than its compressed size.
     if _DEFLATED in file.read(1024):
         raise unsupported_syntax(_DEFLATED.decode())
     file.seek(0)
@@ -47,7 +47,7 @@ def text(header: "Dataset", keyword: str) -> str:
 
 
 def number(header: "Dataset", keyword: str, *, default: int | None = None) -> int:
-    """Return an element that is a whole number.
+    """Return an element as an integer.
 
     Raises:
         ImageRefused: ``unreadable``: it is not a number, or it is missing and has no default.
@@ -64,7 +64,7 @@ def value(header: "Dataset", keyword: str) -> Any:
     """Return the value of an element; None if it is missing or damaged."""
     try:
         return header.get(keyword)
-    except Exception:  # pydicom parses an element when it is first used, and raises whatever that raises
+    except Exception:  # pydicom parses an element on first use, and passes on any exception of the parser
         return None
 
 

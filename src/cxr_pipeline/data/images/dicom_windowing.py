@@ -37,7 +37,7 @@ def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
     """
-    # A table of all values that can be stored is shorter than the image.
+    # A lookup table of all possible stored values is smaller than the image.
     bits = number(header, "BitsStored")
     lowest = -(1 << bits - 1) if pixels.dtype.kind == "i" else 0
     index = np.clip(pixels.astype(np.int32) - lowest, 0, (1 << bits) - 1)
@@ -71,7 +71,7 @@ def _apply_modality_lut(values: NDArray[Any], header: "Dataset") -> NDArray[np.f
 
 
 def _apply_voi(values: NDArray[np.float64], header: "Dataset") -> NDArray[np.float64] | None:
-    """Map values to 0 to 1 by the first VOI LUT or window; None if there is none that can be applied."""
+    """Map values to 0 to 1 by the first VOI LUT or window; return None if neither can be applied."""
     from pydicom.pixels.processing import apply_windowing
 
     try:
@@ -91,7 +91,7 @@ def _apply_voi(values: NDArray[np.float64], header: "Dataset") -> NDArray[np.flo
 
 
 def _read_lut(item: "Dataset", header: "Dataset") -> tuple[NDArray[np.float64], int]:
-    """Return the entries of a LUT and the value of the first (C.11.2.1.1).
+    """Return the entries of a LUT and the stored value that the first entry maps (C.11.2.1.1).
 
     pydicom's own function fails for 8 bits and more than 256 entries.
     """

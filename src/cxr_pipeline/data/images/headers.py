@@ -27,7 +27,7 @@ _WARNINGS = Lock()
 
 
 def open_header(content: bytes) -> ImageFile.ImageFile:
-    """Open an image with Pillow, which reads the header and decodes the pixels on request only.
+    """Open an image with Pillow, which reads only the header until the pixels are requested.
 
     Raises:
         ImageRefused: ``empty`` (no bytes), ``truncated``, ``too_large``, or ``unreadable`` (not a PNG, JPEG, TIFF, BMP
@@ -38,7 +38,7 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
     name = next((name for name, (signature, _) in _FORMATS.items() if re.match(signature, content)), None)
     if name is None:
         raise ImageRefused(
-            "unreadable", f"expected {', '.join(_FORMATS)} or DICOM, found a file that begins {content[:8]!r}"
+            "unreadable", f"expected {', '.join(_FORMATS)} or DICOM, found a file that begins with {content[:8]!r}"
         )
     _check_complete(name, content)
     try:
@@ -72,7 +72,7 @@ def check_size(size: tuple[int, int], *, max_megapixels: float) -> None:
 
 
 def too_large(n_pixels: int) -> ImageRefused:
-    """Return the refusal of an image of that many pixels. Its text does not depend on the limit."""
+    """Return the refusal of an image with too many pixels. Its text does not depend on the limit."""
     return ImageRefused("too_large", f"{n_pixels / 1e6:.1f} megapixels")
 
 
@@ -85,7 +85,7 @@ def without_warnings() -> Iterator[None]:
 
 
 def _check_complete(name: str, content: bytes) -> None:
-    """Check what a format says about the length of a file; a JPEG says nothing."""
+    """Check the length of a file against its header, except for JPEG, whose header does not contain it."""
     expected = 0
     if name == "PNG":
         _check_png_chunks(content)
@@ -93,7 +93,7 @@ def _check_complete(name: str, content: bytes) -> None:
         order = "<" if content.startswith(b"II") else ">"
         offset, start = (f"{order}Q", 8) if b"+" in content[2:4] else (f"{order}I", 4)
         if len(content) < start + 8 or struct.unpack_from(offset, content, start)[0] >= len(content):
-            raise ImageRefused("truncated", "TIFF without its directory")
+            raise ImageRefused("truncated", "TIFF without a directory")
     elif name == "BMP":
         expected = int.from_bytes(content[2:6], "little")
     elif name == "WEBP":
@@ -106,10 +106,10 @@ def _check_png_chunks(content: bytes) -> None:
     start, kind, view = 8, b"", memoryview(content)
     while kind != b"IEND":
         if start + 12 > len(content):
-            raise ImageRefused("truncated", "PNG without its end chunk")
+            raise ImageRefused("truncated", "PNG without an end chunk")
         end = start + 12 + int.from_bytes(view[start : start + 4])
         if end > len(content):
-            raise ImageRefused("truncated", "PNG chunk cut short")
+            raise ImageRefused("truncated", "truncated PNG chunk")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise ImageRefused("truncated", "PNG chunk with a wrong checksum")
         start, kind = end, bytes(view[start + 4 : start + 8])

@@ -12,14 +12,14 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.recipe import Recipe
 
 Image = NDArray[np.uint8]
-# Reason and detail. `ImageRefused` itself cannot be pickled, as it would have to be to leave a worker process.
+# Reason and detail, because `ImageRefused` cannot be pickled and returned from a worker process.
 Refusal = tuple[str, str]
 
 _log = logging.getLogger(__name__)
 
 
 def prepare_content(content: bytes, recipe: Recipe) -> Image:
-    """Decode the bytes of an image file and turn it into the input of a network.
+    """Decode the bytes of an image file and convert it to the input of a network.
 
     Returns:
         uint8 [size, size].
@@ -35,19 +35,19 @@ def prepare_content(content: bytes, recipe: Recipe) -> Image:
     except ImageRefused:
         raise
     except MemoryError:
-        raise ImageRefused("too_large", "not enough memory for its pixels") from None
+        raise ImageRefused("too_large", "not enough memory to decode it") from None
     except Exception as error:  # one image must not fail the others of the same request or folder
-        _log.warning("An image is refused because decoding it failed: %s: %s", type(error).__name__, error)
-        raise ImageRefused("unreadable", f"decoding it failed: {type(error).__name__}") from error
+        _log.warning("An image is refused because it could not be decoded: %s: %s", type(error).__name__, error)
+        raise ImageRefused("unreadable", f"could not be decoded: {type(error).__name__}") from error
 
 
 def leads_out(root: Path, path: str) -> bool:
-    """Return whether ``path`` below ``root`` leads to a place outside. ``root`` must not contain links."""
+    """Return whether ``path`` below ``root`` leads outside of ``root``. ``root`` must not contain links."""
     return not Path(os.path.realpath(root / path)).is_relative_to(root)
 
 
 def prepare_files(root: Path, recipe: Recipe, paths: Sequence[str]) -> list[Image | Refusal]:
-    """Prepare image files below ``root``. The refusal of an image takes its place."""
+    """Prepare image files below ``root``. Refused images are replaced by their refusals."""
     from cxr_pipeline.data.images.decoding import read_bytes
 
     images: list[Image | Refusal] = []

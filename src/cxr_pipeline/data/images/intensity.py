@@ -11,7 +11,7 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale grey values so that ``ROBUST_PERCENTILES`` of them become 0 and 255.
+    """Scale grey values so that their ``ROBUST_PERCENTILES`` become 0 and 255.
 
     Args:
         values: any shape, type and range. Values that are not finite are ignored and become 0.
@@ -20,7 +20,7 @@ def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
         uint8, in the shape of ``values``.
 
     Raises:
-        ImageRefused: ``empty``: all finite values are equal, or there is none.
+        ImageRefused: ``empty``: all finite values are equal, or there are none.
 
     Example:
         >>> stretch(np.array([100, 200, 300]))

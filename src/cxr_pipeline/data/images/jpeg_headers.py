@@ -26,5 +26,5 @@ def coded_size(stream: bytes) -> tuple[int, int]:
             fill_byte = stream[position + 1] == 0xFF
             position += 1 if fill_byte else 2 + int.from_bytes(stream[position + 2 : position + 4])
     except (IndexError, struct.error) as error:
-        raise ValueError("a stream without size, cut short") from error
-    raise ValueError("a stream without size")
+        raise ValueError("truncated stream without an image size") from error
+    raise ValueError("stream without an image size")

@@ -39,32 +39,32 @@ def apply_steps(image: Image, steps: Sequence[Mapping[str, object]]) -> Image:
 
 
 def opening(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Remove bright detail smaller than the structuring element; never brightens a pixel."""
+    """Remove bright details smaller than the structuring element; never brightens a pixel."""
     return _dilate(_erode(image, size, shape), size, shape)
 
 
 def closing(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Fill dark detail smaller than the structuring element; never darkens a pixel."""
+    """Fill dark details smaller than the structuring element; never darkens a pixel."""
     return _erode(_dilate(image, size, shape), size, shape)
 
 
 def top_hat(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Keep only what ``opening`` removes: small bright detail, on black."""
+    """Keep only what ``opening`` removes: small bright details on black."""
     return image - opening(image, size=size, shape=shape)
 
 
 def black_hat(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Keep only what ``closing`` fills: small dark detail, white on black."""
+    """Keep only what ``closing`` fills: small dark details, shown white on black."""
     return closing(image, size=size, shape=shape) - image
 
 
 def gradient(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Subtract the darkest from the brightest pixel under the structuring element, which shows edges."""
+    """Subtract the minimum from the maximum under the structuring element, which shows edges."""
     return _dilate(image, size, shape) - _erode(image, size, shape)
 
 
 def contrast(image: Image, *, size: int, shape: str = "ellipse") -> Image:
-    """Raise local contrast: the image plus its top-hat minus its black-hat, clipped to 0 to 255."""
+    """Increase local contrast: the image plus its top-hat minus its black-hat, clipped to 0 to 255."""
     # The sum of the three terms in one step, so that it is clipped once.
     enhanced = 3 * image.astype(np.int16)
     enhanced -= opening(image, size=size, shape=shape)

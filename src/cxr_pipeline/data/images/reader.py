@@ -25,5 +25,5 @@ class Reader(Protocol):
         ...
 
     def version(self, path: str) -> tuple[int, int] | None:
-        """Return the size in bytes and the time of change in ns of an image's file; None if they are unknown."""
+        """Return the size in bytes and the modification time in ns of an image file; None if they are unknown."""
         ...

@@ -40,7 +40,7 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that identify the pixels which this recipe makes of an image."""
+        """16 hexadecimal digits that identify the pixels that this recipe produces from an image."""
         parameters = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -69,7 +69,7 @@ class Recipe:
         return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as JSON types."""
+        """Convert the recipe to JSON types."""
         return asdict(self) | {"steps": [dict(step) for step in self.steps]}
 
     @classmethod

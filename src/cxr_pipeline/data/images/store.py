@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cxr_pipeline.data.images.reader import Reader
 
-# Starting worker processes takes longer than they save for less work than this.
+# With fewer images, starting worker processes takes longer than it saves.
 _FEW_BYTES_TO_DECODE = 2**27
 _FEW_IMAGES_TO_ENHANCE = 5000
 _IMAGES, _REFUSED = "images", "refused"
@@ -36,9 +36,9 @@ Refusals = dict[str, tuple[str, str]]
 class ImageStore:
     """Images prepared by one recipe.
 
-    An image is named by the SHA-256 of its file, and is decoded once, whatever file, task or run it comes from; a
-    refused image is remembered too. After a kill, ``fill`` continues where it ended, and several processes may fill a
-    store at once: see ``ArrayStore``.
+    An image is identified by the SHA-256 of its file, and is decoded once for all files, tasks and runs; refusals are
+    stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once; see
+    ``ArrayStore``.
 
     Args:
         folder: holds a folder per recipe.
@@ -60,17 +60,17 @@ class ImageStore:
         return [sha256 for sha256 in self._images.missing(sha256s) if sha256 not in self._refused]
 
     def fill(self, images: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> "pd.DataFrame":
-        """Prepare the images that the store does not hold.
+        """Prepare the images that the store does not contain.
 
         Args:
             images: SHA-256 of each image's content to its reader and its path there.
             workers: processes that decode; None for one per core. A few images are decoded in this process.
 
         Returns:
-            Table of the refused ones among all these images: ``sha256``, ``reason``, ``detail``.
+            Table of the refused images among these: ``sha256``, ``reason``, ``detail``.
 
         Raises:
-            UserError: the store cannot be written, or there is no room for the images.
+            UserError: the store cannot be written, or the disk has too little free space.
         """
         import pandas as pd
 
@@ -95,7 +95,7 @@ class ImageStore:
             workers: processes; None for one per core. A few images are enhanced in this process.
 
         Raises:
-            UserError: resized images are missing, this store cannot be written, or there is no room.
+            UserError: resized images are missing, this store cannot be written, or the disk has too little free space.
         """
         self.refresh()
         wanted = self.missing(sha256s)
@@ -111,7 +111,7 @@ class ImageStore:
             uint8 [n, size, size], a copy.
 
         Raises:
-            UserError: the store does not hold one of them.
+            UserError: the store does not contain one of them.
         """
         self.check_holds(sha256s)
         return self._images.read(sha256s)
@@ -138,7 +138,7 @@ class ImageStore:
         workers: int,
         title: str,
     ) -> Refusals:
-        """Divide items into a shard each, and return the refusals that are not stored."""
+        """Divide items into shards, process each, and return the refusals that are not stored."""
         self._check_room(len(items))
         length = max(1, min(self._images.rows_per_shard, -(-len(items) // workers)))
         shards = [items[start : start + length] for start in range(0, len(items), length)]
@@ -155,22 +155,23 @@ class ImageStore:
         return transient
 
     def _check_room(self, n_images: int) -> None:
-        """Check that the disk has room for so many images, before any work."""
+        """Check that the disk has enough free space for the images before any work is done."""
         existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
         needed, free = n_images * self.recipe.size**2, shutil.disk_usage(existing).free
         if free < needed:
             raise UserError(
-                f"There is no room for prepared images. {n_images} images of {self.recipe.size} x {self.recipe.size} "
-                f"pixels need {needed / 1e6:,.0f} MB in {self.folder}, where {free / 1e6:,.0f} MB are free. Free some "
-                "room, or choose a smaller size (--params <task>.resolution.size=...), and run the same command again."
+                f"Not enough free disk space for the prepared images: {n_images} images of {self.recipe.size} x "
+                f"{self.recipe.size} pixels need {needed / 1e6:,.0f} MB in {self.folder}, "
+                f"found {free / 1e6:,.0f} MB. Free some disk space, or choose a smaller size "
+                "(--params <task>.resolution.size=...), and run the same command again."
             )
 
 
 def store_folder(folder: Path, recipe: Recipe) -> Path:
     """Return the folder of a recipe's store.
 
-    The limit of megapixels decides no pixel, but it decides which images are refused. These must not depend on which
-    limits earlier runs had, so each limit has its own store.
+    The limit on megapixels does not affect pixels, but it affects which images are refused. Refusals must not depend on
+    the limits of earlier runs, so each limit has its own store.
     """
     return folder / f"{recipe.digest}-{float(recipe.max_megapixels)}"
 
@@ -180,7 +181,7 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
 
     Returns:
         Refusals of images that could not be read, or whose content has another SHA-256. They are not stored, because
-        the images may be readable another time.
+        the images may be readable later.
     """
     prepared: dict[str, NDArray[np.uint8]] = {}
     permanent: Refusals = {}
@@ -213,7 +214,7 @@ def _read_unchanged(reader: "Reader", path: str, sha256: str) -> bytes:
 def _enhance(
     folder: Path, steps: Sequence[Mapping[str, Any]], root: Path, resized: Recipe, sha256s: Sequence[str]
 ) -> Refusals:
-    """Apply steps to images that another store holds resized, into one shard of the store in a folder."""
+    """Apply steps to resized images of another store, and write them into one shard of the store in a folder."""
     from cxr_pipeline.data.images.morphology import apply_steps
 
     source = _open_store(root, json.dumps(resized.to_dict()))
@@ -230,7 +231,7 @@ def _open_store(root: Path, recipe: str) -> ImageStore:
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """A handle of prepared images, which nodes exchange instead of the images.
+    """A handle to prepared images, which nodes pass on instead of the images.
 
     Args:
         folder: the folder of the image stores.

@@ -1,4 +1,4 @@
-"""A data set of phantoms, written in the format of NIH ChestX-ray14."""
+"""A dataset of phantoms, written in the format of NIH ChestX-ray14."""
 
 import difflib
 import shutil
@@ -40,7 +40,7 @@ _LEFTOVER_SECONDS = 3600
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """One image of the data set.
+    """One image of the dataset.
 
     Args:
         name: file name, such as ``00000001_000.png``.
@@ -66,14 +66,14 @@ class PhantomImage:
 
 
 def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mapping[str, float], seed: int) -> None:
-    """Draw phantoms and write them as a data set in the format of NIH ChestX-ray14.
+    """Draw phantoms and write them as a dataset in the format of NIH ChestX-ray14.
 
-    ``folder`` gets 8-bit grey images in ``images/``, ``Data_Entry_2017_phantoms.csv`` and ``BBox_List_2017.csv``. It is
-    replaced only when the new data set is complete. The images of a patient depend on the patient's number, ``size``,
-    ``prevalence`` and ``seed`` alone, so a data set with more patients contains the smaller one.
+    ``folder`` gets 8-bit grey images in ``images/``, ``Data_Entry_2017_phantoms.csv`` and ``BBox_List_2017.csv``. An
+    earlier dataset is replaced only when the new one is complete. The images of a patient depend on the patient's
+    number, ``size``, ``prevalence`` and ``seed`` only, so a dataset with more patients contains the smaller one.
 
     Args:
-        folder: destination; absent, empty, or with an earlier data set of phantoms.
+        folder: destination; missing, empty, or with an earlier dataset of phantoms.
         n_patients: number of patients, each with one to four images.
         size: side of the images in pixels, at least 32.
         prevalence: for each finding, the expected fraction of images that show it, 0 to 1. The default is 0.
@@ -89,7 +89,7 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     if folder.exists() and not (folder / LABELS_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"{folder} contains files other than phantoms (it has no {LABELS_FILE}) and is left unchanged. "
-            "Set the `path` of the source to a folder of its own."
+            "Set the `path` of the source to a separate folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary_prefix = f".{folder.name}-"

@@ -1,4 +1,4 @@
-"""Sources of images and labels: one module per layout, all of which list the same columns."""
+"""Sources of images and labels: one module per layout, all with the same columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -60,7 +60,7 @@ LAYOUTS: dict[str, Layout] = {
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
-    """Raise an error if a source is missing. Cheap: the search stops at the first image.
+    """Raise an error if a source is missing. The check is cheap: it stops at the first image.
 
     Args:
         name: key of the source below ``sources``.
@@ -78,7 +78,7 @@ def check_source(
     labels = ", ".join(labels[0] for labels in classes.values() if labels)
     raise UserError(
         f"{task}.sources.{name}.path: {fault}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
-        "Put the images there, or say where they are with "
+        "Put the images there, or set their location with "
         f"--params raw=/path/to/images (the folder that {folder.name} is in) or "
         f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
         "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "

@@ -51,7 +51,7 @@ def _read_list(folder: Path, name: str) -> pd.DataFrame:
     # The manifest may have been edited: a name must not lead out of the source's folder.
     if not re.fullmatch(r"BBox[^/\\]*\.csv", name):
         raise UserError(
-            f"The manifest has {printable(name)!r} as a box list; expected the name of a file BBox*.csv in "
+            f"The manifest lists {printable(name)!r} as a box list; expected the name of a file BBox*.csv in "
             f"{printable(str(folder))}. Create the manifest again: run the pipeline from its start."
         )
     with explained(folder / name, "the columns Image Index, Finding Label and Bbox [x,y,w,h] in pixels"):

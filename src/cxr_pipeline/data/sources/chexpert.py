@@ -36,15 +36,15 @@ _LATERAL = "LATERAL"
 
 
 def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", frontal_only: bool = True) -> Listing:
-    """List the images that ``train.csv``, ``valid.csv`` and ``test.csv`` name and that are on disk.
+    """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
     The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
     which may be missing on disk.
 
     Args:
         folder: holds at least one of the tables, and the images.
-        blank: meaning of an observation that a report does not mention.
-        frontal_only: leave lateral images out.
+        blank: meaning of an empty cell, for an observation that the report does not mention.
+        frontal_only: exclude lateral images.
 
     Raises:
         UserError: there is no table, a table cannot be read or lacks a column, or a folder cannot be listed.
@@ -70,7 +70,7 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", fr
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a table, and any file in a folder; stops at the first."""
+    """Return whether there is a table and a file in an image folder; stops at the first file."""
     return bool(_tables(folder)) and any("/" in path for path in files_below(folder))
 
 

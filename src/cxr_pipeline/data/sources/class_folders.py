@@ -25,16 +25,16 @@ def read(
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
-    Each file below a class folder is a row, whatever its suffix: whether it is an image is decided when it is decoded.
-    Hidden files and the files of operating systems are skipped. Links to folders are not followed.
+    Each file below a class folder is a row, whatever its suffix: files that are not images are refused when they are
+    decoded. Hidden files and the files of operating systems are skipped. Links to folders are not followed.
 
     Args:
         folder: the source's folder. A folder in it is a class, named by its label, unless its name is
             ``train``, ``val``, ``valid``, ``validation`` or ``test`` (in any case): then the folders in it are classes.
-        patient_id: regular expression on the file name, whose first group that is not empty is the patient, or
+        patient_id: regular expression for the file name, the first non-empty group of which is the patient; or
             ``none``.
-        given_splits: splits of folders above the classes (in any case) whose name does not say it, such as
-            ``{"val": "train"}``.
+        given_splits: splits of folders above the class folders (in any case), if not the split that their name
+            suggests, such as ``{"val": "train"}``.
         patients_within_split: patient numbers start again in each split, so that the same number in two splits is two
             patients.
 
@@ -83,7 +83,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def _split_and_label(path: str, split_folders: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return the given split and the label in the folders above a file, None where there is none."""
+    """Return the given split and the label from the folders above a file, None if there is none."""
     *folders, _ = path.split("/")
     given_split = split_folders.get(folders[0].casefold()) if folders else None
     classes = folders[1:] if given_split else folders
@@ -91,7 +91,7 @@ def _split_and_label(path: str, split_folders: Mapping[str, str]) -> tuple[str |
 
 
 def _patients(images: "pd.Series[str]", patient_id: str) -> "pd.Series[str]":
-    """Return the patient in each file name, null where there is none."""
+    """Return the patient in each file name, null if there is none."""
     if patient_id == "none":
         return pd.Series(None, images.index, dtype="str")
     names = images.map(posixpath.basename).astype("str")

@@ -1,4 +1,4 @@
-"""SHA-256 of the content of images, remembered while their files do not change."""
+"""SHA-256 of the content of images, cached until their files change."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.folders import map_in_threads
 
-# A file may change again within one tick of its file system's clock, keeping its size and time of change. As git does
-# (https://git-scm.com/docs/racy-git), hashes of files that changed within the last tick are not stored. Two
+# A file may change again within one tick of its file system's clock, keeping its size and modification time. As git
+# does (https://git-scm.com/docs/racy-git), hashes of files that changed within the last tick are not stored. Two
 # seconds is the tick of FAT, the longest.
 _CLOCK_TICK_NS = 2 * 10**9
 
@@ -27,12 +27,12 @@ def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None =
     Args:
         reader: reads the images of the source.
         paths: paths of the images in the source.
-        cache: folder of stored hashes. The stored hash of an image is used if the size and the time of change of its
-            file are those at which it was hashed. None reads every image.
+        cache: folder of stored hashes. The stored hash of an image is used if the size and modification time of its
+            file have not changed. None reads every image.
 
     Returns:
         ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail``, in the order of ``paths``. Refused and empty
-        images have no ``sha256``, all others no ``reason``.
+        images have no ``sha256``; all others have no ``reason``.
 
     Raises:
         UserError: the hashes cannot be stored.
@@ -73,7 +73,7 @@ def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None =
 
 
 def _load(file: Path) -> _Hashes:
-    """Read stored hashes; none if the file is missing or its content is not what was written."""
+    """Read stored hashes; none if the file is missing or damaged."""
     try:
         digest, _, content = file.read_bytes().partition(b"\n")
     except OSError:

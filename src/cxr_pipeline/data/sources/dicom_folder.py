@@ -43,14 +43,14 @@ def read(
     modalities: tuple[str, ...] = MODALITIES,
     body_parts: tuple[str, ...] = BODY_PARTS,
 ) -> Listing:
-    """List the images that a label table names and that are on disk. The header of each file is read.
+    """List the images of a label table that are on disk, and read the header of each file.
 
-    An image is named by the first of these that fits: its path below ``folder``, its file name, its SOP instance UID,
-    its path or its file name without suffix. Images are files that end in ``.dcm`` or ``.dicom``, and files without
-    suffix (or with a numeric one, as in a UID) that start like a DICOM file.
+    The table identifies an image by the first of these that matches: its path below ``folder``, its file name, its SOP
+    instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or
+    ``.dicom``, and files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
 
-    Age, sex, view position and patient id are taken from the header where the table does not give them. Patient ids of
-    either are replaced by pseudonyms. Images are named by their path: names of folders and files are up to their owner.
+    Age, sex, view position and patient id are read from the header if they are not in the table. All patient ids are
+    replaced by pseudonyms. Images are identified by their path; names of folders and files are not replaced.
 
     Args:
         folder: the source's folder.
@@ -82,7 +82,7 @@ def reader(
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a DICOM file below the folder; stops at the first."""
+    """Return whether there is a DICOM file below the folder; stops at the first one."""
     return any(_starts_like_dicom(folder / path) for path in _candidates(folder))
 
 
@@ -131,7 +131,7 @@ def _read_headers(images: FileReader) -> pd.DataFrame:
 
 
 def _read_header(images: FileReader, path: str) -> dict[str, str | None] | None:
-    """Return what the header of a file says, and why it is refused; None if it is not a DICOM file."""
+    """Return the content of a file's header and the reason for refusing it; None if it is not a DICOM file."""
     row: dict[str, str | None] = {"path": path}
     try:
         file = images.resolve(path)
@@ -151,7 +151,7 @@ def _read_header(images: FileReader, path: str) -> dict[str, str | None] | None:
 
 
 def _complete(rows: pd.DataFrame, headers: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Fill in what the table does not say from the headers, and replace patient ids by pseudonyms."""
+    """Fill missing values of the table from the headers, and replace patient ids by pseudonyms."""
     header = headers.set_index("path").reindex(rows["path"]).set_index(rows.index)
     reason = rows["reason"].fillna(header["reason"])
     patients = rows["patient_id"].fillna(header["patient_id"]).where(rows["path"].notna() & reason.isna())

@@ -19,7 +19,7 @@ _MIN_FOR_PROGRESS_BAR = 1000
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk through a folder like ``os.walk``, in sorted order and without opening or examining any file.
+    """Walk through a folder like ``os.walk``, in sorted order and without opening any file.
 
     Hidden files and the files that operating systems leave behind are skipped. Links to folders are listed among the
     subfolders, but not followed.
@@ -34,7 +34,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     def fail(error: OSError) -> None:
         place = printable(str(error.filename or folder))
         raise UserError(
-            f"the folder {place} cannot be listed: {error.strerror}. Fix the source's path, or grant this user access."
+            f"the folder {place} cannot be listed: {error.strerror}. Fix the path of the source, or give this user access."
         ) from error
 
     for above, folders, files in os.walk(folder, onerror=fail):

@@ -16,10 +16,10 @@ _TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 
 
 def read(folder: Path, *, table: str, columns: Columns) -> Listing:
-    """List the images that a label table names and that are on disk.
+    """List the images of a label table that are on disk.
 
-    An image is named by its path below ``folder`` or, if no other image has it, by its file name. The suffix may be
-    left out. Links to folders are not followed.
+    The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may be
+    omitted. Links to folders are not followed.
 
     Args:
         folder: the source's folder.
@@ -41,5 +41,5 @@ def read(folder: Path, *, table: str, columns: Columns) -> Listing:
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is any file but a table below the folder; stops at the first."""
+    """Return whether there is a file other than a table below the folder; stops at the first one."""
     return any(not path.endswith(_TABLES) for path in files_below(folder))

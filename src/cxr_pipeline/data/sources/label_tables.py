@@ -32,8 +32,8 @@ class Columns:
         image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
         labels: labels of the image, joined by ``separator``. Either this or ``one_hot``.
         separator: one or more characters.
-        one_hot: columns named by a label: 1, true and yes mean that the label is present, 0, false and no that it is
-            absent, and -1 that the source is uncertain. A row with any other text is refused.
+        one_hot: columns named after a label: 1, true and yes mean that the label is present; 0, false and no that it is
+            absent; -1 that the source is uncertain. A row with any other text is refused.
         blank: meaning of an empty cell in a column of ``one_hot``.
         patient_id: patient id.
         view: view position, such as ``PA``.
@@ -70,7 +70,7 @@ class Columns:
 
 
 def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
-    r"""Read a label table, all of whose named columns are required.
+    r"""Read a label table; all named columns are required.
 
     Args:
         file: ``.parquet`` or ``.pq``; any other file is read as CSV in UTF-8, decompressed if it ends in ``.gz``.
@@ -129,7 +129,7 @@ def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, fr
     """Read labels and metadata of images from the rows of a table.
 
     Args:
-        table: from ``read_table``. Optional columns that it does not have are null.
+        table: from ``read_table``. Missing optional columns are filled with nulls.
         columns: names of the columns.
 
     Returns:
@@ -195,7 +195,7 @@ def _separated(cells: "pd.Series[str]", separator: str) -> tuple[pd.DataFrame, f
 
 
 def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
-    """Read labels from a column each."""
+    """Read labels from one column per label."""
     values = cells.apply(_cell_values)
     invalid = values.isna() & cells.notna()
     if blank == "negative":

@@ -17,7 +17,7 @@ _OUTPUTS = ("reason", "detail", "left_out")
 
 
 def fold(label: str) -> str:
-    """Return a label in the form in which labels are compared: without case, spaces and underscores.
+    """Normalise a label for comparison: case, spaces and underscores are ignored.
 
     Example:
         >>> fold("No_Finding") == fold("nofinding")
@@ -28,12 +28,12 @@ def fold(label: str) -> str:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Meaning of the labels of sources for a task. Labels are compared without case, spaces and underscores.
+    """Meaning of the labels of sources for a task. Case, spaces and underscores in labels are ignored.
 
     Args:
         classes: labels of each class. ``*`` stands for every other label in a source's vocabulary, except for those in
             ``left_out``.
-        left_out: labels whose images the task leaves out.
+        left_out: labels whose images the task excludes.
         uncertain: meaning of labels that a source marks as uncertain: ``unknown``, ``positive`` or ``negative``.
         exclusive: whether an image has exactly one class. Otherwise an image may have any number of classes.
 
@@ -71,7 +71,7 @@ class LabelMap:
         return frozenset(map(fold, self.left_out))
 
     def class_of(self, label: str) -> str | None:
-        """Return the class that a label means, None if there is none."""
+        """Return the class of a label, None if it has none."""
         folded = fold(label)
         if folded in self._left_out:
             return None
@@ -132,7 +132,7 @@ class LabelMap:
         present, possible = _split(labels), _split(uncertain)
         for label in (*present, *possible):
             if fold(label) not in known:
-                return {"reason": "unknown_label", "detail": f"the label '{label}' means no class of the task"}
+                return {"reason": "unknown_label", "detail": f"the label '{label}' belongs to no class of the task"}
         if self.uncertain == "positive":
             present = [*present, *possible]
         elif self.uncertain == "negative":

@@ -1,4 +1,4 @@
-"""The rows of a source as a layout lists them, before any image is read."""
+"""The rows of a source, as listed by its layout before any image is read."""
 
 import zipfile
 import zlib
@@ -62,7 +62,7 @@ class Listing:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows in the source: images, refused, missing and left out."""
+        """Number of rows in the source: images, refused, missing and excluded rows."""
         return len(self.images) + len(self.refused) + self.n_missing + self.n_left_out
 
 
@@ -116,11 +116,11 @@ def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
     repeated = usable & rows["path"].duplicated() & ~conflicting
     detail = "several rows of the table with different labels, patients or splits"
     rows = refuse(rows, conflicting, "contradicting_labels", detail)
-    return refuse(rows, repeated, "exact_duplicate", "an earlier row of the table is the same")
+    return refuse(rows, repeated, "exact_duplicate", "a duplicate of an earlier row of the table")
 
 
 def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the notes whose count is above 0.
+    """Return notes for the counts above 0.
 
     Example:
         >>> count_notes({"Links that were not followed": 2, "Files that were not read": 0})
@@ -131,7 +131,7 @@ def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 @contextmanager
 def explained(file: Path, expected: str) -> Iterator[None]:
-    """Raise a ``UserError`` in place of any error that a damaged or missing file causes.
+    """Raise a ``UserError`` instead of any error caused by a damaged or missing file.
 
     Args:
         file: the file that is read in the block.

@@ -1,4 +1,4 @@
-"""Layout ``medmnist``: a 2D data set of MedMNIST (Yang et al. 2023, https://medmnist.com), with its own splits."""
+"""Layout ``medmnist``: a 2D dataset of MedMNIST (Yang et al. 2023, https://medmnist.com), with its own splits."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, pri
 from cxr_pipeline.data.sources.readers import RowReader
 from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
-EXPECTED = "one .npz file of a 2D data set of MedMNIST, with train_images and train_labels, val_... or test_... in it"
+EXPECTED = "one .npz file of a 2D dataset of MedMNIST, with train_images and train_labels, val_... or test_..."
 
 _SUFFIXES = (".npz",)
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -123,7 +123,7 @@ def _names(tables: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> tup
     widths = sorted({table.shape[1] for table in tables.values()})
     if len(widths) > 1 or (names and widths[0] > 1 and len(names) != widths[0]):
         raise UserError(
-            f"labels: {len(names)} labels are named, but the file has {' and '.join(map(str, widths))} columns of "
+            f"labels: {len(names)} names are given, but the file has {' and '.join(map(str, widths))} columns of "
             "labels. Name one label per column, in order, or none."
         )
     if names:

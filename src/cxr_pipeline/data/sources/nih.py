@@ -37,7 +37,7 @@ _SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
 
 def read(folder: Path) -> Listing:
-    """List the images that the label table names and that are on disk.
+    """List the images of the label table that are on disk.
 
     The official lists are used if both are there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives
     ``test``.

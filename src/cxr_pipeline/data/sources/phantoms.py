@@ -1,4 +1,4 @@
-"""Layout ``phantoms``: generated images, written to disk in the form of an NIH release."""
+"""Layout ``phantoms``: synthetic images, written to disk in the format of an NIH release."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def read(
         seed: the same seed gives the same images.
 
     Raises:
-        UserError: a parameter is invalid, or ``folder`` has something else in it or cannot be written.
+        UserError: a parameter is invalid, or ``folder`` contains other files or cannot be written.
     """
     from cxr_pipeline.data.phantoms import write_release
 
@@ -49,7 +49,7 @@ def read(
             write_release(folder, n_patients=n_patients, size=size, prevalence=prevalence, seed=seed)
         except OSError as error:
             raise UserError(
-                f"the phantoms cannot be written to {folder}: {error.strerror or error}. Make sure that this user may "
+                f"the phantoms cannot be written to {folder}: {error.strerror or error}. Make sure that this user can "
                 "write the folder and that its disk has room, and run the same command again."
             ) from error
         # Last, so that phantoms left by a killed run are generated again.

@@ -22,12 +22,12 @@ _SUFFIXES = (".csv", ".csv.gz")
 
 
 def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), patient_id: str | None = None) -> Listing:
-    """List the rows of the table, the first being ``row 00000000``, without reading their pixels.
+    """List the rows of the table without reading their pixels; the first is ``row 00000000``.
 
     Args:
         folder: the table's file, or a folder with no other table in it.
         label: the column of the label.
-        labels: names of the labels in the order of their numbers; the column's own text if empty.
+        labels: names of the labels in the order of their numbers; if empty, the text of the column.
         patient_id: the column of the patient.
 
     Raises:

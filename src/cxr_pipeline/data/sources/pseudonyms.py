@@ -1,4 +1,4 @@
-"""Pseudonyms of patients: the same for the same patient, and of no use without the key."""
+"""Pseudonyms of patients: stable for each patient, and irreversible without the key."""
 
 import hashlib
 import hmac
@@ -29,9 +29,9 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
 
     Args:
         patients: ids, null where unknown.
-        key_file: file of the key. For the patients of a source it is ``.pseudonym_key`` in the source's folder: whoever
-            can read it there can read the ids in the images beside it anyway, and it moves with the images, so that a
-            patient keeps the pseudonym, and with it the split.
+        key_file: file of the key. For the patients of a source it is ``.pseudonym_key`` in the source's folder: anyone
+            who can read it there can also read the ids in the images next to it, and it moves with the images, so that
+            a patient keeps the pseudonym and the split.
 
     Raises:
         UserError: the key is too short, or there is none and ``key_file`` cannot be written.
@@ -73,20 +73,20 @@ def _key(file: Path) -> bytes:
             key = file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"the key for the pseudonyms of patients cannot be kept in {place}: "
+                f"the key for the pseudonyms of patients cannot be stored in {place}: "
                 f"{getattr(error, 'strerror', None) or 'not UTF-8'}. Expected a folder that this user may write, or a "
                 f"secret in {VARIABLE}, the same in every run: export {VARIABLE}=$(openssl rand -hex 32)"
             ) from error
     if len(key) < _MIN_KEY_LENGTH:
         raise UserError(
             f"the key for the pseudonyms of patients in {place} has {len(key)} characters; expected "
-            f"{_MIN_KEY_LENGTH} or more that nobody can guess, such as the output of: openssl rand -hex 32"
+            f"{_MIN_KEY_LENGTH} or more random ones, such as the output of: openssl rand -hex 32"
         )
     return key.encode()
 
 
 def _make_key(file: Path) -> None:
-    # O_EXCL: of two runs that start at once, the second reads the key of the first.
+    # O_EXCL: if two runs start at once, the second one reads the key of the first.
     handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         os.write(handle, secrets.token_hex(32).encode())

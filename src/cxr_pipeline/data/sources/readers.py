@@ -50,12 +50,12 @@ class FileReader:
         return content
 
     def n_bytes(self, path: str) -> int:
-        """Return the length of an image's file in bytes, 0 if unknown."""
+        """Return the size of an image file in bytes, 0 if unknown."""
         version = self.version(path)
         return version[0] if version else 0
 
     def version(self, path: str) -> tuple[int, int] | None:
-        """Return the length of an image's file in bytes and its time of change in ns.
+        """Return the size of an image file in bytes and its modification time in ns.
 
         None if the file is missing, not accessible or outside the source.
         """
@@ -98,13 +98,13 @@ class RowReader:
     def read(self, path: str) -> bytes:
         """Encode one row as a BMP file.
 
-        The bytes depend on the pixels alone, while those of PNG would change with the version of a library.
+        The bytes depend on the pixels only, while those of a PNG file would change with the version of a library.
 
         Args:
             path: number of the row, from 0.
 
         Raises:
-            ImageRefused: ``unreadable``: there is no such row, or no image in it.
+            ImageRefused: ``unreadable``: the row does not exist or contains no image.
             UserError: the unpacked images were damaged since they were opened.
         """
         import cv2
@@ -124,7 +124,7 @@ class RowReader:
             return 0
 
     def version(self, path: str) -> None:
-        """Return None: a row has no time of change."""
+        """Return None: a row has no modification time."""
 
     def _open(self) -> tuple[ArrayStore, dict[str, str]]:
         try:

@@ -24,7 +24,7 @@ def refuse_contradictions(rows: pd.DataFrame, *, compatible: Collection[str] = (
 
 
 def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
-    r"""Write paths with single slashes and without steps back and forth.
+    r"""Normalise paths: single forward slashes, without ``.`` and ``..``.
 
     Example:
         >>> normalise_paths(pd.Series([r"a\b.png", "./a//c/../b.png"])).tolist()
@@ -34,14 +34,14 @@ def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
-    """Map the names that a table may use for images to the paths of the images.
+    """Map the possible names of images in a table to the paths of the images.
 
     Args:
         paths: paths of the images.
         spellings: other names of the images, in order of precedence, null where an image has none.
 
     Returns:
-        The path for each name, None if several images have that name and none has it in an earlier spelling.
+        The path for each name; None if several images have that name and it is not an earlier spelling of one of them.
 
     Example:
         >>> index_by_name(pd.Series(["a/1.png", "b/1.png", "2.png"]), pd.Series(["1", "1", "2"]))
@@ -59,7 +59,7 @@ def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict
 
 
 def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
-    """Find the images that rows name.
+    """Find the images named by the rows.
 
     Args:
         rows: from ``read_labels``.

@@ -30,7 +30,7 @@ class Block:
 
     Args:
         images: uint8 [n, height, width].
-        faults: for rows that hold no image, numbered from the start of the block, what is wrong with them.
+        faults: problems of the rows without an image, numbered from the start of the block.
     """
 
     images: NDArray[np.uint8]
@@ -42,7 +42,7 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
 
     Args:
         place: a file or a folder.
-        suffixes: accepted ends of the file's name, in lower case.
+        suffixes: accepted suffixes of the file, in lower case.
 
     Raises:
         UserError: there is no such file, or several.
@@ -62,7 +62,7 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
 
 
 def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Iterator[Block]], *, how: str) -> Path:
-    """Write the images of a container into an array store, unless it holds them already.
+    """Write the images of a container into an array store, unless it already contains them.
 
     The store is named by the content of the container and by how it is read, so a changed container gets a new one.
     After a kill, the blocks that were written are kept.
@@ -78,7 +78,7 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
         ``<folder>/<digest>``, for ``open_unpacked``.
 
     Raises:
-        UserError: the container cannot be read, or the folder cannot be written or has no room.
+        UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
     """
     try:
         source = container.open("rb")
@@ -95,10 +95,10 @@ def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
     """Open the images that ``unpack`` wrote.
 
     Returns:
-        The images, uint8 [height, width] each, by row number; and for rows that hold no image what is wrong with them.
+        The images, uint8 [height, width] each, by row number; and the problems of the rows without an image.
 
     Raises:
-        OSError, ValueError, KeyError: the folder is gone or damaged.
+        OSError, ValueError, KeyError: the folder is missing or damaged.
     """
     description = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
     return ArrayStore(folder, np.uint8, tuple(description["shape"])), description["faults"]
@@ -135,7 +135,7 @@ def _with_progress(blocks: Iterator[Block], source: BufferedReader, container: P
 
 
 def _write(folder: Path, blocks: Iterator[Block]) -> None:
-    """Write each block as a shard, and then the description, without which the images do not count."""
+    """Write each block as a shard, and then the description, which marks the images as complete."""
     n, shape = 0, (0, 0)
     faults: dict[str, str] = {}
     for block in blocks:
