@@ -4,8 +4,7 @@ from mlflow.exceptions import MlflowException
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources import LAYOUTS
-from cxr_pipeline.framework.config import Network, Sources, Task, Thresholds
-from cxr_pipeline.framework.config.images import Denoise
+from cxr_pipeline.framework.config import Morphology, Network, Sources, Task, Thresholds
 from cxr_pipeline.framework.error_messages import exit_status, explain_parameters, user_message
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
@@ -60,12 +59,15 @@ def test_an_unavailable_server_is_no_defect() -> None:
     ("block", "values", "line"),
     [
         (
-            Denoise,
-            {"operation": "denoise", "size": 3, "sise": 1},
-            "t.x.sise: unknown parameter. Did you mean 'size'?",
+            Morphology,
+            {"steps": [{"operation": "top_hat", "size": 3, "sise": 1}]},
+            "t.x.steps.0.top_hat.sise: unknown parameter. Did you mean 'size'?",
         ),
-        (Denoise, {"operation": "denoise", "size": 99}, "t.x.size: should be less than or equal to 31, found 99."),
-        (Denoise, {"operation": "denoise", "size": 4}, "t.x.size: a median filter needs an odd size, found 4."),
+        (
+            Morphology,
+            {"steps": [{"operation": "top_hat", "size": 256}]},
+            "t.x.steps.0.top_hat.size: should be less than or equal to 255, found 256.",
+        ),
         (Sources, {}, "t.x: expected at least one source, found none."),
         (
             Sources,

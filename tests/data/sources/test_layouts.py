@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -64,9 +63,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_every_layout_is_configured_and_documented() -> None:
-    configured = get_args(get_args(configuration.Source)[0])
-    assert {get_args(kind.model_fields["layout"].annotation)[0] for kind in configured} == set(LAYOUTS)
+def test_every_layout_is_documented() -> None:
     text = GUIDE.read_text("utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
     of_tasks = [block[task]["sources"] for block in blocks for task in TASKS if task in block]

@@ -2,11 +2,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.framework import config
-from cxr_pipeline.framework.config.images import Denoise
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 
@@ -16,7 +14,7 @@ def test_a_misspelt_key_names_itself() -> None:
 
 
 def test_parameters_cannot_be_changed() -> None:
-    step = Denoise(operation="denoise", size=3)
+    (step,) = config.Morphology(steps=[{"operation": "denoise", "size": 3}]).steps
     with pytest.raises(ValidationError):
         step.size = 5
 
@@ -137,16 +135,8 @@ def test_labels_of_a_table_are_in_one_column_or_in_one_each() -> None:
             Columns(image="image", **both_or_neither)
 
 
-def test_every_layout_is_a_source() -> None:
-    drawn = {"n_patients": 3, "prevalence": {}}
-    table = {"table": "labels.csv", "columns": {"image": "image", "labels": "finding"}}
-    more = {"phantoms": drawn, "label_table": table, "dicom_folder": table}
-    sources = config.Sources({layout: {"layout": layout, "path": "x", **more.get(layout, {})} for layout in LAYOUTS})
-    assert list(sources.root) == list(LAYOUTS)
-
-
 def test_an_even_median_is_refused() -> None:
-    with pytest.raises(ValidationError, match="odd"):
+    with pytest.raises(ValidationError, match=r"3, 5, 7, .* or 31"):
         config.Morphology(steps=[{"operation": "denoise", "size": 4}])
 
 

@@ -51,31 +51,25 @@ class LabelMap:
     exclusive: bool = True
 
     def __post_init__(self) -> None:
-        advice = "Labels are compared without case, spaces and underscores. Remove it from one of them."
-        for name, labels in self.classes.items():
+        for name, labels in ((None, self.left_out), *self.classes.items()):
             for label in labels:
-                if self._class_by_label[fold(label)] != name:
-                    other = self._class_by_label[fold(label)]
-                    raise UserError(f"task.classes: the label '{label}' belongs to both {name} and {other}. {advice}")
-        for label in self.left_out:
-            if fold(label) in self._class_by_label:
-                name = self._class_by_label[fold(label)]
-                raise UserError(f"task.left_out: the label '{label}' also belongs to the class {name}. {advice}")
+                other = self._meanings[fold(label)]
+                if other != name:
+                    both = f"{name or 'task.left_out'} and {other or 'task.left_out'}"
+                    raise UserError(
+                        f"task.classes: the label '{label}' belongs to both {both}. Labels are compared without case, "
+                        "spaces and underscores. Remove it from one of them."
+                    )
 
     @cached_property
-    def _class_by_label(self) -> dict[str, str]:
-        return {fold(label): name for name, labels in self.classes.items() for label in labels}
-
-    @cached_property
-    def _left_out(self) -> frozenset[str]:
-        return frozenset(map(fold, self.left_out))
+    def _meanings(self) -> dict[str, str | None]:
+        """Class of each folded label, None for labels of ``left_out``."""
+        classes: list[tuple[str | None, Sequence[str]]] = [(None, self.left_out), *self.classes.items()]
+        return {fold(label): name for name, labels in classes for label in labels}
 
     def class_of(self, label: str) -> str | None:
         """Return the class of a label, None if it has none."""
-        folded = fold(label)
-        if folded in self._left_out:
-            return None
-        return self._class_by_label.get(folded, self._class_by_label.get(ANY_OTHER))
+        return self._meanings.get(fold(label), self._meanings.get(ANY_OTHER))
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image.
@@ -109,7 +103,7 @@ class LabelMap:
         distinct = images[list(_INPUTS)].drop_duplicates()
         texts = distinct.astype(object).where(distinct.notna(), None).itertuples(index=False, name=None)
         combinations = list(texts)
-        known = {fold(label) for label in vocabulary} | self._class_by_label.keys() | self._left_out
+        known = {fold(label) for label in vocabulary} | self._meanings.keys()
         seen = {label for combination in combinations for text in combination for label in _split(text)}
         used = {self.class_of(label) for label in (*vocabulary, *seen)}
         outcomes = [self._outcome(*combination, known=known, used=used) for combination in combinations]
@@ -137,7 +131,7 @@ class LabelMap:
             present = [*present, *possible]
         elif self.uncertain == "negative":
             possible = []
-        if any(fold(label) in self._left_out for label in present):
+        if any(self._meanings.get(fold(label), label) is None for label in present):
             return {"left_out": "listed"}
         has, may_have, not_mentioned = (
             {self.class_of(label) for label in group} - {None} for group in (present, possible, _split(unknown))

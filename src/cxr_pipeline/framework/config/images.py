@@ -1,10 +1,11 @@
 """Parameters of preparing, splitting, resampling and augmenting images."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
+from cxr_pipeline.data.images.morphology import OPERATIONS
+from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed, variants
 
 
 class Resolution(Parameters):
@@ -23,40 +24,22 @@ class Resolution(Parameters):
     workers: Annotated[int, Field(ge=1)] | None = None
 
 
-class StructuringStep(Parameters):
-    """A grey-scale morphological operation with a structuring element."""
+class MorphologyStep(Parameters):
+    """A function of ``data.images.morphology`` and its arguments."""
 
-    operation: Literal["top_hat", "black_hat", "opening", "closing", "gradient", "contrast"]
-    shape: Literal["ellipse", "rectangle", "cross"] = "ellipse"
-    size: Annotated[int, Field(ge=2, le=255)]
+    operation: str
 
 
-class Clahe(Parameters):
-    """Contrast-limited adaptive histogram equalisation."""
-
-    operation: Literal["clahe"]
-    clip_limit: Annotated[float, Field(gt=0)] = 2.0
-    tiles: Annotated[int, Field(ge=1, le=64)] = 8
-
-
-class Denoise(Parameters):
-    """A median filter over a square of odd side."""
-
-    operation: Literal["denoise"]
-    size: Annotated[int, Field(ge=3, le=31)]
-
-    @field_validator("size")
-    @classmethod
-    def _odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError(f"a median filter needs an odd size, found {size}")
-        return size
+if TYPE_CHECKING:
+    Step = MorphologyStep
+else:
+    Step = variants(MorphologyStep, "operation", OPERATIONS)
 
 
 class Morphology(Parameters):
     """Operations applied in order to every prepared image."""
 
-    steps: tuple[Annotated[StructuringStep | Clahe | Denoise, Field(discriminator="operation")], ...]
+    steps: tuple[Step, ...]
 
 
 class Splitting(Parameters):

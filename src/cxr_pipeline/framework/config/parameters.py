@@ -21,7 +21,7 @@ class Parameters(BaseModel):
 def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[..., object]]) -> Any:
     """Create a block for each of several functions or dataclasses, and return their union.
 
-    The arguments of a function, with annotations and defaults, are the parameters of its block, except for a folder.
+    The arguments of a function, with annotations and defaults, are the parameters of its block, except a folder or image.
 
     Args:
         base: has the parameters that all blocks share, ``tag`` among them.
@@ -40,7 +40,7 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
     for name, function in functions.items():
         fields: dict[str, Any] = {tag: (Literal[name], ...)}
         for argument in signature(function).parameters.values():
-            if argument.name != "folder":
+            if argument.name not in ("folder", "image"):
                 default = ... if argument.default is argument.empty else argument.default
                 fields[argument.name] = (argument.annotation, default)
         blocks.append(create_model(name, __base__=base, **fields))
