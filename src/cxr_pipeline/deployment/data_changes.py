@@ -85,15 +85,10 @@ def find_data_changes(images: pd.DataFrame, used: pd.DataFrame) -> DataChanges:
 
 
 def images_to_check(images: pd.DataFrame, reference: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFrame:
-    """Select the images that no drift check has seen.
+    """Select the images that no drift check has seen: those that the reference version did not have.
 
-    These are the images that the reference version did not have. An image that it had with other labels is checked again,
-    unless the champion had it too: then it counts as relabelled, which has a limit of its own.
-
-    Args:
-        images: From ``manifest.list_images``, each content once.
-        reference: Images of the version that new images are compared with, from `images_used`.
-        champion: Images of the champion, likewise.
+    An image that it had with other labels is checked again, unless the champion had it too: then it counts as relabelled,
+    which has a limit of its own.
     """
     pairs = _pairs(images, reference)
     relabelled = pairs.loc[_relabelled(pairs, images, reference) & pairs["split"].ne(REFUSED), "sha256"]

@@ -17,11 +17,7 @@ _LONGEST_NUMBER = 12
 
 
 def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
-    """Hash the patient of each image, together with its source, by a secret key.
-
-    Args:
-        manifest: Images with ``source`` and ``patient_id``.
-        key_file: File with the key, see ``sources.pseudonyms``.
+    """Hash the patient of each image, together with its source, by a secret key (see ``sources.pseudonyms``).
 
     Returns:
         16 hexadecimal digits, equal for images of the same patient of a source; null where the patient is unknown.
@@ -34,27 +30,16 @@ def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
 
 
 def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) -> pd.DataFrame:
-    """Add ``source`` and the hashed ``patient`` to the images of a version; null where an image could not be decoded.
-
-    Args:
-        images: From ``data_changes.images_used``.
-        manifest: Usable images.
-        key_file: File with the key, see `hash_patients`.
-    """
+    """Add ``source`` and the hashed ``patient`` to ``data_changes.images_used``; null where an image was refused."""
     patients = manifest[["sha256", "source"]].assign(**{PATIENT: hash_patients(manifest, key_file)})
     return images.merge(patients, on="sha256", how="left", validate="many_to_one")
 
 
 def images_of_patient(images: pd.DataFrame, ids: Sequence[str], key_file: Path) -> pd.DataFrame:
-    """Select the images of a patient, from any source.
+    """Select the images of a patient, to which sources may give any of the ``ids``, from `with_patients`.
 
     A number that is not found is looked up with other leading zeros too: the label table and the file names of a release
     may differ in them, as those of NIH do.
-
-    Args:
-        images: Images of a version, from `with_patients`.
-        ids: Ids that sources may give the patient.
-        key_file: File with the key that the patients were hashed with.
     """
     sources = images["source"].dropna().unique()
     for spellings in (list(ids), [other for name in ids for other in _other_zeros(name)]):

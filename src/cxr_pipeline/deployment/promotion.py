@@ -20,15 +20,7 @@ BETTER, BETTER_OR_NEWER = "better", "better_or_newer"
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of the promotion rule.
-
-    Args:
-        name: Name of the condition.
-        figure: Value that is tested; None where it is not defined.
-        bound: Value that it is compared with.
-        met: Whether it is met.
-        text: The result as a sentence.
-    """
+    """One condition of the promotion rule: its ``figure`` (None where it is not defined), and the result in words."""
 
     name: str
     figure: float | None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,24 +40,8 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def _write_json(data: Any, path: Path) -> None:
+def _write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text("utf-8")
-
-
-def _write_text(data: str, path: Path) -> None:
-    path.write_text(data, "utf-8")
-
-
-def _read_bytes(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def _write_bytes(data: bytes, path: Path) -> None:
-    path.write_bytes(data)
 
 
 def _read_keras_model(path: Path) -> Any:
@@ -72,19 +57,19 @@ def _read_reference_profile(path: Path) -> Any:
     return ReferenceProfile.load(path)
 
 
-def _write_itself(data: Any, path: Path) -> None:
+def _save(path: Path, data: Any) -> None:
     data.save(path)
 
 
-_TEXT = (_read_text, _write_text)
-_FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path], None]]] = {
+_TEXT = (partial(Path.read_text, encoding="utf-8"), partial(Path.write_text, encoding="utf-8"))
+_FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path, Any], object]]] = {
     ".json": (_read_json, _write_json),
     ".html": _TEXT,
     ".md": _TEXT,
     ".yml": _TEXT,
-    ".png": (_read_bytes, _write_bytes),
-    ".keras": (_read_keras_model, _write_itself),
-    ".npz": (_read_reference_profile, _write_itself),
+    ".png": (Path.read_bytes, Path.write_bytes),
+    ".keras": (_read_keras_model, _save),
+    ".npz": (_read_reference_profile, _save),
 }
 
 
@@ -120,4 +105,4 @@ class FileDataset(PathDataset):
         """Replace the file."""
         _, write = _FORMATS[self._filepath.suffix]
         with written_atomically(self._filepath) as temporary:
-            write(data, temporary)
+            write(temporary, data)
