@@ -78,7 +78,7 @@ def test_a_kill_costs_the_cells_that_were_running_and_no_other(ablated) -> None:
     folder, before, printed = ablated
     succeeded = {name: outcome for name, outcome in before.items() if outcome["error"] is None}
     assert succeeded.items() <= outcomes(folder).items()
-    assert f"{len(succeeded)} of 5 cells were run before" in " ".join(printed.split())
+    assert f"Reusing {len(succeeded)} of 5 cells" in " ".join(printed.split())
 
 
 def test_every_cell_has_its_row_the_baseline_first(table) -> None:
@@ -148,7 +148,7 @@ def test_a_cell_more_is_the_only_one_that_runs_whatever_folder_its_worker_is_in(
         finished = kedro(folder, *ABLATION[:-1], params)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert list(tmp_path.iterdir()) == []
-    assert "4 of 5 cells were run before" in " ".join(finished.stdout.split())
+    assert "Reusing 4 of 5 cells" in " ".join(finished.stdout.split())
     after = outcomes(folder)
     assert before.items() <= after.items()
     assert set(after) - set(before) == {"more dropout"}

@@ -151,7 +151,7 @@ def test_the_command_is_kedro_run(states, stub: Path) -> None:
 
 def test_a_retraining_is_one_mlflow_run_with_its_challenger_nested_below(environment, project: Path) -> None:
     log = printed(environment, "airflow", "dags", "test", "effusion_retraining_demo")
-    assert "cxr-effusion-demo 1 is the champion now." in log
+    assert "cxr-effusion-demo 1 is the new champion." in log
     assert "state=success" in log
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

@@ -103,7 +103,7 @@ def first(tmp_path_factory, new_project, kedro) -> Path:
     folder: Path = new_project(tmp_path_factory.mktemp("retraining") / "project")
     write_rule(folder, **LENIENT)
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(40))))
-    assert f"{MODEL} 1 is the champion now" in printed
+    assert f"{MODEL} 1 is the new champion" in printed
     return folder
 
 

@@ -89,7 +89,7 @@ def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypa
     assert nodes.move_aliases(promotion) == {"champion": 3}
     assert calls == []
     assert tags == {"decision": "stopped", "decision_reasons": "Too many labels."}
-    with pytest.raises(UserError, match=r"Too many labels\. \(The record is decisions/.*Z\.md ") as raised:
+    with pytest.raises(UserError, match=r"Too many labels\. \(See the record decisions/.*Z\.md ") as raised:
         nodes.fail_if_stopped(promotion, {})
     assert any(name in str(raised.value) for name in files)
 

@@ -1,1 +1,1 @@
-"""One package for each stage; none knows a task or another stage."""
+"""One package per stage; stages depend neither on tasks nor on other stages."""

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 
 def stage(name: str, *nodes: Node) -> Pipeline:
-    """Combine nodes to a stage; its datasets belong to the task, not to the stage."""
+    """Combine nodes into a stage; its datasets belong to the task, not to the stage."""
     return Pipeline(list(nodes), namespace=name, prefix_datasets_with_namespace=False)
 
 
 def node(function: Callable[..., Any], outputs: str | list[str] | None, **datasets: str) -> Node:
-    """Create a node that has the name of its function.
+    """Create a node with the name of its function.
 
     A parameter of the function is the dataset of that name or, if its type is a block of parameters, the block of that
     name (``params:training`` for ``training: Training``).

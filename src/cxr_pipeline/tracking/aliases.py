@@ -1,6 +1,6 @@
 """The aliases of a registered model: champion, previous, challenger and reference.
 
-Aliases are moved in an order that keeps a champion at every moment, and that lets an interrupted move be repeated.
+Aliases are moved in an order in which there is always a champion, and an interrupted move can be repeated.
 """
 
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
     Args:
         name: Name of the registered model.
         version: Version number.
-        over: Champion that the version was compared with; None if there was none.
+        over: Champion that the version was compared with; None without a champion.
 
     Raises:
         UserError: The champion has changed since the comparison.
@@ -44,7 +44,7 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
             raise UserError(
                 f"The champion of {name} was {_describe(over)} when version {version} was evaluated, and is "
                 f"{_describe(champion)} now. No alias was moved. Run the same command again to compare with the current "
-                "champion; nothing is trained twice."
+                "champion; the trained challenger is reused."
             )
         if champion is not None and champion != version:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
@@ -63,7 +63,7 @@ def keep_as_challenger(name: str, version: int) -> dict[str, int | None]:
 
 
 def set_reference(name: str, version: int) -> None:
-    """Make a version the one that new images are compared with."""
+    """Set the version that new images are compared with."""
     mlflow.MlflowClient().set_registered_model_alias(name, REFERENCE, str(version))
 
 
@@ -82,8 +82,8 @@ def roll_back(name: str) -> tuple[int, int]:
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
             raise UserError(
-                f"There is no version to roll back to: the champion of {name} is {_describe(champion)}, and there is no "
-                'earlier one. To use any other version, give it the alias by hand: python -c "import mlflow; '
+                f"There is no version to roll back to. The champion of {name} is {_describe(champion)}, and there is no "
+                'earlier one. To use another version, set the alias manually: python -c "import mlflow;  '
                 f"mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
                 f"mlflow.MlflowClient().set_registered_model_alias('{name}', '{CHAMPION}', 'VERSION')\""
             )

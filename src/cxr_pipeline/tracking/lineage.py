@@ -1,4 +1,4 @@
-"""Where a version comes from, as MLflow stores it: its run, images, recipe and decision rule, and model card."""
+"""The lineage of a version in MLflow: its run, images, recipe, decision rule and model card."""
 
 import logging
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class VersionRecord:
         number: Version number.
         aliases: Current aliases.
         date: Time of the registration.
-        run_id: Run that registered it; None where it was deleted.
+        run_id: Run that registered it; None if it was deleted.
         tags: Tags of the version.
         metrics: Metrics of the run on the test images, without ``test/``.
         parameters: Parameters of the run, by dotted name.
@@ -72,7 +72,7 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
 
 
 def settings_of(record: VersionRecord) -> dict[str, Any]:
-    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty where they are missing."""
+    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty if they are missing."""
     try:
         settings: dict[str, Any] = mlflow.artifacts.load_dict(f"models:/{record.name}/{record.number}/{_SETTINGS}")
     except (mlflow.MlflowException, OSError):

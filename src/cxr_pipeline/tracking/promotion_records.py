@@ -10,12 +10,12 @@ from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.versions import load_classifier
 
-# Tags of a version. DECISION is set last, so that a version has it only when everything is done.
+# Tags of a version. DECISION is set last, so that it marks a completed promotion stage.
 DECISION, REASONS, DECIDED_IN, TRAINED_BY = "decision", "decision_reasons", "decision_run", "retraining"
 PROMOTED, KEPT, STOPPED = "promoted", "not promoted", "stopped"
 # Tag of a version and of a run: the drift verdict on the new images.
 DRIFT = "drift"
-# Tag of a run that ended because there was nothing to do.
+# Tag of a run that ended without training.
 SKIPPED = "skipped"
 _LONGEST_TAG = 5000  # MLflow refuses longer values
 
@@ -41,7 +41,7 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
     """Find the version that was decided on in the retraining with the digest ``trained_by``.
 
     Returns:
-        The version number, and ``promoted``, ``not promoted`` or ``rolled back``; None where there is none.
+        The version number, and ``promoted``, ``not promoted`` or ``rolled back``; None if there is none.
     """
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
     for version in versions:
@@ -51,7 +51,7 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
 
 
 def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str, drift: str | None = None) -> None:
-    """Tag a version with the reasons of its decision, before an alias is moved; it does not count as decided yet.
+    """Tag a version with the reasons of its promotion decision, before an alias is moved; the decision is tagged later.
 
     Args:
         name: Name of the registered model.

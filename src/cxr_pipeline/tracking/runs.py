@@ -1,7 +1,7 @@
 """The MLflow run of this process: its start and end, and what is logged to it.
 
-Every function that logs does nothing without a run. If MLflow does not answer, it raises: the run ends, and the same
-command resumes from what is on disk.
+Every function that logs does nothing without a run. If MLflow does not answer, it raises an error: the run ends, and
+the same command resumes from the files on disk.
 """
 
 import logging
@@ -19,20 +19,20 @@ from cxr_pipeline.tracking.server import exclusive, impatient, is_server, reason
 
 _log = logging.getLogger(__name__)
 
-# The longest name of a run that MLflow's databases hold.
+# Maximum length of the name of a run in MLflow's databases.
 _LONGEST_NAME = 250
 
 
 @dataclass
 class _Run:
-    """A run of this process: active until it ends here, open until MLflow knows that it ended."""
+    """A run of this process: active until it ends here, open until its end is stored in MLflow."""
 
     run_id: str
     is_active: bool = True
     is_open: bool = True
 
 
-# MLflow knows the active run only in the thread that started it, but Kedro's ThreadRunner runs nodes in others.
+# In MLflow, the active run belongs to the thread that started it, but Kedro's ThreadRunner runs nodes in others.
 _last: _Run | None = None
 
 
@@ -42,7 +42,7 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
     Args:
         experiment: Name of the experiment, created if it is missing and restored if it was deleted.
         name: Name of the run.
-        artifacts: Where a new experiment in a database keeps its artifacts; a server decides that itself.
+        artifacts: Folder of the artifacts of a new experiment in a database; a server sets its own.
         parent: Id of the run that this one is nested below, or None.
         tags: Tags of the run.
     """
@@ -71,7 +71,7 @@ def active_run_id() -> str | None:
 
 
 def run_is_open() -> bool:
-    """Whether MLflow shows the run of this process as running, perhaps because its end could not be reported."""
+    """Return whether MLflow shows the run of this process as running, for example because its end could not be reported."""
     return _last is not None and _last.is_open
 
 
@@ -83,8 +83,8 @@ def last_run_id() -> str | None:
 def end_active_run(status: str) -> None:
     """End the MLflow run of this process as ``FINISHED``, ``FAILED`` or ``KILLED``. Call it from the main thread.
 
-    It never raises: it is called while another error, or a signal, ends the process. A server that does not answer is
-    waited for 10 seconds at most.
+    It never raises an error, because it is called while another error, or a signal, ends the process. It waits at most
+    10 seconds for a server that does not answer.
     """
     run_id = active_run_id()
     if run_id is None:
@@ -132,10 +132,10 @@ def log_epoch(values: Mapping[str, float | int | str]) -> None:
 
 
 def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
-    """Log the content of ``metrics.json``, so that runs can be found and compared by it.
+    """Log the content of ``metrics.json``, so that runs can be searched and compared.
 
-    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on. The images that they were measured on
-    become the tags ``task``, ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
+    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on. The test images become the tags ``task``,
+    ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
     """
     _log_metrics(flatten_metrics(metrics), step=0)
     set_tags(

@@ -20,20 +20,20 @@ _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIM
 # MLflow's own 7 retries wait four minutes for a server that refuses connections. Three wait about 12 s, enough for a
 # restart. A request of 60 s leaves time for a server that passes an upload on to an object store.
 _DEFAULTS = {_RETRIES: "3", _TIMEOUT: "60"}
-# Client errors that the same request may not get later: credentials expired, request timeout, too many requests.
+# Client errors for which a retry may succeed: expired credentials, request timeout, too many requests.
 _RETRY_LATER = (401, 403, 408, 429)
 
 
 def is_server(uri: str) -> bool:
-    """Whether ``uri`` is the address of an MLflow server, rather than of a database."""
+    """Return whether ``uri`` is the address of an MLflow server, not of a database."""
     return urlparse(uri).scheme in ("http", "https")
 
 
 def connect(uri: str) -> None:
-    """Use the MLflow at ``uri`` in this process, after checking within 10 seconds that it can be used.
+    """Use the MLflow server or database at ``uri`` in this process, after checking within 10 seconds that it is usable.
 
     ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
-    server; without them a request that finds it stopped fails after about 12 seconds.
+    server; without them, a request to a stopped server fails after about 12 seconds.
 
     Args:
         uri: ``sqlite:///<path>``, the address of an MLflow server, or another database, which is not checked.
@@ -61,7 +61,7 @@ def connect(uri: str) -> None:
         )
     mlflow.set_tracking_uri(uri)
     if without_password(uri) != uri:
-        # MLflow prints the address of a run's page when the run ends, password included.
+        # MLflow prints the address of a run's page when the run ends, including the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
@@ -105,7 +105,7 @@ def exclusive(uri: str) -> Iterator[None]:
 
 @contextmanager
 def impatient(seconds: int = 10) -> Iterator[None]:
-    """Make each request in this block once, with a timeout of ``seconds``."""
+    """Disable retries in this block, and set the timeout of requests to ``seconds``."""
     before = {name: os.environ.get(name) for name in _DEFAULTS}
     os.environ.update({_RETRIES: "0", _TIMEOUT: str(min(seconds, int(before[_TIMEOUT] or seconds)))})
     try:
@@ -119,11 +119,11 @@ def impatient(seconds: int = 10) -> Iterator[None]:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether a server does not answer or is in trouble, rather than refusing a request that is wrong."""
+    """Return whether an error means that a server is unavailable, not that a request is invalid."""
     if isinstance(error, HTTPError) and error.response is not None:
         status = error.response.status_code
     elif isinstance(error, RestException) or (isinstance(error, MlflowException) and "API request to " in str(error)):
-        # Other MLflow errors have the status 500 as well, even those raised without asking a server.
+        # Other MLflow errors also have the status 500, even those raised without a request to a server.
         status = int(error.get_http_status_code())
     else:
         return isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE"
@@ -131,7 +131,7 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def unavailable_message(error: BaseException) -> str | None:
-    """Return the message for the user if ``error`` says that MLflow is unavailable, otherwise None."""
+    """Return the message for the user if ``error`` means that MLflow is unavailable, otherwise None."""
     if not is_unavailable(error):
         return None
     return (
@@ -141,7 +141,7 @@ def unavailable_message(error: BaseException) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the root cause of an error of MLflow or of the network, in one line and without passwords."""
+    """Return the root cause of an MLflow or network error, in one line and without passwords."""
     root, cause = error, error
     while (following := cause.__cause__ or cause.__context__) is not None:
         cause = following

@@ -53,12 +53,12 @@ def register_version(
     Args:
         task: Name of the task.
         phantom: Whether any training image is generated.
-        model: The network, as ``ImageClassifier`` takes it.
-        recipe: How an image becomes the network's input.
-        decision_rule: How the network's output becomes a probability and a decision.
+        model: The network, as for ``ImageClassifier``.
+        recipe: Converts an image to the input of the network.
+        decision_rule: Converts the output of the network to a probability and a decision.
         metrics: Content of ``metrics.json``, for the version's description.
         data_digest: Digest of the images and labels that the model was trained on.
-        example: uint8 [height, width], an image that shows what the model takes.
+        example: uint8 [height, width], an example of an input image.
         tags: More tags of the version, such as the Git commit.
 
     Returns:
@@ -71,7 +71,7 @@ def register_version(
     name = model_name(task, phantom=phantom)
     with tempfile.TemporaryDirectory() as folder, _import_path_kept():
         classifier.save(Path(folder, "classifier"))
-        # pyfunc.log_model is this call without run_id, and would start another run in a thread that has none.
+        # pyfunc.log_model does not pass run_id, and would start another run in a thread without an active run.
         logged = mlflow.models.Model.log(
             artifact_path=None,
             name=name,
@@ -96,7 +96,7 @@ def register_version(
 
 @contextmanager
 def _import_path_kept() -> Iterator[None]:
-    """Undo what MLflow adds to the import path when it checks the model that it logs."""
+    """Remove what MLflow adds to the import path when it validates a logged model."""
     before = list(sys.path)
     try:
         yield
@@ -151,11 +151,11 @@ class ModelVersion:
 
 
 def resolve_version(uri: str) -> ModelVersion:
-    """Resolve a URI to the version it points to now, to find that version again after an alias has moved.
+    """Resolve a URI to the current version, to find that version again after an alias has moved.
 
     Args:
         uri: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``models:/NAME/latest``, or another URI of an MLflow
-            model, which is returned as it is.
+            model, which is returned unchanged.
 
     Raises:
         UserError: There is no such version.

@@ -30,7 +30,7 @@ def run_cells(
     folders: Folders,
     current_run: TaskRun,
 ) -> list[dict[str, Any]]:
-    """Run every cell that is new or has changed; cells with equal parameters are run once.
+    """Run every new or changed cell; cells with equal parameters are run once.
 
     Returns:
         ``name``, ``overrides``, ``folder`` and the outcome of each cell, the baseline first.
@@ -49,8 +49,8 @@ def run_cells(
         jobs[name] = Job(name, MODULE, asdict(cell), log=str(folder / "log.txt"), shares=shares)
     distinct = [jobs[name] for name in first_names.values()]
     missing = [job for job in distinct if not cells.is_done(Path(job.log).parent)]
-    logger.info("%d of %d cells were run before and are reused.", len(distinct) - len(missing), len(distinct))
-    # Fine-tuning caches more features than training the head alone, which then finds all of its own.
+    logger.info("Reusing %d of %d cells of earlier runs.", len(distinct) - len(missing), len(distinct))
+    # Fine-tuning first: it caches all features that training the head alone needs, and more.
     missing.sort(key=lambda job: not digests.fine_tunes(job.payload["parameters"]))
     width = len({job.shares[0] for job in distinct})
     for n_done, outcome in enumerate(run_jobs(missing, width=width, **parallel.model_dump()), start=1):
@@ -64,7 +64,7 @@ def _finished_cell(job: Job, overrides: Mapping[str, Any], parent_run: str | Non
     folder = Path(job.log).parent
     outcome = cells.load_outcome(folder)
     if outcome["run_id"] and parent_run:
-        # A cell that was run before belongs to the run that reuses it.
+        # A cell of an earlier run is nested under the run that reuses it.
         tracking.nest_run(outcome["run_id"], parent_run)
     return {**outcome, "name": job.name, "overrides": dict(overrides), "folder": str(folder)}
 
@@ -112,6 +112,6 @@ def check_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: st
         raise Unavailable(f"{summary} Run the same command again to retry them.")
     if baseline in failed:
         raise UserError(
-            f"{summary} The others are compared with the baseline, {baseline['name']!r}: correct it, or set "
+            f"{summary} All cells are compared with the baseline, {baseline['name']!r}. Correct it, or set "
             f"{task.name}.ablation.baseline to another cell."
         )

@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Create the stage that runs the task's own pipeline with a few parameters changed and compares the results."""
+    """Create the stage that runs the pipeline of the task with different parameters and compares the results."""
     return stage(
         "ablation",
         node(run_cells, "ablation_cells"),

@@ -37,8 +37,9 @@ def find_changes(
     """Compare the images with those of the champion and decide whether to train a challenger.
 
     Returns:
-        Whether to ``train`` and ``why``; the ``changes`` since the ``champion`` (both None without one), whether the data
-        are ``newer``; the ``digest`` of the retraining; ``stopped``, the reason why it must not go on, or None.
+        Whether to ``train`` and ``why``; the ``changes`` since the ``champion`` (both None without a champion); whether
+        the data are ``newer``; the ``digest`` of the retraining; ``stopped``, the reason why retraining must stop, or
+        None.
 
     Raises:
         UserError: The list of the champion's images is missing.
@@ -50,7 +51,7 @@ def find_changes(
     changes = None
     if champion is not None:
         promotion_records.finish_decision(model, champion)
-        # Hashes by another key say nothing about patients.
+        # Hashes with another key cannot be compared.
         if lineage.hashed_with(model, champion, folders.patient_key):
             images = images.assign(**{PATIENT: hash_patients(images, folders.patient_key)})
         changes = find_data_changes(images, artifacts.images_of_champion(model, champion))
@@ -85,10 +86,10 @@ def validate_changes(
     drift: Drift,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    """Compare new images and their labels with those of the reference version, before anything is trained.
+    """Compare new images and their labels with those of the reference version, before training.
 
     Returns:
-        ``data_changes`` with ``drift``: the drift report, None where there are no images to check. ``train`` and
+        ``data_changes`` with ``drift``: the drift report, None if there are no images to check. ``train`` and
         ``stopped`` are updated.
 
     Raises:
@@ -110,7 +111,7 @@ def validate_changes(
 
 
 class _Reference(NamedTuple):
-    """A version that new images are compared with; without a profile there is no comparison."""
+    """The version that new images are compared with; without a profile there is no comparison."""
 
     version: tracking.ModelVersion
     images: pd.DataFrame
@@ -119,7 +120,7 @@ class _Reference(NamedTuple):
 
 
 def _load_reference(model: str, champion: int, task: Task) -> _Reference:
-    """Load the version with the alias reference; the champion where there is none that can be used."""
+    """Load the version with the alias reference, or the champion if it cannot be used."""
     number = aliases.aliases_of(model)[aliases.REFERENCE]
     if number is not None and number != champion:
         with suppress(UserError):

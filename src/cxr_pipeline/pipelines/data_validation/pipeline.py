@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Compare the current images with those of the champion, and validate what changed."""
+    """Create the stage that compares the current images with those of the champion and validates the changes."""
     return stage(
         "data_validation",
         node(find_changes, "data_changes"),

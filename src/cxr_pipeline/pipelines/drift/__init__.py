@@ -1,3 +1,3 @@
-"""Compare new images with those that a registered model version was trained on."""
+"""Compare new images with the training images of a registered model version."""
 
 from cxr_pipeline.pipelines.drift.pipeline import create_pipeline

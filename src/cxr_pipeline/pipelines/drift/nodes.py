@@ -30,10 +30,10 @@ def measure_drift(
     earlier_manifest: pd.DataFrame,
     earlier_splits: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Compare new images with those of a model: the one in ``drift.model``, the champion, or the newest version.
+    """Compare new images with those of a model: ``drift.model``, the champion, or the newest version.
 
     Returns:
-        The drift report, the model and the images that it is about, in JSON types.
+        The drift report with its model and images, in JSON types.
     """
     from cxr_pipeline.deployment.drift.new_images import check_new_images
 
@@ -83,16 +83,16 @@ def _profile_of_training_images(
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
 ) -> "ReferenceProfile":
-    """Build the profile of a version without a stored one from the current training images."""
+    """Build the profile of a version that has none from the current training images."""
     from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
 
     if manifest.empty or splits.empty:
         raise UserError(
-            f"There is no reference to compare the new images of {task.name} with: the run of the model stored no "
+            f"The new images of {task.name} cannot be compared: the run of the model stored no "
             "reference profile (drift_profile.npz), and this project has no manifest of training images. Train the "
             f"model again: kedro run --pipeline={task.name}"
         )
-    _log.warning("The run of the model stored no reference profile: building it from the current manifest and splits.")
+    _log.warning("The run of the model stored no reference profile. Building one from the current manifest and splits.")
     images = PreparedImages(folders.images, classifier.recipe)
     settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
     return build_reference_profile(classifier.model, classifier.decision_rule, images, manifest, splits, **settings)

@@ -24,7 +24,7 @@ def score_test(
     splits: pd.DataFrame,
     task: Task,
 ) -> pd.DataFrame:
-    """Let the model score the test images, and decide as the frozen rule says."""
+    """Score the test images and apply the frozen decision rule."""
     from cxr_pipeline.training.fitting import predict
 
     images = select_split(manifest, splits, "test")
@@ -41,7 +41,7 @@ def measure_test(
     thresholds: Thresholds,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
-    """Every metric with its interval, clustered by patient where patients are known; also logged to the run."""
+    """Compute every metric with its interval, clustered by patient if patients are known, and log them to the run."""
     rule = rule_from_dict(decision_rule)
     settings: dict[str, Any] = {
         "outputs": task.outputs,
@@ -69,7 +69,7 @@ def measure_test(
 def measure_subgroups(
     test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
 ) -> dict[str, Any]:
-    """Measure the test images by sex, age band and view."""
+    """Compute the metrics by sex, age band and view."""
     return evaluate_subgroups(
         test_scores,
         manifest,
@@ -81,7 +81,7 @@ def measure_subgroups(
 
 
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Classification report, a row for each output, and confusion table, true classes by decisions."""
+    """Compute the classification report, one row per output, and the confusion table, true classes by decisions."""
     scores = Scores.from_table(test_scores, task.outputs)
     report = classification_report(scores.y_true, scores.predicted, scores.probability, task.outputs)
     return report, confusion_table(scores.y_true, scores.predicted, task.outputs, exclusive=task.exclusive)

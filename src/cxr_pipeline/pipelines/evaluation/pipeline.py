@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and the test images to figures with intervals."""
+    """Create the stage from the model and the test images to metrics with intervals."""
     return stage(
         "evaluation",
         node(score_test, "test_scores"),

@@ -1,3 +1,3 @@
-"""Ask where the network looks."""
+"""Compute and evaluate heat maps."""
 
 from cxr_pipeline.pipelines.explanation.pipeline import create_pipeline

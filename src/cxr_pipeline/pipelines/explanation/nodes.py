@@ -15,7 +15,7 @@ from cxr_pipeline.report.figures.images import choose_images, heatmap_grid
 def find_boxes(
     manifest: pd.DataFrame, test_scores: pd.DataFrame, sources: Sources, folders: Folders, task: Task
 ) -> pd.DataFrame:
-    """Read the boxes of the test images, each with the class that its finding means."""
+    """Read the boxes of the test images, with the class of each finding."""
     images = manifest[manifest["sha256"].isin(test_scores["sha256"])]
     boxes = read_boxes({name: folders.raw / source.path for name, source in sources.root.items()}, images)
     return boxes.assign(**{"class": boxes["finding"].map(task.labels.class_of).astype("str")})
@@ -29,7 +29,7 @@ def explain_test(
     task: Task,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
-    """Measure the model's heat maps against boxes, and against those of shuffled weights."""
+    """Compare the model's heat maps with boxes and with heat maps of shuffled weights."""
     from cxr_pipeline.evaluation.grad_cam import explain_images
 
     explained = choose_explained(test_scores, boxes, task.outputs)
@@ -39,7 +39,7 @@ def explain_test(
 def draw_heatmaps(
     model: Any, enhanced_images: PreparedImages, test_scores: pd.DataFrame, boxes: pd.DataFrame, task: Task
 ) -> dict[str, bytes]:
-    """Picture, for each output, where the model looks in images decided rightly and wrongly."""
+    """Draw, for each output, heat maps of correctly and incorrectly classified images."""
     from cxr_pipeline.evaluation.grad_cam import GradCam
 
     scores, cam = Scores.from_table(test_scores, task.outputs), GradCam(model)

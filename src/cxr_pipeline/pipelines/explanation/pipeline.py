@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and its decisions on the test images to where it looks."""
+    """Create the stage from the model and its decisions on the test images to heat maps."""
     return stage(
         "explanation",
         node(find_boxes, "boxes"),

@@ -7,7 +7,7 @@ from cxr_pipeline.framework.config import Folders, Sources, Task
 
 
 def list_images(sources: Sources, folders: Folders, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
-    """List the images of every source, and refuse the rows that cannot be used whatever their pixels are.
+    """List the images of every source, and refuse the rows that cannot be used regardless of their pixels.
 
     Returns:
         Images, refused rows, and the counts of rows of each source.

@@ -1,3 +1,3 @@
-"""Build the reference profile that drift of new images is measured against."""
+"""Build the reference profile for drift detection."""
 
 from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline

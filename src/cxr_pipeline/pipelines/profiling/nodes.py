@@ -18,7 +18,7 @@ def profile_images(
     splits: pd.DataFrame,
     drift: Drift,
 ) -> Any:
-    """Build the `ReferenceProfile` of the images that the model was trained on."""
+    """Build the `ReferenceProfile` of the model's own images."""
     from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
 
     settings = drift.model_dump(include={"max_images", "batch_size", "seed"})

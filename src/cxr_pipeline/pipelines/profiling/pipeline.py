@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Build the reference profile from the model and its images."""
+    """Create the stage from the model and its images to the reference profile."""
     return stage(
         "profiling",
         node(profile_images, "drift_profile"),

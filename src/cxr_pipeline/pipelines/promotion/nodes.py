@@ -1,4 +1,4 @@
-"""Nodes of the promotion stage. They move no alias where there is no challenger."""
+"""Nodes of the promotion stage. They move no alias if there is no challenger."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def score_champion(
     """Score the challenger's test images with the champion, by its own recipe and decision rule.
 
     Returns:
-        A score table with decisions; empty where there is no challenger or no champion.
+        A score table with decisions; empty if there is no challenger or no champion.
 
     Raises:
         UserError: The champion was trained on some of these images or their patients.
@@ -98,7 +98,7 @@ def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
     promotion_records.note_reasons(
         model, version, promotion["reasons"], trained_by=promotion["trained_by"], drift=verdict
     )
-    # Before the champion: an interrupted run must not leave a champion whose images were checked against nothing.
+    # Before the champion, because an interrupted run must not leave a champion with untested images.
     reference = _reference(promotion)
     if reference is not None:
         aliases.set_reference(model, reference)
@@ -107,13 +107,13 @@ def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
     else:
         numbers = aliases.keep_as_challenger(model, version)
     promotion_records.note_decision(model, version, promoted=promotion["promoted"])
-    outcome = "is the champion now" if promotion["promoted"] else "is not promoted"
+    outcome = "is the new champion" if promotion["promoted"] else "is not promoted"
     logger.info("%s %d %s. %s", model, version, outcome, " ".join(promotion["reasons"]))
     return numbers
 
 
 def _reference(promotion: Mapping[str, Any]) -> int | None:
-    """Return the version that the next new images are compared with, None to leave it as it is.
+    """Return the version that the next new images are compared with; None to keep the current one.
 
     Images that were too few to check stay new until there are enough: the reference stays the version without them. A
     version below the floors, such as a collapsed network, is no reference.
@@ -126,11 +126,11 @@ def _reference(promotion: Mapping[str, Any]) -> int | None:
 
 
 def fail_if_stopped(promotion: Mapping[str, Any], aliases_after: Mapping[str, int | None]) -> None:
-    """Fail the run where the retraining was stopped, after its record was written.
+    """Fail the run if the retraining was stopped, after its record was written.
 
     Raises:
         UserError: The retraining was stopped; the message has the reasons and names the record.
     """
     if promotion.get("decision") == "stopped":
         record = f"decisions/{decision_name(promotion)}.md"
-        raise UserError(f"{' '.join(promotion['reasons'])} (The record is {record} in the reports of the task.)")
+        raise UserError(f"{' '.join(promotion['reasons'])} (See the record {record} in the reports of the task.)")

@@ -35,7 +35,7 @@ def register_model(
     Returns:
         The content of ``model_version.json``.
     """
-    # The evaluation logged them too, but perhaps to an earlier run that was killed.
+    # The evaluation stage also logged them, but possibly to an earlier run that was killed.
     tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
@@ -43,7 +43,7 @@ def register_model(
     artifacts.log_texts({artifacts.CARD: model_card})
     artifacts.log_profile(drift_profile)
     size = enhanced_images.recipe.size
-    # The example is stored with the model, where no patient's image belongs.
+    # The example is stored with the model and must not be the image of a patient.
     ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
     return tracking.register_version(
         task=task.name,

@@ -33,7 +33,7 @@ def draw_figures(
     task: Task,
     training: Training,
 ) -> dict[str, bytes]:
-    """Draw the figures of the report, as PNG by name."""
+    """Draw the figures of the report, PNG bytes by name."""
     selector = EpochSelector(training.monitor, training.tolerance, training.patience)
     selected = selector.select([{training.monitor: value} for value in history[training.monitor]])
     scores = Scores.from_table(test_scores, task.outputs)

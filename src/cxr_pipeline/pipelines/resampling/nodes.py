@@ -20,7 +20,7 @@ def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resa
 def preview_augmentation(
     enhanced_images: PreparedImages, sampling_plan: pd.DataFrame, augmentation: Augmentation
 ) -> bytes:
-    """Draw a few training images beside their augmented views."""
+    """Draw a few training images next to their augmented views."""
     from cxr_pipeline.training.augmentation import preview
 
     sha256s = sampling_plan["sha256"].sort_values().head(6).tolist()

@@ -30,7 +30,7 @@ def resize_images(
 def finalise_manifest(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the images into usable and refused ones.
+    """Divide the images into the manifest and the quarantine.
 
     Returns:
         The manifest and the quarantine.
@@ -46,7 +46,7 @@ def report_data(
     ingestion: Ingestion,
     task: Task,
 ) -> dict[str, Any]:
-    """Count the images, and stop if too many were refused."""
+    """Describe the data, and stop if too many images were refused."""
     manifests.check_quarantine(manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction, task=task.name)
     return manifests.data_report(
         manifest, quarantine, source_counts, classes=tuple(task.classes), phantom=sources.phantom

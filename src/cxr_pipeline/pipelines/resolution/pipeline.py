@@ -9,7 +9,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 def create_pipeline() -> Pipeline:
     """Create the stage from the table of images to prepared images, manifest and quarantine.
 
-    Images are decoded here, once. Only then are all refusals known.
+    Images are decoded here, once; all refusals are known only then.
     """
     return stage(
         "resolution",

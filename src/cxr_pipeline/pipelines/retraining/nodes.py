@@ -1,4 +1,4 @@
-"""Nodes of the retraining stage. They do nothing where nothing may be trained."""
+"""Nodes of the retraining stage. They do nothing if no challenger is to be trained."""
 
 import logging
 import shutil
@@ -27,10 +27,10 @@ def train_challenger(
     folders: Folders,
     current_run: TaskRun,
 ) -> dict[str, Any]:
-    """Run the pipeline of the task in a process and a folder of its own; reuse a challenger that was trained before.
+    """Run the pipeline of the task in a separate process and folder, or reuse a challenger that was trained before.
 
     Returns:
-        The version, and the folder of its outputs; empty where nothing may be trained.
+        The version, and the folder of its outputs; empty if no challenger is to be trained.
 
     Raises:
         UserError: The training failed, or the classes of the champion differ from those of the task.

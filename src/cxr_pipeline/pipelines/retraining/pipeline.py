@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Train a challenger and add its splits to the split registry."""
+    """Create the stage that trains a challenger and adds its splits to the split registry."""
     return stage(
         "retraining",
         node(train_challenger, "challenger"),

@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Restore the previous champion."""
+    """Create the pipeline that restores the previous champion."""
     return stage(
         "rollback",
         node(roll_back, "aliases"),

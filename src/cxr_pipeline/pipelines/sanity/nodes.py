@@ -28,7 +28,7 @@ def check_sanity(
     sanity: Sanity,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Run the sanity checks on the training of the task.
+    """Run the sanity checks with the training parameters of the task.
 
     Returns:
         ``task``, ``phantom``, ``passed`` and ``verdicts``, the result of each check.

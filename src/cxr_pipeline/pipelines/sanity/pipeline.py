@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Create the stage that checks a training before it is run; a failed check fails the run."""
+    """Create the stage that checks training before a long run; a failed check fails the run."""
     return stage(
         "sanity",
         node(check_sanity, "sanity_report"),

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 def score_images(
     task: Task, sources: Sources, scoring: Scoring, drift: Drift, folders: Folders
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Score the images in a folder with the given model, the champion or the newest version.
+    """Score the images of a folder with the given model, the champion, or the newest version.
 
     Returns:
         The predictions, and a record of how they were made.
@@ -78,7 +78,7 @@ def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[tra
     uri = tracking.version_in_use(name)
     version = tracking.resolve_version(uri)
     if uri == version.uri:
-        return version, f"the newest version, since none of {name} has the alias champion"
+        return version, f"the newest version, because no version of {name} has the alias champion"
     return version, "the champion"
 
 
@@ -99,7 +99,7 @@ def _screening(
     )
     if not screening.detector.compared:
         _log.warning(
-            "The reference profile of %s has too few images for out-of-distribution screening: no image is flagged.",
+            "The reference profile of %s has too few images for out-of-distribution screening. No image is flagged.",
             version.uri,
         )
     return screening
@@ -124,15 +124,15 @@ def _check_drift(
     level = logging.WARNING if result["verdict"] in ("warn", "refuse") else logging.INFO
     _log.log(level, "Drift, %d images compared: %s. %s", result["n_new"], result["verdict"], result["sentence"])
     if result["verdict"] == scoring.on_drift == "refuse":
-        # Nobody must take the predictions of an earlier folder for those of this one.
+        # Predictions of an earlier folder must not be mistaken for those of this one.
         for suffix in ("csv", "json", "parquet"):
             (outputs / f"predictions.{suffix}").unlink(missing_ok=True)
         predictions.lock.release()
         raise UserError(
-            f"The images drifted from those of the model ({result['n_new']:,} images compared). {result['sentence']} No "
-            "predictions are written, and earlier ones are removed. Look at the images; kedro run "
+            f"The images have drifted from those of the model ({result['n_new']:,} images compared). {result['sentence']} "
+            "No predictions are written, and earlier ones are removed. Inspect the images; kedro run "
             f"--pipeline={task.name}_drift --params {task.name}.drift.folder={scoring.folder} shows how they differ. "
-            "Scored images are kept: to get the predictions anyway, run the same command with "
+            "Scored images are kept. To write the predictions anyway, run the same command with "
             f"{task.name}.scoring.on_drift=warn."
         )
     families = {family["name"]: family["verdict"] for family in result["families"]}

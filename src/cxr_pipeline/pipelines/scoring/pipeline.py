@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """From a folder of new images to predictions."""
+    """Create the stage from a folder of new images to predictions."""
     return stage(
         "scoring",
         node(score_images, ["predictions", "scoring_record"]),

@@ -23,14 +23,14 @@ def split_patients(
 
 
 def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Measure how well the source alone predicts the class, and warn if it does; empty with one source."""
+    """Measure how well the source alone predicts the class, and warn of confounding; empty with one source."""
     baseline = source_baseline(manifest, splits, outputs=task.outputs) or {}
     aucs = {name: entry["auc"] for name, entry in baseline.get("per_class", {}).items()}
     confounded = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
     if confounded:
         logger.warning(
             "Source and class are confounded: on the test images the source alone predicts %s. The model may recognise "
-            "the hospital instead of the disease; look at the metrics of each source.",
+            "the hospital instead of the disease; check the metrics of each source.",
             ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in confounded.items()),
         )
     return baseline

@@ -14,7 +14,7 @@ from cxr_pipeline.framework.config import Task, Thresholds
 def score_validation(
     model: Any, enhanced_images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
 ) -> pd.DataFrame:
-    """Let the model score the validation images."""
+    """Score the validation images."""
     from cxr_pipeline.training.fitting import predict
 
     images = select_split(manifest, splits, "validation")
@@ -22,7 +22,7 @@ def score_validation(
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
-    """Fit calibration and threshold, on validation images alone."""
+    """Fit calibration and threshold on the validation images only."""
     rule = rules.fit_decision_rule(
         columns_of(validation_scores, "true", task.outputs),
         columns_of(validation_scores, "score", task.outputs),

@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.thresholds.nodes import fit_decision_rule, score_val
 
 
 def create_pipeline() -> Pipeline:
-    """From the model and the validation images to the decision rule."""
+    """Create the stage from the model and the validation images to the decision rule."""
     return stage(
         "thresholds",
         node(score_validation, "validation_scores"),

@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.training.nodes import fit_model
 
 
 def create_pipeline() -> Pipeline:
-    """From prepared images and the sampling plan to a fitted model."""
+    """Create the stage from prepared images and the sampling plan to a fitted model."""
     return stage(
         "training",
         node(fit_model, ["model", "history"]),

@@ -43,7 +43,7 @@ def search_parameters(
         a row for each trial, and a summary of the study.
 
     Raises:
-        UserError: trials fail one after the other, or all are pruned.
+        UserError: too many trials fail, or all are pruned.
     """
     from cxr_pipeline.experiments import search, trials
     from cxr_pipeline.experiments.jobs import Job, run_jobs
@@ -59,13 +59,15 @@ def search_parameters(
         for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
             yield outcome.error
 
-    logger.info("Study %s is resumed as long as images, split, space and other parameters stay the same.", plan.name)
+    logger.info(
+        "The study is %s; later runs resume it if images, split, space and other parameters are the same.", plan.name
+    )
     study = search.run_search(plan, run_trials)
     best = trials.best_trial(study)
     if best is None:
         task = current_run.task
         raise UserError(
-            f"All {plan.n_trials} trials of {task} were pruned. Let tuning.pruner begin later (n_startup_trials, "
+            f"All {plan.n_trials} trials of {task} were pruned. Let tuning.pruner start later (n_startup_trials, "
             f"n_warmup_steps), or switch it off: --params {task}.tuning.pruner.name=none with a larger "
             f"{task}.tuning.n_trials."
         )
@@ -90,7 +92,10 @@ def plan_study(
     tuning: Tuning,
     folders: Folders,
 ) -> "StudyPlan":
-    """Plan the study, named by everything that its values depend on, so that only comparable trials share a study."""
+    """Plan the study.
+
+    Its name contains a digest of everything that its values depend on, so that only comparable trials share a study.
+    """
     from cxr_pipeline.experiments.search import StudyPlan
 
     parameters = lay_over(current_run.parameters, nest(tuning.space))
@@ -129,7 +134,7 @@ def draw_search(trials: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, byt
 def write_tuning_report(
     trials: pd.DataFrame, study: Mapping[str, Any], figures: Mapping[str, bytes], task: Task, current_run: TaskRun
 ) -> str:
-    """Write the page about the search."""
+    """Write the page of the search."""
     return render_tuning(
         study,
         trials,
