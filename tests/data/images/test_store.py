@@ -292,16 +292,3 @@ def test_handles_can_be_pickled_and_described(folder: Path, write_images: WriteI
     assert copy == images
     assert np.array_equal(copy.read(list(files)), prepared(files))
     assert PreparedImages.from_dict(json.loads(json.dumps(images.to_dict()))) == images
-
-
-@pytest.mark.parametrize(("limit", "workers"), [(0, 1), (-1, 3)])
-def test_a_few_images_are_decoded_in_this_process(
-    limit: int, workers: int, folder: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = write_images(3)
-    n_bytes = sum(path.stat().st_size for path in files.values())
-    used: list[int] = []
-    monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", n_bytes + limit)
-    monkeypatch.setattr(store, "map_in_order", lambda _, shards, workers: used.append(workers) or [{}] * len(shards))
-    ImageStore(folder, RECIPE).fill(placed(files), workers=3)
-    assert used == [workers]

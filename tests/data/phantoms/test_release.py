@@ -73,6 +73,7 @@ def test_the_files_have_the_format_of_nih(large):
     listing = nih.read(large)
     assert (len(listing.images), len(listing.refused), listing.n_missing) == (len(rows), 0, 0)
     assert len(list((large / "images").iterdir())) == len(rows)
+    assert set(FINDINGS) < listing.vocabulary
 
 
 def test_the_columns_are_those_of_the_real_release(shared_data, large):

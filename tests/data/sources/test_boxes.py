@@ -21,17 +21,22 @@ def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "sides"),
     [
-        HEADER + "a.png,Mass,256,512,128,64,,,\n",
-        "\ufeff" + HEADER + "a.png,Mass,256,512,128,64,,,\n",
-        "Image Index,Finding Label,Bbox [x,y,w,h],Unnamed: 6\r\na.png, Mass ,256.0,512.0,128.0,64.0,\r\n\n",
+        (HEADER + "a.png,Mass,256,512,128,64,,,\n", [0.25, 0.5, 0.375, 0.5625]),
+        ("\ufeff" + HEADER + "a.png,Mass,256,512,128,64,,,\n", [0.25, 0.5, 0.375, 0.5625]),
+        (
+            "Image Index,Finding Label,Bbox [x,y,w,h],Unnamed: 6\r\na.png, Mass ,256.0,512.0,128.0,64.0,\r\n\n",
+            [0.25, 0.5, 0.375, 0.5625],
+        ),
+        (HEADER + "a.png,Mass,-64,512,256,1024\n", [0, 0.5, 0.1875, 1]),
     ],
+    ids=["release", "byte order mark", "other spaces and numbers", "clipped to the image"],
 )
-def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str) -> None:
+def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str, sides: list[float]) -> None:
     (tmp_path / LIST).write_text(text, encoding="utf-8")
     boxes = read(tmp_path, a=LIST)
-    assert boxes.to_numpy().tolist() == [["a", "Mass", 0.25, 0.5, 0.375, 0.5625]]
+    assert boxes.to_numpy().tolist() == [["a", "Mass", *sides]]
     assert boxes.columns.tolist() == ["sha256", "finding", *SIDES]
     none = read(tmp_path, a=None)
     assert none.empty
@@ -45,11 +50,6 @@ def test_each_box_of_the_lists_of_an_image_once(tmp_path: Path) -> None:
     (tmp_path / "BBox_RSNA.csv").write_text(HEADER + rows)
     boxes = read(tmp_path, a=f"{LIST}|BBox_RSNA.csv", b="BBox_RSNA.csv", d=None)
     assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["a", "Mass"], ["a", "Infiltration"], ["b", "Nodule"]]
-
-
-def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
-    (tmp_path / LIST).write_text(HEADER + "a.png,Mass,-64,512,256,1024\n")
-    assert read(tmp_path, a=LIST)[list(SIDES)].to_numpy().tolist() == [[0, 0.5, 0.1875, 1]]
 
 
 @pytest.mark.parametrize("name", [f"../{LIST}", "/etc/passwd", "sub\\BBox.csv", "BBox/../../BBox.csv", "..", ""])

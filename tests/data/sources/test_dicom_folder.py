@@ -83,25 +83,19 @@ def test_age_sex_and_view_are_from_the_table_or_the_header(
     assert texts(images.loc[1, ["age", "sex", "view"]]) == expected
 
 
-def test_patients_are_pseudonyms(tmp_path: Path) -> None:
+def test_patients_are_pseudonyms_with_a_key_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
     for number in (2, 3, 4):
         write_dicom(tmp_path / f"{number}.dcm", number)
     write_dicom(tmp_path / "5.dcm", 5, PatientID="")
     rows = "".join(f"{number}.dcm,Mass,{'MRN2' if number == 3 else ''}\n" for number in (2, 3, 4, 5))
     patients = read_table(tmp_path, f"image,label,id\n{rows}").images["patient_id"]
+    assert (tmp_path / KEY_FILE).exists()
     assert patients[0] == patients[1] != patients[2]
     assert pd.isna(patients[3])
     assert patients[:3].str.fullmatch("[0-9a-f]{16}").all()
     from_table = read_table(tmp_path, f"image,label,id\n{rows}", {"patient_id": "id"}).images["patient_id"]
     assert from_table.tolist()[:3] == [patients[0], patients[2], patients[2]]
-
-
-def test_without_a_key_one_is_stored_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE)
-    write_dicom(tmp_path / "1.dcm", 1)
-    first = read_names(tmp_path, "1.dcm").images
-    assert (tmp_path / KEY_FILE).exists()
-    pd.testing.assert_frame_equal(read_names(tmp_path, "1.dcm").images, first)
 
 
 def test_no_identifier_is_in_the_listing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
