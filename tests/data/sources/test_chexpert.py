@@ -6,34 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from samples import texts, write_files
+from samples import texts
+from samples.chexpert import ABOUT, LATERAL, image, row
+from samples.chexpert import write_table as write
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.chexpert import LABELS, read
 from cxr_pipeline.data.sources.listing import Listing
 
-ABOUT = {"Sex": "Female", "Age": "68", "Frontal/Lateral": "Frontal", "AP/PA": "AP"}
-
-
-def row(path: str, release: str = "CheXpert-v1.0-small/", **cells: object) -> dict[str, object]:
-    """Return a row of a table; labels are named with underscores for spaces, other columns in ``about``."""
-    about = cells.pop("about", {})
-    return {"Path": release + path, **ABOUT, **about, **{name.replace("_", " "): cell for name, cell in cells.items()}}
-
-
-def write(folder: Path, *rows: dict[str, object], table: str = "train.csv", below: str = "", lost: int = 0) -> Path:
-    """Write a table and its images, except for the last ``lost``."""
-    write_files(folder, *(below + str(row["Path"]).partition("/")[2] for row in rows[: len(rows) - lost]))
-    pd.DataFrame(rows).reindex(columns=["Path", *ABOUT, *LABELS]).to_csv(folder / table, index=False)
-    return folder
-
 
 def read_release(folder: Path, **options: object) -> Listing:
     return read(folder, **{"blank": "negative", "frontal_only": True, **options})
-
-
-def image(number: int, view: str = "view1_frontal", part: str = "train") -> str:
-    return f"{part}/patient{number:05d}/study1/{view}.jpg"
 
 
 def test_a_row_of_each_table(tmp_path: Path) -> None:
@@ -58,7 +41,7 @@ def test_a_row_of_each_table(tmp_path: Path) -> None:
     assert listing.notes == ("Labels are from train.csv, valid.csv, test.csv.",)
 
 
-@pytest.mark.parametrize("lateral", [{"Frontal/Lateral": "Lateral", "AP/PA": None}, {"Frontal/Lateral": None}])
+@pytest.mark.parametrize("lateral", [LATERAL, {"Frontal/Lateral": None}])
 def test_lateral_images(tmp_path: Path, lateral: dict[str, object]) -> None:
     laterals = [row(image(number, "view2_lateral"), about=lateral) for number in (1, 2)]
     write(tmp_path, row(image(0, "view2_lateral")), *laterals, lost=1)  # the table says that the first is frontal

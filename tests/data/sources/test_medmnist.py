@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from samples import unpacked_images
+from samples.medmnist import draw
+from samples.medmnist import write_splits as write
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
@@ -14,25 +16,6 @@ from cxr_pipeline.data.sources import medmnist
 from cxr_pipeline.data.sources.medmnist import read, reader
 
 NAMES = ("well", "ill")
-
-
-def draw(n: int, *, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, *size), dtype=np.uint8)
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    """Write three splits; ``changes`` replaces arrays, or leaves those out that are None."""
-    arrays = {
-        "train_images": draw(3),
-        "train_labels": np.array([[0], [1], [0]], np.uint8),
-        "val_images": draw(2, seed=1),
-        "val_labels": np.array([[1], [0]], np.uint8),
-        "test_images": draw(1, seed=2),
-        "test_labels": np.array([[1]], np.uint8),
-    }
-    kept = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
-    np.savez_compressed(folder / "images.npz", **kept)
-    return folder / "images.npz"
 
 
 def unpack(file: Path) -> np.ndarray:
@@ -44,63 +27,52 @@ def test_splits_labels_and_images_belong_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_per_block: int
 ) -> None:
     monkeypatch.setattr(medmnist, "BLOCK_PIXELS", 28 * 28 * images_per_block)
-    file = write(tmp_path)
+    file = write(tmp_path, val_labels=np.array([-1, 0, 1]))
     listing = read(file, labels=NAMES)
-    assert listing.images[["image", "labels", "given_split"]].to_numpy().tolist() == [
-        ["test/00000", "ill", "test"],
-        ["train/00000", "well", "train"],
-        ["train/00001", "ill", "train"],
-        ["train/00002", "well", "train"],
-        ["validation/00000", "ill", "validation"],
-        ["validation/00001", "well", "validation"],
+    assert listing.images[["image", "path", "labels", "given_split"]].to_numpy().tolist() == [
+        ["test/00000", "8", "ill", "test"],
+        ["test/00001", "9", "well", "test"],
+        ["train/00000", "0", "well", "train"],
+        ["train/00001", "1", "ill", "train"],
+        ["train/00002", "2", "well", "train"],
+        ["train/00003", "3", "ill", "train"],
+        ["validation/00001", "6", "well", "validation"],
+        ["validation/00002", "7", "ill", "validation"],
+    ]
+    assert listing.refused.to_numpy().tolist() == [
+        ["train/00004", "unknown_label", "label '2'; expected a whole number from 0 to 1"],
+        ["validation/00000", "unknown_label", "label '-1'; expected a whole number from 0 to 1"],
     ]
     assert listing.vocabulary == set(NAMES)
     images = reader(file, unpacked=tmp_path / "unpacked")
-    expected = [draw(1, seed=2)[0], *draw(3), *draw(2, seed=1)]
-    for path, pixels in zip(listing.images["path"], expected, strict=True):
-        assert np.array_equal(decode(images.read(path), max_megapixels=1), pixels)
+    for row, pixels in enumerate([*draw("train"), *draw("val"), *draw("test")]):
+        assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels)
 
 
 def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
-    listing = read(write(tmp_path, val_labels=np.array([1, 3])))
-    assert set(listing.images["labels"]) == {"0", "1", "3"}
-    assert listing.vocabulary == {"0", "1", "2", "3"}
-
-
-@pytest.mark.parametrize("number", [2, -1])
-def test_a_label_without_a_name(tmp_path: Path, number: int) -> None:
-    listing = read(write(tmp_path, train_labels=np.array([[0], [number], [1]], np.int64)), labels=NAMES)
-    assert listing.refused.to_numpy().tolist() == [
-        ["train/00001", "unknown_label", f"label '{number}'; expected a whole number from 0 to 1"]
-    ]
-    images = listing.images.set_index("image")
-    assert images.loc[["train/00002", "validation/00000"], "path"].tolist() == ["2", "3"]
+    listing = read(write(tmp_path, val_labels=np.array([1, 4, 0])))
+    assert set(listing.images["labels"]) == {"0", "1", "2", "4"}
+    assert listing.vocabulary == {"0", "1", "2", "3", "4"}
 
 
 def test_several_labels_at_once(tmp_path: Path) -> None:
-    rows = {"train_labels": [[1, 0, 1], [0, 0, 0], [0, 1, 0]], "val_labels": [[1, 1, 1]] * 2, "test_labels": [[0] * 3]}
-    file = write(tmp_path, **{name: np.array(values, np.uint8) for name, values in rows.items()})
+    train, val = [[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]], [[0, 0, 0]] * 3
+    file = write(tmp_path, train_labels=np.array(train), val_labels=np.array(val), test_images=None)
     named = read(file, labels=("A", "B b", "C")).images["labels"]
-    assert named.tolist() == ["", "A|C", "", "B b", "A|B b|C", "A|B b|C"]
-    assert read(file).images["labels"].tolist() == ["", "0|2", "", "1", "0|1|2", "0|1|2"]
+    assert named.tolist() == ["A|C", "", "B b", "A|B b|C", "C", "", "", ""]
+    assert read(file).images["labels"].tolist() == ["0|2", "", "1", "0|1|2", "2", "", "", ""]
     assert read(file).vocabulary == {"0", "1", "2"}
     with pytest.raises(UserError, match="2 names are given, but the file has 3 columns"):
         read(file, labels=NAMES)
     with pytest.raises(UserError, match="the file has 1 and 3 columns"):
-        read(write(tmp_path, test_labels=np.zeros((1, 3), np.uint8)))
+        read(write(tmp_path, val_labels=np.array(val)))
 
 
-def test_missing_splits_are_skipped(tmp_path: Path) -> None:
-    file = write(tmp_path, train_images=None, train_labels=None, test_images=None)
-    assert read(file, labels=NAMES).images["image"].tolist() == ["validation/00000", "validation/00001"]
-    assert np.array_equal(unpack(file), draw(2, seed=1))
-
-
-def test_colour_is_converted_to_grey(tmp_path: Path) -> None:
-    sizes = {"train_images": 3, "val_images": 2, "test_images": 1}
-    colour = {name: draw(n, seed=n, size=(30, 28, 3)) for name, n in sizes.items()}
-    expected = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in np.concatenate(list(colour.values()))]
-    assert np.array_equal(unpack(write(tmp_path, **colour)), expected)
+def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path: Path) -> None:
+    colour = draw("val", 30, 28, 3)
+    file = write(tmp_path, train_images=None, train_labels=None, test_images=None, val_images=colour)
+    assert read(file).images["image"].tolist() == [f"validation/0000{number}" for number in range(3)]
+    assert np.array_equal(unpack(file), [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in colour])
 
 
 NO_IMAGES = {"train_images": None, "val_images": None, "test_images": None}
@@ -109,12 +81,12 @@ NO_IMAGES = {"train_images": None, "val_images": None, "test_images": None}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_labels": np.array([[0], [1]])}, r"train_labels: expected .* 3 images\. Found int64 \(2, 1\)"),
-        ({"train_labels": np.array([[0.0], [1.0], [0.0]])}, "train_labels: expected .* float64"),
-        ({"train_labels": np.zeros((3, 1, 1), int)}, r"train_labels: expected .*\(3, 1, 1\)"),
-        ({"train_labels": np.zeros((3, 0), int)}, "train_labels has 0 columns"),
-        ({"train_labels": np.array([[0, 1], [2, 0], [0, 0]])}, "train_labels has 2 columns"),
-        ({"train_labels": np.array([[None], [1], [{}]])}, "Object arrays cannot be loaded"),
+        ({"val_labels": np.array([[0], [1]])}, r"val_labels: expected .* 3 images\. Found int64 \(2, 1\)"),
+        ({"val_labels": np.zeros((3, 1))}, "val_labels: expected .* float64"),
+        ({"val_labels": np.zeros((3, 1, 1), int)}, r"val_labels: expected .*\(3, 1, 1\)"),
+        ({"val_labels": np.zeros((3, 0), int)}, "val_labels has 0 columns"),
+        ({"val_labels": np.array([[0, 1], [2, 0], [0, 0]])}, "val_labels has 2 columns"),
+        ({"val_labels": np.array([[None], [1], [{}]])}, "Object arrays cannot be loaded"),
         ({"train_labels": None}, "train_labels.npy"),
         (NO_IMAGES, "it contains train_labels.npy, val_labels.npy"),
     ],
@@ -132,12 +104,12 @@ def test_invalid_labels(tmp_path: Path, changes: dict[str, Any], message: str) -
         np.zeros((3, 784), np.uint8),
         np.zeros((3, 0, 28), np.uint8),
         np.zeros((3, 32, 32), np.uint8),
-        np.asfortranarray(draw(3)),
+        np.asfortranarray(draw("val")),
     ],
 )
 def test_invalid_images_leave_nothing(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"images: expected (uint8 \[n, height, width\]|the same size in every split)"):
-        unpack(write(tmp_path, train_images=pixels))
+        unpack(write(tmp_path, val_images=pixels))
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
@@ -147,7 +119,7 @@ def damaged_pixels(content: bytes) -> bytes:
 
 def array_shorter_than_its_header_says(_: bytes) -> bytes:
     array, archived = io.BytesIO(), io.BytesIO()
-    np.save(array, draw(3))
+    np.save(array, draw("val"))
     with zipfile.ZipFile(archived, "w") as archive:
         archive.writestr("train_images.npy", array.getvalue()[:-28])
         archive.writestr("train_labels.npy", array.getvalue()[:-28])

@@ -5,25 +5,10 @@ from pathlib import Path
 
 import pytest
 from samples import texts, write_files
+from samples.nih import HEADER, write_release
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.nih import LABELS, read
-
-HEADER = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width"
-)
-ROWS = (
-    "00000001_000.png,Effusion|Mass,0,1,058Y,M,PA,2682",
-    "00000001_001.png,No Finding,1,1,58,M,AP,2682",
-    "00000002_000.png,Hernia,0,2,414,F,PA,2500",
-    "00000003_000.png,  ,0,3,006M,,,2500",
-)
-
-
-def write_release(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEADER, on_disk: int = 3) -> Path:
-    write_files(folder, *("images/" + row.split(",")[0] for row in rows[:on_disk]))
-    (folder / "Data_Entry_2017.csv").write_text("\n".join([header, *rows]) + "\n")
-    return folder
 
 
 @pytest.mark.parametrize("sex", ["Patient Gender", "Patient Sex"])

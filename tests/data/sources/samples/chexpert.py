@@ -2,39 +2,40 @@
 
 from pathlib import Path
 
+import pandas as pd
+
+from cxr_pipeline.data.sources.chexpert import LABELS
+
 from . import draw_image
 
-N_ROWS = 9
-LABELS = (
-    "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,"
-    "Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices"
-)
-HEADER = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{LABELS}"
-TRAIN = (
-    ("patient00001/study1/view1_frontal.jpg", "Female,68,Frontal,AP", "1.0,,,,,,,,,0.0,,,,1.0"),
-    ("patient00002/study1/view1_frontal.jpg", "Male,87,Frontal,PA", ",,-1.0,1.0,,-1.0,-1.0,,-1.0,,1.0,,,"),
-    ("patient00002/study2/view1_frontal.jpg", "Male,87,Frontal,AP", ",,,1.0,,,-1.0,,,0.0,,,1.0,"),
-    ("patient00002/study2/view2_lateral.jpg", "Male,87,Lateral,", ",,,1.0,,,-1.0,,,0.0,,,1.0,"),
-    ("patient00003/study1/view1_frontal.jpg", "Male,41,Frontal,AP", ",,,,,1.0,,,,0.0,,,,"),
-    ("patient00004/study1/view1_frontal.jpg", "Female,20,Frontal,PA", ",,,,,0.0,,,,0.0,,,,"),
-    ("patient00005/study1/view1_frontal.jpg", "Female,20,Frontal,PA", ",,,,,perhaps,,,,0.0,,,,"),
-    ("patient00006/study1/view1_frontal.jpg", "Female,20,Frontal,PA", ",,,,,1.0,,,,0.0,,,,"),
-)
-VALID = (
-    (
-        "patient64541/study1/view1_frontal.jpg",
-        "Male,73,Frontal,AP",
-        "0.0,1.0,1.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0",
-    ),
-)
-MISSING = "patient00006"
+N_ROWS = 8
+ABOUT = {"Sex": "Female", "Age": "68", "Frontal/Lateral": "Frontal", "AP/PA": "AP"}
+LATERAL = {"Frontal/Lateral": "Lateral", "AP/PA": None}
+
+
+def image(number: int, view: str = "view1_frontal", part: str = "train") -> str:
+    return f"{part}/patient{number:05d}/study1/{view}.jpg"
+
+
+def row(path: str, release: str = "CheXpert-v1.0-small/", **cells: object) -> dict[str, object]:
+    """Return a row of a table; labels are named with underscores for spaces, other columns in ``about``."""
+    about = cells.pop("about", {})
+    return {"Path": release + path, **ABOUT, **about, **{name.replace("_", " "): cell for name, cell in cells.items()}}
+
+
+def write_table(
+    folder: Path, *rows: dict[str, object], table: str = "train.csv", below: str = "", lost: int = 0
+) -> Path:
+    """Write a table and its images, except for the last ``lost``."""
+    for number, written in enumerate(rows[: len(rows) - lost]):
+        draw_image(folder / below / str(written["Path"]).partition("/")[2], number)
+    pd.DataFrame(rows).reindex(columns=["Path", *ABOUT, *LABELS]).to_csv(folder / table, index=False)
+    return folder
 
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
-    for part, rows in (("train", TRAIN), ("valid", VALID)):
-        for number, (image, _, _) in enumerate(rows):
-            if not image.startswith(MISSING):
-                draw_image(folder / part / image, number + 100 * len(part))
-        lines = [f"CheXpert-v1.0-small/{part}/{','.join(row)}" for row in rows]
-        (folder / f"{part}.csv").write_text("\n".join([HEADER, *lines]) + "\n")
-    return folder, {"blank": "negative", "frontal_only": True}
+    frontal = [row(image(1), Edema=1.0), row(image(2), No_Finding=1.0), row(image(3), Pneumonia=-1.0), row(image(4))]
+    lateral = row(image(2, "view2_lateral"), about=LATERAL)
+    write_table(folder, *frontal, lateral, row(image(5), Edema="perhaps"), row(image(6), Edema=1.0), lost=1)
+    write_table(folder, row(image(64541, part="valid"), Edema=0.0), table="valid.csv")
+    return folder, {"blank": "negative", "frontal_only": False}

@@ -5,14 +5,24 @@ from pathlib import Path
 import numpy as np
 
 N_ROWS = 10
+LABELS = {"train": [0, 1, 0, 1, 2], "val": [1, 0, 0], "test": [1, 0]}
+
+
+def draw(split: str, *size: int) -> np.ndarray:
+    """Return the images of a split, 28 x 28 pixels unless another size or colour is given."""
+    shape = (len(LABELS[split]), *(size or (28, 28)))
+    return np.random.default_rng(len(split)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_splits(folder: Path, **changes: np.ndarray | None) -> Path:
+    """Write the splits; ``changes`` replaces arrays, or leaves those out that are None."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray | None] = {f"{split}_images": draw(split) for split in LABELS}
+    arrays |= {f"{split}_labels": np.array(labels, np.uint8)[:, None] for split, labels in LABELS.items()}
+    kept = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+    np.savez_compressed(folder / "images.npz", **kept)
+    return folder / "images.npz"
 
 
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, labels in {"train": [0, 1, 0, 1, 2], "val": [1, 0, 0], "test": [1, 0]}.items():
-        arrays[f"{split}_images"] = rng.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
-        arrays[f"{split}_labels"] = np.array(labels, dtype=np.uint8)[:, None]
-    np.savez_compressed(folder / "chests.npz", **arrays)
-    return folder / "chests.npz", {"labels": ["well", "ill"]}
+    return write_splits(folder), {"labels": ["well", "ill"]}
