@@ -1,41 +1,25 @@
 """Documents of a plausible run, a reader of HTML pages, and access to figures before they become bytes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
-from types import ModuleType
-from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.style import message
 
-Measure = tuple[float | None, float | None, float | None]
-
 
 @pytest.fixture
-def drawn_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[Figure]]:
-    """Collect the figures that a module draws, instead of their bytes."""
+def drawn_by(monkeypatch):
+    """Collect the figures that a module draws, and the messages it draws instead, in place of their bytes."""
 
-    def collect(module: ModuleType) -> list[Figure]:
-        figures: list[Figure] = []
-        monkeypatch.setattr(module, "png", lambda figure: figures.append(figure) or b"")
-        return figures
-
-    return collect
-
-
-@pytest.fixture
-def messages_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[str]]:
-    """Collect the messages of a module's figures that have nothing to draw."""
-
-    def collect(module: ModuleType) -> list[str]:
-        messages: list[str] = []
-        monkeypatch.setattr(module, "message", lambda text: messages.append(text) or b"")
-        return messages
+    def collect(module):
+        drawn = []
+        for name in ("png", "message"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda figure: drawn.append(figure) or b"")
+        return drawn
 
     return collect
 
@@ -45,17 +29,18 @@ class HtmlPage(HTMLParser):
     """The elements of a page, its table rows, and the text of each section (``""`` is its top)."""
 
     html: str
-    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-    text: dict[str, str] = field(default_factory=dict)
+    elements: list = field(default_factory=list)
+    rows: list = field(default_factory=list)
+    text: dict = field(default_factory=dict)
     _section: str = ""
     _in_cell: bool = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         super().__init__()
         self.feed(self.html)
+        self.text = {name: " ".join(text.split()) for name, text in self.text.items()}
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
         if tag in ("section", "title", "style"):
@@ -66,136 +51,124 @@ class HtmlPage(HTMLParser):
             self.rows[-1].append("")
             self._in_cell = True
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         if tag in ("section", "title", "style"):
             self._section = ""
         if tag in ("td", "th"):
             self.rows[-1][-1] = " ".join(self.rows[-1][-1].split())
             self._in_cell = False
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.text[self._section] = self.text.get(self._section, "") + data
         if self._in_cell:
             self.rows[-1][-1] += data
 
-    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+    def attributes(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="session")
-def read_page() -> type[HtmlPage]:
+def read_page():
     """Parse a page as a browser would."""
     return HtmlPage
 
 
-def _measured(**measures: Measure) -> dict[str, dict[str, float | None]]:
-    return {name: dict(zip(("value", "low", "high"), values, strict=True)) for name, values in measures.items()}
-
-
-def _metrics_of(clustered_by: str = "patient", **changed: Measure) -> dict[str, Any]:
-    measures = {
-        "auc": (0.889, 0.851, 0.924),
-        "sensitivity": (0.828, 0.75, 0.9),
-        "specificity": (0.783, 0.69, 0.86),
-        "precision": (0.772, None, None),
-        **changed,
-    }
-    return {
-        "phantom": False,
-        "split": "test",
-        "n_images": 119,
-        "prevalence": 0.487,
-        "thresholds": {"effusion": 0.4137},
-        "images_digest": "7" * 64,
-        "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
-        "metrics": _measured(**measures),
-        "per_class": {"effusion": _measured(**measures)},
-    }
-
-
-def _data_report(
-    *, n_unknown: int = 0, n_patients: int = 640, sources: dict[str, bool] | None = None
-) -> dict[str, Any]:
-    source = {
-        "rows_in_source": 112120,
-        "left_out": {"other_classes": 6, "listed": 3, "uncertain": 0},
-        "not_on_disk": 111311,
-        "manifest": 791,
-        "quarantine": {"truncated": 5, "exact_duplicate": 4},
-        "n_patients": n_patients,
-        "notes": ["Labels are from <table>.csv."],
-    }
-    named = {"images": True} if sources is None else sources
-    return {
-        "phantom": False,
-        "data_digest": "9b" * 32,
-        "n_images": 791,
-        "n_patients": n_patients,
-        "n_images_without_patient": n_unknown,
-        "classes": {"nofinding": 406, "effusion": 385},
-        "sources": {name: {**source, "has_patients": has_patients} for name, has_patients in named.items()},
-        "age": {"n_known": 640, "median": 48.5, "oldest": None},
-        "sex": {"F": 310, "M": 330, "unknown": 151},
-        "view": {"PA": 791},
-    }
-
-
-def _counts(**test: int) -> dict[str, dict[str, int | None]]:
-    return {
-        "train": {"nofinding": 1284, "effusion": 270, "patients": 500},
-        "validation": {"nofinding": 61, "effusion": 57, "patients": 70},
-        "test": {"nofinding": 61, "effusion": 58, "patients": None, **test},
-    }
-
-
-def _source_counts(**sources: tuple[int, int, int]) -> dict[str, dict[str, int]]:
-    sources = sources or {"images": (1554, 118, 119)}
-    return {name: dict(zip(("train", "validation", "test"), images, strict=True)) for name, images in sources.items()}
-
-
 @pytest.fixture(scope="session")
-def measured() -> Callable[..., Any]:
+def measured():
     """Make metrics by name, each of value, low and high."""
-    return _measured
+
+    def make(**measures):
+        return {name: dict(zip(("value", "low", "high"), values, strict=True)) for name, values in measures.items()}
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def metrics_of() -> Callable[..., Any]:
+def metrics_of(measured):
     """Make the metrics of a good binary model, with some of them changed."""
-    return _metrics_of
+
+    def make(clustered_by="patient", **changed):
+        measures = measured(
+            **{
+                "auc": (0.889, 0.851, 0.924),
+                "sensitivity": (0.828, 0.75, 0.9),
+                "specificity": (0.783, 0.69, 0.86),
+                "precision": (0.772, None, None),
+                **changed,
+            }
+        )
+        return {
+            "phantom": False,
+            "split": "test",
+            "n_images": 119,
+            "prevalence": 0.487,
+            "thresholds": {"effusion": 0.4137},
+            "images_digest": "7" * 64,
+            "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
+            "metrics": measures,
+            "per_class": {"effusion": measures},
+        }
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def data_report() -> Callable[..., Any]:
-    """Make the data report of 791 images."""
-    return _data_report
+def data_report():
+    """Make the data report of 791 images from sources with or without patients."""
+
+    def make(*, n_unknown=0, n_patients=640, sources=None):
+        source = {
+            "rows_in_source": 112120,
+            "left_out": {"other_classes": 6, "listed": 3, "uncertain": 0},
+            "not_on_disk": 111311,
+            "manifest": 791,
+            "quarantine": {"truncated": 5, "exact_duplicate": 4},
+            "n_patients": n_patients,
+            "notes": ["Labels are from <table>.csv."],
+        }
+        return {
+            "phantom": False,
+            "data_digest": "9b" * 32,
+            "n_images": 791,
+            "n_patients": n_patients,
+            "n_images_without_patient": n_unknown,
+            "classes": {"nofinding": 406, "effusion": 385},
+            "sources": {name: {**source, "has_patients": has} for name, has in (sources or {"images": True}).items()},
+            "age": {"n_known": 640, "median": 48.5, "oldest": None},
+            "sex": {"F": 310, "M": 330, "unknown": 151},
+            "view": {"PA": 791},
+        }
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def counts() -> Callable[..., Any]:
+def counts():
     """Make the images by split and class, with those of the test split changed."""
-    return _counts
+
+    def make(**test):
+        return {
+            "train": {"nofinding": 1284, "effusion": 270, "patients": 500},
+            "validation": {"nofinding": 61, "effusion": 57, "patients": 70},
+            "test": {"nofinding": 61, "effusion": 58, "patients": None, **test},
+        }
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def source_counts() -> Callable[..., Any]:
-    """Make the images by source for training, validation and test."""
-    return _source_counts
-
-
-@pytest.fixture(scope="session")
-def png() -> bytes:
+def png():
     """A small figure."""
     return message("a figure")
 
 
 @pytest.fixture
-def content() -> ReportContent:
+def content(metrics_of, data_report, counts):
     """The content of a report without warnings, of a binary task."""
     frame = {"source": "images", "image": ["patient-4711.png"] * 9, "reason": ["truncated"] * 7 + ["empty"] * 2}
     return ReportContent(
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
-        metrics=_metrics_of(brier=(0.14, 0.12, 0.17)),
+        metrics=metrics_of(brier=(0.14, 0.12, 0.17)),
         decision_rule={
             "classes": ["nofinding", "effusion"],
             "thresholds": {"effusion": 0.4137},
@@ -205,10 +178,10 @@ def content() -> ReportContent:
             "message": "At 0.4137 sensitivity is 0.930.",
             "fitted_on": {"split": "validation", "n_images": 118, "n_positive": 57},
         },
-        data_report=_data_report(),
+        data_report=data_report(),
         quarantine=pd.DataFrame(frame).assign(detail="same as 4711.png"),
-        split_counts=_counts(),
-        source_counts=_source_counts(),
+        split_counts=counts(),
+        source_counts={"images": {"train": 1554, "validation": 118, "test": 119}},
         history=pd.DataFrame({"phase": ["frozen", "fine_tuning"], "epoch": [1, 2], "val_auc": [0.7, float("nan")],
                               "learning_rate": [1e-3, 5e-5]}),
         figures={},
@@ -220,10 +193,34 @@ def content() -> ReportContent:
 
 
 @pytest.fixture
-def changed(content: ReportContent) -> Callable[..., ReportContent]:
+def changed(content):
     """Change single entries of the documents of ``content``: ``changed(metrics={"phantom": True})``."""
 
-    def change(**blocks: dict[str, Any]) -> ReportContent:
+    def change(**blocks):
         return replace(content, **{name: {**getattr(content, name), **values} for name, values in blocks.items()})
 
     return change
+
+
+@pytest.fixture(scope="session")
+def space():
+    """The space of a hyperparameter search."""
+    return {
+        "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "model.head_units": {"low": 0, "high": 128, "step": 64},
+        "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
+        "model.dropout": {"low": 0.0, "high": 0.5},
+    }
+
+
+@pytest.fixture
+def trials(space):
+    """The trials of that search, one of which failed and one of which was pruned."""
+    rows = [
+        (0, "complete", 0.7, 0.001, 64, None, 0.1, 5, 60.4, None),
+        (1, "failed", None, 0.01, 0, "pool4_pool", 0.2, 1, 9.0, "<script>alert(1)</script>"),
+        (2, "complete", 0.9, 0.0001, 128, "pool4_pool", 0.5, 5, 61.0, None),
+        (3, "pruned", 0.95, 0.002, 0, None, 0.0, 3, 30.0, None),
+        (4, "complete", 0.8, 0.0005, 0, None, 0.3, 5, 59.5, None),
+    ]
+    return pd.DataFrame(rows, columns=["number", "state", "value", *space, "epochs", "seconds", "reason"])

@@ -19,55 +19,41 @@ def test_a_number_has_three_decimals_and_zero_has_no_minus_sign(value, signed, t
 def test_an_interval_has_all_its_numbers_or_is_left_out():
     assert formatting.interval(0.01, -0.0001, 0.05, sign=True) == "+0.010 (+0.000 to +0.050)"
     assert formatting.interval(0.875, 0.8, 0.9375, digits=2) == "0.88 (0.80 to 0.94)"
-    assert formatting.interval(0.8, None, None) == "0.800"
-    assert formatting.interval(None, 0.1, 0.2) == "not defined"
+    assert (formatting.interval(0.8, None, None), formatting.interval(None, 0.1, 0.2)) == ("0.800", "not defined")
     assert formatting.measure({"value": 0.8, "low": 0.7, "high": 0.9}) == "0.800 (0.700 to 0.900)"
     assert formatting.flat_measure({"auc": 0.8, "auc_low": 0.7, "auc_high": 0.9}, "auc") == "0.800 (0.700 to 0.900)"
     assert formatting.measure(None) == formatting.flat_measure({}, "auc") == ""
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("function", "value", "text"),
     [
-        (1200, "1,200"), (0.0, "0.000"), (0.00002, "2e-05"), (-0.0001, "-0.0001"), (True, "yes"), (False, "no"),
-        (None, "not defined"), (float("nan"), "not defined"), ("text", "text"), ([1, 0.5], "1, 0.500"),
-        ([0.5] * 11, "11 values"),
+        *((formatting.as_text, *pair) for pair in (
+            (1200, "1,200"), (0.0, "0.000"), (0.00002, "2e-05"), (-0.0001, "-0.0001"), (True, "yes"), (False, "no"),
+            (None, "not defined"), (float("nan"), "not defined"), ("text", "text"), ([1, 0.5], "1, 0.500"),
+            ([0.5] * 11, "11 values"))),
+        *((formatting.as_yaml, *pair) for pair in (
+            (None, "null"), (float("nan"), "null"), (True, "true"), (3, "3"), (224.0, "224"), (1e-5, "1e-05"),
+            (0.00025, "0.00025"), ("focal", "focal"), ("010", "010"))),
+        *((formatting.join, *pair) for pair in (
+            ([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"))),
+        (formatting.sources_named, ["a"], "the source “a”"),
+        (formatting.sources_named, ["a", "b"], "the sources “a” and “b”"),
+        (formatting.humanize, "fitted_on.n_images", "fitted on, n images"),
+        (formatting.of_100, 0.828, "83"),
+        (formatting.percent, 0.95, "95 %"),
+        (formatting.p_value, 0.0301, "0.030"),
+        (formatting.p_value, 0.0001, "below 0.001"),
+        (formatting.markdown, "a\n[b](c) `d` | <e>&*", "a \\[b\\](c) \\`d\\` \\| &lt;e>&amp;\\*"),
     ],
 )  # fmt: skip
-def test_as_text(value, text):
-    assert formatting.as_text(value) == text
+def test_values_in_words(function, value, text):
+    assert function(value) == text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"), (float("nan"), "null"), (True, "true"), (3, "3"), (224.0, "224"), (1e-5, "1e-05"),
-        (0.00025, "0.00025"), ("focal", "focal"), ("010", "010"),
-    ],
-)  # fmt: skip
-def test_as_yaml(value, text):
-    assert formatting.as_yaml(value) == text
-
-
-@pytest.mark.parametrize(
-    ("names", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
-)
-def test_join(names, text):
-    assert formatting.join(names) == text
-
-
-def test_words():
-    assert formatting.sources_named(["a"]) == "the source “a”"
-    assert formatting.sources_named(["a", "b"]) == "the sources “a” and “b”"
-    assert formatting.humanize("fitted_on.n_images") == "fitted on, n images"
+def test_words_are_counted_and_cut():
     assert (formatting.plural(1, "image"), formatting.plural(1200, "image")) == ("1 image", "1,200 images")
-    assert (formatting.of_100(0.828), formatting.percent(0.95)) == ("83", "95 %")
-    assert (formatting.p_value(0.0301), formatting.p_value(0.0001)) == ("0.030", "below 0.001")
     assert (formatting.shorten("abcdef", 4), formatting.shorten("abcd", 4)) == ("abc…", "abcd")
-
-
-def test_markdown_is_escaped_and_stays_on_its_line():
-    assert formatting.markdown("a\n[b](c) `d` | <e>&*") == "a \\[b\\](c) \\`d\\` \\| &lt;e>&amp;\\*"
 
 
 @pytest.mark.parametrize("measures", [{"auc": {"value": None}}, {"auc": {"value": float("nan")}}, {"auc": None}, {}])

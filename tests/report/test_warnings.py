@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +10,13 @@ NAMES = ("normal", "Mass", "Nodule")
 BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
 MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in ("multiclass", "multilabel"))
 RULE = {"policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
+MISSED = {"policy_met": False, "message": "Missed."}
+CONFOUNDING = {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True}
 
 
 @pytest.mark.parametrize(
     ("auc", "expected"),
     [
-        ((0.889, 0.851, 0.924), None),
-        ((0.6, 0.55, 0.65), None),
-        ((0.7, 0.501, 0.9), None),
         ((0.7, 0.5, 0.9), "may be no better than chance: AUC 0.700 (0.500 to 0.900)"),
         ((0.599, 0.55, 0.65), "little better than chance"),
         ((0.5, None, None), "no better than chance"),
@@ -28,52 +25,48 @@ RULE = {"policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
     ],
 )
 def test_a_poor_auc_is_a_warning(metrics_of, auc, expected):
-    warning = warnings.poor_auc(BINARY, metrics_of(auc=auc))
-    assert warning is None if expected is None else expected in warning
+    assert expected in warnings.poor_auc(BINARY, metrics_of(auc=auc))
 
 
-@settings(deadline=None)
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_a_model_whose_interval_includes_chance_always_has_a_warning(metrics_of, one, two, three):
-    low, value, high = sorted((one, two, three))
+@settings(max_examples=50)
+@given(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(sorted))
+def test_a_low_auc_or_an_interval_that_includes_chance_is_always_a_warning(metrics_of, ends):
+    low, value, high = ends
     warning = warnings.poor_auc(BINARY, metrics_of(auc=(value, low, high)))
     assert (warning is None) == (low > 0.5 and value >= warnings.POOR_AUC)
 
 
 @pytest.mark.parametrize(
-    ("sources", "n_unknown", "clustered_by", "expected"),
+    ("sources", "n_unknown", "clustered_by", "phrases"),
     [
-        ({"images": False}, 791, "image", "791 of 791 images (the source “images” has no patient IDs). Images of one"),
-        ({"images": False}, 791, "image", "computed by image and may be too narrow"),
-        ({"a": False, "b": True, "c": False}, 9, "patient", "(the sources “a” and “c” have no patient IDs)"),
-        ({"images": True}, 9, "patient", "9 of 791 images. Images of one patient may be in both training and test"),
-        ({"images": True}, 9, "patient", "computed by image for these images"),
+        (
+            {"images": False},
+            791,
+            "image",
+            ["791 of 791 images (the source “images” has no patient", "by image and may"],
+        ),
+        ({"a": False, "b": True, "c": False}, 9, "patient", ["(the sources “a” and “c” have no patient IDs)"]),
+        ({"images": True}, 9, "patient", ["for 9 of 791 images. Images", "computed by image for these images"]),
     ],
 )
-def test_unknown_patients_are_a_warning(metrics_of, data_report, sources, n_unknown, clustered_by, expected):
+def test_unknown_patients_are_a_warning(metrics_of, data_report, sources, n_unknown, clustered_by, phrases):
     report = data_report(n_unknown=n_unknown, sources=sources)
-    assert expected in warnings.patients_unknown(metrics_of(clustered_by), report)
+    warning = warnings.patients_unknown(metrics_of(clustered_by), report)
+    assert all(phrase in warning for phrase in phrases)
 
 
 def test_few_test_images_are_a_warning(counts):
     assert warnings.few_test_images(BINARY, counts(nofinding=30, effusion=30)) is None
-    assert "Few test images: 29 labelled effusion." in warnings.few_test_images(BINARY, counts(effusion=29))
-    both = warnings.few_test_images(BINARY, counts(nofinding=3, effusion=0))
-    assert "3 labelled nofinding and 0 labelled effusion" in both
-
-
-def confounding(**changed: Any) -> dict[str, Any]:
-    return {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True, **changed}
+    both = warnings.few_test_images(BINARY, counts(nofinding=29, effusion=0))
+    assert "Few test images: 29 labelled nofinding and 0 labelled effusion." in both
 
 
 def test_confounding_is_a_warning(data_report):
-    warning = warnings.confounded({"confounding": confounding()})
-    assert (
-        "the source alone reaches an AUC of 0.930 and predicting the class from the source is correct for 83" in warning
-    )
-    assert "the most frequent class is for 50" in warning
-    assert "AUC" not in warnings.confounded({"confounding": confounding(auc=None)})
-    for harmless in ({}, {"confounding": None}, {"confounding": confounding(confounded=False)}):
+    warning = warnings.confounded({"confounding": CONFOUNDING})
+    assert "the source alone reaches an AUC of 0.930" in warning
+    assert "is correct for 83 of 100" in warning
+    assert "AUC" not in warnings.confounded({"confounding": CONFOUNDING | {"auc": None}})
+    for harmless in ({}, {"confounding": None}, {"confounding": CONFOUNDING | {"confounded": False}}):
         assert warnings.confounded({**data_report(), **harmless}) is None
 
 
@@ -81,7 +74,6 @@ def test_confounding_is_a_warning(data_report):
     ("accuracy", "expected"),
     [
         ((0.8, 0.7, 0.9), "of 0.800 is not above that of always predicting No Finding (0.800)"),
-        ((0.79, 0.7, 0.9), "is not above"),
         ((0.82, 0.79, 0.85), "may be no better"),
         ((0.82, None, None), None),
         ((0.9, 0.81, 0.95), None),
@@ -99,19 +91,17 @@ def test_classes_at_chance_are_named(measured):
     mass, nodule, hernia = (measured(auc=auc) for auc in ((0.55, 0.5, 0.6), (0.7, 0.6, 0.8), UNDEFINED))
     warning = warnings.chance_classes({"per_class": {"Mass": mass, "Nodule": nodule, "Hernia": hernia}})
     assert warning == "For 1 of 3 classes it may be no better than chance: Mass (AUC 0.550)."
-    assert warnings.chance_classes({"per_class": {"Nodule": nodule, "Hernia": hernia}}) is None
-    assert warnings.chance_classes({"per_class": {"Mass": mass}}) is None
+    for harmless in ({"Nodule": nodule, "Hernia": hernia}, {"Mass": mass}):
+        assert warnings.chance_classes({"per_class": harmless}) is None
 
 
 def test_a_missed_policy_is_a_warning():
-    missed = {"policy_met": False, "message": "Missed."}
-    assert warnings.policy_missed(RULE) is None
-    assert warnings.policy_missed(missed) == "The threshold does not meet its policy. Missed."
-    rules = {"Mass": missed, "Nodule": RULE}
+    assert warnings.policy_missed(MISSED) == "The threshold does not meet its policy. Missed."
+    rules = {"Mass": MISSED, "Nodule": RULE}
     assert warnings.policy_missed({"per_class": rules}) == "1 threshold does not meet the policy. Mass: Missed."
-    assert "2 thresholds do not" in warnings.policy_missed({"per_class": {**rules, "Hernia": missed}})
-    assert warnings.policy_missed({"per_class": {"Nodule": RULE}}) is None
-    assert warnings.policy_missed({"thresholds": {}}) is None
+    assert "2 thresholds do not" in warnings.policy_missed({"per_class": {**rules, "Hernia": MISSED}})
+    for met in (RULE, {"per_class": {"Nodule": RULE}}, {"thresholds": {}}):
+        assert warnings.policy_missed(met) is None
 
 
 def test_unknown_labels_are_counted(data_report):
@@ -126,24 +116,21 @@ def test_a_good_run_has_no_warnings(metrics_of, data_report, counts):
     assert warnings.warnings(MULTILABEL, metrics, RULE, data_report(), {"test": dict.fromkeys(NAMES, 40)}) == []
 
 
-def test_the_most_serious_warning_comes_first(metrics_of, data_report, counts):
-    bad = metrics_of("image", auc=(0.5, 0.4, 0.6), sensitivity=(1, 1, 1), specificity=(0, 0, 0))
-    silent = data_report(n_unknown=791, n_patients=0, sources={"images": False})
-    found = warnings.warnings(BINARY, bad, {**RULE, "policy_met": False}, silent, counts(effusion=2))
-    expected = ("no better than chance", "collapsed", "policy", "patient is unknown", "Few test images")
-    assert [word in warning for word, warning in zip(expected, found, strict=True)] == [True] * 5
-
-
-def test_the_warnings_of_several_classes_are_included(metrics_of, data_report, measured):
+def test_warnings_are_in_order_of_severity(metrics_of, data_report, measured):
+    always, never = {"sensitivity": (1, 1, 1), "specificity": (0, 0, 0)}, {"sensitivity": (0, 0, 0)}
     metrics = {
-        **metrics_of(accuracy=(0.8, 0.7, 0.9)),
+        **metrics_of("image", auc=(0.5, 0.4, 0.6), accuracy=(0.8, 0.7, 0.9)),
         "majority": {"class": "normal", "accuracy": 0.8},
         "per_class": {
-            "normal": measured(auc=(0.8, 0.7, 0.9), sensitivity=(1, 1, 1), specificity=(0, 0, 0)),
-            "Mass": measured(auc=(0.5, 0.4, 0.6), sensitivity=(0, 0, 0), specificity=(1, 1, 1)),
+            "normal": measured(auc=(0.8, 0.7, 0.9), **always),
+            "Mass": measured(auc=(0.5, 0.4, 0.6), **never, specificity=(1, 1, 1)),
         },
     }
-    report = {**data_report(), "confounding": confounding(), "unknown_labels": {"Mass": 1}}
-    found = warnings.warnings(MULTICLASS, metrics, RULE, report, {"test": dict.fromkeys(NAMES, 40)})
-    expected = ("collapsed", "confounded", "not above", "chance", "unknown")
-    assert [word in warning for word, warning in zip(expected, found, strict=True)] == [True] * 5
+    report = data_report(n_unknown=791, n_patients=0, sources={"images": False})
+    report |= {"confounding": CONFOUNDING, "unknown_labels": {"Mass": 1}}
+
+    found = warnings.warnings(MULTICLASS, metrics, MISSED, report, {"test": dict.fromkeys(NAMES, 4)})
+
+    expected = ("no better than chance", "collapsed", "confounded", "not above", "1 of 2 classes", "policy",
+                "patient is unknown", "Few test images", "labels are unknown")  # fmt: skip
+    assert [phrase in warning for phrase, warning in zip(expected, found, strict=True)] == [True] * 9

@@ -3,9 +3,8 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from cxr_pipeline.evaluation.overlay import overlay
@@ -23,9 +22,14 @@ def drawn(drawn_by):
     return drawn_by(pictures)
 
 
-def greys(n: int, step: int) -> np.ndarray:
+def greys(n, step):
     """Return n images [n, 8, 8], each of a single grey."""
     return np.arange(n, dtype=np.uint8)[:, None, None] * np.full((n, 8, 8), step, dtype=np.uint8)
+
+
+def images_and_maps(n, size=16):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, size, size)).astype(np.uint8), rng.random((n, size, size), np.float32)
 
 
 def shown(figure):
@@ -33,17 +37,14 @@ def shown(figure):
     return [(int(axes.images[0].get_array()[0, 0]), axes.get_xlabel()) for axes in figure.axes if axes.images]
 
 
-def test_mistakes_have_their_captions_which_are_wrapped(drawn):
-    pictures.mistakes(greys(4, 60), ["one", "two", "three", "a caption that is longer than the image above it is wide"])
-    assert shown(drawn[0])[:3] == [(0, "one"), (60, "two"), (120, "three")]
-    assert shown(drawn[0])[3][1].count("\n") == 2
-
-
-def test_class_samples_have_the_names_of_their_classes(drawn):
+def test_images_have_their_captions_which_are_wrapped(drawn):
     names = [f"class {number}" for number in range(7)]
     pictures.class_samples(greys(7, 20), names)
+    pictures.mistakes(greys(2, 60), ["one", "a caption that is longer than the image above it is wide"])
     assert shown(drawn[0]) == list(zip(range(0, 140, 20), names, strict=True))
     assert len(drawn[0].axes) == 10
+    assert shown(drawn[1])[0] == (0, "one")
+    assert shown(drawn[1])[1][1].count("\n") == 2
 
 
 def test_images_keep_their_greys():
@@ -57,18 +58,17 @@ def test_the_augmentation_preview_has_a_row_for_each_image_and_the_original_firs
     assert [axes.get_title() for axes in drawn[0].axes] == ["original", "view 1", "view 2", "", "", ""]
 
 
-def test_without_images_the_figures_say_why(messages_of):
-    messages = messages_of(pictures)
+def test_without_images_the_figures_say_why(drawn):
     pictures.mistakes(greys(0, 1), [])
     pictures.augmentation_preview(np.zeros((0, 3, 8, 8), dtype=np.uint8))
     pictures.class_samples(greys(0, 1), [])
-    heatmap_grid(pd.DataFrame({"kind": [], "position": [], "caption": []}), *material(0), [])
-    heatmap_grid(choose_images([np.nan], [0.5], [True]), *material(0), [])
-    assert messages == ["No test image was misclassified.", "No image was augmented.", "No class has a training image.",
-                        *["No heat maps: no test image has a known label."] * 2]  # fmt: skip
+    heatmap_grid(pd.DataFrame({"kind": [], "position": [], "caption": []}), *images_and_maps(0), [])
+    heatmap_grid(choose_images([np.nan], [0.5], [True]), *images_and_maps(0), [])
+    assert drawn == ["No test image was misclassified.", "No image was augmented.", "No class has a training image.",
+                     *["No heat maps: no test image has a known label."] * 2]  # fmt: skip
 
 
-def test_the_most_confident_images_of_each_outcome_are_chosen() -> None:
+def test_the_most_confident_images_of_each_outcome_are_chosen():
     chosen = choose_images(Y_TRUE, PROBABILITY, PREDICTED)
     assert chosen["kind"].tolist() == [outcome for outcome in OUTCOMES for _ in range(2)]
     assert chosen["position"].tolist() == [1, 0, 2, 3, 5, 4, 7, 6]
@@ -76,58 +76,40 @@ def test_the_most_confident_images_of_each_outcome_are_chosen() -> None:
     assert choose_images(Y_TRUE, PROBABILITY, PREDICTED, limit=1)["position"].tolist() == [1, 2, 5, 7]
 
 
-@given(st.data(), st.integers(1, 20), st.integers(1, 4))
-def test_an_image_is_chosen_once_and_for_its_outcome(data: st.DataObject, n: int, limit: int) -> None:
-    true = data.draw(arrays(float, n, elements=st.sampled_from([0.0, 1.0, np.nan])))
-    scores, predicted = data.draw(arrays(float, n, elements=st.floats(0, 1))), data.draw(arrays(bool, n))
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.floats(0, 1), st.booleans()), min_size=1, max_size=20),
+    st.integers(1, 4),
+)
+def test_an_image_is_chosen_once_and_for_its_outcome(images, limit):
+    true, scores, predicted = np.array(images).T
     chosen = choose_images(true, scores, predicted, limit)
     assert chosen["position"].is_unique
-    for outcome, images in chosen.groupby("kind"):
-        assert len(images) <= limit
-        assert (predicted[images["position"]] == ("positives" in str(outcome))).all()
-        assert ((true[images["position"]] == predicted[images["position"]]) == ("true" in str(outcome))).all()
+    for outcome, rows in chosen.groupby("kind"):
+        assert len(rows) <= limit
+        assert (predicted[rows["position"]] == ("positives" in str(outcome))).all()
+        assert ((true[rows["position"]] == predicted[rows["position"]]) == ("true" in str(outcome))).all()
 
 
-def material(n: int, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Return n random images and heat maps."""
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (n, size, size)).astype(np.uint8), rng.random((n, size, size), np.float32)
-
-
-def test_the_grid_has_a_row_for_each_outcome_with_image_and_heat_map_side_by_side(drawn) -> None:
+def test_the_grid_has_a_row_for_each_outcome_with_image_and_heat_map_side_by_side(drawn):
     chosen = choose_images(Y_TRUE, PROBABILITY, PREDICTED)
-    images, maps = material(len(chosen))
+    images, maps = images_and_maps(len(chosen))
     heatmap_grid(chosen, images, maps, [NO_BOX] * len(chosen))
     panels = np.array(drawn[0].axes).reshape(4, 4)
     assert [row[0].get_title(loc="left") for row in panels] == list(OUTCOMES)
-    for number in range(len(chosen)):
-        plain, mapped = panels[number // 2, 2 * (number % 2) : 2 * (number % 2) + 2]
+    for number, (plain, mapped) in enumerate(panels.reshape(8, 2)):
         np.testing.assert_array_equal(plain.images[0].get_array(), images[number])
         np.testing.assert_array_equal(mapped.images[0].get_array(), overlay(images[number], maps[number]))
         assert plain.get_xlabel() == chosen["caption"][number]
 
 
-def test_outcomes_without_images_have_no_row(drawn) -> None:
+def test_outcomes_without_images_have_no_row_and_boxes_are_drawn_on_image_and_heat_map(drawn):
     chosen = choose_images([1, 1, 0], [0.9, 0.8, 0.1], [True, True, False])
-    heatmap_grid(chosen, *material(3), [NO_BOX] * 3)
-    panels = np.array(drawn[0].axes).reshape(2, 4)
-    assert [len(axes.images) for axes in panels.flat] == [1, 1, 1, 1, 1, 1, 0, 0]
-    assert panels[1, 0].get_title(loc="left") == "true negatives"
-
-
-def test_boxes_are_drawn_on_image_and_heat_map(drawn) -> None:
-    chosen = choose_images([1, 0], [0.9, 0.1], [True, False])
-    boxes = [np.array([[0.25, 0.5, 0.75, 1.0], [0, 0, 0.5, 0.5]]), NO_BOX]
-    heatmap_grid(chosen, *material(2), boxes)
-    assert [len(axes.patches) for axes in drawn[0].axes] == [2, 2, 0, 0]
-    for axes in drawn[0].axes[:2]:
-        assert axes.patches[0].get_xy() == (3.5, 7.5)
-        assert (axes.patches[0].get_width(), axes.patches[0].get_height()) == (8, 8)
-
-
-def test_the_grid_depends_on_the_images_alone() -> None:
-    chosen = choose_images(np.repeat(Y_TRUE[:8], 2), np.repeat(PROBABILITY[:8], 2), np.repeat(PREDICTED[:8], 2))
-    images, maps = material(16)
-    first, again = (heatmap_grid(chosen, images, maps, [NO_BOX] * 16) for _ in range(2))
-    assert first == again != heatmap_grid(chosen, images, 1 - maps, [NO_BOX] * 16)
-    assert Image.open(BytesIO(first)).width == 1152
+    boxes = [np.array([[0.25, 0.5, 0.75, 1.0], [0, 0, 0.5, 0.5]]), NO_BOX, NO_BOX]
+    heatmap_grid(chosen, *images_and_maps(3), boxes)
+    axes = drawn[0].axes
+    assert [len(each.images) for each in axes] == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert axes[4].get_title(loc="left") == "true negatives"
+    assert [len(each.patches) for each in axes] == [2, 2, 0, 0, 0, 0, 0, 0]
+    for box in (axes[0].patches[0], axes[1].patches[0]):
+        assert (*box.get_xy(), box.get_width(), box.get_height()) == (3.5, 7.5, 8, 8)

@@ -22,8 +22,7 @@ def texts(axes):
 def points(axes):
     """Return the value of each row and whether its point is hollow."""
     marks = [line for line in axes.lines if line.get_marker() == "o"]
-    hollow = [to_hex(mark.get_markerfacecolor()) == "#ffffff" for mark in marks]
-    return {int(mark.get_ydata()[0]): (mark.get_xdata()[0], empty) for mark, empty in zip(marks, hollow, strict=True)}
+    return {int(m.get_ydata()[0]): (m.get_xdata()[0], to_hex(m.get_markerfacecolor()) == "#ffffff") for m in marks}
 
 
 def spans(axes):
@@ -31,13 +30,10 @@ def spans(axes):
 
 
 def test_class_auc_has_the_mean_first_then_the_highest_and_undefined_ones_last(drawn, measured):
-    per_class = {
-        "Hernia": measured(auc=(None, None, None)),
-        "Nodule": measured(auc=(0.6, None, None)),
-        "Mass": measured(auc=(0.9, 0.8, 1.0)),
-    }
-    support = {"Mass": {"n_positive": 1200}}
-    intervals.draw_class_auc({"metrics": measured(auc=(0.7, 0.6, 0.8)), "per_class": per_class, "support": support})
+    areas = {"Hernia": (None, None, None), "Nodule": (0.6, None, None), "Mass": (0.9, 0.8, 1.0)}
+    per_class = {name: measured(auc=auc) for name, auc in areas.items()}
+    metrics = {"metrics": measured(auc=(0.7, 0.6, 0.8)), "per_class": per_class}
+    intervals.draw_class_auc({**metrics, "support": {"Mass": {"n_positive": 1200}}})
     axes = drawn[0].axes[0]
     assert labels(axes) == ["mean of 3", "Mass (n = 1,200)", "Nodule", "Hernia"]
     assert texts(axes) == ["0.70 (0.60 to 0.80)", "0.90 (0.80 to 1.00)", "0.60", "not defined"]
@@ -62,16 +58,14 @@ def test_models_are_drawn_over_the_interval_of_the_first(drawn):
 
 def test_of_many_models_the_first_are_drawn_with_short_names(drawn):
     intervals.draw_models([model(f"{n} {'long' * 20}", 0.9 - n / 1000) for n in range(intervals.MOST_MODELS + 5)])
-    assert len(labels(drawn[0].axes[0])) == intervals.MOST_MODELS
-    assert {len(label) for label in labels(drawn[0].axes[0])} == {intervals.LONGEST_MODEL}
+    assert [len(label) for label in labels(drawn[0].axes[0])] == [intervals.LONGEST_MODEL] * intervals.MOST_MODELS
 
 
 def cell(name, auc, **changed):
     row = {"cell": name, "is_baseline": False, "collapsed": False, "error": None}
     for metric, value in {"auc": auc, "accuracy": 0.75, "sensitivity": 0.8, "specificity": 0.6}.items():
-        missing = auc is None
-        row |= {metric: None if missing else value, f"{metric}_low": None if missing else value - 0.05}
-        row |= {f"{metric}_high": None if missing else value + 0.05}
+        ends = (None, None, None) if auc is None else (value, value - 0.05, value + 0.05)
+        row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends, strict=True))
     return row | changed
 
 
