@@ -144,7 +144,7 @@ def test_too_many_relabelled_images_stop_a_retraining() -> None:
     many = changes(relabelled=6, known=100)
     why = too_many_relabelled(many, max_fraction=0.05, task="chest")
     assert why is not None
-    assert why.startswith("6 of 100 images have other labels")
+    assert why.startswith("6 of 100 images have new labels")
     allowed = re.search(r"--params chest\.retraining\.max_relabelled_fraction=([\d.]+)", why)
     assert allowed is not None
     assert too_many_relabelled(many, max_fraction=float(allowed[1])) is None
@@ -200,7 +200,7 @@ class TestSplitRegistry:
         split = SPLITS.loc[SPLITS["patient_id"] == "p3", "split"].iloc[0]
         other = "train" if split == "validation" else "validation"
         moved = SPLITS.assign(split=SPLITS["split"].mask(SPLITS["patient_id"] == "p3", other))
-        with pytest.raises(UserError, match=r"chest\.splits .*1 patients would change their split \(images/p3\)"):
+        with pytest.raises(UserError, match=r"chest\.splits .*1 patients would change split \(images/p3\)"):
             extend_registry(SPLITS, moved, task="chest")
 
     @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_first_version_needs_the_floors_only() -> None:
     decision = decide(METRICS, None, **RULE)
     assert (decision.promoted, decision.comparison) == (True, [])
     assert [floor.met for floor in decision.floors] == [True, True]
-    assert decision.reasons == ["There is no champion, and every floor is reached."]
+    assert decision.reasons == ["There is no champion, and the challenger reaches every floor."]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_first_version_needs_the_floors_only() -> None:
     [
         (with_value("specificity", 0.49), ["Specificity 0.490 does not reach its floor of 0.500."]),
         (with_value("auc", None), ["AUC (not defined) does not reach its floor of 0.700."]),
-        (with_value("auc", 0.7), ["There is no champion, and every floor is reached."]),
+        (with_value("auc", 0.7), ["There is no champion, and the challenger reaches every floor."]),
     ],
 )
 def test_the_reasons_name_floors_that_are_not_reached(metrics, reasons) -> None:

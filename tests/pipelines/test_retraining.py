@@ -112,7 +112,7 @@ class TestFindChanges:
         registered.champion = 3
         found = self.find(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
         assert not found["train"]
-        assert found["stopped"].startswith("2 of 4 images have other labels")
+        assert found["stopped"].startswith("2 of 4 images have new labels")
         assert "chest.retraining.max_relabelled_fraction=0.5" in found["stopped"]
         assert registered.tags == {}
 

@@ -24,7 +24,7 @@ def score_images(
     folder: Path,
     workers: int | None,
 ) -> pd.DataFrame:
-    """Score images with a version, by its own recipe and frozen decision rule.
+    """Score images with a version, using its own recipe and frozen decision rule.
 
     Args:
         classifier: The version.

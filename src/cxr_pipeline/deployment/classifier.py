@@ -1,4 +1,4 @@
-"""``ImageClassifier``: a network with its preparation of images and its decision rule."""
+"""``ImageClassifier``: a network with its image preparation and its decision rule."""
 
 import hashlib
 import json
@@ -50,8 +50,8 @@ class ImageClassifier:
 
     Args:
         model: network from uint8 [n, size, size, 1] to scores in [0, 1], [n, k].
-        recipe: turns an image into the input of the network.
-        decision_rule: turns the k scores into probabilities and a decision.
+        recipe: converts an image to the input of the network.
+        decision_rule: converts the k scores to probabilities and a decision.
         provenance: task and kind of training images, such as ``{"task": "effusion", "images": "real"}``.
     """
 
@@ -62,7 +62,7 @@ class ImageClassifier:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that decides a probability: weights, recipe and decision rule. 64 hex digits."""
+        """SHA-256 of everything that affects a probability: weights, recipe and decision rule. 64 hex digits."""
         digest = hashlib.sha256()
         for weight in self.model.weights:
             values = np.ascontiguousarray(weight.numpy())
@@ -73,7 +73,7 @@ class ImageClassifier:
         return digest.hexdigest()
 
     def check_classes(self, kind: str, classes: Sequence[str], *, key: str) -> None:
-        """Check that the classifier is of a task's kind and distinguishes its classes.
+        """Check that the classifier has the kind and the classes of a task.
 
         Args:
             kind: of the task, such as ``binary``.
@@ -87,11 +87,12 @@ class ImageClassifier:
         if (rule.kind, list(rule.classes)) != (kind, list(classes)):
             raise UserError(
                 f"The model named by {key} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected "
-                f"{kind}, with the classes {', '.join(classes)}. Name a model of this task, or none for the one in use."
+                f"{kind}, with the classes {', '.join(classes)}. Name a model of this task, or null "
+                "for the champion."
             )
 
     def prepare(self, content: bytes) -> Prepared:
-        """Turn the bytes of an image's file into the input of the network.
+        """Convert the bytes of an image file to the input of the network.
 
         Returns:
             uint8 [size, size], or the refusal of an image that cannot be used.
@@ -104,7 +105,7 @@ class ImageClassifier:
             return refusal
 
     def score(self, contents: Iterable[bytes], *, batch_size: int = 32) -> pd.DataFrame:
-        """Score images, given the bytes of their files.
+        """Score images from the bytes of their files.
 
         Returns:
             The rows of ``score_batch``, in the order of the images.
@@ -115,7 +116,7 @@ class ImageClassifier:
         return pd.concat(tables, ignore_index=True) if tables else self.score_batch([])
 
     def score_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
-        """Score images that go through the network together.
+        """Score a batch of images.
 
         Args:
             prepared: results of ``prepare``.
@@ -131,7 +132,7 @@ class ImageClassifier:
         return self.apply_rule(prepared, y_score)
 
     def apply_rule(self, prepared: Sequence[Prepared], y_score: ArrayLike) -> pd.DataFrame:
-        """Return the rows of ``score_batch``, given the network's scores [n, k] for the n images not refused."""
+        """Return the rows of ``score_batch`` from the network's scores [n, k] for the n images that are not refused."""
         probability = np.full((len(prepared), len(self.decision_rule.outputs)), np.nan)
         decision = np.full(len(prepared), None, dtype=object)
         scored = [position for position, image in enumerate(prepared) if not isinstance(image, ImageRefused)]
@@ -173,7 +174,7 @@ class ImageClassifier:
         """Read a classifier written by ``save``, without running code from its files.
 
         Raises:
-            UserError: it would not return the probabilities that it returned when it was saved.
+            UserError: its probabilities would differ from those when it was saved.
         """
         import keras
 
@@ -187,7 +188,7 @@ class ImageClassifier:
         if classifier.digest != settings["digest"]:
             raise UserError(
                 "The model was saved by a version of this package that prepares images differently, or its files "
-                f"were changed since: expected the digest {settings['digest']}, found {classifier.digest}. Train it "
+                f"have changed since: expected the digest {settings['digest']}, found {classifier.digest}. Train it "
                 "again, or serve it with the code stored with it: mlflow models serve -m models:/NAME/VERSION."
             )
         return classifier

@@ -1,4 +1,4 @@
-"""Data changes: how the current images differ from those of a model version, and what may be trained on them."""
+"""Data changes: differences between the current images and those of a model version, and rules for training on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.splits import COLUMNS, gone_rows, group_ids, join_names, patient_names, registered_splits
 
-# Split of an image that could not be decoded: it is known, and not a change.
+# Split of an image that could not be decoded, so that it does not count as new.
 REFUSED = "refused"
 LEARNED = ("train", "validation")
 
@@ -23,7 +23,7 @@ class DataChanges:
         relabelled: Images with other labels.
         reassigned: Images that belong to another patient, or whose patient became known or unknown.
         gone: Images of the version that are missing now.
-        known: Images of the version that are still there, including changed ones.
+        known: Images of the version that still exist, including changed ones.
     """
 
     new: int
@@ -37,7 +37,7 @@ class DataChanges:
 
     @property
     def newer(self) -> bool:
-        """Whether there are images, labels or patients that the version was not trained with."""
+        """Whether there are images, labels or patients that are new to the version."""
         return bool(self.new or self.relabelled or self.reassigned)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd
 
     Args:
         manifest: Usable images.
-        splits: Split of each image, and of images that are gone.
+        splits: Split of each image, and of images that were removed.
         refused_images: ``sha256`` of images that could not be decoded.
 
     Returns:
@@ -71,7 +71,7 @@ def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd
 def find_data_changes(images: pd.DataFrame, used: pd.DataFrame) -> DataChanges:
     """Compare the current images (``manifest.list_images``) with those of a version (`images_used`), by content.
 
-    Patients are compared where both tables have the columns ``source`` and ``patient``, among images of the same source.
+    Patients are compared if both tables have the columns ``source`` and ``patient``, among images of the same source.
     """
     pairs = _pairs(images, used)
     known = pairs["split"].ne(REFUSED)
@@ -87,8 +87,8 @@ def find_data_changes(images: pd.DataFrame, used: pd.DataFrame) -> DataChanges:
 def images_to_check(images: pd.DataFrame, reference: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFrame:
     """Select the images that no drift check has seen: those that the reference version did not have.
 
-    An image that it had with other labels is checked again, unless the champion had it too: then it counts as relabelled,
-    which has a limit of its own.
+    An image that it had with other labels is tested again, unless the champion had it, too: then it counts as
+    relabelled, for which there is a separate limit.
     """
     pairs = _pairs(images, reference)
     relabelled = pairs.loc[_relabelled(pairs, images, reference) & pairs["split"].ne(REFUSED), "sha256"]
@@ -104,7 +104,7 @@ def _pairs(images: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
 
 def _relabelled(pairs: pd.DataFrame, images: pd.DataFrame, used: pd.DataFrame) -> "pd.Series[bool]":
     labels = label_columns(images)
-    if labels != label_columns(used):  # other classes are other labels of every image
+    if labels != label_columns(used):  # with other classes, every image has other labels
         return pd.Series(True, pairs.index)
     now, before = pairs[labels], pairs[[f"{label}_used" for label in labels]].set_axis(labels, axis=1)
     return (now.ne(before) & ~(now.isna() & before.isna())).any(axis=1)
@@ -126,14 +126,14 @@ def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str 
         return None
     allowed = min(1, changes.relabelled / changes.known + 0.005)
     return (
-        f"{changes.relabelled:,} of {changes.known:,} images have other labels than the champion was trained with, more "
-        f"than max_relabelled_fraction = {max_fraction:g} allows. Nothing was trained. Fix the labels; or, if they are "
-        f"right: --params {task}.retraining.max_relabelled_fraction={allowed:.2f}"
+        f"{changes.relabelled:,} of {changes.known:,} images have new labels since the champion was trained, more "
+        f"than max_relabelled_fraction = {max_fraction:g} allows. Nothing was trained. Fix the labels or, if they are "
+        f"correct, use --params {task}.retraining.max_relabelled_fraction={allowed:.2f}"
     )
 
 
 def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str = "<task>") -> str | None:
-    """Return why nothing may be trained if the verdict on the new images is ``refuse``, else None.
+    """Return why training must stop if the verdict on the new images is ``refuse``, else None.
 
     Args:
         drift: Drift report with ``verdict``, ``sentence``, ``n_new`` and the ``version`` of the ``model`` compared with.
@@ -146,13 +146,13 @@ def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task:
     reference, learned = drift["model"]["version"], ""
     if reference < champion:
         learned = (
-            f" The champion, {model} {champion}, was trained on some of them when there were too few to check; kedro run "
+            f" The champion, {model} {champion}, was trained on some of them, when there were too few to test; kedro run "
             f"--pipeline={task}_rollback restores the previous champion."
         )
     return (
         f"The new images ({drift['n_new']:,} were compared) differ from those of {model} {reference}. {drift['sentence']} "
-        f"Nothing was trained.{learned} Check these images and their labels, then fix or remove them; or, if they are "
-        f"right: --params {task}.retraining.on_drift=warn"
+        f"Nothing was trained.{learned} Check these images and their labels, and fix or remove them or, if they are "
+        f"correct, use --params {task}.retraining.on_drift=warn"
     )
 
 
@@ -173,7 +173,7 @@ def should_train(
         changes: Changes since the champion, if there is one.
         decided: Version that was trained on the same images with the same parameters, and its decision, if there is one.
         n_images: Number of current images.
-        force: Train without changes too, unless that would reproduce the champion.
+        force: Train even without changes, unless that would reproduce the champion.
 
     Returns:
         The decision, and its reason in one or two sentences.
@@ -192,10 +192,10 @@ def should_train(
 
 
 def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str = "<task>") -> pd.DataFrame:
-    """Add newly assigned splits to the split registry, in which no patient ever changes its split.
+    """Add newly assigned splits to the split registry, in which no patient ever changes split.
 
     Args:
-        registry: Splits of earlier runs, with ``splits.COLUMNS``; another run may have added to it meanwhile.
+        registry: Splits of earlier runs, with ``splits.COLUMNS``; another run may have extended it in the meantime.
         assigned: Splits of this run, likewise.
         task: Name of the task, for the message.
 
@@ -206,9 +206,9 @@ def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str
     if len(moved):
         names = patient_names(moved)
         raise UserError(
-            f"The challenger was trained with other splits than those in {task}.splits (splits.parquet): {len(names)} "
-            f"patients would change their split ({join_names(names)}). Was that file replaced during the training? Run the "
-            "same command again to train with the current splits."
+            f"The challenger was trained with splits that differ from those in {task}.splits (splits.parquet): "
+            f"{len(names)} patients would change split ({join_names(names)}). The file may have been replaced during "
+            "training. Run the same command again to train with the current splits."
         )
     return pd.concat([assigned[list(COLUMNS)], gone_rows(assigned, registry)], ignore_index=True).astype("str")
 
@@ -239,7 +239,7 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame,
             f"{version} cannot be compared on these test images: it was trained on {seen.sum()} of {len(test)} of them, "
             "or on other images of their patients. The split registry was replaced since its training. Restore the "
             "earlier splits.parquet; or remove the alias champion from it, so that the next version is promoted on the "
-            "floors alone."
+            "floors only."
         )
 
 

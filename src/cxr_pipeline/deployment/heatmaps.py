@@ -12,7 +12,7 @@ from cxr_pipeline.evaluation.overlay import overlay
 
 
 class HeatMaps:
-    """Draws images with a heat map over them.
+    """Draws images overlaid with heat maps.
 
     The map explains the predicted class. If that is none or several, it explains the output whose probability exceeds
     its threshold by the largest factor.

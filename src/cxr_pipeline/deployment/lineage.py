@@ -1,4 +1,4 @@
-"""Which images and patients a model version has seen: images by their content, patients by keyed hashes."""
+"""Images and patients of a model version: images by their content, patients by keyed hashes."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
     """Hash the patient of each image, together with its source, by a secret key (see ``sources.pseudonyms``).
 
     Returns:
-        16 hexadecimal digits, equal for images of the same patient of a source; null where the patient is unknown.
+        16 hexadecimal digits, equal for images of the same patient of a source; null if the patient is unknown.
 
     Raises:
         UserError: There is no key and none can be stored.
@@ -38,8 +38,8 @@ def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) 
 def images_of_patient(images: pd.DataFrame, ids: Sequence[str], key_file: Path) -> pd.DataFrame:
     """Select the images of a patient, to which sources may give any of the ``ids``, from `with_patients`.
 
-    A number that is not found is looked up with other leading zeros too: the label table and the file names of a release
-    may differ in them, as those of NIH do.
+    A number that is not found is also looked up with other leading zeros, in which the label table and the file names
+    of a release may differ, as in NIH ChestX-ray14.
     """
     sources = images["source"].dropna().unique()
     for spellings in (list(ids), [other for name in ids for other in _other_zeros(name)]):

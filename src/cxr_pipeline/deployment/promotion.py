@@ -1,7 +1,7 @@
-"""The promotion rule: whether a challenger replaces the champion.
+"""The promotion rule, which decides whether a challenger replaces the champion.
 
-The intervals of differences are two-sided. With a confidence of 95 %, a challenger that is exactly as much worse as the
-margin allows passes as "not worse" in at most 2.5 % of comparisons.
+The intervals of differences are two-sided. With a confidence of 95 %, a challenger that is worse by exactly the margin
+passes as "not worse" in at most 2.5 % of comparisons.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def compare(
         bootstrap: ``replicates``, ``confidence`` and ``seed``.
 
     Returns:
-        ``n_images`` that both could score, ``n_patients`` of these (None where unknown) and ``n_left_out``, images that
+        ``n_images`` that both could score, ``n_patients`` of these (None if unknown) and ``n_left_out``, images that
         only one could score; ``challenger`` and ``champion``, with ``value``, ``low`` and ``high`` of each metric of
         ``COMPARED``; ``differences``, challenger minus champion, paired, with ``p_value`` too.
 
@@ -100,8 +100,8 @@ def decide(
     """Apply the promotion rule.
 
     A challenger is promoted if it reaches every floor, its sensitivity is not worse than the champion's by
-    ``sensitivity_margin`` or more, and it is an improvement. A first version needs the floors only. A metric that is not
-    defined meets no condition.
+    ``sensitivity_margin`` or more, and it is an improvement. For a first version, only the floors apply. An undefined
+    metric meets no condition.
 
     Args:
         metrics: Metrics of the challenger on all its test images, each with ``value``.
@@ -137,14 +137,16 @@ def decide(
     reached = [_floor(name, metrics[name]["value"], bound) for name, bound in floors.items()]
     failed = [floor.text for floor in reached if not floor.met]
     if differences is None:
-        return Decision(not failed, failed or ["There is no champion, and every floor is reached."], [], reached)
+        return Decision(
+            not failed, failed or ["There is no champion, and the challenger reaches every floor."], [], reached
+        )
     sensitivity = _above("sensitivity not worse", "sensitivity", differences, -sensitivity_margin)
     better = _above("AUC better", "AUC", differences, 0.0)
     not_worse = _above("AUC not worse", "AUC", differences, -auc_margin)
     if better.met or improvement == BETTER:
         improved, why = better.met, [better.text]
     elif not newer_data:
-        improved, why = False, [better.text, "It was not trained on newer data, so that being as good is not enough."]
+        improved, why = False, [better.text, "It was not trained on newer data, so an equal AUC is not enough."]
     else:
         improved = not_worse.met
         why = [not_worse.text, "It was trained on newer data." if improved else better.text]

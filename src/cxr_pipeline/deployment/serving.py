@@ -1,4 +1,4 @@
-"""The registered model as MLflow serves it: base64 images in, probabilities and decisions out.
+"""The registered model for serving with MLflow, from base64 images to probabilities and decisions.
 
 MLflow copies this file next to the model's weights and runs it when the model is loaded, so that nothing is pickled; see
 https://mlflow.org/docs/latest/ml/model/models-from-code. Registration imports it for signature and requirements.
@@ -30,7 +30,7 @@ from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probab
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.heatmaps import HeatMaps
 
-# The distributions that this file and its imports need. pydicom decodes with GDCM.
+# The packages that this file and its imports require. pydicom decodes with GDCM.
 _REQUIREMENTS = (
     "mlflow",
     "tensorflow",
@@ -72,7 +72,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         classifier = ImageClassifier.load(Path(context.artifacts["classifier"]))
         limits = {**limits_of(classifier.recipe), **(getattr(context, "model_config", None) or {})}
         self._max_images, self._max_image_mib = int(limits["max_images"]), float(limits["max_image_mib"])
-        # Serving may lower the limit of the training images, not raise it.
+        # Serving may lower the limit of training, but not raise it.
         max_megapixels = min(classifier.recipe.max_megapixels, float(limits["max_megapixels"]))
         recipe = replace(classifier.recipe, max_megapixels=max_megapixels)
         self._classifier = replace(classifier, recipe=recipe)
@@ -91,7 +91,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
             image was refused.
 
         Raises:
-            MlflowException: the call holds too many images.
+            MlflowException: the request has too many images.
         """
         images = model_input["image"].tolist()
         if len(images) > self._max_images:
@@ -132,10 +132,10 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
 
 
 def limits_of(recipe: Recipe) -> dict[str, float]:
-    """Return the default limits of a server, which its environment can change.
+    """Return the default limits of a server, which can be changed by an environment variable.
 
     Returns:
-        ``max_images`` of a call; ``max_image_mib`` of an image's file; ``max_megapixels`` of an image.
+        ``max_images`` in a request; ``max_image_mib`` of an image file; ``max_megapixels`` of an image.
     """
     return {**_LIMITS, "max_megapixels": recipe.max_megapixels}
 
@@ -170,7 +170,7 @@ def decode_base64(image: object, *, max_mib: float) -> bytes:
 
 
 def signature(outputs: Sequence[str]) -> ModelSignature:
-    """Return the columns of a request and of the answer of a model with these outputs."""
+    """Return the columns of requests and responses of a model with these outputs."""
     answer = [
         *(ColSpec("double", name, required=False) for name in probability_columns(outputs)),
         ColSpec("string", "decision", required=False),

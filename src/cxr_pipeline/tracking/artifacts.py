@@ -43,7 +43,7 @@ def log_texts(texts: Mapping[str, str], folder: str = "") -> None:
 
 
 def images_of_version(name: str, version: int) -> pd.DataFrame | None:
-    """Return the images of a version, or None where its run logged none."""
+    """Return the images of a version, or None if its run logged none."""
     images: pd.DataFrame | None = _read(
         mlflow.MlflowClient().get_model_version(name, str(version)).run_id, IMAGES, pd.read_parquet
     )
@@ -67,7 +67,7 @@ def images_of_champion(name: str, version: int) -> pd.DataFrame:
 
 
 def stored_profile(version: ModelVersion) -> "ReferenceProfile | None":
-    """Return the reference profile of a version, or None where its run stored none.
+    """Return the reference profile of a version, or None if its run stored none.
 
     Raises:
         UserError: The profile was made by another version of this package.
@@ -79,14 +79,14 @@ def stored_profile(version: ModelVersion) -> "ReferenceProfile | None":
 
 
 def usable_profile(version: ModelVersion) -> "ReferenceProfile | None":
-    """Return the reference profile of a version, or log why there is none that can be used and return None."""
+    """Return the reference profile of a version; if it is missing or unusable, log the reason and return None."""
     try:
         profile = stored_profile(version)
     except UserError as error:
         _log.warning("%s", error)
         return None
     if profile is None:
-        _log.warning("The run of %s stored no reference profile: images are not compared with it.", version.uri)
+        _log.warning("The run of %s stored no reference profile. Images are not compared with it.", version.uri)
     return profile
 
 
@@ -98,7 +98,7 @@ def _write(artifact: str, write: Callable[[Path], Any]) -> None:
 
 
 def _read(run_id: str | None, artifact: str, read: Callable[[Path], Any]) -> Any:
-    """Return what ``read`` makes of an artifact; None if the run or the artifact does not exist."""
+    """Read an artifact with ``read``; return None if the run or the artifact does not exist."""
     client = mlflow.MlflowClient()
     if run_id is None or find_run(client, run_id) is None:
         return None

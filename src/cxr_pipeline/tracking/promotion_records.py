@@ -1,4 +1,4 @@
-"""What a retraining decided: tags of the version and of the run."""
+"""Promotion decisions in MLflow: tags of the version and of the run."""
 
 from collections.abc import Sequence
 

@@ -47,8 +47,8 @@ def detect_drift(
     """Compare new images with a reference profile.
 
     A test reports drift if its p-value is below ``alpha`` after Holm's correction for all tests of the check, and its
-    effect reaches the limit of its family. Thousands of images make a difference significant that does not matter; a
-    handful of images makes a large difference by chance. Images with values that are not finite are left out and
+    effect reaches the limit of its family. With thousands of images, an irrelevant difference can be significant; with
+    a handful of images, a large difference can occur by chance. Images with values that are not finite are skipped and
     counted. The profile is reduced to the sources of the new images, see `ReferenceProfile.match_sources`. Equal
     arguments give equal reports.
 
@@ -56,17 +56,17 @@ def detect_drift(
         profile: Reference profile of the model.
         new: New images, one per patient.
         alpha: Probability of at least one false positive among all tests, before effects are considered.
-        min_images: Images on either side that a test needs.
-        limits: For each of ``FAMILIES``, the effect from which on drift is ``warn`` and ``refuse`` (None for never).
+        min_images: Minimum number of images in each sample of a test.
+        limits: For each of ``FAMILIES``, the effect sizes at which drift is ``warn`` and ``refuse`` (None for never).
         seed: Seed of the reduction and of the halves of the domain classifier.
 
     Returns:
-        JSON types: ``verdict``, the worst of all families, ``unknown`` where no family could be tested; ``sentence``, the
+        JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the
         result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
-        ``name``, ``verdict``, ``notes`` on images and tests that were left out, and ``tests`` (`TwoSampleResult`).
+        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests`` (`TwoSampleResult`).
 
     Raises:
-        ValueError: The new images come from a model with other outputs.
+        ValueError: The features of the new images are from a model with other outputs.
     """
     if new.probability.shape[1] != len(profile.outputs):
         raise ValueError(f"Expected {len(profile.outputs)} outputs. Received: {new.probability.shape[1]}")
@@ -102,7 +102,7 @@ def detect_drift(
 
 
 class _Family:
-    """Run the tests of one family and note why tests are skipped."""
+    """Run the tests of one family and record why tests are skipped."""
 
     def __init__(self, profile: ReferenceProfile, new: ImageFeatures, min_images: int) -> None:
         self.profile, self.new, self.min_images = profile, new, min_images

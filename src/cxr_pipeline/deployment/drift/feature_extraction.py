@@ -1,4 +1,4 @@
-"""Extract the features that drift detection compares from images, with the network of a model."""
+"""Extract the features for drift detection from images, with the network of a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray
         UserError: The network returned NaN.
     """
     network = add_feature_output(model)
-    # Arrays without rows give the result its shape when there is no batch.
+    # Empty arrays, so that the result has the right shape even without a batch.
     statistics = [np.empty((0, len(STATISTICS)), np.float32)]
     features = [np.empty((0, int(network.outputs[0].shape[-1])), np.float32)]
     probability = [np.empty((0, len(rule.outputs)))]
@@ -67,7 +67,7 @@ def build_reference_profile(
     batch_size: int,
     seed: int,
 ) -> ReferenceProfile:
-    """Build the reference profile of the images that a model was trained on.
+    """Build the reference profile of the training and validation images of a model.
 
     Args:
         model: Network with a layer named ``heads.POOLED``.

@@ -1,4 +1,4 @@
-"""The features of images that drift detection compares."""
+"""The features of images for drift detection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImageFeatures:
         features: float32 [n, d], pooled features of the network.
         probability: float64 [n, k], calibrated, in [0, 1].
         y_true: float64 [n, k], labels 1 or 0, NaN where unknown.
-        source: str [n], source of each image, empty where unknown.
+        source: str [n], source of each image, empty if unknown.
 
     Raises:
         ValueError: The arrays differ in the number of images or outputs.
@@ -58,8 +58,8 @@ class ImageFeatures:
 def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) -> pd.DataFrame:
     """Sample one image of each patient at random.
 
-    The tests assume independent images. Several images of one patient are alike, and would be reported as drift. An
-    image of an unknown patient counts as a patient of its own.
+    The tests assume independent images. Several images of one patient are similar, and would be reported as drift. An
+    image of an unknown patient counts as a separate patient.
 
     Returns:
         At most ``max_images`` rows, in their original order.

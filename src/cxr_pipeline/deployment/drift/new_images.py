@@ -1,4 +1,4 @@
-"""New images, and the drift check that compares them with a model's own images."""
+"""New images, and their comparison with a model's own images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NewImages:
 
     Args:
         readers: Reader of each source.
-        table: One row per image: ``source``, ``path``, ``patient_id`` (null where unknown), and ``label_<class>`` where
+        table: One row per image: ``source``, ``path``, ``patient_id`` (null if unknown), and ``label_<class>`` if
             labels are known.
         n_left_out: Images that do not belong to the task, or whose label cannot be read.
     """
@@ -47,7 +47,7 @@ class NewImages:
         """List every image below a folder, the value of the parameter ``key``; patients and labels are unknown.
 
         Raises:
-            UserError: The folder is missing or holds no images.
+            UserError: The folder is missing or contains no images.
         """
         images = find_images(folder, key=key)
         paths = pd.Series([image.path for image in images], dtype=object)
@@ -128,7 +128,7 @@ def check_new_images(
         parameters: The ``drift`` parameters as nested mappings.
         about: ``task``, ``title`` and ``phantom``, for the report.
         version: The model's version, for the report.
-        place: Where the new images are, for the report.
+        place: Location of the new images, for the report.
         stored: Whether the profile was stored by the model's own run.
 
     Returns:

@@ -15,18 +15,18 @@ Floats = NDArray[np.floating]
 
 
 class OutlierDetector:
-    """Detect images that lie farther from a model's own images than those lie from each other.
+    """Detect images that are farther from a model's own images than these are from each other.
 
-    The distance is that to the fifth nearest of the model's own images. Pixel statistics are compared with training
-    images; network features with validation images, because the network has fitted its training images. Each comparison
-    gets half of the false alarms. Its threshold is a quantile of the leave-one-out distances of the own images, so that
-    at most a fraction ``false_alarms`` of further images of the same kind exceeds it, down to the 1 / n that n images
-    can resolve.
+    The distance of an image is that to the fifth nearest of the model's own images. Pixel statistics are compared with
+    training images; network features with validation images, because the network has fitted its training images. Each
+    comparison gets half of the false alarms. Its threshold is a quantile of the leave-one-out distances of the own
+    images, so that at most a fraction ``false_alarms`` of new in-distribution images exceeds it. With n images,
+    fractions below 1 / n cannot be resolved.
 
     Args:
         profile: Reference profile of the model.
-        false_alarms: Fraction of images of the same kind that may be reported, above 0 and below 1.
-        min_images: Own images that a comparison needs; it is skipped with fewer.
+        false_alarms: Fraction of in-distribution images that may be reported, above 0 and below 1.
+        min_images: Minimum number of the model's own images for a comparison; with fewer, it is skipped.
 
     Attributes:
         compared: The comparisons that are made, among ``pixels`` and ``features``.
@@ -68,13 +68,13 @@ class _Neighbourhood:
         own = own[np.isfinite(own).all(axis=1)]
         self._scaler = StandardScaler().fit(own)
         self._nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(self._scaler.transform(own))
-        # Without an argument, kneighbors leaves each image out of its own neighbours.
+        # Without an argument, kneighbors excludes each image from its own neighbours.
         distances = np.sort(self._nearest.kneighbors()[0][:, -1])
         rank = math.ceil((len(own) + 1) * (1 - false_alarms))
         self._threshold = distances[min(rank, len(own)) - 1]
 
     def is_outside(self, images: Floats) -> NDArray[np.bool_]:
-        """Return which images [n, c] lie beyond the threshold; an image with a value that is not finite does."""
+        """Return which images [n, c] are beyond the threshold; images with values that are not finite always are."""
         outside: NDArray[np.bool_] = np.logical_not(np.isfinite(images).all(axis=1))
         if not outside.all():
             distances, _ = self._nearest.kneighbors(self._scaler.transform(images[~outside]))

@@ -1,4 +1,4 @@
-"""Pixel statistics that differ between machines, exposures and positions."""
+"""Pixel statistics that differ between scanners, exposures and positions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         images: uint8 [n, size, size], size 3 or more.
 
     Returns:
-        float32 [n, 11], in the order of ``STATISTICS``; finite, also for an image of a single grey.
+        float32 [n, 11], in the order of ``STATISTICS``; finite even for an image of a single grey level.
 
     References:
         Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64, 1996.

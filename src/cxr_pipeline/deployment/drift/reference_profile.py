@@ -1,4 +1,4 @@
-"""The reference profile of a model's own images: small, without pixels and without patients."""
+"""The reference profile of a model's own images: small, without pixels or patients."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ReferenceProfile:
     """What new images are compared with.
 
     Pixel statistics and prevalence are those of training images. Features, scores and calibration are those of
-    validation images: a network is more certain of its training images than of any others, so that new images of the
-    same kind would look like drift beside them. Each patient has one image, in random order.
+    validation images: a network is more confident on its training images than on any others, so that new
+    in-distribution images would seem to drift. There is one image per patient, in random order.
 
     Args:
         outputs: The k outputs of the model.
@@ -80,7 +80,7 @@ class ReferenceProfile:
         return replace(self, training=training, held_out=_sample_by_source(self.held_out, shares, min_images, rng))
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Project features [n, d] on the principal directions of the training images, which have variance 1 there.
+        """Project features [n, d] on the principal directions of the training images, scaled to variance 1.
 
         Returns:
             float32 [n, c + 1]; the last column is the logarithm of the residual.
@@ -91,7 +91,7 @@ class ReferenceProfile:
         return np.hstack([along / self.spread, np.log(residual + 1e-3)]).astype(np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the profile as arrays of numbers and text; none needs pickle."""
+        """Return the profile as arrays of numbers and text, which can be stored without pickle."""
         about = {"version": VERSION, "outputs": self.outputs, "statistics": list(STATISTICS)}
         arrays = {"about": np.array(json.dumps(about)), **{name: getattr(self, name) for name in _DIRECTIONS}}
         for side in _SIDES:
@@ -128,7 +128,7 @@ def _sample_by_source(
     """Return the largest sample in which each source has its share."""
     own = {name: np.flatnonzero(images.source == name) for name in shares}
     n_images = min(len(own[name]) / share for name, share in shares.items() if share)
-    # 1e-9 keeps a product such as 0.1 * 30 from being rounded down.
+    # 1e-9, so that a product such as 0.1 * 30 is not rounded down.
     counts = {name: int(n_images * share + 1e-9) for name, share in shares.items()}
     if sum(counts.values()) < min_images:
         return images

@@ -28,9 +28,9 @@ class TwoSampleResult:
         effect_name: Measure of the effect size.
         effect: Effect size, 0 or more.
         p_value: Uncorrected p-value.
-        n_reference, n_new: Images on either side.
-        reference, new: Typical value of either side, such as the median.
-        histogram: ``edges``, and the ``reference`` and ``new`` shares between them; None where there is none.
+        n_reference, n_new: Number of images in each sample.
+        reference, new: Typical value of each sample, such as the median.
+        histogram: ``edges``, and the ``reference`` and ``new`` shares between them; None if there is none.
         p_holm: p-value corrected for all tests of a check.
         verdict: ``none``, ``warn`` or ``refuse``.
     """
@@ -85,11 +85,11 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult
 def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> TwoSampleResult:
     """Compare features [n, c] and [m, c], of about variance 1, with a classifier two-sample test.
 
-    A logistic regression learns from one half of the images to tell new images from the reference, and is evaluated on
-    the other half; then the halves swap. Each half gives a one-sided Mann-Whitney p-value, valid because the classifier
-    has not seen it; the result is twice the smaller one (Bonferroni). Squared features let the classifier detect a
-    change of spread, not only a shift. The effect is the mean AUC: 0.5 where the two sides cannot be told apart, 1 where
-    they separate completely.
+    A logistic regression is trained on one half of the images to distinguish new from reference images, and evaluated
+    on the other half; then the halves are swapped. Each half gives a one-sided Mann-Whitney p-value, valid because the
+    classifier was not trained on it; the result is twice the smaller one (Bonferroni). Squared features let the
+    classifier detect a change of spread, not only a shift. The effect is the mean AUC: 0.5 if the two samples cannot be
+    distinguished, 1 if they are completely separated.
 
     References:
         Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", ICLR 2017.
@@ -140,9 +140,9 @@ def compare_calibration(
 
     The first result compares the calibration in the large: observed minus expected share of positives. The second
     compares the numerator of Spiegelhalter's statistic, the mean of (y - p)(1 - 2 p): the excess of the Brier score
-    over its expected value, which grows where high and low probabilities are wrong, whatever the shares. Both are 0
-    for calibrated probabilities. They are compared with their values on validation images, so that a model that never
-    was calibrated does not count as drift.
+    over its expected value, which increases if high and low probabilities are wrong, regardless of the shares. Both are
+    0 for calibrated probabilities. They are compared with their values on validation images, so that a model that was
+    never calibrated does not count as drift.
 
     References:
         Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Stat. Med. 5, 1986.
@@ -157,7 +157,7 @@ def compare_calibration(
 def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
     from scipy.stats import ks_2samp
 
-    # scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images on the asymptotic ones suffice.
+    # scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images, the asymptotic ones suffice.
     result = ks_2samp(reference, new, method="asymp")
     return float(result.statistic), float(np.clip(result.pvalue, 0, 1))
 
@@ -172,7 +172,7 @@ def _result(
     *,
     distribution: bool = False,
 ) -> TwoSampleResult:
-    """Describe either side by its mean; by its median and histogram where distributions are compared."""
+    """Describe each sample by its mean or, if distributions are compared, by its median and histogram."""
     typical = np.median if distribution else np.mean
     return TwoSampleResult(
         name=name,
@@ -192,7 +192,7 @@ def _compare_means(name: str, reference: Floats, new: Floats) -> TwoSampleResult
     from scipy.stats import ttest_ind
 
     difference = float(new.mean() - reference.mean())
-    if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is not defined without any spread
+    if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is undefined without any variance
         p_value = 1.0 if difference == 0 else 0.0
     else:
         p_value = float(ttest_ind(new, reference, equal_var=False).pvalue)

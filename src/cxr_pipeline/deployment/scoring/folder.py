@@ -1,4 +1,4 @@
-"""Score every image below a folder, in flat memory and resumable after a kill."""
+"""Score every image below a folder in constant memory, with resume after a kill."""
 
 import hashlib
 import json
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 # Rows in memory at a time.
 _WINDOW = 8192
-# A kill loses at most so many scored images, or one batch if that is larger.
+# A kill loses at most this many scored images, or one batch if that is larger.
 _SHARD_ROWS = 256
-# Starting worker processes takes longer than they save for fewer images.
+# With fewer images, starting worker processes takes longer than it saves.
 _FEW_IMAGES = 256
 _MAX_WORKERS = 16
-# Images that one task of a worker prepares, because each task costs some milliseconds.
+# Images per task of a worker, because each task has an overhead of some milliseconds.
 _TASK_IMAGES = 8
-# The target of a link or the permissions of a file can change without a change of its size and time.
+# The target of a link or the permissions of a file can change without a change of size and modification time.
 _TEMPORARY_REASONS = (b"unreadable", b"outside_source")
 _TEXT = ("decision", "status", "reason")
 
@@ -61,19 +61,19 @@ def score_folder(
     heatmaps: Path | None = None,
     screening: "Screening | None" = None,
 ) -> Predictions:
-    """Score the images in a folder. An image that cannot be used gets a row with the reason.
+    """Score the images in a folder. A refused image has a row with the reason.
 
     Worker processes read and decode files while the network scores. Rows are stored while scoring, so the next call
-    continues after a kill. An image is scored again only if its path, size or time of change differs, or the model
-    version, the classifier, the screening, the folder or the version of this package. Links and images that could not
-    be read are tried in every call.
+    resumes after a kill. An image is scored again only if its path, size or modification time has changed, or the model
+    version, the classifier, the screening, the folder or the version of this package. Links and unreadable images are
+    retried in every call.
 
     Args:
         classifier: scores the images.
         images: the folder.
         scored_by: name of the model version.
         parts: folder for the stored rows. Rows of another model or folder are removed at the end.
-        batch_size: images that go through the network together.
+        batch_size: images per batch.
         heatmaps: folder for a heat map of each scored image, as PNG; None for none.
         screening: out-of-distribution screening; None for none.
 
@@ -170,13 +170,13 @@ class _Scorer:
         return np.array(list(self._sampled.values()), self._features.dtype) if self._screening else None
 
     def remove_unused(self) -> None:
-        """Remove stored rows of images that are gone, and heat maps of images that are gone or refused."""
+        """Remove stored rows of missing images, and heat maps of missing or refused images."""
         self._rows.remove_shards_except(self._used)
         if self._maps:
             self._maps.remove_others()
 
     def _is_current(self, image: ImageFile, key: str) -> bool:
-        """Whether an image needs no scoring: it has a row and, where needed, a heat map and features."""
+        """Return whether an image needs no scoring: it has a row and, if needed, a heat map and features."""
         if not key or key not in self._rows:
             return False
         in_sample = image.path in self._sample
@@ -184,7 +184,7 @@ class _Scorer:
             return True
         row = self._rows.read([key])[0]
         has_map = self._maps is None or row["status"] != b"scored" or self._maps.keep(image.name)
-        # Of images that cannot be prepared there are no features.
+        # Images that cannot be prepared have no features.
         has_features = (
             not in_sample or key in self._features or row["reason"] not in (b"", OUT_OF_DISTRIBUTION.encode())
         )
@@ -233,7 +233,7 @@ def _lock(parts: Path) -> FileLock:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"Another process scores images into {parts.parent}. Wait until it ends, or end it, then run the same "
+            f"Another process scores images into {parts.parent}. Wait for it to end, or stop it, then run the same "
             "command again."
         ) from None
     except OSError as error:
@@ -245,7 +245,7 @@ def _lock(parts: Path) -> FileLock:
 
 
 def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, screening: "Screening | None") -> str:
-    """Return 16 hex digits of everything except an image that decides its row."""
+    """Return 16 hex digits of everything except the image that affects its row."""
     settings = [
         scored_by,
         classifier.digest,
@@ -258,7 +258,7 @@ def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, sc
 
 
 def _key(root: Path, image: ImageFile) -> str:
-    """Return 32 hex digits of an image's path, size and time of change; empty for links and what is not a file."""
+    """Return 32 hex digits of an image's path, size and modification time; empty for links and anything but files."""
     if image.link:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""A folder with a heat map of each scored image, as PNG."""
+"""Folder of the heat maps of scored images, as PNG."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
 
-# File systems allow 255 bytes, and the temporary name of a file has some more than its name.
+# File systems allow 255 bytes, and the temporary name of a file is longer than its name.
 _LONGEST_NAME = 200
 _LONGEST_PATH = 1000
 _NAME_ERRORS = (EEXIST, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY)
@@ -53,12 +53,12 @@ def _digest(name: str) -> str:
 
 
 class HeatMapFolder:
-    """A folder with a map of each scored image, and no others.
+    """A folder with the heat maps of the scored images and no other files.
 
     Args:
         classifier: draws the maps.
         folder: of the maps. Maps of other settings are removed.
-        settings: digest of everything except an image that decides its map.
+        settings: digest of everything except the image that affects its map.
         note: file with the settings of the maps in the folder.
     """
 
@@ -73,7 +73,7 @@ class HeatMapFolder:
         self._started = _disk_time(folder)
 
     def keep(self, image: str) -> bool:
-        """Keep the map of an image that is not scored again; return whether there is one."""
+        """Keep the map of an image that is not scored again; return whether it exists."""
         try:
             os.utime(self._folder / map_name(image))
         except OSError:
@@ -106,21 +106,23 @@ class HeatMapFolder:
         except UserError as error:
             if getattr(error.__cause__, "errno", None) not in _NAME_ERRORS:
                 raise
-            _log.warning("No heat map of %r is written, because its name is not possible: %s", image, error.__cause__)
+            _log.warning(
+                "The heat map of %r cannot be written, because its name is not allowed: %s", image, error.__cause__
+            )
 
     def remove_others(self) -> None:
-        """Remove the maps that were neither kept nor written: of images that are gone, or refused now."""
+        """Remove the maps that were neither kept nor written, because their images no longer exist or are refused."""
         for parent, _, files in os.walk(self._folder, topdown=False):
             for file in (Path(parent, name) for name in files):
                 with suppress(OSError):
                     if file.stat().st_mtime_ns < self._started:
                         file.unlink()
-            with suppress(OSError):  # it holds files
+            with suppress(OSError):  # it is not empty
                 Path(parent).rmdir()
 
 
 def _disk_time(folder: Path) -> int:
-    """Return the time in nanoseconds, by the clock of the folder's disk, which may be another machine's."""
+    """Return the time in nanoseconds by the clock of the folder's file system, which may be on another machine."""
     probe = folder / ".started"
     with written_atomically(probe) as temporary:
         now = temporary.stat().st_mtime_ns

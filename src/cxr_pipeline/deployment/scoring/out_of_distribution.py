@@ -25,13 +25,13 @@ from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
 class Screening:
     """Screen images while they are scored, and collect the features of a sample for the drift check of the folder.
 
-    An image goes through the network once: the same pass gives its score and its features.
+    The score and the features of an image come from the same forward pass.
 
     Args:
         classifier: scores the images.
         profile: reference profile of the classifier.
         out_of_distribution: ``flag`` scores an out-of-distribution image and gives a reason; ``refuse`` does not score
-            it; ``ignore`` does not look for any.
+            it; ``ignore`` disables the screening.
         false_alarms: see `OutlierDetector`.
         min_images: see `OutlierDetector`.
         max_images: size of the sample.
@@ -64,18 +64,18 @@ class Screening:
 
     @cached_property
     def settings(self) -> list[Any]:
-        """Everything except image and classifier that decides a row, as JSON types."""
+        """Everything except image and classifier that affects a row, as JSON types."""
         digest = hashlib.sha256()
         for name, values in sorted(self.profile.to_arrays().items()):
             digest.update(name.encode() + values.tobytes())
         return [*self._parameters, digest.hexdigest()]
 
     def sample(self, images: ImageFolder) -> list[ImageFile]:
-        """Draw the images whose features are compared in the drift check."""
+        """Sample the images for the drift check."""
         return images.sample(self._max_images, seed=self._seed)
 
     def score_batch(self, prepared: Sequence[Prepared]) -> tuple[pd.DataFrame, NDArray[Any]]:
-        """Score images that go through the network together.
+        """Score a batch of images.
 
         Args:
             prepared: results of ``ImageClassifier.prepare``.
