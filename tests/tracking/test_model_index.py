@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def test_results_of_several_pages_are_read_completely(monkeypatch: pytest.Monkey
         search = getattr(mlflow.MlflowClient, name)
 
         def one_by_one(*arguments: Any, search: Any = search, **wanted: Any) -> Any:
-            return search(*arguments, **wanted, max_results=1)
+            bound = signature(search).bind(*arguments, **wanted)
+            bound.arguments["max_results"] = 1
+            return search(*bound.args, **bound.kwargs)
 
         monkeypatch.setattr(mlflow.MlflowClient, name, one_by_one)
     assert {entry.name: entry for entry in tracking.measured_models()} == found

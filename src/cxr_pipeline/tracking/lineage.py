@@ -13,7 +13,7 @@ import pandas as pd
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import PATIENT
 from cxr_pipeline.tracking import artifacts
-from cxr_pipeline.tracking.queries import pages, read_test_metrics, registered_versions, to_datetime
+from cxr_pipeline.tracking.queries import read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import connect
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, 
     key = key_fingerprint(key_file, make=False)
     if not n_patients or key is None:
         return tags
-    versions = pages(mlflow.MlflowClient().search_model_versions, filter_string=f"name='{name}'")
+    versions = mlflow.search_model_versions(filter_string=f"name='{name}'")
     others = sorted(int(version.version) for version in versions if version.tags.get(PATIENT_KEY, key) != key)
     if others:
         _log.warning(

@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
-from cxr_pipeline.tracking.queries import find_run, pages, read_test_metrics, registered_versions, to_datetime
+from cxr_pipeline.tracking.queries import find_run, read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import run_url, version_url
 
 _OF_THIS_PROJECT = "name LIKE 'cxr-%'"
@@ -20,8 +20,9 @@ def measured_models() -> list[Entry]:
     A cell is a nested run of an MLflow experiment ``cxr-*``. One that registered a version is listed as that version.
     """
     client = mlflow.MlflowClient()
-    experiments = [one.experiment_id for one in pages(client.search_experiments, filter_string=_OF_THIS_PROJECT)]
-    evaluated = pages(client.search_runs, experiment_ids=experiments, filter_string=_EVALUATED) if experiments else ()
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments(filter_string=_OF_THIS_PROJECT)]
+    # Without ids MLflow searches the active experiment.
+    evaluated = mlflow.search_runs(ids, _EVALUATED, output_format="list") if ids else []
     runs = {run.info.run_id: run for run in evaluated}
     versions = [_version(*found) for found in registered_versions(_OF_THIS_PROJECT, runs) if found[0].status == "READY"]
     registered = {version.run_id for version in versions}

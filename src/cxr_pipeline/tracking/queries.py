@@ -1,21 +1,10 @@
 """Queries to MLflow that several modules share."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
-
-
-def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
-    """Yield every result of a search method of the MLflow client, page by page."""
-    token = None
-    while True:
-        page = search(**arguments, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def find_run(client: mlflow.MlflowClient, run_id: str | None) -> Any:
@@ -39,9 +28,9 @@ def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[
     """
     client = mlflow.MlflowClient()
     # search_model_versions returns versions without their aliases.
-    registered = pages(client.search_registered_models, filter_string=models)
+    registered = mlflow.search_registered_models(filter_string=models)
     aliases = {model.name: sorted(model.aliases.items()) for model in registered}
-    for version in pages(client.search_model_versions, filter_string=models):
+    for version in mlflow.search_model_versions(filter_string=models):
         own = tuple(alias for alias, number in aliases.get(version.name, ()) if int(number) == int(version.version))
         yield version, own, runs.get(version.run_id or "") or find_run(client, version.run_id)
 
