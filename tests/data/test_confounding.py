@@ -33,7 +33,7 @@ def test_one_source_has_no_baseline() -> None:
     assert baseline_of({"train": {"a": (3, 3)}, "test": {"a": (2, 2)}}) is None
 
 
-def test_a_hospital_for_each_class() -> None:
+def test_a_source_for_each_class_is_confounded() -> None:
     counts = {"train": {"adults": (50, 0), "children": (0, 40)}, "test": {"adults": (10, 0), "children": (0, 5)}}
     baseline = baseline_of(counts)
     assert baseline == {

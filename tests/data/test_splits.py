@@ -175,7 +175,7 @@ def test_a_renamed_or_rewritten_image_keeps_its_split_and_has_one_row(change: di
     pd.testing.assert_frame_equal(splits[["source", "image", "sha256"]], late[["source", "image", "sha256"]])
 
 
-def test_a_known_image_decides_for_its_patient() -> None:
+def test_a_known_image_determines_the_split_of_its_patient() -> None:
     registry = assign(images(["old"] * 2)).assign(split="test")
     manifest = pd.concat([images(["new"] * 2), images(["new"] * 3, start=2)], ignore_index=True)
     assert set(assign(manifest, registry)["split"]) == {"test"}
@@ -197,7 +197,7 @@ def test_given_splits_are_kept_or_ignored() -> None:
     assert by_image(ignored) == by_image(assign(manifest.assign(given_split=images([None] * 30)["given_split"])))
 
 
-def test_validation_is_cut_from_train_where_none_is_given() -> None:
+def test_a_validation_part_is_cut_from_train_if_none_is_given() -> None:
     given = ["train"] * 80 + ["test"] * 20
     manifest = images([str(number // 2) for number in range(100)], [number // 2 % 2 for number in range(100)], given)
     splits = assign(manifest)
@@ -207,7 +207,7 @@ def test_validation_is_cut_from_train_where_none_is_given() -> None:
     check_splits(manifest, splits, exclusive=True)
 
 
-def test_test_is_cut_from_train_only_where_no_source_gives_one() -> None:
+def test_a_test_part_is_cut_from_train_only_if_no_source_gives_one() -> None:
     train_only = images(patients(40), given=["train"] * 40)
     counts = assign(train_only)["split"].value_counts()
     assert counts.to_dict() == {"train": 28, "validation": 6, "test": 6}
@@ -224,7 +224,7 @@ def test_images_without_a_given_split() -> None:
     assert splits[2:].value_counts()["train"] == 42
 
 
-def test_a_patient_cut_from_train_stays_when_an_official_test_part_is_added() -> None:
+def test_splits_cut_from_train_are_kept_when_an_official_test_part_is_added() -> None:
     early = images(patients(40), given=["train"] * 40)
     registry = assign(early)
     late = images(patients(50), given=["train"] * 40 + ["test"] * 10)
@@ -233,7 +233,7 @@ def test_a_patient_cut_from_train_stays_when_an_official_test_part_is_added() ->
     assert (splits["split"][40:] == "test").all()
 
 
-def test_a_given_test_image_that_was_trained_on() -> None:
+def test_a_test_image_that_earlier_runs_trained_on() -> None:
     registry = assign(images(patients(4))).assign(split="train")
     manifest = images(patients(4), given=["train", "train", "train", "test"])
     with pytest.raises(UserError, match=r"of 1 patients for another split.*images/3\..*ignore_given_split=true"):

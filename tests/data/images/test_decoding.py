@@ -244,9 +244,7 @@ def test_pillow_decodes_when_kornia_panics(monkeypatch: pytest.MonkeyPatch, imag
     assert np.array_equal(decode(encode(image, "PNG"), max_megapixels=1), image)
 
 
-def test_a_lack_of_memory_is_not_blamed_on_the_image(
-    monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode
-) -> None:
+def test_a_memory_error_is_not_a_refusal(monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 

@@ -406,7 +406,7 @@ for name in ("odd.dcm", "cut.dcm"):
     assert ended.stderr == ""
 
 
-def test_a_lack_of_memory_is_not_blamed_on_the_image(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_error_is_not_a_refusal(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 

@@ -57,7 +57,7 @@ def filled(folder: Path, files: Files) -> PreparedImages:
     return images
 
 
-def test_images_come_back_prepared_in_the_order_asked(
+def test_prepared_images_are_read_in_the_given_order(
     folder: Path, write_images: WriteImages, small_shards: None
 ) -> None:
     files = write_images(11)
@@ -234,7 +234,7 @@ def start_fill(folder: Path, tmp_path: Path) -> Iterator[Callable[..., "subproce
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_kill_loses_no_more_than_the_shards_in_work(
+def test_a_kill_loses_only_unfinished_shards(
     how: signal.Signals, folder: Path, write_images: WriteImages, start_fill: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     files = write_images(200, size=200)
@@ -285,7 +285,7 @@ def test_steps_are_applied_once_to_resized_images(
     assert len(images.enhanced(list(files), STEPS).store) == 10
 
 
-def test_handles_can_be_pickled_and_described(folder: Path, write_images: WriteImages) -> None:
+def test_handles_survive_pickle_and_json(folder: Path, write_images: WriteImages) -> None:
     files = write_images(2)
     images = filled(folder, files)
     copy = pickle.loads(pickle.dumps(images))

@@ -55,7 +55,7 @@ def test_lateral_images(tmp_path: Path, lateral: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("release", ["CheXpert-v1.0/", "CheXpert-v1.0-small/"])
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_the_name_of_the_release_may_be_there(tmp_path: Path, release: str, on_disk: bool) -> None:
+def test_paths_with_and_without_the_name_of_the_release(tmp_path: Path, release: str, on_disk: bool) -> None:
     below = release if on_disk else ""
     write(tmp_path, row(image(1), release=release), row(image(2), release="Other/"), below=below)
     listing = read_release(tmp_path)

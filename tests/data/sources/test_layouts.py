@@ -117,7 +117,7 @@ def test_labels_are_from_the_vocabulary(source: Source) -> None:
         assert used <= vocabulary, column
 
 
-def test_the_listing_depends_on_the_content_alone(source: Source, tmp_path: Path) -> None:
+def test_the_listing_depends_only_on_the_content(source: Source, tmp_path: Path) -> None:
     path, options = write(source.sample, source.layout, tmp_path / "elsewhere")
     for listing in (source.read(), LAYOUTS[source.layout].read(path, **options)):
         for field in fields(Listing):

@@ -9,11 +9,18 @@ N_ROWS = 8
 SIDE = 16
 
 
+def pixels(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, SIDE**2))
+
+
+def table(labels: list[object], **columns: list[object]) -> pd.DataFrame:
+    """Return a table of different images with these labels, and other columns."""
+    images = pd.DataFrame(pixels(len(labels)), columns=[f"pixel{number + 1}" for number in range(SIDE**2)])
+    return pd.concat([pd.DataFrame({"label": labels, **columns}, dtype="object"), images], axis=1)
+
+
 def write(folder: Path) -> tuple[Path, dict[str, object]]:
     folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (N_ROWS, SIDE**2))
-    table = pd.DataFrame(pixels, columns=[f"pixel{number}" for number in range(SIDE**2)])
-    table.insert(0, "label", [0, 1, 1, 0, 7, 0, 1, 0])
-    table.insert(1, "patient", [1, 1, 2, 3, 3, 4, 5, 6])
-    table.to_csv(folder / "chests.csv.gz", index=False)
+    images = table([0, 1, 1, 0, 7, 0, 1, 0], patient=[1, 1, 2, 3, 3, 4, 5, 6])
+    images.to_csv(folder / "chests.csv.gz", index=False)
     return folder, {"label": "label", "labels": ["well", "ill"], "patient_id": "patient"}
