@@ -70,7 +70,7 @@ def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pyte
     reader = unpacked(tmp_path_factory.mktemp("unpacked"), rows)
     for number, row in enumerate(rows):
         assert np.array_equal(decode(reader.read(str(number)), max_megapixels=1), row)
-        assert reader.n_bytes(str(number)) == row.size
+        assert reader.version(str(number)) == (row.size, 0)
 
 
 def test_a_row_is_always_the_same_bytes(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_missing_or_damaged_unpacked_images(tmp_path: Path, description: str | N
     file = reader.folder / "description.json"
     file.write_text(description) if description else file.unlink()
     assert refusal(reader, "0").reason == "unreadable"
-    assert reader.n_bytes("0") == 0
+    assert reader.version("0") is None
 
 
 def test_pickled_readers_do_not_contain_the_images(tmp_path: Path) -> None:

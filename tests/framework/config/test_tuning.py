@@ -56,7 +56,7 @@ def test_a_nested_space_is_read_by_dotted_names_and_each_value_as_its_field_take
         ({"model": {"dropout": {"low": -0.1, "high": 0.5}}}, "should be greater than or equal to 0, found -0.1"),
         ({"model": {"dropout": {"low": 0, "high": 0.5, "log": True}}}, "expected low above 0 on a logarithmic axis, found"),
         ({"model": {"dropout": {"low": 0.1, "high": 0.5, "log": "yes"}}}, "expected log to be true or false, found 'yes'"),
-        ({"model": {"dropout": {"low": 0.1}}}, "expected low and high, optionally log or step, or choices; found low"),
+        ({"model": {"dropout": {"low": 0.1}}}, "expected low and high, optionally log or step, or choices; found {'low'"),
         ({"model": {"dropout": {"low": 0.1, "high": 0.5, "step": 0.1, "log": True}}}, "expected low and high, optionally"),
         ({"model": {"dropout": {"low": 0.1, "high": 0.5, "choices": [1]}}}, "expected low and high, optionally"),
         ({"model": {"dropout": 0.3}}, "model.dropout: expected low and high, optionally log or step, or choices; found"),

@@ -20,10 +20,6 @@ class Reader(Protocol):
         """
         ...
 
-    def n_bytes(self, path: str) -> int:
-        """Return the size of an image's content in bytes without reading it; 0 if it is unknown."""
-        ...
-
     def version(self, path: str) -> tuple[int, int] | None:
         """Return the size in bytes and the modification time in ns of an image file; None if they are unknown."""
         ...

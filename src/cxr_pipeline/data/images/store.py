@@ -76,7 +76,7 @@ class ImageStore:
 
         self.refresh()
         wanted = [(sha256, *images[sha256]) for sha256 in self.missing(images)]
-        is_large = sum(reader.n_bytes(path) for _, reader, path in wanted) > _FEW_BYTES_TO_DECODE
+        is_large = sum((reader.version(path) or (0, 0))[0] for _, reader, path in wanted) > _FEW_BYTES_TO_DECODE
         workers = (workers or n_cores()) if is_large else 1
         work = partial(_prepare, self.folder, self.recipe)
         refused = self._run(work, wanted, workers=workers, title="Preparing images")

@@ -49,11 +49,6 @@ class FileReader:
         check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
 
-    def n_bytes(self, path: str) -> int:
-        """Return the size of an image file in bytes, 0 if unknown."""
-        version = self.version(path)
-        return version[0] if version else 0
-
     def version(self, path: str) -> tuple[int, int] | None:
         """Return the size of an image file in bytes and its modification time in ns.
 
@@ -116,15 +111,12 @@ class RowReader:
             raise ImageRefused("unreadable", faults[path])
         return cv2.imencode(".bmp", images.read([path])[0])[1].tobytes()
 
-    def n_bytes(self, path: str) -> int:
-        """Return the number of pixels of an image, the same for all rows; 0 if the images are missing."""
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Return the number of pixels of a row and 0, because its folder is named by its content; None if it is gone."""
         try:
-            return int(np.prod(self._open()[0].shape))
+            return int(np.prod(self._open()[0].shape)), 0
         except ImageRefused:
-            return 0
-
-    def version(self, path: str) -> None:
-        """Return None: a row has no modification time."""
+            return None
 
     def _open(self) -> tuple[ArrayStore, dict[str, str]]:
         try:

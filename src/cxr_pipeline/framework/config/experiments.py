@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
@@ -24,6 +24,8 @@ BLOCKS: dict[str, type[Parameters]] = {
     "thresholds": Thresholds,
     "evaluation": Evaluation,
 }
+_FIELDS: dict[str, Any] = {name: (block, ...) for name, block in BLOCKS.items()}
+_Blocks = create_model("_Blocks", **_FIELDS)
 
 CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .+-]*$", max_length=60)]
 Overrides = dict[str, Any]
@@ -132,13 +134,10 @@ def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mappin
                 f"override, or remove {block}."
             )
     changed = lay_over(parameters, overrides)
-    return {block: _valid(where, name, changed[name]) for name, block in BLOCKS.items()}
-
-
-def _valid(where: str, name: str, values: object) -> Parameters:
     try:
-        return BLOCKS[name].model_validate(values)
+        blocks = _Blocks.model_validate({name: changed[name] for name in BLOCKS})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([name, *map(str, first["loc"])])
+        place = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {place}: {first['msg']}, found {first['input']!r}.") from error
+    return {type(block): block for _, block in blocks}

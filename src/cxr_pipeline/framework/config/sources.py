@@ -78,7 +78,7 @@ class Task(Parameters):
         return LabelMap(self.classes, self.left_out, self.uncertain, exclusive=self.single_label)
 
     @model_validator(mode="after")
-    def _number_of_classes(self) -> "Task":
+    def _classes_fit_the_kind(self) -> "Task":
         n, found = len(self.classes), ", ".join(self.classes) or "none"
         if self.kind == "binary" and n != 2:
             raise ValueError(f"a binary task has two classes, found {n}: {found}")
@@ -86,10 +86,6 @@ class Task(Parameters):
             raise ValueError(f"a multiclass task has three classes or more, found {n}: {found}")
         if n < 1:
             raise ValueError("a task has classes, found none")
-        return self
-
-    @model_validator(mode="after")
-    def _names_of_classes(self) -> "Task":
         taken = {MACRO, NONE} & set(self.classes)
         if taken:
             raise ValueError(f"the class name {taken.pop()!r} is reserved; choose another name")

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.framework.config.experiments import BLOCKS
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
 
@@ -108,7 +107,7 @@ def _checked(name: str, axis: object) -> Axis:
         raise ValueError(f"{name} defines the value of a trial and cannot be searched over; remove it from the space")
     field = _field(name)
     if not isinstance(axis, Mapping) or set(axis) not in AXES:
-        raise ValueError(f"{name}: expected low and high, optionally log or step, or choices; found {_shown(axis)}")
+        raise ValueError(f"{name}: expected low and high, optionally log or step, or choices; found {axis!r}")
     return _choices(name, field, axis["choices"]) if "choices" in axis else _range(name, field, axis)
 
 
@@ -180,7 +179,3 @@ def _fields(blocks: Mapping[str, type[Parameters]], prefix: str) -> Iterator[tup
                 yield from _fields({key: kind}, f"{prefix}{block}.")
             else:
                 yield name, field
-
-
-def _shown(axis: object) -> str:
-    return ", ".join(flatten(axis)) or "nothing" if isinstance(axis, Mapping) else repr(axis)
