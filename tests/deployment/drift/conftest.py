@@ -6,11 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from stub_models import fixed_rule
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
-from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
+from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 48, 480
@@ -32,9 +33,7 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def rule() -> DecisionRule:
-    labels = np.array([[0.0], [1.0]])
-    policy = {"rule": "fixed", "value": 0.5}
-    return fit_decision_rule(labels, labels, kind="binary", classes=("well", "ill"), calibration="none", policy=policy)
+    return fixed_rule(("well", "ill"))
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +69,7 @@ def phantoms(extract: Callable[[Images], ImageFeatures], images: Images) -> Imag
 @pytest.fixture(scope="session")
 def concatenate() -> Callable[..., ImageFeatures]:
     def concatenate(*parts: ImageFeatures) -> ImageFeatures:
-        return ImageFeatures(
-            *(np.concatenate(values) for values in zip(*(vars(p).values() for p in parts), strict=True))
-        )
+        return ImageFeatures(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
     return concatenate
 

@@ -60,9 +60,8 @@ def test_each_family_detects_its_own_drift_only(detect, simulate) -> None:
     rng = np.random.default_rng(0)
     higher = rng.beta(3, 1, (200, 1))
     shifted = replace(new, probability=higher, y_true=(rng.random((200, 1)) < higher).astype(float))
-    assert (
-        verdicts(detect(shifted)).items() >= {"scores": "refuse", "prevalence": "warn", "calibration": "none"}.items()
-    )
+    found = verdicts(detect(shifted))
+    assert found == {**found, "scores": "refuse", "prevalence": "warn", "calibration": "none"}
 
 
 def test_drift_needs_significance_and_effect(detect, simulate) -> None:
@@ -92,22 +91,15 @@ def test_a_limit_is_reached_at_its_value(detect, simulate) -> None:
 def test_too_few_images_give_no_verdict(detect, simulate) -> None:
     report = detect(replace(simulate(29, 2), statistics=np.full((29, 11), 500, np.float32)))
     assert (report["verdict"], verdicts(report)) == ("unknown", dict.fromkeys(FAMILIES, "unknown"))
-    assert report["sentence"] == "Drift cannot be tested with 29 new images, one per patient."
-    assert family(report, "pixels")["notes"] == [
-        "pixels: 300 reference images and 29 new images; 30 of each, one per patient, are needed."
-    ]
+    assert "300 reference images and 29 new images" in family(report, "pixels")["notes"][0]
     assert detect(simulate(30, 2))["verdict"] == "none"
-
-
-def test_no_images_give_no_verdict(detect, simulate) -> None:
     report = detect(simulate(0, 2))
-    assert (report["verdict"], report["n_new"], verdicts(report)) == ("unknown", 0, dict.fromkeys(FAMILIES, "unknown"))
-    assert report["sentence"] == "Drift cannot be tested: no image could be read."
+    assert (report["verdict"], report["n_new"]) == ("unknown", 0)
+    assert "no image could be read" in report["sentence"]
     json.dumps(report, allow_nan=False)
-    assert verdicts(detect(simulate(100, 2), fit(simulate(100, 0), simulate(0, 1))))["features"] == "unknown"
 
 
-def test_one_source_may_grow_alone(detect, simulate, concatenate) -> None:
+def test_new_images_are_compared_with_images_of_their_source(detect, simulate, concatenate) -> None:
     """Two sources differ in machine and prevalence; all new images come from the smaller one."""
 
     def from_source(n: int, seed: int, source: str):
@@ -132,12 +124,15 @@ def test_one_source_may_grow_alone(detect, simulate, concatenate) -> None:
     assert verdicts(detect(changed, profile))["pixels"] == "refuse"
 
 
-def test_a_small_reference_affects_only_the_families_that_use_it(detect, simulate) -> None:
-    new = simulate(100, 2)
-    unknown = dict.fromkeys(("features", "scores", "calibration"), "unknown")
-    assert verdicts(detect(new, fit(simulate(100, 0), simulate(20, 1)))) == {**NO_DRIFT, **unknown}
-    few_training = verdicts(detect(new, fit(simulate(20, 0), simulate(100, 1))))
-    assert few_training == {**NO_DRIFT, "pixels": "unknown", "prevalence": "unknown"}
+@pytest.mark.parametrize(
+    ("n_training", "n_held_out", "unknown"),
+    [(100, 20, ("features", "scores", "calibration")), (20, 100, ("pixels", "prevalence"))],
+)
+def test_a_small_reference_affects_only_the_families_that_use_it(
+    detect, simulate, n_training, n_held_out, unknown
+) -> None:
+    report = detect(simulate(100, 2), fit(simulate(n_training, 0), simulate(n_held_out, 1)))
+    assert verdicts(report) == {**NO_DRIFT, **dict.fromkeys(unknown, "unknown")}
 
 
 def test_calibration_needs_images_of_both_classes(detect, simulate) -> None:
@@ -154,10 +149,8 @@ def test_calibration_needs_images_of_both_classes(detect, simulate) -> None:
 def test_unlabelled_images_skip_the_tests_of_labels(detect, simulate) -> None:
     new = simulate(200, 2)
     report = detect(replace(new, y_true=np.full_like(new.y_true, np.nan)))
-    for name in ("prevalence", "calibration"):
-        assert family(report, name)["verdict"] == "unknown"
-        assert family(report, name)["notes"] == ["The new images have no labels."]
-    assert (report["verdict"], report["sentence"]) == ("none", "No drift was found in pixels, features, scores.")
+    assert verdicts(report) == {**NO_DRIFT, "prevalence": "unknown", "calibration": "unknown"}
+    assert report["verdict"] == "none"
 
 
 def test_unknown_labels_are_left_out(detect, simulate) -> None:
@@ -179,8 +172,8 @@ def test_values_that_are_not_finite_are_left_out_and_counted(detect, simulate) -
     report = detect(new)
     assert report["verdict"] == "none"
     assert family(report, "pixels")["tests"][2]["n_new"] == 95
-    assert family(report, "pixels")["notes"] == ["shadows: 5 new images without a finite value are left out."]
-    assert "71 new images without a finite value" in family(report, "features")["notes"][0]
+    for name, number in (("pixels", "shadows: 5"), ("features", "71")):
+        assert f"{number} new images without a finite value" in family(report, name)["notes"][0]
     assert family(report, "features")["verdict"] == "unknown"
     json.dumps(report, allow_nan=False)
 
@@ -189,9 +182,6 @@ def test_the_report_is_json_and_reproducible(detect, simulate) -> None:
     new = simulate(150, 2)
     report = detect(new)
     assert report == detect(new) == json.loads(json.dumps(report, allow_nan=False))
-    assert report.keys() == {"verdict", "sentence", "n_new", "alpha", "limits", "families"}
-    assert report["families"][0].keys() == {"name", "verdict", "notes", "tests"}
-    assert report["limits"]["prevalence"] == {"warn": 0.2, "refuse": 0.8}
     # Only the halves of the domain classifier depend on the order of the images.
     reversed_order = detect(new.take(np.arange(150)[::-1]))
     for one, other in zip(report["families"], reversed_order["families"], strict=True):
@@ -203,8 +193,7 @@ def test_the_sentence_names_the_worst_test_of_each_family(detect, simulate) -> N
     new = simulate(200, 2)
     new.statistics[:, 0] += 12
     new.statistics[:, 5] += 60
-    report = detect(new)
-    assert (report["verdict"], report["sentence"]) == ("refuse", "Drift in pixels (sharpness, KS distance 1.00).")
+    assert detect(new)["sentence"] == "Drift in pixels (sharpness, KS distance 1.00)."
 
 
 @given(st.floats(0, 60), st.floats(0, 40))

@@ -31,12 +31,9 @@ def test_features_are_those_of_the_network_with_calibrated_probabilities(network
     assert np.isnan(features.y_true).all()
 
 
-def test_no_images_give_empty_arrays(network, rule) -> None:
+def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images) -> None:
     features = extract_features(network, rule, [])
     assert (len(features), features.features.shape, features.probability.shape) == (0, (0, 24), (0, 1))
-
-
-def test_nan_scores_raise(rule, images, network) -> None:
     broken = keras.models.clone_model(network)
     broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
     with pytest.raises(UserError, match="NaN"):
@@ -44,7 +41,7 @@ def test_nan_scores_raise(rule, images, network) -> None:
 
 
 class Reader:
-    """Encode an array of images as PNG files, named by their index."""
+    """Read an array of images as PNG files named by their index."""
 
     def __init__(self, images) -> None:
         self.images = images

@@ -31,14 +31,8 @@ def folder(images, tmp_path):
 
 def test_images_of_a_folder_have_neither_patients_nor_labels(folder, classifier) -> None:
     features, counts = NewImages.from_folder(str(folder), key="t.drift.folder").extract_features(classifier, **SETTINGS)
-    assert counts == {
-        "images": 7,
-        "left_out": 0,
-        "without_patient": 7,
-        "drawn": 7,
-        "looked_at": 6,
-        "refused": {"unreadable": 1},
-    }
+    expected = {"images": 7, "left_out": 0, "without_patient": 7, "drawn": 7, "looked_at": 6}
+    assert counts == {**expected, "refused": {"unreadable": 1}}
     assert len(features) == 6
     assert set(features.source) == {""}
     assert np.isnan(features.y_true).all()
@@ -81,8 +75,5 @@ def test_the_number_of_images_is_limited(folder, classifier) -> None:
     new = NewImages.from_folder(str(folder), key="k")
     features, counts = new.extract_features(classifier, **{**SETTINGS, "max_images": 3})
     assert (len(features) + sum(counts["refused"].values()), counts["drawn"]) == (3, 3)
-
-
-def test_a_missing_folder_raises() -> None:
     with pytest.raises(UserError, match=r"effusion\.drift\.folder"):
         NewImages.from_folder(None, key="effusion.drift.folder")

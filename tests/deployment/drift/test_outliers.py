@@ -23,7 +23,7 @@ def share(profile: ReferenceProfile, images: ImageFeatures, false_alarms: float)
 
 
 @pytest.mark.parametrize("false_alarms", [0.05, 0.2])
-def test_the_rate_of_false_alarms_is_as_asked(phantoms, false_alarms) -> None:
+def test_the_rate_of_false_alarms_is_that_of_the_parameter(phantoms, false_alarms) -> None:
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(30):
@@ -33,7 +33,7 @@ def test_the_rate_of_false_alarms_is_as_asked(phantoms, false_alarms) -> None:
     assert 0.2 * false_alarms < np.mean(shares) <= false_alarms + 0.02
 
 
-def test_images_that_are_no_chest_images_are_outliers(profile, images, extract) -> None:
+def test_noise_negatives_and_plain_grey_are_outliers(profile, images, extract) -> None:
     noise = np.random.default_rng(0).integers(0, 256, images[NEW].shape).astype(np.uint8)
     assert share(profile, extract(noise), 0.01) == 1
     assert share(profile, extract(255 - images[NEW]), 0.01) > 0.9

@@ -24,7 +24,7 @@ def test_statistics_are_finite_and_within_their_range(images: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize("grey", [0, 7, 128, 255])
-def test_an_image_of_one_grey(grey: int) -> None:
+def test_statistics_of_an_image_of_one_grey(grey: int) -> None:
     found = statistics_of(np.full((20, 20), grey, np.uint8))
     assert found["brightness"] == found["shadows"] == found["midtones"] == found["highlights"] == grey
     assert found["contrast"] == found["sharpness"] == found["noise"] == 0
@@ -56,7 +56,7 @@ def test_noise_is_measured_in_grey_levels(level: int) -> None:
     assert statistics_of(image)["noise"] == pytest.approx(level, rel=0.05)
 
 
-def test_percentiles() -> None:
+def test_grey_levels_are_percentiles() -> None:
     image = np.arange(100, dtype=np.uint8).reshape(10, 10)
     found = [statistics_of(image)[name] for name in ("shadows", "midtones", "highlights")]
     assert found == pytest.approx(np.percentile(image, (5, 50, 95)))

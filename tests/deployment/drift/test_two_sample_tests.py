@@ -77,7 +77,7 @@ def labels(positive: int, n: int) -> np.ndarray:
     return np.repeat([1.0, 0.0], [positive, n - positive])
 
 
-def test_prevalence() -> None:
+def test_the_effect_of_a_prevalence_is_cohens_h() -> None:
     result = compare_prevalence("x", labels(45, 100), labels(90, 120))
     assert result.effect == pytest.approx(2 * np.arcsin(np.sqrt(0.75)) - 2 * np.arcsin(np.sqrt(0.45)))
     assert result.p_value < 1e-4

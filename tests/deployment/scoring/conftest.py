@@ -5,16 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 import pandas as pd
 import pytest
+from stub_models import fixed_rule, grey_network
 
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import score_folder
-from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 
 SIZE = 16
 KEY = "effusion.scoring.folder"
@@ -23,19 +22,8 @@ KEY = "effusion.scoring.folder"
 @pytest.fixture(scope="session")
 def classifier() -> ImageClassifier:
     """A classifier whose score is the mean grey of the image, as a fraction of white."""
-    image = keras.Input((SIZE, SIZE, 1), name="image")
-    mean = keras.layers.GlobalAveragePooling2D()(image)
-    score = keras.layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 255))(mean)
-    rule = fit_decision_rule(
-        [[0], [1]],
-        [[0.2], [0.8]],
-        kind="binary",
-        classes=("nofinding", "effusion"),
-        calibration="none",
-        policy={"rule": "fixed", "value": 0.5},
-    )
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return ImageClassifier(keras.Model(image, score), recipe, rule, {"task": "effusion", "images": "real"})
+    return ImageClassifier(grey_network(SIZE), recipe, fixed_rule(), {"task": "effusion", "images": "real"})
 
 
 @pytest.fixture

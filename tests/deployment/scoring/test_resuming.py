@@ -14,18 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from stub_models import fixed_rule
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import folder as module
 from cxr_pipeline.deployment.scoring import score_folder
-from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 
 KEY = "effusion.scoring.folder"
-
-Draw = Callable[..., Path]
-Score = Callable[..., pd.DataFrame]
 
 # Score a folder with shards of 8 rows, and with worker processes beyond 16 images; kill the process on the way if asked to.
 SCORE = """
@@ -95,7 +92,7 @@ def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
     return replace(classifier, model=Network()), seen  # type: ignore[arg-type]
 
 
-def test_a_killed_run_resumes_from_its_last_shard(tmp_path: Path, folder: Path, draw: Draw, run_script: Any) -> None:
+def test_a_killed_run_resumes_from_its_last_shard(tmp_path, folder, draw, run_script) -> None:
     for number in range(60):
         draw(f"{number:02}.png", 100 + number)
     (folder / "07.png").write_bytes(b"no image")
@@ -111,9 +108,7 @@ def test_a_killed_run_resumes_from_its_last_shard(tmp_path: Path, folder: Path, 
     np.testing.assert_allclose(np.array(probability, float), expected, atol=1e-6)
 
 
-def test_memory_does_not_grow_with_the_number_of_images(
-    tmp_path: Path, folder: Path, draw: Draw, run_script: Any
-) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, folder, draw, run_script) -> None:
     first = draw("0000.png")
     for number in range(1, 2000):
         os.link(first, folder / f"{number:04}.png")
@@ -127,24 +122,14 @@ def test_memory_does_not_grow_with_the_number_of_images(
     assert peaks[2000] - peaks[200] < 40, peaks
 
 
-def test_scored_images_are_not_scored_again(
-    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
-) -> None:
-    for number in range(10):
-        draw(f"{number}.png", 100 + number)
-    counted, seen = counting(classifier)
-    first = score(counted, folder)
-    assert sum(seen) == 10
-    pd.testing.assert_frame_equal(score(counted, folder), first)
-    assert sum(seen) == 10
-
-
-def test_new_and_changed_images_are_scored(folder: Path, draw: Draw, classifier: ImageClassifier, score: Score) -> None:
+def test_only_new_and_changed_images_are_scored_again(folder, draw, classifier, score) -> None:
     for number in range(10):
         path = draw(f"{number}.png", 100)
         path.write_bytes(path.read_bytes().ljust(500, b"\0"))
     counted, seen = counting(classifier)
-    score(counted, folder)
+    first = score(counted, folder)
+    pd.testing.assert_frame_equal(score(counted, folder), first)
+    assert sum(seen) == 10
     seen.clear()
     draw("00.png", 120)
     draw("a/new.png", 140)
@@ -164,28 +149,20 @@ def test_new_and_changed_images_are_scored(folder: Path, draw: Draw, classifier:
 
 
 @pytest.mark.parametrize("changed", ["version", "rule", "recipe", "limit", "folder"])
-def test_another_model_or_folder_scores_all_images_again(
-    changed: str, tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
-) -> None:
+def test_another_model_or_folder_scores_all_images_again(changed, tmp_path, folder, draw, classifier, score) -> None:
     for number in range(4):
         draw(f"{number}.png", 100)
     counted, seen = counting(classifier)
     score(counted, folder)
     seen.clear()
-    other, scored_by = counted, "models:/cxr-effusion/1"
-    if changed == "version":
-        scored_by = "models:/cxr-effusion/2"
-    elif changed == "rule":
-        other = replace(
-            counted, decision_rule=rule_from_dict({**counted.decision_rule.to_dict(), "thresholds": {"effusion": 0.1}})
-        )
-    elif changed == "recipe":
-        other = replace(counted, recipe=replace(counted.recipe, mode="fit"))
-    elif changed == "limit":
-        other = replace(counted, recipe=replace(counted.recipe, max_megapixels=0.001))
-    else:
-        folder = shutil.copytree(folder, tmp_path / "copy")
-    predictions = score(other, folder, scored_by=scored_by)
+    recipe = counted.recipe
+    other = {
+        "rule": replace(counted, decision_rule=fixed_rule(threshold=0.1)),
+        "recipe": replace(counted, recipe=replace(recipe, mode="fit")),
+        "limit": replace(counted, recipe=replace(recipe, max_megapixels=0.001)),
+    }.get(changed, counted)
+    folder = shutil.copytree(folder, tmp_path / "copy") if changed == "folder" else folder
+    predictions = score(other, folder, scored_by="2" if changed == "version" else "models:/cxr-effusion/1")
     if changed == "limit":
         assert predictions.reason.tolist() == ["too_large"] * 4
     else:
@@ -194,9 +171,7 @@ def test_another_model_or_folder_scores_all_images_again(
     assert len([path for path in (tmp_path / "predictions.parts").iterdir() if path.is_dir()]) == 1
 
 
-def test_unreadable_images_and_links_are_tried_again(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
-) -> None:
+def test_unreadable_images_and_links_are_tried_again(tmp_path, folder, draw, classifier, score) -> None:
     good = draw("good.png").read_bytes()
     state = draw("late.png").stat()
     (folder / "late.png").write_bytes(b"x" * len(good))
@@ -215,9 +190,7 @@ def test_unreadable_images_and_links_are_tried_again(
     np.testing.assert_allclose(predictions[["late.png", "link.png"]], [51, 200], atol=1e-4)
 
 
-def test_a_permanent_refusal_is_not_repeated(
-    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_permanent_refusal_is_reused(folder, draw, classifier, score, monkeypatch) -> None:
     draw("image.png")
     draw("empty.png").write_bytes(b"")
     score(classifier, folder)
@@ -225,9 +198,7 @@ def test_a_permanent_refusal_is_not_repeated(
     assert score(classifier, folder).reason.fillna("").tolist() == ["empty", ""]
 
 
-def test_rows_of_images_that_are_gone_are_removed(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classifier, score, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SHARD_ROWS", 2)
     images = [draw(f"{number}.png") for number in range(6)]
     score(classifier, folder)
@@ -237,9 +208,7 @@ def test_rows_of_images_that_are_gone_are_removed(
     assert len(list((tmp_path / "predictions.parts").rglob("rows/*.npy"))) == 2
 
 
-def test_damaged_rows_are_scored_again(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier, score: Score
-) -> None:
+def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score) -> None:
     for number in range(4):
         draw(f"{number}.png", 100 + number)
     counted, seen = counting(classifier)
@@ -250,7 +219,7 @@ def test_damaged_rows_are_scored_again(
     assert sum(seen) == 8
 
 
-def test_two_runs_at_once_are_refused(tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier) -> None:
+def test_two_runs_at_once_are_refused(tmp_path, folder, draw, classifier) -> None:
     draw("image.png")
     arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
     images = find_images(str(folder), key=KEY)
@@ -262,9 +231,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, folder: Path, draw: Draw, 
     assert len(score_folder(classifier, images, **arguments)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_reported_before_any_work(
-    tmp_path: Path, folder: Path, draw: Draw, classifier: ImageClassifier
-) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, folder, draw, classifier) -> None:
     draw("image.png")
     (tmp_path / "out").write_text("a file")
     counted, seen = counting(classifier)
@@ -274,9 +241,7 @@ def test_a_folder_that_cannot_be_written_is_reported_before_any_work(
     assert not seen
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_rows_before(
-    folder: Path, draw: Draw, classifier: ImageClassifier, score: Score, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_run_and_keeps_the_rows_before(folder, draw, classifier, score, monkeypatch) -> None:
     for number in range(6):
         draw(f"{number}.png")
     counted, seen = counting(classifier)
