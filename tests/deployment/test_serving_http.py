@@ -1,4 +1,4 @@
-"""``mlflow models serve``, with clients that use nothing but HTTP."""
+"""``mlflow models serve``, with clients that use only HTTP."""
 
 import base64
 import json
@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import keras
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from stub_models import fixed_rule, grey_network, mlflow_file, register
 
 from cxr_pipeline import tracking
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.scoring import score_folder
-from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 32
 MODEL = "models:/cxr-effusion@champion"
@@ -36,58 +34,21 @@ SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "8"))
 N_CLIENTS = 8
 
 
-def register(weight: float) -> int:
-    """Register a network whose score is nearly the mean grey of the prepared image times ``weight``."""
-    image = keras.Input((SIZE, SIZE, 1), name="image")
-    seen = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(image)
-    mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(seen)
-    output = keras.layers.Dense(1, use_bias=True, kernel_initializer=keras.initializers.Constant(weight), name=OUTPUT)
-    labels = [[0], [0], [1], [1]]
-    rule = fit_decision_rule(
-        labels,
-        [[0.2], [0.6], [0.4], [0.8]],
-        kind="binary",
-        classes=("nofinding", "effusion"),
-        calibration="platt",
-        policy={"rule": "fixed", "value": 0.5},
-    )
-    with mlflow.start_run():
-        version = tracking.register_version(
-            task="effusion",
-            phantom=False,
-            model=keras.Model(image, output(mean)),
-            recipe=Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},)),
-            decision_rule=rule,
-            metrics={
-                "split": "test",
-                "n_images": 4,
-                "thresholds": {"effusion": 0.5},
-                "metrics": {"auc": {"value": None, "low": None, "high": None}},
-            },
-            data_digest="d" * 64,
-            example=np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1)),
-            tags={},
-        )
-    return int(version["version"])
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Two versions, of which the first is the champion."""
-    folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
-    mlflow.set_experiment("tests")
-    mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", str(register(1.0)))
-    register(0.5)
-    yield uri
-    mlflow.set_tracking_uri(None)
+    rule = fixed_rule(calibration="platt")
+    recipe = Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
+    with mlflow_file(tmp_path_factory.mktemp("store")) as uri:
+        register(grey_network(SIZE), rule, recipe)
+        register(grey_network(SIZE, 0.5), rule, recipe)
+        mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
+        yield uri
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sixty images, each of its own mean grey."""
+    """A folder of sixty images with different mean greys."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(60):
         noise = np.random.default_rng(number).integers(0, 20, (40 + number, 90 - number), np.uint8)
@@ -98,13 +59,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(store: str, images: Path) -> dict[str, float]:
-    """The probability of each image by scoring, far enough apart to tell them apart."""
+    """The probability of each image from scoring the folder; no two are alike."""
+    found = find_images(str(images), key="folder")
     parts = images.parent / "predictions.parts"
-    classifier = tracking.load_classifier(MODEL)
-    predictions = score_folder(
-        classifier, find_images(str(images), key="folder"), scored_by=MODEL, parts=parts, batch_size=7
-    )
-    table = pd.concat(predictions)
+    table = pd.concat(score_folder(tracking.load_classifier(MODEL), found, scored_by=MODEL, parts=parts, batch_size=7))
     assert (table.status == "scored").all()
     assert np.diff(np.sort(table.probability)).min() > 1e-4
     return dict(zip(table.image, table.probability, strict=True))
@@ -112,7 +70,7 @@ def expected(store: str, images: Path) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``mlflow models serve`` in a process of its own, away from the project."""
+    """``mlflow models serve`` in another process and folder, without the project."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -135,14 +93,14 @@ def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(f"{url}/ping", process, log)
+        wait_for(f"{url}/ping", process, log)
         yield url
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)
 
 
-def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(600):
         assert process.poll() is None, log.read_text()
         try:
@@ -170,14 +128,12 @@ def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
 def test_serving_and_scoring_give_the_same_probabilities(server: str, images: Path, expected: dict[str, float]) -> None:
     names = sorted(expected)
     for start in range(0, len(names), 10):
-        some = names[start : start + 10]
-        answers = ask(server, [{"image": as_text((images / name).read_bytes())} for name in some])
-        np.testing.assert_allclose(
-            [answer["probability"] for answer in answers], [expected[name] for name in some], atol=1e-6, rtol=0
-        )
-        assert [answer["decision"] for answer in answers] == [
-            "effusion" if expected[name] >= 0.5 else "nofinding" for name in some
-        ]
+        batch = names[start : start + 10]
+        answers = ask(server, [{"image": as_text((images / name).read_bytes())} for name in batch])
+        probabilities = [expected[name] for name in batch]
+        np.testing.assert_allclose([answer["probability"] for answer in answers], probabilities, atol=1e-6, rtol=0)
+        decisions = ["effusion" if probability >= 0.5 else "nofinding" for probability in probabilities]
+        assert [answer["decision"] for answer in answers] == decisions
 
 
 def test_one_bad_image_does_not_fail_the_others(server: str, images: Path, expected: dict[str, float]) -> None:
@@ -191,7 +147,7 @@ def test_one_bad_image_does_not_fail_the_others(server: str, images: Path, expec
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({"dataframe_records": [{"image": ""}] * 11}, "11 images in one call; this server scores at most 10"),
         ({"dataframe_records": [{"picture": ""}]}, "image"),
@@ -200,13 +156,13 @@ def test_one_bad_image_does_not_fail_the_others(server: str, images: Path, expec
         ("no JSON", "JSON"),
     ],
 )
-def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, said: str) -> None:
+def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, message: str) -> None:
     content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     request = urllib.request.Request(f"{server}/invocations", content, {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(request, timeout=60)
     assert raised.value.code == 400
-    assert said in raised.value.read().decode()
+    assert message in raised.value.read().decode()
     assert urllib.request.urlopen(f"{server}/ping", timeout=10).status == 200
 
 
@@ -215,10 +171,10 @@ def test_parallel_clients_get_their_own_answers(server: str, images: Path, expec
     end = time.monotonic() + SECONDS
 
     def client(number: int) -> tuple[int, int]:
-        chance, n_calls, n_images = random.Random(number), 0, 0
+        rng, n_calls, n_images = random.Random(number), 0, 0
         while time.monotonic() < end:
-            names = chance.choices([*contents, "broken"], k=chance.randint(1, 6))
-            params = {"heatmap": True} if chance.random() < 0.2 else {}
+            names = rng.choices([*contents, "broken"], k=rng.randint(1, 6))
+            params = {"heatmap": True} if rng.random() < 0.2 else {}
             answers = ask(server, [{"image": contents.get(name, "AAAA")} for name in names], **params)
             assert len(answers) == len(names)
             for name, answer in zip(names, answers, strict=True):

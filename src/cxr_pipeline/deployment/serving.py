@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # The packages that this file and its imports require. pydicom decodes with GDCM.
 _REQUIREMENTS = (
     "mlflow",
+    "annotated-types",
     "tensorflow",
     "keras",
     "numpy",

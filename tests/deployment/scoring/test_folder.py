@@ -97,16 +97,7 @@ def test_an_unreadable_folder_is_refused_by_name(classifier, folder, draw, score
 
 
 def test_hostile_names(classifier, tmp_path, folder, draw, score) -> None:
-    names = [
-        "with space",
-        "-rf",
-        "two\nlines",
-        "carriage\rreturn",
-        'quote",comma',
-        "Röntgen 肺",
-        "$(touch x);",
-        "back\\slash",
-    ]
+    names = ["with space", "-rf", "two\nlines", "a\rreturn", 'quote",comma', "Röntgen 肺", "$(touch x);", "back\\slash"]
     for name in names:
         draw(f"{name}.png", 204)
     draw(b"\xff\xfe.png", 204)
