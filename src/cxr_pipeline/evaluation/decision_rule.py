@@ -4,7 +4,7 @@ A rule is fitted on validation images only, frozen with the model, and applied u
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -137,31 +137,42 @@ class DecisionRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``decision_rule.json``."""
-        met = {name: rule.met for name, rule in zip(self.outputs, self.output_rules, strict=True)}
-        common = {"kind": self.kind, "classes": list(self.classes), "thresholds": self.thresholds}
+        rules = dict(zip(self.outputs, self.output_rules, strict=True))
+        values = {
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "thresholds": self.thresholds,
+            "calibration": self.calibration.to_dict(self.outputs),
+            "policy": dict(self.policy),
+            "policy_met": all(rule.met for rule in rules.values()),
+        }
         fitted_on = {"split": "validation", "n_images": self.n_images}
         if self.kind == "binary":
             (rule,) = self.output_rules
             return {
-                **common,
-                "calibration": self.calibration.to_dict(self.outputs)[self.outputs[0]],
-                "policy": dict(self.policy),
-                "policy_met": rule.met,
+                **values,
+                "calibration": values["calibration"][self.outputs[0]],
                 "message": rule.message,
                 "fitted_on": {**fitted_on, "n_positive": rule.n_positive},
             }
-        per_class = {}
-        for name, rule in zip(self.outputs, self.output_rules, strict=True):
-            values = asdict(rule)
-            del values["threshold"]
-            per_class[name] = {"policy_met": values.pop("met"), **values}
+        missed = [name for name, rule in rules.items() if not rule.met]
+        summary = (
+            f"The policy is not met for {', '.join(missed)}; see per_class."
+            if missed
+            else f"The policy is met for all {len(rules)} classes."
+        )
         return {
-            **common,
-            "calibration": self.calibration.to_dict(self.outputs),
-            "policy": dict(self.policy),
-            "policy_met": all(met.values()),
-            "message": " ".join(filter(None, (_summary(met), self.calibration.message))),
-            "per_class": per_class,
+            **values,
+            "message": " ".join(filter(None, (summary, self.calibration.message))),
+            "per_class": {
+                name: {
+                    "policy_met": rule.met,
+                    "message": rule.message,
+                    "n_images": rule.n_images,
+                    "n_positive": rule.n_positive,
+                }
+                for name, rule in rules.items()
+            },
             "fitted_on": fitted_on,
         }
 
@@ -320,10 +331,3 @@ def _as_matrix(values: ArrayLike, n_outputs: int, name: str) -> FloatArray:
     if matrix.ndim != 2 or matrix.shape[1] != n_outputs:
         raise ValueError(f"{name} must have the shape [n, {n_outputs}]. Received: {matrix.shape}")
     return matrix
-
-
-def _summary(met: Mapping[str, bool]) -> str:
-    missed = [name for name, is_met in met.items() if not is_met]
-    if missed:
-        return f"The policy is not met for {', '.join(missed)}; see per_class."
-    return f"The policy is met for all {len(met)} classes."
