@@ -6,18 +6,21 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
-    from dask.distributed import Client, Future
+    from dask.distributed import Client
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_SECONDS = 10
+# Decoding releases the GIL, so that a few threads keep ahead of a consumer without starting processes.
+THREADS = 4
 SCHEDULER_GONE = (
     "The Dask scheduler is no longer available. Finished work is kept. Start the scheduler, then run the same command "
     "again."
@@ -101,15 +104,15 @@ def threads_by_host(client: Client) -> Counter[str]:
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, pending: int | None = None
 ) -> Iterator[Result]:
-    """Apply a function to items in worker processes and yield the results in the order of the items.
+    """Apply a function to items, ahead of the consumer, and yield the results in the order of the items.
 
     A worker that is killed is replaced, and its item is tried again a few times.
 
     Args:
         function: picklable, unless ``workers`` is 1.
         items: read as the workers need them, so they need not fit into memory.
-        workers: number of processes; with 1, the function runs in this process.
-        pending: largest number of items submitted but not yet yielded; twice ``workers`` by default.
+        workers: number of processes; with 1, the function runs in threads of this process.
+        pending: largest number of items submitted but not yet yielded; twice the workers or threads by default.
 
     Raises:
         Unavailable: the worker of an item was killed repeatedly.
@@ -119,24 +122,31 @@ def map_in_order(
         [3, 2]
     """
     if workers == 1:
-        yield from map(function, items)
+        threads = ThreadPoolExecutor(THREADS)
+        try:
+            yield from _in_order(lambda item: threads.submit(function, item), items, pending or 2 * THREADS)
+        finally:
+            threads.shutdown(cancel_futures=True)
         return
     from dask.distributed import CancelledError, KilledWorker
 
-    pending = pending or 2 * workers
     try:
         with dask_client(None, workers=workers) as client:
-            futures: deque[Future] = deque()
-            for item in items:
-                futures.append(client.submit(function, item, pure=False))
-                if len(futures) >= pending:
-                    yield futures.popleft().result()
-            while futures:
-                yield futures.popleft().result()
+            yield from _in_order(lambda item: client.submit(function, item, pure=False), items, pending or 2 * workers)
     except KilledWorker as error:
         raise Unavailable(WORKER_KILLED) from error
     except CancelledError as error:
         raise Unavailable(SCHEDULER_GONE) from error
+
+
+def _in_order(submit: Callable[[Item], Any], items: Iterable[Item], pending: int) -> Iterator[Any]:
+    futures: deque[Any] = deque()
+    for item in items:
+        futures.append(submit(item))
+        if len(futures) >= pending:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class DecisionRule:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``decision_rule.json``."""
         rules = dict(zip(self.outputs, self.output_rules, strict=True))
-        values = {
+        values: dict[str, Any] = {
             "kind": self.kind,
             "classes": list(self.classes),
             "thresholds": self.thresholds,
