@@ -118,7 +118,7 @@ def _reassigned(pairs: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str = "<task>") -> str | None:
-    """Return why nothing may be trained if more than ``max_fraction`` of the known images have other labels, else None.
+    """Return why training must stop if more than ``max_fraction`` of the known images have new labels, else None.
 
     A challenger that learned systematically wrong labels would also be tested on them, and win.
     """

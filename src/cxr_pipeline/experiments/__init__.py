@@ -1,1 +1,1 @@
-"""Experiments on a task: what is overridden, measured and compared."""
+"""Experiments on a task: overridden parameters, runs, and comparison of results."""

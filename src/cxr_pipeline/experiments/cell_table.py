@@ -1,4 +1,4 @@
-"""The table of an ablation: the parameters of each cell, its metrics, and its difference from the baseline."""
+"""The table of an ablation: parameters, metrics, and differences from the baseline, one row per cell."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def cell_table(
         overrides, as text or JSON; each of ``METRICS`` on the test images with ``_low`` and ``_high``;
         ``auc_difference`` from the baseline with ``_low`` and ``_high``, ``p_value``, and ``p_holm``, adjusted for all
         compared cells; ``images_left_out``, tested in only one of the two cells; ``not_compared``, the reason why there
-        is no comparison; ``collapsed``, whether the decision is nearly always the same; ``n_images``,
+        is no comparison; ``collapsed``, whether the decisions are nearly all the same; ``n_images``,
         ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``, ``error`` and ``commit``.
 
     References:
@@ -89,7 +89,7 @@ def _metric_columns(metrics: Mapping[str, Any], outputs: Sequence[str]) -> dict[
 
 
 def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings: Any) -> dict[str, Any]:
-    """Compare a cell with the baseline, or give the reason why that is not possible."""
+    """Compare a cell with the baseline, or return the reason why that is impossible."""
     if baseline is None:
         return {"not_compared": "The baseline failed."}
     try:
@@ -102,7 +102,7 @@ def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings:
 
 
 def _with_types(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:
-    """Return the rows with all columns, each of one type whatever is missing."""
+    """Return the rows with all columns, each of a fixed type even if values are missing."""
     names = list(dict.fromkeys(parameters))
     metrics = [f"{name}{end}" for name in METRICS for end in ENDS]
     columns = ["cell", "is_baseline", *names, *metrics, *COMPARISON, "collapsed", "n_images", *COSTS]

@@ -1,4 +1,4 @@
-"""The cells of an ablation: their parameters, their folders and how each one ended."""
+"""The cells of an ablation: their parameters, folders and outcomes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cxr_pipeline.experiments.jobs import Outcome
 
 OUTCOME = "outcome.json"
 MLFLOW_RUN = "run.json"
-# In the name of a folder; file systems allow 143 to 255 characters.
+# Maximum length in the name of a folder; file systems allow 143 to 255 characters.
 MAX_NAME_LENGTH = 100
 
 
 def cross(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Combine the levels of factors to a full grid.
+    """Combine the levels of factors into a full grid.
 
     Args:
         factors: for each factor its levels by name, and the parameters that each level overrides.
@@ -44,13 +44,13 @@ def cross(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, d
 
 
 def cell_folder(parent: Path, name: str, digest: str) -> Path:
-    """Return the folder of a cell: its name for readers, shortened, and the digest of its result."""
+    """Return the folder of a cell, named after the cell (shortened) and the digest of its result."""
     readable = re.sub(r"[^A-Za-z0-9]+", "_", name)
     return parent / f"{readable[:MAX_NAME_LENGTH]}-{digest[:12]}"
 
 
 def save_outcome(folder: Path, outcome: Outcome) -> None:
-    """Write how the process of a cell ended."""
+    """Write the outcome of the process of a cell."""
     with written_atomically(folder / OUTCOME) as beside:
         beside.write_text(json.dumps(asdict(outcome)))
 
@@ -62,7 +62,7 @@ def save_mlflow_run(folder: Path, run_id: str | None) -> None:
 
 
 def load_outcome(folder: Path) -> dict[str, Any]:
-    """Read how a cell ended: the fields of `Outcome`, ``run_id`` and ``commit``; without the former if it has not."""
+    """Read the outcome of a cell: the fields of `Outcome` if it has ended, ``run_id`` and ``commit``."""
     return {"run_id": None, "commit": None, **_read(folder / OUTCOME), **_read(folder / MLFLOW_RUN)}
 
 

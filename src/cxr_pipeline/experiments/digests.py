@@ -1,4 +1,4 @@
-"""Digests of everything that decides a result: only results with equal digests are reused or compared."""
+"""Digests of everything that affects a result. Only results with equal digests are reused or compared."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cxr_pipeline.data.images import recipe
 from cxr_pipeline.training.networks.weights import content_digest, is_pretrained
 from cxr_pipeline.training.versions import training_versions
 
-# Parameters of a task that no result depends on.
+# Parameters of a task that do not affect any result.
 WITHOUT_EFFECT = (
     *("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning"),
     *("resolution.workers", "task.title"),
 )
-# Parameters that are first read after the training.
+# Parameters that are read only after training.
 AFTER_TRAINING = ("evaluation", "thresholds")
-# Parameters that decide the features of a frozen backbone, beside the augmentation of the images.
+# Parameters that, with the augmentation, determine the features of a frozen backbone.
 FEATURES = (
     *("resolution.size", "resolution.mode", "morphology"),
     *("model.name", "model.weights", "model.pooling", "training.fine_tuning.cut"),
@@ -47,16 +47,16 @@ def result_digest(parameters: Mapping[str, Any], *, without: Sequence[str] = (),
 
 
 def shared_digests(parameters: Mapping[str, Any], **data: object) -> tuple[str, ...]:
-    """Return digests of what a run computes that other runs can reuse: its training and its cached features.
+    """Return digests of the results of a run that other runs can reuse: its training and its cached features.
 
     Args:
         parameters: all parameters of the task, nested.
         data: digests of the data.
 
     Returns:
-        One digest, or two where features of a frozen backbone are cached.
+        One digest, or two if features of a frozen backbone are cached.
     """
-    # A training stores the epochs that every monitor selects.
+    # A training run stores the epochs that every monitor selects.
     training = result_digest(parameters, without=(*AFTER_TRAINING, "training.monitor"), **data)
     if not is_pretrained(parameters["model"]["name"], parameters["model"]["weights"]):
         return (training,)
@@ -65,7 +65,7 @@ def shared_digests(parameters: Mapping[str, Any], **data: object) -> tuple[str, 
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """Return a digest of the rows of a table in any order."""
+    """Return a digest of the rows of a table that does not depend on their order."""
     return json_digest(sorted(table.astype(str).itertuples(index=False, name=None)))
 
 
@@ -103,13 +103,13 @@ def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
 
 
 def fine_tunes(parameters: Mapping[str, Any]) -> bool:
-    """Return whether the training has a second phase."""
+    """Return whether training has a second phase."""
     model, epochs = parameters["model"], parameters["training"]["fine_tuning"]["epochs"]
     return is_pretrained(model["name"], model["weights"]) and epochs > 0
 
 
 def in_blocks(name: str, blocks: Sequence[str]) -> bool:
-    """Return whether a dotted name is one of these blocks or parameters, or inside one of them.
+    """Return whether a dotted name is one of these blocks or parameters, or in one of these blocks.
 
     Example:
         >>> in_blocks("training.epochs", ["training"]), in_blocks("training_plan", ["training"])

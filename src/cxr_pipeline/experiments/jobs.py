@@ -1,8 +1,8 @@
 """Jobs, each in its own process, distributed by Dask on this machine or on a cluster.
 
-A process per job, because memory grows when several models are fitted in one process, and so that a crash costs one
-job. The process ends with its parent: it watches its standard input, which the kernel closes when a worker dies. Dask
-then runs the job again on another worker.
+Each job has its own process, because memory grows when several models are fitted in one process, and so that a crash
+affects one job only. The process ends with its parent: it watches its standard input, which the kernel closes when a
+worker dies. Dask then runs the job again on another worker.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from dask.distributed import Future
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# Exit statuses of a job that may succeed if it is run again unchanged: a service was unavailable, an orphan of a killed
-# run still held the lock of the job's folder, or the job received SIGTERM.
+# Exit statuses of a job that may succeed if it is run again: a service was unavailable, an orphan of a killed run still
+# held the lock of the job's folder, or the job received SIGTERM.
 RETRYABLE = (Unavailable.exit_code, Locked.exit_code, 128 + signal.SIGTERM)
-# Exit status of a job whose parent is gone.
+# Exit status of a job whose parent has died.
 ORPHANED = 3
 # Seconds that an orphaned process has for its cleanup.
 GRACE_SECONDS = 10
@@ -48,8 +48,8 @@ class Job:
         module: run as ``python -m module``; it reads its payload with `receive_payload`.
         payload: JSON-able.
         log: absolute path of the file for the output of the process.
-        shares: keys of results that the job computes unless they are on disk already, such as cached features. No
-            job starts while another one computes a result that it shares.
+        shares: keys of results that the job computes unless they are already on disk, such as cached features. A job
+            does not start while another one computes a result that both share.
     """
 
     name: str
@@ -61,15 +61,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """Outcome of a job.
 
     Args:
         name: name of the job.
         error: None if it succeeded, else the last line of its output.
         seconds: wall time.
         peak_memory_mb: largest memory of the process, in MiB.
-        retryable: whether a failed job may succeed if it is run again unchanged: it was killed, or something that it
-            needs was unavailable.
+        retryable: whether a failed job may succeed if it is run again: it was killed, or a service was unavailable.
     """
 
     name: str
@@ -86,19 +85,19 @@ def run_jobs(
 
     Args:
         jobs: started in this order, except that a job waits while another one computes a result that it shares.
-        width: jobs that share the cores of this machine if all of them are run. Jobs left after a kill keep the
-            number of threads of the others, since threads change the last digits of a result.
+        width: number of jobs that share the cores of this machine if all of them run. Jobs that remain after a kill
+            keep the same number of threads, because it affects the last digits of a result.
         scheduler: address of a Dask scheduler whose workers see the same folders, such as
             ``tcp://10.0.0.1:8786``; None for this machine.
-        workers: jobs at a time on this machine; None for as many as cores and memory allow.
+        workers: parallel jobs on this machine; None for as many as cores and memory allow.
         memory_gb: memory of one job, in GiB.
 
     Yields:
-        Each outcome as soon as its job ends. A job that fails does not stop the others.
+        Each outcome as soon as its job ends. A failed job does not stop the others.
 
     Raises:
         UserError: no scheduler answers at the address, or it has no workers.
-        Unavailable: the scheduler is gone.
+        Unavailable: the scheduler is no longer available.
     """
     from dask.distributed import as_completed
 
@@ -109,9 +108,9 @@ def run_jobs(
         waiting, running, computed, futures = list(jobs), dict[str, Job](), set[str](), as_completed()
 
         def submit() -> None:
-            # Dask is given a job only when a worker is free, because one given early can end up behind a long one.
+            # A job is submitted only when a worker is free, because Dask could queue an earlier one behind a long job.
             threads = threads_by_host(client)
-            # If all workers have just died one job is submitted all the same, and waits for those that come back.
+            # If all workers have just died, one job is submitted anyway, and waits for workers to return.
             free = max(0, max(1, threads.total()) - len(running))
             for job in ready_jobs(waiting, running=list(running.values()), computed=computed)[:free]:
                 waiting.remove(job)
@@ -158,11 +157,11 @@ def _outcome(future: Future, name: str) -> Outcome:
 
 
 def run_job(job: Job, neighbours: int) -> Outcome:
-    """Run a job and wait for it; on a Dask worker or anywhere else.
+    """Run a job, on a Dask worker or anywhere else, and wait for it.
 
     Args:
         job: the job.
-        neighbours: jobs that share this machine at a time, this one included.
+        neighbours: number of parallel jobs on this machine, including this one.
     """
     threads = str(max(1, n_cores() // neighbours))
     log = Path(job.log)
@@ -181,8 +180,8 @@ def run_job(job: Job, neighbours: int) -> Outcome:
             process.stdin.write(json.dumps(job.payload).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
-            logger.debug("%s ended before it read its payload.", job.name)
-        # Not process.wait(), since only wait4 tells the peak memory of this one child.
+            logger.debug("%s ended before it had read its payload.", job.name)
+        # Not process.wait(), because only wait4 returns the peak memory of this child.
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
@@ -191,12 +190,12 @@ def run_job(job: Job, neighbours: int) -> Outcome:
 
 
 def receive_payload() -> dict[str, Any]:
-    """Read the payload of this process from standard input, and end the process when its parent is gone."""
+    """Read the payload of this process from standard input, and end the process when its parent dies."""
     payload: dict[str, Any] = json.loads(sys.stdin.readline())
 
     def watch() -> None:
         sys.stdin.read()
-        # Like a termination from outside, so that the MLflow run of this process ends as KILLED.
+        # As for a signal from outside, so that the MLflow run of this process ends as KILLED.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         os._exit(ORPHANED)

@@ -1,4 +1,4 @@
-"""Ranks models by their AUC on test images; only models tested on the same images are ranked together."""
+"""Rank models by their AUC on test images. Only models tested on the same images are ranked together."""
 
 import json
 import math
@@ -102,7 +102,7 @@ def why_not_ranked(entry: Entry) -> str | None:
         "its MLflow run was deleted": entry.run_id is None,
         f"its run did not finish: {entry.unfinished}": entry.unfinished is not None,
         "its task is unknown": not entry.task,
-        "it is unknown whether its images are real": entry.images not in IMAGES,
+        "it is unknown whether its images are real or phantoms": entry.images not in IMAGES,
         "no metrics on test images were logged": not entry.metrics,
         "its test images are unknown: its run did not log them": not entry.test_digest,
         "its AUC is undefined": math.isnan(auc),
@@ -114,12 +114,12 @@ def why_not_ranked(entry: Entry) -> str | None:
 def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str | None]]:
     """Select the parameters that differ between runs and may affect a result.
 
-    A run that stopped early logs nothing of the blocks of later stages, so a parameter is compared only between runs that
-    logged anything of its block. A parameter that is new in a block differs from older runs. Parameters that no result
-    depends on, ``digests.WITHOUT_EFFECT``, are left out.
+    A run that ended early does not log the blocks of later stages, so a parameter is compared only between runs that
+    logged its block. A new parameter of a block differs from older runs. Parameters that do not affect any result,
+    ``digests.WITHOUT_EFFECT``, are excluded.
 
     Returns:
-        For each run its values by name; None if it has no such parameter.
+        For each run, its values by name; None for parameters that it does not have.
 
     Example:
         >>> parameters_that_differ([{"training.epochs": "3", "evaluation.seed": "1"}, {"training.epochs": "5"}])
@@ -140,7 +140,7 @@ def _block(name: str) -> str:
 
 
 def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return rows of models tested on the same images, the best first, the older of equal ones first."""
+    """Return rows of models tested on the same images, the best first; of equal ones, the older first."""
     ordered = sorted(group, key=lambda entry: (-entry.metrics["auc"], entry.date, entry.name))
     first = ordered[0].metrics
     aucs = [entry.metrics["auc"] for entry in ordered]

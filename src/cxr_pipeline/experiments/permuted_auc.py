@@ -1,4 +1,4 @@
-"""How far from 0.5 the AUC gets by chance when a model knows nothing about the labels."""
+"""Distance of the AUC from 0.5 that is expected by chance if a model knows nothing about the labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _CHUNK = 2**22
 
 
 def mean_auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the AUC of each output and their mean, for many labellings of the same images at once.
+    """Compute the mean AUC over the outputs, for many labellings of the same images at once.
 
     Args:
         y_true: labels [b, n, k], 0, 1 or NaN for unknown.
         y_score: scores [n, k]; ties count half.
 
     Returns:
-        Means over the outputs with known labels of both values, [b]; NaN where there are none.
+        Means over the outputs with both positive and negative labels, [b]; NaN if there are none.
 
     Example:
         >>> mean_auc(np.array([[[0.0], [0.0], [1.0], [1.0]]]), np.array([[0.1], [0.4], [0.35], [0.8]]))
@@ -39,14 +39,14 @@ def null_bound(
     permutations: int,
     seed: int,
 ) -> float:
-    """Compute how far from 0.5 the mean AUC gets by chance, by permuting the labels while the scores stay.
+    """Compute the distance of the mean AUC from 0.5 by chance, by permuting the labels while the scores stay fixed.
 
-    If the labels were permuted image by image before the training, this is the exact distribution of the AUC given the
+    If the labels were permuted image by image before training, this is the exact distribution of the AUC given the
     scores: images of the same patient have exchangeable labels too, so that patients do not widen it. It accounts for
     ties, few positives and correlated outputs.
 
     Args:
-        y_true: labels [n, k], 0, 1 or NaN for unknown; an image's labels stay together.
+        y_true: labels [n, k], 0, 1 or NaN for unknown; the labels of an image stay together.
         y_score: scores [n, k].
         contents: number of each image's content [n]; images with equal content have equal labels.
         false_alarms: probability of a larger distance, in (0, 1).

@@ -38,21 +38,21 @@ if TYPE_CHECKING:
 
 # The loss of a single draw of the output layer can be twice that of chance.
 N_DRAWS = 64
-# Epochs of the head of a pretrained network that is fine-tuned too. With more, the head alone would memorise the images
-# and the check would say nothing about the layers below it.
+# Epochs of the head of a pretrained network that is also fine-tuned. With more, the head alone would memorise the
+# images and the check would say nothing about the layers below it.
 HEAD_EPOCHS = 3
 _NO_AUGMENTATION: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0), "views": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The training that is checked.
+    """The training setup that is checked.
 
     Args:
         build: builds a new network without dropout.
         train: training images, repeated as in training.
         validation: validation images.
-        settings: settings of the training.
+        settings: training settings.
         exclusive: whether an image has exactly one class.
         features: folder of the feature caches.
         checkpoints: folder of the checkpoints.
@@ -74,9 +74,9 @@ class CheckResult(TypedDict):
         name: ``chance``, ``overfitting`` or ``shuffled_labels``.
         passed: whether the check passed.
         measured, expected: numbers by name; None where undefined.
-        sentence: the same for a reader.
+        sentence: the result as text.
         usual_cause: what usually causes a failure.
-        epochs: numbers of each epoch of the training that the check ran.
+        epochs: metrics of each epoch of the training run of the check.
     """
 
     name: str
@@ -148,7 +148,7 @@ def check_overfitting(
         if is_memorised(row):
             raise _Memorised
 
-    # Not the usual folder: checkpoints of a training that is stopped early would stay there.
+    # Not the usual folder, in which checkpoints of a training run that is stopped early would remain.
     with TemporaryDirectory() as checkpoints, suppress(_Memorised):
         _fit(subject, model, images, images, plan, Path(checkpoints), stop_when_memorised)
     loss, auc = float(rows[-1]["val_loss"]), float(rows[-1]["val_auc"])
@@ -171,13 +171,14 @@ def check_shuffled_labels(
     """Check that a network trained on shuffled labels cannot predict those of the validation images.
 
     The labels of training and validation images are shuffled together; equal images keep equal labels. Without
-    augmentation, dropout and weight decay the network memorises what it can, so that it predicts validation labels
-    only if it has seen these images in training. The last epoch counts, since the best of several is optimistic.
+    augmentation, dropout and weight decay, the network memorises its training images, so that it predicts validation
+    labels only if these images are in the training set. The last epoch counts, because the best of several is
+    optimistic.
 
     Args:
         subject: the training that is checked.
         epochs: number of epochs, of the head alone if the backbone is pretrained.
-        false_alarms: probability that a sound pipeline fails, in (0, 1).
+        false_alarms: probability that a correct pipeline fails the check, in (0, 1).
         permutations: number of permutations for the bound of the AUC, see `null_bound`.
         seed: seed of the labels and of the permutations.
     """
@@ -223,7 +224,7 @@ def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int
 
 
 class _Memorised(Exception):
-    """Ends a training when all images are memorised."""
+    """Stops training when all images are memorised."""
 
 
 def _fit(
@@ -235,14 +236,14 @@ def _fit(
     checkpoints: Path,
     on_epoch: Callable[[Row], None],
 ) -> Model:
-    """Train both phases to their last epoch, without anything that prevents a network from memorising images."""
+    """Train both phases to their last epoch, without any regularisation."""
     settings = replace(
         subject.settings,
         schedule="constant",
         weight_decay=0.0,
         head_weight_decay=0.0,
         patience=None,
-        # Selects the last epoch, since none is worse than the best one by more than this.
+        # Selects the last epoch, because no epoch is worse than the best one by more than this.
         tolerance=math.inf,
         epochs=epochs[0],
         fine_tuning=replace(subject.settings.fine_tuning, epochs=epochs[1]),

@@ -12,11 +12,11 @@ from cxr_pipeline.training.image_sets import ImageSet
 
 
 def balanced_subset(images: ImageSet, n_images: int, *, seed: int) -> ImageSet:
-    """Draw images of each class in turn, and of those without any class, until there are enough.
+    """Draw images of each class, and images without any class, in turn until there are enough.
 
     Args:
         images: images to draw from; those without any known label are never drawn.
-        n_images: size of the subset; fewer if there are no more images, more if more classes have images.
+        n_images: size of the subset; smaller if there are fewer images, larger if there are more classes.
         seed: seed of the draw.
 
     Returns:

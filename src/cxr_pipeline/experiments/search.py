@@ -1,7 +1,7 @@
-"""A hyperparameter study that any number of processes, on any number of machines, work on at once.
+"""A hyperparameter study shared by any number of processes on any number of machines.
 
-Optuna keeps the study in a database. This module adds what its ``optimize`` leaves open: an exact number of trials
-whatever the number of processes, and a second attempt for a trial whose process died.
+Optuna keeps the study in a database. This module adds what ``optimize`` lacks: an exact number of trials for any number
+of processes, and a retry of trials whose process died.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Axis = Mapping[str, Any]
 
 logger = logging.getLogger(__name__)
 
-# User attribute with the number of a trial that has sent a heartbeat; a retry inherits the attributes of the trial
-# that died, but not its number.
+# User attribute with the number of a trial that has sent a heartbeat; a retry inherits the attributes of the dead
+# trial, but not its number.
 STARTED = "started"
-# User attribute of a trial that the study did not need.
+# User attribute of a surplus trial.
 SURPLUS = "surplus"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# Retries of a trial whose process dies each time.
+# Maximum number of retries of a trial whose process dies.
 MAX_RETRIES = 2
-# A search is given up when this many more trials have failed than finished.
+# A search is stopped when failed trials outnumber finished ones by this many.
 MAX_FAILURES = 5
 PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
@@ -49,7 +49,7 @@ PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What all processes of a study agree on.
+    """The plan of a study, the same in all its processes.
 
     Args:
         name: name of the study; the same name in the same database is the same study.
@@ -94,7 +94,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: dict[str, Any]) -> Any:
 class TrialSeededTPE(optuna.samplers.TPESampler):
     """A TPE sampler with its own seed for each trial.
 
-    With one generator for the whole study every process would draw the same random points. The parameters of a trial
+    With one generator for the whole study, all processes would draw the same random points. The parameters of a trial
     depend on the seed, its number and the results of earlier trials.
 
     References:
@@ -108,7 +108,7 @@ class TrialSeededTPE(optuna.samplers.TPESampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Seed the sampler for the trial, and send its first heartbeat.
 
-        Optuna's own thread sends one a little later, so that a trial that died before it would run for ever.
+        Optuna's own thread sends one slightly later, so that a trial that died before would count as running forever.
         """
         study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         study._storage.set_trial_user_attr(trial._trial_id, STARTED, trial.number)
@@ -166,7 +166,7 @@ def _storage(url: str, heartbeat: int, grace_period: int) -> RDBStorage:
             "postgresql+psycopg://user@host/studies; null for a file of this project."
         ) from error
     if is_sqlite:
-        # SQLite does not lock rows: without this two processes can both take the same waiting trial. See "Serializable
+        # SQLite does not lock rows: without this, two processes could take the same waiting trial. See "Serializable
         # isolation / Savepoints / Transactional DDL" in SQLAlchemy's documentation of SQLite.
         sqlalchemy.event.listen(
             storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -185,7 +185,7 @@ def _create_storage(url: str, **arguments: Any) -> RDBStorage:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Hide that heartbeats are experimental, and the log of Optuna, which repeats the report."""
+    """Hide the warning that heartbeats are experimental, and Optuna's log, which repeats the report."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -210,8 +210,8 @@ def count_trials(study: optuna.Study, *states: TrialState, below: int | None = N
 def is_needed(study: optuna.Study, n_trials: int, *, number: int) -> bool:
     """Return whether a trial is among the ``n_trials`` of the study.
 
-    The database assigns the numbers, so that all processes agree: a trial is needed if fewer than ``n_trials`` before
-    it have finished or still can.
+    The database assigns the numbers, so that all processes agree: a trial is needed if fewer than ``n_trials`` trials
+    before it have finished or can still finish.
     """
     return count_trials(study, *FINISHED, TrialState.RUNNING, TrialState.WAITING, below=number) < n_trials
 
@@ -219,7 +219,8 @@ def is_needed(study: optuna.Study, n_trials: int, *, number: int) -> bool:
 def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
     """Fail the trials whose process died, so that they are tried again.
 
-    Optuna finds those whose heartbeats have stopped; one that died before the first heartbeat is found by its age.
+    Optuna detects trials whose heartbeats have stopped; trials that died before the first heartbeat are detected by
+    their age.
     """
     with _quiet_optuna():
         optuna.storages.fail_stale_trials(study)
@@ -231,7 +232,7 @@ def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
 
 
 def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]]) -> optuna.Study:
-    """Run the missing trials of a study, together with any other process that works on it.
+    """Run the missing trials of a study, together with any other processes of the study.
 
     Args:
         plan: plan of the study.
@@ -241,7 +242,7 @@ def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]
         The study, with ``plan.n_trials`` finished trials.
 
     Raises:
-        UserError: trial after trial fails, or the database cannot be used.
+        UserError: too many trials fail, or the database cannot be used.
     """
     study = open_study(plan)
     finished_before, failed = count_trials(study, *FINISHED), 0
@@ -257,7 +258,7 @@ def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]
             failed += reason is not None
             if failed >= MAX_FAILURES + count_trials(study, *FINISHED) - finished_before:
                 raise UserError(
-                    f"The search was stopped because {failed} trials failed, the last one with: {reason} Correct that "
+                    f"The search was stopped because {failed} trials failed, the last one with: {reason} Correct it "
                     "or narrow tuning.space, and run the same command again; finished trials are kept."
                 )
     return study

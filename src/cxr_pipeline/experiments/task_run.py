@@ -1,4 +1,4 @@
-"""A run of a task's pipeline, described so that another process can execute it, and the files that it writes."""
+"""A serialisable description of a run of a task's pipeline, and the files that the run writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from cxr_pipeline.data.splits import select_split
 CURRENT_RUN = "current_run"
 # Module that executes a `TaskRun` in its own process.
 MODULE = "cxr_pipeline.framework.processes.cell"
-# What a child run reads from the data folder of its parent, so that sources are read once and no patient changes split.
+# Files that a child run reads from the data folder of its parent, so that sources are read once and no patient changes
+# split.
 SHARED_INPUTS = ("images", "refused_rows", "source_counts", "earlier_splits")
 # Blocks of a task that describe experiments; the task's own pipeline does not read them.
 EXPERIMENT_BLOCKS = ("tuning", "ablation", "sanity", "parallel", "retraining")
@@ -26,7 +27,7 @@ EXPERIMENT_BLOCKS = ("tuning", "ablation", "sanity", "parallel", "retraining")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun:
-    """A run of a task's pipeline, with everything that ``kedro run`` needs on any machine that sees the same folders.
+    """A run of a task's pipeline, with everything that ``kedro run`` needs on any machine with the same folders.
 
     Args:
         task: name of the task.
@@ -37,7 +38,7 @@ class TaskRun:
         runtime_params: the values given as ``--params``, nested.
         parameters: all resulting parameters of the task, nested.
         tracking_uri: address of MLflow.
-        run_id: id of the MLflow run, of a child that of its parent; None without tracking.
+        run_id: id of the MLflow run, or of the parent's run for a child; None without tracking.
         to_output: last dataset to compute, a catalog name without the task.
     """
 
@@ -74,8 +75,8 @@ class TaskRun:
         """Write this run with other parameters as a file for ``kedro run --config``.
 
         Args:
-            overrides: parameters below the task's block, nested; they win over ``runtime_params``.
-            origin: where the parameters come from, for a comment.
+            overrides: parameters below the task's block, nested; they override ``runtime_params``.
+            origin: origin of the parameters, for a comment.
 
         Returns:
             YAML with one section, ``run``.

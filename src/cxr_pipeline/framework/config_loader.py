@@ -1,4 +1,4 @@
-"""How a task's parameters come together."""
+"""Merging of a task's parameters."""
 
 from typing import Any
 

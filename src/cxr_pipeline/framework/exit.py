@@ -1,4 +1,4 @@
-"""How a command ends: exit statuses, messages without a traceback, and signals."""
+"""The end of a command: exit statuses, messages without a traceback, and signals."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ from cxr_pipeline.common.errors import Terminated
 from cxr_pipeline.common.locks import Locked
 from cxr_pipeline.framework.error_messages import exit_status, user_message
 
-# What a shell reports for a process that a signal ended: 128 and the number of the signal.
+# As a shell reports the exit status of a process killed by a signal: 128 plus the number of the signal.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -20,7 +20,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     """Exit the process with a status and one message, instead of a traceback, if the block fails.
 
     Args:
-        separator: put between the lines of a message of several lines.
+        separator: printed between the lines of a message with several lines.
 
     ============ ==============================================================================
     exit status  cause
@@ -39,7 +39,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     except Locked as locked:
         _exit(str(locked), Locked.exit_code)
     except (KeyboardInterrupt, Terminated) as stopped:
-        # Kedro calls the hooks for a failed run only on an `Exception`, which these are not.
+        # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
         tracking.end_active_run("KILLED")
         interrupted = isinstance(stopped, KeyboardInterrupt)
         _exit(
@@ -55,7 +55,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_exception() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, whose default action would skip every cleanup."""
+    """Raise `Terminated` on SIGTERM, whose default action would skip the cleanup."""
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         # A second signal must not interrupt the cleanup that the first one started.

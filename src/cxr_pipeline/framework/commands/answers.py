@@ -21,7 +21,7 @@ from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.lineage import N_IMAGES, N_PATIENTS, PATIENT_KEY, VersionRecord, settings_of
 
-# Answers begin with one of these, or with the splits that an image or patient is in.
+# Answers begin with one of these, or with the splits of the image or patient.
 UNKNOWN, NOT_SEEN = "unknown", "not seen"
 _WRAPPED_COLUMNS = ("aliases", "decision", "images seen")
 
@@ -103,11 +103,11 @@ def who_saw_image(versions: Sequence[VersionRecord], image: str) -> list[Rendera
 
 
 def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key_file: Path) -> list[RenderableType]:
-    """Return which versions have seen a patient, and in which split.
+    """Return the versions that used a patient, and the patient's splits.
 
     Args:
         versions: The versions.
-        names: Ids that sources may give the patient; the first is the one that the user typed.
+        names: Possible ids of the patient in the sources; the first is the one that the user typed.
         key_file: File with the key that patients are hashed with.
 
     Raises:
@@ -118,7 +118,7 @@ def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key
     if key is None and keys:
         raise UserError(
             f"The key that patients were hashed with is missing: {key_file}, or {VARIABLE} (fingerprint "
-            f"{', '.join(keys)}). Without it nobody can tell which versions have seen a patient. Restore it from a "
+            f"{', '.join(keys)}). Without it, the versions that used a patient cannot be found. Restore it from a "
             "backup, or set the variable."
         )
 
@@ -140,7 +140,7 @@ def who_saw_patient(versions: Sequence[VersionRecord], names: Sequence[str], key
 def _who_saw(
     versions: Sequence[VersionRecord], answer: Callable[[VersionRecord, pd.DataFrame], str], *, subject: str
 ) -> list[RenderableType]:
-    """Return a table with the answer of each version, and a sentence that sums them up."""
+    """Return a table with the answer for each version, and a summary sentence."""
     answers = []
     for version in versions:
         images = _images_of(version)
@@ -187,7 +187,7 @@ def _lines(values: Mapping[str, Any]) -> str:
 
 
 def _changed_parameters(then: Mapping[str, str], now: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters of a run, by dotted name, that have another value in the current configuration."""
+    """Return the parameters of a run, by dotted name, that differ in the current configuration."""
 
     def same(value: str, current: Any) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""``kedro lineage``: where a version comes from, and which versions have seen an image or a patient."""
+"""``kedro lineage``: the origin of a version, and the versions that used an image or a patient."""
 
 import os
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task")
 @click.argument("version", required=False)
-@click.option("--patient", metavar="ID", help="Show which versions have seen a patient, by the id in the source.")
-@click.option("--image", metavar="FILE|SHA256", help="Show which versions have seen an image, by its content.")
+@click.option("--patient", metavar="ID", help="Show which versions used a patient, by the id in the source.")
+@click.option("--image", metavar="FILE|SHA256", help="Show which versions used an image, by its content.")
 @click.option("--images", metavar="FILE", type=Path, help="Write the images of VERSION to a CSV file.")
 @click.option("--env", "-e", help="Configuration environment, such as demo.")
 def lineage(
     task: str, version: str | None, patient: str | None, image: str | None, images: Path | None, env: str | None
 ) -> None:
-    """Show where the versions of TASK come from: images, split, parameters, code, decision rule, metrics, decision.
+    """Show the origin of the versions of TASK: images, split, parameters, code, decision rule, metrics and decision.
 
     VERSION is a number or an alias, such as 3 or @champion; without it all versions are listed.
     """
@@ -99,7 +99,7 @@ def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "list[Ver
 
 
 def _names_of(patient: str, sources: config.Sources, raw: Path) -> list[str]:
-    """Return the ids that the current sources may give a patient: DICOM sources replace those of the headers."""
+    """Return the possible ids of a patient in the current sources: DICOM sources replace those of the headers."""
     from cxr_pipeline.data.sources.dicom_folder import patient_pseudonym
 
     folders = [raw / source.path for source in sources.root.values() if source.layout == "dicom_folder"]

@@ -10,7 +10,7 @@ from kedro.framework.session import KedroSession
 
 @click.group()
 def mlflow() -> None:
-    """Look at runs and model versions in MLflow."""
+    """Inspect runs and model versions in MLflow."""
 
 
 @mlflow.command()
@@ -18,7 +18,7 @@ def mlflow() -> None:
 @click.option("--host", "-h", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", "-p", default=5000, show_default=True, help="Port to listen on.")
 def ui(env: str | None, host: str, port: int) -> None:
-    """Serve MLflow's pages for this project; open those of its MLflow server if it has one."""
+    """Start the MLflow UI for this project, or open that of its MLflow server if it has one."""
     from cxr_pipeline.tracking.server import connect, is_server
 
     uri = KedroSession.create(env=env).load_context().config_loader["globals"]["tracking_uri"]

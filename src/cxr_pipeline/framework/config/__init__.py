@@ -1,7 +1,7 @@
 """Every parameter of a task, as frozen models.
 
-Kedro builds them from ``conf/*/parameters`` before any node runs, because the nodes name them in their
-signatures: a misspelt key or an impossible value stops the run at once and names itself.
+Kedro builds them from ``conf/*/parameters`` before any node runs, because they are in the signatures of the nodes. An
+unknown key or an invalid value stops the run with a message that names it.
 """
 
 from cxr_pipeline.framework.config.decisions import Evaluation, Scoring, Subgroups, Thresholds

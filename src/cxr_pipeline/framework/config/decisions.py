@@ -26,7 +26,7 @@ class Thresholds(Parameters):
     """Calibration and threshold policy, both fitted on validation images.
 
     Args:
-        compared: other policies to report along with the chosen one.
+        compared: other policies that are reported next to the chosen one.
     """
 
     calibration: Literal["none", "temperature", "platt", "isotonic"]
@@ -47,8 +47,8 @@ class Subgroups(Parameters):
 
     Args:
         ages: first age of each band but the lowest, in years: [18, 65] means 0 to 17, 18 to 64, and 65 and older.
-        min_patients: patients that a group must have with a class, and without it, for figures about that class; an image
-            whose patient is not known counts as one.
+        min_patients: patients that a group must have both with and without a class for metrics of that class; an image
+            without a known patient counts as one patient.
     """
 
     ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]
@@ -68,7 +68,7 @@ class Scoring(Parameters):
     Args:
         folder: folder of the images, with its subfolders.
         model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
-        batch_size: images that go through the network together.
+        batch_size: images per batch.
         heatmaps: write a heat map of each scored image, as PNG.
         parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
         out_of_distribution: ``flag``: out-of-distribution images are scored, with a reason; ``refuse``: they are not

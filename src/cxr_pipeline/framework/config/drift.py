@@ -11,11 +11,11 @@ Effect = Annotated[float, Field(ge=0)]
 
 
 class DriftLimits(Parameters):
-    """Effect sizes from which on a significant difference is drift.
+    """Effect sizes from which a significant difference counts as drift.
 
     Args:
-        warn: Effect of the verdict ``warn``.
-        refuse: Effect of the verdict ``refuse``; null for never.
+        warn: Effect size of the verdict ``warn``.
+        refuse: Effect size of the verdict ``refuse``; null for never.
     """
 
     warn: Effect
@@ -55,8 +55,8 @@ class Drift(Parameters):
         model: MLflow model URI; null for the champion, or the newest version without a champion.
         batch_size: Images per batch.
         alpha: Probability of at least one significant test in a check of images without drift.
-        min_images: Images on either side that a test needs, one per patient.
-        max_images: Largest number of images on either side.
+        min_images: Minimum number of images in each sample of a test, one per patient.
+        max_images: Largest number of images in each sample.
         seed: Seed of the sample of one image per patient.
     """
 

@@ -34,11 +34,11 @@ Cells = Annotated[dict[CellName, Overrides], BeforeValidator(without_nulls)]
 
 
 class Parallel(Parameters):
-    """How cells of an experiment share machines.
+    """Parallel execution of the cells of an experiment.
 
     Args:
         scheduler: address of a Dask scheduler whose workers see the same folders; null for this machine.
-        workers: number of cells at a time on this machine; null for as many as cores and memory allow.
+        workers: number of parallel cells on this machine; null for as many as cores and memory allow.
         memory_gb: memory of a cell, in GiB.
     """
 
@@ -53,7 +53,7 @@ class Ablation(Parameters):
     Args:
         baseline: name of the baseline; null for the first cell.
         common: parameters that all cells override, nested as in the task's block.
-        cells: parameters that each cell overrides too; null switches a cell, or all of them, off.
+        cells: further parameters that each cell overrides; null disables a cell, or all cells.
         grid: factors with their levels by name, and the parameters that each level overrides; every combination is a
             cell, named after its levels.
     """
@@ -70,7 +70,7 @@ class Ablation(Parameters):
         return {name: lay_over(self.common, named[name]) for name in ordered}
 
     def _crossed(self) -> dict[str, Overrides]:
-        # A factor whose levels are all switched off is switched off too.
+        # A factor without enabled levels is disabled.
         factors = {factor: levels for factor, levels in (self.grid or {}).items() if levels}
         return cross(factors) if factors else {}
 
@@ -85,7 +85,7 @@ class Ablation(Parameters):
 
 
 def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, Blocks]:
-    """Check, before any work, that all cells can be run.
+    """Check that all cells can be run, before any work is done.
 
     Args:
         task: name of the task.

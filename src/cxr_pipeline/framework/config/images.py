@@ -68,9 +68,9 @@ class Resampling(Parameters):
     Args:
         plan: ``none``, or repeat (``oversample``) or leave out (``undersample``) images until classes are equally
             frequent.
-        class_weights: weight images so that the classes sum to the same.
+        class_weights: weight images so that all classes have the same total weight.
         max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
-        within_sources: treat the images of a class from each source as a class of their own.
+        within_sources: balance the classes within each source.
     """
 
     plan: Literal["none", "oversample", "undersample"]
@@ -81,7 +81,7 @@ class Resampling(Parameters):
 
 
 class Augmentation(Parameters):
-    """Random changes of a training image; 0 switches a change off.
+    """Random changes of a training image; 0 disables a change.
 
     Args:
         rotation: largest angle in degrees.

@@ -13,7 +13,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Parameters(BaseModel):
-    """A block of parameters: immutable, and closed to keys it does not know."""
+    """A block of parameters: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,5 +48,5 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
 
 
 def without_nulls(block: object) -> object:
-    """Leave out the entries of a mapping that a later environment has switched off with null."""
+    """Remove the entries of a mapping that a later environment has set to null."""
     return {name: value for name, value in block.items() if value is not None} if isinstance(block, dict) else block

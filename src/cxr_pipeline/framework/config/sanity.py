@@ -40,7 +40,7 @@ class ShuffledLabels(Parameters):
 
     Args:
         epochs: number of epochs.
-        false_alarms: probability that a sound pipeline fails; it decides the bound of the AUC.
+        false_alarms: probability that a correct pipeline fails the check; it determines the bound of the AUC.
         permutations: number of permutations of the labels that the bound is computed from.
     """
 

@@ -19,7 +19,7 @@ class Folders(Parameters):
     Args:
         raw: folder that the paths of sources are relative to.
         data: folder of everything that is written.
-        unpacked: images of sources that have them all in one file.
+        unpacked: images of sources that store all images in one file.
         content_hashes: hashes of the images of each source.
         images: prepared images.
         features: activations of frozen backbones.
@@ -40,13 +40,13 @@ class Folders(Parameters):
 
 
 class Task(Parameters):
-    """What is predicted for an image.
+    """The prediction task.
 
     Args:
         kind: ``binary``: the last class or not; ``multiclass``: one of the classes; ``multilabel``: any number of them.
         classes: labels of each class; ``*`` for every other label that a source is known to use. A class set to null is
-            switched off.
-        left_out: labels whose images the task leaves out.
+            disabled.
+        left_out: labels whose images the task excludes.
         uncertain: meaning of labels that a source marks as uncertain.
     """
 
@@ -123,7 +123,7 @@ else:
 
 
 class Sources(RootModel[Annotated[dict[Name, Source], BeforeValidator(without_nulls)]]):
-    """Sources by name. A source set to null is switched off."""
+    """Sources by name. A source set to null is disabled."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -23,8 +23,8 @@ class Network(Parameters):
 
     Args:
         name: ``small_cnn``, ``cnn`` or a backbone.
-        weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` is looked for in
-            ``<raw>/weights/`` and in Keras' cache before it is downloaded.
+        weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` weights are searched in
+            ``<raw>/weights/`` and in Keras' cache before they are downloaded.
         head_units: units of the dense layer between the pooled features and the output; 0 for none.
         dropout: fraction of the pooled features dropped in training.
         pooling: ``average`` of the last feature map, or ``multilevel``: its averages and maxima and the averages of

@@ -67,7 +67,7 @@ class Tuning(Parameters):
         seed: seed of the sampler.
         pruner: rule that ends trials early.
         space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``; or ``choices``.
-            In the configuration it is nested like the parameters, and null switches an axis off.
+            In the configuration it is nested like the parameters, and null disables an axis.
     """
 
     n_trials: Annotated[int, Field(ge=1, le=10_000)]
@@ -88,7 +88,7 @@ class Tuning(Parameters):
 
 
 def _axes(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield each axis of a nested space with its dotted name, except those that are null."""
+    """Yield each axis of a nested space that is not null, with its dotted name."""
     for key, value in block.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and not {"low", "high", "choices"} & value.keys():
@@ -101,7 +101,7 @@ def _checked(name: str, axis: object) -> Axis:
     """Return the axis with its values validated by the field of the parameter.
 
     Raises:
-        ValueError: there is no such parameter, or it cannot have these values.
+        ValueError: the parameter does not exist or cannot have these values.
     """
     if name in NOT_SEARCHED:
         raise ValueError(f"{name} defines the value of a trial and cannot be searched over; remove it from the space")

@@ -1,1 +1,1 @@
-"""Datasets of the catalog. Each keeps one path, and replaces what is there only when the new content is complete."""
+"""Datasets of the catalog. Each replaces its file or folder only when the new content is complete."""

@@ -7,7 +7,7 @@ from cxr_pipeline.framework.datasets.files import PathDataset
 
 
 class FiguresDataset(PathDataset):
-    """Figures by name, as ``<name>.png`` in a folder; saving removes the figures that are not given.
+    """Figures by name, as ``<name>.png`` in a folder; saving removes all other figures.
 
     Example of a catalog entry::
 
@@ -27,7 +27,7 @@ class FiguresDataset(PathDataset):
         """Read every figure.
 
         Raises:
-            DatasetError: There is no such folder.
+            DatasetError: The folder does not exist.
         """
         if not self._exists():
             raise DatasetError(f"There is no folder of figures at {self._filepath}.")
@@ -69,7 +69,7 @@ class NewFilesDataset(PathDataset):
         """Write each text to its file.
 
         Raises:
-            DatasetError: A file of that name exists; nothing is written then.
+            DatasetError: A file of that name exists; no file is written.
         """
         existing = sorted(name for name in data if (self._filepath / name).exists())
         if existing:

@@ -1,4 +1,4 @@
-"""What happens around a run: checks before any work, tracking in MLflow, a lock, a summary at the end."""
+"""Hooks of a run: checks before any work, MLflow tracking, a lock, and a summary at the end."""
 
 from cxr_pipeline.framework.hooks.consistency import Consistency
 from cxr_pipeline.framework.hooks.launching import Launching

@@ -1,4 +1,4 @@
-"""Stops a run that would combine files of different runs, such as a network and another image preparation."""
+"""Stop runs that would combine files of different runs, such as a network and images prepared for another one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +15,15 @@ from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plai
 
 
 class Consistency(Configured):
-    """Records what each dataset was made from, and compares these records wherever two datasets meet in a node.
+    """Records the origin of each dataset, and compares the origins of the inputs of each node.
 
     A partial run (``--from-nodes``) reads files that earlier runs wrote, perhaps with other parameters. The record of a
-    file has the digests of everything that it was made from, parameters included.
+    file contains the digests of everything that it was made from, including parameters.
     """
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
-        """Remember the catalog, which `after_dataset_saved` is not given."""
+        """Store the catalog, which is not an argument of `after_dataset_saved`."""
         self._catalog = catalog
         self._origins: dict[str, Origins] = {}
         self._made_from: dict[str, dict[str, str]] = {}
@@ -33,7 +33,7 @@ class Consistency(Configured):
         """Compare the inputs of a node.
 
         Raises:
-            UserError: they do not belong together.
+            UserError: they come from different runs.
         """
         task = (node.namespace or "").split(".")[0]
         if not task:
@@ -51,7 +51,7 @@ class Consistency(Configured):
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Record what a dataset was made from."""
+        """Record the origin of a dataset."""
         path = self._path(dataset_name)
         if path is not None and node.name in self._made_from:
             origins = self._of_task(dataset_name.split(".")[0])
@@ -72,7 +72,7 @@ class Consistency(Configured):
 
 
 def check_parameters(made_from: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
-    """Check that what a node's inputs were made from are the parameters of this run.
+    """Check that the inputs of a node were made with the parameters of this run.
 
     Args:
         made_from: digest by name, of parameters as ``params:effusion.training``.

@@ -1,4 +1,4 @@
-"""Provides nodes that start runs of their own with a description of the current one."""
+"""Provide a description of the current run to nodes that start other runs."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ class Launching(Configured):
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Add the `TaskRun`, after the MLflow run was started."""
+        """Add the `TaskRun` after the MLflow run was started."""
         task = task_of(pipeline)
         if task is None or CURRENT_RUN not in pipeline.inputs():
             return

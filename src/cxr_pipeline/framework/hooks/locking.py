@@ -1,4 +1,4 @@
-"""Allows one run at a time to write into the data folder of a task."""
+"""Allow only one run at a time to write into the data folder of a task."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from cxr_pipeline.framework.hooks.runs import Configured, tasks_of
 class Locking(Configured):
     """Holds a lock on the data folder of each task of the pipeline while it runs.
 
-    Every pipeline of a task writes there. Two runs at once would overwrite each other's files, and register the network
-    of one under the parameters of the other.
+    Every pipeline of a task writes there. Two concurrent runs would overwrite each other's files, and register the
+    network of one with the parameters of the other.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Locking(Configured):
             Locked: another run holds one of them.
         """
         command = "+".join(run_params.get("pipeline_names") or ["__default__"])
-        # Kedro reports no error to hooks if another hook fails before the first node.
+        # Kedro does not report errors of other hooks before the first node to hooks.
         self._release()
         try:
-            # All runs lock in the same order, so that two of them cannot each hold what the other one needs.
+            # All runs acquire locks in the same order, so that two runs cannot deadlock.
             for task in tasks_of(pipeline):
                 # If MLflow is unavailable when the run ends, the record tells the next run to end it there.
                 lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)

@@ -21,11 +21,11 @@ from cxr_pipeline.training.networks.weights import check_weights
 
 
 class Preflight(Configured):
-    """Stops a run before any work if MLflow, images, weights, policies or a key would stop it later."""
+    """Stops a run before any work if MLflow, sources, weights, policies or a key would cause an error later."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Connect to MLflow, and compare the parameters of this run with what is on disk.
+        """Connect to MLflow, and check the parameters of this run against the files on disk.
 
         Raises:
             Unavailable: The MLflow server does not answer.
@@ -36,7 +36,7 @@ class Preflight(Configured):
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         blocks = {type(block): block for block in map(catalog.load, names)}
         stages = {node.namespace.rpartition(".")[2] for node in pipeline.nodes if node.namespace}
-        # Scoring and drift read no source.
+        # Scoring and drift do not read sources.
         if not {Task, Folders} <= set(blocks) or Scoring in blocks or stages == {"drift"}:
             return
         task, raw = blocks[Task], blocks[Folders].raw

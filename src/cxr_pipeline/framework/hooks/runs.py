@@ -18,7 +18,7 @@ class Configured:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember the configuration."""
+        """Store the configuration."""
         self._config_loader = context.config_loader
         self._env: str | None = context.env
 

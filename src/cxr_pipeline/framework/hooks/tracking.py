@@ -13,13 +13,13 @@ from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of
 from cxr_pipeline.tracking import runs
 
-# The longest name of a parameter that MLflow takes, and the characters that it refuses there.
+# Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
 _LONGEST_KEY = 250
 _REFUSED = re.compile(r"[^\w.\- :]")
 
 
 class Tracking(Configured):
-    """Logs a run to MLflow: an experiment for each task, parameters with dotted names, tags, artifacts and its end.
+    """Logs a run to MLflow: an experiment for each task, parameters with dotted names, tags, artifacts, status.
 
     kedro-mlflow logs a typed parameter as one string, and has one experiment for a whole project.
     """
@@ -53,7 +53,7 @@ class Tracking(Configured):
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Log a saved file or folder if the catalog says so: ``metadata: {mlflow: artifact}``."""
+        """Log a saved file or folder if its catalog entry has ``metadata: {mlflow: artifact}``."""
         dataset: Any = self._catalog[dataset_name]
         if (getattr(dataset, "metadata", None) or {}).get("mlflow") == "artifact":
             runs.log_artifact(Path(dataset._describe()["filepath"]))
@@ -65,5 +65,5 @@ class Tracking(Configured):
 
     @hook_impl
     def on_pipeline_error(self, error: BaseException) -> None:
-        """End the MLflow run: failed after an error, killed after an interrupt or a request to terminate."""
+        """End the MLflow run: ``FAILED`` after an error, ``KILLED`` after SIGINT or SIGTERM."""
         tracking.end_active_run("FAILED" if isinstance(error, Exception) else "KILLED")

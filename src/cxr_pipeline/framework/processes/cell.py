@@ -1,4 +1,4 @@
-"""A `TaskRun` in its own process: ``python -m cxr_pipeline.framework.processes.cell``, the run on standard input."""
+"""A `TaskRun` in its own process: ``python -m cxr_pipeline.framework.processes.cell`` with the run on standard input."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def execute(run: TaskRun) -> None:
     Raises:
         UserError: a parameter or the data cannot be used, or the project is not on this machine.
     """
-    # A Dask worker may have been started anywhere, and with another tracking server.
+    # A Dask worker may have another working directory and another tracking server.
     try:
         os.chdir(run.cwd)
     except OSError as error:

@@ -27,7 +27,7 @@ from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 class SurplusTrial(Exception):
-    """The study has enough trials without this one."""
+    """The study does not need this trial."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Objective:
 
         Raises:
             SurplusTrial: other processes run all trials that the study needs.
-            optuna.TrialPruned: the trial does worse than earlier ones.
+            optuna.TrialPruned: the trial is worse than earlier ones.
             UserError: the training fails, or the metric is undefined on these validation images.
         """
         if not search.is_needed(trial.study, self.plan.n_trials, number=trial.number):
