@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures of several folders of tests."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -34,22 +35,22 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs come first: of files that run side by side the longest must not be the last."""
+    """Put integration tests first: the longest file must not be the last to start."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real public images, beside the repository; they are no part of it."""
+    """Folder of real public images beside the repository."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"real images are not part of the project; they are looked for in {folder}")
+        pytest.skip(f"real images are missing; expected them in {folder}")
     return folder
 
 
 @pytest.fixture(scope="session")
 def new_project() -> Callable[[Path], Path]:
-    """Make a project of its own in a folder: configuration and code copied, no data."""
+    """Copy configuration and code, but no data, into a new project folder."""
 
     def make(folder: Path) -> Path:
         folder.mkdir(parents=True)
@@ -65,13 +66,13 @@ def new_project() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def project(new_project: Callable[[Path], Path], tmp_path: Path) -> Path:
-    """An empty project folder, to run Kedro in."""
+    """A new project folder without data."""
     return new_project(tmp_path / "project")
 
 
 @pytest.fixture
 def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., KedroProcess]]:
-    """Start the kedro command, as ``start_kedro(folder, "run", "--env", "demo", NAME="value")``; killed if left running."""
+    """Start the kedro command: ``start_kedro(folder, "run", "--env", "demo", NAME="value")``; killed after the test."""
     started: list[KedroProcess] = []
 
     def start(folder: Path, *arguments: str, **environment: str) -> KedroProcess:
@@ -87,7 +88,7 @@ def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
 @pytest.fixture
 def current_run(tmp_path: Path) -> TaskRun:
-    """The run of a task in a folder of the test."""
+    """A task run whose folders are in ``tmp_path``."""
     return TaskRun(
         task="effusion",
         project=str(tmp_path),
@@ -103,7 +104,7 @@ def current_run(tmp_path: Path) -> TaskRun:
 
 @pytest.fixture(scope="session")
 def kedro(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Call the kedro command as a user does: ``kedro(folder, "run", "--env", "demo")``."""
+    """Run the kedro command to its end: ``kedro(folder, "run", "--env", "demo")``."""
 
     def call(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         output = tmp_path_factory.mktemp("printed") / "output.txt"
@@ -114,11 +115,50 @@ def kedro(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subprocess
     return call
 
 
-class MlflowServer:
-    """An ``mlflow server`` of this machine: SQLite, and artifacts that go through it.
+class Demo(NamedTuple):
+    """A project in which a small demo run has finished.
 
     Args:
-        folder: of its database and artifacts.
+        folder: project folder.
+        command: arguments of the kedro command.
+        printed: output of the run.
+    """
+
+    folder: Path
+    command: tuple[str, ...]
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def demo(
+    tmp_path_factory: pytest.TempPathFactory,
+    new_project: Callable[[Path], Path],
+    kedro: Callable[..., "subprocess.CompletedProcess[str]"],
+) -> Demo:
+    """One finished demo run per test process. Tests that write to the project use `demo_copy`."""
+    params = (
+        "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
+        "effusion.evaluation.replicates=200,effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
+    )
+    command = ("run", "--env", "demo", "--pipeline=effusion", "--params", params)
+    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
+    finished = kedro(folder, *command)
+    assert finished.returncode == 0, finished.stdout
+    return Demo(folder, command, finished.stdout)
+
+
+@pytest.fixture
+def demo_copy(demo: Demo, tmp_path: Path) -> Demo:
+    """A copy of the demo project; its MLflow database points to the artifacts of the original."""
+    shutil.copytree(demo.folder, tmp_path / "demo")
+    return demo._replace(folder=tmp_path / "demo")
+
+
+class MlflowServer:
+    """A local ``mlflow server`` with SQLite and proxied artifacts.
+
+    Args:
+        folder: folder of its database and artifacts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -130,7 +170,7 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, at the same port and on the same database as before, and wait until it answers."""
+        """Start the server, always on the same port and database, and wait until it answers."""
         options = {
             "host": "127.0.0.1",
             "port": str(self.port),
@@ -153,16 +193,16 @@ class MlflowServer:
             time.sleep(0.05)
 
     def empty(self, empty_database: Path) -> None:
-        """Forget what earlier tests left, while it is up."""
+        """Remove the runs of earlier tests from the running server."""
         with closing(sqlite3.connect(empty_database)) as source, closing(self.database()) as target:
             source.backup(target)
 
     def database(self) -> sqlite3.Connection:
-        """Its database, which can be read whether it is up or not."""
+        """Open the database, which also works while the server is down."""
         return sqlite3.connect(self.folder / "mlflow.db")
 
     def kill(self) -> None:
-        """Kill it with all its processes, as a power cut does."""
+        """Kill all processes of the server, like a power failure."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -177,7 +217,7 @@ class MlflowServer:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which it takes seconds to make."""
+    """An empty MLflow database, which takes seconds to create."""
     import mlflow
 
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
@@ -187,7 +227,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[MlflowServer]:
-    """A server for all tests that want one. Who kills it starts it again."""
+    """One server per test process. A test that kills it must start it again."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, folder / "mlflow.db")
     server = MlflowServer(folder)

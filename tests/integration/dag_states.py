@@ -1,7 +1,7 @@
-"""Run by Airflow's own Python: what Airflow makes of a folder of DAGs, and of how a retraining can end.
+"""Load a folder of DAGs and run one DAG for several exit statuses of its command, in Airflow's environment.
 
-python dag_states.py FOLDER DAG STATUS_FILE RESULT STATUS...: the DAG is run once for each status, which its command
-reads from the file.
+python dag_states.py FOLDER DAG STATUS_FILE RESULT STATUS...: the DAG runs once for each status, which its command
+reads from STATUS_FILE.
 """
 
 import json

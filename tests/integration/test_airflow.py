@@ -1,4 +1,4 @@
-"""The retrainings as DAGs: created by kedro-airflow, loaded and run by Airflow in its own environment."""
+"""Retraining DAGs: created by kedro-airflow, loaded and run by Airflow in its own environment."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ SMALL = {
     "evaluation": {"replicates": 200},
     "retraining": {"floors": dict.fromkeys(("auc", "sensitivity", "specificity"))},
 }
-# Exits with the status in its status file; after a kill the second try succeeds.
+# Exits with the status in the file `status`; after a kill the second try succeeds.
 STUB = """#!/bin/sh
 cd "$(dirname "$0")"
 status=$(cat status)
@@ -58,7 +58,7 @@ def project(tmp_path_factory, new_project, kedro, stub) -> Path:
         *("airflow", "create", "--env", "demo", "--jinja-file", "conf/airflow_dag.j2"),
         *("--pipelines", ",".join(RETRAININGS)),
     )
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.returncode == 0, made.stdout
     return folder
 
 
@@ -107,7 +107,7 @@ def printed(environment: dict[str, str], *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
-    """How Airflow loads the DAGs, and the states for each exit status."""
+    """The DAGs as Airflow loads them, and the final states for each exit status of the command."""
     result = tmp_path_factory.mktemp("states") / "states.json"
     script = Path(__file__).with_name("dag_states.py")
     folder = environment["AIRFLOW__CORE__DAGS_FOLDER"]
@@ -115,8 +115,7 @@ def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
     printed(
         environment, "python", str(script), folder, "pneumonia_retraining_demo", *files, "0", "75", "1", "2", "kill"
     )
-    found: dict[str, Any] = json.loads(result.read_text())
-    return found
+    return dict(json.loads(result.read_text()))
 
 
 def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
@@ -141,7 +140,7 @@ def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
         pytest.param("kill", "success", "success", 2, id="killed"),
     ],
 )
-def test_only_failures_that_may_pass_are_retried(states, status, run, task, tries) -> None:
+def test_only_temporary_failures_are_retried(states, status, run, task, tries) -> None:
     assert states["states"][status] == {"run": run, "task": task, "tries": tries}
 
 

@@ -1,4 +1,4 @@
-"""Whether heat maps show what a network has learnt, on drawn images, where the truth is known."""
+"""Heat maps of a trained network on phantoms, where the location of each finding is known."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -52,7 +52,7 @@ AUGMENTATION: dict[str, Any] = {
 
 
 class DrawnImages:
-    """Images in memory, whose names are their numbers."""
+    """Images in memory whose names are their numbers."""
 
     digest = "drawn"
 
@@ -83,7 +83,7 @@ def y(drawn: list[PhantomImage]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trained on other patients than those whose maps are measured."""
+    """Trained on other patients than those of the heat maps."""
     folder: Path = tmp_path_factory.mktemp("training")
     names = np.arange(len(y)).astype(str)
     train, validation = (
@@ -133,7 +133,7 @@ def explained(y: np.ndarray) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def found(model: Any, images: DrawnImages, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
+def explanations(model: Any, images: DrawnImages, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
     return explain_images(model, images, explained, boxes, replicates=200, confidence=0.95, seed=0)
 
 
@@ -143,8 +143,8 @@ def test_the_network_has_learnt_the_finding(model: Any, images: DrawnImages, y: 
     assert np.mean((scores >= 0.5) == y[test]) > 0.85
 
 
-def test_maps_of_a_trained_network_point_into_the_boxes(found: dict[str, Any]) -> None:
-    effusion = found["localisation"]["Effusion"]
+def test_maps_of_a_trained_network_point_into_the_boxes(explanations: dict[str, Any]) -> None:
+    effusion = explanations["localisation"]["Effusion"]
     assert effusion["n_images"] > 80
     assert effusion["pointing_game"]["value"] > 0.9
     assert effusion["pointing_game"]["low"] > effusion["pointing_game_centred"]["high"]
@@ -152,8 +152,8 @@ def test_maps_of_a_trained_network_point_into_the_boxes(found: dict[str, Any]) -
     assert effusion["heat_in_box"]["value"] > 2 * effusion["box_area"]["value"]
 
 
-def test_maps_of_shuffled_weights_do_not(found: dict[str, Any]) -> None:
-    effusion, randomised = found["localisation"]["Effusion"], found["randomised"]
+def test_maps_of_shuffled_weights_do_not_point_into_the_boxes(explanations: dict[str, Any]) -> None:
+    effusion, randomised = explanations["localisation"]["Effusion"], explanations["randomised"]
     assert randomised["n_shuffles"] == 5
     assert randomised["pointing_game"]["high"] < effusion["pointing_game"]["low"]
     assert randomised["pointing_game"]["value"] < 2 * effusion["pointing_game_random"]["value"]

@@ -1,4 +1,4 @@
-"""What a user sees who makes a mistake: one message that names it, no traceback, nothing written."""
+"""Mistakes of a user: one message that names the mistake, no traceback, no files written."""
 
 import os
 from pathlib import Path
@@ -20,56 +20,39 @@ SMALL = "effusion.model.name=small_cnn,effusion.model.weights=none,effusion.reso
 
 
 def fails(finished, status: int = 1) -> str:
-    """The message of a run that failed as it should; the user sees neither traceback nor class names."""
-    printed = finished.stdout + finished.stderr
+    """Return the message of a run that failed without a traceback."""
+    printed = finished.stdout
     assert finished.returncode == status, printed
     assert "Traceback" not in printed
-    assert "Error: " in finished.stderr, printed
-    return " ".join(finished.stderr[finished.stderr.index("Error: ") :].split())
+    assert "Error: " in printed
+    return " ".join(printed[printed.index("Error: ") :].split())
 
 
 @pytest.mark.parametrize(
     ("parameter", "names"),
     [
         ("effusion.training.epoch=3", ["effusion.training", "epoch"]),
-        ("effusion.training.epochs=-3", ["effusion.training", "epochs", "greater than or equal to 1"]),
         ("effusion.model.name=densnet121", ["effusion.model", "did you mean 'densenet121'?"]),
-        ("effusion.splitting.train=0.9", ["effusion.splitting", "sum to 1"]),
-        ("effusion.morphology.steps=top_hat", ["effusion.morphology", "steps"]),
         ("effusion.thresholds.policy.rule=argmax", ["thresholds.policy", "argmax", "binary", "youden"]),
     ],
 )
-def test_misspelt_and_impossible_parameters(project, kedro, parameter, names) -> None:
+def test_invalid_parameters(project, kedro, parameter, names) -> None:
     message = fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", "--params", parameter))
     for name in names:
         assert name in message
     assert not (project / "data").exists()
 
 
-def test_no_images_anywhere(project, kedro) -> None:
+def test_no_images(project, kedro) -> None:
     message = fails(kedro(project, "run", "--pipeline=effusion"))
-    for words in (
-        "effusion.sources.images.path",
-        "data/01_raw/effusion",
-        "one folder per class",
-        "--params raw=",
-        "--env demo",
-    ):
+    for words in ("effusion.sources.images.path", "data/01_raw/effusion", "--params raw=", "--env demo"):
         assert words in message
 
 
-def test_weights_that_cannot_be_had(project, kedro, tmp_path) -> None:
+def test_weights_that_cannot_be_downloaded(project, kedro, tmp_path) -> None:
     draw_images(tmp_path / "raw" / "effusion")
-    finished = kedro(
-        project,
-        "run",
-        "--pipeline=effusion",
-        "--params",
-        f"raw={tmp_path / 'raw'}",
-        KERAS_HOME=str(tmp_path / "cache"),
-        HTTPS_PROXY="http://127.0.0.1:9",
-    )
-    message = fails(finished)
+    offline = {"KERAS_HOME": str(tmp_path / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    message = fails(kedro(project, "run", "--pipeline=effusion", "--params", f"raw={tmp_path / 'raw'}", **offline))
     assert "effusion.model.name=small_cnn" in message
     assert "weights" in message
     assert not (project / "data").exists()
@@ -97,25 +80,23 @@ def test_sources_that_cannot_train(project, kedro, tmp_path, classes, n_images, 
     assert words in message
 
 
-def test_bad_images_are_refused_and_the_run_stops_only_if_they_are_many(project, kedro, tmp_path) -> None:
+def test_damaged_images_are_refused_and_stop_the_run_only_if_they_are_many(project, kedro, tmp_path) -> None:
     images = tmp_path / "raw" / "effusion"
     draw_images(images, n_images=12)
     (images / "effusion" / "text.png").write_text("no image")
     (images / "effusion" / "-empty\n胸.png").write_bytes(b"")
-    ask = f"raw={tmp_path / 'raw'},{SMALL},effusion.training.epochs=1,effusion.evaluation.replicates=100"
-    finished = kedro(project, "run", "--pipeline=effusion", "--params", ask, "--to-outputs=effusion.data_report")
-    assert finished.returncode == 0, finished.stderr
+    command = ("run", "--pipeline=effusion", "--to-outputs=effusion.data_report", "--params")
+    params = f"raw={tmp_path / 'raw'},{SMALL}"
+    finished = kedro(project, *command, params)
+    assert finished.returncode == 0, finished.stdout
     quarantine = (project / "data/08_reporting/effusion/quarantine.csv").read_text()
     assert "unreadable" in quarantine
     assert "empty" in quarantine
-    strict = f"{ask},effusion.ingestion.max_quarantined_fraction=0.01"
-    message = fails(
-        kedro(project, "run", "--pipeline=effusion", "--params", strict, "--to-outputs=effusion.data_report")
-    )
+    message = fails(kedro(project, *command, f"{params},effusion.ingestion.max_quarantined_fraction=0.01"))
     assert "2 of 26 images were refused" in message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; a file in the way stands for it below")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder(project, kedro) -> None:
     (project / "data").mkdir(mode=0o500)
     assert "could not be written" in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion"))
@@ -129,4 +110,4 @@ def test_a_file_in_the_way_of_the_data_folder(project, kedro) -> None:
 def test_an_unknown_pipeline_suggests_the_nearest(project, kedro) -> None:
     finished = kedro(project, "run", "--pipeline=efusion")
     assert finished.returncode != 0
-    assert "effusion" in finished.stdout + finished.stderr
+    assert "effusion" in finished.stdout

@@ -24,12 +24,12 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (69, True), (137, True)])
 def test_cron_mails_failures_only(project: Path, status: int, mailed: bool) -> None:
-    found = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
-    assert found is not None
+    line = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
+    assert line is not None
     # cron turns a per cent sign into a line break.
-    assert "%" not in found[1]
+    assert "%" not in line[1]
     (project / "status").write_text(str(status))
-    run = ["sh", "-c", found[1].replace(PROJECT, str(project))]
+    run = ["sh", "-c", line[1].replace(PROJECT, str(project))]
     finished = subprocess.run(run, cwd="/", capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     printed = "called with run --pipeline=effusion_retraining\n"
     assert finished.returncode == (status if mailed else 0)
@@ -39,7 +39,7 @@ def test_cron_mails_failures_only(project: Path, status: int, mailed: bool) -> N
 
 def test_systemd_accepts_the_units(project: Path) -> None:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not on this machine")
+        pytest.skip("systemd-analyze is not installed")
     units = re.findall(r"^# /etc/systemd/system/(\S+)\n(.+?)(?=\n# /etc|\n```)", GUIDE, flags=re.MULTILINE | re.DOTALL)
     assert [name for name, _ in units] == ["cxr-effusion.service", "cxr-effusion.timer"]
     for name, text in units:

@@ -1,10 +1,8 @@
-"""The demo with an MLflow server, which is killed in the middle of a training and started again."""
+"""The demo with an MLflow server, which is killed during a training and started again."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +12,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.resolution.size=48,effusion.evaluation.replicates=200,"
@@ -26,19 +25,19 @@ def arguments(pipeline: str, params: str) -> tuple[str, ...]:
     return ("run", "--env", "demo", f"--pipeline={pipeline}", "--params", params)
 
 
-def words(*texts: str) -> str:
-    return re.sub(r"\s+", " ", " ".join(texts))
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
 
 
 def runs(client: mlflow.MlflowClient) -> list[Any]:
-    """The runs of the task's own pipeline, newest first."""
+    """Return the runs of the pipeline ``effusion``, the newest first."""
     experiment = client.get_experiment_by_name(MODEL)
     query = {"filter_string": "attributes.run_name = 'effusion'", "order_by": ["attributes.start_time DESC"]}
     return list(client.search_runs([experiment.experiment_id], **query))
 
 
 def epochs_at(server: Any) -> dict[int, float]:
-    """The seconds that each epoch of the newest run took, from the database of the server."""
+    """Return the duration of each epoch of the newest run, from the server's database."""
     newest = "SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 1"
     query = f"SELECT step, value FROM metrics WHERE key = 'epoch/seconds' AND run_uuid = ({newest}) ORDER BY step"
     with closing(server.database()) as database:
@@ -53,10 +52,10 @@ def server(mlflow_server, empty_database) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, new_project, kedro, server) -> Path:
-    """A project in which the demo has run once, with the server."""
+    """A project in which the demo has run once with the server."""
     folder = new_project(tmp_path_factory.mktemp("demo") / "project")
     finished = kedro(folder, *arguments("effusion", f"{SMALL}2"), MLFLOW_TRACKING_URI=server.uri)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.returncode == 0, finished.stdout
     return folder
 
 
@@ -65,7 +64,7 @@ def client(server) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(server.uri)
 
 
-def test_a_server_gets_what_a_file_gets(demo, client, server) -> None:
+def test_a_run_is_logged_to_the_server_completely(demo, client, server) -> None:
     (run,) = runs(client)
     assert run.info.status == "FINISHED"
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
@@ -79,36 +78,32 @@ def test_a_server_gets_what_a_file_gets(demo, client, server) -> None:
     assert not list(demo.rglob("mlflow.db*")) + list(demo.rglob("mlartifacts"))
 
 
-def test_new_images_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
+def test_images_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
     images = demo / "data/demo/01_raw/phantoms/images"
     params = f"effusion.scoring.folder={images}"
     finished = kedro(demo, *arguments("effusion_scoring", params), MLFLOW_TRACKING_URI=server.uri)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.returncode == 0, finished.stdout
     outputs = demo / "data/demo/07_model_output/effusion"
     scores = pd.read_parquet(outputs / "test_scores.parquet").set_index("image")["probability_effusion"]
-    found = pd.read_csv(outputs / "predictions.csv").set_index("image")["probability"]
-    pd.testing.assert_series_equal(found.loc[scores.index], scores, rtol=0, atol=1e-6, check_names=False)
+    predictions = pd.read_csv(outputs / "predictions.csv").set_index("image")["probability"]
+    pd.testing.assert_series_equal(predictions.loc[scores.index], scores, rtol=0, atol=1e-6, check_names=False)
 
 
 @pytest.fixture(scope="module")
 def killed(demo, server) -> dict[str, Any]:
-    """A run whose server is killed in the middle of the training."""
-    command = [sys.executable, "-m", "kedro", *arguments("effusion", f"{SMALL}8")]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": server.uri, "COLUMNS": "200"}
-    output = demo / "output.txt"
-    before = epochs_at(server)
-    with output.open("w") as file:
-        process = subprocess.Popen(command, cwd=demo, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    """A run whose server is killed during the training."""
+    before, output = epochs_at(server), demo / "output.txt"
+    process = KedroProcess(demo, *arguments("effusion", f"{SMALL}8"), output=output, MLFLOW_TRACKING_URI=server.uri)
     while process.poll() is None and epochs_at(server) in (before, {}):
         time.sleep(0.02)
     server.kill()
     started = time.monotonic()
     status = process.wait(timeout=300)
     seconds = time.monotonic() - started
-    return {"status": status, "output": words(output.read_text()), "epochs": epochs_at(server), "seconds": seconds}
+    return {"status": status, "output": words(process.printed()), "epochs": epochs_at(server), "seconds": seconds}
 
 
-def test_a_run_whose_server_is_killed_ends_soon_and_says_what_to_do(killed, server) -> None:
+def test_a_run_whose_server_is_killed_ends_soon_with_a_message(killed, server) -> None:
     assert killed["status"] == 69, killed["output"]
     assert killed["seconds"] < 120
     assert 0 < len(killed["epochs"]) < 8
@@ -117,33 +112,33 @@ def test_a_run_whose_server_is_killed_ends_soon_and_says_what_to_do(killed, serv
     assert "Traceback" not in killed["output"]
 
 
-def test_a_run_without_a_server_does_not_begin(demo, killed, kedro, server) -> None:
+def test_a_run_without_a_server_does_not_start(demo, killed, kedro, server) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.rglob("data/**/*")}
     stopped = kedro(demo, *arguments("effusion", f"{SMALL}8"), MLFLOW_TRACKING_URI=server.uri)
     assert stopped.returncode == 69
-    assert f"Cannot use MLflow at {server.uri}" in words(stopped.stdout, stopped.stderr)
+    assert f"Cannot use MLflow at {server.uri}" in words(stopped.stdout)
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("data/**/*")} == before
 
 
 @pytest.fixture(scope="module")
 def resumed(demo, killed, kedro, server) -> "subprocess.CompletedProcess[str]":
-    """The same command, after the server was started again."""
+    """The same command after the server was started again."""
     server.start()
     return kedro(demo, *arguments("effusion", f"{SMALL}8"), MLFLOW_TRACKING_URI=server.uri)
 
 
 def test_the_same_command_resumes_the_training_and_logs_all_epochs(demo, killed, resumed, client, server) -> None:
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert resumed.returncode == 0, resumed.stdout
     run, interrupted, first = runs(client)
-    assert [one.info.status for one in (run, interrupted, first)] == ["FINISHED", "KILLED", "FINISHED"]
+    assert [run.info.status for run in (run, interrupted, first)] == ["FINISHED", "KILLED", "FINISHED"]
     history = pd.read_csv(demo / "data/demo/08_reporting/effusion/history.csv")
     assert epochs_at(server) == dict(zip(history["epoch"], history["seconds"], strict=True))
     assert list(epochs_at(server)) == list(range(1, 9))
-    # An epoch that was trained again would have taken another time.
+    # A repeated epoch would have another duration.
     assert killed["epochs"].items() <= epochs_at(server).items()
     assert run.data.params == {**first.data.params, "training.epochs": "8"}
-    listed = [{file.path for file in client.list_artifacts(one.info.run_id)} for one in (run, first)]
-    assert listed[0] == listed[1]
+    artifacts = [{file.path for file in client.list_artifacts(run.info.run_id)} for run in (run, first)]
+    assert artifacts[0] == artifacts[1]
 
 
 def test_the_version_is_that_of_the_resumed_run(demo, resumed, client) -> None:
