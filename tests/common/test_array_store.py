@@ -38,7 +38,7 @@ def filled(folder: Path, n: int = 8, rows: int = 4) -> ArrayStore:
 
 
 @given(order=st.lists(st.integers(0, 10), max_size=30), rows=st.integers(1, 11))
-def test_arrays_come_back_in_the_order_of_the_keys(
+def test_arrays_are_read_in_the_order_of_the_keys(
     order: list[int], rows: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
@@ -50,7 +50,7 @@ def test_arrays_come_back_in_the_order_of_the_keys(
         np.testing.assert_array_equal(read, values(*order))
 
 
-def test_structured_rows_and_keys_of_any_text(tmp_path: Path) -> None:
+def test_structured_rows_and_keys_with_any_text(tmp_path: Path) -> None:
     rows = np.array([([0.1, np.nan], b"yes"), ([0.3, 0.4], "é".encode())], ROW)
     ArrayStore(tmp_path, ROW).write(["ward 1/лёгкое.png", ""], rows)
     read = ArrayStore(tmp_path, ROW).read(["", "ward 1/лёгкое.png"])
@@ -67,8 +67,7 @@ def test_missing_keys_are_listed_once_in_the_given_order(tmp_path: Path) -> None
     assert len(list(store.folder.iterdir())) == 2
 
 
-def test_reading_maps_a_shard_and_does_not_load_it(tmp_path: Path) -> None:
-    """Resident memory grows by the rows that are read, not by the shards that hold them."""
+def test_reading_loads_only_the_requested_rows_into_memory(tmp_path: Path) -> None:
     store = ArrayStore(tmp_path, np.uint8, (2**20,))
     store.write(keys(*range(64)), np.ones((64, 2**20), np.uint8))
     code = f"""
@@ -80,16 +79,13 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert store.read([f"{{33:064x}}"]).all()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(grown) < 16 * 1024
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 16 * 1024
 
 
-def test_a_shard_is_an_npy_file(tmp_path: Path) -> None:
+def test_a_shard_is_an_npy_file_of_limited_size(tmp_path: Path) -> None:
     (path,) = filled(tmp_path, 4).folder.iterdir()
     np.testing.assert_array_equal(np.load(path), values(0, 1, 2, 3))
-
-
-def test_shards_hold_fewer_large_arrays() -> None:
     assert ArrayStore(Path("none"), np.uint8, (224, 224)).rows_per_shard == 334
     assert ArrayStore(Path("none"), np.uint8, (2,)).rows_per_shard == 4096
     assert ArrayStore(Path("none"), np.uint8, (2**13, 2**13)).rows_per_shard == 1
@@ -102,7 +98,7 @@ def test_a_store_can_be_sent_to_another_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "values cut", "table cut", "text", "other type", "without table"])
-def test_a_damaged_shard_is_found_when_the_store_is_opened(
+def test_a_damaged_shard_is_detected_when_the_store_is_opened(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = filled(tmp_path)
@@ -124,7 +120,7 @@ def test_a_damaged_shard_is_found_when_the_store_is_opened(
     np.testing.assert_array_equal(reopened.read(keys(*range(8))), values(*range(8)))
 
 
-def test_a_flipped_bit_is_found_when_its_row_is_read(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected_when_its_row_is_read(tmp_path: Path) -> None:
     store = filled(tmp_path)
     path = store.shard_of(keys(2)[0])
     with path.open("r+b") as file:
@@ -146,7 +142,7 @@ def test_a_shard_removed_by_another_process_is_reported(tmp_path: Path) -> None:
         store.read(keys(0))
 
 
-def test_old_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+def test_old_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     folder = filled(tmp_path).folder
     old, young = folder / ".0123-old.npy", folder / ".0123-young.npy"
     for path in (old, young):
@@ -162,7 +158,7 @@ def test_unused_shards_are_removed(tmp_path: Path) -> None:
     assert opened(tmp_path).missing(keys(*range(12))) == keys(4, 5, 6, 7)
 
 
-def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path, 4)
 
     def full(_: int) -> None:
@@ -190,8 +186,7 @@ def start(folder: Path, first: int, last: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", WRITE, str(folder), str(first), str(last)])
 
 
-def test_a_kill_at_any_moment_leaves_whole_shards_only(tmp_path: Path) -> None:
-    """A killed writer loses only the shard that it was writing."""
+def test_a_killed_writer_loses_only_the_shard_that_it_was_writing(tmp_path: Path) -> None:
     writer, stop = start(tmp_path, 0, 10**6), time.monotonic() + 60
     while len(list(tmp_path.glob("[!.]*.npy"))) < 50:
         assert time.monotonic() < stop
@@ -205,8 +200,7 @@ def test_a_kill_at_any_moment_leaves_whole_shards_only(tmp_path: Path) -> None:
     )
 
 
-def test_processes_that_write_together_lose_nothing(tmp_path: Path) -> None:
-    """Two writers append at once, the second half of the first one's keys to both; all keys are there in the end."""
+def test_simultaneous_writers_with_common_keys_lose_nothing(tmp_path: Path) -> None:
     writers = [start(tmp_path, 0, 100), start(tmp_path, 50, 150)]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     store = ArrayStore(tmp_path, np.uint8, (1000,))

@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other(path: Path):
-    """Another process, which holds the lock."""
+    """Another process that holds the lock."""
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"taken\n"
@@ -44,7 +44,7 @@ def lock(path: Path) -> RunLock:
     return RunLock(path, "chest")
 
 
-def test_the_second_process_learns_who_holds_the_lock_since_when(path: Path, other) -> None:
+def test_the_error_of_a_second_process_names_the_holder(path: Path, other) -> None:
     with pytest.raises(Locked, match=r"^chest is already running \(chest_retraining, process") as raised:
         lock(path).acquire("chest")
     holder = raised.value.holder
@@ -60,9 +60,9 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
     other.wait()
     assert path.with_suffix(".json").exists()
     mine = lock(path)
-    left = mine.acquire("chest")
-    assert left is not None
-    assert (left.pid, left.run_id) == (other.pid, "run-of-the-other")
+    earlier = mine.acquire("chest")
+    assert earlier is not None
+    assert (earlier.pid, earlier.run_id) == (other.pid, "run-of-the-other")
     assert f"process {other.pid}" in caplog.text
     assert "Taking over its lock" in caplog.text
     assert json.loads(path.with_suffix(".json").read_text())["pid"] == os.getpid()
@@ -70,32 +70,28 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
     assert not path.with_suffix(".json").exists()
 
 
-def test_a_released_lock_can_be_acquired_again_without_a_warning(path: Path, caplog) -> None:
-    for _ in range(2):
-        mine = lock(path)
-        assert mine.acquire("chest") is None
-        mine.release()
+def test_a_record_is_kept_for_the_next_holder_if_the_mlflow_run_is_open(path: Path, caplog) -> None:
+    plain = lock(path)
+    assert plain.acquire("chest") is None
+    plain.release()
     assert caplog.text == ""
-
-
-def test_a_record_stays_for_the_next_holder_if_the_run_is_still_open(path: Path) -> None:
     mine = RunLock(path, "chest", keeps_record=lambda: True)
     mine.acquire("chest")
     mine.note_run("open-run")
     mine.release()
-    left = lock(path).acquire("chest")
-    assert left is not None
-    assert left.run_id == "open-run"
+    earlier = lock(path).acquire("chest")
+    assert earlier is not None
+    assert earlier.run_id == "open-run"
 
 
-@pytest.mark.parametrize("record", ["{", "[]", '{"pid": 1}'])
+@pytest.mark.parametrize("record", ["{", '{"pid": 1}'])
 def test_an_unreadable_record_is_ignored(path: Path, other, record: str) -> None:
     path.with_suffix(".json").write_text(record)
     with pytest.raises(Locked, match="holder unknown"):
         lock(path).acquire("chest")
 
 
-def test_the_record_of_an_ended_process_is_not_that_of_the_holder(path: Path, other) -> None:
+def test_the_record_of_an_ended_process_does_not_name_the_holder(path: Path, other) -> None:
     record = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**record, "started": record["started"] - 1000}))
     with pytest.raises(Locked) as raised:
@@ -103,7 +99,7 @@ def test_the_record_of_an_ended_process_is_not_that_of_the_holder(path: Path, ot
     assert raised.value.holder is None
 
 
-def test_a_process_is_identified_by_its_start_too() -> None:
+def test_a_process_is_identified_by_its_id_and_start_time() -> None:
     here = Holder.current("chest")
     assert not here.is_gone()
     assert Holder(here.host, here.pid, here.started - 60, here.since, "chest").is_gone()
@@ -122,16 +118,9 @@ def test_a_lock_is_released_if_its_record_cannot_be_written(path: Path) -> None:
     mine.release()
 
 
-def test_a_folder_that_cannot_hold_the_lock_is_named(tmp_path: Path) -> None:
+def test_an_invalid_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "chest").write_text("a file where a folder is expected")
     with pytest.raises(UserError, match=r"run\.lock could not be locked: (Not a directory|File exists)"):
-        lock(tmp_path / "chest" / "run.lock").acquire("chest")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
-def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
-    (tmp_path / "chest").mkdir(mode=0o500)
-    with pytest.raises(UserError, match=r"run\.lock could not be locked: Permission denied"):
         lock(tmp_path / "chest" / "run.lock").acquire("chest")
 
 

@@ -14,7 +14,7 @@ from dask.distributed import LocalCluster
 
 from cxr_pipeline.common import parallel
 from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.common.parallel import dask_client, map_in_order, n_cores, threads_by_host, workers_that_fit
+from cxr_pipeline.common.parallel import dask_client, map_in_order, threads_by_host, workers_that_fit
 
 
 def own_pid(_: int) -> int:
@@ -42,7 +42,7 @@ def die_once(marker: Path, item: int) -> int:
     return item
 
 
-def test_results_come_in_order_from_one_threaded_worker_processes() -> None:
+def test_results_are_in_order_from_worker_processes_with_one_thread_each() -> None:
     assert list(map_in_order(partial(pow, 2), range(20), workers=2)) == [2**exponent for exponent in range(20)]
     assert os.getpid() not in map_in_order(own_pid, range(2), workers=2)
     assert set(map_in_order(n_opencv_threads, range(2), workers=2)) == {1}
@@ -52,7 +52,7 @@ def test_one_worker_is_this_process() -> None:
     assert list(map_in_order(own_pid, range(2), workers=1)) == [os.getpid()] * 2
 
 
-def test_items_are_consumed_only_as_far_as_needed() -> None:
+def test_items_are_consumed_lazily() -> None:
     items = iter(range(100))
     results = map_in_order(abs, items, workers=2, pending=5)
     assert [next(results), next(results)] == [0, 1]
@@ -85,8 +85,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(signum: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "sleep.py").write_text(SLEEP)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "sleep.py")], stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -97,7 +97,7 @@ def test_workers_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> N
     workers = parent.children(recursive=True)
     assert len(workers) >= 2
     # Ctrl-C reaches the whole process group; SIGKILL only the parent.
-    process.kill() if how == signal.SIGKILL else os.killpg(process.pid, how)
+    process.kill() if signum == signal.SIGKILL else os.killpg(process.pid, signum)
     assert process.wait(60) != 0
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
@@ -110,7 +110,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_pipeline.common.parallel.CONNECT_SECONDS", 1)
     with (
         pytest.raises(UserError, match="no Dask scheduler answers at tcp:"),
@@ -133,7 +133,7 @@ def test_threads_are_counted_by_host() -> None:
         assert threads_by_host(client) == {"127.0.0.1": 2}
 
 
-def test_a_scheduler_that_is_gone_is_an_error() -> None:
+def test_a_killed_scheduler_is_an_error() -> None:
     class Client:
         def scheduler_info(self, n_workers: int) -> dict[str, Any]:
             """Return what a Dask client returns after its scheduler was killed."""
@@ -153,7 +153,3 @@ def test_workers_fit_into_cores_and_memory(
     monkeypatch.setattr(parallel, "n_cores", lambda: 4)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
     assert workers_that_fit(n_jobs, memory_gb) == expected
-
-
-def test_there_is_a_core() -> None:
-    assert 1 <= n_cores() <= (os.cpu_count() or 1)

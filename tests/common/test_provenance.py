@@ -9,15 +9,15 @@ from cxr_pipeline.common import provenance
 
 
 def test_versions_name_code_and_packages() -> None:
-    found = provenance.versions()
-    assert found["cxr_pipeline"] == cxr_pipeline.__version__
-    assert found["tensorflow"][0].isdigit()
-    assert list(found)[:2] == ["git commit", "python"]
+    versions = provenance.versions()
+    assert versions["cxr_pipeline"] == cxr_pipeline.__version__
+    assert versions["tensorflow"][0].isdigit()
+    assert list(versions)[:2] == ["git commit", "python"]
 
 
 @pytest.fixture
 def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Call git in a repository that holds, perhaps untracked, the file of the module."""
+    """Call git in a repository whose working tree has the file of the module."""
 
     def call(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True)
@@ -29,7 +29,7 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return call
 
 
-def test_changed_files_are_marked(tmp_path: Path, git: Callable[..., None]) -> None:
+def test_the_commit_of_changed_files_is_marked(tmp_path: Path, git: Callable[..., None]) -> None:
     git("add", ".")
     git("commit", "-qm", "one")
     clean = provenance.git_commit()
@@ -38,7 +38,7 @@ def test_changed_files_are_marked(tmp_path: Path, git: Callable[..., None]) -> N
     assert provenance.git_commit() == f"{clean}+changes"
 
 
-def test_an_installed_package_has_no_commit_of_the_repository_around_it(git: Callable[..., None]) -> None:
+def test_an_untracked_package_does_not_have_the_commit_of_its_repository(git: Callable[..., None]) -> None:
     git("add", "other.py")
     git("commit", "-qm", "one")
     assert provenance.git_commit() == "unknown"

@@ -14,14 +14,14 @@ def outcome(error: str | None = None) -> Outcome:
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from("pqr"), min_size=1, unique=True), max_size=3))
-def test_a_grid_has_every_combination_once_the_last_factor_changing_fastest(factors: dict[str, list[str]]) -> None:
+def test_a_grid_has_every_combination_with_the_last_factor_varying_fastest(factors: dict[str, list[str]]) -> None:
     grid = cells.cross({name: {level: {name: level} for level in levels} for name, levels in factors.items()})
     assert list(grid.items()) == [
         (", ".join(levels), dict(zip(factors, levels, strict=True))) for levels in itertools.product(*factors.values())
     ]
 
 
-def test_a_folder_has_a_readable_name_that_a_file_system_allows(tmp_path: Path) -> None:
+def test_a_folder_has_a_readable_and_valid_name(tmp_path: Path) -> None:
     one, two = (cells.cell_folder(tmp_path, "vgg16, not augmented/..", digest * 20) for digest in ("ab", "cd"))
     assert one == tmp_path / "vgg16_not_augmented_-abababababab"
     assert one != two

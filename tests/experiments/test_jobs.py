@@ -1,4 +1,4 @@
-"""Jobs are processes of a module that is written for the test."""
+"""Jobs run a module that is written by a fixture."""
 
 import json
 import os
@@ -32,10 +32,10 @@ WORK = """
     with (folder / "started").open("a") as file:
         file.write(f"{payload['name']} {os.getpid()} {os.environ['OMP_NUM_THREADS']}\\n")
     print("output of", payload["name"])
-    plainly = nullcontext
+    exit_context = nullcontext
     if {"mistake", "away", "bug", "die"} & set(payload):
-        from cxr_pipeline.framework.exit import clean_exit as plainly
-    with plainly():
+        from cxr_pipeline.framework.exit import clean_exit as exit_context
+    with exit_context():
         if payload.get("mistake"):
             raise UserError("there is no such image")
         if payload.get("away"):
@@ -55,7 +55,7 @@ HERE: dict[str, Any] = {"scheduler": None, "memory_gb": 1}
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make a job of a module that does what its payload says."""
+    """Make a job whose payload controls what it does."""
     (tmp_path / "cxr_test_work.py").write_text(textwrap.dedent(WORK))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
@@ -70,7 +70,7 @@ def started(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "started").read_text().splitlines()]
 
 
-def test_a_job_is_a_process_with_its_threads_a_log_and_its_peak_memory(
+def test_a_job_is_a_process_with_threads_log_and_peak_memory(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "n_cores", lambda: 8)
@@ -92,7 +92,7 @@ def test_a_job_is_a_process_with_its_threads_a_log_and_its_peak_memory(
         ({"die": signal.SIGTERM}, r"^Terminated", True),
     ],
 )
-def test_a_failed_job_has_its_error_and_may_be_retryable(
+def test_a_failed_job_has_an_error_and_may_be_retryable(
     job: Any, failure: dict[str, Any], error: str, retryable: bool
 ) -> None:
     outcome = run_job(job("a", **failure), neighbours=1)
@@ -101,7 +101,7 @@ def test_a_failed_job_has_its_error_and_may_be_retryable(
     assert outcome.retryable is retryable
 
 
-def test_jobs_run_side_by_side_but_never_compute_a_shared_result_twice(job: Any, tmp_path: Path) -> None:
+def test_jobs_run_in_parallel_but_never_compute_a_shared_result_twice(job: Any, tmp_path: Path) -> None:
     submitted = [
         job("a", shares=("x",), wait=True),
         job("b", shares=("x",)),
@@ -125,7 +125,7 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
     killed: list[int] = []
 
     def kill_worker() -> None:
-        """Kill the worker of the first attempt as soon as that runs; later ones need not wait."""
+        """Kill the worker of the first attempt when it runs; later attempts need not wait."""
         deadline = time.monotonic() + 60
         while not (tmp_path / "started").exists() or not started(tmp_path):
             assert time.monotonic() < deadline
@@ -137,7 +137,7 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
 
     killer = threading.Thread(target=kill_worker)
     killer.start()
-    # One of many jobs of which this one is left: it has the threads that the others had.
+    # The width of all jobs determines the threads, not the number of jobs left.
     (outcome,) = run_jobs([job("a", wait=True)], width=1000, workers=None, **HERE)
     killer.join()
     assert outcome == Outcome("a", None, outcome.seconds, outcome.peak_memory_mb)

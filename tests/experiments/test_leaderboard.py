@@ -32,6 +32,23 @@ def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.06
     return Entry(name=name, **values | changes)
 
 
+def test_groups_are_sorted_by_images_task_and_date_and_end_with_unranked_models() -> None:
+    old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    entries = [
+        entry("phantoms", images="phantom", task="abnormality"),
+        entry("pneumonia", task="pneumonia"),
+        entry("old images", date=old, test_digest="0" * 64),
+        entry("new images", date=new, test_digest="1" * 64),
+        entry("new images, old model", 0.5, date=old, test_digest="1" * 64),
+        entry("unranked", images=None),
+    ]
+    table = leaderboard(entries)
+    ranked = ["new images", "new images, old model", "old images", "pneumonia", "phantoms"]
+    assert table["name"].tolist() == [*ranked, "unranked"]
+    assert table["group"].tolist()[:5] == [1, 1, 2, 3, 4]
+    assert table["group"].isna().tolist() == table["rank"].isna().tolist() == [False] * 5 + [True]
+
+
 def test_equal_aucs_share_a_rank_and_the_older_comes_first() -> None:
     later = datetime(2027, 1, 1, tzinfo=UTC)
     table = leaderboard([entry("new", date=later), entry("third", 0.5), entry("old")])
@@ -46,25 +63,6 @@ def test_the_interval_of_a_model_is_compared_with_that_of_the_first() -> None:
     assert table[["first", "tied"]].isna().all()
 
 
-def test_groups_are_sorted_by_real_images_task_and_date() -> None:
-    old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
-    entries = [
-        entry("phantoms", images="phantom", task="abnormality"),
-        entry("pneumonia", task="pneumonia"),
-        entry("old images", date=old, test_digest="0" * 64),
-        entry("new images", date=new, test_digest="1" * 64),
-        entry("new images, old model", 0.5, date=old, test_digest="1" * 64),
-        entry("left", images=None),
-        entry("left phantom", images="phantom", test_digest=None),
-        entry("left real", task="zzz", test_digest=None),
-    ]
-    ranked = ["new images", "new images, old model", "old images", "pneumonia", "phantoms"]
-    table = leaderboard(entries)
-    assert table["name"].tolist() == [*ranked, "left real", "left phantom", "left"]
-    assert table["group"].tolist()[:5] == [1, 1, 2, 3, 4]
-    assert table["group"].isna().tolist() == table["rank"].isna().tolist() == [False] * 5 + [True] * 3
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -72,11 +70,9 @@ def test_groups_are_sorted_by_real_images_task_and_date() -> None:
         ({"unfinished": "failed"}, "did not finish: failed"),
         ({"task": None}, "task is unknown"),
         ({"images": None}, "whether its images are real"),
-        ({"images": "drawn"}, "whether its images are real"),
         ({"metrics": {}}, "no metrics on test images"),
         ({"test_digest": None}, "test images are unknown"),
         ({"metrics": {"n_images": 40.0}}, "AUC is undefined"),
-        ({"metrics": {"auc": 0.5}}, "AUC has no interval"),
         ({"metrics": {"auc": 0.5, "auc_low": NAN, "auc_high": 0.75}}, "AUC has no interval"),
     ],
 )
@@ -144,7 +140,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES)
-def test_no_model_is_lost_and_each_group_has_the_same_images(entries: list[Entry]) -> None:
+def test_every_model_is_listed_and_groups_have_common_test_images(entries: list[Entry]) -> None:
     table = leaderboard(entries)
     assert sorted(table["name"]) == sorted(entry.name for entry in entries)
     assert (table["not_ranked"].isna() == table["rank"].notna()).all()
@@ -160,7 +156,7 @@ def test_no_model_is_lost_and_each_group_has_the_same_images(entries: list[Entry
             assert (one.rank == other.rank) == (one.auc == other.auc)
 
 
-def test_a_row_describes_the_model_and_keeps_its_types_in_a_file(tmp_path: Path) -> None:
+def test_a_row_describes_the_model_and_survives_a_file(tmp_path: Path) -> None:
     metrics = {"auc": 0.5, "auc_low": 0.25, "auc_high": 0.75, "ece": 0.125, "n_images": 40.0}
     links = {"run_url": "http://host/run", "url": "http://host/version"}
     entries = [

@@ -9,7 +9,7 @@ from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000))
-def test_auc_is_that_of_scikit_learn(seed: int) -> None:
+def test_auc_equals_that_of_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = np.round(rng.random((30, 3)), 1)
     labels = rng.integers(0, 2, (2, 30, 3)).astype(np.float32)
@@ -23,7 +23,7 @@ def test_auc_is_that_of_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose(mean_auc(labels, scores), expected)
 
 
-def test_an_output_without_both_values_is_left_out_of_the_mean() -> None:
+def test_an_output_with_one_class_is_left_out_of_the_mean() -> None:
     scores = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.1]])
     labels = np.array([[0, 1], [1, 1], [1, np.nan]], np.float32)
     np.testing.assert_allclose(mean_auc(labels[np.newaxis], scores), [1.0])
@@ -36,23 +36,12 @@ def bound(y: np.ndarray, scores: np.ndarray, contents: np.ndarray | None = None,
     return null_bound(y[:, np.newaxis], scores[:, np.newaxis], contents=numbers, **asked)
 
 
-def test_the_bound_is_that_of_the_rank_sum_test() -> None:
+def test_the_bound_equals_that_of_the_rank_sum_test() -> None:
     rng = np.random.default_rng(0)
     y, scores = (np.arange(90) % 3 == 0).astype(float), rng.permutation(90) / 90
     deviation = np.sqrt((90 + 1) / (12 * 30 * 60))
     assert bound(y, scores) == pytest.approx(1.96 * deviation, rel=0.03)
     assert bound(y, scores, false_alarms=0.01) == pytest.approx(2.576 * deviation, rel=0.03)
-
-
-def test_independent_scores_exceed_the_bound_as_often_as_given() -> None:
-    rng = np.random.default_rng(1)
-    y = (np.arange(40) % 4 == 0).astype(float)
-    failed = []
-    for trial in range(400):
-        scores = np.round(rng.random(40), 1)
-        auc = mean_auc(y[np.newaxis, :, np.newaxis], scores[:, np.newaxis])[0]
-        failed.append(abs(auc - 0.5) > bound(y, scores, false_alarms=0.2, permutations=300, seed=trial))
-    assert 0.13 < np.mean(failed) < 0.27
 
 
 def test_equal_contents_keep_equal_labels() -> None:
@@ -63,7 +52,7 @@ def test_equal_contents_keep_equal_labels() -> None:
     assert twice > 1.5 * bound(np.tile(y, 4), np.tile(scores, 4))
 
 
-def test_images_are_drawn_in_chunks_of_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_does_not_depend_on_the_size_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     y, scores = (np.arange(30) % 2).astype(float), rng.random(30)
     whole = bound(y, scores, permutations=1000)

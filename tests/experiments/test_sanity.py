@@ -42,7 +42,7 @@ SETTINGS = TrainingSettings(
 
 
 class NoiseImages:
-    """Images of noise, whose labels can only be memorised; a name may be that of a copy."""
+    """Images of noise whose labels can only be memorised; names ending in "copy" have the same pixels."""
 
     digest = "noise"
 
@@ -55,11 +55,10 @@ class NoiseImages:
 
 
 def labels_of(kind: str, n: int) -> np.ndarray:
-    rng = np.random.default_rng(1)
+    """Return binary labels [n, 1], or labels [n, 3] of a multilabel task of which some are unknown."""
     if kind == "binary":
         return (np.arange(n)[:, np.newaxis] % 4 == 0).astype(np.float32)
-    if kind == "multiclass":
-        return np.eye(3, dtype=np.float32)[np.minimum(np.arange(n) % 5, 2)]
+    rng = np.random.default_rng(1)
     y = (rng.random((n, 3)) < 0.3).astype(np.float32)
     y[rng.random(y.shape) < 0.1] = np.nan
     return y
@@ -71,7 +70,7 @@ def image_set(images: NoiseImages, rows: np.ndarray, y: np.ndarray, suffix: str 
 
 
 def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False, bias: float = 0.0) -> Subject:
-    """Eighty training images, sixty validation images and a small network, frozen below its head if pretrained."""
+    """80 training images, 60 validation images and a small network, frozen below its head if pretrained."""
     images, y = NoiseImages(140), labels_of(kind, 140)
 
     def build() -> keras.Model:
@@ -80,7 +79,7 @@ def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False
             weights_file=None,
             size=SIZE,
             n_outputs=y.shape[1],
-            exclusive=kind == "multiclass",
+            exclusive=False,
             head_units=0,
             dropout=0.0,
             seed=0,
@@ -95,7 +94,7 @@ def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False
         train=image_set(images, np.arange(80), y),
         validation=image_set(images, np.arange(80, 140), y),
         settings=SETTINGS,
-        exclusive=kind == "multiclass",
+        exclusive=False,
         features=folder / "features",
         checkpoints=folder / "checkpoints",
     )
@@ -115,23 +114,17 @@ def shuffled(subject: Subject, **changes: float) -> CheckResult:
     return check_shuffled_labels(subject, **{**settings, **changes})
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_an_untrained_network_has_the_loss_of_chance(tmp_path: Path, kind: str) -> None:
-    result = chance(make_subject(tmp_path, kind))
-    loss = np.log(3 if kind == "multiclass" else 2)
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_an_untrained_network_has_the_loss_of_chance_unless_its_bias_is_wrong(tmp_path: Path, kind: str) -> None:
+    result, loss = chance(make_subject(tmp_path, kind)), np.log(2)
     assert result["passed"]
     assert result["expected"] == pytest.approx({"loss": loss, "at_least": loss / 2, "at_most": loss * 2}, rel=1e-4)
     measured = result["measured"]["loss"]
-    assert measured is not None
     assert 0.95 * loss < measured < 1.5 * loss
     assert f"{measured:.3f}" in result["sentence"]
-
-
-@pytest.mark.parametrize(("kind", "bias"), [("binary", -4.0), ("multiclass", 6.0)])
-def test_an_initial_bias_of_the_outputs_fails(tmp_path: Path, kind: str, bias: float) -> None:
-    result = chance(make_subject(tmp_path, kind, bias=bias))
-    assert not result["passed"]
-    assert result["measured"]["loss"] > result["expected"]["at_most"]
+    biased = chance(make_subject(tmp_path, kind, bias=-4.0 if kind == "binary" else 12.0))
+    assert not biased["passed"]
+    assert biased["measured"]["loss"] > biased["expected"]["at_most"]
 
 
 def test_a_loss_below_chance_fails(tmp_path: Path) -> None:
@@ -139,7 +132,7 @@ def test_a_loss_below_chance_fails(tmp_path: Path) -> None:
     subject.train.images.pixels[:] = np.where(labels_of("binary", 140)[:, :, np.newaxis] == 1, 255, 0)
 
     def build() -> keras.Model:
-        """A network that turns the mean pixel into the label, so that nothing is left to learn."""
+        """Build a network that predicts the label from the mean pixel without any training."""
         image = keras.Input((SIZE, SIZE, 1), name="image")
         mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(image)
         signed = keras.layers.Rescaling(20 / 255, offset=-10)(mean)
@@ -151,15 +144,7 @@ def test_a_loss_below_chance_fails(tmp_path: Path) -> None:
     assert result["measured"]["loss"] < result["expected"]["at_least"]
 
 
-def test_the_loss_of_the_untrained_network_hardly_depends_on_the_seed(tmp_path: Path) -> None:
-    subject = make_subject(tmp_path)
-    losses = [chance(subject, seed=1000 * seed)["measured"]["loss"] for seed in (0, 0, 1, 2)]
-    assert losses[0] == losses[1]
-    assert len(set(losses)) == 3
-    assert max(losses) - min(losses) < 0.1
-
-
-@pytest.mark.parametrize(("kind", "pretrained"), [("multilabel", False), ("multiclass", True)])
+@pytest.mark.parametrize(("kind", "pretrained"), [("multilabel", False), ("binary", True)])
 def test_a_few_images_are_memorised(tmp_path: Path, kind: str, pretrained: bool) -> None:
     result = overfitting(make_subject(tmp_path, kind, pretrained=pretrained))
     assert result["passed"], result["sentence"]
@@ -172,7 +157,7 @@ def test_a_few_images_are_memorised(tmp_path: Path, kind: str, pretrained: bool)
 
 
 def fake_fit(monkeypatch: pytest.MonkeyPatch, *rows: tuple[float, float]) -> list[dict[str, Any]]:
-    """Replace `fit` by one that reports these losses and AUCs; return the arguments of its calls."""
+    """Replace `fit` by a function that reports the given losses and AUCs; return the arguments of its calls."""
     calls: list[dict[str, Any]] = []
 
     def fit(**arguments: Any) -> tuple[keras.Model, None]:
@@ -186,47 +171,42 @@ def fake_fit(monkeypatch: pytest.MonkeyPatch, *rows: tuple[float, float]) -> lis
 
 
 @pytest.mark.parametrize(
-    ("rows", "passed"),
-    [
-        ([(0.5, 0.9), (0.1, 0.999), (0.0, 1.0)], True),
-        ([(0.5, 0.9), (0.2, 1.0), (0.05, 0.99)], False),
-        ([(0.1, 0.998)], False),
-        ([(0.11, 1.0)], False),
-        ([(float("nan"), 1.0)], False),
-    ],
+    ("rows", "n_epochs"),
+    [([(0.5, 0.9), (0.1, 0.999), (0.0, 1.0)], 2), ([(0.2, 1.0), (0.05, 0.99)], None), ([(float("nan"), 1.0)], None)],
 )
 def test_both_loss_and_auc_must_be_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[float, float]], passed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[float, float]], n_epochs: int | None
 ) -> None:
     fake_fit(monkeypatch, *rows)
     result = overfitting(make_subject(tmp_path))
-    assert result["passed"] == passed
-    assert result["measured"]["epochs"] == len(result["epochs"]) == (2 if passed else len(rows))
+    assert result["passed"] == (n_epochs is not None)
+    assert result["measured"]["epochs"] == len(result["epochs"]) == (n_epochs or len(rows))
 
 
 @pytest.mark.parametrize(
     ("pretrained", "fine_tuned", "epochs"), [(False, 3, (60, 0)), (True, 3, (3, 60)), (True, 0, (60, 0))]
 )
-def test_images_are_memorised_in_the_last_phase_without_regularisation(
+def test_networks_memorise_in_the_last_phase_without_regularisation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool, fine_tuned: int, epochs: tuple[int, int]
 ) -> None:
     calls = fake_fit(monkeypatch, (0.0, 1.0))
     subject = make_subject(tmp_path, pretrained=pretrained)
     fine_tuning = replace(SETTINGS.fine_tuning, epochs=fine_tuned)
     overfitting(replace(subject, settings=replace(SETTINGS, fine_tuning=fine_tuning)))
-    check_memorising(calls[0], epochs)
     assert calls[0]["train"] is calls[0]["validation"]
     assert not calls[0]["checkpoints"].exists()
-
-
-def check_memorising(call: dict[str, Any], epochs: tuple[int, int]) -> None:
-    settings = call["settings"]
+    shuffled(subject)
+    assert calls[1]["checkpoints"] == subject.checkpoints
+    assert (calls[1]["settings"].epochs, calls[1]["settings"].fine_tuning.epochs) == (10, 0) or pretrained
+    for call in calls:
+        settings = call["settings"]
+        assert (settings.weight_decay, settings.head_weight_decay, settings.schedule) == (0, 0, "constant")
+        assert (settings.patience, settings.learning_rate) == (None, SETTINGS.learning_rate)
+        assert not any(call["augmentation"].values())
+        selector = EpochSelector(settings.monitor, settings.tolerance, None)
+        assert selector.select([{"val_auc": 1.0}, {"val_auc": 0.0}]) == 1, "the last epoch counts"
+    settings = calls[0]["settings"]
     assert (settings.epochs, settings.fine_tuning.epochs) == epochs
-    assert (settings.weight_decay, settings.head_weight_decay, settings.schedule) == (0, 0, "constant")
-    assert (settings.patience, settings.learning_rate) == (None, SETTINGS.learning_rate)
-    assert not any(call["augmentation"].values())
-    selector = EpochSelector(settings.monitor, settings.tolerance, None)
-    assert selector.select([{"val_auc": 1.0}, {"val_auc": 0.0}]) == 1, "the last epoch counts"
 
 
 def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
@@ -241,18 +221,7 @@ def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
     assert len({row["auc"] for row in result["epochs"]}) > 1
 
 
-def test_shuffled_labels_are_learnt_without_regularisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = fake_fit(monkeypatch, (0.5, 0.9), (0.4, 0.6))
-    subject = make_subject(tmp_path)
-    result = shuffled(subject)
-    check_memorising(calls[0], (10, 0))
-    assert calls[0]["checkpoints"] == subject.checkpoints
-    assert result["measured"]["training_loss"] == 0.4
-    assert result["epochs"] == [{"loss": 0.5, "auc": 0.9}, {"loss": 0.4, "auc": 0.6}]
-
-
-def test_validation_images_among_the_training_images_fail(tmp_path: Path) -> None:
-    """The copies have names of their own: only their pixels are the same."""
+def test_copies_of_validation_images_among_the_training_images_fail(tmp_path: Path) -> None:
     subject = make_subject(tmp_path)
     both = image_set(subject.train.images, np.arange(140), labels_of("binary", 140), suffix="copy")
     result = shuffled(replace(subject, train=both), epochs=20)
@@ -261,7 +230,7 @@ def test_validation_images_among_the_training_images_fail(tmp_path: Path) -> Non
     assert result["measured"]["training_loss"] < result["epochs"][0]["loss"]
 
 
-def test_undefined_numbers_are_null_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undefined_values_are_null_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_fit(monkeypatch, (0.7, float("nan")))
     subject = make_subject(tmp_path)
     validation = replace(subject.validation, y=np.zeros_like(subject.validation.y))

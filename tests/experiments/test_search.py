@@ -50,7 +50,7 @@ def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
     return [trial.number for trial in study.get_trials(states=states or search.FINISHED)]
 
 
-def test_each_axis_yields_values_of_its_kind(tmp_path: Path) -> None:
+def test_each_axis_yields_values_of_its_range_and_type(tmp_path: Path) -> None:
     points = [run_one(plan(tmp_path)) for _ in range(12)]
     for point in points:
         assert 1e-4 <= point["training.learning_rate"] <= 1e-2
@@ -116,7 +116,7 @@ def test_a_trial_is_needed_if_fewer_than_n_trials_before_it_can_finish(tmp_path:
     assert [search.is_needed(study, 3, number=number) for number in (3, 4)] == [True, False]
 
 
-def test_a_trial_whose_process_died_is_retried_with_its_parameters_but_not_for_ever(tmp_path: Path) -> None:
+def test_a_trial_whose_process_died_is_retried_with_its_parameters_a_few_times(tmp_path: Path) -> None:
     study_plan = plan(tmp_path)
     study = search.open_study(study_plan)
     points = []
@@ -146,14 +146,14 @@ def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path:
 
 
 class Runner:
-    """Runs trials in this process, those that fail as given; remembers how many were asked for."""
+    """Run trials in this process, some of which fail; records how many were requested."""
 
     def __init__(self, study_plan: StudyPlan, failures: Iterator[bool]) -> None:
-        self.asked: list[int] = []
+        self.requested: list[int] = []
         self._plan, self._failures = study_plan, failures
 
     def __call__(self, n: int) -> Iterator[str | None]:
-        self.asked.append(n)
+        self.requested.append(n)
         for _, fail in zip(range(n), self._failures, strict=False):
             run_one(self._plan, fail=fail)
             yield "Training diverged." if fail else None
@@ -163,7 +163,7 @@ def test_a_search_runs_the_missing_trials_and_replaces_failed_ones(tmp_path: Pat
     run_one(plan(tmp_path))
     runner = Runner(plan(tmp_path), iter([False, True, True, False, False, True, False]))
     assert len(numbers(search.run_search(plan(tmp_path), runner))) == 5
-    assert runner.asked == [4, 2, 1]
+    assert runner.requested == [4, 2, 1]
 
 
 def test_a_finished_search_runs_only_additional_trials(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_finished_search_runs_only_additional_trials(tmp_path: Path) -> None:
     runner = Runner(plan(tmp_path), iter([False] * 9))
     search.run_search(plan(tmp_path), runner)
     search.run_search(plan(tmp_path, n_trials=7), runner)
-    assert runner.asked == [2]
+    assert runner.requested == [2]
 
 
 def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path: Path) -> None:
 
 def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_die(tmp_path: Path) -> None:
     study_plan = plan(tmp_path, n_trials=1)
-    search.open_study(study_plan).ask()  # of a process that is gone
+    search.open_study(study_plan).ask()  # Its process has died.
     started = time.monotonic()
     assert numbers(search.run_search(study_plan, Runner(study_plan, iter([False])))) == [1]
     assert time.monotonic() - started > study_plan.grace_period - 1
@@ -201,7 +201,7 @@ def test_trials_that_other_processes_run_are_not_started_here(tmp_path: Path) ->
         return runner(n)
 
     search.run_search(plan(tmp_path), run_trials)
-    assert runner.asked == [3]
+    assert runner.requested == [3]
 
 
 def run_two(target: Any, folder: Path) -> None:
@@ -217,7 +217,7 @@ def run_two(target: Any, folder: Path) -> None:
 
 
 def work(folder: Path, start: Any) -> None:
-    """Run trials of a new study as long as the search asks for some, then take waiting trials until there is none."""
+    """Run trials of a new study until the search is complete, then take waiting trials until there is none."""
     study_plan = plan(folder, n_trials=12)
 
     def objective(trial: optuna.Trial) -> float:
@@ -244,7 +244,7 @@ def work(folder: Path, start: Any) -> None:
         (folder / f"took-{trial.number}-{os.getpid()}").touch()
 
 
-def test_two_processes_lose_no_trial_and_run_none_twice(tmp_path: Path) -> None:
+def test_two_processes_lose_and_repeat_no_trial(tmp_path: Path) -> None:
     run_two(work, tmp_path)
     study = search.open_study(plan(tmp_path, n_trials=12))
     ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]

@@ -76,7 +76,7 @@ def test_kedro_run_reads_the_config_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert training["batch_size"] > 0
 
 
-def test_a_config_file_names_a_configuration_of_its_own() -> None:
+def test_a_config_file_names_another_configuration_folder() -> None:
     run = replace(RUN, env=None, conf_source="/elsewhere", runtime_params={})
     section = yaml.safe_load(run.config_file({"model": {"dropout": 0}}, origin="x"))["run"]
     assert section == {
@@ -86,7 +86,7 @@ def test_a_config_file_names_a_configuration_of_its_own() -> None:
     }
 
 
-def test_the_outputs_of_a_run_are_read(tmp_path: Path) -> None:
+def test_the_outputs_of_a_run_are_loaded(tmp_path: Path) -> None:
     manifest = pd.DataFrame(
         {
             "source": "a",

@@ -35,7 +35,7 @@ def add(study: optuna.Study, value: float | None, state: TrialState = TrialState
     study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
-def test_the_table_has_every_trial_that_ended_but_surplus_ones(study: optuna.Study) -> None:
+def test_the_table_has_every_finished_trial_except_surplus_ones(study: optuna.Study) -> None:
     add(study, 0.9, TrialState.PRUNED)
     add(study, 0.7, run_id="7f")
     add(study, 0.4, TrialState.FAIL, reason="it diverged")
@@ -52,7 +52,7 @@ def test_the_table_has_every_trial_that_ended_but_surplus_ones(study: optuna.Stu
     assert table["training.learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_the_best_trial_is_complete_and_the_first_of_equal_ones(tmp_path: Path, study: optuna.Study) -> None:
+def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path: Path, study: optuna.Study) -> None:
     assert best_trial(study) is None
     add(study, 0.9, TrialState.PRUNED)
     for value in (0.7, 0.8, 0.8):
@@ -65,7 +65,7 @@ def test_the_best_trial_is_complete_and_the_first_of_equal_ones(tmp_path: Path, 
     assert (best_trial(smallest) or {})["number"] == 1
 
 
-def test_importance_is_that_of_the_parameter_that_decides_the_value(study: optuna.Study) -> None:
+def test_the_parameter_that_determines_the_value_is_the_most_important(study: optuna.Study) -> None:
     for number in range(12):
         assert importance(study, SPACE, seed=1) == {} or number >= 2
         trial = study.ask()

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @pytest.fixture
 def load(tmp_path: Path):
-    """Write files of parameters and load them with the project's loader."""
+    """Write parameter files and load them with the project's loader."""
 
     def load(files: dict[str, str], **runtime_params: object) -> dict:
         for name, text in files.items():
@@ -38,77 +38,42 @@ def load(tmp_path: Path):
 BASE = {
     "base/parameters/defaults.yml": "defaults: {training: {epochs: 20, seed: 1}, sources: {images: {path: x}}}",
     "base/parameters/tasks.yml": "effusion: {training: {epochs: 30}}",
-    "demo/parameters/defaults.yml": "defaults: {training: {epochs: 2}, sources: {images: null}}",
 }
+DEMO = BASE | {"demo/parameters/defaults.yml": "defaults: {training: {epochs: 2}, sources: {images: null}}"}
+BASE |= {"demo/parameters/other.yml": "other: 1"}
 
 
-def test_a_task_is_laid_over_the_defaults(load) -> None:
-    files = {**BASE, "demo/parameters/defaults.yml": "other: 1"}
-    assert load(files)["effusion"]["training"] == {"epochs": 30, "seed": 1}
+@pytest.mark.parametrize(
+    ("files", "runtime_params", "epochs"),
+    [(BASE, {}, 30), (DEMO, {}, 2), (DEMO, {"effusion": {"training": {"epochs": 1}}}, 1)],
+    ids=["task", "environment", "command line"],
+)
+def test_defaults_task_environment_and_command_line_override_each_other(load, files, runtime_params, epochs) -> None:
+    parameters = load(files, **runtime_params)
+    assert parameters["effusion"]["training"] == {"epochs": epochs, "seed": 1}
+    assert parameters["effusion"]["sources"] == {"images": {"path": "x"} if files is BASE else None}
+    assert "defaults" not in parameters
 
 
-def test_the_environment_is_laid_over_the_task(load) -> None:
-    parameters = load(BASE)
-    assert parameters["effusion"]["training"] == {"epochs": 2, "seed": 1}
-    assert parameters["effusion"]["sources"] == {"images": None}
-
-
-def test_the_command_line_has_the_last_word_and_leaves_siblings_alone(load) -> None:
-    parameters = load(BASE, effusion={"training": {"epochs": 1}})
-    assert parameters["effusion"]["training"] == {"epochs": 1, "seed": 1}
-
-
-def test_the_defaults_are_no_task(load) -> None:
-    assert "defaults" not in load(BASE)
-
-
-def test_a_class_is_switched_off_by_an_environment(load) -> None:
-    files = {
-        **BASE,
-        "base/parameters/tasks.yml": "findings: {task: {classes: {Mass: [Mass], Hernia: [Hernia]}}}",
-        "demo/parameters/tasks.yml": "findings: {task: {classes: {Hernia: null}}}",
-    }
-    assert load(files)["findings"]["task"]["classes"] == {"Mass": ["Mass"], "Hernia": None}
-
-
-BLOCKS = {
-    name: config.Network if name == "model" else getattr(config, name.title())
-    for name in (
-        "task",
-        "sources",
-        "ingestion",
-        "resolution",
-        "morphology",
-        "splitting",
-        "resampling",
-        "augmentation",
-        "model",
-        "training",
-        "thresholds",
-        "evaluation",
-        "parallel",
-        "ablation",
-        "sanity",
-        "tuning",
-        "scoring",
-        "subgroups",
-        "drift",
-        "retraining",
-    )
-}
+BLOCKS = [
+    *("task", "sources", "ingestion", "resolution", "morphology", "splitting", "resampling", "augmentation"),
+    *("model", "training", "thresholds", "evaluation", "parallel", "ablation", "sanity", "tuning"),
+    *("scoring", "subgroups", "drift", "retraining"),
+]
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    """The parameters of an environment as the project ships them, built as models."""
+    """Validate the parameters in ``conf/`` of an environment."""
 
     @functools.cache
     def load(env: str) -> dict[str, dict]:
         loader = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)
         parameters = loader["parameters"]
         config.Folders(**parameters["folders"])
+        types = {name: config.Network if name == "model" else getattr(config, name.title()) for name in BLOCKS}
         return {
-            task: {name: BLOCKS[name].model_validate(values) for name, values in parameters[task].items()}
+            task: {name: types[name].model_validate(values) for name, values in parameters[task].items()}
             for task in config.TASKS
         }
 
@@ -117,25 +82,18 @@ def shipped():
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-class TestEveryTaskThatIsShipped:
-    def test_has_all_its_parameters(self, shipped, env, task) -> None:
-        parameters = shipped(env)[task]
-        assert parameters.keys() == BLOCKS.keys()
-        assert parameters["task"].name == task
-
-    def test_reads_images_or_phantoms_but_not_both(self, shipped, env, task) -> None:
-        sources = shipped(env)[task]["sources"]
-        assert {source.layout == "phantoms" for source in sources.root.values()} == {env == "demo"}
-
-    def test_decides_in_a_way_that_its_kind_allows(self, shipped, env, task) -> None:
-        parameters = shipped(env)[task]
-        thresholds = parameters["thresholds"]
-        rules = {policy.rule for policy in (thresholds.policy, *thresholds.compared)}
-        assert ARGMAX not in rules or parameters["task"].exclusive
+def test_every_task_has_all_parameters_its_sources_and_possible_policies(shipped, env, task) -> None:
+    parameters = shipped(env)[task]
+    assert set(parameters) == set(BLOCKS)
+    assert parameters["task"].name == task
+    assert {source.layout == "phantoms" for source in parameters["sources"].root.values()} == {env == "demo"}
+    thresholds = parameters["thresholds"]
+    rules = {policy.rule for policy in (thresholds.policy, *thresholds.compared)}
+    assert ARGMAX not in rules or parameters["task"].exclusive
 
 
 @pytest.mark.parametrize("task", config.TASKS)
-def test_phantoms_show_what_a_task_asks_for(shipped, task) -> None:
+def test_phantoms_have_every_class_of_a_task(shipped, task) -> None:
     parameters = shipped("demo")[task]
     drawn = next(iter(parameters["sources"].root.values())).prevalence
     assert drawn.keys() <= set(FINDINGS)
@@ -146,12 +104,12 @@ def test_phantoms_show_what_a_task_asks_for(shipped, task) -> None:
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-def test_every_cell_of_the_ablations_that_are_shipped_can_be_run(task, env) -> None:
+def test_every_cell_of_an_ablation_in_conf_is_valid(task, env) -> None:
     parameters = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
     assert len(check_cells(task, parameters, config.Ablation(**parameters["ablation"]))) >= 5
 
 
-def test_the_twelve_models_of_abnormality_are_shipped() -> None:
+def test_the_ablation_of_abnormality_has_twelve_models() -> None:
     parameters = TaskConfigLoader(str(CONF), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]["abnormality"]
     cells = config.Ablation(**parameters["ablation"]).overrides()
     kinds = {(cell["model"]["name"], "augmentation" in cell, cell["training"]["monitor"]) for cell in cells.values()}

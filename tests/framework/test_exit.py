@@ -16,18 +16,15 @@ from cxr_pipeline.framework.exit import clean_exit
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statuses with which MLflow runs were ended."""
+    """The statuses that MLflow runs were ended with."""
     statuses: list[str] = []
     monkeypatch.setattr(tracking, "end_active_run", statuses.append)
     return statuses
 
 
-def send(signum: int) -> Callable[[], None]:
-    def to_itself() -> None:
-        os.kill(os.getpid(), signum)
-        time.sleep(60)
-
-    return to_itself
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
 
 
 def fail_with(error: BaseException) -> Callable[[], None]:
@@ -48,7 +45,7 @@ HOLDER = Holder("host", 7, 0.0, "2031-05-04T02:00:00+00:00", "chest_retraining")
         (fail_with(MlflowException("API request to http://host failed: refused")), 69, "MLflow at ", []),
         (fail_with(Locked("chest", HOLDER)), 75, "process 7 on host, since 2031-05-04T02:00:00+00:00", []),
         (fail_with(KeyboardInterrupt()), 130, "Interrupted.", ["KILLED"]),
-        (send(signal.SIGTERM), 143, "Terminated.", ["KILLED"]),
+        (terminate, 143, "Terminated.", ["KILLED"]),
     ],
 )
 def test_a_failure_ends_with_its_status_and_one_message(work, status, message, run_status, ended, capsys) -> None:
@@ -77,7 +74,7 @@ def test_cleanup_runs_to_its_end_when_a_second_signal_arrives(ended: list[str]) 
     cleaned = []
     with pytest.raises(SystemExit) as exited, clean_exit():
         try:
-            send(signal.SIGTERM)()
+            terminate()
         except Terminated:
             os.kill(os.getpid(), signal.SIGTERM)
             cleaned.append(True)
@@ -86,7 +83,7 @@ def test_cleanup_runs_to_its_end_when_a_second_signal_arrives(ended: list[str]) 
     assert exited.value.code == 143
 
 
-def test_errors_that_are_caught_do_not_swallow_a_termination() -> None:
+def test_a_termination_is_not_caught_as_an_exception() -> None:
     code = """
 import time
 from cxr_pipeline.framework.exit import clean_exit

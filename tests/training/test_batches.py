@@ -12,7 +12,7 @@ counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 
 @settings(deadline=None)
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 50))
-def test_each_image_is_shown_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
+def test_each_image_appears_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
     order = epoch_order(count, views=views, seed=seed, epoch=epoch)
     np.testing.assert_array_equal(np.bincount(order[:, 0], minlength=len(count)), count)
     assert ((order[:, 1] >= 0) & (order[:, 1] <= views)).all()
@@ -20,7 +20,7 @@ def test_each_image_is_shown_as_often_as_planned(count: np.ndarray, views: int, 
 
 @settings(deadline=None)
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 1000))
-def test_every_view_is_shown_equally_often_over_views_plus_one_epochs(count: np.ndarray, views: int, seed: int) -> None:
+def test_every_view_appears_equally_often_in_views_plus_one_epochs(count: np.ndarray, views: int, seed: int) -> None:
     shown = Counter(
         (int(image), int(view))
         for epoch in range(views + 1)
@@ -44,17 +44,11 @@ def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: i
     y[2, 1] = np.nan
     order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
     inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(2,), dtype="uint8")
-    read = [
-        [part.numpy() for part in batch] for batch in batches(inputs, order, batch_size=batch_size, targets=(y, weight))
-    ]
+    dataset = batches(inputs, order, batch_size=batch_size, targets=(y, weight))
+    read = [[part.numpy() for part in batch] for batch in dataset]
+    assert int(dataset.cardinality()) == len(read)
     assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
     images, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
     np.testing.assert_array_equal(images, order)
     np.testing.assert_array_equal(labels, y[order[:, 0]])
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
-
-
-def test_the_number_of_batches_is_known() -> None:
-    inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(1,), dtype="uint8")
-    dataset = batches(inputs, np.arange(10)[:, np.newaxis], batch_size=4)
-    assert int(dataset.cardinality()) == 3

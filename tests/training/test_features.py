@@ -9,21 +9,14 @@ import pytest
 from cxr_pipeline.training.features import BackboneFeatures, Entry, run_batches, weights_digest
 
 AUGMENTATION = {
-    "rotation": 10.0,
-    "translation": 0.0,
-    "zoom": 0.0,
-    "brightness": 0.1,
-    "contrast": 0.0,
-    "noise": 0.0,
-    "flip": False,
-    "seed": 0,
-    "views": 2,
+    **{"rotation": 10.0, "translation": 0.0, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.0},
+    **{"flip": False, "seed": 0, "views": 2},
 }
 SIZE = 16
 
 
 class CountingImages:
-    """Images drawn from their digest; remembers which were read."""
+    """Random images seeded by their digest; records which were read."""
 
     def __init__(self, digest: str = "recipe") -> None:
         self.digest = digest
@@ -43,7 +36,7 @@ def entries(n: int, views: int = 0, start: int = 0) -> list[Entry]:
 
 
 def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:
-    """A lower and an upper network, as a cut backbone gives them."""
+    """The lower and the upper part of a small backbone."""
     keras.utils.set_random_seed(seed)
     image = keras.Input((SIZE, SIZE, 1))
     cut = keras.layers.Conv2D(3, 3, strides=4, padding="same", name="cut")(image / 255)
@@ -73,36 +66,20 @@ def test_features_are_the_outputs_of_the_networks(tmp_path: Path) -> None:
     assert min(np.abs(augmented[0] - augmented[1]).max(), np.abs(augmented[1] - augmented[2]).max()) > 0.01
 
 
-def test_pooled_features_alone_are_the_same_without_features_at_the_cut(tmp_path: Path) -> None:
-    wanted = entries(300, views=1)
+def test_pooled_features_do_not_depend_on_features_at_the_cut(tmp_path: Path) -> None:
+    requested = entries(300, views=1)
     both, alone = features(tmp_path / "both"), features(tmp_path / "alone")
-    both.prepare(wanted, at_cut=True)
-    alone.prepare(wanted, at_cut=False)
-    np.testing.assert_array_equal(alone.read_pooled(wanted), both.read_pooled(wanted))
+    both.prepare(requested, at_cut=True)
+    alone.prepare(requested, at_cut=False)
+    np.testing.assert_array_equal(alone.read_pooled(requested), both.read_pooled(requested))
     with pytest.raises(KeyError):
-        alone.read_cut(wanted)
+        alone.read_cut(requested)
     images = CountingImages()
-    features(tmp_path / "both", images).prepare(wanted, at_cut=False)
+    features(tmp_path / "both", images).prepare(requested, at_cut=False)
     assert images.reads == []
 
 
-def test_views_and_images_can_be_read_mixed(tmp_path: Path) -> None:
-    computed = features(tmp_path)
-    mixed = entries(3, views=2)
-    computed.prepare(mixed, at_cut=True)
-    order = np.random.default_rng(0).permutation(len(mixed))
-    whole = computed.read_pooled(mixed)
-    np.testing.assert_array_equal(computed.read_pooled([mixed[place] for place in order]), whole[order])
-
-
-def test_a_second_run_reads_no_image(tmp_path: Path) -> None:
-    features(tmp_path).prepare(entries(3, views=2), at_cut=True)
-    images = CountingImages()
-    features(tmp_path, images).prepare(entries(3, views=2), at_cut=True)
-    assert images.reads == []
-
-
-def test_growing_data_never_recomputes_and_never_changes(tmp_path: Path) -> None:
+def test_added_images_neither_recompute_nor_change_earlier_features(tmp_path: Path) -> None:
     features(tmp_path / "grown").prepare(entries(3, views=2), at_cut=True)
     images = CountingImages()
     grown = features(tmp_path / "grown", images)
@@ -113,7 +90,7 @@ def test_growing_data_never_recomputes_and_never_changes(tmp_path: Path) -> None
     np.testing.assert_array_equal(grown.read_cut(entries(40, views=2)), at_once.read_cut(entries(40, views=2)))
 
 
-def test_another_augmentation_keeps_the_images_own_features(tmp_path: Path) -> None:
+def test_another_augmentation_keeps_the_features_of_unaugmented_images(tmp_path: Path) -> None:
     features(tmp_path).prepare(entries(3, views=1), at_cut=True)
     for changes in ({"rotation": 5.0}, {"seed": 1}):
         images = CountingImages()
@@ -125,14 +102,14 @@ def test_another_augmentation_keeps_the_images_own_features(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("other", ["weights", "recipe"])
-def test_other_weights_or_another_recipe_compute_anew(tmp_path: Path, other: str) -> None:
+def test_other_weights_or_another_recipe_recompute_features(tmp_path: Path, other: str) -> None:
     features(tmp_path).prepare(entries(2), at_cut=True)
     images = CountingImages("another" if other == "recipe" else "recipe")
     features(tmp_path, images, weights=int(other == "weights")).prepare(entries(2), at_cut=True)
     assert images.reads == sha256s(2)
 
 
-def test_the_features_of_an_image_do_not_depend_on_the_batch_it_comes_in() -> None:
+def test_the_features_of_an_image_do_not_depend_on_its_batch() -> None:
     lower, _ = backbone()
     images = CountingImages().read(sha256s(40))[..., np.newaxis]
     together = run_batches(lower, images)
@@ -142,8 +119,8 @@ def test_the_features_of_an_image_do_not_depend_on_the_batch_it_comes_in() -> No
 
 def test_values_beyond_float16_are_clipped() -> None:
     number = keras.Input((1,))
-    found = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
-    np.testing.assert_array_equal(found[:, 0], [1000, 65504, -65504])
+    clipped = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
+    np.testing.assert_array_equal(clipped[:, 0], [1000, 65504, -65504])
 
 
 def test_the_digest_of_weights_depends_on_every_value() -> None:

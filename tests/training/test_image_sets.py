@@ -20,13 +20,9 @@ def image_set(**changes: Any) -> ImageSet:
     return ImageSet(images=Images(), **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
-def test_prevalence_is_that_of_the_images_as_shown() -> None:
-    assert image_set().prevalence == pytest.approx([6 / 8])
+def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels() -> None:
     unweighted = ImageSet.unweighted(images=Images(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
     assert unweighted.prevalence == pytest.approx([1 / 3])
-
-
-def test_prevalence_ignores_unknown_labels() -> None:
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
     np.testing.assert_allclose(image_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
 
@@ -35,7 +31,7 @@ def test_labels_must_match_the_outputs() -> None:
     one_hot = image_set(y=[[1, 0], [0, 1], [1, 0]])
     one_hot.check_labels(n_outputs=2, exclusive=True)
     image_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
-    with pytest.raises(ValueError, match=r"labels of 3 outputs\. Received: y\.shape=\(3, 2\)"):
+    with pytest.raises(ValueError, match="labels of 3 outputs"):
         one_hot.check_labels(n_outputs=3, exclusive=True)
 
 

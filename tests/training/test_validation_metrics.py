@@ -24,13 +24,13 @@ def test_metrics_of_one_output() -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), st.booleans())
 def test_metrics_that_need_both_classes_are_nan_for_one(scores: list[float], positive: bool) -> None:
     y_score = np.array(scores, np.float32)[:, np.newaxis]
-    found = validation_metrics(np.full_like(y_score, positive), y_score, exclusive=False)
-    assert math.isnan(found["val_auc"])
-    assert math.isnan(found["val_specificity" if positive else "val_recall"])
-    assert 0 <= found["val_accuracy"] <= 1
+    metrics = validation_metrics(np.full_like(y_score, positive), y_score, exclusive=False)
+    assert math.isnan(metrics["val_auc"])
+    assert math.isnan(metrics["val_specificity" if positive else "val_recall"])
+    assert 0 <= metrics["val_accuracy"] <= 1
 
 
-def test_metrics_of_several_outputs_are_means_over_those_for_which_they_are_defined() -> None:
+def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined() -> None:
     rng = np.random.default_rng(0)
     y_true, y_score = rng.integers(0, 2, (40, 4)).astype(np.float32), rng.random((40, 4), np.float32)
     y_true[rng.random((40, 4)) < 0.3] = np.nan
@@ -46,11 +46,11 @@ def test_metrics_of_several_outputs_are_means_over_those_for_which_they_are_defi
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5))
-def test_of_exclusive_outputs_the_most_probable_is_predicted(seed: int, k: int) -> None:
+def test_the_most_probable_of_exclusive_outputs_is_predicted(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     label, y_score = rng.integers(0, k, 12), rng.dirichlet(np.ones(k), 12).astype(np.float32)
-    found = validation_metrics(np.eye(k, dtype=np.float32)[label], y_score, exclusive=True)
+    metrics = validation_metrics(np.eye(k, dtype=np.float32)[label], y_score, exclusive=True)
     predicted = y_score.argmax(axis=1)
-    assert found["val_accuracy"] == pytest.approx(np.mean(predicted == label))
+    assert metrics["val_accuracy"] == pytest.approx(np.mean(predicted == label))
     recalls = [np.mean(predicted[label == output] == output) for output in np.unique(label)]
-    assert found["val_recall"] == pytest.approx(np.mean(recalls))
+    assert metrics["val_recall"] == pytest.approx(np.mean(recalls))

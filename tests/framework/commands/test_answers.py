@@ -35,7 +35,7 @@ def printed(*renderables: Any) -> str:
 
 
 def row(text: str, first: str) -> str:
-    """Return the row of a printed table that begins with ``first``, its cells joined by a space."""
+    """Return the row of a printed table that starts with ``first``, its cells joined by spaces."""
     lines = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
     (line,) = [line for line in lines if line.startswith(first)]
     return line
@@ -50,7 +50,7 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def images(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, pd.DataFrame | None]:
-    """The images of each version, in place of MLflow's artifacts."""
+    """The images of each version, instead of MLflow's artifacts."""
     images: dict[int, pd.DataFrame | None] = {1: with_patients(USED, MANIFEST, key_file)}
     monkeypatch.setattr(answers.artifacts, "images_of_version", lambda name, number: images[number])
     rule = {"thresholds": {"ill": 0.25}, "calibration": {"method": "platt"}}
@@ -81,7 +81,7 @@ def test_the_overview_has_a_row_for_each_version() -> None:
 
 
 class TestDetails:
-    def test_everything_is_shown(self) -> None:
+    def test_all_information_is_shown(self) -> None:
         tags = {**TAGS, "test_digest": "8" * 64, "decision": "promoted", "decision_reasons": "It is better."}
         today = {"training": {"epochs": 5, "loss": "focal"}}
         text = printed(answers.details_of(version(tags=tags), today))
@@ -119,7 +119,7 @@ def test_images_are_written_as_csv(images, tmp_path) -> None:
         answers.write_images(version(run_id=None), tmp_path / "images.csv")
 
 
-def test_the_versions_that_have_seen_an_image(images) -> None:
+def test_versions_that_have_seen_an_image_are_listed(images) -> None:
     images |= {2: USED.iloc[3:], 3: None}
     text = printed(*answers.who_saw_image([version(3), version(2), version()], CONTENTS[2]))
     assert row(text, "1 2031").endswith("test 1")
@@ -159,7 +159,7 @@ class TestWhoSawPatient:
             who(versions, "4711", key_file)
         assert not key_file.exists()
 
-    def test_versions_without_patients_cannot_tell(self, images, key_file) -> None:
+    def test_versions_without_patients_are_unknown(self, images, key_file) -> None:
         images |= {2: USED, 4: with_patients(USED, MANIFEST.assign(patient_id=None), key_file)}
         text = who([version(4), version(2), hashed(key_file)], "4711", key_file)
         assert row(text, "4 2031").endswith("unknown: its sources have no patient ids")

@@ -30,17 +30,11 @@ def error_of(*arguments: str) -> str:
     [
         (["efusion"], "There is no task 'efusion'; expected one of effusion, pneumonia, .*Did you mean 'effusion'"),
         (["effusion", "--env", "dmeo"], r"There is no environment 'dmeo' in .*conf; found base, demo, local\."),
-        (
-            ["effusion", "--images", "x.csv"],
-            "--images needs a version: kedro lineage effusion @champion --images",
-        ),
-        (
-            ["effusion", "--patient", "1", "--image", "a" * 64],
-            "Use only one of --patient, --image and --images at a time",
-        ),
+        (["effusion", "--images", "x.csv"], "--images needs a version: kedro lineage effusion @champion --images"),
+        (["effusion", "--patient", "1", "--image", "a" * 64], "Use only one of --patient, --image and --images"),
     ],
 )
-def test_errors_say_what_to_type(arguments, message) -> None:
+def test_errors_name_the_correct_arguments(arguments, message) -> None:
     assert re.search(message, error_of(*arguments))
 
 
@@ -48,15 +42,12 @@ def test_errors_say_what_to_type(arguments, message) -> None:
     ("env", "layout", "model", "message"),
     [
         ("demo", "phantoms", "cxr-effusion-demo", "Train one: kedro run --env demo --pipeline=effusion.$"),
-        (
-            None,
-            "nih",
-            "cxr-effusion",
-            "Versions trained on phantoms: kedro lineage effusion --env demo.$",
-        ),
+        (None, "nih", "cxr-effusion", "Versions trained on phantoms: kedro lineage effusion --env demo.$"),
     ],
 )
-def test_an_unregistered_model_says_how_to_train(monkeypatch, env, layout, model, message) -> None:
+def test_the_message_for_an_unregistered_model_names_the_training_command(
+    monkeypatch, env, layout, model, message
+) -> None:
     monkeypatch.setattr("cxr_pipeline.tracking.lineage.versions_of", lambda name, uri: [])
     drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
     parameters = {"sources": {"images": {"layout": layout, "path": "images", **drawn}}}
@@ -76,7 +67,7 @@ def test_a_version_is_selected_by_number_or_alias() -> None:
         command._choose(versions(), "@chmpion")
 
 
-def test_a_patient_of_dicom_images_is_found_by_the_id_of_their_headers(tmp_path) -> None:
+def test_a_patient_of_dicom_images_is_looked_up_by_its_pseudonym_too(tmp_path) -> None:
     table = {"layout": "dicom_folder", "path": "dicom", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
     sources = config.Sources.model_validate({"dicom": table, "nih": {"layout": "nih", "path": "nih"}})
     (tmp_path / "dicom").mkdir()

@@ -13,7 +13,7 @@ from cxr_pipeline.tracking import server
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was opened: a page, or the command of a server."""
+    """The pages and server commands that were opened."""
     calls: list[object] = []
     monkeypatch.setattr(click, "launch", calls.append)
     monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
@@ -39,31 +39,22 @@ def tracking_uri(monkeypatch: pytest.MonkeyPatch):
     return configure
 
 
-def test_the_runs_in_a_file_are_served(opened, tracking_uri) -> None:
+def test_runs_in_a_file_are_served(opened, tracking_uri) -> None:
     tracking_uri("sqlite:///mlflow.db")
     ended = CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo", "--port", "5050"])
     assert ended.exit_code == 3
     ((_, *command),) = opened
-    assert command == [
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        "sqlite:///mlflow.db",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "5050",
-    ]
+    expected = "-m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5050"
+    assert " ".join(command) == expected
 
 
-def test_the_pages_of_a_server_are_opened(opened, tracking_uri) -> None:
+def test_the_page_of_a_server_is_opened(opened, tracking_uri) -> None:
     tracking_uri("http://mlflow.example.org")
     assert CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo"]).exit_code == 0
     assert opened == ["http://mlflow.example.org"]
 
 
-def test_the_pages_of_a_stopped_server_are_not_opened(opened, tracking_uri) -> None:
+def test_the_page_of_a_stopped_server_is_not_opened(opened, tracking_uri) -> None:
     tracking_uri("http://stopped")
     ended = CliRunner().invoke(cli, ["mlflow", "ui", "--env", "demo"])
     assert (ended.exit_code, opened) == (69, [])

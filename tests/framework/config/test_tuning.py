@@ -14,7 +14,7 @@ def tuning(space: Any, **changed: Any) -> Tuning:
     return Tuning(**values)
 
 
-def test_a_nested_space_is_read_by_dotted_names_and_each_value_as_its_field_takes_it() -> None:
+def test_a_nested_space_gets_dotted_names_and_values_of_the_type_of_their_field() -> None:
     space = {
         "model": {"dropout": {"low": 0, "high": 0.6}, "head_units": {"low": 0, "high": 256, "step": 64}},
         "training": {
@@ -26,8 +26,8 @@ def test_a_nested_space_is_read_by_dotted_names_and_each_value_as_its_field_take
         "augmentation": {"flip": {"choices": [True, False]}},
         "resampling": None,
     }
-    found = tuning(space).space
-    assert found == {
+    flat = tuning(space).space
+    assert flat == {
         "model.dropout": {"low": 0.0, "high": 0.6},
         "model.head_units": {"low": 0, "high": 256, "step": 64},
         "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -36,56 +36,48 @@ def test_a_nested_space_is_read_by_dotted_names_and_each_value_as_its_field_take
         "training.loss": {"choices": ["focal"]},
         "augmentation.flip": {"choices": [True, False]},
     }
-    assert type(found["model.dropout"]["low"]) is float
-    assert type(found["model.head_units"]["low"]) is int
+    assert type(flat["model.dropout"]["low"]) is float
+    assert type(flat["model.head_units"]["low"]) is int
     assert tuning({"model.dropout": {"low": 0, "high": 0.6}}).space == {"model.dropout": {"low": 0.0, "high": 0.6}}
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
+    ("space", "message"),
     [
         ({"training": {"learning_rat": {"low": 1, "high": 2}}},
          "no parameter training.learning_rat can be searched over (did you mean training.learning_rate?)"),
-        ({"training": {"fine_tuning": {"learnin_rate": {"low": 1, "high": 2}}}},
-         "(did you mean training.fine_tuning.learning_rate?)"),
         ({"qqq": {"low": 1, "high": 2}}, "no parameter qqq can be searched over; expected one of model.name, "),
         ({"training": {"monitor": {"choices": ["val_auc"]}}}, "training.monitor defines the value of a trial"),
-        ({"training": {"tolerance": {"low": 0, "high": 1}}}, "training.tolerance defines the value of a trial"),
         ({"model": {"dropout": {"low": 0.5, "high": 0.5}}}, "model.dropout: expected low below high, found low 0.5"),
         ({"model": {"dropout": {"low": 0, "high": 1}}}, "model.dropout: should be less than 1, found 1"),
-        ({"model": {"dropout": {"low": -0.1, "high": 0.5}}}, "should be greater than or equal to 0, found -0.1"),
         ({"model": {"dropout": {"low": 0, "high": 0.5, "log": True}}}, "expected low above 0 on a logarithmic axis, found"),
         ({"model": {"dropout": {"low": 0.1, "high": 0.5, "log": "yes"}}}, "expected log to be true or false, found 'yes'"),
         ({"model": {"dropout": {"low": 0.1}}}, "expected low and high, optionally log or step, or choices; found {'low'"),
-        ({"model": {"dropout": {"low": 0.1, "high": 0.5, "step": 0.1, "log": True}}}, "expected low and high, optionally"),
         ({"model": {"dropout": {"low": 0.1, "high": 0.5, "choices": [1]}}}, "expected low and high, optionally"),
         ({"model": {"dropout": 0.3}}, "model.dropout: expected low and high, optionally log or step, or choices; found"),
         ({"model": {"dropout": {"low": 0.1, "high": float("nan")}}}, "model.dropout: "),
         ({"model": {"head_units": {"low": 0.5, "high": 64}}}, "should be a valid integer"),
         ({"model": {"head_units": {"low": 0, "high": 64, "step": 6.4}}}, "expected step to be an integer above 0"),
         ({"model": {"head_units": {"low": 0, "high": 64, "step": 65}}}, "at most high - low, found 65"),
-        ({"model": {"head_units": {"low": 0, "high": 64, "step": 0}}}, "found 0"),
         ({"augmentation": {"flip": {"low": 0, "high": 1}}}, "expected numbers for low and high, found 0; use choices"),
-        ({"training": {"loss": {"low": 0, "high": 1}}}, "training.loss: should be 'cross_entropy'"),
         ({"training": {"loss": {"choices": ["focal", "hinge"]}}}, "found 'hinge'"),
         ({"model": {"name": {"choices": ["densenet"]}}}, "(did you mean 'densenet121'?)"),
         ({"training": {"loss": {"choices": []}}}, "training.loss: expected a list of choices, found []"),
         ({"training": {"loss": {"choices": ["focal", "focal"]}}}, "expected distinct choices"),
         ({"morphology": {"steps": {"choices": [[]]}}}, "expected choices that are numbers, text, true, false or null"),
         ({"training": {"loss": None}}, "expected at least one parameter to search over, found none"),
-        ([], "expected parameters and their axes, found []"),
     ],
 )  # fmt: skip
-def test_a_space_that_cannot_be_searched_is_named(space: Any, said: str) -> None:
+def test_an_invalid_space_is_reported(space: Any, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         tuning(space)
     ((place, text, *_),) = PYDANTIC_ERROR.findall(str(caught.value))
     assert place == "space"
-    assert said in text
+    assert message in text
 
 
 @given(low=st.floats(-2, 2), high=st.floats(-2, 2))
-def test_what_is_accepted_are_values_of_the_field(low: float, high: float) -> None:
+def test_only_ranges_of_valid_values_are_accepted(low: float, high: float) -> None:
     good = 0 <= low < high < 1
     try:
         axis = tuning({"model": {"dropout": {"low": low, "high": high}}}).space["model.dropout"]
@@ -96,13 +88,8 @@ def test_what_is_accepted_are_values_of_the_field(low: float, high: float) -> No
         assert axis == {"low": low, "high": high}
 
 
-def test_the_url_of_the_database_is_shown_nowhere() -> None:
-    told = tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, storage="postgresql://me:secret@host/studies")
-    assert "secret" not in f"{told!r}{told.model_dump(mode='json')}"
-    assert told.storage is not None
-    assert told.storage.get_secret_value() == "postgresql://me:secret@host/studies"
-
-
-@pytest.mark.parametrize("pruner", [{"name": "hyperband", "max_resource": 27}, {"name": "none"}, {"name": "median"}])
-def test_a_pruner_is_chosen_by_its_name(pruner: dict[str, Any]) -> None:
-    assert tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, pruner=pruner).pruner.name == pruner["name"]
+def test_the_url_of_the_database_is_hidden() -> None:
+    made = tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, storage="postgresql://me:secret@host/studies")
+    assert "secret" not in f"{made!r}{made.model_dump(mode='json')}"
+    assert made.storage is not None
+    assert made.storage.get_secret_value() == "postgresql://me:secret@host/studies"

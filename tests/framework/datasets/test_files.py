@@ -16,15 +16,15 @@ from cxr_pipeline.framework.datasets import files, folders, prepared_images, tab
 from cxr_pipeline.framework.datasets.files import FileDataset
 
 DATASETS = [
-    found
+    dataset
     for module in (files, folders, prepared_images, table)
-    for found in vars(module).values()
-    if inspect.isclass(found) and found.__module__ == module.__name__ and "catalog entry" in (found.__doc__ or "")
+    for dataset in vars(module).values()
+    if inspect.isclass(dataset) and dataset.__module__ == module.__name__ and "catalog entry" in (dataset.__doc__ or "")
 ]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_the_example_of_a_catalog_entry_makes_such_a_dataset(dataset: type) -> None:
+def test_the_catalog_entry_of_the_docstring_makes_the_dataset(dataset: type) -> None:
     entry = dataset.__doc__.partition("catalog entry::")[2].partition("Example:")[0]
     config = yaml.safe_load(textwrap.dedent(entry))
     (name,) = config
@@ -44,7 +44,7 @@ def test_the_example_of_a_catalog_entry_makes_such_a_dataset(dataset: type) -> N
         ("file.png", b"\x89PNG\x00"),
     ],
 )
-def test_round_trip_missing_and_overwrite(tmp_path: Path, name: str, content: object) -> None:
+def test_content_is_saved_overwritten_and_loaded(tmp_path: Path, name: str, content: object) -> None:
     dataset = FileDataset(filepath=str(tmp_path / "deep" / name))
     assert not dataset.exists()
     with pytest.raises(DatasetError, match="file"):
@@ -56,7 +56,7 @@ def test_round_trip_missing_and_overwrite(tmp_path: Path, name: str, content: ob
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
 
 
-def test_json_keeps_the_order_and_refuses_nan_without_losing_the_old_file(tmp_path: Path) -> None:
+def test_json_keeps_the_order_and_the_old_file_if_a_value_is_nan(tmp_path: Path) -> None:
     dataset = FileDataset(filepath=tmp_path / "metrics.json")
     dataset.save({"z": 1, "a": 2})
     with pytest.raises(DatasetError, match="JSON compliant"):
@@ -74,7 +74,7 @@ def test_a_model_predicts_as_before(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.load()(np.ones((3, 2))), model(np.ones((3, 2))))
 
 
-def test_code_in_a_model_is_not_run(tmp_path: Path) -> None:
+def test_code_in_a_model_is_not_executed(tmp_path: Path) -> None:
     import keras
 
     dataset = FileDataset(filepath=tmp_path / "model.keras")
@@ -83,7 +83,7 @@ def test_code_in_a_model_is_not_run(tmp_path: Path) -> None:
         dataset.load()
 
 
-def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_reference_profile_is_saved_and_loaded(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
     profile = ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
@@ -103,7 +103,7 @@ def test_another_suffix_is_refused(kind: type, name: str) -> None:
         kind(filepath=name)
 
 
-def test_a_catalog_is_created_without_the_libraries_that_its_models_need() -> None:
+def test_datasets_import_the_libraries_of_models_only_when_needed() -> None:
     modules = "framework.datasets.files, cxr_pipeline.framework.datasets.folders, cxr_pipeline.tracking.artifacts"
     code = f"import sys, cxr_pipeline.{modules}; print({{'tensorflow', 'keras', 'sklearn', 'cv2'}} & set(sys.modules))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

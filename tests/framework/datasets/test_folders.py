@@ -16,19 +16,13 @@ def test_saving_figures_removes_those_of_earlier_runs(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["new.png", "roc.png"]
 
 
-def test_new_files_are_added_in_order_of_their_names(tmp_path: Path) -> None:
+def test_new_files_are_added_and_never_overwritten(tmp_path: Path) -> None:
     dataset = NewFilesDataset(filepath=tmp_path / "decisions")
     assert not dataset.exists()
     dataset.save({})
     assert dataset.exists()
-    dataset.save({"b.md": "zweite"})
-    dataset.save({"a.md": "erste, ä"})
-    assert list(dataset.load().items()) == [("a.md", "erste, ä"), ("b.md", "zweite")]
-
-
-def test_no_file_is_overwritten_and_none_is_written_then(tmp_path: Path) -> None:
-    dataset = NewFilesDataset(filepath=tmp_path)
-    dataset.save({"a.md": "first"})
+    dataset.save({"b.md": "second"})
+    dataset.save({"a.md": "first, ä"})
     with pytest.raises(DatasetError, match=r"already has a\.md"):
-        dataset.save({"0.md": "new", "a.md": "second"})
-    assert dataset.load() == {"a.md": "first"}
+        dataset.save({"0.md": "new", "a.md": "other"})
+    assert list(dataset.load().items()) == [("a.md", "first, ä"), ("b.md", "second")]

@@ -15,27 +15,15 @@ def images(tmp_path: Path) -> PreparedImages:
     return PreparedImages(tmp_path / "images", Recipe(size=32, mode="fit", max_megapixels=50, steps=STEPS))
 
 
-def test_a_handle_comes_back(images: PreparedImages, tmp_path: Path) -> None:
+def test_a_handle_is_saved_and_loaded(images: PreparedImages, tmp_path: Path) -> None:
     dataset = PreparedImagesDataset(filepath=str(tmp_path / "deep" / "images.json"))
+    with pytest.raises(DatasetError, match=r"images\.json"):
+        dataset.load()
+    dataset.save(PreparedImages(images.folder, Recipe(size=64, mode="stretch", max_megapixels=50)))
     dataset.save(images)
     assert dataset.load() == images
     assert dataset.load().digest == images.digest
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["images.json"]
-
-
-def test_saving_again_overwrites(images: PreparedImages, tmp_path: Path) -> None:
-    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
-    dataset.save(images)
-    other = PreparedImages(images.folder, Recipe(size=64, mode="stretch", max_megapixels=50))
-    dataset.save(other)
-    assert dataset.load() == other
-
-
-def test_a_missing_file_does_not_exist_and_cannot_be_loaded(tmp_path: Path) -> None:
-    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
-    assert not dataset.exists()
-    with pytest.raises(DatasetError, match=r"images\.json"):
-        dataset.load()
 
 
 def test_it_exists_only_with_the_folder_of_its_images(images: PreparedImages, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of different runs are never combined, whatever partial runs and kills came before."""
+"""Files of different runs are never combined, whatever partial or killed runs came before."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +15,12 @@ from kedro.runner import SequentialRunner
 
 from cxr_pipeline.common import origins
 from cxr_pipeline.common.errors import Terminated, UserError
-from cxr_pipeline.framework.config import Folders
+from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.hooks import Consistency
+from cxr_pipeline.framework.hooks.consistency import check_parameters
 
-# Each dataset and what it is made from, like the stages of a task.
+# Each dataset and its inputs, like the stages of a task.
 STAGES = {
     "manifest": ["params:sources"],
     "enhanced_images": ["manifest", "params:morphology"],
@@ -32,14 +33,11 @@ STAGES = {
 PARAMETERS = ("sources", "morphology", "splitting", "training", "thresholds")
 
 
-def make(**inputs: Any) -> dict[str, Any]:
-    """Make a dataset whose content is everything that it was made from."""
-    return inputs
-
-
 def stage(name: str, inputs: list[str]) -> Node:
+    """Make a node whose output contains all its inputs."""
+
     def function(*values: Any) -> dict[str, Any]:
-        return make(**dict(zip(inputs, values, strict=True)))
+        return dict(zip(inputs, values, strict=True))
 
     return Node(function, inputs=inputs, outputs=name, name=name)
 
@@ -48,7 +46,7 @@ TASK = Pipeline([stage(name, inputs) for name, inputs in STAGES.items()], namesp
 
 
 class Project:
-    """A folder in which the stages run one after the other, each run with parameters of its own."""
+    """A folder in which parts of the pipeline run with different parameters."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +70,7 @@ class Project:
 
 
 class Loader(dict[str, Any]):
-    """A config loader of a project whose data lie in a folder."""
+    """A config loader of a project with the given data folder."""
 
     runtime_params = None
 
@@ -89,7 +87,7 @@ DEFAULTS = dict.fromkeys(PARAMETERS, 0)
 
 
 def versions(content: Any, name: str) -> Iterator[Any]:
-    """Find every version of a dataset that another one was made from."""
+    """Yield every version of a dataset in the inputs of another."""
     if isinstance(content, dict):
         for key, value in content.items():
             if key == name:
@@ -97,7 +95,7 @@ def versions(content: Any, name: str) -> Iterator[Any]:
             yield from versions(value, name)
 
 
-def test_a_network_is_not_registered_with_another_preparation(project: Project) -> None:
+def test_a_model_is_not_registered_with_another_preparation(project: Project) -> None:
     project.run(DEFAULTS)
     project.run(DEFAULTS | {"morphology": 1}, last="enhanced_images")
     message = (
@@ -108,21 +106,21 @@ def test_a_network_is_not_registered_with_another_preparation(project: Project) 
         project.run(DEFAULTS, first="decision_rule")
 
 
-def test_what_is_made_again_with_equal_content_fits_as_before(project: Project) -> None:
+def test_outputs_made_again_with_equal_content_still_match(project: Project) -> None:
     project.run(DEFAULTS)
     project.run(DEFAULTS, last="splits")
     project.run(DEFAULTS | {"thresholds": 1}, first="decision_rule")
     assert project.content("version")["decision_rule"]["params:thresholds"] == 1
 
 
-def test_a_file_that_was_replaced_by_hand_is_noticed(project: Project) -> None:
+def test_a_file_replaced_by_hand_is_detected(project: Project) -> None:
     project.run(DEFAULTS)
     (project.folder / "decision_rule.json").write_text("{}")
     with pytest.raises(UserError, match=r"chest\.decision_rule has changed since a run recorded"):
         project.run(DEFAULTS, first="metrics")
 
 
-def test_a_damaged_record_stops_nobody(project: Project) -> None:
+def test_a_damaged_record_does_not_stop_a_run(project: Project) -> None:
     project.run(DEFAULTS)
     (project.folder / "02_intermediate" / "chest" / "origins.json").write_text("{")
     project.run(DEFAULTS, first="version")
@@ -132,7 +130,7 @@ runs = st.fixed_dictionaries(
     {
         "parameters": st.fixed_dictionaries({name: st.integers(0, 1) for name in PARAMETERS}),
         "part": st.tuples(st.sampled_from(list(STAGES)), st.sampled_from(list(STAGES))),
-        # The dataset after whose saving the run is killed, before its origin is recorded.
+        # The run is killed after this dataset is saved and before its origin is recorded.
         "killed_at": st.none() | st.sampled_from(list(STAGES)),
     }
 )
@@ -140,7 +138,7 @@ runs = st.fixed_dictionaries(
 
 @settings(max_examples=40)
 @given(st.lists(runs, max_size=5))
-def test_a_registered_version_comes_from_one_training_whatever_ran_before(sequence: list[dict[str, Any]]) -> None:
+def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         project = Project(Path(folder))
         project.run(DEFAULTS)
@@ -168,17 +166,7 @@ def test_a_registered_version_comes_from_one_training_whatever_ran_before(sequen
                     assert all(content == first_content for content in others)
 
 
-def test_where_files_lie_does_not_decide_what_is_in_them(project: Project, tmp_path: Path) -> None:
-    hook = Consistency()
-    hook.after_catalog_created(DataCatalog({}))
-    folders = Folders(**dict.fromkeys(Folders.model_fields, tmp_path))
-    assert hook._digests({"params:folders": folders}) == {}
-
-
-def test_parameters_that_a_report_shows_must_be_those_of_the_training(project: Project) -> None:
-    from cxr_pipeline.common.mappings import json_digest
-    from cxr_pipeline.framework.hooks.consistency import check_parameters
-
+def test_reported_parameters_must_be_those_of_the_training() -> None:
     made_from = {"params:chest.training": json_digest({"epochs": 3}), "chest.manifest": "0"}
     check_parameters(made_from, {"chest": {"training": {"epochs": 3}}})
     with pytest.raises(UserError, match=r"The parameters chest\.training have changed"):

@@ -12,7 +12,7 @@ from cxr_pipeline.framework import hooks
 
 
 class Loader(dict[str, Any]):
-    """A config loader of a project whose data lie in a folder."""
+    """A config loader of a project with the given data folder."""
 
     def __init__(self, data: Path, cell: Path | None = None) -> None:
         super().__init__(globals={"data": str(data)})
@@ -26,9 +26,8 @@ def locking_in(data: Path, cell: Path | None = None) -> hooks.Locking:
 
 
 def pipeline_of(*tasks: str) -> Pipeline:
-    return sum(
-        (Pipeline([Node(lambda: 0, None, "output", name="use")], namespace=task) for task in tasks), Pipeline([])
-    )
+    node = Node(lambda: 0, None, "output", name="use")
+    return sum((Pipeline([node], namespace=task) for task in tasks), Pipeline([]))
 
 
 def start(locking: hooks.Locking, *tasks: str) -> None:
@@ -57,7 +56,7 @@ def test_a_run_holds_the_lock_of_its_task_until_it_ends(tmp_path: Path, end: str
     assert is_free(tmp_path, "a")
 
 
-def test_a_run_that_is_refused_releases_the_locks_that_it_had_and_no_other(tmp_path: Path) -> None:
+def test_a_refused_run_releases_only_its_own_locks(tmp_path: Path) -> None:
     first, second = locking_in(tmp_path), locking_in(tmp_path)
     start(first, "b")
     with pytest.raises(Locked, match=r"^b is already running"):
@@ -68,7 +67,7 @@ def test_a_run_that_is_refused_releases_the_locks_that_it_had_and_no_other(tmp_p
     first.after_pipeline_run()
 
 
-def test_a_cell_has_a_lock_of_its_own(tmp_path: Path) -> None:
+def test_a_cell_has_its_own_lock(tmp_path: Path) -> None:
     parent, cell = locking_in(tmp_path / "data"), locking_in(tmp_path / "data", cell=tmp_path / "cell")
     start(parent, "a")
     start(cell, "a")
@@ -77,27 +76,21 @@ def test_a_cell_has_a_lock_of_its_own(tmp_path: Path) -> None:
     parent.after_pipeline_run()
 
 
-def test_a_run_after_one_that_failed_before_its_first_node_is_not_locked_out(tmp_path: Path) -> None:
+def test_a_run_can_start_after_one_that_failed_before_its_first_node(tmp_path: Path) -> None:
     locking = locking_in(tmp_path)
-    start(locking, "a")  # then another hook fails, which Kedro reports to nobody
+    start(locking, "a")  # Then another hook fails, after which Kedro calls no hook.
     start(locking, "a")
     locking.after_pipeline_run()
     assert is_free(tmp_path, "a")
 
 
-def test_a_pipeline_without_a_task_takes_no_lock(tmp_path: Path) -> None:
-    start(locking_in(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_mlflow_run_of_a_killed_holder_is_ended_and_the_own_one_recorded(tmp_path: Path, monkeypatch) -> None:
+def test_the_mlflow_run_of_a_killed_holder_is_ended_and_the_new_one_recorded(tmp_path: Path, monkeypatch) -> None:
     ended: list[str] = []
     monkeypatch.setattr(tracking, "end_killed", ended.append)
     monkeypatch.setattr(tracking, "last_run_id", lambda: "current")
     record = tmp_path / "02_intermediate" / "a" / "run.json"
     record.parent.mkdir(parents=True)
-    killed = {**asdict(Holder.current("a_retraining")), "run_id": "killed"}
-    record.write_text(json.dumps(killed))
+    record.write_text(json.dumps({**asdict(Holder.current("a_retraining")), "run_id": "killed"}))
     locking = locking_in(tmp_path)
     start(locking, "a")
     assert ended == []

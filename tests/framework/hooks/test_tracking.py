@@ -18,12 +18,8 @@ from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 
 PASSWORD = "postgresql://me:secret@host/studies"
-TUNING = {
-    "n_trials": 3,
-    "seed": 1,
-    "pruner": {"name": "none"},
-    "space": {"model": {"dropout": {"low": 0, "high": 0.5}}},
-}
+SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}
+TUNING = config.Tuning(storage=PASSWORD, n_trials=3, seed=1, pruner={"name": "none"}, space=SPACE)
 
 
 @pytest.fixture
@@ -41,7 +37,7 @@ def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
     def run(node: Callable[..., Any], *, runner: Any = SequentialRunner, namespace: str | None = "t", cell=None) -> Any:
         catalog = DataCatalog(
             {
-                "params:t.tuning": MemoryDataset(config.Tuning(storage=PASSWORD, **TUNING)),
+                "params:t.tuning": MemoryDataset(TUNING),
                 "params:t.cells": MemoryDataset({"a, b": {"epochs": 1}}),
                 "params:folders": MemoryDataset(config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))),
                 "t.metrics": FileDataset(filepath=tmp_path / "metrics.json", metadata={"mlflow": "artifact"}),
@@ -66,8 +62,7 @@ def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
         else:
             manager.hook.after_pipeline_run(run_result={}, **call)
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(experiments)
-        return found[0] if found else None
+        return next(iter(client.search_runs(experiments)), None)
 
     return run
 
@@ -78,34 +73,34 @@ def succeed(*inputs: object) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("runner", [SequentialRunner, ThreadRunner])
 def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_path, runner) -> None:
-    found = run(succeed, runner=runner)
-    assert client.get_experiment(found.info.experiment_id).name == "cxr-t"
-    assert (found.info.run_name, found.info.status) == ("t_tuning", "FINISHED")
-    assert found.data.params["tuning.n_trials"] == "3"
-    assert found.data.params["cells.a_ b.epochs"] == "1"
-    assert not any("folders" in name for name in found.data.params)
+    logged = run(succeed, runner=runner)
+    assert client.get_experiment(logged.info.experiment_id).name == "cxr-t"
+    assert (logged.info.run_name, logged.info.status) == ("t_tuning", "FINISHED")
+    assert logged.data.params["tuning.n_trials"] == "3"
+    assert logged.data.params["cells.a_ b.epochs"] == "1"
+    assert not any("folders" in name for name in logged.data.params)
     tags = {"task": "t", "images": "real", "env": "demo", "pipeline_names": "['t_tuning']"}
-    assert tags.items() <= found.data.tags.items()
-    assert "tags" not in found.data.tags
-    assert "secret" not in str(found.data)
-    paths = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert tags.items() <= logged.data.tags.items()
+    assert "tags" not in logged.data.tags
+    assert "secret" not in str(logged.data)
+    paths = {file.path for file in client.list_artifacts(logged.info.run_id)}
     assert paths == {"metrics.json", "figures"}
-    assert (tmp_path / "artifacts" / found.info.run_id / "artifacts" / "figures" / "roc.png").read_bytes() == b"PNG"
+    assert (tmp_path / "artifacts" / logged.info.run_id / "artifacts" / "figures" / "roc.png").read_bytes() == b"PNG"
 
 
-def test_a_cell_is_nested_below_the_run_that_it_belongs_to(run) -> None:
-    found = run(succeed, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
-    assert found.info.run_name == ("baseline" * 40)[:250]
-    assert found.data.tags["mlflow.parentRunId"] == "p" * 32
+def test_a_cell_is_nested_below_its_parent_run(run) -> None:
+    logged = run(succeed, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
+    assert logged.info.run_name == ("baseline" * 40)[:250]
+    assert logged.data.tags["mlflow.parentRunId"] == "p" * 32
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_run_that_stops_ends_as_failed_or_killed(run, error, status) -> None:
+def test_a_stopped_run_is_marked_as_failed_or_killed(run, error, status) -> None:
     def stop(*inputs: object) -> None:
         raise error
 
-    found = run(stop)
-    assert found.info.status == status
+    logged = run(stop)
+    assert logged.info.status == status
     assert mlflow.active_run() is None
 
 

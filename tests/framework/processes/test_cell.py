@@ -1,4 +1,4 @@
-"""What the process of a cell does before Kedro runs; whole cells run in tests/integration."""
+"""The process of a cell up to the Kedro run; whole cells run in tests/integration."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from cxr_pipeline.framework.processes import cell
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The arguments that Kedro's session is created and run with."""
+    """The arguments of Kedro's session and of its run."""
     seen: dict[str, Any] = {}
 
     class Session:
@@ -41,7 +41,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def test_a_cell_runs_like_its_parent_wherever_its_worker_was_started(
+def test_a_cell_has_the_settings_of_its_parent_wherever_its_worker_was_started(
     current_run: TaskRun, tmp_path: Path, session: dict[str, Any]
 ) -> None:
     child = current_run.child("a cell", folder=tmp_path, to_output="metrics", overrides={"training": {"epochs": 9}})

@@ -41,7 +41,7 @@ def plan(folder: Path, **changes: Any) -> StudyPlan:
 
 @pytest.fixture
 def run(tmp_path: Path, current_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
-    """Run a trial with a training of the test; return the study."""
+    """Run a trial with the given training; return the study."""
     monkeypatch.setattr(tracking, "last_run_id", lambda: "run 1")
 
     def run(training: Training, selector: EpochSelector = AUC, **changes: Any) -> optuna.Study:
@@ -58,7 +58,7 @@ def payload(folder: Path, run: TaskRun, study_plan: StudyPlan, selector: EpochSe
 
 
 def training_with(values: Iterable[float], monitor: str = "val_auc") -> Training:
-    """A training with an epoch for each value of the metric, which leaves a file in its folder."""
+    """Make a training with one epoch per metric value that writes a file to its folder."""
 
     def train(run: TaskRun) -> None:
         folder = Path(run.runtime_params["cell"]["folder"])
@@ -79,11 +79,9 @@ def test_a_trial_is_a_child_run_with_its_parameters(run: Any, current_run: TaskR
 
     study = run(train)
     folder = tmp_path / "trials" / "trial_0000"
-    given = study.trials[0].params
-    overrides = {
-        "learning_rate": given["training.learning_rate"],
-        "fine_tuning": {"epochs": given["training.fine_tuning.epochs"]},
-    }
+    params = study.trials[0].params
+    fine_tuning = {"epochs": params["training.fine_tuning.epochs"]}
+    overrides = {"learning_rate": params["training.learning_rate"], "fine_tuning": fine_tuning}
     assert runs[0].to_output == "history", "a trial never reads a test image"
     assert runs[0].runtime_params == {
         **current_run.runtime_params,
@@ -113,7 +111,7 @@ def test_the_value_of_a_trial_is_that_of_the_selected_epoch(
     assert study.trials[0].intermediate_values == reported
 
 
-def test_a_pruned_trial_trains_no_further(run: Any, tmp_path: Path) -> None:
+def test_a_pruned_trial_stops_training(run: Any, tmp_path: Path) -> None:
     pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 2}
     run(training_with([0.8, 0.9, 0.9]), pruner=pruner)
     epochs: list[float] = []
@@ -137,7 +135,7 @@ def test_a_pruned_trial_trains_no_further(run: Any, tmp_path: Path) -> None:
         (None, "val_auc is not defined in any epoch on these validation images."),
     ],
 )
-def test_a_failed_trial_has_its_reason_and_the_next_one_runs(
+def test_a_failed_trial_records_its_reason_and_the_next_one_runs(
     run: Any, tmp_path: Path, error: Exception | None, reason: str
 ) -> None:
     def train(child: TaskRun) -> None:
@@ -153,13 +151,7 @@ def test_a_failed_trial_has_its_reason_and_the_next_one_runs(
     assert not list((tmp_path / "trials").iterdir())
 
 
-def test_a_surplus_trial_is_not_started(run: Any) -> None:
-    for _ in range(5):
-        study = run(training_with([0.5]))
-    assert len(study.trials) == 3
-
-
-def test_a_surplus_trial_that_was_started_does_not_train(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
+def test_a_surplus_trial_does_not_train(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
     one_trial = plan(tmp_path, n_trials=1)
 
     def train(child: TaskRun) -> None:
@@ -174,7 +166,7 @@ def test_a_surplus_trial_that_was_started_does_not_train(run: Any, current_run: 
 
 
 def die(folder: Path, run: TaskRun) -> None:
-    """Run a trial in a process that is terminated in its second epoch."""
+    """Run a trial that is terminated in its second epoch."""
 
     def train(child: TaskRun) -> None:
         training_with([0.5, 0.6])(child)

@@ -24,17 +24,20 @@ def random_images(n: int = 2, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
 
 
-def test_the_names_are_those_of_the_networks_and_need_no_keras() -> None:
+def test_every_architecture_has_a_network_and_can_be_checked_without_keras() -> None:
     assert tuple(NETWORKS) == ARCHITECTURES
-    module = "cxr_pipeline.training.networks.architectures"
-    code = f"import sys, {module}; print({{'keras', 'h5py', 'numpy'}} & set(sys.modules))"
+    code = (
+        "import sys; from pathlib import Path; from cxr_pipeline.training.networks import architectures, weights;"
+        "weights.check_weights('small_cnn', 'imagenet', Path(), task='effusion');"
+        "print({'keras', 'tensorflow', 'h5py'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 @SMALL
 @pytest.mark.parametrize("size", [28, 64])
-def test_a_network_takes_images_as_they_are_stored(name: str, size: int) -> None:
+def test_a_network_takes_stored_images(name: str, size: int) -> None:
     model = build(name, size=size)
     probability = model.predict_on_batch(random_images(3, size))
     assert model.input.name == "image"
@@ -43,12 +46,8 @@ def test_a_network_takes_images_as_they_are_stored(name: str, size: int) -> None
     assert ((probability > 0) & (probability < 1)).all()
 
 
-def test_cnn_has_the_documented_size() -> None:
-    assert build("cnn", size=224, head_units=128).count_params() <= 3_720_000
-
-
 @SMALL
-def test_exposure_and_contrast_do_not_matter(name: str) -> None:
+def test_outputs_do_not_depend_on_exposure_and_contrast(name: str) -> None:
     model = build(name)
     image = random_images().astype(np.float32)
     np.testing.assert_allclose(model(image * 0.4 + 60), model(image), atol=1e-3)
@@ -64,37 +63,24 @@ def test_a_saved_model_needs_no_custom_code(exclusive: bool, tmp_path: Path) -> 
     np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
 
 
-def test_the_seed_decides_the_weights() -> None:
+def test_the_seed_determines_the_weights() -> None:
     first, again, other = (build(seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_the_head_is_as_configured() -> None:
-    model = build(head_units=5, dropout=0.45)
-    assert [layer.name for layer in model.layers][-4:] == ["pooled", "dropout", "hidden", "probability"]
-    assert (model.get_layer("hidden").units, model.get_layer("dropout").rate) == (5, 0.45)
-    assert [layer.name for layer in build(head_units=0).layers][-3:] == ["pooled", "dropout", "probability"]
-
-
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_outputs_sum_to_one_if_they_are_exclusive(exclusive: bool) -> None:
+def test_exclusive_outputs_sum_to_one(exclusive: bool) -> None:
     probability = build(n_outputs=4, exclusive=exclusive).predict_on_batch(random_images(5))
-    assert probability.shape == (5, 4)
-    assert probability.dtype == np.float32
     assert np.allclose(probability.sum(axis=1), 1, rtol=1e-5) is exclusive
 
 
-def test_unsuitable_weights_are_refused(tmp_path: Path) -> None:
+def test_unsuitable_weights_and_unknown_networks_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "cnn.weights.h5"
     build("cnn").save_weights(file)
-    message = r"cnn\.weights\.h5 does not hold the weights of mobilenetv2 without its top .*Conv1.*shape"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"does not hold the weights of mobilenetv2 without its top .*Conv1"):
         build("mobilenetv2", file)
-    with pytest.raises(UserError, match=r"small_cnn takes no pretrained weights: set model\.weights to none"):
+    with pytest.raises(UserError, match="small_cnn takes no pretrained weights"):
         build("small_cnn", file)
-
-
-def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Received: name='vgg'"):
         build("vgg")

@@ -25,7 +25,7 @@ def test_each_optimizer_descends(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_weight_decay_spares_biases_and_batch_normalisation(name: str) -> None:
+def test_weight_decay_excludes_biases_and_batch_normalisation(name: str) -> None:
     optimizer = build(name, weight_decay=0.5)
     weights = [variable(name) for name in ("kernel", "bias", "gamma", "beta")]
     optimizer.apply([np.zeros(1, np.float32)] * 4, weights)
