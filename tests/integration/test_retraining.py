@@ -55,8 +55,9 @@ def aliases(folder: Path) -> dict[str, int]:
     """Return the aliases in MLflow; the file must agree with them."""
     numbers = json.loads((data(folder) / "06_models" / "effusion" / "aliases.json").read_text())
     in_mlflow = client(folder).get_registered_model(MODEL).aliases
-    assert in_mlflow == {name: str(number) for name, number in numbers.items() if number}
-    return {name: int(version) for name, version in in_mlflow.items()}
+    versions = {name: int(version) for name, version in in_mlflow.items()}
+    assert versions == {name: number for name, number in numbers.items() if number}
+    return versions
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:
