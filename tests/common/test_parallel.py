@@ -45,11 +45,8 @@ def die_once(marker: Path, item: int) -> int:
 def test_results_are_in_order_from_worker_processes_with_one_thread_each() -> None:
     assert list(map_in_order(partial(pow, 2), range(20), workers=2)) == [2**exponent for exponent in range(20)]
     assert os.getpid() not in map_in_order(own_pid, range(2), workers=2)
-    assert set(map_in_order(n_opencv_threads, range(2), workers=2)) == {1}
-
-
-def test_one_worker_is_this_process() -> None:
     assert list(map_in_order(own_pid, range(2), workers=1)) == [os.getpid()] * 2
+    assert set(map_in_order(n_opencv_threads, range(2), workers=2)) == {1}
 
 
 def test_items_are_consumed_lazily() -> None:
@@ -128,12 +125,10 @@ def test_a_cluster_without_workers_is_an_error() -> None:
         pass
 
 
-def test_threads_are_counted_by_host() -> None:
+def test_threads_are_counted_by_host_unless_the_scheduler_was_killed() -> None:
     with dask_client(None, workers=2) as client:
         assert threads_by_host(client) == {"127.0.0.1": 2}
 
-
-def test_a_killed_scheduler_is_an_error() -> None:
     class Client:
         def scheduler_info(self, n_workers: int) -> dict[str, Any]:
             """Return what a Dask client returns after its scheduler was killed."""

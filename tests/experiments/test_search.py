@@ -159,16 +159,11 @@ class Runner:
             yield "Training diverged." if fail else None
 
 
-def test_a_search_runs_the_missing_trials_and_replaces_failed_ones(tmp_path: Path) -> None:
+def test_a_search_replaces_failed_trials_and_continues_with_additional_ones(tmp_path: Path) -> None:
     run_one(plan(tmp_path))
     runner = Runner(plan(tmp_path), iter([False, True, True, False, False, True, False]))
     assert len(numbers(search.run_search(plan(tmp_path), runner))) == 5
     assert runner.requested == [4, 2, 1]
-
-
-def test_a_finished_search_runs_only_additional_trials(tmp_path: Path) -> None:
-    for _ in range(5):
-        run_one(plan(tmp_path))
     runner = Runner(plan(tmp_path), iter([False] * 9))
     search.run_search(plan(tmp_path), runner)
     search.run_search(plan(tmp_path, n_trials=7), runner)
@@ -188,20 +183,6 @@ def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_di
     started = time.monotonic()
     assert numbers(search.run_search(study_plan, Runner(study_plan, iter([False])))) == [1]
     assert time.monotonic() - started > study_plan.grace_period - 1
-
-
-def test_trials_that_other_processes_run_are_not_started_here(tmp_path: Path) -> None:
-    elsewhere = search.open_study(plan(tmp_path))
-    others = [elsewhere.ask() for _ in range(2)]
-    runner = Runner(plan(tmp_path), iter([False] * 3))
-
-    def run_trials(n: int) -> Iterator[str | None]:
-        for other in others:
-            elsewhere.tell(other, 0.5)
-        return runner(n)
-
-    search.run_search(plan(tmp_path), run_trials)
-    assert runner.requested == [3]
 
 
 def run_two(target: Any, folder: Path) -> None:

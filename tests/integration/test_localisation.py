@@ -12,6 +12,7 @@ import pytest
 from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
 from cxr_pipeline.data.sources.boxes import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
+from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
@@ -39,15 +40,8 @@ SETTINGS = TrainingSettings(
     fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-3, batch_size=32),
 )
 AUGMENTATION: dict[str, Any] = {
-    "rotation": 5.0,
-    "translation": 0.03,
-    "zoom": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "noise": 0.0,
-    "flip": True,
-    "views": 1,
-    "seed": 0,
+    **dict.fromkeys(STRENGTHS, 0.0),
+    **{"rotation": 5.0, "translation": 0.03, "flip": True, "views": 1, "seed": 0},
 }
 
 
@@ -90,18 +84,9 @@ def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathF
         ImageSet.unweighted(images=images, sha256=names[part], y=y[part])
         for part in (slice(TRAINING), slice(TRAINING, TRAINING + VALIDATION))
     )
-    untrained = build_model(
-        name="small_cnn",
-        weights_file=None,
-        size=SIZE,
-        n_outputs=1,
-        exclusive=False,
-        head_units=0,
-        dropout=0.2,
-        seed=SETTINGS.seed,
-    )
+    options = {"size": SIZE, "n_outputs": 1, "exclusive": False, "head_units": 0, "dropout": 0.2, "seed": 0}
     fitted, _ = fit(
-        model=untrained,
+        model=build_model(name="small_cnn", weights_file=None, **options),
         train=train,
         validation=validation,
         settings=SETTINGS,
@@ -115,25 +100,17 @@ def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def boxes(drawn: list[PhantomImage]) -> pd.DataFrame:
+def explanations(model: Any, drawn: list[PhantomImage], images: DrawnImages, y: np.ndarray) -> dict[str, Any]:
+    """Explanations of the effusions among the test images."""
     rows = [
         (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
         for name, image in enumerate(drawn)
         for box in image.boxes
     ]
-    table = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
-    return table.assign(**{side: table[side] / SIZE for side in SIDES})
-
-
-@pytest.fixture(scope="module")
-def explained(y: np.ndarray) -> pd.DataFrame:
-    """The effusions among the test images."""
+    boxes = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
+    boxes[list(SIDES)] /= SIZE
     names = [str(name) for name in np.flatnonzero(y[:, 0]) if name >= TRAINING + VALIDATION]
-    return pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
-
-
-@pytest.fixture(scope="module")
-def explanations(model: Any, images: DrawnImages, explained: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, Any]:
+    explained = pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
     return explain_images(model, images, explained, boxes, replicates=200, confidence=0.95, seed=0)
 
 

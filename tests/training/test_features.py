@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
+from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.features import BackboneFeatures, Entry, run_batches, weights_digest
 
 AUGMENTATION = {
-    **{"rotation": 10.0, "translation": 0.0, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.0},
-    **{"flip": False, "seed": 0, "views": 2},
+    **dict.fromkeys(STRENGTHS, 0.0),
+    **{"rotation": 10.0, "brightness": 0.1, "flip": False, "seed": 0, "views": 2},
 }
 SIZE = 16
 
