@@ -179,9 +179,7 @@ def resolve_version(uri: str) -> ModelVersion:
 
 
 def load_classifier(uri: str) -> ImageClassifier:
-    """Load the classifier of a version into this process, without MLflow around it.
-
-    It runs the code of this package, not the copy that was registered with the version.
+    """Load the classifier of a version; it runs the code of this package, not the copy registered with the version.
 
     Raises:
         UserError: There is no model of this project at ``uri``.
