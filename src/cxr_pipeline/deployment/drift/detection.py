@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.drift.two_sample_tests import (
     TwoSampleResult,
-    Verdict,
     compare_calibration,
     compare_features,
     compare_prevalence,
@@ -29,7 +28,7 @@ Floats = NDArray[np.float64]
 Values = NDArray[np.floating]
 
 # By severity; "unknown" ranks below "none", so that one family that could be tested decides.
-VERDICTS: tuple[Verdict, ...] = ("unknown", "none", "warn", "refuse")
+VERDICTS = ("unknown", "none", "warn", "refuse")
 FAMILIES = ("pixels", "features", "scores", "prevalence", "calibration")
 # Calibration needs a mean over images of either class.
 MIN_IMAGES_PER_CLASS = 10
@@ -63,7 +62,7 @@ def detect_drift(
     Returns:
         JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the
         result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
-        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests`` (`TwoSampleResult`).
+        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests`` (`TwoSampleResult`, ``p_holm`` and ``verdict``).
 
     Raises:
         ValueError: The features of the new images are from a model with other outputs.
@@ -88,7 +87,7 @@ def detect_drift(
         for result in family.results:
             p_holm = next(corrected)
             verdict = _verdict(result.effect, p_holm, limits[name], alpha)
-            tests.append(asdict(replace(result, p_holm=p_holm, verdict=verdict)))
+            tests.append({**asdict(result), "p_holm": p_holm, "verdict": verdict})
         worst = _worst([test["verdict"] for test in tests])
         reports.append({"name": name, "verdict": worst, "notes": list(family.notes), "tests": tests})
     return {
@@ -127,9 +126,8 @@ class _Family:
                 self.test(compare_values, name, reference[:, column], new[:, column])
 
     def test_prevalence(self, output: str, column: int) -> None:
-        labels = [
-            side[~np.isnan(side)] for side in (self.profile.training.y_true[:, column], self.new.y_true[:, column])
-        ]
+        sides = [images.y_true[:, column] for images in (self.profile.training, self.new)]
+        labels = [side[~np.isnan(side)] for side in sides]
         if self._labelled() and self._enough(output, *map(len, labels)):
             self.results.append(compare_prevalence(output, *labels))
 
@@ -182,11 +180,11 @@ def _sentence(families: list[dict[str, Any]], n_new: int) -> str:
     return f"No drift was found in {tested}."
 
 
-def _worst(verdicts: list[Verdict]) -> Verdict:
+def _worst(verdicts: list[str]) -> str:
     return max(verdicts, key=VERDICTS.index, default="unknown")
 
 
-def _verdict(effect: float, p_holm: float, limits: Mapping[str, float | None], alpha: float) -> Verdict:
+def _verdict(effect: float, p_holm: float, limits: Mapping[str, float | None], alpha: float) -> str:
     warn, refuse = limits["warn"], limits["refuse"]
     if p_holm >= alpha or warn is None or effect < warn:
         return "none"

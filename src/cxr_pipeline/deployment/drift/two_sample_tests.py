@@ -6,13 +6,11 @@ Each test takes the name of what is compared, then n values of the reference and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Verdict = Literal["none", "warn", "refuse", "unknown"]
 
 PSI_BINS = 10
 HISTOGRAM_BINS = 24
@@ -31,8 +29,6 @@ class TwoSampleResult:
         n_reference, n_new: Number of images in each sample.
         reference, new: Typical value of each sample, such as the median.
         histogram: ``edges``, and the ``reference`` and ``new`` shares between them; None if there is none.
-        p_holm: p-value corrected for all tests of a check.
-        verdict: ``none``, ``warn`` or ``refuse``.
     """
 
     name: str
@@ -45,8 +41,6 @@ class TwoSampleResult:
     reference: float
     new: float
     histogram: dict[str, list[float]] | None = None
-    p_holm: float = 1.0
-    verdict: Verdict = "none"
 
 
 def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
