@@ -62,7 +62,8 @@ def detect_drift(
     Returns:
         JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the
         result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
-        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests`` (`TwoSampleResult`, ``p_holm`` and ``verdict``).
+        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests``: `TwoSampleResult`, ``p_holm`` (the
+        corrected p-value) and ``verdict``.
 
     Raises:
         ValueError: The features of the new images are from a model with other outputs.
