@@ -112,5 +112,5 @@ def test_a_container_is_the_file_or_the_only_one_in_the_folder(container: Path, 
         find_container(tmp_path / "notes.txt", (".npz",))
     with pytest.raises(UserError, match=r"found images\.NPZ, more\.npz"):
         find_container(write_files(tmp_path, "more.npz"), (".npz",))
-    with pytest.raises(UserError, match=r"gone\.npz cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"gone\.npz cannot be read: it does not exist"):
         unpack(tmp_path / "gone.npz", tmp_path, blocks, how="")

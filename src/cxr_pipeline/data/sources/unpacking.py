@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.progress import Progress
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.data.sources.listing import printable
+from cxr_pipeline.data.sources.listing import explained, printable
 
 BLOCK_PIXELS = 2**21
 
@@ -47,16 +48,15 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
     Raises:
         UserError: there is no such file, or several.
     """
-    try:
+    expected = f"one file that ends in {' or '.join(suffixes)}"
+    with explained(place, expected):
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        files = [file for file in inside if _is_named(file, suffixes) and file.is_file()]
-    except OSError as error:
-        raise UserError(f"{printable(str(place))} cannot be read: {error.strerror or error}.") from error
+        visible = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in visible if file.name.casefold().endswith(tuple(suffixes))]
     if len(files) != 1:
         names = ", ".join(printable(file.name) for file in files[:5]) or "none"
         raise UserError(
-            f"expected one file that ends in {' or '.join(suffixes)} at {printable(str(place))}; found {names}. "
-            "Name the file itself in the source's path."
+            f"expected {expected} at {printable(str(place))}; found {names}. Name the file itself in the source's path."
         )
     return files[0]
 
@@ -80,14 +80,14 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
     Raises:
         UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
     """
-    try:
+    with explained(container, "a file with images"):
         source = container.open("rb")
-    except OSError as error:
-        raise UserError(f"{printable(str(container))} cannot be read: {error.strerror or error}.") from error
     with source:
         target = folder / _digest(source, how)
-        if not _is_complete(target):
-            _write(target, _with_progress(blocks(source), source, container))
+        with suppress(OSError, ValueError, KeyError):
+            open_unpacked(target)
+            return target
+        _write(target, _with_progress(blocks(source), source, container))
     return target
 
 
@@ -101,19 +101,10 @@ def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
         OSError, ValueError, KeyError: the folder is missing or damaged.
     """
     description = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
-    return ArrayStore(folder, np.uint8, tuple(description["shape"])), description["faults"]
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        images, _ = open_unpacked(folder)
-        return len(images) == int(json.loads((folder / _DESCRIPTION).read_text("utf-8"))["n"])
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _is_named(file: Path, suffixes: Sequence[str]) -> bool:
-    return file.name.casefold().endswith(tuple(suffixes)) and not file.name.startswith(".")
+    images = ArrayStore(folder, np.uint8, tuple(description["shape"]))
+    if len(images) != description["n"]:
+        raise ValueError(f"expected {description['n']} images, found {len(images)}")
+    return images, description["faults"]
 
 
 def _digest(source: BufferedReader, how: str) -> str:
