@@ -1,5 +1,3 @@
-"""What holds for every page, since one template renders them all."""
-
 import re
 
 import pytest

@@ -12,18 +12,24 @@ MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in 
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "phrases"),
+    ("kind", "weights", "phrase"),
     [
-        (BINARY, "none", ["7,168,833 parameters, trained from scratch, to distinguish images labelled effusion from"]),
-        (BINARY, "imagenet", ["initialised with ImageNet weights", "224 x 224 pixels"]),
-        (BINARY, "/home/x/chest.weights.h5", ["initialised with the weights in chest.weights.h5,"]),
-        (MULTICLASS, "none", ["to assign an image to one of 3 classes: normal, Mass and Nodule"]),
-        (MULTILABEL, "none", ["to predict which of 3 labels an image has, any number at once"]),
+        (BINARY, "none", "7,168,833 parameters, trained from scratch, to distinguish images labelled effusion from"),
+        (
+            MULTICLASS,
+            "imagenet",
+            "initialised with ImageNet weights, to assign an image to one of 3 classes: normal, Mass",
+        ),
+        (
+            MULTILABEL,
+            "/home/x/chest.h5",
+            "initialised with the weights in chest.h5, to predict which of 3 labels an im",
+        ),
     ],
 )
-def test_the_model_is_described_without_its_paths(kind, weights, phrases):
+def test_the_model_is_described_without_its_paths(kind, weights, phrase):
     sentence = sentences.model(kind, {"name": "cnn", "weights": weights, "n_parameters": 7168833, "size": 224})
-    assert all(phrase in sentence for phrase in phrases)
+    assert phrase in sentence
     assert "/home" not in sentence
 
 
@@ -41,11 +47,11 @@ def test_images_and_patients_are_counted(data_report, counts):
 
 def test_unknown_patients_and_phantoms_are_named(data_report, counts):
     nobody = sentences.data(BINARY, data_report(n_unknown=791, n_patients=0), counts())
-    partly = data_report(n_unknown=1200, sources={"a": True, "b": False, "c": True}) | {"phantom": True}
     assert nobody.endswith("Their patients are unknown.")
-    sentence = sentences.data(BINARY, partly, counts())
-    assert "known for all but 1,200 of them. The others are from 640 patients" in sentence
-    assert "“c” (drawn by a program)." in sentence
+    partly = data_report(n_unknown=1200, sources={"a": True, "b": False}) | {"phantom": True}
+    assert "“b” (drawn by a program). The patient is known for all but 1,200 of them. The others are from 640" in (
+        sentences.data(BINARY, partly, counts())
+    )
 
 
 def test_uncertainty_has_the_intervals_and_how_they_were_computed(metrics_of):
@@ -115,16 +121,13 @@ def test_only_fitted_parts_of_a_rule_are_described_as_fitted(kind, policy, expec
     assert sentences.calibration(plain).startswith("Probabilities are not calibrated")
 
 
-def test_a_joint_calibration_without_thresholds_is_described():
+def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_described():
     rule = rule_of("multiclass", calibration="temperature", rule="argmax")
     assert sentences.decision(rule).startswith("The most probable class is predicted; there is no fitted threshold.")
     assert sentences.calibration(rule).startswith("Probabilities are calibrated with temperature, fitted on")
-
-
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_a_class_that_could_not_be_calibrated_is_named(kind):
-    text = sentences.calibration(rule_of(kind, rare=0, rule="youden"))
-    assert "with platt, fitted on validation images, except for Nodule, where the fit was not possible." in text
+    for kind in ("multiclass", "multilabel"):
+        text = sentences.calibration(rule_of(kind, rare=0, rule="youden"))
+        assert "fitted on validation images, except for Nodule, where the fit was not possible." in text
 
 
 def explanations(randomised=None, **localisation):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,7 +94,5 @@ def test_cells_have_a_row_each_and_a_panel_for_each_metric(drawn):
 def test_a_long_name_of_a_cell_is_cut(drawn):
     intervals.draw_cells(pd.DataFrame([cell("a very long name " * 12 + "\nthat ends", 0.8, is_baseline=True)]))
     (label,) = labels(drawn[0].axes[0])
-    assert label.replace("\n", " ").startswith("a very long name a very")
-    assert "…" in label
-    assert label.endswith("(baseline)")
+    assert re.fullmatch(r"a very long.*…\s\(baseline\)", label, flags=re.DOTALL)
     assert label.count("\n") <= 2

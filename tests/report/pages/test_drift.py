@@ -70,8 +70,8 @@ def test_the_verdict_and_the_action_come_first(text_of):
 
 def test_the_page_says_what_was_compared(text_of):
     text = text_of(SAME)["summary"]
-    assert "80 new images from /new with the images of cxr-effusion 3:" in text
-    for fact in ("120 training images", "80 validation images", "Number of tests: 16.", "at most 1 of 100 checks"):
+    for fact in ("80 new images from /new with the images of cxr-effusion 3:", "120 training images",
+                 "80 validation images", "Number of tests: 16.", "at most 1 of 100 checks"):  # fmt: skip
         assert fact in text
     unregistered = {**SAME["model"], "name": None, "version": None, "uri": "runs:/x/model"}
     assert "images of runs:/x/model:" in text_of({**SAME, "model": unregistered})["summary"]
@@ -89,17 +89,12 @@ def test_every_test_is_a_row(read_page):
     assert ["prevalence", "0.2", "never"] in page.rows
 
 
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({"refused": {"truncated": 3, "too_small": 1}}, "4 of 80 new images were rejected and not tested: 3 truncated"),
-        ({"refused": {"too_small": 1}}, "not tested: 1 too small"),
-        ({"without_patient": 90}, "The patient is unknown for 90 of 90 new images."),
-        ({"left_out": 7}, "7 new images without a class of this task"),
-    ],
-)
-def test_missing_images_and_patients_are_warnings(text_of, changed, expected):
-    assert expected in text_of({**SAME, "new_images": {**SAME["new_images"], **changed}})["warnings"]
+def test_missing_images_and_patients_are_warnings(text_of):
+    missing = {"refused": {"truncated": 3, "too_small": 1}, "without_patient": 90, "left_out": 7}
+    text = text_of({**SAME, "new_images": {**SAME["new_images"], **missing}})["warnings"]
+    assert "4 of 80 new images were rejected and not tested: 3 truncated and 1 too small" in text
+    assert "The patient is unknown for 90 of 90 new images." in text
+    assert "7 new images without a class of this task" in text
     assert "warnings" not in text_of(SAME)
 
 

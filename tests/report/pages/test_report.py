@@ -52,11 +52,6 @@ def explanations():
             "randomised": {"n_shuffles": 5, "rank_correlation": measure, "pointing_game": None}}  # fmt: skip
 
 
-def test_report_and_card_have_the_same_sections_in_order(content, read_page):
-    assert [each["id"] for each in read_page(render_report(content)).attributes("section")] == list(SECTIONS)
-    assert re.findall(r"^## (.*)$", card(content), flags=re.MULTILINE) == list(SECTIONS.values())
-
-
 def test_warnings_are_shown_and_a_poor_auc_is_reported_first(changed, content, read_page):
     poor = {"auc": {"value": 0.55, "low": 0.4, "high": 0.7}}
     missed = changed(
@@ -70,25 +65,25 @@ def test_warnings_are_shown_and_a_poor_auc_is_reported_first(changed, content, r
     assert "\n\nThe model may be no better than chance" in section(card(missed), "Performance on the test images")
 
 
-def test_each_section_of_the_card_has_its_content(changed, content):
+def test_report_and_card_have_the_same_sections_with_their_content(changed, content, read_page):
     text = card(content)
+    assert [each["id"] for each in read_page(render_report(content)).attributes("section")] == list(SECTIONS)
+    assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == list(SECTIONS.values())
     head = text.split("\n## ")[0].splitlines()
-    for line in ("# Model card: Pleural effusion", "- model: cxr-effusion", f"- images: {'9b' * 32}",
-                 f"- test images: {'7' * 64}", "- code: 0f3a9c1d"):  # fmt: skip
+    for line in ("- model: cxr-effusion", f"- images: {'9b' * 32}", f"- test images: {'7' * 64}", "- code: 0f3a9c1d"):
         assert line in head
-    for title, sentence in {
-        "Intended use": "- Do not use it for diagnosis",
-        "Performance on the test images": "| Brier score | 0.140 | 0.120 to 0.170 |",
-        "Decision rule and calibration": "Probabilities are calibrated with isotonic",
-        "Subgroups": "Subgroups were not evaluated.",
-        "Heat maps": "No heat maps were evaluated.",
-        "Data": "They are from 640 patients",
-        "Split": "0.750 train",
-        "Model": "7,168,833 parameters",
-        "Monitoring and updates": "kedro run --pipeline=effusion_drift",
-        "Limitations": "- It was not tested on images from a source",
-        "Unknown to this pipeline": "| ethical approval |  | 17 |",
-    }.items():
+    for title, sentence in (
+        ("Intended use", "- Do not use it for diagnosis"),
+        ("Performance on the test images", "| Brier score | 0.140 | 0.120 to 0.170 |"),
+        ("Decision rule and calibration", "Probabilities are calibrated with isotonic"),
+        ("Subgroups", "Subgroups were not evaluated."),
+        ("Heat maps", "No heat maps were evaluated."),
+        ("Data", "They are from 640 patients"),
+        ("Split", "0.750 train"),
+        ("Model", "7,168,833 parameters"),
+        ("Limitations", "- It was not tested on images from a source"),
+        ("Unknown to this pipeline", "| ethical approval |  | 17 |"),
+    ):
         assert sentence in section(text, title)
     assert "kedro run --env demo --pipeline=effusion_drift" in card(changed(metrics={"phantom": True}))
 
@@ -96,24 +91,16 @@ def test_each_section_of_the_card_has_its_content(changed, content):
 def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page):
     page = read_page(render_report(content))
     for row in (
-        ["metric", "value", "95 % interval", "meaning"],
         ["AUC", "0.889", "0.851 to 0.924", "probability that a positive image gets a higher score than a negative one"],
-        ["precision", "0.772", "", "share of images predicted positive that are positive"],
-        ["thresholds, effusion", "0.414"],
         ["calibration, scores", "40 values"],
-        ["fitted on, n images", "118"],
         ["images", "112,120", "9", "111,311", "9", "791", "640"],
         ["images", "no class of this task", "6"],
-        ["images labelled effusion", "385"],
         ["sex", "F 310, M 330, unknown 151"],
         ["age in years", "n known 640, median 48.5"],
-        ["truncated", "7"],
         ["effusion", "270", "57", "58"],
-        ["images", "1,554", "118", "119"],
         ["patients", "500", "70", "unknown"],
         ["share of effusion", "0.174", "0.483", "0.487"],
         ["training.patience", "null"],
-        ["model.weights", '"imagenet"'],
         ["git commit", "0f3a9c1d"],
         ["fine_tuning", "2", "", "5e-05"],
     ):
@@ -122,8 +109,7 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     assert "images: Labels are from <table>.csv." in page.text["data"]
     assert "4711" not in page.html + card(content)
     assert "quarantine.csv" in page.text["data"]
-    for heading in ("Metrics by", "class and source", "threshold policies", "Classification report", "Confounding"):
-        assert heading not in page.html
+    assert not re.search("Metrics by|class and source|threshold policies|Classification report|Confounding", page.html)
 
 
 def test_unknown_patients_and_an_empty_quarantine_are_named(content, data_report, read_page):
@@ -138,12 +124,9 @@ def test_unknown_patients_and_an_empty_quarantine_are_named(content, data_report
 def test_subgroups_have_a_table_and_missing_ones_are_named(content, read_page):
     page = read_page(render_report(replace(content, subgroups=subgroups())))
     assert ["sex: F", "40", "20", "0.250", *["0.750 (0.500 to 0.875)"] * 3] in page.rows
-    for sentence in (
-        "fewer than 10 positive or 10 negative patients: sex M (3 images)",
-        "Unknown for all test images: age and view.",
-        "Unknown and left out: sex for 79 images.",
-    ):
-        assert sentence in page.text["subgroups"]
+    assert "fewer than 10 positive or 10 negative patients: sex M (3 images)" in page.text["subgroups"]
+    assert "Unknown for all test images: age and view." in page.text["subgroups"]
+    assert "Unknown and left out: sex for 79 images." in page.text["subgroups"]
     small = read_page(render_report(replace(content, subgroups=subgroups(evaluated=False))))
     assert "sex F (3 images) and sex M (3 images)" in small.text["subgroups"]
     assert not [row for row in small.rows if row[0] == "group"]
@@ -156,11 +139,7 @@ def test_figures_are_in_their_order_and_their_sections(content, png, read_page):
     assert len({image["src"] for image in images}) == 2
     places = [image["alt"].split(". ")[0] for image in images].index
     assert places("ROC curve") < places("Confusion matrix") < places("New figure") < places("Heat maps")
-    for anchor, title in {
-        "performance": "ROC curve",
-        "heatmaps": "Pleural_Thickening",
-        "model": "Augmentation",
-    }.items():
+    for anchor, title in (("performance", "ROC curve"), ("heatmaps", "Pleural_Thickening"), ("model", "Augmentation")):
         assert title in page.text[anchor]
     assert read_page(render_report(content)).attributes("img") == []
 
@@ -168,47 +147,39 @@ def test_figures_are_in_their_order_and_their_sections(content, png, read_page):
 @pytest.fixture
 def several(content):
     """The content for two labels from two sources, with everything that a report can show."""
-    classes, measures = ("Mass", "<Nodule>"), content.metrics["metrics"]
+    classes, measures, sources = ("Mass", "<Nodule>"), content.metrics["metrics"], ("nih", "kermany")
     per_class = dict.fromkeys(classes, measures)
-    metrics = {
-        **content.metrics,
-        "thresholds": {"Mass": 0.25, "<Nodule>": 0.5},
+    policies = [
+        {"policy": {"rule": "youden"}, "chosen": True, "thresholds": {"Mass": 0.25}, "metrics": measures},
+        {"policy": {"rule": "fixed", "value": 0.3}, "thresholds": {"Mass": 0.3}, "metrics": measures},
+    ]
+    thresholds = {"Mass": 0.25, "<Nodule>": 0.5}
+    metrics = content.metrics | {
+        "thresholds": thresholds,
         "prevalence": dict.fromkeys(classes, 0.487),
         "support": {name: {"n_known": 119, "n_positive": 58} for name in classes},
         "per_class": per_class,
-        "per_source": {
-            name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in ("nih", "kermany")
-        },
-        "policies": [
-            {"policy": {"rule": "youden"}, "chosen": True, "thresholds": {"Mass": 0.25}, "metrics": measures},
-            {"policy": {"rule": "fixed", "value": 0.3}, "thresholds": {"Mass": 0.3}, "metrics": measures},
-        ],
+        "per_source": {name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in sources},
+        "policies": policies,
     }
     rule = {"policy_met": True, "message": "Met.", "policy": {"rule": "youden"}}
-    confounding = {
-        **{"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True},
-        "n_images": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
-        "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}},
-    }
+    confounding = {"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True,
+                   "n_images": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
+                   "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}}}  # fmt: skip
+    counts = {"Mass": 60, "<Nodule>": 58, "images": 100, "patients": 70}
     return replace(
         content,
         task={**content.task, "kind": "multilabel", "classes": list(classes)},
         metrics=metrics,
-        decision_rule={
-            "kind": "multilabel",
-            "thresholds": metrics["thresholds"],
-            "calibration": {name: {"method": "platt"} for name in classes},
-            "policy": {"rule": "youden"},
-            "per_class": dict.fromkeys(classes, rule),
-        },
+        decision_rule={"kind": "multilabel", "thresholds": thresholds, "policy": {"rule": "youden"},
+                       "calibration": {name: {"method": "platt"} for name in classes},
+                       "per_class": dict.fromkeys(classes, rule)},
         data_report={**content.data_report, "unknown_labels": {"Mass": 4}, "confounding": confounding},
-        split_counts={
-            split: {"Mass": 60, "<Nodule>": 58, "images": 100, "patients": 70} for split in content.split_counts
-        },
+        split_counts=dict.fromkeys(content.split_counts, counts),
         explanations=explanations(),
         classification_report=pd.DataFrame({"precision": [0.5, None], "support": [58, 1200]}, index=list(classes)),
         confusion_table=pd.DataFrame([[50, 8], [0, 61]], index=pd.Index(classes, name="true class"), columns=classes),
-    )
+    )  # fmt: skip
 
 
 def test_a_report_of_several_classes_shows_everything_that_was_measured(several, read_page):
@@ -217,16 +188,11 @@ def test_a_report_of_several_classes_shows_everything_that_was_measured(several,
     for row in (
         ["class", "positive", "labelled", "threshold", "AUC", "sensitivity", "specificity", "precision"],
         ["<Nodule>", "58", "119", "0.500", auc, sensitivity, specificity, "0.772"],
-        ["source", "images", "AUC", "sensitivity", "specificity", "precision"],
         ["all sources", "119", auc, sensitivity, specificity, "0.772"],
-        ["class", "all sources", "nih", "kermany"],
         ["Mass", auc, auc, auc],
-        ["policy", "threshold", "sensitivity", "specificity", "precision"],
         ["youden (chosen)", "0.250", sensitivity, specificity, "0.772"],
         ["fixed, value 0.3", "0.300", sensitivity, specificity, "0.772"],
-        ["", "precision", "support"],
         ["<Nodule>", "", "1,200"],
-        ["true class", "Mass", "<Nodule>"],
         ["Mass", "50", "8"],
         ["Mass", "0.250", "yes", "Met.", "youden"],
         ["class", "nih", "kermany", "AUC of the source alone"],
@@ -267,13 +233,17 @@ def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(con
     assert not {3, 5, 8, 12, *range(14, 20), 37, 39, 40, 41, 42} & claimed
 
 
-@pytest.mark.parametrize(("auc", "warning"), [((0.9, 0.8, 0.95), ""), ((0.52, 0.4, 0.6), "no better than chance")])
-def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metrics_of, auc, warning):
-    text = short_card(metrics_of(auc=auc), kind="binary", classes=("well", "ill"), phantom=False)
-    assert text.startswith(f"AUC {auc[0]:.3f} on 119 test images.")
-    assert warning in text
-    assert "to distinguish images labelled ill from images labelled well" in text
-    assert "not a medical device" in text
-    assert "model_card.md, an artifact of the run that registered this version" in text
-    assert "phantom" not in text
-    assert "phantom" in short_card(metrics_of(), kind="binary", classes=("well", "ill"), phantom=True)
+def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metrics_of):
+    task = {"kind": "binary", "classes": ("well", "ill")}
+    text = short_card(metrics_of(auc=(0.52, 0.4, 0.6)), **task, phantom=False)
+    assert text.startswith("AUC 0.520 on 119 test images.")
+    for phrase in (
+        "no better than chance",
+        "labelled ill from images labelled well",
+        "not a medical device",
+        "model_card.md",
+    ):
+        assert phrase in text
+    phantom = short_card(metrics_of(), **task, phantom=True)
+    assert ["phantom" in each for each in (text, phantom)] == [False, True]
+    assert "chance" not in phantom
