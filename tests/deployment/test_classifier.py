@@ -79,9 +79,7 @@ def test_a_bad_image_does_not_fail_the_others(classifier: ImageClassifier) -> No
         ("multilabel", 204, [0.8, 0.4], "Edema|Pleural_Thickening"),
     ],
 )
-def test_several_outputs_have_a_probability_and_a_threshold_each(
-    kind: str, grey: int, probabilities: list[float], decision: str
-) -> None:
+def test_several_outputs_have_a_probability_and_a_threshold_each(kind, grey, probabilities, decision) -> None:
     table = with_several_outputs(kind).score([half_lit(grey), b"no image"])
     rule = with_several_outputs(kind).decision_rule
     names = [f"probability_{name}" for name in rule.classes]
@@ -136,9 +134,7 @@ def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier, k
 
 @settings(max_examples=15, deadline=None)
 @given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
-def test_the_score_of_an_image_does_not_depend_on_the_batch(
-    classifier: ImageClassifier, greys: list[int | None], batch_size: int
-) -> None:
+def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, batch_size) -> None:
     prepared = [
         ImageRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
     ]

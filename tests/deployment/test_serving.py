@@ -99,9 +99,7 @@ def served(registered: dict[str, Any], images: list[bytes], tmp_path_factory: py
     return json.loads(called.stdout.splitlines()[-1])
 
 
-def test_a_server_answers_as_the_classifier_does(
-    registered: dict[str, Any], images: list[bytes], served: dict[str, Any]
-) -> None:
+def test_a_server_answers_as_the_classifier_does(registered, images, served) -> None:
     answers = served["answer"]
     assert set(answers[0]) == {"probability", "decision", "threshold", "status", "reason", "heatmap"}
     expected = tracking.load_classifier(registered["uri"]).score([*images, compressed_dicom(Modality="DX")])

@@ -184,13 +184,11 @@ def test_the_name_of_a_study_depends_on_data_space_and_training(task_run: TaskRu
 
 
 def test_a_study_is_stored_in_the_project_or_in_the_given_database(task_run: TaskRun) -> None:
-    here = plan_study(REPORT, SPLITS, task_run, **blocks(task_run))
-    there = plan_study(REPORT, SPLITS, task_run, **blocks(task_run, storage="postgresql://host/studies"))
-    assert here.storage == f"sqlite:///{task_run.project}/outputs/studies.db"
-    assert there.storage == "postgresql://host/studies"
-    assert here.direction == "maximize"
+    study = plan_study(REPORT, SPLITS, task_run, **blocks(task_run))
+    assert (study.storage, study.direction) == (f"sqlite:///{task_run.project}/outputs/studies.db", "maximize")
     loss = replace(task_run, parameters=lay_over(task_run.parameters, {"training": {"monitor": "val_loss"}}))
-    assert plan_study(REPORT, SPLITS, loss, **blocks(loss)).direction == "minimize"
+    study = plan_study(REPORT, SPLITS, loss, **blocks(loss, storage="postgresql://host/studies"))
+    assert (study.storage, study.direction) == ("postgresql://host/studies", "minimize")
 
 
 @pytest.mark.parametrize("env", ["base", "demo"])

@@ -65,9 +65,7 @@ def test_the_fingerprint_of_a_version_recognises_its_key(key_file: Path, tmp_pat
     assert not lineage.hashed_with("cxr-keyed", 2, tmp_path / "missing")
 
 
-def test_a_replaced_key_is_warned_about(
-    key_file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replaced_key_is_warned_about(key_file, caplog, monkeypatch) -> None:
     with caplog.at_level(logging.WARNING):
         register("cxr-changed", key_file)
         register("cxr-changed", key_file)

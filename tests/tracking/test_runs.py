@@ -50,12 +50,8 @@ def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store: P
     assert mlflow.get_experiment(run.info.experiment_id).name == "cxr-new"
     location = str(tmp_path) if mlflow.get_tracking_uri().startswith("sqlite") else "mlflow-artifacts:/"
     assert run.info.artifact_uri.startswith(location)
-    assert (len(run.info.run_name), run.data.tags["env"], run.data.tags["mlflow.parentRunId"]) == (
-        250,
-        "demo",
-        "p" * 32,
-    )
-    assert run.data.tags["mlflow.user"]
+    assert len(run.info.run_name) == 250
+    assert {"env": "demo", "mlflow.parentRunId": "p" * 32}.items() <= run.data.tags.items()
 
 
 def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start) -> None:
@@ -99,14 +95,13 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path: Path) -> N
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/pages2/report.html") == "report"
 
 
-@pytest.mark.parametrize(("phantom", "images"), [(True, "phantom"), (False, "real")])
-def test_the_summary_becomes_metrics_and_tags(phantom: bool, images: str) -> None:
+def test_the_summary_is_logged_as_metrics_and_tags() -> None:
     with mlflow.start_run() as run:
-        tracking.log_summary({**METRICS, "phantom": phantom}, data_digest="d" * 64)
-    found = mlflow.get_run(run.info.run_id).data
-    assert found.metrics == flatten_metrics(METRICS)
-    expected = {"task": "effusion", "images": images, "test_digest": "f" * 64, "data_digest": "d" * 64}
-    assert expected.items() <= found.tags.items()
+        tracking.log_summary(METRICS, data_digest="d" * 64)
+    logged = mlflow.get_run(run.info.run_id).data
+    assert logged.metrics == flatten_metrics(METRICS)
+    expected = {"task": "effusion", "images": "phantom", "test_digest": "f" * 64, "data_digest": "d" * 64}
+    assert expected.items() <= logged.tags.items()
 
 
 def test_without_a_run_nothing_is_logged(tmp_path: Path) -> None:

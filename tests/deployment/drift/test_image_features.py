@@ -30,7 +30,7 @@ def test_the_sample_is_random() -> None:
     assert len({tuple(sample_one_per_patient(unknown, max_images=3, seed=seed).index) for seed in range(20)}) > 15
 
 
-def test_the_same_id_in_two_sources_is_two_patients() -> None:
+def test_equal_ids_in_two_sources_are_two_patients() -> None:
     assert len(sample_one_per_patient(rows_of(["1", "1"], ["nih", "other"]), max_images=9, seed=0)) == 2
 
 

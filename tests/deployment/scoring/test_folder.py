@@ -14,19 +14,6 @@ from cxr_pipeline.deployment.scoring import score_folder, summarise
 KEY = "effusion.scoring.folder"
 
 
-def test_predictions_have_a_row_per_image(classifier, folder, draw, score) -> None:
-    draw("dim.png", 51)
-    draw("ward/bright.png", 204)
-    draw("broken.png").write_bytes(b"no image")
-    predictions = score(classifier, folder)
-    assert predictions.columns.tolist() == ["image", "probability", "decision", "status", "reason"]
-    assert predictions.image.tolist() == ["broken.png", "dim.png", "ward/bright.png"]
-    np.testing.assert_allclose(predictions.probability, [np.nan, 0.2, 0.8], atol=1e-6)
-    assert predictions.decision.fillna("").tolist() == ["", "nofinding", "effusion"]
-    assert predictions.status.tolist() == ["refused", "scored", "scored"]
-    assert predictions.reason.fillna("").tolist() == ["unreadable", "", ""]
-
-
 @pytest.mark.parametrize(("batch_size", "few_images", "window"), [(1, 100, 100), (3, 100, 3), (7, 4, 100), (100, 4, 5)])
 def test_batches_windows_and_processes_change_nothing(
     classifier, folder, draw, score, monkeypatch, batch_size, few_images, window

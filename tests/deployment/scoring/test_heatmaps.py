@@ -136,20 +136,6 @@ def test_an_image_that_is_refused_now_has_no_earlier_map(folder: Path, tmp_path:
     assert lit(tmp_path / "maps" / "b.png.png") == MORE_DARK["bright"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_predictions_have_a_column_for_each_output(kind: str, folder: Path, score: Score) -> None:
-    patches(folder / "image.png", **MORE_BRIGHT)
-    patches(folder / "none.png", bright=(1, 2, 1), dark=(10, 11, 1))
-    predictions = score(brightness_classifier(kind), folder)
-    probabilities = {
-        "binary": ["probability"],
-        "multiclass": ["probability_No Finding", "probability_bright", "probability_dark"],
-        "multilabel": ["probability_bright", "probability_dark"],
-    }[kind]
-    assert predictions.columns.tolist() == ["image", *probabilities, "decision", "status", "reason"]
-    assert predictions.decision.tolist() == ["bright", {"multilabel": "none"}.get(kind, KINDS[kind][0])]
-
-
 def test_real_dicom_images_are_scored_and_others_refused(shared_data: Path, tmp_path: Path, score: Score) -> None:
     classifier = replace(brightness_classifier("multilabel"), recipe=Recipe(size=SIZE, mode="fit", max_megapixels=20.0))
     predictions = score(classifier, shared_data / "dicom", heatmaps=tmp_path / "maps").set_index("image")

@@ -164,16 +164,6 @@ def test_the_sample_follows_images_that_come_and_go(score, images) -> None:
     pd.testing.assert_frame_equal(table(predictions), before)
 
 
-def test_a_larger_sample_adds_images(score, images) -> None:
-    predictions, _ = score(images)
-    del predictions
-    predictions, screening = score(images, max_images=12)
-    assert 0 < screening.n_seen <= 6
-    assert len(predictions.features) in (11, 12)
-    # The unreadable image is tried again in every run.
-    assert predictions.n_kept == 21 - screening.n_seen
-
-
 def test_after_a_kill_the_rest_is_scored(score, images, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SHARD_ROWS", 4)
     whole, _ = score(images)
