@@ -34,7 +34,7 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
         ...     name: str
         >>> def blur(folder: str, *, width: int = 3) -> None: ...
         >>> TypeAdapter(variants(Step, "name", {"blur": blur})).validate_python({"name": "blur"})
-        blur(name='blur', width=3)
+        Step_blur(name='blur', width=3)
     """
     blocks = []
     for name, function in functions.items():
@@ -43,7 +43,10 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
             if argument.name not in ("folder", "image"):
                 default = ... if argument.default is argument.empty else argument.default
                 fields[argument.name] = (argument.annotation, default)
-        blocks.append(create_model(name, __base__=base, **fields))
+        block = create_model(f"{base.__name__}_{name}", __base__=base, __module__=__name__, **fields)
+        # A block is pickled by the name of its class in this module.
+        globals()[block.__name__] = block
+        blocks.append(block)
     return Annotated[Union[tuple(blocks)], Field(discriminator=tag)]  # noqa: UP007
 
 
