@@ -2,8 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,8 @@ def register_version(
     provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": data_digest}
     classifier = ImageClassifier(model, recipe, decision_rule, provenance)
     name = model_name(task, phantom=phantom)
-    with tempfile.TemporaryDirectory() as folder, _import_path_kept():
+    import_path = list(sys.path)
+    with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
         # pyfunc.log_model does not pass run_id, and would start another run in a thread without an active run.
         logged = mlflow.models.Model.log(
@@ -87,21 +87,13 @@ def register_version(
             model_config=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
+    # MLflow adds the copy of this package to the import path when it checks the model.
+    sys.path[:] = import_path
     number = int(logged.registered_model_version)
     card = short_card(metrics, kind=decision_rule.kind, classes=decision_rule.classes, phantom=phantom)
     mlflow.MlflowClient().update_model_version(name, str(number), card)
     uri, run_id = f"models:/{name}/{number}", logged.run_id
     return {"name": name, "version": number, "uri": uri, "run_id": run_id, "digest": classifier.digest}
-
-
-@contextmanager
-def _import_path_kept() -> Iterator[None]:
-    """Remove what MLflow adds to the import path when it validates a logged model."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def newest_version(name: str) -> str:
