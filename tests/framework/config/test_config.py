@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 from pydantic import ValidationError
 
@@ -18,6 +20,7 @@ def test_a_source_can_be_switched_off_and_its_layout_determines_its_keys() -> No
     sources = config.Sources({"images": None, "phantoms": phantoms})
     assert list(sources.root) == ["phantoms"]
     assert sources.phantom
+    assert pickle.loads(pickle.dumps(sources)) == sources
     with pytest.raises(ValidationError, match="at least one source"):
         config.Sources({"images": None})
     with pytest.raises(ValidationError, match="n_patients"):
