@@ -49,7 +49,7 @@ def test_unknown_patients_and_phantoms_are_named(data_report, counts):
     nobody = sentences.data(BINARY, data_report(n_unknown=791, n_patients=0), counts())
     assert nobody.endswith("Their patients are unknown.")
     partly = data_report(n_unknown=1200, sources={"a": True, "b": False}) | {"phantom": True}
-    assert "“b” (drawn by a program). The patient is known for all but 1,200 of them. The others are from 640" in (
+    assert "“b” (synthetic). The patient is known for all but 1,200 of them. The others are from 640" in (
         sentences.data(BINARY, partly, counts())
     )
 

@@ -61,7 +61,7 @@ class _Output:
         return {name: np.where(lost, np.nan, value) for name, value in values.items()}
 
     def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
-        """Return every metric with its interval, which is null with fewer than two patients."""
+        """Return every metric with its interval; the interval is null with fewer than two patients."""
         return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
 
 
@@ -206,7 +206,7 @@ def _matrices(
 
 
 def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Indices:
-    """Return the indices of the images with a known label, in an order that does not depend on that of the rows."""
+    """Return the indices of the images with a known label, in an order that does not depend on the order of the rows."""
     order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
     return order[~np.isnan(true[order]).all(axis=1)]
 
@@ -226,7 +226,7 @@ def _number(value: float) -> float | None:
 
 
 def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there is none."""
+    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there are none."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -235,7 +235,7 @@ def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
 
 
 def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Indices:
-    """Number the patients of images from 0, ordered by id; each image without a patient gets a number of its own."""
+    """Number the patients of images from 0, ordered by id; each image without a patient gets its own number."""
     if groups is None:
         return np.arange(n_images)
     codes, ids = pd.factorize(groups, sort=True)

@@ -1,8 +1,8 @@
 """Calibration of one output: from scores of a network to probabilities that match observed frequencies.
 
-Every calibration is strictly increasing. It keeps the order of the images, and therefore AUC and average precision. To
-that end, ``TIE_BREAK`` parts of the score itself are added to a fitted curve that may be flat in places, on a compressed
-logit scale on which scores near 0 and 1 stay distinct.
+Every calibration is strictly increasing. It keeps the order of the images, and therefore AUC and average precision.
+Because a fitted curve may be flat in places, a fraction ``TIE_BREAK`` of the score is added to it, on a compressed
+logit scale on which scores near 0 and 1 remain distinct.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 TIE_BREAK = 1e-6
 COMPRESSION = 16.0
 TEMPERATURES = (0.05, 100.0)
-# An image whose score rounds to 0 or 1 must not outweigh all other images in a fit.
+# An image whose score rounds to 0 or 1 must not dominate a fit.
 FITTED_LOGIT = 16.0
 
 

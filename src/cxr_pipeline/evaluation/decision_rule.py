@@ -55,7 +55,7 @@ class OutputRule:
         met: whether the threshold policy reached its target.
         message: sensitivity and specificity on the validation images, and warnings about the fit.
         n_images: validation images with a known label.
-        n_positive: positive ones among them.
+        n_positive: number of positive images among them.
     """
 
     threshold: float
@@ -71,8 +71,8 @@ class DecisionRule:
 
     Args:
         kind: ``binary``, ``multiclass`` or ``multilabel``.
-        classes: of the task; of a binary task the negative class, then the positive one.
-        policy: name and values of the threshold policy, as configured.
+        classes: of the task; for a binary task, the negative class, then the positive one. policy: name and values of
+            the threshold policy, as configured.
         calibration: maps scores to probabilities.
         output_rules: the threshold of each output.
         n_images: validation images with at least one known label.
@@ -87,7 +87,7 @@ class DecisionRule:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The k classes that the network gives a score for: of a binary task the positive class."""
+        """The k classes with a score of the network; for a binary task, the positive class."""
         return self.classes[-1:] if self.kind == "binary" else self.classes
 
     @property
@@ -275,8 +275,8 @@ def _decide_multiclass(
 ) -> tuple[BoolArray, NDArray[np.str_]]:
     """Choose the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
 
-    With equal thresholds this is the most probable class. With others, the sensitivity that a threshold has for its
-    class alone is not quite reached, because only one of the classes above their thresholds is predicted.
+    With equal thresholds this is the most probable class. With different thresholds, the sensitivity for a class can be
+    below that of its threshold alone, because only one of the classes above their thresholds is predicted.
     """
     limits = np.maximum(thresholds, LOWEST_THRESHOLD)
     # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.

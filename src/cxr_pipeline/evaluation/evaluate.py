@@ -79,7 +79,7 @@ def evaluate_policies(
 ) -> dict[str, Any]:
     """Compute the metrics under other threshold policies, ``policies`` of ``metrics.json``.
 
-    The first entry is the chosen policy. Each of the others is fitted on the validation images, as the chosen one was.
+    The first entry is the chosen policy. The others are fitted on the validation images, like the chosen one.
 
     Args:
         validation: score table of the validation images.

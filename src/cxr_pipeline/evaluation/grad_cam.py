@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 METHOD = "HiResCAM (Grad-CAM with a weight for each position)"
 BATCH_SIZE = 16
 SIDE = 12
-# A single shuffled network may happen to favour the position of a finding.
+# A single shuffled network may favour the position of a finding by chance.
 SHUFFLES = 5
 _CHUNK = 4 * BATCH_SIZE
 
@@ -33,8 +33,9 @@ class GradCam:
     The channels of a feature map are weighted, at each position, by the gradient of the logit of the output and summed;
     the positive part is the heat map. The logit is used instead of the probability, because a saturated sigmoid or
     softmax has no gradient. The feature map is that of the deepest layer with at least ``SIDE`` x ``SIDE`` positions,
-    because the last one of a network, 7 x 7 for an image of 224 pixels, is too coarse for a small effusion. That far
-    from the output, the weights of Grad-CAM, one per channel, no longer locate a finding; those of HiResCAM do.
+    because the last one of a network, 7 x 7 for an image of 224 pixels, is too coarse for a small effusion. At this
+    distance from the output, the weights of Grad-CAM, one per channel, no longer locate a finding, unlike those of
+    HiResCAM.
 
     Args:
         model: from `build_model`. It is not changed, and the heat maps follow its weights.
@@ -154,8 +155,8 @@ def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
 class Shuffled:
     """Heat maps of copies of a model with shuffled weights.
 
-    Each weight array is shuffled, including those of the head. The layers keep the distribution of their weights and
-    lose what they have learnt: a heat map that stays the same reflects the architecture or the image, not the training.
+    Each weight array is shuffled, including those of the head. The layers keep the distribution of their weights but
+    not the learnt features. A heat map that does not change reflects the architecture or the image, not the training.
 
     Args:
         model: is not changed.

@@ -1,7 +1,7 @@
 """Agreement of heat maps with boxes drawn by readers.
 
-A heat map that points into the boxes may still say little: findings lie in the lungs, and so does the centre of most
-images. Each measure is therefore compared with that of a blob in the centre of the image and of a random point.
+A heat map that points into the boxes may not be informative, because findings are in the lungs, as is the centre of
+most images. Each measure is therefore compared with those of a blob in the centre of the image and of a random point.
 """
 
 from collections.abc import Sequence

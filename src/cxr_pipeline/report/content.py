@@ -1,4 +1,4 @@
-"""What the pages are made of: sections of sentences, tables and pictures, and the results that a report shows."""
+"""The content of pages: sections of sentences, tables and figures, and the results of a report."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of finished text; a cell may also be ``markupsafe.Markup``.
+    """A table of text; a cell may also be ``markupsafe.Markup``.
 
     Args:
-        columns: column headings; no heading is shown where all are blank.
+        columns: column headings; not shown if all are blank.
         rows: rows of cells.
         style: CSS class: ``measured`` (intervals below their values), ``counted`` (numbers to the right), ``long``
             (long words are broken), or another class of ``report.css``.
@@ -37,7 +37,7 @@ class Table:
     kind: ClassVar[str] = "table"
 
     def __bool__(self) -> bool:
-        """Tell whether there are rows; sections leave out a table that has none."""
+        """Return whether there are rows; sections omit empty tables."""
         return bool(self.rows)
 
     @classmethod
@@ -74,7 +74,7 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The PNG as a ``data:`` address, so that the page loads nothing."""
+        """The PNG as a ``data:`` URL, so that the page loads no files."""
         return "data:image/png;base64," + b64encode(self.png).decode("ascii")
 
 
@@ -86,22 +86,22 @@ class Pictures:
     kind: ClassVar[str] = "pictures"
 
     def __bool__(self) -> bool:
-        """Tell whether there are figures."""
+        """Return whether there are figures."""
         return bool(self.pictures)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; it is left out if all its blocks are empty.
+    """A part of a page, omitted if all its blocks are empty.
 
     Args:
         title: its heading.
         blocks: what it shows, in order: a paragraph, a list of sentences (bullets), a table, figures, or a section.
-            None and whatever else is empty is skipped.
-        intro: paragraph below the heading, which is left out with the section.
-        items: items of reporting guidelines that it answers, for Markdown.
+            None and other empty blocks are skipped.
+        intro: paragraph below the heading, omitted with the section.
+        items: items of reporting guidelines that it covers, for Markdown.
         anchor: ``id`` of the section, for links.
-        style: ``""``, ``"warnings"``, or ``"folded"``, which opens at a click and is left out of Markdown.
+        style: ``""``, ``"warnings"``, or ``"folded"``, which opens on a click and is omitted in Markdown.
     """
 
     title: str
@@ -113,7 +113,7 @@ class Section:
     kind: ClassVar[str] = "section"
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to show."""
+        """Return whether there is any content."""
         return any(self.blocks)
 
     @classmethod
@@ -132,7 +132,7 @@ class Page:
     Args:
         title: its heading.
         sections: its parts.
-        phantom: whether its results are of phantom images, which is then announced at its top and in its title.
+        phantom: whether its results are of phantom images; if so, a warning is shown at the top and in the title.
         intro: blocks before the first section.
         style: CSS class of the page.
     """
@@ -151,10 +151,10 @@ class Page:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that the report and the model card of a task show.
+    """Everything in the report and the model card of a task.
 
     Args:
-        task: ``name``, ``title``, ``kind`` and ``classes``; of two classes the negative one comes first.
+        task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
         metrics: content of ``metrics.json``, where null stands for an undefined number.
         decision_rule: content of ``decision_rule.json``.
         data_report: content of ``data_report.json``, with that of ``confounding.json`` as ``confounding``.

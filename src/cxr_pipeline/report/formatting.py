@@ -44,7 +44,7 @@ def interval(value: float | None, low: float | None, high: float | None, *, sign
 
 
 def measure(measured: Mapping[str, Any] | None, *, sign: bool = False) -> str:
-    """Format a metric with ``value``, ``low`` and ``high``; blank where there is none."""
+    """Format a metric with ``value``, ``low`` and ``high``; blank if there is none."""
     return interval(*(measured[key] for key in ("value", "low", "high")), sign=sign) if measured else ""
 
 
@@ -80,7 +80,7 @@ def as_text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    # Learning rates and the like would be lost with three decimals.
+    # Small numbers such as learning rates would be rounded to zero with three decimals.
     if isinstance(value, float) and 0 < abs(value) < 0.001:
         return f"{value:.3g}"
     if value is None or isinstance(value, float):
@@ -143,6 +143,6 @@ def markdown(text: str) -> str:
 
 
 def value_of(measures: Mapping[str, Any], name: str, key: str = "value") -> float | None:
-    """Return ``value``, ``low`` or ``high`` of a metric; None where it is undefined or missing."""
+    """Return ``value``, ``low`` or ``high`` of a metric; None if it is undefined or missing."""
     value = (measures.get(name) or {}).get(key)
     return None if value is None or math.isnan(value) else float(value)

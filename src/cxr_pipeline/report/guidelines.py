@@ -1,6 +1,6 @@
-"""What the reporting guidelines CLAIM and TRIPOD+AI ask for and a run cannot know.
+"""Items of the reporting guidelines CLAIM and TRIPOD+AI that a run cannot answer.
 
-A model card answers each other item, except 1 and 2, the title and abstract of a paper.
+A model card covers all other items except 1 and 2, the title and abstract of a paper.
 
 References:
     Mongan, Moy, Kahn, "Checklist for artificial intelligence in medical imaging (CLAIM)", Radiology: AI 2, 2020, whose
@@ -17,7 +17,7 @@ UNKNOWN = (
     ("known health inequalities between groups", "", "3c"),
     ("whether images were collected for this purpose or in routine care", "5", "5a"),
     ("dates, places and scanners of the images", "7", "5b, 6a, 9b"),
-    ("eligibility criteria, and selection before the images came into the source", "8", "6b"),
+    ("eligibility criteria, and selection of the images of the source", "8", "6b"),
     ("treatments received by the patients", "", "6c"),
     ("method of de-identification", "12", ""),
     ("who assigned the labels, with which tools, and reader agreement", "14 to 18", "8"),
@@ -31,10 +31,10 @@ UNKNOWN = (
 
 
 def unknown_fields() -> Section:
-    """List what a run cannot know, with the items that ask for it."""
+    """List the information that a run does not have, with the items of the guidelines."""
     explanation = (
-        "The guidelines also ask for the following, which the pipeline cannot know. Whoever publishes or uses the "
-        "model must add it."
+        "The guidelines also require the following information, which the pipeline does not have. Add it before you "
+        "publish or use the model."
     )
     table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), UNKNOWN, "long")
     return Section("Unknown to this pipeline", [explanation, table], anchor="unknown")

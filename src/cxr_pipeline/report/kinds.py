@@ -43,10 +43,10 @@ class Kind:
 
     Args:
         auc: name of its AUC.
-        decision: what the validation images decide, besides the epoch.
+        decision: what was selected on the validation images, besides the epoch.
         purpose: what the model does, beginning with ``to``.
         output: what it returns for an image.
-        limits: what its output cannot express.
+        limits: limitations of its output.
         exclusive: whether an image has exactly one class.
         collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
         bounds: the metrics whose intervals are put in words, with their names.
@@ -83,7 +83,7 @@ class Kind:
         ]
 
     def collapsed(self, metrics: Document) -> str | None:
-        """Warn if the decision is almost always the same, whatever the image shows; None if it is not."""
+        """Warn if the decision is almost always the same, regardless of the image; None if it is not."""
         per_class = metrics["per_class"]
         constant = [name for name, measures in per_class.items() if _is_constant(measures)]
         if constant and self.exclusive:
@@ -98,7 +98,7 @@ BINARY = Kind(
     decision="the threshold",
     purpose="to distinguish images labelled {positive} from images labelled {negative}",
     output="the probability of {positive}",
-    limits="An image that shows anything else is still classified as {positive} or {negative}.",
+    limits="An image with any other finding is still classified as {positive} or {negative}.",
     exclusive=True,
     collapse="The model has collapsed: it predicts {constant} for almost every image.",
     bounds={"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"},
@@ -107,9 +107,9 @@ BINARY = Kind(
         "higher probability in about {auc_100} (AUC {auc}; 50 by chance).",
         "Of 100 images labelled {positive}, about {sensitivity_100} are predicted {positive}.",
         "Of 100 images labelled {negative}, about {specificity_100} are predicted {negative}.",
-        "Of 100 images predicted {positive}, about {precision_100} are labelled {positive}. That holds at the "
-        "prevalence of the test images ({prevalence_100} of 100); at a lower prevalence, more of them are false "
-        "positives.",
+        "Of 100 images predicted {positive}, about {precision_100} are labelled {positive}. This is the "
+        "result at the prevalence of the test images ({prevalence_100} of 100); at a lower prevalence, more of them "
+        "are false positives.",
     ),
     meanings=_MEANINGS,
 )
@@ -118,14 +118,14 @@ MULTICLASS = Kind(
     decision="the decision rule",
     purpose="to assign an image to one of {n} classes: {names}",
     output="a probability for each class; they add up to one",
-    limits="An image that shows anything else, or two of the {n} classes at once, is still assigned to one of them.",
+    limits="An image with any other finding, or with two of the {n} classes, is still assigned to one of them.",
     exclusive=True,
     collapse=BINARY.collapse,
     bounds={"auc": "macro AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"},
     performance=(
         "About {accuracy_100} of 100 test images are classified correctly.",
         "Always predicting {majority} would be correct for {majority_100} of 100.",
-        "Averaged over the classes, so that rare ones weigh as much as frequent ones, about {balanced_accuracy_100} of "
+        "Averaged over the classes, with equal weights for rare and frequent ones, about {balanced_accuracy_100} of "
         "100 images of a class are classified correctly ({chance_100} by chance).",
         f"Of 100 pairs of images, one of a class and one of another, {_MACRO_AUC}",
         _RANGE,
@@ -135,9 +135,9 @@ MULTICLASS = Kind(
 MULTILABEL = Kind(
     auc="macro AUC",
     decision="the decision rule",
-    purpose="to predict which of {n} labels an image has, any number at once: {names}",
+    purpose="to predict which of {n} labels, any number at once, an image has: {names}",
     output="a probability for each label",
-    limits="It predicts {n} labels and nothing else: an image without any of them need not be normal.",
+    limits="It predicts these {n} labels only: an image without any of them is not necessarily normal.",
     exclusive=False,
     collapse="For {n_constant} of {n} labels the decision is almost always the same: {constant}.",
     bounds={"auc": "macro AUC", "sensitivity": "mean sensitivity", "specificity": "mean specificity"},

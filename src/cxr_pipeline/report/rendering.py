@@ -9,12 +9,12 @@ from cxr_pipeline.report.formatting import markdown
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-PHANTOM = "PHANTOM IMAGES: drawn by a program. These results say nothing about patients."
+PHANTOM = "PHANTOM IMAGES: synthetic. These results say nothing about patients."
 RESEARCH = "Research use only, not a medical device."
 
 
 def render_html(page: Page) -> str:
-    """Render a page as one HTML file that loads nothing and runs no script; all text is escaped."""
+    """Render a page as one HTML file without external files and scripts; all text is escaped."""
     return _environment().get_template("page.html.j2").render(page=page, banner=PHANTOM)
 
 

@@ -14,7 +14,7 @@ from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.tables import SplitCounts, images_in, subgroups_of
 
 SourceCounts = Mapping[str, Mapping[str, int]]
-# Heat maps of randomised weights that correlate this much with the model's own do not depend on the weights.
+# If heat maps of randomised weights correlate this much with the model's own, these do not depend on the weights.
 SAME_MAPS = 0.5
 
 
@@ -33,7 +33,7 @@ def model(kind: Kind, network: Document) -> str:
 def data(kind: Kind, data_report: Document, split_counts: SplitCounts) -> str:
     """Count images and patients, and name their sources."""
     images = {split: images_in(counts) for split, counts in split_counts.items()}
-    drawn = " (drawn by a program)" if data_report["phantom"] else ""
+    drawn = " (synthetic)" if data_report["phantom"] else ""
     n_patients, n_unknown = data_report["n_patients"], data_report["n_images_without_patient"]
     if n_patients:
         known = f"The patient is known for all but {n_unknown:,} of them. The others" if n_unknown else "They"
@@ -69,7 +69,7 @@ def uncertainty(kind: Kind, metrics: Document) -> str:
 
 
 def out_of_scope(kind: Kind, source_counts: SourceCounts) -> list[str]:
-    """List what the model must not be used for."""
+    """List uses for which the model is unsuitable."""
     internal, external = _tested(source_counts)
     tested = " and from ".join(
         f"{sources_named(names)}, {trained}"
@@ -77,16 +77,16 @@ def out_of_scope(kind: Kind, source_counts: SourceCounts) -> list[str]:
         if names
     )
     return [
-        "It is for research. It is not a medical device and has not been assessed as one.",
+        "It is for research use only. It is not a medical device and has not been assessed as one.",
         "Do not use it for diagnosis, for triage, or for any decision about a patient.",
         f"It was tested only on images from {tested}. Expect worse results on images from elsewhere.",
-        "It was trained and tested on the labels of its sources. Errors in these labels do not show in the results.",
+        "It was trained and tested on the labels of its sources. The results do not reveal errors in these labels.",
         kind.text(kind.limits),
     ]
 
 
 def external_test(source_counts: SourceCounts) -> str:
-    """Say whether the model was tested on a source that it was not trained on."""
+    """State whether the model was tested on a source that it was not trained on."""
     _, external = _tested(source_counts)
     if not external:
         return "It was not tested on images from a source that it was not trained on."
@@ -97,7 +97,7 @@ def external_test(source_counts: SourceCounts) -> str:
 
 
 def uncertain_labels(policy: str) -> str:
-    """Say how uncertain and unknown labels are treated; ``policy`` is ``task.uncertain``."""
+    """State how uncertain and unknown labels are treated; ``policy`` is ``task.uncertain``."""
     ignored = "are ignored in the loss and in the metrics; they are not imputed."
     if policy == "unknown":
         return f"Unknown labels, and labels that a source marks as uncertain, {ignored}"
@@ -105,7 +105,7 @@ def uncertain_labels(policy: str) -> str:
 
 
 def decision(rule: Document) -> str:
-    """Say which parts of the decision rule were fitted, and on what."""
+    """State which parts of the decision rule were fitted, and on which images."""
     thresholds = {
         "argmax": "The most probable class is predicted; there is no fitted threshold.",
         "fixed": "The threshold was set in advance; it was not fitted.",
@@ -117,7 +117,7 @@ def decision(rule: Document) -> str:
 
 
 def calibration(rule: Document) -> str:
-    """Say how probabilities are calibrated, and for which classes they are not."""
+    """State how probabilities are calibrated, and for which classes they are not."""
     methods = _calibrations(rule)
     fitted = sorted(set(methods.values()) - {"none"})
     if not fitted:
@@ -131,7 +131,7 @@ def calibration(rule: Document) -> str:
 
 
 def heat_maps(explanations: Document) -> list[str]:
-    """Say how heat maps were computed, whether they agree with boxes, and whether they depend on the weights.
+    """State how heat maps were computed, whether they agree with boxes, and whether they depend on the weights.
 
     References:
         Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
@@ -165,7 +165,7 @@ def heat_maps(explanations: Document) -> list[str]:
 
 
 def subgroups(evaluated: Document) -> list[str]:
-    """Say how to read the table of subgroups, which ones are too small, and what is unknown."""
+    """State how to read the table of subgroups, which ones are too small, and which values are unknown."""
     least = evaluated["min_patients"]
     groups = list(subgroups_of(evaluated))
     small = [f"{attribute} {name} ({plural(group['n_images'], 'image')})" for attribute, name, group in groups
@@ -178,7 +178,7 @@ def subgroups(evaluated: Document) -> list[str]:
     ]
     sentences = {
         f"Each group is evaluated with the decision rule of all images; intervals are "
-        f"{percent(evaluated['confidence'])} intervals. With many groups, and some of them small, one may stand out by "
+        f"{percent(evaluated['confidence'])} intervals. With many groups, some of them small, one may stand out by "
         "chance.": bool(groups),
         f"Metrics are means over the classes with at least {least} positive and {least} negative patients in the "
         "group; means over different classes are not comparable.": any(
@@ -192,7 +192,7 @@ def subgroups(evaluated: Document) -> list[str]:
 
 
 def monitoring(task: str, *, phantom: bool) -> list[str]:
-    """Say how new images are monitored and the model is updated."""
+    """State how new images are monitored and how the model is updated."""
     demo = " --env demo" if phantom else ""
     return [
         "A reference profile of the training images is stored with the model in MLflow. "

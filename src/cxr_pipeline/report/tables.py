@@ -1,4 +1,4 @@
-"""The tables of a report and a model card, each from one document of a run; None where there is nothing to show.
+"""The tables of a report and a model card, each from one document of a run; None if it would be empty.
 
 Documents are the JSON documents that a run writes, where null stands for an undefined number.
 """
@@ -74,7 +74,7 @@ def auc_per_source(metrics: Document) -> Table | None:
 
 
 def policies(metrics: Document) -> Table | None:
-    """List what other threshold policies would have reached; None where none was compared."""
+    """List the metrics with other threshold policies; None if no others were compared."""
     rows = {
         _policy(row["policy"]) + (" (chosen)" if row.get("chosen") else ""): (
             {"threshold": as_text(list(row["thresholds"].values()))},
@@ -86,7 +86,7 @@ def policies(metrics: Document) -> Table | None:
 
 
 def subgroups(evaluated: Document | None) -> Table | None:
-    """List the metrics of each subgroup with enough patients; None where there is none."""
+    """List the metrics of each subgroup with enough patients; None if there are none."""
     rows: dict[str, tuple[dict[str, str], Document]] = {}
     for attribute, name, group in subgroups_of(evaluated or {}):
         if group["metrics"]:
@@ -113,7 +113,7 @@ def decision_rule(rule: Document) -> Table:
 
 
 def rules_of_classes(rule: Document) -> Table | None:
-    """List the decision rule of each class; None where one rule is for all."""
+    """List the decision rule of each class; None if all classes share one rule."""
     if "per_class" not in rule:
         return None
     flat = {
@@ -161,7 +161,7 @@ def quarantined(quarantine: pd.DataFrame) -> Table:
 
 
 def confounding(data_report: Document) -> Table | None:
-    """Count images by class and source, with the AUC of the source alone; None where it was not measured."""
+    """Count images by class and source, with the AUC of the source alone; None if it was not measured."""
     measured = data_report.get("confounding")
     if not measured:
         return None
@@ -211,7 +211,7 @@ def images_in(counts: Mapping[str, int | None]) -> int:
 
 
 def localisation(explanations: Document | None) -> Table | None:
-    """List how well the heat maps of each class fit the boxes; None without boxes."""
+    """List the agreement of the heat maps of each class with the boxes; None without boxes."""
     localised = (explanations or {}).get("localisation")
     if not localised:
         return None
@@ -220,7 +220,7 @@ def localisation(explanations: Document | None) -> Table | None:
         "pointing_game_centred": "image centre in a box",
         "pointing_game_random": "random point in a box",
         "heat_in_box": "share of heat in boxes",
-        "heat_in_box_centred": "same of a central blob",
+        "heat_in_box_centred": "share of a central blob in boxes",
         "box_area": "share of area in boxes",
     }
     rows = [
@@ -242,14 +242,14 @@ def parameters(values: Document) -> Table:
 
 
 def _sources(metrics: Document) -> dict[str, Document]:
-    """Return the metrics of all sources together and of each; nothing for a single source."""
+    """Return the metrics of all sources together and of each source; empty for a single source."""
     return {"all sources": metrics, **metrics["per_source"]} if "per_source" in metrics else {}
 
 
 def _compare(
     heading: str, rows: Mapping[str, tuple[Mapping[str, str], Document]], names: Sequence[str]
 ) -> Table | None:
-    """List metrics side by side, without those that no row has; None without rows.
+    """List metrics side by side, except those that no row has; None without rows.
 
     Args:
         heading: heading of the first column.

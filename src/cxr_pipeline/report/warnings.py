@@ -1,4 +1,4 @@
-"""The warnings of a report: each a sentence, or None where it does not apply.
+"""The warnings of a report: each is a sentence, or None if it does not apply.
 
 ``metrics``, ``decision_rule`` and ``data_report`` are the JSON documents of a run, where null stands for an undefined
 number.
@@ -65,7 +65,7 @@ def confounded(data_report: Document) -> str | None:
 
 
 def majority(metrics: Document) -> str | None:
-    """Warn of an accuracy that always predicting the most frequent class also reaches, or may reach."""
+    """Warn of an accuracy that is not clearly above that of always predicting the most frequent class."""
     frequent, accuracy = metrics.get("majority"), value_of(metrics["metrics"], "accuracy")
     if not frequent or accuracy is None:
         return None

@@ -1,1 +1,1 @@
-"""Training of networks on prepared images; start reading at `fitting`."""
+"""Training of networks on prepared images; `fitting` is the entry point."""

@@ -1,9 +1,9 @@
 """Random changes of training images.
 
-The same Keras layers are used in two ways: in the graph of a network that is trained as a whole, where each batch draws
-anew, and as numbered views of single images for a frozen backbone, whose features are computed once. A view depends on
-the image, its number, the seed and the strengths, but not on the other images, so that features computed for some
-images stay valid when more are added.
+The same Keras layers are used in two ways: in the graph of a network that is trained as a whole, with new random
+changes in each batch, and as numbered views of single images for a frozen backbone, whose features are computed once. A
+view depends on the image, its number, the seed and the strengths, but not on other images, so that cached features
+remain valid when images are added.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ STRENGTHS = ("rotation", "translation", "zoom", "brightness", "contrast", "noise
 
 
 def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
-    """Build Keras layers that change images in training, and pass them unchanged otherwise.
+    """Build Keras layers that change images during training, and pass them on unchanged otherwise.
 
     Args:
         augmentation: by name, ``rotation``: largest angle in degrees; ``translation``: largest shift as a fraction of
             the side; ``zoom``: largest change of scale as a fraction; ``brightness``: largest shift of grey as a
             fraction of the grey range; ``contrast``: largest change of contrast as a fraction; ``noise``: standard
             deviation of Gaussian noise as a fraction of the grey range; ``flip``: whether to mirror half of the images
-            left to right; ``seed``: seed of every draw. Other names are ignored.
+            left to right; ``seed``: seed of the random changes. Other names are ignored.
 
     Returns:
         Model from grey images [n, S, S, 1] (0..255) to the same, float32. Areas from outside the image are black.
@@ -44,7 +44,7 @@ def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
         (brightness, layers.RandomBrightness, {"factor": brightness, **grey}),
         (noise, layers.GaussianNoise, {"stddev": noise}),
     ]
-    # The seed of a layer depends on its position here, so that switching one off leaves the draws of the others.
+    # The seed of a layer depends on its position here, so that disabling one does not affect the others.
     changes = [
         layer(**options, seed=augmentation["seed"] + position, dtype="float32")
         for position, (strength, layer, options) in enumerate(steps)

@@ -1,4 +1,4 @@
-"""The order in which images are shown, and the ``tf.data`` pipeline that reads them."""
+"""The order of the training images, and the ``tf.data`` pipeline that reads them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Inputs:
 
 
 def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
-    """Read images as they are stored, grey [S, S, 1], uint8."""
+    """Read stored images, grey [S, S, 1], uint8."""
     size = images.read(sha256s[:1].tolist()).shape[1]
 
     def read(chunk: np.ndarray) -> np.ndarray:
@@ -40,8 +40,8 @@ def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
 def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
     """Draw the order of the images in one epoch.
 
-    Image i appears ``count[i]`` times. Each time it is shown its next view is taken, so that after ``views + 1`` times
-    every view was shown once, including the image itself.
+    Image i appears ``count[i]`` times. Each time, its next view is shown, so that after ``views + 1`` times every view
+    was shown once, including the image itself.
 
     Args:
         count: how often each image is shown in an epoch, integers [n].

@@ -1,4 +1,4 @@
-"""A callback for each epoch that reaches a training through layers that do not know of it, such as a Kedro session."""
+"""A callback for each epoch, passed to training through a context variable, because a Kedro session cannot pass it on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ _callbacks: ContextVar[tuple[EpochCallback, ...]] = ContextVar("epoch_callbacks"
 
 @contextmanager
 def epoch_callback(callback: EpochCallback) -> Iterator[None]:
-    """Call a function after each epoch of the trainings run in this context.
+    """Call a function after each epoch of training in this context.
 
     Args:
-        callback: called with the history row of each epoch once the epoch is saved; an exception ends the training.
+        callback: called with the history row of each epoch after the epoch is saved; an exception stops training.
     """
     token = _callbacks.set((*_callbacks.get(), callback))
     try:

@@ -1,8 +1,8 @@
-"""State of a training phase on disk: a killed training resumes from it, a finished one is read from it.
+"""State of a training phase on disk, from which interrupted training resumes and finished training is loaded.
 
-There is one file per phase, named by a digest of everything that decides its result. It holds the history, the
-weights of each epoch that some metric selects, and the last state of network and optimizer. A training that differs
-only in ``training.monitor`` reads the same file and takes another epoch.
+There is one file per phase, named after a digest of everything that affects its result. It contains the history, the
+weights of each epoch that some metric selects, and the last state of network and optimizer. A training run that differs
+only in ``training.monitor`` reads the same file and selects another epoch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cxr_pipeline.common.files import written_atomically
 Row = dict[str, float | str | int]
 Arrays = list[np.ndarray]
 
-# Finished trainings stay for later runs of the same configuration. The largest, a DenseNet-121 fine-tuned with every
-# metric selecting another epoch, takes about 0.2 GB, so that the cells of an ablation fit several times.
+# Checkpoints of finished training are kept for later runs of the same configuration. The largest, of a fine-tuned
+# DenseNet121 with a different epoch for every metric, takes about 0.2 GB, so that there is room for several ablations.
 MAX_BYTES = 4 * 2**30
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class PhaseState:
             logger.warning("The checkpoint %s is damaged (%s). Training starts from the beginning.", path, error)
             return cls()
         with suppress(OSError):
-            os.utime(path)  # `prune` keeps what was used last.
+            os.utime(path)  # `prune` keeps the most recently used files.
         state = cls(history, variables=groups.pop("variables", []), optimizer=groups.pop("optimizer", []))
         for name, values in groups.items():
             group, epoch = name.split("/")
@@ -87,16 +87,16 @@ class PhaseState:
 def prune(folder: Path, max_bytes: int = MAX_BYTES) -> None:
     """Remove the least recently used checkpoints of a folder, down to a total size.
 
-    This is safe while other processes train: an open file stays readable, a missing one is trained again, and a
-    training in progress holds its state in memory and writes it again after its next epoch.
+    This is safe while other processes train: an open file stays readable, a missing phase is trained again, and a
+    running process keeps its state in memory and writes it again after its next epoch.
 
     Args:
         folder: folder of the checkpoints.
-        max_bytes: size that may remain.
+        max_bytes: maximum size of the remaining files.
     """
     files = []
     for path in folder.glob("*.npz"):
-        with suppress(FileNotFoundError):  # Another process may prune the same folder.
+        with suppress(FileNotFoundError):  # Another process may be pruning the same folder.
             files.append((path.stat(), path))
     total = 0
     for stat, path in sorted(files, key=lambda file: file[0].st_mtime_ns, reverse=True):

@@ -1,4 +1,4 @@
-"""Select the epoch whose weights a training returns, and the epoch after which it stops."""
+"""Select the epoch of the final weights, and the epoch after which training stops."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class EpochSelector:
     """Select the latest epoch that is as good as the best one, up to a tolerance.
 
     Metrics on a small validation set are noisy, and the maximum of many noisy values is optimistic. Among epochs that
-    cannot be told apart the latest is selected, which was trained at the lowest learning rate. This is the idea of the
+    cannot be distinguished, the latest is selected, which has the lowest learning rate. This is the idea of the
     one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984).
 
     Args:
@@ -39,7 +39,7 @@ class EpochSelector:
         return max(index for index, merit in enumerate(merits) if merit >= sufficient)
 
     def stop(self, history: Sequence[Mapping[str, Any]]) -> int | None:
-        """Return the number of epochs after which patience ends a phase with this history, or None."""
+        """Return the number of epochs after which early stopping ends a phase with this history, or None."""
         if self.patience is None:
             return None
         lengths = range(1, len(history) + 1)

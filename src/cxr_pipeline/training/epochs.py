@@ -1,4 +1,4 @@
-"""Run the phases of a training epoch by epoch, with checkpoints."""
+"""Run the training phases epoch by epoch, with checkpoints."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Trainer:
     """Train phase after phase, with one checkpoint file per phase.
 
     Args:
-        digest: digest of everything that decides the result, except the metric that selects the epoch.
+        digest: digest of everything that affects the result, except the metric that selects the epoch.
         folder: folder of the checkpoints.
         train: images to train on.
         validation: images to select the epoch on.
-        settings: settings of the training.
+        settings: training settings.
         exclusive: exactly one label of an image is 1.
         on_epoch: called with the history row of each epoch, including those read from a checkpoint.
     """
@@ -55,7 +55,7 @@ class Trainer:
     on_epoch: Callable[[Row], None]
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
-        """Train, and leave the weights of the selected epoch in the model.
+        """Train the model and set the weights of the selected epoch.
 
         Returns:
             The history, one row per epoch over all phases.
@@ -73,7 +73,7 @@ class Trainer:
             n_earlier = len(history)
             history += state.history[:n_epochs]
             selected = self._selector.select(history) - n_earlier
-            # If an epoch of an earlier phase is still the selected one, this phase started from its weights.
+            # If an epoch of an earlier phase is still selected, this phase started from its weights.
             _assign(phase.network.weights, state.selected[selected] if selected >= 0 else initial)
             _assign(_random_states(phase.network), state.random.get(n_epochs - 1, []))
             # The next phase depends on the metric only through the epoch that it starts from.
@@ -95,7 +95,7 @@ class Trainer:
         for row in state.history[:n_epochs]:
             self.on_epoch(row)
         if n_epochs is not None:
-            logger.info("%s: %d epochs were trained before (%s).", phase.name, n_epochs, path)
+            logger.info("%s: %d epochs were already trained (%s).", phase.name, n_epochs, path)
             return state, n_epochs
         if state.history:
             logger.info("%s: resuming after epoch %d (%s).", phase.name, len(state.history), path)
@@ -104,13 +104,13 @@ class Trainer:
         return state, len(state.history)
 
     def _n_epochs(self, phase: Phase, state: PhaseState) -> int | None:
-        """Return after how many epochs the phase ends, or None if it needs more than the state has."""
+        """Return the number of epochs of the phase, or None if it needs more epochs than the state has."""
         if (stop := self._selector.stop(state.history)) is not None:
             return stop
         return phase.settings.epochs if len(state.history) == phase.settings.epochs else None
 
     def _train(self, phase: Phase, state: PhaseState, path: Path, earlier: Sequence[Row]) -> None:
-        """Train the epochs that are missing, and save the state after each."""
+        """Train the missing epochs, and save the state after each."""
         settings, network = phase.settings, phase.network
         steps = -(-int(self.train.count.sum()) // settings.batch_size)
         optimizer = build_optimizer(
@@ -172,7 +172,7 @@ class Trainer:
         state.selected[epoch] = _values(network.weights)
         needed = {self._selected_by(monitor, state.history, earlier) for monitor in MONITORS}
         state.selected = {index: weights for index, weights in state.selected.items() if index in needed}
-        # Another metric may continue where patience stopped this one, but not after the last epoch.
+        # Another metric may continue after early stopping with this one, but not after the last epoch.
         resumable = len(state.history) < phase.settings.epochs
         state.variables = _values(network.variables) if resumable else []
         state.optimizer = _values(network.optimizer.variables) if resumable else []

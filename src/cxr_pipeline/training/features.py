@@ -20,7 +20,7 @@ from cxr_pipeline.training.versions import FEATURES
 if TYPE_CHECKING:
     from keras import Model
 
-# An image's sha256 and the number of its view; view 0 is the image as it is.
+# The SHA-256 of an image and the number of a view; view 0 is the unchanged image.
 Entry = tuple[str, int]
 
 BATCH_SIZE = 32
@@ -52,8 +52,9 @@ def weights_digest(network: Model) -> str:
 class BackboneFeatures:
     """Activations of a model's frozen backbone, float16: at the cut, and pooled at its end.
 
-    Each is an ``ArrayStore`` in a folder named by everything that decides a value, except the augmentation: that is
-    part of the key of an augmented view, so the features of the images as they are stay valid when it changes.
+    Each is an ``ArrayStore`` in a folder named after a digest of everything that affects a value, except the
+    augmentation: it is part of the key of an augmented view, so that features of unchanged images remain valid when it
+    changes.
 
     Args:
         images: the prepared images.
@@ -84,7 +85,7 @@ class BackboneFeatures:
 
         Args:
             entries: images and views.
-            at_cut: whether to store the activations at the cut too, which are a hundred times larger.
+            at_cut: whether to also store the activations at the cut, which are a hundred times larger.
         """
         views = AugmentedViews(self._augmentation)
 
@@ -148,7 +149,7 @@ def _open_store(folder: Path, settings: Mapping[str, object], network: Model) ->
 
 
 def run_batches(network: Model, inputs: np.ndarray) -> np.ndarray:
-    """Run a network in batches of one size, so that the result for an image does not depend on the batch it is in.
+    """Run a network in batches of a fixed size, so that the result for an image does not depend on its batch.
 
     Args:
         network: any network with one input and one output.

@@ -2,8 +2,8 @@
 
 A network without frozen layers is trained as a whole, with augmentation in its graph. A model on a pretrained backbone
 is trained in two phases from cached features: first its head on pooled features, then the top of the backbone from
-activations at the cut. Everything is seeded: the same images, settings and machine give the same weights, whether the
-training was interrupted or not.
+activations at the cut. Everything is seeded: the same images, settings and machine give the same weights, even if
+training was interrupted.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ def fit(
     checkpoints: Path,
     on_epoch: Callable[[Row], None],
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Train a model, unless the same training is found in `checkpoints`, finished or interrupted.
+    """Train a model, starting from finished or interrupted training in `checkpoints` if there is any.
 
-    A training is the same if model, images, augmentation, settings and library versions are, except
-    ``settings.monitor``: the weights that each metric selects are stored, so that another metric finds them.
+    Checkpoints are reused if model, images, augmentation, settings and library versions are the same.
+    ``settings.monitor`` may differ, because the weights of the epoch that each metric selects are stored.
 
     Args:
-        model: from `build_model`. If it has frozen layers, they are taken as the pretrained backbone.
+        model: from `build_model`. If it has frozen layers, they are the pretrained backbone.
         train: images to train on.
         validation: images to select the epoch on.
-        settings: how to train.
+        settings: training settings.
         exclusive: exactly one of the model's outputs is true for an image.
         augmentation: parameters of `build_augmentation`, and ``views``.
         features: folder of the feature caches.
-        checkpoints: folder of the trainings.
-        on_epoch: called with the history row of each epoch once it is stored, including epochs that are not trained
-            again, so that it always receives the complete history.
+        checkpoints: folder of the checkpoints.
+        on_epoch: called with the history row of each epoch once it is stored, including stored epochs, so that it
+            always receives the complete history.
 
     Returns:
         The model with the weights of the selected epoch, and the history: ``phase``, ``epoch`` (from 1, over all
@@ -86,7 +86,7 @@ def fit(
 
 
 def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Predict uncalibrated probabilities, in memory that does not grow with the number of images.
+    """Predict uncalibrated probabilities in constant memory.
 
     Args:
         model: from `build_model` or `fit`.
@@ -106,5 +106,5 @@ def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_si
 
 
 def _describe(layer: Any) -> tuple[str, dict[str, Any]]:
-    """Return type and configuration of a layer; its name counts the layers built in this process."""
+    """Return type and configuration of a layer, except its name, which depends on the layers built before."""
     return type(layer).__name__, {key: value for key, value in layer.get_config().items() if key != "name"}

@@ -1,4 +1,4 @@
-"""The images that a training is given, with their labels and sampling plan."""
+"""The images of training and validation, with their labels and sampling plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cxr_pipeline.training.features import Images
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one split, with their labels and with how often each is shown.
+    """Images of one split, with their labels, weights and counts.
 
     Args:
         images: the prepared images.
@@ -87,7 +87,7 @@ class ImageSet:
 def image_sets(
     images: Images, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
 ) -> tuple[ImageSet, ImageSet]:
-    """Return the training images, as often as the plan shows them, and the validation images.
+    """Return the training images with the counts of the sampling plan, and the validation images.
 
     Args:
         images: the prepared images.

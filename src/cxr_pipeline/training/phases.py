@@ -1,4 +1,4 @@
-"""The phases of a training: the networks to train one after the other, and their inputs."""
+"""The phases of training: the networks to train one after the other, and their inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a training with one network, one optimizer and one schedule.
+    """A part of training with one network, one optimizer and one schedule.
 
     Args:
         name: ``frozen``, ``fine_tuning`` or ``training``.
@@ -54,7 +54,7 @@ def plan_phases(
     augmentation: Mapping[str, Any],
     folder: Path,
 ) -> list[Phase]:
-    """Return the phases of a training, and compute the features that they need.
+    """Return the phases of training, and compute the features that they need.
 
     Args:
         model: from `build_model`.
@@ -102,7 +102,7 @@ def _stored_inputs(images: ImageSet) -> Inputs:
 def _feature_inputs(
     read_entries: Callable[[Sequence[Entry]], np.ndarray], network: keras.Model
 ) -> Callable[[ImageSet], Inputs]:
-    """Return a function from images to inputs that are read from cached features."""
+    """Return a function from images to inputs from cached features."""
 
     def inputs(images: ImageSet) -> Inputs:
         def read(chunk: np.ndarray) -> np.ndarray:

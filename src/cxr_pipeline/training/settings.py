@@ -29,8 +29,8 @@ class TrainingSettings:
     """Settings of a training.
 
     Args:
-        loss: a name that `build_loss` knows.
-        optimizer: a name that `build_optimizer` knows.
+        loss: name of a loss, see `build_loss`.
+        optimizer: name of an optimizer, see `build_optimizer`.
         learning_rate: learning rate of the first step.
         schedule: ``constant`` or ``cosine``.
         weight_decay: decoupled weight decay.

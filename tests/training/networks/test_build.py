@@ -78,7 +78,7 @@ def test_exclusive_outputs_sum_to_one(exclusive: bool) -> None:
 def test_unsuitable_weights_and_unknown_networks_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "cnn.weights.h5"
     build("cnn").save_weights(file)
-    with pytest.raises(UserError, match=r"does not hold the weights of mobilenetv2 without its top .*Conv1"):
+    with pytest.raises(UserError, match=r"does not contain the weights of mobilenetv2 without its top .*Conv1"):
         build("mobilenetv2", file)
     with pytest.raises(UserError, match="small_cnn takes no pretrained weights"):
         build("small_cnn", file)

@@ -224,7 +224,7 @@ def test_weights_of_another_network_are_refused(
     tmp_path: Path, save: Callable[..., Path], filters: tuple[int, ...]
 ) -> None:
     file = save(network(*filters), tmp_path)
-    with pytest.raises(UserError, match=f"{file} does not hold the weights of backbone without its top") as error:
+    with pytest.raises(UserError, match=f"{file} does not contain the weights of backbone without its top") as error:
         load_weights(network(4, 7, 9), file)
     assert "set model.weights to imagenet or none" in str(error.value)
 
@@ -242,7 +242,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str, save: Callable[.
         h5py.File(file, "w").close()
     else:
         file.write_bytes({"truncated": content[: len(content) * 2 // 3], "text": b"none", "empty": b""}[damage])
-    with pytest.raises(UserError, match=r"is damaged or not a weights file|does not hold the weights"):
+    with pytest.raises(UserError, match=r"is damaged or not a weights file|does not contain the weights"):
         load_weights(network(64), file)
 
 

@@ -9,8 +9,8 @@ HEATMAPS = "heatmaps"
 # Title, explanation, and the shape of the picture on the page. Pages show figures in this order.
 CAPTIONS = {
     "class_auc": ("AUC by class", "With intervals; n is the number of positive test images.", "dense"),
-    "roc": ("ROC curve", "Every threshold; the upper left corner is ideal.", ""),
-    "precision_recall": ("Precision-recall curve", "Every threshold; the upper right corner is ideal.", ""),
+    "roc": ("ROC curve", "All thresholds; the upper left corner is ideal.", ""),
+    "precision_recall": ("Precision-recall curve", "All thresholds; the upper right corner is ideal.", ""),
     "score_histogram": ("Probabilities by class", "The less they overlap, the better the classes are separated.", ""),
     "confusion": ("Confusion matrix", "Test images by true and predicted class, with the share of the row.", ""),
     "confusion_matrix": (
@@ -32,7 +32,7 @@ CAPTIONS = {
     "class_roc": ("ROC curve by class", "Every threshold; the point is the decision rule.", "dense"),
     "class_precision_recall": (
         "Precision-recall curve by class",
-        "Every threshold; the point is the decision rule, the dotted line is chance.",
+        "All thresholds; the point is the decision rule, the dotted line is chance.",
         "dense",
     ),
     "training_curves": ("Training", "A validation loss that rises while the training loss falls is overfitting.", ""),
@@ -43,11 +43,11 @@ CAPTIONS = {
         "The most confident true and false positives and negatives of the test images, with annotated boxes.",
         "dense",
     ),
-    "augmentation_preview": ("Augmentation", "Training images and augmented views of them.", "wide"),
+    "augmentation_preview": ("Augmentation", "Training images and their augmented views.", "wide"),
     "tuning_history": ("Search history", "Trials in the order in which they started, and the best so far.", ""),
     "tuning_importance": (
         "Parameter importance",
-        "Share of the variance between trials that a parameter explains, alone or with others (fANOVA).",
+        "Share of the variance between trials explained by a parameter, alone or in interactions (fANOVA).",
         "",
     ),
     "tuning_slices": ("Value by parameter", "Complete trials, later ones darker; the best is circled.", "dense"),
@@ -58,8 +58,8 @@ CAPTIONS = {
     ),
     "drift_effects": (
         "Effect sizes",
-        "Each point is a test, filled if significant after correction. Right of the line it counts as drift, right of "
-        "the tick the images are refused.",
+        "Each point is a test, filled if significant after correction. To the right of the line it counts as drift; to "
+        "the right of the tick, the images are refused.",
         "dense",
     ),
     "drift_distributions": (

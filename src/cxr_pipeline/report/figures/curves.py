@@ -1,8 +1,8 @@
-"""Curves of the scores of the test images, and of a training over its epochs.
+"""Curves of the scores of the test images, and training curves.
 
-The curves are drawn here because scikit-learn's display classes import pyplot, which depends on a display and on the
-user's settings. ``metrics`` is the content of ``metrics.json``. A single output has a figure of its own with a legend;
-several outputs have small panels.
+scikit-learn's display classes are not used because they import pyplot, which depends on a display and on the user's
+settings. ``metrics`` is the content of ``metrics.json``. A single output has a figure of its own with a legend; several
+outputs have small panels.
 """
 
 import textwrap
@@ -172,7 +172,7 @@ def _precision_recall(axes: "Axes", output: Output) -> None:
     label = _with_interval("average precision", output.measures["average_precision"])
     axes.plot(sensitivity, precision, color=BLUE, drawstyle="steps-pre", label=label)
     axes.axhline(output.positive.mean(), color=GREY, linestyle=":", linewidth=1.5, label="chance")
-    # Without a positive prediction there is no precision.
+    # Without a positive prediction, precision is undefined.
     if output.predicted.any():
         _mark(axes, output, output.predicted[output.positive].mean(), output.positive[output.predicted].mean())
     else:

@@ -87,7 +87,7 @@ def heatmap_grid(
     heatmaps: NDArray[np.floating],
     boxes: Sequence[NDArray[np.floating]],
 ) -> bytes:
-    """Draw a row for each outcome: each image beside its heat map, both with the annotated boxes.
+    """Draw a row for each outcome: each image next to its heat map, both with the annotated boxes.
 
     Args:
         chosen: a row for each image, from ``choose_images``.

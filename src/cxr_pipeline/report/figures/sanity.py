@@ -1,4 +1,4 @@
-"""The figure of the sanity checks: what each measured, and what was expected."""
+"""The figure of the sanity checks: measured and expected values."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,21 @@ from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, png, sh
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {"chance": "Untrained network", "overfitting": "Overfitting on purpose", "shuffled_labels": "Shuffled labels"}
+TITLES = {
+    "chance": "Untrained network",
+    "overfitting": "Overfitting a few images",
+    "shuffled_labels": "Shuffled labels",
+}
 
 
 def sanity_figure(report: Document) -> bytes:
-    """Draw three panels: the loss of the untrained network, overfitting on purpose, and shuffled labels.
+    """Draw three panels: the loss of the untrained network, overfitting of a few images, and shuffled labels.
 
     Args:
         report: content of ``sanity.json``.
     """
     verdicts = {verdict["name"]: verdict for verdict in report["verdicts"]}
-    images = " on phantom images, which say nothing about patients" if report["phantom"] else ""
+    images = " on phantom images, without evidence about patients" if report["phantom"] else ""
     with sheet(height=4.6, width=12.0) as figure:
         figure.suptitle(f"Sanity checks of {report['task']}{images}", x=0.01, ha="left", fontsize=13)
         grid = figure.add_gridspec(2, 3, width_ratios=(0.8, 1.2, 1.2))

@@ -34,7 +34,7 @@ INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 @contextmanager
 def sheet(height: float, width: float = INCHES_WIDE, **style: Any) -> "Iterator[Figure]":
-    """Open an empty figure; the user's settings are the same afterwards.
+    """Open an empty figure, without changing the user's settings.
 
     Args:
         height: in inches.
@@ -60,7 +60,7 @@ def png(figure: "Figure") -> bytes:
 
 
 def message(text: str) -> bytes:
-    """Return a PNG that says why there is nothing to draw."""
+    """Return a PNG with a message instead of a figure."""
     with sheet(height=1.6) as figure:
         figure.text(0.5, 0.5, textwrap.fill(text, 40), ha="center", va="center", color=GREY)
         return png(figure)

@@ -1,4 +1,4 @@
-"""The page of an ablation: its cells, and which of them differ from the baseline.
+"""The page of an ablation: its cells and their differences from the baseline.
 
 ``table`` is that of :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
 """
@@ -34,7 +34,7 @@ COSTS = {
     "seconds": "seconds",
     "peak_memory_mb": "peak memory in MB",
 }
-# The columns between which the table has the overridden parameters.
+# The overridden parameters are the columns of the table between these two.
 BEFORE_PARAMETERS, AFTER_PARAMETERS = "is_baseline", "accuracy"
 
 

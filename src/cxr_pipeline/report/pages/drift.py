@@ -23,7 +23,7 @@ CAUSES = {
     "cropping or orientation.",
     "features": "The new images show something that the reference images do not. Look for another scanner, view, age "
     "group or patient group, and for tubes, text and markers.",
-    "scores": "The share of images that are predicted positive will change. If nothing else has drifted, the patients "
+    "scores": "The share of images that are predicted positive will change. If there is no other drift, the patients "
     "may be different.",
     "prevalence": "The finding is more or less frequent than in training. This changes precision, and a threshold "
     "chosen for the old prevalence may be unsuitable.",
@@ -32,10 +32,10 @@ CAUSES = {
 }
 ACTIONS = {
     "none": "None. These images can be scored and used for training.",
-    "warn": "The images can be scored, but users of the predictions should know about this page. Label some of these "
-    "images and compare the predictions with the labels before relying on the model.",
-    "refuse": "Do not rely on the model for these images, and do not train on them, until someone has reviewed them.",
-    "unknown": "Collect more images of more patients and check again. Nothing can be concluded from these.",
+    "warn": "The images can be scored, but show this page to the users of the predictions. Label some of these images, "
+    "and compare the predictions with the labels before you rely on the model.",
+    "refuse": "Do not rely on the model for these images, and do not train on them, until they have been reviewed.",
+    "unknown": "No conclusion is possible. Collect more images of more patients and check again.",
 }
 LIMITS = (
     "Effect sizes from which a significant difference counts as drift: for pixels the Kolmogorov-Smirnov distance, for "

@@ -27,9 +27,9 @@ EMPTY = (
     "--pipeline=comparison."
 )
 WARNINGS = (
-    "A table holds only models with the same test images and labels. Ranks of different tables cannot be compared.",
-    "The first of many models owes part of its lead to chance. Do not choose a model by its test results; to choose, "
-    "tune on validation images: kedro run --pipeline=TASK_tuning.",
+    "Each table contains models with the same test images and labels. Ranks of different tables cannot be compared.",
+    "The lead of the first of many models is partly due to chance. Do not select a model by its test results; tune on "
+    "validation images instead: kedro run --pipeline=TASK_tuning.",
     "Overlap of an interval with that of the first model is not a test of the difference, because results on the same "
     "images are correlated. For paired tests see the page of an ablation: kedro run --pipeline=TASK_ablation.",
 )

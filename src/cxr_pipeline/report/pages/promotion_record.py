@@ -24,7 +24,7 @@ def decision_record(
     rule: Document,
     bootstrap: Document,
 ) -> dict[str, Any]:
-    """Collect what a decision is based on, as JSON types, with the current time.
+    """Collect the basis of a decision, as JSON types, with the current time.
 
     Args:
         decision: the decision.
@@ -74,7 +74,7 @@ def decision_files(record: Document) -> dict[str, str]:
     name, drift = decision_name(record), record["drift"]
     files = {f"{name}.md": render_decision(record)}
     if drift:
-        # Histograms are for the page; in the JSON file they would be most of it.
+        # Histograms are for the page; they would make up most of the JSON file.
         families = [
             {**family, "tests": [{**test, "histogram": None} for test in family["tests"]]}
             for family in drift["families"]
@@ -146,7 +146,7 @@ def _counted(images: Document) -> str:
 
 
 def _drift(drift: Document | None) -> list[Section]:
-    """Compare the images that the champion has not seen with its reference images."""
+    """Show the comparison of the new images with the reference images."""
     if drift is None:
         return []
     rows = [

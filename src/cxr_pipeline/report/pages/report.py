@@ -25,7 +25,7 @@ ELSEWHERE = (HEATMAPS, *TRAINING)
 
 
 def render_report(content: ReportContent) -> str:
-    """Render the report as HTML; it names no image and no patient."""
+    """Render the report as HTML, without names of images or patients."""
     task = content.task
     intro = (
         f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, beside this page and "
@@ -69,8 +69,8 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
     lines = [
         f"{auc} on {metrics['n_images']} {metrics['split']} {images}.",
         *filter(None, [poor_auc(task, metrics)]),
-        f"Intended use: {task.text(task.purpose)}. For research; not a medical device, and not for any decision about "
-        "a patient.",
+        f"Intended use: {task.text(task.purpose)}. For research use only; not a medical device. Do not use it for any "
+        "decision about a patient.",
         "The model card is model_card.md, an artifact of the run that registered this version.",
     ]
     return "\n\n".join(lines)

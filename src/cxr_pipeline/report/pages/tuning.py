@@ -41,7 +41,7 @@ def render_tuning(
         Section(
             "Trials",
             [trial_rows(study, trials), Section("Failed trials", [failures(trials)])],
-            "Complete trials first, the best on top. The value of a pruned trial is that of its last epoch.",
+            "Complete trials first, in order of their value. The value of a pruned trial is that of its last epoch.",
             anchor="trials",
         ),
         Section("Study", [Table.of_pairs({k: study[v] for k, v in facts.items()}, style="long")], anchor="study"),
@@ -59,7 +59,7 @@ def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
         f"{plural(len(study['space']), 'parameter')}. Each trained the network on the training images and was scored on "
         f"the validation images." + f" {plural(failed, 'failed trial')} not counted." * bool(failed),
         f"The best is trial {best['number']}, with a {monitor_in_words(study['monitor'])} of {number(best['value'])}.",
-        "best_parameters.yml, beside this page, holds its parameters. To train, test and register a model with them, "
+        "best_parameters.yml, next to this page, has its parameters. To train, test and register a model with them, "
         "run kedro run --config with the path of that file.",
     ]
 

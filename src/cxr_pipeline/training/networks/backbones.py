@@ -1,7 +1,7 @@
 """Backbones from `keras.applications`, built flat into the graph of the model that uses them.
 
-Each takes grey images as they are stored; inside the graph the grey channel is copied to red, green and blue, and these
-are scaled as the backbone's ImageNet weights expect. Layers have Keras' own names.
+Each takes stored grey images. Inside the graph, the grey channel is copied to red, green and blue, which are scaled as
+the backbone's ImageNet weights expect. Layers have Keras' own names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MINUS_ONE_TO_ONE: Normalisation = ([1 / 127.5] * 3, [-1.0] * 3)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier; call it to add it to a graph.
+    """A network without its classifier; call it to add its layers to a graph.
 
     Args:
         name: name in the configuration.
@@ -65,8 +65,8 @@ class Backbone:
         size = image.shape[1]
         if size < self.smallest:
             raise UserError(
-                f"{self.name} needs images of at least {self.smallest} pixels a side, but resolution.size is {size}. "
-                "Raise resolution.size, or set model.name to small_cnn."
+                f"{self.name} needs images of at least {self.smallest} pixels per side, found resolution.size={size}. "
+                "Increase resolution.size, or set model.name to small_cnn."
             )
         rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([image, image, image])
         scale, offset = self.normalisation

@@ -36,10 +36,10 @@ def build_model(
     pooling: str = "average",
     cut: str | None = None,
 ) -> keras.Model:
-    """Build a flat functional model that takes grey images as they are stored.
+    """Build a flat functional model that takes stored grey images.
 
-    Normalisation is part of the graph. With a weights file the backbone is frozen, including its batch normalisation;
-    without one every layer is trainable.
+    Normalisation is part of the graph. With a weights file, the backbone is frozen, including its batch normalisation;
+    without one, every layer is trainable.
 
     Args:
         name: one of `cxr_pipeline.training.networks.architectures.ARCHITECTURES`.
@@ -57,7 +57,8 @@ def build_model(
         Model from ``image`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
 
     Raises:
-        UserError: the weights do not fit the network, the network takes none, or the images are too small for it.
+        UserError: the weights do not fit the network, the network has no pretrained weights, or the images are too
+            small for it.
         ValueError: the name is unknown.
     """
     if name not in NETWORKS:
@@ -67,7 +68,8 @@ def build_model(
             f"model.weights is {weights_file}, but {name} takes no pretrained weights: set model.weights to none, "
             f"or model.name to one of {', '.join(BACKBONES)}."
         )
-    # Keras numbers the layers that it names itself over the whole process; features and checkpoints need equal names.
+    # Keras numbers unnamed layers over the whole process, but features and checkpoints need the same names in every
+    # process.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     image = keras.Input((size, size, 1), name="image")

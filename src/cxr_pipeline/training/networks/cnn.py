@@ -1,7 +1,7 @@
 """Convolutional networks that are small enough to train from scratch.
 
-They take grey images as they are stored and standardise each image inside the graph, so that exposure and contrast of
-the scanner matter little.
+They take stored grey images and standardise each image inside the graph, so that exposure and contrast have little
+effect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import keras
 
-# Keras' default, 0.99, averages over the last few hundred steps; a small task has few more.
+# Keras' default, 0.99, averages over a few hundred steps, which may be the whole training run of a small task.
 BATCH_NORMALIZATION_MOMENTUM = 0.9
 
 
@@ -39,7 +39,7 @@ def cnn(image: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _blocks(image: keras.KerasTensor, *, filters: Sequence[int], convolutions: int) -> keras.KerasTensor:
-    """Standardise each image; then blocks of convolutions with max pooling between them."""
+    """Standardise each image, and apply blocks of convolutions with max pooling between them."""
     features = keras.layers.LayerNormalization(
         axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="image_standardisation"
     )(image)

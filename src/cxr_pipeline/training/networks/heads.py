@@ -19,8 +19,8 @@ def pool(features: keras.KerasTensor) -> keras.KerasTensor:
 def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
     """Pool averages and maxima of the last feature map and averages of finer ones, and standardise them.
 
-    A finding of a few pixels is lost in the average of the last map; finer maps and the maximum keep it. Features of
-    different levels differ in scale, so each is brought to mean 0 and variance 1 over the training images.
+    A finding of a few pixels is lost in the average of the last map, but not in finer maps and the maximum. Features of
+    different levels differ in scale, so each is standardised to mean 0 and variance 1 over the training images.
 
     Args:
         features: the last feature map [n, h, w, c].

@@ -1,8 +1,7 @@
 """Losses of a classifier.
 
-Labels are 1, 0 or, where classes do not exclude each other, NaN for unknown. An unknown label adds nothing to the loss
-or its gradient: the mean is taken over the known labels of a batch, each with the same weight, whatever image it
-belongs to.
+Labels are 1, 0 or, if classes are not exclusive, NaN for unknown. An unknown label adds nothing to the loss or its
+gradient: the loss is the mean over the known labels of a batch, all with the same weight.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
 
 NAMES = ("cross_entropy", "weighted_cross_entropy", "focal")
 FOCAL_GAMMA = 2.0
-# Keeps the weight of a class finite that is always or never present.
+# Keeps the weight finite if a class is always or never present.
 _MIN_PREVALENCE = 1e-6
 
 
@@ -76,7 +75,7 @@ def _binary_losses(prevalence: np.ndarray) -> tuple[Loss, ...]:
 
 
 def _over_known(label_loss: Loss) -> Loss:
-    """Turn a loss per label [n, k] into one per image [n], whose mean is the mean over the known labels."""
+    """Convert a loss per label [n, k] to one per image [n], whose mean is the mean over the known labels."""
 
     def loss(y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         y_true = keras.ops.convert_to_tensor(y_true)

@@ -10,7 +10,7 @@ UNDECAYED = ("bias", "gamma", "beta")
 def build_optimizer(
     name: str, *, learning_rate: float, schedule: str, weight_decay: float, total_steps: int
 ) -> keras.optimizers.Optimizer:
-    """Build an optimizer with decoupled weight decay, which spares biases and batch normalisation.
+    """Build an optimizer with decoupled weight decay, except for biases and batch normalisation.
 
     Args:
         name: ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) or ``rmsprop``.

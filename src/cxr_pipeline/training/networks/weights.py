@@ -1,7 +1,7 @@
 """Pretrained weights of a backbone: find their file, check it and load it.
 
-A file is looked for in the raw data folder and in Keras' cache before Keras downloads it. Keras itself is imported
-only for a download, so that a run can be checked in advance without it.
+A file is searched in the raw data folder and in Keras' cache before Keras downloads it. Keras is imported only for a
+download, so that the weights of a run can be checked without it.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ PUBLISHED = {name: PublishedWeights(*_PATHS[name], f"{name}_imagenet_notop.weigh
 
 
 def is_pretrained(architecture: str, weights: str) -> bool:
-    """Return whether a network with these parameters ``model.name`` and ``model.weights`` starts from a weights file.
+    """Return whether a network with these values of ``model.name`` and ``model.weights`` starts from a weights file.
 
-    The networks that are trained from scratch have no ImageNet weights; for them ``imagenet`` means ``none``.
+    For networks that are trained from scratch, ``imagenet`` means ``none``.
 
     Example:
         >>> is_pretrained("vgg16", "imagenet"), is_pretrained("small_cnn", "imagenet")
@@ -120,7 +120,7 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 
 
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
-    """Return the MD5 of the weights file, or None if the parameters alone say which weights are used.
+    """Return the MD5 of the weights file, or None if the parameters identify the weights.
 
     Args:
         architecture: name of the network.
@@ -155,19 +155,19 @@ def load_weights(backbone: Model, file: Path) -> None:
 
     _check_defects(file)
     try:
-        with warnings.catch_warnings(action="ignore"):  # The exception says the same.
+        with warnings.catch_warnings(action="ignore"):  # The exception contains the same message.
             backbone.load_weights(file)
         with h5py.File(file) as content:
             n_saved = sum(len(layer.get("vars", ())) > 0 for layer in content.get("layers", {}).values())
-    except Exception as error:  # Keras lets the exceptions of h5py and of its own checks pass.
-        reason = textwrap.shorten(str(error), 320)  # It may go on with all values of a variable.
+    except Exception as error:  # Keras passes on the exceptions of h5py and of its own checks.
+        reason = textwrap.shorten(str(error), 320)  # The message may continue with all values of a variable.
     else:
         n_layers = sum(bool(layer.weights) for layer in backbone.layers)
         if n_saved <= n_layers:
             return
-        reason = f"it holds {n_saved} layers with weights, expected {n_layers}"  # Keras ignores layers in excess.
+        reason = f"it contains {n_saved} layers with weights, expected {n_layers}"  # Keras ignores surplus layers.
     raise UserError(
-        f"model.weights: {file} does not hold the weights of {backbone.name} without its top ({reason}). "
+        f"model.weights: {file} does not contain the weights of {backbone.name} without its top ({reason}). "
         "Give another file, or set model.weights to imagenet or none."
     )
 
@@ -184,7 +184,7 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
             if path.is_file():
                 return _check_defects(path, md5)
         cached = _keras_cache() / published.file
-        # A damaged file of the cache is not the user's: it is downloaded again.
+        # A damaged file in the cache is downloaded again, because it was not provided by the user.
         return cached if cached.is_file() and _find_defect(cached, published.md5) is None else None
     candidates = [Path(weights).expanduser().absolute(), raw.absolute() / Path(weights).expanduser()]
     for path in candidates:
@@ -206,7 +206,7 @@ def _check_defects(path: Path, md5: str | None = None) -> Path:
 
 
 def _find_defect(path: Path, md5: str | None) -> str | None:
-    """Compare the MD5 where one is published; otherwise check that the file is HDF5 of the length that it states."""
+    """Compare the MD5 if one is published; otherwise check that the file is HDF5 of the length in its header."""
     if md5 is not None:
         actual = _md5(path)
         return None if actual == md5 else f"expected the MD5 {md5}, found {actual}"
