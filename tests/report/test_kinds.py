@@ -31,7 +31,10 @@ def test_binary_performance_is_counted_in_hundreds(metrics_of):
     assert "the higher probability in about 89 (AUC 0.889; 50 by chance)." in auc
     assert positive == "Of 100 images labelled effusion, about 83 are predicted effusion."
     assert negative == "Of 100 images labelled nofinding, about 78 are predicted nofinding."
-    assert "about 77 are labelled effusion. This is the result at the prevalence of the test images (49 of 100)" in precision
+    assert (
+        "about 77 are labelled effusion. This is the result at the prevalence of the test images (49 of 100)"
+        in precision
+    )
 
 
 def test_the_performance_of_several_classes_is_averaged(several):
