@@ -78,7 +78,6 @@ def test_a_saved_rule_makes_the_same_decisions(kind_and_policy, calibration, see
 def test_another_policy_keeps_the_calibration(kind, policy):
     images, others = draw_images(kind, 100), draw_images(kind, 90, seed=1)
     rule = fit(kind, images)
-
     assert through_json(rule).with_policy(*images, policy) == fit(kind, images, policy)
     on_others = rule.with_policy(*others, policy).to_dict()
     assert on_others["calibration"] == rule.to_dict()["calibration"]
@@ -107,16 +106,6 @@ def test_the_order_of_classes_does_not_matter(kind_and_policy, calibration, orde
     assert (decisions.predicted == expected.predicted[:, order]).mean() > (0.95 if kind == "multiclass" else 0.999)
 
 
-@pytest.mark.parametrize("calibration", METHODS)
-def test_binary_decisions_reach_the_target_of_the_policy(calibration):
-    y_true, y_score = draw_images("binary")
-    rule = fit("binary", (y_true, y_score), {"rule": "target_sensitivity", "value": 0.9}, calibration)
-    made = rule.apply(y_score)
-    assert made.predicted[y_true == 1].mean() >= 0.9
-    np.testing.assert_array_equal(made.predicted, made.probability >= rule.thresholds["effusion"])
-    np.testing.assert_array_equal(made.decision, np.where(made.predicted[:, 0], "effusion", "nofinding"))
-
-
 @settings(max_examples=40)
 @given(st.integers(0, 200), st.sampled_from(sorted(METHODS)), st.sampled_from(POLICIES))
 def test_a_single_label_is_decided_like_a_binary_task(seed, calibration, policy):
@@ -128,6 +117,8 @@ def test_a_single_label_is_decided_like_a_binary_task(seed, calibration, policy)
     one, other = binary.apply(images[1]), single.apply(images[1])
 
     assert single.thresholds == binary.thresholds
+    np.testing.assert_array_equal(one.predicted, one.probability >= binary.thresholds["effusion"])
+    np.testing.assert_array_equal(one.decision, np.where(one.predicted[:, 0], "effusion", "nofinding"))
     assert one.probability.tobytes() == other.probability.tobytes()
     np.testing.assert_array_equal(one.predicted, other.predicted)
     assert single.to_dict()["per_class"]["effusion"]["message"] == binary.to_dict()["message"]
@@ -174,9 +165,7 @@ def test_an_output_without_positive_images_falls_back_and_is_named(kind):
 
 def test_decisions_name_the_predicted_labels():
     rule = fit("multilabel", draw_images("multilabel", 100), {"rule": "fixed", "value": 0.5}, "none")
-
     made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.1, 0.1, 0.7]])
-
     assert made.predicted.tolist() == [[True, True, False], [False] * 3, [False, False, True]]
     assert made.decision.tolist() == ["Mass|Pleural_Thickening", "none", "No Finding"]
     nothing = rule.apply(np.zeros((0, 3)))
@@ -199,6 +188,11 @@ def test_equal_thresholds_predict_the_most_probable_class_without_rounding_error
 
     for threshold in (0.0, 0.3, 1 / 3, 1.0):
         assert set(with_thresholds(threshold, threshold, threshold).apply(y_score).decision) == {"pneumonia"}
+    y_true, _ = draw_images("multiclass", 30)
+    rule = fit("multiclass", (y_true, softmax(4 * y_true, axis=1)), ARGMAX, "temperature")
+    assert set(rule.thresholds.values()) == {1 / 3}
+    # These images are separated, so that the temperature is at its limit.
+    assert rule.to_dict()["message"].startswith("The policy is met for all 3 classes. Temperature scaling stopped")
     # A threshold of 0 does not predict its class for every image.
     made = with_thresholds(0.5, 0.5, 0.0).apply([[0.9, 0.1, 0.0], [0.5, 0.4, 0.1]])
     assert made.decision.tolist() == ["normal", "mass"]
@@ -224,20 +218,6 @@ def test_the_json_form_of_a_binary_rule():
     }
     old = {name: value for name, value in rule.to_dict().items() if name != "kind"}
     assert rule_from_dict(old) == rule
-
-
-def test_the_json_form_of_a_multiclass_rule():
-    y_true, _ = draw_images("multiclass", 30)
-
-    # The validation images are separated, so that the temperature is at its limit.
-    values = fit("multiclass", (y_true, softmax(4 * y_true, axis=1)), ARGMAX, "temperature").to_dict()
-
-    assert values["thresholds"] == dict.fromkeys(CLASSES["multiclass"], 1 / 3)
-    assert (values["kind"], values["policy"], values["policy_met"]) == ("multiclass", ARGMAX, True)
-    assert values["message"].startswith("The policy is met for all 3 classes. Temperature scaling stopped")
-    assert values["per_class"]["mass"]["n_images"] == 30
-    assert values["per_class"]["mass"]["n_positive"] == 10
-    assert values["fitted_on"] == {"split": "validation", "n_images": 30}
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])

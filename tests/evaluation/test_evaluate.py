@@ -130,18 +130,10 @@ def test_the_digest_depends_on_images_and_labels_alone(labels, random, data):
 
 def test_metrics_are_flattened_to_names_for_mlflow():
     metrics = {
-        "split": "test",
-        "n_images": 40,
-        "n_patients": None,
-        "prevalence": 0.25,
-        "thresholds": {"effusion": 0.375},
-        "metrics": {
-            "auc": {"value": 0.875, "low": 0.75, "high": 0.9375},
-            "precision": {"value": None, "low": None, "high": None},
-        },
+        **{"split": "test", "n_images": 40, "n_patients": None, "prevalence": 0.25, "thresholds": {"effusion": 0.375}},
+        "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}},
         "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
     }
-
     assert flatten_metrics(metrics) == {
         "test/n_images": 40,
         "test/prevalence": 0.25,

@@ -72,7 +72,6 @@ def test_heat_and_area_count_fractions_of_pixels_and_overlaps_once(sides):
 )
 def test_each_measure_is_compared_with_that_of_a_centred_blob_and_of_a_flat_map(heatmap, boxes):
     measures = measures_of(heatmap, boxes)
-
     blob, flat = measures_of(centred_blob(8), boxes), measures_of(np.ones((8, 8)), boxes)
     for name, at_random in (("pointing_game", "pointing_game_random"), ("heat_in_box", "box_area")):
         assert 0 <= measures[name] <= 1 + 1e-9

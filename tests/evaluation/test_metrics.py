@@ -92,9 +92,7 @@ def test_calibration_error_is_the_distance_from_frequencies():
 def test_calibration_error_lies_between_its_bounds_and_bins_keep_ties_together(images):
     y_true, cells = np.array(images).T
     probability = cells / 40
-
     error = expected_calibration_error(y_true, probability)
-
     assert abs(y_true.mean() - probability.mean()) - 1e-12 <= error <= np.abs(y_true - probability).mean() + 1e-12
     bins = equal_mass_bins(probability)
     assert len(set(zip(probability, bins, strict=True))) == len(np.unique(probability))

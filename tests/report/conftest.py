@@ -3,9 +3,13 @@
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_pipeline.deployment.drift.detection import detect_drift
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.style import message
 
@@ -224,3 +228,42 @@ def trials(space):
         (4, "complete", 0.8, 0.0005, 0, None, 0.3, 5, 59.5, None),
     ]
     return pd.DataFrame(rows, columns=["number", "state", "value", *space, "epochs", "seconds", "reason"])
+
+
+DRIFT_LIMITS = {
+    "pixels": {"warn": 0.2, "refuse": 0.9},
+    "features": {"warn": 0.65, "refuse": 0.9},
+    "scores": {"warn": 0.1, "refuse": 0.5},
+    "prevalence": {"warn": 0.2, "refuse": None},
+    "calibration": {"warn": 0.05, "refuse": 0.25},
+}
+
+
+def _observed(n, seed, k, *, brighter=0.0, flipped=False, labels=True):
+    rng = np.random.default_rng(seed)
+    statistics = rng.normal(100, 10, (n, 11)).astype(np.float32)
+    statistics[:, 0] += brighter
+    probability = rng.random((n, k))
+    true = (rng.random((n, k)) < probability).astype(float)
+    true = np.full((n, k), np.nan) if not labels else 1 - true if flipped else true
+    return ImageFeatures(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true, np.full(n, ""))
+
+
+@pytest.fixture(scope="session")
+def drift_report():
+    """Compare 80 new images, with some differences, with the reference images of a model."""
+
+    def make(n=80, *, outputs=("ill",), **differences):
+        k = len(outputs)
+        profile = ReferenceProfile.fit(_observed(120, 0, k), _observed(80, 1, k), outputs=outputs, seed=0)
+        new = _observed(n, 2, k, **differences)
+        return {
+            **{"task": "effusion", "title": "Pleural effusion", "phantom": False},
+            **detect_drift(profile, new, alpha=0.01, min_images=30, limits=DRIFT_LIMITS, seed=0),
+            "model": {"name": "cxr-chest", "version": 3, "uri": "models:/cxr-chest/3", "run_id": "r", "digest": "d"},
+            "new_images": {"place": "/new", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 80,
+                           "looked_at": 80, "refused": {}},
+            "reference": {"stored": True, "training_images": 120, "validation_images": 80},
+        }  # fmt: skip
+
+    return make

@@ -1,51 +1,26 @@
 import re
 
-import numpy as np
 import pytest
 
-from cxr_pipeline.deployment.drift.detection import detect_drift
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
-from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.report.figures import drift as figures
 from cxr_pipeline.report.pages.drift import render_drift
 
 HOSTILE = "<script>alert('1')</script> & $x_"
-LIMITS = {
-    "pixels": {"warn": 0.2, "refuse": 0.9},
-    "features": {"warn": 0.65, "refuse": 0.9},
-    "scores": {"warn": 0.1, "refuse": 0.5},
-    "prevalence": {"warn": 0.2, "refuse": None},
-    "calibration": {"warn": 0.05, "refuse": 0.25},
-}
 
 
-def observed(n, seed, *, k=1, brighter=0.0, flipped=False, labels=True):
-    rng = np.random.default_rng(seed)
-    statistics = rng.normal(100, 10, (n, 11)).astype(np.float32)
-    statistics[:, 0] += brighter
-    probability = rng.random((n, k))
-    true = (rng.random((n, k)) < probability).astype(float)
-    true = np.full((n, k), np.nan) if not labels else 1 - true if flipped else true
-    return ImageFeatures(statistics, rng.normal(size=(n, 4)).astype(np.float32), probability, true, np.full(n, ""))
+@pytest.fixture(scope="module")
+def same(drift_report):
+    return drift_report()
 
 
-def report_of(new, *, outputs=("ill",), **changed):
-    k = len(outputs)
-    profile = ReferenceProfile.fit(observed(120, 0, k=k), observed(80, 1, k=k), outputs=outputs, seed=0)
-    images = {"place": "/new", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 80, "looked_at": 80}
-    return {
-        "task": "effusion",
-        "title": "Pleural effusion",
-        "phantom": False,
-        **detect_drift(profile, new, alpha=0.01, min_images=30, limits=LIMITS, seed=0),
-        "model": {"name": "cxr-effusion", "version": 3, "uri": "models:/cxr-effusion/3", "run_id": "r", "digest": "d"},
-        "new_images": {**images, "refused": {}},
-        "reference": {"stored": True, "training_images": 120, "validation_images": 80},
-    } | changed
+@pytest.fixture(scope="module")
+def bright(drift_report):
+    return drift_report(brighter=40)
 
 
-SAME, BRIGHT, FLIPPED = (report_of(observed(80, 2, **options)) for options in ({}, {"brighter": 40}, {"flipped": True}))
-FEW, UNLABELLED = report_of(observed(12, 2)), report_of(observed(80, 2, labels=False))
+@pytest.fixture(scope="module")
+def few(drift_report):
+    return drift_report(12)
 
 
 @pytest.fixture
@@ -54,11 +29,13 @@ def text_of(read_page):
     return lambda report: read_page(render_drift(report)).text
 
 
-def test_the_verdict_and_the_action_come_first(text_of):
-    same, bright, flipped, few = (text_of(report)["summary"] for report in (SAME, BRIGHT, FLIPPED, FEW))
+def test_the_verdict_and_the_action_come_first(text_of, drift_report, same, bright, few):
+    reports = (same, bright, drift_report(flipped=True), few)
+    sentence = bright["sentence"]
+    same, bright, flipped, few = (text_of(report)["summary"] for report in reports)
     assert same.startswith("Summary Verdict: no drift.")
     assert "Action None. These images can be scored" in same
-    assert f"Verdict: REFUSE. {BRIGHT['sentence']}" in bright
+    assert f"Verdict: REFUSE. {sentence}" in bright
     assert re.search(r"Pixels: REFUSE\. Brightness: \d+\.\d before, 1[34]\d\.\d now\.", bright)
     assert "do not train on them" in bright
     assert "Calibration: REFUSE. Ill, Spiegelhalter:" in flipped
@@ -68,19 +45,19 @@ def test_the_verdict_and_the_action_come_first(text_of):
     assert "Collect more images" in few
 
 
-def test_the_page_says_what_was_compared(text_of):
-    text = text_of(SAME)["summary"]
-    for fact in ("80 new images from /new with the images of cxr-effusion 3:", "120 training images",
+def test_the_page_says_what_was_compared(text_of, same):
+    text = text_of(same)["summary"]
+    for fact in ("80 new images from /new with the images of cxr-chest 3:", "120 training images",
                  "80 validation images", "Number of tests: 16.", "at most 1 of 100 checks"):  # fmt: skip
         assert fact in text
-    unregistered = {**SAME["model"], "name": None, "version": None, "uri": "runs:/x/model"}
-    assert "images of runs:/x/model:" in text_of({**SAME, "model": unregistered})["summary"]
+    unregistered = {**same["model"], "name": None, "version": None, "uri": "runs:/x/model"}
+    assert "images of runs:/x/model:" in text_of({**same, "model": unregistered})["summary"]
 
 
-def test_every_test_is_a_row(read_page):
-    page = read_page(render_drift(BRIGHT))
+def test_every_test_is_a_row(read_page, bright):
+    page = read_page(render_drift(bright))
     rows = [row for row in page.rows if len(row) == 9]
-    tests = [test for family in BRIGHT["families"] for test in family["tests"]]
+    tests = [test for family in bright["families"] for test in family["tests"]]
     assert len(rows) == len(tests) + 1
     effect, reference, new = (tests[0][key] for key in ("effect", "reference", "new"))
     assert rows[1] == ["pixels", "brightness", "refuse", f"KS distance {effect:.3f}", "below 0.001",
@@ -89,37 +66,37 @@ def test_every_test_is_a_row(read_page):
     assert ["prevalence", "0.2", "never"] in page.rows
 
 
-def test_missing_images_and_patients_are_warnings(text_of):
+def test_missing_images_and_patients_are_warnings(text_of, same):
     missing = {"refused": {"truncated": 3, "too_small": 1}, "without_patient": 90, "left_out": 7}
-    text = text_of({**SAME, "new_images": {**SAME["new_images"], **missing}})["warnings"]
+    text = text_of({**same, "new_images": {**same["new_images"], **missing}})["warnings"]
     assert "4 of 80 new images were rejected and not tested: 3 truncated and 1 too small" in text
     assert "The patient is unknown for 90 of 90 new images." in text
     assert "7 new images without a class of this task" in text
-    assert "warnings" not in text_of(SAME)
+    assert "warnings" not in text_of(same)
 
 
-def test_missing_tests_and_profiles_are_warnings(text_of):
-    text, note = text_of(UNLABELLED), UNLABELLED["families"][3]["notes"][0]
+def test_missing_tests_and_profiles_are_warnings(text_of, drift_report):
+    unlabelled = drift_report(labels=False)
+    unlabelled |= {"phantom": True, "reference": {**unlabelled["reference"], "stored": False}}
+    text, note = text_of(unlabelled), unlabelled["families"][3]["notes"][0]
     assert text["warnings"].count(note) == 1
     assert f"Prevalence and calibration: {note}" in text["warnings"]
     assert "Prevalence: unknown. Not tested." in text["summary"]
-    without_profile = {**SAME, "phantom": True, "reference": {**SAME["reference"], "stored": False}}
-    assert "has no reference profile" in text_of(without_profile)["warnings"]
-    assert "PHANTOM IMAGES" in text_of(without_profile)[""]
+    assert "has no reference profile" in text["warnings"]
+    assert "PHANTOM IMAGES" in text[""]
 
 
-def test_hostile_names_are_escaped(read_page):
-    new = observed(80, 2, k=2, flipped=True)
-    images = {**SAME["new_images"], "place": HOSTILE}
-    page = read_page(render_drift(report_of(new, outputs=(HOSTILE, "b"), title=HOSTILE, new_images=images)))
+def test_hostile_names_are_escaped(read_page, drift_report):
+    report = drift_report(outputs=(HOSTILE, "b"), flipped=True) | {"title": HOSTILE}
+    page = read_page(render_drift(report | {"new_images": {**report["new_images"], "place": HOSTILE}}))
     assert "<script" not in page.html
     assert HOSTILE in page.text["summary"]
     assert HOSTILE.replace("_", " ") in page.text["summary"]
 
 
-def test_without_tests_there_are_no_figures(text_of):
-    text = text_of(FEW)
+def test_without_tests_there_are_no_figures(text_of, few):
+    text = text_of(few)
     assert "figures" not in text
     assert "No test was possible." in text["results"]
-    assert figures.draw_distributions(FEW) is None
-    assert figures.draw_effects(FEW).startswith(b"\x89PNG")
+    assert figures.draw_distributions(few) is None
+    assert figures.draw_effects(few).startswith(b"\x89PNG")

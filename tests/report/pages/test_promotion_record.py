@@ -96,50 +96,26 @@ def test_the_files_are_named_after_the_time():
     assert files["2031-05-04T020007Z.md"] == render_decision(made)
 
 
-@pytest.fixture
-def stopped():
-    """The record of a retraining that was stopped by drift."""
-    tests = [
-        {"name": name, "test": "Kolmogorov-Smirnov", "effect_name": "KS distance", "effect": effect, "p_value": 0.0,
-         "p_holm": 0.0, "n_reference": 50, "n_new": 40, "reference": 1.0, "new": 9.0, "verdict": verdict,
-         "histogram": {"edges": [0.0, 5.0, 10.0], "reference": [1.0, 0.0], "new": [0.0, 1.0]}}
-        for name, effect, verdict in (("noise", 0.95, "refuse"), ("black_border", 0.01, "none"))
-    ]  # fmt: skip
-    families = [
-        {"name": "pixels", "verdict": "refuse", "notes": [], "tests": tests},
-        {"name": "calibration", "verdict": "unknown", "notes": ["ill: too few to tell."], "tests": []},
-    ]
-    drift = {
-        **{"task": "chest", "title": "Chest", "phantom": True, "verdict": "refuse", "n_new": 40, "alpha": 0.01},
-        **{"sentence": "Drift in pixels (noise, KS distance 0.95).", "families": families},
-        "limits": {"pixels": {"warn": 0.2, "refuse": 0.9}, "calibration": {"warn": 0.05, "refuse": None}},
-        "model": {"uri": "models:/cxr-chest/3", "name": "cxr-chest", "version": 3},
-        "new_images": {"place": "the sources", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 40,
-                       "looked_at": 40, "refused": {}},
-        "reference": {"stored": True, "training_images": 50, "validation_images": 40},
-    }  # fmt: skip
-    changes = {**CHANGES, "task": "chest", "phantom": True, "stopped": "Nothing was trained.", "drift": drift}
-    return stop_record(changes) | TIME
-
-
-def test_the_record_of_a_stop_has_the_reason_the_champion_and_the_page_of_the_drift(stopped):
-    assert (stopped["decision"], stopped["promoted"], stopped["challenger"]) == ("stopped", False, None)
-    files = decision_files(stopped)
+def test_the_record_of_a_stop_has_the_reason_the_champion_and_the_page_of_the_drift(drift_report):
+    drift = drift_report(brighter=40, labels=False)
+    made = stop_record({**CHANGES, "task": "chest", "phantom": True, "stopped": "Nothing was trained.", "drift": drift})
+    assert (made["decision"], made["promoted"], made["challenger"]) == ("stopped", False, None)
+    files = decision_files(made | TIME)
     assert list(files) == ["2031-05-04T020007Z.md", "2031-05-04T020007Z.json", "2031-05-04T020007Z.drift.html"]
-    page, written, drift = files.values()
+    page, written, drift_page = files.values()
     assert page.startswith("# cxr-chest: stopped\n\n**PHANTOM IMAGES")
     for sentence in (
         "without training a challenger. The champion is still cxr-chest 3",
         WHY,
         "- Nothing was trained.",
-        "Verdict: refuse. Drift in pixels (noise, KS distance 0.95).",
-        "| pixels | noise | KS distance | 0.950 | refuse |",
-        "- ill: too few to tell.",
+        f"Verdict: refuse. {drift['sentence']}",
+        f"| pixels | brightness | KS distance | {drift['families'][0]['tests'][0]['effect']:.3f} | refuse |",
+        f"- {drift['families'][3]['notes'][0]}",
     ):
         assert sentence in page
-    assert "black border" not in page
-    assert "noise" in drift
-    assert json.loads(written)["drift"]["families"][0]["tests"][0]["effect"] == 0.95
+    assert page.count("| pixels |") == 1
+    assert "brightness" in drift_page
+    assert json.loads(written)["drift"]["families"][0]["tests"][0]["effect"] > 0.9
     assert "edges" not in written
 
 
