@@ -23,7 +23,7 @@ MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in 
         (
             MULTILABEL,
             "/home/x/chest.h5",
-            "initialised with the weights in chest.h5, to predict which of 3 labels an im",
+            "initialised with the weights in chest.h5, to predict which of 3 labels, any",
         ),
     ],
 )
