@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import MemoryDataset
 from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
+from stage_runs import run_stage
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.splits import COLUMNS
@@ -62,12 +62,8 @@ def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> d
     pipeline = sum((stage.create_pipeline() for stage in stages), Pipeline([]))
     pipeline = pipeline.filter(to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"])
     registry = pd.DataFrame(columns=list(COLUMNS), dtype="str") if earlier is None else earlier
-    entries = {**parameters, "earlier_splits": registry}
-    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
-    for name in pipeline.all_outputs():
-        catalog[name] = KeptDataset(copy_mode="assign")
-    SequentialRunner().run(pipeline, catalog)
-    return {name: catalog.load(name) for name in pipeline.all_outputs()}
+    inputs = {**parameters, "earlier_splits": registry}
+    return run_stage(pipeline, inputs, {name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
 
 
 def test_every_image_goes_through_all_stages(parameters, images) -> None:

@@ -1,6 +1,5 @@
 """The drift and profiling stages through Kedro's runner, on phantoms."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
+from kedro.io import MemoryDataset
+from stage_runs import run_stage
 from stub_models import fixed_rule, mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
@@ -72,7 +70,7 @@ class Project:
         self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
 
     def profile(self) -> Any:
-        entries = {
+        inputs = {
             "model": network(),
             "decision_rule": RULE.to_dict(),
             "enhanced_images": PreparedImages(self.folders.images, RECIPE),
@@ -80,8 +78,7 @@ class Project:
             "splits": self.splits,
             "params:drift": Drift(**DEFAULTS),
         }
-        catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
-        return SequentialRunner().run(profiling.create_pipeline(), catalog)["drift_profile"].load()
+        return run_stage(profiling.create_pipeline(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +99,26 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Project, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
-    """Run the stage in the namespace of a task, with its outputs in files."""
-    columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
+    """Run the stage with its outputs in files; manifest and splits exist only if the model was ``trained_here``."""
     tables = {"earlier_manifest": project.manifest, "earlier_splits": project.splits}
-    catalog = DataCatalog(
-        {
-            "params:effusion.task": MemoryDataset(TASK),
-            "params:effusion.sources": MemoryDataset(Sources({"images": {**SOURCE, "path": "gone"}})),
-            "params:effusion.drift": MemoryDataset(Drift(**{**DEFAULTS, **drift})),
-            "params:folders": MemoryDataset(project.folders),
-            "effusion.drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
-            "effusion.drift_page": FileDataset(filepath=str(tmp_path / "drift.html")),
-            **{
-                f"effusion.{name}": MemoryDataset(tables[name])
-                if trained_here
-                else TableDataset(filepath=str(tmp_path / f"{name}.parquet"), columns_if_missing=columns[name])
-                for name in tables
-            },
-        }
-    )
-    pipeline = Pipeline(stage.create_pipeline(), namespace="effusion", parameters={"params:folders"})
-    SequentialRunner().run(pipeline, catalog)
-    return json.loads((tmp_path / "drift_report.json").read_text()), (tmp_path / "drift.html").read_text()
+    columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
+    missing = {
+        name: TableDataset(filepath=str(tmp_path / f"{name}.parquet"), columns_if_missing=columns[name])
+        for name in columns
+    }
+    inputs = {
+        "params:task": TASK,
+        "params:sources": Sources({"images": {**SOURCE, "path": "gone"}}),
+        "params:drift": Drift(**{**DEFAULTS, **drift}),
+        "params:folders": project.folders,
+        **(tables if trained_here else missing),
+    }
+    outputs = {
+        "drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
+        "drift_page": FileDataset(filepath=str(tmp_path / "drift.html")),
+    }
+    results = run_stage(stage.create_pipeline(), inputs, outputs)
+    return results["drift_report"], results["drift_page"]
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, str]:

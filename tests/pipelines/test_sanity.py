@@ -19,23 +19,14 @@ from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_IMAGES = 32, 90
-CATALOG = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "05_sanity.yml"
+CONF = Path(__file__).parents[2] / "conf" / "base"
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 MODEL = Network(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
+DEFAULTS = yaml.safe_load((CONF / "parameters" / "defaults.yml").read_text())["defaults"]["training"]
 TRAINING: dict[str, Any] = {
-    "loss": "weighted_cross_entropy",
-    "optimizer": "adamw",
-    "learning_rate": 5e-3,
-    "schedule": "cosine",
-    "weight_decay": 0.1,
-    "head_weight_decay": 0.1,
-    "epochs": 2,
-    "batch_size": 16,
-    "monitor": "val_auc",
-    "tolerance": 0.0,
-    "patience": None,
-    "mixed_bfloat16": False,
-    "seed": 0,
+    **DEFAULTS,
+    **{"learning_rate": 5e-3, "weight_decay": 0.1, "head_weight_decay": 0.1, "epochs": 2, "batch_size": 16},
+    **{"tolerance": 0.0, "patience": None, "seed": 0},
     "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},
 }
 SANITY = {
@@ -79,7 +70,7 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
         ),
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
-    declared = yaml.safe_load(CATALOG.read_text())
+    declared = yaml.safe_load((CONF / "catalog" / "05_sanity.yml").read_text())
     for name in ("sanity_report", "sanity_figure"):
         path = declared["{task}." + name]["filepath"]
         path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")

@@ -1,6 +1,5 @@
 """The scoring stage through Kedro's runner, with registered networks whose scores are known."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
+from stage_runs import run_stage
 from stub_models import fixed_rule, grey_network, mlflow_file, register
 
 import cxr_pipeline
@@ -79,24 +76,23 @@ def folder(tmp_path: Path) -> Path:
 def run(
     folders: Folders, folder: Path | str | None, *, sources: Sources = IMAGES, of: Task | None = None, **changes: Any
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Run the stage as a task does, with its outputs in files."""
+    """Run the stage with its outputs in files."""
     options = {"model": None, "batch_size": 2, "heatmaps": False, "parquet": False, **changes}
     record = folders.outputs.parent / "predictions.json"
-    catalog = DataCatalog(
-        {
-            "params:effusion.task": MemoryDataset(of or task()),
-            "params:effusion.sources": MemoryDataset(sources),
-            "params:effusion.scoring": MemoryDataset(Scoring(folder=folder and str(folder), **options)),
-            "params:effusion.drift": MemoryDataset(Drift(**DRIFT)),
-            "params:folders": MemoryDataset(folders),
-            "effusion.predictions": TableDataset(
-                filepath=str(record.with_suffix(".csv")), text_columns=["image", "decision", "status", "reason"]
-            ),
-            "effusion.scoring_record": FileDataset(filepath=str(record)),
-        }
-    )
-    SequentialRunner().run(Pipeline(create_pipeline(), namespace="effusion", parameters={"params:folders"}), catalog)
-    return catalog.load("effusion.predictions"), json.loads(record.read_text())
+    inputs = {
+        "params:task": of or task(),
+        "params:sources": sources,
+        "params:scoring": Scoring(folder=folder and str(folder), **options),
+        "params:drift": Drift(**DRIFT),
+        "params:folders": folders,
+    }
+    text_columns = ["image", "decision", "status", "reason"]
+    outputs = {
+        "predictions": TableDataset(filepath=str(record.with_suffix(".csv")), text_columns=text_columns),
+        "scoring_record": FileDataset(filepath=str(record)),
+    }
+    results = run_stage(create_pipeline(), inputs, outputs)
+    return results["predictions"], results["scoring_record"]
 
 
 def test_the_newest_version_scores_images(folders, folder, versions, caplog) -> None:

@@ -9,9 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
+from stage_runs import run_stage
 
 from cxr_pipeline import settings, tracking
 from cxr_pipeline.common.errors import UserError
@@ -82,37 +80,26 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
     return started
 
 
-def run_stage(run: TaskRun, **tuning: Any) -> dict[str, Any]:
-    """Run the stage as a task does."""
-    task = Task(**run.parameters["task"])
-    given = {**blocks(run, **tuning), "task": task, "parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
-    folders = given.pop("folders")
-    inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS}
+def search(run: TaskRun, **tuning: Any) -> dict[str, Any]:
+    """Run the stage with its outputs in files."""
+    parameters = {**blocks(run, **tuning), "task": Task(**run.parameters["task"])}
+    parameters["parallel"] = Parallel(scheduler=None, workers=2, memory_gb=4)
+    inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS, CURRENT_RUN: run}
     reports = Path(run.project, "reports")
-    outputs: dict[str, Any] = {
+    outputs = {
         "tuning_trials": TableDataset(filepath=str(reports / "trials.csv"), text_columns=["state", "run_id", "reason"]),
         "tuning_study": FileDataset(filepath=str(reports / "study.json")),
         "best_parameters": FileDataset(filepath=str(reports / "best_parameters.yml")),
         "tuning_figures": FiguresDataset(filepath=str(reports / "figures")),
         "tuning_report": FileDataset(filepath=str(reports / "tuning.html")),
     }
-    catalog = DataCatalog(
-        {
-            **{f"effusion.{name}": MemoryDataset(value) for name, value in inputs.items()},
-            **{f"params:effusion.{name}": MemoryDataset(value) for name, value in given.items()},
-            **{f"effusion.{name}": dataset for name, dataset in outputs.items()},
-            "params:folders": MemoryDataset(folders),
-            CURRENT_RUN: MemoryDataset(run),
-        }
-    )
-    stage = Pipeline(create_pipeline(), namespace="effusion", inputs={CURRENT_RUN}, parameters={"params:folders"})
-    SequentialRunner().run(stage, catalog)
-    return {name: catalog.load(f"effusion.{name}") for name in outputs}
+    inputs |= {f"params:{name}": value for name, value in parameters.items()}
+    return run_stage(create_pipeline(), inputs, outputs)
 
 
 def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, monkeypatch) -> None:
     started = fake_jobs(monkeypatch)
-    found = run_stage(task_run)
+    found = search(task_run)
     trials, study = found["tuning_trials"], found["tuning_study"]
     best = trials.loc[trials["training.learning_rate"].idxmax()]
     assert (len(started), len(trials)) == (4, 4)
@@ -125,7 +112,7 @@ def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, mon
     assert section == {"pipelines": "effusion", "env": "demo", "params": best_parameters}
     assert set(found["tuning_figures"]) == {"tuning_history", "tuning_importance", "tuning_slices"}
     assert "PHANTOM IMAGES" in found["tuning_report"]
-    assert run_stage(task_run)["tuning_trials"].equals(trials)
+    assert search(task_run)["tuning_trials"].equals(trials)
     assert len(started) == 4, "A finished search is not repeated."
 
 
@@ -139,7 +126,7 @@ CHOICES: dict[str, list[Any]] = {
 
 def test_a_page_shows_choices_of_any_kind(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_jobs(monkeypatch, value=0.5)
-    found = run_stage(task_run, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
+    found = search(task_run, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
     assert found["tuning_trials"]["training.patience"].dtype == float
     section = found["tuning_report"].split("<h2>Trials</h2>")[1].split("</section>")[0]
     rows = [re.findall("<td>(.*?)</td>", row)[3:-2] for row in section.split("<tr>")[2:]]
@@ -152,7 +139,7 @@ def test_a_search_whose_trials_are_all_pruned_fails(task_run: TaskRun, monkeypat
     fake_jobs(monkeypatch)
     monkeypatch.setattr("cxr_pipeline.experiments.trials.best_trial", lambda study: None)
     with pytest.raises(UserError, match=r"All 4 trials of effusion were pruned.*effusion\.tuning\.pruner"):
-        run_stage(task_run)
+        search(task_run)
 
 
 def test_the_name_of_a_study_depends_on_data_space_and_training(task_run: TaskRun) -> None:

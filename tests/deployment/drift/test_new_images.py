@@ -29,16 +29,7 @@ def folder(images, tmp_path):
     return tmp_path / "new"
 
 
-def test_images_of_a_folder_have_neither_patients_nor_labels(folder, classifier) -> None:
-    features, counts = NewImages.from_folder(str(folder), key="t.drift.folder").extract_features(classifier, **SETTINGS)
-    expected = {"images": 7, "left_out": 0, "without_patient": 7, "drawn": 7, "looked_at": 6}
-    assert counts == {**expected, "refused": {"unreadable": 1}}
-    assert len(features) == 6
-    assert set(features.source) == {""}
-    assert np.isnan(features.y_true).all()
-
-
-def test_images_of_a_source_have_both(folder, classifier, images) -> None:
+def test_images_of_a_source_have_patients_and_labels(folder, classifier, images) -> None:
     options = {"patient_id": "^([a-z])_"}
     listing = LAYOUTS["class_folders"].read(folder, **options)
     labels = LabelMap({"well": ("well",), "ill": ("ill",)}, (), "unknown", exclusive=True)
@@ -75,5 +66,7 @@ def test_the_number_of_images_is_limited(folder, classifier) -> None:
     new = NewImages.from_folder(str(folder), key="k")
     features, counts = new.extract_features(classifier, **{**SETTINGS, "max_images": 3})
     assert (len(features) + sum(counts["refused"].values()), counts["drawn"]) == (3, 3)
+    assert (counts["images"], counts["without_patient"]) == (7, 7)
+    assert np.isnan(features.y_true).all()
     with pytest.raises(UserError, match=r"effusion\.drift\.folder"):
         NewImages.from_folder(None, key="effusion.drift.folder")
