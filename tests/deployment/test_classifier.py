@@ -127,9 +127,9 @@ def test_dicom_images_of_the_chest_only_and_within_the_limit_are_scored(classifi
     ("kind", "classes"), [("binary", ("normal", "pneumonia")), ("multilabel", ("nofinding", "effusion"))]
 )
 def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier, kind: str, classes: tuple[str]) -> None:
-    classifier.check_classes("binary", ("nofinding", "effusion"), key="effusion.scoring.model")
+    classifier.check_classes("binary", ("nofinding", "effusion"), model="The model named by effusion.scoring.model")
     with pytest.raises(UserError, match=r"effusion\.scoring\.model is binary, .* nofinding, effusion"):
-        classifier.check_classes(kind, classes, key="effusion.scoring.model")
+        classifier.check_classes(kind, classes, model="The model named by effusion.scoring.model")
 
 
 @settings(max_examples=15, deadline=None)

@@ -10,6 +10,7 @@ import pytest
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.experiments.jobs import Job, Outcome
@@ -201,8 +202,8 @@ class TestTrainChallenger:
 
     def test_a_champion_with_other_classes_stops_the_retraining(self, registered, folders, launch, jobs, monkeypatch):
         rule = SimpleNamespace(kind="binary", classes=("well", "pneumonia"))
-        monkeypatch.setattr(promotion_records, "load_classifier", lambda uri: SimpleNamespace(decision_rule=rule))
-        with pytest.raises(UserError, match=f"{MODEL} 3 has the classes well, pneumonia"):
+        monkeypatch.setattr(promotion_records, "load_classifier", lambda uri: ImageClassifier(None, None, rule, {}))
+        with pytest.raises(UserError, match=f"{MODEL} 3 is binary, with the classes well, pneumonia"):
             self.train(folders, launch, champion=3)
         assert jobs == []
         rule.classes = ("well", "ill")

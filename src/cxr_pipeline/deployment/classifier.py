@@ -72,13 +72,21 @@ class ImageClassifier:
         digest.update(json.dumps(self.decision_rule.to_dict(), sort_keys=True).encode())
         return digest.hexdigest()
 
-    def check_classes(self, kind: str, classes: Sequence[str], *, key: str) -> None:
+    def check_classes(
+        self,
+        kind: str,
+        classes: Sequence[str],
+        *,
+        model: str,
+        advice: str = "Name a model of this task, or null for the champion.",
+    ) -> None:
         """Check that the classifier has the kind and the classes of a task.
 
         Args:
             kind: of the task, such as ``binary``.
             classes: of the task.
-            key: the parameter that names the model, for the message.
+            model: the model, for the message.
+            advice: what to do about other classes, likewise.
 
         Raises:
             UserError: it was trained for another task.
@@ -86,9 +94,8 @@ class ImageClassifier:
         rule = self.decision_rule
         if (rule.kind, list(rule.classes)) != (kind, list(classes)):
             raise UserError(
-                f"The model named by {key} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected "
-                f"{kind}, with the classes {', '.join(classes)}. Name a model of this task, or null "
-                "for the champion."
+                f"{model} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected {kind}, with the classes "
+                f"{', '.join(classes)}. {advice}"
             )
 
     def prepare(self, content: bytes) -> Prepared:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import mlflow
 
-from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
@@ -27,13 +26,8 @@ def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str])
         UserError: Its classes differ from those of the task.
     """
     champion = load_classifier(f"models:/{name}/{version}")
-    rule = champion.decision_rule
-    if (rule.kind, list(rule.classes)) != (kind, list(classes)):
-        raise UserError(
-            f"{name} {version} has the classes {', '.join(rule.classes)} ({rule.kind}); expected those of the task, "
-            f"{', '.join(classes)} ({kind}). They cannot be compared. Remove the alias champion from it, so that the "
-            "next version is promoted on the floors alone."
-        )
+    advice = "Remove the alias champion from it, so that the next version is promoted on the floors alone."
+    champion.check_classes(kind, classes, model=f"{name} {version}", advice=advice)
     return champion
 
 

@@ -41,7 +41,7 @@ def measure_drift(
     model = tracking.model_name(task.name, phantom=sources.phantom)
     version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
     classifier = tracking.load_classifier(version.uri)
-    classifier.check_classes(task.kind, tuple(task.classes), key=f"{task.name}.drift.model")
+    classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.drift.model")
     stored = stored_profile(version)
     profile = stored or _profile_of_training_images(classifier, task, drift, folders, earlier_manifest, earlier_splits)
     new_are_phantoms = drift.source is not None and drift.source.layout == "phantoms"

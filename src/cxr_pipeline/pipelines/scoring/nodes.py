@@ -38,7 +38,7 @@ def score_images(
     version, chosen = _choose_version(task, sources, scoring)
     _log.info("Images are scored by %s: %s.", version.uri, chosen)
     classifier = tracking.load_classifier(version.uri)
-    classifier.check_classes(task.kind, tuple(task.classes), key=f"{task.name}.scoring.model")
+    classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.scoring.model")
     screening = _screening(classifier, version, scoring, drift)
     outputs = folders.outputs / task.name
     predictions = score_folder(
