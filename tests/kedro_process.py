@@ -1,4 +1,4 @@
-"""Processes of the kedro command, forked from one that has imported what takes long to import."""
+"""Processes of the kedro command, forked from one that has already imported the large libraries."""
 
 import atexit
 import multiprocessing
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-# Not the package itself: each process imports that of its project folder.
+# Not the package itself, which each process imports from its project folder.
 _PRELOADED = [
     *("tensorflow", "keras", "mlflow", "mlflow.pyfunc", "kedro.framework.cli.cli", "kedro.framework.session"),
     *("cv2", "dask", "distributed", "jinja2", "matplotlib.figure", "optuna", "pandas", "pandera", "pydicom"),
@@ -22,31 +22,31 @@ class KedroProcess:
     """A running kedro command, used like a `subprocess.Popen`.
 
     Args:
-        folder: of the project.
-        arguments: of the command, without ``kedro``.
-        output: file that receives what it prints.
-        environment: variables beside those of this process.
+        folder: project folder.
+        arguments: arguments of the command, without ``kedro``.
+        output: file for its output.
+        environment: additional environment variables.
     """
 
     def __init__(self, folder: Path, *arguments: str, output: Path, **environment: str) -> None:
         self.output = output
         variables = {**os.environ, "COLUMNS": "200", **environment}
-        # Not a daemon: it must be able to start processes of its own.
+        # Daemon processes cannot start child processes.
         self._process = _context.Process(target=_run, args=(folder, arguments, output, variables), daemon=False)
         self._process.start()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process.pid is not None
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Return the exit status, negative for a signal, or None while it runs."""
+        """Return the exit status, negative for a signal, or None while the process runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float = 600) -> int:
-        """Wait for its end and return the exit status; kill it after ``timeout`` seconds."""
+        """Wait for the end and return the exit status; kill the process after ``timeout`` seconds."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             self.kill()
@@ -54,22 +54,22 @@ class KedroProcess:
         return self._process.exitcode
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if the process is still running."""
         if self.poll() is None:
             os.kill(self.pid, signum)
 
     def kill(self) -> None:
-        """Kill it and wait for its end."""
+        """Kill the process and wait for its end."""
         self._process.kill()
         self._process.join()
 
     def printed(self) -> str:
-        """Return what it printed so far."""
+        """Return the output so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 def _run(folder: Path, arguments: tuple[str, ...], output: Path, environment: dict[str, str]) -> None:
-    # The fork server, or the shell that started it, may ignore the signal.
+    # The fork server or the shell that started it may ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stream: IO[Any] = output.open("ab")
     for descriptor in (1, 2):
@@ -86,5 +86,5 @@ def _run(folder: Path, arguments: tuple[str, ...], output: Path, environment: di
     try:
         main()
     finally:
-        # multiprocessing skips them.
+        # multiprocessing does not run exit functions.
         atexit._run_exitfuncs()

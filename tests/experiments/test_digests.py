@@ -111,7 +111,7 @@ def test_without_a_frozen_backbone_only_a_training_is_shared() -> None:
 
 def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split() -> None:
     report = {"data_digest": "d", "n_images": 3}
-    splits = pd.DataFrame({"sha256": ["a", "b", "c", "gone"], "split": ["train", "validation", "test", "train"]})
+    splits = pd.DataFrame({"sha256": ["a", "b", "c", "deleted"], "split": ["train", "validation", "test", "train"]})
     digest = digests.image_digests(report, splits)
     assert digest == digests.image_digests(report, splits.head(3))
     assert digests.table_digest(splits) == digests.table_digest(splits.iloc[[3, 2, 0, 1]])

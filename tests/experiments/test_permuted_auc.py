@@ -32,8 +32,8 @@ def test_an_output_with_one_class_is_left_out_of_the_mean() -> None:
 
 def bound(y: np.ndarray, scores: np.ndarray, contents: np.ndarray | None = None, **changes: float) -> float:
     numbers = np.arange(len(y)) if contents is None else contents
-    asked = {"false_alarms": 0.05, "permutations": 20_000, "seed": 0, **changes}
-    return null_bound(y[:, np.newaxis], scores[:, np.newaxis], contents=numbers, **asked)
+    options = {"false_alarms": 0.05, "permutations": 20_000, "seed": 0, **changes}
+    return null_bound(y[:, np.newaxis], scores[:, np.newaxis], contents=numbers, **options)
 
 
 def test_the_bound_equals_that_of_the_rank_sum_test() -> None:

@@ -95,9 +95,9 @@ def test_every_task_has_all_parameters_its_sources_and_possible_policies(shipped
 @pytest.mark.parametrize("task", config.TASKS)
 def test_phantoms_have_every_class_of_a_task(shipped, task) -> None:
     parameters = shipped("demo")[task]
-    drawn = next(iter(parameters["sources"].root.values())).prevalence
-    assert drawn.keys() <= set(FINDINGS)
-    shown = {finding for finding, prevalence in drawn.items() if prevalence > 0} | {"No Finding"}
+    prevalences = next(iter(parameters["sources"].root.values())).prevalence
+    assert prevalences.keys() <= set(FINDINGS)
+    shown = {finding for finding, prevalence in prevalences.items() if prevalence > 0} | {"No Finding"}
     labels = parameters["task"].labels
     assert {labels.class_of(finding) for finding in shown} >= set(parameters["task"].outputs)
 

@@ -140,11 +140,8 @@ def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
         pytest.param("kill", "success", "success", 2, id="killed"),
     ],
 )
-def test_only_temporary_failures_are_retried(states, status, run, task, tries) -> None:
+def test_only_temporary_failures_are_retried(states, stub, status, run, task, tries) -> None:
     assert states["states"][status] == {"run": run, "task": task, "tries": tries}
-
-
-def test_the_command_is_kedro_run(states, stub: Path) -> None:
     assert stub.with_name("arguments").read_text().split() == ["run", "--pipeline=pneumonia_retraining", "--env=demo"]
 
 

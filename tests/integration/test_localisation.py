@@ -45,20 +45,20 @@ AUGMENTATION: dict[str, Any] = {
 }
 
 
-class DrawnImages:
+class PhantomImages:
     """Images in memory whose names are their numbers."""
 
-    digest = "drawn"
+    digest = "phantoms"
 
-    def __init__(self, drawn: Sequence[PhantomImage]) -> None:
-        self.pixels = np.stack([image.pixels for image in drawn])
+    def __init__(self, phantoms: Sequence[PhantomImage]) -> None:
+        self.pixels = np.stack([image.pixels for image in phantoms])
 
     def read(self, sha256s: Sequence[str]) -> np.ndarray:
         return self.pixels[[int(sha256) for sha256 in sha256s]]
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[PhantomImage]:
+def phantoms() -> list[PhantomImage]:
     """The first image of each patient; half of them show an effusion."""
     patients = range(1, TRAINING + VALIDATION + TEST + 1)
     first = [islice(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1), 1) for patient in patients]
@@ -66,17 +66,17 @@ def drawn() -> list[PhantomImage]:
 
 
 @pytest.fixture(scope="module")
-def images(drawn: list[PhantomImage]) -> DrawnImages:
-    return DrawnImages(drawn)
+def images(phantoms: list[PhantomImage]) -> PhantomImages:
+    return PhantomImages(phantoms)
 
 
 @pytest.fixture(scope="module")
-def y(drawn: list[PhantomImage]) -> np.ndarray:
-    return np.array([[bool(image.labels)] for image in drawn], np.float32)
+def y(phantoms: list[PhantomImage]) -> np.ndarray:
+    return np.array([[bool(image.labels)] for image in phantoms], np.float32)
 
 
 @pytest.fixture(scope="module")
-def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def model(images: PhantomImages, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Trained on other patients than those of the heat maps."""
     folder: Path = tmp_path_factory.mktemp("training")
     names = np.arange(len(y)).astype(str)
@@ -100,11 +100,11 @@ def model(images: DrawnImages, y: np.ndarray, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def explanations(model: Any, drawn: list[PhantomImage], images: DrawnImages, y: np.ndarray) -> dict[str, Any]:
+def explanations(model: Any, phantoms: list[PhantomImage], images: PhantomImages, y: np.ndarray) -> dict[str, Any]:
     """Explanations of the effusions among the test images."""
     rows = [
         (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
-        for name, image in enumerate(drawn)
+        for name, image in enumerate(phantoms)
         for box in image.boxes
     ]
     boxes = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
@@ -114,7 +114,7 @@ def explanations(model: Any, drawn: list[PhantomImage], images: DrawnImages, y: 
     return explain_images(model, images, explained, boxes, replicates=200, confidence=0.95, seed=0)
 
 
-def test_the_network_has_learnt_the_finding(model: Any, images: DrawnImages, y: np.ndarray) -> None:
+def test_the_network_has_learnt_the_finding(model: Any, images: PhantomImages, y: np.ndarray) -> None:
     test = np.arange(TRAINING + VALIDATION, len(y))
     scores = predict(model, images, test.astype(str).tolist())
     assert np.mean((scores >= 0.5) == y[test]) > 0.85

@@ -62,8 +62,8 @@ def test_scoring_gives_a_probability_for_each_class_and_draws_heat_maps(project,
     scores = pd.read_parquet(project / "data/demo/07_model_output/ailments/test_scores.parquet").set_index("image")
     for image in scores.index[:4]:
         shutil.copy(project / "data/demo/01_raw/phantoms_mixed/images" / image, new)
-    asked = f"ailments.scoring.folder={new},ailments.scoring.heatmaps=true"
-    finished = kedro(project, "run", "--env", "demo", "--pipeline=ailments_scoring", "--params", asked)
+    params = f"ailments.scoring.folder={new},ailments.scoring.heatmaps=true"
+    finished = kedro(project, "run", "--env", "demo", "--pipeline=ailments_scoring", "--params", params)
     assert finished.returncode == 0, finished.stdout
     folder = project / "data/demo/07_model_output/ailments"
     predictions = pd.read_csv(folder / "predictions.csv").set_index("image")

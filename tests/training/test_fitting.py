@@ -80,16 +80,8 @@ def images() -> MemoryImages:
 
 def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: bool = False) -> keras.Model:
     """Build a small network; if pretrained, all layers below the head are frozen."""
-    model = build_model(
-        name="small_cnn",
-        weights_file=None,
-        size=SIZE,
-        n_outputs=n_outputs,
-        exclusive=exclusive,
-        head_units=8,
-        dropout=0.3,
-        seed=seed,
-    )
+    options = {"size": SIZE, "n_outputs": n_outputs, "head_units": 8, "dropout": 0.3, "seed": seed}
+    model = build_model(name="small_cnn", weights_file=None, exclusive=exclusive, **options)
     if pretrained:
         for layer in model.layers[: model.layers.index(model.get_layer("pooled"))]:
             layer.trainable = False

@@ -49,8 +49,8 @@ def test_the_message_for_an_unregistered_model_names_the_training_command(
     monkeypatch, env, layout, model, message
 ) -> None:
     monkeypatch.setattr("cxr_pipeline.tracking.lineage.versions_of", lambda name, uri: [])
-    drawn = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
-    parameters = {"sources": {"images": {"layout": layout, "path": "images", **drawn}}}
+    options = {"n_patients": 9, "size": 64, "prevalence": {}, "seed": 1} if layout == "phantoms" else {}
+    parameters = {"sources": {"images": {"layout": layout, "path": "images", **options}}}
     with pytest.raises(UserError, match=rf"No version of {model} is registered in MLflow at http://host\. .*{message}"):
         command._versions("effusion", env, parameters, "http://user:secret@host")
 

@@ -123,7 +123,7 @@ def test_a_pruned_trial_stops_training(run: Any, tmp_path: Path) -> None:
 
     study = run(training_with(worse()), pruner=pruner)
     assert epochs == [0.4, 0.5]
-    assert [found.state for found in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert [one.state for one in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert not list((tmp_path / "trials").iterdir())
 
 
@@ -155,13 +155,13 @@ def test_a_surplus_trial_does_not_train(run: Any, current_run: TaskRun, tmp_path
     one_trial = plan(tmp_path, n_trials=1)
 
     def train(child: TaskRun) -> None:
-        # Another process asks for a trial while this one trains.
+        # Another process starts a trial while this one trains.
         objective = trial.Objective(one_trial, current_run, tmp_path, AUC)
         search.open_study(one_trial).optimize(objective, n_trials=1, catch=(trial.SurplusTrial,))
         training_with([0.5])(child)
 
     study = run(train, n_trials=1)
-    assert [found.state for found in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert [one.state for one in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
     assert trial_table(study, list(SPACE))["number"].tolist() == [0]
 
 

@@ -39,16 +39,8 @@ def random_images(name: str, n: int = 3) -> np.ndarray:
 
 
 def build(name: str, weights_file: Path | None, size: int | None = None) -> Any:
-    return build_model(
-        name=name,
-        weights_file=weights_file,
-        size=size or BACKBONES[name].smallest,
-        n_outputs=2,
-        exclusive=False,
-        head_units=0,
-        dropout=0.0,
-        seed=1,
-    )
+    options = {"n_outputs": 2, "exclusive": False, "head_units": 0, "dropout": 0.0, "seed": 1}
+    return build_model(name=name, weights_file=weights_file, size=size or BACKBONES[name].smallest, **options)
 
 
 @pytest.fixture(scope="module")

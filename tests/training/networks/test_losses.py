@@ -18,7 +18,7 @@ KERAS_LOSSES = {
 }
 EACH = pytest.mark.parametrize("name", NAMES)
 
-Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 scores = st.floats(1 / 64, 63 / 64, width=32)
 
 
@@ -30,7 +30,7 @@ def mean(
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Drawn:
+def images(draw: st.DrawFn) -> Batch:
     """Labels (NaN where unknown) [n, k], probabilities [n, k] and prevalences [k]."""
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 4)))
     y_true = draw(arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0, np.nan])))
@@ -39,7 +39,7 @@ def images(draw: st.DrawFn) -> Drawn:
 
 
 @st.composite
-def exclusive_images(draw: st.DrawFn) -> Drawn:
+def exclusive_images(draw: st.DrawFn) -> Batch:
     """One-hot labels [n, k], probabilities [n, k] that sum to 1, and prevalences [k]."""
     n, k = draw(st.tuples(st.integers(1, 6), st.integers(2, 5)))
     label = draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
@@ -78,9 +78,9 @@ def test_weighted_cross_entropy_is_finite_for_any_prevalence(prevalence: float) 
 
 
 @EACH
-@given(drawn=images(), score=scores)
-def test_unknown_labels_add_nothing(name: str, drawn: Drawn, score: float) -> None:
-    y_true, y_score, prevalence = drawn
+@given(batch=images(), score=scores)
+def test_unknown_labels_add_nothing(name: str, batch: Batch, score: float) -> None:
+    y_true, y_score, prevalence = batch
     known = mean(name, y_true, y_score, prevalence)
     assert mean(name, y_true, np.where(np.isnan(y_true), np.float32(score), y_score), prevalence) == known
     unknown = np.full((1, y_true.shape[1]), np.nan, np.float32)
@@ -89,9 +89,9 @@ def test_unknown_labels_add_nothing(name: str, drawn: Drawn, score: float) -> No
 
 
 @EACH
-@given(drawn=images())
-def test_every_known_label_has_the_same_weight(name: str, drawn: Drawn) -> None:
-    y_true, y_score, prevalence = drawn
+@given(batch=images())
+def test_every_known_label_has_the_same_weight(name: str, batch: Batch) -> None:
+    y_true, y_score, prevalence = batch
     known = np.argwhere(~np.isnan(y_true))
     assume(len(known))
     losses = [
@@ -102,9 +102,9 @@ def test_every_known_label_has_the_same_weight(name: str, drawn: Drawn) -> None:
 
 
 @EACH
-@given(drawn=images())
-def test_only_known_labels_have_a_gradient(name: str, drawn: Drawn) -> None:
-    y_true, y_score, prevalence = drawn
+@given(batch=images())
+def test_only_known_labels_have_a_gradient(name: str, batch: Batch) -> None:
+    y_true, y_score, prevalence = batch
     loss, y_pred = build_loss(name, prevalence=prevalence, exclusive=False), tf.Variable(y_score)
     with tf.GradientTape() as tape:
         value = tf.reduce_mean(loss(y_true, y_pred))
