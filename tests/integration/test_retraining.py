@@ -216,7 +216,7 @@ def test_a_rollback_restores_the_previous_champion_once(second, kedro) -> None:
     assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
     further = kedro(folder, *arguments("rollback"))
     assert further.returncode == 1
-    assert "There is no version to roll back to: the champion of cxr-effusion-demo is version 1" in text(further)
+    assert "There is no version to roll back to. The champion of cxr-effusion-demo is version 1" in text(further)
     assert "Traceback" not in text(further)
 
 
@@ -284,7 +284,7 @@ def test_a_stopped_retraining_writes_a_record_and_names_it(stopped) -> None:
     assert record["drift"]["new_images"]["looked_at"] >= 40
     assert "differ from those of cxr-effusion-demo 1. Drift in pixels (" in stopped["printed"]
     assert "--params effusion.retraining.on_drift=warn" in stopped["printed"]
-    named = re.search(r"The record is (\S+\.md) ", stopped["printed"])
+    named = re.search(r"See the record (\S+\.md) in", stopped["printed"])
     assert named is not None
     assert "# cxr-effusion-demo: stopped" in (data(folder) / "08_reporting" / "effusion" / named[1]).read_text()
     run = runs(folder)[0]
