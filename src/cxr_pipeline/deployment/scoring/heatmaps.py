@@ -35,7 +35,7 @@ def map_name(image: str) -> str:
         >>> map_name("ward 1/image.dcm")
         'ward 1/image.dcm.png'
         >>> map_name(300 * "x" + ".png")[-23:]
-        'xx~a4d69b8a52aa49f8.png'
+        'xx~33c8c4f3a01362a9.png'
     """
     if len(image.encode()) > _LONGEST_PATH:
         image = f"{os.path.basename(image)[:100]}~{_digest(image)}"  # noqa: PTH119 not a path of this machine
