@@ -1,4 +1,4 @@
-"""A simulated hospital whose phantom images arrive day by day, and images that no training sees."""
+"""A simulated hospital whose phantom images arrive day by day, and images that are never used for training."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

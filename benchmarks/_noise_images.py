@@ -1,4 +1,4 @@
-"""Images of noise, for benchmarks that do not look at what is on them."""
+"""Images of noise, for benchmarks that do not depend on the content."""
 
 import hashlib
 from collections.abc import Sequence

@@ -80,11 +80,11 @@ class Project:
         return pd.read_parquet(self.data / "05_model_input" / self.task / "splits.parquet")
 
     def in_training(self) -> bool:
-        """Return whether a training has finished an epoch, but not its last one."""
+        """Return whether training has finished an epoch, but not the last one."""
         return any((self.data / "06_models" / "checkpoints").rglob("*.npz"))
 
     def resumed(self) -> bool:
-        """Return whether the last training resumed from a checkpoint, and no MLflow run stayed open."""
+        """Return whether the last training run resumed from a checkpoint, and no MLflow run is still open."""
         logs = (self.data / "07_model_output" / self.task / "retraining").glob("*/log.txt")
         newest = max(logs, key=lambda log: log.stat().st_mtime).read_text()
         client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")

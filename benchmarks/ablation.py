@@ -1,4 +1,4 @@
-"""Compare the time of twelve trainings as cells of one ablation with that of training each from the images.
+"""Compare the time of twelve training runs as cells of one ablation with that of training each from the images.
 
 Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
 backbones, with and without augmentation, the epoch selected by accuracy or by recall. Both ways use the same images

@@ -1,10 +1,11 @@
 """Simulate a month of unattended nights on phantoms: does the champion improve, or at least not degrade?
 
 Run it with ``python benchmarks/month.py``. Images of new patients arrive at a simulated hospital day by day. Every night
-``kedro run --pipeline=effusion_retraining`` runs as cron would start it. Whenever that changes the champion, the new one
-scores images that no night has seen. On some days something goes wrong, see ``CALENDAR``. The script prints a row for
-each night, and exits with status 1 and the reasons if a requirement is violated. Batches of bad images are large enough
-to detect in one night, twice or three times the images of a day; smaller ones are checked with the next batch.
+``kedro run --pipeline=effusion_retraining`` runs as cron would start it. Whenever that changes the champion, the new
+one scores images that were never used before. On some days something goes wrong, see ``CALENDAR``. The script prints a
+row for each night, and exits with status 1 and the reasons if a requirement is violated. Batches of bad images are
+large enough to detect in one night, twice or three times the images of a day; smaller ones are checked with the next
+batch.
 """
 
 import argparse
@@ -108,7 +109,7 @@ class Day:
         change: Changes the hospital.
         night: Runs the jobs.
         statuses: Expected exit statuses of the jobs.
-        stopped: Whether nothing may be trained, and the champion must stay.
+        stopped: Whether training must stop and the champion must not change.
     """
 
     change: Callable[[Hospital, int], None] = new_images
@@ -137,7 +138,7 @@ class Month:
     Args:
         project: Project in which the jobs run.
         hospital: Source of the images.
-        outside: Folder of the images that no night sees.
+        outside: Folder of the images that are never used for training.
         has_finding: Whether each of these shows an effusion.
     """
 

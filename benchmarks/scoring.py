@@ -43,8 +43,8 @@ def write_images(folder: Path, source: Path | None, n_images: int) -> None:
 
 
 def classifier_of(model: str, size: int) -> ImageClassifier:
-    """Make a classifier with a network that has learnt nothing."""
-    # Not above, since the processes that decode read this file too, and have no use for TensorFlow.
+    """Make a classifier with an untrained network."""
+    # Not at the top, because the processes that decode also import this file, but do not need TensorFlow.
     from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
     from cxr_pipeline.training.networks.build import build_model
 
@@ -63,13 +63,13 @@ def classifier_of(model: str, size: int) -> ImageClassifier:
 
 
 def forward(classifier: ImageClassifier, images: np.ndarray, batch_size: int) -> None:
-    """Let the network alone see prepared images."""
+    """Run only the network on prepared images."""
     for start in range(0, len(images), batch_size):
         classifier.model.predict_on_batch(images[start : start + batch_size, ..., np.newaxis])
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> None:
-    """Time both in turn and print medians and ratio; then a second run, in which nothing is scored anew."""
+    """Time both in turn and print medians and ratio; then of a second run, in which no image is scored again."""
     images, batch_size = folder / "images", arguments.batch_size
     write_images(images, arguments.folder, arguments.images)
     classifier = classifier_of(arguments.model, arguments.size)

@@ -45,7 +45,7 @@ def test_an_experiment_looks_at_no_test_image_before_its_cells_do(pipelines, tas
     ("arguments", "said"), [(["registry", "list"], "- effusion_scoring"), (["lineage", "--help"], "--patient ID")]
 )
 def test_kedro_lists_what_there_is_without_starting_tensorflow(project, arguments, said) -> None:
-    # Kedro's settings loader looks into every module there is, so that a lazy one would be started by it.
+    # Kedro's settings loader accesses every module in sys.modules, and so would load lazy ones.
     code = (
         "import sys; from pathlib import Path; from kedro.framework.cli.cli import KedroCLI;"
         f"KedroCLI(Path.cwd())({arguments}, standalone_mode=False);"

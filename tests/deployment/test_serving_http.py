@@ -29,7 +29,7 @@ from cxr_pipeline.deployment.scoring import score_folder
 
 SIZE = 32
 MODEL = "models:/cxr-effusion@champion"
-# Duration of the test of parallel clients; longer by hand, for example CXR_CLIENT_SECONDS=30.
+# Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
 SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "8"))
 N_CLIENTS = 8
 
@@ -59,7 +59,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(store: str, images: Path) -> dict[str, float]:
-    """The probability of each image from scoring the folder; no two are alike."""
+    """The probability of each image from scoring the folder; all are different."""
     found = find_images(str(images), key="folder")
     parts = images.parent / "predictions.parts"
     table = pd.concat(score_folder(tracking.load_classifier(MODEL), found, scored_by=MODEL, parts=parts, batch_size=7))

@@ -111,7 +111,7 @@ CELL = {"training.loss": "focal"}
         ),
         # A parameter that is new in its block.
         ([VERSION, CELL | {"training.tolerance": "0"}], [{"training.tolerance": None}, {"training.tolerance": "0"}]),
-        # Parameters that no result depends on.
+        # Parameters that do not affect any result.
         (
             [dict.fromkeys(("task.title", "drift.alpha", "tuning.space.model.dropout.low"), value) for value in "12"],
             [{}, {}],

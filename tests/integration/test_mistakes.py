@@ -1,4 +1,4 @@
-"""Mistakes of a user: one message that names the mistake, no traceback, no files written."""
+"""User errors: a message that names the error, no traceback, no files written."""
 
 import os
 from pathlib import Path

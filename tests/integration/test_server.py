@@ -1,4 +1,4 @@
-"""The demo with an MLflow server, which is killed during a training and started again."""
+"""The demo with an MLflow server, which is killed during training and started again."""
 
 import json
 import re
@@ -91,7 +91,7 @@ def test_images_are_scored_by_a_version_from_the_server(demo, kedro, server) -> 
 
 @pytest.fixture(scope="module")
 def killed(demo, server) -> dict[str, Any]:
-    """A run whose server is killed during the training."""
+    """A run whose server is killed during training."""
     before, output = epochs_at(server), demo / "output.txt"
     process = KedroProcess(demo, *arguments("effusion", f"{SMALL}8"), output=output, MLFLOW_TRACKING_URI=server.uri)
     while process.poll() is None and epochs_at(server) in (before, {}):

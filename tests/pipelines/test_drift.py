@@ -55,7 +55,7 @@ def network() -> keras.Model:
 
 
 class Project:
-    """The images, manifest, splits and prepared images of a project after a training."""
+    """The images, manifest, splits and prepared images of a project after training."""
 
     def __init__(self, folder: Path) -> None:
         raw = write_images(folder / "raw", seed=1)

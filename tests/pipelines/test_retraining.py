@@ -138,7 +138,7 @@ class TestTrainChallenger:
 
     @pytest.fixture
     def jobs(self, monkeypatch: pytest.MonkeyPatch, place: Path) -> list[Job]:
-        """The trainings that are started; each succeeds."""
+        """The training runs that are started; each succeeds."""
         seen: list[Job] = []
 
         def run(job: Job, neighbours: int) -> Outcome:

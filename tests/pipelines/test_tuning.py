@@ -1,4 +1,4 @@
-"""The tuning stage through Kedro's runner, with trainings that are stubs."""
+"""The tuning stage through Kedro's runner, with stubs for training."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Files of different runs are never combined, whatever partial or killed runs came before."""
+"""Files of different runs are never combined, even after partial or killed runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
