@@ -49,8 +49,8 @@ def assign_splits(
 
     Returns:
         ``COLUMNS`` with a row per image of the manifest, in its order, then the rows of the registry whose image is
-        gone, so that it keeps its split when it returns. A patient whose images are given to two splits is in both,
-        which ``leakage.check_splits`` reports.
+        gone, so that it keeps its split when it returns. A patient whose source gives two splits is in both, which
+        ``leakage.check_splits`` reports.
 
     Raises:
         UserError: the registry has images of one group in two splits, or contradicts a given split.

@@ -102,7 +102,7 @@ class OperatingPoints:
         return sentence if self.mixed[index] else f"{sentence} Every image is predicted {self.prediction(index)}."
 
     def prediction(self, index: int) -> str:
-        """Return what a point that is not mixed predicts for every image."""
+        """Return the prediction of a point that predicts the same for every image."""
         return "positive" if self.true_positives[index] else "negative"
 
     def choose(self, index: int, *reasons: str) -> ChosenThreshold:

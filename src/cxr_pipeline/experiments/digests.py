@@ -34,7 +34,7 @@ def result_digest(parameters: Mapping[str, Any], *, without: Sequence[str] = (),
 
     Args:
         parameters: all parameters of the task, nested.
-        without: dotted names of parameters or blocks to leave out, beside ``WITHOUT_EFFECT``.
+        without: dotted names of parameters or blocks to exclude, in addition to ``WITHOUT_EFFECT``.
         data: digests of the data.
 
     Returns:
@@ -76,7 +76,7 @@ def image_digests(
 
     Args:
         data_report: with ``data_digest`` and ``n_images``.
-        splits: from ``assign_splits``: today's images first, then those that are gone, which are left out.
+        splits: from ``assign_splits``: current images first, then removed ones, which are excluded.
         without_split: a split whose images are left out too; None for none.
     """
     images = splits.head(data_report["n_images"])

@@ -1,7 +1,7 @@
 """Three cheap checks before a long training: the loss at chance, memorising a few images, shuffled labels.
 
-They find what a long training hides: outputs with a wrong initial bias, a network that cannot learn, training images
-among the validation images.
+They detect errors that a long training run hides: outputs with a wrong initial bias, a network that cannot learn,
+training images among the validation images.
 
 References:
     Karpathy, "A recipe for training neural networks", 2019, karpathy.github.io/2019/04/25/recipe.

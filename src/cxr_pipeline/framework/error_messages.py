@@ -23,7 +23,7 @@ def user_message(error: BaseException) -> str | None:
     """Return the message for an error that the user can correct, or None for a defect of this program.
 
     Only explicit causes (``raise ... from ...``) are followed: an error that happens while another one is handled is a
-    defect, whatever the other one was.
+    defect, regardless of the other one.
     """
     for cause in _causes(error):
         if isinstance(cause, UserError):

@@ -80,7 +80,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Figures beside each other."""
+    """Figures side by side."""
 
     pictures: Sequence[Picture]
     kind: ClassVar[str] = "pictures"
@@ -96,8 +96,8 @@ class Section:
 
     Args:
         title: its heading.
-        blocks: what it shows, in order: a paragraph, a list of sentences (bullets), a table, figures, or a section.
-            None and other empty blocks are skipped.
+        blocks: its content, in order: a paragraph, a list of sentences (bullets), a table, figures, or a section. None
+            and other empty blocks are skipped.
         intro: paragraph below the heading, omitted with the section.
         items: items of reporting guidelines that it covers, for Markdown.
         anchor: ``id`` of the section, for links.

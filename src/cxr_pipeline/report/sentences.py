@@ -37,7 +37,7 @@ def data(kind: Kind, data_report: Document, split_counts: SplitCounts) -> str:
     n_patients, n_unknown = data_report["n_patients"], data_report["n_images_without_patient"]
     if n_patients:
         known = f"The patient is known for all but {n_unknown:,} of them. The others" if n_unknown else "They"
-        patients = f"{known} are from {plural(n_patients, 'patient')}, each of whom is in one split only."
+        patients = f"{known} are from {plural(n_patients, 'patient')}, each in one split only."
     else:
         patients = "Their patients are unknown."
     return (

@@ -25,7 +25,7 @@ _SETTINGS = "artifacts/classifier/classifier.json"
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A model version and what its run recorded.
+    """A model version and the records of its run.
 
     Args:
         name: Name of the registered model.

@@ -25,8 +25,8 @@ def read(
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
-    Each file below a class folder is a row, whatever its suffix: files that are not images are refused when they are
-    decoded. Hidden files and the files of operating systems are skipped. Links to folders are not followed.
+    Each file below a class folder is a row, regardless of its suffix: files that are not images are refused when they
+    are decoded. Hidden files and the files of operating systems are skipped. Links to folders are not followed.
 
     Args:
         folder: the source's folder. A folder in it is a class, named by its label, unless its name is

@@ -72,7 +72,7 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
         folder: the folder of unpacked images.
         blocks: yields the images, all of the same size, from the opened container; raises ``UserError`` for content
             that it cannot read.
-        how: whatever else decides the images, in one line.
+        how: all other settings that affect the images, in one line.
 
     Returns:
         ``<folder>/<digest>``, for ``open_unpacked``.

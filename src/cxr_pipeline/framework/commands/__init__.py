@@ -1,1 +1,1 @@
-"""The project's own commands, beside ``kedro run``."""
+"""The project's own commands, in addition to ``kedro run``."""

@@ -74,7 +74,7 @@ _FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path, Any], object]]]
 
 
 class FileDataset(PathDataset):
-    """A file whose suffix tells what it contains. A reader finds the old content or the new, never a part of it.
+    """A file whose suffix gives its format. It is written atomically: readers see the old content or the new.
 
     ``.json`` is strict JSON (no NaN), indented and in the order given, so that equal data give equal bytes; ``.html``,
     ``.md`` and ``.yml`` are text in UTF-8, ``.png`` bytes, ``.keras`` a Keras model, which is read in safe mode (no code

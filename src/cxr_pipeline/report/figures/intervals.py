@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INCHES_ABLATION = 9.0
-# Metrics of an ablation with the relative widths of their panels; the intervals are written beside the first.
+# Metrics of an ablation with the relative widths of their panels; the intervals are written next to the first.
 PANELS = {"auc": 1.9, "accuracy": 1, "sensitivity": 1, "specificity": 1}
 LONGEST_CELL, LONGEST_MODEL, MOST_MODELS = 56, 44, 40
 

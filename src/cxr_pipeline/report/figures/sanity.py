@@ -40,7 +40,7 @@ def sanity_figure(report: Document) -> bytes:
 
 
 def _draw_chance(axes: "Axes", verdict: Document) -> None:
-    """Draw the loss of the untrained network beside the loss at chance, and its expected range."""
+    """Draw the loss of the untrained network next to the loss at chance, and its expected range."""
     measured, expected = verdict["measured"], verdict["expected"]
     axes.axhspan(expected["at_least"], expected["at_most"], color=LIGHT, label="expected")
     for place, (value, color) in enumerate(((expected["loss"], GREY), (measured["loss"], BLUE))):

@@ -28,7 +28,7 @@ def render_report(content: ReportContent) -> str:
     """Render the report as HTML, without names of images or patients."""
     task = content.task
     intro = (
-        f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, beside this page and "
+        f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, next to this page and  "
         "in MLflow, has the same content as text."
     )
     return render_html(Page(task["title"], _sections(content), content.metrics["phantom"], [intro]))
