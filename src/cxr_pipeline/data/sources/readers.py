@@ -112,7 +112,7 @@ class RowReader:
         return cv2.imencode(".bmp", images.read([path])[0])[1].tobytes()
 
     def version(self, path: str) -> tuple[int, int] | None:
-        """Return the number of pixels of a row and 0, because its folder is named after its content; None if it is missing."""
+        """Return the number of pixels and 0, because the folder is named after its content; None if it is missing."""
         try:
             return int(np.prod(self._open()[0].shape)), 0
         except ImageRefused:
