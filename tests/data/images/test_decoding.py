@@ -260,3 +260,8 @@ def test_real_images_are_decoded_as_by_opencv(folder: str, shared_data: Path) ->
     for path in paths:
         expected = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(decode(read_bytes(path), max_megapixels=100), expected), path.name
+
+
+def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(ImageRefused, match="unreadable: cannot be opened: No such file or directory"):
+        read_bytes(tmp_path / "absent.png")

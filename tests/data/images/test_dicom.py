@@ -281,6 +281,7 @@ CASES = {
     "more bits stored than there": ({"BitsStored": 12, "HighBit": 11}, "unreadable", "12 of 8 bits"),
     "bits elsewhere": ({"BitsStored": 4, "HighBit": 7}, "unreadable", "High Bit"),
     "no sign": ({"PixelRepresentation": 7}, "unreadable", "neither signed"),
+    "infinite rescale": ({"RescaleSlope": 1e308, "RescaleIntercept": 3}, "unreadable", "not finite"),
     "flat rescale": ({"RescaleSlope": 0, "RescaleIntercept": 3}, "empty", "all values equal"),
 }
 

@@ -82,3 +82,8 @@ def test_every_configurable_operation_runs(operation: str, arguments: dict) -> N
     image = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     (step,) = Morphology(steps=[{"operation": operation, **arguments}]).steps
     assert apply_steps(image, [step.model_dump()]).shape == image.shape
+
+
+def test_an_unknown_operation_is_named() -> None:
+    with pytest.raises(ValueError, match="Received: operation=sharpen"):
+        apply_steps(np.zeros((16, 16), np.uint8), [{"operation": "sharpen"}])

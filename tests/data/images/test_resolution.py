@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -72,3 +73,8 @@ def test_a_side_that_grows_is_interpolated_while_the_other_shrinks() -> None:
     stretched = resize(image, size=64, mode="stretch")
     assert np.array_equal(stretched[0, [0, 30, 31, 32, 33, 63]], [20, 45, 95, 145, 195, 220])
     assert (stretched == stretched[0]).all()
+
+
+def test_an_unknown_mode_is_named() -> None:
+    with pytest.raises(ValueError, match="Received: mode=crop"):
+        resize(np.zeros((20, 20), np.uint8), size=16, mode="crop")

@@ -95,20 +95,24 @@ def test_booleans_of_parquet(tmp_path: Path) -> None:
     assert texts(rows["unknown"]) == ["Edema", None]
 
 
-@given(
-    st.lists(st.tuples(*3 * [st.sampled_from(["1", "0", "-1", None])]), min_size=1, max_size=8),
-    st.sampled_from(["unknown", "negative"]),
-)
-def test_each_cell_is_present_uncertain_unknown_or_absent(cells: list[tuple[str | None, ...]], blank: str) -> None:
+def test_meaning_of_blank_cells() -> None:
+    cells = {"Mass": [None, "1", None, None], "Edema": ["0", None, "-1", None]}
+    unknown = one_hot("unknown", **cells)
+    assert texts(unknown["labels"]) == ["", "Mass", "", None]
+    assert texts(unknown["unknown"]) == ["Mass", "Edema", "Mass", "Mass|Edema"]
+    negative = one_hot("negative", **cells)
+    assert texts(negative["labels"]) == ["", "Mass", "", ""]
+    assert texts(negative["uncertain"]) == [None, None, "Edema", None]
+    assert negative["unknown"].isna().all()
+
+
+@given(st.lists(st.tuples(*3 * [st.sampled_from(["1", "0", "-1", None])]), min_size=1, max_size=8))
+def test_each_cell_is_present_uncertain_unknown_or_absent(cells: list[tuple[str | None, ...]]) -> None:
     names = ("Mass", "No Finding", "Pleural_Thickening")
-    rows = one_hot(blank, **dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)))
+    rows = one_hot("unknown", **dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)))
     for row, (_, read) in zip(cells, rows.iterrows(), strict=True):
-        if blank == "unknown" and set(row) == {None}:
-            assert pd.isna(read["labels"])
         for value, joined in {"1": read["labels"], "-1": read["uncertain"], None: read["unknown"]}.items():
             expected = [name for name, cell in zip(names, row, strict=True) if cell == value]
-            if value is None and blank == "negative":
-                expected = []
             assert (joined.split("|") if isinstance(joined, str) and joined else []) == expected
 
 
