@@ -2,8 +2,8 @@
 
 Run it with ``python benchmarks/ablation.py``. The twelve are those of the ``abnormality`` ablation: three frozen
 backbones, with and without augmentation, the epoch selected by accuracy or by recall. Both ways use the same images
-of noise, no pretrained weights, and one process. It prints seconds and their ratio. ``ablation_command.py`` measures the
-whole command, with its processes, thresholds, figures and page.
+of noise, no pretrained weights, and one process. It prints seconds and their ratio. ``ablation_command.py`` measures
+the whole command, with its processes, thresholds, figures and page.
 """
 
 import argparse

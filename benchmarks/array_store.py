@@ -1,7 +1,7 @@
 """Random reads of prepared images from the array store, from a plain memory map, and from zarr if it is installed.
 
-Run ``python benchmarks/array_store.py``; ``pip install zarr`` first for the comparison. All read the same uint8 images of
-224 x 224 pixels, 32 at a time in random order, from files that the system has in memory.
+Run ``python benchmarks/array_store.py``; ``pip install zarr`` first for the comparison. All read the same uint8 images
+of 224 x 224 pixels, 32 at a time in random order, from files that the system has in memory.
 """
 
 import hashlib

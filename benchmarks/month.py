@@ -1,11 +1,11 @@
 """Simulate a month of unattended nights on phantoms: does the champion improve, or at least not degrade?
 
-Run it with ``python benchmarks/month.py``. Images of new patients arrive at a simulated hospital day by day. Every night
-``kedro run --pipeline=effusion_retraining`` runs as cron would start it. Whenever that changes the champion, the new
-one scores images that were never used before. On some days something goes wrong, see ``CALENDAR``. The script prints a
-row for each night, and exits with status 1 and the reasons if a requirement is violated. Batches of bad images are
-large enough to detect in one night, twice or three times the images of a day; smaller ones are checked with the next
-batch.
+Run it with ``python benchmarks/month.py``. Images of new patients arrive at a simulated hospital day by day. Every
+night ``kedro run --pipeline=effusion_retraining`` runs as cron would start it. Whenever that changes the champion, the
+new one scores images that were never used before. On some days something goes wrong, see ``CALENDAR``. The script
+prints a row for each night, and exits with status 1 and the reasons if a requirement is violated. Batches of bad
+images are large enough to detect in one night, twice or three times the images of a day; smaller ones
+are checked with the next batch.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python docs/results.py RAW --ablation [--params PARAMS]
 
 Runs ``kedro run --pipeline=TASK --params raw=RAW`` for each TASK, by default for all, and stores the metrics in
-``docs/results.csv``. With ``--ablation``, runs the twelve models of ``abnormality_ablation`` and stores their metrics in
-``docs/twelve_models.csv`` and their figure in ``docs/images``. The page is written from both tables.
+``docs/results.csv``. With ``--ablation``, runs the twelve models of ``abnormality_ablation`` and stores their metrics
+in ``docs/twelve_models.csv`` and their figure in ``docs/images``. The page is written from both tables.
 """
 
 import argparse
@@ -34,10 +34,10 @@ METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity",
 INTRODUCTION = """# Results
 
 All tasks with their default configuration, trained and tested on real images. Each row is one
-`kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor thresholds,
-with 95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are means over the
-classes. If a task has several sources, a model can recognise the source instead of the finding; the AUC within each
-source does not have this problem. `make results` writes this page; it refuses phantoms.
+`kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor
+thresholds, with 95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are
+means over the classes. If a task has several sources, a model can recognise the source instead of the finding; the AUC
+within each source does not have this problem. `make results` writes this page; it refuses phantoms.
 """
 
 
@@ -46,8 +46,8 @@ TWELVE_MODELS = """
 
 Which backbone separates normal from abnormal images best, does augmentation help, and should the epoch with the best
 accuracy or the one with the best recall be selected? Twelve cells on NIH images, evaluated on the same {images} test
-images, with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on other
-images, its best accuracy was .643, its best recall .850 and its best precision .775, each with a different model.
+images, with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on
+other images, its best accuracy was .643, its best recall .850 and its best precision .775, each with a different model.
 
 ```
 kedro run --pipeline={ablation} --params raw=RAW{params}

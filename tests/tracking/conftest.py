@@ -12,7 +12,7 @@ import pytest
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
 ) -> Iterator[Path]:
-    """The folder of an empty MLflow with the experiment ``tests``: a file, or with the parameter ``server`` a server."""
+    """The folder of an empty MLflow with the experiment ``tests``; the parameter is ``file`` or ``server``."""
     if getattr(request, "param", "file") == "server":
         server = request.getfixturevalue("mlflow_server")
         folder, location = server.folder, None

@@ -180,7 +180,7 @@ def test_a_finished_training_is_read_from_disk_with_its_complete_history(
 def test_monitors_share_a_training_without_changing_its_result(
     images: MemoryImages, tmp_path: Path, patience: int | None, fine_tuned: bool
 ) -> None:
-    """Training continues if early stopping allows more epochs; runs that select the same epoch share the second phase."""
+    """Training continues if early stopping allows more epochs; equal selections share the second phase."""
     settings = {**HEAD_ONLY, "epochs": 5, "patience": patience, "learning_rate": 3e-2}
     settings |= {"fine_tuning": replace(SETTINGS.fine_tuning, epochs=2)} if fine_tuned else {}
     monitors = MONITORS if not fine_tuned else ("val_auc", "val_recall", "val_loss")

@@ -127,7 +127,7 @@ def find_images(folder: str | None, *, key: str) -> ImageFolder:
     images = ImageFolder(root)
     if next(iter(images), None) is None:
         raise UserError(
-            f"There are no images below {root} ({key}): expected files that end in {', '.join(IMAGE_SUFFIXES)}. {advice}"
+            f"There are no images below {root} ({key}). Expected files ending in {', '.join(IMAGE_SUFFIXES)}. {advice}"
         )
     return images
 

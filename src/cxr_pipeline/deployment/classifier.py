@@ -94,8 +94,8 @@ class ImageClassifier:
         rule = self.decision_rule
         if (rule.kind, list(rule.classes)) != (kind, list(classes)):
             raise UserError(
-                f"{model} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected {kind}, with the classes "
-                f"{', '.join(classes)}. {advice}"
+                f"{model} is {rule.kind}, with the classes {', '.join(rule.classes)}; expected {kind}, with the "
+                f"classes {', '.join(classes)}. {advice}"
             )
 
     def prepare(self, content: bytes) -> Prepared:

@@ -136,7 +136,8 @@ def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task:
     """Return why training must stop if the verdict on the new images is ``refuse``, else None.
 
     Args:
-        drift: Drift report with ``verdict``, ``sentence``, ``n_new`` and the ``version`` of the ``model`` compared with.
+        drift: Drift report with ``verdict``, ``sentence``, ``n_new`` and the ``version`` of the ``model`` compared
+            with.
         model: Name of the registered model.
         champion: Version number of its champion.
         task: Name of the task, for the suggested commands.
@@ -146,13 +147,13 @@ def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task:
     reference, learned = drift["model"]["version"], ""
     if reference < champion:
         learned = (
-            f" The champion, {model} {champion}, was trained on some of them, when there were too few to test; kedro run "
-            f"--pipeline={task}_rollback restores the previous champion."
+            f" The champion, {model} {champion}, was trained on some of them, when there were too few to test; kedro "
+            f"run --pipeline={task}_rollback restores the previous champion."
         )
     return (
-        f"The new images ({drift['n_new']:,} were compared) differ from those of {model} {reference}. {drift['sentence']} "
-        f"Nothing was trained.{learned} Check these images and their labels, and fix or remove them or, if they are "
-        f"correct, use --params {task}.retraining.on_drift=warn"
+        f"The new images ({drift['n_new']:,} were compared) differ from those of {model} {reference}. "
+        f"{drift['sentence']} Nothing was trained.{learned} Check these images and their labels, and fix or remove "
+        f"them or, if they are correct, use --params {task}.retraining.on_drift=warn"
     )
 
 
@@ -171,7 +172,8 @@ def should_train(
         model: Name of the registered model.
         champion: Version number of the champion, if there is one.
         changes: Changes since the champion, if there is one.
-        decided: Version that was trained on the same images with the same parameters, and its decision, if there is one.
+        decided: Version that was trained on the same images with the same parameters, and its decision, if there is
+            one.
         n_images: Number of current images.
         force: Train even without changes, unless that would reproduce the champion.
 
@@ -236,10 +238,10 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame,
     seen = test["sha256"].isin(learned).to_numpy() | group_ids(test).isin(patients).to_numpy()
     if seen.any():
         raise UserError(
-            f"{version} cannot be compared on these test images: it was trained on {seen.sum()} of {len(test)} of them, "
-            "or on other images of their patients. The split registry was replaced since its training. Restore the "
-            "earlier splits.parquet; or remove the alias champion from it, so that the next version is promoted on the "
-            "floors only."
+            f"{version} cannot be compared on these test images: it was trained on {seen.sum()} of {len(test)} of "
+            "them, or on other images of their patients. The split registry was replaced since its training. Restore "
+            "the earlier splits.parquet; or remove the alias champion from it, so that the next version is promoted "
+            "on the floors only."
         )
 
 

@@ -67,6 +67,6 @@ def content_of(image: str) -> str:
         return hashlib.sha256(Path(image).read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(
-            f"Cannot read an image at {printable(image)} ({error.strerror or error}). Expected the path of an image, or "
-            "its SHA-256 (64 hexadecimal digits, as sha256sum prints them)."
+            f"Cannot read an image at {printable(image)} ({error.strerror or error}). Expected the path of an image, "
+            "or its SHA-256 (64 hexadecimal digits, as sha256sum prints them)."
         ) from error

@@ -1,7 +1,7 @@
 """The registered model for serving with MLflow, from base64 images to probabilities and decisions.
 
-MLflow copies this file next to the model's weights and runs it when the model is loaded, so that nothing is pickled; see
-https://mlflow.org/docs/latest/ml/model/models-from-code. Registration imports it for signature and requirements.
+MLflow copies this file next to the model's weights and runs it when the model is loaded, so that nothing is pickled;
+see https://mlflow.org/docs/latest/ml/model/models-from-code. Registration imports it for signature and requirements.
 """
 
 import base64

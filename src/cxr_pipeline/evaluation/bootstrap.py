@@ -1,8 +1,8 @@
 """Bootstrap confidence intervals of every metric, clustered by patient.
 
-A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once. Every metric
-of many replicates then follows from cumulative sums over a matrix of weights, without sorting again. Matrices have about
-``CHUNK`` elements, so that they fit into the cache and memory does not grow with the number of replicates.
+A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once. Every
+metric of many replicates then follows from cumulative sums over a matrix of weights, without sorting again. Matrices
+have about ``CHUNK`` elements, so that they fit into the cache and memory does not grow with the number of replicates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,11 +108,11 @@ def measure(
     Means (macro averages) are over the outputs for which a metric is defined. ``brier`` and ``ece`` of several outputs
     are means of each class against the rest (classwise calibration error).
 
-    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all outputs. A
-    replicate without images of both classes of an output is dropped for that output, and a replicate in which a metric
-    is undefined for that metric; the mean of a replicate is over the remaining outputs. The calibration error is biased
-    upwards, and more so in a replicate. The lower end of its interval is therefore reflected at the value if that is
-    lower (basic bootstrap interval), so that the interval contains the value.
+    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all outputs.
+    A replicate without images of both classes of an output is dropped for that output, and a replicate in which a
+    metric is undefined for that metric; the mean of a replicate is over the remaining outputs. The calibration error is
+    biased upwards, and more so in a replicate. The lower end of its interval is therefore reflected at the value if
+    that is lower (basic bootstrap interval), so that the interval contains the value.
 
     Args:
         y_true: [n, k], 1 positive, 0 negative, NaN unknown; images without any known label are left out.
@@ -206,7 +206,7 @@ def _matrices(
 
 
 def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Indices:
-    """Return the indices of the images with a known label, in an order that does not depend on the order of the rows."""
+    """Return the indices of the images with a known label, in an order that is independent of the row order."""
     order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
     return order[~np.isnan(true[order]).all(axis=1)]
 

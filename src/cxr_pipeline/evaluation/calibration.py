@@ -105,8 +105,8 @@ class Temperature(Calibration):
             "": "",
             "upper": (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the further the validation scores "
-                "are from 0.5, the more often they are wrong. The order of the images is kept. Try Platt scaling, which "
-                "can also shift the scores, and check the labels."
+                "are from 0.5, the more often they are wrong. The order of the images is kept. Try Platt scaling, "
+                "which can also shift the scores, and check the labels."
             ),
             "lower": (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image is on the "

@@ -258,8 +258,8 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
     """
     if policy["rule"] == ARGMAX and kind != "multiclass":
         raise UserError(
-            f"thresholds.policy or thresholds.compared asks for the rule argmax, which requires exclusive classes; this "
-            f"task is {kind}. Use another rule, for example --params <task>.thresholds.policy.rule=youden."
+            f"thresholds.policy or thresholds.compared asks for the rule argmax, which requires exclusive classes; "
+            f"this task is {kind}. Use another rule, for example --params <task>.thresholds.policy.rule=youden."
         )
 
 

@@ -116,8 +116,8 @@ class GradCam:
 def _feature_layer(model: Model) -> Layer:
     """Return the deepest layer with ``SIDE`` x ``SIDE`` positions that all paths pass, or the last before the pooling.
 
-    Layers before the first convolution hold the image, not a feature map. Padding layers are skipped, because they shift
-    the positions.
+    Layers before the first convolution hold the image, not a feature map. Padding layers are skipped, because they
+    shift the positions.
     """
     layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
     first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))

@@ -129,8 +129,8 @@ class SharedTemperature(JointCalibration):
         message = {
             "": "",
             "upper": (
-                f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the more confident the scores of the "
-                "validation images are, the more often they are wrong. Check the labels and the order of the classes."
+                f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the more confident the scores of "
+                "the validation images are, the more often they are wrong. Check the labels and the class order."
             ),
             "lower": (
                 f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image has its "

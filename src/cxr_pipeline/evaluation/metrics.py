@@ -36,8 +36,8 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
     missing = np.isnan(y_score)
     if missing.any():
         raise UserError(
-            f"The model returned NaN instead of a probability for {missing.any(axis=1).sum()} of {len(y_score)} images: "
-            "its training diverged. Train again with a lower learning rate, for example "
+            f"The model returned NaN instead of a probability for {missing.any(axis=1).sum()} of {len(y_score)} "
+            "images: its training diverged. Train again with a lower learning rate, for example "
             "--params <task>.training.learning_rate=0.0001"
         )
     if len(y_score) and (y_score.min() < 0 or y_score.max() > 1):

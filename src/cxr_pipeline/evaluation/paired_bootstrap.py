@@ -71,9 +71,9 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Compute the differences between the metrics of two models on the test images that both have scored.
 
-    Metrics are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`; of several outputs the mean. Each model uses its
-    own frozen decision rule. The bootstrap draws whole patients, the same ones for both models, so that an image that
-    is difficult for both does not count as a difference. Intervals are percentiles.
+    Metrics are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`; of several outputs the mean. Each model uses
+    its own frozen decision rule. The bootstrap draws whole patients, the same ones for both models, so that an image
+    that is difficult for both does not count as a difference. Intervals are percentiles.
 
     The two-sided p-value corresponds to the interval: twice the smaller of the shares of replicates in which the
     difference is at most 0, or at least 0. One replicate is added on each side, so that no p-value is 0: with 2,000

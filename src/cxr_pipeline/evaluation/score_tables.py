@@ -1,8 +1,8 @@
 """Score tables: labels, scores and decisions of images.
 
 A table identifies each image by ``source``, ``image``, ``sha256`` and ``patient_id``, and has ``true_<output>`` and
-``score_<output>`` for each output of the model. :func:`decide` adds ``probability_<output>``, ``predicted_<output>`` and
-``decision``.
+``score_<output>`` for each output of the model. :func:`decide` adds ``probability_<output>``, ``predicted_<output>``
+and ``decision``.
 """
 
 from collections.abc import Sequence

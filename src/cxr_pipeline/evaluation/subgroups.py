@@ -25,8 +25,8 @@ def evaluate_subgroups(
 ) -> dict[str, Any]:
     """Compute the metrics of each subgroup of the test images.
 
-    A metric is the mean over the outputs for which the group has enough patients. Subgroups share patients and there are
-    many of them, so that intervals which do not overlap are no proof of a difference.
+    A metric is the mean over the outputs for which the group has enough patients. Subgroups share patients and there
+    are many of them, so that intervals which do not overlap are no proof of a difference.
 
     Args:
         table: a score table with decisions, n images.

@@ -244,7 +244,8 @@ def _warn_of_few_images(
 ) -> ChosenThreshold:
     """Add a warning if there are too few images to show that a rate reaches its target.
 
-    Even if all n images are predicted correctly, the lower confidence limit of the rate is ``(1 - confidence) ** (1 / n)``.
+    Even if all n images are predicted correctly, the lower confidence limit of the rate is ``(1 - confidence) ** (1 /
+    n)``.
 
     Args:
         chosen: the threshold.
@@ -261,7 +262,7 @@ def _warn_of_few_images(
         return chosen
     needed = "no number of images would be" if target >= 1 else f"{ceil(log(1 - CONFIDENCE) / log(target))} would be"
     warning = (
-        f"{n_images} {label} validation images are not enough to show a {name} of {target:g}: even if all were predicted "
-        f"correctly, it could be as low as {lowest:.3f} ({CONFIDENCE:.0%} confidence); {needed} enough."
+        f"{n_images} {label} validation images are not enough to show a {name} of {target:g}: even if all were "
+        f"predicted correctly, it could be as low as {lowest:.3f} ({CONFIDENCE:.0%} confidence); {needed} enough."
     )
     return replace(chosen, message=f"{chosen.message} {warning}")

@@ -67,8 +67,8 @@ _TYPES = {
 def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
     """Rank models by AUC within each group tested on the same images.
 
-    Groups are sorted by real images before phantoms, then by task, then by the latest date; models that cannot be ranked
-    come last. Equal AUCs share a rank.
+    Groups are sorted by real images before phantoms, then by task, then by the latest date; models that cannot be
+    ranked come last. Equal AUCs share a rank.
 
     Returns:
         A row for each entry: ``group`` and ``rank`` (from 1; null if not ranked), ``kind``, ``name``, ``aliases``,

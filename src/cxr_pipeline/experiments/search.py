@@ -161,8 +161,8 @@ def _storage(url: str, heartbeat: int, grace_period: int) -> RDBStorage:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
         reason: str = hide_passwords(str(error))
         raise UserError(
-            f"tuning.storage: {hide_passwords(url)} cannot be used: {reason.splitlines()[0][:200]}. Expected the URL of "
-            "a database whose driver is installed, such as sqlite:////data/studies.db or "
+            f"tuning.storage: {hide_passwords(url)} cannot be used: {reason.splitlines()[0][:200]}. Expected the URL "
+            "of a database whose driver is installed, such as sqlite:////data/studies.db or "
             "postgresql+psycopg://user@host/studies; null for a file of this project."
         ) from error
     if is_sqlite:

@@ -43,8 +43,8 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
         if champion != over:
             raise UserError(
                 f"The champion of {name} was {_describe(over)} when version {version} was evaluated, and is "
-                f"{_describe(champion)} now. No alias was moved. Run the same command again to compare with the current "
-                "champion; the trained challenger is reused."
+                f"{_describe(champion)} now. No alias was moved. Run the same command again to compare with the "
+                "current champion; the trained challenger is reused."
             )
         if champion is not None and champion != version:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
@@ -82,8 +82,8 @@ def roll_back(name: str) -> tuple[int, int]:
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
             raise UserError(
-                f"There is no version to roll back to. The champion of {name} is {_describe(champion)}, and there is no "
-                'earlier one. To use another version, set the alias manually: python -c "import mlflow;  '
+                f"There is no version to roll back to: the champion of {name} is {_describe(champion)}, without an "
+                'earlier one. To use another version, set the alias manually: python -c "import mlflow; '
                 f"mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
                 f"mlflow.MlflowClient().set_registered_model_alias('{name}', '{CHAMPION}', 'VERSION')\""
             )

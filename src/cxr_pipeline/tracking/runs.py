@@ -71,7 +71,7 @@ def active_run_id() -> str | None:
 
 
 def run_is_open() -> bool:
-    """Return whether MLflow shows the run of this process as running, for example because its end could not be reported."""
+    """Return whether MLflow still shows the run of this process as running."""
     return _last is not None and _last.is_open
 
 

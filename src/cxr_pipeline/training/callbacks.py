@@ -1,4 +1,4 @@
-"""A callback for each epoch, passed to training through a context variable, because a Kedro session cannot pass it on."""
+"""A callback for each epoch, in a context variable, because a Kedro session cannot pass it to the training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

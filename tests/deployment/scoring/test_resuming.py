@@ -24,7 +24,7 @@ from cxr_pipeline.deployment.scoring import score_folder
 
 KEY = "effusion.scoring.folder"
 
-# Score a folder with shards of 8 rows, and with worker processes beyond 16 images; kill the process on the way if asked to.
+# Score a folder with shards of 8 rows, and with worker processes beyond 16 images; optionally kill the process.
 SCORE = """
 import json, os, resource, signal, sys
 from pathlib import Path

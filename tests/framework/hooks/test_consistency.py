@@ -99,7 +99,8 @@ def test_a_model_is_not_registered_with_another_preparation(project: Project) ->
     project.run(DEFAULTS)
     project.run(DEFAULTS | {"morphology": 1}, last="enhanced_images")
     message = (
-        r"chest\.model was made from another version of chest\.enhanced_images \(\w{8}\) than the current one \(\w{8}\)\."
+        r"chest\.model was made from another version of chest\.enhanced_images \(\w{8}\) than the current one "
+        r"\(\w{8}\)\."
         r".*Run the whole pipeline: kedro run --env demo --pipeline=chest"
     )
     with pytest.raises(UserError, match=message):

@@ -99,8 +99,8 @@ def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
 def _read_jpeg(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
     """Decode the luma of a JPEG.
 
-    Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing lower
-    part of a truncated image with grey.
+    Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing
+    lower part of a truncated image with grey.
     """
     luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
     if luma is None:

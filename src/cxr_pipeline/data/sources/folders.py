@@ -34,7 +34,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     def fail(error: OSError) -> None:
         place = printable(str(error.filename or folder))
         raise UserError(
-            f"the folder {place} cannot be listed: {error.strerror}. Fix the path of the source, or give this user access."
+            f"the folder {place} cannot be listed: {error.strerror}. Check the path of the source and its permissions."
         ) from error
 
     for above, folders, files in os.walk(folder, onerror=fail):

@@ -18,8 +18,8 @@ _TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 def read(folder: Path, *, table: str, columns: Columns) -> Listing:
     """List the images of a label table that are on disk.
 
-    The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may be
-    omitted. Links to folders are not followed.
+    The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may
+    be omitted. Links to folders are not followed.
 
     Args:
         folder: the source's folder.

@@ -115,7 +115,7 @@ class ReferenceProfile:
             if (about["version"], about["statistics"]) != (VERSION, list(STATISTICS)):
                 raise UserError(
                     f"The reference profile of the model has format {about['version']}; expected {VERSION}: it was "
-                    "made by another version of this package. Train the model again, or use the package that trained it."
+                    "made by another version of this package. Train the model again, or use that version."
                 )
             names = [field.name for field in fields(ImageFeatures)]
             training, held_out = (ImageFeatures(*(arrays[f"{side}.{name}"] for name in names)) for side in _SIDES)

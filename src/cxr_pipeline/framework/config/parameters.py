@@ -21,7 +21,8 @@ class Parameters(BaseModel):
 def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[..., object]]) -> Any:
     """Create a block for each of several functions or dataclasses, and return their union.
 
-    The arguments of a function, with annotations and defaults, are the parameters of its block, except a folder or image.
+    The arguments of a function, with annotations and defaults, are the parameters of its block, except a folder or
+    image.
 
     Args:
         base: has the parameters that all blocks share, ``tag`` among them.

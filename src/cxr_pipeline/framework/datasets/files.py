@@ -77,8 +77,8 @@ class FileDataset(PathDataset):
     """A file whose suffix gives its format. It is written atomically: readers see the old content or the new.
 
     ``.json`` is strict JSON (no NaN), indented and in the order given, so that equal data give equal bytes; ``.html``,
-    ``.md`` and ``.yml`` are text in UTF-8, ``.png`` bytes, ``.keras`` a Keras model, which is read in safe mode (no code
-    is loaded from the file), and ``.npz`` a reference profile for drift, without pickles.
+    ``.md`` and ``.yml`` are text in UTF-8, ``.png`` bytes, ``.keras`` a Keras model, which is read in safe mode (no
+    code is loaded from the file), and ``.npz`` a reference profile for drift, without pickles.
 
     Example of a catalog entry::
 

@@ -1,4 +1,4 @@
-"""A `TaskRun` in its own process: ``python -m cxr_pipeline.framework.processes.cell`` with the run on standard input."""
+"""Run a `TaskRun` from standard input: ``python -m cxr_pipeline.framework.processes.cell``."""
 
 import os
 from pathlib import Path

@@ -7,7 +7,7 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Create the stage that compares the challenger with the champion, decides, writes the record and moves the aliases."""
+    """Create the stage that compares the challenger with the champion and moves the aliases."""
     return stage(
         "promotion",
         node(score_champion, "champion_scores"),

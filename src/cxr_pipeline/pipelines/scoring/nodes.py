@@ -129,10 +129,10 @@ def _check_drift(
             (outputs / f"predictions.{suffix}").unlink(missing_ok=True)
         predictions.lock.release()
         raise UserError(
-            f"The images have drifted from those of the model ({result['n_new']:,} images compared). {result['sentence']} "
-            "No predictions are written, and earlier ones are removed. Inspect the images; kedro run "
-            f"--pipeline={task.name}_drift --params {task.name}.drift.folder={scoring.folder} shows how they differ. "
-            "Scored images are kept. To write the predictions anyway, run the same command with "
+            f"The images have drifted from those of the model ({result['n_new']:,} images compared). "
+            f"{result['sentence']} No predictions are written, and earlier ones are removed. Inspect the images; "
+            f"kedro run --pipeline={task.name}_drift --params {task.name}.drift.folder={scoring.folder} shows how "
+            "they differ. Scored images are kept. To write the predictions anyway, run the same command with "
             f"{task.name}.scoring.on_drift=warn."
         )
     families = {family["name"]: family["verdict"] for family in result["families"]}

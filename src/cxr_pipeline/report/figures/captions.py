@@ -64,7 +64,7 @@ CAPTIONS = {
     ),
     "drift_distributions": (
         "Distributions",
-        "Grey: reference images. Line: new images, orange if drifted. For features, the scores of the domain classifier.",
+        "Grey: reference images. Line: new images, orange if drifted. Features: scores of the domain classifier.",
         "dense",
     ),
     "leaderboard": (

@@ -68,10 +68,10 @@ def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
         + f" Test images: {images}." * bool(counts)
     )
     uncertainty = (
-        f"{percent(bootstrap['confidence'])} intervals from {bootstrap['replicates']:,} bootstrap replicates, resampling "
-        "patients where they are known, with the same replicates for both cells of a comparison. Intervals and p-values "
-        "cover only the choice of test images: each cell was trained once, and another seed may give another result. "
-        "Only differences in AUC are tested."
+        f"{percent(bootstrap['confidence'])} intervals from {bootstrap['replicates']:,} bootstrap replicates, "
+        "resampling patients where they are known, with the same replicates for both cells of a comparison. "
+        "Intervals and p-values cover only the choice of test images: each cell was trained once, and another seed "
+        "may give another result. Only differences in AUC are tested."
     )
     blocks = [
         Section("Compared", [compared]),
@@ -103,15 +103,15 @@ def _difference(row: Document) -> str:
 def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]:
     """Return the warnings, the most important first."""
     warnings = [
-        "These are results on the test images: do not choose the best cell by them. Its result would be optimistic, and "
-        "the test images could no longer measure performance. To choose parameters, run kedro run "
+        "These are results on the test images: do not choose the best cell by them. Its result would be optimistic, "
+        "and the test images could no longer measure performance. To choose parameters, run kedro run "
         f"--pipeline={task}_tuning, which does not use the test images."
     ]
     collapsed, failed = (_named(rows, condition) for condition in ("collapsed", "error"))
     if collapsed:
         warnings.append(
-            f"Collapsed: {collapsed}. The decision (for multilabel tasks, that on some label) is almost always the same. "
-            "A sensitivity near 1 then comes with a specificity near 0, or the reverse."
+            f"Collapsed: {collapsed}. The decision (for multilabel tasks, that on some label) is almost always the "
+            "same. A sensitivity near 1 then comes with a specificity near 0, or the reverse."
         )
     if failed:
         n_failed = sum(bool(row["error"]) for row in rows)
@@ -121,8 +121,8 @@ def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]
             warnings.append(f"“{row['cell']}” was not compared with the baseline. {row['not_compared']}")
         if row["images_left_out"]:
             warnings.append(
-                f"“{row['cell']}” and the baseline have different test images: {row['images_left_out']:,.0f} images that "
-                "only one of them has are left out of the comparison."
+                f"“{row['cell']}” and the baseline have different test images: {row['images_left_out']:,.0f} images "
+                "that only one of them has are left out of the comparison."
             )
     n_compared = sum(row["p_holm"] is not None for row in rows)
     # The smallest p-value of a bootstrap test, times the number of comparisons.
@@ -130,8 +130,8 @@ def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]
     if smallest >= LEVEL:
         warnings.append(
             f"With {replicates:,} bootstrap replicates and {plural(n_compared, 'comparison')}, p-values after Holm's "
-            f"correction cannot be below {min(smallest, 1):.3f}, so no difference can be significant. Run it again with "
-            f"--params {task}.evaluation.replicates={1000 * -(-100 * n_compared // 1000)}. Only the evaluation is "
+            f"correction cannot be below {min(smallest, 1):.3f}, so no difference can be significant. Run it again "
+            f"with --params {task}.evaluation.replicates={1000 * -(-100 * n_compared // 1000)}. Only the evaluation is "
             "repeated; the trained models are reused."
         )
     return warnings

@@ -51,8 +51,8 @@ def render_leaderboard(table: pd.DataFrame) -> str:
         Section("Not ranked", [_unranked(unranked)], anchor="not-ranked"),
     ]
     intro = (
-        "Registered versions and experiment cells of all tasks, ranked by AUC on the test images. Each table has its own "
-        f"test images. {RESEARCH}"
+        "Registered versions and experiment cells of all tasks, ranked by AUC on the test images. Each table has its "
+        f"own test images. {RESEARCH}"
     )
     only_phantoms = bool(groups) and all(group[0]["images"] == "phantom" for group in groups)
     blocks = [intro, *([] if rows else [EMPTY]), *([LOCAL] if local else [])]

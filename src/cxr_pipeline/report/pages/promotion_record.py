@@ -57,8 +57,8 @@ def stop_record(changes: Document) -> dict[str, Any]:
     """Collect why a retraining stops before training, as JSON types, with the current time.
 
     Args:
-        changes: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained, ``stopped``,
-            why it is not, ``changes``, ``drift`` and ``digest``.
+        changes: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained,
+            ``stopped``, why it is not, ``changes``, ``drift`` and ``digest``.
     """
     reasons = {"promoted": False, "reasons": [changes["stopped"]], "challenger": None}
     return {**_record(changes, changes, "stopped"), **reasons}

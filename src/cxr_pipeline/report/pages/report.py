@@ -28,8 +28,8 @@ def render_report(content: ReportContent) -> str:
     """Render the report as HTML, without names of images or patients."""
     task = content.task
     intro = (
-        f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, next to this page and  "
-        "in MLflow, has the same content as text."
+        f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, next to this page "
+        "and  in MLflow, has the same content as text."
     )
     return render_html(Page(task["title"], _sections(content), content.metrics["phantom"], [intro]))
 
@@ -109,8 +109,8 @@ def _use(kind: Kind, content: ReportContent) -> Section:
 def _performance(kind: Kind, content: ReportContent) -> Section:
     metrics = content.metrics
     policies = (
-        "Metrics on the same test images with thresholds from other policies, fitted on the same validation images. The "
-        "policy was chosen in advance."
+        "Metrics on the same test images with thresholds from other policies, fitted on the same validation images. "
+        "The policy was chosen in advance."
     )
     blocks: list[Block] = [
         " ".join(filter(None, [poor_auc(kind, metrics), *kind.describe(metrics)])),

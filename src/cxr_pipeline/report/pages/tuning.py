@@ -56,8 +56,8 @@ def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
     best = study["best"]
     return [
         f"{plural(complete + pruned, 'trial')} ({complete:,} complete, {pruned:,} pruned) varied "
-        f"{plural(len(study['space']), 'parameter')}. Each trained the network on the training images and was scored on "
-        f"the validation images." + f" {plural(failed, 'failed trial')} not counted." * bool(failed),
+        f"{plural(len(study['space']), 'parameter')}. Each trained the network on the training images and was scored "
+        f"on the validation images." + f" {plural(failed, 'failed trial')} not counted." * bool(failed),
         f"The best is trial {best['number']}, with a {monitor_in_words(study['monitor'])} of {number(best['value'])}.",
         "best_parameters.yml, next to this page, has its parameters. To train, test and register a model with them, "
         "run kedro run --config with the path of that file.",
