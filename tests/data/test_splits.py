@@ -175,6 +175,11 @@ def test_a_renamed_or_rewritten_image_keeps_its_split_and_has_one_row(change: di
     pd.testing.assert_frame_equal(splits[["source", "image", "sha256"]], late[["source", "image", "sha256"]])
 
 
+def test_a_file_name_does_not_determine_the_split_of_a_known_patient() -> None:
+    registry = assign(images(["old"])).assign(split="test")
+    assert assign(images(["new"]).assign(sha256="f" * 64), registry)["split"].tolist() == ["train"]
+
+
 def test_a_known_image_determines_the_split_of_its_patient() -> None:
     registry = assign(images(["old"] * 2)).assign(split="test")
     manifest = pd.concat([images(["new"] * 2), images(["new"] * 3, start=2)], ignore_index=True)
