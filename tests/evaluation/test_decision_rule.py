@@ -168,6 +168,8 @@ def test_decisions_name_the_predicted_labels():
     made = rule.apply([[0.6, 0.5, 0.4], [0.1, 0.2, 0.3], [0.1, 0.1, 0.7]])
     assert made.predicted.tolist() == [[True, True, False], [False] * 3, [False, False, True]]
     assert made.decision.tolist() == ["Mass|Pleural_Thickening", "none", "No Finding"]
+    binary = fit("binary", draw_images("binary", 30), {"rule": "fixed", "value": 0.5}, "none")
+    assert binary.apply([[0.5], [0.4]]).decision.tolist() == ["effusion", "nofinding"]
     nothing = rule.apply(np.zeros((0, 3)))
     assert (nothing.probability.shape, nothing.predicted.shape, nothing.decision.shape) == ((0, 3), (0, 3), (0,))
 

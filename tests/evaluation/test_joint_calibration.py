@@ -80,6 +80,7 @@ def test_labels_of_one_class_leave_the_scores_unchanged(method):
     np.testing.assert_array_equal(calibration.apply(y_score), y_score)
     assert f"{method!r} was skipped" in calibration.message
     assert "found 1" in calibration.message
+    assert "skipped" not in fit_joint_calibration(method, np.eye(4)[[1, 2] * 10], y_score).message
 
 
 @pytest.mark.parametrize("method", FITTED)
