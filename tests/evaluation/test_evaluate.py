@@ -45,8 +45,7 @@ def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output(draw_tab
 
     assert found["prevalence"] == pytest.approx(table["true_effusion"].mean())
     assert found["metrics"] == found["per_class"]["effusion"]
-    assert found["n_images"] == 90
-    assert found["intervals"]["clustered_by"] == "patient"
+    assert (found["n_images"], found["intervals"]["clustered_by"]) == (90, "patient")
     assert found["n_patients"] == (table["source"] + table["patient_id"]).nunique()
     assert "majority" not in found
     json.dumps(found, allow_nan=False)
@@ -58,21 +57,16 @@ def test_exclusive_classes_are_compared_with_the_most_frequent_one(decided_table
     outputs = ("normal", "mass", "nodule")
     y_true = np.eye(3)[np.arange(60) % 3]
     table = decided_table(y_true, 0.1 + 0.7 * y_true, outputs)
-
     found = evaluate(table, **{**OPTIONS, "outputs": outputs, "exclusive": True})
-
     assert found["majority"]["accuracy"] == pytest.approx(1 / 3)
     assert found["prevalence"] == pytest.approx(dict.fromkeys(outputs, 1 / 3))
-    assert set(found["per_class"]) == set(outputs)
     assert found["metrics"]["accuracy"]["value"] == 1
 
 
 def test_each_source_is_evaluated_on_its_own(draw_table):
     table = draw_table(0)
     children = table[table["source"] == "children"]
-
     found = evaluate_sources(table, **OPTIONS)["per_source"]
-
     assert set(found) == {"children", "adults"}
     auc = roc_auc_score(children["true_effusion"], children["probability_effusion"])
     assert found["children"]["metrics"]["auc"]["value"] == pytest.approx(auc)

@@ -27,9 +27,7 @@ def restored(calibration):
 def test_temperature_minimises_the_log_loss():
     y_true, y_score = draw_images(300, temperature=2)
     loss = lambda temperature: log_loss(y_true, softmax(np.log(y_score) / temperature, axis=1))  # noqa: E731
-
     calibration = fit_joint_calibration("temperature", y_true, y_score)
-
     best = calibration.temperature
     assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
     np.testing.assert_allclose(calibration.apply(y_score), softmax(np.log(y_score) / best, axis=1))

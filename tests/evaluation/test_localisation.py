@@ -56,9 +56,7 @@ def test_the_pointing_game_is_won_in_a_box_or_within_15_of_224_of_it(places, box
 def test_heat_and_area_count_fractions_of_pixels_and_overlaps_once(sides):
     left, top, right, bottom = sides
     overlapping = [[left, top, right, bottom], [left, top, right, (top + bottom) / 2]]
-
     flat = measures_of(np.ones((7, 7), np.float32), overlapping)
-
     assert flat["box_area"] == pytest.approx((right - left) * (bottom - top))
     assert flat["heat_in_box"] == pytest.approx(flat["box_area"])
     assert measures_of(points((0, 0, 3), (3, 3, 1), size=4), [UPPER_LEFT])["heat_in_box"] == pytest.approx(0.75)
@@ -90,9 +88,7 @@ def test_the_blob_is_a_gaussian_of_a_quarter_of_the_side():
 def test_measures_are_averaged_with_intervals():
     maps = np.stack([points((row, row, 1)) for row in (2, 60, 3, 4)])
     boxes = [np.array([UPPER_LEFT])] * 3 + [np.array([UPPER_LEFT] * 2)]
-
     found = localise(measure_maps(maps, boxes), ["a", "a", "b", "c"], replicates=50, confidence=0.9, seed=0)
-
     assert (found["n_images"], found["n_boxes"]) == (4, 5)
     assert set(found) == {"n_images", "n_boxes", *MEASURES}
     assert found["box_area"]["value"] == pytest.approx(0.25)
@@ -108,9 +104,7 @@ def test_rank_correlation_is_spearmans(maps):
     expected = float(flat.all()) if flat.any() else spearmanr(maps[0].ravel(), maps[1].ravel()).statistic
     assert rank_correlation(maps[:1], maps[1:])[0] == pytest.approx(expected, abs=1e-9)
     assert rank_correlation(np.zeros_like(maps), maps).tolist() == flat.tolist()
-
-
-def test_large_maps_are_compared_at_fewer_points():
+    # Large maps are compared at fewer points.
     smooth = np.broadcast_to(np.linspace(0, 1, 300, dtype=np.float32), (1, 300, 300))
     assert rank_correlation(smooth, smooth**2)[0] == pytest.approx(1)
 
@@ -141,16 +135,13 @@ def test_images_with_a_box_of_the_class_are_chosen_and_others_if_there_are_none(
 
 
 def test_a_box_that_contradicts_the_label_is_skipped_unless_the_label_is_unknown():
-    scores = score_table(10, true_Mass=[0.0, np.nan] + [1.0] * 8)
-    denied, unknown = scores["sha256"][:2]
+    scores = score_table(10, true_Mass=[0.0, np.nan] + [1.0] * 8, patient_id=[None] * 3 + ["1"] * 7)
+    denied, unknown, third = scores["sha256"][:3]
     assert choose_explained(scores, box_rows([denied, unknown]), ("Mass",))["sha256"].tolist() == [unknown]
-    assert set(choose_explained(scores, box_rows([denied]), ("Mass",))["sha256"]) == set(scores["sha256"][2:])
-
-
-def test_images_are_grouped_by_patient_if_known():
-    scores = score_table(4, patient_id=["1", "1", None, None])
-    groups = choose_explained(scores, box_rows([]), ("Mass",)).set_index("sha256")["group"]
-    assert groups[scores["sha256"]].tolist() == ["nih/1", "nih/1", *scores["sha256"][2:]]
+    others = choose_explained(scores, box_rows([denied]), ("Mass",)).set_index("sha256")["group"]
+    assert set(others.index) == set(scores["sha256"][2:])
+    # Images are grouped by patient if it is known.
+    assert set(others) == {third, "nih/1"}
 
 
 def test_boxes_are_those_of_the_image_and_the_class():

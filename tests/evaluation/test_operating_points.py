@@ -20,9 +20,7 @@ def images(draw):
 def test_thresholds_give_the_counted_predictions(images):
     positive, probability = images
     points = OperatingPoints(positive, probability)
-
     predicted = probability >= points.thresholds[:, None]
-
     assert (predicted & positive).sum(1).tolist() == points.true_positives.tolist()
     assert (predicted & ~positive).sum(1).tolist() == points.false_positives.tolist()
     assert (predicted.sum(1)[0], predicted.sum(1)[-1]) == (0, len(positive))

@@ -86,19 +86,9 @@ def test_order_of_rows_and_size_of_chunks_do_not_matter(monkeypatch, draw_pair, 
     mine.loc[:20, "patient_id"] = other.loc[:20, "patient_id"] = None
     expected = paired_differences(mine, other, **options)
     monkeypatch.setattr(bootstrap, "CHUNK", 80 * 7)
-
     found = paired_differences(mine.sample(frac=1, random_state=1), other.sample(frac=1, random_state=2), **options)
-
     for name in METRICS:
         assert found[name] == pytest.approx(expected[name], abs=1e-11), name
-
-
-def test_models_of_equal_skill_differ_about_as_often_as_the_level(draw_pair):
-    options = {**ONE, "bootstrap": {"replicates": 199, "confidence": 0.95, "seed": 0}}
-    pairs = (draw_pair(n_images=160, seed=seed, per_patient=2) for seed in range(150))
-    p_values = np.array([paired_differences(*pair, **options)["auc"]["p_value"] for pair in pairs])
-    assert 0.2 <= np.mean(p_values < 0.3) <= 0.42
-    assert np.mean(p_values < 0.05) <= 0.1
 
 
 def test_equal_ranks_of_different_scores_do_not_differ(draw_pair):
@@ -124,38 +114,27 @@ def test_the_interval_of_the_calibration_error_contains_its_value(decided_table)
     assert narrow["low"] <= narrow["value"] <= narrow["high"]
 
 
-def test_metrics_undefined_for_a_model_have_no_difference(draw_pair):
-    mine, other = draw_pair()
+def test_undefined_metrics_have_no_difference_and_one_patient_has_no_interval(draw_pair):
+    mine, other = draw_pair(n_images=50)
     found = paired_differences(mine.assign(predicted_mass=False), other, **ONE)
     assert found["precision"] == {"value": None, "low": None, "high": None, "p_value": None}
     assert found["auc"]["p_value"] is not None
-
-
-def test_one_patient_has_no_interval(draw_pair):
-    found = paired_differences(*draw_pair(n_images=50, per_patient=50), **ONE)["auc"]
-    assert found["value"] is not None
-    assert (found["low"], found["high"], found["p_value"]) == (None, None, None)
+    one_patient = paired_differences(*draw_pair(n_images=50, per_patient=50), **ONE)["auc"]
+    assert one_patient == {"value": found["auc"]["value"], "low": None, "high": None, "p_value": None}
 
 
 def test_images_in_one_table_only_are_left_out_and_counted(draw_pair):
     mine, other = draw_pair()
+    for table in (mine, other):  # images of equal name from two sources are distinct
+        table.loc[150:, "image"], table.loc[150:, "source"] = table.loc[:149, "image"].to_numpy(), "more"
     few, many = mine.iloc[:200], other.iloc[20:]
 
     images = match_images(few, many, ("mass",))
 
     assert images.n_left_out == 20 + 100
-    assert images.table["image"].tolist() == images.baseline["image"].tolist() == mine["image"].iloc[20:200].tolist()
+    assert images.table["image"].tolist() == images.baseline["image"].tolist()
     expected = paired_differences(mine.iloc[20:200], other.iloc[20:200], **ONE)
     assert paired_differences(few, many, **ONE) == expected
-
-
-def test_images_of_equal_name_from_two_sources_are_distinct(draw_pair):
-    mine, other = draw_pair(n_images=40)
-    for table in (mine, other):
-        table.loc[20:, "image"] = table.loc[:19, "image"].to_numpy()
-        table.loc[20:, "source"] = "more"
-    images = match_images(mine, other, ("mass",))
-    assert (len(images.table), images.n_left_out) == (40, 0)
 
 
 def test_images_without_known_labels_are_left_out_with_their_patients(draw_pair):
