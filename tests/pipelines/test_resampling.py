@@ -25,7 +25,7 @@ class Images:
 
 def test_the_preview_starts_with_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(nodes.test_set, "augmentation_preview", lambda images: drawn.append(images) or b"png")
+    monkeypatch.setattr(nodes, "augmentation_preview", lambda images: drawn.append(images) or b"png")
     augmentation = Augmentation(
         rotation=10, translation=0.1, zoom=0, brightness=0, contrast=0, noise=0, flip=False, views=1, seed=1
     )

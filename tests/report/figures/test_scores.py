@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.figures.test_set import draw_scores, rank_mistakes
+from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
 
 CLASSES = ("nofinding", "effusion")
 LABELS = ("Mass", "Nodule", "normal")
