@@ -1,6 +1,6 @@
 """Documents of a plausible run, a reader of HTML pages, and access to figures before they become bytes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import numpy as np
@@ -194,16 +194,6 @@ def content(metrics_of, data_report, counts):
         versions={"git commit": "0f3a9c1d", "python": "3.11.7"},
         model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224},
     )  # fmt: skip
-
-
-@pytest.fixture
-def changed(content):
-    """Change single entries of the documents of ``content``: ``changed(metrics={"phantom": True})``."""
-
-    def change(**blocks):
-        return replace(content, **{name: {**getattr(content, name), **values} for name, values in blocks.items()})
-
-    return change
 
 
 @pytest.fixture(scope="session")

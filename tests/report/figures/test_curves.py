@@ -23,24 +23,16 @@ def drawn(drawn_by):
     return drawn_by(curves)
 
 
-@pytest.fixture
-def metrics_of(measured):
-    def make(outputs, threshold=0.5):
-        measures = measured(auc=(0.889, 0.851, 0.924), average_precision=(0.871, None, None))
-        return {"thresholds": dict.fromkeys(outputs, threshold), "per_class": dict.fromkeys(outputs, measures)}
-
-    return make
+def metrics_of(outputs, threshold=0.5):
+    auc, average_precision = {"value": 0.889, "low": 0.851, "high": 0.924}, {"value": 0.871, "low": None, "high": None}
+    measures = {"auc": auc, "average_precision": average_precision}
+    return {"thresholds": dict.fromkeys(outputs, threshold), "per_class": dict.fromkeys(outputs, measures)}
 
 
-@pytest.fixture
-def one(metrics_of):
-    """Make the scores of one output, and the metrics with its threshold."""
-
-    def make(y_true=Y_TRUE, probability=PROBABILITY, threshold=0.5):
-        scores, true = np.array(probability)[:, None], np.array(y_true, dtype=float)[:, None]
-        return Scores(("ill",), true, scores, scores >= threshold), metrics_of(("ill",), threshold)
-
-    return make
+def one(y_true=Y_TRUE, probability=PROBABILITY, threshold=0.5):
+    """Return the scores of one output, and the metrics with its threshold."""
+    scores, true = np.array(probability)[:, None], np.array(y_true, dtype=float)[:, None]
+    return Scores(("ill",), true, scores, scores >= threshold), metrics_of(("ill",), threshold)
 
 
 def legend(axes):
@@ -59,35 +51,36 @@ def operating_points(axes):
     return {line_points(line)[0] for line in axes.lines if line.get_marker() == "o"}
 
 
-def test_roc_passes_the_points_counted_by_hand(drawn, one):
+def test_curves_pass_the_points_counted_by_hand(drawn):
     curves.draw_curve("roc", *one())
-    axes = drawn[0].axes[0]
-    assert {(0, 0), (0, 2 / 3), (1 / 3, 2 / 3), (1 / 3, 1), (1, 1)} <= set(line_points(axes.lines[0]))
-    assert operating_points(axes) == {(1 / 3, 2 / 3)}
-    assert legend(axes) == ["AUC 0.889\n(0.851 to 0.924)", "chance", "threshold 0.500"]
-
-
-@pytest.mark.parametrize(("threshold", "expected"), [(0.3, {(1, 3 / 4)}), (0.95, set())])
-def test_precision_recall_has_an_operating_point_if_any_image_is_predicted_positive(drawn, one, threshold, expected):
-    curves.draw_curve("precision_recall", *one(threshold=threshold))
-    curve, chance, *_ = drawn[0].axes[0].lines
-    assert operating_points(drawn[0].axes[0]) == expected
-    assert (1, 3 / 4) in line_points(curve)
-    assert chance.get_ydata()[0] == 0.5
-    assert legend(drawn[0].axes[0])[0] == "average precision 0.871"
+    curves.draw_curve("precision_recall", *one(threshold=0.3))
+    curves.draw_curve("precision_recall", *one(threshold=0.95))
+    roc, precision, without_positive_predictions = (figure.axes[0] for figure in drawn)
+    assert {(0, 0), (0, 2 / 3), (1 / 3, 2 / 3), (1 / 3, 1), (1, 1)} <= set(line_points(roc.lines[0]))
+    assert operating_points(roc) == {(1 / 3, 2 / 3)}
+    assert legend(roc) == ["AUC 0.889\n(0.851 to 0.924)", "chance", "threshold 0.500"]
+    assert (1, 3 / 4) in line_points(precision.lines[0])
+    assert operating_points(precision) == {(1, 3 / 4)}
+    assert precision.lines[1].get_ydata()[0] == 0.5
+    assert legend(precision)[0] == "average precision 0.871"
+    assert operating_points(without_positive_predictions) == set()
 
 
 @pytest.mark.parametrize("name", curves.CURVES)
 @pytest.mark.parametrize("label", [0, 1, np.nan])
-def test_curves_need_both_classes(drawn, one, name, label):
+def test_curves_need_both_classes(drawn, name, label):
     curves.draw_curve(name, *one([label] * 3, [0.1, 0.2, 0.3]))
     assert drawn == [curves.ONE_CLASS_ONLY]
 
 
-def test_several_outputs_have_a_panel_each_if_they_have_both_classes(drawn, metrics_of):
+def test_several_outputs_have_a_panel_each_if_they_have_both_classes(drawn):
     for name in ("roc", "precision_recall"):
         curves.draw_curve(name, SEVERAL, metrics_of(SEVERAL.outputs))
         assert titles(drawn[-1]) == ["Mass\nn = 2", "Nodule\nn = 1"]
+    many = tuple(map(str, range(15)))
+    y_true = np.tile([[0.0], [1.0]], len(many))
+    curves.draw_curve("roc", Scores(many, y_true, y_true, y_true == 1), metrics_of(many))
+    assert (len(drawn[-1].axes), len(titles(drawn.pop()))) == (16, 15)
     roc, precision = (figure.axes[:2] for figure in drawn)
     assert [operating_points(axes) for axes in roc] == [{(0.5, 0.5)}, {(0, 1)}]
     assert [operating_points(axes) for axes in precision] == [{(0.5, 0.5)}, {(1, 1)}]
@@ -95,15 +88,7 @@ def test_several_outputs_have_a_panel_each_if_they_have_both_classes(drawn, metr
     assert [axes.lines[1].get_ydata()[0] for axes in precision] == pytest.approx([0.5, 1 / 3])
 
 
-@pytest.mark.parametrize(("n_classes", "n_panels"), [(2, 2), (5, 6), (15, 16)])
-def test_panels_fill_a_grid(drawn, metrics_of, n_classes, n_panels):
-    names = tuple(map(str, range(n_classes)))
-    y_true = np.tile([[0.0], [1.0]], n_classes)
-    curves.draw_curve("roc", Scores(names, y_true, y_true, y_true == 1), metrics_of(names))
-    assert (len(drawn[0].axes), len(titles(drawn[0]))) == (n_panels, n_classes)
-
-
-def test_reliability_draws_its_bins_on_axes_that_fit_a_rare_class(drawn, one, metrics_of):
+def test_reliability_draws_its_bins_on_axes_that_fit_a_rare_class(drawn):
     curves.draw_curve("reliability", *one([0, 1, np.nan], [0.2, 0.9, 0.5]))
     (axes,) = drawn[0].axes
     assert line_points(axes.lines[1]) == [(0.2, 0), (0.9, 1)]
@@ -126,7 +111,7 @@ def test_reliability_bins_hold_every_image_and_add_up_to_the_calibration_error(i
     assert distance == pytest.approx(expected_calibration_error(y_true, probability), abs=1e-9)
 
 
-def test_the_score_histogram_counts_each_class(drawn, one):
+def test_the_score_histogram_counts_each_class(drawn):
     curves.score_histogram(*one(), classes=("well", "ill"))
     upper, lower = drawn[0].axes
     assert (upper.get_title(loc="left"), lower.get_title(loc="left")) == ("ill (n = 3)", "well (n = 3)")

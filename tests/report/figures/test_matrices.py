@@ -27,36 +27,25 @@ def texts(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        (binary([0, 0, 0, 1, 1, 1, np.nan], [0.1, 0.2, 0.7, 0.4, 0.8, 0.9, 0.5], 0.15),
-         ["1\n33 %", "2\n67 %", "0\n0 %", "3\n100 %"]),
-        (binary([1, 1], [0.2, 0.8], 0.5), ["no images", "no images", "1\n50 %", "1\n50 %"]),
-    ],
-)  # fmt: skip
-def test_two_classes_are_counted_by_true_and_predicted_class(drawn, scores, expected):
-    matrices.confusion_matrix(scores, ("nofinding", "effusion"))
-    assert texts(drawn[0]) == expected
-    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["nofinding", "effusion"]
-
-
-def test_zeros_are_blank_among_several_classes(drawn):
+def test_images_are_counted_by_true_and_predicted_class(drawn):
+    true, probability = [0, 0, 0, 1, 1, 1, np.nan], [0.1, 0.2, 0.7, 0.4, 0.8, 0.9, 0.5]
+    matrices.confusion_matrix(binary(true, probability, 0.15), ("nofinding", "effusion"))
+    matrices.confusion_matrix(binary([1, 1], [0.2, 0.8], 0.5), ("nofinding", "effusion"))
     matrices.confusion_matrix(exclusive([0, 0, 0, 2, None], [0, 0, 1, 1, 2]), NAMES)
-    assert texts(drawn[0]) == ["2\n67 %", "1\n33 %", "", "no images", "no images", "no images", "", "1\n100 %", ""]
-    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == list(NAMES)
+    two, one, several = map(texts, drawn)
+    assert two == ["1\n33 %", "2\n67 %", "0\n0 %", "3\n100 %"]
+    assert one == ["no images", "no images", "1\n50 %", "1\n50 %"]
+    # Zeros are blank among several classes.
+    assert several == ["2\n67 %", "1\n33 %", "", "no images", "no images", "no images", "", "1\n100 %", ""]
+    assert [label.get_text() for label in drawn[2].axes[0].get_yticklabels()] == list(NAMES)
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_the_classification_report_has_every_cell(drawn, named):
+def test_the_classification_report_has_every_cell(drawn):
     table = pd.DataFrame({"precision": [0.5, np.nan], "average_precision": [0.25, 1.0], "support": [1200, 3]})
-    if named:
-        table.index = pd.Index(["Mass", "Nodule"])
-    else:
-        table.insert(0, "class", ["Mass", "Nodule"])
-    matrices.classification_report(table)
-    assert texts(drawn[0]) == ["class", "precision", "average\nprecision", "support", "Mass", "0.500", "0.250", "1,200",
-                               "Nodule", "", "1.000", "3"]  # fmt: skip
+    matrices.classification_report(table.set_axis(["Mass", "Nodule"]))
+    matrices.classification_report(table.assign(**{"class": ["Mass", "Nodule"]})[["class", *table]])
+    cells = ["class", "precision", "average\nprecision", "support", "Mass", "0.500", "0.250", "1,200", "Nodule", ""]
+    assert [texts(figure) for figure in drawn] == [[*cells, "1.000", "3"]] * 2
 
 
 def test_without_known_labels_the_figures_say_so(drawn):
