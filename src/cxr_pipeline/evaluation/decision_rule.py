@@ -3,7 +3,7 @@
 A rule is fitted on validation images only, frozen with the model, and applied unchanged to test images and new images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.evaluation.decisions import DECIDE, Decisions
 from cxr_pipeline.evaluation.joint_calibration import (
     JointCalibration,
     OneByOne,
@@ -22,28 +23,8 @@ from cxr_pipeline.evaluation.operating_points import ChosenThreshold
 from cxr_pipeline.evaluation.threshold_policies import policy_from
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 ARGMAX = "argmax"
-# The decision on an image without any of the labels of a multi-label task.
-NONE = "none"
-# With a threshold of 0, every image would be assigned to that class.
-LOWEST_THRESHOLD = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """The decisions of a rule on n images.
-
-    Args:
-        probability: float64 [n, k], in [0, 1].
-        predicted: bool [n, k], whether an output is predicted.
-        decision: str [n], the predicted class; several labels are joined by ``|``, no label is ``none``.
-    """
-
-    probability: FloatArray
-    predicted: BoolArray
-    decision: NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -108,8 +89,7 @@ class DecisionRule:
         scores = _as_matrix(y_score, len(self.outputs), "Scores")
         check_scores(scores)
         probability = self.calibration.apply(scores)
-        predicted, decision = _KINDS[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
-        return Decisions(probability, predicted, decision)
+        return DECIDE[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """Return a rule with the same calibration and the thresholds of another policy.
@@ -263,44 +243,9 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
         )
 
 
-def _decide_binary(
-    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
-) -> tuple[BoolArray, NDArray[np.str_]]:
-    predicted = probability >= thresholds
-    return predicted, np.array(classes)[predicted[:, 0].astype(np.intp)]
-
-
-def _decide_multiclass(
-    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
-) -> tuple[BoolArray, NDArray[np.str_]]:
-    """Choose the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
-
-    With equal thresholds this is the most probable class. With different thresholds, the sensitivity for a class can be
-    below that of its threshold alone, because only one of the classes above their thresholds is predicted.
-    """
-    limits = np.maximum(thresholds, LOWEST_THRESHOLD)
-    # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.
-    chosen = (probability * (limits.min() / limits)).argmax(axis=1)
-    return np.arange(len(classes)) == chosen[:, None], np.array(classes)[chosen]
-
-
-def _decide_multilabel(
-    probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]
-) -> tuple[BoolArray, NDArray[np.str_]]:
-    predicted, names = probability >= thresholds, np.array(classes)
-    return predicted, np.array(["|".join(names[row]) or NONE for row in predicted], dtype=np.str_)
-
-
-_KINDS: dict[str, Callable[[FloatArray, FloatArray, Sequence[str]], tuple[BoolArray, NDArray[np.str_]]]] = {
-    "binary": _decide_binary,
-    "multiclass": _decide_multiclass,
-    "multilabel": _decide_multilabel,
-}
-
-
 def _check_kind(kind: str) -> None:
-    if kind not in _KINDS:
-        raise ValueError(f"The kind of a decision rule must be one of {', '.join(_KINDS)}. Received: kind={kind!r}")
+    if kind not in DECIDE:
+        raise ValueError(f"The kind of a decision rule must be one of {', '.join(DECIDE)}. Received: kind={kind!r}")
 
 
 def _choose_thresholds(
