@@ -18,12 +18,14 @@ CONFOUNDING = {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confoun
 @given(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(sorted))
 @example([0.5, 0.7, 0.9])
 @example([0.1, 0.2, 0.3])
+@example([0.4, 0.55, 0.6])
 def test_a_low_auc_or_an_interval_that_includes_chance_is_a_warning(metrics_of, ends):
     low, value, high = ends
     warning = warnings.poor_auc(BINARY, metrics_of(auc=(value, low, high)))
     without_interval = warnings.poor_auc(BINARY, metrics_of(auc=(value, None, None)))
     assert (warning is None) == (low > 0.5 and value >= warnings.POOR_AUC)
     assert (without_interval is None) == (value >= warnings.POOR_AUC)
+    assert ("no better than chance" in (without_interval or "")) == (value <= 0.5)
     assert ("worse than chance" in (warning or "")) == (high < 0.5)
     assert "undefined" in warnings.poor_auc(BINARY, metrics_of(auc=UNDEFINED))
 
