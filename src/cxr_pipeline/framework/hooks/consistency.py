@@ -11,7 +11,7 @@ from kedro.pipeline import Node
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.origins import Origins, content_digest
-from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of_node
 
 
 class Consistency(Configured):
@@ -35,8 +35,8 @@ class Consistency(Configured):
         Raises:
             UserError: they come from different runs.
         """
-        task = (node.namespace or "").split(".")[0]
-        if not task:
+        task = task_of_node(node)
+        if task is None:
             return
         try:
             made_from = self._of_task(task).check(self._digests(inputs))

@@ -7,7 +7,7 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 
 from cxr_pipeline.framework.config import Folders
@@ -49,9 +49,14 @@ def plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
+def task_of_node(node: Node) -> str | None:
+    """Return the task that a node belongs to, or None if it belongs to none."""
+    return node.namespace.split(".")[0] if node.namespace else None
+
+
 def tasks_of(pipeline: Pipeline) -> list[str]:
     """Return the names of the tasks that a pipeline belongs to, sorted."""
-    return sorted({node.namespace.split(".")[0] for node in pipeline.nodes if node.namespace})
+    return sorted({task for node in pipeline.nodes if (task := task_of_node(node)) is not None})
 
 
 def task_of(pipeline: Pipeline) -> str | None:

@@ -10,7 +10,7 @@ from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.mappings import flatten, hide_passwords
-from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of
+from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of, task_of_node
 from cxr_pipeline.tracking import runs
 
 # Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
@@ -45,7 +45,7 @@ class Tracking(Configured):
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Log a node's parameters by dotted name, without the task's name: ``training.epochs``."""
-        task = (node.namespace or "").split(".")[0]
+        task = task_of_node(node)
         blocks = parameter_blocks(inputs)
         named = {name.removeprefix("params:").removeprefix(f"{task}."): block for name, block in blocks.items()}
         flat = flatten(hide_passwords(named))
