@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore
+from cxr_pipeline.data.images.store import PreparedImages
 
 RECIPE = Recipe(size=224, mode="fit", max_megapixels=100)
 ROUNDS = 3
@@ -68,7 +68,7 @@ def compare(folder: Path, source: Path | None, n_images: int) -> None:
     for turn in range(ROUNDS):
         for name, workers in (("store, 1 process", 1), ("store, all cores", None)):
             start = time.perf_counter()
-            ImageStore(folder / f"{name}-{turn}", RECIPE).fill(files, workers=workers)
+            PreparedImages(folder / f"{name}-{turn}", RECIPE).fill(files, workers=workers)
             speeds[name].append(n_images / (time.perf_counter() - start))
         start = time.perf_counter()
         loop(files)

@@ -16,7 +16,7 @@ from stub_models import fixed_rule, mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import LAYOUTS
@@ -63,7 +63,7 @@ class Project:
         reader = LAYOUTS["class_folders"].reader(raw, unpacked=folder, patient_id=SOURCE["patient_id"])
         listing = LAYOUTS["class_folders"].read(raw, patient_id=SOURCE["patient_id"])
         self.manifest, _, _ = list_images({"images": (reader, listing)}, labels=TASK.labels)
-        ImageStore(self.folders.images, RECIPE).fill(
+        PreparedImages(self.folders.images, RECIPE).fill(
             {row.sha256: (reader, row.path) for row in self.manifest.itertuples()}
         )
         split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")

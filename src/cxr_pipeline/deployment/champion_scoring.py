@@ -1,17 +1,17 @@
 """Score the test images of a challenger with the champion."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.score_tables import decide, score_table
 
 if TYPE_CHECKING:
-    from cxr_pipeline.data.images.reader import Reader
+    from cxr_pipeline.data.sources.readers import Reader
     from cxr_pipeline.deployment.classifier import ImageClassifier
 
 
@@ -40,11 +40,11 @@ def score_images(
     from cxr_pipeline.training.fitting import predict
 
     recipe = classifier.recipe
-    resized = Recipe(size=recipe.size, mode=recipe.mode, max_megapixels=recipe.max_megapixels)
+    resized = PreparedImages(folder, replace(recipe, steps=()))
     places = zip(images["source"].map(readers), images["path"], strict=True)
-    refused = ImageStore(folder, resized).fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
+    refused = resized.fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
     usable = images[~images["sha256"].isin(refused["sha256"])].reset_index(drop=True)
     contents = usable["sha256"].tolist()
-    prepared = PreparedImages(folder, resized).enhanced(contents, recipe.steps, workers=workers)
+    prepared = resized.enhanced(contents, recipe.steps, workers=workers)
     y_score = predict(classifier.model, prepared, contents)
     return decide(score_table(usable, outputs, y_score), classifier.decision_rule)

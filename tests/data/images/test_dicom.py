@@ -20,8 +20,8 @@ from pydicom.encaps import encapsulate, get_frame
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, decode_dicom, is_dicom
+from cxr_pipeline.data.images.dicom_headers import coded_size
 from cxr_pipeline.data.images.intensity import stretch
-from cxr_pipeline.data.images.jpeg_headers import coded_size
 
 Image = np.ndarray
 NAME, NUMBER = "Doe^Jane", "MRN-4711"

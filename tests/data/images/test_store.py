@@ -20,7 +20,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images import store
 from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources.readers import FileReader
 
 Files = dict[str, Path]
@@ -53,7 +53,7 @@ def shards(folder: Path) -> dict[Path, int]:
 
 def filled(folder: Path, files: Files) -> PreparedImages:
     images = PreparedImages(folder, RECIPE)
-    assert images.store.fill(placed(files)).empty
+    assert images.fill(placed(files)).empty
     return images
 
 
@@ -64,7 +64,7 @@ def test_prepared_images_are_read_in_the_given_order(
     filled(folder, files)
     assert len(shards(folder)) == 3
     images = PreparedImages(folder, RECIPE)
-    assert len(images.store) == 11
+    assert len(images) == 11
     order = [*np.random.default_rng(0).permutation(11), 0]
     asked = [list(files)[position] for position in order]
     read = images.read(asked)
@@ -84,7 +84,7 @@ def test_worker_processes_make_the_same_store(
     bad = next(iter(files.values())).with_name("bad.png")
     bad.write_text("text")
     images = PreparedImages(folder, RECIPE)
-    refused = images.store.fill(placed({**files, hashlib.sha256(b"text").hexdigest(): bad}), workers=2)
+    refused = images.fill(placed({**files, hashlib.sha256(b"text").hexdigest(): bad}), workers=2)
     assert refused.reason.tolist() == ["unreadable"]
     assert np.array_equal(images.read(list(files)), prepared(files))
     enhanced = images.enhanced(list(files), STEPS, workers=2)
@@ -97,7 +97,7 @@ def test_only_new_images_are_read(folder: Path, write_images: WriteImages) -> No
     written = shards(folder)
     for path in first.values():
         path.unlink()
-    images = ImageStore(folder, RECIPE)
+    images = PreparedImages(folder, RECIPE)
     assert images.fill(placed(first)).empty
     assert shards(folder) == written
     assert images.missing({**first, **more}) == list(more)
@@ -124,13 +124,13 @@ def test_refused_images_are_reported_by_reason_and_remembered(
         path.write_bytes(content)
         bad[hashlib.sha256(content).hexdigest()] = path
     files = {**bad, **write_images(3)}
-    refused = ImageStore(folder, RECIPE).fill(placed(files))
+    refused = PreparedImages(folder, RECIPE).fill(placed(files))
     assert refused.sha256.tolist() == list(bad)
     assert refused.reason.tolist() == list(contents)
     assert refused.detail.str.len().min() > 0
     for path in files.values():
         path.unlink()
-    again = ImageStore(folder, RECIPE)
+    again = PreparedImages(folder, RECIPE)
     assert again.missing(files) == []
     assert again.fill(placed(files)).equals(refused)
     assert len(again) == 3
@@ -144,7 +144,7 @@ def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder: Path, wr
     good = {path: path.read_bytes() for path in (changed, missing)}
     changed.write_bytes(good[missing])
     missing.unlink()
-    images = ImageStore(folder, RECIPE)
+    images = PreparedImages(folder, RECIPE)
     refused = images.fill(placed(files))
     assert refused.reason.tolist() == ["unreadable", "unreadable"]
     assert "changed while" in refused.detail[0]
@@ -161,18 +161,18 @@ def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(
 ) -> None:
     files = {**write_images(1, size=40), **write_images(1, size=60, seed=1)}
     strict, lenient = replace(RECIPE, max_megapixels=0.003), replace(RECIPE, max_megapixels=0.01)
-    first = ImageStore(folder, strict).fill(placed(files))
+    first = PreparedImages(folder, strict).fill(placed(files))
     assert first.sha256.tolist() == list(files)[1:]
-    assert ImageStore(folder, lenient).fill(placed(files)).empty
-    assert np.array_equal(ImageStore(folder, lenient).read(list(files)), prepared(files))
-    assert ImageStore(folder, strict).fill(placed(files)).equals(first)
+    assert PreparedImages(folder, lenient).fill(placed(files)).empty
+    assert np.array_equal(PreparedImages(folder, lenient).read(list(files)), prepared(files))
+    assert PreparedImages(folder, strict).fill(placed(files)).equals(first)
 
 
 def test_a_damaged_shard_is_made_again(folder: Path, write_images: WriteImages, small_shards: None) -> None:
     files = write_images(8)
     filled(folder, files)
     os.truncate(min(shards(folder)), 1000)
-    reopened = ImageStore(folder, RECIPE)
+    reopened = PreparedImages(folder, RECIPE)
     with pytest.raises(UserError, match=r"4 of 8 images are not among the prepared images in .* \(the first is "):
         reopened.read(list(files))
     assert reopened.fill(placed(files)).empty
@@ -185,13 +185,13 @@ def test_too_little_room_is_reported_before_any_work(
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="Not enough free disk space for the prepared images: 3 images of 24 x 24"):
-        ImageStore(folder, RECIPE).fill(placed(write_images(3)))
+        PreparedImages(folder, RECIPE).fill(placed(write_images(3)))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write_images: WriteImages) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="could not be written: Not a directory"):
-        ImageStore(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
+        PreparedImages(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
 
 
 FILL = """
@@ -207,7 +207,7 @@ array_store._SHARD_ROWS, store._FEW_BYTES_TO_DECODE = 4, 0
 if __name__ == "__main__":
     files = {sha256: Path(path) for sha256, path in json.loads(sys.argv[2]).items()}
     placed = {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
-    store.ImageStore(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10)).fill(placed, workers=2)
+    store.PreparedImages(Path(sys.argv[1]), Recipe(size=24, mode="fit", max_megapixels=10)).fill(placed, workers=2)
 """
 
 
@@ -232,7 +232,7 @@ def test_a_kill_loses_only_unfinished_shards(
         finally:
             process.kill()
     assert not psutil.wait_procs(workers, timeout=60)[1]
-    images = ImageStore(folder, RECIPE)
+    images = PreparedImages(folder, RECIPE)
     done, written = len(images), shards(folder)
     assert 8 < done < 200
     assert len(images.missing(files)) == 200 - done
@@ -257,7 +257,7 @@ def test_steps_are_applied_once_to_resized_images(
     with monkeypatch.context() as patch:
         patch.setattr(store, "_enhance", lambda *_: pytest.fail("enhanced again"))
         assert images.enhanced(some, STEPS) == enhanced
-    assert len(images.enhanced(list(files), STEPS).store) == 10
+    assert len(images.enhanced(list(files), STEPS)) == 10
 
 
 def test_handles_survive_pickle_and_json(folder: Path, write_images: WriteImages) -> None:

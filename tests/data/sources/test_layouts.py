@@ -16,10 +16,10 @@ from samples import refusal
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
-from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
 from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
+from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.framework.config import TASKS
 from cxr_pipeline.framework.config import sources as configuration
 

@@ -8,7 +8,7 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile, extract_features
 from cxr_pipeline.deployment.drift.pixel_statistics import image_statistics
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
@@ -60,7 +60,7 @@ def data(images, tmp_path_factory):
     sha256s = [hashlib.sha256(reader.read(str(number))).hexdigest() for number in range(60)]
     prepared = PreparedImages(tmp_path_factory.mktemp("images"), Recipe(size=48, mode="fit", max_megapixels=1))
     contents = {sha256: (reader, str(number)) for number, sha256 in enumerate(sha256s)}
-    ImageStore(prepared.folder, prepared.recipe).fill(contents)
+    prepared.fill(contents)
     patients = np.arange(60) // 2
     manifest = pd.DataFrame(
         {

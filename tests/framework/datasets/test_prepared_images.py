@@ -19,7 +19,7 @@ def test_a_handle_is_saved_and_loaded(images: PreparedImages, tmp_path: Path) ->
     dataset = PreparedImagesDataset(filepath=str(tmp_path / "deep" / "images.json"))
     with pytest.raises(DatasetError, match=r"images\.json"):
         dataset.load()
-    dataset.save(PreparedImages(images.folder, Recipe(size=64, mode="stretch", max_megapixels=50)))
+    dataset.save(PreparedImages(images.root, Recipe(size=64, mode="stretch", max_megapixels=50)))
     dataset.save(images)
     assert dataset.load() == images
     assert dataset.load().digest == images.digest
@@ -30,7 +30,7 @@ def test_it_exists_only_with_the_folder_of_its_images(images: PreparedImages, tm
     dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
     dataset.save(images)
     assert not dataset.exists()
-    images.store.folder.mkdir(parents=True)
+    images.folder.mkdir(parents=True)
     assert dataset.exists()
-    images.store.folder.rmdir()
+    images.folder.rmdir()
     assert not dataset.exists()

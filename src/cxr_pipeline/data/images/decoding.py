@@ -48,11 +48,8 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
 
     Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
     Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
-    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`.
-
-    Args:
-        content: the bytes of the file.
-        max_megapixels: larger images are refused before their pixels are decoded.
+    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`. Images above
+    ``max_megapixels`` are refused before their pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.
@@ -97,11 +94,9 @@ def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
 
 
 def _read_jpeg(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
-    """Decode the luma of a JPEG.
-
-    Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing
-    lower part of a truncated image with grey.
-    """
+    """Decode the luma of a JPEG."""
+    # Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing
+    # lower part of a truncated image with grey.
     luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
     if luma is None:
         with without_warnings():

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.dicom_headers import number, read_header, text, unsupported_syntax
+from cxr_pipeline.data.images.dicom_headers import coded_size, number, read_header, text, unsupported_syntax
 from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
 from cxr_pipeline.data.images.headers import check_size, without_warnings
-from cxr_pipeline.data.images.jpeg_headers import coded_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -48,10 +47,7 @@ def check_chest(
 ) -> None:
     """Check that the header of a DICOM file describes a chest radiograph; other files pass.
 
-    Args:
-        content: the bytes of the file.
-        modalities: accepted values of Modality, in upper or lower case.
-        body_parts: accepted values of Body Part Examined, in upper or lower case. An empty value is accepted too.
+    Modality and Body Part Examined are compared without case; an empty body part is accepted.
 
     Raises:
         ImageRefused: ``not_chest``, or ``unreadable`` if the header is damaged.
@@ -63,13 +59,7 @@ def check_chest(
 
 
 def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Sequence[str]) -> None:
-    """Check that a header describes a chest radiograph, as `check_chest` does.
-
-    Args:
-        header: from `read_header`, with at least ``KIND_TAGS``.
-        modalities: accepted values of Modality.
-        body_parts: accepted values of Body Part Examined.
-    """
+    """Check that a header with at least ``KIND_TAGS`` describes a chest radiograph, as `check_chest` does."""
     _check_accepted("modality", text(header, "Modality"), modalities)
     _check_grey(header)
     if body_part := text(header, "BodyPartExamined"):
@@ -82,11 +72,7 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2),
     whose range becomes 0 to 255. If neither can be applied, values of up to 8 bits are kept, and values of more bits
     are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes
-    black.
-
-    Args:
-        content: the bytes of the file.
-        max_megapixels: larger images are refused before their pixels are decoded.
+    black. Images above ``max_megapixels`` are refused before their pixels are decoded.
 
     Returns:
         uint8 [height, width], 0 black to 255 white.

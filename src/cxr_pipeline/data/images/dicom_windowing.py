@@ -31,9 +31,6 @@ def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]
         pixels: integers [height, width].
         header: with ``WINDOWING_TAGS``.
 
-    Returns:
-        uint8 [height, width].
-
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
     """
@@ -113,10 +110,9 @@ def _to_unit(values: NDArray[np.float64], dark: float, bright: float) -> NDArray
 
 def _padding(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
     """Return which pixels are padding (C.7.5.1.1.2)."""
-    first = value(header, "PixelPaddingValue")
+    first, last = value(header, "PixelPaddingValue"), value(header, "PixelPaddingRangeLimit")
     if not isinstance(first, int):
         return np.zeros(pixels.shape, dtype=np.bool_)
-    last = value(header, "PixelPaddingRangeLimit")
     # Some files write the bits of a signed value as an unsigned one.
     low, high = np.sort(np.array([first, last if isinstance(last, int) else first]).astype(pixels.dtype))
     return np.asarray((pixels >= low) & (pixels <= high))

@@ -66,14 +66,10 @@ def check_size(size: tuple[int, int], *, max_megapixels: float) -> None:
     """
     width, height = size
     if width * height > max_megapixels * 1e6:
-        raise too_large(width * height)
+        # Without the limit, so that the detail does not depend on it.
+        raise ImageRefused("too_large", f"{width * height / 1e6:.1f} megapixels")
     if min(width, height) < MIN_SIDE:
         raise ImageRefused("too_small", f"{width} x {height} pixels")
-
-
-def too_large(n_pixels: int) -> ImageRefused:
-    """Return the refusal of an image with too many pixels. Its text does not depend on the limit."""
-    return ImageRefused("too_large", f"{n_pixels / 1e6:.1f} megapixels")
 
 
 @contextmanager

@@ -19,10 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def prepare_content(content: bytes, recipe: Recipe) -> Image:
-    """Decode the bytes of an image file and convert it to the input of a network.
-
-    Returns:
-        uint8 [size, size].
+    """Decode the bytes of an image file and convert it to the input of a network, uint8 [size, size].
 
     Raises:
         ImageRefused: the image cannot be used, or decoding failed unexpectedly.

@@ -18,14 +18,10 @@ _SHAPES = {"ellipse": cv2.MORPH_ELLIPSE, "rectangle": cv2.MORPH_RECT, "cross": c
 
 
 def apply_steps(image: Image, steps: Sequence[Mapping[str, object]]) -> Image:
-    """Apply a sequence of operations.
+    """Apply a sequence of operations to an image, uint8 [height, width].
 
-    Args:
-        image: uint8 [height, width].
-        steps: each has an ``operation``, the name of a function of this module, and the arguments of that function.
-
-    Returns:
-        uint8 [height, width]; the image itself if there are no steps.
+    Each step has an ``operation``, the name of a function of this module, and the arguments of that function. Without
+    steps, the image itself is returned.
 
     Raises:
         ValueError: an operation is unknown.
@@ -87,7 +83,7 @@ def clahe(
 
     Args:
         image: uint8 [height, width].
-        clip_limit: largest count of a histogram bin, as a multiple of the mean count.
+        clip_limit: maximum count of a histogram bin, as a multiple of the mean count.
         tiles: number of tiles along each side.
     """
     return np.asarray(cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(image), dtype=np.uint8)

@@ -45,27 +45,16 @@ class Recipe:
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode, resize and enhance the bytes of an image file.
-
-        Returns:
-            uint8 [size, size].
+        """Decode, resize and enhance the bytes of an image file to uint8 [size, size].
 
         Raises:
             ImageRefused: the image cannot be used.
         """
-        return self.render(self.decode(content))
-
-    def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode an image to uint8 [height, width], see `cxr_pipeline.data.images.decoding.decode`."""
         from cxr_pipeline.data.images.decoding import decode
-
-        return decode(content, max_megapixels=self.max_megapixels)
-
-    def render(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and enhance a decoded image, uint8 [height, width], to uint8 [size, size]."""
         from cxr_pipeline.data.images.morphology import apply_steps
         from cxr_pipeline.data.images.resolution import resize
 
+        image = decode(content, max_megapixels=self.max_megapixels)
         return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,15 +8,12 @@ Image = NDArray[np.uint8]
 
 
 def resize(image: Image, *, size: int, mode: str) -> Image:
-    """Resize an image to ``size`` x ``size`` pixels.
+    """Resize an image, uint8 [height, width], to ``size`` x ``size`` pixels.
 
     Args:
-        image: uint8 [height, width].
+        image: returned itself, not a copy, if it has that size already.
         size: side of the result in pixels.
         mode: ``fit`` keeps the aspect ratio, centres the image and pads with black; ``stretch`` does not.
-
-    Returns:
-        uint8 [size, size]; the image itself, not a copy, if it has that size already.
 
     Raises:
         ValueError: the mode is unknown.

@@ -1,7 +1,6 @@
 """The image store: prepared images on disk, addressed by the content of the file that each came from."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from cxr_pipeline.data.images.recipe import Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr_pipeline.data.images.reader import Reader
+    from cxr_pipeline.data.sources.readers import Reader
 
 # With fewer images, starting worker processes takes longer than it saves.
 _FEW_BYTES_TO_DECODE = 2**27
@@ -33,24 +32,48 @@ _REFUSAL = np.dtype([("reason", "S32"), ("detail", "S200")])
 Refusals = dict[str, tuple[str, str]]
 
 
-class ImageStore:
-    """Images prepared by one recipe.
+@dataclass(frozen=True)
+class PreparedImages:
+    """The images that one recipe has prepared: a handle, which nodes pass on instead of the images.
 
     An image is identified by the SHA-256 of its file, and is decoded once for all files, tasks and runs; refusals are
     stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once; see
-    ``ArrayStore``.
+    ``ArrayStore``. The store is opened on first use.
 
     Args:
-        folder: holds a folder per recipe.
-        recipe: how images are prepared.
+        root: the folder of the image stores.
+        recipe: how the images are prepared.
+
+    Example:
+        >>> images = PreparedImages(Path("images"), Recipe(size=224, mode="fit", max_megapixels=100))
+        >>> PreparedImages.from_dict(images.to_dict()) == images
+        True
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.root = Path(folder)
-        self.recipe = recipe
-        self.folder = store_folder(self.root, recipe)
-        self._images = ArrayStore(self.folder / _IMAGES, np.uint8, (recipe.size, recipe.size))
-        self._refused = ArrayStore(self.folder / _REFUSED, _REFUSAL)
+    root: Path
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this recipe.
+
+        The limit on megapixels does not affect pixels, but it affects which images are refused. Refusals must not
+        depend on the limits of earlier runs, so each limit has its own folder.
+        """
+        return self.root / f"{self.digest}-{float(self.recipe.max_megapixels)}"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the recipe."""
+        return self.recipe.digest
+
+    @cached_property
+    def _images(self) -> ArrayStore:
+        return ArrayStore(self.folder / _IMAGES, np.uint8, (self.recipe.size, self.recipe.size))
+
+    @cached_property
+    def _refused(self) -> ArrayStore:
+        return ArrayStore(self.folder / _REFUSED, _REFUSAL)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -74,47 +97,48 @@ class ImageStore:
         """
         import pandas as pd
 
-        self.refresh()
+        self._refresh()
         wanted = [(sha256, *images[sha256]) for sha256 in self.missing(images)]
         is_large = sum((reader.version(path) or (0, 0))[0] for _, reader, path in wanted) > _FEW_BYTES_TO_DECODE
-        workers = (workers or n_cores()) if is_large else 1
         work = partial(_prepare, self.folder, self.recipe)
-        refused = self._run(work, wanted, workers=workers, title="Preparing images")
+        refused = self._run(work, wanted, workers=(workers or n_cores()) if is_large else 1, title="Preparing images")
         known = [sha256 for sha256 in images if sha256 in self._refused]
         for sha256, (reason, detail) in zip(known, self._refused.read(known).tolist(), strict=True):
             refused[sha256] = (reason.decode(), detail.decode(errors="ignore"))
         rows = [(sha256, *refused[sha256]) for sha256 in images if sha256 in refused]
         return pd.DataFrame(rows, columns=["sha256", "reason", "detail"], dtype="str")
 
-    def enhance(self, resized: "ImageStore", sha256s: Iterable[str], *, workers: int | None = None) -> None:
-        """Apply this store's steps to images of the store with the same recipe without steps.
-
-        Args:
-            resized: store of the resized images.
-            sha256s: the images.
-            workers: processes; None for one per core. A few images are enhanced in this process.
+    def enhanced(
+        self, sha256s: Iterable[str], steps: Sequence[Mapping[str, Any]], *, workers: int | None = None
+    ) -> "PreparedImages":
+        """Apply steps to images and return a handle of the results; without steps, this handle.
 
         Raises:
-            UserError: resized images are missing, this store cannot be written, or the disk has too little free space.
+            UserError: an image is missing, or the results cannot be written.
         """
-        self.refresh()
-        wanted = self.missing(sha256s)
-        resized.check_holds(wanted)
+        if not steps:
+            return self
+        enhanced = PreparedImages(self.root, replace(self.recipe, steps=tuple(steps)))
+        wanted = enhanced.missing(sha256s)
+        self.check_holds(wanted)
         workers = (workers or n_cores()) if len(wanted) > _FEW_IMAGES_TO_ENHANCE else 1
-        work = partial(_enhance, self.folder, self.recipe.steps, resized.root, resized.recipe)
-        self._run(work, wanted, workers=workers, title="Enhancing images")
+        work = partial(_enhance, self.folder, enhanced.folder, enhanced.recipe)
+        enhanced._run(work, wanted, workers=workers, title="Enhancing images")
+        return enhanced
 
     def read(self, sha256s: Sequence[str]) -> NDArray[np.uint8]:
-        """Read images in the given order.
-
-        Returns:
-            uint8 [n, size, size], a copy.
+        """Read images in the given order, uint8 [n, size, size].
 
         Raises:
             UserError: the store does not contain one of them.
         """
         self.check_holds(sha256s)
         return self._images.read(sha256s)
+
+    def batches(self, sha256s: Sequence[str], batch_size: int) -> Iterator[NDArray[np.uint8]]:
+        """Read images in the given order, uint8 [at most batch_size, size, size] at a time."""
+        for start in range(0, len(sha256s), batch_size):
+            yield self.read(sha256s[start : start + batch_size])
 
     def check_holds(self, sha256s: Sequence[str]) -> None:
         """Raise ``UserError`` if images are not prepared."""
@@ -125,18 +149,21 @@ class ImageStore:
                 f"first is {missing[0]}). Run the pipeline from its start, without --from-nodes, to prepare them."
             )
 
-    def refresh(self) -> None:
-        """Add the images that other processes have prepared."""
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the handle in JSON types."""
+        return {"folder": str(self.root), "recipe": self.recipe.to_dict(), "digest": self.digest}
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> "PreparedImages":
+        """Build a handle from the result of ``to_dict``."""
+        return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))
+
+    def _refresh(self) -> None:
         self._images.refresh()
         self._refused.refresh()
 
     def _run(
-        self,
-        work: Callable[[Sequence[Any]], Refusals],
-        items: Sequence[Any],
-        *,
-        workers: int,
-        title: str,
+        self, work: Callable[[Sequence[Any]], Refusals], items: Sequence[Any], *, workers: int, title: str
     ) -> Refusals:
         """Divide items into shards, process each, and return the refusals that are not stored."""
         self._check_room(len(items))
@@ -151,7 +178,7 @@ class ImageStore:
                     transient |= refused
                     progress.advance(bar, len(shard))
         finally:
-            self.refresh()
+            self._refresh()
         return transient
 
     def _check_room(self, n_images: int) -> None:
@@ -167,15 +194,6 @@ class ImageStore:
             )
 
 
-def store_folder(folder: Path, recipe: Recipe) -> Path:
-    """Return the folder of a recipe's store.
-
-    The limit on megapixels does not affect pixels, but it affects which images are refused. Refusals must not depend on
-    the limits of earlier runs, so each limit has its own store.
-    """
-    return folder / f"{recipe.digest}-{float(recipe.max_megapixels)}"
-
-
 def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader", str]]) -> Refusals:
     """Decode and prepare images into one shard of the store in a folder.
 
@@ -188,9 +206,12 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
     transient: Refusals = {}
     for sha256, reader, path in images:
         try:
-            content = _read_unchanged(reader, path, sha256)
+            content = reader.read(path)
         except ImageRefused as refusal:
             transient[sha256] = (refusal.reason, refusal.detail)
+            continue
+        if hashlib.sha256(content).hexdigest() != sha256:
+            transient[sha256] = ("unreadable", "changed while the pipeline was reading it")
             continue
         try:
             prepared[sha256] = recipe.prepare(content)
@@ -204,86 +225,16 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
     return transient
 
 
-def _read_unchanged(reader: "Reader", path: str, sha256: str) -> bytes:
-    content = reader.read(path)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ImageRefused("unreadable", "changed while the pipeline was reading it")
-    return content
+# Opened once per worker process, not once per shard.
+_open_images = lru_cache(maxsize=1)(ArrayStore)
 
 
-def _enhance(
-    folder: Path, steps: Sequence[Mapping[str, Any]], root: Path, resized: Recipe, sha256s: Sequence[str]
-) -> Refusals:
-    """Apply steps to resized images of another store, and write them into one shard of the store in a folder."""
+def _enhance(resized: Path, folder: Path, recipe: Recipe, sha256s: Sequence[str]) -> Refusals:
+    """Apply the steps of a recipe to resized images, and write them into one shard of the store in a folder."""
     from cxr_pipeline.data.images.morphology import apply_steps
 
-    source = _open_store(root, json.dumps(resized.to_dict()))
+    source = _open_images(resized / _IMAGES, np.uint8, (recipe.size, recipe.size))
     source.refresh()
-    write_shard(folder / _IMAGES, sha256s, np.stack([apply_steps(image, steps) for image in source.read(sha256s)]))
+    images = [apply_steps(image, recipe.steps) for image in source.read(sha256s)]
+    write_shard(folder / _IMAGES, sha256s, np.stack(images))
     return {}
-
-
-@lru_cache(maxsize=1)
-def _open_store(root: Path, recipe: str) -> ImageStore:
-    """Open a store once per worker process, not once per shard."""
-    return ImageStore(root, Recipe.from_dict(json.loads(recipe)))
-
-
-@dataclass(frozen=True)
-class PreparedImages:
-    """A handle to prepared images, which nodes pass on instead of the images.
-
-    Args:
-        folder: the folder of the image stores.
-        recipe: how the images are prepared.
-
-    Example:
-        >>> images = PreparedImages(Path("images"), Recipe(size=224, mode="fit", max_megapixels=100))
-        >>> PreparedImages.from_dict(images.to_dict()) == images
-        True
-    """
-
-    folder: Path
-    recipe: Recipe
-
-    @cached_property
-    def store(self) -> ImageStore:
-        """The store that holds the images, opened on first use."""
-        return ImageStore(self.folder, self.recipe)
-
-    @property
-    def digest(self) -> str:
-        """Digest of the recipe."""
-        return self.recipe.digest
-
-    def read(self, sha256s: Sequence[str]) -> NDArray[np.uint8]:
-        """Read images, uint8 [n, size, size]; see ``ImageStore.read``."""
-        return self.store.read(sha256s)
-
-    def batches(self, sha256s: Sequence[str], batch_size: int) -> Iterator[NDArray[np.uint8]]:
-        """Read images in the given order, uint8 [at most batch_size, size, size] at a time."""
-        for start in range(0, len(sha256s), batch_size):
-            yield self.read(sha256s[start : start + batch_size])
-
-    def enhanced(
-        self, sha256s: Iterable[str], steps: Sequence[Mapping[str, Any]], *, workers: int | None = None
-    ) -> "PreparedImages":
-        """Apply steps to images and return a handle of the results; without steps, this handle.
-
-        Raises:
-            UserError: an image is missing, or the results cannot be written.
-        """
-        if not steps:
-            return self
-        enhanced = PreparedImages(self.folder, replace(self.recipe, steps=tuple(steps)))
-        enhanced.store.enhance(self.store, sha256s, workers=workers)
-        return enhanced
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the handle in JSON types."""
-        return {"folder": str(self.folder), "recipe": self.recipe.to_dict(), "digest": self.digest}
-
-    @classmethod
-    def from_dict(cls, description: Mapping[str, Any]) -> "PreparedImages":
-        """Build a handle from the result of ``to_dict``."""
-        return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))

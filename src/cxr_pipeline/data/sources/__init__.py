@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources import (
     chexpert,
     class_folders,
@@ -18,7 +17,7 @@ from cxr_pipeline.data.sources import (
     pixel_table,
 )
 from cxr_pipeline.data.sources.listing import Listing, printable
-from cxr_pipeline.data.sources.readers import file_reader
+from cxr_pipeline.data.sources.readers import Reader, file_reader
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.folders import map_in_threads
+from cxr_pipeline.data.sources.readers import Reader
 
 # A file may change again within one tick of its file system's clock, keeping its size and modification time. As git
 # does (https://git-scm.com/docs/racy-git), hashes of files that changed within the last tick are not stored. Two

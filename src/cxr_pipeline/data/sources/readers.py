@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +14,22 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, 
 from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 _open_unpacked = lru_cache(maxsize=16)(open_unpacked)
+
+
+class Reader(Protocol):
+    """Reads the images of one source. It can be pickled and sent to another process."""
+
+    def read(self, path: str) -> bytes:
+        """Read an image file, given its path within the source.
+
+        Raises:
+            ImageRefused: the image does not exist or cannot be read.
+        """
+        ...
+
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Return the size in bytes and the modification time in ns of an image file; None if they are unknown."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,10 +49,7 @@ class FileReader:
     dicom_only: bool = False
 
     def read(self, path: str) -> bytes:
-        """Read one image.
-
-        Args:
-            path: POSIX path of the image, relative to ``folder``.
+        """Read the image with a path relative to ``folder``.
 
         Raises:
             ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above one
@@ -50,10 +64,7 @@ class FileReader:
         return content
 
     def version(self, path: str) -> tuple[int, int] | None:
-        """Return the size of an image file in bytes and its modification time in ns.
-
-        None if the file is missing, not accessible or outside the source.
-        """
+        """Return size and modification time; None if the file is missing, not accessible or outside the source."""
         try:
             status = self.resolve(path).stat()
         except (ImageRefused, OSError):
@@ -82,21 +93,14 @@ def file_reader(folder: Path, **_: object) -> FileReader:
 
 @dataclass(frozen=True)
 class RowReader:
-    """Images that are rows of an unpacked container.
-
-    Args:
-        folder: written by ``sources.unpacking.unpack``.
-    """
+    """Images that are rows of an unpacked container, in a folder written by ``sources.unpacking.unpack``."""
 
     folder: Path
 
     def read(self, path: str) -> bytes:
-        """Encode one row as a BMP file.
+        """Encode the row with that number as a BMP file.
 
         The bytes depend on the pixels only, while those of a PNG file would change with the version of a library.
-
-        Args:
-            path: number of the row, from 0.
 
         Raises:
             ImageRefused: ``unreadable``: the row does not exist or contains no image.

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
-from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
-from cxr_pipeline.data.sources.readers import FileReader
+from cxr_pipeline.data.sources.readers import FileReader, Reader
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
 from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features

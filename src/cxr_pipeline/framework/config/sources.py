@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
 
-from cxr_pipeline.data.images.reader import Reader
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
+from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decisions import NONE
 from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, variants, without_nulls

@@ -1,6 +1,6 @@
 """``PreparedImagesDataset`` stores the handle of prepared images; the images stay in the image store."""
 
-from cxr_pipeline.data.images.store import PreparedImages, store_folder
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.datasets.files import FileDataset
 
 
@@ -35,7 +35,4 @@ class PreparedImagesDataset(FileDataset):
         super().save(data.to_dict())
 
     def _exists(self) -> bool:
-        if not super()._exists():
-            return False
-        images = self.load()
-        return store_folder(images.folder, images.recipe).is_dir()
+        return super()._exists() and self.load().folder.is_dir()

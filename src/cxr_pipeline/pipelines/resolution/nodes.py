@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline.data import manifest as manifests
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import ImageStore, PreparedImages
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Sources, Task
 
 
@@ -23,8 +23,8 @@ def resize_images(
     readers = sources.readers(folders)
     places = zip(images["source"].map(readers), images["path"], strict=True)
     contents = dict(zip(images["sha256"], places, strict=True))
-    refused = ImageStore(folders.images, recipe).fill(contents, workers=resolution.workers)
-    return PreparedImages(folders.images, recipe), refused
+    prepared = PreparedImages(folders.images, recipe)
+    return prepared, prepared.fill(contents, workers=resolution.workers)
 
 
 def finalise_manifest(

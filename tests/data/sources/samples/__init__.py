@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.reader import Reader
+from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 
