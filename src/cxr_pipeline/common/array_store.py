@@ -35,10 +35,7 @@ _log = logging.getLogger(__name__)
 class ArrayStore:
     """Arrays of the same shape and type, each stored once under its key.
 
-    Args:
-        folder: of the shards; created by the first write.
-        dtype: of the arrays; a structured type works too.
-        shape: of one array.
+    The first write creates the folder. The type may be a structured one.
 
     Example:
         >>> store = ArrayStore(tmp_path / "squares", np.float32, (2,))
@@ -80,11 +77,7 @@ class ArrayStore:
         return [key for key in dict.fromkeys(keys) if key not in self._places]
 
     def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
-        """Write arrays as one shard; without keys, nothing is written.
-
-        Args:
-            keys: of the arrays, each once.
-            values: [n, *shape], cast to the type of the store.
+        """Write arrays, [n, *shape], as one shard under different keys; without keys, nothing is written.
 
         Raises:
             UserError: the folder cannot be written, or the disk is full.
@@ -93,10 +86,7 @@ class ArrayStore:
             self._add(write_shard(self.folder, keys, np.asarray(values, self.dtype)))
 
     def read(self, keys: Sequence[str]) -> NDArray[Any]:
-        """Read arrays in the given order; only the requested rows of the shards are read.
-
-        Returns:
-            [n, *shape], a copy.
+        """Read arrays in the given order, [n, *shape]; only the requested rows of the shards are read.
 
         Raises:
             KeyError: a key is not stored.
@@ -143,15 +133,9 @@ class ArrayStore:
 
 
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
-    """Write arrays as a shard of the store in a folder, without reading the store's index.
+    """Write at least one array as a shard of the store in a folder, without reading the store's index.
 
-    Args:
-        folder: of the store.
-        keys: of the arrays, each once; at least one.
-        values: [n, *shape], in the type of the store.
-
-    Returns:
-        The shard's file.
+    The values, [n, *shape], must have the type of the store. Returns the shard's file.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.

@@ -30,7 +30,7 @@ class ImageRefused(Exception):
     """An image that cannot be used; the run continues without it.
 
     Args:
-        reason: a key of ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
+        reason: one of ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
         detail: what was found, without the path of the image.
     """
 

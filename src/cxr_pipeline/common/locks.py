@@ -22,21 +22,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock.
-
-    Args:
-        host: name of the machine.
-        pid: process id.
-        started: start of the process, in seconds since 1970. Distinguishes the process from a later one with the same
-            id.
-        since: when the lock was acquired, ISO 8601, UTC.
-        command: the pipelines that it runs, such as ``"effusion_retraining"``.
-        run_id: id of its MLflow run; None if nothing is tracked.
-    """
+    """The process that holds a lock, the pipelines that it runs, and its MLflow run if anything is tracked."""
 
     host: str
     pid: int
+    # Seconds since 1970; distinguishes the process from a later one with the same id.
     started: float
+    # When the lock was acquired, ISO 8601, UTC.
     since: str
     command: str
     run_id: str | None = None
@@ -63,12 +55,7 @@ class Holder:
 
 
 class Locked(Exception):
-    """Another process holds the lock; nothing was changed.
-
-    Args:
-        name: what is locked, such as ``"effusion"``.
-        holder: the process that holds it; None if unknown.
-    """
+    """Another process, unknown if ``holder`` is None, holds the lock; nothing was changed."""
 
     # EX_TEMPFAIL of sysexits.h: try again later.
     exit_code = os.EX_TEMPFAIL
@@ -103,13 +90,10 @@ class RunLock:
         self._keeps_record = keeps_record
 
     def acquire(self, command: str) -> Holder | None:
-        """Acquire the lock without waiting.
-
-        Args:
-            command: the pipelines that this process runs, for the record.
+        """Acquire the lock without waiting, and record the pipelines that this process runs.
 
         Returns:
-            the earlier holder if it ended without releasing the lock, for example because it was killed; else None.
+            The earlier holder if it ended without releasing the lock, for example because it was killed; else None.
 
         Raises:
             Locked: another process holds the lock.

@@ -17,22 +17,14 @@ _SHOWN_DIGITS = 8
 
 @dataclass(frozen=True)
 class Origin:
-    """A dataset as it was when it was saved.
-
-    Args:
-        digest: of its content.
-        inputs: digests of all datasets that it was made from, directly or indirectly, by name.
-    """
+    """Digest of a saved dataset, and of all datasets that it was made from, directly or indirectly."""
 
     digest: str
     inputs: Mapping[str, str]
 
 
 class Origins:
-    """The origins of the datasets of a task, kept in a JSON file.
-
-    Args:
-        path: the JSON file. A missing or damaged file is an empty record.
+    """The origins of the datasets of a task, kept in a JSON file. A missing or damaged file is an empty record.
 
     Example:
         >>> origins = Origins(tmp_path / "origins.json")
@@ -53,27 +45,18 @@ one (22bb).
             self._origins = {}
 
     def add(self, name: str, digest: str, inputs: Mapping[str, str]) -> None:
-        """Record a dataset that was just saved.
-
-        Args:
-            name: of the dataset.
-            digest: of its content.
-            inputs: what `check` returned for the inputs that it was made from.
-        """
+        """Record a dataset that was just saved, with what `check` returned for its inputs."""
         self._origins[name] = Origin(digest, dict(inputs))
         with written_atomically(self._path) as temporary:
             temporary.write_text(json.dumps({name: asdict(origin) for name, origin in self._origins.items()}, indent=1))
 
     def check(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Check that datasets were made from the same versions of everything that they share.
+        """Check that datasets, given by their current digests, were made from the same versions of all that they share.
 
         A dataset without a record, such as one that a user provided, passes.
 
-        Args:
-            inputs: the current digest of each dataset by name.
-
         Returns:
-            the digests of the datasets and of all datasets that they were made from, by name.
+            The digests of the datasets and of all datasets that they were made from, by name.
 
         Raises:
             UserError: two datasets were made from different versions of a third one, a dataset was made from another
@@ -86,10 +69,8 @@ one (22bb).
             if origin is None:
                 continue
             if origin.digest != digest:
-                raise UserError(
-                    f"{name} has changed since a run recorded its origin ({_short(origin.digest)}, now "
-                    f"{_short(digest)})."
-                )
+                change = f"{_short(origin.digest)}, now {_short(digest)}"
+                raise UserError(f"{name} has changed since a run recorded its origin ({change}).")
             for ancestor, version in origin.inputs.items():
                 if digests.setdefault(ancestor, version) != version:
                     raise UserError(_conflict(name, version, user[ancestor], digests[ancestor], ancestor))
@@ -98,14 +79,9 @@ one (22bb).
 
 
 def content_digest(path: Path) -> str:
-    """Compute a digest of a file, or of all files in a folder, that depends on their content and names alone.
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder, in hexadecimal digits.
 
-    Args:
-        path: file or folder. For a ``.keras`` archive, the digest covers the content of its members, not the time of
-            saving.
-
-    Returns:
-        64 hexadecimal digits.
+    That of a ``.keras`` archive covers the content of its members, not the time of saving.
     """
     digest = hashlib.sha256()
     if path.is_dir():
@@ -123,15 +99,10 @@ def content_digest(path: Path) -> str:
 
 
 def _conflict(name: str, version: str, other: str, other_version: str, ancestor: str) -> str:
+    own, current = _short(version), _short(other_version)
     if other == ancestor:
-        return (
-            f"{name} was made from another version of {ancestor} ({_short(version)}) than the current one "
-            f"({_short(other_version)})."
-        )
-    return (
-        f"{other} and {name} were made from different versions of {ancestor} ({_short(other_version)} and "
-        f"{_short(version)})."
-    )
+        return f"{name} was made from another version of {ancestor} ({own}) than the current one ({current})."
+    return f"{other} and {name} were made from different versions of {ancestor} ({current} and {own})."
 
 
 def _short(digest: str) -> str:

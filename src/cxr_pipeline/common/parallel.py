@@ -37,12 +37,7 @@ def n_cores() -> int:
 
 
 def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
-    """Return the number of jobs for which this machine has cores and memory, at least one.
-
-    Args:
-        n_jobs: upper limit.
-        memory_gb: memory of one job, in GiB.
-    """
+    """Return how many of ``n_jobs`` this machine has cores and memory for, at least one; ``memory_gb`` (GiB) each."""
     import psutil
 
     by_memory = int(psutil.virtual_memory().available / 2**30 / memory_gb)
@@ -51,13 +46,9 @@ def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
 
 @contextmanager
 def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
-    """Connect to a Dask scheduler, or start worker processes on this machine.
+    """Connect to a Dask scheduler such as ``tcp://10.0.0.1:8786``, or start worker processes of one thread each here.
 
     Local workers end with this process, even if it is killed: each watches a pipe that the kernel closes.
-
-    Args:
-        scheduler: address of a scheduler, such as ``tcp://10.0.0.1:8786``; None to start local workers.
-        workers: number of local worker processes, one thread each.
 
     Raises:
         UserError: no scheduler answers at the address, or it has no workers.

@@ -20,11 +20,9 @@ PACKAGES = (
 
 
 def git_commit() -> str:
-    """Return the commit of the running code.
+    """Return the commit of the running code, followed by ``+changes`` if tracked files differ from it.
 
-    Returns:
-        the commit, followed by ``+changes`` if tracked files differ from it; ``unknown`` if the code is not part of a
-        git repository.
+    It is ``unknown`` if the code is not part of a git repository.
     """
     file = Path(__file__)
     try:
@@ -38,15 +36,8 @@ def git_commit() -> str:
 
 
 def _git(*arguments: str, folder: Path) -> str:
-    completed = subprocess.run(  # noqa: S603
-        ["git", *arguments],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    )
-    return completed.stdout.strip()
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
 
 
 def versions() -> dict[str, str]:
