@@ -6,10 +6,10 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-from cxr_pipeline.framework.hooks import Consistency, Launching, Locking, Preflight, Summary, Tracking
+from cxr_pipeline.framework.hooks import Consistency, Lifecycle, Preflight, Summary
 
-# Kedro calls the last one first: the preflight checks come before the lock, and the lock before the MLflow run.
-HOOKS = (Tracking(), Launching(), Consistency(), Locking(), Preflight(), Summary())
+# Kedro calls the last one first: the preflight checks come before the lock and the MLflow run.
+HOOKS = (Lifecycle(), Consistency(), Preflight(), Summary())
 
 CONFIG_LOADER_CLASS = TaskConfigLoader
 CONFIG_LOADER_ARGS = {

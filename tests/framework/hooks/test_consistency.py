@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
@@ -17,7 +17,7 @@ from cxr_pipeline.common import origins
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.hooks import Consistency
+from cxr_pipeline.framework.hooks import Consistency, consistency
 from cxr_pipeline.framework.hooks.consistency import check_parameters
 
 # Each dataset and its inputs, like the stages of a task.
@@ -61,9 +61,10 @@ class Project:
         hook = Consistency()
         hook._config_loader, hook._env = Loader(self.folder), "demo"
         manager = _create_hook_manager()
-        manager.register(hook)
-        hook.after_catalog_created(catalog)
-        SequentialRunner().run(TASK.filter(node_names=[f"chest.{name}" for name in part]), catalog, manager)
+        _register_hooks(manager, (hook,))
+        pipeline = TASK.filter(node_names=[f"chest.{name}" for name in part])
+        manager.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
+        SequentialRunner().run(pipeline, catalog, manager)
 
     def content(self, name: str) -> Any:
         return FileDataset(filepath=str(self.folder / f"{name}.json")).load()
@@ -165,6 +166,20 @@ def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[st
                 for name in list(STAGES)[:-1]:
                     first_content, *others = versions(version, name)
                     assert all(content == first_content for content in others)
+
+
+def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project: Project, monkeypatch) -> None:
+    read: list[str] = []
+
+    def digest(path: Path) -> str:
+        read.append(path.stem)
+        return origins.content_digest(path)
+
+    monkeypatch.setattr(consistency, "content_digest", digest)
+    project.run(DEFAULTS)
+    assert sorted(read) == sorted(STAGES)
+    project.run(DEFAULTS, first="version")
+    assert sorted(read[len(STAGES) :]) == sorted(["enhanced_images", "model", "decision_rule", "metrics", "version"])
 
 
 def test_reported_parameters_must_be_those_of_the_training() -> None:

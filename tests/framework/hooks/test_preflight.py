@@ -54,7 +54,7 @@ def preflight(connected: list[str]):
         loader = {"globals": {"tracking_uri": "http://host"}, "parameters": {"t": lay_over(SHIPPED, task)}}
         hook = hooks.Preflight()
         hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
-        hook.before_pipeline_run(pipeline, catalog)
+        hook.before_pipeline_run({}, pipeline, catalog)
 
     return check
 
@@ -137,3 +137,13 @@ def test_registration_needs_a_writable_place_for_the_patient_key(
     with pytest.raises(UserError, match=message) if message else nullcontext():
         preflight(parameters, namespace="t.registration")
     assert folders.patient_key.exists() is (message is None)
+
+
+def test_a_run_of_two_tasks_names_the_runs_to_start_instead() -> None:
+    node = Node(use, inputs=None, outputs="used", name="use")
+    pipeline = Pipeline([node], namespace="a") + Pipeline([node], namespace="b")
+    hook = hooks.Preflight()
+    hook.after_context_created(SimpleNamespace(config_loader={}, env="demo"))
+    commands = r"kedro run --env demo --pipeline=a && kedro run --env demo --pipeline=b_drift$"
+    with pytest.raises(UserError, match=rf"^A run has one task, found a and b\. Start a run for each: {commands}"):
+        hook.before_pipeline_run({"pipeline_names": ["a", "b_drift"]}, pipeline, DataCatalog())

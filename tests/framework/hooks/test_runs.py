@@ -10,12 +10,6 @@ def pipeline_of(task: str) -> Pipeline:
     return Pipeline([Node(lambda sources: None, inputs="params:sources", outputs=None, name="use")], namespace=task)
 
 
-def test_a_pipeline_of_two_tasks_has_no_task_of_its_own() -> None:
-    assert runs.task_of(pipeline_of("a")) == "a"
-    assert runs.task_of(pipeline_of("a") + pipeline_of("b")) is None
-    assert runs.task_of(Pipeline([])) is None
-
-
 @pytest.mark.parametrize(("layout", "phantom"), [("phantoms", True), ("nih", False)])
 def test_the_layout_makes_a_run_a_phantom_run(layout, phantom) -> None:
     more = {"n_patients": 3, "prevalence": {"Effusion": 0.5}} if phantom else {}

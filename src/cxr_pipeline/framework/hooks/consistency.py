@@ -6,12 +6,12 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
-from kedro.pipeline import Node
+from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.origins import Origins, content_digest
-from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of_node
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of
 
 
 class Consistency(Configured):
@@ -21,12 +21,17 @@ class Consistency(Configured):
     file contains the digests of everything that it was made from, including parameters.
     """
 
-    @hook_impl
-    def after_catalog_created(self, catalog: DataCatalog) -> None:
-        """Store the catalog, which is not an argument of `after_dataset_saved`."""
+    # Last, so that the lock of the task is held.
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Read the record of the task."""
         self._catalog = catalog
-        self._origins: dict[str, Origins] = {}
         self._made_from: dict[str, dict[str, str]] = {}
+        # A large file may be an input of many nodes. It is read again only if its size or time of change differs.
+        self._digests: dict[tuple[Any, ...], str] = {}
+        self._task = task_of(pipeline)
+        if self._task is not None:
+            self._origins = Origins(self.task_folder(self._task) / "origins.json")
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
@@ -35,17 +40,18 @@ class Consistency(Configured):
         Raises:
             UserError: they come from different runs.
         """
-        task = task_of_node(node)
-        if task is None:
+        if not node.namespace:
             return
+        digests = {name: json_digest(block) for name, block in parameter_blocks(inputs).items()}
+        files = {name: path for name in inputs if (path := self._path(name)) is not None and path.exists()}
         try:
-            made_from = self._of_task(task).check(self._digests(inputs))
+            made_from = self._origins.check(digests | {name: self._digest(path) for name, path in files.items()})
             if "parameters" in inputs:
                 check_parameters(made_from, inputs["parameters"])
         except UserError as error:
             raise UserError(
-                f"{error} The files of {task} come from different runs: another pipeline or other parameters replaced "
-                f"some of them. Run the whole pipeline: {self.run_command(task)}"
+                f"{error} The files of {self._task} come from different runs: another pipeline or other parameters "
+                f"replaced some of them. Run the whole pipeline: {self.run_command(self._task)}"
             ) from error
         self._made_from[node.name] = made_from
 
@@ -54,21 +60,17 @@ class Consistency(Configured):
         """Record the origin of a dataset."""
         path = self._path(dataset_name)
         if path is not None and node.name in self._made_from:
-            origins = self._of_task(dataset_name.split(".")[0])
-            origins.add(dataset_name, content_digest(path), self._made_from[node.name])
-
-    def _digests(self, inputs: Mapping[str, Any]) -> dict[str, str]:
-        digests = {name: json_digest(block) for name, block in parameter_blocks(inputs).items()}
-        files = {name: path for name in inputs if (path := self._path(name)) is not None and path.exists()}
-        return digests | {name: content_digest(path) for name, path in files.items()}
+            self._origins.add(dataset_name, self._digest(path), self._made_from[node.name])
 
     def _path(self, name: str) -> Path | None:
         return getattr(self._catalog.get(name), "_filepath", None)
 
-    def _of_task(self, task: str) -> Origins:
-        if task not in self._origins:
-            self._origins[task] = Origins(self.task_folder(task) / "origins.json")
-        return self._origins[task]
+    def _digest(self, path: Path) -> str:
+        stats = {file: file.stat() for file in (path, *sorted(path.glob("*")))}
+        state = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats.items())
+        if state not in self._digests:
+            self._digests[state] = content_digest(path)
+        return self._digests[state]
 
 
 def check_parameters(made_from: Mapping[str, str], parameters: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
 from cxr_pipeline.framework.config import Ablation, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
 from cxr_pipeline.framework.config.experiments import check_cells, check_overrides
-from cxr_pipeline.framework.hooks.runs import Configured
+from cxr_pipeline.framework.hooks.runs import Configured, tasks_of
 from cxr_pipeline.training.networks.weights import check_weights
 
 
@@ -24,14 +24,18 @@ class Preflight(Configured):
     """Stops a run before any work if MLflow, sources, weights, policies or a key would cause an error later."""
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Connect to MLflow, and check the parameters of this run against the files on disk.
 
         Raises:
             Unavailable: The MLflow server does not answer.
-            UserError: A source or the weights are missing, a policy does not fit the kind of task, a cell or trial
-                has unusable parameters, or the key that patients are hashed with cannot be stored.
+            UserError: The pipelines belong to several tasks, a source or the weights are missing, a policy does not fit
+                the kind of task, a cell or trial has unusable parameters, or the key that patients are hashed with
+                cannot be stored.
         """
+        if len(tasks := tasks_of(pipeline)) > 1:
+            commands = " && ".join(self.run_command(name) for name in run_params["pipeline_names"])
+            raise UserError(f"A run has one task, found {' and '.join(tasks)}. Start a run for each: {commands}")
         tracking.connect(self._config_loader["globals"]["tracking_uri"])
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         blocks = {type(block): block for block in map(catalog.load, names)}

@@ -22,10 +22,14 @@ class Configured:
         self._config_loader = context.config_loader
         self._env: str | None = context.env
 
+    @property
+    def cell(self) -> dict[str, Any]:
+        """``name``, ``folder`` and ``parent_run`` of a cell of an experiment; empty for other runs."""
+        return (self._config_loader.runtime_params or {}).get("cell") or {}
+
     def task_folder(self, task: str) -> Path:
         """Return the folder of a task's intermediate data; a cell of an experiment has its own."""
-        cell = (self._config_loader.runtime_params or {}).get("cell") or {}
-        return Path(cell.get("folder", self._config_loader["globals"]["data"]), "02_intermediate", task)
+        return Path(self.cell.get("folder", self._config_loader["globals"]["data"]), "02_intermediate", task)
 
     def run_command(self, pipeline: str) -> str:
         """Return the command that runs a pipeline in the environment of this run."""
@@ -60,9 +64,8 @@ def tasks_of(pipeline: Pipeline) -> list[str]:
 
 
 def task_of(pipeline: Pipeline) -> str | None:
-    """Return the task that a pipeline belongs to, or None if it belongs to none or to several."""
-    tasks = tasks_of(pipeline)
-    return tasks[0] if len(tasks) == 1 else None
+    """Return the task of a pipeline, or None for the comparison; the preflight checks refuse several tasks."""
+    return next(iter(tasks_of(pipeline)), None)
 
 
 def is_phantom(pipeline: Pipeline, catalog: DataCatalog) -> bool:

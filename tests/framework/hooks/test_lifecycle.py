@@ -1,7 +1,9 @@
-"""The tracking hook in a real Kedro run, with MLflow in a file."""
+"""The lock of a run, and its MLflow run in a file."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
 
+from cxr_pipeline import tracking
+from cxr_pipeline.common.locks import Holder, Locked, RunLock
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework import config, hooks
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
@@ -20,6 +25,20 @@ from cxr_pipeline.framework.datasets.folders import FiguresDataset
 PASSWORD = "postgresql://me:secret@host/studies"
 SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}
 TUNING = config.Tuning(storage=PASSWORD, n_trials=3, seed=1, pruner={"name": "none"}, space=SPACE)
+
+
+def hook_in(folder: Path, cell: dict[str, Any] | None = None) -> hooks.Lifecycle:
+    """Return the hook of a project with its data in a folder."""
+
+    class Loader(dict[str, Any]):
+        runtime_params = {"cell": cell} if cell else None
+        conf_source = "conf"
+
+    project = {"data": str(folder), "artifacts": str(folder / "artifacts"), "tracking_uri": "sqlite://"}
+    hook = hooks.Lifecycle()
+    loader = Loader(globals=project, parameters={"t": {"model": {}}})
+    hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
+    return hook
 
 
 @pytest.fixture
@@ -48,9 +67,7 @@ def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
         inputs = ["params:t.tuning", "params:t.cells", "params:folders"]
         pipeline = Pipeline([Node(node, inputs, ["t.metrics", "t.figures", "t.cells"], name="n", namespace=namespace)])
         manager = _create_hook_manager()
-        _register_hooks(manager, (hooks.Tracking(),))
-        loader = {"globals": {"artifacts": str(tmp_path / "artifacts")}}
-        manager.hook.after_context_created(context=SimpleNamespace(config_loader=loader, env=None))
+        _register_hooks(manager, (hook_in(tmp_path, cell),))
         parameters = {"storage": PASSWORD, "cell": cell}
         run_params = {"pipeline_names": ["t_tuning"], "env": "demo", "tags": None, "runtime_params": parameters}
         call = {"run_params": run_params, "pipeline": pipeline, "catalog": catalog}
@@ -106,3 +123,83 @@ def test_a_stopped_run_is_marked_as_failed_or_killed(run, error, status) -> None
 
 def test_a_pipeline_without_a_task_has_no_run(run) -> None:
     assert run(succeed, namespace=None) is None
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs of killed processes that were ended, with a stub of MLflow."""
+    killed: list[str] = []
+    monkeypatch.setattr(tracking, "start_run", lambda *args, **run: "current")
+    monkeypatch.setattr(tracking, "end_killed", killed.append)
+    monkeypatch.setattr(tracking, "end_active_run", lambda status: None)
+    monkeypatch.setattr(tracking, "run_is_open", lambda: False)
+    return killed
+
+
+def start(hook: hooks.Lifecycle, task: str = "t", inputs: str | None = None) -> DataCatalog:
+    names = {"inputs": {inputs}} if inputs else {}
+    pipeline = Pipeline([Node(lambda *run: 0, inputs, "output", name="use")], namespace=task, **names)
+    run_params = {"pipeline_names": [f"{task}_tuning"], "env": "demo", "runtime_params": None, "project_path": "here"}
+    catalog = DataCatalog()
+    hook.before_pipeline_run(run_params, pipeline, catalog)
+    return catalog
+
+
+def is_free(folder: Path, task: str = "t") -> bool:
+    lock = RunLock(folder / "02_intermediate" / task / "run.lock", task)
+    try:
+        lock.acquire("test")
+    except Locked:
+        return False
+    lock.release()
+    return True
+
+
+@pytest.mark.parametrize("end", [{"after_pipeline_run": ()}, {"on_pipeline_error": (ValueError(),)}])
+def test_a_run_holds_the_lock_of_its_task_until_it_ends(ended, tmp_path, end) -> None:
+    hook, other = hook_in(tmp_path), hook_in(tmp_path)
+    start(hook)
+    assert (is_free(tmp_path), is_free(tmp_path, "another")) == (False, True)
+    with pytest.raises(Locked, match=r"^t is already running \(t_tuning, process"):
+        start(other)
+    other.on_pipeline_error(ValueError())
+    assert not is_free(tmp_path)
+    ((name, arguments),) = end.items()
+    getattr(hook, name)(*arguments)
+    assert is_free(tmp_path)
+
+
+def test_a_cell_has_its_own_lock(ended, tmp_path) -> None:
+    parent, cell = hook_in(tmp_path), hook_in(tmp_path, cell={"folder": str(tmp_path / "cell")})
+    start(parent)
+    start(cell)
+    assert not is_free(tmp_path / "cell")
+    cell.after_pipeline_run()
+    parent.after_pipeline_run()
+
+
+def test_a_run_can_start_after_one_that_failed_before_its_first_node(ended, tmp_path) -> None:
+    hook = hook_in(tmp_path)
+    start(hook)  # Then another hook fails, after which Kedro calls no hook.
+    start(hook)
+    hook.after_pipeline_run()
+    assert is_free(tmp_path)
+
+
+def test_the_mlflow_run_of_a_killed_holder_is_ended_and_the_new_one_recorded(ended, tmp_path) -> None:
+    record = tmp_path / "02_intermediate" / "t" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({**asdict(Holder.current("t_retraining")), "run_id": "killed"}))
+    hook = hook_in(tmp_path)
+    start(hook)
+    assert ended == ["killed"]
+    assert json.loads(record.read_text())["run_id"] == "current"
+    hook.after_pipeline_run()
+
+
+def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(ended, tmp_path) -> None:
+    hook = hook_in(tmp_path)
+    run = start(hook, inputs=CURRENT_RUN).load(CURRENT_RUN)
+    assert (run.task, run.env, run.run_id, run.tracking_uri) == ("t", "demo", "current", "sqlite://")
+    assert (run.project, run.runtime_params, run.parameters) == ("here", {}, {"model": {}})
+    hook.after_pipeline_run()

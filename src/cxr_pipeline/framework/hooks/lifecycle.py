@@ -1,0 +1,111 @@
+"""The lock and the MLflow run of a run, from its start to its end."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from cxr_pipeline import tracking
+from cxr_pipeline.common.locks import RunLock
+from cxr_pipeline.common.mappings import flatten, hide_passwords
+from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
+from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of, task_of_node
+from cxr_pipeline.tracking import runs
+
+# Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
+_LONGEST_KEY = 250
+_REFUSED = re.compile(r"[^\w.\- :]")
+
+
+class Lifecycle(Configured):
+    """Holds the lock on the data folder of a task while one of its pipelines runs, and logs the run to MLflow.
+
+    Every pipeline of a task writes to its folder. Two concurrent runs would overwrite each other's files, and register
+    the network of one with the parameters of the other.
+
+    There is an experiment for each task. Parameters have dotted names, whereas kedro-mlflow logs a typed parameter as
+    one string, and has one experiment for a whole project.
+    """
+
+    _lock: RunLock | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Acquire the lock, start the MLflow run, and provide a `TaskRun` to nodes that start other runs.
+
+        A pipeline without a task, such as the comparison, has neither lock nor MLflow run.
+        """
+        self._catalog = catalog
+        # If a hook fails before the first node, Kedro does not call `on_pipeline_error`.
+        self._release()
+        task = task_of(pipeline)
+        if task is None:
+            return
+        names = "+".join(run_params.get("pipeline_names") or ["__default__"])
+        # If MLflow is unavailable when the run ends, the record tells the next run to end it there.
+        lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)
+        earlier = lock.acquire(names)
+        self._lock = lock
+        phantom = is_phantom(pipeline, catalog)
+        given = {name: value for name, value in hide_passwords(run_params).items() if value}
+        run_id = tracking.start_run(
+            tracking.model_name(task, phantom=phantom),
+            name=self.cell.get("name") or names,
+            artifacts=self._config_loader["globals"]["artifacts"],
+            parent=self.cell.get("parent_run"),
+            tags={**given, "task": task, "images": "phantom" if phantom else "real"},
+        )
+        if earlier is not None and earlier.run_id is not None:
+            tracking.end_killed(earlier.run_id)
+        lock.note_run(run_id)
+        if CURRENT_RUN in pipeline.inputs():
+            catalog[CURRENT_RUN] = MemoryDataset(self._task_run(run_params, task, run_id), copy_mode="assign")
+
+    def _task_run(self, run_params: dict[str, Any], task: str, run_id: str) -> TaskRun:
+        return TaskRun(
+            task=task,
+            project=str(run_params["project_path"]),
+            cwd=str(Path.cwd()),
+            conf_source=str(Path(self._config_loader.conf_source).absolute()),
+            env=run_params["env"],
+            runtime_params=run_params["runtime_params"] or {},
+            parameters=self._config_loader["parameters"][task],
+            tracking_uri=self._config_loader["globals"]["tracking_uri"],
+            run_id=run_id,
+        )
+
+    @hook_impl
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Log a node's parameters by dotted name, without the task's name: ``training.epochs``."""
+        prefix = f"params:{task_of_node(node)}."
+        blocks = parameter_blocks(inputs).items()
+        named = {name.removeprefix(prefix).removeprefix("params:"): block for name, block in blocks}
+        flat = flatten(hide_passwords(named))
+        tracking.log_params({_REFUSED.sub("_", name)[:_LONGEST_KEY]: value for name, value in flat.items()})
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Log a saved file or folder if its catalog entry has ``metadata: {mlflow: artifact}``."""
+        dataset: Any = self._catalog[dataset_name]
+        if (getattr(dataset, "metadata", None) or {}).get("mlflow") == "artifact":
+            runs.log_artifact(Path(dataset._describe()["filepath"]))
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """End the MLflow run and release the lock."""
+        tracking.end_active_run("FINISHED")
+        self._release()
+
+    @hook_impl
+    def on_pipeline_error(self, error: BaseException) -> None:
+        """End the MLflow run, ``FAILED`` after an error or ``KILLED`` after a signal, and release the lock."""
+        tracking.end_active_run("FAILED" if isinstance(error, Exception) else "KILLED")
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
