@@ -15,7 +15,7 @@ def pipelines():
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_has_all_stages_in_order_and_the_task_is_the_outer_namespace(pipelines, task) -> None:
     order = list(dict.fromkeys(node.namespace for node in pipelines[task].nodes))
-    stages = [f"{task}.{stage.__name__.rsplit('.', 1)[1]}" for stage in STAGES]
+    stages = [f"{task}.{stage}" for stage in STAGES]
     assert sorted(order) == sorted(stages)
     fitted = stages.index(f"{task}.thresholds") + 1
     assert order[:fitted] == stages[:fitted]

@@ -1,57 +1,34 @@
 """The pipelines of ``kedro run --pipeline``, by name."""
 
-from types import ModuleType
+from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework.config import TASKS
-from cxr_pipeline.pipelines import (
-    ablation,
-    comparison,
-    data_validation,
-    drift,
-    evaluation,
-    explanation,
-    ingestion,
-    morphology,
-    profiling,
-    promotion,
-    registration,
-    reporting,
-    resampling,
-    resolution,
-    retraining,
-    rollback,
-    sanity,
-    scoring,
-    splitting,
-    thresholds,
-    training,
-    tuning,
-)
 
-PREPARATION = (ingestion, resolution, morphology, splitting)
+# Packages of cxr_pipeline.pipelines.
+PREPARATION = ("ingestion", "resolution", "morphology", "splitting")
 STAGES = (
     *PREPARATION,
-    resampling,
-    training,
-    thresholds,
-    evaluation,
-    explanation,
-    reporting,
-    profiling,
-    registration,
+    "resampling",
+    "training",
+    "thresholds",
+    "evaluation",
+    "explanation",
+    "reporting",
+    "profiling",
+    "registration",
 )
 # The other pipelines of a task: name and stages.
 OTHERS = {
-    "scoring": (scoring,),
-    "sanity": (*PREPARATION, resampling, sanity),
-    "ablation": (*PREPARATION, ablation),
-    "tuning": (*PREPARATION, tuning),
-    "retraining": (ingestion, data_validation, retraining, promotion),
-    "rollback": (rollback,),
-    "drift": (drift,),
+    "scoring": ("scoring",),
+    "sanity": (*PREPARATION, "resampling", "sanity"),
+    "ablation": (*PREPARATION, "ablation"),
+    "tuning": (*PREPARATION, "tuning"),
+    "retraining": ("ingestion", "data_validation", "retraining", "promotion"),
+    "rollback": ("rollback",),
+    "drift": ("drift",),
 }
 SHARED_PARAMETERS = {"params:folders"}
 SHARED_INPUTS = {CURRENT_RUN}
@@ -63,17 +40,19 @@ def register_pipelines() -> dict[str, Pipeline]:
     Returns:
         name to pipeline; ``__default__`` is the first task.
     """
-    whole = _sum(STAGES)
-    others = {name: _sum(stages) for name, stages in OTHERS.items()}
-    pipelines = {"comparison": comparison.create_pipeline()}
+    whole = pipeline_of(*STAGES)
+    others = {name: pipeline_of(*stages) for name, stages in OTHERS.items()}
+    pipelines = {"comparison": pipeline_of("comparison")}
     for task in TASKS:
         pipelines[task] = _of_task(whole, task)
         pipelines |= {f"{task}_{name}": _of_task(stages, task) for name, stages in others.items()}
     return {"__default__": pipelines[TASKS[0]], **pipelines}
 
 
-def _sum(stages: tuple[ModuleType, ...]) -> Pipeline:
-    return sum((stage.create_pipeline() for stage in stages), Pipeline([]))
+def pipeline_of(*stages: str) -> Pipeline:
+    """Return the pipeline of one or more stages."""
+    modules = [import_module(f"cxr_pipeline.pipelines.{stage}.pipeline") for stage in stages]
+    return sum((module.create_pipeline() for module in modules), Pipeline([]))
 
 
 def _of_task(stages: Pipeline, task: str) -> Pipeline:

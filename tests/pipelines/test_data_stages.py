@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import MemoryDataset
-from kedro.pipeline import Pipeline
 from stage_runs import run_stage
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.splits import COLUMNS
 from cxr_pipeline.framework import config
-from cxr_pipeline.pipelines import ingestion, morphology, resampling, resolution, splitting
+from cxr_pipeline.pipeline_registry import PREPARATION, pipeline_of
 
 SIZE = 24
 
@@ -58,9 +57,9 @@ class KeptDataset(MemoryDataset):
 
 
 def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> dict[str, object]:
-    stages = (ingestion, resolution, morphology, splitting, resampling)
-    pipeline = sum((stage.create_pipeline() for stage in stages), Pipeline([]))
-    pipeline = pipeline.filter(to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"])
+    pipeline = pipeline_of(*PREPARATION, "resampling").filter(
+        to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"]
+    )
     registry = pd.DataFrame(columns=list(COLUMNS), dtype="str") if earlier is None else earlier
     inputs = {**parameters, "earlier_splits": registry}
     return run_stage(pipeline, inputs, {name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})

@@ -23,8 +23,8 @@ from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.pipelines import drift as stage
-from cxr_pipeline.pipelines import profiling
+from cxr_pipeline.pipelines.drift.pipeline import create_pipeline
+from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline as create_profiling
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 32, 90
@@ -78,7 +78,7 @@ class Project:
             "splits": self.splits,
             "params:drift": Drift(**DEFAULTS),
         }
-        return run_stage(profiling.create_pipeline(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
+        return run_stage(create_profiling(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def run(project: Project, tmp_path: Path, *, trained_here: bool = False, **drift
         "drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
         "drift_page": FileDataset(filepath=str(tmp_path / "drift.html")),
     }
-    results = run_stage(stage.create_pipeline(), inputs, outputs)
+    results = run_stage(create_pipeline(), inputs, outputs)
     return results["drift_report"], results["drift_page"]
 
 

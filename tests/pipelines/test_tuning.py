@@ -24,8 +24,8 @@ from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
-from cxr_pipeline.pipelines.tuning import create_pipeline
 from cxr_pipeline.pipelines.tuning.nodes import plan_study
+from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
 from cxr_pipeline.training.callbacks import run_epoch_callbacks
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -11,7 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.origins import Origins, content_digest
-from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of, task_of_node
 
 
 class Consistency(Configured):
@@ -29,9 +29,9 @@ class Consistency(Configured):
         self._made_from: dict[str, dict[str, str]] = {}
         # A large file may be an input of many nodes. It is read again only if its size or time of change differs.
         self._digests: dict[tuple[Any, ...], str] = {}
-        self._task = task_of(pipeline)
-        if self._task is not None:
-            self._origins = Origins(self.task_folder(self._task) / "origins.json")
+        task = task_of(pipeline)
+        if task is not None:
+            self._origins = Origins(self.task_folder(task) / "origins.json")
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
@@ -40,7 +40,8 @@ class Consistency(Configured):
         Raises:
             UserError: they come from different runs.
         """
-        if not node.namespace:
+        task = task_of_node(node)
+        if task is None:
             return
         digests = {name: json_digest(block) for name, block in parameter_blocks(inputs).items()}
         files = {name: path for name in inputs if (path := self._path(name)) is not None and path.exists()}
@@ -50,8 +51,8 @@ class Consistency(Configured):
                 check_parameters(made_from, inputs["parameters"])
         except UserError as error:
             raise UserError(
-                f"{error} The files of {self._task} come from different runs: another pipeline or other parameters "
-                f"replaced some of them. Run the whole pipeline: {self.run_command(self._task)}"
+                f"{error} The files of {task} come from different runs: another pipeline or other parameters "
+                f"replaced some of them. Run the whole pipeline: {self.run_command(task)}"
             ) from error
         self._made_from[node.name] = made_from
 

@@ -30,11 +30,7 @@ def run_cells(
     folders: Folders,
     current_run: TaskRun,
 ) -> list[dict[str, Any]]:
-    """Run every new or changed cell; cells with equal parameters are run once.
-
-    Returns:
-        ``name``, ``overrides``, ``folder`` and the outcome of each cell, the baseline first.
-    """
+    """Run every new or changed cell; cells with equal parameters are run once. The baseline comes first."""
     parent = Path(folders.outputs).resolve() / current_run.task / "ablation"
     images = digests.image_digests(data_report, splits)
     overrides, jobs = ablation.overrides(), dict[str, Job]()
@@ -57,57 +53,40 @@ def run_cells(
         cells.save_outcome(Path(jobs[outcome.name].log).parent, outcome)
         level = logging.INFO if outcome.error is None else logging.WARNING
         logger.log(level, "%d of %d: %s, %s", n_done, len(missing), outcome.name, outcome.error or "done")
-    return [_finished_cell(job, overrides[name], current_run.run_id) for name, job in jobs.items()]
-
-
-def _finished_cell(job: Job, overrides: Mapping[str, Any], parent_run: str | None) -> dict[str, Any]:
-    folder = Path(job.log).parent
-    outcome = cells.load_outcome(folder)
-    if outcome["run_id"] and parent_run:
-        # A cell of an earlier run is nested under the run that reuses it.
-        tracking.nest_run(outcome["run_id"], parent_run)
-    return {**outcome, "name": job.name, "overrides": dict(overrides), "folder": str(folder)}
+    finished = []
+    for name, job in jobs.items():
+        folder = Path(job.log).parent
+        result = cells.load_outcome(folder)
+        if result["run_id"] and current_run.run_id:
+            # A cell of an earlier run is nested under the run that reuses it.
+            tracking.nest_run(result["run_id"], current_run.run_id)
+        finished.append({**result, "name": name, "overrides": overrides[name], "folder": str(folder)})
+    return finished
 
 
 def tabulate_cells(
     ablation_cells: Sequence[Mapping[str, Any]], task: Task, training: Training, evaluation: Evaluation
 ) -> pd.DataFrame:
     """Tabulate the metrics of each cell on the test images and their differences from the baseline."""
-    return cell_table(
-        ablation_cells,
-        task=task.name,
-        training=training.model_dump(),
-        outputs=task.outputs,
-        exclusive=task.exclusive,
-        bootstrap=evaluation.model_dump(),
-    )
+    about: dict[str, Any] = {"task": task.name, "outputs": task.outputs, "exclusive": task.exclusive}
+    return cell_table(ablation_cells, **about, training=training.model_dump(), bootstrap=evaluation.model_dump())
 
 
 def report_cells(
     ablation_table: pd.DataFrame, data_report: Mapping[str, Any], task: Task, evaluation: Evaluation
 ) -> tuple[bytes, str]:
     """Draw the figure of the cells (PNG) and write their page (HTML)."""
-    rendered = render_ablation(
-        ablation_table,
-        task={"name": task.name, "title": task.title},
-        phantom=data_report["phantom"],
-        bootstrap=evaluation.model_dump(),
-    )
-    return draw_cells(ablation_table), rendered
+    about: dict[str, Any] = {"task": {"name": task.name, "title": task.title}, "phantom": data_report["phantom"]}
+    return draw_cells(ablation_table), render_ablation(ablation_table, **about, bootstrap=evaluation.model_dump())
 
 
 def check_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:
-    """Fail the run, after the report is written, if a cell was killed or the baseline failed.
-
-    Raises:
-        Unavailable: cells were killed, or a service was unavailable: the same command runs them again.
-        UserError: the baseline failed.
-    """
+    """Fail the run, after the report is written, if a cell was killed or the baseline failed."""
     baseline = ablation_cells[0]
     failed = [cell for cell in ablation_cells if cell["error"] is not None]
     reasons = " ".join(f"{cell['name']}: {cell['error']}." for cell in failed)
-    counts = f"{len(failed)} of {len(ablation_cells)} cells of {task.name} failed"
-    summary = f"{counts}; the results of the others are kept. {reasons}"
+    n_failed = f"{len(failed)} of {len(ablation_cells)} cells of {task.name} failed"
+    summary = f"{n_failed}; the results of the others are kept. {reasons}"
     if any(cell["retryable"] for cell in failed):
         raise Unavailable(f"{summary} Run the same command again to retry them.")
     if baseline in failed:

@@ -4,14 +4,8 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.experiments.leaderboard import leaderboard
-from cxr_pipeline.report.pages.leaderboard import render_leaderboard
 
 
 def rank_models() -> pd.DataFrame:
     """Rank the registered versions and ablation cells in MLflow."""
     return leaderboard(tracking.measured_models())
-
-
-def write_page(table: pd.DataFrame) -> str:
-    """Write the page of the leaderboard."""
-    return render_leaderboard(table)

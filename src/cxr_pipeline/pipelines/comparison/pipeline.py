@@ -2,10 +2,13 @@
 
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline.pipelines.comparison.nodes import rank_models, write_page
+from cxr_pipeline.pipelines.comparison.nodes import rank_models
 from cxr_pipeline.pipelines.stage import node
+from cxr_pipeline.report.pages.leaderboard import render_leaderboard
 
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline that ranks the models of all tasks on a leaderboard."""
-    return Pipeline([node(rank_models, "leaderboard"), node(write_page, "leaderboard_page", table="leaderboard")])
+    return Pipeline(
+        [node(rank_models, "leaderboard"), node(render_leaderboard, "leaderboard_page", table="leaderboard")]
+    )

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import (
     find_data_changes,
     images_to_check,
@@ -25,25 +24,13 @@ from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.tracking import aliases, artifacts, lineage, promotion_records, runs
 
-if TYPE_CHECKING:
-    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-
 logger = logging.getLogger(__name__)
 
 
 def find_changes(
     images: pd.DataFrame, task: Task, sources: Sources, folders: Folders, retraining: Retraining, current_run: TaskRun
 ) -> dict[str, Any]:
-    """Compare the images with those of the champion and decide whether to train a challenger.
-
-    Returns:
-        Whether to ``train`` and ``why``; the ``changes`` since the ``champion`` (both None without a champion); whether
-        the data are ``newer``; the ``digest`` of the retraining; ``stopped``, the reason why retraining must stop, or
-        None.
-
-    Raises:
-        UserError: The list of the champion's images is missing.
-    """
+    """Compare the images with those of the champion, and decide whether to train a challenger and whether to stop."""
     model = tracking.model_name(task.name, phantom=sources.phantom)
     data = digests.table_digest(images[["sha256", "patient_id", *label_columns(images)]])
     digest = digests.result_digest(current_run.parameters, images=data)
@@ -58,10 +45,10 @@ def find_changes(
     decided = promotion_records.decided_version(model, digest)
     train, why = should_train(model, champion, changes, decided, n_images=len(images), force=retraining.force)
     logger.info("%s", why)
+    stopped = None
     if not train:
         runs.set_tags({promotion_records.SKIPPED: "nothing new"})
-    stopped = None
-    if train and changes:
+    elif changes:
         stopped = too_many_relabelled(changes, max_fraction=retraining.max_relabelled_fraction, task=task.name)
     return {
         "task": task.name,
@@ -86,23 +73,25 @@ def validate_changes(
     drift: Drift,
     retraining: Retraining,
 ) -> dict[str, Any]:
-    """Compare new images and their labels with those of the reference version, before training.
+    """Compare new images and their labels with those of the reference version, before training."""
+    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
 
-    Returns:
-        ``data_changes`` with ``drift``: the drift report, None if there are no images to check. ``train`` and
-        ``stopped`` are updated.
-
-    Raises:
-        UserError: The classes of the champion differ from those of the task.
-    """
     if not (data_changes["train"] and data_changes["changes"]):
         return {**data_changes, "drift": None}
     model, champion = data_changes["model"], data_changes["champion"]
-    reference = _load_reference(model, champion, task)
-    new = images_to_check(images, reference.images, artifacts.images_of_champion(model, champion))
+    version, known, profile, classifier = _load_reference(model, champion, task)
+    new = images_to_check(images, known, artifacts.images_of_champion(model, champion))
     if new.empty:
         return {**data_changes, "drift": None}
-    report = _check(new, reference, task, sources, folders, drift)
+    about = {"task": task.name, "title": task.title, "phantom": sources.phantom}
+    if profile is None:
+        sentence = f"Drift cannot be tested: {version.name} {version.version} has no reference profile."
+        report = {**about, "verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
+        report["model"] = asdict(version)
+    else:
+        new_images = NewImages(sources.readers(folders), new.reset_index(drop=True))
+        where: dict[str, Any] = {"about": about, "version": asdict(version), "place": "the sources"}
+        report = check_new_images(new_images, classifier, profile, drift.model_dump(), **where)
     runs.set_tags({promotion_records.DRIFT: report["verdict"]})
     stopped = None
     if retraining.on_drift == "refuse":
@@ -110,45 +99,21 @@ def validate_changes(
     return {**data_changes, "train": stopped is None, "stopped": stopped, "drift": report}
 
 
-class _Reference(NamedTuple):
-    """The version that new images are compared with; without a profile there is no comparison."""
-
-    version: tracking.ModelVersion
-    images: pd.DataFrame
-    profile: "ReferenceProfile | None"
-    classifier: ImageClassifier | None
-
-
-def _load_reference(model: str, champion: int, task: Task) -> _Reference:
+def _load_reference(model: str, champion: int, task: Task) -> tuple[tracking.ModelVersion, pd.DataFrame, Any, Any]:
     """Load the version with the alias reference, or the champion if it cannot be used."""
     number = aliases.aliases_of(model)[aliases.REFERENCE]
     if number is not None and number != champion:
         with suppress(UserError):
             reference = _load(model, number, task)
-            if reference.profile is not None:
+            if reference[2] is not None:
                 return reference
     return _load(model, champion, task)
 
 
-def _load(model: str, number: int, task: Task) -> _Reference:
+def _load(model: str, number: int, task: Task) -> tuple[tracking.ModelVersion, pd.DataFrame, Any, Any]:
+    """Load a version, its images, its reference profile and its classifier, both None without a profile."""
     version = tracking.resolve_version(f"models:/{model}/{number}")
     images, profile, classifier = artifacts.images_of_champion(model, number), artifacts.usable_profile(version), None
     if profile is not None:
         classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))
-    return _Reference(version, images, profile, classifier)
-
-
-def _check(
-    new: pd.DataFrame, reference: _Reference, task: Task, sources: Sources, folders: Folders, drift: Drift
-) -> dict[str, Any]:
-    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
-
-    version, _, profile, classifier = reference
-    about = {"task": task.name, "title": task.title, "phantom": sources.phantom}
-    if profile is None or classifier is None:
-        sentence = f"Drift cannot be tested: {version.name} {version.version} has no reference profile."
-        report = {"verdict": "unknown", "sentence": sentence, "n_new": 0, "families": []}
-        return {**about, **report, "model": asdict(version)}
-    new_images = NewImages(sources.readers(folders), new.reset_index(drop=True))
-    where: dict[str, Any] = {"about": about, "version": asdict(version), "place": "the sources"}
-    return check_new_images(new_images, classifier, profile, drift.model_dump(), **where)
+    return version, images, profile, classifier

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,11 +13,6 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources import check_source
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.tracking.artifacts import stored_profile
-
-if TYPE_CHECKING:
-    from cxr_pipeline.deployment.classifier import ImageClassifier
-    from cxr_pipeline.deployment.drift.new_images import NewImages
-    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
 _log = logging.getLogger(__name__)
 
@@ -30,21 +25,25 @@ def measure_drift(
     earlier_manifest: pd.DataFrame,
     earlier_splits: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Compare new images with those of a model: ``drift.model``, the champion, or the newest version.
+    """Compare new images with those of a model: ``drift.model``, the champion, or the newest version."""
+    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
 
-    Returns:
-        The drift report with its model and images, in JSON types.
-    """
-    from cxr_pipeline.deployment.drift.new_images import check_new_images
-
-    new_images = _new_images(task, drift, folders)
+    source = drift.source
+    if source is None:
+        new_images = NewImages.from_folder(drift.folder, key=f"{task.name}.drift.folder")
+    else:
+        check_source("drift.source", source.layout, folders.raw / source.path, classes=task.classes, task=task.name)
+        new_images = NewImages.from_listing(source.list_images(folders), source.reader(folders), task.labels)
     model = tracking.model_name(task.name, phantom=sources.phantom)
     version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
     classifier = tracking.load_classifier(version.uri)
     classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.drift.model")
     stored = stored_profile(version)
-    profile = stored or _profile_of_training_images(classifier, task, drift, folders, earlier_manifest, earlier_splits)
-    new_are_phantoms = drift.source is not None and drift.source.layout == "phantoms"
+    images = PreparedImages(folders.images, classifier.recipe)
+    profile = stored or _profile_of_training_images(
+        classifier, images, earlier_manifest, earlier_splits, drift=drift, task=task.name
+    )
+    new_are_phantoms = source is not None and source.layout == "phantoms"
     phantom = new_are_phantoms or sources.phantom or classifier.provenance.get("images") == "phantom"
     return check_new_images(
         new_images,
@@ -53,7 +52,7 @@ def measure_drift(
         drift.model_dump(),
         about={"task": task.name, "title": task.title, "phantom": phantom},
         version=asdict(version),
-        place=drift.source.path if drift.source else str(drift.folder),
+        place=source.path if source else str(drift.folder),
         stored=stored is not None,
     )
 
@@ -65,34 +64,18 @@ def render_page(drift_report: Mapping[str, Any]) -> str:
     return render_drift(drift_report)
 
 
-def _new_images(task: Task, drift: Drift, folders: Folders) -> "NewImages":
-    from cxr_pipeline.deployment.drift.new_images import NewImages
-
-    if drift.source is None:
-        return NewImages.from_folder(drift.folder, key=f"{task.name}.drift.folder")
-    source = drift.source
-    check_source("drift.source", source.layout, folders.raw / source.path, classes=task.classes, task=task.name)
-    return NewImages.from_listing(source.list_images(folders), source.reader(folders), task.labels)
-
-
 def _profile_of_training_images(
-    classifier: "ImageClassifier",
-    task: Task,
-    drift: Drift,
-    folders: Folders,
-    manifest: pd.DataFrame,
-    splits: pd.DataFrame,
-) -> "ReferenceProfile":
+    classifier: Any, images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, *, drift: Drift, task: str
+) -> Any:
     """Build the profile of a version that has none from the current training images."""
     from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
 
     if manifest.empty or splits.empty:
         raise UserError(
-            f"The new images of {task.name} cannot be compared: the run of the model stored no "
-            "reference profile (drift_profile.npz), and this project has no manifest of training images. Train the "
-            f"model again: kedro run --pipeline={task.name}"
+            f"The new images of {task} cannot be compared: the run of the model stored no reference profile "
+            "(drift_profile.npz), and this project has no manifest of training images. Train the model again: "
+            f"kedro run --pipeline={task}"
         )
     _log.warning("The run of the model stored no reference profile. Building one from the current manifest and splits.")
-    images = PreparedImages(folders.images, classifier.recipe)
     settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
     return build_reference_profile(classifier.model, classifier.decision_rule, images, manifest, splits, **settings)

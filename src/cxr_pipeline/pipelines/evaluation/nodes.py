@@ -43,11 +43,8 @@ def measure_test(
 ) -> dict[str, Any]:
     """Compute every metric with its interval, clustered by patient if patients are known, and log them to the run."""
     rule = rule_from_dict(decision_rule)
-    settings: dict[str, Any] = {
-        "outputs": task.outputs,
-        "exclusive": task.exclusive,
-        "bootstrap": evaluation.model_dump(),
-    }
+    bootstrap = evaluation.model_dump()
+    settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
     policies = [policy.model_dump() for policy in thresholds.compared]
     measured = evaluate(test_scores, **settings)
     chosen = measured["metrics"]
@@ -70,14 +67,8 @@ def measure_subgroups(
     test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
 ) -> dict[str, Any]:
     """Compute the metrics by sex, age band and view."""
-    return evaluate_subgroups(
-        test_scores,
-        manifest,
-        outputs=task.outputs,
-        ages=subgroups.ages,
-        min_patients=subgroups.min_patients,
-        bootstrap=evaluation.model_dump(),
-    )
+    settings = {**subgroups.model_dump(), "bootstrap": evaluation.model_dump()}
+    return evaluate_subgroups(test_scores, manifest, outputs=task.outputs, **settings)
 
 
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,11 +7,7 @@ from cxr_pipeline.framework.config import Folders, Sources, Task
 
 
 def list_images(sources: Sources, folders: Folders, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
-    """List the images of every source, and refuse the rows that cannot be used regardless of their pixels.
-
-    Returns:
-        Images, refused rows, and the counts of rows of each source.
-    """
+    """List the images of every source, and refuse the rows that cannot be used regardless of their pixels."""
     readers = sources.readers(folders)
     listings = {name: (readers[name], source.list_images(folders)) for name, source in sources.root.items()}
     return manifest.list_images(listings, labels=task.labels, hash_cache=folders.content_hashes)

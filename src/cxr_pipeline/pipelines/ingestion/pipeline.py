@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline from the sources to the table of images."""
-    return stage(
-        "ingestion",
-        node(list_images, ["images", "refused_rows", "source_counts"]),
-    )
+    return stage("ingestion", node(list_images, ["images", "refused_rows", "source_counts"]))

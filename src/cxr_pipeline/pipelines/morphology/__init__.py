@@ -1,3 +1,1 @@
 """Apply the configured image operations to the prepared images."""
-
-from cxr_pipeline.pipelines.morphology.pipeline import create_pipeline

@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the stage from resized to enhanced images."""
-    return stage(
-        "morphology",
-        node(enhance_images, "enhanced_images"),
-    )
+    return stage("morphology", node(enhance_images, "enhanced_images"))

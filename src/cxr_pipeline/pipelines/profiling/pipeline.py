@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the stage from the model and its images to the reference profile."""
-    return stage(
-        "profiling",
-        node(profile_images, "drift_profile"),
-    )
+    return stage("profiling", node(profile_images, "drift_profile"))

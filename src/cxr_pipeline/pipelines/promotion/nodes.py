@@ -28,14 +28,7 @@ def score_champion(
     folders: Folders,
     resolution: Resolution,
 ) -> pd.DataFrame:
-    """Score the challenger's test images with the champion, by its own recipe and decision rule.
-
-    Returns:
-        A score table with decisions; empty if there is no challenger or no champion.
-
-    Raises:
-        UserError: The champion was trained on some of these images or their patients.
-    """
+    """Score the challenger's test images with the champion, by its own recipe and decision rule."""
     model, version = validated_changes["model"], validated_changes["champion"]
     if not challenger or version is None:
         return pd.DataFrame()
@@ -54,11 +47,7 @@ def decide_promotion(
     evaluation: Evaluation,
     retraining: Retraining,
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Compare challenger and champion on the same images and apply the promotion rule.
-
-    Returns:
-        The files of the promotion record, and its content; without a challenger, only the name of the model.
-    """
+    """Compare challenger and champion on the same images and apply the promotion rule."""
     if challenger:
         outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
         metrics, comparison = outputs.metrics, None
@@ -80,14 +69,7 @@ def decide_promotion(
 
 
 def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
-    """Tag the version with the reasons, move the aliases according to the decision, and tag the version with it.
-
-    Returns:
-        The version number of each alias.
-
-    Raises:
-        UserError: The champion has changed since the comparison.
-    """
+    """Tag the version with the reasons, move the aliases according to the decision, and tag the version with it."""
     model = promotion["model"]
     if not promotion.get("challenger"):
         if "decision" in promotion:
@@ -126,11 +108,7 @@ def _reference(promotion: Mapping[str, Any]) -> int | None:
 
 
 def fail_if_stopped(promotion: Mapping[str, Any], aliases_after: Mapping[str, int | None]) -> None:
-    """Fail the run if the retraining was stopped, after its record was written.
-
-    Raises:
-        UserError: The retraining was stopped; the message has the reasons and names the record.
-    """
+    """Fail the run if the retraining was stopped, after its record was written."""
     if promotion.get("decision") == "stopped":
         record = f"decisions/{decision_name(promotion)}.md"
         raise UserError(f"{' '.join(promotion['reasons'])} (See the record {record} in the reports of the task.)")

@@ -30,16 +30,13 @@ def register_model(
     task: Task,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Register the model as a version, and log its metrics, images, model card and reference profile to the run.
-
-    Returns:
-        The content of ``model_version.json``.
-    """
+    """Register the model as a version, and log its metrics, images, model card and reference profile to the run."""
     # The evaluation stage also logged them, but possibly to an earlier run that was killed.
     tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
-    image_tags = lineage.log_images(images, name=name, key_file=folders.patient_key)
+    tags = {"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["images_digest"]}
+    tags |= lineage.log_images(images, name=name, key_file=folders.patient_key)
     artifacts.log_texts({artifacts.CARD: model_card})
     artifacts.log_profile(drift_profile)
     size = enhanced_images.recipe.size
@@ -54,10 +51,5 @@ def register_model(
         metrics=metrics,
         data_digest=data_report["data_digest"],
         example=ramp,
-        tags={
-            "git_commit": git_commit(),
-            "kedro_pipeline": task.name,
-            "test_digest": metrics["images_digest"],
-            **image_tags,
-        },
+        tags=tags,
     )

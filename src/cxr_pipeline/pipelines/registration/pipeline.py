@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline that registers an evaluated model in MLflow."""
-    return stage(
-        "registration",
-        node(register_model, "model_version"),
-    )
+    return stage("registration", node(register_model, "model_version"))

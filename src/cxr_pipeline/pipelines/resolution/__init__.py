@@ -1,3 +1,1 @@
 """Decode every image to one size and one grey channel, and finalise which images are usable."""
-
-from cxr_pipeline.pipelines.resolution.pipeline import create_pipeline

@@ -14,11 +14,7 @@ from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Source
 def resize_images(
     images: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
 ) -> tuple[PreparedImages, pd.DataFrame]:
-    """Decode and resize the images that are not in the store.
-
-    Returns:
-        The handle of the prepared images, and a table of the images that could not be decoded.
-    """
+    """Decode and resize the images that are not in the store."""
     recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
     readers = sources.readers(folders)
     places = zip(images["source"].map(readers), images["path"], strict=True)
@@ -30,11 +26,7 @@ def resize_images(
 def finalise_manifest(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide the images into the manifest and the quarantine.
-
-    Returns:
-        The manifest and the quarantine.
-    """
+    """Divide the images into the manifest and the quarantine."""
     return manifests.finalise(images, refused_rows, refused_images, exclusive=task.single_label)
 
 

@@ -27,15 +27,7 @@ def train_challenger(
     folders: Folders,
     current_run: TaskRun,
 ) -> dict[str, Any]:
-    """Run the pipeline of the task in a separate process and folder, or reuse a challenger that was trained before.
-
-    Returns:
-        The version, and the folder of its outputs; empty if no challenger is to be trained.
-
-    Raises:
-        UserError: The training failed, or the classes of the champion differ from those of the task.
-        Unavailable: The training was killed, or MLflow became unavailable.
-    """
+    """Run the pipeline of the task in a separate process and folder, or reuse a challenger that was trained before."""
     if not validated_changes["train"]:
         return {}
     model, champion = validated_changes["model"], validated_changes["champion"]
@@ -53,15 +45,11 @@ def train_challenger(
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
     elif current_run.run_id:
         tracking.nest_run(outputs.version["run_id"], current_run.run_id)
-    _remove_others(folder)
-    return {"folder": str(folder), **outputs.version}
-
-
-def _remove_others(folder: Path) -> None:
-    """Remove the outputs of earlier challengers; their versions are in MLflow."""
+    # The versions of earlier challengers are in MLflow.
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
+    return {"folder": str(folder), **outputs.version}
 
 
 def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:

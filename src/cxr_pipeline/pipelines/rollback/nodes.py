@@ -10,14 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
-    """Restore the previous champion.
-
-    Returns:
-        The version number of each alias.
-
-    Raises:
-        UserError: There is no previous champion.
-    """
+    """Restore the previous champion."""
     model = tracking.model_name(task.name, phantom=sources.phantom)
     champion, withdrawn = aliases.roll_back(model)
     runs.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})

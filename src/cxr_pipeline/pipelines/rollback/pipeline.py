@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline that restores the previous champion."""
-    return stage(
-        "rollback",
-        node(roll_back, "aliases"),
-    )
+    return stage("rollback", node(roll_back, "aliases"))

@@ -1,3 +1,1 @@
 """The sanity stage."""
-
-from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline

@@ -10,7 +10,6 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
-from cxr_pipeline.report.figures.sanity import sanity_figure
 from cxr_pipeline.training.networks.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -28,11 +27,7 @@ def check_sanity(
     sanity: Sanity,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Run the sanity checks with the training parameters of the task.
-
-    Returns:
-        ``task``, ``phantom``, ``passed`` and ``verdicts``, the result of each check.
-    """
+    """Run the sanity checks, in ``verdicts``, with the training parameters of the task."""
     from cxr_pipeline.experiments import sanity as checks
     from cxr_pipeline.training.image_sets import image_sets
     from cxr_pipeline.training.networks.build import build_model
@@ -62,9 +57,8 @@ def check_sanity(
     results = []
     for name, check in checks.CHECKS.items():
         result = check(subject, **getattr(sanity, name).model_dump(), seed=sanity.seed)
-        logger.info(
-            "%s: %s. %s", name.replace("_", " "), "passed" if result["passed"] else "FAILED", result["sentence"]
-        )
+        verdict = "passed" if result["passed"] else "FAILED"
+        logger.info("%s: %s. %s", name.replace("_", " "), verdict, result["sentence"])
         results.append(result)
     return {
         "task": task.name,
@@ -74,26 +68,14 @@ def check_sanity(
     }
 
 
-def draw_sanity(sanity_report: Mapping[str, Any]) -> bytes:
-    """Draw the three checks, PNG."""
-    return sanity_figure(sanity_report)
-
-
 def require_sanity(sanity_report: Mapping[str, Any], sanity_figure: bytes, folders: Folders) -> None:
-    """Fail the run, after report and figure are written, if a check failed.
-
-    Raises:
-        UserError: names the failed checks, their usual cause and the figure.
-    """
+    """Fail the run, after report and figure are written, if a check failed."""
     failed = [result for result in sanity_report["verdicts"] if not result["passed"]]
-    if not failed:
-        return
-    task = sanity_report["task"]
-    details = " ".join(
-        f"{result['name'].replace('_', ' ').capitalize()}: {result['sentence']} Usual cause: {result['usual_cause']}."
-        for result in failed
-    )
-    figure = folders.data / "08_reporting" / task / "sanity.png"
-    raise UserError(
-        f"{len(failed)} of {len(sanity_report['verdicts'])} sanity checks of {task} failed. {details} See {figure}."
-    )
+    if failed:
+        task, n_checks = sanity_report["task"], len(sanity_report["verdicts"])
+        details = " ".join(
+            f"{check['name'].replace('_', ' ').capitalize()}: {check['sentence']} Usual cause: {check['usual_cause']}."
+            for check in failed
+        )
+        figure = folders.data / "08_reporting" / task / "sanity.png"
+        raise UserError(f"{len(failed)} of {n_checks} sanity checks of {task} failed. {details} See {figure}.")

@@ -2,8 +2,9 @@
 
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline.pipelines.sanity.nodes import check_sanity, draw_sanity, require_sanity
+from cxr_pipeline.pipelines.sanity.nodes import check_sanity, require_sanity
 from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.report.figures.sanity import sanity_figure
 
 
 def create_pipeline() -> Pipeline:
@@ -11,6 +12,6 @@ def create_pipeline() -> Pipeline:
     return stage(
         "sanity",
         node(check_sanity, "sanity_report"),
-        node(draw_sanity, "sanity_figure"),
+        node(sanity_figure, "sanity_figure", report="sanity_report"),
         node(require_sanity, None),
     )

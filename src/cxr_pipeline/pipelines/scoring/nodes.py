@@ -5,7 +5,7 @@ import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cxr_pipeline import __version__, tracking
 from cxr_pipeline.common.errors import UserError
@@ -16,23 +16,13 @@ from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.tracking.artifacts import usable_profile
 
-if TYPE_CHECKING:
-    from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
-
 _log = logging.getLogger(__name__)
 
 
 def score_images(
     task: Task, sources: Sources, scoring: Scoring, drift: Drift, folders: Folders
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Score the images of a folder with the given model, the champion, or the newest version.
-
-    Returns:
-        The predictions, and a record of how they were made.
-
-    Raises:
-        UserError: the folder drifted from the images of the model, and ``on_drift`` is ``refuse``.
-    """
+    """Score the images of a folder with the given model, the champion, or the newest version."""
     started = datetime.now(UTC)
     images = find_images(scoring.folder, key=f"{task.name}.scoring.folder")
     version, chosen = _choose_version(task, sources, scoring)
@@ -82,10 +72,8 @@ def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[tra
     return version, "the champion"
 
 
-def _screening(
-    classifier: ImageClassifier, version: tracking.ModelVersion, scoring: Scoring, drift: Drift
-) -> "Screening | None":
-    """Return the out-of-distribution screening of a version; None if its run stored no reference profile."""
+def _screening(classifier: ImageClassifier, version: tracking.ModelVersion, scoring: Scoring, drift: Drift) -> Any:
+    """Return the `Screening` of a version for out-of-distribution images; None without a reference profile."""
     from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 
     profile = usable_profile(version)
@@ -106,12 +94,7 @@ def _screening(
 
 
 def _check_drift(
-    predictions: Predictions,
-    screening: "Screening | None",
-    task: Task,
-    scoring: Scoring,
-    drift: Drift,
-    outputs: Path,
+    predictions: Predictions, screening: Any, task: Task, scoring: Scoring, drift: Drift, outputs: Path
 ) -> dict[str, Any]:
     """Compare a sample of the folder with the images of the model, and return the parameters and the verdict."""
     from cxr_pipeline.deployment.drift.detection import detect_drift
@@ -119,7 +102,7 @@ def _check_drift(
     if screening is None or predictions.features is None:
         return {"out_of_distribution": None, "drift": None}
     parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
-    settings = drift.model_dump(include={"min_images", "alpha", "limits", "seed"})
+    settings = {name: value for name, value in parameters.items() if name != "max_images"}
     result = detect_drift(screening.profile, screening.image_features(predictions.features), **settings)
     level = logging.WARNING if result["verdict"] in ("warn", "refuse") else logging.INFO
     _log.log(level, "Drift, %d images compared: %s. %s", result["n_new"], result["verdict"], result["sentence"])
@@ -135,18 +118,13 @@ def _check_drift(
             "they differ. Scored images are kept. To write the predictions anyway, run the same command with "
             f"{task.name}.scoring.on_drift=warn."
         )
+    verdict = {"verdict": result["verdict"], "sentence": result["sentence"], "n_images": result["n_new"]}
     families = {family["name"]: family["verdict"] for family in result["families"]}
-    verdict = {
-        "verdict": result["verdict"],
-        "sentence": result["sentence"],
-        "n_images": result["n_new"],
-        "families": families,
-    }
     return {
         "out_of_distribution": {
             "action": scoring.out_of_distribution,
             "false_alarms": scoring.false_alarms,
             "compared": list(screening.detector.compared),
         },
-        "drift": {"on_drift": scoring.on_drift, **parameters, **verdict},
+        "drift": {"on_drift": scoring.on_drift, **parameters, **verdict, "families": families},
     }

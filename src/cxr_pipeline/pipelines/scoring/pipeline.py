@@ -8,7 +8,4 @@ from cxr_pipeline.pipelines.stage import node, stage
 
 def create_pipeline() -> Pipeline:
     """Create the stage from a folder of new images to predictions."""
-    return stage(
-        "scoring",
-        node(score_images, ["predictions", "scoring_record"]),
-    )
+    return stage("scoring", node(score_images, ["predictions", "scoring_record"]))

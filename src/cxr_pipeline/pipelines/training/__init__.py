@@ -1,3 +1,1 @@
 """Fit the network."""
-
-from cxr_pipeline.pipelines.training.pipeline import create_pipeline

@@ -21,11 +21,7 @@ def fit_model(
     augmentation: Augmentation,
     folders: Folders,
 ) -> tuple[Any, pd.DataFrame]:
-    """Train the network and log each epoch to MLflow.
-
-    Returns:
-        The trained Keras model, and the history with one row per epoch.
-    """
+    """Train the network and log each epoch to MLflow."""
     from cxr_pipeline.training.callbacks import run_epoch_callbacks
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import image_sets

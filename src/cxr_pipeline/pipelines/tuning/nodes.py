@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
@@ -18,9 +18,6 @@ from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tun
 from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
 from cxr_pipeline.report.pages.tuning import render_tuning
 from cxr_pipeline.training.epoch_selection import EpochSelector
-
-if TYPE_CHECKING:
-    from cxr_pipeline.experiments.search import StudyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +34,7 @@ def search_parameters(
     parallel: Parallel,
     folders: Folders,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Run the missing trials of the study, which need ``enhanced_images`` prepared.
-
-    Returns:
-        a row for each trial, and a summary of the study.
-
-    Raises:
-        UserError: too many trials fail, or all are pruned.
-    """
+    """Run the missing trials of the study, which need ``enhanced_images`` prepared."""
     from cxr_pipeline.experiments import search, trials
     from cxr_pipeline.experiments.jobs import Job, run_jobs
 
@@ -59,9 +49,7 @@ def search_parameters(
         for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
             yield outcome.error
 
-    logger.info(
-        "The study is %s; later runs resume it if images, split, space and other parameters are the same.", plan.name
-    )
+    logger.info("The study is %s. A run with the same images, split, space and other parameters resumes it.", plan.name)
     study = search.run_search(plan, run_trials)
     best = trials.best_trial(study)
     if best is None:
@@ -91,11 +79,8 @@ def plan_study(
     training: Training,
     tuning: Tuning,
     folders: Folders,
-) -> "StudyPlan":
-    """Plan the study.
-
-    Its name contains a digest of everything that its values depend on, so that only comparable trials share a study.
-    """
+) -> Any:
+    """Return the `StudyPlan`, named after a digest of everything that the values of its trials depend on."""
     from cxr_pipeline.experiments.search import StudyPlan
 
     parameters = lay_over(current_run.parameters, nest(tuning.space))
@@ -114,33 +99,31 @@ def plan_study(
     )
 
 
-def write_best_parameters(study: Mapping[str, Any], current_run: TaskRun) -> str:
+def write_best_parameters(tuning_study: Mapping[str, Any], current_run: TaskRun) -> str:
     """Write the best parameters as a file for ``kedro run --config``."""
-    best = study["best"]
-    images = "phantom validation images" if study["phantom"] else "validation images"
-    return current_run.config_file(
-        nest(best["parameters"]),
-        origin=f"Trial {best['number']} of the study {study['name']}: {monitor_in_words(study['monitor'])} "
-        f"{best['value']:.3f} on {images}, the best of {study['n_trials']} trials and therefore optimistic.",
+    best, images = tuning_study["best"], "phantom validation images" if tuning_study["phantom"] else "validation images"
+    origin = (
+        f"Trial {best['number']} of the study {tuning_study['name']}: {monitor_in_words(tuning_study['monitor'])} "
+        f"{best['value']:.3f} on {images}, the best of {tuning_study['n_trials']} trials and therefore optimistic."
     )
+    return current_run.config_file(nest(best["parameters"]), origin=origin)
 
 
-def draw_search(trials: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, bytes]:
+def draw_search(tuning_trials: pd.DataFrame, tuning_study: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw the figures of the study, PNG by name."""
-    minimize = study["direction"] == "minimize"
-    return draw_tuning(trials, study["space"], study["importance"], monitor=study["monitor"], minimize=minimize)
+    monitor, minimize = tuning_study["monitor"], tuning_study["direction"] == "minimize"
+    space, importance = tuning_study["space"], tuning_study["importance"]
+    return draw_tuning(tuning_trials, space, importance, monitor=monitor, minimize=minimize)
 
 
 def write_tuning_report(
-    trials: pd.DataFrame, study: Mapping[str, Any], figures: Mapping[str, bytes], task: Task, current_run: TaskRun
+    tuning_trials: pd.DataFrame,
+    tuning_study: Mapping[str, Any],
+    tuning_figures: Mapping[str, bytes],
+    task: Task,
+    current_run: TaskRun,
 ) -> str:
     """Write the page of the search."""
-    return render_tuning(
-        study,
-        trials,
-        figures,
-        task=task.name,
-        title=task.title,
-        before=flatten(current_run.parameters),
-        versions=versions(),
-    )
+    about: dict[str, Any] = {"task": task.name, "title": task.title, "versions": versions()}
+    before = flatten(current_run.parameters)
+    return render_tuning(tuning_study, tuning_trials, tuning_figures, before=before, **about)
