@@ -1,17 +1,21 @@
 """Networks with known scores, their decision rules, and model versions in an MLflow file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.evaluation.decision_rule import DecisionRule, fit_decision_rule
 
 if TYPE_CHECKING:
     import keras
+
+    from cxr_pipeline.deployment.classifier import ImageClassifier
 
 
 def fixed_rule(
@@ -40,6 +44,24 @@ def grey_network(size: int, weight: float = 1.0) -> "keras.Model":
     grey = keras.layers.Conv2D(1, 1, kernel_initializer=constant(1 / 255))(image)
     mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(grey)
     return keras.Model(image, keras.layers.Dense(1, name=OUTPUT, kernel_initializer=constant(weight))(mean))
+
+
+def prepare(classifier: "ImageClassifier", contents: Iterable[bytes]) -> list[Any]:
+    """Prepare the contents of image files for a classifier, each to an image or a refusal."""
+    from cxr_pipeline.data.images.inference_inputs import prepare_content
+
+    prepared: list[Any] = []
+    for content in contents:
+        try:
+            prepared.append(prepare_content(content, classifier.recipe))
+        except ImageRefused as refusal:
+            prepared.append(refusal)
+    return prepared
+
+
+def score(classifier: "ImageClassifier", contents: Iterable[bytes]) -> pd.DataFrame:
+    """Score the contents of image files in one batch."""
+    return classifier.score_batch(prepare(classifier, contents))
 
 
 @contextmanager

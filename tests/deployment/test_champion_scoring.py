@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from stub_models import fixed_rule, grey_network
+from stub_models import fixed_rule, grey_network, score
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.content_hashes import content_hashes
@@ -41,7 +41,7 @@ def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(champion, im
     table, reader = images
     scores = score_images(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
     assert scores["image"].tolist() == ["0.png", "1.png", "2.png"]
-    expected = champion.score((tmp_path / "images" / name).read_bytes() for name in table["image"])
+    expected = score(champion, [(tmp_path / "images" / name).read_bytes() for name in table["image"]])
     assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
     np.testing.assert_allclose(scores["probability_ill"], expected["probability"][:3], atol=1e-6)
     assert scores["decision"].tolist() == expected["decision"][:3].tolist()

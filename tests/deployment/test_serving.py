@@ -19,7 +19,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 from pydicom.data import get_testdata_file
-from stub_models import fixed_rule, grey_network, mlflow_file, register
+from stub_models import fixed_rule, grey_network, mlflow_file, prepare, register, score
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import ImageRefused
@@ -102,7 +102,7 @@ def served(registered: dict[str, Any], images: list[bytes], tmp_path_factory: py
 def test_a_server_answers_as_the_classifier_does(registered, images, served) -> None:
     answers = served["answer"]
     assert set(answers[0]) == {"probability", "decision", "threshold", "status", "reason", "heatmap"}
-    expected = tracking.load_classifier(registered["uri"]).score([*images, compressed_dicom(Modality="DX")])
+    expected = score(tracking.load_classifier(registered["uri"]), [*images, compressed_dicom(Modality="DX")])
     scored = [answers[number] for number in (0, 1, 7)]
     np.testing.assert_allclose([answer["probability"] for answer in scored], expected.probability, atol=1e-6)
     assert [answer["decision"] for answer in scored] == expected.decision.tolist()
@@ -153,7 +153,7 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images,
     probabilities, thresholds = [f"probability_{name}" for name in names], [f"threshold_{name}" for name in names]
     assert answer.columns.tolist() == [*probabilities, "decision", *thresholds, "status", "reason"]
     assert [*answer.columns, "heatmap"] == serving.signature(rule.outputs).outputs.input_names()
-    expected = classifier.score(images)
+    expected = score(classifier, images)
     np.testing.assert_allclose(answer[probabilities].iloc[:2].astype(float), expected[probabilities], atol=1e-6)
     assert answer.decision.tolist() == [*expected.decision, None]
     assert answer.iloc[2].tolist() == [None, None, None, None, 0.25, 0.25, 0.25, "refused", "unreadable"]
@@ -185,7 +185,8 @@ def limited(classifier: ImageClassifier, folder: Path, **limits: float) -> servi
     if not folder.exists():
         classifier.save(folder)
     served = serving.ServedClassifier()
-    served.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}, model_config=limits))
+    config = serving.limits_of(classifier.recipe) | limits
+    served.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}, model_config=config))
     return served
 
 
@@ -217,7 +218,7 @@ def test_a_server_cannot_raise_the_limit_of_megapixels(classifier, tmp_path) -> 
 def test_several_batches_answer_in_order(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
     asked = [images[0], b"no image", images[1]] * 30
     table = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"image": [as_text(image) for image in asked]}))
-    expected = classifier.score(images).probability
+    expected = score(classifier, images).probability
     assert table.status.tolist() == ["scored", "refused", "scored"] * 30
     np.testing.assert_allclose(table.probability[0::3].astype(float), expected[0], atol=1e-6)
     np.testing.assert_allclose(table.probability[2::3].astype(float), expected[1], atol=1e-6)
@@ -232,7 +233,7 @@ def test_heat_maps_are_drawn_on_request(classifier: ImageClassifier, images: lis
     pd.testing.assert_frame_equal(answer.drop(columns="heatmap"), plain)
     assert answer.columns[-1] == "heatmap"
     assert answer.heatmap[1] is None
-    prepared = [classifier.prepare(image) for image in images]
+    prepared = prepare(classifier, images)
     drawn = HeatMaps(classifier).draw(prepared, classifier.score_batch(prepared))
     for text, picture in zip(answer.heatmap[[0, 2]], drawn, strict=True):
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:

@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from stub_models import fixed_rule, grey_network
+from stub_models import fixed_rule, grey_network, score
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
@@ -79,8 +79,8 @@ def test_a_loaded_classifier_scores_like_the_registered_one(network: keras.Model
     rng = np.random.default_rng(3)
     images = [cv2.imencode(".png", rng.integers(0, 256, (50, 40), np.uint8))[1].tobytes() for _ in range(3)]
     loaded = tracking.load_classifier(registered["uri"])
-    expected = ImageClassifier(network, RECIPE, RULE, {}).score(images)
-    pd.testing.assert_frame_equal(loaded.score(images), expected)
+    expected = score(ImageClassifier(network, RECIPE, RULE, {}), images)
+    pd.testing.assert_frame_equal(score(loaded, images), expected)
     assert loaded.digest == registered["digest"]
     assert loaded.provenance == {"task": "effusion", "images": "phantom", "data_digest": "d" * 64}
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
+# An image, uint8 [size, size], or why it could not be prepared.
 Prepared = Image | ImageRefused
 
 _MODEL_FILE = "model.keras"
@@ -80,13 +80,7 @@ class ImageClassifier:
         model: str,
         advice: str = "Name a model of this task, or null for the champion.",
     ) -> None:
-        """Check that the classifier has the kind and the classes of a task.
-
-        Args:
-            kind: of the task, such as ``binary``.
-            classes: of the task.
-            model: the model, for the message.
-            advice: what to do about other classes, likewise.
+        """Check that the classifier has the kind and the classes of a task; the message begins with ``model``.
 
         Raises:
             UserError: it was trained for another task.
@@ -98,35 +92,8 @@ class ImageClassifier:
                 f"classes {', '.join(classes)}. {advice}"
             )
 
-    def prepare(self, content: bytes) -> Prepared:
-        """Convert the bytes of an image file to the input of the network.
-
-        Returns:
-            uint8 [size, size], or the refusal of an image that cannot be used.
-        """
-        from cxr_pipeline.data.images.inference_inputs import prepare_content
-
-        try:
-            return prepare_content(content, self.recipe)
-        except ImageRefused as refusal:
-            return refusal
-
-    def score(self, contents: Iterable[bytes], *, batch_size: int = 32) -> pd.DataFrame:
-        """Score images from the bytes of their files.
-
-        Returns:
-            The rows of ``score_batch``, in the order of the images.
-        """
-        images = map(self.prepare, contents)
-        batches: Iterator[list[Prepared]] = iter(lambda: list(islice(images, batch_size)), [])
-        tables = [self.score_batch(batch) for batch in batches]
-        return pd.concat(tables, ignore_index=True) if tables else self.score_batch([])
-
     def score_batch(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
-        """Score a batch of images.
-
-        Args:
-            prepared: results of ``prepare``.
+        """Score a batch of images, prepared by the recipe or refused.
 
         Returns:
             A row per image, in order: ``probability`` in [0, 1] and ``decision`` (a class, or several joined by

@@ -12,13 +12,10 @@ from cxr_pipeline.evaluation.overlay import overlay
 
 
 class HeatMaps:
-    """Draws images overlaid with heat maps.
+    """Draws images overlaid with heat maps of a classifier's network.
 
     The map explains the predicted class. If that is none or several, it explains the output whose probability exceeds
     its threshold by the largest factor.
-
-    Args:
-        classifier: its network computes the maps.
     """
 
     def __init__(self, classifier: ImageClassifier) -> None:
@@ -26,11 +23,7 @@ class HeatMaps:
         self._outputs = classifier.decision_rule.outputs
 
     def draw(self, images: Sequence[Image], table: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-        """Draw scored images.
-
-        Args:
-            images: uint8 [size, size] each.
-            table: their rows from ``ImageClassifier.score_batch``.
+        """Draw images, uint8 [size, size] each, whose rows from ``ImageClassifier.score_batch`` are ``table``.
 
         Returns:
             RGB, uint8 [size, size, 3], for each image.

@@ -24,6 +24,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.parallel import n_cores
+from cxr_pipeline.data.images.inference_inputs import prepare_content
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns, threshold_columns
 
@@ -71,7 +72,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier from the model's files, and the limits from its configuration."""
         classifier = ImageClassifier.load(Path(context.artifacts["classifier"]))
-        limits = {**limits_of(classifier.recipe), **(getattr(context, "model_config", None) or {})}
+        limits = context.model_config
         self._max_images, self._max_image_mib = int(limits["max_images"]), float(limits["max_image_mib"])
         # Serving may lower the limit of training, but not raise it.
         max_megapixels = min(classifier.recipe.max_megapixels, float(limits["max_megapixels"]))
@@ -87,9 +88,8 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
             params: ``heatmap``: whether to draw heat maps.
 
         Returns:
-            The rows of ``ImageClassifier.score_batch``, in the order of the images, with None for null, which JSON can
-            express; with ``heatmap``, also the prepared image under its heat map, a PNG as base64 text, None if the
-            image was refused.
+            The rows of ``ImageClassifier.score_batch``, with None for null, which JSON can express; with ``heatmap``,
+            also the prepared image under its heat map, a PNG as base64 text, None if the image was refused.
 
         Raises:
             MlflowException: the request has too many images.
@@ -108,7 +108,8 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def _prepare(self, image: object) -> Prepared:
         with self._decoding:
             try:
-                return self._classifier.prepare(decode_base64(image, max_mib=self._max_image_mib))
+                content = decode_base64(image, max_mib=self._max_image_mib)
+                return prepare_content(content, self._classifier.recipe)
             except ImageRefused as refusal:
                 return refusal
 
@@ -133,11 +134,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
 
 
 def limits_of(recipe: Recipe) -> dict[str, float]:
-    """Return the default limits of a server, which can be changed by an environment variable.
-
-    Returns:
-        ``max_images`` in a request; ``max_image_mib`` of an image file; ``max_megapixels`` of an image.
-    """
+    """Return the default limits of a server, which can be changed by an environment variable."""
     return {**_LIMITS, "max_megapixels": recipe.max_megapixels}
 
 
@@ -147,11 +144,7 @@ def _png_as_text(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
 
 
 def decode_base64(image: object, *, max_mib: float) -> bytes:
-    """Decode base64 text, which may contain white space.
-
-    Args:
-        image: value sent by a client.
-        max_mib: largest size of the decoded bytes, in MiB; checked before decoding.
+    """Decode base64 text, which may contain white space, after checking that at most ``max_mib`` MiB come out.
 
     Raises:
         ImageRefused: ``unreadable`` if it is not base64 text; ``too_large``.

@@ -9,12 +9,14 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import stub_models
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.deployment.scoring import folder as module
@@ -91,7 +93,7 @@ def test_a_flagged_image_keeps_its_probability(score, images, owner_and_profile)
     assert rows.loc["broken.png", ["status", "reason"]].tolist() == ["refused", "unreadable"]
     assert (rows["reason"] == OOD).sum() <= 2
     names = rows.index[rows["status"] == "scored"]
-    expected = owner_and_profile[0].score([(images / name).read_bytes() for name in names])
+    expected = stub_models.score(owner_and_profile[0], [(images / name).read_bytes() for name in names])
     np.testing.assert_allclose(rows.loc[names, "probability"], expected["probability"], atol=1e-6)
     assert rows.loc[names, "decision"].tolist() == expected["decision"].tolist()
     record = summarise(predictions, owner_and_profile[0])
@@ -125,17 +127,16 @@ def test_screened_images_are_not_screened_again(score, images) -> None:
 @pytest.mark.parametrize("changed", [{OOD: "refuse"}, {"false_alarms": 0.2}, {"min_images": 40}])
 def test_other_parameters_score_all_images_again(score, images, changed) -> None:
     predictions, _ = score(images)
-    del predictions
     predictions, screening = score(images, **changed)
     assert (screening.n_seen, predictions.n_kept) == (21, 0)
 
 
 def test_the_features_of_the_sample_are_those_of_the_network(score, images, owner_and_profile) -> None:
-    predictions, screening = score(images, max_images=100, out_of_distribution="refuse")
-    seen = screening.image_features(predictions.features)
+    predictions, _ = score(images, max_images=100, out_of_distribution="refuse")
+    seen = ImageFeatures.from_rows(predictions.features)
     owner = owner_and_profile[0]
     names = sorted(path.name for path in images.iterdir() if path.name != "broken.png")
-    prepared = np.stack([owner.prepare((images / name).read_bytes()) for name in names])
+    prepared = np.stack(stub_models.prepare(owner, [(images / name).read_bytes() for name in names]))
     expected = extract_features(owner.model, owner.decision_rule, [prepared])
     for part in ("statistics", "features", "probability"):
         found = sorted(getattr(seen, part).round(4).tolist())
@@ -146,19 +147,16 @@ def test_the_features_of_the_sample_are_those_of_the_network(score, images, owne
 def test_the_sample_follows_images_that_come_and_go(score, images) -> None:
     """New images are scored once; an image that replaces a removed one in the sample is scored once more."""
     predictions, screening = score(images)
-    del predictions
     for patient in range(301, 311):
         cv2.imwrite(str(images / f"{patient}.png"), phantom(patient))
     predictions, screening = score(images)
     assert (screening.n_seen, len(predictions.features)) == (10, 6)
-    del predictions
     for image in screening.sample(find_images(str(images), key="k"))[:3]:
         (images / image.path).unlink()
     predictions, screening = score(images)
     assert len(predictions.features) == 6
     assert screening.n_seen <= 3
     before = table(predictions)
-    del predictions
     predictions, screening = score(images)
     assert screening.n_seen == 0
     pd.testing.assert_frame_equal(table(predictions), before)
@@ -168,7 +166,6 @@ def test_after_a_kill_the_rest_is_scored(score, images, tmp_path, monkeypatch) -
     monkeypatch.setattr(module, "_SHARD_ROWS", 4)
     whole, _ = score(images)
     expected, sample = table(whole), whole.features
-    del whole
     shutil.rmtree(tmp_path / "parts")
     score_batch = Counting.score_batch
 

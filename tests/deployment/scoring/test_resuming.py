@@ -219,24 +219,12 @@ def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score
     assert sum(seen) == 8
 
 
-def test_two_runs_at_once_are_refused(tmp_path, folder, draw, classifier) -> None:
-    draw("image.png")
-    arguments = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 2}
-    images = find_images(str(folder), key=KEY)
-    first = score_folder(classifier, images, **arguments)
-    with pytest.raises(UserError, match=r"Another process scores images into"):
-        score_folder(classifier, images, **arguments)
-    assert [len(table) for table in first] == [1]
-    del first
-    assert len(score_folder(classifier, images, **arguments)) == 1
-
-
 def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, folder, draw, classifier) -> None:
     draw("image.png")
     (tmp_path / "out").write_text("a file")
     counted, seen = counting(classifier)
     images = find_images(str(folder), key=KEY)
-    with pytest.raises(UserError, match=r"Predictions cannot be written to .*out/parts"):
+    with pytest.raises(UserError, match=r"out/parts/table.parquet could not be written: Not a directory"):
         score_folder(counted, images, scored_by="1", parts=tmp_path / "out" / "parts", batch_size=2)
     assert not seen
 

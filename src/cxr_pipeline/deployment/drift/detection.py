@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,6 @@ from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.drift.two_sample_tests import (
-    TwoSampleResult,
     compare_calibration,
     compare_features,
     compare_prevalence,
@@ -62,8 +60,8 @@ def detect_drift(
     Returns:
         JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the
         result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
-        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests``: `TwoSampleResult`, ``p_holm`` (the
-        corrected p-value) and ``verdict``.
+        ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests``: the results of `two_sample_tests`,
+        with ``p_holm`` (the corrected p-value) and ``verdict``.
 
     Raises:
         ValueError: The features of the new images are from a model with other outputs.
@@ -81,14 +79,12 @@ def detect_drift(
         scores.test(compare_scores, output, profile.held_out.probability[:, column], new.probability[:, column])
         prevalence.test_prevalence(output, column)
         calibration.test_calibration(output, column)
-    corrected = iter(holm([result.p_value for family in families for result in family.results]))
+    corrected = iter(holm([result["p_value"] for family in families for result in family.results]))
     reports: list[dict[str, Any]] = []
     for name, family in zip(FAMILIES, families, strict=True):
-        tests = []
-        for result in family.results:
-            p_holm = next(corrected)
-            verdict = _verdict(result.effect, p_holm, limits[name], alpha)
-            tests.append({**asdict(result), "p_holm": p_holm, "verdict": verdict})
+        tests = [{**result, "p_holm": next(corrected)} for result in family.results]
+        for test in tests:
+            test["verdict"] = _verdict(test["effect"], test["p_holm"], limits[name], alpha)
         worst = _worst([test["verdict"] for test in tests])
         reports.append({"name": name, "verdict": worst, "notes": list(family.notes), "tests": tests})
     return {
@@ -106,10 +102,10 @@ class _Family:
 
     def __init__(self, profile: ReferenceProfile, new: ImageFeatures, min_images: int) -> None:
         self.profile, self.new, self.min_images = profile, new, min_images
-        self.results: list[TwoSampleResult] = []
+        self.results: list[dict[str, Any]] = []
         self.notes: dict[str, None] = {}  # a set that keeps its order
 
-    def test(self, compare: Callable[..., TwoSampleResult], name: str, reference: Values, new: Values) -> None:
+    def test(self, compare: Callable[..., dict[str, Any]], name: str, reference: Values, new: Values) -> None:
         """Compare the finite rows of two samples."""
         finite = []
         for side, values in (("reference", reference), ("new", new)):

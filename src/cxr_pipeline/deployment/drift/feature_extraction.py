@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -22,38 +22,43 @@ if TYPE_CHECKING:
     from keras import Model
 
 
-def add_feature_output(model: Model) -> Model:
-    """Return a network with the same layers that outputs the pooled features (``heads.POOLED``) and the scores."""
-    return keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
+class FeatureExtractor:
+    """Computes the features and the scores of prepared images in one forward pass.
+
+    The features are the pixel statistics, the pooled features of the network (``heads.POOLED``) and the probabilities
+    that ``rule`` computes from its scores, as structured arrays of ``dtype``.
+    """
+
+    def __init__(self, model: Model, rule: DecisionRule) -> None:
+        self._network = keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
+        self._rule = rule
+        self.dtype = np.dtype(
+            [
+                ("statistics", np.float32, (len(STATISTICS),)),
+                ("features", np.float32, (int(self._network.outputs[0].shape[-1]),)),
+                ("probability", np.float64, (len(rule.outputs),)),
+            ]
+        )
+
+    def extract(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.floating]]:
+        """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size].
+
+        Raises:
+            UserError: The network returned NaN.
+        """
+        features = np.empty(len(images), self.dtype)
+        features["statistics"] = image_statistics(images)
+        features["features"], scores = self._network.predict_on_batch(images[..., np.newaxis])
+        features["probability"] = self._rule.apply(np.asarray(scores, np.float64)).probability
+        return features, scores
 
 
 def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]]) -> ImageFeatures:
-    """Extract the features of prepared images, uint8 [b, size, size]; ``rule`` calibrates the scores.
-
-    Returns:
-        Features without labels and sources, see `ImageFeatures.with_metadata`.
-
-    Raises:
-        UserError: The network returned NaN.
-    """
-    network = add_feature_output(model)
-    # Empty arrays, so that the result has the right shape even without a batch.
-    statistics = [np.empty((0, len(STATISTICS)), np.float32)]
-    features = [np.empty((0, int(network.outputs[0].shape[-1])), np.float32)]
-    probability = [np.empty((0, len(rule.outputs)))]
-    for images in batches:
-        pooled, scores = network.predict_on_batch(images[..., np.newaxis])
-        statistics.append(image_statistics(images))
-        features.append(np.asarray(pooled, np.float32))
-        probability.append(rule.apply(np.asarray(scores, np.float64)).probability)
-    probabilities = np.concatenate(probability)
-    return ImageFeatures(
-        statistics=np.concatenate(statistics),
-        features=np.concatenate(features),
-        probability=probabilities,
-        y_true=np.full(probabilities.shape, np.nan),
-        source=np.full(len(probabilities), ""),
-    )
+    """Extract the features of batches of images; their labels and sources are unknown."""
+    extractor = FeatureExtractor(model, rule)
+    # The empty array gives the result its shape if there is no batch.
+    features = [np.empty(0, extractor.dtype), *(extractor.extract(images)[0] for images in batches)]
+    return ImageFeatures.from_rows(np.concatenate(features))
 
 
 def build_reference_profile(
@@ -69,15 +74,8 @@ def build_reference_profile(
 ) -> ReferenceProfile:
     """Build the reference profile of the training and validation images of a model.
 
-    Args:
-        model: Network with a layer named ``heads.POOLED``.
-        rule: Its decision rule.
-        images: Images prepared by the model's recipe.
-        manifest: Usable images with ``label_<output>`` for each output of the rule.
-        splits: Split of each image.
-        max_images: Largest number of training images, and of validation images; one per patient.
-        batch_size: Images per batch.
-        seed: Seed of the sample and of the order of the images in the profile.
+    At most ``max_images`` of each are used, one per patient. They must be prepared by the model's recipe, and the
+    manifest needs ``label_<output>`` for each output of the rule. The seed decides the sample and its order.
 
     Raises:
         UserError: There is no training image, or an image is not prepared.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,12 @@ class ImageFeatures:
 
     def __len__(self) -> int:
         return len(self.statistics)
+
+    @classmethod
+    def from_rows(cls, rows: NDArray[Any]) -> Self:
+        """Convert the structured array of `FeatureExtractor.extract`; labels and sources are unknown."""
+        statistics, features, probability = (np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ())
+        return cls(statistics, features, probability, np.full(probability.shape, np.nan), np.full(len(rows), ""))
 
     def take(self, index: NDArray[np.intp] | slice) -> Self:
         """Return the images at the given positions."""

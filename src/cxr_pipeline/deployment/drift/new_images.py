@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
+from cxr_pipeline.data.images.inference_inputs import prepare_content
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader, Reader
@@ -64,12 +65,7 @@ class NewImages:
     def extract_features(
         self, classifier: ImageClassifier, *, max_images: int, batch_size: int, seed: int
     ) -> tuple[ImageFeatures, dict[str, Any]]:
-        """Sample one image of each patient, at most ``max_images``, and extract its features.
-
-        Returns:
-            The features, and counts: ``images``, ``left_out``, ``without_patient``, ``drawn``, ``looked_at``, and
-            ``refused`` by reason.
-        """
+        """Sample one image of each patient, at most ``max_images``; return its features, and counts for the report."""
         sample = sample_one_per_patient(self.table, max_images=max_images, seed=seed)
         prepared_rows: list[pd.DataFrame] = [sample.head(0)]
         refused: Counter[str] = Counter()
@@ -102,7 +98,7 @@ class NewImages:
 
     def _prepare(self, classifier: ImageClassifier, source: str, path: str) -> Prepared:
         try:
-            return classifier.prepare(self.readers[source].read(path))
+            return prepare_content(self.readers[source].read(path), classifier.recipe)
         except ImageRefused as refusal:
             return refusal
 
@@ -118,22 +114,13 @@ def check_new_images(
     place: str,
     stored: bool = True,
 ) -> dict[str, Any]:
-    """Compare new images with a model's own images and log the verdict.
+    """Compare new images with a model's reference profile by the ``drift`` parameters, and log the verdict.
 
-    Args:
-        new_images: The images.
-        classifier: The model.
-        profile: Its reference profile.
-        parameters: The ``drift`` parameters as nested mappings.
-        about: ``task``, ``title`` and ``phantom``, for the report.
-        version: The model's version, for the report.
-        place: Location of the new images, for the report.
-        stored: Whether the profile was stored by the model's own run.
+    The other arguments are for the report: ``about``, with ``task``, ``title`` and ``phantom``; the ``version`` of the
+    model; the ``place`` of the new images; and whether the model's own run ``stored`` the profile.
 
     Returns:
-        JSON types: ``about`` and the report of `detect_drift`; ``new_images`` with their ``place`` and the counts of
-        `NewImages.extract_features`; ``reference`` with ``stored``, ``training_images`` and ``validation_images``;
-        ``model``, the version and the ``digest`` of the model.
+        The report of `detect_drift` with ``about``, ``new_images``, ``reference`` and ``model``, in JSON types.
     """
     sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
     features, counts = new_images.extract_features(classifier, **sampling)

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
@@ -28,9 +30,6 @@ class OutlierDetector:
         false_alarms: Fraction of in-distribution images that may be reported, above 0 and below 1.
         min_images: Minimum number of the model's own images for a comparison; with fewer, it is skipped.
 
-    Attributes:
-        compared: The comparisons that are made, among ``pixels`` and ``features``.
-
     References:
         Sun, Ming, Zhu and Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022.
         Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2005, for the threshold.
@@ -44,15 +43,11 @@ class OutlierDetector:
             for name, images in own.items()
             if len(images) >= max(min_images, NEIGHBOURS + 1)
         }
+        # The comparisons that are made, among ``pixels`` and ``features``.
         self.compared = tuple(self._neighbourhoods)
 
     def is_outlier(self, statistics: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return which of n images are out of distribution, bool [n].
-
-        Args:
-            statistics: float32 [n, s], in the order of ``pixel_statistics.STATISTICS``.
-            features: float32 [n, d], pooled features of the network.
-        """
+        """Return which of n images are out of distribution, bool [n], by the arrays of `ImageFeatures`."""
         images = {"pixels": statistics, "features": self._profile.project(features)}
         outlier = np.zeros(len(statistics), np.bool_)
         for name, neighbourhood in self._neighbourhoods.items():
@@ -62,9 +57,6 @@ class OutlierDetector:
 
 class _Neighbourhood:
     def __init__(self, own: Floats, false_alarms: float) -> None:
-        from sklearn.neighbors import NearestNeighbors
-        from sklearn.preprocessing import StandardScaler
-
         own = own[np.isfinite(own).all(axis=1)]
         self._scaler = StandardScaler().fit(own)
         self._nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(self._scaler.transform(own))

@@ -25,10 +25,7 @@ _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the statistics of prepared images.
-
-    Args:
-        images: uint8 [n, size, size], size 3 or more.
+    """Compute the statistics of prepared images, uint8 [n, size, size] with a size of 3 or more.
 
     Returns:
         float32 [n, 11], in the order of ``STATISTICS``; finite even for an image of a single grey level.

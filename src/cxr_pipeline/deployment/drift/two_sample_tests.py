@@ -1,14 +1,27 @@
 """Two-sample tests that return a p-value and an effect size, for images of different patients.
 
-Each test takes the name of what is compared, then n values of the reference and m new ones, all finite, as float64.
+Each test takes the name of what is compared, then n values of the reference and m new ones, all finite, as float64. It
+returns a dictionary of JSON types:
+
+- ``name``: the quantity that is compared; ``test``: the name of the test;
+- ``effect_name`` and ``effect``: the measure of the effect size, and its value, 0 or more;
+- ``p_value``: uncorrected;
+- ``n_reference`` and ``n_new``: number of images in each sample;
+- ``reference`` and ``new``: typical value of each sample: the median if distributions are compared, else the mean;
+- ``histogram``: ``edges``, and the ``reference`` and ``new`` shares between them; None if means are compared.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 Floats = NDArray[np.float64]
 
@@ -16,47 +29,20 @@ PSI_BINS = 10
 HISTOGRAM_BINS = 24
 
 
-@dataclass(frozen=True)
-class TwoSampleResult:
-    """Result of one test of new images against the reference.
-
-    Args:
-        name: Quantity that is compared.
-        test: Name of the test.
-        effect_name: Measure of the effect size.
-        effect: Effect size, 0 or more.
-        p_value: Uncorrected p-value.
-        n_reference, n_new: Number of images in each sample.
-        reference, new: Typical value of each sample, such as the median.
-        histogram: ``edges``, and the ``reference`` and ``new`` shares between them; None if there is none.
-    """
-
-    name: str
-    test: str
-    effect_name: str
-    effect: float
-    p_value: float
-    n_reference: int
-    n_new: int
-    reference: float
-    new: float
-    histogram: dict[str, list[float]] | None = None
-
-
-def compare_values(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+def compare_values(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
     """Compare values [n] and [m] with the Kolmogorov-Smirnov test.
 
     The effect is the largest distance between the two distribution functions, 0 to 1.
 
     Example:
-        >>> compare_values("noise", np.arange(40.0), np.arange(20.0, 60.0)).effect
+        >>> compare_values("noise", np.arange(40.0), np.arange(20.0, 60.0))["effect"]
         0.5
     """
     distance, p_value = _kolmogorov_smirnov(reference, new)
-    return _result(name, "Kolmogorov-Smirnov", ("KS distance", distance), p_value, reference, new, distribution=True)
+    return _result(name, "Kolmogorov-Smirnov", "KS distance", distance, p_value, reference, new, distribution=True)
 
 
-def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+def compare_scores(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
     """Compare probabilities [n] and [m] with the Kolmogorov-Smirnov test.
 
     The effect is the population stability index. In small samples it is above 0 without any drift, by about
@@ -73,10 +59,10 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> TwoSampleResult
     expected, actual = (count / count.sum() for count in counts)
     bias = len(edges) * (1 / len(reference) + 1 / len(new))
     index = max(0.0, float(np.sum((actual - expected) * np.log(actual / expected))) - bias)
-    return _result(name, "Kolmogorov-Smirnov", ("PSI", index), p_value, reference, new, distribution=True)
+    return _result(name, "Kolmogorov-Smirnov", "PSI", index, p_value, reference, new, distribution=True)
 
 
-def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> TwoSampleResult:
+def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> dict[str, Any]:
     """Compare features [n, c] and [m, c], of about variance 1, with a classifier two-sample test.
 
     A logistic regression is trained on one half of the images to distinguish new from reference images, and evaluated
@@ -89,12 +75,6 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
         Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", ICLR 2017.
         Rabanser, Günnemann and Lipton, "Failing loudly", NeurIPS 2019.
     """
-    from scipy.stats import mannwhitneyu
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     inputs = np.clip(np.vstack([reference, new]), -10, 10)
     inputs = np.hstack([inputs, inputs**2])
     is_new = np.repeat([False, True], [len(reference), len(new)])
@@ -104,14 +84,14 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
         classifier = make_pipeline(StandardScaler(), regression).fit(inputs[train], is_new[train])
         scores[test] = classifier.decision_function(inputs[test])
         positive, negative = scores[test][is_new[test]], scores[test][~is_new[test]]
-        result = mannwhitneyu(positive, negative, alternative="greater")
+        result = stats.mannwhitneyu(positive, negative, alternative="greater")
         aucs.append(result.statistic / (len(positive) * len(negative)))
         p_values.append(result.pvalue)
-    effect, p_value = ("AUC", float(np.mean(aucs))), min(1.0, 2 * float(min(p_values)))
-    return _result(name, "domain classifier", effect, p_value, scores[~is_new], scores[is_new], distribution=True)
+    auc, p_value = float(np.mean(aucs)), min(1.0, 2 * float(min(p_values)))
+    return _result(name, "domain classifier", "AUC", auc, p_value, scores[~is_new], scores[is_new], distribution=True)
 
 
-def compare_prevalence(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
+def compare_prevalence(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
     """Compare the shares of positive labels, [n] and [m], with Fisher's exact test.
 
     The effect is Cohen's h: 0.2 is small, 0.5 medium, 0.8 large.
@@ -119,17 +99,15 @@ def compare_prevalence(name: str, reference: Floats, new: Floats) -> TwoSampleRe
     References:
         Cohen, "Statistical power analysis for the behavioral sciences", 1988, chapter 6.
     """
-    from scipy.stats import fisher_exact
-
     table = [[int(labels.sum()), int((1 - labels).sum())] for labels in (reference, new)]
     angles = [2 * np.arcsin(np.sqrt(labels.mean())) for labels in (reference, new)]
-    effect, p_value = ("Cohen's h", float(abs(angles[1] - angles[0]))), min(1.0, float(fisher_exact(table).pvalue))
-    return _result(name, "Fisher's exact test", effect, p_value, reference, new)
+    effect, p_value = float(abs(angles[1] - angles[0])), min(1.0, float(stats.fisher_exact(table).pvalue))
+    return _result(name, "Fisher's exact test", "Cohen's h", effect, p_value, reference, new)
 
 
 def compare_calibration(
     name: str, reference: tuple[Floats, Floats], new: tuple[Floats, Floats]
-) -> tuple[TwoSampleResult, TwoSampleResult]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compare the calibration of labels and probabilities, ([n], [n]) and ([m], [m]), with Welch's test.
 
     The first result compares the calibration in the large: observed minus expected share of positives. The second
@@ -149,48 +127,44 @@ def compare_calibration(
 
 
 def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
-    from scipy.stats import ks_2samp
-
     # scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images, the asymptotic ones suffice.
-    result = ks_2samp(reference, new, method="asymp")
+    result = stats.ks_2samp(reference, new, method="asymp")
     return float(result.statistic), float(np.clip(result.pvalue, 0, 1))
 
 
 def _result(
     name: str,
     test: str,
-    effect: tuple[str, float],
+    effect_name: str,
+    effect: float,
     p_value: float,
     reference: Floats,
     new: Floats,
     *,
     distribution: bool = False,
-) -> TwoSampleResult:
-    """Describe each sample by its mean or, if distributions are compared, by its median and histogram."""
+) -> dict[str, Any]:
     typical = np.median if distribution else np.mean
-    return TwoSampleResult(
-        name=name,
-        test=test,
-        effect_name=effect[0],
-        effect=effect[1],
-        p_value=p_value,
-        n_reference=len(reference),
-        n_new=len(new),
-        reference=float(typical(reference)),
-        new=float(typical(new)),
-        histogram=_histogram(reference, new) if distribution else None,
-    )
+    return {
+        "name": name,
+        "test": test,
+        "effect_name": effect_name,
+        "effect": effect,
+        "p_value": p_value,
+        "n_reference": len(reference),
+        "n_new": len(new),
+        "reference": float(typical(reference)),
+        "new": float(typical(new)),
+        "histogram": _histogram(reference, new) if distribution else None,
+    }
 
 
-def _compare_means(name: str, reference: Floats, new: Floats) -> TwoSampleResult:
-    from scipy.stats import ttest_ind
-
+def _compare_means(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
     difference = float(new.mean() - reference.mean())
     if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is undefined without any variance
         p_value = 1.0 if difference == 0 else 0.0
     else:
-        p_value = float(ttest_ind(new, reference, equal_var=False).pvalue)
-    return _result(name, "Welch's test", ("difference", abs(difference)), p_value, reference, new)
+        p_value = float(stats.ttest_ind(new, reference, equal_var=False).pvalue)
+    return _result(name, "Welch's test", "difference", abs(difference), p_value, reference, new)
 
 
 def _histogram(reference: Floats, new: Floats) -> dict[str, list[float]]:

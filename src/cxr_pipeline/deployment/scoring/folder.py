@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 import cxr_pipeline
 from cxr_pipeline.common.array_store import ArrayStore
-from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
@@ -66,7 +65,7 @@ def score_folder(
     Worker processes read and decode files while the network scores. Rows are stored while scoring, so the next call
     resumes after a kill. An image is scored again only if its path, size or modification time has changed, or the model
     version, the classifier, the screening, the folder or the version of this package. Links and unreadable images are
-    retried in every call.
+    retried in every call. One process at a time may use a folder of ``parts``.
 
     Args:
         classifier: scores the images.
@@ -77,16 +76,11 @@ def score_folder(
         heatmaps: folder for a heat map of each scored image, as PNG; None for none.
         screening: out-of-distribution screening; None for none.
 
-    Returns:
-        A row per image, sorted by path: ``image``, the path below the folder; the probabilities and ``decision``, null
-        if refused; ``status``; ``reason``, for images that are refused or flagged.
-
     Raises:
-        UserError: a folder cannot be written, or another process scores into it.
+        UserError: a folder cannot be written.
     """
     if classifier.provenance.get("images") == "phantom":
         _log.warning("The model was trained on phantoms. Its predictions for images of patients are meaningless.")
-    lock = _lock(parts)
     settings = _settings_digest(classifier, images.root, scored_by, screening)
     maps = HeatMapFolder(classifier, heatmaps, settings, note=parts / "heatmaps.txt") if heatmaps else None
     scorer = _Scorer(classifier, images, parts / settings, batch_size, maps, screening)
@@ -106,17 +100,13 @@ def score_folder(
     for folder in parts.iterdir():
         if folder.is_dir() and folder.name != settings:
             shutil.rmtree(folder, ignore_errors=True)
-    predictions = Predictions(file, scorer.n_kept, scorer.sampled_features(), lock)
+    predictions = Predictions(file, scorer.n_kept, scorer.sampled_features())
     warn_of_refused(predictions)
     return predictions
 
 
 class _Scorer:
-    """Scores windows of a folder's listing, and stores their rows.
-
-    Args:
-        folder: of the stores.
-    """
+    """Scores windows of a folder's listing, and stores their rows below ``folder``."""
 
     def __init__(
         self,
@@ -224,24 +214,6 @@ class _Scorer:
                 **text,
             }
         )
-
-
-def _lock(parts: Path) -> FileLock:
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(parts / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"Another process scores images into {parts.parent}. Wait for it to end, or stop it, then run the same "
-            "command again."
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"Predictions cannot be written to {parts}: {error.strerror or error}. Expected a writable folder. Correct "
-            "this and run the same command again."
-        ) from error
-    return lock
 
 
 def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, screening: "Screening | None") -> str:

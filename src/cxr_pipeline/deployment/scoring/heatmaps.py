@@ -28,9 +28,6 @@ _log = logging.getLogger(__name__)
 def map_name(image: str) -> str:
     """Return the name of an image's map: ``<image>.png``, shortened with a digest if it is too long for file systems.
 
-    Args:
-        image: path of the image, as in the predictions.
-
     Example:
         >>> map_name("ward 1/image.dcm")
         'ward 1/image.dcm.png'
@@ -55,11 +52,8 @@ def _digest(name: str) -> str:
 class HeatMapFolder:
     """A folder with the heat maps of the scored images and no other files.
 
-    Args:
-        classifier: draws the maps.
-        folder: of the maps. Maps of other settings are removed.
-        settings: digest of everything except the image that affects its map.
-        note: file with the settings of the maps in the folder.
+    ``settings`` is a digest of everything except the image that affects its map. The file ``note`` has that of the maps
+    in the folder; maps of other settings are removed.
     """
 
     def __init__(self, classifier: ImageClassifier, folder: Path, settings: str, *, note: Path) -> None:
@@ -69,7 +63,8 @@ class HeatMapFolder:
         self._folder = folder
         if not note.is_file() or note.read_text() != settings:
             shutil.rmtree(folder, ignore_errors=True)
-            note.write_text(settings)
+            with written_atomically(note) as temporary:
+                temporary.write_text(settings)
         self._started = _disk_time(folder)
 
     def keep(self, image: str) -> bool:
@@ -81,13 +76,7 @@ class HeatMapFolder:
         return True
 
     def write(self, names: Sequence[str], images: Sequence[Prepared], table: pd.DataFrame) -> None:
-        """Draw the scored images of a batch.
-
-        Args:
-            names: paths of the images, as in the predictions.
-            images: the arguments of ``ImageClassifier.score_batch``.
-            table: its result.
-        """
+        """Draw the scored images of a batch, from the argument and the result of ``ImageClassifier.score_batch``."""
         scored = [
             (name, image)
             for name, image, status in zip(names, images, table["status"], strict=True)

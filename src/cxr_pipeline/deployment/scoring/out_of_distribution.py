@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
-from cxr_pipeline.deployment.drift.feature_extraction import add_feature_output
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.feature_extraction import FeatureExtractor
 from cxr_pipeline.deployment.drift.outliers import OutlierDetector
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
 
@@ -25,17 +23,13 @@ from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
 class Screening:
     """Screen images while they are scored, and collect the features of a sample for the drift check of the folder.
 
-    The score and the features of an image come from the same forward pass.
-
     Args:
         classifier: scores the images.
         profile: reference profile of the classifier.
         out_of_distribution: ``flag`` scores an out-of-distribution image and gives a reason; ``refuse`` does not score
             it; ``ignore`` disables the screening.
-        false_alarms: see `OutlierDetector`.
-        min_images: see `OutlierDetector`.
-        max_images: size of the sample.
-        seed: of the sample.
+        false_alarms, min_images: see `OutlierDetector`.
+        max_images, seed: size and seed of the sample.
     """
 
     def __init__(
@@ -51,16 +45,10 @@ class Screening:
     ) -> None:
         self._classifier, self.profile = classifier, profile
         self._action, self._max_images, self._seed = out_of_distribution, max_images, seed
-        self._network = add_feature_output(classifier.model)
+        self._extractor = FeatureExtractor(classifier.model, classifier.decision_rule)
+        self.feature_type = self._extractor.dtype
         self.detector = OutlierDetector(profile, false_alarms=false_alarms, min_images=min_images)
         self._parameters = (out_of_distribution, false_alarms, min_images)
-        self.feature_type = np.dtype(
-            [
-                ("statistics", np.float32, (len(STATISTICS),)),
-                ("features", np.float32, (int(self._network.outputs[0].shape[-1]),)),
-                ("probability", np.float64, (len(profile.outputs),)),
-            ]
-        )
 
     @cached_property
     def settings(self) -> list[Any]:
@@ -77,36 +65,23 @@ class Screening:
     def score_batch(self, prepared: Sequence[Prepared]) -> tuple[pd.DataFrame, NDArray[Any]]:
         """Score a batch of images.
 
-        Args:
-            prepared: results of ``ImageClassifier.prepare``.
-
         Returns:
             The table of ``ImageClassifier.score_batch``, with the reason of out-of-distribution images; and the
-            features of the n images that were not refused by ``prepare``, `feature_type` [n].
+            features of the n images that could be prepared, `feature_type` [n].
         """
-        usable = np.array([not isinstance(image, ImageRefused) for image in prepared], np.bool_)
-        features = np.empty(int(usable.sum()), self.feature_type)
-        if not usable.any():
-            return self._classifier.score_batch(prepared), features
-        images = np.stack([image for image in prepared if not isinstance(image, ImageRefused)])
-        pooled, scores = self._network.predict_on_batch(images[..., np.newaxis])
+        images = [image for image in prepared if not isinstance(image, ImageRefused)]
+        if not images:
+            return self._classifier.score_batch(prepared), np.empty(0, self.feature_type)
+        features, scores = self._extractor.extract(np.stack(images))
         table = self._classifier.apply_rule(prepared, scores)
-        columns = probability_columns(self.profile.outputs)
-        features["statistics"], features["features"] = image_statistics(images), pooled
-        features["probability"] = table.loc[usable, columns]
         if self._action == "ignore":
             return table, features
+        usable = np.array([not isinstance(image, ImageRefused) for image in prepared], np.bool_)
         outlier = np.zeros(len(prepared), np.bool_)
         outlier[usable] = self.detector.is_outlier(features["statistics"], features["features"])
         table.loc[outlier, "reason"] = OUT_OF_DISTRIBUTION
         if self._action == "refuse":
             table.loc[outlier, "status"] = "refused"
-            table.loc[outlier, columns] = np.nan
+            table.loc[outlier, probability_columns(self.profile.outputs)] = np.nan
             table.loc[outlier, "decision"] = None
         return table, features
-
-    def image_features(self, features: NDArray[Any]) -> ImageFeatures:
-        """Convert features, `feature_type` [n], for the drift check. Labels and sources are unknown."""
-        arrays = {name: features[name] for name in self.feature_type.names or ()}
-        y_true = np.full(features["probability"].shape, np.nan)
-        return ImageFeatures(**arrays, y_true=y_true, source=np.full(len(features), ""))

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from cxr_pipeline.deployment.classifier import ImageClassifier
@@ -24,19 +23,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The rows of a folder's images, read from disk as needed.
+    """A row per image of a folder, sorted by path, read from disk as needed.
 
     Args:
-        file: Parquet file with the columns ``image``, probabilities, ``decision``, ``status`` and ``reason``.
+        file: Parquet file with the columns ``image``, the path below the folder; the probabilities and ``decision``,
+            null if refused; ``status``; and ``reason``, for images that are refused or flagged.
         n_kept: images whose rows an earlier run computed.
         features: features of the sample for the drift check, ``Screening.feature_type`` [n]; None without screening.
-        lock: held while the predictions may be read, because another scoring would overwrite them.
     """
 
     file: Path
     n_kept: int
     features: NDArray[Any] | None
-    lock: FileLock
 
     def __len__(self) -> int:
         return int(pq.ParquetFile(self.file).metadata.num_rows)
@@ -77,13 +75,7 @@ def warn_of_refused(predictions: Predictions) -> None:
 
 
 def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
-    """Describe the classifier and count its predictions, as JSON types.
-
-    Returns:
-        ``digest``, ``recipe``, ``classes``, ``thresholds`` and ``provenance`` of the classifier; ``n_images``;
-        ``n_scored``; ``n_kept``, the images whose rows an earlier run computed; and the counts of
-        ``Predictions.counts``.
-    """
+    """Describe the classifier and count its predictions, as JSON types."""
     counts = predictions.counts()
     return {
         "digest": classifier.digest,

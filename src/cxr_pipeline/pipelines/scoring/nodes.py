@@ -98,19 +98,19 @@ def _check_drift(
 ) -> dict[str, Any]:
     """Compare a sample of the folder with the images of the model, and return the parameters and the verdict."""
     from cxr_pipeline.deployment.drift.detection import detect_drift
+    from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 
     if screening is None or predictions.features is None:
         return {"out_of_distribution": None, "drift": None}
     parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
     settings = {name: value for name, value in parameters.items() if name != "max_images"}
-    result = detect_drift(screening.profile, screening.image_features(predictions.features), **settings)
+    result = detect_drift(screening.profile, ImageFeatures.from_rows(predictions.features), **settings)
     level = logging.WARNING if result["verdict"] in ("warn", "refuse") else logging.INFO
     _log.log(level, "Drift, %d images compared: %s. %s", result["n_new"], result["verdict"], result["sentence"])
     if result["verdict"] == scoring.on_drift == "refuse":
         # Predictions of an earlier folder must not be mistaken for those of this one.
         for suffix in ("csv", "json", "parquet"):
             (outputs / f"predictions.{suffix}").unlink(missing_ok=True)
-        predictions.lock.release()
         raise UserError(
             f"The images have drifted from those of the model ({result['n_new']:,} images compared). "
             f"{result['sentence']} No predictions are written, and earlier ones are removed. Inspect the images; "
