@@ -25,6 +25,7 @@ from sklearn.metrics import (
 
 from cxr_pipeline.evaluation.bootstrap import measure
 from cxr_pipeline.evaluation.metrics import METRICS, expected_calibration_error
+from cxr_pipeline.evaluation.score_tables import Scores
 
 THRESHOLD = 0.5
 SCORES = (
@@ -70,17 +71,9 @@ def run(
     y_true: NDArray[np.int64], probability: NDArray[np.float64], patients: NDArray[np.int64], replicates: int
 ) -> dict[str, float]:
     """The interval of the AUC, or of its mean over outputs, by ``measure``; the first two arrays are [n, k]."""
-    measured = measure(
-        y_true,
-        probability,
-        probability >= THRESHOLD,
-        patients,
-        outputs=[f"output {number}" for number in range(y_true.shape[1])],
-        exclusive=False,
-        replicates=replicates,
-        confidence=0.95,
-        seed=0,
-    )
+    outputs = tuple(f"output {number}" for number in range(y_true.shape[1]))
+    scores = Scores(outputs, y_true, probability, probability >= THRESHOLD)
+    measured = measure(scores, patients, exclusive=False, replicates=replicates, confidence=0.95, seed=0)
     found: dict[str, float] = measured["metrics"]["auc"]
     return found
 

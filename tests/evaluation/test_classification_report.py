@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from cxr_pipeline.evaluation.classification_report import MACRO, classification_report, confusion_table
 from cxr_pipeline.evaluation.metrics import binary_metrics
+from cxr_pipeline.evaluation.score_tables import Scores
 
 CLASSES = ("normal", "pneumonia", "No Finding")
 
@@ -18,10 +19,10 @@ def test_report_and_confusion_matrix_are_those_of_scikit_learn(images):
     true, decided = map(list, zip(*images, strict=True))
     options = {"target_names": CLASSES, "output_dict": True, "zero_division": np.nan}
     expected = report_of_scikit_learn(true, decided, labels=[0, 1, 2], **options)
-    y_true, predicted = np.eye(3)[true], np.eye(3)[decided]
+    scores = Scores(CLASSES, np.eye(3)[true], np.eye(3)[decided], np.eye(3)[decided] == 1)
 
-    table = confusion_table(y_true, predicted == 1, CLASSES, exclusive=True)
-    report = classification_report(y_true, predicted == 1, predicted, CLASSES).set_index("class")
+    table = confusion_table(scores, exclusive=True)
+    report = classification_report(scores).set_index("class")
 
     assert table["class"].tolist() == list(table.columns[1:]) == list(CLASSES)
     np.testing.assert_array_equal(table[list(CLASSES)], confusion_matrix(true, decided, labels=[0, 1, 2]))
@@ -39,7 +40,7 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean():
     y_true[:, 2] = 0
     predicted = probability >= 0.5
 
-    report = classification_report(y_true, predicted, probability, CLASSES)
+    report = classification_report(Scores(CLASSES, y_true, probability, predicted))
 
     assert report["class"].tolist() == [*CLASSES, MACRO]
     assert pd.api.types.is_integer_dtype(report["support"])
@@ -54,7 +55,8 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean():
 
 
 def test_a_single_output_has_no_mean():
-    report = classification_report([[0], [1]], [[False], [True]], [[0.1], [0.9]], ["effusion"])
+    y_true, probability = np.array([[0.0], [1.0]]), np.array([[0.1], [0.9]])
+    report = classification_report(Scores(("effusion",), y_true, probability, probability > 0.5))
     assert report["class"].tolist() == ["effusion"]
     assert report.loc[0, ["sensitivity", "specificity", "auc", "support"]].tolist() == [1, 1, 1, 1]
 
@@ -63,7 +65,8 @@ def test_each_label_has_its_own_confusion_matrix():
     y_true = np.array([[1, 0], [1, 1], [0, np.nan], [0, 0], [np.nan, np.nan]])
     predicted = np.array([[True, False], [False, True], [True, True], [False, True], [False, False]])
 
-    assert confusion_table(y_true, predicted, ["a", "b"], exclusive=False).to_dict("list") == {
+    scores = Scores(("a", "b"), y_true, predicted.astype(float), predicted)
+    assert confusion_table(scores, exclusive=False).to_dict("list") == {
         "class": ["a", "b"],
         "true_negative": [1, 1],
         "false_positive": [1, 1],

@@ -179,8 +179,6 @@ def test_the_json_form_of_a_binary_rule():
         "policy_met": True,
         "fitted_on": {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())},
     }
-    old = {name: value for name, value in rule.to_dict().items() if name != "kind"}
-    assert rule_from_dict(old) == rule
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
@@ -213,7 +211,8 @@ def test_wrong_classes_and_kinds_are_rejected():
     for kind, classes in (("binary", ["a"]), ("binary", ["a", "b", "c"]), ("multiclass", ["a"])):
         with pytest.raises(ValueError, match=f"A {kind} rule needs two classes"):
             fit(kind, ([[0.0], [1.0]], [[0.1], [0.9]]), classes=classes)
+    saved = fit("binary", draw_images("binary", 30)).to_dict()
     with pytest.raises(ValueError, match=r"binary, multiclass, multilabel.*Received: kind='ordinal'"):
-        rule_from_dict({"kind": "ordinal"})
+        rule_from_dict({**saved, "kind": "ordinal"})
     with pytest.raises(ValueError, match="kind='ordinal'"):
         fit("ordinal", (np.eye(3), np.eye(3)), classes=("a", "b", "c"))

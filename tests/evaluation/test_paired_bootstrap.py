@@ -129,10 +129,10 @@ def test_images_in_one_table_only_are_left_out_and_counted(draw_pair):
         table.loc[150:, "image"], table.loc[150:, "source"] = table.loc[:149, "image"].to_numpy(), "more"
     few, many = mine.iloc[:200], other.iloc[20:]
 
-    images = match_images(few, many, ("mass",))
+    first, second, n_left_out = match_images(few, many, ("mass",))
 
-    assert images.n_left_out == 20 + 100
-    assert images.table["image"].tolist() == images.baseline["image"].tolist()
+    assert n_left_out == 20 + 100
+    assert first["image"].tolist() == second["image"].tolist()
     expected = paired_differences(mine.iloc[20:200], other.iloc[20:200], **ONE)
     assert paired_differences(few, many, **ONE) == expected
 

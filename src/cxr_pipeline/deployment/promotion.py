@@ -72,17 +72,17 @@ def compare(
         ValueError: The tables cannot be compared, see :func:`cxr_pipeline.evaluation.paired_bootstrap.match_images`.
     """
     settings: dict[str, Any] = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
-    images = match_images(challenger, champion, outputs)
+    challenger, champion, n_left_out = match_images(challenger, champion, outputs)
     sides = {
-        "challenger": evaluate(images.table, **settings)["metrics"],
-        "champion": evaluate(images.baseline, **settings)["metrics"],
-        "differences": paired_differences(images.table, images.baseline, **settings),
+        "challenger": evaluate(challenger, **settings)["metrics"],
+        "champion": evaluate(champion, **settings)["metrics"],
+        "differences": paired_differences(challenger, champion, **settings),
     }
-    patients = patients_of(images.table)
+    patients = patients_of(challenger)
     return {
-        "n_images": len(images.table),
+        "n_images": len(challenger),
         "n_patients": None if patients is None else int(patients.nunique()),
-        "n_left_out": images.n_left_out,
+        "n_left_out": n_left_out,
         **{side: {name: metrics[name] for name in COMPARED} for side, metrics in sides.items()},
     }
 

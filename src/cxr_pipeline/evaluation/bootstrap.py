@@ -6,18 +6,17 @@ have about ``CHUNK`` elements, so that they fit into the cache and memory does n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, known_images
+from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Interval = dict[str, float | None]
 Replicates = Mapping[str, Floats]
@@ -25,79 +24,63 @@ Replicates = Mapping[str, Floats]
 CHUNK = 2**18
 
 
-@dataclass(frozen=True, eq=False)
 class _Output:
-    """One output, restricted to the images with a known label.
+    """One output, restricted to the images with a known label, by decreasing probability."""
 
-    Args:
-        images: [m], their indices among all images, by decreasing probability.
-        positive: bool [m], their labels.
-        metrics: of these images.
-        n_patients: of these images.
-    """
-
-    images: Indices
-    positive: Bools
-    metrics: WeightedMetrics
-    n_patients: int
-
-    @classmethod
-    def of(cls, y_true: Floats, probability: Floats, predicted: Bools, codes: Indices) -> Self:
+    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_], codes: Indices) -> None:
         images = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
-        images, positive = images[order], positive[order]
-        metrics = WeightedMetrics(positive, scores[order], predicted[images])
-        return cls(images, positive, metrics, len(np.unique(codes[images])))
+        self.images, self.positive = images[order], positive[order]
+        self.n_patients = len(np.unique(codes[images]))
+        self._metrics = WeightedMetrics(self.positive, scores[order], predicted[self.images])
 
     def replicate(self, weights: Floats) -> Replicates:
         """Compute every metric of every replicate; NaN in replicates without images of both classes."""
         own = np.take(weights, self.images, axis=1)
         if not len(self.images):
             return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
-        values = self.metrics(own)
+        values = self._metrics(own)
         shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
         lost = np.any([np.isnan(values[name]) for name, members in shares if members.any()], axis=0)
         return {name: np.where(lost, np.nan, value) for name, value in values.items()}
 
-    def intervals(self, values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
-        """Return every metric with its interval; the interval is null with fewer than two patients."""
-        return _intervals(values, drawn if self.n_patients > 1 else dict.fromkeys(METRICS, np.empty(0)), confidence)
 
-
-@dataclass(frozen=True, eq=False)
 class DecidedImages:
     """Decided images, prepared for computing metrics under many weightings.
 
     Args:
-        parts: the outputs.
-        right: [n], 1 if the decision on an image is correct; None if the classes are not exclusive.
+        scores: labels, probabilities and decisions.
+        images: [n], the indices of the images to use.
+        codes: [n], their patients, see `patient_codes`.
+        exclusive: see `measure`.
     """
 
-    parts: tuple[_Output, ...]
-    right: Floats | None
-
-    @classmethod
-    def of(cls, y_true: Floats, probability: Floats, predicted: Bools, codes: Indices, *, exclusive: bool) -> Self:
-        """Prepare labels, probabilities and decisions [n, k] and patient codes [n]; see :func:`measure`."""
-        columns = zip(y_true.T, probability.T, predicted.T, strict=True)
-        parts = (_Output.of(*column, codes) for column in columns)
-        right = (predicted & (y_true == 1)).any(axis=1).astype(np.float64) if exclusive else None
-        return cls(tuple(parts), right)
+    def __init__(self, scores: Scores, images: Indices, codes: Indices, *, exclusive: bool) -> None:
+        true, predicted = scores.y_true[images], scores.predicted[images]
+        columns = zip(true.T, scores.probability[images].T, predicted.T, strict=True)
+        self.outputs = [_Output(*column, codes) for column in columns]
+        self._right = (predicted & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
 
     def replicate(self, weights: Floats) -> list[Replicates]:
         """Compute every metric for each row of weights [replicates, n]: of each output, and last of their mean."""
-        replicates = [part.replicate(weights) for part in self.parts]
-        return [*replicates, _mean_over_outputs(replicates, self.right, weights)]
+        replicates = [output.replicate(weights) for output in self.outputs]
+        return [*replicates, self.mean(replicates, weights)]
+
+    def mean(self, outputs: Sequence[Replicates], weights: Floats) -> Replicates:
+        """Compute the mean of each metric over the outputs for which it is defined, [replicates]."""
+        means = {name: _nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
+        if self._right is None:
+            return means
+        with np.errstate(invalid="ignore"):
+            accuracy = (weights @ self._right) / weights.sum(axis=1)
+        return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
 
 
 def measure(
-    y_true: ArrayLike,
-    probability: ArrayLike,
-    predicted: ArrayLike,
-    groups: ArrayLike | None,
+    scores: Scores,
+    patients: ArrayLike | None,
     *,
-    outputs: Sequence[str],
     exclusive: bool,
     replicates: int,
     confidence: float,
@@ -115,16 +98,13 @@ def measure(
     that is lower (basic bootstrap interval), so that the interval contains the value.
 
     Args:
-        y_true: [n, k], 1 positive, 0 negative, NaN unknown; images without any known label are left out.
-        probability: [n, k], in [0, 1].
-        predicted: bool [n, k], the decisions.
-        groups: [n], the patient of each image, null for a patient with one image; None to draw images instead.
-        outputs: names of the k outputs.
+        scores: n images; those without any known label are left out, and the order does not matter.
+        patients: [n], the patient of each image, null for a patient with one image; None to draw images instead.
         exclusive: whether each image has exactly one class. ``accuracy`` is then the share of images with a correct
             decision instead of a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
         replicates: number of bootstrap samples.
         confidence: in (0, 1), such as 0.95.
-        seed: of the random draws. The order of the images does not matter.
+        seed: of the random draws.
 
     Returns:
         ``metrics``: for each of the ``METRICS`` ``{"value", "low", "high"}``, null if undefined; ``low`` and ``high``
@@ -133,46 +113,46 @@ def measure(
 
     Raises:
         UserError: a score is NaN.
-        ValueError: the arrays are not all [n, k]; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
+        ValueError: see :func:`cxr_pipeline.evaluation.metrics.binary_metrics`.
 
     References:
         Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
         Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
         Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
-    true, scores, decided = _matrices(y_true, probability, predicted, len(outputs))
-    values = [binary_metrics(*columns) for columns in zip(true.T, scores.T, decided.T, strict=True)]
-    order = _canonical_order(true, scores, decided)
-    true, scores, decided = true[order], scores[order], decided[order]
-    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
-    images = DecidedImages.of(true, scores, decided, codes, exclusive=exclusive)
-    unweighted = [{name: np.array([value[name]]) for name in METRICS} for value in values]
-    whole = _mean_over_outputs(unweighted, images.right, np.ones((1, len(order))))
-    *drawn, drawn_mean = _replicate(images, codes, replicates=replicates, seed=seed)
-    return {
-        "metrics": _intervals({name: float(value[0]) for name, value in whole.items()}, drawn_mean, confidence),
-        "per_class": {
-            output: part.intervals(value, replicate, confidence)
-            for output, part, value, replicate in zip(outputs, images.parts, values, drawn, strict=True)
-        },
-        "support": {
-            output: {"n_known": len(part.images), "n_positive": int(part.positive.sum())}
-            for output, part in zip(outputs, images.parts, strict=True)
-        },
-    }
+    columns = zip(scores.y_true.T, scores.probability.T, scores.predicted.T, strict=True)
+    values = [binary_metrics(*column) for column in columns]
+    order = _canonical_order(scores)
+    codes = patient_codes(patients, order)
+    images = DecidedImages(scores, order, codes, exclusive=exclusive)
+    unweighted = [{name: np.array([number]) for name, number in value.items()} for value in values]
+    whole = images.mean(unweighted, np.ones((1, len(order))))
+    # The first chunk is empty, because there may be no draws.
+    undrawn = dict.fromkeys(METRICS, np.empty(0))
+    chunks = [[undrawn] * (len(values) + 1), *map(images.replicate, draw_weights(codes, replicates, seed))]
+    *drawn, drawn_mean = (
+        {name: np.concatenate([chunk[name] for chunk in output]) for name in METRICS}
+        for output in zip(*chunks, strict=True)
+    )
+    per_class, support = {}, {}
+    for name, output, value, own in zip(scores.outputs, images.outputs, values, drawn, strict=True):
+        per_class[name] = _intervals(value, own if output.n_patients > 1 else undrawn, confidence)
+        support[name] = {"n_known": len(output.images), "n_positive": int(output.positive.sum())}
+    mean = {name: float(value[0]) for name, value in whole.items()}
+    return {"metrics": _intervals(mean, drawn_mean, confidence), "per_class": per_class, "support": support}
 
 
 def bootstrap_mean(
-    values: ArrayLike, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
+    values: ArrayLike, patients: ArrayLike | None, *, replicates: int, confidence: float, seed: int
 ) -> Interval:
     """Compute the mean of a number over images, with a percentile bootstrap interval clustered by patient.
 
     Args:
-        values: [n]; NaN is left out.
-        groups: [n], the patient of each image, null for a patient with one image; None to draw images instead.
+        values: [n]; NaN is left out, and the order does not matter.
+        patients: [n], see `measure`.
         replicates: number of bootstrap samples.
         confidence: in (0, 1).
-        seed: of the random draws. The order of the images does not matter.
+        seed: of the random draws.
 
     Returns:
         ``{"value", "low", "high"}``; null without images; ``low`` and ``high`` also with fewer than two patients.
@@ -186,29 +166,56 @@ def bootstrap_mean(
     numbers = numbers[order]
     if not len(numbers):
         return {"value": None, "low": None, "high": None}
-    codes = patient_codes(None if groups is None else np.asarray(groups, dtype=object)[order], len(order))
+    codes = patient_codes(patients, order)
     drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in draw_weights(codes, replicates, seed)]
     low, high = percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
     return {"value": float(numbers.mean()), "low": _number(low), "high": _number(high)}
 
 
-def _matrices(
-    y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike, n_outputs: int
-) -> tuple[Floats, Floats, Bools]:
-    true, scores = np.asarray(y_true, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-    decided = np.asarray(predicted, dtype=np.bool_)
-    if not true.shape == scores.shape == decided.shape == (len(true), n_outputs):
-        raise ValueError(
-            f"Labels, probabilities and decisions must all be [n, {n_outputs}]. "
-            f"Received: {true.shape}, {scores.shape} and {decided.shape}"
-        )
-    return true, scores, decided
+def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there are none."""
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
 
 
-def _canonical_order(true: Floats, scores: Floats, decided: Bools) -> Indices:
+def patient_codes(patients: ArrayLike | None, images: Indices) -> Indices:
+    """Number the patients of some images [m] from 0, ordered by id; an image without a patient gets its own number.
+
+    Args:
+        patients: patient of each image [n], null if unknown; None if all are unknown.
+        images: [m], indices of images.
+    """
+    if patients is None:
+        return np.arange(len(images))
+    codes, ids = pd.factorize(np.asarray(patients, dtype=object)[images], sort=True)
+    alone = codes == -1
+    codes[alone] = len(ids) + np.arange(alone.sum())
+    return codes if len(np.unique(codes)) < len(images) else np.arange(len(images))
+
+
+def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients."""
+    n_images = len(codes)
+    n_groups = int(codes.max()) + 1 if n_images else 0
+    if n_groups < 2:
+        return
+    rng = np.random.default_rng(seed)
+    per_chunk = max(1, CHUNK // n_images)
+    for first in range(0, replicates, per_chunk):
+        n_rows = min(per_chunk, replicates - first)
+        drawn = rng.integers(n_groups, size=(n_rows, n_groups))
+        drawn += n_groups * np.arange(n_rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)
+        yield counts if n_groups == n_images else np.take(counts, codes, axis=1)
+
+
+def _canonical_order(scores: Scores) -> Indices:
     """Return the indices of the images with a known label, in an order that is independent of the row order."""
-    order = np.lexsort((*decided.T, *true.T, *-scores.T[::-1]))
-    return order[~np.isnan(true[order]).all(axis=1)]
+    order = np.lexsort((*scores.predicted.T, *scores.y_true.T, *-scores.probability.T[::-1]))
+    return order[~np.isnan(scores.y_true[order]).all(axis=1)]
 
 
 def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
@@ -225,72 +232,7 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there are none."""
-    defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
-    return float(low), float(high)
-
-
-def patient_codes(groups: NDArray[np.object_] | None, n_images: int) -> Indices:
-    """Number the patients of images from 0, ordered by id; each image without a patient gets its own number."""
-    if groups is None:
-        return np.arange(n_images)
-    codes, ids = pd.factorize(groups, sort=True)
-    alone = codes == -1
-    codes[alone] = len(ids) + np.arange(alone.sum())
-    return codes if len(np.unique(codes)) < n_images else np.arange(n_images)
-
-
-def _replicate(images: DecidedImages, codes: Indices, *, replicates: int, seed: int) -> list[Replicates]:
-    """Compute every metric of every replicate, of each output and last of their mean."""
-    chunks: list[list[Replicates]] = [[dict.fromkeys(METRICS, np.empty(0))] * (len(images.parts) + 1)]
-    chunks += [images.replicate(weights) for weights in draw_weights(codes, replicates, seed)]
-    return [
-        {name: np.concatenate([values[name] for values in output]) for name in METRICS}
-        for output in zip(*chunks, strict=True)
-    ]
-
-
-def _mean_over_outputs(outputs: Sequence[Replicates], right: Floats | None, weights: Floats) -> Replicates:
-    """Compute the mean of each metric over the outputs for which it is defined, [replicates].
-
-    Args:
-        outputs: the metrics of each output.
-        right: see `DecidedImages`.
-        weights: [replicates, n].
-    """
-    means = {name: _nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
-    if right is None:
-        return means
-    with np.errstate(invalid="ignore"):
-        accuracy = (weights @ right) / weights.sum(axis=1)
-    return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
-
-
 def _nanmean(values: Floats) -> Floats:
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
-
-
-def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients."""
-    n_images = len(codes)
-    n_groups = int(codes.max()) + 1 if n_images else 0
-    if n_groups < 2:
-        return
-    rng = np.random.default_rng(seed)
-    per_chunk = max(1, CHUNK // n_images)
-    for first in range(0, replicates, per_chunk):
-        counts = _draw(rng, min(per_chunk, replicates - first), n_groups)
-        yield counts if n_groups == n_images else np.take(counts, codes, axis=1)
-
-
-def _draw(rng: np.random.Generator, n_rows: int, n_groups: int) -> Floats:
-    """Draw n_groups groups with replacement and count them, float64 [n_rows, n_groups]."""
-    drawn = rng.integers(n_groups, size=(n_rows, n_groups))
-    drawn += n_groups * np.arange(n_rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)

@@ -1,8 +1,6 @@
 """Calibration of one output: from scores of a network to probabilities that match observed frequencies.
 
 Every calibration is strictly increasing. It keeps the order of the images, and therefore AUC and average precision.
-Because a fitted curve may be flat in places, a fraction ``TIE_BREAK`` of the score is added to it, on a compressed
-logit scale on which scores near 0 and 1 remain distinct.
 """
 
 from abc import ABC, abstractmethod
@@ -26,32 +24,25 @@ FITTED_LOGIT = 16.0
 
 @dataclass(frozen=True)
 class Calibration(ABC):
-    """A strictly increasing map from score to probability.
-
-    Args:
-        message: warning about the fit, or an empty string.
-    """
+    """A strictly increasing map from score to probability; ``message`` is a warning about its fit, or empty."""
 
     method: ClassVar[str]
     message: str = field(default="", kw_only=True)
 
     @classmethod
-    @abstractmethod
     def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
-        """Fit to images of both classes; both arrays are [n]."""
+        """Fit to images of both classes; both arrays are [n]. Without parameters, there is nothing to fit."""
+        return cls()
 
     @abstractmethod
     def _curve(self, y_score: FloatArray) -> FloatArray:
         """Return the fitted curve, which may be flat in places."""
 
     def apply(self, y_score: ArrayLike) -> FloatArray:
-        """Convert scores to probabilities.
+        """Convert scores [...], in [0, 1], to probabilities of the same shape, float64, in (0, 1).
 
-        Args:
-            y_score: [...], in [0, 1].
-
-        Returns:
-            Probabilities of the same shape, float64, in (0, 1).
+        Because a fitted curve may be flat in places, a fraction ``TIE_BREAK`` of the score is added to it, on a
+        compressed logit scale on which scores near 0 and 1 remain distinct.
         """
         scores = np.asarray(y_score, dtype=np.float64)
         return (1 - TIE_BREAK) * self._curve(scores) + TIE_BREAK * _expit(_logit(scores) / COMPRESSION)
@@ -68,11 +59,6 @@ class Identity(Calibration):
 
     method: ClassVar[str] = "none"
 
-    @classmethod
-    def fit(cls, positive: NDArray[np.bool_], y_score: FloatArray) -> Self:
-        """Return the calibration; there is nothing to fit."""
-        return cls()
-
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return y_score
 
@@ -83,13 +69,9 @@ class Identity(Calibration):
 
 @dataclass(frozen=True)
 class Temperature(Calibration):
-    """Temperature scaling: the logit divided by one number.
+    """Temperature scaling: the logit divided by one number, above 1 if the network is overconfident.
 
-    Args:
-        temperature: above 1 if the network is overconfident.
-
-    References:
-        Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017.
+    See Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
 
     method: ClassVar[str] = "temperature"
@@ -100,20 +82,14 @@ class Temperature(Calibration):
         """Minimise the negative log-likelihood over temperatures in ``TEMPERATURES``."""
         logits = _fitted_logits(y_score)
         margins = np.where(positive, logits, -logits)
-        temperature, limit = fit_temperature(lambda temperature: float(np.logaddexp(0, -margins / temperature).mean()))
-        message = {
-            "": "",
-            "upper": (
-                f"Temperature scaling stopped at its limit of {TEMPERATURES[1]:g}: the further the validation scores "
-                "are from 0.5, the more often they are wrong. The order of the images is kept. Try Platt scaling, "
-                "which can also shift the scores, and check the labels."
-            ),
-            "lower": (
-                f"Temperature scaling stopped at its limit of {TEMPERATURES[0]:g}: every validation image is on the "
-                "correct side of 0.5, so that the confidence cannot be estimated."
-            ),
-        }[limit]
-        return cls(temperature=temperature, message=message)
+        temperature, message = fit_temperature(
+            lambda temperature: float(np.logaddexp(0, -margins / temperature).mean()),
+            at_highest="the further the validation scores are from 0.5, the more often they are wrong. The order of "
+            "the images is kept. Try Platt scaling, which can also shift the scores, and check the labels.",
+            at_lowest="every validation image is on the correct side of 0.5, so that the confidence cannot be "
+            "estimated.",
+        )
+        return cls(temperature, message=message)
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return _expit(_logit(y_score) / self.temperature)
@@ -121,16 +97,11 @@ class Temperature(Calibration):
 
 @dataclass(frozen=True)
 class Platt(Calibration):
-    """Platt scaling: a logistic regression on the logit.
+    """Platt scaling: a logistic regression on the logit, with a slope of at least 0.
 
-    Args:
-        slope: at least 0.
-        intercept: added to the scaled logit.
-
-    References:
-        Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood
-        methods", Advances in large margin classifiers, 1999. Its targets lie inside (0, 1), so that the fit is finite
-        even if the classes are separated.
+    See Platt, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods",
+    Advances in large margin classifiers, 1999. Its targets lie inside (0, 1), so that the fit is finite even if the
+    classes are separated.
     """
 
     method: ClassVar[str] = "platt"
@@ -156,10 +127,8 @@ class Platt(Calibration):
         result = minimize(loss, x0=(0.0, constant), jac=True, method="BFGS", options={"gtol": 1e-9})
         slope, intercept = (float(number) for number in result.x)
         if slope > 0:
-            return cls(slope=slope, intercept=intercept)
-        return cls(
-            slope=0.0, intercept=constant, message=_not_increasing(f"Platt scaling found a slope of {slope:.3g}")
-        )
+            return cls(slope, intercept)
+        return cls(0.0, constant, message=_not_increasing(f"Platt scaling found a slope of {slope:.3g}"))
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return _expit(self.slope * _logit(y_score) + self.intercept)
@@ -169,13 +138,11 @@ class Platt(Calibration):
 class Isotonic(Calibration):
     """Isotonic regression with interpolated steps. It needs some hundreds of images of each class.
 
+    See Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
+
     Args:
         scores: knots of the curve, increasing.
         probabilities: values at the knots, not decreasing.
-
-    References:
-        Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates",
-        KDD 2002.
     """
 
     method: ClassVar[str] = "isotonic"
@@ -191,8 +158,9 @@ class Isotonic(Calibration):
         scores = tuple(regression.X_thresholds_.astype(float).tolist())
         probabilities = tuple(regression.y_thresholds_.astype(float).tolist())
         is_constant = probabilities[0] == probabilities[-1]
-        message = _not_increasing("Isotonic calibration is constant") if is_constant else ""
-        return cls(scores=scores, probabilities=probabilities, message=message)
+        return cls(
+            scores, probabilities, message=_not_increasing("Isotonic calibration is constant") if is_constant else ""
+        )
 
     def _curve(self, y_score: FloatArray) -> FloatArray:
         return np.interp(y_score, self.scores, self.probabilities)
@@ -204,14 +172,12 @@ METHODS: dict[str, type[Calibration]] = {kind.method: kind for kind in (Identity
 def fit_calibration(method: str, y_true: ArrayLike, y_score: ArrayLike) -> Calibration:
     """Fit a calibration to validation images.
 
+    If all images belong to one class, nothing can be fitted: the scores stay unchanged, with a ``message``.
+
     Args:
         method: ``none``, ``temperature``, ``platt`` or ``isotonic``.
         y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         y_score: [n], the sigmoid output of the network, in [0, 1].
-
-    Returns:
-        The calibration. If all images belong to one class, nothing can be fitted: the scores stay unchanged and
-        ``message`` says so.
 
     Raises:
         UserError: a score is NaN.
@@ -231,11 +197,10 @@ def fit_calibration(method: str, y_true: ArrayLike, y_score: ArrayLike) -> Calib
     return kind.fit(positive, scores)
 
 
-def fit_temperature(loss: Callable[[float], float]) -> tuple[float, str]:
-    """Find the temperature in ``TEMPERATURES`` that minimises a loss.
+def fit_temperature(loss: Callable[[float], float], *, at_highest: str, at_lowest: str) -> tuple[float, str]:
+    """Return the temperature in ``TEMPERATURES`` with the smallest loss, and a warning if it is a limit, or ``""``.
 
-    Returns:
-        the temperature, and ``"upper"`` or ``"lower"`` if it is at a limit of the range, else ``""``.
+    ``at_highest`` and ``at_lowest`` explain why a limit was reached.
     """
     from scipy.optimize import minimize_scalar
 
@@ -246,16 +211,15 @@ def fit_temperature(loss: Callable[[float], float]) -> tuple[float, str]:
         method="bounded",
         options={"xatol": 1e-9},
     )
-    limit = "upper" if result.x > highest - 1e-3 else "lower" if result.x < lowest + 1e-3 else ""
-    return float(np.exp(result.x)), limit
+    message = ""
+    for limit, reason in ((lowest, at_lowest), (highest, at_highest)):
+        if abs(result.x - limit) < 1e-3:
+            message = f"Temperature scaling stopped at its limit of {np.exp(limit):g}: {reason}"
+    return float(np.exp(result.x)), message
 
 
 def calibration_from_dict(values: Mapping[str, Any]) -> Calibration:
-    """Restore a calibration from its JSON form.
-
-    Raises:
-        ValueError: the method is unknown.
-    """
+    """Restore a calibration from its JSON form."""
     arguments: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name != "method"
     }

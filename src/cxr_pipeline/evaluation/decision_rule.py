@@ -14,7 +14,6 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.evaluation.decisions import DECIDE, Decisions
 from cxr_pipeline.evaluation.joint_calibration import (
     JointCalibration,
-    OneByOne,
     fit_joint_calibration,
     joint_calibration_from_dict,
 )
@@ -28,20 +27,9 @@ ARGMAX = "argmax"
 
 
 @dataclass(frozen=True)
-class OutputRule:
-    """The threshold of one output.
+class OutputRule(ChosenThreshold):
+    """The threshold of one output, chosen on ``n_images`` validation images, ``n_positive`` of them positive."""
 
-    Args:
-        threshold: the output is predicted if its probability is at least this.
-        met: whether the threshold policy reached its target.
-        message: sensitivity and specificity on the validation images, and warnings about the fit.
-        n_images: validation images with a known label.
-        n_positive: number of positive images among them.
-    """
-
-    threshold: float
-    met: bool
-    message: str
     n_images: int
     n_positive: int
 
@@ -52,8 +40,8 @@ class DecisionRule:
 
     Args:
         kind: ``binary``, ``multiclass`` or ``multilabel``.
-        classes: of the task; for a binary task, the negative class, then the positive one. policy: name and values of
-            the threshold policy, as configured.
+        classes: of the task; for a binary task, the negative class, then the positive one.
+        policy: name and values of the threshold policy, as configured.
         calibration: maps scores to probabilities.
         output_rules: the threshold of each output.
         n_images: validation images with at least one known label.
@@ -92,17 +80,7 @@ class DecisionRule:
         return DECIDE[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
-        """Return a rule with the same calibration and the thresholds of another policy.
-
-        Args:
-            y_true: [n, k], labels of the validation images, as for :func:`fit_decision_rule`.
-            y_score: [n, k], their scores.
-            policy: the other policy.
-
-        Raises:
-            UserError: see :func:`fit_decision_rule`.
-            ValueError: see :func:`fit_decision_rule`.
-        """
+        """Return a rule with the same calibration and the thresholds of another policy, see `fit_decision_rule`."""
         check_policy(policy, self.kind)
         true, scores = _checked(y_true, y_score, len(self.outputs))
         probability = self.calibration.apply(scores)
@@ -113,7 +91,9 @@ class DecisionRule:
             n_positive = int((true[known, column] == 1).sum())
             rules.append(OutputRule(chosen.threshold, chosen.met, message, int(known.sum()), n_positive))
         n_images = int((~np.isnan(true)).any(axis=1).sum())
-        return type(self)(self.kind, self.classes, _with_defaults(policy), self.calibration, tuple(rules), n_images)
+        # The values of the policy include its defaults.
+        complete = dict(policy) if policy["rule"] == ARGMAX else policy_from(**policy).to_dict()
+        return type(self)(self.kind, self.classes, complete, self.calibration, tuple(rules), n_images)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``decision_rule.json``."""
@@ -174,8 +154,8 @@ def fit_decision_rule(
         kind: ``binary``, ``multiclass`` or ``multilabel``.
         classes: of the task; of a binary task the negative class, then the positive one.
         calibration: ``none``, ``temperature``, ``platt`` or ``isotonic``.
-        policy: ``rule`` and its values, see :func:`cxr_pipeline.evaluation.threshold_policies.policy_from`; for
-            multiclass tasks also ``argmax``.
+        policy: ``rule`` and its values, see :mod:`cxr_pipeline.evaluation.threshold_policies`; for multiclass tasks
+            also ``argmax``.
 
     Raises:
         UserError: a score is NaN, or ``argmax`` is requested for classes that are not exclusive.
@@ -195,13 +175,8 @@ def fit_decision_rule(
         expected = "two classes" if kind == "binary" else "two classes or more"
         raise ValueError(f"A {kind} rule needs {expected}. Received: classes={classes!r}")
     true, scores = _checked(y_true, y_score, n_outputs)
-    fitted = (
-        fit_joint_calibration(calibration, true, scores)
-        if kind == "multiclass"
-        else OneByOne.fit(calibration, true, scores)
-    )
-    unfitted = DecisionRule(kind, tuple(classes), policy, fitted, (), 0)
-    return unfitted.with_policy(true, scores, policy)
+    fitted = fit_joint_calibration(calibration, true, scores, exclusive=kind == "multiclass")
+    return DecisionRule(kind, tuple(classes), policy, fitted, (), 0).with_policy(true, scores, policy)
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
@@ -210,20 +185,18 @@ def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
     Raises:
         ValueError: the kind is unknown.
     """
-    kind = values.get("kind", "binary")
+    kind, classes, fitted_on = values["kind"], tuple(values["classes"]), values["fitted_on"]
     _check_kind(kind)
-    classes = tuple(values["classes"])
-    fitted_on = values["fitted_on"]
     per_class = values.get("per_class", {classes[-1]: {**values, **fitted_on}})
     rules = tuple(
         OutputRule(
-            float(values["thresholds"][name]),
+            float(threshold),
             per_class[name]["policy_met"],
             per_class[name]["message"],
             per_class[name]["n_images"],
             per_class[name]["n_positive"],
         )
-        for name in values["thresholds"]
+        for name, threshold in values["thresholds"].items()
     )
     saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
     calibration = joint_calibration_from_dict(saved, exclusive=kind == "multiclass")
@@ -231,11 +204,7 @@ def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
 
 
 def check_policy(policy: Mapping[str, Any], kind: str) -> None:
-    """Check that a threshold policy fits the kind of task.
-
-    Raises:
-        UserError: it is ``argmax``, and the classes are not exclusive.
-    """
+    """Raise a `UserError` if a threshold policy is ``argmax`` and the classes are not exclusive."""
     if policy["rule"] == ARGMAX and kind != "multiclass":
         raise UserError(
             f"thresholds.policy or thresholds.compared asks for the rule argmax, which requires exclusive classes; "
@@ -256,10 +225,6 @@ def _choose_thresholds(
         return (ChosenThreshold(1 / k, met=True, message="The most probable class is predicted."),) * k
     chosen_by = policy_from(**policy)
     return tuple(chosen_by.choose(y_true[:, column], probability[:, column]) for column in range(k))
-
-
-def _with_defaults(policy: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(policy) if policy["rule"] == ARGMAX else policy_from(**policy).to_dict()
 
 
 def _checked(y_true: ArrayLike, y_score: ArrayLike, n_outputs: int) -> tuple[FloatArray, FloatArray]:

@@ -31,20 +31,17 @@ def evaluate(
         several), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
     """
     scores, patients = Scores.from_table(table, outputs), patients_of(table)
-    measured = measure(
-        scores.y_true, scores.probability, scores.predicted, patients, outputs=outputs, exclusive=exclusive, **bootstrap
-    )
+    measured = measure(scores, patients, exclusive=exclusive, **bootstrap)
     prevalence = {
         output: support["n_positive"] / support["n_known"] if support["n_known"] else None
         for output, support in measured["support"].items()
     }
-    majority = {"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}
     return {
         "n_images": len(table),
         "n_patients": None if patients is None else int(patients.nunique()),
         "prevalence": prevalence if len(outputs) > 1 else prevalence[outputs[0]],
         **measured,
-        **majority,
+        **({"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}),
         "intervals": {
             "method": "percentile bootstrap; lower end of ece reflected",
             "clustered_by": "image" if patients is None else "patient",
@@ -57,9 +54,7 @@ def evaluate(
 def evaluate_sources(table: pd.DataFrame, **settings: Any) -> dict[str, Any]:
     """Compute the metrics of each source, ``per_source`` of ``metrics.json``; empty if there is only one source.
 
-    Args:
-        table: a score table with decisions.
-        settings: keyword arguments of `evaluate`.
+    ``settings`` are those of `evaluate`.
     """
     if table["source"].nunique() < 2:
         return {}
@@ -87,7 +82,7 @@ def evaluate_policies(
         rule: the frozen decision rule.
         policies: the other policies; without any, the result is empty.
         chosen: ``metrics`` of the test images under the frozen rule.
-        settings: keyword arguments of `evaluate`.
+        settings: those of `evaluate`.
     """
     if not policies:
         return {}
@@ -96,26 +91,16 @@ def evaluate_policies(
     measured = [chosen, *(evaluate(decide(test, other), **settings)["metrics"] for other in others)]
     return {
         "policies": [
-            {
-                "policy": dict(other.policy),
-                "chosen": other is rule,
-                "thresholds": other.thresholds,
-                "metrics": metrics,
-            }
+            {"policy": dict(other.policy), "chosen": other is rule, "thresholds": other.thresholds, "metrics": metrics}
             for other, metrics in zip([rule, *others], measured, strict=True)
         ]
     }
 
 
 def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
-    """Compute a digest of a set of labelled images. Only metrics of the same set can be compared.
+    """Return the SHA-256 of the content and labels of all images. Only metrics of the same images can be compared.
 
-    Args:
-        table: a score table; its order and the scores do not matter.
-        outputs: the outputs of the model, in any order.
-
-    Returns:
-        SHA-256 of the content and labels of all images, 64 hexadecimal digits.
+    The order of the score table and of the outputs does not matter.
     """
     names = sorted(outputs)
     labels = [[None if math.isnan(label) else label for label in image] for image in columns_of(table, "true", names)]

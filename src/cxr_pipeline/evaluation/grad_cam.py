@@ -48,7 +48,6 @@ class GradCam:
         2017, arXiv:1610.02391.
         Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
         networks", arXiv:2011.08891.
-
     """
 
     def __init__(self, model: Model) -> None:
@@ -94,7 +93,12 @@ class GradCam:
             ValueError: the images have another size or type, or the model has no such output.
         """
         outputs = np.broadcast_to(np.asarray(output, np.int32), len(images))
-        self._check(images, outputs)
+        if images.dtype != np.uint8 or images.shape[1:] != (self._size, self._size):
+            raise ValueError(
+                f"expected uint8 images [n, {self._size}, {self._size}]. Received: {images.dtype} {images.shape}"
+            )
+        if ((outputs < 0) | (outputs >= self._n_outputs)).any():
+            raise ValueError(f"expected outputs in 0..{self._n_outputs - 1}. Received: {np.unique(outputs)}")
         maps = np.empty(images.shape, np.float32)
         # Padding keeps the shape of all batches equal, so that the graph is traced once.
         batch, indices = np.zeros((batch_size, *images.shape[1:]), np.uint8), np.zeros(batch_size, np.int32)
@@ -103,14 +107,6 @@ class GradCam:
             batch[:n], indices[:n] = images[start : start + n], outputs[start : start + n]
             maps[start : start + n] = self._explain(batch, indices)[:n]
         return maps
-
-    def _check(self, images: np.ndarray, outputs: np.ndarray) -> None:
-        if images.dtype != np.uint8 or images.shape[1:] != (self._size, self._size):
-            raise ValueError(
-                f"expected uint8 images [n, {self._size}, {self._size}]. Received: {images.dtype} {images.shape}"
-            )
-        if ((outputs < 0) | (outputs >= self._n_outputs)).any():
-            raise ValueError(f"expected outputs in 0..{self._n_outputs - 1}. Received: {np.unique(outputs)}")
 
 
 def _feature_layer(model: Model) -> Layer:
@@ -124,13 +120,9 @@ def _feature_layer(model: Model) -> Layer:
     for layer in reversed(layers[first:]):
         shape = tuple(layer.output.shape)
         is_map = len(shape) == 4 and not isinstance(layer, keras.layers.ZeroPadding2D)
-        if is_map and shape[1] >= SIDE and _is_bottleneck(layer, model):
+        if is_map and shape[1] >= SIDE and _leads_to(layer, _pooled_maps(model)[0]):
             return layer
     return layers[-1]
-
-
-def _is_bottleneck(layer: Layer, model: Model) -> bool:
-    return _leads_to(layer, _pooled_maps(model)[0])
 
 
 def _shortcuts(layer: Layer, model: Model) -> list[KerasTensor]:
@@ -153,20 +145,11 @@ def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
 
 
 class Shuffled:
-    """Heat maps of copies of a model with shuffled weights.
+    """Heat maps of ``SHUFFLES`` copies of a model, in each of which the values of every weight array are shuffled.
 
-    Each weight array is shuffled, including those of the head. The layers keep the distribution of their weights but
-    not the learnt features. A heat map that does not change reflects the architecture or the image, not the training.
-
-    Args:
-        model: is not changed.
-        seed: of the permutations.
-
-    Attributes:
-        weights: of each of the ``SHUFFLES`` copies.
-
-    References:
-        Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv:1810.03292.
+    The layers keep the distribution of their weights but not the learnt features. A heat map that does not change
+    reflects the architecture or the image, not the training. See Adebayo et al., "Sanity Checks for Saliency Maps",
+    NeurIPS 2018, arXiv:1810.03292. The model is not changed.
     """
 
     def __init__(self, model: Model, seed: int) -> None:
@@ -185,14 +168,7 @@ class Shuffled:
 
 
 def explain_images(
-    model: Model,
-    images: Images,
-    explained: pd.DataFrame,
-    boxes: pd.DataFrame,
-    *,
-    replicates: int,
-    confidence: float,
-    seed: int,
+    model: Model, images: Images, explained: pd.DataFrame, boxes: pd.DataFrame, *, seed: int, **bootstrap: Any
 ) -> dict[str, Any]:
     """Evaluate the heat maps of a model against boxes and against heat maps of networks with shuffled weights.
 
@@ -201,9 +177,8 @@ def explain_images(
         images: the prepared images; only a few batches of them are in memory at a time.
         explained: from `choose_explained`: ``sha256``, ``class``, ``output``, ``group``.
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
-        replicates: number of bootstrap samples.
-        confidence: of the intervals, in (0, 1).
         seed: of the bootstrap and of the shuffled weights.
+        bootstrap: ``replicates`` and ``confidence`` of `bootstrap_mean`.
 
     Returns:
         ``method``, ``layer``; ``localisation``: the result of `localise` for each class with boxes; ``randomised``:
@@ -211,25 +186,25 @@ def explain_images(
         with those of the shuffled networks, and the ``pointing_game`` of the latter over the images with boxes. The
         last two are ``{"value", "low", "high"}``, or None without such images.
     """
-    bootstrap: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
     cam, sanity = GradCam(model), Shuffled(model, seed)
     chunks = [explained.iloc[start : start + _CHUNK] for start in range(0, len(explained), _CHUNK)]
     parts = [_explain_chunk(cam, sanity, images, chunk, boxes) for chunk in chunks]
     localisation: dict[str, Any] = {}
-    randomised: dict[str, Any] = {
-        "n_images": len(explained),
-        "n_shuffles": SHUFFLES,
-        "rank_correlation": None,
-        "pointing_game": None,
-    }
+    correlation = pointing_game = None
     if parts:
         measured = pd.concat(parts, ignore_index=True)
-        randomised["rank_correlation"] = bootstrap_mean(measured["rank_correlation"], measured["group"], **bootstrap)
+        correlation = bootstrap_mean(measured["rank_correlation"], measured["group"], seed=seed, **bootstrap)
         boxed = measured[measured["n_boxes"] > 0]
         if len(boxed):
-            randomised["pointing_game"] = bootstrap_mean(boxed["shuffled_pointing_game"], boxed["group"], **bootstrap)
+            pointing_game = bootstrap_mean(boxed["shuffled_pointing_game"], boxed["group"], seed=seed, **bootstrap)
         for name, rows in boxed.groupby("class", sort=False):
-            localisation[str(name)] = localise(rows, rows["group"], **bootstrap)
+            localisation[str(name)] = localise(rows, rows["group"], seed=seed, **bootstrap)
+    randomised = {
+        "n_images": len(explained),
+        "n_shuffles": SHUFFLES,
+        "rank_correlation": correlation,
+        "pointing_game": pointing_game,
+    }
     return {"method": METHOD, "layer": cam.layer, "localisation": localisation, "randomised": randomised}
 
 

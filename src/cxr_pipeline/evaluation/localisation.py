@@ -59,38 +59,26 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["n_boxes", *MEASURES])
 
 
-def localise(
-    measures: pd.DataFrame, groups: ArrayLike | None, *, replicates: int, confidence: float, seed: int
-) -> dict[str, Any]:
+def localise(measures: pd.DataFrame, patients: ArrayLike | None, **bootstrap: Any) -> dict[str, Any]:
     """Compute the mean of each measure over images, with a bootstrap interval.
 
     Args:
         measures: n rows of `measure_maps`.
-        groups: [n], the patient of each image; None to draw images instead of patients.
-        replicates: number of bootstrap samples.
-        confidence: in (0, 1).
-        seed: of the random draws.
+        patients: [n], the patient of each image; None to draw images instead of patients.
+        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `bootstrap_mean`.
 
     Returns:
         ``n_images``, ``n_boxes``, and for each of the ``MEASURES`` ``{"value", "low", "high"}``.
     """
-    means = {
-        name: bootstrap_mean(measures[name], groups, replicates=replicates, confidence=confidence, seed=seed)
-        for name in MEASURES
-    }
+    means = {name: bootstrap_mean(measures[name], patients, **bootstrap) for name in MEASURES}
     return {"n_images": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
 
 
 def rank_correlation(heatmaps: FloatArray, others: FloatArray) -> NDArray[np.float64]:
-    """Compute Spearman's rank correlation of two maps of each image, sampled at no more than 64 x 64 points.
+    """Compute Spearman's rank correlation of two maps [S, S] of each image, sampled at no more than 64 x 64 points.
 
-    Args:
-        heatmaps: float [n, S, S].
-        others: float [n, S, S].
-
-    Returns:
-        float64 [n], in [-1, 1]. The correlation of constant maps is undefined: it is set to 1 if both maps are
-        constant, and to 0 if one is.
+    Both arguments are float [n, S, S], the result is float64 [n]. The correlation of constant maps is undefined: it is
+    set to 1 if both maps are constant, and to 0 if one is.
     """
     step = -(-heatmaps.shape[-1] // _RANKED_SIDE)
     first, second = (_standardised_ranks(maps[:, ::step, ::step]) for maps in (heatmaps, others))
@@ -103,15 +91,16 @@ def choose_explained(
 ) -> pd.DataFrame:
     """Choose the images whose heat maps are evaluated.
 
-    For each output these are images of its class: images with a box of that class, or any if there are none. Images
-    whose label contradicts the box are skipped. The choice depends on the hashes of the images, not on the model.
+    For each output these are ``most_boxed`` images with a box of its class or, if there are none, ``most_unboxed``
+    images of the class, because the comparison with shuffled weights needs no boxes. Images whose label contradicts the
+    box are skipped. The choice depends on the hashes of the images, not on the model.
 
     Args:
-        scores: a score table: ``source``, ``sha256``, ``patient_id`` and ``true_<output>``.
+        scores: a score table.
         boxes: ``sha256`` and ``class`` of each box.
         outputs: of the model, in order.
         most_boxed: maximum number of images of a class with boxes.
-        most_unboxed: maximum number if none has a box; the comparison with shuffled weights needs no boxes.
+        most_unboxed: maximum number of images of a class without boxes.
 
     Returns:
         A row for each image and class: ``sha256``, ``class``, ``output`` (its index in ``outputs``) and ``group`` (the
@@ -128,15 +117,9 @@ def choose_explained(
 
 
 def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]) -> list[NDArray[np.float64]]:
-    """Return the boxes of one class for each image.
+    """Return the boxes of one class for each of n images: float64 [m, 4], m at least 0, as for `measure_maps`.
 
-    Args:
-        boxes: ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box.
-        sha256s: n images.
-        classes: the class for each image, n.
-
-    Returns:
-        For each image float64 [m, 4], m at least 0.
+    ``boxes`` has ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box.
     """
     by_image = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
     return [by_image.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
@@ -150,23 +133,12 @@ def centred_blob(size: int) -> NDArray[np.float64]:
 
 def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tuple[float, ...]:
     inside, near = _coverage(boxes, len(heatmap)), _near(boxes, len(heatmap))
-    return (
-        len(boxes),
-        *(_hit(each, near) for each in (heatmap, blob)),
-        near.mean(),
-        *(_share(each, inside) for each in (heatmap, blob)),
-        inside.mean(),
-    )
-
-
-def _hit(heatmap: FloatArray, near: NDArray[np.bool_]) -> float:
-    highest = heatmap.max()
-    return float(near[heatmap >= highest * (1 - _NEAR_MAXIMUM)].mean()) if highest > 0 else 0.0
-
-
-def _share(heatmap: FloatArray, inside: NDArray[np.float64]) -> float:
-    total = heatmap.sum(dtype=np.float64)
-    return float((heatmap * inside).sum() / total) if total > 0 else 0.0
+    hits, shares = [], []
+    for each in (heatmap, blob):
+        highest, total = each.max(), each.sum(dtype=np.float64)
+        hits.append(float(near[each >= highest * (1 - _NEAR_MAXIMUM)].mean()) if highest > 0 else 0.0)
+        shares.append(float((each * inside).sum() / total) if total > 0 else 0.0)
+    return (len(boxes), *hits, near.mean(), *shares, inside.mean())
 
 
 def _coverage(boxes: FloatArray, size: int) -> NDArray[np.float64]:

@@ -24,15 +24,7 @@ N_BINS = 10
 
 
 def check_scores(y_score: NDArray[np.float64]) -> None:
-    """Check that scores are probabilities.
-
-    Args:
-        y_score: [n, k].
-
-    Raises:
-        UserError: a score is NaN.
-        ValueError: a score lies outside [0, 1].
-    """
+    """Raise a `UserError` if a score [n, k] is NaN, and a `ValueError` if one lies outside [0, 1]."""
     missing = np.isnan(y_score)
     if missing.any():
         raise UserError(
@@ -45,14 +37,11 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
 
 
 def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return labels and scores of the images whose label is known, after checking them.
+    """Return labels, bool [m], and scores, float64 [m], of the images whose label is known, after checking them.
 
     Args:
         y_true: [n], 1 positive, 0 negative, NaN unknown.
         y_score: [n], in [0, 1].
-
-    Returns:
-        The labels, bool [m], and the scores, float64 [m], of the m images whose label is not NaN.
 
     Raises:
         UserError: a score is NaN.
@@ -71,17 +60,9 @@ def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool
 
 
 def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Compute the metrics that follow from a confusion matrix; NaN where undefined.
+    """Compute accuracy, balanced accuracy, sensitivity, specificity, precision and F1 from confusion matrices.
 
-    Args:
-        tp: true positives; a number or an array [...] of counts or sums of weights.
-        fp: false positives, same shape.
-        fn: false negatives, same shape.
-        tn: true negatives, same shape.
-
-    Returns:
-        ``accuracy``, ``balanced_accuracy``, ``sensitivity``, ``specificity``, ``precision`` and ``f1``,
-        each float64 [...] in [0, 1].
+    The cells are numbers or arrays [...] of counts or sums of weights. A metric is float64 [...], NaN where undefined.
     """
     tp, fp, fn, tn = (np.asarray(cell, dtype=np.float64) for cell in (tp, fp, fn, tn))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -98,14 +79,9 @@ def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) 
 
 
 def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.intp]:
-    """Assign images to bins of about equal size; images of equal probability share a bin.
+    """Return the bin of each image [n] by increasing probability, 0 .. n_bins - 1.
 
-    Args:
-        probability: [n], in [0, 1].
-        n_bins: number of bins; some stay empty if many probabilities are equal or there are few images.
-
-    Returns:
-        The bin of each image, [n], in 0 .. n_bins - 1, increasing with the probability.
+    Bins are of about equal size, but images of equal probability share one, so that some bins may stay empty.
     """
     probability = np.asarray(probability, dtype=np.float64)
     n_images = len(probability)
@@ -118,15 +94,8 @@ def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.
 def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> float:
     """Compute the mean distance between probabilities and observed frequencies over ten bins of equal size.
 
-    With bins of equal size it is also known as the adaptive calibration error. It is biased upwards: even a perfectly
-    calibrated model has an error above 0 on a finite set of images.
-
-    Args:
-        y_true: [n], 0 or 1; images with NaN are left out.
-        probability: [n], in [0, 1].
-
-    Returns:
-        The error, in [0, 1]; NaN without images.
+    With bins of equal size it is also known as the adaptive calibration error. It lies in [0, 1], is NaN without known
+    labels, and is biased upwards: even a perfectly calibrated model has an error above 0 on a finite set of images.
 
     References:
         Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
@@ -140,21 +109,20 @@ def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> flo
 
 
 def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Compute every metric of one output.
+    """Compute the ``METRICS`` of one output, in that order.
+
+    They are NaN where undefined: ``auc``, ``average_precision`` and ``balanced_accuracy`` without images of both
+    classes, ``sensitivity`` without positive images, ``specificity`` without negative ones, ``precision`` without
+    positive decisions.
 
     Args:
         y_true: [n], 1 positive, 0 negative; images with NaN are left out.
         probability: [n], in [0, 1].
         predicted: bool [n], the decisions.
 
-    Returns:
-        The ``METRICS``, in that order. NaN where undefined: ``auc``, ``average_precision`` and
-        ``balanced_accuracy`` without images of both classes, ``sensitivity`` without positive images,
-        ``specificity`` without negative ones, ``precision`` without positive decisions.
-
     Raises:
         UserError: a score is NaN.
-        ValueError: the shapes differ; see also :func:`known_images`.
+        ValueError: the shapes differ, a label is neither 0, 1 nor NaN, or a probability lies outside [0, 1].
 
     Example:
         >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], predicted=[0, 0, 0, 1])["auc"], 2)
@@ -186,15 +154,7 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
 
 
 def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, Any]:
-    """Compute the accuracy of always predicting the most frequent class.
-
-    Args:
-        y_true: [n, k], one-hot.
-        outputs: names of the k classes.
-
-    Returns:
-        ``class`` and ``accuracy``; the accuracy is None without images.
-    """
+    """Return the most frequent class of one-hot labels [n, k] and the accuracy of always predicting it, or None."""
     counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
     most_frequent = int(counts.argmax())
     total = counts.sum()

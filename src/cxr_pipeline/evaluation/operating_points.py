@@ -32,9 +32,7 @@ class ChosenThreshold:
 class OperatingPoints:
     """All operating points of an output, from the highest threshold to the lowest.
 
-    Args:
-        positive: bool [n], the labels, with images of both classes.
-        probability: float64 [n], in [0, 1].
+    They follow from labels of both classes, bool [n], and probabilities in [0, 1], float64 [n].
 
     Attributes:
         values: float64 [k - 1], the distinct probabilities, decreasing.
@@ -80,11 +78,7 @@ class OperatingPoints:
 
         Among points that tie in all objectives, those with both decisions come first, then the widest gap, because the
         fewest new images lie close to such a threshold, then the lowest threshold, because a missed finding is the
-        worse error.
-
-        Args:
-            objectives: each [k].
-            among: bool [k], the allowed points; None for all.
+        worse error. Objectives are [k]; ``among``, bool [k], are the allowed points.
         """
         candidates = np.flatnonzero(np.ones(len(self.gaps), dtype=bool) if among is None else among)
         for objective in (*objectives, self.mixed, self.gaps):
@@ -94,10 +88,11 @@ class OperatingPoints:
 
     def describe(self, index: int, threshold: float | None = None) -> str:
         """Describe a point in a sentence; ``threshold`` replaces its threshold by another one in the same gap."""
+        threshold = self.thresholds[index] if threshold is None else threshold
         sentence = (
-            f"At {self.thresholds[index] if threshold is None else threshold:.4g} sensitivity is "
-            f"{self.sensitivity[index]:.3f} and specificity {self.specificity[index]:.3f} on {self.n_positive} "
-            f"positive and {self.n_negative} negative validation images."
+            f"At {threshold:.4g} sensitivity is {self.sensitivity[index]:.3f} and specificity "
+            f"{self.specificity[index]:.3f} on {self.n_positive} positive and {self.n_negative} negative validation "
+            "images."
         )
         return sentence if self.mixed[index] else f"{sentence} Every image is predicted {self.prediction(index)}."
 
@@ -105,8 +100,7 @@ class OperatingPoints:
         """Return the prediction of a point that predicts the same for every image."""
         return "positive" if self.true_positives[index] else "negative"
 
-    def choose(self, index: int, *reasons: str) -> ChosenThreshold:
+    def choose(self, index: int, *reasons: str, warning: str = "") -> ChosenThreshold:
         """Return the threshold of a point. The policy counts as met unless there are reasons why not."""
-        return ChosenThreshold(
-            float(self.thresholds[index]), met=not reasons, message=" ".join((*reasons, self.describe(index)))
-        )
+        message = " ".join(filter(None, (*reasons, self.describe(index), warning)))
+        return ChosenThreshold(float(self.thresholds[index]), met=not reasons, message=message)

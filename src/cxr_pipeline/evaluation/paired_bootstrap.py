@@ -1,7 +1,6 @@
 """Paired comparison of two models on the same test images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,28 +17,18 @@ IMAGE = ["source", "image"]
 ROUNDING = 12
 
 
-@dataclass(frozen=True, eq=False)
-class PairedImages:
-    """The images that two score tables have in common.
-
-    Args:
-        table: score table of one model, sorted by image.
-        baseline: score table of the other model, with the same images in the same order.
-        n_left_out: images that only one of the tables contains.
-    """
-
-    table: pd.DataFrame
-    baseline: pd.DataFrame
-    n_left_out: int
-
-
-def match_images(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]) -> PairedImages:
+def match_images(
+    table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Find the images that two score tables have in common.
 
     Args:
         table: a score table.
         baseline: another score table; the rows of both may be in any order.
         outputs: names of the outputs whose labels must agree.
+
+    Returns:
+        Both tables with their common images, sorted by image, and the number of images that only one of them contains.
 
     Raises:
         ValueError: an image occurs twice in a table, the tables have no image in common, or labels or patient of an
@@ -58,7 +47,7 @@ def match_images(table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[
     mine, other = mine.loc[common], other.loc[common]
     for column in (*(f"true_{output}" for output in outputs), "patient_id"):
         _check_same(column, mine[column], other[column])
-    return PairedImages(mine.reset_index(), other.reset_index(), n_left_out)
+    return mine.reset_index(), other.reset_index(), n_left_out
 
 
 def paired_differences(
@@ -82,7 +71,7 @@ def paired_differences(
     of the percentile and the basic bootstrap interval, and its p-value the larger of the two.
 
     Args:
-        table: score table of the model, with decisions.
+        table: score table of the model, with decisions, in any order.
         baseline: score table of the model that it is compared with, with decisions.
         outputs: names of the outputs of both models.
         exclusive: whether each image has exactly one class.
@@ -91,7 +80,7 @@ def paired_differences(
     Returns:
         For each of the ``METRICS``: ``value``, the difference model minus baseline, ``low``, ``high`` and ``p_value``;
         null if the metric is undefined for a model, the last three also with fewer than two patients. Images that only
-        one of the tables contains are left out. The order of rows does not matter.
+        one of the tables contains are left out.
 
     Raises:
         UserError: a score is NaN.
@@ -102,8 +91,11 @@ def paired_differences(
         Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
         Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
     """
-    images = match_images(table, baseline, outputs)
-    pair, codes = _decided(images, outputs, exclusive=exclusive)
+    table, baseline, _ = match_images(table, baseline, outputs)
+    mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
+    known = np.flatnonzero(~np.isnan(mine.y_true).all(axis=1))
+    codes = patient_codes(patients_of(table), known)
+    pair = [DecidedImages(scores, known, codes, exclusive=exclusive) for scores in (mine, other)]
     values = _differences(pair, np.ones((1, len(codes))))
     weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
     chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
@@ -121,17 +113,16 @@ def paired_differences(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for multiple testing with Holm's method, which controls the family-wise error rate.
 
+    See Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
+
     Args:
-        p_values: each in [0, 1]; NaN stands for a test that was not made and does not count.
+        p_values: each in [0, 1]; NaN stands for a test that was not made, does not count and stays NaN.
 
     Returns:
-        The adjusted p-values in the same order, at most 1; NaN stays NaN.
+        The adjusted p-values in the same order, at most 1.
 
     Raises:
         ValueError: a p-value lies outside [0, 1].
-
-    References:
-        Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
 
     Example:
         >>> holm([0.04, 0.01, float("nan"), 0.03])
@@ -153,23 +144,6 @@ def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") ->
             f"The two models cannot be compared: {differ.sum()} of {len(differ)} common test images differ in "
             f"`{column}`. Check that both were tested on the same version of the data."
         )
-
-
-def _decided(
-    images: PairedImages, outputs: Sequence[str], *, exclusive: bool
-) -> tuple[list[DecidedImages], NDArray[np.intp]]:
-    """Return both models on the images with a known label, and the patient codes [n]."""
-    mine, other = (Scores.from_table(each, outputs) for each in (images.table, images.baseline))
-    known = ~np.isnan(mine.y_true).all(axis=1)
-    patients = patients_of(images.table)
-    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object)[known], int(known.sum()))
-    pair = [
-        DecidedImages.of(
-            mine.y_true[known], scores.probability[known], scores.predicted[known], codes, exclusive=exclusive
-        )
-        for scores in (mine, other)
-    ]
-    return pair, codes
 
 
 def _differences(pair: Sequence[DecidedImages], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

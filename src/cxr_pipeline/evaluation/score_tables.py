@@ -41,13 +41,7 @@ class Scores:
 
 
 def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:
-    """Combine scores with the images and their labels.
-
-    Args:
-        images: n rows of the manifest.
-        outputs: names of the k outputs of the model.
-        y_score: [n, k], the raw outputs.
-    """
+    """Combine the raw scores [n, k] of a model with n rows of the manifest and their labels."""
     table = images[["source", "image", "sha256", "patient_id"]].reset_index(drop=True)
     for column, output in enumerate(outputs):
         table[f"true_{output}"] = images[f"label_{output}"].to_numpy()

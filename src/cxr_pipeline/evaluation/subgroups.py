@@ -61,11 +61,7 @@ def evaluate_subgroups(
 
 
 def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
-    """Return the age band of each image; null if the age is unknown.
-
-    Args:
-        age: in years.
-        begins: first age of each band but the lowest, increasing.
+    """Return the band of each age in years, null if unknown; bands but the lowest begin at increasing ages.
 
     Example:
         >>> age_bands(pd.Series([17.9, 18.0, 90.0]), [18, 65]).tolist()
@@ -90,21 +86,13 @@ def _evaluate(
     scores, patients = Scores.from_table(images, outputs), patients_of(images)
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
-    codes = patient_codes(None if patients is None else patients.to_numpy(dtype=object), len(images))
+    codes = patient_codes(patients, np.arange(len(images)))
     enough = np.minimum(*(_count_patients(scores.y_true == side, codes) for side in (1, 0))) >= min_patients
-    places: list[int] = np.flatnonzero(enough).tolist()
+    evaluated = [output for output, has_enough in zip(outputs, enough, strict=True) if has_enough]
     metrics: dict[str, Any] = {}
     per_class: dict[str, Any] = {}
-    if places:
-        measured = measure(
-            scores.y_true[:, places],
-            scores.probability[:, places],
-            scores.predicted[:, places],
-            patients,
-            outputs=[outputs[place] for place in places],
-            exclusive=False,
-            **bootstrap,
-        )
+    if evaluated:
+        measured = measure(Scores.from_table(images, evaluated), patients, exclusive=False, **bootstrap)
         metrics = {name: measured["metrics"][name] for name in MEASURES}
         per_class = {
             output: {name: values[name] for name in MEASURES} for output, values in measured["per_class"].items()

@@ -1,7 +1,7 @@
 """Policies that choose the threshold at or above which an image is predicted positive."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import ceil, log
 from typing import Annotated, Any, ClassVar
 
@@ -30,13 +30,12 @@ class Policy(ABC):
     def choose(self, y_true: ArrayLike, probability: ArrayLike) -> ChosenThreshold:
         """Choose a threshold on validation images.
 
+        If the policy cannot be met, the threshold is the closest one; if all images belong to one class, it is
+        ``FALLBACK``. In both cases ``met`` is false and the message says why.
+
         Args:
             y_true: [n], 1 positive, 0 negative; images with NaN are left out.
             probability: [n], calibrated, in [0, 1].
-
-        Returns:
-            The threshold. If the policy cannot be met, it is the closest one; if all images belong to one class, it is
-            ``FALLBACK``. In both cases ``met`` is false and the message says why.
 
         Raises:
             UserError: a probability is NaN.
@@ -65,11 +64,7 @@ class Policy(ABC):
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """A given threshold.
-
-    Args:
-        value: in [0, 1].
-    """
+    """A given threshold."""
 
     rule: ClassVar[str] = "fixed"
     value: Rate
@@ -88,11 +83,7 @@ class Fixed(Policy):
 
 @dataclass(frozen=True)
 class Youden(Policy):
-    """The largest sum of sensitivity and specificity.
-
-    References:
-        Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
-    """
+    """The largest sum of sensitivity and specificity (Youden, "Index for rating diagnostic tests", Cancer 3, 1950)."""
 
     rule: ClassVar[str] = "youden"
 
@@ -102,45 +93,31 @@ class Youden(Policy):
 
 @dataclass(frozen=True)
 class TargetSensitivity(Policy):
-    """The largest specificity among the operating points that reach a sensitivity.
-
-    Args:
-        value: the sensitivity, in [0, 1].
-    """
+    """The largest specificity among the operating points that reach a sensitivity."""
 
     rule: ClassVar[str] = "target_sensitivity"
     value: Rate
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        chosen = _reach(points, self.value, ("sensitivity", points.sensitivity), ("specificity", points.specificity))
-        return _warn_of_few_images(chosen, self.value, "sensitivity", points.n_positive, "positive")
+        return _reach(points, self.value, "sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
 class TargetSpecificity(Policy):
-    """The largest sensitivity among the operating points that reach a specificity.
-
-    Args:
-        value: the specificity, in [0, 1].
-    """
+    """The largest sensitivity among the operating points that reach a specificity."""
 
     rule: ClassVar[str] = "target_specificity"
     value: Rate
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        chosen = _reach(points, self.value, ("specificity", points.specificity), ("sensitivity", points.sensitivity))
-        return _warn_of_few_images(chosen, self.value, "specificity", points.n_negative, "negative")
+        return _reach(points, self.value, "specificity", "sensitivity")
 
 
 @dataclass(frozen=True)
 class FBeta(Policy):
-    """The largest F-beta score.
+    """The largest F-beta score: sensitivity counts ``beta`` times as much as precision.
 
-    Args:
-        beta: above 0; sensitivity counts beta times as much as precision.
-
-    References:
-        van Rijsbergen, "Information retrieval", 1979, chapter 7.
+    See van Rijsbergen, "Information retrieval", 1979, chapter 7.
     """
 
     rule: ClassVar[str] = "f_beta"
@@ -154,14 +131,9 @@ class FBeta(Policy):
 
 @dataclass(frozen=True)
 class Cost(Policy):
-    """The lowest expected cost at the prevalence of the validation images.
+    """The lowest expected cost of wrong predictions at the prevalence of the validation images.
 
-    Args:
-        false_negative: cost of a positive image that is predicted negative, above 0.
-        false_positive: cost of a negative image that is predicted positive, above 0.
-
-    References:
-        Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
+    See Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
     """
 
     rule: ClassVar[str] = "cost"
@@ -180,11 +152,7 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 def policy_from(rule: str, **values: float) -> Policy:
-    """Create the policy of a configuration block.
-
-    Args:
-        rule: a key of ``POLICIES``.
-        values: arguments of that policy.
+    """Create the policy of a configuration block: a key of ``POLICIES``, and the arguments of that policy.
 
     Raises:
         ValueError: the rule is unknown.
@@ -199,13 +167,7 @@ def policy_from(rule: str, **values: float) -> Policy:
 
 
 def _optimise(points: OperatingPoints, name: str, objective: FloatArray) -> ChosenThreshold:
-    """Choose the point with the largest objective. It is met if it beats predicting the same for every image.
-
-    Args:
-        points: the k operating points.
-        name: of the objective, for messages.
-        objective: [k], at most 1.
-    """
+    """Choose the point with the largest objective, [k], if it is better than the same prediction for every image."""
     index = points.best(objective)
     constant = 0 if objective[0] > objective[-1] else len(objective) - 1
     if objective[index] > objective[constant] + ROUNDING:
@@ -223,46 +185,34 @@ def _optimise(points: OperatingPoints, name: str, objective: FloatArray) -> Chos
     )
 
 
-def _reach(
-    points: OperatingPoints, target: float, wanted: tuple[str, FloatArray], other: tuple[str, FloatArray]
-) -> ChosenThreshold:
-    """Choose the point with the largest other rate among those where the wanted rate reaches the target."""
-    (name, rate), (other_name, other_rate) = wanted, other
-    index = points.best(other_rate, rate, among=rate >= target)
-    if other_rate[index] > 0:
-        return points.choose(index)
-    useful = (rate > 0) & (other_rate > 0)
+def _reach(points: OperatingPoints, target: float, name: str, other_name: str) -> ChosenThreshold:
+    """Choose the point with the largest other rate among those where the named rate reaches the target."""
+    rates = {"sensitivity": points.sensitivity, "specificity": points.specificity}
+    rate, other = rates[name], rates[other_name]
+    warning = _few_images(points, target, name)
+    index = points.best(other, rate, among=rate >= target)
+    if other[index] > 0:
+        return points.choose(index, warning=warning)
+    useful = (rate > 0) & (other > 0)
     reason = f"A {name} of {target:g} cannot be met: every threshold that reaches it has a {other_name} of 0."
     if not useful.any():
-        return points.choose(index, reason, "No threshold separates the images.")
-    closest = points.best(rate, other_rate, among=useful)
-    return points.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} below.")
+        return points.choose(index, reason, "No threshold separates the images.", warning=warning)
+    closest = points.best(rate, other, among=useful)
+    return points.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} below.", warning=warning)
 
 
-def _warn_of_few_images(
-    chosen: ChosenThreshold, target: float, name: str, n_images: int, label: str
-) -> ChosenThreshold:
-    """Add a warning if there are too few images to show that a rate reaches its target.
+def _few_images(points: OperatingPoints, target: float, name: str) -> str:
+    """Return a warning if there are too few images to show that a rate reaches its target.
 
     Even if all n images are predicted correctly, the lower confidence limit of the rate is ``(1 - confidence) ** (1 /
-    n)``.
-
-    Args:
-        chosen: the threshold.
-        target: the required rate.
-        name: of the rate.
-        n_images: validation images that the rate is measured on.
-        label: of these images.
-
-    References:
-        Hanley, Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983.
+    n)``. See Hanley, Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983.
     """
+    n_images, label = (points.n_positive, "positive") if name == "sensitivity" else (points.n_negative, "negative")
     lowest = (1 - CONFIDENCE) ** (1 / n_images)
     if lowest >= target:
-        return chosen
+        return ""
     needed = "no number of images would be" if target >= 1 else f"{ceil(log(1 - CONFIDENCE) / log(target))} would be"
-    warning = (
+    return (
         f"{n_images} {label} validation images are not enough to show a {name} of {target:g}: even if all were "
         f"predicted correctly, it could be as low as {lowest:.3f} ({CONFIDENCE:.0%} confidence); {needed} enough."
     )
-    return replace(chosen, message=f"{chosen.message} {warning}")

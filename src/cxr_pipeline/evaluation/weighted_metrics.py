@@ -7,13 +7,7 @@ from cxr_pipeline.evaluation.metrics import confusion_rates, equal_mass_bins
 
 
 class WeightedMetrics:
-    """The metrics of one set of images as a function of the weights of the images.
-
-    Args:
-        positive: bool [n], the labels.
-        probability: float64 [n], in [0, 1], in decreasing order.
-        predicted: bool [n], the decisions.
-    """
+    """The metrics of one set of images, given by decreasing probability, as a function of their weights."""
 
     def __init__(
         self, positive: NDArray[np.bool_], probability: NDArray[np.float64], predicted: NDArray[np.bool_]
@@ -35,14 +29,9 @@ class WeightedMetrics:
         self._bin_starts = np.flatnonzero(np.diff(bins, prepend=-1))
 
     def __call__(self, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Compute every metric for every row of weights.
+        """Compute the ``METRICS``, float64 [replicates], for every row of weights [replicates, n], at least 0.
 
-        Args:
-            weights: float64 [replicates, n], at least 0.
-
-        Returns:
-            Each of the ``METRICS``, float64 [replicates]; NaN where undefined. ``ece`` uses the bins of the unweighted
-            images.
+        They are NaN where undefined. ``ece`` uses the bins of the unweighted images.
         """
         upto = np.zeros((len(weights), weights.shape[1] + 1))
         np.cumsum(weights, axis=1, out=upto[:, 1:])

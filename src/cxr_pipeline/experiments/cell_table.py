@@ -93,12 +93,12 @@ def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings:
     if baseline is None:
         return {"not_compared": "The baseline failed."}
     try:
-        images = match_images(scores, baseline, settings["outputs"])
+        *_, n_left_out = match_images(scores, baseline, settings["outputs"])
         difference = paired_differences(scores, baseline, **settings)[COMPARED]
     except ValueError as error:
         return {"not_compared": str(error)}
     ends = {f"{COMPARED}_difference{end}": difference[key] for end, key in ENDS.items()}
-    return {**ends, "p_value": difference["p_value"], "images_left_out": images.n_left_out}
+    return {**ends, "p_value": difference["p_value"], "images_left_out": n_left_out}
 
 
 def _with_types(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:

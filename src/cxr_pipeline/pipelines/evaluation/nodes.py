@@ -74,5 +74,4 @@ def measure_subgroups(
 def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compute the classification report, one row per output, and the confusion table, true classes by decisions."""
     scores = Scores.from_table(test_scores, task.outputs)
-    report = classification_report(scores.y_true, scores.predicted, scores.probability, task.outputs)
-    return report, confusion_table(scores.y_true, scores.predicted, task.outputs, exclusive=task.exclusive)
+    return classification_report(scores), confusion_table(scores, exclusive=task.exclusive)
