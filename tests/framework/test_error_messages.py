@@ -4,7 +4,7 @@ from mlflow.exceptions import MlflowException
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.framework.config import Morphology, Network, Sources, Thresholds
-from cxr_pipeline.framework.error_messages import exit_status, explain_parameters, user_message
+from cxr_pipeline.framework.error_messages import explain, explain_parameters
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 MISTAKE = UserError("sources.images.path: no folder at /x")
@@ -32,19 +32,19 @@ def raised_while_handling(cause: Exception) -> Exception:
 
 
 def test_a_user_error_is_found_below_the_errors_raised_from_it() -> None:
-    assert user_message(raised_from(raised_from(MISTAKE))) == str(MISTAKE)
+    assert explain(raised_from(raised_from(MISTAKE))) == (str(MISTAKE), 1)
 
 
 @pytest.mark.parametrize("cause", [MISTAKE, AWAY, ParameterValidationError("- Parameter 'x': wrong")])
 def test_a_defect_raised_while_handling_a_user_error_has_no_message(cause: Exception) -> None:
-    assert user_message(cause) is not None
-    assert user_message(raised_while_handling(cause)) is None
+    assert explain(cause) is not None
+    assert explain(raised_while_handling(cause)) is None
 
 
 @pytest.mark.parametrize(("error", "status"), [(MISTAKE, 1), (Unavailable("no server answers"), 69), (AWAY, 69)])
 def test_a_temporary_error_has_its_own_exit_status(error: Exception, status: int) -> None:
-    assert exit_status(error) == exit_status(raised_from(error)) == status
-    assert user_message(MlflowException("no such run")) is None
+    assert explain(error)[1] == explain(raised_from(error))[1] == status
+    assert explain(MlflowException("no such run")) is None
 
 
 @pytest.mark.parametrize(

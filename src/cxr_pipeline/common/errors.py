@@ -7,8 +7,10 @@ class UserError(Exception):
     """An error that the user can correct.
 
     The message says what is wrong and where, what was expected, what was found and what to do next. The command line
-    prints it without a traceback and exits with 1.
+    prints it without a traceback and exits with `exit_code`.
     """
+
+    exit_code = 1
 
 
 class Unavailable(UserError):

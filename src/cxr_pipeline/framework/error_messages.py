@@ -1,7 +1,6 @@
 """Messages and exit statuses for errors that a user can correct."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
 
@@ -19,67 +18,47 @@ PYDANTIC_ERROR = re.compile(
 )
 
 
-def user_message(error: BaseException) -> str | None:
-    """Return the message for an error that the user can correct, or None for a defect of this program.
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """Return the message and exit status for an error that the user can correct, None for a defect of this program.
 
-    Only explicit causes (``raise ... from ...``) are followed: an error that happens while another one is handled is a
-    defect, regardless of the other one.
+    The status is 69 if the same command may succeed later, else 1. Only explicit causes (``raise ... from ...``) are
+    followed: an error that happens while another one is handled is a defect, regardless of the other one.
     """
-    for cause in _causes(error):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, UserError):
-            return str(cause)
+            return str(cause), cause.exit_code
         if isinstance(cause, ParameterValidationError):
-            return explain_parameters(str(cause))
+            return explain_parameters(str(cause)), UserError.exit_code
         if (message := tracking.unavailable_message(cause)) is not None:
-            return message
+            return message, Unavailable.exit_code
+        cause = cause.__cause__
     return None
 
 
-def exit_status(error: BaseException) -> int:
-    """Return the exit status for an error: 69 if the same command may succeed later, else 1."""
-    for cause in _causes(error):
-        if isinstance(cause, Unavailable) or tracking.unavailable_message(cause) is not None:
-            return Unavailable.exit_code
-        if isinstance(cause, UserError):
-            return 1
-    return 1
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
 def explain_parameters(message: str) -> str:
-    """Rewrite the message of Kedro's ``ParameterValidationError``, one line for each invalid parameter.
+    """Rewrite the message of Kedro's ``ParameterValidationError``, which quotes pydantic's report on each block.
 
-    Args:
-        message: quotes pydantic's report on each block of parameters.
-
-    Returns:
-        lines such as ``effusion.training.epoch: unknown parameter. Did you mean 'epochs'?``
+    There is a line for each invalid parameter, such as
+    ``effusion.training.epoch: unknown parameter. Did you mean 'epochs'?``
     """
     lines = []
     for block in re.split(r"^- ", message, flags=re.MULTILINE)[1:]:
         name = re.match(r"Parameter '(.+?)': ", block)
         for location, text, kind, value in PYDANTIC_ERROR.findall(block):
             key = ".".join(filter(None, (name.group(1) if name else "", location)))
-            lines.append(_unknown(key) if kind in UNKNOWN else f"{key}: {_invalid(text, kind, value)}")
+            lines.append(f"{key}: {_reason(key, text, kind, value)}")
     return "\n".join(lines) or message
 
 
-def _unknown(key: str) -> str:
+def _reason(key: str, text: str, kind: str, value: str) -> str:
+    if kind == "value_error":
+        return f"{text.removeprefix('Value error, ')}."
+    if kind not in UNKNOWN:
+        return f"{text.removeprefix('Input ')}, found {value}."
     blocks = [Parameters]
     for block in blocks:
         blocks += block.__subclasses__()
     known = {field for block in blocks for field in block.model_fields} | {field.name for field in fields(Columns)}
     close = get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
-    return f"{key}: unknown parameter." + (f" Did you mean '{close[0]}'?" if close else "")
-
-
-def _invalid(text: str, kind: str, value: str) -> str:
-    if kind == "value_error":
-        return f"{text.removeprefix('Value error, ')}."
-    return f"{text.removeprefix('Input ')}, found {value}."
+    return "unknown parameter." + (f" Did you mean '{close[0]}'?" if close else "")

@@ -9,18 +9,14 @@ from types import FrameType
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Terminated
 from cxr_pipeline.common.locks import Locked
-from cxr_pipeline.framework.error_messages import exit_status, user_message
-
-# As a shell reports the exit status of a process killed by a signal: 128 plus the number of the signal.
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+from cxr_pipeline.framework.error_messages import explain
 
 
 @contextmanager
 def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     """Exit the process with a status and one message, instead of a traceback, if the block fails.
 
-    Args:
-        separator: printed between the lines of a message with several lines.
+    ``separator`` is printed between the lines of a message with several lines.
 
     ============ ==============================================================================
     exit status  cause
@@ -28,7 +24,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     1            a `UserError`
     69           a service is unavailable; the same command may succeed later (EX_UNAVAILABLE)
     75           another run holds the lock (EX_TEMPFAIL)
-    130, 143     SIGINT (Ctrl-C), SIGTERM; the active MLflow run ends as KILLED
+    130, 143     SIGINT (Ctrl-C), SIGTERM: 128 plus the signal; the active MLflow run ends as KILLED
     ============ ==============================================================================
 
     Any other exception passes through with its traceback.
@@ -41,16 +37,14 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     except (KeyboardInterrupt, Terminated) as stopped:
         # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
         tracking.end_active_run("KILLED")
-        interrupted = isinstance(stopped, KeyboardInterrupt)
-        _exit(
-            f"{'Interrupted' if interrupted else 'Terminated'}. Finished work is kept: run the same command to resume.",
-            INTERRUPTED if interrupted else TERMINATED,
-        )
+        end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
+        _exit(f"{end}. Finished work is kept: run the same command to resume.", status)
     except Exception as error:
-        message = user_message(error)
-        if message is None:
+        explained = explain(error)
+        if explained is None:
             raise
-        _exit(message.replace("\n", separator), exit_status(error))
+        message, status = explained
+        _exit(message.replace("\n", separator), status)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 from cxr_pipeline import settings
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.framework.config import Network, Thresholds
 from cxr_pipeline.framework.config.experiments import Ablation, check_cells, check_overrides
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
@@ -61,11 +60,11 @@ def test_the_parameters_of_each_cell_are_validated() -> None:
     blocks_of = check_cells(
         "t", PARAMETERS, ablation(cells={"a": {}, "b": {"model": {"name": "vgg16"}}}, common=common)
     )
-    assert {where: blocks[Network].name for where, blocks in blocks_of.items()} == {
+    assert {where: blocks.model.name for where, blocks in blocks_of.items()} == {
         "t.ablation, cell 'a'": "densenet121",
         "t.ablation, cell 'b'": "vgg16",
     }
-    assert all(blocks[Thresholds].policy.rule == "argmax" for blocks in blocks_of.values())
+    assert all(blocks.thresholds.policy.rule == "argmax" for blocks in blocks_of.values())
     parameters = lay_over(PARAMETERS, {"training": {"epoch": 3}})
     with pytest.raises(UserError, match=r"^t: training\.epoch: Extra inputs are not permitted, found 3"):
         check_cells("t", parameters, ablation(cells={"a": {}}))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
@@ -13,24 +13,22 @@ from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resam
 from cxr_pipeline.framework.config.parameters import Parameters, without_nulls
 from cxr_pipeline.framework.config.training import Network, Training
 
-# Blocks of a task that a cell may override.
-BLOCKS: dict[str, type[Parameters]] = {
-    "model": Network,
-    "training": Training,
-    "resampling": Resampling,
-    "augmentation": Augmentation,
-    "morphology": Morphology,
-    "resolution": Resolution,
-    "thresholds": Thresholds,
-    "evaluation": Evaluation,
-}
-_FIELDS: dict[str, Any] = {name: (block, ...) for name, block in BLOCKS.items()}
-_Blocks = create_model("_Blocks", **_FIELDS)
-
 CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .+-]*$", max_length=60)]
 Overrides = dict[str, Any]
-Blocks = dict[type[Parameters], Any]
 Cells = Annotated[dict[CellName, Overrides], BeforeValidator(without_nulls)]
+
+
+class CellBlocks(Parameters):
+    """Blocks of a task that a cell may override."""
+
+    model: Network
+    training: Training
+    resampling: Resampling
+    augmentation: Augmentation
+    morphology: Morphology
+    resolution: Resolution
+    thresholds: Thresholds
+    evaluation: Evaluation
 
 
 class Parallel(Parameters):
@@ -84,8 +82,8 @@ class Ablation(Parameters):
         return self
 
 
-def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, Blocks]:
-    """Check that all cells can be run, before any work is done.
+def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, CellBlocks]:
+    """Check that all cells of an ablation can be run, before any work is done.
 
     Args:
         task: name of the task.
@@ -111,7 +109,7 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
     return {where: check_overrides(where, parameters, overrides) for where, overrides in named.items()}
 
 
-def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> Blocks:
+def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> CellBlocks:
     """Check the parameters of a task with some of them overridden.
 
     Args:
@@ -119,15 +117,13 @@ def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mappin
         parameters: all parameters of the task.
         overrides: overridden parameters, nested below the task's block.
 
-    Returns:
-        The resulting blocks in ``BLOCKS`` by type.
-
     Raises:
         UserError: a parameter is unknown or has an invalid value, overridden or not.
     """
+    names = CellBlocks.model_fields
     for block, changes in overrides.items():
-        if block not in BLOCKS:
-            raise UserError(f"{where}: expected parameters below {', '.join(BLOCKS)}, found {block!r}.")
+        if block not in names:
+            raise UserError(f"{where}: expected parameters below {', '.join(names)}, found {block!r}.")
         if not isinstance(changes, Mapping):
             raise UserError(
                 f"{where}: {block}: expected parameters and their values, found {changes!r}. Add the parameters to "
@@ -135,9 +131,8 @@ def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mappin
             )
     changed = lay_over(parameters, overrides)
     try:
-        blocks = _Blocks.model_validate({name: changed[name] for name in BLOCKS})
+        return CellBlocks.model_validate({name: changed[name] for name in names})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {place}: {first['msg']}, found {first['input']!r}.") from error
-    return {type(block): block for _, block in blocks}

@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from inspect import isclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from cxr_pipeline.framework.config.experiments import BLOCKS
+from cxr_pipeline.common.mappings import flatten
+from cxr_pipeline.framework.config.experiments import CellBlocks
 from cxr_pipeline.framework.config.parameters import Parameters, Seed
 
-# Decision rules and the bootstrap do not change the metric of a trial.
-SEARCHED = {name: block for name, block in BLOCKS.items() if name not in ("thresholds", "evaluation")}
 # Trials are compared by the metric of the selected epoch, so the rule that selects it must be the same in all trials.
 NOT_SEARCHED = ("training.monitor", "training.tolerance")
 AXES = ({"low", "high"}, {"low", "high", "log"}, {"low", "high", "step"}, {"choices"})
@@ -87,6 +87,19 @@ class Tuning(Parameters):
         return axes
 
 
+def _fields(block: type[Parameters]) -> dict[str, Any]:
+    """Return the fields of a block, nested like its parameters."""
+    kinds = {name: field.annotation for name, field in block.model_fields.items()}
+    nested = {name: _fields(kind) for name, kind in kinds.items() if isclass(kind) and issubclass(kind, Parameters)}
+    return {**block.model_fields, **nested}
+
+
+# Decision rules and the bootstrap do not change the metric of a trial.
+_SEARCHED: dict[str, FieldInfo] = flatten(
+    {name: fields for name, fields in _fields(CellBlocks).items() if name not in ("thresholds", "evaluation")}
+)
+
+
 def _axes(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     """Yield each axis of a nested space that is not null, with its dotted name."""
     for key, value in block.items():
@@ -98,32 +111,34 @@ def _axes(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(name: str, axis: object) -> Axis:
-    """Return the axis with its values validated by the field of the parameter.
-
-    Raises:
-        ValueError: the parameter does not exist or cannot have these values.
-    """
+    """Return the axis of a dotted parameter, with its values validated by the field of the parameter."""
     if name in NOT_SEARCHED:
         raise ValueError(f"{name} defines the value of a trial and cannot be searched over; remove it from the space")
-    field = _field(name)
+    if name not in _SEARCHED:
+        close = get_close_matches(name, _SEARCHED, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else f"; expected one of {', '.join(_SEARCHED)}"
+        raise ValueError(f"no parameter {name} can be searched over{hint}")
     if not isinstance(axis, Mapping) or set(axis) not in AXES:
         raise ValueError(f"{name}: expected low and high, optionally log or step, or choices; found {axis!r}")
-    return _choices(name, field, axis["choices"]) if "choices" in axis else _range(name, field, axis)
+    return _choices(name, axis["choices"]) if "choices" in axis else _range(name, axis)
 
 
-def _choices(name: str, field: FieldInfo, choices: Any) -> Axis:
+def _choices(name: str, choices: Any) -> Axis:
     if not isinstance(choices, list | tuple) or not choices:
         raise ValueError(f"{name}: expected a list of choices, found {choices!r}")
     if any(isinstance(choice, list | tuple | Mapping) for choice in choices):
         raise ValueError(f"{name}: expected choices that are numbers, text, true, false or null, found {choices!r}")
-    taken = [_as_field(name, field, choice) for choice in choices]
-    if len(set(map(repr, taken))) < len(taken):
+    validated = [_validated(name, choice) for choice in choices]
+    if len(set(map(repr, validated))) < len(validated):
         raise ValueError(f"{name}: expected distinct choices, found {choices!r}")
-    return {"choices": taken}
+    return {"choices": validated}
 
 
-def _range(name: str, field: FieldInfo, axis: Mapping[str, Any]) -> Axis:
-    low, high = (_number(name, field, axis[end]) for end in ("low", "high"))
+def _range(name: str, axis: Mapping[str, Any]) -> Axis:
+    low, high = (_validated(name, axis[end]) for end in ("low", "high"))
+    for given, value in ((axis["low"], low), (axis["high"], high)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name}: expected numbers for low and high, found {given!r}; use choices instead")
     step, log = axis.get("step"), axis.get("log", False)
     if low >= high:
         raise ValueError(f"{name}: expected low below high, found low {low} and high {high}")
@@ -139,43 +154,12 @@ def _range(name: str, field: FieldInfo, axis: Mapping[str, Any]) -> Axis:
     return {"low": low, "high": high, "step": step}
 
 
-def _number(name: str, field: FieldInfo, value: object) -> int | float:
-    taken = _as_field(name, field, value)
-    if isinstance(taken, bool) or not isinstance(taken, int | float) or not math.isfinite(taken):
-        raise ValueError(f"{name}: expected numbers for low and high, found {value!r}; use choices instead")
-    return taken
-
-
-def _as_field(name: str, field: FieldInfo, value: object) -> Any:
-    """Return the value validated by the field of the parameter."""
+def _validated(name: str, value: object) -> Any:
+    """Return a value validated by the field of a parameter."""
+    field = _SEARCHED[name]
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
         return adapter.validate_python(value)
     except ValidationError as error:
         text = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise ValueError(f"{name}: {text}, found {value!r}") from error
-
-
-def _field(name: str) -> FieldInfo:
-    """Return the field of a dotted parameter.
-
-    Raises:
-        ValueError: there is no such parameter.
-    """
-    known = dict(_fields(SEARCHED, ""))
-    if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else f"; expected one of {', '.join(known)}"
-        raise ValueError(f"no parameter {name} can be searched over{hint}")
-    return known[name]
-
-
-def _fields(blocks: Mapping[str, type[Parameters]], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every field of the blocks and of their nested blocks with its dotted name."""
-    for block, model in blocks.items():
-        for key, field in model.model_fields.items():
-            name, kind = f"{prefix}{block}.{key}", field.annotation
-            if isinstance(kind, type) and issubclass(kind, Parameters):
-                yield from _fields({key: kind}, f"{prefix}{block}.")
-            else:
-                yield name, field

@@ -47,7 +47,7 @@ class Preflight(Configured):
         if Sources in blocks:
             for name, source in blocks[Sources].root.items():
                 sources.check_source(name, source.layout, raw / source.path, classes=task.classes, task=task.name)
-        _check_blocks(blocks, task, raw)
+        _check(task, raw, blocks.get(Thresholds), blocks.get(Network))
         if Ablation in blocks:
             _check_ablation(blocks[Ablation], self._config_loader["parameters"][task.name], task, raw)
         if Tuning in blocks:
@@ -56,30 +56,28 @@ class Preflight(Configured):
             key_fingerprint(blocks[Folders].patient_key, make=True)
 
 
-def _check_blocks(blocks: Mapping[type, Any], task: Task, raw: Path) -> None:
+def _check(task: Task, raw: Path, thresholds: Thresholds | None, network: Network | None) -> None:
     """Check that threshold policies fit the kind of task, and that weights exist."""
-    if Thresholds in blocks:
-        for policy in (blocks[Thresholds].policy, *blocks[Thresholds].compared):
+    if thresholds is not None:
+        for policy in (thresholds.policy, *thresholds.compared):
             check_policy(policy.model_dump(), task.kind)
-    if Network in blocks:
-        check_weights(blocks[Network].name, blocks[Network].weights, raw, task=task.name)
+    if network is not None:
+        check_weights(network.name, network.weights, raw, task=task.name)
 
 
 def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
     for cell, blocks in check_cells(task.name, parameters, ablation).items():
         try:
-            _check_blocks(blocks, task, raw)
+            _check(task, raw, blocks.thresholds, blocks.model)
         except UserError as error:
             raise UserError(f"{cell}: {error}") from error
 
 
 def _check_tuning(tuning: Tuning, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
     """Check that trials have usable parameters and weights, and that the study's database can be used."""
-    model = check_overrides(task.name, parameters, {})[Network]
-    searched = [
-        tuning.space.get(f"model.{key}", {}).get("choices", [getattr(model, key)]) for key in ("name", "weights")
-    ]
-    for name, weights in product(*searched):
+    network = check_overrides(task.name, parameters, {}).model
+    names = tuning.space.get("model.name", {}).get("choices", [network.name])
+    for name, weights in product(names, tuning.space.get("model.weights", {}).get("choices", [network.weights])):
         check_weights(name, weights, raw, task=task.name)
     if tuning.storage:
         from cxr_pipeline.experiments.search import check_storage

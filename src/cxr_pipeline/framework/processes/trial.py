@@ -32,13 +32,9 @@ class SurplusTrial(Exception):
 
 @dataclass(frozen=True)
 class Objective:
-    """The value of a trial: the monitored metric of the selected epoch.
+    """The value of a trial: the monitored metric of the epoch that the selector selects.
 
-    Args:
-        plan: plan of the study.
-        run: run that the study belongs to.
-        folder: folder of the study; each trial has a folder inside it.
-        selector: rule that selects the epoch.
+    ``run`` is the run that the study belongs to; each trial has its own folder in ``folder``.
     """
 
     plan: StudyPlan
@@ -48,13 +44,7 @@ class Objective:
     history: list[Row] = field(default_factory=list)
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Run a trial.
-
-        Raises:
-            SurplusTrial: other processes run all trials that the study needs.
-            optuna.TrialPruned: the trial is worse than earlier ones.
-            UserError: the training fails, or the metric is undefined on these validation images.
-        """
+        """Run a trial."""
         if not search.is_needed(trial.study, self.plan.n_trials, number=trial.number):
             trial.set_user_attr(search.SURPLUS, True)
             raise SurplusTrial
@@ -69,7 +59,9 @@ class Objective:
             value = self._value()
         except Exception as error:
             if not isinstance(error, optuna.TrialPruned):
-                trial.set_user_attr("reason", one_line(error))
+                text = " ".join(str(error).split())[:500]
+                known = isinstance(error, UserError) and text
+                trial.set_user_attr("reason", text if known else f"{type(error).__name__}: {text}")
             shutil.rmtree(folder, ignore_errors=True)
             raise
         # The models of all trials would fill the disk, and the study holds everything that is reported. Only a trial
@@ -95,20 +87,11 @@ class Objective:
         return value
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
-    text = " ".join(str(error).split())[:500]
-    return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}"
-
-
 def run_trial(payload: Mapping[str, Any]) -> None:
     """Run one trial, unless other processes already run all trials that the study needs.
 
-    Args:
-        payload: ``plan``, ``run`` and ``selector``, each the JSON form of its dataclass, and ``folder``.
-
-    Raises:
-        Exception: any error of the trial, after it was recorded in the study.
+    The payload has ``plan``, ``run`` and ``selector``, each the JSON form of its dataclass, and ``folder``. Any error
+    of the trial is raised after it was recorded in the study.
     """
     plan = StudyPlan(**payload["plan"])
     study = search.open_study(plan)
