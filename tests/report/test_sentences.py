@@ -115,18 +115,17 @@ def rule_of(kind, *, calibration="platt", rare=3, **policy):
 )  # fmt: skip
 def test_only_fitted_parts_of_a_rule_are_described_as_fitted(kind, policy, expected):
     fitted, plain = (rule_of(kind, calibration=method, **policy) for method in ("platt", "none"))
-    assert sentences.decision(fitted).startswith(f"{expected} The calibration was fitted on validation images.")
-    assert sentences.decision(plain).startswith(f"{expected} There is no calibration.")
-    assert sentences.calibration(fitted).startswith("Probabilities are calibrated with platt, fitted on validation ima")
-    assert sentences.calibration(plain).startswith("Probabilities are not calibrated")
+    assert sentences.decision_rule(fitted).startswith(f"{expected} Probabilities are calibrated with platt, fitted on")
+    assert sentences.decision_rule(plain).startswith(f"{expected} Probabilities are not calibrated")
 
 
 def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_described():
     rule = rule_of("multiclass", calibration="temperature", rule="argmax")
-    assert sentences.decision(rule).startswith("The most probable class is predicted; there is no fitted threshold.")
-    assert sentences.calibration(rule).startswith("Probabilities are calibrated with temperature, fitted on")
+    text = sentences.decision_rule(rule)
+    assert text.startswith("The most probable class is predicted; there is no fitted threshold.")
+    assert "Probabilities are calibrated with temperature, fitted on" in text
     for kind in ("multiclass", "multilabel"):
-        text = sentences.calibration(rule_of(kind, rare=0, rule="youden"))
+        text = sentences.decision_rule(rule_of(kind, rare=0, rule="youden"))
         assert "fitted on validation images, except for Nodule, where the fit was not possible." in text
 
 

@@ -5,27 +5,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Document = Mapping[str, Any]
 UNDEFINED = "not defined"
 LONGEST_LIST = 10
 _MARKDOWN = re.compile(r"[\\`*|\[\]]")
 
 
 def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a number.
-
-    Args:
-        value: the number; None or NaN where it is undefined.
-        sign: whether positive numbers get a plus sign, as differences do.
-        digits: number of decimals.
+    """Format a number, with a plus sign for differences if ``sign`` is set; one that rounds to zero has no minus sign.
 
     Example:
-        >>> number(0.8895), number(None), number(0.05, sign=True)
-        ('0.889', 'not defined', '+0.050')
-
-        A number that rounds to zero has no minus sign:
-
-        >>> number(-0.0001)
-        '0.000'
+        >>> number(0.8895), number(None), number(0.05, sign=True), number(-0.0001)
+        ('0.889', 'not defined', '+0.050', '0.000')
     """
     if value is None or math.isnan(value):
         return UNDEFINED
@@ -43,12 +34,12 @@ def interval(value: float | None, low: float | None, high: float | None, *, sign
     return text if UNDEFINED in (text, *bounds) else f"{text} ({' to '.join(bounds)})"
 
 
-def measure(measured: Mapping[str, Any] | None, *, sign: bool = False) -> str:
+def measure(measured: Document | None, *, sign: bool = False) -> str:
     """Format a metric with ``value``, ``low`` and ``high``; blank if there is none."""
     return interval(*(measured[key] for key in ("value", "low", "high")), sign=sign) if measured else ""
 
 
-def flat_measure(row: Mapping[str, Any], name: str, *, sign: bool = False) -> str:
+def flat_measure(row: Document, name: str, *, sign: bool = False) -> str:
     """Format the metric of a table row with columns ``name``, ``name_low`` and ``name_high``; blank without a value."""
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
     return "" if value is None else interval(value, low, high, sign=sign)
@@ -70,12 +61,18 @@ def of_100(share: float) -> str:
 
 
 def as_text(value: object) -> str:
-    """Format any value of a document.
+    """Format any value of a document; markup stays markup.
 
     Example:
         >>> as_text(1200), as_text(0.88949), as_text(2e-05), as_text(True), as_text([1, 0.5])
         ('1,200', '0.889', '2e-05', 'yes', '1, 0.500')
+        >>> as_text({"value": 0.889, "low": 0.851, "high": 0.924})
+        '0.889 (0.851 to 0.924)'
     """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return measure(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -132,17 +129,17 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def markdown(text: str) -> str:
-    r"""Escape text for a paragraph or a table cell of Markdown, and keep it on one line.
+def markdown(value: object) -> str:
+    r"""Format and escape a value for a paragraph or a table cell of Markdown, and keep it on one line.
 
     Example:
         >>> markdown("0.889 | <b>")
         '0.889 \\| &lt;b>'
     """
-    return _MARKDOWN.sub(r"\\\g<0>", str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))
+    return _MARKDOWN.sub(r"\\\g<0>", as_text(value).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))
 
 
-def value_of(measures: Mapping[str, Any], name: str, key: str = "value") -> float | None:
+def value_of(measures: Document, name: str, key: str = "value") -> float | None:
     """Return ``value``, ``low`` or ``high`` of a metric; None if it is undefined or missing."""
     value = (measures.get(name) or {}).get(key)
     return None if value is None or math.isnan(value) else float(value)

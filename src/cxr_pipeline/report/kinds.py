@@ -1,16 +1,12 @@
-"""The wording for each kind of task: binary, multiclass (exclusive classes) and multilabel.
-
-``metrics`` is the content of ``metrics.json``, where null stands for an undefined number.
-"""
+"""The wording for each kind of task: binary, multiclass (exclusive classes) and multilabel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from string import Formatter
 
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.formatting import humanize, join, number, of_100, value_of
+from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, value_of
 
 # A decision is constant if at most this share of the images on either side get the other one.
 CONSTANT = 0.05
@@ -37,16 +33,12 @@ _RANGE = "AUC is highest for {best} ({best_auc}) and lowest for {worst} ({worst_
 
 @dataclass(frozen=True)
 class Kind:
-    """The wording for one kind of task.
-
-    In the texts ``{negative}``, ``{positive}``, ``{names}`` and ``{n}`` stand for the classes of the task.
+    """The wording for one kind of task; ``{negative}``, ``{positive}``, ``{names}`` and ``{n}`` are its classes.
 
     Args:
         auc: name of its AUC.
         decision: what was selected on the validation images, besides the epoch.
-        purpose: what the model does, beginning with ``to``.
-        output: what it returns for an image.
-        limits: limitations of its output.
+        purpose, output, limits: what the model does, what it returns for an image, and what it cannot tell.
         exclusive: whether an image has exactly one class.
         collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
         bounds: the metrics whose intervals are put in words, with their names.
@@ -74,13 +66,11 @@ class Kind:
 
     def describe(self, metrics: Document) -> list[str]:
         """Describe the performance in sentences."""
-        values = dict(_values(metrics, len(self.classes)))
-        known = {"negative", "positive", "names", "n", None, *values}
-        return [
-            self.text(sentence, **values)
-            for sentence in self.performance
-            if all(field in known for _, field, _, _ in Formatter().parse(sentence))
-        ]
+        values, sentences = dict(_values(metrics, len(self.classes))), []
+        for sentence in self.performance:
+            with suppress(KeyError):
+                sentences.append(self.text(sentence, **values))
+        return sentences
 
     def collapsed(self, metrics: Document) -> str | None:
         """Warn if the decision is almost always the same, regardless of the image; None if it is not."""

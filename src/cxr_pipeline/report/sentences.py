@@ -1,15 +1,13 @@
-"""The sentences of a report and a model card, each a function of the documents that it describes.
+"""The sentences of a report and a model card, each from the documents of a run that it describes.
 
-Documents are the JSON documents of a run, where null stands for an undefined number. ``split_counts`` and
-``source_counts`` are those of :class:`cxr_pipeline.report.content.ReportContent`.
+``split_counts`` and ``source_counts`` are those of :class:`cxr_pipeline.report.pages.report.ReportContent`.
 """
 
 from collections.abc import Mapping
 from pathlib import PurePath
 
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.formatting import join, of_100, percent, plural, sources_named, value_of
+from cxr_pipeline.report.formatting import Document, join, of_100, percent, plural, sources_named, value_of
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.tables import SplitCounts, images_in, subgroups_of
 
@@ -49,11 +47,12 @@ def data(kind: Kind, data_report: Document, split_counts: SplitCounts) -> str:
 
 def uncertainty(kind: Kind, metrics: Document) -> str:
     """Give the intervals, how they were computed, and what they do not cover."""
-    bounds = []
-    for name, label in kind.bounds.items():
-        low, high = (value_of(metrics["metrics"], name, end) for end in ("low", "high"))
-        if low is not None and high is not None:
-            bounds.append(f"{label} {low:.3f} to {high:.3f}")
+    measured = {label: metrics["metrics"].get(name) or {} for name, label in kind.bounds.items()}
+    bounds = [
+        f"{label} {interval['low']:.3f} to {interval['high']:.3f}"
+        for label, interval in measured.items()
+        if interval.get("low") is not None and interval.get("high") is not None
+    ]
     if not bounds:
         return "No interval could be computed from these test images."
     intervals = metrics["intervals"]
@@ -104,30 +103,24 @@ def uncertain_labels(policy: str) -> str:
     return f"Labels that a source marks as uncertain count as {policy} (task.uncertain). Unknown labels {ignored}"
 
 
-def decision(rule: Document) -> str:
-    """State which parts of the decision rule were fitted, and on which images."""
+def decision_rule(rule: Document) -> str:
+    """State how thresholds were chosen and how probabilities are calibrated, and for which classes they are not."""
     thresholds = {
         "argmax": "The most probable class is predicted; there is no fitted threshold.",
         "fixed": "The threshold was set in advance; it was not fitted.",
     }
     chosen = thresholds.get(rule["policy"]["rule"], "Thresholds were fitted on validation images.")
-    fitted = set(_calibrations(rule).values()) != {"none"}
-    calibration = "The calibration was fitted on validation images." if fitted else "There is no calibration."
-    return f"{chosen} {calibration} The rule is stored with the model and does not change."
-
-
-def calibration(rule: Document) -> str:
-    """State how probabilities are calibrated, and for which classes they are not."""
     methods = _calibrations(rule)
     fitted = sorted(set(methods.values()) - {"none"})
-    if not fitted:
-        return "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."
     failed = [name for name, method in methods.items() if method == "none"]
     but = f", except for {join(failed)}, where the fit was not possible" if failed else ""
-    return (
+    calibration = (
         f"Probabilities are calibrated with {join(fitted)}, fitted on validation images{but}. They are not valid at "
         "another prevalence."
+        if fitted
+        else "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."
     )
+    return f"{chosen} {calibration} The rule is stored with the model and does not change."
 
 
 def heat_maps(explanations: Document) -> list[str]:
@@ -138,19 +131,17 @@ def heat_maps(explanations: Document) -> list[str]:
     """
     sentences = [f"Heat maps were computed with {explanations['method']} at layer {explanations['layer']}."]
     for name, measured in explanations.get("localisation", {}).items():
-        hits, low, centred = (
-            value_of(measured, key, end)
-            for key, end in (("pointing_game", "value"), ("pointing_game", "low"), ("pointing_game_centred", "value"))
-        )
-        if hits is not None:
-            sentence = f"For {name}, the maximum is inside an annotated box in about {of_100(hits)} of 100 images"
-            if centred is not None:
-                better = low is not None and low > centred
-                sentence += (
-                    f"; the centre of the image is in {of_100(centred)}. The heat map is {'' if better else 'not '}"
-                    "significantly better than the centre"
-                )
-            sentences.append(f"{sentence}.")
+        hits, centred = (value_of(measured, key) for key in ("pointing_game", "pointing_game_centred"))
+        if hits is None:
+            continue
+        sentence = f"For {name}, the maximum is inside an annotated box in about {of_100(hits)} of 100 images"
+        if centred is not None:
+            better = (value_of(measured, "pointing_game", "low") or 0) > centred
+            sentence += (
+                f"; the centre of the image is in {of_100(centred)}. The heat map is {'' if better else 'not '}"
+                "significantly better than the centre"
+            )
+        sentences.append(f"{sentence}.")
     randomised = explanations.get("randomised") or {}
     correlation, hits = value_of(randomised, "rank_correlation"), value_of(randomised, "pointing_game")
     if correlation is not None:
@@ -166,42 +157,36 @@ def heat_maps(explanations: Document) -> list[str]:
 
 def subgroups(evaluated: Document) -> list[str]:
     """State how to read the table of subgroups, which ones are too small, and which values are unknown."""
-    least = evaluated["min_patients"]
-    groups = list(subgroups_of(evaluated))
-    small = [f"{attribute} {name} ({plural(group['n_images'], 'image')})" for attribute, name, group in groups
-             if not group["metrics"]]  # fmt: skip
+    least, groups = evaluated["min_patients"], list(subgroups_of(evaluated))
+    small = [
+        f"{attribute} {name} ({plural(group['n_images'], 'image')})"
+        for attribute, name, group in groups
+        if not group["metrics"]
+    ]
     unknown = [name for name in ATTRIBUTES if not evaluated[name]["groups"]]
-    partly = [
-        f"{name} for {plural(evaluated[name]['n_unknown'], 'image')}"
-        for name in ATTRIBUTES
-        if evaluated[name]["n_unknown"] and name not in unknown
-    ]
-    sentences = {
-        f"Each group is evaluated with the decision rule of all images; intervals are "
-        f"{percent(evaluated['confidence'])} intervals. With many groups, some of them small, one may stand out by "
-        "chance.": bool(groups),
-        f"Metrics are means over the classes with at least {least} positive and {least} negative patients in the "
-        "group; means over different classes are not comparable.": any(
-            len(group["n_known"]) > 1 for *_, group in groups
-        ),
-        f"Not evaluated, with fewer than {least} positive or {least} negative patients: {join(small)}.": bool(small),
-        f"Unknown for all test images: {join(unknown)}.": bool(unknown),
-        f"Unknown and left out: {join(partly)}.": bool(partly),
-    }
-    return [sentence for sentence, applies in sentences.items() if applies]
-
-
-def monitoring(task: str, *, phantom: bool) -> list[str]:
-    """State how new images are monitored and how the model is updated."""
-    demo = " --env demo" if phantom else ""
-    return [
-        "A reference profile of the training images is stored with the model in MLflow. "
-        f"kedro run{demo} --pipeline={task}_drift compares new images with it.",
-        f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer data and promotes it only if it "
-        f"passes the promotion rule. kedro lineage{demo} {task} lists the versions, their data and the decisions.",
-        "Scoring rejects an image that it cannot read and gives the reason. scoring.out_of_distribution sets what "
-        "happens to out-of-distribution images.",
-    ]
+    n_unknown = {name: evaluated[name]["n_unknown"] for name in ATTRIBUTES if name not in unknown}
+    partly = [f"{name} for {plural(count, 'image')}" for name, count in n_unknown.items() if count]
+    sentences = []
+    if groups:
+        sentences.append(
+            f"Each group is evaluated with the decision rule of all images; intervals are "
+            f"{percent(evaluated['confidence'])} intervals. With many groups, some of them small, one may stand out by "
+            "chance."
+        )
+    if any(len(group["n_known"]) > 1 for *_, group in groups):
+        sentences.append(
+            f"Metrics are means over the classes with at least {least} positive and {least} negative patients in the "
+            "group; means over different classes are not comparable."
+        )
+    if small:
+        sentences.append(
+            f"Not evaluated, with fewer than {least} positive or {least} negative patients: {join(small)}."
+        )
+    if unknown:
+        sentences.append(f"Unknown for all test images: {join(unknown)}.")
+    if partly:
+        sentences.append(f"Unknown and left out: {join(partly)}.")
+    return sentences
 
 
 def _calibrations(rule: Document) -> dict[str, str]:

@@ -1,21 +1,31 @@
-"""The tables of a report and a model card, each from one document of a run; None if it would be empty.
-
-Documents are the JSON documents that a run writes, where null stands for an undefined number.
-"""
+"""The tables of a report and a model card, each from one JSON document of a run; a page omits an empty one."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.evaluation import subgroups as groups
-from cxr_pipeline.report.content import Document, Table
-from cxr_pipeline.report.formatting import as_text, humanize, measure, number, percent
+from cxr_pipeline.report.formatting import Document, humanize, percent
 from cxr_pipeline.report.kinds import Kind, title
+from cxr_pipeline.report.page import Table
 
-PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
-PER_SOURCE = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1")
+RATES = ("sensitivity", "specificity", "precision", "f1")
+PER_CLASS = ("positive", "labelled", "threshold", "auc", "average_precision", *RATES)
+POLICIES = ("threshold", "accuracy", "balanced_accuracy", *RATES)
+PER_SOURCE = ("images", "auc", *POLICIES[1:])
+PER_GROUP = ("images", "patients", "classes", "prevalence", *groups.MEASURES)
+LOCALISATION = {
+    "n_images": "images",
+    "n_boxes": "boxes",
+    "pointing_game": "maximum in a box",
+    "pointing_game_centred": "image centre in a box",
+    "pointing_game_random": "random point in a box",
+    "heat_in_box": "share of heat in boxes",
+    "heat_in_box_centred": "share of a central blob in boxes",
+    "box_area": "share of area in boxes",
+}
 EXCLUDED = {
     "other_classes": "no class of this task",
     "several_classes": "more than one class of this task",
@@ -24,7 +34,6 @@ EXCLUDED = {
     "by_layout": "excluded by the layout, such as lateral views",
 }
 UNKNOWN = "unknown"
-COUNTS = {"positive": "n_positive", "labelled": "n_known"}
 SplitCounts = Mapping[str, Mapping[str, int | None]]
 
 
@@ -33,69 +42,63 @@ def overall(metrics: Document, kind: Kind) -> Table:
     rows = []
     for name, measured in metrics["metrics"].items():
         low, high = measured["low"], measured["high"]
-        bounds = "" if low is None or high is None else f"{number(low)} to {number(high)}"
-        rows.append((title(name), number(measured["value"]), bounds, kind.meanings.get(name, "")))
+        bounds = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        rows.append((title(name), measured["value"], bounds, kind.meanings.get(name, "")))
     level = percent(metrics["intervals"]["confidence"])
     return Table(("metric", "value", f"{level} interval", "meaning"), rows, "explained")
 
 
-def per_class(metrics: Document) -> Table | None:
-    """List the metrics of each class; None for a single output."""
-    classes, support = metrics["per_class"], metrics.get("support", {})
-    counts = {
-        name: {label: as_text(support[name][key]) for label, key in COUNTS.items()} if name in support else {}
-        for name in classes
-    }
-    thresholds = {name: number(value) for name, value in metrics.get("thresholds", {}).items()}
-    rows = {
-        name: ({**counts[name], "threshold": thresholds.get(name, "")}, measures) for name, measures in classes.items()
-    }
-    return _compare("class", rows, PER_CLASS) if len(classes) > 1 else None
+def per_class(metrics: Document) -> Table:
+    """List the metrics of each class; empty for a single output."""
+    support, thresholds = metrics.get("support", {}), metrics.get("thresholds", {})
+    rows = {}
+    for name, measures in metrics["per_class"].items():
+        counts = {"positive": support[name]["n_positive"], "labelled": support[name]["n_known"]} if support else {}
+        rows[name] = {**counts, "threshold": thresholds.get(name, ""), **measures}
+    return _compare("class", rows if len(rows) > 1 else {}, PER_CLASS)
 
 
-def per_source(metrics: Document) -> Table | None:
-    """List the metrics of each source; None for a single source."""
-    rows = {
-        name: ({"images": as_text(source["n_images"])}, source["metrics"]) for name, source in _sources(metrics).items()
-    }
+def per_source(metrics: Document) -> Table:
+    """List the metrics of each source; empty for a single source."""
+    rows = {name: {"images": source["n_images"], **source["metrics"]} for name, source in _sources(metrics).items()}
     return _compare("source", rows, PER_SOURCE)
 
 
-def auc_per_source(metrics: Document) -> Table | None:
-    """List the AUC of each class by source; None for a single source or output."""
+def auc_per_source(metrics: Document) -> Table:
+    """List the AUC of each class by source; empty for a single source or output."""
     sources = _sources(metrics)
-    if len(metrics["per_class"]) < 2 or not sources:
-        return None
     rows = [
-        (name, *(measure(source["per_class"].get(name, {}).get("auc")) for source in sources.values()))
+        (name, *(source["per_class"].get(name, {}).get("auc", "") for source in sources.values()))
         for name in metrics["per_class"]
     ]
-    return Table(("class", *sources), rows, "measured")
+    return Table(("class", *sources), rows if sources and len(rows) > 1 else [], "measured")
 
 
-def policies(metrics: Document) -> Table | None:
-    """List the metrics with other threshold policies; None if no others were compared."""
-    rows = {
-        _policy(row["policy"]) + (" (chosen)" if row.get("chosen") else ""): (
-            {"threshold": as_text(list(row["thresholds"].values()))},
-            row["metrics"],
-        )
-        for row in metrics.get("policies") or []
-    }
-    return _compare("policy", rows, PER_SOURCE[1:])
+def policies(metrics: Document) -> Table:
+    """List the metrics with other threshold policies; empty if no others were compared."""
+    rows = {}
+    for row in metrics.get("policies") or []:
+        values = [f"{humanize(name)} {value:g}" for name, value in row["policy"].items() if name != "rule"]
+        label = ", ".join([humanize(row["policy"]["rule"]), *values]) + " (chosen)" * bool(row.get("chosen"))
+        rows[label] = {"threshold": list(row["thresholds"].values()), **row["metrics"]}
+    return _compare("policy", rows, POLICIES)
 
 
-def subgroups(evaluated: Document | None) -> Table | None:
-    """List the metrics of each subgroup with enough patients; None if there are none."""
-    rows: dict[str, tuple[dict[str, str], Document]] = {}
-    for attribute, name, group in subgroups_of(evaluated or {}):
+def subgroups(evaluated: Document) -> Table:
+    """List the metrics of each subgroup with enough patients."""
+    rows = {}
+    for attribute, name, group in subgroups_of(evaluated):
         if group["metrics"]:
-            n_classes = len(group["n_known"])
-            counts = {"images": as_text(group["n_images"]), "patients": _or_unknown(group["n_patients"])}
-            classes = {"classes": f"{len(group['per_class'])} of {n_classes}"} if n_classes > 1 else {}
-            facts = {**counts, **classes, "prevalence": number(_prevalence(group))}
-            rows[f"{attribute}: {name}"] = (facts, group["metrics"])
-    return _compare("group", rows, groups.MEASURES)
+            measured, n_classes = group["per_class"], len(group["n_known"])
+            shares = [group["n_positive"][each] / group["n_known"][each] for each in measured]
+            rows[f"{attribute}: {name}"] = {
+                "images": group["n_images"],
+                "patients": _or_unknown(group["n_patients"]),
+                **({"classes": f"{len(measured)} of {n_classes}"} if n_classes > 1 else {}),
+                "prevalence": sum(shares) / len(shares),
+                **group["metrics"],
+            }
+    return _compare("group", rows, PER_GROUP)
 
 
 def subgroups_of(evaluated: Document) -> Iterator[tuple[str, str, Document]]:
@@ -112,41 +115,38 @@ def decision_rule(rule: Document) -> Table:
     return Table.of_pairs({humanize(name): value for name, value in flat.items() if value != ""}, style="long")
 
 
-def rules_of_classes(rule: Document) -> Table | None:
-    """List the decision rule of each class; None if all classes share one rule."""
-    if "per_class" not in rule:
-        return None
-    flat = {
-        name: flatten({"threshold": rule.get("thresholds", {}).get(name, ""), **rule_of_class})
-        for name, rule_of_class in rule["per_class"].items()
+def rules_of_classes(rule: Document) -> Table:
+    """List the decision rule of each class; empty if all classes share one rule."""
+    thresholds = rule.get("thresholds", {})
+    rules = {
+        name: flatten({"threshold": thresholds.get(name, ""), **rule_of_class})
+        for name, rule_of_class in rule.get("per_class", {}).items()
     }
-    keys = list(dict.fromkeys(key for rule_of_class in flat.values() for key in rule_of_class))
-    rows = [(name, *(as_text(rule_of_class.get(key, "")) for key in keys)) for name, rule_of_class in flat.items()]
-    return Table(("class", *map(humanize, keys)), rows, "long")
+    return _compare("class", rules, dict.fromkeys(key for row in rules.values() for key in row), "long")
 
 
 def sources(data_report: Document) -> Table:
     """Count the rows of each source: read, excluded, missing, quarantined and usable."""
-    columns = {
-        "rows_in_source": "rows",
-        "left_out": "excluded",
-        "not_on_disk": "not on disk",
-        "quarantine": "quarantined",
-        "manifest": "usable",
-        "n_patients": "patients",
-    }
-    rows = []
-    for name, source in data_report["sources"].items():
-        summed = {key: sum(source[key].values()) for key in ("left_out", "quarantine")}
-        patients = source["n_patients"] if source["has_patients"] else UNKNOWN
-        rows.append((name, *(as_text({**source, **summed, "n_patients": patients}[key]) for key in columns)))
-    return Table(("source", *columns.values()), rows, "counted")
+    rows = [
+        (
+            name,
+            source["rows_in_source"],
+            sum(source["left_out"].values()),
+            source["not_on_disk"],
+            sum(source["quarantine"].values()),
+            source["manifest"],
+            source["n_patients"] if source["has_patients"] else UNKNOWN,
+        )
+        for name, source in data_report["sources"].items()
+    ]
+    columns = ("source", "rows", "excluded", "not on disk", "quarantined", "usable", "patients")
+    return Table(columns, rows, "counted")
 
 
 def excluded(data_report: Document) -> Table:
     """Count the rows that were excluded on purpose, by reason."""
     rows = [
-        (name, EXCLUDED.get(reason, humanize(reason)), as_text(count))
+        (name, EXCLUDED.get(reason, humanize(reason)), count)
         for name, source in data_report["sources"].items()
         for reason, count in source["left_out"].items()
         if count
@@ -156,19 +156,15 @@ def excluded(data_report: Document) -> Table:
 
 def quarantined(quarantine: pd.DataFrame) -> Table:
     """Count the quarantined images by reason; their names, which may contain patients' names, are not shown."""
-    reasons = quarantine["reason"].value_counts()
-    return Table(("reason", "images"), [(str(name), as_text(int(count))) for name, count in reasons.items()])
+    return Table(("reason", "images"), list(quarantine["reason"].value_counts().items()))
 
 
-def confounding(data_report: Document) -> Table | None:
-    """Count images by class and source, with the AUC of the source alone; None if it was not measured."""
-    measured = data_report.get("confounding")
-    if not measured:
-        return None
+def confounding(data_report: Document) -> Table:
+    """Count images by class and source, with the AUC of the source alone; empty if it was not measured."""
+    measured = data_report.get("confounding") or {"n_images": {}, "per_class": {}}
     names = dict.fromkeys(source for images in measured["n_images"].values() for source in images)
-    alone = {name: number(area["auc"]) for name, area in measured["per_class"].items()}
     rows = [
-        (name, *(as_text(images.get(source, 0)) for source in names), alone.get(name, ""))
+        (name, *(images.get(source, 0) for source in names), measured["per_class"].get(name, {"auc": ""})["auc"])
         for name, images in measured["n_images"].items()
     ]
     return Table(("class", *names, "AUC of the source alone"), rows, "counted")
@@ -176,7 +172,6 @@ def confounding(data_report: Document) -> Table | None:
 
 def all_images(data_report: Document) -> Table:
     """Summarise all images: counts, patients, classes, age, sex and view."""
-    age = {humanize(name): value for name, value in data_report["age"].items() if value is not None}
     unlabelled = data_report.get("unknown_labels", {})
     values = {
         "images": data_report["n_images"],
@@ -184,7 +179,7 @@ def all_images(data_report: Document) -> Table:
         "images without a patient": data_report["n_images_without_patient"],
         **{f"images labelled {name}": count for name, count in data_report["classes"].items()},
         **{f"images with unknown label {name}": count for name, count in unlabelled.items() if count},
-        "age in years": _tally(age),
+        "age in years": _tally(data_report["age"]),
         "sex": _tally(data_report["sex"]),
         "view": _tally(data_report["view"]),
         "data digest": data_report["data_digest"],
@@ -195,11 +190,16 @@ def all_images(data_report: Document) -> Table:
 def splits(split_counts: SplitCounts, classes: Sequence[str]) -> Table:
     """Count images and patients by class and split, with the share of each class."""
     counts = split_counts.values()
+    totals = [images_in(images) for images in counts]
+    shares = {
+        name: [(images.get(name) or 0) / total if total else None for images, total in zip(counts, totals, strict=True)]
+        for name in classes
+    }
     rows = [
-        *((name, *(as_text(images.get(name, 0)) for images in counts)) for name in classes),
-        ("images", *(as_text(images_in(images)) for images in counts)),
+        *((name, *(images.get(name, 0) for images in counts)) for name in classes),
+        ("images", *totals),
         ("patients", *(_or_unknown(images["patients"]) for images in counts)),
-        *((f"share of {name}", *(_share(images, name) for images in counts)) for name in classes),
+        *((f"share of {name}", *shares[name]) for name in classes),
     ]
     return Table(("", *split_counts), rows, "counted")
 
@@ -210,29 +210,11 @@ def images_in(counts: Mapping[str, int | None]) -> int:
     return sum(count or 0 for name, count in counts.items() if name != "patients") if images is None else images
 
 
-def localisation(explanations: Document | None) -> Table | None:
-    """List the agreement of the heat maps of each class with the boxes; None without boxes."""
-    localised = (explanations or {}).get("localisation")
-    if not localised:
-        return None
-    columns = {
-        "pointing_game": "maximum in a box",
-        "pointing_game_centred": "image centre in a box",
-        "pointing_game_random": "random point in a box",
-        "heat_in_box": "share of heat in boxes",
-        "heat_in_box_centred": "share of a central blob in boxes",
-        "box_area": "share of area in boxes",
-    }
-    rows = [
-        (
-            name,
-            as_text(measures["n_images"]),
-            as_text(measures["n_boxes"]),
-            *(measure(measures.get(key)) for key in columns),
-        )
-        for name, measures in localised.items()
-    ]
-    return Table(("class", "images", "boxes", *columns.values()), rows, "measured")
+def localisation(explanations: Document) -> Table:
+    """List the agreement of the heat maps of each class with the boxes; empty without boxes."""
+    localised = explanations.get("localisation") or {}
+    rows = [(name, *(measures.get(key) or "" for key in LOCALISATION)) for name, measures in localised.items()]
+    return Table(("class", *LOCALISATION.values()), rows, "measured")
 
 
 def parameters(values: Document) -> Table:
@@ -246,48 +228,17 @@ def _sources(metrics: Document) -> dict[str, Document]:
     return {"all sources": metrics, **metrics["per_source"]} if "per_source" in metrics else {}
 
 
-def _compare(
-    heading: str, rows: Mapping[str, tuple[Mapping[str, str], Document]], names: Sequence[str]
-) -> Table | None:
-    """List metrics side by side, except those that no row has; None without rows.
-
-    Args:
-        heading: heading of the first column.
-        rows: by name, further columns by heading, and metrics.
-        names: the metrics to list.
-    """
-    if not rows:
-        return None
-    facts = list(dict.fromkeys(fact for facts_of_row, _ in rows.values() for fact in facts_of_row))
-    present = [name for name in names if any(name in measures for _, measures in rows.values())]
-    cells = [
-        (label, *(facts_of_row.get(fact, "") for fact in facts), *(measure(measures.get(name)) for name in present))
-        for label, (facts_of_row, measures) in rows.items()
-    ]
-    return Table((heading, *facts, *map(title, present)), cells, "measured")
+def _compare(heading: str, rows: Mapping[str, Document], names: Iterable[str], style: str = "measured") -> Table:
+    """Make a table of rows by label, with the columns among ``names`` that any row has."""
+    present = [name for name in names if any(name in row for row in rows.values())]
+    cells = [(label, *("" if row.get(name) is None else row[name] for name in present)) for label, row in rows.items()]
+    return Table((heading, *map(title, present)), cells, style)
 
 
-def _policy(policy: Document) -> str:
-    """Return ``"fixed, value 0.3"`` for ``{"rule": "fixed", "value": 0.3}``."""
-    values = [f"{humanize(name)} {value:g}" for name, value in policy.items() if name != "rule"]
-    return ", ".join([humanize(policy["rule"]), *values])
-
-
-def _prevalence(group: Document) -> float:
-    """Return the share of positive images, averaged over the classes that were evaluated."""
-    shares = [group["n_positive"][name] / group["n_known"][name] for name in group["per_class"]]
-    return float(sum(shares) / len(shares))
-
-
-def _share(counts: Mapping[str, int | None], name: str) -> str:
-    total = images_in(counts)
-    return number((counts.get(name) or 0) / total if total else None)
-
-
-def _or_unknown(count: int | None) -> str:
-    return UNKNOWN if count is None else as_text(count)
+def _or_unknown(count: int | None) -> int | str:
+    return UNKNOWN if count is None else count
 
 
 def _tally(values: Document) -> str:
     """Return ``"F 310, M 402, unknown 5"``."""
-    return ", ".join(f"{name} {value:,g}" for name, value in values.items())
+    return ", ".join(f"{humanize(name)} {value:,g}" for name, value in values.items() if value is not None)

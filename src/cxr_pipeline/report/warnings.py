@@ -1,11 +1,6 @@
-"""The warnings of a report: each is a sentence, or None if it does not apply.
+"""The warnings of a report: each is a sentence, or None if it does not apply."""
 
-``metrics``, ``decision_rule`` and ``data_report`` are the JSON documents of a run, where null stands for an undefined
-number.
-"""
-
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.formatting import join, number, of_100, plural, sources_named, value_of
+from cxr_pipeline.report.formatting import Document, join, number, of_100, plural, sources_named, value_of
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.tables import SplitCounts
 
@@ -81,11 +76,10 @@ def majority(metrics: Document) -> str | None:
 def chance_classes(metrics: Document) -> str | None:
     """Warn of classes, among several, with an AUC whose interval includes chance."""
     per_class = metrics["per_class"]
-    lows = {name: value_of(measures, "auc", "low") for name, measures in per_class.items()}
     chance = [
-        f"{name} (AUC {number(value_of(per_class[name], 'auc'))})"
-        for name, low in lows.items()
-        if low is not None and low <= 0.5
+        f"{name} (AUC {number(value_of(measures, 'auc'))})"
+        for name, measures in per_class.items()
+        if (low := value_of(measures, "auc", "low")) is not None and low <= 0.5
     ]
     if len(per_class) < 2 or not chance:
         return None
@@ -98,8 +92,8 @@ def policy_missed(decision_rule: Document) -> str | None:
         if decision_rule.get("policy_met", True):
             return None
         return f"The threshold does not meet its policy. {decision_rule['message']}"
-    missed = [f"{name}: {rule['message']}" for name, rule in decision_rule["per_class"].items()
-              if not rule["policy_met"]]  # fmt: skip
+    rules = decision_rule["per_class"].items()
+    missed = [f"{name}: {rule['message']}" for name, rule in rules if not rule["policy_met"]]
     if not missed:
         return None
     verb = "does" if len(missed) == 1 else "do"

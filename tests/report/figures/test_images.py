@@ -42,7 +42,7 @@ def test_images_have_their_captions_which_are_wrapped(drawn):
     pictures.class_samples(greys(7, 20), names)
     pictures.mistakes(greys(2, 60), ["one", "a caption that is longer than the image above it is wide"])
     assert shown(drawn[0]) == list(zip(range(0, 140, 20), names, strict=True))
-    assert len(drawn[0].axes) == 10
+    assert len(drawn[0].axes) == 7
     assert shown(drawn[1])[0] == (0, "one")
     assert shown(drawn[1])[1][1].count("\n") == 2
 

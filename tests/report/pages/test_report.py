@@ -6,8 +6,7 @@ import pytest
 
 from cxr_pipeline.report.figures.captions import CAPTIONS
 from cxr_pipeline.report.figures.style import message
-from cxr_pipeline.report.guidelines import UNKNOWN
-from cxr_pipeline.report.pages.report import render_card, render_report, short_card
+from cxr_pipeline.report.pages.report import UNKNOWN, render_card, render_report, short_card
 
 # The parts of the items of TRIPOD+AI that have parts.
 PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}

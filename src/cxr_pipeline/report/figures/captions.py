@@ -1,8 +1,8 @@
 """Titles and explanations of the figures, by name."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 
-from cxr_pipeline.report.content import Picture, Pictures
 from cxr_pipeline.report.formatting import humanize
 
 HEATMAPS = "heatmaps"
@@ -75,14 +75,17 @@ CAPTIONS = {
 }
 
 
-def picture(name: str, png: bytes) -> Picture:
-    """Give a figure its caption; ``heatmaps_<class>`` has that of ``heatmaps``, an unknown one its own name."""
-    known, _, output = name.partition("_") if name.startswith(f"{HEATMAPS}_") else (name, "", "")
-    title, explanation, shape = CAPTIONS.get(known, (humanize(name).capitalize(), "", ""))
-    return Picture(f"{title}: {output}" if output else title, explanation, png, shape)
+def captioned(figures: Mapping[str, bytes]) -> list[tuple[str, str, str, str]]:
+    """Return title, explanation, shape and ``data:`` URL of PNG figures, so that a page loads no files.
 
-
-def pictures(figures: Mapping[str, bytes]) -> Pictures:
-    """Give figures their captions: the known ones in the order of ``CAPTIONS``, then the others."""
+    Known figures come in the order of ``CAPTIONS``, then the others, titled with their name. ``heatmaps_<class>`` has
+    the caption of ``heatmaps``.
+    """
     order = [name for name in CAPTIONS if name in figures] + [name for name in figures if name not in CAPTIONS]
-    return Pictures([picture(name, figures[name]) for name in order])
+    found = []
+    for name in order:
+        known, _, output = name.partition("_") if name.startswith(f"{HEATMAPS}_") else (name, "", "")
+        title, explanation, shape = CAPTIONS.get(known, (humanize(name).capitalize(), "", ""))
+        uri = "data:image/png;base64," + b64encode(figures[name]).decode("ascii")
+        found.append((f"{title}: {output}" if output else title, explanation, shape, uri))
+    return found

@@ -15,9 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE, message, png, sheet
-from cxr_pipeline.report.formatting import measure
+from cxr_pipeline.report.figures.style import (
+    BLUE,
+    GREY,
+    INCHES_DENSE,
+    ORANGE,
+    integer_axis,
+    message,
+    panels,
+    png,
+    sheet,
+)
+from cxr_pipeline.report.formatting import Document, measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,10 +70,7 @@ def draw_curve(name: str, scores: Scores, metrics: Document) -> bytes:
     n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(outputs)))))
     n_high = -(-len(outputs) // n_wide)
     with sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
-        panels = figure.subplots(n_high, n_wide, squeeze=False)
-        for axes in panels.flat[len(outputs) :]:
-            axes.set_axis_off()
-        for axes, output in zip(panels.flat, outputs, strict=False):
+        for axes, output in zip(panels(figure, len(outputs), n_wide), outputs, strict=True):
             draw(axes, output)
             axes.set_title(f"{textwrap.fill(output.name, 24)}\nn = {output.positive.sum():,}", fontsize=8.5, loc="left")
             axes.set_box_aspect(1)
@@ -102,8 +108,6 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
         history: a row for each epoch: ``phase``, ``epoch`` (from 1), ``loss``, ``val_loss``, ``val_auc``.
         kept: the selected epoch.
     """
-    from matplotlib.ticker import MaxNLocator
-
     with sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
@@ -119,7 +123,7 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")
         lower.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        integer_axis(lower)
         return png(figure)
 
 

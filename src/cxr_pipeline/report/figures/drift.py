@@ -3,9 +3,8 @@
 import textwrap
 from typing import TYPE_CHECKING
 
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, png, sheet
-from cxr_pipeline.report.formatting import humanize
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, panels, png, sheet
+from cxr_pipeline.report.formatting import Document, humanize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,24 +20,23 @@ def draw_effects(report: Document) -> bytes:
     Filled points are significant after correction, the line at 1 is the limit for a warning, the tick that for a
     refusal. Of more than 40 tests those with the largest effects are drawn.
     """
-    tests = _tests(report)
-    effects = [_relative(test["effect"], report, family) for family, test in tests]
-    kept = sorted(sorted(range(len(tests)), key=lambda place: -effects[place])[:MOST_ROWS])
+    tests = [(_relative(test["effect"], report, family), family, test) for family, test in _tests(report)]
+    largest = sorted(effect for effect, *_ in tests)[-MOST_ROWS:]
+    kept = [each for each in tests if each[0] >= largest[0]][:MOST_ROWS]
     with sheet(height=1.1 + 0.26 * max(len(kept), 2), width=INCHES_DRIFT) as figure:
         axes = figure.subplots()
         axes.axvspan(0, 1, color=LIGHT, alpha=0.6)
         axes.axvline(1, color=GREY, linewidth=1)
-        for place, (family, test) in enumerate(tests[row] for row in kept):
-            effect = min(effects[kept[place]], LARGEST_EFFECT)
-            color = _color(test)
+        for place, (relative, family, test) in enumerate(kept):
+            effect, color = min(relative, LARGEST_EFFECT), _color(test)
             face = color if test["p_holm"] < report["alpha"] else "white"
             axes.plot([0, effect], [place, place], color=color, linewidth=1)
             axes.plot(effect, place, "o", color=color, markersize=6, markerfacecolor=face)
             if report["limits"][family]["refuse"] is not None:
                 refuse = min(_relative(report["limits"][family]["refuse"], report, family), 1.04 * LARGEST_EFFECT)
                 axes.plot([refuse, refuse], [place - 0.3, place + 0.3], color=GREY, linewidth=1.5)
-        labels = [f"{family}: {humanize(test['name'])}" for family, test in (tests[row] for row in kept)]
-        axes.set_yticks(range(len(kept)), [textwrap.shorten(label, 60) for label in labels], fontsize=9)
+        labels = [textwrap.shorten(f"{family}: {humanize(test['name'])}", 60) for _, family, test in kept]
+        axes.set_yticks(range(len(kept)), labels, fontsize=9)
         axes.set(xlim=(0, 1.05 * LARGEST_EFFECT), ylim=(max(len(kept), 1) - 0.5, -0.5))
         axes.set_xlabel("effect, relative to the limit for a warning")
         axes.grid(visible=False, axis="y")
@@ -57,12 +55,9 @@ def draw_distributions(report: Document) -> bytes | None:
         return None
     n_rows = -(-len(drawn) // PANELS_WIDE)
     with sheet(height=0.5 + 1.75 * n_rows, width=INCHES_DRIFT) as figure:
-        panels = figure.subplots(n_rows, PANELS_WIDE, squeeze=False).ravel()
-        for axes, (family, test) in zip(panels, drawn, strict=False):
+        for axes, (family, test) in zip(panels(figure, len(drawn), PANELS_WIDE), drawn, strict=True):
             _draw_distribution(axes, family, test)
-        for axes in panels[len(drawn) :]:
-            axes.remove()
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
         return png(figure)
 
 

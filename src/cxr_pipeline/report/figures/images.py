@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.overlay import overlay
-from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, message, png, sheet
+from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, message, panels, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,21 +40,16 @@ def class_samples(images: NDArray[np.uint8], names: Sequence[str]) -> bytes:
 
 
 def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
-    """Draw a row for each image: the original, then augmented views.
-
-    Args:
-        images: grey images [n, views, S, S], the original first.
-    """
+    """Draw a row for each image of grey images [n, views, S, S]: the original, then augmented views."""
     n_images, n_views = images.shape[:2]
     if not images.size:
         return message("No image was augmented.")
     with sheet(height=0.3 + 4.4 * n_images / n_views) as figure:
-        panels = figure.subplots(n_images, n_views, squeeze=False)
-        for (row, view), axes in np.ndenumerate(panels):
-            axes.set_axis_off()
-            _show(axes, images[row, view])
-            if row == 0:
-                axes.set_title("original" if view == 0 else f"view {view}", fontsize=9)
+        grid = panels(figure, n_images * n_views, n_views, subplot_kw=BARE)
+        for axes, image in zip(grid, images.reshape(-1, *images.shape[2:]), strict=True):
+            _show(axes, image)
+        for view, axes in enumerate(grid[:n_views]):
+            axes.set_title("original" if view == 0 else f"view {view}", fontsize=9)
         return png(figure)
 
 
@@ -101,8 +96,8 @@ def heatmap_grid(
     n_pairs = int(chosen["kind"].value_counts().max())
     side = INCHES_DENSE / max(2 * n_pairs, 4)
     with sheet(len(outcomes) * (side + 0.45), INCHES_DENSE) as figure:
-        panels = figure.subplots(len(outcomes), 2 * n_pairs, squeeze=False, subplot_kw=BARE)
-        for row, outcome in zip(panels, outcomes, strict=True):
+        grid = figure.subplots(len(outcomes), 2 * n_pairs, squeeze=False, subplot_kw=BARE)
+        for row, outcome in zip(grid, outcomes, strict=True):
             row[0].set_title(outcome, loc="left", fontsize=10)
             for place, image in enumerate(np.flatnonzero(chosen["kind"] == outcome).tolist()):
                 plain, mapped = row[2 * place : 2 * place + 2]
@@ -117,8 +112,8 @@ def heatmap_grid(
 def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, fontsize: float) -> bytes:
     n_high = -(-len(images) // n_wide)
     with sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
-        panels = figure.subplots(n_high, n_wide, squeeze=False, subplot_kw=BARE)
-        for axes, (image, caption) in zip(panels.flat, zip(images, captions, strict=True), strict=False):
+        grid = panels(figure, len(images), n_wide, subplot_kw=BARE)
+        for axes, image, caption in zip(grid, images, captions, strict=True):
             _show(axes, image)
             axes.set_xlabel(caption, fontsize=fontsize)
         return png(figure)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.report.content import Document, records
 from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, png, sheet
-from cxr_pipeline.report.formatting import UNDEFINED, interval, shorten, value_of
+from cxr_pipeline.report.formatting import UNDEFINED, Document, interval, shorten, value_of
+from cxr_pipeline.report.page import records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

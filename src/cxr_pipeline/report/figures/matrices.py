@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.content import Table
 from cxr_pipeline.report.figures.style import GREY, INCHES_DENSE, INCHES_WIDE, LIGHT, message, png, sheet
+from cxr_pipeline.report.formatting import as_text
+from cxr_pipeline.report.page import Table
 
 NO_LABELS = "Nothing to draw: no test image has a known label."
 
@@ -65,7 +66,8 @@ def classification_report(report: pd.DataFrame) -> bytes:
         axes.set(xlim=(0, 1), ylim=(len(table.rows) - 0.4, -1.6))
         for row, texts in enumerate([heads, *table.rows], start=-1):
             axes.axhline(row + 0.5, color=GREY if row < 0 else LIGHT, linewidth=0.8)
-            for place, side, text in zip([0.0, *ends[1:]], ["left"] + ["right"] * (len(texts) - 1), texts, strict=True):
+            sides = ["left"] + ["right"] * (len(texts) - 1)
+            for place, side, text in zip([0.0, *ends[1:]], sides, map(as_text, texts), strict=True):
                 axes.text(place, row, text, ha=side, va="center", color=GREY if row < 0 else "black", fontsize=9)
         return png(figure)
 

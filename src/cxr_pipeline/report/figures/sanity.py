@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, png, sheet
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, integer_axis, png, sheet
+from cxr_pipeline.report.formatting import Document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,9 +88,7 @@ def _draw_shuffled(axes: "Axes", verdict: Document) -> None:
 
 
 def _plot_epochs(axes: "Axes", epochs: Sequence[dict[str, Any]], column: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     values = np.array([row[column] for row in epochs], dtype=float)
     axes.plot(np.arange(1, len(values) + 1), values, "o-", markersize=3, color=BLUE)
     axes.set_xlim(0.4, len(values) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    integer_axis(axes)

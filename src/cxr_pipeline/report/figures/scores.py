@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.content import Document
 from cxr_pipeline.report.figures.curves import CURVES, draw_curve, score_histogram
 from cxr_pipeline.report.figures.intervals import draw_class_auc
 from cxr_pipeline.report.figures.matrices import confusion_matrix
+from cxr_pipeline.report.formatting import Document
 
 
 def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequence[str]) -> dict[str, bytes]:

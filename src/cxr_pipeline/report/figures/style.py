@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#5F6368", "#E4E6E8"
@@ -34,12 +35,9 @@ INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 @contextmanager
 def sheet(height: float, width: float = INCHES_WIDE, **style: Any) -> "Iterator[Figure]":
-    """Open an empty figure, without changing the user's settings.
+    """Open an empty figure of a size in inches, without changing the user's settings.
 
-    Args:
-        height: in inches.
-        width: in inches.
-        style: further matplotlib parameters, such as ``lines.linewidth``.
+    ``style`` are further matplotlib parameters, such as ``lines.linewidth``.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -57,6 +55,21 @@ def png(figure: "Figure") -> bytes:
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def panels(figure: "Figure", n: int, n_wide: int, **options: Any) -> "list[Axes]":
+    """Add n panels in rows of ``n_wide``; ``options`` are those of ``Figure.subplots``."""
+    grid = figure.subplots(-(-n // n_wide), n_wide, squeeze=False, **options).ravel()
+    for axes in grid[n:]:
+        axes.remove()
+    return list(grid[:n])
+
+
+def integer_axis(axes: "Axes") -> None:
+    """Label the x axis with whole numbers, at least one."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def message(text: str) -> bytes:

@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cxr_pipeline.report.content import Document
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, message, png, sheet
-from cxr_pipeline.report.formatting import as_yaml
+from cxr_pipeline.report.figures.style import (
+    BLUE,
+    GREY,
+    INCHES_DENSE,
+    LIGHT,
+    ORANGE,
+    integer_axis,
+    message,
+    panels,
+    png,
+    sheet,
+)
+from cxr_pipeline.report.formatting import Document, as_yaml
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +57,6 @@ def monitor_in_words(monitor: str) -> str:
 
 def history(trials: pd.DataFrame, *, label: str, minimize: bool) -> bytes:
     """Draw the value of each trial in their order, and the best so far."""
-    from matplotlib.ticker import MaxNLocator
-
     complete, pruned = (trials[trials["state"] == state] for state in ("complete", "pruned"))
     if complete.empty:
         return message("No history: no trial was completed.")
@@ -64,7 +72,7 @@ def history(trials: pd.DataFrame, *, label: str, minimize: bool) -> bytes:
         for number, failed in enumerate(trials.loc[trials["state"] == "failed", "number"]):
             axes.axvline(failed, color=LIGHT, linewidth=4, zorder=0, label=None if number else "failed")
         axes.set(xlabel="trial", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        integer_axis(axes)
         figure.legend(loc="outside upper center", ncols=2)
         return png(figure)
 
@@ -92,15 +100,13 @@ def slices(trials: pd.DataFrame, space: Document, *, label: str, minimize: bool)
     n_columns = min(PANELS_WIDE, len(space))
     n_rows = -(-len(space) // n_columns)
     with sheet(height=0.5 + 2.4 * n_rows, width=INCHES_DENSE) as figure:
-        panels = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False).flat
-        for axes, (name, axis) in zip(panels, space.items(), strict=False):
+        grid = panels(figure, len(space), n_columns, sharey=True)
+        for axes, (name, axis) in zip(grid, space.items(), strict=True):
             places = _places(axes, complete[name], axis)
             axes.scatter(places, complete["value"], c=complete["number"], cmap="Blues", vmin=-0.5 * len(trials),
                          s=28, edgecolors=GREY, linewidths=0.5)  # fmt: skip
             axes.plot(places.iloc[best], complete["value"].iloc[best], "o", color=ORANGE, ms=11, fillstyle="none")
             axes.set_xlabel(name, fontsize=9)
-        for axes in list(figure.axes)[len(space) :]:
-            axes.remove()
         figure.supylabel(label, fontsize=11)
         return png(figure)
 

@@ -1,18 +1,14 @@
-"""The page of an ablation: its cells and their differences from the baseline.
-
-``table`` is that of :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
-"""
+"""The page of an ablation: its cells and their differences from the baseline."""
 
 import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
 
-from cxr_pipeline.report.content import Block, Document, Page, Section, Table, records
-from cxr_pipeline.report.figures.captions import pictures
 from cxr_pipeline.report.figures.intervals import draw_cells
 from cxr_pipeline.report.formatting import (
     UNDEFINED,
+    Document,
     as_yaml,
     flat_measure,
     interval,
@@ -23,17 +19,12 @@ from cxr_pipeline.report.formatting import (
     quoted,
 )
 from cxr_pipeline.report.kinds import title
-from cxr_pipeline.report.rendering import RESEARCH, render_html
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, records
 
 LEVEL = 0.05
 LONGEST_ERROR = 600
 DECIDED = ("accuracy", "sensitivity", "specificity", "precision", "balanced_accuracy")
-COSTS = {
-    "validation_auc": "validation AUC",
-    "kept_epoch": "selected epoch",
-    "seconds": "seconds",
-    "peak_memory_mb": "peak memory in MB",
-}
+COSTS = {"kept_epoch": "selected epoch", "seconds": "seconds", "peak_memory_mb": "peak memory in MB"}
 # The overridden parameters are the columns of the table between these two.
 BEFORE_PARAMETERS, AFTER_PARAMETERS = "is_baseline", "accuracy"
 
@@ -42,7 +33,7 @@ def render_ablation(table: pd.DataFrame, *, task: Document, phantom: bool, boots
     """Render the page as HTML.
 
     Args:
-        table: see above.
+        table: see :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
         task: ``name`` and ``title``.
         phantom: whether the images are phantoms.
         bootstrap: ``replicates`` and ``confidence`` of the intervals.
@@ -51,12 +42,11 @@ def render_ablation(table: pd.DataFrame, *, task: Document, phantom: bool, boots
     sections = [
         _summary(rows, bootstrap),
         Section.warnings(_warnings(rows, task["name"], bootstrap["replicates"])),
-        Section("Figure", [pictures({"ablation": draw_cells(table)})], anchor="figures"),
+        Section("Figure", [{"ablation": draw_cells(table)}], anchor="figures"),
         _results(rows, list(table.columns)),
     ]
     intro = f"Ablation of the task “{task['name']}”: each cell runs its pipeline with a few parameters overridden."
-    page = Page(f"{task['title']}: ablation", sections, phantom, [f"{intro} {RESEARCH}"], style="ablation")
-    return render_html(page)
+    return Page(f"{task['title']}: ablation", sections, phantom, [f"{intro} {RESEARCH}"], style="ablation").html()
 
 
 def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
@@ -85,13 +75,14 @@ def _verdict(rows: Sequence[Document], differing: Sequence[Document]) -> str:
     adjusted = [row["p_holm"] for row in rows if row["p_holm"] is not None]
     if not adjusted:
         return "No cell could be compared with the baseline."
-    compared = f"Of {plural(len(adjusted), 'cell')} compared with the baseline,"
-    unproven = " A difference that is not significant may still exist." if len(differing) < len(adjusted) else ""
-    if not differing:
+    if differing:
+        verb = "differs" if len(differing) == 1 else "differ"
+        result = f"{len(differing)} {verb} significantly in AUC, after Holm's correction."
+    else:
         smallest = f"smallest p-value after Holm's correction {p_value(min(adjusted))}"
-        return f"{compared} none differs significantly in AUC ({smallest}).{unproven}"
-    verb = "differs" if len(differing) == 1 else "differ"
-    return f"{compared} {len(differing)} {verb} significantly in AUC, after Holm's correction.{unproven}"
+        result = f"none differs significantly in AUC ({smallest})."
+    unproven = " A difference that is not significant may still exist." * (len(differing) < len(adjusted))
+    return f"Of {plural(len(adjusted), 'cell')} compared with the baseline, {result}{unproven}"
 
 
 def _difference(row: Document) -> str:
@@ -107,13 +98,12 @@ def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]
         "and the test images could no longer measure performance. To choose parameters, run kedro run "
         f"--pipeline={task}_tuning, which does not use the test images."
     ]
-    collapsed, failed = (_named(rows, condition) for condition in ("collapsed", "error"))
-    if collapsed:
+    if collapsed := _named(rows, "collapsed"):
         warnings.append(
             f"Collapsed: {collapsed}. The decision (for multilabel tasks, that on some label) is almost always the "
             "same. A sensitivity near 1 then comes with a specificity near 0, or the reverse."
         )
-    if failed:
+    if failed := _named(rows, "error"):
         n_failed = sum(bool(row["error"]) for row in rows)
         warnings.append(f"{n_failed} of {len(rows)} cells failed: {failed}. Their errors are at the end of this page.")
     for row in rows:
@@ -139,22 +129,20 @@ def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]
 
 def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     parameters = columns[columns.index(BEFORE_PARAMETERS) + 1 : columns.index(AFTER_PARAMETERS)]
-    compared = [
-        (
-            _name(row),
-            "failed" if row["error"] else _metric(row, "auc"),
-            flat_measure(row, "auc_difference"),
-            *("" if row["p_holm"] is None else p_value(row[name]) for name in ("p_value", "p_holm")),
-            "yes" if row["collapsed"] else "",
-        )
-        for row in rows
-    ]
-    decided = [(_name(row), *(_metric(row, name) for name in DECIDED)) for row in rows]
-    overridden = [
-        (_name(row), *("" if row[name] is None else as_yaml(row[name]) for name in parameters)) for row in rows
-    ]
-    costs = [(_name(row), *(_cost(name, row[name]) for name in COSTS)) for row in rows]
-    failed = [(_name(row), textwrap.shorten(row["error"], LONGEST_ERROR)) for row in rows if row["error"]]
+    compared, decided, overridden, costs, failed = [], [], [], [], []
+    for row in rows:
+        name = f"{row['cell']} (baseline)" if row["is_baseline"] and row["cell"] != "baseline" else row["cell"]
+        auc, *decisions = (flat_measure(row, metric) or UNDEFINED for metric in ("auc", *DECIDED))
+        p_values = ["" if row[key] is None else p_value(row[key]) for key in ("p_value", "p_holm")]
+        if row["error"]:
+            auc, decisions = "failed", [""] * len(DECIDED)
+            failed.append((name, textwrap.shorten(row["error"], LONGEST_ERROR)))
+        collapsed = "yes" if row["collapsed"] else ""
+        compared.append((name, auc, flat_measure(row, "auc_difference"), *p_values, collapsed))
+        decided.append((name, *decisions))
+        overridden.append((name, *("" if row[each] is None else as_yaml(row[each]) for each in parameters)))
+        auc = "" if row["validation_auc"] is None else number(row["validation_auc"])
+        costs.append((name, auc, *("" if row[each] is None else round(row[each]) for each in COSTS)))
     heads = ("cell", "AUC", "difference in AUC", "p-value", "p after Holm", "collapsed")
     blocks: list[Block] = [
         Table(heads, compared, "measured"),
@@ -163,32 +151,12 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
             [Table(("cell", *map(title, DECIDED)), decided, "measured")],
             "With the decision rule of each cell.",
         ),
-        Section(
-            "Overridden parameters",
-            [Table(("cell", *parameters), overridden, "long") if parameters else "None."],
-        ),
-        Section("Cost", [Table(("cell", *COSTS.values()), costs, "counted")]),
+        Section("Overridden parameters", [Table(("cell", *parameters), overridden, "long") if parameters else "None."]),
+        Section("Cost", [Table(("cell", "validation AUC", *COSTS.values()), costs, "counted")]),
         Section("Failed cells", [Table(("cell", "error"), failed, "long")]),
     ]
     intro = "On the test images, with intervals in brackets. The difference is the AUC of the cell minus the baseline."
     return Section("Results", blocks, intro, anchor="results")
-
-
-def _metric(row: Document, name: str) -> str:
-    """Format a metric of a cell; blank for a failed cell."""
-    return flat_measure(row, name) or ("" if row["error"] else UNDEFINED)
-
-
-def _cost(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return number(value) if name == "validation_auc" else f"{value:,.0f}"
-
-
-def _name(row: Document) -> str:
-    """Return the name of a cell, marked as the baseline if the name does not say so."""
-    name = str(row["cell"])
-    return f"{name} (baseline)" if row["is_baseline"] and name != "baseline" else name
 
 
 def _named(rows: Sequence[Document], condition: str) -> str:

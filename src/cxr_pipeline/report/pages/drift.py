@@ -3,11 +3,9 @@
 from markupsafe import Markup
 
 from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
-from cxr_pipeline.report.content import Block, Document, Page, Section, Table
-from cxr_pipeline.report.figures.captions import pictures
 from cxr_pipeline.report.figures.drift import draw_distributions, draw_effects
-from cxr_pipeline.report.formatting import humanize, join, number, of_100, p_value, plural
-from cxr_pipeline.report.rendering import RESEARCH, render_html
+from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
 
 DRIFTED = ("warn", "refuse")
 VERDICTS = {"none": "no drift", "warn": "WARN", "refuse": "REFUSE", "unknown": "unknown"}
@@ -55,22 +53,20 @@ def render_drift(report: Document) -> str:
     averages = (
         "Reference and new: medians for pixels, features and scores, shares for prevalence, means for calibration."
     )
+    limits = [(name, *(_limit(each[key]) for key in ("warn", "refuse"))) for name, each in report["limits"].items()]
+    results: list[Block] = [
+        Section("Tests", [tests], averages) if tests else "No test was possible.",
+        Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], LIMITS),
+        Section("Pixel statistics", [Table.of_pairs({humanize(name): text for name, text in STATISTICS.items()})]),
+    ]
     sections = [
         _summary(report),
         Section.warnings(_warnings(report)),
-        Section("Figures", [pictures(figures)], anchor="figures"),
-        Section(
-            "Results",
-            [
-                Section("Tests", [tests], averages) if tests else "No test was possible.",
-                Section("Limits", [_limits(report)], LIMITS),
-                Section("Pixel statistics", [Table.of_pairs({humanize(n): v for n, v in STATISTICS.items()})]),
-            ],
-            anchor="results",
-        ),
+        Section("Figures", [figures], anchor="figures"),
+        Section("Results", results, anchor="results"),
     ]
     intro = f"New images of the task “{report['task']}” compared with the reference images of its model. {RESEARCH}"
-    return render_html(Page(f"{report['title']}: drift", sections, report["phantom"], [intro], style="drift"))
+    return Page(f"{report['title']}: drift", sections, report["phantom"], [intro], style="drift").html()
 
 
 def _summary(report: Document) -> Section:
@@ -104,16 +100,12 @@ def _summary(report: Document) -> Section:
 
 
 def _family(family: Document) -> str:
-    drifted = [test for test in family["tests"] if test["verdict"] in DRIFTED]
-    if drifted:
-        result = "; ".join(f"{humanize(test['name'])}: {_change(test)}" for test in drifted)
-    else:
-        result = f"no drift in {plural(len(family['tests']), 'test')}" if family["tests"] else "not tested"
+    n_tests = len(family["tests"])
+    drifted = [f"{humanize(test['name'])}: {_change(test)}" for test in family["tests"] if test["verdict"] in DRIFTED]
+    result = "; ".join(drifted) or (f"no drift in {plural(n_tests, 'test')}" if n_tests else "not tested")
+    name, verdict = family["name"], VERDICTS[family["verdict"]]
     return Markup("<b>{}: {}.</b> {}. {}").format(
-        family["name"].capitalize(),
-        VERDICTS[family["verdict"]],
-        result[0].upper() + result[1:],
-        MEANINGS[family["name"]],
+        name.capitalize(), verdict, result[0].upper() + result[1:], MEANINGS[name]
     )
 
 
@@ -170,12 +162,8 @@ def _tests(report: Document) -> Table:
     return Table(columns, rows, "tests")
 
 
-def _limits(report: Document) -> Table:
-    rows = [
-        (name, f"{limits['warn']:g}", "never" if limits["refuse"] is None else f"{limits['refuse']:g}")
-        for name, limits in report["limits"].items()
-    ]
-    return Table(("", "warn from", "refuse from"), rows, "counted")
+def _limit(value: float | None) -> str:
+    return "never" if value is None else f"{value:g}"
 
 
 def _value(value: float) -> str:

@@ -1,22 +1,18 @@
-"""The page of the leaderboard: a table for each set of test images, and the models that could not be ranked.
-
-``table`` is that of :func:`cxr_pipeline.experiments.leaderboard.leaderboard`, also as a CSV file gives it back.
-"""
+"""The page of the leaderboard: a table for each set of test images, and the models that could not be ranked."""
 
 import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 from urllib.parse import urlparse
 
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from cxr_pipeline.report.content import Block, Document, Page, Section, Table, records
-from cxr_pipeline.report.figures.captions import pictures
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
-from cxr_pipeline.report.formatting import as_text, flat_measure, interval, plural, shorten
+from cxr_pipeline.report.formatting import Document, flat_measure, plural, shorten
 from cxr_pipeline.report.kinds import title
-from cxr_pipeline.report.rendering import PHANTOM, RESEARCH, render_html
+from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, records
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 KINDS = {"version": "registered version", "cell": "experiment cell"}
@@ -41,22 +37,31 @@ BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("{}: {}"), Markup("{}: <b>{}</b>
 
 
 def render_leaderboard(table: pd.DataFrame) -> str:
-    """Render the page as HTML; only addresses of servers become links."""
+    """Render the page as HTML; only addresses of servers become links.
+
+    Args:
+        table: see :func:`cxr_pipeline.experiments.leaderboard.leaderboard`, also as a CSV file gives it back.
+    """
     rows = records(table)
     groups, unranked = _groups(rows)
-    local = any(row["run_id"] and not row["run_url"] for row in rows)
-    sections = [
-        Section.warnings(WARNINGS if rows else ()),
-        *(_group(group, number) for number, group in enumerate(groups, start=1)),
-        Section("Not ranked", [_unranked(unranked)], anchor="not-ranked"),
-    ]
     intro = (
         "Registered versions and experiment cells of all tasks, ranked by AUC on the test images. Each table has its "
         f"own test images. {RESEARCH}"
     )
+    local = any(row["run_id"] and not row["run_url"] for row in rows)
+    not_ranked = [
+        (_model(row), row["not_ranked"], flat_measure(row, "auc"), _date(row), _link(row["run_id"], row["run_url"]))
+        for row in unranked
+    ]
+    sections = [
+        Section.warnings(WARNINGS if rows else ()),
+        *(_group(group, number) for number, group in enumerate(groups, start=1)),
+        Section("Not ranked", [Table(("model", "reason", "AUC", "date (UTC)", "run"), not_ranked, "ranked")],
+                anchor="not-ranked"),
+    ]  # fmt: skip
     only_phantoms = bool(groups) and all(group[0]["images"] == "phantom" for group in groups)
-    blocks = [intro, *([] if rows else [EMPTY]), *([LOCAL] if local else [])]
-    return render_html(Page("Leaderboard", sections, only_phantoms, blocks, style="leaderboard"))
+    blocks = [intro, None if rows else EMPTY, LOCAL if local else None]
+    return Page("Leaderboard", sections, only_phantoms, blocks, style="leaderboard").html()
 
 
 def first_models(table: pd.DataFrame) -> list[str]:
@@ -64,11 +69,9 @@ def first_models(table: pd.DataFrame) -> list[str]:
     groups, unranked = _groups(records(table))
     lines = []
     for group in groups:
-        first = group[0]
-        tied = sum(row["rank"] == 1 for row in group)
+        first, tied = group[0], sum(row["rank"] == 1 for row in group)
         place = f"first of {len(group)}" if tied == 1 else f"one of {tied} tied for first of {len(group)}"
-        auc = interval(*(first[f"auc{end}"] for end in ("", "_low", "_high")))
-        lines.append(f"{first['task']}, {_images(first)}: {first['name']} ({place}), AUC {auc}")
+        lines.append(f"{first['task']}, {_images(first)}: {first['name']} ({place}), AUC {flat_measure(first, 'auc')}")
     if unranked:
         lines.append(f"not ranked: {len(unranked)}; the page gives the reasons")
     return ["".join(c if c.isprintable() else "?" for c in line) for line in lines or [EMPTY]]
@@ -86,66 +89,47 @@ def _images(row: Document) -> str:
 
 
 def _group(rows: Sequence[Document], number: int) -> Section:
-    usual = _parameters(rows[0])
-    differing = ["parameters that differ"] if usual else []
-    auc, *others = map(title, METRICS)
+    usual, (auc, *others) = _parameters(rows[0]), map(title, METRICS)
     metrics = Table(
         ("rank", "model", auc, "overlaps first", *others),
         [_metrics(row) for row in rows],
         "measured",
     )
+    differing = ["parameters that differ"] if usual else []
     origin = Table(
         ("rank", "model", *differing, "data digest", "date (UTC)", "run"),
         [_origin(row, usual) for row in rows],
         "ranked",
     )
-    digest = f"{plural(len(rows), 'model')}; digest of the test images: {rows[0]['test_digest']}"
+    bold = "Parameters that differ between these models; bold where they differ from the first model."
     blocks: list[Block] = [
         Markup('<span class="phantom">{}</span>').format(PHANTOM) if rows[0]["images"] == "phantom" else None,
-        digest,
-        pictures({"leaderboard": draw_models(rows)}) if len(rows) > 1 else None,
+        f"{plural(len(rows), 'model')}; digest of the test images: {rows[0]['test_digest']}",
+        {"leaderboard": draw_models(rows)} if len(rows) > 1 else None,
         f"The figure shows the first {MOST_MODELS} of {len(rows)}." if len(rows) > MOST_MODELS else None,
         metrics,
-        Section(
-            "Parameters and origin" if usual else "Origin",
-            [origin],
-            "Parameters that differ between these models; bold where they differ from the first model." * bool(usual),
-        ),
+        Section("Parameters and origin", [origin], bold) if usual else Section("Origin", [origin]),
     ]
     return Section(f"{rows[0]['task']}: {_images(rows[0])}", blocks, anchor=f"group-{number}")
 
 
-def _metrics(row: Document) -> tuple[str, ...]:
+def _metrics(row: Document) -> tuple[Any, ...]:
     overlaps = row["interval_overlaps_first"]
     auc, *others = (flat_measure(row, name) for name in METRICS)
-    return str(int(row["rank"])), _model(row), auc, "" if overlaps is None else as_text(bool(overlaps)), *others
+    return int(row["rank"]), _model(row), auc, "" if overlaps is None else bool(overlaps), *others
 
 
-def _origin(row: Document, usual: Mapping[str, str]) -> tuple[str, ...]:
+def _origin(row: Document, usual: Mapping[str, str]) -> tuple[Any, ...]:
     parameters = [
         (SAME if value == usual.get(name) else DIFFERENT).format(name, shorten(value, LONGEST_VALUE))
         for name, value in _parameters(row).items()
     ]
-    run = _link(row["run_id"] or "deleted", row["run_url"])
+    run = _link(row["run_id"], row["run_url"])
     if not row["run_url"] and row["experiment_id"]:
-        run = run + BREAK + f"experiment {row['experiment_id']}"
+        run += BREAK + f"experiment {row['experiment_id']}"
     digest = (row["data_digest"] or "unknown")[:SHORT_DIGEST]
     columns = [BREAK.join(parameters)] if usual else []
-    return str(int(row["rank"])), _link(row["name"], row["url"]), *columns, digest, _date(row), run
-
-
-def _unranked(rows: Sequence[Document]) -> Table:
-    cells = [
-        (
-            _model(row),
-            row["not_ranked"],
-            flat_measure(row, "auc"),
-            _date(row),
-            _link(row["run_id"] or "deleted", row["run_url"]),
-        )
-        for row in rows
-    ]
-    return Table(("model", "reason", "AUC", "date (UTC)", "run"), cells, "ranked")
+    return int(row["rank"]), _link(row["name"], row["url"]), *columns, digest, _date(row), run
 
 
 def _model(row: Document) -> Markup:
@@ -164,8 +148,8 @@ def _date(row: Document) -> str:
     return str(row["date"]).replace("T", " ").removesuffix(":00+00:00")[:16]
 
 
-def _link(text: str, url: str | None) -> Markup:
+def _link(text: str | None, url: str | None) -> Markup:
     """Link a text to an address; other schemes than those of a server, such as ``javascript:``, are not linked."""
     if not url or urlparse(url).scheme not in ("http", "https"):
-        return Markup("{}").format(text)
-    return Markup('<a href="{}" rel="noreferrer">{}</a>').format(url, text)
+        return escape(text or "deleted")
+    return Markup('<a href="{}" rel="noreferrer">{}</a>').format(url, text or "deleted")

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.deployment.promotion import COMPARED, Decision
-from cxr_pipeline.report.content import Block, Document, Page, Section, Table
-from cxr_pipeline.report.formatting import as_text, humanize, measure, percent, plural
+from cxr_pipeline.report.formatting import Document, humanize, measure, percent, plural
 from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.page import Block, Page, Section, Table
 from cxr_pipeline.report.pages.drift import render_drift
-from cxr_pipeline.report.rendering import render_markdown
+
+SIDES = ("challenger", "champion")
+MET = {True: "met", False: "not met"}
 
 
 def decision_record(
@@ -38,7 +40,7 @@ def decision_record(
     figures: dict[str, Any] = {"challenger": {name: metrics["metrics"][name] for name in COMPARED}}
     compared_on = None
     if comparison is not None:
-        figures = {side: comparison[side] for side in ("challenger", "champion", "differences")}
+        figures = {side: comparison[side] for side in (*SIDES, "differences")}
         compared_on = {name: comparison[name] for name in ("n_images", "n_patients", "n_left_out")}
     return {
         **_record(changes, metrics, "promoted" if decision.promoted else "not promoted"),
@@ -87,22 +89,28 @@ def decision_files(record: Document) -> dict[str, str]:
 
 
 def render_decision(record: Document) -> str:
-    """Render a record as Markdown.
-
-    Args:
-        record: content of its JSON file.
-    """
-    stopped = record["decision"] == "stopped"
+    """Render a record, the content of its JSON file, as Markdown."""
+    name, champion = record["model"], record["champion"]
     sections = [Section("Reasons", [record["reasons"]]), *_drift(record["drift"])]
-    if not stopped:
+    if record["decision"] == "stopped":
+        intro = (
+            f"At {record['decided_at']} retraining stopped without training a challenger. The champion is still {name} "
+            f"{champion['version']}, and no image was added to the splits."
+        )
+    else:
+        against = f"against the champion {name} {champion['version']}" if champion else "without a champion"
+        name += f" {record['challenger']['version']}"
+        intro = (
+            f"Decided at {record['decided_at']} for the challenger {name}, {against}. The challenger was tested on "
+            f"{_counted(record['tested_on'])}."
+        )
         sections += [
             Section("Conditions", [_conditions([*record["floors"], *record["comparison"]]) or "None."]),
             Section("Metrics", _metrics(record)),
             Section("Rule", [_rule(record["rule"])]),
         ]
-    name = record["model"] if stopped else f"{record['model']} {record['challenger']['version']}"
-    intro = [_stopped(record) if stopped else _decided(record), record["why_trained"]]
-    return render_markdown(Page(f"{name}: {record['decision']}", sections, record["phantom"], intro))
+    blocks = [intro, record["why_trained"]]
+    return Page(f"{name}: {record['decision']}", sections, record["phantom"], blocks).markdown()
 
 
 def _record(changes: Document, about: Document, decision: str) -> dict[str, Any]:
@@ -122,23 +130,6 @@ def _record(changes: Document, about: Document, decision: str) -> dict[str, Any]
     }
 
 
-def _stopped(record: Document) -> str:
-    champion = f"{record['model']} {record['champion']['version']}"
-    return (
-        f"At {record['decided_at']} retraining stopped without training a challenger. The champion is still "
-        f"{champion}, and no image was added to the splits."
-    )
-
-
-def _decided(record: Document) -> str:
-    model, champion = record["model"], record["champion"]
-    against = f"against the champion {model} {champion['version']}" if champion else "without a champion"
-    return (
-        f"Decided at {record['decided_at']} for the challenger {model} {record['challenger']['version']}, {against}. "
-        f"The challenger was tested on {_counted(record['tested_on'])}."
-    )
-
-
 def _counted(images: Document) -> str:
     patients = images["n_patients"]
     whose = "whose patients are unknown" if patients is None else f"of {plural(patients, 'patient')}"
@@ -150,7 +141,7 @@ def _drift(drift: Document | None) -> list[Section]:
     if drift is None:
         return []
     rows = [
-        (family["name"], humanize(test["name"]), test["effect_name"], as_text(test["effect"]), test["verdict"])
+        (family["name"], humanize(test["name"]), test["effect_name"], test["effect"], test["verdict"])
         for family in drift["families"]
         for test in family["tests"]
         if test["verdict"] != "none"
@@ -162,12 +153,7 @@ def _drift(drift: Document | None) -> list[Section]:
 
 def _conditions(conditions: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
-        (
-            humanize(condition["name"]),
-            as_text(condition["figure"]),
-            as_text(condition["bound"]),
-            "met" if condition["met"] else "not met",
-        )
+        (humanize(condition["name"]), condition["figure"], condition["bound"], MET[condition["met"]])
         for condition in conditions
     ]
     return Table(("condition", "value", "bound", "result"), rows)
@@ -177,7 +163,7 @@ def _metrics(record: Document) -> list[Block]:
     """Compare both models on the images that both scored, or show the challenger's metrics."""
     figures, on, bootstrap = record["figures"], record["compared_on"], record["bootstrap"]
     if record["champion"] is None:
-        rows = [(title(name), measure(figures["challenger"][name])) for name in COMPARED]
+        rows = [(title(name), figures["challenger"][name]) for name in COMPARED]
         return [Table(("metric", "challenger"), rows)]
     left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"
     sentence = (
@@ -187,11 +173,7 @@ def _metrics(record: Document) -> list[Block]:
         "the same for both."
     )
     compared = [
-        (
-            title(name),
-            *(measure(figures[side][name]) for side in ("challenger", "champion")),
-            measure(figures["differences"][name], sign=True),
-        )
+        (title(name), *(figures[side][name] for side in SIDES), measure(figures["differences"][name], sign=True))
         for name in COMPARED
     ]
     return [sentence, Table(("metric", "challenger", "champion", "difference"), compared)]

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from cxr_pipeline.report.content import Document, Page, Section, Table
-from cxr_pipeline.report.figures.captions import pictures
 from cxr_pipeline.report.figures.tuning import as_searched, monitor_in_words
-from cxr_pipeline.report.formatting import as_yaml, number, plural
-from cxr_pipeline.report.rendering import RESEARCH, render_html
+from cxr_pipeline.report.formatting import Document, as_yaml, number, plural
+from cxr_pipeline.report.page import RESEARCH, Page, Section, Table
 
 
 def render_tuning(
@@ -32,23 +30,30 @@ def render_tuning(
         before: value of each parameter without the search, by dotted name.
         versions: package, or ``git commit``, to version.
     """
-    facts = {"name": "name", "trials": "n_trials", "direction": "direction", "data digest": "data_digest"}
+    facts = {
+        "name": study["name"],
+        "trials": study["n_trials"],
+        "direction": study["direction"],
+        "data digest": study["data_digest"],
+    }
+    reasons = trials.loc[trials["state"] == "failed", ["number", "reason"]]
+    failed = Table(("trial", "reason"), reasons.to_numpy().tolist(), "long")
     sections = [
         Section("Summary", _summary(study, trials), anchor="summary"),
         Section.warnings(_warnings(trials)),
         Section("Best parameters", [best_parameters(study, before)], anchor="best"),
-        Section("Figures", [pictures(figures)], anchor="figures"),
+        Section("Figures", [figures], anchor="figures"),
         Section(
             "Trials",
-            [trial_rows(study, trials), Section("Failed trials", [failures(trials)])],
+            [trial_rows(study, trials), Section("Failed trials", [failed])],
             "Complete trials first, in order of their value. The value of a pruned trial is that of its last epoch.",
             anchor="trials",
         ),
-        Section("Study", [Table.of_pairs({k: study[v] for k, v in facts.items()}, style="long")], anchor="study"),
+        Section("Study", [Table.of_pairs(facts, style="long")], anchor="study"),
         Section("Versions", [Table.of_pairs(versions, style="long")], anchor="versions"),
     ]
     intro = f"Hyperparameter search for the task “{task}”. {RESEARCH}"
-    return render_html(Page(f"Tuning: {title}", sections, study["phantom"], [intro]))
+    return Page(f"Tuning: {title}", sections, study["phantom"], [intro]).html()
 
 
 def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
@@ -82,7 +87,7 @@ def best_parameters(study: Document, before: Document) -> Table:
             as_yaml(study["best"]["parameters"][name]),
             as_yaml(before.get(name)),
             axis_in_words(axis),
-            number(study["importance"][name]) if name in study["importance"] else "",
+            study["importance"].get(name, ""),
         )
         for name, axis in study["space"].items()
     ]
@@ -105,20 +110,13 @@ def trial_rows(study: Document, trials: pd.DataFrame) -> Table:
     space = study["space"]
     rows = [
         (
-            str(row["number"]),
+            row["number"],
             row["state"],
-            number(row["value"]),
+            row["value"],
             *(as_yaml(as_searched(row[name], axis)) for name, axis in space.items()),
-            str(row["epochs"]),
-            f"{row['seconds']:.0f}",
+            row["epochs"],
+            round(row["seconds"]),
         )
         for row in ordered.to_dict("records")
     ]
     return Table(("trial", "state", study["monitor"], *space, "epochs", "seconds"), rows)
-
-
-def failures(trials: pd.DataFrame) -> Table:
-    """List failed trials with their errors."""
-    failed = trials[trials["state"] == "failed"]
-    rows = list(zip(failed["number"].map(str), failed["reason"].map(str), strict=True))
-    return Table(("trial", "reason"), rows, "long")

@@ -2,24 +2,22 @@ import re
 
 import pytest
 
-from cxr_pipeline.report.content import Page, Picture, Pictures, Section, Table
-from cxr_pipeline.report.rendering import PHANTOM, render_html, render_markdown
+from cxr_pipeline.report.page import PHANTOM, Page, Section, Table
 
 HOSTILE = "<script>alert(1)</script>\"'& `x` [y](z) | é-フィルム"
 
 
 @pytest.fixture
 def page(png) -> Page:
-    dense = Picture(HOSTILE, HOSTILE, png, "dense")
     blocks = [
         HOSTILE,
         [HOSTILE, "b"],
         Table((HOSTILE, "b"), [(HOSTILE, "0.5 (0.4 to 0.6)")], "measured"),
         Section(HOSTILE, [Table(("", ""), [(HOSTILE, "1")])], HOSTILE),
         Section("folded", ["inside"], style="folded"),
-        Pictures([dense, Picture("roc", "a curve", png)]),
+        {f"heatmaps_{HOSTILE}": png, "roc": png},
         None,
-        Section("empty", [None, [], "", Table(("a",), []), Pictures([])], "intro"),
+        Section("empty", [None, [], "", Table(("a",), []), {}], "intro"),
     ]
     sections = [
         Section("All", blocks, HOSTILE, items="CLAIM 1", anchor="all"),
@@ -30,7 +28,7 @@ def page(png) -> Page:
 
 
 def test_html_shows_hostile_text_and_does_not_obey_it(page, read_page):
-    read = read_page(render_html(page))
+    read = read_page(page.html())
     assert not read.attributes("script")
     assert read.text["title"] == HOSTILE
     assert read.html.count("&lt;script&gt;alert(1)") == read.html.count("alert(1)") > 10
@@ -38,7 +36,7 @@ def test_html_shows_hostile_text_and_does_not_obey_it(page, read_page):
 
 
 def test_html_loads_nothing(page, read_page):
-    read = read_page(render_html(page))
+    read = read_page(page.html())
     assert {"script", "link", "iframe", "object", "base", "form"}.isdisjoint(tag for tag, _ in read.elements)
     for _, attributes in read.elements:
         for name in ("src", "href", "srcset", "action", "background", "style"):
@@ -49,34 +47,34 @@ def test_html_loads_nothing(page, read_page):
 
 
 def test_html_fits_a_phone_with_tables_and_dense_figures_scrolling_in_their_own_box(page, read_page):
-    read = read_page(render_html(page))
+    read = read_page(page.html())
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in read.attributes("meta")
     assert sum((each.get("class") or "").startswith("scroll") for each in read.attributes("div")) == 3
     assert ".scroll { overflow-x: auto" in read.text["style"]
-    assert [image["alt"] for image in read.attributes("img")] == [f"{HOSTILE}. {HOSTILE}", "roc. a curve"]
+    assert [image["alt"].split(". ")[0] for image in read.attributes("img")] == ["ROC curve", f"Heat maps: {HOSTILE}"]
 
 
 def test_html_leaves_out_what_is_empty_and_counts_warnings(page, read_page):
-    read = read_page(render_html(page))
+    read = read_page(page.html())
     assert [each["id"] for each in read.attributes("section")] == ["all", "warnings"]
     assert "empty" not in read.text["all"]
     assert "2 warnings below." in read.text[""]
     assert {"href": "#warnings"} in read.attributes("a")
-    assert "#warnings" not in render_html(Page("a", [Section.warnings([])]))
+    assert "#warnings" not in Page("a", [Section.warnings([])]).html()
 
 
 def test_phantoms_are_announced_at_the_top_and_in_the_title(read_page):
     page = Page("a page", [Section("a", ["b"])], phantom=True)
-    read = read_page(render_html(page))
+    read = read_page(page.html())
     assert PHANTOM in read.text[""]
     assert read.text["title"] == "PHANTOM IMAGES: a page"
-    assert render_markdown(page).splitlines()[2] == f"**{PHANTOM}**"
+    assert page.markdown().splitlines()[2] == f"**{PHANTOM}**"
     real = Page("a page", page.sections)
-    assert "PHANTOM" not in render_html(real) + render_markdown(real)
+    assert "PHANTOM" not in real.html() + real.markdown()
 
 
 def test_markdown_escapes_text_keeps_columns_and_leaves_out_figures_and_folded_sections(page):
-    text = render_markdown(page)
+    text = page.markdown()
     assert "<script" not in text
     assert "\\`x\\` \\[y\\](z) \\|" in text
     assert "inside" not in text
