@@ -69,12 +69,8 @@ class RunLock:
     """A lock on a file, held by at most one process.
 
     The operating system releases it when the holder ends, even if it is killed. It works across machines that share the
-    folder if their file system supports locks.
-
-    Args:
-        path: the lock file. The holder is recorded next to it, as ``.json``.
-        name: what is locked, for messages.
-        keeps_record: called when the lock is released; if it returns True, the record is kept, as after a kill.
+    folder if their file system supports locks. The holder is recorded next to the lock, as ``.json``; if
+    ``keeps_record`` returns True when the lock is released, the record is kept, as after a kill.
 
     Example:
         >>> lock = RunLock(tmp_path / "run.lock", "effusion")

@@ -103,7 +103,7 @@ def map_in_order(
         function: picklable, unless ``workers`` is 1.
         items: read as the workers need them, so they need not fit into memory.
         workers: number of processes; with 1, the function runs in threads of this process.
-        pending: largest number of items submitted but not yet yielded; twice the workers or threads by default.
+        pending: maximum number of items submitted but not yet yielded; twice the workers or threads by default.
 
     Raises:
         Unavailable: the worker of an item was killed repeatedly.

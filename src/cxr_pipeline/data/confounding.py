@@ -23,11 +23,6 @@ def source_baseline(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Se
     average source added to each source (additive smoothing). A source without training images has the overall
     frequency.
 
-    Args:
-        manifest: the usable images.
-        splits: from ``splits.assign_splits``.
-        outputs: classes with a score.
-
     Returns:
         None with fewer than two sources. Else JSON-able: ``auc`` (mean over the classes that have one), ``per_class``
         (for each output ``auc``; None unless there are test images both with and without the class), ``accuracy`` of

@@ -15,12 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".d
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image in a folder.
-
-    Args:
-        path: path below the folder, as given by the operating system.
-        link: whether it is a link.
-    """
+    """An image or a link to one, with its path below the folder as given by the operating system."""
 
     path: str
     link: bool
@@ -33,14 +28,11 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images below a folder and its subfolders, sorted by path.
+    """The images below a folder, without links in its path, and its subfolders, sorted by path.
 
     Hidden files and folders are skipped. Links to folders are not followed: a link that leads out of the folder is
     listed itself, as is a subfolder that cannot be read, so that scoring refuses it by name. Only the names of one
     folder per level are in memory at a time.
-
-    Args:
-        root: the folder, without links in its path.
 
     Example:
         >>> for name in ("b.png", "a.png", "notes.txt"):
@@ -69,11 +61,7 @@ class ImageFolder:
     def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
         """Return a random sample of the images, in no particular order.
 
-        The sample is determined by a hash of each path: when images are added, they replace only some of the sample.
-
-        Args:
-            at_most: maximum number of images.
-            seed: seed of the hash.
+        A hash of each path and the seed decides: when images are added, they replace only some of the sample.
         """
 
         def key(image: ImageFile) -> bytes:
@@ -104,11 +92,7 @@ class ImageFolder:
 
 
 def find_images(folder: str | None, *, key: str) -> ImageFolder:
-    """Open a folder of images.
-
-    Args:
-        folder: the folder as the user typed it.
-        key: name of the parameter, for messages.
+    """Open a folder of images that a user has given as the parameter ``key``.
 
     Raises:
         UserError: no folder is given, it is missing or cannot be read, or it contains no images.

@@ -9,12 +9,8 @@ from cxr_pipeline.data.splits import SPLITS, group_ids, join_names, patient_name
 def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str = "<task>") -> None:
     """Raise an error if the splits leak, or if a split lacks images that the task needs.
 
-    Args:
-        manifest: the usable images.
-        splits: from ``splits.assign_splits``: a row per image of the manifest, and rows of images that were removed.
-        exclusive: whether an image has exactly one class. If so, each split needs an image of each class; otherwise,
-            each split needs, for at least one class, an image with it and an image without it.
-        task: name of the task, for the commands in messages.
+    If an image has exactly one class (``exclusive``), each split needs an image of each class; otherwise, each split
+    needs, for at least one class, an image with it and an image without it.
 
     Raises:
         UserError: a patient or the same content is in several splits, or a split lacks images. The message names the

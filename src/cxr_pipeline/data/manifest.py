@@ -43,14 +43,9 @@ def list_images(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Return the images with their classes and content hashes, and the rows that cannot be used.
 
-    Of images with the same content, only the first is kept; if their labels differ, none is kept. Rows that cannot be
-    used regardless of their pixels are refused here, the others by ``finalise`` after decoding.
-
-    Args:
-        listings: reader and rows of each source; the order decides which of several images with the same content is the
-            first.
-        labels: meaning of the labels for the task.
-        hash_cache: folder of stored hashes, see ``content_hashes``.
+    Of images with the same content, only the first in the order of the sources is kept; if their labels differ, none is
+    kept. Rows that cannot be used regardless of their pixels are refused here, the others by ``finalise`` after
+    decoding. For ``hash_cache`` see ``content_hashes``.
 
     Returns:
         Images (columns of the manifest), refused rows (``QUARANTINE_COLUMNS``), and for each source
@@ -76,16 +71,9 @@ def list_images(
 def finalise(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, *, exclusive: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Separate the images by whether they could be decoded.
+    """Separate the images of ``list_images`` into manifest and quarantine, the latter sorted by source and image.
 
-    Args:
-        images: from ``list_images``.
-        refused_rows: from ``list_images``.
-        refused_images: ``sha256``, ``reason``, ``detail`` of images that could not be decoded.
-        exclusive: whether an image has exactly one class.
-
-    Returns:
-        Manifest and quarantine, the latter sorted by source and image.
+    ``refused_images`` has ``sha256``, ``reason`` and ``detail`` of the images that could not be decoded.
 
     Raises:
         UserError: there are not enough classes, as in ``list_images``.
@@ -101,16 +89,7 @@ def finalise(
 def check_quarantine(
     manifest: pd.DataFrame, quarantine: pd.DataFrame, *, max_fraction: float, task: str = "<task>"
 ) -> None:
-    """Raise an error if too many images were refused.
-
-    Args:
-        manifest: the usable images.
-        quarantine: the refused rows.
-        max_fraction: maximum fraction of refused rows among both, 0 to 1.
-        task: name of the task, for the command in the message.
-
-    Raises: UserError: more than ``max_fraction`` is refused. The message contains the reasons, each with an example.
-    """
+    """Raise ``UserError``, with an example of each reason, if more than a fraction of the images was refused."""
     n_images = len(manifest) + len(quarantine)
     if len(quarantine) <= max_fraction * n_images:
         return
@@ -129,14 +108,7 @@ def data_report(
     classes: Sequence[str],
     phantom: bool,
 ) -> dict[str, Any]:
-    """Describe the data of a task, without patient ids and file names.
-
-    Args:
-        manifest: the usable images.
-        quarantine: the refused rows.
-        counts: from ``list_images``.
-        classes: the classes of the task.
-        phantom: whether any image is generated.
+    """Describe the data of a task, given the counts of ``list_images``, without patient ids and file names.
 
     Returns:
         JSON-able: ``phantom``, ``data_digest`` (SHA-256 over the sorted hashes and classes of the images),
@@ -172,7 +144,6 @@ def data_report(
 def _list_source(
     reader: Reader, listing: Listing, labels: LabelMap, hash_cache: Path | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Return the images of a source with classes and hashes, the refused rows, and counts of rows."""
     rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
     usable = rows["reason"].isna() & rows["left_out"].isna()
     images = rows[usable].drop(columns=["reason", "detail"]).reset_index(drop=True)

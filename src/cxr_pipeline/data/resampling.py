@@ -18,11 +18,7 @@ PLANS = ("none", "oversample", "undersample")
 def rarest_class(labels: pd.DataFrame) -> NDArray[np.intp]:
     """Return one class for each image to balance by: of its classes, the one with the fewest images.
 
-    Args:
-        labels: n images, k columns of 1, 0 and NaN.
-
-    Returns:
-        [n], the number of a column, or k for an image that is not known to have any class.
+    Of k columns of 1, 0 and NaN, it is the number of one, or k for an image that is not known to have any class.
 
     Example:
         >>> rarest_class(pd.DataFrame({"mass": [1, 1, 0], "hernia": [0, 1, 0]})).tolist()

@@ -40,7 +40,7 @@ def assign_splits(
     Args:
         manifest: the usable images.
         registry: the split registry: the result of earlier runs, with ``COLUMNS``; may be empty.
-        train: share of the groups for training, above 0; the three shares sum to 1.
+        train: share of the groups for training; the three shares sum to 1.
         validation: share for choosing epoch, calibration and threshold.
         test: share for the evaluation.
         seed: decides which groups are in which split.
@@ -74,11 +74,7 @@ def assign_splits(
 
 
 def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
-    """Return the group of each image: its source and patient, or its content if the patient is unknown.
-
-    Args:
-        images: rows with ``source``, ``patient_id`` and ``sha256``.
-    """
+    """Return the group of each image: its source and patient, or its content if the patient is unknown."""
     patient = images["source"].astype("str") + "\x1f" + images["patient_id"].astype("str")
     return patient.where(images["patient_id"].notna(), "\x1f" + images["sha256"].astype("str"))
 
@@ -92,13 +88,7 @@ def registered_splits(images: pd.DataFrame, registry: pd.DataFrame) -> tuple["pd
 
 
 def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of the manifest in one split, in their order, with a new index.
-
-    Args:
-        manifest: the usable images.
-        splits: from ``assign_splits``.
-        split: ``train``, ``validation`` or ``test``.
-    """
+    """Return the rows of the manifest in one split, in their order, with a new index."""
     chosen = splits.loc[splits["split"] == split, ["source", "image"]]
     return manifest.merge(chosen, on=["source", "image"], how="inner", validate="one_to_one")
 
@@ -106,17 +96,7 @@ def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd
 def count_splits(
     manifest: pd.DataFrame, splits: pd.DataFrame, classes: Sequence[str]
 ) -> dict[str, dict[str, int | None]]:
-    """Count images and patients in each split.
-
-    Args:
-        manifest: the usable images.
-        splits: from ``assign_splits``.
-        classes: the classes of the task.
-
-    Returns:
-        For each split the number of images known to have each class, ``images``, and ``patients``, the number of known
-        patients, None if there are none.
-    """
+    """Count in each split the images known to have each class, all ``images``, and known ``patients`` (None for 0)."""
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
         rows = select_split(manifest, splits, split)
@@ -126,12 +106,7 @@ def count_splits(
 
 
 def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the images of each source, in the order of the manifest, in each split.
-
-    Args:
-        manifest: the usable images.
-        splits: from ``assign_splits``.
-    """
+    """Count the images of each source, in the order of the manifest, in each split."""
     joined = manifest[["source", "image"]].merge(splits[["source", "image", "split"]], on=["source", "image"])
     counts = pd.crosstab(joined["source"], joined["split"]).reindex(columns=list(SPLITS), fill_value=0)
     return {str(name): counts.loc[name].to_dict() for name in manifest["source"].unique()}

@@ -25,11 +25,7 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 
 def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
-    """Convert stored pixels to grey levels, as described for `cxr_pipeline.data.images.dicom.decode_dicom`.
-
-    Args:
-        pixels: integers [height, width].
-        header: with ``WINDOWING_TAGS``.
+    """Convert stored pixels, integers [height, width], to uint8 grey levels as described for ``dicom.decode_dicom``.
 
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.

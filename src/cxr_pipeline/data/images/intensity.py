@@ -11,13 +11,9 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 
 
 def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale grey values so that their ``ROBUST_PERCENTILES`` become 0 and 255.
+    """Scale grey values of any type and range to uint8 so that their ``ROBUST_PERCENTILES`` become 0 and 255.
 
-    Args:
-        values: any shape, type and range. Values that are not finite are ignored and become 0.
-
-    Returns:
-        uint8, in the shape of ``values``.
+    Values that are not finite are ignored and become 0.
 
     Raises:
         ImageRefused: ``empty``: all finite values are equal, or there are none.

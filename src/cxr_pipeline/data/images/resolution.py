@@ -8,12 +8,9 @@ Image = NDArray[np.uint8]
 
 
 def resize(image: Image, *, size: int, mode: str) -> Image:
-    """Resize an image, uint8 [height, width], to ``size`` x ``size`` pixels.
+    """Resize an image, uint8 [height, width], to ``size`` x ``size`` pixels; one of that size is not copied.
 
-    Args:
-        image: returned itself, not a copy, if it has that size already.
-        size: side of the result in pixels.
-        mode: ``fit`` keeps the aspect ratio, centres the image and pads with black; ``stretch`` does not.
+    The mode ``fit`` keeps the aspect ratio, centres the image and pads with black; ``stretch`` does not.
 
     Raises:
         ValueError: the mode is unknown.

@@ -40,12 +40,7 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, *, sex: str) -> Anatomy:
-    """Draw the anatomy of a patient at random.
-
-    Args:
-        rng: generators in the same state give the same patient.
-        sex: ``"F"`` or ``"M"``, which affects the width of the chest and the breast shadows.
-    """
+    """Draw the anatomy of a patient at random. The sex, ``"F"`` or ``"M"``, affects width and breast shadows."""
     between = rng.uniform
     female = sex == "F"
     width = between(0.30, 0.385) - 0.01 * female

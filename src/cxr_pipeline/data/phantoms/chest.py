@@ -5,7 +5,7 @@ unit is the side of the radiograph, which shows a part of that frame. x has the 
 what varies in one direction only stays small.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -23,25 +23,18 @@ _N_RIBS, _RIB_WIDTH = 10, 0.022
 
 
 def soft_edge(distance: Layer, width: float) -> Layer:
-    """Return 1 inside a shape and 0 outside, with a linear transition.
-
-    Args:
-        distance: distance to the border, positive inside.
-        width: width of the transition.
-    """
+    """Return 1 inside a shape and 0 outside, with a linear transition at the border, where the distance is 0."""
     return np.clip(distance / width + 0.5, 0, 1)
 
 
 @dataclass(frozen=True)
 class Lung:
-    """One lung.
+    """One lung, the right one (on the viewer's left) with side -1 or the left one with side 1.
 
     Args:
-        side: -1 for the right lung, on the viewer's left; 1 for the left lung.
         apex, base: y of the apex and of the costophrenic angle.
         lateral: distance from the midline to the chest wall.
         dome: height of the diaphragm above the costophrenic angle.
-        x, y: coordinates, [1, n] and [n, 1].
     """
 
     side: int
@@ -93,44 +86,30 @@ class Lung:
         return float(self.side * (inner + u * (wall - inner))), self.apex + v * (self.base - self.apex)
 
 
-@dataclass
 class Chest:
     """Layers of one radiograph, which findings may change.
 
+    ``air`` (depth of air in the lungs), ``vessels`` (of the lungs) and ``dense`` (belly and fluid) are [n, n], 0 to 1;
+    ``opacity`` is additional attenuation, [n, n].
+
     Args:
         anatomy: the patient.
-        x, y: coordinates, [1, n] and [n, 1].
         lungs: right and left lung.
         turn: sideways shift of the front of the chest against its back, from rotation of the patient.
         heart_ratio: cardiothoracic ratio.
-
-    Attributes:
-        air: depth of air, [n, n], 0 to 1.
-        vessels: vessels of the lungs, [n, n], 0 to 1.
-        dense: belly and fluid, [n, n], 0 to 1.
-        opacity: additional attenuation, [n, n].
     """
 
-    anatomy: Anatomy
-    x: Layer
-    y: Layer
-    lungs: tuple[Lung, Lung]
-    turn: float
-    heart_ratio: float
-    air: Layer = field(init=False)
-    vessels: Layer = field(init=False)
-    dense: Layer = field(init=False)
-    opacity: Layer = field(init=False)
-
-    def __post_init__(self) -> None:
-        right, left = self.lungs
-        depth = np.maximum(*(np.minimum(lung.depth, lung.diaphragm - self.y) for lung in self.lungs))
-        self.air = soft_edge(depth, 0.006) * (1 - 0.65 * (1 - np.clip(depth / 0.08, 0, 1)) ** 2)
-        self.vessels = np.maximum(*map(_vessels, self.lungs, self.anatomy.vessels))
+    def __init__(self, anatomy: Anatomy, lungs: tuple[Lung, Lung], *, turn: float, heart_ratio: float) -> None:
+        self.anatomy, self.lungs, self.turn, self.heart_ratio = anatomy, lungs, turn, heart_ratio
+        right, left = lungs
+        self.x, self.y = left.x, left.y
+        depth = np.maximum(*(np.minimum(lung.depth, lung.diaphragm - self.y) for lung in lungs))
+        self.air: Layer = soft_edge(depth, 0.006) * (1 - 0.65 * (1 - np.clip(depth / 0.08, 0, 1)) ** 2)
+        self.vessels: Layer = np.maximum(*map(_vessels, lungs, anatomy.vessels))
         left_share = soft_edge(self.x, 0.08)
         diaphragm = (1 - left_share) * right.diaphragm + left_share * left.diaphragm
         self.dense = soft_edge(self.y - diaphragm, 0.02)
-        self.opacity = np.zeros_like(self.air)
+        self.opacity: Layer = np.zeros_like(self.air)
 
     def heart(self) -> Layer:
         """Return the shape of the heart, [n, n], 1 inside and 0 outside."""
@@ -144,15 +123,12 @@ class Chest:
         return soft_edge(0.15 * (1 - x**2 - y**2), 0.03)
 
     def attenuation(self, *, texture: Layer, sag: float, haze: Layer) -> Layer:
-        """Add up the layers.
+        """Add up the layers, [n, n], 0 outside the patient and about 2 below the diaphragm.
 
         Args:
             texture: fine noise in the lungs, [n, n].
             sag: how much thicker the patient is at the bottom of the radiograph than at the top, as a fraction.
             haze: slow variation of the soft tissue, as fractions, [n, n].
-
-        Returns:
-            [n, n], 0 outside the patient and about 2 below the diaphragm.
         """
         centre = np.maximum(self.heart(), 0.88 * self._great_vessels()) * (1 - 0.65 * self.dense)
         markings = self.anatomy.markings * (0.05 * texture + 0.28 * self.vessels)
@@ -197,11 +173,9 @@ class Chest:
         return spine + clavicles + self._ribs(self.lungs[0]) + self._ribs(self.lungs[1])
 
     def _ribs(self, lung: Lung) -> Layer:
-        """Return the ribs over one lung, [n, n].
-
-        All ribs of a side follow nearly the same curve, one below the other. So the height of a point in units of the
-        distance between ribs, measured along that curve, is a whole number on the centre line of a rib.
-        """
+        """Return the ribs over one lung, [n, n]."""
+        # All ribs of a side follow nearly the same curve, one below the other. So the height of a point in units of
+        # the distance between ribs, measured along that curve, is a whole number on the centre line of a rib.
         spacing, slope, height = self.anatomy.rib_spacing, self.anatomy.rib_slope, lung.base - lung.apex
         _, wall = lung.borders(lung.v)
         along = (lung.side * self.x - 0.03) / (wall - 0.024)
@@ -228,10 +202,8 @@ def _bone(distance: Layer, half_width: float, strength: float) -> Layer:
 
 
 def _vessels(lung: Lung, noise: Layer) -> Layer:
-    """Return vessels that radiate from the hilum and fade outwards, [n, n], 0 to 1.
-
-    Noise in polar coordinates around the hilum is 0 along lines that radiate and branch.
-    """
+    """Return vessels that radiate from the hilum and fade outwards, [n, n], 0 to 1."""
+    # Noise in polar coordinates around the hilum is 0 along lines that radiate and branch.
     radius, angle = cv2.cartToPolar(0.5 * (lung.u - 0.10), np.broadcast_to(lung.v - 0.46, lung.u.shape))
     column = (angle * ((noise.shape[1] - 1) / (2 * np.pi))).astype(np.float32)
     row = (np.sqrt(radius) * noise.shape[0]).astype(np.float32)
@@ -242,28 +214,18 @@ def _vessels(lung: Lung, noise: Layer) -> Layer:
 
 
 def pose_chest(rng: np.random.Generator, anatomy: Anatomy, *, side: int, view: str) -> Chest:
-    """Position a patient for one radiograph.
+    """Position a patient for one radiograph of ``side`` pixels: depth of inspiration and rotation are random.
 
-    Args:
-        rng: source of the depth of inspiration and the rotation.
-        anatomy: the patient.
-        side: width and height of the layers in pixels.
-        view: ``"PA"`` or ``"AP"``; on an AP radiograph the heart is wider and the lungs are less inflated.
+    On an ``"AP"`` radiograph the heart is wider and the lungs are less inflated than on a ``"PA"`` one.
     """
     supine = view == "AP"
     x = FRAME * ((np.arange(side) + 0.5) / side - 0.5)[None]
     base = anatomy.apex + anatomy.height * (rng.uniform(0.90, 1.03) - 0.05 * supine)
-    right, left = (
-        Lung(
-            side=direction,
-            apex=anatomy.apex,
-            base=base + rng.normal(0, 0.008),
-            lateral=lateral,
-            dome=dome * rng.uniform(0.9, 1.15),
-            x=x,
-            y=x.T,
-        )
-        for direction, lateral, dome in zip((-1, 1), anatomy.widths, anatomy.domes, strict=True)
-    )
+
+    def lung(direction: int, lateral: float, dome: float) -> Lung:
+        own_base = base + rng.normal(0, 0.008)
+        return Lung(direction, anatomy.apex, own_base, lateral, dome * rng.uniform(0.9, 1.15), x, x.T)
+
+    right, left = map(lung, (-1, 1), anatomy.widths, anatomy.domes)
     ratio = anatomy.heart_ratio * rng.uniform(0.98, 1.02) * (1.04 if supine else 1.0)
-    return Chest(anatomy, x, x.T, (right, left), turn=rng.normal(0, 0.007), heart_ratio=ratio)
+    return Chest(anatomy, (right, left), turn=rng.normal(0, 0.007), heart_ratio=ratio)

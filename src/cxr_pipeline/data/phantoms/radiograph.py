@@ -17,13 +17,7 @@ _MIN_SIDE = 96
 
 @dataclass(frozen=True)
 class Box:
-    """Bounding box of a finding.
-
-    Args:
-        finding: name in NIH's spelling.
-        x, y: upper left corner in pixels.
-        width, height: in pixels, above 0; the box lies inside the image.
-    """
+    """Bounding box of a finding inside the image: upper left corner and size in pixels."""
 
     finding: str
     x: float
@@ -40,7 +34,7 @@ def draw_radiograph(
     Generators in the same state give the same radiograph. Other ``findings`` change only the places of the findings.
 
     Args:
-        rng: source of position, exposure, noise and of the place and size of findings.
+        rng: decides position, exposure, noise, and the place and size of findings.
         size: side of the radiograph in pixels, at least 32.
         anatomy: the patient.
         findings: names from ``FINDINGS``.
@@ -79,12 +73,7 @@ def _placement(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
 
 
 def _warp(layer: Layer, matrix: NDArray[np.float64]) -> Layer:
-    warped = cv2.warpAffine(layer, matrix, layer.shape, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(warped)
-
-
-def _noise(rng: np.random.Generator, side: int) -> Layer:
-    return rng.standard_normal((side, side))
+    return np.asarray(cv2.warpAffine(layer, matrix, layer.shape, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _expose(rng: np.random.Generator, attenuation: Layer, size: int) -> NDArray[np.uint8]:

@@ -5,6 +5,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import NormalDist
 from tempfile import TemporaryDirectory
@@ -40,18 +42,9 @@ _LEFTOVER_SECONDS = 3600
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """One image of the dataset.
+    """One image of the dataset, uint8 [size, size].
 
-    Args:
-        name: file name, such as ``00000001_000.png``.
-        pixels: uint8 [size, size].
-        labels: names of the findings, empty if there is none.
-        boxes: bounding boxes of the findings.
-        follow_up: number of the image, 0 for the first of the patient.
-        patient: number of the patient, from 1.
-        age: in years.
-        sex: ``"F"`` or ``"M"``.
-        view: ``"PA"`` or ``"AP"``.
+    ``labels`` are the names of its findings, and ``follow_up`` is its number, 0 for the first of the patient.
     """
 
     name: str
@@ -76,7 +69,7 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
         folder: destination; missing, empty, or with an earlier dataset of phantoms.
         n_patients: number of patients, each with one to four images.
         size: side of the images in pixels, at least 32.
-        prevalence: for each finding, the expected fraction of images that show it, 0 to 1. The default is 0.
+        prevalence: for each finding, the expected fraction of images that show it.
         seed: the same seed gives the same files, byte by byte.
 
     Raises:
@@ -100,28 +93,15 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
         new = Path(temporary, "new")
         (new / "images").mkdir(parents=True)
         patients = track(range(1, n_patients + 1), description="Drawing phantoms", transient=True)
-        images = (
-            image
-            for patient in patients
-            for image in draw_patient(patient, size=size, prevalence=prevalence, seed=seed)
-        )
-        _write_images(new, images, size)
+        draw = partial(draw_patient, size=size, prevalence=prevalence, seed=seed)
+        _write_images(new, chain.from_iterable(map(draw, patients)), size)
         if folder.exists():
             folder.rename(Path(temporary, "old"))
         new.rename(folder)
 
 
 def draw_patient(patient: int, *, size: int, prevalence: Mapping[str, float], seed: int) -> Iterator[PhantomImage]:
-    """Draw the one to four images of a patient.
-
-    Args:
-        patient: number of the patient, from 1.
-        size: side of the images in pixels, at least 32.
-        prevalence: for each finding, the expected fraction of images that show it.
-        seed: seed of the data set.
-
-    Yields:
-        The images in the order of their dates.
+    """Draw the one to four images of a patient, numbered from 1, in the order of their dates.
 
     Example:
         >>> image = next(draw_patient(1, size=64, prevalence={"Effusion": 1.0}, seed=0))

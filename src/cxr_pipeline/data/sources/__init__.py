@@ -22,17 +22,7 @@ from cxr_pipeline.data.sources.readers import Reader, file_reader
 
 @dataclass(frozen=True)
 class Layout:
-    """How images and labels are stored.
-
-    The folder is the source's folder, or its file if the layout has all images in one. The options depend on the
-    layout.
-
-    Args:
-        read: ``read(folder, **options)`` lists the images of a source without reading them.
-        reader: ``reader(folder, unpacked=folder, **options)`` returns the reader of these images. A source in one file
-            is unpacked first, once.
-        holds_images: ``holds_images(folder)`` is a cheap check for images in this layout; may raise ``UserError``.
-        expected: what the source should contain, for messages; ``{labels}`` stands for the labels of the task.
+    """How images and labels are stored: what the module of a layout defines, as described in ``docs/layouts.md``.
 
     Example:
         >>> (tmp_path / "ill").mkdir()
@@ -59,17 +49,9 @@ LAYOUTS: dict[str, Layout] = {
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
-    """Raise an error if a source is missing. The check is cheap: it stops at the first image.
+    """Raise ``UserError`` if the folder or file of a source is missing or has no image; stop at the first one.
 
-    Args:
-        name: key of the source below ``sources``.
-        layout: a key of ``LAYOUTS``.
-        folder: the source's folder, or its file.
-        classes: labels of each class of the task.
-        task: name of the task, for the commands in the message.
-
-    Raises:
-        UserError: the folder or file is missing or contains no image in this layout.
+    The labels of the classes and the name of the task are for the message.
     """
     fault = _find_fault(layout, folder)
     if fault is None:

@@ -23,12 +23,7 @@ _RENAMED = {"Infiltrate": "Infiltration"}
 
 
 def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
-    """Read the boxes of images.
-
-    Args:
-        folders: the folder of each source.
-        rows: rows of the manifest: ``source``, ``image``, ``sha256`` and ``box_file``, the names of the box lists in
-            the source's folder that have boxes of the image, joined by ``|``; null if there are none.
+    """Read the boxes of images, rows of the manifest, from the lists in the folder of each source.
 
     Returns:
         One row per distinct box: ``sha256`` of the image, ``finding`` (a label of the label table), ``left``, ``top``,
@@ -47,7 +42,6 @@ def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_list(folder: Path, name: str) -> pd.DataFrame:
-    """Read a box list: ``image``, ``finding`` and ``SIDES``."""
     # The manifest may have been edited: a name must not lead out of the source's folder.
     if not re.fullmatch(r"BBox[^/\\]*\.csv", name):
         raise UserError(

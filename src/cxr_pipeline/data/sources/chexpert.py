@@ -39,12 +39,7 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", fr
     """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
     The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
-    which may be missing on disk.
-
-    Args:
-        folder: holds at least one of the tables, and the images.
-        blank: meaning of an empty cell, for an observation that the report does not mention.
-        frontal_only: exclude lateral images.
+    which may be missing on disk. An empty cell means that the report does not mention an observation.
 
     Raises:
         UserError: there is no table, a table cannot be read or lacks a column, or a folder cannot be listed.

@@ -25,14 +25,14 @@ def read(
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
-    Each file below a class folder is a row, regardless of its suffix: files that are not images are refused when they
-    are decoded. Hidden files and the files of operating systems are skipped. Links to folders are not followed.
+    A folder is a class, named by its label, unless its name is ``train``, ``val``, ``valid``, ``validation`` or
+    ``test`` (in any case): then the folders in it are classes. Each file below a class folder is a row, regardless of
+    its suffix: files that are not images are refused when they are decoded. Hidden files and the files of operating
+    systems are skipped. Links to folders are not followed.
 
     Args:
-        folder: the source's folder. A folder in it is a class, named by its label, unless its name is
-            ``train``, ``val``, ``valid``, ``validation`` or ``test`` (in any case): then the folders in it are classes.
-        patient_id: regular expression for the file name, the first non-empty group of which is the patient; or
-            ``none``.
+        folder: the source's folder.
+        patient_id: ``none``, or regular expression whose first non-empty group in the file name is the patient.
         given_splits: splits of folders above the class folders (in any case), if not the split that their name
             suggests, such as ``{"val": "train"}``.
         patients_within_split: patient numbers start again in each split, so that the same number in two splits is two
@@ -91,7 +91,6 @@ def _split_and_label(path: str, split_folders: Mapping[str, str]) -> tuple[str |
 
 
 def _patients(images: "pd.Series[str]", patient_id: str) -> "pd.Series[str]":
-    """Return the patient in each file name, null if there is none."""
     if patient_id == "none":
         return pd.Series(None, images.index, dtype="str")
     names = images.map(posixpath.basename).astype("str")

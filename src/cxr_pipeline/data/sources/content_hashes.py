@@ -24,11 +24,7 @@ _Hashes = dict[str, tuple[tuple[int, int], str]]
 def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None = None) -> pd.DataFrame:
     """Return the SHA-256 of many images, computed on as many threads as there are cores.
 
-    Args:
-        reader: reads the images of the source.
-        paths: paths of the images in the source.
-        cache: folder of stored hashes. The stored hash of an image is used if the size and modification time of its
-            file have not changed. None reads every image.
+    The hash in the folder ``cache`` is used if the size and modification time of the file have not changed.
 
     Returns:
         ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail``, in the order of ``paths``. Refused and empty
@@ -36,12 +32,6 @@ def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None =
 
     Raises:
         UserError: the hashes cannot be stored.
-
-    Example:
-        >>> from cxr_pipeline.data.sources.readers import FileReader
-        >>> size = (tmp_path / "1.png").write_bytes(b"content")
-        >>> content_hashes(FileReader(tmp_path), ["1.png"])["sha256"].str[:8].tolist()
-        ['ed7002b4']
     """
     known: dict[str, str] = {}
     if cache:

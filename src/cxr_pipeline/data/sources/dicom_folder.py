@@ -43,7 +43,7 @@ def read(
     modalities: tuple[str, ...] = MODALITIES,
     body_parts: tuple[str, ...] = BODY_PARTS,
 ) -> Listing:
-    """List the images of a label table that are on disk, and read the header of each file.
+    """List the images that the file ``table`` in ``folder`` names and that are on disk, and read their headers.
 
     The table identifies an image by the first of these that matches: its path below ``folder``, its file name, its SOP
     instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or
@@ -52,12 +52,7 @@ def read(
     Age, sex, view position and patient id are read from the header if they are not in the table. All patient ids are
     replaced by pseudonyms. Images are identified by their path; names of folders and files are not replaced.
 
-    Args:
-        folder: the source's folder.
-        table: the table's file, relative to ``folder``.
-        columns: names of the columns.
-        modalities: values of Modality that are accepted.
-        body_parts: values of Body Part Examined that are accepted; an image without one is accepted too.
+    Only these values of Modality and Body Part Examined are accepted, and images without body part.
 
     Raises:
         UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
@@ -87,14 +82,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def patient_pseudonym(folder: Path, patient: str) -> str | None:
-    """Return the pseudonym by which ``read`` replaces a patient id.
-
-    Args:
-        folder: the source's folder.
-        patient: the id in headers or in the table.
-
-    Returns:
-        None if the source has no key, and hence no patients yet.
+    """Return the pseudonym by which ``read`` replaces a patient id; None if the source has no key and no patients yet.
 
     Raises:
         UserError: the key cannot be read.
@@ -123,7 +111,6 @@ def _starts_like_dicom(file: Path) -> bool:
 
 
 def _read_headers(images: FileReader) -> pd.DataFrame:
-    """Read the headers of all DICOM images below a folder: one row for each, with ``_COLUMNS``."""
     with without_warnings():
         paths = list(_candidates(images.folder))
         rows = map_in_threads(partial(_read_header, images), paths, description="Reading DICOM headers")

@@ -19,16 +19,10 @@ _MIN_FOR_PROGRESS_BAR = 1000
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk through a folder like ``os.walk``, in sorted order and without opening any file.
+    """Yield for each folder the prefix of paths in it (``""`` or ``"sub/folder/"``), its subfolders and its files.
 
-    Hidden files and the files that operating systems leave behind are skipped. Links to folders are listed among the
-    subfolders, but not followed.
-
-    Yields:
-        For each folder: the prefix of paths in it (``""`` or ``"sub/folder/"``), its subfolders and its files.
-
-    Raises:
-        UserError: a folder cannot be listed.
+    They are sorted. Hidden files and the files that operating systems leave behind are skipped. Links to folders are
+    listed among the subfolders, but not followed. Raises ``UserError`` if a folder cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -45,9 +39,6 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def files_below(folder: Path) -> Iterator[str]:
     """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped.
-
-    Raises:
-        UserError: a folder cannot be listed.
 
     Example:
         >>> (tmp_path / "ill").mkdir()

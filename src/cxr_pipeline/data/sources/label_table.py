@@ -16,15 +16,10 @@ _TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 
 
 def read(folder: Path, *, table: str, columns: Columns) -> Listing:
-    """List the images of a label table that are on disk.
+    """List the images that the file ``table`` in ``folder`` names and that are on disk.
 
     The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may
     be omitted. Links to folders are not followed.
-
-    Args:
-        folder: the source's folder.
-        table: the table's file, relative to ``folder``.
-        columns: names of the columns.
 
     Raises:
         UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
@@ -33,8 +28,7 @@ def read(folder: Path, *, table: str, columns: Columns) -> Listing:
     own_path = posixpath.normpath(table)
     paths = pd.Series([path for path in files_below(folder) if path != own_path], dtype="str")
     names, stems = paths.map(posixpath.basename), paths.map(lambda path: posixpath.splitext(path)[0])
-    index = index_by_name(paths, names, stems, stems.map(posixpath.basename))
-    rows = locate(rows, index)
+    rows = locate(rows, index_by_name(paths, names, stems, stems.map(posixpath.basename)))
     unnamed = {"Files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
     return list_rows(rows, vocabulary=vocabulary, notes=notes)

@@ -70,14 +70,7 @@ class Columns:
 
 
 def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
-    r"""Read a label table; all named columns are required.
-
-    Args:
-        file: ``.parquet`` or ``.pq``; any other file is read as CSV in UTF-8, decompressed if it ends in ``.gz``.
-        columns: names of the columns.
-
-    Returns:
-        Rows and vocabulary, as from ``read_labels``.
+    r"""Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
 
     Raises:
         UserError: the table is missing, cannot be read, lacks a column, or has an unknown split.
@@ -98,10 +91,10 @@ def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozen
 
 
 def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read columns of a CSV or Parquet table as stripped text, null where a cell is empty.
+    """Read columns of a table as stripped text, null where a cell is empty.
 
     Args:
-        file: as for ``read_label_table``.
+        file: ``.parquet`` or ``.pq``; any other file is read as CSV in UTF-8, decompressed if it ends in ``.gz``.
         names: required columns.
         optional: columns that are read if the table has them.
 
@@ -126,11 +119,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
 
 
 def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
-    """Read labels and metadata of images from the rows of a table.
-
-    Args:
-        table: from ``read_table``. Missing optional columns are filled with nulls.
-        columns: names of the columns.
+    """Read labels and metadata of images from the rows of ``read_table``. Missing columns are filled with nulls.
 
     Returns:
         Rows with the index of ``table``: ``image``, ``labels``, ``uncertain``, ``unknown``, ``patient_id``, ``view``,
@@ -188,14 +177,11 @@ def _separated(cells: "pd.Series[str]", separator: str) -> tuple[pd.DataFrame, f
         text: sorted({label.strip() for label in text.split(separator)} - {""}) for text in cells.dropna().unique()
     }
     joined = cells.map({text: "|".join(found) for text, found in labels.items() if found})
-    rows = pd.DataFrame(
-        {"labels": joined, "uncertain": None, "unknown": None, "reason": None, "detail": None}, dtype="str"
-    )
-    return rows, frozenset().union(*labels.values())
+    nothing = dict.fromkeys(("uncertain", "unknown", "reason", "detail"))
+    return pd.DataFrame({"labels": joined, **nothing}, dtype="str"), frozenset().union(*labels.values())
 
 
 def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
-    """Read labels from one column per label."""
     values = cells.apply(_cell_values)
     invalid = values.isna() & cells.notna()
     if blank == "negative":

@@ -85,19 +85,12 @@ class LabelMap:
           class is left out (``uncertain``, or ``other_classes`` if its source does not use the labels of any class).
 
         Args:
-            images: rows with ``labels``, ``uncertain`` and ``unknown``: labels joined by ``|``, null if there are none.
-                Null ``labels``: nothing is known; empty ``labels``: the image is known to have none.
+            images: rows of a ``Listing``.
             vocabulary: labels that the source is known to use.
 
         Returns:
             With the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not used),
             ``reason`` and ``detail`` of refused rows, and ``left_out``, the reason why a row is left out.
-
-        Example:
-            >>> label_map = LabelMap({"normal": ["No Finding"], "abnormal": ["*"]})
-            >>> rows = pd.DataFrame({"labels": ["Mass", "No Finding"], "uncertain": None, "unknown": None}, dtype="str")
-            >>> label_map.apply(rows, vocabulary={"Mass", "No Finding"})["label_abnormal"].tolist()
-            [1.0, 0.0]
         """
         # A release has few distinct combinations of labels: each is mapped once.
         distinct = images[list(_INPUTS)].drop_duplicates()

@@ -12,26 +12,12 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 
 IMAGE_COLUMNS = {
-    "image": "str",
-    "path": "str",
-    "patient_id": "str",
-    "labels": "str",
-    "uncertain": "str",
-    "unknown": "str",
-    "view": "str",
+    **dict.fromkeys(("image", "path", "patient_id", "labels", "uncertain", "unknown", "view"), "str"),
     "age": "float64",
-    "sex": "str",
-    "given_split": "str",
-    "box_file": "str",
+    **dict.fromkeys(("sex", "given_split", "box_file"), "str"),
 }
 
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPLIT_NAMES = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "validation"), "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +34,7 @@ class Listing:
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: number of rows whose image is not on disk.
         notes: sentences for the data report. They must not name patients.
-        vocabulary: labels that the source is known to use. A task may leave out rows that have only such labels; rows
-            with any other label are refused as ``unknown_label``.
+        vocabulary: labels that the source is known to use. Rows with any other label are refused.
         n_left_out: number of rows that the layout itself leaves out, such as lateral images.
     """
 
@@ -62,7 +47,7 @@ class Listing:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows in the source: images, refused, missing and excluded rows."""
+        """Number of rows in the source."""
         return len(self.images) + len(self.refused) + self.n_missing + self.n_left_out
 
 
@@ -71,14 +56,9 @@ def list_rows(
 ) -> Listing:
     """Return the listing of rows, sorted by ``image`` so that their order does not depend on the file system.
 
-    Rows without ``path`` are missing, unless they are refused. Rows of the same image are duplicates if they agree on
-    labels, patient and split; otherwise all of them are refused.
-
-    Args:
-        rows: some of ``IMAGE_COLUMNS``, and ``reason`` and ``detail`` of refused rows.
-        vocabulary: labels that the source is known to use.
-        notes: for the data report.
-        n_left_out: number of rows that the layout has left out.
+    The rows have some of ``IMAGE_COLUMNS``, and ``reason`` and ``detail`` if they are refused. Rows without ``path``
+    are missing, unless they are refused. Rows of the same image are duplicates if they agree on labels, patient and
+    split; otherwise all of them are refused.
     """
     types = {**IMAGE_COLUMNS, "reason": "str", "detail": "str"}
     rows = rows.reset_index(drop=True).reindex(columns=list(types)).astype(types)
@@ -131,12 +111,7 @@ def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 @contextmanager
 def explained(file: Path, expected: str) -> Iterator[None]:
-    """Raise a ``UserError`` instead of any error caused by a damaged or missing file.
-
-    Args:
-        file: the file that is read in the block.
-        expected: what the file should contain, for the message.
-    """
+    """Raise a ``UserError`` that says what was expected instead of any error caused by a damaged or missing file."""
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

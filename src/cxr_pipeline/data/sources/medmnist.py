@@ -87,10 +87,8 @@ def _splits(archive: zipfile.ZipFile) -> list[str]:
 
 @contextmanager
 def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
-    """Open the images of a split: a stream of their pixels, and their shape.
-
-    NumPy would decompress a whole split into memory, 4 GB for ChestMNIST at 224 pixels.
-    """
+    """Open the images of a split: a stream of their pixels, and their shape."""
+    # np.load would decompress a whole split into memory, 4 GB for ChestMNIST at 224 pixels.
     with archive.open(f"{split}_images.npy") as stream:
         np.lib.format.read_magic(stream)
         shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)

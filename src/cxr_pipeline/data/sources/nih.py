@@ -39,12 +39,9 @@ _SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 def read(folder: Path) -> Listing:
     """List the images of the label table that are on disk.
 
-    The official lists are used if both are there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives
-    ``test``.
-
-    Args:
-        folder: holds ``Data_Entry_2017*.csv`` or ``.csv.gz`` (if there are several, the last by name is read), images
-            in folders ``images*/``, and optionally box lists ``BBox*.csv`` and the official lists.
+    The folder has ``Data_Entry_2017*.csv`` or ``.csv.gz`` (if there are several, the last by name is read), images in
+    folders ``images*/``, and optionally box lists ``BBox*.csv`` and the official lists. These are used if both are
+    there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives ``test``.
 
     Raises:
         UserError: there is no table, the table cannot be read or lacks a column, or the lists contradict each other.
@@ -93,18 +90,14 @@ def _official_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     files = [folder / name for name in _SPLIT_LISTS if (folder / name).is_file()]
     if len(files) < len(_SPLIT_LISTS):
         return {}, tuple(f"{file.name} was not used: the other official list is missing." for file in files)
-    train, test = ({*_lines(file)} for file in files)
+    with explained(folder, "official lists of one image name per line"):
+        train, test = ({*file.read_text("utf-8-sig").split()} for file in files)
     if train & test:
         raise UserError(
             f"{len(train & test)} images are in both {' and '.join(_SPLIT_LISTS)} of {printable(str(folder))}: "
             f"{', '.join(sorted(train & test)[:10])}. Expected each image in one of them."
         )
     return dict.fromkeys(train, "train") | dict.fromkeys(test, "test"), ()
-
-
-def _lines(file: Path) -> list[str]:
-    with explained(file, "one image name per line"):
-        return file.read_text("utf-8-sig").split()
 
 
 def _box_files(folder: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Interval
 
@@ -26,27 +26,20 @@ def read(
     prevalence: Mapping[str, Annotated[float, Interval(ge=0, le=1)]],
     seed: Annotated[int, Interval(ge=0, lt=2**31)] = 0,
 ) -> Listing:
-    """List the phantoms in ``folder``, and generate them first if necessary.
+    """List the phantoms in ``folder``, and generate them first if necessary, see ``phantoms.write_release``.
 
     They are generated again when a parameter or the version of this package differs from that in ``phantoms.json``.
-
-    Args:
-        folder: missing, empty, or with phantoms in it.
-        n_patients: number of patients.
-        size: side of an image in pixels.
-        prevalence: for each finding, the fraction of images that show it.
-        seed: the same seed gives the same images.
 
     Raises:
         UserError: a parameter is invalid, or ``folder`` contains other files or cannot be written.
     """
     from cxr_pipeline.data.phantoms import write_release
 
-    parameters = {"n_patients": n_patients, "size": size, "prevalence": dict(prevalence), "seed": seed}
+    parameters: dict[str, Any] = {"n_patients": n_patients, "size": size, "prevalence": dict(prevalence), "seed": seed}
     record = {"version": __version__, **parameters}
     if _read_record(folder) != record:
         try:
-            write_release(folder, n_patients=n_patients, size=size, prevalence=prevalence, seed=seed)
+            write_release(folder, **parameters)
         except OSError as error:
             raise UserError(
                 f"the phantoms cannot be written to {folder}: {error.strerror or error}. Make sure that this user can "
@@ -64,7 +57,6 @@ def holds_images(folder: Path) -> bool:
 
 
 def _read_record(folder: Path) -> object:
-    """Return the parameters of the phantoms in ``folder``, None if unknown."""
     try:
         return json.loads((folder / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):

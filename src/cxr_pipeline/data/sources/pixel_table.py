@@ -79,7 +79,6 @@ def _parse(source: BufferedReader, name: str, **options: Any) -> Any:
 
 
 def _pixel_columns(source: BufferedReader, name: str, others: Sequence[str]) -> list[str]:
-    """Return the columns of pixels: all but ``others``."""
     head = _parse(source, name, nrows=1)
     if not isinstance(head.index, pd.RangeIndex):
         raise UserError(f"{printable(name)} has more values in a row than names in its header; expected as many.")

@@ -5,6 +5,7 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -25,13 +26,9 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     """Replace patient ids by the first 16 hexadecimal digits of their HMAC-SHA256 (RFC 2104).
 
     A hash without a key would hide nothing: there are few enough patient numbers to try them all. The key is the
-    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed.
-
-    Args:
-        patients: ids, null where unknown.
-        key_file: file of the key. For the patients of a source it is ``.pseudonym_key`` in the source's folder: anyone
-            who can read it there can also read the ids in the images next to it, and it moves with the images, so that
-            a patient keeps the pseudonym and the split.
+    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. For the
+    patients of a source it is ``.pseudonym_key`` in the source's folder: anyone who can read it there can also read the
+    ids in the images next to it, and it moves with the images, so that a patient keeps the pseudonym and the split.
 
     Raises:
         UserError: the key is too short, or there is none and ``key_file`` cannot be written.
@@ -47,12 +44,7 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
 def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
     """Return 12 hexadecimal digits that identify the key without revealing it.
 
-    Args:
-        key_file: file of the key, as for ``pseudonyms``.
-        make: create a key if there is none.
-
-    Returns:
-        The fingerprint; None if there is no key and ``make`` is false.
+    If there is no key, make one, or return None if ``make`` is false.
 
     Raises:
         UserError: the key is too short or cannot be read, or ``key_file`` cannot be written.
@@ -63,13 +55,13 @@ def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
 
 
 def _key(file: Path) -> bytes:
-    """Return the key, and create the file if there is no key."""
     key, place = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
     if key is None:
         place = printable(str(file))
         try:
-            with suppress(FileExistsError):
-                _make_key(file)
+            # "x": if two runs start at once, the second one reads the key of the first.
+            with suppress(FileExistsError), open(file, "x", opener=partial(os.open, mode=0o600)) as new:
+                new.write(secrets.token_hex(32))
             key = file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
@@ -83,12 +75,3 @@ def _key(file: Path) -> bytes:
             f"{_MIN_KEY_LENGTH} or more random ones, such as the output of: openssl rand -hex 32"
         )
     return key.encode()
-
-
-def _make_key(file: Path) -> None:
-    # O_EXCL: if two runs start at once, the second one reads the key of the first.
-    handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        os.write(handle, secrets.token_hex(32).encode())
-    finally:
-        os.close(handle)

@@ -34,13 +34,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class FileReader:
-    """Images that are files below a folder.
+    """Images that are files below a folder, which may be a link.
 
-    Args:
-        folder: the source's folder, which may be a link.
-        modalities: values of Modality that are accepted in DICOM files.
-        body_parts: values of Body Part Examined that are accepted in DICOM files.
-        dicom_only: refuse any other file.
+    Only DICOM files with these values of Modality and Body Part Examined are accepted, and other files unless
+    ``dicom_only``.
     """
 
     folder: Path

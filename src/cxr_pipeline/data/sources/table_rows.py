@@ -36,12 +36,8 @@ def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
 def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
     """Map the possible names of images in a table to the paths of the images.
 
-    Args:
-        paths: paths of the images.
-        spellings: other names of the images, in order of precedence, null where an image has none.
-
-    Returns:
-        The path for each name; None if several images have that name and it is not an earlier spelling of one of them.
+    The path is also a name; ``spellings`` are others in order of precedence, null where an image has none. A name is
+    mapped to None if several images have it and it is not an earlier spelling of one of them.
 
     Example:
         >>> index_by_name(pd.Series(["a/1.png", "b/1.png", "2.png"]), pd.Series(["1", "1", "2"]))
@@ -59,11 +55,7 @@ def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict
 
 
 def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
-    """Find the images named by the rows.
-
-    Args:
-        rows: from ``read_labels``.
-        index: paths by name, from ``index_by_name``.
+    """Find the images named by the rows of ``read_labels`` in an index by name.
 
     Returns:
         The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing

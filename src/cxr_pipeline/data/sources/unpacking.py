@@ -27,23 +27,14 @@ _DESCRIPTION = "description.json"
 
 @dataclass(frozen=True)
 class Block:
-    """Some images of a container, in its order.
-
-    Args:
-        images: uint8 [n, height, width].
-        faults: problems of the rows without an image, numbered from the start of the block.
-    """
+    """Some images of a container, uint8 [n, height, width], and the problems of rows of the block without an image."""
 
     images: NDArray[np.uint8]
     faults: Mapping[int, str] = field(default_factory=dict)
 
 
 def find_container(place: Path, suffixes: Sequence[str]) -> Path:
-    """Find the one file that holds the images: the place itself, or the only such file in that folder.
-
-    Args:
-        place: a file or a folder.
-        suffixes: accepted suffixes of the file, in lower case.
+    """Find the one file with any of the suffixes (in lower case): the place itself, or the only such file in it.
 
     Raises:
         UserError: there is no such file, or several.
@@ -72,7 +63,7 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
         folder: the folder of unpacked images.
         blocks: yields the images, all of the same size, from the opened container; raises ``UserError`` for content
             that it cannot read.
-        how: all other settings that affect the images, in one line.
+        how: all other settings that affect the images.
 
     Returns:
         ``<folder>/<digest>``, for ``open_unpacked``.
@@ -92,10 +83,7 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
 
 
 def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
-    """Open the images that ``unpack`` wrote.
-
-    Returns:
-        The images, uint8 [height, width] each, by row number; and the problems of the rows without an image.
+    """Open what ``unpack`` wrote: uint8 [height, width] by row number, and the problems of the rows without an image.
 
     Raises:
         OSError, ValueError, KeyError: the folder is missing or damaged.
