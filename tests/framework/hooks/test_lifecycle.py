@@ -49,13 +49,20 @@ def client(tmp_path: Path, empty_database: Path) -> Iterator[mlflow.MlflowClient
     mlflow.set_tracking_uri(None)
 
 
+FOLDERS = {"layout": "class_folders", "path": "x"}
+PHANTOMS = {"layout": "phantoms", "path": "x", "n_patients": 3, "prevalence": {"Effusion": 0.5}}
+
+
 @pytest.fixture
 def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
     """Run a node of the task ``t`` and return its MLflow run."""
 
-    def run(node: Callable[..., Any], *, runner: Any = SequentialRunner, namespace: str | None = "t", cell=None) -> Any:
+    def run(
+        node: Callable[..., Any], *, runner: Any = SequentialRunner, namespace="t", cell=None, source=FOLDERS
+    ) -> Any:
         catalog = DataCatalog(
             {
+                "params:t.sources": MemoryDataset(config.Sources({"images": source})),
                 "params:t.tuning": MemoryDataset(TUNING),
                 "params:t.cells": MemoryDataset({"a, b": {"epochs": 1}}),
                 "params:folders": MemoryDataset(config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))),
@@ -105,8 +112,10 @@ def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_pat
     assert (tmp_path / "artifacts" / logged.info.run_id / "artifacts" / "figures" / "roc.png").read_bytes() == b"PNG"
 
 
-def test_a_cell_is_nested_below_its_parent_run(run) -> None:
-    logged = run(succeed, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
+def test_a_cell_is_nested_below_its_parent_run(run, client) -> None:
+    logged = run(succeed, source=PHANTOMS, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
+    assert client.get_experiment(logged.info.experiment_id).name == "cxr-t-demo"
+    assert logged.data.tags["images"] == "phantom"
     assert logged.info.run_name == ("baseline" * 40)[:250]
     assert logged.data.tags["mlflow.parentRunId"] == "p" * 32
 

@@ -1,6 +1,6 @@
 """Parameters of decision rules, evaluation and scoring."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,11 +15,8 @@ class PolicyParameters(Parameters):
     rule: str
 
 
-if TYPE_CHECKING:
-    Policy = PolicyParameters
-else:
-    # The rule argmax has no parameters.
-    Policy = variants(PolicyParameters, "rule", {ARGMAX: object, **POLICIES})
+# The rule argmax has no parameters.
+Policy = Annotated[PolicyParameters, variants(PolicyParameters, "rule", {ARGMAX: object, **POLICIES})]
 
 
 class Thresholds(Parameters):

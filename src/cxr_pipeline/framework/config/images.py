@@ -1,6 +1,6 @@
 """Parameters of preparing, splitting, resampling and augmenting images."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,10 +30,7 @@ class MorphologyStep(Parameters):
     operation: str
 
 
-if TYPE_CHECKING:
-    Step = MorphologyStep
-else:
-    Step = variants(MorphologyStep, "operation", OPERATIONS)
+Step = Annotated[MorphologyStep, variants(MorphologyStep, "operation", OPERATIONS)]
 
 
 class Morphology(Parameters):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, create_model
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -18,8 +18,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[..., object]]) -> Any:
-    """Create a block for each of several functions or dataclasses, and return their union.
+def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[..., object]]) -> GetPydanticSchema:
+    """Create a block for each of several functions or dataclasses, and validate values of type ``base`` by them.
 
     The arguments of a function, with annotations and defaults, are the parameters of its block, except a folder or
     image.
@@ -34,7 +34,8 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
         >>> class Step(Parameters):
         ...     name: str
         >>> def blur(folder: str, *, width: int = 3) -> None: ...
-        >>> TypeAdapter(variants(Step, "name", {"blur": blur})).validate_python({"name": "blur"})
+        >>> AnyStep = Annotated[Step, variants(Step, "name", {"blur": blur})]
+        >>> TypeAdapter(AnyStep).validate_python({"name": "blur"})
         Step_blur(name='blur', width=3)
     """
     blocks = []
@@ -48,7 +49,13 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
         # A block is pickled by the name of its class in this module.
         globals()[block.__name__] = block
         blocks.append(block)
-    return Annotated[Union[tuple(blocks)], Field(discriminator=tag)]  # noqa: UP007
+    union: Any = Annotated[Union[tuple(blocks)], Field(discriminator=tag)]  # noqa: UP007
+    return GetPydanticSchema(lambda _, handler: handler(union))
+
+
+def plain(block: Any) -> Any:
+    """Return a block of parameters, or a single parameter, in JSON types."""
+    return block.model_dump(mode="json") if isinstance(block, BaseModel) else block
 
 
 def without_nulls(block: object) -> object:

@@ -1,15 +1,84 @@
-"""Parameters of retraining."""
+"""Parameters of drift detection and retraining."""
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, model_validator
 
-from cxr_pipeline.framework.config.parameters import Fraction, Parameters, without_nulls
+from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed, without_nulls
+from cxr_pipeline.framework.config.sources import Source
 
+Effect = Annotated[float, Field(ge=0)]
 # Metrics for which larger is better.
 Floored = Literal[
     "auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1"
 ]
+
+
+class DriftLimits(Parameters):
+    """Effect sizes from which a significant difference counts as drift.
+
+    Args:
+        warn: Effect size of the verdict ``warn``.
+        refuse: Effect size of the verdict ``refuse``; null for never.
+    """
+
+    warn: Effect
+    refuse: Effect | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DriftLimits":
+        if self.refuse is not None and self.refuse < self.warn:
+            raise ValueError(f"refuse must not be below warn, found {self.refuse:g} and {self.warn:g}")
+        return self
+
+
+class DriftFamilies(Parameters):
+    """Limits of each family of tests, in its own measure of effect size.
+
+    Args:
+        pixels: Largest distance between distribution functions, 0 to 1.
+        features: AUC of a classifier between new images and the reference, 0.5 to 1.
+        scores: Population stability index.
+        prevalence: Cohen's h.
+        calibration: Difference in probability.
+    """
+
+    pixels: DriftLimits
+    features: DriftLimits
+    scores: DriftLimits
+    prevalence: DriftLimits
+    calibration: DriftLimits
+
+
+class Drift(Parameters):
+    """Drift detection.
+
+    Args:
+        folder: Folder of new images; their patients and labels are unknown.
+        source: Source of new images with patients and labels; instead of ``folder``.
+        model: MLflow model URI; null for the champion, or the newest version without a champion.
+        batch_size: Images per batch.
+        alpha: Probability of at least one significant test in a check of images without drift.
+        min_images: Minimum number of images in each sample of a test, one per patient.
+        max_images: Largest number of images in each sample.
+        seed: Seed of the sample of one image per patient.
+    """
+
+    folder: str | None
+    source: Source | None
+    model: str | None
+    batch_size: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    min_images: Annotated[int, Field(ge=10)]
+    max_images: Annotated[int, Field(ge=10, le=10_000)]
+    limits: DriftFamilies
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Drift":
+        if self.folder is not None and self.source is not None:
+            raise ValueError("expected either folder or source, found both")
+        return self
 
 
 class Retraining(Parameters):

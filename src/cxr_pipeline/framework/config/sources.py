@@ -1,7 +1,7 @@
 """Parameters of the task and of the sources of images and labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
 
@@ -116,10 +116,8 @@ class SourceParameters(Parameters):
         return LAYOUTS[self.layout].reader(folders.raw / self.path, unpacked=folders.unpacked, **self.options)
 
 
-if TYPE_CHECKING:
-    Source = SourceParameters
-else:
-    Source = variants(SourceParameters, "layout", {name: layout.read for name, layout in LAYOUTS.items()})
+_READ = {name: layout.read for name, layout in LAYOUTS.items()}
+Source = Annotated[SourceParameters, variants(SourceParameters, "layout", _READ)]
 
 
 class Sources(RootModel[Annotated[dict[Name, Source], BeforeValidator(without_nulls)]]):

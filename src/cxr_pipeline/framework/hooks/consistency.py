@@ -11,7 +11,8 @@ from kedro.pipeline import Node, Pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.origins import Origins, content_digest
-from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, plain, task_of, task_of_node
+from cxr_pipeline.framework.config import plain
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task_of, task_of_node
 
 
 class Consistency(Configured):

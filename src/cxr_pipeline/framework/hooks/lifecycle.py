@@ -12,7 +12,7 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.locks import RunLock
 from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
-from cxr_pipeline.framework.hooks.runs import Configured, is_phantom, parameter_blocks, task_of, task_of_node
+from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task_of, task_of_node
 from cxr_pipeline.tracking import runs
 
 # Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
@@ -49,7 +49,8 @@ class Lifecycle(Configured):
         lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)
         earlier = lock.acquire(names)
         self._lock = lock
-        phantom = is_phantom(pipeline, catalog)
+        sources = f"params:{task}.sources"
+        phantom = sources in catalog and bool(catalog.load(sources).phantom)
         given = {name: value for name, value in hide_passwords(run_params).items() if value}
         run_id = tracking.start_run(
             tracking.model_name(task, phantom=phantom),

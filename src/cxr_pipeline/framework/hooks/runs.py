@@ -6,11 +6,9 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
-from pydantic import BaseModel
 
-from cxr_pipeline.framework.config import Folders
+from cxr_pipeline.framework.config import Folders, plain
 
 
 class Configured:
@@ -48,11 +46,6 @@ def parameter_blocks(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
-    """Return a block of parameters in JSON types."""
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-
-
 def task_of_node(node: Node) -> str | None:
     """Return the task that a node belongs to, or None if it belongs to none."""
     return node.namespace.split(".")[0] if node.namespace else None
@@ -66,9 +59,3 @@ def tasks_of(pipeline: Pipeline) -> list[str]:
 def task_of(pipeline: Pipeline) -> str | None:
     """Return the task of a pipeline, or None for the comparison; the preflight checks refuse several tasks."""
     return next(iter(tasks_of(pipeline)), None)
-
-
-def is_phantom(pipeline: Pipeline, catalog: DataCatalog) -> bool:
-    """Return whether any source of the pipeline's task consists of phantoms."""
-    name = f"params:{task_of(pipeline)}.sources"
-    return name in catalog and bool(catalog.load(name).phantom)

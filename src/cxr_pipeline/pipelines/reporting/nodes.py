@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel
 
 from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.framework.config import Network, Resolution, Task, Training
+from cxr_pipeline.framework.config import Network, Resolution, Task, Training, plain
 from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
 from cxr_pipeline.report.figures.matrices import classification_report as draw_classification_report
@@ -79,6 +78,8 @@ def write_report(
     resolution: Resolution,
 ) -> tuple[str, str]:
     """Write the report, and the model card of the version that will be registered."""
+    used = flatten({name: plain(block) for name, block in parameters[task.name].items()})
+    network = {**model.model_dump(include={"name", "weights"}), "n_parameters": trained.count_params()}
     content = ReportContent(
         task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
         metrics=metrics,
@@ -89,14 +90,9 @@ def write_report(
         source_counts=count_sources(manifest, splits),
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
-        parameters=hide_passwords(flatten({name: _plain(block) for name, block in parameters[task.name].items()})),
+        parameters=hide_passwords(used),
         versions=versions(),
-        model={
-            "name": model.name,
-            "weights": model.weights,
-            "n_parameters": trained.count_params(),
-            "size": resolution.size,
-        },
+        model={**network, "size": resolution.size},
         explanations=explanations,
         classification_report=classification_report if len(task.outputs) > 1 else None,
         confusion_table=confusion_table if task.exclusive else None,
@@ -104,7 +100,3 @@ def write_report(
     )
     card = render_card(content, model_name=model_name(task.name, phantom=data_report["phantom"]))
     return render_report(content), card
-
-
-def _plain(block: Any) -> Any:
-    return block.model_dump(mode="json") if isinstance(block, BaseModel) else block
