@@ -131,19 +131,15 @@ def frozen(name: str, size: int) -> keras.Model:
 
 def train_from_images(model: keras.Model, parameters: dict[str, Any], train: ImageSet, validation: ImageSet) -> None:
     """Train the head without cached features: every image passes the whole network in every epoch."""
-    image = keras.Input(model.input_shape[1:])
+    image, inputs = keras.Input(model.input_shape[1:]), image_inputs(train.images, model.input_shape[1:])
     whole = keras.Model(image, model(build_augmentation(parameters["augmentation"])(image)))
     whole.compile("adamax", "binary_crossentropy", metrics=["accuracy", "recall"])
     for epoch in range(SETTINGS.epochs):
         order = epoch_order(train.count, views=0, seed=0, epoch=epoch)
+        targets, in_validation = (train.y, train.weight), (validation.y, validation.weight)
         whole.fit(
-            batches(image_inputs(train.images, train.sha256), order, batch_size=32, targets=(train.y, train.weight)),
-            validation_data=batches(
-                image_inputs(validation.images, validation.sha256),
-                np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1),
-                batch_size=32,
-                targets=(validation.y, validation.weight),
-            ),
+            batches(inputs, train.sha256, order, batch_size=32, targets=targets),
+            validation_data=batches(inputs, validation.sha256, batch_size=32, targets=in_validation),
             verbose=0,
         )
 

@@ -79,10 +79,10 @@ def main() -> None:
         cached = phases[-1]
         for layer in cached.thawed:
             layer.trainable = True
-        with_cache = _rate(cached.network, cached.inputs(train), train, cached.views)
+        with_cache = _rate(cached.network, cached.inputs, train, cached.views)
     image = keras.Input(model.input_shape[1:])
     whole = keras.Model(image, model(build_augmentation(AUGMENTATION)(image)))
-    without = _rate(whole, image_inputs(images, train.sha256), train, 0)
+    without = _rate(whole, image_inputs(images, model.input_shape[1:]), train, 0)
     print(f"filling the cache: {2 * arguments.images / filling:.1f} images and views per second, once")
     print(f"an epoch from the cache: {with_cache:.1f} images per second")
     print(f"an epoch from the images: {without:.1f} images per second")
@@ -96,7 +96,9 @@ def _rate(network, inputs, train, views):  # type: ignore[no-untyped-def]
         started = time.perf_counter()
         order = epoch_order(train.count, views=views, seed=0, epoch=epoch)
         targets = (train.y, train.weight)
-        network.fit(batches(inputs, order, batch_size=BATCH_SIZE, targets=targets), shuffle=False, verbose=0)
+        network.fit(
+            batches(inputs, train.sha256, order, batch_size=BATCH_SIZE, targets=targets), shuffle=False, verbose=0
+        )
     return len(order) / (time.perf_counter() - started)
 
 

@@ -43,8 +43,8 @@ def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: i
     y, weight = np.arange(21, dtype=np.float32).reshape(7, 3), np.arange(7, dtype=np.float32) * 10
     y[2, 1] = np.nan
     order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
-    inputs = Inputs(lambda chunk: chunk.astype(np.uint8), shape=(2,), dtype="uint8")
-    dataset = batches(inputs, order, batch_size=batch_size, targets=(y, weight))
+    inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
+    dataset = batches(inputs, list("0123456"), order, batch_size=batch_size, targets=(y, weight))
     read = [[part.numpy() for part in batch] for batch in dataset]
     assert int(dataset.cardinality()) == len(read)
     assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
@@ -52,3 +52,9 @@ def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: i
     np.testing.assert_array_equal(images, order)
     np.testing.assert_array_equal(labels, y[order[:, 0]])
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
+
+
+def test_without_an_order_each_image_is_read_once_and_unchanged() -> None:
+    inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
+    read = np.concatenate([batch[0].numpy() for batch in batches(inputs, list("312"), batch_size=2)])
+    np.testing.assert_array_equal(read, [[3, 0], [1, 0], [2, 0]])

@@ -56,11 +56,7 @@ def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
 
 
 class AugmentedViews:
-    """Numbered views of images; view 0 is the image itself.
-
-    Args:
-        augmentation: parameters of `build_augmentation`.
-    """
+    """Numbered views of images, augmented as by `build_augmentation`; view 0 is the image itself."""
 
     def __init__(self, augmentation: Mapping[str, Any]) -> None:
         self._seed = int(augmentation["seed"])
@@ -77,12 +73,12 @@ class AugmentedViews:
         self._change = change
 
     def render(self, images: np.ndarray, sha256s: Sequence[str], views: Sequence[int]) -> np.ndarray:
-        """Render one view of each image.
+        """Render one view of each grey image [n, S, S], uint8.
 
         Args:
             images: grey images [n, S, S], uint8.
-            sha256s: digests of the images, n.
-            views: number of the view of each image, n; 0 leaves it unchanged.
+            sha256s: their digests.
+            views: number of the view of each image; 0 leaves it unchanged.
 
         Returns:
             Images [n, S, S, 1], float32, 0..255 except for the noise.
@@ -97,17 +93,7 @@ class AugmentedViews:
 
 
 def preview(images: np.ndarray, *, sha256s: Sequence[str], views: int, augmentation: Mapping[str, Any]) -> np.ndarray:
-    """Render the first augmented views of some images.
-
-    Args:
-        images: grey images [n, S, S], uint8.
-        sha256s: digests of the images, n.
-        views: number of augmented views per image.
-        augmentation: parameters of `build_augmentation`.
-
-    Returns:
-        Images [n, views, S, S], uint8.
-    """
+    """Render the first augmented views of grey images [n, S, S], uint8, with given digests: [n, views, S, S], uint8."""
     augmented = AugmentedViews(augmentation)
     rendered = [augmented.render(images, sha256s, [view] * len(images))[..., 0] for view in range(1, views + 1)]
     stacked: np.ndarray = np.clip(np.rint(np.stack(rendered, axis=1)), 0, 255)

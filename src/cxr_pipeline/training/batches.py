@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from cxr_pipeline.training.features import Images
+from cxr_pipeline.training.features import Entry, Images
 
 
 @dataclass(frozen=True)
@@ -17,24 +17,19 @@ class Inputs:
     """Inputs of a network, read batch by batch.
 
     Args:
-        read: maps pairs of image index and view [b, 2] to inputs [b, *shape].
+        read: maps images and views to inputs [b, *shape].
         shape: shape of one input.
         dtype: type of the inputs, such as ``"uint8"``.
     """
 
-    read: Callable[[np.ndarray], np.ndarray]
+    read: Callable[[Sequence[Entry]], np.ndarray]
     shape: tuple[int, ...]
     dtype: str
 
 
-def image_inputs(images: Images, sha256s: np.ndarray) -> Inputs:
+def image_inputs(images: Images, shape: tuple[int, ...]) -> Inputs:
     """Read stored images, grey [S, S, 1], uint8."""
-    size = images.read(sha256s[:1].tolist()).shape[1]
-
-    def read(chunk: np.ndarray) -> np.ndarray:
-        return images.read(sha256s[chunk[:, 0]].tolist())[..., np.newaxis]
-
-    return Inputs(read, shape=(size, size, 1), dtype="uint8")
+    return Inputs(lambda entries: images.read([sha256 for sha256, _ in entries])[..., np.newaxis], shape, "uint8")
 
 
 def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
@@ -66,7 +61,8 @@ def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.n
 
 def batches(
     inputs: Inputs,
-    order: np.ndarray,
+    sha256s: Sequence[str] | np.ndarray,
+    order: np.ndarray | None = None,
     *,
     batch_size: int,
     targets: tuple[np.ndarray, np.ndarray] | None = None,
@@ -75,20 +71,25 @@ def batches(
 
     Args:
         inputs: how to read them.
-        order: image index and view, integers [m, 2].
+        sha256s: digests of the images, n.
+        order: image index and view, integers [m, 2]; None for each image once, unchanged.
         batch_size: images per batch; the last batch may have fewer.
         targets: labels [n, k] and weights [n] of all images, float32; None for inputs alone.
 
     Returns:
         Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].
     """
+    names = np.asarray(sha256s, str).tolist()
+    if order is None:
+        order = np.stack([np.arange(len(names)), np.zeros(len(names), np.int64)], axis=1)
     signature: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
     signature += tuple(tf.TensorSpec((None, *target.shape[1:]), "float32") for target in targets or ())
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
-            yield inputs.read(chunk), *(target[chunk[:, 0]] for target in targets or ())
+            entries = [(names[image], view) for image, view in chunk.tolist()]
+            yield inputs.read(entries), *(target[chunk[:, 0]] for target in targets or ())
 
     n_batches = -(-len(order) // batch_size)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)

@@ -13,11 +13,7 @@ _callbacks: ContextVar[tuple[EpochCallback, ...]] = ContextVar("epoch_callbacks"
 
 @contextmanager
 def epoch_callback(callback: EpochCallback) -> Iterator[None]:
-    """Call a function after each epoch of training in this context.
-
-    Args:
-        callback: called with the history row of each epoch after the epoch is saved; an exception stops training.
-    """
+    """Call a function with the row of each saved epoch in this context; an exception in it stops the training."""
     token = _callbacks.set((*_callbacks.get(), callback))
     try:
         yield

@@ -71,11 +71,7 @@ class PhaseState:
         return state
 
     def save(self, path: Path) -> None:
-        """Replace the file of this phase atomically.
-
-        Raises:
-            UserError: the folder cannot be written, or the disk is full.
-        """
+        """Replace the file of this phase atomically."""
         groups = {"variables": self.variables, "optimizer": self.optimizer}
         for group, by_epoch in (("selected", self.selected), ("random", self.random)):
             groups |= {f"{group}/{epoch}": values for epoch, values in by_epoch.items()}
@@ -89,10 +85,6 @@ def prune(folder: Path, max_bytes: int = MAX_BYTES) -> None:
 
     This is safe while other processes train: an open file stays readable, a missing phase is trained again, and a
     running process keeps its state in memory and writes it again after its next epoch.
-
-    Args:
-        folder: folder of the checkpoints.
-        max_bytes: maximum size of the remaining files.
     """
     files = []
     for path in folder.glob("*.npz"):

@@ -34,16 +34,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trainer:
-    """Train phase after phase, with one checkpoint file per phase.
+    """Train phase after phase, with one checkpoint file per phase in ``folder``; see `fit` for the other arguments.
 
     Args:
         digest: digest of everything that affects the result, except the metric that selects the epoch.
-        folder: folder of the checkpoints.
-        train: images to train on.
-        validation: images to select the epoch on.
-        settings: training settings.
-        exclusive: exactly one label of an image is 1.
-        on_epoch: called with the history row of each epoch, including those read from a checkpoint.
     """
 
     digest: str
@@ -55,14 +49,7 @@ class Trainer:
     on_epoch: Callable[[Row], None]
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
-        """Train the model and set the weights of the selected epoch.
-
-        Returns:
-            The history, one row per epoch over all phases.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
+        """Train the model, set the weights of the selected epoch, and return the history over all phases."""
         history: list[Row] = []
         digest = self.digest
         for phase in phases:
@@ -139,7 +126,7 @@ class Trainer:
         started = time.perf_counter()
         network, train, validation, size = phase.network, self.train, self.validation, phase.settings.batch_size
         order = epoch_order(train.count, views=phase.views, seed=self.settings.seed, epoch=epoch)
-        images = batches(phase.inputs(train), order, batch_size=size, targets=(train.y, train.weight))
+        images = batches(phase.inputs, train.sha256, order, batch_size=size, targets=(train.y, train.weight))
         loss = network.fit(images, shuffle=False, verbose=0, callbacks=[callback]).history["loss"][0]
         rate, number = float(network.optimizer.learning_rate), n_earlier + epoch + 1
         if not math.isfinite(loss):
@@ -147,8 +134,7 @@ class Trainer:
                 f"Training diverged in epoch {number} ({phase.name}): the loss is {loss}. Lower the learning rate "
                 f"of this phase ({rate:g}) and run the same command again."
             )
-        in_order = np.stack([np.arange(len(validation.y)), np.zeros(len(validation.y), np.int64)], axis=1)
-        scores = network.predict(batches(phase.inputs(validation), in_order, batch_size=size), verbose=0)
+        scores = network.predict(batches(phase.inputs, validation.sha256, batch_size=size), verbose=0)
         scores = scores.astype(np.float32)
         row: Row = {
             "phase": phase.name,

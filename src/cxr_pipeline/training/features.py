@@ -52,9 +52,9 @@ def weights_digest(network: Model) -> str:
 class BackboneFeatures:
     """Activations of a model's frozen backbone, float16: at the cut, and pooled at its end.
 
-    Each is an ``ArrayStore`` in a folder named after a digest of everything that affects a value, except the
+    Each is an ``ArrayStore`` in a subfolder named after a digest of everything that affects a value, except the
     augmentation: it is part of the key of an augmented view, so that features of unchanged images remain valid when it
-    changes.
+    changes. Reading an entry that was not prepared raises a ``KeyError``.
 
     Args:
         images: the prepared images.
@@ -83,9 +83,7 @@ class BackboneFeatures:
     def prepare(self, entries: Sequence[Entry], *, at_cut: bool) -> None:
         """Compute and store the features of images and views that are missing.
 
-        Args:
-            entries: images and views.
-            at_cut: whether to also store the activations at the cut, which are a hundred times larger.
+        Activations at the cut are stored only ``at_cut``, because they are a hundred times larger.
         """
         views = AugmentedViews(self._augmentation)
 
@@ -99,44 +97,31 @@ class BackboneFeatures:
             return np.concatenate([run_batches(self._upper, below(part)) for part in parts])
 
         if at_cut:
-            self._fill(self._cut, entries, activations, description="features at the cut")
-        self._fill(self._pooled, entries, pooled, description="pooled features")
+            self._fill(self._cut, entries, activations, "features at the cut")
+        self._fill(self._pooled, entries, pooled, "pooled features")
 
     def read_cut(self, entries: Sequence[Entry]) -> np.ndarray:
-        """Read activations at the cut, float16 [n, h, w, c].
-
-        Raises:
-            KeyError: an entry was not prepared.
-        """
+        """Read activations at the cut, float16 [n, h, w, c]."""
         return self._cut.read(self._keys(entries))
 
     def read_pooled(self, entries: Sequence[Entry]) -> np.ndarray:
-        """Read pooled features, float16 [n, c].
-
-        Raises:
-            KeyError: an entry was not prepared.
-        """
+        """Read pooled features, float16 [n, c]."""
         return self._pooled.read(self._keys(entries))
 
     def _keys(self, entries: Sequence[Entry]) -> list[str]:
         return [f"{sha256}-{self._augmentation_digest}-{view}" if view else sha256 for sha256, view in entries]
 
     def _fill(
-        self,
-        store: ArrayStore,
-        entries: Sequence[Entry],
-        compute: Callable[[Sequence[Entry]], np.ndarray],
-        *,
-        description: str,
+        self, store: ArrayStore, entries: Sequence[Entry], compute: Callable[[Sequence[Entry]], np.ndarray], name: str
     ) -> None:
         """Compute the missing entries, one shard after the other."""
         by_key = dict(zip(self._keys(entries), entries, strict=True))
         missing = store.missing(by_key)
         if not missing:
             return
-        logger.info("Computing %s: %d of %d images and views are not cached.", description, len(missing), len(by_key))
+        logger.info("Computing %s: %d of %d images and views are not cached.", name, len(missing), len(by_key))
         with Progress(transient=True, disable=not get_console().is_terminal) as progress:
-            bar = progress.add_task(description, total=len(missing))
+            bar = progress.add_task(name, total=len(missing))
             for start in range(0, len(missing), store.rows_per_shard):
                 keys = missing[start : start + store.rows_per_shard]
                 store.write(keys, compute([by_key[key] for key in keys]))
@@ -151,12 +136,7 @@ def _open_store(folder: Path, settings: Mapping[str, object], network: Model) ->
 def run_batches(network: Model, inputs: np.ndarray) -> np.ndarray:
     """Run a network in batches of a fixed size, so that the result for an image does not depend on its batch.
 
-    Args:
-        network: any network with one input and one output.
-        inputs: [n, ...], cast to float32 batch by batch.
-
-    Returns:
-        Outputs [n, ...], float16, clipped to its range.
+    Inputs [n, ...] are cast to float32 batch by batch; outputs [n, ...] are float16, clipped to its range.
     """
     limit = np.finfo(np.float16).max
     outputs = np.empty((len(inputs), *network.output_shape[1:]), np.float16)

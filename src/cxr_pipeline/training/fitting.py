@@ -55,8 +55,7 @@ def fit(
         augmentation: parameters of `build_augmentation`, and ``views``.
         features: folder of the feature caches.
         checkpoints: folder of the checkpoints.
-        on_epoch: called with the history row of each epoch once it is stored, including stored epochs, so that it
-            always receives the complete history.
+        on_epoch: called with the history row of each epoch once it is stored, including epochs that were stored before.
 
     Returns:
         The model with the weights of the selected epoch, and the history: ``phase``, ``epoch`` (from 1, over all
@@ -86,21 +85,10 @@ def fit(
 
 
 def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Predict uncalibrated probabilities in constant memory.
-
-    Args:
-        model: from `build_model` or `fit`.
-        images: the prepared images.
-        sha256s: digests of the images to predict, n.
-        batch_size: images per batch.
-
-    Returns:
-        Probabilities of the outputs, float32 [n, k], in 0..1.
-    """
+    """Predict uncalibrated probabilities of n images, float32 [n, k], in 0..1, in constant memory."""
     if not len(sha256s):
         return np.empty((0, model.output_shape[-1]), np.float32)
-    order = np.arange(len(sha256s))[:, np.newaxis]
-    dataset = batches(image_inputs(images, np.asarray(sha256s, str)), order, batch_size=batch_size)
+    dataset = batches(image_inputs(images, model.input_shape[1:]), sha256s, batch_size=batch_size)
     scores: np.ndarray = model.predict(dataset, verbose=0)
     return scores.astype(np.float32)
 

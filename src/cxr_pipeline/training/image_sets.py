@@ -51,25 +51,14 @@ class ImageSet:
 
     @property
     def prevalence(self) -> np.ndarray:
-        """Fraction of positives of each output among the known labels, by count and weight, float64 [k].
-
-        It is NaN for an output without known labels.
-        """
+        """Fraction of positives among the known labels by count and weight, float64 [k]; NaN if there are none."""
         shown = (self.count * self.weight)[:, np.newaxis] * ~np.isnan(self.y)
         with np.errstate(invalid="ignore"):
             fraction: np.ndarray = (shown * np.nan_to_num(self.y)).sum(axis=0) / shown.sum(axis=0)
         return fraction
 
     def check_labels(self, *, n_outputs: int, exclusive: bool) -> None:
-        """Check that the labels match the outputs of a network.
-
-        Args:
-            n_outputs: number of outputs of the network.
-            exclusive: require exactly one label 1 per image, and no unknown one.
-
-        Raises:
-            ValueError: they do not match.
-        """
+        """Raise a `ValueError` unless there are labels of each output and, if exclusive, exactly one is 1."""
         if self.y.shape[1] != n_outputs:
             raise ValueError(f"Expected labels of {n_outputs} outputs. Received: y.shape={self.y.shape}")
         if exclusive and not (self.y.sum(axis=1) == 1).all():
@@ -87,25 +76,19 @@ class ImageSet:
 def image_sets(
     images: Images, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
 ) -> tuple[ImageSet, ImageSet]:
-    """Return the training images with the counts of the sampling plan, and the validation images.
+    """Return the training images with the counts and weights of the sampling plan, and the validation images.
 
-    Args:
-        images: the prepared images.
-        manifest: table with a column ``label_<output>`` for each output.
-        splits: split of each image of the manifest.
-        sampling_plan: ``count`` and ``weight`` of each training image.
-        outputs: outputs of the network.
+    Labels are the columns ``label_<output>`` of the manifest.
     """
     labels = [f"label_{output}" for output in outputs]
     planned = sampling_plan.merge(manifest[["source", "image", *labels]], on=["source", "image"], validate="one_to_one")
     validation = select_split(manifest, splits, "validation")
-    return (
-        ImageSet(
-            images=images,
-            sha256=planned["sha256"].to_numpy(str),
-            y=planned[labels].to_numpy(),
-            weight=planned["weight"].to_numpy(),
-            count=planned["count"].to_numpy(),
-        ),
-        ImageSet.unweighted(images=images, sha256=validation["sha256"].to_numpy(str), y=validation[labels].to_numpy()),
+    train = ImageSet(
+        images=images,
+        sha256=planned["sha256"].to_numpy(str),
+        y=planned[labels].to_numpy(),
+        weight=planned["weight"].to_numpy(),
+        count=planned["count"].to_numpy(),
     )
+    sha256 = validation["sha256"].to_numpy(str)
+    return train, ImageSet.unweighted(images=images, sha256=sha256, y=validation[labels].to_numpy())

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.batches import Inputs, image_inputs
-from cxr_pipeline.training.features import BackboneFeatures, Entry
+from cxr_pipeline.training.features import BackboneFeatures
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import is_frozen
@@ -29,7 +28,7 @@ class Phase:
     Args:
         name: ``frozen``, ``fine_tuning`` or ``training``.
         network: the network to train, which shares its layers with the model.
-        inputs: maps images to the inputs of the network.
+        inputs: how to read its inputs.
         settings: epochs, batch size and learning rate.
         weight_decay: decoupled weight decay.
         views: augmented views of each image, besides the image itself.
@@ -38,7 +37,7 @@ class Phase:
 
     name: str
     network: keras.Model
-    inputs: Callable[[ImageSet], Inputs]
+    inputs: Inputs
     settings: TrainingSettings | FineTuningSettings
     weight_decay: float
     views: int = 0
@@ -54,23 +53,18 @@ def plan_phases(
     augmentation: Mapping[str, Any],
     folder: Path,
 ) -> list[Phase]:
-    """Return the phases of training, and compute the features that they need.
+    """Return the phases of training, and compute the features that they need in the folder of cached features.
 
-    Args:
-        model: from `build_model`.
-        train: images to train on.
-        validation: images to select the epoch on.
-        settings: settings of all phases.
-        augmentation: parameters of `build_augmentation`, and ``views``.
-        folder: folder of the cached features.
+    See `fit` for the arguments.
 
     Raises:
-        UserError: the cut is not a layer of the backbone.
+        UserError: the cut is not a layer of the backbone, or other paths bypass it.
     """
     if not is_frozen(model):
         image = keras.Input(model.input_shape[1:], name="image")
         network = keras.Model(image, model(build_augmentation(augmentation)(image)))
-        return [Phase("training", network, _stored_inputs, settings, settings.weight_decay)]
+        inputs = image_inputs(train.images, model.input_shape[1:])
+        return [Phase("training", network, inputs, settings, settings.weight_decay)]
 
     tuning, views = settings.fine_tuning, int(augmentation["views"])
     cut, pooled = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut), model.get_layer(POOLED)
@@ -86,39 +80,17 @@ def plan_phases(
     features.prepare([(sha256, view) for sha256 in shown for view in range(views + 1)], at_cut=tuning.epochs > 0)
 
     head, top = keras.Model(pooled.output, model.output), keras.Model(cut.output, model.output)
-    inputs = _feature_inputs(features.read_pooled, head)
+    inputs = Inputs(features.read_pooled, head.input_shape[1:], "float16")
     frozen = Phase("frozen", head, inputs, settings, settings.head_weight_decay, views)
     if tuning.epochs == 0:
         return [frozen]
     thawed = [layer for layer in top.layers if not isinstance(layer, keras.layers.BatchNormalization)]
-    inputs = _feature_inputs(features.read_cut, top)
+    inputs = Inputs(features.read_cut, top.input_shape[1:], "float16")
     return [frozen, Phase("fine_tuning", top, inputs, tuning, settings.weight_decay, views, thawed)]
 
 
-def _stored_inputs(images: ImageSet) -> Inputs:
-    return image_inputs(images.images, images.sha256)
-
-
-def _feature_inputs(
-    read_entries: Callable[[Sequence[Entry]], np.ndarray], network: keras.Model
-) -> Callable[[ImageSet], Inputs]:
-    """Return a function from images to inputs from cached features."""
-
-    def inputs(images: ImageSet) -> Inputs:
-        def read(chunk: np.ndarray) -> np.ndarray:
-            return read_entries([(str(images.sha256[image]), int(view)) for image, view in chunk])
-
-        return Inputs(read, shape=network.input_shape[1:], dtype="float16")
-
-    return inputs
-
-
 def _cut_layer(model: keras.Model, name: str) -> keras.Layer:
-    """Return the layer at the cut.
-
-    Raises:
-        UserError: the backbone has no such layer, or other paths of its graph bypass the layer.
-    """
+    """Return the layer at the cut, which no other path of the graph may bypass."""
     names = [layer.name for layer in model.layers]
     backbone = names[: names.index(POOLED)]
     if name not in backbone:

@@ -9,13 +9,10 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class FineTuningSettings:
-    """Settings of the second phase of a pretrained backbone.
+    """Settings of the second phase of a pretrained backbone, with at most ``epochs``; 0 skips the phase.
 
     Args:
         cut: layer of the backbone below which nothing is trained; None for the backbone's default.
-        epochs: largest number of epochs; 0 skips the phase.
-        learning_rate: learning rate of the first step of the phase.
-        batch_size: images per step.
     """
 
     cut: str | None
@@ -29,20 +26,16 @@ class TrainingSettings:
     """Settings of a training.
 
     Args:
-        loss: name of a loss, see `build_loss`.
-        optimizer: name of an optimizer, see `build_optimizer`.
+        loss: see `build_loss`.
+        optimizer: see `build_optimizer`.
         learning_rate: learning rate of the first step.
         schedule: ``constant`` or ``cosine``.
         weight_decay: decoupled weight decay.
         head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
         epochs: largest number of epochs; of the head alone if the backbone is pretrained.
-        batch_size: images per step.
-        monitor: metric that selects the epoch, see `EpochSelector`.
-        tolerance: see `EpochSelector`.
-        patience: see `EpochSelector`.
+        monitor, tolerance, patience: see `EpochSelector`.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
         seed: seed of the order of images.
-        fine_tuning: the second phase.
     """
 
     loss: str
@@ -62,9 +55,5 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from nested mappings, such as the ``training`` parameters.
-
-        Raises:
-            TypeError: a key is missing or unknown.
-        """
+        """Build from nested mappings, such as the ``training`` parameters."""
         return cls(**{**values, "fine_tuning": FineTuningSettings(**values["fine_tuning"])})

@@ -51,13 +51,7 @@ class Backbone:
     smallest: int = 32
 
     def __call__(self, image: keras.KerasTensor) -> keras.KerasTensor:
-        """Apply the backbone to images.
-
-        Args:
-            image: grey images [n, S, S, 1], float, in 0..255.
-
-        Returns:
-            Feature map [n, h, w, c], h and w about S/32.
+        """Apply the backbone to grey images [n, S, S, 1], in 0..255: a feature map [n, h, w, c], h and w about S/32.
 
         Raises:
             UserError: the images are too small.

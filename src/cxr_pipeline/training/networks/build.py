@@ -13,11 +13,7 @@ from cxr_pipeline.training.networks.backbones import BACKBONES, GREY_TO_RGB, NOR
 from cxr_pipeline.training.networks.heads import OUTPUT, STANDARDISED, head, pool, pool_levels
 from cxr_pipeline.training.networks.weights import load_weights
 
-NETWORKS: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {
-    "small_cnn": cnn.small_cnn,
-    "cnn": cnn.cnn,
-    **BACKBONES,
-}
+NETWORKS: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {**cnn.NETWORKS, **BACKBONES}
 
 # bfloat16 can represent neither 256 grey levels nor probabilities close to 0 and 1.
 FLOAT32_LAYERS = ("image", "image_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)

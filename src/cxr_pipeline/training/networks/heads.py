@@ -19,19 +19,12 @@ def pool(features: keras.KerasTensor) -> keras.KerasTensor:
 def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
     """Pool averages and maxima of the last feature map and averages of finer ones, and standardise them.
 
-    A finding of a few pixels is lost in the average of the last map, but not in finer maps and the maximum. Features of
-    different levels differ in scale, so each is standardised to mean 0 and variance 1 over the training images.
-
-    Args:
-        features: the last feature map [n, h, w, c].
-        levels: finer feature maps.
+    A finding of a few pixels is lost in the average of the last map, but not in finer maps and the maximum (Hariharan
+    et al., "Hypercolumns for Object Segmentation and Fine-grained Localization", CVPR 2015, arXiv:1411.5752). Features
+    of different levels differ in scale, so each is standardised to mean 0 and variance 1 over the training images.
 
     Returns:
-        Pooled features [n, 2 c + channels of the levels].
-
-    References:
-        Hariharan et al., "Hypercolumns for Object Segmentation and Fine-grained Localization", CVPR 2015,
-        arXiv:1411.5752, for features of several levels.
+        Pooled features [n, 2 c + channels of the levels] of the last feature map [n, h, w, c].
     """
     layers = keras.layers
     average = layers.GlobalAveragePooling2D(name="pooled_average")(features)
@@ -44,15 +37,7 @@ def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]
 def head(
     pooled: keras.KerasTensor, *, n_outputs: int, exclusive: bool, head_units: int, dropout: float, seed: int
 ) -> keras.KerasTensor:
-    """Apply dropout, an optional dense layer and the output layer.
-
-    Args:
-        pooled: features [n, c].
-        n_outputs: number of outputs, k.
-        exclusive: a softmax over the outputs; otherwise a sigmoid for each.
-        head_units: units of the dense layer; 0 for none.
-        dropout: fraction of the pooled features dropped in training.
-        seed: seed of dropout.
+    """Apply dropout, an optional dense layer and the output layer to features [n, c]; see `build_model`.
 
     Returns:
         Probabilities [n, k], float32, in 0..1.

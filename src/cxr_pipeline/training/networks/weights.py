@@ -29,7 +29,7 @@ class PublishedWeights(NamedTuple):
 
     Args:
         path: path of the file on Keras' server.
-        md5: MD5 of the file as published by Keras; None if it publishes none.
+        md5: MD5 of the file; None if Keras publishes none.
         alias: name of a file with the same weights in the format of Keras 3.
     """
 
@@ -73,13 +73,7 @@ def is_pretrained(architecture: str, weights: str) -> bool:
 
 
 def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
-    """Check, before any work and without TensorFlow, that `find_weights` will succeed.
-
-    Args:
-        architecture: name of the network.
-        weights: see `find_weights`.
-        raw: folder of the raw data.
-        task: name of the task, for the message.
+    """Check, before any work and without TensorFlow, that `find_weights` will succeed for a task.
 
     Raises:
         UserError: a file is missing or damaged, or must be downloaded and the server cannot be reached.
@@ -100,16 +94,13 @@ def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> N
 
 
 def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
-    """Return the file of pretrained weights, after downloading it with Keras if it is not on this machine.
+    """Return the file of pretrained weights, or None for a network that starts from random weights.
 
     Args:
         architecture: name of the network.
         weights: ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
             or a path, absolute or relative to the working folder or to `raw`.
         raw: folder of the raw data.
-
-    Returns:
-        The file, or None for a network that starts from random weights.
 
     Raises:
         UserError: the file is missing or damaged, or cannot be downloaded.
@@ -122,13 +113,7 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
     """Return the MD5 of the weights file, or None if the parameters identify the weights.
 
-    Args:
-        architecture: name of the network.
-        weights: see `find_weights`.
-        raw: folder of the raw data.
-
-    Returns:
-        None without pretrained weights and for the file that Keras publishes, downloaded or not.
+    That is so without pretrained weights, and for the file that Keras publishes, downloaded or not.
 
     Raises:
         UserError: a file given by the user is missing or damaged.
@@ -142,11 +127,7 @@ def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
 
 
 def load_weights(backbone: Model, file: Path) -> None:
-    """Load pretrained weights into a backbone without its top.
-
-    Args:
-        backbone: network of one of `BACKBONES`, up to its last feature map.
-        file: weights of the same network, saved by Keras 3 (``.weights.h5``) or an earlier version (``.h5``).
+    """Load weights saved by Keras 3 (``.weights.h5``) or earlier (``.h5``) into a backbone without its top.
 
     Raises:
         UserError: the file is damaged, or holds the weights of another network.
@@ -173,11 +154,7 @@ def load_weights(backbone: Model, file: Path) -> None:
 
 
 def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
-    """Return a file on this machine, or None if it must be downloaded.
-
-    Raises:
-        UserError: a file given by the user is missing or damaged.
-    """
+    """Return a file on this machine, or None if it must be downloaded."""
     if weights == "imagenet":
         published = PUBLISHED[architecture]
         for path, md5 in ((raw / "weights" / published.file, published.md5), (raw / "weights" / published.alias, None)):
