@@ -10,8 +10,8 @@ import pytest
 from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.style import message
-from cxr_pipeline.report.pages.report import ReportContent
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from cxr_pipeline.report.kinds import kind_of
 UNDEFINED = (None, None, None)
 NAMES = ("normal", "Mass", "Nodule")
 BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
-MULTICLASS, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES}) for kind in ("multiclass", "multilabel"))
+MULTILABEL_TASK = {"kind": "multilabel", "classes": NAMES}
 RULE = {"policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
 MISSED = {"policy_met": False, "message": "Missed."}
 CONFOUNDING = {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True}
@@ -95,13 +97,14 @@ def test_unknown_labels_are_counted(data_report):
     assert "Mass for 1,200 images and Hernia for 3 images." in warning
 
 
-def test_a_good_run_has_no_warnings(metrics_of, data_report, counts):
-    assert warnings.warnings(BINARY, metrics_of(), RULE, data_report(), counts()) == []
+def test_a_good_run_has_no_warnings(content, metrics_of):
+    assert warnings.warnings(content) == []
     metrics = {**metrics_of(), "per_class": dict.fromkeys(NAMES, metrics_of()["metrics"])}
-    assert warnings.warnings(MULTILABEL, metrics, RULE, data_report(), {"test": dict.fromkeys(NAMES, 40)}) == []
+    several = {"task": MULTILABEL_TASK, "metrics": metrics, "split_counts": {"test": dict.fromkeys(NAMES, 40)}}
+    assert warnings.warnings(replace(content, **several)) == []
 
 
-def test_warnings_are_in_order_of_severity(metrics_of, data_report, measured):
+def test_warnings_are_in_order_of_severity(content, metrics_of, data_report, measured):
     always, never = {"sensitivity": (1, 1, 1), "specificity": (0, 0, 0)}, {"sensitivity": (0, 0, 0)}
     metrics = {
         **metrics_of("image", auc=(0.5, 0.4, 0.6), accuracy=(0.8, 0.7, 0.9)),
@@ -113,8 +116,10 @@ def test_warnings_are_in_order_of_severity(metrics_of, data_report, measured):
     }
     report = data_report(n_unknown=791, n_patients=0, sources={"images": False})
     report |= {"confounding": CONFOUNDING, "unknown_labels": {"Mass": 1}}
+    poor = {"task": MULTILABEL_TASK | {"kind": "multiclass"}, "metrics": metrics, "decision_rule": MISSED}
+    counts = {"test": dict.fromkeys(NAMES, 4)}
 
-    found = warnings.warnings(MULTICLASS, metrics, MISSED, report, {"test": dict.fromkeys(NAMES, 4)})
+    found = warnings.warnings(replace(content, **poor, data_report=report, split_counts=counts))
 
     expected = ("no better than chance", "collapsed", "confounded", "not above", "1 of 2 classes", "policy",
                 "patient is unknown", "Few test images", "labels are unknown")  # fmt: skip

@@ -1,26 +1,25 @@
 """The warnings of a report: each is a sentence, or None if it does not apply."""
 
+from cxr_pipeline.report.content import ReportContent, SplitCounts
 from cxr_pipeline.report.formatting import Document, join, number, of_100, plural, sources_named, value_of
 from cxr_pipeline.report.kinds import Kind
-from cxr_pipeline.report.tables import SplitCounts
 
 POOR_AUC = 0.6
 FEW_IMAGES = 30
 
 
-def warnings(
-    kind: Kind, metrics: Document, decision_rule: Document, data_report: Document, split_counts: SplitCounts
-) -> list[str]:
+def warnings(content: ReportContent) -> list[str]:
     """Return the warnings that apply, the most serious first."""
+    kind, metrics, data_report = content.kind, content.metrics, content.data_report
     candidates = (
         poor_auc(kind, metrics),
         kind.collapsed(metrics),
         confounded(data_report),
         majority(metrics),
         chance_classes(metrics),
-        policy_missed(decision_rule),
+        policy_missed(content.decision_rule),
         patients_unknown(metrics, data_report),
-        few_test_images(kind, split_counts),
+        few_test_images(kind, content.split_counts),
         unknown_labels(data_report),
     )
     return [warning for warning in candidates if warning is not None]

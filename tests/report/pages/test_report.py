@@ -6,7 +6,8 @@ import pytest
 
 from cxr_pipeline.report.figures.captions import CAPTIONS
 from cxr_pipeline.report.figures.style import message
-from cxr_pipeline.report.pages.report import UNKNOWN, render_card, render_report, short_card
+from cxr_pipeline.report.pages.report import render_card, render_report, short_card
+from cxr_pipeline.report.sections.data import NOT_ANSWERED
 
 # The parts of the items of TRIPOD+AI that have parts.
 PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
@@ -216,7 +217,7 @@ def parts_of(items, parts):
 def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(content):
     answered = ";".join(re.findall(r"^\*(.*)\*$", card(content), flags=re.MULTILINE))
     for guideline, column, last, parts in (("CLAIM", 1, 42, {}), ("TRIPOD+AI", 2, 27, PARTS)):
-        listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *(field[column] for field in UNKNOWN)]
+        listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *(field[column] for field in NOT_ANSWERED)]
         expected = {f"{number}{part}" for number in range(3, last + 1) for part in parts.get(number, " ")}
         assert set().union(*(parts_of(items, parts) for items in listed)) == expected
     claimed = set().union(*map(numbers_of, re.findall(r"CLAIM ([^;]*)", answered)))

@@ -11,11 +11,12 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Network, Resolution, Task, Training, plain
+from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
 from cxr_pipeline.report.figures.matrices import classification_report as draw_classification_report
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
-from cxr_pipeline.report.pages.report import ReportContent, render_card, render_report
+from cxr_pipeline.report.pages.report import render_card, render_report
 from cxr_pipeline.tracking.versions import model_name
 from cxr_pipeline.training.epoch_selection import EpochSelector
 

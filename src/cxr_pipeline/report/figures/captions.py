@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from cxr_pipeline.report.formatting import humanize
 
 HEATMAPS = "heatmaps"
+# Figures of the training; all others but the heat maps are on performance.
+TRAINING = ("training_curves", "class_samples", "augmentation_preview")
 # Title, explanation, and the shape of the picture on the page. Pages show figures in this order.
 CAPTIONS = {
     "class_auc": ("AUC by class", "With intervals; n is the number of positive test images.", "dense"),

@@ -1,0 +1,63 @@
+"""The results of a run that its report and model card show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cxr_pipeline.report.formatting import Document
+from cxr_pipeline.report.kinds import Kind, kind_of
+
+SplitCounts = Mapping[str, Mapping[str, int | None]]
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything in the report and the model card of a task; documents are JSON, where null is an undefined number.
+
+    Args:
+        task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
+        metrics, decision_rule, explanations, subgroups: documents of those names; the last two may be empty.
+        data_report: the document, with that on confounding as ``confounding``.
+        quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
+        split_counts: for each split, the images of each class, ``patients`` (None where unknown), and ``images`` where
+            an image may have several classes or none.
+        source_counts: for each source, its images in each split.
+        history: a row for each epoch.
+        figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
+        parameters: dotted name to value.
+        versions: package, or ``git commit``, to version.
+        model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its input in pixels.
+        classification_report: a row for each class; None for a binary task.
+        confusion_table: test images by true (rows) and predicted class; None unless classes are exclusive.
+    """
+
+    task: Document
+    metrics: Document
+    decision_rule: Document
+    data_report: Document
+    quarantine: pd.DataFrame
+    split_counts: SplitCounts
+    source_counts: Mapping[str, Mapping[str, int]]
+    history: pd.DataFrame
+    figures: Mapping[str, bytes]
+    parameters: Document
+    versions: Mapping[str, str]
+    model: Document
+    explanations: Document | None = None
+    classification_report: pd.DataFrame | None = None
+    confusion_table: pd.DataFrame | None = None
+    subgroups: Document | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The wording for the kind of task."""
+        return kind_of(self.task)
+
+
+def images_in(counts: Mapping[str, int | None]) -> int:
+    """Return the number of images in a split: ``images``, or else the sum over its classes."""
+    images = counts.get("images")
+    return sum(count or 0 for name, count in counts.items() if name != "patients") if images is None else images

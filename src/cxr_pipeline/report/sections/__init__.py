@@ -1,0 +1,1 @@
+"""The sections of a report and a model card, by subject."""

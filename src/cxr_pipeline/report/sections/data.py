@@ -1,0 +1,276 @@
+"""Sections on the intended use, the data, the split, the model, its monitoring and its limitations."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+
+from cxr_pipeline.report.content import ReportContent, images_in
+from cxr_pipeline.report.figures.captions import TRAINING
+from cxr_pipeline.report.formatting import Document, as_text, humanize, join, plural, sources_named
+from cxr_pipeline.report.page import Block, Section, Table
+
+EXCLUDED = {
+    "other_classes": "no class of this task",
+    "several_classes": "more than one class of this task",
+    "uncertain": "uncertain label",
+    "listed": "a label that the task excludes",
+    "by_layout": "excluded by the layout, such as lateral views",
+}
+PARAMETERS = (
+    "resolution.size", "resolution.mode", "morphology.steps", "model.name", "model.weights", "model.pooling",
+    "training.loss", "training.optimizer", "training.learning_rate", "training.epochs", "training.batch_size",
+    "training.fine_tuning.epochs", "training.seed", "resampling.plan", "resampling.class_weights",
+)  # fmt: skip
+# What a run does not know, and the items on it in CLAIM (2020) and TRIPOD+AI.
+NOT_ANSWERED = (
+    ("clinical background and intended role in care", "3", "3a, 3b"),
+    ("known health inequalities between groups", "", "3c"),
+    ("whether images were collected for this purpose or in routine care", "5", "5a"),
+    ("dates, places and scanners of the images", "7", "5b, 6a, 9b"),
+    ("eligibility criteria, and selection of the images of the source", "8", "6b"),
+    ("treatments received by the patients", "", "6c"),
+    ("method of de-identification", "12", ""),
+    ("who assigned the labels, with which tools, and reader agreement", "14 to 18", "8"),
+    ("sample size calculation", "19", "10"),
+    ("analysis of the misclassified images", "37", ""),
+    ("implications for practice, relation to earlier studies, fairness, next steps", "39", "25, 27c"),
+    ("ethical approval", "", "17"),
+    ("registration, protocol, funding, conflicts of interest, sharing of data and code", "40 to 42", "18"),
+    ("patient and public involvement", "", "19"),
+)
+UNKNOWN = "unknown"
+
+
+def use(content: ReportContent) -> Section:
+    """State what the model is for, and uses for which it is unsuitable."""
+    kind, (internal, external) = content.kind, _tested(content)
+    tested = " and from ".join(
+        f"{sources_named(names)}, {trained}"
+        for names, trained in ((internal, "which it was also trained on"), (external, "which it was not trained on"))
+        if names
+    )
+    out_of_scope = [
+        "It is for research use only. It is not a medical device and has not been assessed as one.",
+        "Do not use it for diagnosis, for triage, or for any decision about a patient.",
+        f"It was tested only on images from {tested}. Expect worse results on images from elsewhere.",
+        "It was trained and tested on the labels of its sources. The results do not reveal errors in these labels.",
+        kind.text(kind.limits),
+    ]
+    purpose = (
+        f"For researchers with knowledge of radiology and statistics: {kind.text(kind.purpose)}. The model returns "
+        f"{kind.text(kind.output)}."
+    )
+    blocks: list[Block] = [purpose, "Out of scope:", out_of_scope]
+    return Section("Intended use", blocks, items="CLAIM 4, 6; TRIPOD+AI 4, 27b", anchor="use")
+
+
+def _tested(content: ReportContent) -> tuple[list[str], list[str]]:
+    """Return the sources with test images: those used in training or validation, and the others."""
+    tested = {name: images for name, images in content.source_counts.items() if images["test"]}
+    internal = [name for name, images in tested.items() if images["train"] or images["validation"]]
+    return internal, [name for name in tested if name not in internal]
+
+
+def data(content: ReportContent) -> Section:
+    """Count images and patients by source, class and split; names of images, which may name patients, are not shown."""
+    report = content.data_report
+    quarantined = Table(("reason", "images"), list(content.quarantine["reason"].value_counts().items()))
+    listed = (
+        "quarantine.csv, in the same folder, lists these images. Their names may contain patients' names and are not "
+        "shown here."
+    )
+    excluded = [
+        (name, EXCLUDED.get(reason, humanize(reason)), count)
+        for name, source in report["sources"].items()
+        for reason, count in source["left_out"].items()
+        if count
+    ]
+    blocks: list[Block] = [
+        _images_and_patients(content),
+        f"Of duplicate images one is kept. {uncertain_labels(content.parameters['task.uncertain'])} In MLflow, images "
+        "are identified by the hash of their content and patients by a keyed hash.",
+        [f"{name}: {note}" for name, source in report["sources"].items() for note in source["notes"]],
+        _sources(report),
+        Table(("source", "excluded because of", "rows"), excluded),
+        Section("Confounding: images by class and source", [_confounding(report)]),
+        Section("All images", [_all_images(report)]),
+        Section("Quarantined images", [quarantined, listed] if quarantined else ["None."]),
+    ]
+    return Section("Data", blocks, items="CLAIM 7, 9 to 11, 13, 33; TRIPOD+AI 5a, 7, 11, 20", anchor="data")
+
+
+def _images_and_patients(content: ReportContent) -> str:
+    report = content.data_report
+    images = {split: images_in(counts) for split, counts in content.split_counts.items()}
+    drawn = " (synthetic)" if report["phantom"] else ""
+    n_patients, n_unknown = report["n_patients"], report["n_images_without_patient"]
+    if n_patients:
+        known = f"The patient is known for all but {n_unknown:,} of them. The others" if n_unknown else "They"
+        patients = f"{known} are from {plural(n_patients, 'patient')}, each in one split only."
+    else:
+        patients = "Their patients are unknown."
+    return (
+        f"The model was trained on {plural(images['train'], 'image')}. {images['validation']:,} others were used to "
+        f"choose the epoch and {content.kind.decision}, and {images['test']:,} to test it. All images are from "
+        f"{sources_named(list(report['sources']))}{drawn}. {patients}"
+    )
+
+
+def uncertain_labels(policy: str) -> str:
+    """State how uncertain and unknown labels are treated; ``policy`` is ``task.uncertain``."""
+    ignored = "are ignored in the loss and in the metrics; they are not imputed."
+    if policy == "unknown":
+        return f"Unknown labels, and labels that a source marks as uncertain, {ignored}"
+    return f"Labels that a source marks as uncertain count as {policy} (task.uncertain). Unknown labels {ignored}"
+
+
+def _sources(data_report: Document) -> Table:
+    rows = [
+        (
+            name,
+            source["rows_in_source"],
+            sum(source["left_out"].values()),
+            source["not_on_disk"],
+            sum(source["quarantine"].values()),
+            source["manifest"],
+            source["n_patients"] if source["has_patients"] else UNKNOWN,
+        )
+        for name, source in data_report["sources"].items()
+    ]
+    columns = ("source", "rows", "excluded", "not on disk", "quarantined", "usable", "patients")
+    return Table(columns, rows, "counted")
+
+
+def _confounding(data_report: Document) -> Table | None:
+    """Count images by class and source, with the AUC of the source alone."""
+    measured = data_report.get("confounding")
+    if not measured:
+        return None
+    names = dict.fromkeys(source for images in measured["n_images"].values() for source in images)
+    rows = [
+        (name, *(images.get(source, 0) for source in names), measured["per_class"].get(name, {"auc": ""})["auc"])
+        for name, images in measured["n_images"].items()
+    ]
+    return Table(("class", *names, "AUC of the source alone"), rows, "counted")
+
+
+def _all_images(data_report: Document) -> Table:
+    unlabelled = data_report.get("unknown_labels", {})
+    tallies = {"age in years": data_report["age"], "sex": data_report["sex"], "view": data_report["view"]}
+    values = {
+        "images": data_report["n_images"],
+        "patients": data_report["n_patients"] or UNKNOWN,
+        "images without a patient": data_report["n_images_without_patient"],
+        **{f"images labelled {name}": count for name, count in data_report["classes"].items()},
+        **{f"images with unknown label {name}": count for name, count in unlabelled.items() if count},
+        **{
+            label: ", ".join(f"{humanize(name)} {value:,g}" for name, value in tally.items() if value is not None)
+            for label, tally in tallies.items()
+        },
+        "data digest": data_report["data_digest"],
+    }
+    return Table.of_pairs(values, style="long")
+
+
+def split(content: ReportContent) -> Section:
+    """State how images were assigned, and count images and patients by split and class."""
+    shares = [f"{as_text(content.parameters.get(f'splitting.{name}'))} {name}" for name in content.split_counts]
+    sentence = (
+        "Assigned by patient, or by image where the patient is unknown, and stratified by class within each source: "
+        f"{join(shares)}, unless a source defines the split. A patient's split never changes. The run stops if a "
+        "patient, or the same image, is in two splits."
+    )
+    counts, classes = list(content.split_counts.values()), content.task["classes"]
+    patients = [images["patients"] for images in counts]
+    rows = [
+        *((name, *(images.get(name, 0) for images in counts)) for name in classes),
+        ("images", *map(images_in, counts)),
+        ("patients", *(UNKNOWN if count is None else count for count in patients)),
+        *((f"share of {name}", *(_share(images, name) for images in counts)) for name in classes),
+    ]
+    table = Table(("", *content.split_counts), rows, "counted")
+    return Section("Split", [sentence, table], items="CLAIM 20, 21; TRIPOD+AI 16, 21", anchor="splits")
+
+
+def _share(counts: Mapping[str, int | None], name: str) -> float | None:
+    total = images_in(counts)
+    return (counts.get(name) or 0) / total if total else None
+
+
+def model(content: ReportContent) -> Section:
+    """Describe the network and its training."""
+    parameters = content.parameters
+    selection = (
+        f"The selected epoch is the latest with a {parameters.get('training.monitor')} on validation images within "
+        f"{as_text(parameters.get('training.tolerance'))} of the best. It is a single network, not an ensemble. Rare "
+        "classes are oversampled or weighted as the parameters below say."
+    )
+    blocks: list[Block] = [
+        _network(content),
+        "The pixels of one image are its only input: no age, sex, earlier image or report.",
+        selection,
+        {name: content.figures[name] for name in TRAINING if name in content.figures},
+        Section("Training history", [Table.of_frame(content.history)], style="folded"),
+        Section("Main parameters", [_parameters(parameters, PARAMETERS)]),
+        Section(f"All {plural(len(parameters), 'parameter')}", [_parameters(parameters, parameters)], style="folded"),
+        Section("Software", [Table.of_pairs(content.versions, style="long")]),
+    ]
+    return Section("Model", blocks, items="CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", anchor="model")
+
+
+def _network(content: ReportContent) -> str:
+    kind, network = content.kind, content.model
+    start = {"none": "trained from scratch", "imagenet": "initialised with ImageNet weights"}.get(
+        network["weights"], f"initialised with the weights in {PurePath(network['weights']).name}"
+    )
+    return (
+        f"A {network['name']} network with {network['n_parameters']:,} parameters, {start}, "
+        f"{kind.text(kind.purpose)}. Its input is a greyscale image of {network['size']} x {network['size']} pixels; "
+        f"its output is {kind.text(kind.output)}."
+    )
+
+
+def _parameters(values: Document, names: Iterable[str]) -> Table:
+    rows = [(name, json.dumps(values[name], ensure_ascii=False, default=str)) for name in names if name in values]
+    return Table(("parameter", "value"), rows, "long")
+
+
+def monitoring(task: str, *, phantom: bool) -> Section:
+    """State how new images are monitored and how the model is updated."""
+    demo = " --env demo" if phantom else ""
+    blocks = [
+        "A reference profile of the training images is stored with the model in MLflow. "
+        f"kedro run{demo} --pipeline={task}_drift compares new images with it.",
+        f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer data and promotes it only if it "
+        f"passes the promotion rule. kedro lineage{demo} {task} lists the versions, their data and the decisions.",
+        "Scoring rejects an image that it cannot read and gives the reason. scoring.out_of_distribution sets what "
+        "happens to out-of-distribution images.",
+    ]
+    return Section("Monitoring and updates", blocks, items="TRIPOD+AI 24, 27a", anchor="monitoring")
+
+
+def limitations(content: ReportContent) -> Section:
+    """State whether the model was tested on a source that it was not trained on, and what retraining compares."""
+    _, external = _tested(content)
+    tested = "It was not tested on images from a source that it was not trained on."
+    if external:
+        tested = (
+            f"It was tested on images from {sources_named(external)}, which it was not trained on. This is an external "
+            "test only if these images are from another institution, which this pipeline cannot know."
+        )
+    retraining = (
+        "Retraining compares a challenger with the current champion only, each time on largely the same test patients. "
+        "With retraining.improvement=better_or_newer, small losses within the margins can accumulate, limited only by "
+        "the floors; better is the strict setting."
+    )
+    return Section("Limitations", [[tested, retraining]], items="CLAIM 32, 38; TRIPOD+AI 26", anchor="limitations")
+
+
+def not_answered() -> Section:
+    """List the information that a run does not have, with the items of the guidelines."""
+    explanation = (
+        "The guidelines also require the following information, which the pipeline does not have. Add it before you "
+        "publish or use the model."
+    )
+    table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), NOT_ANSWERED, "long")
+    return Section("Unknown to this pipeline", [explanation, table], anchor="unknown")

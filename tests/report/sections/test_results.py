@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.report.kinds import kind_of
+from cxr_pipeline.report.sections import results
+
+UNDEFINED = (None, None, None)
+NAMES = ("normal", "Mass", "Nodule")
+BINARY, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES[1:]}) for kind in ("binary", "multilabel"))
+
+
+def test_uncertainty_has_the_intervals_and_how_they_were_computed(metrics_of):
+    by_patient = results.uncertainty(BINARY, metrics_of())
+    assert by_patient.startswith("95 % confidence intervals: AUC 0.851 to 0.924, sensitivity 0.750 to 0.900 and")
+    assert "(2,000 bootstrap replicates, resampling patients" in by_patient
+    assert "resampling images" in results.uncertainty(BINARY, metrics_of("image"))
+    assert "AUC" not in results.uncertainty(BINARY, metrics_of(auc=(0.9, None, None)))
+    assert "macro AUC 0.851 to 0.924" in results.uncertainty(MULTILABEL, metrics_of())
+    nothing = metrics_of(auc=UNDEFINED, sensitivity=UNDEFINED, specificity=(0.5, None, None))
+    assert results.uncertainty(BINARY, nothing) == "No interval could be computed from these test images."
+
+
+def described(kind, *, calibration="platt", rare=3, **policy):
+    """Describe a rule that was fitted to 12 images, ``rare`` of which have the last class."""
+    classes = NAMES[-2:] if kind == "binary" else NAMES
+    numbers = np.repeat([0, 1, 2], [6 - rare, 6, rare])
+    true = np.eye(3)[numbers][:, 1:2] if kind == "binary" else np.eye(3)[numbers]
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), 12)[:, : true.shape[1]]
+    rule = fit_decision_rule(true, scores, kind=kind, classes=classes, calibration=calibration, policy=policy)
+    return results.decision_rule(rule.to_dict()).blocks[0]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [({"rule": "youden"}, "Thresholds were fitted on validation images."),
+     ({"rule": "fixed", "value": 0.3}, "The threshold was set in advance; it was not fitted.")],
+)  # fmt: skip
+def test_only_fitted_parts_of_a_rule_are_described_as_fitted(kind, policy, expected):
+    fitted, plain = (described(kind, calibration=method, **policy) for method in ("platt", "none"))
+    assert fitted.startswith(f"{expected} Probabilities are calibrated with platt, fitted on validation images. They")
+    assert plain.startswith(f"{expected} Probabilities are not calibrated")
+
+
+def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_described():
+    text = described("multiclass", calibration="temperature", rule="argmax")
+    assert text.startswith("The most probable class is predicted; there is no fitted threshold.")
+    assert "Probabilities are calibrated with temperature, fitted on" in text
+    for kind in ("multiclass", "multilabel"):
+        text = described(kind, rare=0, rule="youden")
+        assert "fitted on validation images, except for Nodule, where the fit was not possible." in text
+
+
+@pytest.fixture
+def heat_maps(content):
+    """Return the sentences on heat maps, without their table and figures."""
+
+    def make(randomised=None, **localisation):
+        measures = {name: {"value": value, "low": low} for name, (value, low) in localisation.items()}
+        localised = {"Effusion": measures} if measures else {}
+        document = {"method": "Grad-CAM", "layer": "conv5", "localisation": localised, "randomised": randomised}
+        return results.heat_maps(replace(content, explanations=document)).blocks[:-2]
+
+    return make
+
+
+def test_heat_maps_are_compared_with_the_centre_of_the_image(heat_maps):
+    for low, verdict in ((0.8, "is significantly"), (0.3, "is not significantly"), (None, "is not significantly")):
+        first, second = heat_maps(pointing_game=(0.9, low), pointing_game_centred=(0.3, None))
+        assert first == "Heat maps were computed with Grad-CAM at layer conv5."
+        assert "For Effusion, the maximum is inside an annotated box in about 90 of 100 images; the centre" in second
+        assert verdict in second
+    assert heat_maps(pointing_game=(0.9, None))[1].endswith("in about 90 of 100 images.")
+    assert heat_maps(pointing_game=(None, None))[1] == ""
+
+
+@pytest.mark.parametrize(("correlation", "independent"), [(-0.4, False), (0.49, False), (0.5, True)])
+def test_heat_maps_that_do_not_depend_on_the_weights_explain_nothing(heat_maps, correlation, independent):
+    randomised = {"n_shuffles": 5, "rank_correlation": {"value": correlation}, "pointing_game": {"value": 0.12}}
+    sentence = heat_maps(randomised)[-1]
+    assert f"(rank correlation {correlation:.2f}, mean of 5 shuffles)" in sentence
+    assert ("do not explain the model" in sentence) == independent
+    assert ("inside a box in 12 of 100 images" in sentence) != independent
