@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.validation import ParameterValidationError, ParameterValidator
 from mlflow.exceptions import MlflowException
 
@@ -29,6 +32,14 @@ def raised_while_handling(cause: Exception) -> Exception:
             return 1 / 0
     except ZeroDivisionError as error:
         return error
+
+
+def test_a_missing_environment_is_named(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    loader = OmegaConfigLoader(str(tmp_path), base_env="base", env="dmeo")
+    with pytest.raises(MissingConfigException) as raised:
+        loader["parameters"]
+    assert f"{tmp_path}/dmeo. Expected a folder of the configuration" in str(explain(raised.value))
 
 
 def test_a_user_error_is_found_below_the_errors_raised_from_it() -> None:

@@ -64,11 +64,10 @@ def test_images_are_read_from_the_run_of_a_version(store) -> None:
         artifacts.log_images(IMAGES)
     with mlflow.start_run() as bare:
         pass
-    pd.testing.assert_frame_equal(
-        artifacts.images_of_champion(name, version(run.info.run_id)), IMAGES, check_dtype=False
-    )
-    for number in (version(bare.info.run_id), version(), version("0" * 32)):
-        assert artifacts.images_of_version(name, number) is None
+    found = artifacts.images_of_champion(name, version(run.info.run_id))
+    pd.testing.assert_frame_equal(found, IMAGES, check_dtype=False)
+    for run_id in (bare.info.run_id, None, "0" * 32):
+        number = version(run_id)
         with pytest.raises(UserError, match=f"The run of {name} {number} has no list of its images"):
             artifacts.images_of_champion(name, number)
 

@@ -5,6 +5,7 @@ import mlflow
 import pandas as pd
 import pytest
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.tracking import lineage
 
@@ -39,7 +40,8 @@ def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[
 
 def test_versions_are_listed_newest_first_with_their_runs(store: Path, key_file: Path) -> None:
     uri = f"sqlite:///{store}/mlflow.db"
-    assert lineage.versions_of("cxr-unregistered", uri) == []
+    with pytest.raises(UserError, match="Train one first: kedro run --env demo --pipeline=effusion"):
+        lineage.versions_of("cxr-effusion-demo", uri)
     runs = [register("cxr-many", key_file)[0] for _ in range(2)]
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("cxr-many", "champion", "1")

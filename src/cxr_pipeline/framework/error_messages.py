@@ -4,6 +4,7 @@ import re
 from dataclasses import fields
 from difflib import get_close_matches
 
+from kedro.config import MissingConfigException
 from kedro.validation import ParameterValidationError
 
 from cxr_pipeline import tracking
@@ -30,6 +31,9 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return str(cause), cause.exit_code
         if isinstance(cause, ParameterValidationError):
             return explain_parameters(str(cause)), UserError.exit_code
+        if isinstance(cause, MissingConfigException):
+            advice = "Expected a folder of the configuration, such as conf/demo for --env demo."
+            return f"{cause}. {advice}", UserError.exit_code
         if (message := tracking.unavailable_message(cause)) is not None:
             return message, Unavailable.exit_code
         cause = cause.__cause__

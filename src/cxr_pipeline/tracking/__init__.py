@@ -19,7 +19,6 @@ from cxr_pipeline.tracking.versions import (
     ModelVersion,
     load_classifier,
     model_name,
-    newest_version,
     register_version,
     resolve_version,
     version_in_use,

@@ -29,10 +29,7 @@ def aliases_of(name: str) -> dict[str, int | None]:
 def promote(name: str, version: int, *, over: int | None) -> dict[str, int | None]:
     """Make a version the champion, and the champion the previous one; return the aliases afterwards.
 
-    Args:
-        name: Name of the registered model.
-        version: Version number.
-        over: Champion that the version was compared with; None without a champion.
+    The version was compared with the champion ``over``; None without a champion.
 
     Raises:
         UserError: The champion has changed since the comparison.

@@ -42,11 +42,9 @@ def log_texts(texts: Mapping[str, str], folder: str = "") -> None:
         _write(f"{folder}/{name}", partial(Path.write_text, data=text, encoding="utf-8"))
 
 
-def images_of_version(name: str, version: int) -> pd.DataFrame | None:
-    """Return the images of a version, or None if its run logged none."""
-    images: pd.DataFrame | None = _read(
-        mlflow.MlflowClient().get_model_version(name, str(version)).run_id, IMAGES, pd.read_parquet
-    )
+def images_of_run(run_id: str | None) -> pd.DataFrame | None:
+    """Return the images of the version that a run registered; None if the run does not exist or logged none."""
+    images: pd.DataFrame | None = _read(run_id, IMAGES, pd.read_parquet)
     return images
 
 
@@ -56,7 +54,7 @@ def images_of_champion(name: str, version: int) -> pd.DataFrame:
     Raises:
         UserError: Its run logged none.
     """
-    images = images_of_version(name, version)
+    images = images_of_run(mlflow.MlflowClient().get_model_version(name, str(version)).run_id)
     if images is None:
         raise UserError(
             f"The run of {name} {version} has no list of its images (artifact {IMAGES}), so that no challenger can be "

@@ -15,6 +15,7 @@ from cxr_pipeline.deployment.lineage import PATIENT
 from cxr_pipeline.tracking import artifacts
 from cxr_pipeline.tracking.queries import read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import connect
+from cxr_pipeline.tracking.versions import no_version
 
 _log = logging.getLogger(__name__)
 
@@ -25,18 +26,7 @@ _SETTINGS = "artifacts/classifier/classifier.json"
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A model version and the records of its run.
-
-    Args:
-        name: Name of the registered model.
-        number: Version number.
-        aliases: Current aliases.
-        date: Time of the registration.
-        run_id: Run that registered it; None if it was deleted.
-        tags: Tags of the version.
-        metrics: Metrics of the run on the test images, without ``test/``.
-        parameters: Parameters of the run, by dotted name.
-    """
+    """A model version, and its run: None, without metrics on the test images or parameters, if it was deleted."""
 
     name: str
     number: int
@@ -49,9 +39,10 @@ class VersionRecord:
 
 
 def versions_of(name: str, uri: str) -> list[VersionRecord]:
-    """Read every version of a registered model, newest first, from the MLflow at ``uri``; none without such a model.
+    """Read every version of a registered model, newest first, from the MLflow at ``uri``.
 
     Raises:
+        UserError: There is none.
         Unavailable: MLflow does not answer.
     """
     connect(uri)
@@ -68,6 +59,8 @@ def versions_of(name: str, uri: str) -> list[VersionRecord]:
         )
         for version, aliases, run in registered_versions(f"name='{name}'", {})
     ]
+    if not records:
+        raise no_version(name)
     return sorted(records, key=lambda record: record.number, reverse=True)
 
 
@@ -81,17 +74,10 @@ def settings_of(record: VersionRecord) -> dict[str, Any]:
 
 
 def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
-    """Log the images of the version that the active run is about to register.
+    """Log the images of the version that the active run is about to register, and return its tags.
 
-    A warning is logged if the patients of earlier versions were hashed with another key than the one in ``key_file``.
-
-    Args:
-        images: From ``deployment.lineage.with_patients``.
-        name: Name of the registered model.
-        key_file: File with the key that their patients were hashed with.
-
-    Returns:
-        Tags of the version.
+    The images are from ``deployment.lineage.with_patients``. A warning is logged if the patients of earlier versions
+    were hashed with another key than the one in ``key_file``.
     """
     artifacts.log_images(images)
     n_patients = images[PATIENT].nunique()
@@ -104,7 +90,7 @@ def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, 
     if others:
         _log.warning(
             "The key that hashes patients (%s, or %s) differs from that of %s %s: only their key can tell whether they "
-            "have seen a patient. Restore it if it was not replaced on purpose.",
+            "used a patient. Restore it if it was not replaced on purpose.",
             key_file, VARIABLE, name, ", ".join(map(str, others)),
         )  # fmt: skip
     return {**tags, PATIENT_KEY: key}

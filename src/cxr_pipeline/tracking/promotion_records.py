@@ -32,10 +32,9 @@ def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str])
 
 
 def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
-    """Find the version that was decided on in the retraining with the digest ``trained_by``.
+    """Return the version that was decided on in the retraining with the digest ``trained_by``, and the decision.
 
-    Returns:
-        The version number, and ``promoted``, ``not promoted`` or ``rolled back``; None if there is none.
+    The decision is ``promoted``, ``not promoted`` or ``rolled back``. None if there is no such version.
     """
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
     for version in versions:
@@ -47,12 +46,7 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
 def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str, drift: str | None = None) -> None:
     """Tag a version with the reasons of its promotion decision, before an alias is moved; the decision is tagged later.
 
-    Args:
-        name: Name of the registered model.
-        version: Version number.
-        reasons: Sentences.
-        trained_by: Digest that identifies the retraining.
-        drift: Drift verdict on the new images, if they were checked.
+    ``trained_by`` is the digest of the retraining, ``drift`` the verdict on the new images if they were checked.
     """
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     client.delete_model_version_tag(name, str(version), DECISION)

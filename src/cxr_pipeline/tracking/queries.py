@@ -22,9 +22,7 @@ def find_run(client: mlflow.MlflowClient, run_id: str | None) -> Any:
 def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
     """Yield registered versions, each with its aliases and its run; None if the run no longer exists.
 
-    Args:
-        models: Filter of registered models, such as ``name LIKE 'cxr-%'``.
-        runs: Runs by id that need not be requested again.
+    ``models`` filters the registered models, such as ``name LIKE 'cxr-%'``; ``runs``, by id, are not requested again.
     """
     client = mlflow.MlflowClient()
     # search_model_versions returns versions without their aliases.

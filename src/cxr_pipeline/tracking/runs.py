@@ -37,14 +37,10 @@ _last: _Run | None = None
 
 
 def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
-    """Start the MLflow run of this process and return its id.
+    """Start the MLflow run of this process, nested below the run ``parent`` if given, and return its id.
 
-    Args:
-        experiment: Name of the experiment, created if it is missing and restored if it was deleted.
-        name: Name of the run.
-        artifacts: Folder of the artifacts of a new experiment in a database; a server sets its own.
-        parent: Id of the run that this one is nested below, or None.
-        tags: Tags of the run.
+    The experiment is created if it is missing, and restored if it was deleted. ``artifacts`` is the folder of a new
+    experiment in a database; a server sets its own.
     """
     global _last
     uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
@@ -132,11 +128,7 @@ def log_epoch(values: Mapping[str, float | int | str]) -> None:
 
 
 def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
-    """Log the content of ``metrics.json``, so that runs can be searched and compared.
-
-    Its numbers become the metrics ``test/auc``, ``test/auc_low`` and so on. The test images become the tags ``task``,
-    ``images`` (``real`` or ``phantom``), ``test_digest`` and ``data_digest``.
-    """
+    """Log the content of ``metrics.json``, as metrics such as ``test/auc_low`` and tags by which runs are compared."""
     _log_metrics(flatten_metrics(metrics), step=0)
     set_tags(
         {
@@ -154,12 +146,12 @@ def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
 
 
 def log_params(params: Mapping[str, Any]) -> None:
-    """Log parameters."""
+    """Log parameters to the run of this process."""
     _log_batch(params=[Param(name, str(value)) for name, value in params.items()])
 
 
 def set_tags(tags: Mapping[str, Any]) -> None:
-    """Set tags."""
+    """Set tags of the run of this process."""
     _log_batch(tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
 

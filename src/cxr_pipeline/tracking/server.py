@@ -35,8 +35,7 @@ def connect(uri: str) -> None:
     ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
     server; without them, a request to a stopped server fails after about 12 seconds.
 
-    Args:
-        uri: ``sqlite:///<path>``, the address of an MLflow server, or another database, which is not checked.
+    ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, which is not checked.
 
     Raises:
         Unavailable: The server does not answer.

@@ -47,18 +47,10 @@ def register_version(
     example: np.ndarray[Any, np.dtype[np.uint8]],
     tags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Log a model to the active run and register it as the newest version of its task.
+    """Log an ``ImageClassifier`` to the active run and register it as the newest version of its task.
 
-    Args:
-        task: Name of the task.
-        phantom: Whether any training image is generated.
-        model: The network, as for ``ImageClassifier``.
-        recipe: Converts an image to the input of the network.
-        decision_rule: Converts the output of the network to a probability and a decision.
-        metrics: Content of ``metrics.json``, for the version's description.
-        data_digest: Digest of the images and labels that the model was trained on.
-        example: uint8 [height, width], an example of an input image.
-        tags: More tags of the version, such as the Git commit.
+    The description of the version is written from ``metrics``, the content of ``metrics.json``. ``data_digest`` is that
+    of the images and labels that the model was trained on, ``example`` an input image, uint8 [height, width].
 
     Returns:
         ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
@@ -96,72 +88,57 @@ def register_version(
     return {"name": name, "version": number, "uri": uri, "run_id": run_id, "digest": classifier.digest}
 
 
-def newest_version(name: str) -> str:
-    """Return the URI of the newest version of a registered model, such as ``models:/cxr-effusion/3``.
-
-    Raises:
-        UserError: There is none.
-    """
-    versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
-    numbers = [int(version.version) for version in versions if version.status == "READY"]
-    if not numbers:
-        task, demo = name.removeprefix("cxr-").removesuffix("-demo"), name.endswith("-demo")
-        raise UserError(
-            f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
-            f"first: kedro run{' --env demo' if demo else ''} --pipeline={task}; or name another model: "
-            f"--params {task}.scoring.model=models:/NAME/VERSION. Models trained with --env demo are only used with "
-            "--env demo."
-        )
-    return f"models:/{name}/{max(numbers)}"
-
-
 def version_in_use(name: str) -> str:
     """Return the URI of the version that scores new images: the champion, or else the newest version.
 
     Raises:
         UserError: No version is registered.
     """
-    newest = newest_version(name)
-    return newest if aliases_of(name)[CHAMPION] is None else f"models:/{name}@{CHAMPION}"
+    versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
+    numbers = [int(version.version) for version in versions if version.status == "READY"]
+    if not numbers:
+        raise no_version(name)
+    return f"models:/{name}/{max(numbers)}" if aliases_of(name)[CHAMPION] is None else f"models:/{name}@{CHAMPION}"
+
+
+def no_version(name: str) -> UserError:
+    """Return the error that a model has no version."""
+    task, env = name.removeprefix("cxr-").removesuffix("-demo"), " --env demo" if name.endswith("-demo") else ""
+    return UserError(
+        f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
+        f"first: kedro run{env} --pipeline={task}; or name another model to score with: "
+        f"--params {task}.scoring.model=models:/NAME/VERSION. Models trained with --env demo are only used with "
+        "--env demo."
+    )
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """The model that a URI (without aliases) points to; other fields are None for a model that is not registered.
-
-    Args:
-        uri: The URI.
-        name: Name of the registered model.
-        version: Number of the version.
-        run_id: Id of the run that registered it; also None if MLflow does not know.
-    """
+    """The model at a URI without aliases; for one that is not registered, the name, number and run are None."""
 
     uri: str
-    name: str | None
-    version: int | None
-    run_id: str | None
+    name: str | None = None
+    version: int | None = None
+    run_id: str | None = None
 
 
 def resolve_version(uri: str) -> ModelVersion:
-    """Resolve a URI to the current version, to find that version again after an alias has moved.
+    """Resolve an MLflow URI to the current version, to find that version again after an alias has moved.
 
-    Args:
-        uri: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``models:/NAME/latest``, or another URI of an MLflow
-            model, which is returned unchanged.
+    ``models:/NAME/VERSION``, ``models:/NAME@ALIAS`` and ``models:/NAME/latest`` are resolved; other URIs are kept.
 
     Raises:
         UserError: There is no such version.
     """
-    unregistered = ModelVersion(uri, name=None, version=None, run_id=None)
     if not uri.startswith("models:/"):
-        return unregistered
+        return ModelVersion(uri)
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     client = mlflow.MlflowClient()
     try:
         name, *number = get_model_name_and_version(client, uri)
         if not number:
-            return unregistered
+            return ModelVersion(uri)
         run_id = client.get_model_version(name, number[0]).run_id
     except mlflow.MlflowException as error:
         if is_unavailable(error):
