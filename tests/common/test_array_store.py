@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +16,19 @@ from cxr_pipeline.common.errors import UserError
 ROW = np.dtype([("score", "<f8", (2,)), ("label", "S7")])
 
 
-def opened(folder: Path) -> ArrayStore:
+def opened(folder):
     return ArrayStore(folder / "store", np.float16, (2, 3))
 
 
-def keys(*numbers: int) -> list[str]:
+def keys(*numbers):
     return [f"{number:064x}" for number in numbers]
 
 
-def values(*numbers: int) -> np.ndarray:
+def values(*numbers):
     return np.add.outer(np.array(numbers, float), np.arange(6).reshape(2, 3) / 8)
 
 
-def filled(folder: Path, n: int = 8, rows: int = 4) -> ArrayStore:
+def filled(folder, n=8, rows=4):
     store = opened(folder)
     for start in range(0, n, rows):
         numbers = range(start, min(start + rows, n))
@@ -38,9 +37,7 @@ def filled(folder: Path, n: int = 8, rows: int = 4) -> ArrayStore:
 
 
 @given(order=st.lists(st.integers(0, 10), max_size=30), rows=st.integers(1, 11))
-def test_arrays_are_read_in_the_order_of_the_keys(
-    order: list[int], rows: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_arrays_are_read_in_the_order_of_the_keys(order, rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     written = filled(folder, 11, rows)
     for store in (written, opened(folder), pickle.loads(pickle.dumps(written))):
@@ -50,14 +47,14 @@ def test_arrays_are_read_in_the_order_of_the_keys(
         np.testing.assert_array_equal(read, values(*order))
 
 
-def test_structured_rows_and_keys_with_any_text(tmp_path: Path) -> None:
+def test_structured_rows_and_keys_with_any_text(tmp_path):
     rows = np.array([([0.1, np.nan], b"yes"), ([0.3, 0.4], "é".encode())], ROW)
     ArrayStore(tmp_path, ROW).write(["ward 1/лёгкое.png", ""], rows)
     read = ArrayStore(tmp_path, ROW).read(["", "ward 1/лёгкое.png"])
     assert read.tobytes() == rows[::-1].tobytes()
 
 
-def test_missing_keys_are_listed_once_in_the_given_order(tmp_path: Path) -> None:
+def test_missing_keys_are_listed_once_in_the_given_order(tmp_path):
     store = filled(tmp_path)
     assert store.missing(keys(9, 0, 8, 9)) == keys(9, 8)
     assert keys(0)[0] in store
@@ -67,7 +64,7 @@ def test_missing_keys_are_listed_once_in_the_given_order(tmp_path: Path) -> None
     assert len(list(store.folder.iterdir())) == 2
 
 
-def test_reading_loads_only_the_requested_rows_into_memory(tmp_path: Path) -> None:
+def test_reading_loads_only_the_requested_rows_into_memory(tmp_path):
     store = ArrayStore(tmp_path, np.uint8, (2**20,))
     store.write(keys(*range(64)), np.ones((64, 2**20), np.uint8))
     code = f"""
@@ -83,18 +80,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) < 16 * 1024
 
 
-def test_a_shard_is_an_npy_file_of_limited_size(tmp_path: Path) -> None:
-    (path,) = filled(tmp_path, 4).folder.iterdir()
-    np.testing.assert_array_equal(np.load(path), values(0, 1, 2, 3))
-    assert ArrayStore(Path("none"), np.uint8, (224, 224)).rows_per_shard == 334
-    assert ArrayStore(Path("none"), np.uint8, (2,)).rows_per_shard == 4096
-    assert ArrayStore(Path("none"), np.uint8, (2**13, 2**13)).rows_per_shard == 1
-
-
 @pytest.mark.parametrize("damage", ["empty", "values cut", "table cut", "text", "other type", "without table"])
-def test_a_damaged_shard_is_detected_when_the_store_is_opened(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, caplog):
     store = filled(tmp_path)
     path, size = store.shard_of(keys(0)[0]), store.shard_of(keys(0)[0]).stat().st_size
     if damage == "text":
@@ -114,7 +101,7 @@ def test_a_damaged_shard_is_detected_when_the_store_is_opened(
     np.testing.assert_array_equal(reopened.read(keys(*range(8))), values(*range(8)))
 
 
-def test_a_flipped_bit_is_detected_when_its_row_is_read(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected_when_its_row_is_read(tmp_path):
     store = filled(tmp_path)
     path = store.shard_of(keys(2)[0])
     with path.open("r+b") as file:
@@ -129,14 +116,14 @@ def test_a_flipped_bit_is_detected_when_its_row_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.read(keys(*range(8))), values(*range(8)))
 
 
-def test_a_shard_removed_by_another_process_is_reported(tmp_path: Path) -> None:
+def test_a_shard_removed_by_another_process_is_reported(tmp_path):
     store = filled(tmp_path)
     store.shard_of(keys(0)[0]).unlink()
     with pytest.raises(UserError, match="Run the same command again"):
         store.read(keys(0))
 
 
-def test_old_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+def test_old_temporary_files_of_killed_processes_are_removed(tmp_path):
     folder = filled(tmp_path).folder
     old, young = folder / ".0123-old.npy", folder / ".0123-young.npy"
     for path in (old, young):
@@ -146,16 +133,16 @@ def test_old_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> 
     assert [old.exists(), young.exists()] == [False, True]
 
 
-def test_unused_shards_are_removed(tmp_path: Path) -> None:
+def test_unused_shards_are_removed(tmp_path):
     store = filled(tmp_path, 12)
     store.remove_shards_except({store.shard_of(key) for key in keys(1, 9)})
     assert opened(tmp_path).missing(keys(*range(12))) == keys(4, 5, 6, 7)
 
 
-def test_a_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     store = filled(tmp_path, 4)
 
-    def full(_: int) -> None:
+    def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -176,11 +163,11 @@ for number in range(int(sys.argv[2]), int(sys.argv[3])):
 """
 
 
-def start(folder: Path, first: int, last: int) -> "subprocess.Popen[bytes]":
+def start(folder, first, last):
     return subprocess.Popen([sys.executable, "-c", WRITE, str(folder), str(first), str(last)])
 
 
-def test_a_killed_writer_loses_only_the_shard_that_it_was_writing(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_only_the_shard_that_it_was_writing(tmp_path):
     writer, stop = start(tmp_path, 0, 10**6), time.monotonic() + 60
     while len(list(tmp_path.glob("[!.]*.npy"))) < 50:
         assert time.monotonic() < stop
@@ -194,7 +181,7 @@ def test_a_killed_writer_loses_only_the_shard_that_it_was_writing(tmp_path: Path
     )
 
 
-def test_simultaneous_writers_with_common_keys_lose_nothing(tmp_path: Path) -> None:
+def test_simultaneous_writers_with_common_keys_lose_nothing(tmp_path):
     writers = [start(tmp_path, 0, 100), start(tmp_path, 50, 150)]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     store = ArrayStore(tmp_path, np.uint8, (1000,))

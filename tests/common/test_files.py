@@ -1,8 +1,6 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 
 
-def test_a_failure_keeps_the_old_file_only(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_old_file_only(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), written_atomically(path) as temporary:
@@ -20,7 +18,7 @@ def test_a_failure_keeps_the_old_file_only(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
+def test_the_new_file_appears_only_at_the_end(tmp_path):
     path = tmp_path / "deep" / "table.csv"
     with written_atomically(path) as temporary:
         temporary.write_text("new")
@@ -30,7 +28,7 @@ def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
 
 
-def test_a_full_disk_and_an_impossible_folder_are_reported(tmp_path: Path) -> None:
+def test_a_full_disk_and_an_impossible_folder_are_reported(tmp_path):
     message = r"table\.csv could not be written: No space left on device"
     with pytest.raises(UserError, match=message), written_atomically(tmp_path / "table.csv"):
         raise OSError(28, "No space left on device")
@@ -40,20 +38,20 @@ def test_a_full_disk_and_an_impossible_folder_are_reported(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def umask() -> Iterator[None]:
+def umask():
     before = os.umask(0o077)
     yield
     os.umask(before)
 
 
-def test_permissions_follow_the_umask(tmp_path: Path, umask: None) -> None:
+def test_permissions_follow_the_umask(tmp_path, umask):
     with written_atomically(tmp_path / "patients" / "table.csv") as temporary:
         temporary.write_text("patient")
     assert stat.S_IMODE((tmp_path / "patients" / "table.csv").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "patients").stat().st_mode) == 0o700
 
 
-def test_a_missing_source_is_not_reported_as_a_failure_to_write(tmp_path: Path) -> None:
+def test_a_missing_source_is_not_reported_as_a_failure_to_write(tmp_path):
     for source in (tmp_path / "missing.csv", tmp_path / "elsewhere" / "missing.csv"):
         with pytest.raises(FileNotFoundError), written_atomically(tmp_path / "copy.csv") as temporary:
             shutil.copyfile(source, temporary)

@@ -4,7 +4,6 @@ import platform
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -26,12 +25,12 @@ time.sleep(60)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     return tmp_path / "chest" / "run.lock"
 
 
 @pytest.fixture
-def other(path: Path):
+def other(path):
     """Another process that holds the lock."""
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -40,11 +39,11 @@ def other(path: Path):
         process.kill()
 
 
-def lock(path: Path) -> RunLock:
+def lock(path):
     return RunLock(path, "chest")
 
 
-def test_the_error_of_a_second_process_names_the_holder(path: Path, other) -> None:
+def test_the_error_of_a_second_process_names_the_holder(path, other):
     with pytest.raises(Locked, match=r"^chest is already running \(chest_retraining, process") as raised:
         lock(path).acquire("chest")
     holder = raised.value.holder
@@ -55,7 +54,7 @@ def test_the_error_of_a_second_process_names_the_holder(path: Path, other) -> No
     assert Holder(**json.loads(path.with_suffix(".json").read_text())) == holder
 
 
-def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path, other, caplog) -> None:
+def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path, other, caplog):
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert path.with_suffix(".json").exists()
@@ -70,7 +69,7 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path: Path,
     assert not path.with_suffix(".json").exists()
 
 
-def test_a_record_is_kept_for_the_next_holder_if_the_mlflow_run_is_open(path: Path, caplog) -> None:
+def test_a_record_is_kept_for_the_next_holder_if_the_mlflow_run_is_open(path, caplog):
     plain = lock(path)
     assert plain.acquire("chest") is None
     plain.release()
@@ -85,13 +84,13 @@ def test_a_record_is_kept_for_the_next_holder_if_the_mlflow_run_is_open(path: Pa
 
 
 @pytest.mark.parametrize("record", ["{", '{"pid": 1}'])
-def test_an_unreadable_record_is_ignored(path: Path, other, record: str) -> None:
+def test_an_unreadable_record_is_ignored(path, other, record):
     path.with_suffix(".json").write_text(record)
     with pytest.raises(Locked, match="holder unknown"):
         lock(path).acquire("chest")
 
 
-def test_the_record_of_an_ended_process_does_not_name_the_holder(path: Path, other) -> None:
+def test_the_record_of_an_ended_process_does_not_name_the_holder(path, other):
     record = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**record, "started": record["started"] - 1000}))
     with pytest.raises(Locked) as raised:
@@ -99,7 +98,7 @@ def test_the_record_of_an_ended_process_does_not_name_the_holder(path: Path, oth
     assert raised.value.holder is None
 
 
-def test_a_process_is_identified_by_its_id_and_start_time() -> None:
+def test_a_process_is_identified_by_its_id_and_start_time():
     here = Holder.current("chest")
     assert not here.is_gone()
     assert Holder(here.host, here.pid, here.started - 60, here.since, "chest").is_gone()
@@ -108,7 +107,7 @@ def test_a_process_is_identified_by_its_id_and_start_time() -> None:
     assert Holder(here.host, free, here.started, here.since, "chest").is_gone()
 
 
-def test_a_lock_is_released_if_its_record_cannot_be_written(path: Path) -> None:
+def test_a_lock_is_released_if_its_record_cannot_be_written(path):
     path.with_suffix(".json").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run\.json could not be written"):
         lock(path).acquire("chest")
@@ -118,13 +117,13 @@ def test_a_lock_is_released_if_its_record_cannot_be_written(path: Path) -> None:
     mine.release()
 
 
-def test_an_invalid_folder_is_reported(tmp_path: Path) -> None:
+def test_an_invalid_folder_is_reported(tmp_path):
     (tmp_path / "chest").write_text("a file where a folder is expected")
     with pytest.raises(UserError, match=r"run\.lock could not be locked: (Not a directory|File exists)"):
         lock(tmp_path / "chest" / "run.lock").acquire("chest")
 
 
-def test_a_process_that_ends_releases_the_lock_and_removes_its_record(path: Path) -> None:
+def test_a_process_that_ends_releases_the_lock_and_removes_its_record(path):
     ends = HOLD.replace("time.sleep(60)", "raise KeyboardInterrupt")
     subprocess.run([sys.executable, "-c", ends, str(path)], capture_output=True)
     assert not path.with_suffix(".json").exists()

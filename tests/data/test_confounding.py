@@ -7,10 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
 
-Counts = dict[str, dict[str, tuple[int, ...]]]
 
-
-def images(counts: Counts, classes: tuple[str, ...] = ("no", "yes")) -> tuple[pd.DataFrame, pd.DataFrame]:
+def images(counts, classes=("no", "yes")):
     """Return a manifest and splits with the given number of images of each class, by split and source."""
     rows = [
         (split, source, name)
@@ -25,15 +23,15 @@ def images(counts: Counts, classes: tuple[str, ...] = ("no", "yes")) -> tuple[pd
     return table[["source", "image"]].assign(**labels), table[["source", "image", "split"]]
 
 
-def baseline_of(counts: Counts) -> dict:
+def baseline_of(counts):
     return source_baseline(*images(counts), outputs=["yes"])
 
 
-def test_one_source_has_no_baseline() -> None:
+def test_one_source_has_no_baseline():
     assert baseline_of({"train": {"a": (3, 3)}, "test": {"a": (2, 2)}}) is None
 
 
-def test_a_source_for_each_class_is_confounded() -> None:
+def test_a_source_for_each_class_is_confounded():
     counts = {"train": {"adults": (50, 0), "children": (0, 40)}, "test": {"adults": (10, 0), "children": (0, 5)}}
     baseline = baseline_of(counts)
     assert baseline == {
@@ -48,14 +46,14 @@ def test_a_source_for_each_class_is_confounded() -> None:
     assert json.loads(json.dumps(baseline, allow_nan=False)) == baseline
 
 
-def test_equal_mixtures_are_not_confounded() -> None:
+def test_equal_mixtures_are_not_confounded():
     baseline = baseline_of({split: {"a": (30, 10), "b": (15, 5)} for split in ("train", "test")})
     assert baseline["auc"] == pytest.approx(0.5)
     assert baseline["accuracy"] == baseline["majority_accuracy"] == 0.75
     assert baseline["confounded"] is False
 
 
-def test_scores_are_from_training_images() -> None:
+def test_scores_are_from_training_images():
     train, validation = {"a": (9, 1), "b": (5, 5)}, {"a": (0, 90), "b": (90, 0)}
     baseline = baseline_of({"train": train, "validation": validation, "test": {"a": (3, 4), "b": (2, 6)}})
     truth = np.repeat([0, 1, 0, 1], [3, 4, 2, 6])
@@ -63,7 +61,7 @@ def test_scores_are_from_training_images() -> None:
     assert baseline["majority_accuracy"] == pytest.approx(5 / 15)
 
 
-def test_one_of_three_confounded_classes_is_enough_and_the_auc_is_their_mean() -> None:
+def test_one_of_three_confounded_classes_is_enough_and_the_auc_is_their_mean():
     counts = {split: {"a": (100, 100, 2), "b": (100, 100, 40)} for split in ("train", "test")}
     baseline = source_baseline(*images(counts, ("x", "y", "z")), outputs=["x", "y", "z"])
     each = [baseline["per_class"][name]["auc"] for name in "xyz"]
@@ -72,7 +70,7 @@ def test_one_of_three_confounded_classes_is_enough_and_the_auc_is_their_mean() -
     assert baseline["confounded"] is True
 
 
-def test_several_classes_have_no_accuracy_and_unknown_labels_do_not_count() -> None:
+def test_several_classes_have_no_accuracy_and_unknown_labels_do_not_count():
     manifest, splits = images({split: {"a": (8, 2), "b": (2, 8)} for split in ("train", "test")}, ("x", "y"))
     manifest["label_z"] = np.nan
     baseline = source_baseline(manifest.assign(label_x=1 - manifest["label_y"]), splits, outputs=["x", "y", "z"])
@@ -84,14 +82,14 @@ def test_several_classes_have_no_accuracy_and_unknown_labels_do_not_count() -> N
     assert source_baseline(manifest, splits, outputs=["y"])["auc"] == pytest.approx(0.5)
 
 
-def test_unknown_training_labels_are_not_negative() -> None:
+def test_unknown_training_labels_are_not_negative():
     manifest, splits = images({"train": {"a": (5, 5), "b": (6, 4)}, "test": {"a": (1, 2), "b": (2, 1)}}, ("x", "y"))
     unlabelled = (splits["split"] == "train") & (manifest["source"] == "a") & (manifest["label_y"] == 0)
     manifest.loc[unlabelled, "label_y"] = np.nan
     assert source_baseline(manifest, splits, outputs=["y"])["auc"] == pytest.approx(2 / 3)
 
 
-def test_scores_of_small_and_unseen_sources_tend_to_the_overall_score() -> None:
+def test_scores_of_small_and_unseen_sources_tend_to_the_overall_score():
     unseen = {"train": {"a": (7, 3), "b": (3, 7)}, "test": {"a": (1, 0), "b": (0, 1), "new": (2, 1)}}
     expected = roc_auc_score([0, 1, 0, 0, 1], [0.3, 0.7, 0.5, 0.5, 0.5])
     assert baseline_of(unseen)["auc"] == pytest.approx(expected)
@@ -99,7 +97,7 @@ def test_scores_of_small_and_unseen_sources_tend_to_the_overall_score() -> None:
     assert baseline_of({"train": train, "test": {"large": (0, 1), "small": (1, 0)}})["auc"] == 1.0
 
 
-def test_test_images_of_one_class_or_none() -> None:
+def test_test_images_of_one_class_or_none():
     train = {"a": (3, 3), "b": (3, 3)}
     baseline = baseline_of({"train": train, "test": {"a": (2, 0), "b": (1, 0)}})
     assert baseline["auc"] is None

@@ -8,14 +8,14 @@ from cxr_pipeline.data.image_folder import IMAGE_SUFFIXES, find_images
 KEY = "effusion.scoring.folder"
 
 
-def write(folder: Path, *names: str) -> Path:
+def write(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return folder
 
 
-def test_every_image_below_the_folder_in_order_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_below_the_folder_in_order_of_paths(tmp_path, monkeypatch):
     names = ["a.JPG", "b.png", "d/e/d.TIFF", "e.tif", "e/f.png", "e-1/f.png", "f.bmp", "g.WebP", "h.DCM", "i.dicom"]
     write(tmp_path, *reversed(names), "ward 1/c.jpeg", "notes.txt", "report.pdf", ".hidden.png", ".cache/h.png", "png")
     images = find_images(str(tmp_path), key=KEY)
@@ -26,7 +26,7 @@ def test_every_image_below_the_folder_in_order_of_paths(tmp_path: Path, monkeypa
     assert find_images(f"~/{tmp_path.name}", key=KEY).root == tmp_path
 
 
-def test_links_to_folders_are_listed_if_they_lead_out(tmp_path: Path) -> None:
+def test_links_to_folders_are_listed_if_they_lead_out(tmp_path):
     folder = write(tmp_path / "new", "a/1.png")
     (folder / "inside").symlink_to(folder / "a")
     (folder / "outside").symlink_to(write(tmp_path / "elsewhere", "2.png"))
@@ -35,7 +35,7 @@ def test_links_to_folders_are_listed_if_they_lead_out(tmp_path: Path) -> None:
     assert images == [("a/1.png", False), ("loop.png", True), ("outside", True)]
 
 
-def test_a_sample_changes_little_when_images_are_added(tmp_path: Path) -> None:
+def test_a_sample_changes_little_when_images_are_added(tmp_path):
     images = find_images(str(write(tmp_path, *(f"{number}.png" for number in range(40)))), key=KEY)
     first = {image.path for image in images.sample(10, seed=1)}
     assert first == {image.path for image in images.sample(10, seed=1)}
@@ -57,9 +57,7 @@ def test_a_sample_changes_little_when_images_are_added(tmp_path: Path) -> None:
         ("without", r"There are no images below .*without .*\.png"),
     ],
 )
-def test_a_folder_without_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None, message: str
-) -> None:
+def test_a_folder_without_images(tmp_path, monkeypatch, folder, message):
     write(tmp_path, "new/image.png", "without/notes.txt")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as error:

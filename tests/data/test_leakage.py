@@ -6,7 +6,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.leakage import check_splits
 
 
-def clean() -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean():
     """Return six patients with two images each, of both classes, two patients in each split."""
     ill = pd.Series([number // 2 % 2 for number in range(12)], dtype="float64")
     manifest = pd.DataFrame(
@@ -26,7 +26,7 @@ def clean() -> tuple[pd.DataFrame, pd.DataFrame]:
     return manifest, splits
 
 
-def test_a_patient_in_two_splits() -> None:
+def test_a_patient_in_two_splits():
     manifest, splits = clean()
     splits.loc[0, "split"] = "test"
     with pytest.raises(UserError, match=r"1 patients are in several: images/0\. Delete the earlier splits"):
@@ -36,14 +36,14 @@ def test_a_patient_in_two_splits() -> None:
         check_splits(manifest, splits, exclusive=True, task="effusion")
 
 
-def test_images_that_are_no_longer_in_the_manifest_count() -> None:
+def test_images_that_are_no_longer_in_the_manifest_count():
     manifest, splits = clean()
     removed = splits.head(1).assign(image="removed.png", sha256="f" * 64, split="test")
     with pytest.raises(UserError, match="1 patients are in several: images/0"):
         check_splits(manifest, pd.concat([splits, removed], ignore_index=True), exclusive=True)
 
 
-def test_unknown_patients_and_equal_numbers_in_two_sources_do_not_leak() -> None:
+def test_unknown_patients_and_equal_numbers_in_two_sources_do_not_leak():
     manifest, splits = clean()
     check_splits(manifest, splits, exclusive=True)
     for table in (manifest, splits):
@@ -53,7 +53,7 @@ def test_unknown_patients_and_equal_numbers_in_two_sources_do_not_leak() -> None
     check_splits(manifest, splits, exclusive=True)
 
 
-def test_the_same_image_in_two_splits() -> None:
+def test_the_same_image_in_two_splits():
     manifest, splits = clean()
     splits.loc[11, "sha256"] = splits.loc[0, "sha256"]
     with pytest.raises(UserError, match=r"images: 0\.png in train, images: 11\.png in test"):
@@ -68,25 +68,25 @@ def test_the_same_image_in_two_splits() -> None:
         ([0, 4, 10], r"of 3 images there are .* at least 3 patients of each class"),
     ],
 )
-def test_a_split_without_images_of_a_class(kept: list[int], message: str) -> None:
+def test_a_split_without_images_of_a_class(kept, message):
     manifest, splits = (table.iloc[list(kept)].reset_index(drop=True) for table in clean())
     with pytest.raises(UserError, match=message):
         check_splits(manifest, splits, exclusive=True)
 
 
-def test_an_image_without_a_split() -> None:
+def test_an_image_without_a_split():
     manifest, splits = clean()
     with pytest.raises(ValueError, match="one row in splits"):
         check_splits(manifest, splits.iloc[1:], exclusive=True)
 
 
-def several() -> tuple[pd.DataFrame, pd.DataFrame]:
+def several():
     """Return the clean splits with any number of classes per image, and a class that is unknown in all of them."""
     manifest, splits = clean()
     return manifest.assign(label_well=[0.0, 1.0] * 6, label_old=np.nan), splits
 
 
-def test_one_of_several_classes_with_both_kinds_in_each_split_is_enough() -> None:
+def test_one_of_several_classes_with_both_kinds_in_each_split_is_enough():
     manifest, splits = several()
     check_splits(manifest, splits, exclusive=False)
     check_splits(manifest.assign(label_ill=1.0), splits, exclusive=False)
@@ -98,7 +98,7 @@ def test_one_of_several_classes_with_both_kinds_in_each_split_is_enough() -> Non
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0, np.nan])
-def test_a_split_in_which_no_class_has_both_kinds(value: float) -> None:
+def test_a_split_in_which_no_class_has_both_kinds(value):
     manifest, splits = several()
     manifest.loc[splits["split"] == "test", ["label_well", "label_ill"]] = value
     with pytest.raises(UserError, match=r"a class with both.* of 12 images .*old: train 0, validation 0, test 0"):

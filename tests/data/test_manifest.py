@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +13,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, finalise, list_images
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
-from cxr_pipeline.data.sources.listing import Listing, list_rows
+from cxr_pipeline.data.sources.listing import list_rows
 from cxr_pipeline.data.sources.readers import FileReader
 
 CLASSES = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
@@ -23,7 +22,7 @@ SEVERAL = LabelMap({"fluid": ("Effusion",), "mass": ("Mass",)}, exclusive=False)
 NOTHING_REFUSED = pd.DataFrame(columns=["sha256", "reason", "detail"], dtype="str")
 
 
-def write_images(folder: Path, images: dict[str, str | None], contents: dict[str, bytes] | None = None) -> Listing:
+def write_images(folder, images, contents=None):
     """Write images with the given labels; the content of an image is its name unless given."""
     for name in images:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -32,18 +31,16 @@ def write_images(folder: Path, images: dict[str, str | None], contents: dict[str
     return list_rows(pd.DataFrame(columns), vocabulary=frozenset({"Mass", "Effusion", "No Finding"}))
 
 
-def list_one(
-    folder: Path, images: dict[str, str | None], contents: dict[str, bytes] | None = None, labels: LabelMap = LABELS
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
+def list_one(folder, images, contents=None, labels=LABELS):
     """Write one source and list it."""
     return list_images({"images": (FileReader(folder), write_images(folder, images, contents))}, labels=labels)
 
 
-def refused_as(refused: pd.DataFrame) -> dict[str, str]:
+def refused_as(refused):
     return dict(zip(refused["image"], refused["reason"], strict=True))
 
 
-def test_rows_are_refused_left_out_or_kept(tmp_path: Path) -> None:
+def test_rows_are_refused_left_out_or_kept(tmp_path):
     images = {
         "kept.png": "Effusion",
         "well.png": "normal",
@@ -68,7 +65,7 @@ def test_rows_are_refused_left_out_or_kept(tmp_path: Path) -> None:
     }
 
 
-def test_the_first_of_identical_images_is_kept(tmp_path: Path) -> None:
+def test_the_first_of_identical_images_is_kept(tmp_path):
     same = dict.fromkeys(["a.png", "b.png", "z.png"], b"same")
     one = write_images(tmp_path / "one", {"z.png": "Effusion", "n.png": "normal"}, same)
     two = write_images(tmp_path / "two", {"a.png": "Effusion", "b.png": "Effusion"}, same)
@@ -81,7 +78,7 @@ def test_the_first_of_identical_images_is_kept(tmp_path: Path) -> None:
     assert refused["detail"].tolist() == ["the same image as one: z.png"] * 2
 
 
-def test_an_image_may_have_any_number_of_several_classes(tmp_path: Path) -> None:
+def test_an_image_may_have_any_number_of_several_classes(tmp_path):
     images = {"a.png": "Effusion|Mass", "b.png": "No Finding", "c.png": "Mass"}
     listing = write_images(tmp_path, images)
     listing.images["uncertain"] = pd.Series([None, None, "Effusion"], dtype="str")
@@ -94,7 +91,7 @@ def test_an_image_may_have_any_number_of_several_classes(tmp_path: Path) -> None
     assert report["unknown_labels"] == {"fluid": 1}
 
 
-def test_identical_images_with_different_labels_are_refused(tmp_path: Path) -> None:
+def test_identical_images_with_different_labels_are_refused(tmp_path):
     images = {"a.png": "Mass", "b.png": "Mass", "c.png": "Mass|Effusion", "d.png": "Mass", "e.png": "No Finding"}
     listing = write_images(tmp_path, images, {"a.png": b"1", "b.png": b"1", "c.png": b"2", "d.png": b"2"})
     listing.images["uncertain"] = pd.Series(["Effusion", "Effusion", None, None, None], dtype="str")
@@ -127,12 +124,12 @@ def test_identical_images_with_different_labels_are_refused(tmp_path: Path) -> N
         ),
     ],
 )
-def test_too_few_classes(tmp_path: Path, label_map: LabelMap, images: dict[str, str], message: str) -> None:
+def test_too_few_classes(tmp_path, label_map, images, message):
     with pytest.raises(UserError, match=message):
         list_one(tmp_path, images, labels=label_map)
 
 
-def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_path: Path) -> None:
+def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_path):
     images, refused, _ = list_one(
         tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"}
     )
@@ -145,7 +142,7 @@ def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_pa
         finalise(images, refused, bad[1:2], exclusive=True)
 
 
-def test_too_many_refused_images() -> None:
+def test_too_many_refused_images():
     manifest = pd.DataFrame({"image": ["x"] * 17})
     quarantine = pd.DataFrame({"image": ["bad image.png"] * 3, "reason": "truncated", "detail": "ends early"})
     check_quarantine(manifest, quarantine, max_fraction=3 / 20)
@@ -155,7 +152,7 @@ def test_too_many_refused_images() -> None:
     check_quarantine(manifest, quarantine, max_fraction=offered)
 
 
-def test_hashes_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_are_stored(tmp_path, monkeypatch):
     listing = write_images(tmp_path / "source", {"a.png": "Effusion", "b.png": "normal"})
     for image in listing.images["path"]:
         os.utime(tmp_path / "source" / image, ns=(0, 0))
@@ -165,7 +162,7 @@ def test_hashes_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pd.testing.assert_frame_equal(list_images(sources, labels=LABELS, hash_cache=tmp_path / "hashes")[0], first[0])
 
 
-def test_data_report(tmp_path: Path) -> None:
+def test_data_report(tmp_path):
     write_images(tmp_path, {"1.png": "", "2.png": "", "3.png": "", "4.png": ""})
     columns = {
         "image": ["1.png", "2.png", "3.png", "4.png"],
@@ -205,10 +202,10 @@ def test_data_report(tmp_path: Path) -> None:
     assert "patient-of" not in json.dumps(report, allow_nan=False)
 
 
-def test_the_data_digest_depends_only_on_content_and_labels(tmp_path: Path) -> None:
+def test_the_data_digest_depends_only_on_content_and_labels(tmp_path):
     images = {"a.png": b"one", "b.png": b"two", "y.png": b"two", "z.png": b"one"}
 
-    def digest(labels: dict[str, str]) -> str:
+    def digest(labels):
         kept, refused, counts = list_one(tmp_path / "_".join([*labels, *labels.values()]), dict(labels), images)
         return data_report(kept, refused, counts, classes=(), phantom=False)["data_digest"]
 
@@ -217,7 +214,7 @@ def test_the_data_digest_depends_only_on_content_and_labels(tmp_path: Path) -> N
     assert digest({"a.png": "normal", "b.png": "Effusion"}) != first
 
 
-def test_a_lost_row(tmp_path: Path) -> None:
+def test_a_lost_row(tmp_path):
     images, refused, counts = list_one(tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "normal"})
     with pytest.raises(ValueError, match="3 rows read, but 2 accounted for"):
         data_report(images.iloc[:2], refused, counts, classes=tuple(CLASSES), phantom=False)
@@ -233,9 +230,7 @@ def test_a_lost_row(tmp_path: Path) -> None:
         max_size=12,
     )
 )
-def test_rows_read_are_manifest_quarantine_and_missing(
-    rows: list[tuple[str, bytes]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_rows_read_are_manifest_quarantine_and_missing(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     rows = [*rows, ("Effusion", b"sure"), ("normal", b"certain")]
     images = {f"{number}.png": labels for number, (labels, _) in enumerate(rows)}
@@ -249,7 +244,7 @@ def test_rows_read_are_manifest_quarantine_and_missing(
     assert data_report(manifest, quarantine, counts, classes=tuple(CLASSES), phantom=False)["n_images"] == len(manifest)
 
 
-def test_kermany_has_identical_images(shared_data: Path) -> None:
+def test_kermany_has_identical_images(shared_data):
     folder = shared_data / "kermany"
     classes = {"normal": ("NORMAL",), "pneumonia": ("PNEUMONIA",)}
     listing = LAYOUTS["class_folders"].read(folder, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")

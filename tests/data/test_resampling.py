@@ -94,11 +94,6 @@ def test_the_rarest_of_several_classes():
     assert rarest_class(pd.DataFrame(exclusive)).tolist() == [3, 0, 0, 2, 1]
 
 
-@pytest.mark.parametrize("name", PLANS)
-def test_no_images(name):
-    assert plan_of(make_images(0), name, class_weights=True).empty
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

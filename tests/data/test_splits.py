@@ -1,7 +1,5 @@
 """Tests of assigning splits: properties of any manifest, and cases with a known result."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,26 +12,12 @@ from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.data.splits import (
-    COLUMNS,
-    SPLITS,
-    assign_splits,
-    count_sources,
-    count_splits,
-    rarest_first,
-    select_split,
-)
+from cxr_pipeline.data.splits import COLUMNS, SPLITS, assign_splits, count_sources, count_splits
 
 EMPTY = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
 
-def images(
-    patients: list[str | None],
-    ill: list[int] | None = None,
-    given: list[str | None] | None = None,
-    source: str = "images",
-    start: int = 0,
-) -> pd.DataFrame:
+def images(patients, ill=None, given=None, source="images", start=0):
     """Return a manifest with one row per given patient; contents are numbered from ``start``."""
     numbers = range(start, start + len(patients))
     positive = pd.Series(ill if ill is not None else [number % 2 for number in numbers], dtype="float64")
@@ -50,22 +34,20 @@ def images(
     )
 
 
-def assign(
-    manifest: pd.DataFrame, registry: pd.DataFrame = EMPTY, *, seed: int = 0, ignore: bool = False
-) -> pd.DataFrame:
+def assign(manifest, registry=EMPTY, *, seed=0, ignore=False):
     shares = {"train": 0.7, "validation": 0.15, "test": 0.15}
     return assign_splits(manifest, registry, **shares, seed=seed, ignore_given_split=ignore)
 
 
-def patients(n: int) -> list[str]:
+def patients(n):
     return [str(number) for number in range(n)]
 
 
-def assert_patients_have_one_split(splits: pd.DataFrame) -> None:
+def assert_patients_have_one_split(splits):
     assert set(splits.dropna(subset="patient_id").groupby("patient_id")["split"].nunique()) <= {1}
 
 
-def by_image(splits: pd.DataFrame) -> dict[str, str]:
+def by_image(splits):
     return dict(zip(splits["image"], splits["split"], strict=True))
 
 
@@ -76,7 +58,7 @@ manifests = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(manifest=manifests, seed=st.integers(0, 5))
-def test_every_image_has_a_split_and_every_patient_only_one(manifest: pd.DataFrame, seed: int) -> None:
+def test_every_image_has_a_split_and_every_patient_only_one(manifest, seed):
     splits = assign(manifest, seed=seed)
     assert list(splits.columns) == list(COLUMNS)
     assert splits["image"].tolist() == manifest["image"].tolist()
@@ -86,7 +68,7 @@ def test_every_image_has_a_split_and_every_patient_only_one(manifest: pd.DataFra
 
 @settings(max_examples=15, deadline=None)
 @given(manifest=manifests, data=st.data())
-def test_the_order_of_rows_does_not_matter(manifest: pd.DataFrame, data: st.DataObject) -> None:
+def test_the_order_of_rows_does_not_matter(manifest, data):
     order = data.draw(st.permutations(range(len(manifest))))
     shuffled = manifest.iloc[order].reset_index(drop=True)
     assert by_image(assign(shuffled)) == by_image(assign(manifest))
@@ -94,7 +76,7 @@ def test_the_order_of_rows_does_not_matter(manifest: pd.DataFrame, data: st.Data
 
 @settings(max_examples=12, deadline=None)
 @given(manifest=manifests, data=st.data(), seed=st.integers(0, 5))
-def test_no_patient_ever_moves(manifest: pd.DataFrame, data: st.DataObject, seed: int) -> None:
+def test_no_patient_ever_moves(manifest, data, seed):
     """Images are added, disappear and return, the seed changes, and every image and patient keeps its split."""
     present = data.draw(st.lists(st.lists(st.booleans(), min_size=60, max_size=60), min_size=2, max_size=4))
     registry, seen = EMPTY, {}
@@ -109,7 +91,7 @@ def test_no_patient_ever_moves(manifest: pd.DataFrame, data: st.DataObject, seed
 
 @settings(max_examples=10, deadline=None)
 @given(n_patients=st.integers(40, 300), prevalence=st.floats(0.1, 0.9), seed=st.integers(0, 1000))
-def test_shares_are_kept_within_each_class(n_patients: int, prevalence: float, seed: int) -> None:
+def test_shares_are_kept_within_each_class(n_patients, prevalence, seed):
     ill = (np.random.default_rng(seed).random(n_patients) < prevalence).astype(int).tolist()
     manifest = images(patients(n_patients), ill)
     for _, assigned in assign(manifest, seed=seed)["split"].groupby(manifest["label_ill"]):
@@ -119,17 +101,17 @@ def test_shares_are_kept_within_each_class(n_patients: int, prevalence: float, s
 
 
 @pytest.mark.parametrize("n_patients", [3, 4, 5, 7])
-def test_three_patients_of_a_class_reach_every_split(n_patients: int) -> None:
+def test_three_patients_of_a_class_reach_every_split(n_patients):
     manifest = images(patients(2 * n_patients))
     check_splits(manifest, assign(manifest), exclusive=True)
 
 
-def test_another_seed_gives_other_splits() -> None:
+def test_another_seed_gives_other_splits():
     manifest = images(patients(60))
     assert by_image(assign(manifest, seed=1)) != by_image(assign(manifest, seed=2))
 
 
-def test_new_patients_restore_the_shares() -> None:
+def test_new_patients_restore_the_shares():
     early = images(patients(20))
     registry = assign(early).assign(split="validation")
     grown = images(patients(400))
@@ -146,13 +128,13 @@ def test_new_patients_restore_the_shares() -> None:
     ],
     ids=["ten of 200 patients have both classes", "ten of 200 patients have the only class"],
 )
-def test_patients_of_the_rarer_class_reach_every_split(manifest: pd.DataFrame) -> None:
+def test_patients_of_the_rarer_class_reach_every_split(manifest):
     for seed in range(5):
         ill = assign(manifest, seed=seed)["split"][manifest["label_ill"] == 1]
         assert sorted(ill.value_counts().tolist()) == [1, 2, 7]
 
 
-def test_the_same_patient_number_in_two_sources_is_two_patients() -> None:
+def test_the_same_patient_number_in_two_sources_is_two_patients():
     one, two = images(["1"] * 2, source="one"), images(["1"] * 2, source="two", start=2)
     registry = pd.concat([assign(one).assign(split="train"), assign(two).assign(split="test")])
     manifest = pd.concat([one, two], ignore_index=True)
@@ -166,7 +148,7 @@ def test_the_same_patient_number_in_two_sources_is_two_patients() -> None:
         {"sha256": [f"{number + 1000:064x}" for number in range(40)]},
     ],
 )
-def test_a_renamed_or_rewritten_image_keeps_its_split_and_has_one_row(change: dict[str, object]) -> None:
+def test_a_renamed_or_rewritten_image_keeps_its_split_and_has_one_row(change):
     early = images([None] * 40)
     registry = assign(early, pd.DataFrame(columns=list(COLUMNS)))
     late = early.assign(**change)
@@ -175,25 +157,25 @@ def test_a_renamed_or_rewritten_image_keeps_its_split_and_has_one_row(change: di
     pd.testing.assert_frame_equal(splits[["source", "image", "sha256"]], late[["source", "image", "sha256"]])
 
 
-def test_a_file_name_does_not_determine_the_split_of_a_known_patient() -> None:
+def test_a_file_name_does_not_determine_the_split_of_a_known_patient():
     registry = assign(images(["old"])).assign(split="test")
     assert assign(images(["new"]).assign(sha256="f" * 64), registry)["split"].tolist() == ["train"]
 
 
-def test_a_known_image_determines_the_split_of_its_patient() -> None:
+def test_a_known_image_determines_the_split_of_its_patient():
     registry = assign(images(["old"] * 2)).assign(split="test")
     manifest = pd.concat([images(["new"] * 2), images(["new"] * 3, start=2)], ignore_index=True)
     assert set(assign(manifest, registry)["split"]) == {"test"}
 
 
 @pytest.mark.parametrize(("earlier", "start"), [([None] * 2, 0), (["p1", "p1"], 5)])
-def test_a_registry_with_a_patient_in_two_splits(earlier: list[str | None], start: int) -> None:
+def test_a_registry_with_a_patient_in_two_splits(earlier, start):
     registry = assign(images(earlier)).assign(split=["train", "test"])
     with pytest.raises(UserError, match=r"for 1 patients: images/p1\..*delete the earlier splits"):
         assign(images(["p1", "p1"], start=start), registry)
 
 
-def test_given_splits_are_kept_or_ignored() -> None:
+def test_given_splits_are_kept_or_ignored():
     given = ["train"] * 20 + ["validation"] * 4 + ["test"] * 6
     manifest = images(patients(30), given=given)
     assert assign(manifest)["split"].tolist() == given
@@ -202,7 +184,7 @@ def test_given_splits_are_kept_or_ignored() -> None:
     assert by_image(ignored) == by_image(assign(manifest.assign(given_split=images([None] * 30)["given_split"])))
 
 
-def test_a_validation_part_is_cut_from_train_if_none_is_given() -> None:
+def test_a_validation_part_is_cut_from_train_if_none_is_given():
     given = ["train"] * 80 + ["test"] * 20
     manifest = images([str(number // 2) for number in range(100)], [number // 2 % 2 for number in range(100)], given)
     splits = assign(manifest)
@@ -212,7 +194,7 @@ def test_a_validation_part_is_cut_from_train_if_none_is_given() -> None:
     check_splits(manifest, splits, exclusive=True)
 
 
-def test_a_test_part_is_cut_from_train_only_if_no_source_gives_one() -> None:
+def test_a_test_part_is_cut_from_train_only_if_no_source_gives_one():
     train_only = images(patients(40), given=["train"] * 40)
     counts = assign(train_only)["split"].value_counts()
     assert counts.to_dict() == {"train": 28, "validation": 6, "test": 6}
@@ -222,14 +204,14 @@ def test_a_test_part_is_cut_from_train_only_if_no_source_gives_one() -> None:
     assert set(both["split"][40:]) == {"test"}
 
 
-def test_images_without_a_given_split() -> None:
+def test_images_without_a_given_split():
     manifest = images(["a", "a", *patients(60)], given=["test", None] + [None] * 60)
     splits = assign(manifest)["split"]
     assert splits[:2].tolist() == ["test", "test"]
     assert splits[2:].value_counts()["train"] == 42
 
 
-def test_splits_cut_from_train_are_kept_when_an_official_test_part_is_added() -> None:
+def test_splits_cut_from_train_are_kept_when_an_official_test_part_is_added():
     early = images(patients(40), given=["train"] * 40)
     registry = assign(early)
     late = images(patients(50), given=["train"] * 40 + ["test"] * 10)
@@ -238,7 +220,7 @@ def test_splits_cut_from_train_are_kept_when_an_official_test_part_is_added() ->
     assert (splits["split"][40:] == "test").all()
 
 
-def test_a_test_image_that_earlier_runs_trained_on() -> None:
+def test_a_test_image_that_earlier_runs_trained_on():
     registry = assign(images(patients(4))).assign(split="train")
     manifest = images(patients(4), given=["train", "train", "train", "test"])
     with pytest.raises(UserError, match=r"of 1 patients for another split.*images/3\..*ignore_given_split=true"):
@@ -246,23 +228,13 @@ def test_a_test_image_that_earlier_runs_trained_on() -> None:
     assert (assign(manifest, registry, ignore=True)["split"] == "train").all()
 
 
-def test_a_patient_given_to_two_splits_is_reported() -> None:
+def test_a_patient_given_to_two_splits_is_reported():
     manifest = images(["a", "a", *map(str, range(12))], given=["train", "test", *["train", "validation", "test"] * 4])
     with pytest.raises(UserError, match="1 patients are in several: images/a"):
         check_splits(manifest, assign(manifest), exclusive=True)
 
 
-def test_select_split() -> None:
-    manifest = images(patients(30))
-    splits = assign(manifest.iloc[::-1].reset_index(drop=True), assign(images(["gone"], start=99)))
-    parts = {split: select_split(manifest, splits, split) for split in SPLITS}
-    assert sum(len(part) for part in parts.values()) == 30
-    for split, part in parts.items():
-        assert list(part.columns) == list(manifest.columns)
-        assert part["image"].tolist() == [image for image in manifest["image"] if by_image(splits)[image] == split]
-
-
-def test_counts_of_splits_and_sources() -> None:
+def test_counts_of_splits_and_sources():
     manifest = images(["a", "a", "b", None, None], [1, 0, 0, 1, 1])
     manifest.loc[2, "label_well"], manifest.loc[4, "source"] = np.nan, "other"
     splits = assign(manifest).assign(split=["train", "train", "train", "validation", "test"])
@@ -277,13 +249,7 @@ def test_counts_of_splits_and_sources() -> None:
     }
 
 
-def test_classes_by_rarity() -> None:
-    labels = pd.DataFrame({"often": [1.0, 1.0, np.nan], "never": [0.0, np.nan, 0.0], "once": [0.0, 1.0, 0.0]})
-    assert rarest_first(labels).columns.tolist() == ["never", "once", "often"]
-    assert rarest_first(labels[["once"]].assign(too=labels["once"])).columns.tolist() == ["too", "once"]
-
-
-def test_a_leaky_split_is_refused_unless_it_is_ignored(shared_data: Path) -> None:
+def test_a_leaky_split_is_refused_unless_it_is_ignored(shared_data):
     folder = shared_data / "nih_64_leaky"
     listing = LAYOUTS["class_folders"].read(folder, patient_id=r"^(\d{8})_")
     labels = LabelMap({"normal": ("0_normal",), "abnormal": ("1_abnormal",)})

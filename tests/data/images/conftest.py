@@ -2,20 +2,15 @@
 
 import hashlib
 import io
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-
-Pixels = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="session")
-def image() -> Pixels:
+def image():
     """Smooth grey levels from 0 to 255 with no symmetry, 48 x 64 pixels."""
     noise = np.random.default_rng(0).standard_normal((48, 64))
     smooth = cv2.GaussianBlur(noise, (0, 0), 4)
@@ -23,10 +18,10 @@ def image() -> Pixels:
 
 
 @pytest.fixture(scope="session")
-def encode() -> Callable[..., bytes]:
+def encode():
     """Write pixels, uint8 or uint16, with Pillow: ``encode(pixels, "PNG")``."""
 
-    def write(pixels: Pixels | Image.Image, kind: str, **options: object) -> bytes:
+    def write(pixels, kind, **options):
         content = io.BytesIO()
         image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
         image.save(content, kind, **options)
@@ -36,10 +31,10 @@ def encode() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def write_images(tmp_path: Path, encode: Callable[..., bytes]) -> Callable[..., dict[str, Path]]:
+def write_images(tmp_path, encode):
     """Write different PNG images and return the path of each by its SHA-256."""
 
-    def write(n_images: int, *, size: int = 40, seed: int = 0) -> dict[str, Path]:
+    def write(n_images, *, size=40, seed=0):
         rng = np.random.default_rng(seed)
         folder = tmp_path / f"images-{seed}"
         folder.mkdir(exist_ok=True)

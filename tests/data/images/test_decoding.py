@@ -1,6 +1,4 @@
 import struct
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,21 +11,18 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 
-Encode = Callable[..., bytes]
-Pixels = np.ndarray
 
-
-def refusal(content: bytes) -> str:
+def refusal(content):
     with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=10)
     return refused.value.reason
 
 
-def colour(image: Pixels) -> Pixels:
+def colour(image):
     return np.dstack([image, image[::-1], image[:, ::-1]])
 
 
-def sixteen_bits(image: Pixels) -> Pixels:
+def sixteen_bits(image):
     """The image as from a detector: 12 of 16 bits, with one dead and one hot pixel."""
     deep = image.astype(np.uint16) * 8 + 1000
     deep[0, 0], deep[0, 1] = 0, 65535
@@ -51,7 +46,7 @@ LOSSLESS = {
 
 
 @pytest.mark.parametrize("form", LOSSLESS)
-def test_grey_levels_are_decoded_exactly(form: str, image: Pixels, encode: Encode) -> None:
+def test_grey_levels_are_decoded_exactly(form, image, encode):
     if form == "1-bit PNG":
         image = (image > 127) * np.uint8(255)
     pixels, kind, options = LOSSLESS[form](image)
@@ -61,25 +56,25 @@ def test_grey_levels_are_decoded_exactly(form: str, image: Pixels, encode: Encod
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_colour_is_converted_by_itu_r_601(kind: str, image: Pixels, encode: Encode) -> None:
+def test_colour_is_converted_by_itu_r_601(kind, image, encode):
     red, green, blue = (channel.astype(float) for channel in np.moveaxis(colour(image), 2, 0))
     decoded = decode(encode(colour(image), kind), max_megapixels=1)
     assert np.abs(decoded - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 0.51
 
 
-def test_jpegs_are_decoded_as_by_opencv(image: Pixels, encode: Encode) -> None:
+def test_jpegs_are_decoded_as_by_opencv(image, encode):
     for content in (encode(image, "JPEG"), encode(colour(image), "JPEG"), encode(image, "JPEG", progressive=True)):
         expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(decode(content, max_megapixels=1), expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_is_not_inverted(kind: str, image: Pixels, encode: Encode) -> None:
+def test_cmyk_is_not_inverted(kind, image, encode):
     content = encode(Image.fromarray(np.dstack([image] * 3)).convert("CMYK"), kind)
     assert np.abs(decode(content, max_megapixels=1).astype(int) - image).mean() < 2
 
 
-def test_transparency_becomes_black(image: Pixels, encode: Encode) -> None:
+def test_transparency_becomes_black(image, encode):
     alpha = np.full_like(image, 255)
     alpha[:10], alpha[10:20] = 0, 128
     for pixels in (np.dstack([image, image, image, alpha]), np.dstack([image, alpha])):
@@ -104,7 +99,7 @@ DEEP = {
 
 
 @pytest.mark.parametrize("form", DEEP)
-def test_more_than_8_bits_are_scaled_by_percentiles(form: str, image: Pixels, encode: Encode) -> None:
+def test_more_than_8_bits_are_scaled_by_percentiles(form, image, encode):
     deep = sixteen_bits(image)
     low, high = np.percentile(deep, (0.5, 99.5))
     expected = np.clip((deep - low) * 255 / (high - low), 0, 255)
@@ -113,14 +108,14 @@ def test_more_than_8_bits_are_scaled_by_percentiles(form: str, image: Pixels, en
     assert (decoded.min(), decoded.max()) == (0, 255)
 
 
-def test_the_only_other_value_of_a_constant_image_is_shown(encode: Encode) -> None:
+def test_the_only_other_value_of_a_constant_image_is_shown(encode):
     deep = np.zeros((64, 64), np.uint16)
     deep[5, 5] = 300
     decoded = decode(encode(deep, "PNG"), max_megapixels=1)
     assert decoded[5, 5] == decoded.sum() == 255
 
 
-def test_values_that_are_not_finite_become_black(image: Pixels, encode: Encode) -> None:
+def test_values_that_are_not_finite_become_black(image, encode):
     values = image.astype(np.float32)
     values[3, 3:6] = np.nan, np.inf, -np.inf
     decoded = decode(encode(values, "TIFF"), max_megapixels=1)
@@ -131,7 +126,7 @@ def test_values_that_are_not_finite_become_black(image: Pixels, encode: Encode) 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "16-bit PNG", "16-bit TIFF", "RGB TIFF"])
-def test_the_exif_orientation_is_applied(kind: str, orientation: int, image: Pixels, encode: Encode) -> None:
+def test_the_exif_orientation_is_applied(kind, orientation, image, encode):
     pixels = sixteen_bits(image) if kind.startswith("16") else colour(image) if kind.startswith("RGB") else image
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -143,7 +138,7 @@ def test_the_exif_orientation_is_applied(kind: str, orientation: int, image: Pix
     assert np.array_equal(turned, np.asarray(ImageOps.exif_transpose(upright)))
 
 
-def tiff_of_16_bit_colour(pixels: Pixels, orientation: int) -> bytes:
+def tiff_of_16_bit_colour(pixels, orientation):
     """Write uint16 [height, width, 3] with an orientation, which neither Pillow nor OpenCV can."""
     height, width, _ = pixels.shape
     tags = {256: width, 257: height, 259: 1, 262: 2, 273: 8, 274: orientation, 277: 3, 278: height}
@@ -154,7 +149,7 @@ def tiff_of_16_bit_colour(pixels: Pixels, orientation: int) -> bytes:
     return head + pixels.astype("<u2").tobytes() + struct.pack("<3H", 16, 16, 16) + directory + bytes(4)
 
 
-def test_the_orientation_of_16_bit_colour_is_applied_once(image: Pixels) -> None:
+def test_the_orientation_of_16_bit_colour_is_applied_once(image):
     deep = np.dstack([sixteen_bits(image)] * 3)
     upright = decode(tiff_of_16_bit_colour(deep, 1), max_megapixels=1)
     assert upright.shape == image.shape
@@ -167,7 +162,7 @@ FORMS = ("PNG", "JPEG", "TIFF", "LZW TIFF", "16-bit TIFF", "RGB16 TIFF", "BMP", 
 
 
 @pytest.fixture(scope="module")
-def contents(image: Pixels, encode: Encode) -> dict[str, bytes]:
+def contents(image, encode):
     written = {kind: encode(image, kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")}
     deep = {f"16-bit {kind}": encode(sixteen_bits(image), kind) for kind in ("PNG", "TIFF")}
     rgb16 = DEEP["RGB TIFF"](sixteen_bits(image), encode)
@@ -176,9 +171,7 @@ def contents(image: Pixels, encode: Encode) -> dict[str, bytes]:
 
 @settings(max_examples=200, deadline=None)
 @given(form=st.sampled_from(FORMS), fraction=st.floats(0, 1, exclude_max=True))
-def test_an_incomplete_file_is_refused_unless_all_pixels_are_there(
-    form: str, fraction: float, contents: dict[str, bytes]
-) -> None:
+def test_an_incomplete_file_is_refused_unless_all_pixels_are_there(form, fraction, contents):
     content = contents[form]
     try:
         decoded = decode(content[: int(fraction * len(content))], max_megapixels=1)
@@ -191,11 +184,11 @@ def test_an_incomplete_file_is_refused_unless_all_pixels_are_there(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_half_a_file_is_truncated(form: str, contents: dict[str, bytes]) -> None:
+def test_half_a_file_is_truncated(form, contents):
     assert refusal(contents[form][: len(contents[form]) // 2]) == "truncated"
 
 
-def test_a_jpeg_without_its_lower_half_is_truncated_even_with_an_end_marker(contents: dict[str, bytes]) -> None:
+def test_a_jpeg_without_its_lower_half_is_truncated_even_with_an_end_marker(contents):
     half = contents["JPEG"][: len(contents["JPEG"]) * 3 // 4] + b"\xff\xd9"
     assert cv2.imdecode(np.frombuffer(half, np.uint8), 0) is not None
     assert refusal(half) == "truncated"
@@ -203,7 +196,7 @@ def test_a_jpeg_without_its_lower_half_is_truncated_even_with_an_end_marker(cont
 
 @settings(max_examples=100, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
-def test_any_changed_byte_of_a_png_is_detected(position: float, change: int, contents: dict[str, bytes]) -> None:
+def test_any_changed_byte_of_a_png_is_detected(position, change, contents):
     content = bytearray(contents["PNG"])
     content[int(position * len(content))] ^= change
     refusal(bytes(content))
@@ -211,7 +204,7 @@ def test_any_changed_byte_of_a_png_is_detected(position: float, change: int, con
 
 @settings(max_examples=150, deadline=None)
 @given(form=st.sampled_from(FORMS), data=st.data())
-def test_a_damaged_file_is_decoded_or_refused(form: str, data: st.DataObject, contents: dict[str, bytes]) -> None:
+def test_a_damaged_file_is_decoded_or_refused(form, data, contents):
     content = bytearray(contents[form])
     for position, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))):
         content[position] = value
@@ -222,30 +215,23 @@ def test_a_damaged_file_is_decoded_or_refused(form: str, data: st.DataObject, co
     assert (decoded.dtype, decoded.ndim) == (np.uint8, 2)
 
 
-@given(
-    st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0+", b"BM"])
-)
-def test_random_bytes_are_refused(noise: bytes, signature: bytes) -> None:
-    refusal(signature + noise)
-
-
 @pytest.mark.parametrize(("level", "dtype"), [(0, np.uint8), (7, np.uint8), (7, np.uint16)])
-def test_a_constant_image_is_empty(level: int, dtype: type, encode: Encode) -> None:
+def test_a_constant_image_is_empty(level, dtype, encode):
     assert refusal(encode(np.full((20, 20), level, dtype), "PNG")) == "empty"
 
 
-def test_pillow_decodes_when_kornia_panics(monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode) -> None:
+def test_pillow_decodes_when_kornia_panics(monkeypatch, image, encode):
     class Panicking:
         @staticmethod
-        def decode(*_: object) -> None:
+        def decode(*_):
             raise BaseException("a panic in Rust")
 
     monkeypatch.setattr(decoding.kornia_rs.image, "Image", Panicking)
     assert np.array_equal(decode(encode(image, "PNG"), max_megapixels=1), image)
 
 
-def test_a_memory_error_is_not_a_refusal(monkeypatch: pytest.MonkeyPatch, image: Pixels, encode: Encode) -> None:
-    def fail(*_: object) -> None:
+def test_a_memory_error_is_not_a_refusal(monkeypatch, image, encode):
+    def fail(*_):
         raise MemoryError
 
     monkeypatch.setattr(decoding, "stretch", fail)
@@ -254,7 +240,7 @@ def test_a_memory_error_is_not_a_refusal(monkeypatch: pytest.MonkeyPatch, image:
 
 
 @pytest.mark.parametrize("folder", ["nih_originals/images", "kermany_native"])
-def test_real_images_are_decoded_as_by_opencv(folder: str, shared_data: Path) -> None:
+def test_real_images_are_decoded_as_by_opencv(folder, shared_data):
     paths = sorted(path for path in (shared_data / folder).rglob("*") if path.is_file())[:40]
     assert len(paths) >= 15
     for path in paths:
@@ -262,6 +248,6 @@ def test_real_images_are_decoded_as_by_opencv(folder: str, shared_data: Path) ->
         assert np.array_equal(decode(read_bytes(path), max_megapixels=100), expected), path.name
 
 
-def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+def test_a_missing_file_is_unreadable(tmp_path):
     with pytest.raises(ImageRefused, match="unreadable: cannot be opened: No such file or directory"):
         read_bytes(tmp_path / "absent.png")

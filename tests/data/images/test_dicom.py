@@ -2,9 +2,7 @@ import io
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gdcm
 import numpy as np
@@ -23,7 +21,6 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, 
 from cxr_pipeline.data.images.dicom_headers import coded_size
 from cxr_pipeline.data.images.intensity import stretch
 
-Image = np.ndarray
 NAME, NUMBER = "Doe^Jane", "MRN-4711"
 UNCOMPRESSED = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian]
 # The largest error of each compression.
@@ -40,9 +37,7 @@ JPEG_FAMILY = {
 COMPRESSED = {**JPEG_FAMILY, "RLELossless": 0}
 
 
-def dataset(
-    pixels: Image, *, bits: int | None = None, syntax: str = uid.ExplicitVRLittleEndian, **elements: Any
-) -> Dataset:
+def dataset(pixels, *, bits=None, syntax=uid.ExplicitVRLittleEndian, **elements):
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -61,7 +56,7 @@ def dataset(
     return image
 
 
-def to_bytes(image: Dataset) -> bytes:
+def to_bytes(image):
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,15 +64,15 @@ def to_bytes(image: Dataset) -> bytes:
     return content.getvalue()
 
 
-def dicom(pixels: Image, **elements: Any) -> bytes:
+def dicom(pixels, **elements):
     return to_bytes(dataset(pixels, **elements))
 
 
-def read(content: bytes) -> Image:
+def read(content):
     return decode_dicom(content, max_megapixels=1)
 
 
-def refusal(content: bytes) -> ImageRefused:
+def refusal(content):
     with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=1)
     assert NAME not in str(refused.value)
@@ -85,7 +80,7 @@ def refusal(content: bytes) -> ImageRefused:
     return refused.value
 
 
-def levels(bits: int, *, signed: bool = False) -> Image:
+def levels(bits, *, signed=False):
     """Smooth grey levels over the whole range of that many bits, 64 x 80 pixels."""
     rows, columns = np.mgrid[:64, :80]
     image = np.sin(rows / 9) + np.cos(columns / 13)
@@ -93,14 +88,14 @@ def levels(bits: int, *, signed: bool = False) -> Image:
     return np.rint(image).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
 
 
-def lut(first: int, entries: Image, bits: int) -> Dataset:
+def lut(first, entries, bits):
     item = Dataset()
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item
 
 
-def compress(image: Dataset, syntax: str, folder: Path) -> bytes:
+def compress(image, syntax, folder):
     if syntax == "RLELossless":
         image.compress(uid.RLELossless)
         return to_bytes(image)
@@ -118,13 +113,13 @@ def compress(image: Dataset, syntax: str, folder: Path) -> bytes:
     return (folder / "out.dcm").read_bytes()
 
 
-def with_frame(image: Dataset, frame: bytes) -> bytes:
+def with_frame(image, frame):
     image.PixelData = encapsulate([frame])
     image["PixelData"].is_undefined_length = True
     return to_bytes(image)
 
 
-def test_dicom_is_recognised_by_its_signature(encode: Callable[..., bytes], image: Image) -> None:
+def test_dicom_is_recognised_by_its_signature(encode, image):
     assert is_dicom(dicom(image)[:132])
     for other in (encode(image, "PNG"), b"DICM"):
         assert not is_dicom(other)
@@ -140,7 +135,7 @@ SYNTAXES = [
 
 
 @pytest.mark.parametrize(("syntax", "bits", "signed"), SYNTAXES)
-def test_every_transfer_syntax(syntax: str, bits: int, signed: bool, tmp_path: Path) -> None:
+def test_every_transfer_syntax(syntax, bits, signed, tmp_path):
     pixels, compressed = levels(bits, signed=signed), syntax in COMPRESSED
     image = dataset(pixels, bits=bits, syntax=uid.ExplicitVRLittleEndian if compressed else syntax)
     decoded = read(compress(image, syntax, tmp_path) if compressed else to_bytes(image))
@@ -150,7 +145,7 @@ def test_every_transfer_syntax(syntax: str, bits: int, signed: bool, tmp_path: P
     assert np.abs(decoded.astype(int) - expected).max() <= COMPRESSED.get(syntax, 0) / scale
 
 
-def test_a_jpeg_of_12_bits() -> None:
+def test_a_jpeg_of_12_bits():
     image = pydicom.dcmread(get_testdata_file("JPGExtended.dcm", download=False))
     image.Modality = "DX"
     grey = read(to_bytes(image))
@@ -164,7 +159,7 @@ def test_a_jpeg_of_12_bits() -> None:
 
 @pytest.mark.parametrize("rest", [0.5, 0.99])
 @pytest.mark.parametrize("syntax", COMPRESSED)
-def test_truncated_compressed_pixels(syntax: str, rest: float, tmp_path: Path) -> None:
+def test_truncated_compressed_pixels(syntax, rest, tmp_path):
     content = compress(dataset(levels(8)), syntax, tmp_path)
     image = pydicom.dcmread(io.BytesIO(content))
     frame = get_frame(image.PixelData, 0)
@@ -172,7 +167,7 @@ def test_truncated_compressed_pixels(syntax: str, rest: float, tmp_path: Path) -
     assert refusal(content[: int(len(content) * rest)]).reason == "truncated"
 
 
-def test_a_file_truncated_anywhere_is_refused() -> None:
+def test_a_file_truncated_anywhere_is_refused():
     content = dicom(levels(12), bits=12, WindowCenter=2000, WindowWidth=1000)
     for length in (*range(0, 900, 7), *range(900, len(content), 997), len(content) - 1):
         assert refusal(content[:length]).reason in ("truncated", "unreadable", "empty", "not_chest")
@@ -181,7 +176,7 @@ def test_a_file_truncated_anywhere_is_refused() -> None:
 @pytest.mark.parametrize("bits", [8, 12])
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("slope", [1, 0.5, -1])
-def test_the_first_window_is_mapped_to_black_to_white(bits: int, function: str, slope: float) -> None:
+def test_the_first_window_is_mapped_to_black_to_white(bits, function, slope):
     centre, width, intercept = 2**bits / 4 * slope, 2**bits / 8, -24
     rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept, "VOILUTFunction": function}
     content = dicom(levels(bits), bits=bits, WindowCenter=[centre, 5], WindowWidth=[width, 5], **rescale)
@@ -195,14 +190,14 @@ def test_the_first_window_is_mapped_to_black_to_white(bits: int, function: str, 
 
 
 @pytest.mark.parametrize("window", [(1000, 0), (1000, -3), (None, 100), (float("nan"), 100)])
-def test_an_invalid_window_is_ignored(window: tuple[Any, Any]) -> None:
+def test_an_invalid_window_is_ignored(window):
     elements = {name: value for name, value in zip(("WindowCenter", "WindowWidth"), window, strict=True) if value}
     assert np.array_equal(read(dicom(levels(12), bits=12, **elements)), stretch(levels(12)))
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
 @pytest.mark.parametrize(("bits_out", "first"), [(8, 0), (12, 0), (16, 100), (14, -2048)])
-def test_the_first_voi_lut_takes_precedence_over_a_window(syntax: str, bits_out: int, first: int) -> None:
+def test_the_first_voi_lut_takes_precedence_over_a_window(syntax, bits_out, first):
     pixels = levels(12, signed=first < 0)
     curve = np.rint((np.arange(4096) / 4095) ** 2 * (2**bits_out - 1))
     elements = {"VOILUTSequence": [lut(first, curve, bits_out)], "WindowCenter": 10, "WindowWidth": 10}
@@ -210,13 +205,13 @@ def test_the_first_voi_lut_takes_precedence_over_a_window(syntax: str, bits_out:
     assert np.abs(read(dicom(pixels, bits=12, syntax=syntax, **elements)) - expected).max() <= 0.51
 
 
-def test_a_voi_lut_of_8_bits_with_many_entries() -> None:
+def test_a_voi_lut_of_8_bits_with_many_entries():
     item = lut(0, np.zeros(4096), 8)
     item.LUTData = (np.arange(4096) // 16).astype(np.uint8).tobytes()
     assert np.array_equal(read(dicom(levels(12), bits=12, VOILUTSequence=[item])), levels(12) // 16)
 
 
-def test_the_modality_lut_is_applied_before_the_window() -> None:
+def test_the_modality_lut_is_applied_before_the_window():
     curve = np.rint(np.sqrt(np.arange(4096) / 4095) * 65535)
     window = {"WindowCenter": 32767.5, "WindowWidth": 65535, "VOILUTFunction": "LINEAR_EXACT"}
     content = dicom(levels(12), bits=12, ModalityLUTSequence=[lut(0, curve, 16)], **window)
@@ -225,7 +220,7 @@ def test_the_modality_lut_is_applied_before_the_window() -> None:
 
 @pytest.mark.parametrize("voi", [{}, {"WindowCenter": 1500, "WindowWidth": 700}])
 @pytest.mark.parametrize("bits", [8, 12])
-def test_monochrome1_is_inverted(bits: int, voi: dict[str, float]) -> None:
+def test_monochrome1_is_inverted(bits, voi):
     pixels = levels(bits)
     white_is_low = (2**bits - 1 - pixels).astype(pixels.dtype)
     mirrored = {**voi, "WindowCenter": 2**bits - voi["WindowCenter"]} if voi else {}
@@ -235,7 +230,7 @@ def test_monochrome1_is_inverted(bits: int, voi: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_is_ignored_and_black(photometric: str) -> None:
+def test_padding_is_ignored_and_black(photometric):
     pixels = (levels(12) // 8 + 1000).astype(np.int16)
     padded = pixels.copy()
     padded[:20] = -2000
@@ -245,7 +240,7 @@ def test_padding_is_ignored_and_black(photometric: str) -> None:
     assert np.array_equal(decoded[20:], 255 - expected if photometric == "MONOCHROME1" else expected)
 
 
-def test_a_range_of_padding_and_padding_with_the_wrong_sign() -> None:
+def test_a_range_of_padding_and_padding_with_the_wrong_sign():
     pixels = levels(12).astype(np.int16)
     pixels[:10], pixels[10:20] = -2000, -1990
     content = dicom(pixels, bits=16, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1990)
@@ -256,7 +251,7 @@ def test_a_range_of_padding_and_padding_with_the_wrong_sign() -> None:
 
 
 @given(bits=st.integers(1, 16), signed=st.booleans(), seed=st.integers(0, 2**31))
-def test_the_order_of_values_is_kept_for_any_number_of_bits(bits: int, signed: bool, seed: int) -> None:
+def test_the_order_of_values_is_kept_for_any_number_of_bits(bits, signed, seed):
     low = -(2 ** (bits - 1)) if signed else 0
     dtype = f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}"
     pixels = np.random.default_rng(seed).integers(low, low + 2**bits, (20, 24)).astype(dtype)
@@ -287,7 +282,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_files_that_are_not_one_grey_image_are_refused(case: str, image: Image) -> None:
+def test_files_that_are_not_one_grey_image_are_refused(case, image):
     elements, reason, detail = CASES[case]
     refused = refusal(dicom(image, **elements))
     assert refused.reason == reason
@@ -295,15 +290,13 @@ def test_files_that_are_not_one_grey_image_are_refused(case: str, image: Image) 
 
 
 @pytest.mark.parametrize("pixels", [np.full((20, 20), 7, np.uint8), np.full((20, 20), 700, np.uint16)])
-def test_a_constant_image_is_empty(pixels: Image) -> None:
+def test_a_constant_image_is_empty(pixels):
     assert refusal(dicom(pixels)).reason == "empty"
     assert refusal(dicom(pixels, PixelPaddingValue=int(pixels[0, 0]))).reason == "empty"
 
 
 @pytest.mark.parametrize("syntax", JPEG_FAMILY)
-def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(
-    syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_path, monkeypatch):
     image = pydicom.dcmread(io.BytesIO(compress(dataset(levels(8)), syntax, tmp_path)))
     assert coded_size(get_frame(image.PixelData, 0)) == (80, 64)
     image.Rows = image.Columns = 32
@@ -311,13 +304,7 @@ def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(
     assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, expected 32 x 32 as in the header"
 
 
-@pytest.mark.parametrize("stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xc4\xff", b"\xff\x4f\xff\x51", b"\xff\xd8abc"])
-def test_a_stream_without_size(stream: bytes) -> None:
-    with pytest.raises(ValueError, match="without an image size"):
-        coded_size(stream)
-
-
-def test_other_transfer_syntaxes_are_named(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_transfer_syntaxes_are_named(image, monkeypatch):
     other = with_frame(dataset(image, syntax=uid.HTJ2KLossless), bytes(100))
     assert str(refusal(other)).startswith("unreadable: DICOM transfer syntax High-Throughput JPEG 2000")
     missing = Path(get_testdata_file("meta_missing_tsyntax.dcm", download=False)).read_bytes()
@@ -328,21 +315,13 @@ def test_other_transfer_syntaxes_are_named(image: Image, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["no_meta.dcm", "rtplan.dcm", "test-SR.dcm"])
-def test_other_kinds_of_dicom_files_are_refused(name: str) -> None:
+def test_other_kinds_of_dicom_files_are_refused(name):
     content = Path(get_testdata_file(name, download=False)).read_bytes()
     assert refusal(content).reason in ("unreadable", "not_chest")
 
 
-@given(junk=st.binary(max_size=300))
-def test_random_bytes_after_the_signature_are_refused(junk: bytes) -> None:
-    content = bytes(128) + b"DICM" + junk
-    assert refusal(content).reason in ("unreadable", "truncated", "not_chest")
-    with pytest.raises(ImageRefused):
-        check_chest(content)
-
-
 @given(st.integers(132, 700), st.integers(0, 255))
-def test_a_file_with_a_changed_byte_in_the_header_is_decoded_or_refused(position: int, value: int) -> None:
+def test_a_file_with_a_changed_byte_in_the_header_is_decoded_or_refused(position, value):
     content = bytearray(dicom(levels(8), WindowCenter=100, WindowWidth=50, PixelPaddingValue=3))
     content[position] = value
     try:
@@ -353,7 +332,7 @@ def test_a_file_with_a_changed_byte_in_the_header_is_decoded_or_refused(position
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_chest_radiographs_are_accepted(image: Image) -> None:
+def test_chest_radiographs_are_accepted(image):
     for modality in (*MODALITIES, "dx", "CR "):
         for body_part in (*BODY_PARTS, "Chest", "", None):
             check_chest(dicom(image, Modality=modality, BodyPartExamined=body_part))
@@ -371,13 +350,13 @@ def test_chest_radiographs_are_accepted(image: Image) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_other_images_are_not_chest_radiographs(elements: dict[str, Any], detail: str, image: Image) -> None:
+def test_other_images_are_not_chest_radiographs(elements, detail, image):
     content = dicom(image, **elements)
     with pytest.raises(ImageRefused, match=f"^not_chest: {detail}"):
         check_chest(content)
 
 
-def test_values_of_the_header_are_neither_logged_nor_printed(image: Image, tmp_path: Path) -> None:
+def test_values_of_the_header_are_neither_logged_nor_printed(image, tmp_path):
     content = dicom(image, PatientBirthDate="20010101", WindowCenter="12345678", WindowWidth="10")
     odd = content.replace(b"12345678", b"Doe^Jane").replace(b"20010101", b"May 2001").replace(b"CHEST ", b"Chest ")
     assert odd.count(b"Doe^Jane") == 2
@@ -407,8 +386,8 @@ for name in ("odd.dcm", "cut.dcm"):
     assert ended.stderr == ""
 
 
-def test_a_memory_error_is_not_a_refusal(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_a_memory_error_is_not_a_refusal(image, monkeypatch):
+    def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", fail)
@@ -417,7 +396,7 @@ def test_a_memory_error_is_not_a_refusal(image: Image, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["rsna_monochrome2_jpeg", "udacity_test1", "udacity_test2", "udacity_test3"])
-def test_real_chest_radiographs(name: str, shared_data: Path) -> None:
+def test_real_chest_radiographs(name, shared_data):
     path = shared_data / "dicom" / f"{name}.dcm"
     content = read_bytes(path)
     check_chest(content)

@@ -3,7 +3,6 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,10 +12,8 @@ from PIL import Image
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode
 
-Encode = Callable[..., bytes]
 
-
-def png_of(side: int) -> bytes:
+def png_of(side):
     """A grey PNG with a header of that size and pixels that do not match it."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", b"no pixels at all"), (b"IEND", b"")]
@@ -26,13 +23,13 @@ def png_of(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def refusal(content: bytes) -> str:
+def refusal(content):
     with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=100)
     return refused.value.reason
 
 
-def test_a_large_image_is_refused_before_its_pixels_are_decoded(encode: Encode, image: np.ndarray) -> None:
+def test_a_large_image_is_refused_before_its_pixels_are_decoded(encode, image):
     assert refusal(png_of(20_000)) == "too_large"
     assert refusal(png_of(2_000)) == "truncated"
     bitmap = bytearray(encode(image, "BMP"))
@@ -40,7 +37,7 @@ def test_a_large_image_is_refused_before_its_pixels_are_decoded(encode: Encode, 
     assert refusal(bytes(bitmap)) == "too_large"
 
 
-def test_the_limit_of_megapixels_is_that_of_the_caller(encode: Encode, image: np.ndarray) -> None:
+def test_the_limit_of_megapixels_is_that_of_the_caller(encode, image):
     content = encode(image, "PNG")
     limit = image.size / 1e6
     assert decode(content, max_megapixels=limit).shape == image.shape
@@ -49,13 +46,13 @@ def test_the_limit_of_megapixels_is_that_of_the_caller(encode: Encode, image: np
             decode(content, max_megapixels=smaller)
 
 
-def test_a_side_below_16_pixels_is_too_small(encode: Encode, image: np.ndarray) -> None:
+def test_a_side_below_16_pixels_is_too_small(encode, image):
     assert refusal(encode(image[:15], "PNG")) == "too_small"
     assert refusal(encode(image[:, :15], "PNG")) == "too_small"
     assert decode(encode(image[:16, :16], "PNG"), max_megapixels=1).shape == (16, 16)
 
 
-def test_files_that_are_not_images_are_refused() -> None:
+def test_files_that_are_not_images_are_refused():
     assert refusal(b"") == "empty"
     for content in (bytes(500), b"GIF89a" + bytes(99)):
         assert refusal(content) == "unreadable"
@@ -64,19 +61,17 @@ def test_files_that_are_not_images_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
-def test_files_with_several_images_are_refused(kind: str, encode: Encode, image: np.ndarray) -> None:
+def test_files_with_several_images_are_refused(kind, encode, image):
     content = encode(image, kind, save_all=True, append_images=[Image.fromarray(image[::-1].copy())])
     with pytest.raises(ImageRefused, match=r"unreadable: .* several images"):
         decode(content, max_megapixels=1)
 
 
-def test_data_after_the_end_of_a_png_is_ignored(encode: Encode, image: np.ndarray) -> None:
+def test_data_after_the_end_of_a_png_is_ignored(encode, image):
     assert np.array_equal(decode(encode(image, "PNG") + b"notes of the archive", max_megapixels=1), image)
 
 
-def test_warnings_of_pillow_are_hidden_and_the_filters_of_other_threads_are_kept(
-    encode: Encode, image: np.ndarray
-) -> None:
+def test_warnings_of_pillow_are_hidden_and_the_filters_of_other_threads_are_kept(encode, image):
     cut = encode(image, "TIFF", compression="tiff_lzw")
     cut = cut[: len(cut) - 20]
     with warnings.catch_warnings(record=True) as seen:

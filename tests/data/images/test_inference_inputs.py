@@ -1,6 +1,3 @@
-from collections.abc import Callable
-
-import numpy as np
 import pytest
 
 from cxr_pipeline.common.errors import ImageRefused
@@ -9,15 +6,8 @@ from cxr_pipeline.data.images.recipe import Recipe
 
 
 @pytest.mark.parametrize(("error", "reason"), [(ValueError, "unreadable"), (MemoryError, "too_large")])
-def test_an_unexpected_error_of_a_decoder_is_a_refusal(
-    error: type[Exception],
-    reason: str,
-    image: np.ndarray,
-    encode: Callable[..., bytes],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_an_unexpected_error_of_a_decoder_is_a_refusal(error, reason, image, encode, caplog, monkeypatch):
+    def fail(*_, **__):
         raise error("a bug of the decoder")
 
     monkeypatch.setattr("cxr_pipeline.data.images.decoding.decode", fail)

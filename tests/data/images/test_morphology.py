@@ -17,7 +17,7 @@ many = settings(max_examples=50, deadline=None)
 
 @many
 @given(images, elements)
-def test_openings_darken_closings_brighten_and_both_are_idempotent(image: np.ndarray, element: dict) -> None:
+def test_openings_darken_closings_brighten_and_both_are_idempotent(image, element):
     opened, closed = opening(image, **element), closing(image, **element)
     assert (opened <= image).all()
     assert (closed >= image).all()
@@ -27,14 +27,14 @@ def test_openings_darken_closings_brighten_and_both_are_idempotent(image: np.nda
 
 @many
 @given(images, st.sampled_from([3, 5, 9]), st.sampled_from(["ellipse", "rectangle", "cross"]))
-def test_an_opening_is_the_closing_of_the_negative(image: np.ndarray, size: int, shape: str) -> None:
+def test_an_opening_is_the_closing_of_the_negative(image, size, shape):
     negative = closing(255 - image, size=size, shape=shape)
     assert np.array_equal(255 - negative, opening(image, size=size, shape=shape))
 
 
 @many
 @given(images, elements)
-def test_hats_are_the_changes_of_opening_and_closing(image: np.ndarray, element: dict) -> None:
+def test_hats_are_the_changes_of_opening_and_closing(image, element):
     white, black = top_hat(image, **element), black_hat(image, **element)
     assert np.array_equal(white + opening(image, **element), image)
     assert np.array_equal(image + black, closing(image, **element))
@@ -43,7 +43,7 @@ def test_hats_are_the_changes_of_opening_and_closing(image: np.ndarray, element:
 
 @many
 @given(images, st.integers(1, 5), st.sampled_from(["rectangle", "cross"]))
-def test_the_gradient_is_brightest_minus_darkest_under_the_element(image: np.ndarray, radius: int, shape: str) -> None:
+def test_the_gradient_is_brightest_minus_darkest_under_the_element(image, radius, shape):
     size = 2 * radius + 1
     centre = np.arange(size) == radius
     element = np.add.outer(centre, centre) if shape == "cross" else np.ones((size, size), bool)
@@ -52,7 +52,7 @@ def test_the_gradient_is_brightest_minus_darkest_under_the_element(image: np.nda
     assert gradient(image, size=size, shape=shape)[row, column] == under.max() - under.min()
 
 
-def test_clahe_raises_contrast_and_the_median_removes_a_speck() -> None:
+def test_clahe_raises_contrast_and_the_median_removes_a_speck():
     dull = np.random.default_rng(0).integers(110, 130, (64, 64), dtype=np.uint8)
     assert apply_steps(dull, [{"operation": "clahe", "clip_limit": 40.0, "tiles": 2}]).std() > 3 * dull.std()
     speck = np.full((20, 20), 90, np.uint8)
@@ -62,7 +62,7 @@ def test_clahe_raises_contrast_and_the_median_removes_a_speck() -> None:
 
 @many
 @given(images)
-def test_steps_run_in_order(image: np.ndarray) -> None:
+def test_steps_run_in_order(image):
     steps = [{"operation": "closing", "shape": "cross", "size": 5}, {"operation": "opening", "size": 3}]
     assert np.array_equal(apply_steps(image, steps), opening(closing(image, size=5, shape="cross"), size=3))
     assert steps[0]["operation"] == "closing"
@@ -78,12 +78,7 @@ def test_steps_run_in_order(image: np.ndarray) -> None:
         *(("clahe", {"tiles": tiles}) for tiles in (1, 7, 64)),
     ],
 )
-def test_every_configurable_operation_runs(operation: str, arguments: dict) -> None:
+def test_every_configurable_operation_runs(operation, arguments):
     image = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     (step,) = Morphology(steps=[{"operation": operation, **arguments}]).steps
     assert apply_steps(image, [step.model_dump()]).shape == image.shape
-
-
-def test_an_unknown_operation_is_named() -> None:
-    with pytest.raises(ValueError, match="Received: operation=sharpen"):
-        apply_steps(np.zeros((16, 16), np.uint8), [{"operation": "sharpen"}])

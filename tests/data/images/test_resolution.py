@@ -1,6 +1,5 @@
 import cv2
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,7 +13,7 @@ modes = st.sampled_from(["fit", "stretch"])
 
 @settings(max_examples=50, deadline=None)
 @given(images, st.integers(16, 64), modes)
-def test_the_result_has_the_size_and_the_range_of_the_image(image: np.ndarray, size: int, mode: str) -> None:
+def test_the_result_has_the_size_and_the_range_of_the_image(image, size, mode):
     resized = resize(image, size=size, mode=mode)
     assert resized.shape == (size, size)
     assert resized.dtype == np.uint8
@@ -25,9 +24,7 @@ def test_the_result_has_the_size_and_the_range_of_the_image(image: np.ndarray, s
 
 @settings(max_examples=50, deadline=None)
 @given(sides, sides, st.integers(16, 64), st.integers(1, 255))
-def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(
-    height: int, width: int, size: int, level: int
-) -> None:
+def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(height, width, size, level):
     image = np.full((height, width), level, np.uint8)
     assert (resize(image, size=size, mode="stretch") == level).all()
     fitted = resize(image, size=size, mode="fit")
@@ -42,14 +39,14 @@ def test_a_constant_image_stays_constant_and_keeps_its_aspect_ratio(
 
 @settings(max_examples=30, deadline=None)
 @given(hnp.arrays(np.uint8, (64, 96)), st.sampled_from([2, 4, 8]))
-def test_whole_factors_give_means_of_blocks(image: np.ndarray, factor: int) -> None:
+def test_whole_factors_give_means_of_blocks(image, factor):
     image = np.vstack([image, image[:32]])
     size = 96 // factor
     means = image.reshape(size, factor, size, factor).mean(axis=(1, 3))
     assert np.abs(resize(image, size=size, mode="stretch") - means).max() <= 1
 
 
-def test_two_averages_are_nearly_as_good_as_one() -> None:
+def test_two_averages_are_nearly_as_good_as_one():
     noise = np.random.default_rng(0).standard_normal((1024, 1024))
     image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     once = cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
@@ -59,7 +56,7 @@ def test_two_averages_are_nearly_as_good_as_one() -> None:
     assert error < np.square(by_four - once).mean() / 3
 
 
-def test_resizing_does_not_shift() -> None:
+def test_resizing_does_not_shift():
     ramp = np.repeat(np.arange(0, 240, dtype=np.uint8)[np.newaxis], 240, axis=0)
     for size in (37, 100, 224, 500):
         resized = resize(ramp, size=size, mode="fit").astype(float)
@@ -67,14 +64,9 @@ def test_resizing_does_not_shift() -> None:
         assert np.abs(resized[size // 2, 3:-3] - expected[3:-3]).max() < 1.1
 
 
-def test_a_side_that_grows_is_interpolated_while_the_other_shrinks() -> None:
+def test_a_side_that_grows_is_interpolated_while_the_other_shrinks():
     step = np.repeat(np.array([[0] * 8 + [200] * 8], dtype=np.uint8), 128, axis=0)
     image = step + np.tile(np.array([[0], [40]], dtype=np.uint8), (64, 16))
     stretched = resize(image, size=64, mode="stretch")
     assert np.array_equal(stretched[0, [0, 30, 31, 32, 33, 63]], [20, 45, 95, 145, 195, 220])
     assert (stretched == stretched[0]).all()
-
-
-def test_an_unknown_mode_is_named() -> None:
-    with pytest.raises(ValueError, match="Received: mode=crop"):
-        resize(np.zeros((20, 20), np.uint8), size=16, mode="crop")

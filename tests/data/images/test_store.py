@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -23,43 +21,39 @@ from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources.readers import FileReader
 
-Files = dict[str, Path]
-WriteImages = Callable[..., Files]
 RECIPE = Recipe(size=24, mode="fit", max_megapixels=10)
 STEPS = ({"operation": "opening", "shape": "ellipse", "size": 3},)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return tmp_path / "images"
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards(monkeypatch):
     monkeypatch.setattr(array_store, "_SHARD_ROWS", 4)
 
 
-def placed(files: Files) -> dict[str, tuple[FileReader, str]]:
+def placed(files):
     return {sha256: (FileReader(path.parent), path.name) for sha256, path in files.items()}
 
 
-def prepared(files: Files, recipe: Recipe = RECIPE) -> np.ndarray:
+def prepared(files, recipe=RECIPE):
     return np.stack([recipe.prepare(path.read_bytes()) for path in files.values()])
 
 
-def shards(folder: Path) -> dict[Path, int]:
+def shards(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("images/[!.]*.npy")}
 
 
-def filled(folder: Path, files: Files) -> PreparedImages:
+def filled(folder, files):
     images = PreparedImages(folder, RECIPE)
     assert images.fill(placed(files)).empty
     return images
 
 
-def test_prepared_images_are_read_in_the_given_order(
-    folder: Path, write_images: WriteImages, small_shards: None
-) -> None:
+def test_prepared_images_are_read_in_the_given_order(folder, write_images, small_shards):
     files = write_images(11)
     filled(folder, files)
     assert len(shards(folder)) == 3
@@ -75,9 +69,7 @@ def test_prepared_images_are_read_in_the_given_order(
     assert np.array_equal(np.concatenate(batches), read)
 
 
-def test_worker_processes_make_the_same_store(
-    folder: Path, write_images: WriteImages, small_shards: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_processes_make_the_same_store(folder, write_images, small_shards, monkeypatch):
     monkeypatch.setattr(store, "_FEW_BYTES_TO_DECODE", 0)
     monkeypatch.setattr(store, "_FEW_IMAGES_TO_ENHANCE", 0)
     files = write_images(10)
@@ -91,7 +83,7 @@ def test_worker_processes_make_the_same_store(
     assert np.array_equal(enhanced.read(list(files)), prepared(files, replace(RECIPE, steps=STEPS)))
 
 
-def test_only_new_images_are_read(folder: Path, write_images: WriteImages) -> None:
+def test_only_new_images_are_read(folder, write_images):
     first, more = write_images(3), write_images(2, seed=1)
     filled(folder, first)
     written = shards(folder)
@@ -106,9 +98,7 @@ def test_only_new_images_are_read(folder: Path, write_images: WriteImages) -> No
     assert len(images) == 5
 
 
-def test_refused_images_are_reported_by_reason_and_remembered(
-    folder: Path, tmp_path: Path, write_images: WriteImages, encode: Callable[..., bytes]
-) -> None:
+def test_refused_images_are_reported_by_reason_and_remembered(folder, tmp_path, write_images, encode):
     image = np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)
     png = encode(image, "PNG")
     contents = {
@@ -138,7 +128,7 @@ def test_refused_images_are_reported_by_reason_and_remembered(
     assert again.fill(placed(some)).reason.tolist() == ["truncated"]
 
 
-def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder: Path, write_images: WriteImages) -> None:
+def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder, write_images):
     files = write_images(3)
     changed, missing, _ = files.values()
     good = {path: path.read_bytes() for path in (changed, missing)}
@@ -156,9 +146,7 @@ def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder: Path, wr
     assert np.array_equal(images.read(list(files)), prepared(files))
 
 
-def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(
-    folder: Path, write_images: WriteImages
-) -> None:
+def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(folder, write_images):
     files = {**write_images(1, size=40), **write_images(1, size=60, seed=1)}
     strict, lenient = replace(RECIPE, max_megapixels=0.003), replace(RECIPE, max_megapixels=0.01)
     first = PreparedImages(folder, strict).fill(placed(files))
@@ -168,7 +156,7 @@ def test_the_refused_images_do_not_depend_on_the_limits_of_earlier_runs(
     assert PreparedImages(folder, strict).fill(placed(files)).equals(first)
 
 
-def test_a_damaged_shard_is_made_again(folder: Path, write_images: WriteImages, small_shards: None) -> None:
+def test_a_damaged_shard_is_made_again(folder, write_images, small_shards):
     files = write_images(8)
     filled(folder, files)
     os.truncate(min(shards(folder)), 1000)
@@ -179,16 +167,14 @@ def test_a_damaged_shard_is_made_again(folder: Path, write_images: WriteImages, 
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
-def test_too_little_room_is_reported_before_any_work(
-    folder: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_room_is_reported_before_any_work(folder, write_images, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="Not enough free disk space for the prepared images: 3 images of 24 x 24"):
         PreparedImages(folder, RECIPE).fill(placed(write_images(3)))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write_images: WriteImages) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, write_images):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="could not be written: Not a directory"):
         PreparedImages(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
@@ -212,9 +198,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_a_kill_loses_only_unfinished_shards(
-    signal_number: signal.Signals, folder: Path, tmp_path: Path, write_images: WriteImages
-) -> None:
+def test_a_kill_loses_only_unfinished_shards(signal_number, folder, tmp_path, write_images):
     files = write_images(200, size=200)
     (tmp_path / "fill.py").write_text(FILL)
     table = json.dumps({sha256: str(path) for sha256, path in files.items()})
@@ -241,9 +225,7 @@ def test_a_kill_loses_only_unfinished_shards(
     assert {path: changed for path, changed in shards(folder).items() if path in written} == written
 
 
-def test_steps_are_applied_once_to_resized_images(
-    folder: Path, write_images: WriteImages, small_shards: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_are_applied_once_to_resized_images(folder, write_images, small_shards, monkeypatch):
     files = write_images(10)
     images = filled(folder, files)
     shutil.rmtree(next(iter(files.values())).parent)
@@ -260,7 +242,7 @@ def test_steps_are_applied_once_to_resized_images(
     assert len(images.enhanced(list(files), STEPS)) == 10
 
 
-def test_handles_survive_pickle_and_json(folder: Path, write_images: WriteImages) -> None:
+def test_handles_survive_pickle_and_json(folder, write_images):
     files = write_images(2)
     images = filled(folder, files)
     copy = pickle.loads(pickle.dumps(images))

@@ -1,17 +1,12 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from cxr_pipeline.data.phantoms import Box
 from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
 from cxr_pipeline.data.phantoms.radiograph import draw_radiograph
 
-Radiograph = Callable[..., tuple[np.ndarray, list[Box]]]
-
 
 @pytest.fixture(scope="session")
-def radiograph() -> Radiograph:
+def radiograph():
     """Draw a radiograph of a patient, with everything at random but the arguments."""
 
     def draw(patient, visit=0, *, size=64, findings=(), view="PA"):

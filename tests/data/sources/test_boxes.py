@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from samples import write_files
@@ -13,7 +11,7 @@ LIST = "BBox_List_2017.csv"
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
 
-def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
+def read(folder, **box_files):
     """Read the boxes of images of one source; the hash of an image is its name."""
     images = list(box_files)
     rows = pd.DataFrame({"source": "s", "image": [f"{name}.png" for name in images], "sha256": images})
@@ -33,7 +31,7 @@ def read(folder: Path, **box_files: str | None) -> pd.DataFrame:
     ],
     ids=["release", "byte order mark", "other spaces and numbers", "clipped to the image"],
 )
-def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str, sides: list[float]) -> None:
+def test_a_box_in_fractions_of_the_image(tmp_path, text, sides):
     (tmp_path / LIST).write_text(text, encoding="utf-8")
     boxes = read(tmp_path, a=LIST)
     assert boxes.to_numpy().tolist() == [["a", "Mass", *sides]]
@@ -43,7 +41,7 @@ def test_a_box_in_fractions_of_the_image(tmp_path: Path, text: str, sides: list[
     assert none.dtypes.to_dict() == boxes.dtypes.to_dict()
 
 
-def test_each_box_of_the_lists_of_an_image_once(tmp_path: Path) -> None:
+def test_each_box_of_the_lists_of_an_image_once(tmp_path):
     rows = "a.png,Mass,0,0,9,9\na.png,Mass,0,0,9,9\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n"
     (tmp_path / LIST).write_text(HEADER + rows)
     rows = "a.png,Mass,0,0,9,9\na.png,Infiltrate,0,0,1,1\nb.png,Nodule,0,0,7,7\n"
@@ -53,7 +51,7 @@ def test_each_box_of_the_lists_of_an_image_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [f"../{LIST}", "/etc/passwd", "sub\\BBox.csv", "BBox/../../BBox.csv", "..", ""])
-def test_a_list_outside_the_source_is_not_read(tmp_path: Path, name: str) -> None:
+def test_a_list_outside_the_source_is_not_read(tmp_path, name):
     write_files(tmp_path, LIST, "source/a.png")
     with pytest.raises(UserError, match="as a box list; expected the name of a file"):
         read(tmp_path / "source", a=name)
@@ -71,14 +69,14 @@ def test_a_list_outside_the_source_is_not_read(tmp_path: Path, name: str) -> Non
         (None, "it does not exist"),
     ],
 )
-def test_a_damaged_list(tmp_path: Path, text: str | None, reason: str) -> None:
+def test_a_damaged_list(tmp_path, text, reason):
     if text is not None:
         (tmp_path / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=f"{LIST} cannot be read: .*{reason}"):
         read(tmp_path, a=LIST)
 
 
-def test_images_of_several_sources(tmp_path: Path) -> None:
+def test_images_of_several_sources(tmp_path):
     for source, finding in (("one", "Mass"), ("two", "Nodule")):
         (tmp_path / source).mkdir()
         (tmp_path / source / LIST).write_text(HEADER + f"a.png,{finding},0,0,512,512\n")
@@ -88,7 +86,7 @@ def test_images_of_several_sources(tmp_path: Path) -> None:
     assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["1", "Mass"], ["2", "Nodule"]]
 
 
-def test_every_box_of_a_phantom_release_is_read(tmp_path: Path) -> None:
+def test_every_box_of_a_phantom_release_is_read(tmp_path):
     write_release(tmp_path, n_patients=12, size=64, prevalence={"Effusion": 0.9, "Mass": 0.5}, seed=1)
     images = nih.read(tmp_path).images
     boxes = read_boxes({"s": tmp_path}, images.assign(source="s", sha256=images["image"]))
@@ -97,7 +95,7 @@ def test_every_box_of_a_phantom_release_is_read(tmp_path: Path) -> None:
         assert set(boxes.loc[boxes["finding"] == finding, "sha256"]) == labelled
 
 
-def test_every_box_of_the_real_release_has_a_known_label(shared_data: Path) -> None:
+def test_every_box_of_the_real_release_has_a_known_label(shared_data):
     names = [LIST, "BBox_RSNA.csv"]
     images = pd.concat([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]).unique()
     rows = pd.DataFrame({"source": "s", "image": images, "sha256": images, "box_file": "|".join(names)})

@@ -8,7 +8,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.class_folders import read
 
 
-def test_the_folder_is_the_label(tmp_path: Path) -> None:
+def test_the_folder_is_the_label(tmp_path):
     write_files(tmp_path, "No Finding/b.png", "No Finding/deeper/a.jpg", "Effusion/a.png")
     images = read(tmp_path, patient_id="none").images
     assert images[["image", "path", "labels"]].to_numpy().tolist() == [
@@ -19,7 +19,7 @@ def test_the_folder_is_the_label(tmp_path: Path) -> None:
     assert images[["given_split", "patient_id"]].isna().all(axis=None)
 
 
-def test_split_folders_above_the_classes(tmp_path: Path) -> None:
+def test_split_folders_above_the_classes(tmp_path):
     folders = ("Test", "VALID", "Val", "dev", "train", "validation")
     write_files(tmp_path, *(f"{folder}/ill/a.png" for folder in folders), "well/b.png")
     images = read(tmp_path, patient_id="none").images
@@ -30,7 +30,7 @@ def test_split_folders_above_the_classes(tmp_path: Path) -> None:
     assert texts(given["given_split"]) == ["test", "validation", "train", "validation", "train", "validation", None]
 
 
-def test_patients_within_split(tmp_path: Path) -> None:
+def test_patients_within_split(tmp_path):
     images = ("train/ill/p1_a.png", "val/ill/p1_b.png", "test/ill/p1_c.png", "ill/p1_d.png", "test/ill/none.png")
     write_files(tmp_path, *images)
     listing = read(tmp_path, patient_id=r"^(p\d)_", given_splits={"val": "train"}, patients_within_split=True)
@@ -40,7 +40,7 @@ def test_patients_within_split(tmp_path: Path) -> None:
     assert listing.notes == (note,)
 
 
-def test_every_file_below_a_class_but_system_files_is_a_row(tmp_path: Path) -> None:
+def test_every_file_below_a_class_but_system_files_is_a_row(tmp_path):
     write_files(tmp_path, "a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png")
     write_files(tmp_path, "a/notes.txt", "a/image", "README.md", "train/list.txt")
     listing = read(tmp_path, patient_id="none")
@@ -49,7 +49,7 @@ def test_every_file_below_a_class_but_system_files_is_a_row(tmp_path: Path) -> N
     assert listing.notes == ("Files outside of class folders, which were not read: 2.",)
 
 
-def test_unusual_names_are_rows_unless_they_are_not_utf8(tmp_path: Path) -> None:
+def test_unusual_names_are_rows_unless_they_are_not_utf8(tmp_path):
     names = ["-rf.png", "an image.png", "back\\slash.png", "quote\"'.png", "two\nlines.png", "胸部.png"]
     write_files(tmp_path, *(f"ill/{name}" for name in names))
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/ill/image\xff.png")).write_text("image")
@@ -59,7 +59,7 @@ def test_unusual_names_are_rows_unless_they_are_not_utf8(tmp_path: Path) -> None
     listing.refused.to_parquet(tmp_path / "refused.parquet")
 
 
-def test_links_to_folders(tmp_path: Path) -> None:
+def test_links_to_folders(tmp_path):
     source = write_files(tmp_path, "source/ill/a.png", "elsewhere/secret.png") / "source"
     (source / "well").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (source / "ill" / "again").symlink_to(source, target_is_directory=True)
@@ -70,7 +70,7 @@ def test_links_to_folders(tmp_path: Path) -> None:
     assert listing.notes == ("Links to folders inside the source, which were not followed: 1.",)
 
 
-def test_the_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> None:
+def test_the_patient_is_the_first_group_that_is_not_empty(tmp_path):
     names = ["IM-0012-0001.jpeg", "NORMAL2-IM-0012-0001.jpeg", "other.jpeg", "person7_virus_1.jpeg"]
     write_files(tmp_path, *(f"person1_/{name}" for name in names))
     listing = read(tmp_path, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
@@ -81,13 +81,13 @@ def test_the_patient_is_the_first_group_that_is_not_empty(tmp_path: Path) -> Non
     ("pattern", "message"),
     [("(", "unterminated"), (r"\d+", "no capture groups"), (r"^(\d+)_", "matches none of 1 file names")],
 )
-def test_an_invalid_pattern_of_patients(tmp_path: Path, pattern: str, message: str) -> None:
+def test_an_invalid_pattern_of_patients(tmp_path, pattern, message):
     with pytest.raises(UserError, match=message) as error:
         read(write_files(tmp_path, "ill/image.png"), patient_id=pattern)
     assert pattern in str(error.value)
 
 
-def test_kermany(shared_data: Path) -> None:
+def test_kermany(shared_data):
     images = read(shared_data / "kermany", patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)").images
     assert images.groupby("labels").size().to_dict() == {"NORMAL": 1341, "PNEUMONIA": 3875}
     assert (images["given_split"] == "train").all()

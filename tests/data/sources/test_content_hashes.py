@@ -1,8 +1,6 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +11,11 @@ DAY_NS = 24 * 3600 * 10**9
 PATHS = ("a.png", "b.png", "empty.png")
 
 
-def sha256(content: bytes) -> str:
+def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def write(file: Path, content: bytes, *, changed_ns: int | None = None) -> None:
+def write(file, content, *, changed_ns=None):
     """Write a file that last changed then, or a day ago."""
     file.write_bytes(content)
     changed_ns = time.time_ns() - DAY_NS if changed_ns is None else changed_ns
@@ -25,7 +23,7 @@ def write(file: Path, content: bytes, *, changed_ns: int | None = None) -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for path in PATHS:
@@ -34,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def reads(monkeypatch):
     """Paths that are read during a test."""
     paths: list[str] = []
     read = FileReader.read
@@ -42,12 +40,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def cached_hashes(source: Path, *paths: str, **options: object) -> list[str]:
+def cached_hashes(source, *paths, **options):
     table = content_hashes(FileReader(source, **options), paths or PATHS, cache=source.parent / "cache")
     return table["sha256"].dropna().tolist()
 
 
-def test_many_images_keep_their_order(tmp_path: Path) -> None:
+def test_many_images_keep_their_order(tmp_path):
     paths = [f"{number} 胸\n.png" for number in range(1200)]
     for path in paths:
         (tmp_path / path).write_text(path)
@@ -60,7 +58,7 @@ def test_many_images_keep_their_order(tmp_path: Path) -> None:
     assert list(content_hashes(FileReader(tmp_path), [])) == ["sha256", "reason", "detail"]
 
 
-def test_only_new_and_changed_files_are_read_again(source: Path, reads: list[str]) -> None:
+def test_only_new_and_changed_files_are_read_again(source, reads):
     first = cached_hashes(source)
     assert first == [sha256(b"a.png"), sha256(b"b.png")]
     write(source / "d.png", b"d.png")
@@ -73,14 +71,14 @@ def test_only_new_and_changed_files_are_read_again(source: Path, reads: list[str
     assert reads == ["empty.png", "a.png", "empty.png"]
 
 
-def test_a_changed_file_of_equal_time_is_read_again(source: Path) -> None:
+def test_a_changed_file_of_equal_time_is_read_again(source):
     cached_hashes(source)
     write(source / "a.png", b"longer than before", changed_ns=(source / "a.png").stat().st_mtime_ns)
     assert cached_hashes(source)[0] == sha256(b"longer than before")
 
 
 @pytest.mark.parametrize("age_ns", [0, 10**9, -DAY_NS])
-def test_a_hash_within_a_tick_of_the_clock_is_not_trusted(source: Path, age_ns: int) -> None:
+def test_a_hash_within_a_tick_of_the_clock_is_not_trusted(source, age_ns):
     changed_ns = time.time_ns() - age_ns
     write(source / "a.png", b"a.png", changed_ns=changed_ns)
     cached_hashes(source)
@@ -89,7 +87,7 @@ def test_a_hash_within_a_tick_of_the_clock_is_not_trusted(source: Path, age_ns: 
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content.replace(b"a.png", b"b.png")])
-def test_a_damaged_cache_is_rebuilt(source: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_cache_is_rebuilt(source, damage):
     first = cached_hashes(source)
     [file] = (source.parent / "cache").iterdir()
     content = file.read_bytes()
@@ -98,13 +96,13 @@ def test_a_damaged_cache_is_rebuilt(source: Path, damage: Callable[[bytes], byte
     assert file.read_bytes() == content
 
 
-def test_a_file_moved_out_of_the_source_is_refused(source: Path) -> None:
+def test_a_file_moved_out_of_the_source_is_refused(source):
     cached_hashes(source)
     (source / "a.png").rename(source.parent / "a.png")
     (source / "a.png").symlink_to(source.parent / "a.png")
     assert cached_hashes(source) == [sha256(b"b.png")]
 
 
-def test_a_reader_with_other_options_has_its_own_cache(source: Path) -> None:
+def test_a_reader_with_other_options_has_its_own_cache(source):
     cached_hashes(source)
     assert cached_hashes(source, dicom_only=True) == []

@@ -1,6 +1,5 @@
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,26 +11,25 @@ from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import dicom_folder
 from cxr_pipeline.data.sources.dicom_folder import read, reader
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
+def key(monkeypatch):
     monkeypatch.setenv(VARIABLE, "a key for these tests")
 
 
-def read_table(folder: Path, table: str, columns: dict[str, Any] | None = None, **options: Any) -> Listing:
+def read_table(folder, table, columns=None, **options):
     (folder / "labels.csv").write_text(table)
     columns = {"image": "image", "labels": "label", **(columns or {})}
     return read(folder, table="labels.csv", columns=Columns(**columns), **options)
 
 
-def read_names(folder: Path, *names: str, **options: Any) -> Listing:
+def read_names(folder, *names, **options):
     return read_table(folder, "image,label\n" + "".join(f"{name},Mass\n" for name in names), **options)
 
 
-def refusals(listing: Listing) -> dict[str, str]:
+def refusals(listing):
     return dict(zip(listing.refused["image"], listing.refused["reason"], strict=True))
 
 
@@ -47,14 +45,14 @@ def refusals(listing: Listing) -> dict[str, str]:
         ("1.2.3.5", "image.dcm"),
     ],
 )
-def test_names_of_an_image(tmp_path: Path, name: str, path: str) -> None:
+def test_names_of_an_image(tmp_path, name, path):
     for number, file in {9: "a/b/1.2.840.7", 8: "a/x.dcm", 4: "1.2.3.5.dcm", 5: "image.dcm"}.items():
         write_dicom(tmp_path / file, number)
     images = read_names(tmp_path, name).images
     assert images[["image", "path", "labels"]].to_numpy().tolist() == [[path, path, "Mass"]]
 
 
-def test_unnamed_and_missing_images_are_counted(tmp_path: Path) -> None:
+def test_unnamed_and_missing_images_are_counted(tmp_path):
     write_dicom(tmp_path / "1.dcm", 1)
     write_dicom(tmp_path / "2.dcm", 2)
     (tmp_path / "IMAGE").write_bytes(bytes(128) + b"DICM")
@@ -72,9 +70,7 @@ def test_unnamed_and_missing_images_are_counted(tmp_path: Path) -> None:
         ({"PatientAge": "Jane", "PatientSex": "Doe"}, [None, None, "PA"]),
     ],
 )
-def test_age_sex_and_view_are_from_the_table_or_the_header(
-    elements: dict[str, Any], expected: list[Any], tmp_path: Path
-) -> None:
+def test_age_sex_and_view_are_from_the_table_or_the_header(elements, expected, tmp_path):
     for number in (1, 2):
         write_dicom(tmp_path / f"{number}.dcm", number, **elements)
     columns = {"age": "age", "sex": "sex", "view": "view"}
@@ -83,7 +79,7 @@ def test_age_sex_and_view_are_from_the_table_or_the_header(
     assert texts(images.loc[1, ["age", "sex", "view"]]) == expected
 
 
-def test_patients_are_pseudonyms_with_a_key_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patients_are_pseudonyms_with_a_key_beside_the_images(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE)
     for number in (2, 3, 4):
         write_dicom(tmp_path / f"{number}.dcm", number)
@@ -98,7 +94,7 @@ def test_patients_are_pseudonyms_with_a_key_beside_the_images(tmp_path: Path, mo
     assert from_table.tolist()[:3] == [patients[0], patients[2], patients[2]]
 
 
-def test_no_identifier_is_in_the_listing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_no_identifier_is_in_the_listing(tmp_path, recwarn):
     write_dicom(tmp_path / "1.dcm", 1)
     (tmp_path / "1.dcm").write_bytes((tmp_path / "1.dcm").read_bytes().replace(b"ISO_IR 192", b"Doe^Jane\\6"))
     write_dicom(tmp_path / "2.dcm", 2, BodyPartExamined="LEG OF Doe^Jane")
@@ -112,7 +108,7 @@ def test_no_identifier_is_in_the_listing(tmp_path: Path, recwarn: pytest.Warning
     assert refusals(listing) == {"2.dcm": "not_chest", "3.dcm": "unreadable"}
 
 
-def test_unusable_images_are_refused(tmp_path: Path) -> None:
+def test_unusable_images_are_refused(tmp_path):
     source = tmp_path / "source"
     write_dicom(source / "ct.dcm", 1, Modality="CT")
     write_dicom(source / "rgb.dcm", 2, PhotometricInterpretation="RGB")
@@ -134,7 +130,7 @@ def test_unusable_images_are_refused(tmp_path: Path) -> None:
         assert refusal(reader(source), name).reason == reasons[name]
 
 
-def test_accepted_modalities_and_body_parts(tmp_path: Path) -> None:
+def test_accepted_modalities_and_body_parts(tmp_path):
     write_dicom(tmp_path / "1.dcm", 1, Modality="RF", BodyPartExamined="HEART")
     assert len(read_names(tmp_path, "1.dcm", modalities=("RF",)).refused) == 1
     options: dict[str, Any] = {"modalities": ("RF",), "body_parts": ("heart",)}
@@ -143,11 +139,11 @@ def test_accepted_modalities_and_body_parts(tmp_path: Path) -> None:
     assert refusal(reader(tmp_path), "1.dcm").detail.startswith("modality RF")
 
 
-def test_a_header_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_is_read_without_its_pixels(tmp_path, monkeypatch):
     write_dicom(tmp_path / "1.dcm", 1)
     read_header, headers = dicom_folder.read_header, []
 
-    def record(file: Any, tags: Any) -> Any:
+    def record(file, tags):
         header = read_header(file, tags)
         headers.append((file.tell(), [element.keyword for element in header]))
         return header
@@ -159,7 +155,7 @@ def test_a_header_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest
     assert {"PixelData", "PatientName"}.isdisjoint(keywords)
 
 
-def test_real_images(tmp_path: Path, shared_data: Path) -> None:
+def test_real_images(tmp_path, shared_data):
     shutil.copytree(shared_data / "dicom", tmp_path / "images")
     listing = read_names(tmp_path / "images", *sorted(path.name for path in (tmp_path / "images").iterdir()))
     assert {name.partition("_")[0]: reason for name, reason in refusals(listing).items()} == {"not": "not_chest"}

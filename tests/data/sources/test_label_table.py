@@ -1,7 +1,6 @@
 """Tests of the layout ``label_table``, and of matching the rows of any label table with files."""
 
 import os
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,11 +11,11 @@ from samples import write_files
 from cxr_pipeline.data.sources import nih
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.data.sources.listing import Listing, list_rows
+from cxr_pipeline.data.sources.listing import list_rows
 from cxr_pipeline.data.sources.table_rows import normalise_paths
 
 
-def read_rows(folder: Path, *names: str, table: str = "labels.csv") -> Listing:
+def read_rows(folder, *names, table="labels.csv"):
     lines = ["image,finding", *(f"{name},Mass" for name in names)]
     (folder / table).write_text("\n".join(lines) + "\n")
     return read(folder, table=table, columns=Columns(image="image", labels="finding"))
@@ -35,18 +34,18 @@ def read_rows(folder: Path, *names: str, table: str = "labels.csv") -> Listing:
         ("bare", "deep/bare"),
     ],
 )
-def test_names_of_an_image(tmp_path: Path, name: str, path: str) -> None:
+def test_names_of_an_image(tmp_path, name, path):
     listing = read_rows(write_files(tmp_path, "deep/er/a.png", "deep/1.2.840.dcm", "deep/bare"), name)
     assert listing.images[["image", "path", "labels"]].to_numpy().tolist() == [[path, path, "Mass"]]
 
 
 @pytest.mark.parametrize("name", ["", "gone.png", "er/a.png", "deep", "a.jpg", "A.PNG", "labels.csv", ".hidden.png"])
-def test_missing_images_are_counted(tmp_path: Path, name: str) -> None:
+def test_missing_images_are_counted(tmp_path, name):
     listing = read_rows(write_files(tmp_path, "deep/er/a.png", ".hidden.png"), name, "a.png")
     assert (len(listing.images), len(listing.refused), listing.n_missing) == (1, 0, 1)
 
 
-def test_a_name_of_several_images(tmp_path: Path) -> None:
+def test_a_name_of_several_images(tmp_path):
     write_files(tmp_path, "a/x.png", "b/x.png", "x.png", "a/y.png", "b/y.jpg", "y2.png")
     listing = read_rows(tmp_path, "x.png", "a/x.png", "x", "y", "y.jpg", "b/y")
     assert listing.images["path"].tolist() == ["a/x.png", "b/y.jpg", "x.png"]
@@ -58,20 +57,20 @@ def test_a_name_of_several_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:\\x.png", ".."])
-def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_leads_out_is_refused(tmp_path, name):
     listing = read_rows(write_files(tmp_path, "secret", "source/a.png") / "source", name, "a.png")
     assert listing.refused["reason"].tolist() == ["outside_source"]
     assert listing.images["path"].tolist() == ["a.png"]
 
 
 @given(st.lists(st.sampled_from(["a", "b", "..", ".", ""]), min_size=1, max_size=6))
-def test_normal_paths_go_up_only_at_the_start(parts: list[str]) -> None:
+def test_normal_paths_go_up_only_at_the_start(parts):
     name = normalise_paths(pd.Series(["/".join(parts)], dtype="str")).iloc[0]
     assert ".." not in name.lstrip("./").split("/")
     assert os.path.normpath("/x/" + name) == os.path.normpath("/x/" + "/".join(parts)) or name.startswith("/")
 
 
-def test_notes(tmp_path: Path) -> None:
+def test_notes(tmp_path):
     write_files(tmp_path, "a.png", "b.png", "tables/old.csv")
     listing = read_rows(tmp_path, "a.png", table="tables/of labels.csv")
     unnamed = "Files below the folder that the table does not name: 2."
@@ -79,7 +78,7 @@ def test_notes(tmp_path: Path) -> None:
     assert len(read_rows(tmp_path, "a.png", "b.png", "old.csv", table="tables/of labels.csv").notes) == 1
 
 
-def test_rows_of_the_same_image() -> None:
+def test_rows_of_the_same_image():
     contents = [
         ("same.png", "Mass", "1", "train", None),
         ("same.png", "Mass", "1", "train", None),
@@ -109,7 +108,7 @@ def test_rows_of_the_same_image() -> None:
     assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))
 
 
-def test_the_real_nih_table_is_read_as_by_the_layout_nih(shared_data: Path) -> None:
+def test_the_real_nih_table_is_read_as_by_the_layout_nih(shared_data):
     columns = Columns(
         image="Image Index",
         labels="Finding Labels",

@@ -1,8 +1,6 @@
 """Tests of reading label tables, as CSV, CSV.gz and Parquet."""
 
 import gzip
-from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -29,25 +27,24 @@ TABLE = pd.DataFrame(
         "unused": ["x", "y", "z"],
     }
 )
-Write = Callable[[Path, pd.DataFrame], Path]
 
 
-def write_csv(folder: Path, table: pd.DataFrame) -> Path:
+def write_csv(folder, table):
     table.to_csv(folder / "labels.csv", index=False)
     return folder / "labels.csv"
 
 
-def write_csv_with_bom(folder: Path, table: pd.DataFrame) -> Path:
+def write_csv_with_bom(folder, table):
     table.rename(columns="{} ".format).to_csv(folder / "labels.csv", index=False, encoding="utf-8-sig")
     return folder / "labels.csv"
 
 
-def write_gzip(folder: Path, table: pd.DataFrame) -> Path:
+def write_gzip(folder, table):
     (folder / "labels.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     return folder / "labels.csv.gz"
 
 
-def write_parquet(folder: Path, table: pd.DataFrame) -> Path:
+def write_parquet(folder, table):
     table.to_parquet(folder / "labels.parquet")
     return folder / "labels.parquet"
 
@@ -55,13 +52,13 @@ def write_parquet(folder: Path, table: pd.DataFrame) -> Path:
 every_format = pytest.mark.parametrize("write", [write_csv, write_csv_with_bom, write_gzip, write_parquet])
 
 
-def one_hot(blank: str, **columns: list[object]) -> pd.DataFrame:
+def one_hot(blank, **columns):
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(columns["Mass"]))], **columns}, dtype="str")
     return read_labels(table, Columns(image="image", one_hot=tuple(columns), blank=blank))[0]
 
 
 @every_format
-def test_one_column_of_labels(tmp_path: Path, write: Write) -> None:
+def test_one_column_of_labels(tmp_path, write):
     file = write(tmp_path, TABLE)
     rows, vocabulary = read_label_table(file, ONE_COLUMN)
     assert texts(rows["image"]) == ["a.png", "b.png", "c.png"]
@@ -78,7 +75,7 @@ def test_one_column_of_labels(tmp_path: Path, write: Write) -> None:
 
 @every_format
 @pytest.mark.parametrize("values", [["1", "0", "-1"], [1, 0, -1], [1.0, 0.0, -1.0], ["Yes", "no", "-1.0"]])
-def test_one_column_per_label(tmp_path: Path, write: Write, values: list[object]) -> None:
+def test_one_column_per_label(tmp_path, write, values):
     table = pd.DataFrame({"image": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
     rows, vocabulary = read_label_table(write(tmp_path, table), ONE_HOT)
     assert texts(rows["image"]) == ["1", "2", "3"]
@@ -88,14 +85,14 @@ def test_one_column_per_label(tmp_path: Path, write: Write, values: list[object]
     assert vocabulary == {"Mass", "Edema"}
 
 
-def test_booleans_of_parquet(tmp_path: Path) -> None:
+def test_booleans_of_parquet(tmp_path):
     table = pd.DataFrame({"image": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
     rows, _ = read_label_table(write_parquet(tmp_path, table), ONE_HOT)
     assert texts(rows["labels"]) == ["Mass", "Edema"]
     assert texts(rows["unknown"]) == ["Edema", None]
 
 
-def test_meaning_of_blank_cells() -> None:
+def test_meaning_of_blank_cells():
     cells = {"Mass": [None, "1", None, None], "Edema": ["0", None, "-1", None]}
     unknown = one_hot("unknown", **cells)
     assert texts(unknown["labels"]) == ["", "Mass", "", None]
@@ -107,7 +104,7 @@ def test_meaning_of_blank_cells() -> None:
 
 
 @given(st.lists(st.tuples(*3 * [st.sampled_from(["1", "0", "-1", None])]), min_size=1, max_size=8))
-def test_each_cell_is_present_uncertain_unknown_or_absent(cells: list[tuple[str | None, ...]]) -> None:
+def test_each_cell_is_present_uncertain_unknown_or_absent(cells):
     names = ("Mass", "No Finding", "Pleural_Thickening")
     rows = one_hot("unknown", **dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)))
     for row, (_, read) in zip(cells, rows.iterrows(), strict=True):
@@ -118,13 +115,13 @@ def test_each_cell_is_present_uncertain_unknown_or_absent(cells: list[tuple[str 
 
 @pytest.mark.parametrize("value", ["2", "maybe", "nan"])
 @pytest.mark.parametrize("blank", ["negative", "unknown"])
-def test_an_invalid_cell_refuses_its_row(value: str, blank: str) -> None:
+def test_an_invalid_cell_refuses_its_row(value, blank):
     rows = one_hot(blank, Mass=["1", "1", None], Edema=["0", value, value])
     assert texts(rows["reason"]) == [None, "unknown_label", "unknown_label"]
     assert rows["detail"].iloc[1] == f"the column Edema has '{value}'; expected 1, 0, -1 or an empty cell"
 
 
-def test_separator(tmp_path: Path) -> None:
+def test_separator(tmp_path):
     table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
     columns = Columns(image="image", labels="findings", separator=";")
     rows, vocabulary = read_label_table(write_csv(tmp_path, table), columns)
@@ -133,7 +130,7 @@ def test_separator(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["finding", "zzz"])
-def test_a_missing_column(tmp_path: Path, column: str) -> None:
+def test_a_missing_column(tmp_path, column):
     hint = r"; did you mean findings\?" if column == "finding" else r"\."
     with pytest.raises(UserError, match=rf"labels\.csv has no column {column}{hint} Found image, findings, patient"):
         read_label_table(write_csv(tmp_path, TABLE), Columns(image="image", labels=column))
@@ -141,7 +138,7 @@ def test_a_missing_column(tmp_path: Path, column: str) -> None:
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'"image\n', b"\x1f\x8b\x08\x00broken", None])
-def test_a_damaged_or_missing_table(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_a_damaged_or_missing_table(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
@@ -149,19 +146,19 @@ def test_a_damaged_or_missing_table(tmp_path: Path, name: str, content: bytes | 
 
 
 @every_format
-def test_a_table_with_only_a_header(tmp_path: Path, write: Write) -> None:
+def test_a_table_with_only_a_header(tmp_path, write):
     file = write(tmp_path, TABLE.head(0))
     assert len(read_label_table(file, ONE_COLUMN)[0]) == 0
     assert len(read_label_table(file, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
 
 
-def test_an_unknown_split(tmp_path: Path) -> None:
+def test_an_unknown_split(tmp_path):
     file = write_csv(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
     with pytest.raises(UserError, match=r"labels\.csv: the column part has 'fold 3'; expected one of train"):
         read_label_table(file, ONE_COLUMN)
 
 
-def test_years() -> None:
+def test_years():
     ages = pd.Series(["58", "058Y", "006m", "14 D", "2W", "61.5", "120", "121", "old", None], dtype="str")
     expected = [58, 58, 0.5, 14 / 365.25, 14 / 365.25, 61.5, 120, -1, -1, -1]
     assert years(ages).fillna(-1).tolist() == pytest.approx(expected)

@@ -16,11 +16,11 @@ NAN = math.nan
 HERNIA = "unknown_label: the label 'Hernia' belongs to no class of the task"
 
 
-def rows(*labels: str | None, uncertain: str | None = None, unknown: str | None = None) -> pd.DataFrame:
+def rows(*labels, uncertain=None, unknown=None):
     return pd.DataFrame({"labels": labels, "uncertain": uncertain, "unknown": unknown}, dtype="str")
 
 
-def apply(label_map: LabelMap, labels: str | None, vocabulary: tuple[str, ...] = VOCABULARY, **others: str) -> object:
+def apply(label_map, labels, vocabulary=VOCABULARY, **others):
     """Return the values of the classes of one image, or why it is refused or left out."""
     outcome = label_map.apply(rows(labels, **others), vocabulary)
     values, (reason, detail, left_out) = outcome.filter(regex="^label_").iloc[0], outcome.iloc[0, -3:]
@@ -50,7 +50,7 @@ def apply(label_map: LabelMap, labels: str | None, vocabulary: tuple[str, ...] =
         ("Mass", {"unknown": "Pneumonia"}, "other_classes"),
     ],
 )
-def test_exclusive_classes(labels: str | None, others: dict[str, object], expected: object) -> None:
+def test_exclusive_classes(labels, others, expected):
     assert apply(LabelMap(ONE), labels, **others) == expected
 
 
@@ -70,7 +70,7 @@ def test_exclusive_classes(labels: str | None, others: dict[str, object], expect
         (None, {}, "unknown_label: no label"),
     ],
 )
-def test_several_classes(labels: str | None, others: dict[str, object], expected: object) -> None:
+def test_several_classes(labels, others, expected):
     outcome = apply(LabelMap(SEVERAL, exclusive=False), labels, **others)
     assert outcome == (expected if isinstance(expected, str) else pytest.approx(expected, nan_ok=True))
 
@@ -83,7 +83,7 @@ def test_several_classes(labels: str | None, others: dict[str, object], expected
         ("negative", "other_classes", [1.0, 0.0], 0.0),
     ],
 )
-def test_meanings_of_uncertain(uncertain: str, of_effusion: object, of_no_finding: object, of_several: float) -> None:
+def test_meanings_of_uncertain(uncertain, of_effusion, of_no_finding, of_several):
     one, several = LabelMap(ONE, uncertain=uncertain), LabelMap(SEVERAL, uncertain=uncertain, exclusive=False)
     assert apply(one, "", uncertain="Effusion") == of_effusion
     assert apply(one, "No Finding", uncertain="Effusion") == of_no_finding
@@ -92,7 +92,7 @@ def test_meanings_of_uncertain(uncertain: str, of_effusion: object, of_no_findin
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_a_star_covers_the_rest_of_the_vocabulary_and_left_out_labels_are_listed(exclusive: bool) -> None:
+def test_a_star_covers_the_rest_of_the_vocabulary_and_left_out_labels_are_listed(exclusive):
     vocabulary = (*VOCABULARY, "Support Devices")
     label_map = LabelMap(STAR, left_out=["support_devices"], exclusive=exclusive)
     for labels, expected in {"No Finding": [1.0, 0.0], "Mass|Pneumonia": [0.0, 1.0], "sick": [0.0, 1.0]}.items():
@@ -106,7 +106,7 @@ def test_a_star_covers_the_rest_of_the_vocabulary_and_left_out_labels_are_listed
     assert apply(positive, "Mass", uncertain="Support Devices") == "listed"
 
 
-def test_index_order_and_types_are_kept() -> None:
+def test_index_order_and_types_are_kept():
     images = rows("Effusion", "normal", "Effusion", "Mass").set_axis([7, 3, 5, 1])
     outcome = LabelMap(ONE).apply(images, VOCABULARY)
     assert outcome.index.tolist() == [7, 3, 5, 1]
@@ -124,7 +124,7 @@ def test_index_order_and_types_are_kept() -> None:
         ("Mass", ("MASS",), r"'MASS' belongs to both task\.left_out and ill"),
     ],
 )
-def test_a_label_with_two_meanings(ill: str, left_out: tuple[str, ...], message: str) -> None:
+def test_a_label_with_two_meanings(ill, left_out, message):
     with pytest.raises(UserError, match=message):
         LabelMap({"well": ("No Finding",), "ill": (ill,)}, left_out)
 
@@ -136,7 +136,7 @@ tables = st.lists(st.tuples(text, text, text), max_size=12).map(
 
 
 @given(images=tables, uncertain=st.sampled_from(["unknown", "positive", "negative"]), exclusive=st.booleans())
-def test_each_row_is_used_refused_or_left_out(images: pd.DataFrame, uncertain: str, exclusive: bool) -> None:
+def test_each_row_is_used_refused_or_left_out(images, uncertain, exclusive):
     label_map = LabelMap({**SEVERAL, "other": ("*",)}, ["Hernia"], uncertain, exclusive=exclusive)
     outcome = label_map.apply(images, (*VOCABULARY, "Hernia"))
     labels = outcome.filter(regex="^label_")

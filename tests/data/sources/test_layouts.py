@@ -38,11 +38,11 @@ class Source:
     reader: Reader
     unpacked: Path
 
-    def read(self, path: Path | None = None) -> Listing:
+    def read(self, path=None):
         return LAYOUTS[self.layout].read(path or self.path, **self.options)
 
 
-def write(sample: ModuleType, layout: str, folder: Path) -> tuple[Path, dict[str, object]]:
+def write(sample, layout, folder):
     """Write a sample, and pass its options through the configuration as a run does."""
     path, options = sample.write(folder)
     sources = configuration.Sources.model_validate({"images": {"layout": layout, "path": str(path), **options}})
@@ -50,7 +50,7 @@ def write(sample: ModuleType, layout: str, folder: Path) -> tuple[Path, dict[str
 
 
 @pytest.fixture(scope="module", params=sorted(LAYOUTS))
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(request, tmp_path_factory):
     layout = request.param
     sample, place = importlib.import_module(f"samples.{layout}"), tmp_path_factory.mktemp(layout)
     path, options = write(sample, layout, place / "images")
@@ -59,11 +59,11 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Source(layout, sample, path, options, listing, reader, place / "unpacked")
 
 
-def content_of(folder: Path) -> dict[str, bytes]:
+def content_of(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_every_layout_is_documented() -> None:
+def test_every_layout_is_documented():
     text = GUIDE.read_text("utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
     of_tasks = [block[task]["sources"] for block in blocks for task in TASKS if task in block]
@@ -72,7 +72,7 @@ def test_every_layout_is_documented() -> None:
     assert {source.layout for sources in shown for source in sources.root.values()} == set(LAYOUTS)
 
 
-def test_every_row_is_listed_or_refused_with_a_known_reason(source: Source) -> None:
+def test_every_row_is_listed_or_refused_with_a_known_reason(source):
     listing = source.listing
     assert len(listing.images) + len(listing.refused) + listing.n_missing + listing.n_left_out == listing.n_rows
     assert listing.n_rows == source.sample.N_ROWS
@@ -81,7 +81,7 @@ def test_every_row_is_listed_or_refused_with_a_known_reason(source: Source) -> N
     assert set(listing.refused["reason"]) <= set(REASONS)
 
 
-def test_columns_and_types(source: Source) -> None:
+def test_columns_and_types(source):
     images = source.listing.images
     assert len(images) >= 6
     assert images["labels"].nunique() >= 2
@@ -96,7 +96,7 @@ def test_columns_and_types(source: Source) -> None:
         assert not (images[column] == "").any(), f"expected null in {column} where nothing is known"
 
 
-def test_images_are_unique_sorted_and_inside_the_source(source: Source) -> None:
+def test_images_are_unique_sorted_and_inside_the_source(source):
     images = source.listing.images
     assert images["image"].tolist() == sorted(set(images["image"]))
     assert images["path"].is_unique
@@ -108,7 +108,7 @@ def test_images_are_unique_sorted_and_inside_the_source(source: Source) -> None:
     assert str(source.path.parent) not in everything
 
 
-def test_labels_are_from_the_vocabulary(source: Source) -> None:
+def test_labels_are_from_the_vocabulary(source):
     vocabulary = source.listing.vocabulary
     if not vocabulary:
         pytest.skip(f"{source.layout} does not know which labels it uses")
@@ -117,7 +117,7 @@ def test_labels_are_from_the_vocabulary(source: Source) -> None:
         assert used <= vocabulary, column
 
 
-def test_the_listing_depends_only_on_the_content(source: Source, tmp_path: Path) -> None:
+def test_the_listing_depends_only_on_the_content(source, tmp_path):
     path, options = write(source.sample, source.layout, tmp_path / "elsewhere")
     for listing in (source.read(), LAYOUTS[source.layout].read(path, **options)):
         for field in fields(Listing):
@@ -125,7 +125,7 @@ def test_the_listing_depends_only_on_the_content(source: Source, tmp_path: Path)
             assert first.equals(second) if isinstance(first, pd.DataFrame) else first == second, field.name
 
 
-def test_reading_does_not_change_the_source(source: Source) -> None:
+def test_reading_does_not_change_the_source(source):
     folder = source.path if source.path.is_dir() else source.path.parent
     before = content_of(folder)
     images = source.read().images
@@ -133,7 +133,7 @@ def test_reading_does_not_change_the_source(source: Source) -> None:
     assert content_of(folder) == before
 
 
-def test_images_are_decoded_from_the_same_bytes_in_every_process(source: Source) -> None:
+def test_images_are_decoded_from_the_same_bytes_in_every_process(source):
     unpickled = pickle.loads(pickle.dumps(source.reader))
     assert unpickled == source.reader
     again = LAYOUTS[source.layout].reader(source.path, unpacked=source.unpacked, **source.options)
@@ -146,12 +146,12 @@ def test_images_are_decoded_from_the_same_bytes_in_every_process(source: Source)
         assert grey.ndim == 2
 
 
-def test_paths_that_are_not_images_are_refused(source: Source) -> None:
+def test_paths_that_are_not_images_are_refused(source):
     for path in ("no-such-image.png", "../images", "/etc/hostname", "-1", "1000000000", "", "a\0b"):
         assert refusal(source.reader, path).reason in REASONS
 
 
-def test_a_missing_source(source: Source, tmp_path: Path) -> None:
+def test_a_missing_source(source, tmp_path):
     check = partial(check_source, "images", source.layout, classes={"ill": ("ill",)}, task="effusion")
     check(source.path)
     if getattr(source.sample, "DRAWS", False):

@@ -1,7 +1,5 @@
 import io
 import zipfile
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,14 +16,12 @@ from cxr_pipeline.data.sources.medmnist import read, reader
 NAMES = ("well", "ill")
 
 
-def unpack(file: Path) -> np.ndarray:
+def unpack(file):
     return unpacked_images(reader(file, unpacked=file.parent / "unpacked").folder)
 
 
 @pytest.mark.parametrize("images_per_block", [2, 1000])
-def test_splits_labels_and_images_belong_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_per_block: int
-) -> None:
+def test_splits_labels_and_images_belong_together(tmp_path, monkeypatch, images_per_block):
     monkeypatch.setattr(medmnist, "BLOCK_PIXELS", 28 * 28 * images_per_block)
     file = write(tmp_path, val_labels=np.array([-1, 0, 1]))
     listing = read(file, labels=NAMES)
@@ -49,13 +45,13 @@ def test_splits_labels_and_images_belong_together(
         assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels)
 
 
-def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
+def test_labels_without_names_are_numbers(tmp_path):
     listing = read(write(tmp_path, val_labels=np.array([1, 4, 0])))
     assert set(listing.images["labels"]) == {"0", "1", "2", "4"}
     assert listing.vocabulary == {"0", "1", "2", "3", "4"}
 
 
-def test_several_labels_at_once(tmp_path: Path) -> None:
+def test_several_labels_at_once(tmp_path):
     train, val = [[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]], [[0, 0, 0]] * 3
     file = write(tmp_path, train_labels=np.array(train), val_labels=np.array(val), test_images=None)
     named = read(file, labels=("A", "B b", "C")).images["labels"]
@@ -68,7 +64,7 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
         read(write(tmp_path, val_labels=np.array(val)))
 
 
-def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path: Path) -> None:
+def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path):
     colour = draw("val", 30, 28, 3)
     file = write(tmp_path, train_images=None, train_labels=None, test_images=None, val_images=colour)
     assert read(file).images["image"].tolist() == [f"validation/0000{number}" for number in range(3)]
@@ -91,7 +87,7 @@ NO_IMAGES = {"train_images": None, "val_images": None, "test_images": None}
         (NO_IMAGES, "it contains train_labels.npy, val_labels.npy"),
     ],
 )
-def test_invalid_labels(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_invalid_labels(tmp_path, changes, message):
     with pytest.raises(UserError, match=rf"images\.npz cannot be read: .*{message}.*Expected one \.npz file"):
         read(write(tmp_path, **changes))
 
@@ -107,17 +103,17 @@ def test_invalid_labels(tmp_path: Path, changes: dict[str, Any], message: str) -
         np.asfortranarray(draw("val")),
     ],
 )
-def test_invalid_images_leave_nothing(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_invalid_images_leave_nothing(tmp_path, pixels):
     with pytest.raises(UserError, match=r"images: expected (uint8 \[n, height, width\]|the same size in every split)"):
         unpack(write(tmp_path, val_images=pixels))
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
-def damaged_pixels(content: bytes) -> bytes:
+def damaged_pixels(content):
     return content[:600] + bytes(100) + content[700:]
 
 
-def array_shorter_than_its_header_says(_: bytes) -> bytes:
+def array_shorter_than_its_header_says(_):
     array, archived = io.BytesIO(), io.BytesIO()
     np.save(array, draw("val"))
     with zipfile.ZipFile(archived, "w") as archive:
@@ -136,7 +132,7 @@ def array_shorter_than_its_header_says(_: bytes) -> bytes:
         (array_shorter_than_its_header_says, False),
     ],
 )
-def test_a_damaged_file_leaves_nothing(tmp_path: Path, damage: Any, listed: bool) -> None:
+def test_a_damaged_file_leaves_nothing(tmp_path, damage, listed):
     file = write(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
     for use in [unpack] if listed else [read, unpack]:
@@ -145,7 +141,7 @@ def test_a_damaged_file_leaves_nothing(tmp_path: Path, damage: Any, listed: bool
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
-def test_real_images(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images(shared_data, tmp_path):
     folder = shared_data / "medmnist"
     listing = read(folder, labels=("normal", "pneumonia"))
     with np.load(folder / "pneumoniamnist_dev.npz") as arrays:

@@ -1,7 +1,6 @@
 """Tests of the layout ``nih``, on small releases written here and on the real table."""
 
 import gzip
-from pathlib import Path
 
 import pytest
 from samples import texts, write_files
@@ -12,7 +11,7 @@ from cxr_pipeline.data.sources.nih import LABELS, read
 
 
 @pytest.mark.parametrize("sex", ["Patient Gender", "Patient Sex"])
-def test_rows_of_the_table(tmp_path: Path, sex: str) -> None:
+def test_rows_of_the_table(tmp_path, sex):
     listing = read(write_release(tmp_path, header=HEADER.replace("Patient Gender", sex), on_disk=4))
     images = listing.images
     assert images["path"].tolist() == [f"images/{image}" for image in images["image"]]
@@ -26,7 +25,7 @@ def test_rows_of_the_table(tmp_path: Path, sex: str) -> None:
     assert len(LABELS) == 15
 
 
-def test_images_in_several_folders(tmp_path: Path) -> None:
+def test_images_in_several_folders(tmp_path):
     write_release(tmp_path, on_disk=1)
     write_files(tmp_path / "images_001", "images/00000001_001.png")
     write_files(tmp_path / "images_002", "00000002_000.png", "00000001_000.png", "stranger.png")
@@ -43,7 +42,7 @@ def test_images_in_several_folders(tmp_path: Path) -> None:
     )
 
 
-def test_the_last_table_by_name_is_read(tmp_path: Path) -> None:
+def test_the_last_table_by_name_is_read(tmp_path):
     write_release(tmp_path)
     table = tmp_path / "Data_Entry_2017.csv"
     with gzip.open(tmp_path / "Data_Entry_2017_v2020.csv.gz", "wb") as file:
@@ -52,7 +51,7 @@ def test_the_last_table_by_name_is_read(tmp_path: Path) -> None:
     assert len(read(tmp_path).images) == 3
 
 
-def test_a_missing_column_or_table(tmp_path: Path) -> None:
+def test_a_missing_column_or_table(tmp_path):
     write_release(tmp_path, header=HEADER.replace("Patient ID", "Something"))
     with pytest.raises(UserError, match=r"Data_Entry_2017\.csv has no column Patient ID.*Something.*View Position"):
         read(tmp_path)
@@ -60,7 +59,7 @@ def test_a_missing_column_or_table(tmp_path: Path) -> None:
         read(tmp_path / "images")
 
 
-def test_conflicting_rows_and_paths_that_lead_out(tmp_path: Path) -> None:
+def test_conflicting_rows_and_paths_that_lead_out(tmp_path):
     rows = (
         "a.png,Effusion,0,1,50,M,PA,1",
         "a.png,No Finding,0,1,50,M,PA,1",
@@ -83,7 +82,7 @@ def test_conflicting_rows_and_paths_that_lead_out(tmp_path: Path) -> None:
     assert (listing.n_missing, listing.n_rows) == (2, 8)
 
 
-def test_official_lists(tmp_path: Path) -> None:
+def test_official_lists(tmp_path):
     write_release(tmp_path)
     (tmp_path / "train_val_list.txt").write_text("\ufeff00000001_000.png\r\n00000001_001.png\r\n")
     alone = read(tmp_path)
@@ -96,7 +95,7 @@ def test_official_lists(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_box_files(tmp_path: Path) -> None:
+def test_box_files(tmp_path):
     write_release(tmp_path)
     box = "Image Index,Finding Label,Bbox [x,y,w,h]\n00000001_000.png,Effusion,1,2,3,4\n"
     (tmp_path / "BBox_List_2017.csv").write_text(box)
@@ -104,7 +103,7 @@ def test_box_files(tmp_path: Path) -> None:
     assert texts(read(tmp_path).images["box_file"]) == ["BBox_List_2017.csv|BBox_RSNA.csv", None, "BBox_RSNA.csv"]
 
 
-def test_the_real_release(shared_data: Path) -> None:
+def test_the_real_release(shared_data):
     listing = read(shared_data / "nih")
     assert (listing.n_rows, len(listing.images), len(listing.refused)) == (112_120, 1245, 0)
     assert (shared_data / "nih" / listing.images["path"].iloc[0]).is_file()

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from cxr_pipeline.common.errors import UserError
@@ -8,11 +6,11 @@ from cxr_pipeline.data.sources.phantoms import read
 OPTIONS = {"n_patients": 4, "size": 32, "prevalence": {"Effusion": 0.5}, "seed": 3}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
 
 
-def test_phantoms_are_generated_again_only_with_other_parameters(tmp_path: Path) -> None:
+def test_phantoms_are_generated_again_only_with_other_parameters(tmp_path):
     folder = tmp_path / "new" / "phantoms"
     listing = read(folder, **OPTIONS)
     first = contents(folder)
@@ -29,7 +27,7 @@ def test_phantoms_are_generated_again_only_with_other_parameters(tmp_path: Path)
     assert contents(folder) == first
 
 
-def test_phantoms_of_a_killed_run_are_generated_again(tmp_path: Path) -> None:
+def test_phantoms_of_a_killed_run_are_generated_again(tmp_path):
     read(tmp_path / "phantoms", **OPTIONS)
     before = contents(tmp_path / "phantoms")
     (tmp_path / "phantoms" / "phantoms.json").unlink()
@@ -38,7 +36,7 @@ def test_phantoms_of_a_killed_run_are_generated_again(tmp_path: Path) -> None:
     assert contents(tmp_path / "phantoms") == before
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="cannot be written"):
         read(tmp_path / "file" / "phantoms", **OPTIONS)

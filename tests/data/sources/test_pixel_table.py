@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,22 +11,21 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import pixel_table
 from cxr_pipeline.data.sources.pixel_table import read, reader
-from cxr_pipeline.data.sources.readers import RowReader
 
 NAMES = ("well", "ill")
 
 
-def write(folder: Path, content: pd.DataFrame, name: str = "images.csv") -> Path:
+def write(folder, content, name="images.csv"):
     content.to_csv(folder / name, index=False)
     return folder / name
 
 
-def opened(file: Path, **options: object) -> RowReader:
+def opened(file, **options):
     return reader(file, unpacked=file.parent / "unpacked", **{"label": "label", **options})
 
 
 @pytest.mark.parametrize("name", ["images.csv", "IMAGES.CSV.GZ"])
-def test_labels_patients_and_images_belong_together(tmp_path: Path, name: str) -> None:
+def test_labels_patients_and_images_belong_together(tmp_path, name):
     file = write(tmp_path, table([0, 1, 1, 0], patient=[3, 3, "x y", None]), name.lower()).rename(tmp_path / name)
     listing = read(file, label="label", labels=NAMES, patient_id="patient")
     images = listing.images
@@ -41,7 +38,7 @@ def test_labels_patients_and_images_belong_together(tmp_path: Path, name: str) -
         assert np.array_equal(decode(source.read(path), max_megapixels=1), row.reshape(SIDE, SIDE))
 
 
-def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
+def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_path):
     content = table([1, 0])
     file = write(tmp_path, content[[*content.columns[1:100], "label", *content.columns[100:]]])
     file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
@@ -49,13 +46,13 @@ def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_p
     assert np.array_equal(unpacked_images(opened(file).folder), pixels(2).reshape(2, SIDE, SIDE))
 
 
-def test_labels_without_names_are_the_text_of_the_column(tmp_path: Path) -> None:
+def test_labels_without_names_are_the_text_of_the_column(tmp_path):
     listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])), label="label")
     assert texts(listing.images["labels"]) == ["Mass|Nodule", "ill", "7", None]
     assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
 
 
-def test_a_label_without_a_name(tmp_path: Path) -> None:
+def test_a_label_without_a_name(tmp_path):
     file = write(tmp_path, table([0, 2, -1, "ill", 1.5, "nan", 1.0, None]))
     listing = read(file, label="label", labels=NAMES)
     assert listing.refused["image"].tolist() == [f"row 0000000{row}" for row in range(1, 6)]
@@ -66,7 +63,7 @@ def test_a_label_without_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["300", "-1", "12.5", "white", "", "inf", "True", "1e99"])
-def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path: Path, value: str) -> None:
+def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path, value):
     content = table([0, 1, 0]).astype("str")
     content["pixel16"] += ".0"
     content.loc[1, ["pixel17", "pixel40"]] = value, "7000"
@@ -83,9 +80,7 @@ def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path: Path, value:
     images=arrays(np.int64, st.tuples(st.integers(1, 9), st.just(4)), elements=st.integers(-2, 257)),
     rows=st.integers(1, 4),
 )
-def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(
-    images: np.ndarray, rows: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(images, rows, tmp_path_factory):
     file = tmp_path_factory.mktemp("images") / "images.csv"
     pd.DataFrame(images, columns=list("abcd")).assign(label=0).to_csv(file, index=False)
     with pytest.MonkeyPatch.context() as patch:
@@ -100,13 +95,6 @@ def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(
             assert "is not a whole number" in refusal(source, str(row)).detail
 
 
-def test_other_options_unpack_again(tmp_path: Path) -> None:
-    file = write(tmp_path, table([5, 6], patient=[7, 8]))
-    by_label, by_patient = opened(file, patient_id="patient"), opened(file, label="patient", patient_id="label")
-    assert by_label != by_patient
-    assert by_label == opened(file, patient_id="patient", labels=NAMES)
-
-
 @pytest.mark.parametrize(
     ("content", "found"),
     [
@@ -115,7 +103,7 @@ def test_other_options_unpack_again(tmp_path: Path) -> None:
         (table([0])[["label"]], "1 columns: label; expected label, and"),
     ],
 )
-def test_unexpected_columns(tmp_path: Path, content: pd.DataFrame, found: str) -> None:
+def test_unexpected_columns(tmp_path, content, found):
     file = write(tmp_path, content)
     for use in (read, opened):
         with pytest.raises(UserError, match=rf"images\.csv has {found}.*n x n columns of pixels"):
@@ -124,7 +112,7 @@ def test_unexpected_columns(tmp_path: Path, content: pd.DataFrame, found: str) -
             use(file, label="label", patient_id="who")
 
 
-def test_no_rows_and_rows_that_are_too_long_or_too_short(tmp_path: Path) -> None:
+def test_no_rows_and_rows_that_are_too_long_or_too_short(tmp_path):
     file = write(tmp_path, table([0, 1, 0]))
     header, *rows = file.read_text().splitlines()
     file.write_text(header)
@@ -143,7 +131,7 @@ def test_no_rows_and_rows_that_are_too_long_or_too_short(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kept", [0, 0.01, 0.75])
-def test_a_truncated_file_leaves_nothing(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_file_leaves_nothing(tmp_path, kept):
     file = write(tmp_path, table([0, 1] * 300), "images.csv.gz")
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
@@ -153,7 +141,7 @@ def test_a_truncated_file_leaves_nothing(tmp_path: Path, kept: float) -> None:
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
-def test_real_images(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images(shared_data, tmp_path):
     folder = shared_data / "nih28"
     listing = read(folder, label="label", labels=[f"finding {number}" for number in range(15)])
     images = unpacked_images(reader(folder, unpacked=tmp_path, label="label").folder)

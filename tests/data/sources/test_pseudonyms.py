@@ -1,6 +1,5 @@
 import re
 import stat
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,22 +11,22 @@ KEY = "sixteen letters!"
 
 
 @pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_key(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def ids(*names: str | None) -> "pd.Series[str]":
+def ids(*names):
     return pd.Series(names, dtype="str")
 
 
-def test_a_pseudonym_is_an_hmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pseudonym_is_an_hmac(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "a" * 16)
     # printf 4711 | openssl dgst -sha256 -hmac aaaaaaaaaaaaaaaa
     assert pseudonyms(ids("4711"), tmp_path / KEY_FILE).tolist() == ["b0a9f174b36e657b"]
     assert not (tmp_path / KEY_FILE).exists()
 
 
-def test_the_same_patient_has_the_same_pseudonym(tmp_path: Path) -> None:
+def test_the_same_patient_has_the_same_pseudonym(tmp_path):
     first = pseudonyms(ids("1", "2", None, "1"), tmp_path / KEY_FILE)
     assert first.dtype == "str"
     assert first[0] == first[3] != first[1]
@@ -35,7 +34,7 @@ def test_the_same_patient_has_the_same_pseudonym(tmp_path: Path) -> None:
     assert pseudonyms(ids("1"), tmp_path / KEY_FILE)[0] == first[0]
 
 
-def test_the_key_is_random_private_and_created_only_when_needed(tmp_path: Path) -> None:
+def test_the_key_is_random_private_and_created_only_when_needed(tmp_path):
     assert pseudonyms(ids(None, None), tmp_path / "nowhere" / KEY_FILE).isna().all()
     assert key_fingerprint(tmp_path / KEY_FILE, make=False) is None
     assert not list(tmp_path.iterdir())
@@ -45,7 +44,7 @@ def test_the_key_is_random_private_and_created_only_when_needed(tmp_path: Path) 
     assert re.fullmatch("[0-9a-f]{64}", key.read_text())
 
 
-def test_the_environment_takes_precedence_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_file(tmp_path, monkeypatch):
     (tmp_path / KEY_FILE).write_text("another key, long enough")
     by_file = pseudonyms(ids("1"), tmp_path / KEY_FILE)
     monkeypatch.setenv(VARIABLE, KEY)
@@ -56,7 +55,7 @@ def test_the_environment_takes_precedence_over_the_file(tmp_path: Path, monkeypa
     pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / KEY_FILE), by_variable)
 
 
-def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"cannot be stored.*No such file.*export {VARIABLE}="):
         pseudonyms(ids("1"), tmp_path / "nowhere" / KEY_FILE)
     (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
@@ -70,7 +69,7 @@ def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path: Path, monkeypatch
         pseudonyms(ids("1"), tmp_path / KEY_FILE)
 
 
-def test_fingerprints_identify_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_identify_keys(tmp_path, monkeypatch):
     file = tmp_path / KEY_FILE
     made = key_fingerprint(file, make=True)
     assert made is not None

@@ -19,7 +19,7 @@ OUTSIDE = ("../secret", "{outside}/secret", "link", "folder/secret", "nested/../
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_paths_that_lead_out_of_the_source(tmp_path: Path, path: str) -> None:
+def test_paths_that_lead_out_of_the_source(tmp_path, path):
     source = write_files(tmp_path, "secret", "source2/a.png", "source/nested/a.png") / "source"
     (source / "link").symlink_to(tmp_path / "secret")
     (source / "folder").symlink_to(tmp_path, target_is_directory=True)
@@ -28,7 +28,7 @@ def test_paths_that_lead_out_of_the_source(tmp_path: Path, path: str) -> None:
     assert FileReader(source).version(path) is None
 
 
-def test_links_inside_the_source_and_to_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_inside_the_source_and_to_the_source(tmp_path, monkeypatch):
     write_files(tmp_path, "real/a.png")
     (tmp_path / "real" / "b.png").symlink_to("a.png")
     (tmp_path / "source").symlink_to(tmp_path / "real", target_is_directory=True)
@@ -38,7 +38,7 @@ def test_links_inside_the_source_and_to_the_source(tmp_path: Path, monkeypatch: 
         assert FileReader(Path("source")).version(path)[0] == len("real/a.png")
 
 
-def test_unreadable_files(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path):
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "nowhere.png").symlink_to("gone.png")
     (tmp_path / "folder.png").mkdir()
@@ -52,20 +52,20 @@ def test_unreadable_files(tmp_path: Path) -> None:
             assert FileReader(tmp_path).version(path) is None
 
 
-def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(bytes(11))
     monkeypatch.setattr(decoding, "MAX_BYTES", 10)
     assert refusal(FileReader(tmp_path), "a.png").reason == "too_large"
 
 
-def unpacked(folder: Path, rows: np.ndarray, faults: dict[int, str] | None = None) -> RowReader:
+def unpacked(folder, rows, faults=None):
     (folder / "container").write_bytes(rows.tobytes())
     blocks = [Block(rows, faults or {})]
     return RowReader(unpack(folder / "container", folder / "unpacked", lambda _: iter(blocks), how=""))
 
 
 @given(rows=arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(16, 40), st.integers(16, 40))))
-def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_row_is_decoded_to_its_pixels(rows, tmp_path_factory):
     rows[:, 0, :2] = 0, 255
     reader = unpacked(tmp_path_factory.mktemp("unpacked"), rows)
     for number, row in enumerate(rows):
@@ -73,14 +73,14 @@ def test_a_row_is_decoded_to_its_pixels(rows: np.ndarray, tmp_path_factory: pyte
         assert reader.version(str(number)) == (row.size, 0)
 
 
-def test_a_row_is_always_the_same_bytes(tmp_path: Path) -> None:
+def test_a_row_is_always_the_same_bytes(tmp_path):
     """The hash of these bytes identifies an image, in splits too: they must not depend on the version of a library."""
     rows = np.arange(17 * 18, dtype=np.uint16).astype(np.uint8).reshape(1, 17, 18)
     content = unpacked(tmp_path, rows).read("0")
     assert hashlib.sha256(content).hexdigest() == "327c86f1a42e8004400cf17eb410008e0d1549d7aca8778891c798270e815278"
 
 
-def test_a_row_that_is_missing_or_holds_no_image(tmp_path: Path) -> None:
+def test_a_row_that_is_missing_or_holds_no_image(tmp_path):
     reader = unpacked(tmp_path, np.zeros((2, 16, 16), np.uint8), {1: "pixel4 is 300"})
     for path in ("2", "-1", "", "1.0", "one", "²", "../rows.npy"):
         assert refusal(reader, path).reason == "unreadable"
@@ -88,7 +88,7 @@ def test_a_row_that_is_missing_or_holds_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("description", [None, "{", '{"shape": [16, 16]}'])
-def test_missing_or_damaged_unpacked_images(tmp_path: Path, description: str | None) -> None:
+def test_missing_or_damaged_unpacked_images(tmp_path, description):
     reader = unpacked(tmp_path, np.zeros((4, 16, 16), np.uint8))
     file = reader.folder / "description.json"
     file.write_text(description) if description else file.unlink()
@@ -96,7 +96,7 @@ def test_missing_or_damaged_unpacked_images(tmp_path: Path, description: str | N
     assert reader.version("0") is None
 
 
-def test_pickled_readers_do_not_contain_the_images(tmp_path: Path) -> None:
+def test_pickled_readers_do_not_contain_the_images(tmp_path):
     reader = unpacked(tmp_path, np.zeros((200, 16, 16), np.uint8))
     reader.read("0")
     assert len(pickle.dumps(reader)) < 1000

@@ -16,7 +16,7 @@ check = partial(
 )
 
 
-def test_the_message_gives_the_key_the_place_what_was_expected_and_what_to_do(tmp_path: Path) -> None:
+def test_the_message_gives_the_key_the_place_what_was_expected_and_what_to_do(tmp_path):
     with pytest.raises(UserError) as error:
         check("class_folders", tmp_path / "effusion")
     for part in (
@@ -30,14 +30,14 @@ def test_the_message_gives_the_key_the_place_what_was_expected_and_what_to_do(tm
 
 
 @pytest.mark.parametrize(("layout", "name"), [("class_folders", "images"), ("medmnist", "images.npz")])
-def test_a_file_that_is_not_in_the_layout(tmp_path: Path, layout: str, name: str) -> None:
+def test_a_file_that_is_not_in_the_layout(tmp_path, layout, name):
     (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(UserError, match=f"the file .*{name} is damaged or not in this layout; expected one"):
         check(layout, tmp_path / name)
 
 
-def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(_: Path) -> None:
+def test_an_unreadable_folder(tmp_path, monkeypatch):
+    def deny(_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", deny)
@@ -54,14 +54,14 @@ def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("class_folders", "train/list.txt", "train/ill/a.png"),
     ],
 )
-def test_a_table_without_images(tmp_path: Path, layout: str, table: str, image: str) -> None:
+def test_a_table_without_images(tmp_path, layout, table, image):
     write_files(tmp_path, table, ".DS_Store")
     with pytest.raises(UserError, match=f"no images in .*{table.partition('/')[0]}"):
         check(layout, tmp_path)
     check(layout, write_files(tmp_path, image))
 
 
-def test_sources_are_imported_without_what_decodes_images() -> None:
+def test_sources_are_imported_without_what_decodes_images():
     heavy = "{'cv2', 'kornia_rs', 'matplotlib', 'pydicom', 'sklearn', 'tensorflow'}"
     program = f"import sys, cxr_pipeline.data.sources; print({heavy} & sys.modules.keys())"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -1,7 +1,4 @@
-from collections.abc import Iterator
 from functools import partial
-from io import BufferedReader
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,32 +7,31 @@ from hypothesis import strategies as st
 from samples import unpacked_images, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources import unpacking
 from cxr_pipeline.data.sources.unpacking import Block, find_container, open_unpacked, unpack
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> Path:
+def container(tmp_path):
     (tmp_path / "images.npz").write_bytes(b"images")
     return tmp_path / "images.npz"
 
 
-def blocks(source: BufferedReader, *, lengths: tuple[int, ...] = (3, 4)) -> Iterator[Block]:
+def blocks(source, *, lengths=(3, 4)):
     assert source.read() == b"images", "the container is passed from its start"
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends, strict=True):
         yield Block(IMAGES[start:end])
 
 
-def never(source: BufferedReader) -> Iterator[Block]:
+def never(source):
     raise AssertionError("unpacked again")
     yield
 
 
 @given(cuts=st.lists(st.integers(0, 7), max_size=5).map(sorted))
-def test_blocks_become_one_array(cuts: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_blocks_become_one_array(cuts, tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     (place / "images.npz").write_bytes(b"images")
     lengths = tuple(np.diff([0, *cuts, 7]).tolist())
@@ -43,9 +39,7 @@ def test_blocks_become_one_array(cuts: list[int], tmp_path_factory: pytest.TempP
     assert np.array_equal(unpacked_images(folder), IMAGES)
 
 
-def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(
-    container: Path, tmp_path: Path
-) -> None:
+def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(container, tmp_path):
     turned = IMAGES.transpose(0, 2, 1)
     parts = [Block(turned[:3], {2: "conflicting"}), Block(turned[3:], {0: "wet", 3: "conflicting"})]
     folder = unpack(container, tmp_path, lambda source: iter(parts), how="")
@@ -53,7 +47,7 @@ def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(
     assert np.array_equal(unpacked_images(folder), turned)
 
 
-def test_a_container_is_unpacked_once_until_it_changes(container: Path, tmp_path: Path) -> None:
+def test_a_container_is_unpacked_once_until_it_changes(container, tmp_path):
     first = unpack(container, tmp_path / "unpacked", blocks, how="a")
     container = container.rename(tmp_path / "renamed.npz")
     assert unpack(container, tmp_path / "unpacked", never, how="a") == first
@@ -66,10 +60,8 @@ def test_a_container_is_unpacked_once_until_it_changes(container: Path, tmp_path
 
 
 @pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
-def test_blocks_that_were_unpacked_before_a_failure_are_kept(
-    container: Path, tmp_path: Path, error: type[BaseException]
-) -> None:
-    def fail(source: BufferedReader) -> Iterator[Block]:
+def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path, error):
+    def fail(source):
         yield Block(IMAGES[:3], {0: "conflicting"})
         raise error("images.npz is damaged")
 
@@ -82,26 +74,14 @@ def test_blocks_that_were_unpacked_before_a_failure_are_kept(
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_damaged_shard_is_unpacked_again(container: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_unpacked_again(container, tmp_path):
     folder = unpack(container, tmp_path / "unpacked", blocks, how="")
     next(folder.glob("*.npy")).write_bytes(b"")
     assert unpack(container, tmp_path / "unpacked", blocks, how="") == folder
     assert np.array_equal(unpacked_images(folder), IMAGES)
 
 
-def test_progress_of_a_large_container_goes_to_stderr(
-    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    unpack(container, tmp_path / "unpacked", blocks, how="small")
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(unpacking, "_WORTH_A_PROGRESS_BAR", 5)
-    unpack(container, tmp_path / "unpacked", blocks, how="large")
-    printed = capsys.readouterr()
-    assert "Unpacking images.npz" in printed.err
-    assert not printed.out
-
-
-def test_a_container_is_the_file_or_the_only_one_in_the_folder(container: Path, tmp_path: Path) -> None:
+def test_a_container_is_the_file_or_the_only_one_in_the_folder(container, tmp_path):
     write_files(tmp_path, ".hidden.npz", "folder.npz/a", "notes.txt")
     assert find_container(tmp_path, (".npz",)) == find_container(container, (".npz",)) == container
     container.rename(tmp_path / "images.NPZ")

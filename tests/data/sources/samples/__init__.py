@@ -18,7 +18,7 @@ from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 
-def draw_image(path: Path, number: int) -> None:
+def draw_image(path, number):
     """Write an image whose pixels differ for each number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (40, 32), dtype=np.uint8)
@@ -26,7 +26,7 @@ def draw_image(path: Path, number: int) -> None:
     path.write_bytes(content.tobytes())
 
 
-def write_files(folder: Path, *paths: str) -> Path:
+def write_files(folder, *paths):
     """Write files below a folder, each with its path as content, and return the folder."""
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -34,19 +34,19 @@ def write_files(folder: Path, *paths: str) -> Path:
     return folder
 
 
-def texts(values: "pd.Series[str]") -> list[str | None]:
+def texts(values):
     """Return the values of a column, with None for null."""
     return [None if pd.isna(value) else value for value in values]
 
 
-def refusal(reader: Reader, path: str) -> ImageRefused:
+def refusal(reader, path):
     """Return the refusal that reading an image raises."""
     with pytest.raises(ImageRefused) as raised:
         reader.read(path)
     return raised.value
 
 
-def unpacked_images(folder: Path) -> np.ndarray:
+def unpacked_images(folder):
     """Return all images of an unpacked container."""
     images, _ = open_unpacked(folder)
     return images.read([str(row) for row in range(len(images))])

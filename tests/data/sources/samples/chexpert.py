@@ -1,7 +1,5 @@
 """A source in the layout ``chexpert``: frontal and lateral images, one missing, one with an invalid cell."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from cxr_pipeline.data.sources.chexpert import LABELS
@@ -13,19 +11,17 @@ ABOUT = {"Sex": "Female", "Age": "68", "Frontal/Lateral": "Frontal", "AP/PA": "A
 LATERAL = {"Frontal/Lateral": "Lateral", "AP/PA": None}
 
 
-def image(number: int, view: str = "view1_frontal", part: str = "train") -> str:
+def image(number, view="view1_frontal", part="train"):
     return f"{part}/patient{number:05d}/study1/{view}.jpg"
 
 
-def row(path: str, release: str = "CheXpert-v1.0-small/", **cells: object) -> dict[str, object]:
+def row(path, release="CheXpert-v1.0-small/", **cells):
     """Return a row of a table; labels are named with underscores for spaces, other columns in ``about``."""
     about = cells.pop("about", {})
     return {"Path": release + path, **ABOUT, **about, **{name.replace("_", " "): cell for name, cell in cells.items()}}
 
 
-def write_table(
-    folder: Path, *rows: dict[str, object], table: str = "train.csv", below: str = "", lost: int = 0
-) -> Path:
+def write_table(folder, *rows, table="train.csv", below="", lost=0):
     """Write a table and its images, except for the last ``lost``."""
     for number, written in enumerate(rows[: len(rows) - lost]):
         draw_image(folder / below / str(written["Path"]).partition("/")[2], number)
@@ -33,7 +29,7 @@ def write_table(
     return folder
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     frontal = [row(image(1), Edema=1.0), row(image(2), No_Finding=1.0), row(image(3), Pneumonia=-1.0), row(image(4))]
     lateral = row(image(2, "view2_lateral"), about=LATERAL)
     write_table(folder, *frontal, lateral, row(image(5), Edema="perhaps"), row(image(6), Edema=1.0), lost=1)

@@ -1,13 +1,11 @@
 """A source in the layout ``class_folders``: split folders above classes, two suffixes, and system files."""
 
-from pathlib import Path
-
 from . import draw_image
 
 N_ROWS = 9
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     images = [
         f"{split}/{label}/p{n}_{label}.png" for split in ("train", "val") for label in ("ill", "well") for n in (1, 2)
     ]

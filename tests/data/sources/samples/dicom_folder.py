@@ -1,7 +1,6 @@
 """A source in the layout ``dicom_folder``: images named in five ways, one missing, one of a leg, one truncated."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -24,7 +23,7 @@ twice.dcm,1,0,
 """
 
 
-def write_dicom(path: Path, number: int, **elements: object) -> None:
+def write_dicom(path, number, **elements):
     """Write an image whose pixels differ for each number."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -44,7 +43,7 @@ def write_dicom(path: Path, number: int, **elements: object) -> None:
         pydicom.dcmwrite(path, image, enforce_file_format=True)
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     names = ("a/1.dcm", "a/2.DCM", "b/3.dicom", "b/4", "IM5", "c/1.2.840.6", "leg.dcm", "a/twice.dcm", "b/twice.dcm")
     for number, name in enumerate(names, start=1):
         write_dicom(folder / name, number)

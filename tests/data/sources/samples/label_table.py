@@ -1,7 +1,5 @@
 """A source in the layout ``label_table``: images named in three ways, one missing, one ambiguous, one outside."""
 
-from pathlib import Path
-
 from . import draw_image
 
 N_ROWS = 10
@@ -20,7 +18,7 @@ gone.png,P7,,,,1,0
 """
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     for number, image in enumerate(IMAGES):
         draw_image(folder / image, number)
     (folder / "labels.csv").write_text(TABLE)

@@ -1,20 +1,18 @@
 """A source in the layout ``medmnist``: three splits of grey images, one with a label that has no name."""
 
-from pathlib import Path
-
 import numpy as np
 
 N_ROWS = 10
 LABELS = {"train": [0, 1, 0, 1, 2], "val": [1, 0, 0], "test": [1, 0]}
 
 
-def draw(split: str, *size: int) -> np.ndarray:
+def draw(split, *size):
     """Return the images of a split, 28 x 28 pixels unless another size or colour is given."""
     shape = (len(LABELS[split]), *(size or (28, 28)))
     return np.random.default_rng(len(split)).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_splits(folder: Path, **changes: np.ndarray | None) -> Path:
+def write_splits(folder, **changes):
     """Write the splits; ``changes`` replaces arrays, or leaves those out that are None."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray | None] = {f"{split}_images": draw(split) for split in LABELS}
@@ -24,5 +22,5 @@ def write_splits(folder: Path, **changes: np.ndarray | None) -> Path:
     return folder / "images.npz"
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     return write_splits(folder), {"labels": ["well", "ill"]}

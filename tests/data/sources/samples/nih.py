@@ -1,7 +1,5 @@
 """A source in the layout ``nih``: images in two folders, official lists, one image missing, one named twice."""
 
-from pathlib import Path
-
 from . import draw_image
 
 N_ROWS = 9
@@ -16,7 +14,7 @@ ROWS = (
 )
 
 
-def write_release(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEADER, on_disk: int = 3) -> Path:
+def write_release(folder, rows=ROWS, header=HEADER, on_disk=3):
     """Write a label table, and the images of its first rows."""
     for number, row in enumerate(rows[:on_disk]):
         draw_image(folder / "images" / row.partition(",")[0], number)
@@ -24,7 +22,7 @@ def write_release(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEAD
     return folder
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     images = [f"{number:08d}_000.png" for number in range(4, 8)]
     more = [f"{image},Edema,0,{number},058Y,F,PA,2500" for number, image in enumerate(images, 4)]
     write_release(folder, (*ROWS, *more, ROWS[0]), on_disk=4)

@@ -1,10 +1,8 @@
 """A source in the layout ``phantoms``, which generates its images when it is first read."""
 
-from pathlib import Path
-
 DRAWS = True
 N_ROWS = 12
 
 
-def write(folder: Path) -> tuple[Path, dict[str, object]]:
+def write(folder):
     return folder, {"n_patients": 6, "size": 32, "prevalence": {"Effusion": 0.5}, "seed": 1}
