@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.manifest import REASONS, check_quarantine, data_report, finalise, list_images
-from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import list_rows
 from cxr_pipeline.data.sources.readers import FileReader
@@ -152,16 +150,6 @@ def test_too_many_refused_images():
     check_quarantine(manifest, quarantine, max_fraction=offered)
 
 
-def test_hashes_are_stored(tmp_path, monkeypatch):
-    listing = write_images(tmp_path / "source", {"a.png": "Effusion", "b.png": "normal"})
-    for image in listing.images["path"]:
-        os.utime(tmp_path / "source" / image, ns=(0, 0))
-    sources = {"images": (FileReader(tmp_path / "source"), listing)}
-    first = list_images(sources, labels=LABELS, hash_cache=tmp_path / "hashes")
-    monkeypatch.setattr(FileReader, "read", lambda *_: pytest.fail("an image was read"))
-    pd.testing.assert_frame_equal(list_images(sources, labels=LABELS, hash_cache=tmp_path / "hashes")[0], first[0])
-
-
 def test_data_report(tmp_path):
     write_images(tmp_path, {"1.png": "", "2.png": "", "3.png": "", "4.png": ""})
     columns = {
@@ -242,12 +230,3 @@ def test_rows_read_are_manifest_quarantine_and_missing(rows, tmp_path_factory):
     assert manifest["sha256"].is_unique
     assert set(quarantine["reason"]) <= set(REASONS)
     assert data_report(manifest, quarantine, counts, classes=tuple(CLASSES), phantom=False)["n_images"] == len(manifest)
-
-
-def test_kermany_has_identical_images(shared_data):
-    folder = shared_data / "kermany"
-    classes = {"normal": ("NORMAL",), "pneumonia": ("PNEUMONIA",)}
-    listing = LAYOUTS["class_folders"].read(folder, patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)")
-    images, refused, _ = list_images({"images": (FileReader(folder), listing)}, labels=LabelMap(classes))
-    assert len(images) == 5190
-    assert refused["reason"].value_counts().to_dict() == {"exact_duplicate": 26}

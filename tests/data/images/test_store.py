@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -174,12 +173,6 @@ def test_too_little_room_is_reported_before_any_work(folder, write_images, monke
         PreparedImages(folder, RECIPE).fill(placed(write_images(3)))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, write_images):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="could not be written: Not a directory"):
-        PreparedImages(tmp_path / "file", RECIPE).fill(placed(write_images(1)))
-
-
 FILL = """
 import json, signal, sys
 from pathlib import Path
@@ -240,12 +233,3 @@ def test_steps_are_applied_once_to_resized_images(folder, write_images, small_sh
         patch.setattr(store, "_enhance", lambda *_: pytest.fail("enhanced again"))
         assert images.enhanced(some, STEPS) == enhanced
     assert len(images.enhanced(list(files), STEPS)) == 10
-
-
-def test_handles_survive_pickle_and_json(folder, write_images):
-    files = write_images(2)
-    images = filled(folder, files)
-    copy = pickle.loads(pickle.dumps(images))
-    assert copy == images
-    assert np.array_equal(copy.read(list(files)), prepared(files))
-    assert PreparedImages.from_dict(json.loads(json.dumps(images.to_dict()))) == images

@@ -53,12 +53,6 @@ def test_ribs_cross_both_lungs():
         assert np.sum(rising[:-1] & ~rising[1:]) >= 6
 
 
-def test_exposure_and_position_vary_between_the_radiographs_of_a_patient(radiograph):
-    images = np.stack([radiograph(1, visit)[0] for visit in range(20)]).astype(float)
-    assert images.mean(axis=(1, 2)).std() > 8
-    assert np.median([correlation(images[0], other) for other in images[1:]]) < 0.99
-
-
 def test_radiographs_of_one_patient_are_more_alike_than_those_of_two(radiograph):
     images = np.array([[radiograph(patient, visit)[0][12:52, 8:56] for visit in range(3)] for patient in range(8)])
     same = [correlation(mine[0], mine[i]) for mine in images for i in (1, 2)]

@@ -103,11 +103,6 @@ def test_findings_have_their_prevalence(records):
         assert records[finding].mean() == pytest.approx(fraction, abs=0.03)
 
 
-@pytest.mark.parametrize(("fraction", "label"), [(0.0, "No Finding"), (1.0, "Mass")])
-def test_a_prevalence_of_0_or_1_is_exact(tmp_path, fraction, label):
-    assert set(labels_of(write(tmp_path / "phantoms", prevalence={"Mass": fraction}))["labels"]) == {label}
-
-
 def test_a_finding_tends_to_persist_in_a_patient(records):
     pairs = [pair for _, effusion in records.groupby("patient")["Effusion"] for pair in pairwise(effusion)]
     again, new = (np.mean([after for before, after in pairs if before is present]) for present in (True, False))

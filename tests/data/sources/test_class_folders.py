@@ -70,6 +70,20 @@ def test_links_to_folders(tmp_path):
     assert listing.notes == ("Links to folders inside the source, which were not followed: 1.",)
 
 
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/well"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    write_files(tmp_path, "ill/a.png", "well/b.png")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="/well cannot be listed: Permission denied"):
+        read(tmp_path)
+
+
 def test_the_patient_is_the_first_group_that_is_not_empty(tmp_path):
     names = ["IM-0012-0001.jpeg", "NORMAL2-IM-0012-0001.jpeg", "other.jpeg", "person7_virus_1.jpeg"]
     write_files(tmp_path, *(f"person1_/{name}" for name in names))

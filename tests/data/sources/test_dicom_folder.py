@@ -8,7 +8,6 @@ from samples import refusal, texts
 from samples.dicom_folder import write_dicom
 
 from cxr_pipeline.data.images.decoding import decode
-from cxr_pipeline.data.sources import dicom_folder
 from cxr_pipeline.data.sources.dicom_folder import read, reader
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE
@@ -137,22 +136,6 @@ def test_accepted_modalities_and_body_parts(tmp_path):
     assert len(read_names(tmp_path, "1.dcm", **options).images) == 1
     assert reader(tmp_path, table="labels.csv", **options).read("1.dcm")
     assert refusal(reader(tmp_path), "1.dcm").detail.startswith("modality RF")
-
-
-def test_a_header_is_read_without_its_pixels(tmp_path, monkeypatch):
-    write_dicom(tmp_path / "1.dcm", 1)
-    read_header, headers = dicom_folder.read_header, []
-
-    def record(file, tags):
-        header = read_header(file, tags)
-        headers.append((file.tell(), [element.keyword for element in header]))
-        return header
-
-    monkeypatch.setattr(dicom_folder, "read_header", record)
-    read_names(tmp_path, "1.dcm")
-    [(position, keywords)] = headers
-    assert position < (tmp_path / "1.dcm").stat().st_size - 2 * 40 * 32
-    assert {"PixelData", "PatientName"}.isdisjoint(keywords)
 
 
 def test_real_images(tmp_path, shared_data):

@@ -5,13 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from samples import refusal, write_files
 
 from cxr_pipeline.data.images import decoding
-from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources.readers import FileReader, RowReader
 from cxr_pipeline.data.sources.unpacking import Block, unpack
 
@@ -62,15 +58,6 @@ def unpacked(folder, rows, faults=None):
     (folder / "container").write_bytes(rows.tobytes())
     blocks = [Block(rows, faults or {})]
     return RowReader(unpack(folder / "container", folder / "unpacked", lambda _: iter(blocks), how=""))
-
-
-@given(rows=arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(16, 40), st.integers(16, 40))))
-def test_a_row_is_decoded_to_its_pixels(rows, tmp_path_factory):
-    rows[:, 0, :2] = 0, 255
-    reader = unpacked(tmp_path_factory.mktemp("unpacked"), rows)
-    for number, row in enumerate(rows):
-        assert np.array_equal(decode(reader.read(str(number)), max_megapixels=1), row)
-        assert reader.version(str(number)) == (row.size, 0)
 
 
 def test_a_row_is_always_the_same_bytes(tmp_path):

@@ -11,9 +11,7 @@ from samples import write_files
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import check_source
 
-check = partial(
-    check_source, "images", classes={"nofinding": ("nofinding",), "effusion": ("effusion",)}, task="effusion"
-)
+check = partial(check_source, "images", classes={"nofinding": ["nofinding"], "effusion": ["effusion"]}, task="effusion")
 
 
 def test_the_message_gives_the_key_the_place_what_was_expected_and_what_to_do(tmp_path):
