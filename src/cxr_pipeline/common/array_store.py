@@ -99,10 +99,14 @@ class ArrayStore:
             try:
                 stored, table = _open_shard(path)
                 values[position] = stored[row]
-            except (OSError, ValueError, EOFError):
-                self._fail(path)
-            if zlib.crc32(values[position : position + 1].data) != table["crc32"][row]:
-                self._fail(path)
+                if zlib.crc32(values[position : position + 1].data) != table["crc32"][row]:
+                    raise ValueError("wrong checksum")
+            except (OSError, ValueError, EOFError) as error:
+                path.unlink(missing_ok=True)
+                _open_shard.cache_clear()
+                raise UserError(
+                    f"{path} is damaged and has been removed. Run the same command again to write it again."
+                ) from error
         return values
 
     def shard_of(self, key: str) -> Path:
@@ -125,11 +129,6 @@ class ArrayStore:
             return
         self._shards.add(path)
         self._places.update((key, (path, row)) for row, key in enumerate(keys))
-
-    def _fail(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        _open_shard.cache_clear()
-        raise UserError(f"{path} is damaged and has been removed. Run the same command again to write it again.")
 
 
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:

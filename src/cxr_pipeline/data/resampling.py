@@ -48,9 +48,8 @@ def plan_sampling(
         class_weights: weight each image by n / (classes * images of its class), counting images as often as they are
             shown, so that all classes have the same total weight; otherwise 1.
         seed: decides which images are repeated or left out.
-        max_repeat: maximum number of times that an image is shown, at least 1; None for no limit. Without a limit, a
-            class of 5 images is memorised if another has 1,000, because each image is shown 200 times. With a limit,
-            the class remains smaller, for which ``class_weights`` compensates.
+        max_repeat: maximum number of times that an image is shown; None for no limit. Without one, the few images of a
+            rare class are memorised. With one, the class remains smaller, for which ``class_weights`` compensates.
         within_sources: balance the classes within each source, so that the source says less about the class.
 
     Returns:

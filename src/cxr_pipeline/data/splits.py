@@ -29,23 +29,13 @@ def assign_splits(
 ) -> pd.DataFrame:
     """Assign each image of the manifest to a split.
 
-    A group in the split registry, recognised by its patient or by the content of an image, keeps its split. Any other
-    group whose source gives a split gets that split. The remaining groups are assigned so that each source and class
-    comes close to the shares, counting the groups assigned earlier; each split gets a group of each class if there are
-    at least three. If a source gives no validation set, it is taken from its training set, as is the test set if no
-    source gives one.
+    A group in the split registry (the result of earlier runs), recognised by its patient or by the content of an image,
+    keeps its split. Any other group whose source gives a split gets that split, unless ``ignore_given_split``. The
+    remaining groups are assigned so that each source and class comes close to the shares, which sum to 1, counting the
+    groups assigned earlier; each split gets a group of each class if there are at least three. If a source gives no
+    validation set, it is taken from its training set, as is the test set if no source gives one.
 
     The result does not depend on the order of the rows nor, for groups in the registry, on the seed and the shares.
-
-    Args:
-        manifest: the usable images.
-        registry: the split registry: the result of earlier runs, with ``COLUMNS``; may be empty.
-        train: share of the groups for training; the three shares sum to 1.
-        validation: share for choosing epoch, calibration and threshold.
-        test: share for the evaluation.
-        seed: decides which groups are in which split.
-        ignore_given_split: ignore the splits given by the sources.
-        task: name of the task, for the commands in messages.
 
     Returns:
         ``COLUMNS`` with a row per image of the manifest, in its order, then the rows of the registry whose image is
@@ -191,17 +181,17 @@ def _allowed_splits(given: str, given_by_source: set[str], any_test: bool) -> li
 
 def _assign_new(earlier: "pd.Series[str]", shares: dict[str, float], seed: int) -> "pd.Series[str]":
     """Assign the groups without an earlier split so that all groups together come close to the shares."""
-    new = sorted(earlier.index[earlier.isna()], key=lambda group: _hash(seed, group))
+
+    def key(group: str) -> bytes:
+        return hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
+
+    new = sorted(earlier.index[earlier.isna()], key=key)
     current = np.array([(earlier == split).sum() for split in shares], dtype=np.int64)
     target = _quotas(int(current.sum()) + len(new), np.array(list(shares.values())) / sum(shares.values()))
     needed = np.maximum(target - current, 0)
     while needed.sum() > len(new):
         needed[needed.argmax()] -= 1
     return pd.Series(np.repeat(np.array(list(shares), dtype=object), needed), index=new, dtype="str")
-
-
-def _hash(seed: int, group: str) -> bytes:
-    return hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
 
 
 def _quotas(n: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

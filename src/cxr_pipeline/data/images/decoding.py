@@ -44,15 +44,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey levels.
+    """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey levels, uint8 [height, width].
 
     Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
     Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
     The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`. Images above
     ``max_megapixels`` are refused before their pixels are decoded.
-
-    Returns:
-        uint8 [height, width], 0 black to 255 white.
 
     Raises:
         ImageRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.

@@ -67,15 +67,12 @@ def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Se
 
 
 def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode a DICOM image to grey levels as they are meant to be displayed.
+    """Decode a DICOM image to grey levels as they are meant to be displayed, uint8 [height, width].
 
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2),
     whose range becomes 0 to 255. If neither can be applied, values of up to 8 bits are kept, and values of more bits
     are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes
     black. Images above ``max_megapixels`` are refused before their pixels are decoded.
-
-    Returns:
-        uint8 [height, width], 0 black to 255 white.
 
     Raises:
         ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -14,22 +13,6 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, 
 from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 _open_unpacked = lru_cache(maxsize=16)(open_unpacked)
-
-
-class Reader(Protocol):
-    """Reads the images of one source. It can be pickled and sent to another process."""
-
-    def read(self, path: str) -> bytes:
-        """Read an image file, given its path within the source.
-
-        Raises:
-            ImageRefused: the image does not exist or cannot be read.
-        """
-        ...
-
-    def version(self, path: str) -> tuple[int, int] | None:
-        """Return the size in bytes and the modification time in ns of an image file; None if they are unknown."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,7 @@ class FileReader:
         return content
 
     def version(self, path: str) -> tuple[int, int] | None:
-        """Return size and modification time; None if the file is missing, not accessible or outside the source."""
+        """Return the size of an image in bytes and its modification time in ns; None if its file is not accessible."""
         try:
             status = self.resolve(path).stat()
         except (ImageRefused, OSError):
@@ -124,3 +107,7 @@ class RowReader:
             return _open_unpacked(self.folder)
         except (OSError, ValueError, KeyError) as error:
             raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
+
+
+# Reads the images of one source; it can be pickled and sent to another process.
+Reader = FileReader | RowReader

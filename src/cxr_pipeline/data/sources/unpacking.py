@@ -60,13 +60,10 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
 
     Args:
         container: the file that holds the images.
-        folder: the folder of unpacked images.
+        folder: the folder of all unpacked images.
         blocks: yields the images, all of the same size, from the opened container; raises ``UserError`` for content
             that it cannot read.
         how: all other settings that affect the images.
-
-    Returns:
-        ``<folder>/<digest>``, for ``open_unpacked``.
 
     Raises:
         UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
