@@ -9,7 +9,7 @@ from samples import refusal, write_files
 
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.sources.readers import FileReader, RowReader
-from cxr_pipeline.data.sources.unpacking import Block, unpack
+from cxr_pipeline.data.sources.unpacking import unpack
 
 OUTSIDE = ("../secret", "{outside}/secret", "link", "folder/secret", "nested/../../secret", "../source2/a.png")
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_too_large(tmp_path, monkeypatch):
 
 def unpacked(folder, rows, faults=None):
     (folder / "container").write_bytes(rows.tobytes())
-    blocks = [Block(rows, faults or {})]
+    blocks = [(rows, faults or {})]
     return RowReader(unpack(folder / "container", folder / "unpacked", lambda _: iter(blocks), how=""))
 
 

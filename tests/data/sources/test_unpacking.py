@@ -1,3 +1,5 @@
+import hashlib
+import os
 from functools import partial
 
 import numpy as np
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from samples import unpacked_images, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.unpacking import Block, find_container, open_unpacked, unpack
+from cxr_pipeline.data.sources.unpacking import find_container, open_unpacked, unpack
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
@@ -22,7 +24,7 @@ def blocks(source, *, lengths=(3, 4)):
     assert source.read() == b"images", "the container is passed from its start"
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends, strict=True):
-        yield Block(IMAGES[start:end])
+        yield IMAGES[start:end], {}
 
 
 def never(source):
@@ -41,7 +43,7 @@ def test_blocks_become_one_array(cuts, tmp_path_factory):
 
 def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(container, tmp_path):
     turned = IMAGES.transpose(0, 2, 1)
-    parts = [Block(turned[:3], {2: "conflicting"}), Block(turned[3:], {0: "wet", 3: "conflicting"})]
+    parts = [(turned[:3], {2: "conflicting"}), (turned[3:], {0: "wet", 3: "conflicting"})]
     folder = unpack(container, tmp_path, lambda source: iter(parts), how="")
     assert open_unpacked(folder)[1] == {"2": "conflicting", "3": "wet", "6": "conflicting"}
     assert np.array_equal(unpacked_images(folder), turned)
@@ -59,10 +61,20 @@ def test_a_container_is_unpacked_once_until_it_changes(container, tmp_path):
     assert np.array_equal(unpacked_images(first), IMAGES)
 
 
+def test_a_container_is_hashed_again_only_if_its_size_or_time_has_changed(container, tmp_path, monkeypatch):
+    os.utime(container, (0, 0))
+    first = unpack(container, tmp_path / "unpacked", blocks, how="")
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        assert unpack(container, tmp_path / "unpacked", never, how="") == first
+    os.utime(container, (1, 1))
+    assert unpack(container, tmp_path / "unpacked", never, how="") == first
+
+
 @pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
 def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path, error):
     def fail(source):
-        yield Block(IMAGES[:3], {0: "conflicting"})
+        yield IMAGES[:3], {0: "conflicting"}
         raise error("images.npz is damaged")
 
     with pytest.raises(error, match="is damaged"):

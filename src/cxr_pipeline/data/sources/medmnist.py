@@ -149,7 +149,7 @@ def _blocks(source: BufferedReader) -> Iterator[Block]:
                 for start in range(0, n, n_per_block):
                     shape = (min(n_per_block, n - start), *size)
                     pixels = np.frombuffer(stream.read(prod(shape)), np.uint8).reshape(shape)
-                    yield Block(_to_grey(pixels) if len(size) == 3 else pixels)
+                    yield _to_grey(pixels) if len(size) == 3 else pixels, {}
 
 
 def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

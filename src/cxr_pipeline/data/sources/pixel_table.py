@@ -106,7 +106,7 @@ def _blocks(source: BufferedReader, *, name: str, others: Sequence[str]) -> Iter
                 first = np.argmin(valid[invalid_rows], axis=1)
                 faults = [f"{columns[column]} is not a whole number from 0 to 255" for column in first]
                 images = np.where(valid, values, 0).astype(np.uint8).reshape(-1, side, side)
-                yield Block(images, dict(zip(invalid_rows.tolist(), faults, strict=True)))
+                yield images, dict(zip(invalid_rows.tolist(), faults, strict=True))
 
 
 def _to_numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rich.progress import Progress
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.data.sources.content_hashes import hash_key
 from cxr_pipeline.data.sources.listing import explained, printable
 
 BLOCK_PIXELS = 2**21
@@ -25,12 +26,8 @@ _WORTH_A_PROGRESS_BAR = 2**24
 _DESCRIPTION = "description.json"
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some images of a container, uint8 [n, height, width], and the problems of rows of the block without an image."""
-
-    images: NDArray[np.uint8]
-    faults: Mapping[int, str] = field(default_factory=dict)
+# Some images of a container, uint8 [n, height, width], and the problems of the rows of the block without an image.
+Block = tuple[NDArray[np.uint8], Mapping[int, str]]
 
 
 def find_container(place: Path, suffixes: Sequence[str]) -> Path:
@@ -71,7 +68,8 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
     with explained(container, "a file with images"):
         source = container.open("rb")
     with source:
-        target = folder / _digest(source, how)
+        sha256 = _content_hash(container, source, folder / "content_hashes")
+        target = folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:_DIGITS]
         with suppress(OSError, ValueError, KeyError):
             open_unpacked(target)
             return target
@@ -92,11 +90,17 @@ def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
     return images, description["faults"]
 
 
-def _digest(source: BufferedReader, how: str) -> str:
-    digest = hashlib.file_digest(source, "sha256")
+def _content_hash(container: Path, source: BufferedReader, cache: Path) -> str:
+    """Return the SHA-256 of a container, which is read only if its size or modification time has changed."""
+    status, stored = os.fstat(source.fileno()), ArrayStore(cache, "S64")
+    key = hash_key(str(container.resolve()), (status.st_size, status.st_mtime_ns))
+    if key and key in stored:
+        return str(stored.read([key])[0].decode())
+    sha256 = hashlib.file_digest(source, "sha256").hexdigest()
     source.seek(0)
-    digest.update(how.encode())
-    return digest.hexdigest()[:_DIGITS]
+    if key:
+        stored.write([key], np.array([sha256], "S64"))
+    return sha256
 
 
 def _with_progress(blocks: Iterator[Block], source: BufferedReader, container: Path) -> Iterator[Block]:
@@ -114,13 +118,13 @@ def _write(folder: Path, blocks: Iterator[Block]) -> None:
     """Write each block as a shard, and then the description, which marks the images as complete."""
     n, shape = 0, (0, 0)
     faults: dict[str, str] = {}
-    for block in blocks:
-        shape = block.images.shape[1:]
+    for pixels, block_faults in blocks:
+        shape = pixels.shape[1:]
         images = ArrayStore(folder, np.uint8, shape)
-        rows = [str(n + row) for row in range(len(block.images))]
+        rows = [str(n + row) for row in range(len(pixels))]
         if images.missing(rows):
-            images.write(rows, block.images)
-        faults |= {str(n + row): fault for row, fault in block.faults.items()}
+            images.write(rows, pixels)
+        faults |= {str(n + row): fault for row, fault in block_faults.items()}
         n += len(rows)
     with written_atomically(folder / _DESCRIPTION) as beside:
         description = {"n": n, "shape": shape, "faults": faults}
