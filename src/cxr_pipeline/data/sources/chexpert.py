@@ -7,9 +7,16 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import Columns, read_labels, read_table
+from cxr_pipeline.data.sources.label_tables import (
+    NO_FINDING,
+    Columns,
+    locate,
+    normalise_paths,
+    read_labels,
+    read_table,
+    refuse_contradictions,
+)
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
-from cxr_pipeline.data.sources.table_rows import NO_FINDING, locate, normalise_paths, refuse_contradictions
 
 SUPPORT_DEVICES = "Support Devices"
 LABELS = (

@@ -14,11 +14,10 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, ch
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import files_below, map_in_threads
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, years
+from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.data.sources.table_rows import index_by_name, locate
 
 EXPECTED = "DICOM images (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
 SUFFIXES = (".dcm", ".dicom")

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table
+from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
-from cxr_pipeline.data.sources.table_rows import index_by_name, locate
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 

@@ -6,9 +6,16 @@ from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import Columns, read_labels, read_table
+from cxr_pipeline.data.sources.label_tables import (
+    NO_FINDING,
+    Columns,
+    locate,
+    normalise_paths,
+    read_labels,
+    read_table,
+    refuse_contradictions,
+)
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
-from cxr_pipeline.data.sources.table_rows import NO_FINDING, locate, normalise_paths, refuse_contradictions
 
 EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with images in them"
 
