@@ -1,16 +1,14 @@
-import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
+from shipped import all_parameters, parameters_of
 
-from cxr_pipeline import settings
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config.experiments import check_cells
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.fixture
@@ -62,39 +60,36 @@ BLOCKS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    """Validate the parameters in ``conf/`` of an environment."""
-
-    @functools.cache
-    def load(env: str) -> dict[str, dict]:
-        loader = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)
-        parameters = loader["parameters"]
-        config.Folders(**parameters["folders"])
-        types = {name: config.Network if name == "model" else getattr(config, name.title()) for name in BLOCKS}
-        return {
-            task: {name: types[name].model_validate(values) for name, values in parameters[task].items()}
-            for task in config.TASKS
-        }
-
-    return load
+def shipped(task: str, env: str) -> dict[str, Any]:
+    """Validate the parameters of a task in ``conf/``."""
+    types = {name: config.Network if name == "model" else getattr(config, name.title()) for name in BLOCKS}
+    return {name: types[name].model_validate(values) for name, values in parameters_of(task, env).items()}
 
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-def test_every_task_has_all_parameters_its_sources_and_possible_policies(shipped, env, task) -> None:
-    parameters = shipped(env)[task]
+def test_every_task_has_valid_parameters_and_experiments(env, task) -> None:
+    config.Folders(**all_parameters(env)["folders"])
+    parameters = shipped(task, env)
     assert set(parameters) == set(BLOCKS)
     assert parameters["task"].name == task
     assert {source.layout == "phantoms" for source in parameters["sources"].root.values()} == {env == "demo"}
     thresholds = parameters["thresholds"]
     rules = {policy.rule for policy in (thresholds.policy, *thresholds.compared)}
     assert ARGMAX not in rules or parameters["task"].exclusive
+    assert len(check_cells(task, parameters_of(task, env), parameters["ablation"])) >= 5
+    # A search that changes no image and no features reuses what is cached.
+    space = parameters["tuning"].space
+    assert len(space) >= 4
+    assert {name.split(".")[0] for name in space} <= {"model", "training"}
+    assert not {"model.name", "model.pooling", "training.fine_tuning.cut"} & space.keys()
+    fine_tuned = {name for name in space if name.startswith("training.fine_tuning")}
+    assert not fine_tuned or parameters["model"].weights != "none"
 
 
 @pytest.mark.parametrize("task", config.TASKS)
-def test_phantoms_have_every_class_of_a_task(shipped, task) -> None:
-    parameters = shipped("demo")[task]
+def test_phantoms_have_every_class_of_a_task(task) -> None:
+    parameters = shipped(task, "demo")
     prevalences = next(iter(parameters["sources"].root.values())).prevalence
     assert prevalences.keys() <= set(FINDINGS)
     shown = {finding for finding, prevalence in prevalences.items() if prevalence > 0} | {"No Finding"}
@@ -102,15 +97,7 @@ def test_phantoms_have_every_class_of_a_task(shipped, task) -> None:
     assert {labels.class_of(finding) for finding in shown} >= set(parameters["task"].outputs)
 
 
-@pytest.mark.parametrize("env", ["base", "demo"])
-@pytest.mark.parametrize("task", config.TASKS)
-def test_every_cell_of_an_ablation_in_conf_is_valid(task, env) -> None:
-    parameters = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
-    assert len(check_cells(task, parameters, config.Ablation(**parameters["ablation"]))) >= 5
-
-
 def test_the_ablation_of_abnormality_has_twelve_models() -> None:
-    parameters = TaskConfigLoader(str(CONF), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]["abnormality"]
-    cells = config.Ablation(**parameters["ablation"]).overrides()
+    cells = config.Ablation(**parameters_of("abnormality")["ablation"]).overrides()
     kinds = {(cell["model"]["name"], "augmentation" in cell, cell["training"]["monitor"]) for cell in cells.values()}
     assert len(cells) == len(kinds) == 12

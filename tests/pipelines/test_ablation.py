@@ -7,18 +7,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
-from cxr_pipeline import settings, tracking
+from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
 from cxr_pipeline.pipelines.ablation import nodes
 
-CONF = Path(__file__).parents[2] / "conf"
 CELLS: dict[str, Any] = {
     "baseline": {},
     "fixed threshold": {"thresholds": {"policy": {"rule": "fixed", "value": 0.5}}},
@@ -32,8 +31,8 @@ SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Any]:
     """The parameters of a task in the demo environment, with the cells above."""
-    shipped: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
-    return {**shipped["effusion"], "ablation": {"baseline": "baseline", "common": {}, "cells": CELLS, "grid": None}}
+    ablation = {"baseline": "baseline", "common": {}, "cells": CELLS, "grid": None}
+    return {**parameters_of(env="demo"), "ablation": ablation}
 
 
 @pytest.fixture

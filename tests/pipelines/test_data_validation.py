@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from shipped import parameters_of
 from stub_models import fixed_rule
 
 from cxr_pipeline import tracking
@@ -30,8 +30,7 @@ from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, MODEL = 32, "cxr-chest-demo"
-CONF = Path(__file__).parents[2] / "conf" / "base" / "parameters" / "defaults.yml"
-DEFAULTS = yaml.safe_load(CONF.read_text())["defaults"]
+DEFAULTS = parameters_of()
 TASK = Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}
 SOURCES = Sources({"old": {**SOURCE, "path": "old"}, "new": {**SOURCE, "path": "new"}})

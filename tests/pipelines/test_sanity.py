@@ -11,6 +11,7 @@ import pytest
 import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from shipped import CONF, parameters_of
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
@@ -19,12 +20,10 @@ from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline
 
 SIZE, N_IMAGES = 32, 90
-CONF = Path(__file__).parents[2] / "conf" / "base"
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 MODEL = Network(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
-DEFAULTS = yaml.safe_load((CONF / "parameters" / "defaults.yml").read_text())["defaults"]["training"]
 TRAINING: dict[str, Any] = {
-    **DEFAULTS,
+    **parameters_of()["training"],
     **{"learning_rate": 5e-3, "weight_decay": 0.1, "head_weight_decay": 0.1, "epochs": 2, "batch_size": 16},
     **{"tolerance": 0.0, "patience": None, "seed": 0},
     "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},
@@ -70,7 +69,7 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
         ),
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
-    declared = yaml.safe_load((CONF / "catalog" / "05_sanity.yml").read_text())
+    declared = yaml.safe_load((CONF / "base" / "catalog" / "05_sanity.yml").read_text())
     for name in ("sanity_report", "sanity_figure"):
         path = declared["{task}." + name]["filepath"]
         path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")

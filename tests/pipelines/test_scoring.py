@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from shipped import parameters_of
 from stage_runs import run_stage
 from stub_models import fixed_rule, grey_network, mlflow_file, register
 
@@ -28,8 +28,6 @@ from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
 SIZE = 16
 RECIPE = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
 HOSTILE = 'ward/a,"b"\n0.9,effusion,scored,.png'
-DEFAULTS = Path(__file__).parents[2] / "conf" / "base" / "parameters" / "defaults.yml"
-DRIFT = yaml.safe_load(DEFAULTS.read_text())["defaults"]["drift"]
 PHANTOMS = Sources({"drawn": {"layout": "phantoms", "path": "p", "n_patients": 3, "prevalence": {"Effusion": 0.5}}})
 IMAGES = Sources({"images": {"layout": "class_folders", "path": "images"}})
 PROFILED = Task(name="profiled", title="P", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -83,7 +81,7 @@ def run(
         "params:task": of or task(),
         "params:sources": sources,
         "params:scoring": Scoring(folder=folder and str(folder), **options),
-        "params:drift": Drift(**DRIFT),
+        "params:drift": Drift(**parameters_of()["drift"]),
         "params:folders": folders,
     }
     text_columns = ["image", "decision", "status", "reason"]
@@ -138,16 +136,6 @@ def test_the_champion_is_preferred_to_newer_versions(folders, folder, model) -> 
     assert (record["uri"], record["version"]) == ("models:/cxr-effusion/1", 1)
     assert record["chosen"] == ("named by scoring.model" if model else "the champion")
     np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
-
-
-def test_a_second_run_reuses_scores_of_the_same_model(folders, folder) -> None:
-    first, _ = run(folders, folder)
-    second, record = run(folders, folder)
-    assert (record["n_kept"], record["n_scored"]) == (2, 2)
-    pd.testing.assert_frame_equal(first, second)
-    third, record = run(folders, folder, model="models:/cxr-effusion/1")
-    assert record["n_kept"] == 0
-    np.testing.assert_allclose(third.probability, first.probability / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The tuning stage through Kedro's runner, with stubs for training."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from shipped import parameters_of
 from stage_runs import run_stage
 
-from cxr_pipeline import settings, tracking
+from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
-from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.folders import FiguresDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -28,7 +26,6 @@ from cxr_pipeline.pipelines.tuning.nodes import plan_study
 from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
 from cxr_pipeline.training.callbacks import run_epoch_callbacks
 
-CONF = Path(__file__).parents[2] / "conf"
 SPACE = {
     "model.dropout": {"low": 0.0, "high": 0.5},
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -40,8 +37,7 @@ SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Any]:
     """The parameters of a task in the demo environment."""
-    shipped: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
-    return lay_over(shipped["effusion"], {"tuning": {"n_trials": 4, "space": None}})
+    return lay_over(parameters_of(env="demo"), {"tuning": {"n_trials": 4, "space": None}})
 
 
 @pytest.fixture
@@ -116,25 +112,6 @@ def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, mon
     assert len(started) == 4, "A finished search is not repeated."
 
 
-CHOICES: dict[str, list[Any]] = {
-    "training.patience": [None, 4],
-    "model.dropout": [0, 0.25],
-    "training.fine_tuning.cut": ["07", "7.5"],
-    "augmentation.flip": [True, False],
-}
-
-
-def test_a_page_shows_choices_of_any_kind(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_jobs(monkeypatch, value=0.5)
-    found = search(task_run, n_trials=12, space={name: {"choices": choices} for name, choices in CHOICES.items()})
-    assert found["tuning_trials"]["training.patience"].dtype == float
-    section = found["tuning_report"].split("<h2>Trials</h2>")[1].split("</section>")[0]
-    rows = [re.findall("<td>(.*?)</td>", row)[3:-2] for row in section.split("<tr>")[2:]]
-    assert len(rows) == 12
-    shown = [set(column) for column in zip(*rows, strict=True)]
-    assert shown == [{"null", "4"}, {"0", "0.25"}, {"07", "7.5"}, {"true", "false"}]
-
-
 def test_a_search_whose_trials_are_all_pruned_fails(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_jobs(monkeypatch)
     monkeypatch.setattr("cxr_pipeline.experiments.trials.best_trial", lambda study: None)
@@ -176,15 +153,3 @@ def test_a_study_is_stored_in_the_project_or_in_the_given_database(task_run: Tas
     loss = replace(task_run, parameters=lay_over(task_run.parameters, {"training": {"monitor": "val_loss"}}))
     study = plan_study(REPORT, SPLITS, loss, **blocks(loss, storage="postgresql://host/studies"))
     assert (study.storage, study.direction) == ("postgresql://host/studies", "minimize")
-
-
-@pytest.mark.parametrize("env", ["base", "demo"])
-@pytest.mark.parametrize("task", config.TASKS)
-def test_the_shipped_search_changes_no_image(env: str, task: str) -> None:
-    loaded = TaskConfigLoader(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)["parameters"][task]
-    space = Tuning(**loaded["tuning"]).space
-    assert len(space) >= 4
-    assert {name.split(".")[0] for name in space} <= {"model", "training"}
-    assert not {"model.name", "model.pooling", "training.fine_tuning.cut"} & space.keys()
-    fine_tuned = {name for name in space if name.startswith("training.fine_tuning")}
-    assert not fine_tuned or loaded["model"]["weights"] != "none"

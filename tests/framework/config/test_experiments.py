@@ -1,16 +1,12 @@
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
+from shipped import parameters_of
 
-from cxr_pipeline import settings
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.config.experiments import Ablation, check_cells, check_overrides
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
-CONF = Path(__file__).parents[3] / "conf"
-PARAMETERS = TaskConfigLoader(str(CONF), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]["effusion"]
+PARAMETERS = parameters_of()
 
 
 def ablation(**changes) -> Ablation:

@@ -5,17 +5,12 @@ from types import SimpleNamespace
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from shipped import parameters_of
 
-from cxr_pipeline import settings
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
-
-CONF = Path(__file__).parents[3] / "conf"
-# The parameters of a binary task with a network that needs no weights.
-SHIPPED = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]["effusion"]
 
 
 def use(*parameters: object) -> None:
@@ -51,7 +46,9 @@ def preflight(connected: list[str]):
         if namespace:
             names = {name.removeprefix("params:"): name for name in parameters}
             pipeline = Pipeline(pipeline, namespace=namespace, parameters=names)
-        loader = {"globals": {"tracking_uri": "http://host"}, "parameters": {"t": lay_over(SHIPPED, task)}}
+        # The task is binary, with a network that needs no weights.
+        shipped = lay_over(parameters_of(env="demo"), task)
+        loader = {"globals": {"tracking_uri": "http://host"}, "parameters": {"t": shipped}}
         hook = hooks.Preflight()
         hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
         hook.before_pipeline_run({}, pipeline, catalog)
