@@ -58,11 +58,11 @@ class KeptDataset(MemoryDataset):
         pass
 
 
-def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> dict[str, object]:
+def run(parameters: dict[str, object]) -> dict[str, object]:
     pipeline = pipeline_of(*PREPARATION, "resampling").filter(
         to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"]
     )
-    registry = pd.DataFrame(columns=list(COLUMNS), dtype="str") if earlier is None else earlier
+    registry = pd.DataFrame(columns=list(COLUMNS), dtype="str")
     inputs = {**parameters, "earlier_splits": registry}
     return run_stage(pipeline, inputs, {name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
 
@@ -89,42 +89,6 @@ def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters
     assert all((views[:, view] != views[:, 0]).any() for view in range(1, 5))
 
 
-def test_oversampling_shows_exclusive_classes_equally_often(parameters, images, tmp_path) -> None:
-    for patient in range(10, 24):
-        draw(images / "worse" / f"p{patient}_0.png", 500 + patient)
-    classes = {name: (name,) for name in ("well", "ill", "worse")}
-    parameters["params:task"] = config.Task(name="t", title="T", kind="multiclass", classes=classes)
-    results = run(parameters)
-    labels = results["manifest"].set_index("image")[[f"label_{name}" for name in classes]]
-    assert labels.sum().tolist() == [12, 8, 14]
-    assert (labels.sum(axis=1) == 1).all()
-    plan = results["sampling_plan"]
-    shown = labels.loc[plan["image"]].mul(plan["count"].to_numpy(), axis=0).sum()
-    assert shown.min() == shown.max() > 0
-
-
-def test_findings_may_occur_together_and_be_unknown(parameters, tmp_path) -> None:
-    rows = ["image,patient,Mass,Edema,Hernia"]
-    for patient in range(20):
-        for image in range(2):
-            draw(tmp_path / "raw" / "images" / f"{patient}_{image}.png", 10 * patient + image)
-            rows.append(f"{patient}_{image}.png,{patient},{int(patient < 8)},{int(patient % 2)},{'' if image else 0}")
-    (tmp_path / "raw" / "images" / "labels.csv").write_text("\n".join(rows) + "\n")
-    columns = {"image": "image", "one_hot": ["Mass", "Edema", "Hernia"], "patient_id": "patient"}
-    source = {"layout": "label_table", "path": "images", "table": "labels.csv", "columns": columns}
-    classes = {name: (name,) for name in ("Mass", "Edema", "Hernia")}
-    parameters["params:sources"] = config.Sources({"images": source})
-    parameters["params:task"] = config.Task(name="t", title="T", kind="multilabel", classes=classes)
-    parameters["params:resampling"] = config.Resampling(plan="none", class_weights=False, seed=1)
-    results = run(parameters)
-    manifest = results["manifest"]
-    assert len(manifest) == 40
-    assert manifest[["label_Mass", "label_Edema", "label_Hernia"]].sum().tolist() == [16, 20, 0]
-    assert manifest["label_Hernia"].isna().sum() == 20
-    assert set(results["splits"]["split"]) == {"train", "validation", "test"}
-    assert (results["sampling_plan"]["count"] == 1).all()
-
-
 def test_prepared_images_are_resized_and_opened(parameters, images) -> None:
     results = run(parameters)
     row = results["manifest"].iloc[0]
@@ -146,17 +110,6 @@ def test_an_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, 
     }
     counts = results["data_report"]["sources"]["images"]
     assert counts["rows_read"] == 20 == counts["manifest"] + 2
-
-
-def test_patients_keep_their_split_when_images_are_added(parameters, images) -> None:
-    before = run(parameters)["splits"]
-    for patient in range(10, 16):
-        draw(images / "well" / f"p{patient}_0.png", 1000 + patient)
-    draw(images / "ill" / "p0_2.png", 2000)
-    after = run(parameters, before)["splits"].set_index("image")["split"]
-    assert after.loc[before["image"]].tolist() == before["split"].tolist()
-    assert after["ill/p0_2.png"] == after["ill/p0_0.png"]
-    assert len(after) == 27
 
 
 def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path) -> None:
