@@ -49,7 +49,7 @@ def test_kedro_lists_what_there_is_without_starting_tensorflow(project, argument
     code = (
         "import sys; from pathlib import Path; from kedro.framework.cli.cli import KedroCLI;"
         f"KedroCLI(Path.cwd())({arguments}, standalone_mode=False);"
-        "print('started', [name for name in ('tensorflow', 'keras') if name in sys.modules])"
+        "print('started', [name for name in ('tensorflow', 'keras', 'sklearn', 'optuna', 'matplotlib', 'dask') if name in sys.modules])"
     )
     listed = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
     assert said in listed.stdout

@@ -58,9 +58,7 @@ def log(name: str, auc: float, parent: str | None = None, **changed: object) -> 
     return run.info.run_id
 
 
-def test_versions_and_cells_with_the_same_test_images_are_ranked_together(
-    store: Path, catalog: DataCatalog, tmp_path: Path, capsys, monkeypatch
-) -> None:
+def test_versions_and_cells_with_the_same_test_images_are_ranked(store, catalog, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     client = mlflow.MlflowClient()
     mlflow.set_experiment("cxr-effusion")

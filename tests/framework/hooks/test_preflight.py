@@ -123,9 +123,7 @@ def test_an_invalid_trial_stops_its_search(parameters, preflight, space, task, m
 @pytest.mark.parametrize(
     ("key", "message"), [("patient.key", None), ("nowhere/patient.key", "cannot be stored in .*nowhere")]
 )
-def test_registration_needs_a_writable_place_for_the_patient_key(
-    parameters, preflight, tmp_path, monkeypatch, key, message
-) -> None:
+def test_the_patient_key_needs_a_writable_place(parameters, preflight, tmp_path, monkeypatch, key, message) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     folders = parameters["params:folders"].model_copy(update={"patient_key": tmp_path / key})
     parameters["params:folders"] = folders

@@ -102,9 +102,7 @@ def test_a_trial_is_a_child_run_with_its_parameters(run: Any, current_run: TaskR
         (AUC, [math.nan, 0.6], 0.6),
     ],
 )
-def test_the_value_of_a_trial_is_that_of_the_selected_epoch(
-    run: Any, selector: EpochSelector, values: list[float], value: float
-) -> None:
+def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selector, values, value) -> None:
     study = run(training_with(values, selector.monitor), selector)
     assert study.trials[0].value == value
     reported = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
@@ -135,9 +133,7 @@ def test_a_pruned_trial_stops_training(run: Any, tmp_path: Path) -> None:
         (None, "val_auc is not defined in any epoch on these validation images."),
     ],
 )
-def test_a_failed_trial_records_its_reason_and_the_next_one_runs(
-    run: Any, tmp_path: Path, error: Exception | None, reason: str
-) -> None:
+def test_a_failed_trial_records_its_reason_and_the_next_one_runs(run, tmp_path, error, reason) -> None:
     def train(child: TaskRun) -> None:
         training_with([math.nan])(child)
         if error is not None:
@@ -176,9 +172,7 @@ def die(folder: Path, run: TaskRun) -> None:
     trial.run_trial(payload(folder, run, plan(folder)))
 
 
-def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(
-    run: Any, current_run: TaskRun, tmp_path: Path
-) -> None:
+def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, current_run, tmp_path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=die, args=(tmp_path, current_run))
     process.start()
     process.join(60)
