@@ -68,7 +68,7 @@ def test_the_objective_is_the_largest_over_all_thresholds(policy, objective, ima
     choice = policy.choose(*images)
     best = max(objective(*images, threshold) for threshold in every_threshold(images[1]))
     assert objective(*images, choice.threshold) == pytest.approx(best, abs=1e-9)
-    assert choice.met == (best > max(objective(*images, 0), objective(*images, 2)) + 1e-9)
+    assert choice.policy_met == (best > max(objective(*images, 0), objective(*images, 2)) + 1e-9)
 
 
 @given(images(), st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.99, 1.0]), st.booleans())
@@ -80,8 +80,8 @@ def test_a_target_is_reached_with_the_largest_other_rate(images, target, wants_s
     choice = policy.choose(*images)
     reached = rates(*images, choice.threshold)
 
-    assert choice.met == (best_other > 0)
-    if choice.met:
+    assert choice.policy_met == (best_other > 0)
+    if choice.policy_met:
         assert reached[wanted] >= target
         assert reached[1 - wanted] == best_other
         assert reached[wanted] == max(pair[wanted] for pair in every if pair[1 - wanted] == best_other)
@@ -121,7 +121,7 @@ def test_a_target_is_reached_with_the_largest_other_rate(images, target, wants_s
 )
 def test_the_threshold_and_its_message(policy, y_true, probability, chosen, phrases):
     choice = policy.choose(y_true, probability)
-    assert (pytest.approx(choice.threshold), choice.met) == chosen
+    assert (pytest.approx(choice.threshold), choice.policy_met) == chosen
     assert all(phrase in choice.message for phrase in phrases)
 
 
@@ -149,7 +149,7 @@ def test_too_few_images_to_show_the_target_are_reported(policy, n_positive, warn
 @pytest.mark.parametrize("policy", EVERY_POLICY[1:4], ids=lambda policy: policy.rule)
 def test_equal_probabilities_cannot_be_separated(policy):
     choice = policy.choose([0, 1, 1], [0.4, 0.4, 0.4])
-    assert not choice.met
+    assert not choice.policy_met
     assert "separates the images" in choice.message
     assert "Every image is predicted" in choice.message
 
@@ -158,7 +158,7 @@ def test_equal_probabilities_cannot_be_separated(policy):
 @pytest.mark.parametrize("y_true", [[1, 1, 1], [0, 0, 0], [np.nan] * 3])
 def test_labels_of_one_class_give_the_default_threshold(policy, y_true):
     choice = policy.choose(y_true, [0.1, 0.6, 0.8])
-    assert (choice.threshold, choice.met) == ((0.3, True) if policy.rule == "fixed" else (0.5, False))
+    assert (choice.threshold, choice.policy_met) == ((0.3, True) if policy.rule == "fixed" else (0.5, False))
     assert f"{y_true.count(1)} positive and {y_true.count(0)} negative" in choice.message
 
 

@@ -50,10 +50,8 @@ class DecidedImages:
     """Decided images, prepared for computing metrics under many weightings.
 
     Args:
-        scores: labels, probabilities and decisions.
         images: [n], the indices of the images to use.
-        codes: [n], their patients, see `patient_codes`.
-        exclusive: see `measure`.
+        codes: [n], their patients from `patient_codes`.
     """
 
     def __init__(self, scores: Scores, images: Indices, codes: Indices, *, exclusive: bool) -> None:
@@ -113,7 +111,6 @@ def measure(
 
     Raises:
         UserError: a score is NaN.
-        ValueError: see :func:`cxr_pipeline.evaluation.metrics.binary_metrics`.
 
     References:
         Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
@@ -147,12 +144,7 @@ def bootstrap_mean(
 ) -> Interval:
     """Compute the mean of a number over images, with a percentile bootstrap interval clustered by patient.
 
-    Args:
-        values: [n]; NaN is left out, and the order does not matter.
-        patients: [n], see `measure`.
-        replicates: number of bootstrap samples.
-        confidence: in (0, 1).
-        seed: of the random draws.
+    Values [n] that are NaN are left out; see `measure` for the other arguments.
 
     Returns:
         ``{"value", "low", "high"}``; null without images; ``low`` and ``high`` also with fewer than two patients.
@@ -184,9 +176,7 @@ def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
 def patient_codes(patients: ArrayLike | None, images: Indices) -> Indices:
     """Number the patients of some images [m] from 0, ordered by id; an image without a patient gets its own number.
 
-    Args:
-        patients: patient of each image [n], null if unknown; None if all are unknown.
-        images: [m], indices of images.
+    ``patients`` has the patient of each image, null if unknown, or is None; ``images`` are indices of it.
     """
     if patients is None:
         return np.arange(len(images))

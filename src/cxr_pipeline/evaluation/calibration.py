@@ -180,8 +180,7 @@ def fit_calibration(method: str, y_true: ArrayLike, y_score: ArrayLike) -> Calib
         y_score: [n], the sigmoid output of the network, in [0, 1].
 
     Raises:
-        UserError: a score is NaN.
-        ValueError: the method is unknown; see also :func:`cxr_pipeline.evaluation.metrics.known_images`.
+        ValueError: the method is unknown.
 
     Example:
         >>> fit_calibration("platt", [0, 0, 1, 1], [0.2, 0.4, 0.6, 0.8]).apply(0.5).round(2).item()

@@ -3,7 +3,7 @@
 A rule is fitted on validation images only, frozen with the model, and applied unchanged to test images and new images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.decisions import DECIDE, Decisions
 from cxr_pipeline.evaluation.joint_calibration import (
     JointCalibration,
     fit_joint_calibration,
@@ -24,6 +23,27 @@ from cxr_pipeline.evaluation.threshold_policies import policy_from
 FloatArray = NDArray[np.float64]
 
 ARGMAX = "argmax"
+# The decision on an image without any of the labels of a multi-label task.
+NONE = "none"
+# With a threshold of 0, every image would be assigned to that class.
+LOWEST_THRESHOLD = 1e-6
+# What a rule has for each output beside its threshold, in ``decision_rule.json`` too.
+FITTED = ("policy_met", "message", "n_images", "n_positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """The decisions of a rule on n images.
+
+    Args:
+        probability: float64 [n, k], in [0, 1].
+        predicted: bool [n, k], whether an output is predicted.
+        decision: str [n], the predicted class; several labels are joined by ``|``, no label is ``none``.
+    """
+
+    probability: FloatArray
+    predicted: NDArray[np.bool_]
+    decision: NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -42,8 +62,6 @@ class DecisionRule:
         kind: ``binary``, ``multiclass`` or ``multilabel``.
         classes: of the task; for a binary task, the negative class, then the positive one.
         policy: name and values of the threshold policy, as configured.
-        calibration: maps scores to probabilities.
-        output_rules: the threshold of each output.
         n_images: validation images with at least one known label.
     """
 
@@ -65,10 +83,7 @@ class DecisionRule:
         return {name: rule.threshold for name, rule in zip(self.outputs, self.output_rules, strict=True)}
 
     def apply(self, y_score: ArrayLike) -> Decisions:
-        """Decide on images.
-
-        Args:
-            y_score: [n, k], the outputs of the network, in [0, 1].
+        """Decide on images from the outputs of the network [n, k], in [0, 1].
 
         Raises:
             UserError: a score is NaN, which must not count as negative.
@@ -84,15 +99,21 @@ class DecisionRule:
         check_policy(policy, self.kind)
         true, scores = _checked(y_true, y_score, len(self.outputs))
         probability = self.calibration.apply(scores)
+        k = len(self.outputs)
+        if policy["rule"] == ARGMAX:
+            complete = dict(policy)
+            chosen = [ChosenThreshold(1 / k, policy_met=True, message="The most probable class is predicted.")] * k
+        else:
+            chosen_by = policy_from(**policy)
+            complete = chosen_by.to_dict()
+            chosen = [chosen_by.choose(true[:, column], probability[:, column]) for column in range(k)]
         rules = []
-        for column, chosen in enumerate(_choose_thresholds(true, probability, policy)):
+        for column, choice in enumerate(chosen):
             known = ~np.isnan(true[:, column])
-            message = " ".join(filter(None, (chosen.message, self.calibration.message_of(column))))
+            message = " ".join(filter(None, (choice.message, self.calibration.message_of(column))))
             n_positive = int((true[known, column] == 1).sum())
-            rules.append(OutputRule(chosen.threshold, chosen.met, message, int(known.sum()), n_positive))
+            rules.append(OutputRule(choice.threshold, choice.policy_met, message, int(known.sum()), n_positive))
         n_images = int((~np.isnan(true)).any(axis=1).sum())
-        # The values of the policy include its defaults.
-        complete = dict(policy) if policy["rule"] == ARGMAX else policy_from(**policy).to_dict()
         return type(self)(self.kind, self.classes, complete, self.calibration, tuple(rules), n_images)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +125,7 @@ class DecisionRule:
             "thresholds": self.thresholds,
             "calibration": self.calibration.to_dict(self.outputs),
             "policy": dict(self.policy),
-            "policy_met": all(rule.met for rule in rules.values()),
+            "policy_met": all(rule.policy_met for rule in rules.values()),
         }
         fitted_on = {"split": "validation", "n_images": self.n_images}
         if self.kind == "binary":
@@ -115,7 +136,7 @@ class DecisionRule:
                 "message": rule.message,
                 "fitted_on": {**fitted_on, "n_positive": rule.n_positive},
             }
-        missed = [name for name, rule in rules.items() if not rule.met]
+        missed = [name for name, rule in rules.items() if not rule.policy_met]
         summary = (
             f"The policy is not met for {', '.join(missed)}; see per_class."
             if missed
@@ -124,17 +145,42 @@ class DecisionRule:
         return {
             **values,
             "message": " ".join(filter(None, (summary, self.calibration.message))),
-            "per_class": {
-                name: {
-                    "policy_met": rule.met,
-                    "message": rule.message,
-                    "n_images": rule.n_images,
-                    "n_positive": rule.n_positive,
-                }
-                for name, rule in rules.items()
-            },
+            "per_class": {name: {key: getattr(rule, key) for key in FITTED} for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }
+
+
+def decide_binary(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
+    """Predict the positive class if its probability is at least its threshold."""
+    predicted = probability >= thresholds
+    return Decisions(probability, predicted, np.array(classes)[predicted[:, 0].astype(np.intp)])
+
+
+def decide_multiclass(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
+    """Predict the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
+
+    With equal thresholds this is the most probable class. With different thresholds, the sensitivity for a class can be
+    below that of its threshold alone, because only one of the classes above their thresholds is predicted.
+    """
+    limits = np.maximum(thresholds, LOWEST_THRESHOLD)
+    # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.
+    chosen = (probability * (limits.min() / limits)).argmax(axis=1)
+    return Decisions(probability, np.arange(len(classes)) == chosen[:, None], np.array(classes)[chosen])
+
+
+def decide_multilabel(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
+    """Predict every label whose probability is at least its threshold."""
+    predicted, names = probability >= thresholds, np.array(classes)
+    decision = np.array(["|".join(names[row]) or NONE for row in predicted], dtype=np.str_)
+    return Decisions(probability, predicted, decision)
+
+
+# Probabilities [n, k], thresholds [k] and the classes of the task to decisions, by kind of task.
+DECIDE: dict[str, Callable[[FloatArray, FloatArray, Sequence[str]], Decisions]] = {
+    "binary": decide_binary,
+    "multiclass": decide_multiclass,
+    "multilabel": decide_multilabel,
+}
 
 
 def fit_decision_rule(
@@ -180,22 +226,12 @@ def fit_decision_rule(
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
-    """Restore a rule from its JSON form. It makes the same decisions as the saved rule.
-
-    Raises:
-        ValueError: the kind is unknown.
-    """
+    """Restore a rule from its JSON form. It makes the same decisions as the saved rule."""
     kind, classes, fitted_on = values["kind"], tuple(values["classes"]), values["fitted_on"]
     _check_kind(kind)
     per_class = values.get("per_class", {classes[-1]: {**values, **fitted_on}})
     rules = tuple(
-        OutputRule(
-            float(threshold),
-            per_class[name]["policy_met"],
-            per_class[name]["message"],
-            per_class[name]["n_images"],
-            per_class[name]["n_positive"],
-        )
+        OutputRule(float(threshold), **{key: per_class[name][key] for key in FITTED})
         for name, threshold in values["thresholds"].items()
     )
     saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
@@ -215,16 +251,6 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
 def _check_kind(kind: str) -> None:
     if kind not in DECIDE:
         raise ValueError(f"The kind of a decision rule must be one of {', '.join(DECIDE)}. Received: kind={kind!r}")
-
-
-def _choose_thresholds(
-    y_true: FloatArray, probability: FloatArray, policy: Mapping[str, Any]
-) -> tuple[ChosenThreshold, ...]:
-    k = int(probability.shape[1])
-    if policy["rule"] == ARGMAX:
-        return (ChosenThreshold(1 / k, met=True, message="The most probable class is predicted."),) * k
-    chosen_by = policy_from(**policy)
-    return tuple(chosen_by.choose(y_true[:, column], probability[:, column]) for column in range(k))
 
 
 def _checked(y_true: ArrayLike, y_score: ArrayLike, n_outputs: int) -> tuple[FloatArray, FloatArray]:

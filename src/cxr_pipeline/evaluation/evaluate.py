@@ -18,13 +18,9 @@ from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, pat
 def evaluate(
     table: pd.DataFrame, *, outputs: Sequence[str], exclusive: bool, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Compute the metrics of a decided score table.
+    """Compute the metrics of a score table with decisions.
 
-    Args:
-        table: a score table with decisions.
-        outputs: the outputs of the model.
-        exclusive: whether each image has exactly one class.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `measure`.
+    ``exclusive`` and the items of ``bootstrap``, ``replicates``, ``confidence`` and ``seed``, are those of `measure`.
 
     Returns:
         ``n_images``, ``n_patients`` (None if unknown), ``prevalence`` (a number, or one per output if there are
@@ -72,17 +68,11 @@ def evaluate_policies(
     chosen: Mapping[str, Any],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Compute the metrics under other threshold policies, ``policies`` of ``metrics.json``.
+    """Compute the metrics under other threshold policies, ``policies`` of ``metrics.json``; empty without any.
 
-    The first entry is the chosen policy. The others are fitted on the validation images, like the chosen one.
-
-    Args:
-        validation: score table of the validation images.
-        test: score table of the test images, with decisions.
-        rule: the frozen decision rule.
-        policies: the other policies; without any, the result is empty.
-        chosen: ``metrics`` of the test images under the frozen rule.
-        settings: those of `evaluate`.
+    The first entry is that of the frozen rule, whose metrics on the test images are ``chosen``. The others are fitted
+    on the score table of the validation images, like the frozen rule, and evaluated on that of the test images.
+    ``settings`` are those of `evaluate`.
     """
     if not policies:
         return {}

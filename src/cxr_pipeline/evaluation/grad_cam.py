@@ -18,7 +18,6 @@ from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model
 
-
 METHOD = "HiResCAM (Grad-CAM with a weight for each position)"
 BATCH_SIZE = 16
 SIDE = 12
@@ -35,13 +34,9 @@ class GradCam:
     softmax has no gradient. The feature map is that of the deepest layer with at least ``SIDE`` x ``SIDE`` positions,
     because the last one of a network, 7 x 7 for an image of 224 pixels, is too coarse for a small effusion. At this
     distance from the output, the weights of Grad-CAM, one per channel, no longer locate a finding, unlike those of
-    HiResCAM.
+    HiResCAM. The name of the layer is the attribute ``layer``.
 
-    Args:
-        model: from `build_model`. It is not changed, and the heat maps follow its weights.
-
-    Attributes:
-        layer: name of the layer whose feature map is used.
+    The model, from `build_model`, is not changed, and the heat maps follow its weights.
 
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
@@ -52,7 +47,8 @@ class GradCam:
 
     def __init__(self, model: Model) -> None:
         layer, output = _feature_layer(model), model.get_layer(OUTPUT)
-        passing = [layer.output, *_shortcuts(layer, model)]
+        # The pooled feature maps of earlier layers reach the output without passing this layer.
+        passing = [layer.output, *(pooled for pooled in _pooled_maps(model) if not _leads_to(layer, pooled))]
         lower, head = keras.Model(model.input, passing), keras.Model(passing, output.input)
         self.layer: str = layer.name
         self._size = int(model.input_shape[1])
@@ -78,10 +74,10 @@ class GradCam:
         self._explain = explain
 
     def heatmaps(self, images: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Compute the heat map of each image, independently of the other images.
+        """Compute the heat map of each grey image [n, S, S], uint8, independently of the other images.
 
         Args:
-            images: grey images, uint8 [n, S, S], with the input size S of the model.
+            images: have the input size S of the model.
             output: index of the output, or one index per image, int [n].
             batch_size: images per batch; the last batch is padded.
 
@@ -123,11 +119,6 @@ def _feature_layer(model: Model) -> Layer:
         if is_map and shape[1] >= SIDE and _leads_to(layer, _pooled_maps(model)[0]):
             return layer
     return layers[-1]
-
-
-def _shortcuts(layer: Layer, model: Model) -> list[KerasTensor]:
-    """Return the pooled feature maps of earlier layers, which reach the output without passing this layer."""
-    return [pooled for pooled in _pooled_maps(model) if not _leads_to(layer, pooled)]
 
 
 def _pooled_maps(model: Model) -> list[KerasTensor]:
@@ -175,7 +166,7 @@ def explain_images(
     Args:
         model: from `build_model` or `fit`.
         images: the prepared images; only a few batches of them are in memory at a time.
-        explained: from `choose_explained`: ``sha256``, ``class``, ``output``, ``group``.
+        explained: from `choose_explained`.
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
         seed: of the bootstrap and of the shuffled weights.
         bootstrap: ``replicates`` and ``confidence`` of `bootstrap_mean`.
@@ -211,7 +202,7 @@ def explain_images(
 def _explain_chunk(
     cam: GradCam, sanity: Shuffled, images: Images, chunk: pd.DataFrame, boxes: pd.DataFrame
 ) -> pd.DataFrame:
-    """Evaluate the heat maps of a few images: rows of `measure_maps`, null without a box, and three more columns."""
+    """Evaluate the heat maps of a few images: rows of `measure_maps`, null without a box, and more columns."""
     pixels, outputs = images.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()
     maps = cam.heatmaps(pixels, outputs)
     drawn = boxes_of(boxes, chunk["sha256"].tolist(), chunk["class"].tolist())
@@ -222,12 +213,6 @@ def _explain_chunk(
     for others in sanity.heatmaps(pixels, outputs):
         hits.append(measure_maps(others[boxed], present)["pointing_game"].to_numpy())
         correlations.append(rank_correlation(maps, others))
-    return (
-        chunk[["class", "group"]]
-        .reset_index(drop=True)
-        .join(measures)
-        .assign(
-            shuffled_pointing_game=pd.Series(np.mean(hits, axis=0), index=boxed),
-            rank_correlation=np.mean(correlations, axis=0),
-        )
-    )
+    rows = chunk[["class", "group"]].reset_index(drop=True).join(measures)
+    shuffled = pd.Series(np.mean(hits, axis=0), index=boxed)
+    return rows.assign(shuffled_pointing_game=shuffled, rank_correlation=np.mean(correlations, axis=0))

@@ -95,38 +95,24 @@ class JointCalibration:
 
 
 def fit_joint_calibration(method: str, y_true: FloatArray, y_score: FloatArray, *, exclusive: bool) -> JointCalibration:
-    """Fit a calibration to validation images.
+    """Fit a calibration to validation images, as `fit_calibration` does for one output.
 
-    If all images belong to one of several exclusive classes, nothing can be fitted: the scores stay unchanged, with a
-    ``message``.
+    The temperature of exclusive classes is fitted to all at once, the other methods to each class against the rest.
 
     Args:
-        method: ``none``, ``temperature``, ``platt`` or ``isotonic``; of exclusive classes, the last two are fitted for
-            each class against the rest.
+        method: ``none``, ``temperature``, ``platt`` or ``isotonic``.
         y_true: [n, k], one-hot if exclusive; unknown labels (NaN) are left out.
         y_score: [n, k], the outputs of the network.
         exclusive: whether the classes are exclusive.
-
-    Raises:
-        ValueError: the method is unknown.
     """
-    if not exclusive:
-        return _one_by_one(method, y_true, y_score, exclusive=False)
-    known = ~np.isnan(y_true).any(axis=1)
-    true, scores = y_true[known], y_score[known]
-    n_classes = int((true > 0).any(axis=0).sum())
-    if method == Identity.method:
-        alone: Calibration = Identity()
-    elif n_classes < 2:
-        alone = Identity(
-            message=f"The calibration {method!r} was skipped: it needs validation images of two classes, found "
-            f"{n_classes}."
-        )
-    elif method == Temperature.method:
-        alone = SharedTemperature.fit(true == 1, scores)
-    else:
-        return _one_by_one(method, true, scores, exclusive=True)
-    return JointCalibration((alone,), exclusive=True)
+    if exclusive:
+        known = ~np.isnan(y_true).any(axis=1)
+        y_true, y_score = y_true[known], y_score[known]
+        at_once = _fit_at_once(method, y_true == 1, y_score)
+        if at_once is not None:
+            return JointCalibration((at_once,), exclusive)
+    columns = zip(y_true.T, y_score.T, strict=True)
+    return JointCalibration(tuple(fit_calibration(method, true, scores) for true, scores in columns), exclusive)
 
 
 def joint_calibration_from_dict(values: Mapping[str, Any], *, exclusive: bool) -> JointCalibration:
@@ -137,9 +123,17 @@ def joint_calibration_from_dict(values: Mapping[str, Any], *, exclusive: bool) -
     return JointCalibration(tuple(calibration_from_dict(part) for part in parts), exclusive)
 
 
-def _one_by_one(method: str, y_true: FloatArray, y_score: FloatArray, *, exclusive: bool) -> JointCalibration:
-    columns = zip(y_true.T, y_score.T, strict=True)
-    return JointCalibration(tuple(fit_calibration(method, true, scores) for true, scores in columns), exclusive)
+def _fit_at_once(method: str, positive: NDArray[np.bool_], y_score: FloatArray) -> Calibration | None:
+    """Return a single calibration of all classes, or None if each is calibrated against the rest."""
+    n_classes = int(positive.any(axis=0).sum())
+    if method == Identity.method:
+        return Identity()
+    if n_classes < 2:
+        return Identity(
+            message=f"The calibration {method!r} was skipped: it needs validation images of two classes, found "
+            f"{n_classes}."
+        )
+    return SharedTemperature.fit(positive, y_score) if method == Temperature.method else None
 
 
 def _log(y_score: ArrayLike) -> FloatArray:

@@ -35,6 +35,9 @@ _NEAR_MAXIMUM = 1e-6
 def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFrame:
     """Compare the heat map of each image with its boxes.
 
+    The pointing game is that of Zhang et al., "Top-down neural attention by excitation backprop", IJCV 126, 2018,
+    arXiv:1608.00507.
+
     Args:
         heatmaps: float [n, S, S], at least 0; a map may be all zeros.
         boxes: for each image float [m, 4]: left, top, right, bottom in fractions of the image, m at least 1.
@@ -43,16 +46,13 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
         A row for each image: ``n_boxes``, and as float64 in [0, 1]
 
         - ``pointing_game``: whether the maximum of the map lies in a box or within 15/224 of the side of the image
-          from one (Zhang et al.). If several pixels share the maximum, the fraction of them that does. 0 for a map of
+          from one. If several pixels share the maximum, the fraction of them that does. 0 for a map of
           zeros.
         - ``heat_in_box``: the fraction of the sum of the map inside the boxes, 0 for a map of zeros.
         - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the centre of the image
           with a standard deviation of a quarter of the side.
         - ``pointing_game_random``, ``box_area``: the expected ``pointing_game`` of a random point, and ``heat_in_box``
           of a constant map.
-
-    References:
-        Zhang et al., "Top-down neural attention by excitation backprop", IJCV 126, 2018, arXiv:1608.00507.
     """
     blob = centred_blob(heatmaps.shape[-1])
     rows = [_measure_map(heatmap, blob, drawn) for heatmap, drawn in zip(heatmaps, boxes, strict=True)]
@@ -60,16 +60,7 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
 
 
 def localise(measures: pd.DataFrame, patients: ArrayLike | None, **bootstrap: Any) -> dict[str, Any]:
-    """Compute the mean of each measure over images, with a bootstrap interval.
-
-    Args:
-        measures: n rows of `measure_maps`.
-        patients: [n], the patient of each image; None to draw images instead of patients.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `bootstrap_mean`.
-
-    Returns:
-        ``n_images``, ``n_boxes``, and for each of the ``MEASURES`` ``{"value", "low", "high"}``.
-    """
+    """Return ``n_images``, ``n_boxes`` and the `bootstrap_mean` of the ``MEASURES`` over n rows of `measure_maps`."""
     means = {name: bootstrap_mean(measures[name], patients, **bootstrap) for name in MEASURES}
     return {"n_images": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
 
@@ -91,16 +82,9 @@ def choose_explained(
 ) -> pd.DataFrame:
     """Choose the images whose heat maps are evaluated.
 
-    For each output these are ``most_boxed`` images with a box of its class or, if there are none, ``most_unboxed``
-    images of the class, because the comparison with shuffled weights needs no boxes. Images whose label contradicts the
-    box are skipped. The choice depends on the hashes of the images, not on the model.
-
-    Args:
-        scores: a score table.
-        boxes: ``sha256`` and ``class`` of each box.
-        outputs: of the model, in order.
-        most_boxed: maximum number of images of a class with boxes.
-        most_unboxed: maximum number of images of a class without boxes.
+    For each output these are at most ``most_boxed`` images with a box of its class or, if there are none, at most
+    ``most_unboxed`` images of its class, because the comparison with shuffled weights needs no boxes. Images whose
+    label contradicts the box are skipped. The choice depends on the hashes of the images, not on the model.
 
     Returns:
         A row for each image and class: ``sha256``, ``class``, ``output`` (its index in ``outputs``) and ``group`` (the
@@ -127,12 +111,13 @@ def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]
 
 def centred_blob(size: int) -> NDArray[np.float64]:
     """Return a Gaussian blob in the centre of an image, float64 [size, size]; its standard deviation is size / 4."""
-    along = np.exp(-(((_centres(size) - 0.5) / CENTRED_SIGMA) ** 2) / 2)
+    centres = (np.arange(size) + 0.5) / size
+    along = np.exp(-(((centres - 0.5) / CENTRED_SIGMA) ** 2) / 2)
     return np.outer(along, along)
 
 
 def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tuple[float, ...]:
-    inside, near = _coverage(boxes, len(heatmap)), _near(boxes, len(heatmap))
+    inside, near = _masks(boxes, len(heatmap))
     hits, shares = [], []
     for each in (heatmap, blob):
         highest, total = each.max(), each.sum(dtype=np.float64)
@@ -141,33 +126,20 @@ def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tu
     return (len(boxes), *hits, near.mean(), *shares, inside.mean())
 
 
-def _coverage(boxes: FloatArray, size: int) -> NDArray[np.float64]:
-    """Return the share of each pixel that the boxes cover, float64 [size, size]; overlaps count once."""
-    starts, ends = np.arange(size) / size, np.arange(1, size + 1) / size
-    covered = np.zeros((size, size))
+def _masks(boxes: FloatArray, size: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the share of each pixel inside the boxes, and whether its centre lies within the tolerance of a box.
+
+    Both are [size, size]; overlaps count once.
+    """
+    starts, centres, ends = ((np.arange(size) + offset) / size for offset in (0, 0.5, 1))
+    inside, near = np.zeros((size, size)), np.zeros((size, size), dtype=bool)
     for left, top, right, bottom in boxes:
-        across, down = (
-            np.clip(np.minimum(ends, high) - np.maximum(starts, low), 0, None) * size
-            for low, high in ((left, right), (top, bottom))
-        )
-        np.maximum(covered, np.outer(down, across), out=covered)
-    return covered
-
-
-def _near(boxes: FloatArray, size: int) -> NDArray[np.bool_]:
-    """Return whether the centre of each pixel lies within the tolerance of a box, bool [size, size]."""
-    centres = _centres(size)
-    near = np.zeros((size, size), dtype=bool)
-    for left, top, right, bottom in boxes:
-        across, down = (
-            np.maximum(np.maximum(low - centres, centres - high), 0) for low, high in ((left, right), (top, bottom))
-        )
-        near |= np.hypot(down[:, np.newaxis], across) <= TOLERANCE
-    return near
-
-
-def _centres(size: int) -> NDArray[np.float64]:
-    return (np.arange(size) + 0.5) / size
+        sides = ((left, right), (top, bottom))
+        across, down = (np.clip(np.minimum(ends, high) - np.maximum(starts, low), 0, None) for low, high in sides)
+        np.maximum(inside, np.outer(down * size, across * size), out=inside)
+        aside, above = (np.clip(np.maximum(low - centres, centres - high), 0, None) for low, high in sides)
+        near |= np.hypot(above[:, np.newaxis], aside) <= TOLERANCE
+    return inside, near
 
 
 def _standardised_ranks(maps: FloatArray) -> NDArray[np.float64]:

@@ -122,7 +122,7 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
 
     Raises:
         UserError: a score is NaN.
-        ValueError: the shapes differ, a label is neither 0, 1 nor NaN, or a probability lies outside [0, 1].
+        ValueError: the shapes differ, or a label or probability has another value.
 
     Example:
         >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], predicted=[0, 0, 0, 1])["auc"], 2)
@@ -137,14 +137,9 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
         raise ValueError(
             f"Labels and decisions must have the same shape [n]. Received: {known.shape} and {predicted.shape}"
         )
-    predicted = predicted[known]
-    cells = [
-        (predicted & positive).sum(),
-        (predicted & ~positive).sum(),
-        (~predicted & positive).sum(),
-        (~predicted & ~positive).sum(),
-    ]
-    values = {name: float(rate) for name, rate in confusion_rates(*cells).items()}
+    tp, fp = ((predicted[known] & side).sum() for side in (positive, ~positive))
+    rates = confusion_rates(tp, fp, positive.sum() - tp, (~positive).sum() - fp)
+    values = {name: float(rate) for name, rate in rates.items()}
     both = positive.any() and not positive.all()
     values["auc"] = float(roc_auc_score(positive, probability)) if both else float("nan")
     values["average_precision"] = float(average_precision_score(positive, probability)) if both else float("nan")

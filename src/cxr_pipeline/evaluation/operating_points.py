@@ -20,12 +20,12 @@ class ChosenThreshold:
 
     Args:
         threshold: images with at least this probability are predicted positive.
-        met: whether the policy reached its target.
+        policy_met: whether the policy reached its target.
         message: sensitivity and specificity on the validation images, and why a policy was not met.
     """
 
     threshold: float
-    met: bool
+    policy_met: bool
     message: str
 
 
@@ -103,4 +103,4 @@ class OperatingPoints:
     def choose(self, index: int, *reasons: str, warning: str = "") -> ChosenThreshold:
         """Return the threshold of a point. The policy counts as met unless there are reasons why not."""
         message = " ".join(filter(None, (*reasons, self.describe(index), warning)))
-        return ChosenThreshold(float(self.thresholds[index]), met=not reasons, message=message)
+        return ChosenThreshold(float(self.thresholds[index]), policy_met=not reasons, message=message)

@@ -9,14 +9,8 @@ _MAX_WEIGHT = 0.6
 def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Blend a heat map with an image, in the colours of viridis, which is suitable for colour-blind readers.
 
-    The image is unchanged where the map is 0; where it is 1, the colour has a weight of 0.6.
-
-    Args:
-        image: grey image [S, S].
-        heatmap: float [S, S], in [0, 1].
-
-    Returns:
-        RGB image, uint8 [S, S, 3].
+    A grey image [S, S] and a map in [0, 1] give an RGB image, uint8 [S, S, 3]. The image is unchanged where the map is
+    0; where it is 1, the colour has a weight of 0.6.
     """
     from matplotlib import colormaps
 

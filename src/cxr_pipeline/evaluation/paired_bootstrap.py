@@ -20,19 +20,14 @@ ROUNDING = 12
 def match_images(
     table: pd.DataFrame, baseline: pd.DataFrame, outputs: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Find the images that two score tables have in common.
-
-    Args:
-        table: a score table.
-        baseline: another score table; the rows of both may be in any order.
-        outputs: names of the outputs whose labels must agree.
+    """Find the images that two score tables have in common, in any order of rows.
 
     Returns:
         Both tables with their common images, sorted by image, and the number of images that only one of them contains.
 
     Raises:
-        ValueError: an image occurs twice in a table, the tables have no image in common, or labels or patient of an
-            image differ between them.
+        ValueError: an image occurs twice in a table, the tables have no image in common, or the patient or the label of
+            an output differs between them.
     """
     mine, other = (each.set_index(IMAGE).sort_index() for each in (table, baseline))
     if mine.index.has_duplicates or other.index.has_duplicates:
@@ -60,9 +55,10 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Compute the differences between the metrics of two models on the test images that both have scored.
 
-    Metrics are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`; of several outputs the mean. Each model uses
-    its own frozen decision rule. The bootstrap draws whole patients, the same ones for both models, so that an image
-    that is difficult for both does not count as a difference. Intervals are percentiles.
+    Metrics and arguments are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`, for score tables in any order;
+    of several outputs the mean is compared. Each model uses its own frozen decision rule. The bootstrap draws whole
+    patients, the same ones for both models, so that an image that is difficult for both does not count as a difference.
+    Intervals are percentiles.
 
     The two-sided p-value corresponds to the interval: twice the smaller of the shares of replicates in which the
     difference is at most 0, or at least 0. One replicate is added on each side, so that no p-value is 0: with 2,000
@@ -70,26 +66,17 @@ def paired_differences(
     undefined for a model are dropped. The calibration error is biased upwards in a replicate: its interval is the hull
     of the percentile and the basic bootstrap interval, and its p-value the larger of the two.
 
-    Args:
-        table: score table of the model, with decisions, in any order.
-        baseline: score table of the model that it is compared with, with decisions.
-        outputs: names of the outputs of both models.
-        exclusive: whether each image has exactly one class.
-        bootstrap: ``replicates``, ``confidence`` in (0, 1), and ``seed``.
-
     Returns:
         For each of the ``METRICS``: ``value``, the difference model minus baseline, ``low``, ``high`` and ``p_value``;
         null if the metric is undefined for a model, the last three also with fewer than two patients. Images that only
         one of the tables contains are left out.
 
     Raises:
-        UserError: a score is NaN.
-        ValueError: see :func:`match_images`.
+        ValueError: see `match_images`.
 
     References:
         Davison, Hinkley, "Bootstrap methods and their application", 1997, sections 4.4 and 5.2.
         Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
-        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
     """
     table, baseline, _ = match_images(table, baseline, outputs)
     mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
@@ -115,11 +102,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     See Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
 
-    Args:
-        p_values: each in [0, 1]; NaN stands for a test that was not made, does not count and stays NaN.
-
-    Returns:
-        The adjusted p-values in the same order, at most 1.
+    NaN stands for a test that was not made, does not count and stays NaN.
 
     Raises:
         ValueError: a p-value lies outside [0, 1].
@@ -158,9 +141,6 @@ def _difference(value: float, drawn: NDArray[np.float64], *, confidence: float, 
         return {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
     views = (drawn, 2 * value - drawn) if biased else (drawn,)
     lows, highs = zip(*(percentiles(view, confidence) for view in views), strict=True)
-    return {"value": value, "low": min(lows), "high": max(highs), "p_value": max(_p_value(view) for view in views)}
-
-
-def _p_value(drawn: NDArray[np.float64]) -> float:
-    fewer = int(min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0)))
-    return min(1.0, 2 * (fewer + 1) / (len(drawn) + 1))
+    fewer = max(min(np.count_nonzero(view <= 0), np.count_nonzero(view >= 0)) for view in views)
+    p_value = min(1.0, 2 * (int(fewer) + 1) / (len(drawn) + 1))
+    return {"value": value, "low": min(lows), "high": max(highs), "p_value": p_value}

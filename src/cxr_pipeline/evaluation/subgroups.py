@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.bootstrap import measure, patient_codes
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
@@ -29,10 +28,10 @@ def evaluate_subgroups(
     are many of them, so that intervals which do not overlap are no proof of a difference.
 
     Args:
-        table: a score table with decisions, n images.
+        table: a score table with decisions.
         manifest: with ``sex``, ``age`` in years and ``view`` of these images, null if unknown.
         outputs: of the model.
-        ages: first age of each band but the lowest, in years, increasing.
+        ages: see `age_bands`.
         min_patients: patients that a group must have both with and without an output for metrics of that output; an
             image without a known patient counts as one patient.
         bootstrap: ``replicates``, ``confidence`` and ``seed`` of `measure`.
@@ -87,8 +86,11 @@ def _evaluate(
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
     codes = patient_codes(patients, np.arange(len(images)))
-    enough = np.minimum(*(_count_patients(scores.y_true == side, codes) for side in (1, 0))) >= min_patients
-    evaluated = [output for output, has_enough in zip(outputs, enough, strict=True) if has_enough]
+    evaluated = [
+        output
+        for output, labels in zip(outputs, scores.y_true.T, strict=True)
+        if min(len(np.unique(codes[labels == side])) for side in (0, 1)) >= min_patients
+    ]
     metrics: dict[str, Any] = {}
     per_class: dict[str, Any] = {}
     if evaluated:
@@ -105,8 +107,3 @@ def _evaluate(
         "metrics": metrics,
         "per_class": per_class,
     }
-
-
-def _count_patients(selected: NDArray[np.bool_], codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Count, for each column of a mask [n, k], the patients of the selected images, [k]."""
-    return np.array([len(np.unique(codes[images])) for images in selected.T], dtype=np.intp)

@@ -31,15 +31,11 @@ class Policy(ABC):
         """Choose a threshold on validation images.
 
         If the policy cannot be met, the threshold is the closest one; if all images belong to one class, it is
-        ``FALLBACK``. In both cases ``met`` is false and the message says why.
+        ``FALLBACK``. In both cases ``policy_met`` is false and the message says why.
 
         Args:
             y_true: [n], 1 positive, 0 negative; images with NaN are left out.
             probability: [n], calibrated, in [0, 1].
-
-        Raises:
-            UserError: a probability is NaN.
-            ValueError: see :func:`cxr_pipeline.evaluation.metrics.known_images`.
         """
         positive, probability = known_images(y_true, probability)
         if positive.all() or not positive.any():
@@ -59,7 +55,7 @@ class Policy(ABC):
             f"The policy {self.rule!r} needs validation images of both classes, found {n_positive} positive and "
             f"{n_negative} negative. The threshold is set to {FALLBACK}."
         )
-        return ChosenThreshold(FALLBACK, met=False, message=message)
+        return ChosenThreshold(FALLBACK, policy_met=False, message=message)
 
 
 @dataclass(frozen=True)
@@ -71,14 +67,14 @@ class Fixed(Policy):
 
     def _choose(self, points: OperatingPoints) -> ChosenThreshold:
         index = int((points.values >= self.value).sum())
-        return ChosenThreshold(self.value, met=True, message=points.describe(index, self.value))
+        return ChosenThreshold(self.value, policy_met=True, message=points.describe(index, self.value))
 
     def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
         message = (
             f"Found {n_positive} positive and {n_negative} negative validation images: sensitivity and specificity at "
             "this threshold are unknown."
         )
-        return ChosenThreshold(self.value, met=True, message=message)
+        return ChosenThreshold(self.value, policy_met=True, message=message)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class AugmentedViews:
         self._change = change
 
     def render(self, images: np.ndarray, sha256s: Sequence[str], views: Sequence[int]) -> np.ndarray:
-        """Render one view of each grey image [n, S, S], uint8.
+        """Render one view of each image.
 
         Args:
             images: grey images [n, S, S], uint8.

@@ -36,13 +36,7 @@ def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.n
     """Draw the order of the images in one epoch.
 
     Image i appears ``count[i]`` times. Each time, its next view is shown, so that after ``views + 1`` times every view
-    was shown once, including the image itself.
-
-    Args:
-        count: how often each image is shown in an epoch, integers [n].
-        views: augmented views of an image, besides view 0.
-        seed: seed of the order and of the first view of each image.
-        epoch: 0-based.
+    was shown once, including the image itself. The seed determines the order and the first view of each image.
 
     Returns:
         Image index and view, int64 [sum of count, 2].

@@ -34,10 +34,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trainer:
-    """Train phase after phase, with one checkpoint file per phase in ``folder``; see `fit` for the other arguments.
+    """Train phase after phase as `fit` describes, with one checkpoint file per phase.
 
-    Args:
-        digest: digest of everything that affects the result, except the metric that selects the epoch.
+    ``digest`` is that of everything that affects the result, except the metric that selects the epoch.
     """
 
     digest: str
@@ -134,8 +133,8 @@ class Trainer:
                 f"Training diverged in epoch {number} ({phase.name}): the loss is {loss}. Lower the learning rate "
                 f"of this phase ({rate:g}) and run the same command again."
             )
-        scores = network.predict(batches(phase.inputs, validation.sha256, batch_size=size), verbose=0)
-        scores = scores.astype(np.float32)
+        in_order = batches(phase.inputs, validation.sha256, batch_size=size)
+        scores = network.predict(in_order, verbose=0).astype(np.float32)
         row: Row = {
             "phase": phase.name,
             "epoch": number,

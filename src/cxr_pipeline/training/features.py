@@ -57,11 +57,9 @@ class BackboneFeatures:
     changes. Reading an entry that was not prepared raises a ``KeyError``.
 
     Args:
-        images: the prepared images.
         lower: network from images to the activations at the cut.
         upper: network from the activations at the cut to the pooled features. Both are frozen.
         augmentation: strengths and seed of `build_augmentation`, by name.
-        folder: of the feature stores.
     """
 
     def __init__(

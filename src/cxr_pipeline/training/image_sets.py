@@ -19,7 +19,6 @@ class ImageSet:
     """Images of one split, with their labels, weights and counts.
 
     Args:
-        images: the prepared images.
         sha256: digests of the images, str [n].
         y: labels, 0, 1 or NaN for unknown, float32 [n, k].
         weight: weight of each image in the loss, float32 [n].

@@ -28,9 +28,7 @@ class Phase:
     Args:
         name: ``frozen``, ``fine_tuning`` or ``training``.
         network: the network to train, which shares its layers with the model.
-        inputs: how to read its inputs.
         settings: epochs, batch size and learning rate.
-        weight_decay: decoupled weight decay.
         views: augmented views of each image, besides the image itself.
         thawed: layers that become trainable in this phase.
     """

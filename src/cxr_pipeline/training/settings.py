@@ -28,9 +28,8 @@ class TrainingSettings:
     Args:
         loss: see `build_loss`.
         optimizer: see `build_optimizer`.
-        learning_rate: learning rate of the first step.
+        learning_rate: that of the first step.
         schedule: ``constant`` or ``cosine``.
-        weight_decay: decoupled weight decay.
         head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
         epochs: largest number of epochs; of the head alone if the backbone is pretrained.
         monitor, tolerance, patience: see `EpochSelector`.

@@ -11,7 +11,7 @@ def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bo
 
     Args:
         y_true: labels [n, k], 0, 1 or NaN for unknown.
-        y_score: probabilities [n, k], in 0..1.
+        y_score: probabilities [n, k].
         exclusive: predict the output with the highest probability, and let ``val_accuracy`` be the fraction of images
             for which it is the true one; otherwise predict each output with a probability of at least 0.5.
 

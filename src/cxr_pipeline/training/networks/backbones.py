@@ -35,7 +35,6 @@ class Backbone:
     """A network without its classifier; call it to add its layers to a graph.
 
     Args:
-        name: name in the configuration.
         application: Keras' function that builds the network.
         normalisation: scale and offset that its ImageNet weights expect.
         cut: default layer from which it is fine-tuned; no path of the graph bypasses it.

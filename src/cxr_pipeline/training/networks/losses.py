@@ -24,7 +24,8 @@ def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
 
     Args:
         name: ``cross_entropy``; ``weighted_cross_entropy``, in which both values of a label (or, if exclusive, all
-            classes) have the same total weight; ``focal``, with gamma 2 and without class weights.
+            classes) have the same total weight; ``focal`` (Lin et al., "Focal Loss for Dense Object Detection", ICCV
+            2017, arXiv:1708.02002), with gamma 2 and without class weights.
         prevalence: fraction of positives of each output among the images as shown in training, [k], in 0..1; NaN
             if no label is known.
         exclusive: categorical over the outputs; otherwise binary for each output.
@@ -34,9 +35,6 @@ def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
 
     Raises:
         ValueError: the name is unknown.
-
-    References:
-        Focal loss: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002.
     """
     losses = _categorical_losses(prevalence) if exclusive else _binary_losses(prevalence)
     if name not in NAMES:

@@ -12,6 +12,8 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Build an optimizer with decoupled weight decay, except for biases and batch normalisation.
 
+    See Loshchilov and Hutter, "SGDR", arXiv:1608.03983, and "Decoupled Weight Decay", arXiv:1711.05101.
+
     Args:
         name: ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) or ``rmsprop``.
         learning_rate: learning rate of the first step.
@@ -21,9 +23,6 @@ def build_optimizer(
 
     Raises:
         ValueError: the name of the optimizer or of the schedule is unknown.
-
-    References:
-        Loshchilov and Hutter, "SGDR", arXiv:1608.03983; "Decoupled Weight Decay", arXiv:1711.05101.
     """
     classes = {
         "adam": keras.optimizers.Adam,
