@@ -92,20 +92,14 @@ def register(
     import mlflow
 
     from cxr_pipeline import tracking
+    from cxr_pipeline.deployment.classifier import ImageClassifier
     from cxr_pipeline.tracking.artifacts import log_profile
 
     auc = {"value": 0.75, "low": None, "high": None}
     with mlflow.start_run():
         if profile is not None:
             log_profile(profile)
-        return tracking.register_version(
-            task=task,
-            phantom=phantom,
-            model=network,
-            recipe=recipe,
-            decision_rule=rule,
-            metrics={"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}},
-            data_digest="d" * 64,
-            example=np.tile(np.arange(recipe.size, dtype=np.uint8), (recipe.size, 1)),
-            tags={},
-        )
+        provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": "d" * 64}
+        classifier = ImageClassifier(network, recipe, rule, provenance)
+        metrics = {"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}}
+        return tracking.register_version(classifier, metrics=metrics, tags={})

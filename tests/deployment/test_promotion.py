@@ -52,11 +52,6 @@ def test_a_small_negative_difference_is_not_printed_as_minus_zero() -> None:
     assert decision.reasons[0] == "The lower end of the difference in AUC, +0.000, is not above +0.000."
 
 
-def test_an_unknown_rule_raises() -> None:
-    with pytest.raises(ValueError, match="improvement='best'"):
-        decide(METRICS, None, **{**RULE, "improvement": "best"})
-
-
 low_ends = st.none() | st.sampled_from([-0.05, -0.02, 0.0, 0.02]) | st.floats(-1, 1)
 rules = st.fixed_dictionaries(
     {

@@ -19,7 +19,7 @@ from cxr_pipeline.experiments.task_run import MODULE, TaskRun
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.data_validation import nodes as data_validation
 from cxr_pipeline.pipelines.retraining import nodes
-from cxr_pipeline.tracking import aliases, artifacts, lineage, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -67,7 +67,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     given = dict.fromkeys(aliases.ALIASES)
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {**given, "champion": found.champion})
     monkeypatch.setattr(artifacts, "images_of_champion", lambda model, version: found.used)
-    monkeypatch.setattr(lineage, "hashed_with", lambda model, version, key_file: found.same_key)
+    monkeypatch.setattr(artifacts, "hashed_with", lambda model, version, key_file: found.same_key)
     monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(runs, "set_tags", found.tags.update)

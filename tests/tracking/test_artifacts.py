@@ -15,7 +15,9 @@ from cxr_pipeline.tracking.versions import ModelVersion
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
-IMAGES = pd.DataFrame({"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None]})
+IMAGES = pd.DataFrame(
+    {"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None], "patient": ["1f", None]}
+)
 
 
 FEATURES = ImageFeatures(
@@ -53,7 +55,7 @@ def test_without_a_run_no_profile_is_logged(store: Path) -> None:
     assert list(store.rglob("*.npz")) == before
 
 
-def test_images_are_read_from_the_run_of_a_version(store) -> None:
+def test_images_are_read_from_the_run_of_a_version(store, tmp_path) -> None:
     client = mlflow.MlflowClient()
     name = client.create_registered_model(f"cxr-images-{time.time_ns()}").name
 
@@ -61,7 +63,7 @@ def test_images_are_read_from_the_run_of_a_version(store) -> None:
         return int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run_id).version)
 
     with mlflow.start_run() as run:
-        artifacts.log_images(IMAGES)
+        artifacts.log_images(IMAGES, name=name, key_file=tmp_path / "key")
     with mlflow.start_run() as bare:
         pass
     found = artifacts.images_of_champion(name, version(run.info.run_id))

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.tracking import lineage
+from cxr_pipeline.tracking import artifacts, lineage
 
 IMAGES = pd.DataFrame(
     {"sha256": ["a", "b"], "split": ["train", "test"], "source": "nih", "patient": pd.Series(["1f", None], dtype="str")}
@@ -29,7 +29,7 @@ def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[
     """Register a version whose run logged its images; return the id of the run, and the tags."""
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
-        tags = lineage.log_images(images, name=name, key_file=key_file)
+        tags = artifacts.log_images(images, name=name, key_file=key_file)
         mlflow.log_metrics({"test/auc": 0.75, "epoch/loss": 1.0})
         mlflow.log_param("training.epochs", 3)
     if not client.search_registered_models(filter_string=f"name='{name}'"):
@@ -59,12 +59,12 @@ def test_the_fingerprint_of_a_version_recognises_its_key(key_file: Path, tmp_pat
     assert tags == {"n_images": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
     assert key_file.read_text() not in str(tags)
     assert key_fingerprint(tmp_path / "other", make=True)
-    assert [lineage.hashed_with("cxr-keyed", 1, tmp_path / name) for name in ("key", "missing", "other")] == [
+    assert [artifacts.hashed_with("cxr-keyed", 1, tmp_path / name) for name in ("key", "missing", "other")] == [
         True, False, False,
     ]  # fmt: skip
     _, tags = register("cxr-keyed", key_file, IMAGES.assign(patient=pd.Series([None, None], dtype="str")))
     assert tags == {"n_images": "2", "n_patients": "0"}
-    assert not lineage.hashed_with("cxr-keyed", 2, tmp_path / "missing")
+    assert not artifacts.hashed_with("cxr-keyed", 2, tmp_path / "missing")
 
 
 def test_a_replaced_key_is_warned_about(key_file, caplog, monkeypatch) -> None:

@@ -24,15 +24,9 @@ def score_images(
     folder: Path,
     workers: int | None,
 ) -> pd.DataFrame:
-    """Score images with a version, using its own recipe and frozen decision rule.
+    """Score rows of the manifest with a version, using its own recipe and frozen decision rule.
 
-    Args:
-        classifier: The version.
-        images: Rows of the manifest.
-        readers: Reader of each source.
-        outputs: Outputs of the task, as the manifest names them.
-        folder: Folder of the image stores; images that are prepared there are not decoded again.
-        workers: Processes that decode; None for one per core.
+    Images that are prepared in the image stores in ``folder`` are not decoded again.
 
     Returns:
         A score table with decisions, without the images that the recipe refuses.

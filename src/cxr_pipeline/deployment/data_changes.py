@@ -16,14 +16,10 @@ LEARNED = ("train", "validation")
 
 @dataclass(frozen=True)
 class DataChanges:
-    """Differences between the current images and those of a model version.
+    """Differences between the current images and those of a model version, as numbers of images.
 
-    Args:
-        new: Images that the version did not have.
-        relabelled: Images with other labels.
-        reassigned: Images that belong to another patient, or whose patient became known or unknown.
-        gone: Images of the version that are missing now.
-        known: Images of the version that still exist, including changed ones.
+    ``reassigned`` images belong to another patient, or their patient became known or unknown. ``known`` images of the
+    version still exist, including changed ones.
     """
 
     new: int
@@ -48,12 +44,7 @@ class DataChanges:
 
 
 def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd.DataFrame) -> pd.DataFrame:
-    """List the images of a version by their content, without file names or patients.
-
-    Args:
-        manifest: Usable images.
-        splits: Split of each image, and of images that were removed.
-        refused_images: ``sha256`` of images that could not be decoded.
+    """List the images of a version, usable and refused, by their content, without file names or patients.
 
     Returns:
         ``sha256``, ``split`` (``train``, ``validation``, ``test`` or ``refused``) and the label columns, sorted by
@@ -133,15 +124,7 @@ def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str 
 
 
 def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str = "<task>") -> str | None:
-    """Return why training must stop if the verdict on the new images is ``refuse``, else None.
-
-    Args:
-        drift: Drift report with ``verdict``, ``sentence``, ``n_new`` and the ``version`` of the ``model`` compared
-            with.
-        model: Name of the registered model.
-        champion: Version number of its champion.
-        task: Name of the task, for the suggested commands.
-    """
+    """Return why training must stop if the verdict of a drift report on the new images is ``refuse``, else None."""
     if drift["verdict"] != "refuse":
         return None
     reference, learned = drift["model"]["version"], ""
@@ -166,19 +149,11 @@ def should_train(
     n_images: int,
     force: bool,
 ) -> tuple[bool, str]:
-    """Decide whether to train a challenger.
+    """Decide whether to train a challenger on the current images, and give the reason in one or two sentences.
 
-    Args:
-        model: Name of the registered model.
-        champion: Version number of the champion, if there is one.
-        changes: Changes since the champion, if there is one.
-        decided: Version that was trained on the same images with the same parameters, and its decision, if there is
-            one.
-        n_images: Number of current images.
-        force: Train even without changes, unless that would reproduce the champion.
-
-    Returns:
-        The decision, and its reason in one or two sentences.
+    ``champion`` is the number of the champion, and ``changes`` are those since it, if there is one. ``decided`` is the
+    version that was trained on the same images with the same parameters, and its decision, if there is one. ``force``
+    trains even without changes, unless that would reproduce the champion.
     """
     if changes is not None and not changes:
         reason = f"Nothing is new: the {n_images:,} images are those of the champion, {model} {champion}."
@@ -196,10 +171,7 @@ def should_train(
 def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str = "<task>") -> pd.DataFrame:
     """Add newly assigned splits to the split registry, in which no patient ever changes split.
 
-    Args:
-        registry: Splits of earlier runs, with ``splits.COLUMNS``; another run may have extended it in the meantime.
-        assigned: Splits of this run, likewise.
-        task: Name of the task, for the message.
+    Another run may have extended the registry in the meantime.
 
     Raises:
         UserError: A patient or an image would change its split.
@@ -222,13 +194,9 @@ def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame, *, version: str) -> None:
-    """Check that a version was trained neither on test images nor on other images of their patients.
+    """Check that a version was trained neither on ``test`` images nor on other images of their patients.
 
-    Args:
-        test: Images with ``source``, ``image``, ``sha256`` and ``patient_id``.
-        used: Images of the version, from `images_used`.
-        registry: Split registry, which has the patients of these images.
-        version: Name of the version, for the message.
+    The images of the version are from `images_used`; their patients are taken from the split registry.
 
     Raises:
         UserError: It was trained on some of them.

@@ -21,9 +21,6 @@ def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
 
     Returns:
         16 hexadecimal digits, equal for images of the same patient of a source; null if the patient is unknown.
-
-    Raises:
-        UserError: There is no key and none can be stored.
     """
     patients = manifest["source"].astype("str") + "\x1f" + manifest["patient_id"].astype("str")
     return pseudonyms(patients.where(manifest["patient_id"].notna()), key_file)
@@ -56,11 +53,7 @@ def _other_zeros(name: str) -> list[str]:
 
 
 def content_of(image: str) -> str:
-    """Return the SHA-256 of an image, given as 64 hexadecimal digits or as the path of its file.
-
-    Raises:
-        UserError: It is neither.
-    """
+    """Return the SHA-256 of an image, given as 64 hexadecimal digits or as the path of its file."""
     if _SHA256.fullmatch(image):
         return image.lower()
     try:

@@ -33,11 +33,7 @@ class Condition:
 class Decision:
     """Whether a challenger is promoted, and why.
 
-    Args:
-        promoted: Whether it becomes the champion.
-        reasons: Sentences.
-        comparison: Conditions that compare it with the champion; none for a first version.
-        floors: Conditions on its own metrics.
+    The conditions compare it with the champion, unless it is the first version, and its own metrics with the floors.
     """
 
     promoted: bool
@@ -54,14 +50,7 @@ def compare(
     exclusive: bool,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Compare two models, each with its own frozen decision rule.
-
-    Args:
-        challenger: Score table of the test images, with decisions.
-        champion: The same images, in any order.
-        outputs: Outputs of both models.
-        exclusive: Whether an image has exactly one class.
-        bootstrap: ``replicates``, ``confidence`` and ``seed``.
+    """Compare the decided score tables of two models on the same test images, in any order.
 
     Returns:
         ``n_images`` that both could score, ``n_patients`` of these (None if unknown) and ``n_left_out``, images that
@@ -113,9 +102,6 @@ def decide(
             minus ``auc_margin`` if the challenger was trained on newer data.
         newer_data: Whether it was trained on images, labels or patients that the champion did not have.
 
-    Raises:
-        ValueError: ``improvement`` has another value.
-
     References:
         Piaggio et al., "Reporting of noninferiority and equivalence randomized trials", JAMA 308, 2012.
 
@@ -132,8 +118,6 @@ def decide(
         >>> decision.promoted, decision.reasons[0]
         (False, 'The lower end of the difference in AUC, -0.010, is not above +0.000.')
     """
-    if improvement not in (BETTER, BETTER_OR_NEWER):
-        raise ValueError(f"Expected {BETTER!r} or {BETTER_OR_NEWER!r}. Received: improvement={improvement!r}")
     reached = [_floor(name, metrics[name]["value"], bound) for name, bound in floors.items()]
     failed = [floor.text for floor in reached if not floor.met]
     if differences is None:

@@ -182,9 +182,10 @@ def requirements() -> list[str]:
     return [f"{distribution}=={version(distribution)}" for distribution in _REQUIREMENTS]
 
 
-def example_request(image: np.ndarray[Any, np.dtype[np.uint8]]) -> pd.DataFrame:
-    """Return the request for one image, uint8 [height, width]."""
-    return pd.DataFrame({"image": [_png_as_text(image)]})
+def example_request(size: int) -> pd.DataFrame:
+    """Return a request, which is stored with the model and must not have the image of a patient."""
+    ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
+    return pd.DataFrame({"image": [_png_as_text(ramp)]})
 
 
 set_model(ServedClassifier())

@@ -14,21 +14,48 @@ import mlflow
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
+from cxr_pipeline.deployment.lineage import PATIENT
 from cxr_pipeline.tracking import runs
-from cxr_pipeline.tracking.queries import find_run
 from cxr_pipeline.tracking.versions import ModelVersion
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
+# Tags of a version: the size of its list of images, and the fingerprint of the key that hashed its patients.
+N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
 IMAGES, PROFILE, CARD = "lineage/images.parquet", "drift_profile.npz", "model_card.md"
 
 _log = logging.getLogger(__name__)
 
 
-def log_images(images: pd.DataFrame) -> None:
-    """Log the images of the version that the active run registers, from ``data_changes.images_used``."""
+def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
+    """Log the images of the version that the active run is about to register, and return its tags.
+
+    The images are from ``deployment.lineage.with_patients``. A warning is logged if the patients of earlier versions
+    were hashed with another key than the one in ``key_file``.
+    """
     _write(IMAGES, partial(images.to_parquet, index=False))
+    n_patients = images[PATIENT].nunique()
+    tags = {N_IMAGES: str(len(images)), N_PATIENTS: str(n_patients)}
+    key = key_fingerprint(key_file, make=False)
+    if not n_patients or key is None:
+        return tags
+    versions = mlflow.search_model_versions(filter_string=f"name='{name}'")
+    others = sorted(int(version.version) for version in versions if version.tags.get(PATIENT_KEY, key) != key)
+    if others:
+        _log.warning(
+            "The key that hashes patients (%s, or %s) differs from that of %s %s: only their key can tell whether they "
+            "used a patient. Restore it if it was not replaced on purpose.",
+            key_file, VARIABLE, name, ", ".join(map(str, others)),
+        )  # fmt: skip
+    return {**tags, PATIENT_KEY: key}
+
+
+def hashed_with(name: str, version: int, key_file: Path) -> bool:
+    """Return whether the patients of a version were hashed with the current key."""
+    tags = mlflow.MlflowClient().get_model_version(name, str(version)).tags
+    return PATIENT_KEY in tags and tags[PATIENT_KEY] == key_fingerprint(key_file, make=False)
 
 
 def log_profile(profile: "ReferenceProfile") -> None:
@@ -98,7 +125,7 @@ def _write(artifact: str, write: Callable[[Path], Any]) -> None:
 def _read(run_id: str | None, artifact: str, read: Callable[[Path], Any]) -> Any:
     """Read an artifact with ``read``; return None if the run or the artifact does not exist."""
     client = mlflow.MlflowClient()
-    if run_id is None or find_run(client, run_id) is None:
+    if run_id is None or runs.find_run(run_id) is None:
         return None
     folder = artifact.rpartition("/")[0]
     if artifact not in {entry.path for entry in client.list_artifacts(run_id, folder or None)}:

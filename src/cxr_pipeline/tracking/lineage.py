@@ -1,26 +1,16 @@
-"""The lineage of a version in MLflow: its run, images, recipe, decision rule and model card."""
+"""The records of every version of a model in MLflow."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 
-from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import PATIENT
-from cxr_pipeline.tracking import artifacts
-from cxr_pipeline.tracking.queries import read_test_metrics, registered_versions, to_datetime
+from cxr_pipeline.tracking.model_index import read_test_metrics, registered_versions, to_datetime
 from cxr_pipeline.tracking.server import connect
 from cxr_pipeline.tracking.versions import no_version
 
-_log = logging.getLogger(__name__)
-
-# Tags of a version: the size of its list of images, and the fingerprint of the key that hashed its patients.
-N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
 _SETTINGS = "artifacts/classifier/classifier.json"
 
 
@@ -71,32 +61,3 @@ def settings_of(record: VersionRecord) -> dict[str, Any]:
     except (mlflow.MlflowException, OSError):
         return {}
     return settings
-
-
-def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
-    """Log the images of the version that the active run is about to register, and return its tags.
-
-    The images are from ``deployment.lineage.with_patients``. A warning is logged if the patients of earlier versions
-    were hashed with another key than the one in ``key_file``.
-    """
-    artifacts.log_images(images)
-    n_patients = images[PATIENT].nunique()
-    tags = {N_IMAGES: str(len(images)), N_PATIENTS: str(n_patients)}
-    key = key_fingerprint(key_file, make=False)
-    if not n_patients or key is None:
-        return tags
-    versions = mlflow.search_model_versions(filter_string=f"name='{name}'")
-    others = sorted(int(version.version) for version in versions if version.tags.get(PATIENT_KEY, key) != key)
-    if others:
-        _log.warning(
-            "The key that hashes patients (%s, or %s) differs from that of %s %s: only their key can tell whether they "
-            "used a patient. Restore it if it was not replaced on purpose.",
-            key_file, VARIABLE, name, ", ".join(map(str, others)),
-        )  # fmt: skip
-    return {**tags, PATIENT_KEY: key}
-
-
-def hashed_with(name: str, version: int, key_file: Path) -> bool:
-    """Return whether the patients of a version were hashed with the current key."""
-    tags = mlflow.MlflowClient().get_model_version(name, str(version)).tags
-    return PATIENT_KEY in tags and tags[PATIENT_KEY] == key_fingerprint(key_file, make=False)

@@ -1,12 +1,13 @@
-"""The index of all models of this project with test metrics in MLflow."""
+"""The registered versions and the models with test metrics in MLflow."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
-from cxr_pipeline.tracking.queries import find_run, read_test_metrics, registered_versions, to_datetime
+from cxr_pipeline.tracking.runs import find_run
 from cxr_pipeline.tracking.server import run_url, version_url
 
 _OF_THIS_PROJECT = "name LIKE 'cxr-%'"
@@ -19,7 +20,6 @@ def measured_models() -> list[Entry]:
 
     A cell is a nested run of an MLflow experiment ``cxr-*``. One that registered a version is listed as that version.
     """
-    client = mlflow.MlflowClient()
     ids = [experiment.experiment_id for experiment in mlflow.search_experiments(filter_string=_OF_THIS_PROJECT)]
     # Without ids MLflow searches the active experiment.
     evaluated = mlflow.search_runs(ids, _EVALUATED, output_format="list") if ids else []
@@ -28,7 +28,7 @@ def measured_models() -> list[Entry]:
     registered = {version.run_id for version in versions}
     cells = [run for key, run in runs.items() if _PARENT in run.data.tags and key not in registered]
     parents = {run.data.tags[_PARENT] for run in cells}
-    names = {parent: run.info.run_name for parent in parents if (run := runs.get(parent) or find_run(client, parent))}
+    names = {parent: run.info.run_name for parent in parents if (run := runs.get(parent) or find_run(parent))}
     return [*versions, *(_cell(run, names.get(run.data.tags[_PARENT])) for run in cells)]
 
 
@@ -67,3 +67,27 @@ def _results(run: Any) -> dict[str, Any]:
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
     url = run_url(mlflow.get_tracking_uri(), **ids)
     return {"metrics": read_test_metrics(run), "parameters": dict(run.data.params), "run_url": url, **ids}
+
+
+def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
+    """Yield registered versions, each with its aliases and its run; None if the run no longer exists.
+
+    ``models`` filters the registered models, such as ``name LIKE 'cxr-%'``; ``runs``, by id, are not requested again.
+    """
+    # search_model_versions returns versions without their aliases.
+    registered = mlflow.search_registered_models(filter_string=models)
+    aliases = {model.name: sorted(model.aliases.items()) for model in registered}
+    for version in mlflow.search_model_versions(filter_string=models):
+        own = tuple(alias for alias, number in aliases.get(version.name, ()) if int(number) == int(version.version))
+        yield version, own, runs.get(version.run_id or "") or find_run(version.run_id)
+
+
+def read_test_metrics(run: Any) -> dict[str, float]:
+    """Return a run's metrics on the test images, by name without ``test/``."""
+    metrics = run.data.metrics.items()
+    return {name.removeprefix("test/"): value for name, value in metrics if name.startswith("test/")}
+
+
+def to_datetime(milliseconds: int) -> datetime:
+    """Convert MLflow's milliseconds since 1970 to a UTC datetime."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -113,6 +113,18 @@ def end_killed(run_id: str) -> None:
         _log.warning("Could not end the MLflow run %s of a killed process: %s", run_id, reason(error))
 
 
+def find_run(run_id: str | None) -> Any:
+    """Return a run by its id; None if it no longer exists."""
+    if not run_id:
+        return None
+    try:
+        return mlflow.MlflowClient().get_run(run_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
 def nest_run(run_id: str, parent: str) -> None:
     """Nest an earlier run below the run that reuses its results; a run that no longer exists only causes a warning."""
     try:

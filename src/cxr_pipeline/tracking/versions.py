@@ -5,24 +5,18 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
-import numpy as np
 
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import hide_passwords
-from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.report.pages.report import short_card
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
 from cxr_pipeline.tracking.runs import active_run_id
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
-
-if TYPE_CHECKING:
-    import keras
 
 
 def model_name(task: str, *, phantom: bool) -> str:
@@ -36,30 +30,20 @@ def model_name(task: str, *, phantom: bool) -> str:
 
 
 def register_version(
-    *,
-    task: str,
-    phantom: bool,
-    model: "keras.Model",
-    recipe: Recipe,
-    decision_rule: DecisionRule,
-    metrics: Mapping[str, Any],
-    data_digest: str,
-    example: np.ndarray[Any, np.dtype[np.uint8]],
-    tags: Mapping[str, str],
+    classifier: ImageClassifier, *, metrics: Mapping[str, Any], tags: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Log an ``ImageClassifier`` to the active run and register it as the newest version of its task.
+    """Log a classifier to the active run and register it as the newest version of the task in its provenance.
 
-    The description of the version is written from ``metrics``, the content of ``metrics.json``. ``data_digest`` is that
-    of the images and labels that the model was trained on, ``example`` an input image, uint8 [height, width].
+    The description of the version is written from ``metrics``, the content of ``metrics.json``.
 
     Returns:
         ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
     """
     from cxr_pipeline.deployment import serving
 
-    provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": data_digest}
-    classifier = ImageClassifier(model, recipe, decision_rule, provenance)
-    name = model_name(task, phantom=phantom)
+    recipe, rule, provenance = classifier.recipe, classifier.decision_rule, classifier.provenance
+    phantom = provenance["images"] == "phantom"
+    name = model_name(provenance["task"], phantom=phantom)
     import_path = list(sys.path)
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
@@ -74,15 +58,15 @@ def register_version(
             artifacts={"classifier": str(Path(folder, "classifier"))},
             code_paths=[str(Path(cxr_pipeline.__file__).parent)],
             pip_requirements=serving.requirements(),
-            signature=serving.signature(list(decision_rule.outputs)),
-            input_example=serving.example_request(example),
+            signature=serving.signature(list(rule.outputs)),
+            input_example=serving.example_request(recipe.size),
             model_config=serving.limits_of(recipe),
             tags={**provenance, "digest": classifier.digest, **tags},
         )
     # MLflow adds the copy of this package to the import path when it checks the model.
     sys.path[:] = import_path
     number = int(logged.registered_model_version)
-    card = short_card(metrics, kind=decision_rule.kind, classes=decision_rule.classes, phantom=phantom)
+    card = short_card(metrics, kind=rule.kind, classes=rule.classes, phantom=phantom)
     mlflow.MlflowClient().update_model_version(name, str(number), card)
     uri, run_id = f"models:/{name}/{number}", logged.run_id
     return {"name": name, "version": number, "uri": uri, "run_id": run_id, "digest": classifier.digest}

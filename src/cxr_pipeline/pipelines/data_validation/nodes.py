@@ -22,7 +22,7 @@ from cxr_pipeline.deployment.lineage import PATIENT, hash_patients
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
-from cxr_pipeline.tracking import aliases, artifacts, lineage, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def find_changes(
     if champion is not None:
         promotion_records.finish_decision(model, champion)
         # Hashes with another key cannot be compared.
-        if lineage.hashed_with(model, champion, folders.patient_key):
+        if artifacts.hashed_with(model, champion, folders.patient_key):
             images = images.assign(**{PATIENT: hash_patients(images, folders.patient_key)})
         changes = find_data_changes(images, artifacts.images_of_champion(model, champion))
     decided = promotion_records.decided_version(model, digest)

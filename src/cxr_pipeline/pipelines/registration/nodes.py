@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Folders, Task
-from cxr_pipeline.tracking import artifacts, lineage
+from cxr_pipeline.tracking import artifacts
 
 
 def register_model(
@@ -36,20 +36,13 @@ def register_model(
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
     tags = {"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["images_digest"]}
-    tags |= lineage.log_images(images, name=name, key_file=folders.patient_key)
+    tags |= artifacts.log_images(images, name=name, key_file=folders.patient_key)
     artifacts.log_texts({artifacts.CARD: model_card})
     artifacts.log_profile(drift_profile)
-    size = enhanced_images.recipe.size
-    # The example is stored with the model and must not be the image of a patient.
-    ramp = np.tile(np.linspace(0, 255, size).astype(np.uint8), (size, 1))
-    return tracking.register_version(
-        task=task.name,
-        phantom=data_report["phantom"],
-        model=model,
-        recipe=enhanced_images.recipe,
-        decision_rule=rule_from_dict(decision_rule),
-        metrics=metrics,
-        data_digest=data_report["data_digest"],
-        example=ramp,
-        tags=tags,
-    )
+    provenance = {
+        "task": task.name,
+        "images": "phantom" if data_report["phantom"] else "real",
+        "data_digest": data_report["data_digest"],
+    }
+    classifier = ImageClassifier(model, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
+    return tracking.register_version(classifier, metrics=metrics, tags=tags)
