@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.experiments import sanity
-from cxr_pipeline.experiments.sanity import (
-    CheckResult,
-    Subject,
-    check_chance,
-    check_overfitting,
-    check_shuffled_labels,
-)
+from cxr_pipeline.experiments.sanity import Subject, check_chance, check_overfitting, check_shuffled_labels
 from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
@@ -92,16 +86,16 @@ def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False
     )
 
 
-def chance(subject: Subject, **changes: float) -> CheckResult:
+def chance(subject: Subject, **changes: float) -> dict[str, Any]:
     return check_chance(subject, **{"n_images": 40, "max_ratio": 2.0, "seed": 0, **changes})
 
 
-def overfitting(subject: Subject, **changes: float) -> CheckResult:
+def overfitting(subject: Subject, **changes: float) -> dict[str, Any]:
     settings = {"n_images": 20, "epochs": 60, "max_loss": 0.1, "min_auc": 0.999, "seed": 0}
     return check_overfitting(subject, **{**settings, **changes})
 
 
-def shuffled(subject: Subject, **changes: float) -> CheckResult:
+def shuffled(subject: Subject, **changes: float) -> dict[str, Any]:
     settings = {"epochs": 10, "false_alarms": 0.01, "permutations": 2000, "seed": 0}
     return check_shuffled_labels(subject, **{**settings, **changes})
 

@@ -35,24 +35,15 @@ def cell_table(
 ) -> pd.DataFrame:
     """Tabulate the cells of an ablation.
 
-    Args:
-        cells: ``name``, ``overrides``, ``folder`` and the items of `load_outcome` for each cell, the baseline first.
-        task: name of the task.
-        training: parameters of its training.
-        outputs: names of its outputs.
-        exclusive: whether an image has exactly one class.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of the paired comparison.
+    A cell has a ``name``, ``overrides``, a ``folder`` and the items of `load_outcome`; the first is the baseline.
+    ``training`` are the parameters of the task, ``bootstrap`` those of the paired comparison.
 
     Returns:
-        A row for each cell. Missing values are null. Columns: ``cell``; ``is_baseline``; each parameter that any cell
-        overrides, as text or JSON; each of ``METRICS`` on the test images with ``_low`` and ``_high``;
-        ``auc_difference`` from the baseline with ``_low`` and ``_high``, ``p_value``, and ``p_holm``, adjusted for all
-        compared cells; ``images_left_out``, tested in only one of the two cells; ``not_compared``, the reason why there
-        is no comparison; ``collapsed``, whether the decisions are nearly all the same; ``n_images``,
-        ``validation_auc``, ``kept_epoch``, ``seconds``, ``peak_memory_mb``, ``error`` and ``commit``.
-
-    References:
-        Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
+        A row for each cell, null where a value is missing: ``cell``; ``is_baseline``; each parameter that any cell
+        overrides, as text or JSON; each of ``METRICS`` on the test images with ``_low`` and ``_high``; the comparison
+        with the baseline: ``auc_difference`` with ``_low`` and ``_high``, ``p_value``, ``p_holm`` (adjusted for all
+        cells), ``images_left_out`` (tested in only one of the two) and ``not_compared`` (the reason); ``collapsed``,
+        whether the decisions are nearly all the same; ``n_images``; and ``COSTS``.
     """
     settings = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
     runs = [None if cell["error"] else RunOutputs(Path(cell["folder"]), task) for cell in cells]
@@ -69,7 +60,7 @@ def cell_table(
             if cell is not cells[0]:
                 row |= _comparison(run.test_scores, baseline, **settings)
         rows.append(row)
-    return _with_types(rows, [name for overrides in parameters for name in overrides])
+    return _with_types(rows, list(dict.fromkeys(name for overrides in parameters for name in overrides)))
 
 
 def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,11 +94,9 @@ def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings:
 
 def _with_types(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:
     """Return the rows with all columns, each of a fixed type even if values are missing."""
-    names = list(dict.fromkeys(parameters))
     metrics = [f"{name}{end}" for name in METRICS for end in ENDS]
-    columns = ["cell", "is_baseline", *names, *metrics, *COMPARISON, "collapsed", "n_images", *COSTS]
-    types = {**dict.fromkeys((*TEXTS, *names), "string"), **dict.fromkeys(COUNTS, "Int64")}
-    types |= dict.fromkeys(FLAGS, "boolean")
-    table = pd.DataFrame(rows, columns=columns, dtype=object)
-    table = table.astype({column: types.get(column, "float64") for column in columns})
+    columns = ["cell", "is_baseline", *parameters, *metrics, *COMPARISON, "collapsed", "n_images", *COSTS]
+    types = {**dict.fromkeys(columns, "float64"), **dict.fromkeys((*TEXTS, *parameters), "string")}
+    types |= {**dict.fromkeys(COUNTS, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
+    table = pd.DataFrame(rows, columns=columns, dtype=object).astype(types)
     return table.assign(p_holm=holm(table["p_value"].tolist()))

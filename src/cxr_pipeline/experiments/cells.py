@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,9 @@ MAX_NAME_LENGTH = 100
 
 
 def cross(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Combine the levels of factors into a full grid.
+    """Combine the levels of factors, each with the parameters that it overrides, into a full grid.
 
-    Args:
-        factors: for each factor its levels by name, and the parameters that each level overrides.
-
-    Returns:
-        Overrides by the names of the levels joined with ``, ``, the last factor changing fastest.
+    A cell is named by its levels; the last factor changes fastest.
 
     Example:
         >>> cross({"loss": {"focal": {"loss": "focal"}}, "views": {"0": {"views": 0}, "2": {"views": 2}}})
@@ -63,18 +60,14 @@ def save_mlflow_run(folder: Path, run_id: str | None) -> None:
 
 def load_outcome(folder: Path) -> dict[str, Any]:
     """Read the outcome of a cell: the fields of `Outcome` if it has ended, ``run_id`` and ``commit``."""
-    return {"run_id": None, "commit": None, **_read(folder / OUTCOME), **_read(folder / MLFLOW_RUN)}
+    outcome: dict[str, Any] = {"run_id": None, "commit": None}
+    for file in (OUTCOME, MLFLOW_RUN):
+        # A file that is missing or damaged belongs to a cell that has not ended.
+        with suppress(OSError, ValueError):
+            outcome |= json.loads((folder / file).read_text())
+    return outcome
 
 
 def is_done(folder: Path) -> bool:
     """Return whether the cell of a folder has succeeded."""
     return load_outcome(folder).get("error", "not run") is None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one if the file is missing or damaged."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content

@@ -30,15 +30,9 @@ FEATURES = (
 
 
 def result_digest(parameters: Mapping[str, Any], *, without: Sequence[str] = (), **data: object) -> str:
-    """Return the digest of a run's parameters, its data and the versions of the code.
+    """Return the digest (64 hexadecimal digits) of a run's nested parameters, the digests of its data and the code.
 
-    Args:
-        parameters: all parameters of the task, nested.
-        without: dotted names of parameters or blocks to exclude, in addition to ``WITHOUT_EFFECT``.
-        data: digests of the data.
-
-    Returns:
-        64 hexadecimal digits.
+    Parameters in the blocks ``WITHOUT_EFFECT`` and ``without``, given by their dotted names, do not count.
     """
     versions = {"code": cxr_pipeline.__version__, "images": recipe.VERSION, "training": training_versions()}
     left_out = (*WITHOUT_EFFECT, *without)
@@ -47,14 +41,9 @@ def result_digest(parameters: Mapping[str, Any], *, without: Sequence[str] = (),
 
 
 def shared_digests(parameters: Mapping[str, Any], **data: object) -> tuple[str, ...]:
-    """Return digests of the results of a run that other runs can reuse: its training and its cached features.
+    """Return the digest of the training of a run, which other runs can reuse, and that of its features if it has any.
 
-    Args:
-        parameters: all parameters of the task, nested.
-        data: digests of the data.
-
-    Returns:
-        One digest, or two if features of a frozen backbone are cached.
+    The arguments are those of `result_digest`; only features of a frozen backbone are cached.
     """
     # A training run stores the epochs that every monitor selects.
     training = result_digest(parameters, without=(*AFTER_TRAINING, "training.monitor"), **data)
@@ -72,29 +61,16 @@ def table_digest(table: pd.DataFrame) -> str:
 def image_digests(
     data_report: Mapping[str, Any], splits: pd.DataFrame, *, without_split: str | None = None
 ) -> dict[str, Any]:
-    """Return digests of the images of a run, for `result_digest`.
-
-    Args:
-        data_report: with ``data_digest`` and ``n_images``.
-        splits: from ``assign_splits``: current images first, then removed ones, which are excluded.
-        without_split: a split whose images are left out too; None for none.
-    """
+    """Return digests of the images of a run, for `result_digest`; those of ``without_split`` are left out."""
+    # Removed images, which keep their split, come last.
     images = splits.head(data_report["n_images"])
     return {"data": data_report["data_digest"], "splits": table_digest(images[images["split"] != without_split])}
 
 
 def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
-    """Return digests of the pretrained weights that a run, or any trial of a search, starts from.
+    """Return the `content_digest` of each pretrained network that a run, or a trial of a search, starts from.
 
-    Args:
-        model: parameters of the network; a parameter that is searched over is its axis.
-        raw: folder of the raw data.
-
-    Returns:
-        A digest for each combination of name and weights, see `content_digest`.
-
-    Raises:
-        UserError: a file given by the user is missing or damaged.
+    A parameter of the network that is searched over has ``choices``. `UserError` if a file is missing or damaged.
     """
     names, weights = (
         value["choices"] if isinstance(value, Mapping) else [value] for value in (model["name"], model["weights"])

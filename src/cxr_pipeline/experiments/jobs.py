@@ -1,21 +1,25 @@
 """Jobs, each in its own process, distributed by Dask on this machine or on a cluster.
 
 Each job has its own process, because memory grows when several models are fitted in one process, and so that a crash
-affects one job only. The process ends with its parent: it watches its standard input, which the kernel closes when a
-worker dies. Dask then runs the job again on another worker.
+affects one job only. Its standard input is a socket to its parent, from which it reads its payload. The kernel closes
+it when a worker dies; the process then ends, and Dask runs the job again on another worker.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,24 +68,22 @@ class Outcome:
     """Outcome of a job.
 
     Args:
-        name: name of the job.
         error: None if it succeeded, else the last line of its output.
-        seconds: wall time.
-        peak_memory_mb: largest memory of the process, in MiB.
+        peak_memory_mb: largest memory of the process, in MiB; 0 if it was killed.
         retryable: whether a failed job may succeed if it is run again: it was killed, or a service was unavailable.
     """
 
     name: str
     error: str | None
-    seconds: float
-    peak_memory_mb: float
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
     retryable: bool = False
 
 
 def run_jobs(
     jobs: Sequence[Job], *, width: int, scheduler: str | None, workers: int | None, memory_gb: float
 ) -> Iterator[Outcome]:
-    """Run jobs in parallel.
+    """Run jobs in parallel, and yield each outcome as soon as its job ends; a failed job does not stop the others.
 
     Args:
         jobs: started in this order, except that a job waits while another one computes a result that it shares.
@@ -91,9 +93,6 @@ def run_jobs(
             ``tcp://10.0.0.1:8786``; None for this machine.
         workers: parallel jobs on this machine; None for as many as cores and memory allow.
         memory_gb: memory of one job, in GiB.
-
-    Yields:
-        Each outcome as soon as its job ends. A failed job does not stop the others.
 
     Raises:
         UserError: no scheduler answers at the address, or it has no workers.
@@ -129,13 +128,7 @@ def run_jobs(
 
 
 def ready_jobs(waiting: Sequence[Job], *, running: Sequence[Job], computed: Collection[str]) -> list[Job]:
-    """Return the waiting jobs that can start: no result that they share is being computed by another job.
-
-    Args:
-        waiting: jobs in the order in which they should start.
-        running: jobs that have started.
-        computed: keys of shared results that are on disk.
-    """
+    """Return the waiting jobs that can start; ``computed`` are the shared results that are on disk."""
     ready: list[Job] = []
     for job in waiting:
         computing = {key for other in (*running, *ready) for key in other.shares} - set(computed)
@@ -152,41 +145,43 @@ def _outcome(future: Future, name: str) -> Outcome:
     except CancelledError as error:
         raise Unavailable(SCHEDULER_GONE) from error
     except Exception as error:
-        return Outcome(name, f"its workers died ({error})", seconds=0.0, peak_memory_mb=0.0, retryable=True)
+        return Outcome(name, f"its workers died ({error})", retryable=True)
     return outcome
 
 
 def run_job(job: Job, neighbours: int) -> Outcome:
-    """Run a job, on a Dask worker or anywhere else, and wait for it.
-
-    Args:
-        job: the job.
-        neighbours: number of parallel jobs on this machine, including this one.
-    """
+    """Run a job and wait for it; ``neighbours`` jobs run at once on this machine, including this one."""
     threads = str(max(1, n_cores() // neighbours))
     log = Path(job.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", job.module],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | dict.fromkeys(THREAD_VARIABLES, threads) | {"COLUMNS": "200"},
-        )
-        assert process.stdin is not None
+    ours, theirs = socket.socketpair()
+    with ours, log.open("wb") as output:
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", job.module],
+                stdin=theirs.fileno(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict.fromkeys(THREAD_VARIABLES, threads) | {"COLUMNS": "200"},
+            )
         try:
-            process.stdin.write(json.dumps(job.payload).encode() + b"\n")
-            process.stdin.flush()
+            ours.sendall(json.dumps(job.payload).encode() + b"\n")
         except BrokenPipeError:
             logger.debug("%s ended before it had read its payload.", job.name)
-        # Not process.wait(), because only wait4 returns the peak memory of this child.
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - started
-    retryable = process.returncode < 0 or process.returncode in RETRYABLE
-    return Outcome(job.name, _error(process.returncode, log), seconds, usage.ru_maxrss / 1024, retryable)
+        returncode = process.wait()
+        peak = _received(ours)
+    retryable = returncode < 0 or returncode in RETRYABLE
+    return Outcome(job.name, _error(returncode, log), time.perf_counter() - started, peak, retryable)
+
+
+def _received(ours: socket.socket) -> float:
+    """Return the peak memory that a process that has ended has sent, or 0 if it was killed."""
+    # Its own children may still hold the socket open.
+    ours.setblocking(False)
+    with suppress(OSError):
+        return float(ours.recv(100) or 0)
+    return 0.0
 
 
 def receive_payload() -> dict[str, Any]:
@@ -201,7 +196,15 @@ def receive_payload() -> dict[str, Any]:
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
+    atexit.register(_send_peak_memory)
     return payload
+
+
+def _send_peak_memory() -> None:
+    # Not ru_maxrss, which Linux starts at the memory of the parent.
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    with suppress(OSError):
+        os.write(sys.stdin.fileno(), str(int(kilobytes) / 1024).encode())
 
 
 def _error(returncode: int, log: Path) -> str | None:

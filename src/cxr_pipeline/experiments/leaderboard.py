@@ -17,15 +17,12 @@ IMAGES = ("real", "phantom")
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model with metrics on test images.
+    """A model with metrics on test images: a registered ``version``, or a ``cell`` of an ablation.
 
     Args:
-        kind: a registered ``version``, or a ``cell`` of an ablation.
         name: such as ``cxr-effusion 3``, or ``effusion_ablation: no augmentation``.
-        task: name of the task.
         images: ``real`` or ``phantom``.
-        test_digest: ``images_digest`` of ``metrics.json``.
-        data_digest: digest of all images and labels of the run.
+        test_digest, data_digest: of the test images, and of all images and labels of the run.
         metrics: metrics on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
         parameters: parameters of the run, dotted name to text.
         date: when it was registered or tested.
@@ -112,31 +109,23 @@ def why_not_ranked(entry: Entry) -> str | None:
 
 
 def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str | None]]:
-    """Select the parameters that differ between runs and may affect a result.
+    """Return, for each run, the parameters that differ between runs and may affect a result, None where it has none.
 
     A run that ended early does not log the blocks of later stages, so a parameter is compared only between runs that
-    logged its block. A new parameter of a block differs from older runs. Parameters that do not affect any result,
-    ``digests.WITHOUT_EFFECT``, are excluded.
-
-    Returns:
-        For each run, its values by name; None for parameters that it does not have.
+    logged its block. A new parameter of a block differs from older runs.
 
     Example:
         >>> parameters_that_differ([{"training.epochs": "3", "evaluation.seed": "1"}, {"training.epochs": "5"}])
         [{'training.epochs': '3'}, {'training.epochs': '5'}]
     """
-    blocks = [{_block(name) for name in values} for values in parameters]
     names = {name for values in parameters for name in values if not in_blocks(name, WITHOUT_EFFECT)}
     differing = []
     for name in sorted(names):
-        logged = {v.get(name) for v, own in zip(parameters, blocks, strict=True) if _block(name) in own}
+        block = [name.split(".")[0]]
+        logged = {values.get(name) for values in parameters if any(in_blocks(other, block) for other in values)}
         if len(logged) > 1:
             differing.append(name)
     return [{name: values.get(name) for name in differing} for values in parameters]
-
-
-def _block(name: str) -> str:
-    return name.partition(".")[0]
 
 
 def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -10,23 +10,17 @@ _CHUNK = 2**22
 
 
 def mean_auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the mean AUC over the outputs, for many labellings of the same images at once.
+    """Compute the mean AUC over the outputs [b], for many labellings of the same images at once.
 
-    Args:
-        y_true: labels [b, n, k], 0, 1 or NaN for unknown.
-        y_score: scores [n, k]; ties count half.
-
-    Returns:
-        Means over the outputs with both positive and negative labels, [b]; NaN if there are none.
+    Labels [b, n, k] are 0, 1 or NaN for unknown; ties of the scores [n, k] count half. Outputs without both positive
+    and negative labels do not count; without any other, the mean is NaN.
 
     Example:
         >>> mean_auc(np.array([[[0.0], [0.0], [1.0], [1.0]]]), np.array([[0.1], [0.4], [0.35], [0.8]]))
         array([0.75])
     """
-    aucs = np.stack([_auc(y_true[:, :, output], y_score[:, output]) for output in range(y_score.shape[1])], axis=1)
-    known = ~np.isnan(aucs)
-    with np.errstate(invalid="ignore"):
-        means: NDArray[np.float64] = np.where(known, aucs, 0).sum(axis=1) / known.sum(axis=1)
+    aucs = np.ma.masked_invalid([_auc(y_true[:, :, output], y_score[:, output]) for output in range(y_score.shape[1])])
+    means: NDArray[np.float64] = aucs.mean(axis=0).filled(np.nan)
     return means
 
 
@@ -52,9 +46,6 @@ def null_bound(
         false_alarms: probability of a larger distance, in (0, 1).
         permutations: number of permutations.
         seed: seed of the permutations.
-
-    Returns:
-        The distance; NaN if no output has known labels of both values.
 
     References:
         Good, "Permutation, parametric and bootstrap tests of hypotheses", 2005, chapter 3.

@@ -3,6 +3,10 @@
 They detect errors that a long training run hides: outputs with a wrong initial bias, a network that cannot learn,
 training images among the validation images.
 
+The result of a check is JSON-able: its ``name``, whether it ``passed``, the numbers ``measured`` and ``expected`` by
+name (None where undefined), the result as a ``sentence``, the ``usual_cause`` of a failure, and metrics of the
+``epochs``.
+
 References:
     Karpathy, "A recipe for training neural networks", 2019, karpathy.github.io/2019/04/25/recipe.
     Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017, arXiv:1611.03530.
@@ -16,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -46,17 +50,7 @@ _NO_AUGMENTATION: dict[str, Any] = {**dict.fromkeys(STRENGTHS, 0), "views": 0, "
 
 @dataclass(frozen=True)
 class Subject:
-    """The training setup that is checked.
-
-    Args:
-        build: builds a new network without dropout.
-        train: training images, repeated as in training.
-        validation: validation images.
-        settings: training settings.
-        exclusive: whether an image has exactly one class.
-        features: folder of the feature caches.
-        checkpoints: folder of the checkpoints.
-    """
+    """The training setup that is checked; ``build`` makes a new network without dropout."""
 
     build: Callable[[], Model]
     train: ImageSet
@@ -67,38 +61,12 @@ class Subject:
     checkpoints: Path
 
 
-class CheckResult(TypedDict):
-    """The result of a check, JSON-able.
-
-    Attributes:
-        name: ``chance``, ``overfitting`` or ``shuffled_labels``.
-        passed: whether the check passed.
-        measured, expected: numbers by name; None where undefined.
-        sentence: the result as text.
-        usual_cause: what usually causes a failure.
-        epochs: metrics of each epoch of the training run of the check.
-    """
-
-    name: str
-    passed: bool
-    measured: Mapping[str, float | None]
-    expected: Mapping[str, float | None]
-    sentence: str
-    usual_cause: str
-    epochs: list[dict[str, float | None]]
-
-
-def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int) -> CheckResult:
+def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int) -> dict[str, Any]:
     """Check that the loss of the untrained network is that of chance.
 
-    Measures the cross-entropy of the first training step with equal weights for all classes. It is the mean over
-    several draws of the output weights, with the biases unchanged, because a single draw is noisy.
-
-    Args:
-        subject: the training that is checked.
-        n_images: number of training images, balanced over the classes.
-        max_ratio: largest ratio between the loss and that of chance, in either direction.
-        seed: seed of the images and of the draws.
+    Measures the cross-entropy of the first training step on ``n_images`` balanced over the classes, with equal weights
+    for all classes. It is the mean over several draws of the output weights, with the biases unchanged, because a
+    single draw is noisy. It may differ from that of chance by a factor of ``max_ratio`` in either direction.
     """
     images = balanced_subset(subject.train, n_images, seed=seed)
     loss = build_loss("weighted_cross_entropy", prevalence=images.prevalence, exclusive=subject.exclusive)
@@ -107,34 +75,27 @@ def check_chance(subject: Subject, *, n_images: int, max_ratio: float, seed: int
     measured = float(np.mean([np.mean(loss(images.y, scores)) for scores in draws]))
     chance = float(np.mean(loss(images.y, guess)))
     low, high = chance / max_ratio, chance * max_ratio
-    return CheckResult(
-        name="chance",
-        passed=low <= measured <= high,
-        measured={"loss": _finite(measured)},
-        expected={"loss": chance, "at_least": low, "at_most": high},
-        sentence=f"The loss of the untrained network is {measured:.3f}; expected {low:.3f} to {high:.3f}, around the "
-        f"{chance:.3f} of chance.",
-        usual_cause="the outputs have an initial bias, the pixels have another scale than the network expects, or the "
-        "labels are not those of its outputs",
-        epochs=[],
-    )
+    return {
+        "name": "chance",
+        "passed": low <= measured <= high,
+        "measured": {"loss": _finite(measured)},
+        "expected": {"loss": chance, "at_least": low, "at_most": high},
+        "sentence": f"The loss of the untrained network is {measured:.3f}; expected {low:.3f} to {high:.3f}, around "
+        f"the {chance:.3f} of chance.",
+        "usual_cause": "the outputs have an initial bias, the pixels have another scale than the network expects, or "
+        "the labels are not those of its outputs",
+        "epochs": [],
+    }
 
 
 def check_overfitting(
     subject: Subject, *, n_images: int, epochs: int, max_loss: float, min_auc: float, seed: int
-) -> CheckResult:
-    """Check that the network can memorise a few images.
+) -> dict[str, Any]:
+    """Check that the network can memorise a few images, balanced over the classes.
 
-    It is trained as configured, but without augmentation, dropout and weight decay and at a constant learning rate.
-    Loss and AUC are those of the same images after each epoch, in inference mode.
-
-    Args:
-        subject: the training that is checked.
-        n_images: number of training images, balanced over the classes.
-        epochs: largest number of epochs of the last phase.
-        max_loss: loss to reach.
-        min_auc: AUC to reach, mean over the outputs.
-        seed: seed of the images.
+    It is trained as configured, but without augmentation, dropout and weight decay and at a constant learning rate,
+    with at most ``epochs`` epochs of the last phase. Loss and AUC (mean over the outputs) are those of the same images
+    after each epoch, in inference mode.
     """
     images, model = balanced_subset(subject.train, n_images, seed=seed), subject.build()
     plan = (HEAD_EPOCHS, epochs) if is_frozen(model) and subject.settings.fine_tuning.epochs > 0 else (epochs, 0)
@@ -152,35 +113,29 @@ def check_overfitting(
     with TemporaryDirectory() as checkpoints, suppress(_Memorised):
         _fit(subject, model, images, images, plan, Path(checkpoints), stop_when_memorised)
     loss, auc = float(rows[-1]["val_loss"]), float(rows[-1]["val_auc"])
-    return CheckResult(
-        name="overfitting",
-        passed=is_memorised(rows[-1]),
-        measured={"loss": _finite(loss), "auc": _finite(auc), "epochs": len(rows), "images": len(images.y)},
-        expected={"loss": max_loss, "auc": min_auc},
-        sentence=f"Trained on {len(images.y)} images for {len(rows)} epochs, the network reaches a loss of {loss:.4f} "
-        f"and an AUC of {auc:.4f} on them; expected at most {max_loss:g} and at least {min_auc:g}.",
-        usual_cause="the learning rate is far too low or too high, there are too few epochs, labels contradict each "
+    return {
+        "name": "overfitting",
+        "passed": is_memorised(rows[-1]),
+        "measured": {"loss": _finite(loss), "auc": _finite(auc), "epochs": len(rows), "images": len(images.y)},
+        "expected": {"loss": max_loss, "auc": min_auc},
+        "sentence": f"Trained on {len(images.y)} images for {len(rows)} epochs, the network reaches a loss of "
+        f"{loss:.4f} and an AUC of {auc:.4f} on them; expected at most {max_loss:g} and at least {min_auc:g}.",
+        "usual_cause": "the learning rate is far too low or too high, there are too few epochs, labels contradict each "
         "other or belong to other images, or the images are empty",
-        epochs=[{"loss": _finite(row["val_loss"]), "auc": _finite(row["val_auc"])} for row in rows],
-    )
+        "epochs": [{"loss": _finite(row["val_loss"]), "auc": _finite(row["val_auc"])} for row in rows],
+    }
 
 
 def check_shuffled_labels(
     subject: Subject, *, epochs: int, false_alarms: float, permutations: int, seed: int
-) -> CheckResult:
+) -> dict[str, Any]:
     """Check that a network trained on shuffled labels cannot predict those of the validation images.
 
     The labels of training and validation images are shuffled together; equal images keep equal labels. Without
     augmentation, dropout and weight decay, the network memorises its training images, so that it predicts validation
     labels only if these images are in the training set. The last epoch counts, because the best of several is
-    optimistic.
-
-    Args:
-        subject: the training that is checked.
-        epochs: number of epochs, of the head alone if the backbone is pretrained.
-        false_alarms: probability that a correct pipeline fails the check, in (0, 1).
-        permutations: number of permutations for the bound of the AUC, see `null_bound`.
-        seed: seed of the labels and of the permutations.
+    optimistic. A pretrained backbone stays frozen. For the bound of the AUC, which a correct pipeline exceeds with the
+    probability ``false_alarms``, see `null_bound`.
     """
     train, validation, contents = shuffle_labels(subject.train, subject.validation, seed=seed)
     rows: list[Row] = []
@@ -190,21 +145,21 @@ def check_shuffled_labels(
     bound = null_bound(
         validation.y, scores, contents=contents, false_alarms=false_alarms, permutations=permutations, seed=seed
     )
-    return CheckResult(
-        name="shuffled_labels",
-        passed=abs(auc - 0.5) <= bound,
-        measured={
+    return {
+        "name": "shuffled_labels",
+        "passed": abs(auc - 0.5) <= bound,
+        "measured": {
             "auc": _finite(auc),
             "training_loss": float(rows[-1]["loss"]),
             "epochs": len(rows),
             "images": len(scores),
         },
-        expected={"auc": 0.5, "at_least": _finite(0.5 - bound), "at_most": _finite(0.5 + bound)},
-        sentence=f"Trained on shuffled labels for {len(rows)} epochs, the network reaches an AUC of {auc:.3f} on "
+        "expected": {"auc": 0.5, "at_least": _finite(0.5 - bound), "at_most": _finite(0.5 + bound)},
+        "sentence": f"Trained on shuffled labels for {len(rows)} epochs, the network reaches an AUC of {auc:.3f} on "
         f"{len(scores)} validation images; expected {0.5 - bound:.3f} to {0.5 + bound:.3f}.",
-        usual_cause="training images are among the validation images, or something in an image reveals its label",
-        epochs=[{"loss": float(row["loss"]), "auc": _finite(row["val_auc"])} for row in rows],
-    )
+        "usual_cause": "training images are among the validation images, or something in an image reveals its label",
+        "epochs": [{"loss": float(row["loss"]), "auc": _finite(row["val_auc"])} for row in rows],
+    }
 
 
 def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int) -> list[np.ndarray]:
@@ -237,22 +192,14 @@ def _fit(
     on_epoch: Callable[[Row], None],
 ) -> Model:
     """Train both phases to their last epoch, without any regularisation."""
-    settings = replace(
-        subject.settings,
-        schedule="constant",
-        weight_decay=0.0,
-        head_weight_decay=0.0,
-        patience=None,
-        # Selects the last epoch, because no epoch is worse than the best one by more than this.
-        tolerance=math.inf,
-        epochs=epochs[0],
-        fine_tuning=replace(subject.settings.fine_tuning, epochs=epochs[1]),
-    )
+    none: dict[str, Any] = {"schedule": "constant", "weight_decay": 0.0, "head_weight_decay": 0.0, "patience": None}
+    fine_tuning = replace(subject.settings.fine_tuning, epochs=epochs[1])
     trained, _ = fit(
         model=model,
         train=train,
         validation=validation,
-        settings=settings,
+        # The last epoch is selected, because none is worse than the best one by more than the tolerance.
+        settings=replace(subject.settings, **none, tolerance=math.inf, epochs=epochs[0], fine_tuning=fine_tuning),
         exclusive=subject.exclusive,
         augmentation=_NO_AUGMENTATION,
         features=subject.features,
@@ -267,7 +214,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-CHECKS: dict[str, Callable[..., CheckResult]] = {
+CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
     "chance": check_chance,
     "overfitting": check_overfitting,
     "shuffled_labels": check_shuffled_labels,

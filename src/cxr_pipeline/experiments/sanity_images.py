@@ -12,15 +12,9 @@ from cxr_pipeline.training.image_sets import ImageSet
 
 
 def balanced_subset(images: ImageSet, n_images: int, *, seed: int) -> ImageSet:
-    """Draw images of each class, and images without any class, in turn until there are enough.
+    """Draw images of each class, and images without any class, in turn until there are enough, each at most once.
 
-    Args:
-        images: images to draw from; those without any known label are never drawn.
-        n_images: size of the subset; smaller if there are fewer images, larger if there are more classes.
-        seed: seed of the draw.
-
-    Returns:
-        The images, each once and with the same weight.
+    The subset is smaller if there are fewer images with a known label, and larger if there are more classes.
     """
     positive = images.y == 1
     none = ~positive.any(axis=1) & ~np.isnan(images.y).all(axis=1)
@@ -41,11 +35,6 @@ def balanced_subset(images: ImageSet, n_images: int, *, seed: int) -> ImageSet:
 
 def shuffle_labels(train: ImageSet, validation: ImageSet, *, seed: int) -> tuple[ImageSet, ImageSet, np.ndarray]:
     """Shuffle labels among images: those of an image stay together, and equal images keep equal labels.
-
-    Args:
-        train: training images.
-        validation: validation images.
-        seed: seed of the shuffle.
 
     Returns:
         Both with their new labels, and the number of the content of each validation image, int [n].

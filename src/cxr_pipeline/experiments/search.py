@@ -1,7 +1,7 @@
-"""A hyperparameter study shared by any number of processes on any number of machines.
+"""A hyperparameter study in a database of Optuna, shared by any number of processes on any number of machines.
 
-Optuna keeps the study in a database. This module adds what ``optimize`` lacks: an exact number of trials for any number
-of processes, and a retry of trials whose process died.
+This module adds what ``optimize`` lacks: an exact number of trials for any number of processes, and a retry of trials
+whose process died.
 """
 
 from __future__ import annotations
@@ -52,14 +52,12 @@ class StudyPlan:
     """The plan of a study, the same in all its processes.
 
     Args:
-        name: name of the study; the same name in the same database is the same study.
+        name: the same name in the same database is the same study.
         storage: URL of the database.
-        direction: ``maximize`` or ``minimize``.
         space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``, integers for an
             integer; or ``choices``.
         n_trials: number of trials that end with a value or are pruned.
         pruner: its ``name``, a key of ``PRUNERS``, and its arguments.
-        seed: seed of the sampler.
         heartbeat: seconds between two heartbeats of a running trial.
     """
 
@@ -118,11 +116,7 @@ class TrialSeededTPE(optuna.samplers.TPESampler):
 
 
 def open_study(plan: StudyPlan) -> optuna.Study:
-    """Open the study, or create it.
-
-    Raises:
-        UserError: the database cannot be used.
-    """
+    """Open the study, or create it; `UserError` if the database cannot be used."""
     pruner = {name: value for name, value in plan.pruner.items() if name != "name"}
     with _quiet_optuna():
         return optuna.create_study(
@@ -136,11 +130,7 @@ def open_study(plan: StudyPlan) -> optuna.Study:
 
 
 def check_storage(url: str) -> None:
-    """Check that studies can be kept in a database.
-
-    Raises:
-        UserError: they cannot.
-    """
+    """Check that studies can be kept in a database; `UserError` if they cannot."""
     with _quiet_optuna():
         _storage(url, heartbeat=1, grace_period=3).remove_session()
 
@@ -208,22 +198,18 @@ def count_trials(study: optuna.Study, *states: TrialState, below: int | None = N
 
 
 def is_needed(study: optuna.Study, n_trials: int, *, number: int) -> bool:
-    """Return whether a trial is among the ``n_trials`` of the study.
+    """Return whether fewer than ``n_trials`` trials before this one have finished or can still finish.
 
-    The database assigns the numbers, so that all processes agree: a trial is needed if fewer than ``n_trials`` trials
-    before it have finished or can still finish.
+    The database assigns the numbers, so that all processes agree.
     """
     return count_trials(study, *FINISHED, TrialState.RUNNING, TrialState.WAITING, below=number) < n_trials
 
 
 def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
-    """Fail the trials whose process died, so that they are tried again.
-
-    Optuna detects trials whose heartbeats have stopped; trials that died before the first heartbeat are detected by
-    their age.
-    """
+    """Fail the trials whose process died, so that they are tried again."""
     with _quiet_optuna():
         optuna.storages.fail_stale_trials(study)
+    # Optuna detects only heartbeats that have stopped, not a trial that died before the first.
     limit = datetime.now() - timedelta(seconds=grace_period)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.user_attrs.get(STARTED) != trial.number and trial.datetime_start and trial.datetime_start < limit:
@@ -237,9 +223,6 @@ def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]
     Args:
         plan: plan of the study.
         run_trials: starts the given number of trials and yields, as each one ends, why it failed, or None.
-
-    Returns:
-        The study, with ``plan.n_trials`` finished trials.
 
     Raises:
         UserError: too many trials fail, or the database cannot be used.

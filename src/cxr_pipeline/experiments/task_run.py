@@ -30,10 +30,7 @@ class TaskRun:
     """A run of a task's pipeline, with everything that ``kedro run`` needs on any machine with the same folders.
 
     Args:
-        task: name of the task.
-        project: folder of the Kedro project.
         cwd: working directory, where relative paths start.
-        conf_source: folder of the configuration.
         env: Kedro environment; None for the default.
         runtime_params: the values given as ``--params``, nested.
         parameters: all resulting parameters of the task, nested.
@@ -54,13 +51,9 @@ class TaskRun:
     to_output: str = "model_version"
 
     def child(self, name: str, *, folder: Path, to_output: str, overrides: Mapping[str, Any] | None = None) -> TaskRun:
-        """Return a run of the same task with its own outputs.
+        """Return a run of the same task with its own MLflow run, its outputs in a folder laid out as ``data/``.
 
-        Args:
-            name: name of its MLflow run.
-            folder: where its outputs go, laid out as ``data/``.
-            to_output: last dataset to compute.
-            overrides: parameters that differ, nested below the task's block.
+        ``overrides`` are parameters that differ, nested below the task's block.
         """
         changes = overrides or {}
         cell = {"name": name, "folder": str(folder), "parent_run": self.run_id}
@@ -72,14 +65,9 @@ class TaskRun:
         )
 
     def config_file(self, overrides: Mapping[str, Any], *, origin: str) -> str:
-        """Write this run with other parameters as a file for ``kedro run --config``.
+        """Write this run as a YAML file for ``kedro run --config``, with overrides below the task's block.
 
-        Args:
-            overrides: parameters below the task's block, nested; they override ``runtime_params``.
-            origin: origin of the parameters, for a comment.
-
-        Returns:
-            YAML with one section, ``run``.
+        The ``origin`` of the parameters becomes a comment.
         """
         block = {name: v for name, v in self.runtime_params.get(self.task, {}).items() if name not in EXPERIMENT_BLOCKS}
         section: dict[str, Any] = {"pipelines": self.task}
@@ -94,12 +82,7 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class RunOutputs:
-    """The files that a run of a task's pipeline wrote.
-
-    Args:
-        folder: folder of the run, laid out as ``data/``.
-        task: name of the task.
-    """
+    """The files that a run of a task's pipeline wrote to a folder, laid out as ``data/``."""
 
     folder: Path
     task: str

@@ -17,16 +17,11 @@ COLUMNS = ("number", "state", "value", "epochs", "seconds", "run_id", "reason")
 
 
 def trial_table(study: optuna.Study, parameters: Sequence[str]) -> pd.DataFrame:
-    """Return a table of the trials that have ended, in the order of their numbers.
+    """Return a row for each trial that has ended, in the order of their numbers, without surplus trials.
 
-    Args:
-        study: a study with one objective.
-        parameters: dotted names of the parameters, one column each.
-
-    Returns:
-        ``number``, ``state`` (``complete``, ``pruned`` or ``failed``), ``value`` (the last reported one for a pruned
-        trial, NaN for a failed one), the parameters, ``epochs``, ``seconds``, ``run_id`` and ``reason`` of a failure.
-        Surplus trials are left out.
+    Columns are ``number``, ``state`` (``complete``, ``pruned`` or ``failed``), ``value`` (the last reported one of a
+    pruned trial, NaN for a failed one), the dotted ``parameters``, ``epochs``, ``seconds``, ``run_id`` and ``reason``
+    of a failure.
     """
     ended = study.get_trials(deepcopy=False, states=tuple(STATES))
     rows = [_row(trial, parameters) for trial in ended if SURPLUS not in trial.user_attrs]
@@ -69,14 +64,8 @@ def best_trial(study: optuna.Study) -> dict[str, Any] | None:
 def importance(study: optuna.Study, space: Mapping[str, Any], *, seed: int) -> dict[str, float]:
     """Return the share of the variance of the value that each parameter explains, by fANOVA.
 
-    Args:
-        study: the study.
-        space: dotted names of the parameters.
-        seed: seed of the random forest.
-
-    Returns:
-        Shares that sum to 1, the largest first; empty if fewer than two complete trials differ in their value
-        and in a parameter.
+    The shares sum to 1, the largest first. There are none if fewer than two complete trials differ in their value and
+    in a parameter.
 
     References:
         Hutter et al., "An efficient approach for assessing hyperparameter importance", ICML 2014.
