@@ -135,9 +135,6 @@ def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path
     """Write at least one array as a shard of the store in a folder, without reading the store's index.
 
     The values, [n, *shape], must have the type of the store. Returns the shard's file.
-
-    Raises:
-        UserError: the folder cannot be written, or the disk is full.
     """
     values = np.ascontiguousarray(values)
     encoded = np.array([key.encode() for key in keys])

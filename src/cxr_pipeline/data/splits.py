@@ -114,12 +114,7 @@ def patient_names(images: pd.DataFrame) -> list[str]:
 
 
 def join_names(names: Sequence[str], limit: int = 50) -> str:
-    """Join the first ``limit`` names for a message, followed by the number of the others.
-
-    Example:
-        >>> join_names(["nih/7", "nih/8", "nih/9"], limit=2)
-        'nih/7, nih/8 and 1 more'
-    """
+    """Join the first ``limit`` names for a message, followed by the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{', '.join(names[:limit])}{more}"
 

@@ -45,9 +45,7 @@ def is_dicom(content: bytes) -> bool:
 def check_chest(
     content: bytes, *, modalities: Sequence[str] = MODALITIES, body_parts: Sequence[str] = BODY_PARTS
 ) -> None:
-    """Check that the header of a DICOM file describes a chest radiograph; other files pass.
-
-    Modality and Body Part Examined are compared without case; an empty body part is accepted.
+    """Check that a DICOM file has an accepted Modality and Body Part Examined or none; other files pass.
 
     Raises:
         ImageRefused: ``not_chest``, or ``unreadable`` if the header is damaged.

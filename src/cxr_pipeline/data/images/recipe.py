@@ -16,13 +16,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parameters of image preparation.
+    """The parameters of image preparation: of `resolution.resize`, and the steps of `morphology.apply_steps`.
 
-    Args:
-        size: side of a prepared image in pixels.
-        mode: ``fit`` or ``stretch``, see `cxr_pipeline.data.images.resolution.resize`.
-        max_megapixels: larger images are refused; does not change pixels and is not part of the digest.
-        steps: operations on the resized image, see `cxr_pipeline.data.images.morphology.apply_steps`.
+    Images above ``max_megapixels`` are refused; this limit changes no pixels and is not part of the digest.
 
     Example:
         >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)

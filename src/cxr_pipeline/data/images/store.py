@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
 from cxr_pipeline.common.array_store import ArrayStore, write_shard
 from cxr_pipeline.common.errors import ImageRefused, UserError
@@ -38,11 +38,7 @@ class PreparedImages:
 
     An image is identified by the SHA-256 of its file, and is decoded once for all files, tasks and runs; refusals are
     stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once; see
-    ``ArrayStore``. The store is opened on first use.
-
-    Args:
-        root: the folder of the image stores.
-        recipe: how the images are prepared.
+    ``ArrayStore``. The store, a folder of ``root``, is opened on first use.
 
     Example:
         >>> images = PreparedImages(Path("images"), Recipe(size=224, mode="fit", max_megapixels=100))
@@ -111,11 +107,7 @@ class PreparedImages:
     def enhanced(
         self, sha256s: Iterable[str], steps: Sequence[Mapping[str, Any]], *, workers: int | None = None
     ) -> "PreparedImages":
-        """Apply steps to images and return a handle of the results; without steps, this handle.
-
-        Raises:
-            UserError: an image is missing, or the results cannot be written.
-        """
+        """Apply steps to prepared images and return a handle of the results; without steps, this handle."""
         if not steps:
             return self
         enhanced = PreparedImages(self.root, replace(self.recipe, steps=tuple(steps)))
@@ -171,12 +163,9 @@ class PreparedImages:
         shards = [items[start : start + length] for start in range(0, len(items), length)]
         transient: Refusals = {}
         try:
-            with Progress(console=Console(stderr=True), disable=not items) as progress:
-                bar = progress.add_task(title, total=len(items))
-                results = map_in_order(work, shards, workers=min(workers, max(1, len(shards))))
-                for shard, refused in zip(shards, results, strict=True):
-                    transient |= refused
-                    progress.advance(bar, len(shard))
+            results = map_in_order(work, shards, workers=min(workers, max(1, len(shards))))
+            for refused in track(results, title, len(shards), console=Console(stderr=True), disable=not shards):
+                transient |= refused
         finally:
             self._refresh()
         return transient

@@ -30,9 +30,6 @@ def content_hashes(reader: "Reader", paths: Sequence[str], *, cache: Path | None
     Returns:
         ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail``, in the order of ``paths``. Refused and empty
         images have no ``sha256``; all others have no ``reason``.
-
-    Raises:
-        UserError: the hashes cannot be stored.
     """
     rows: dict[str, tuple[str | None, str | None, str | None]] = {}
     keys: dict[str, str] = {}

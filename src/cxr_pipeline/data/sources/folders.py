@@ -38,14 +38,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped.
-
-    Example:
-        >>> (tmp_path / "ill").mkdir()
-        >>> (tmp_path / "ill" / "1.png").touch()
-        >>> list(files_below(tmp_path))
-        ['ill/1.png']
-    """
+    """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped."""
     for prefix, _, files in walk(folder):
         yield from (path for path in (prefix + name for name in files) if printable(path) == path)
 

@@ -75,16 +75,10 @@ class Columns:
 
 
 def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
-    r"""Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
+    """Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
 
     Raises:
         UserError: the table is missing, cannot be read, lacks a column, or has an unknown split.
-
-    Example:
-        >>> size = (tmp_path / "labels.csv").write_text("image,finding\n1.png,Mass|Edema\n")
-        >>> rows, vocabulary = read_label_table(tmp_path / "labels.csv", Columns(image="image", labels="finding"))
-        >>> rows[["image", "labels"]].to_numpy().tolist()
-        [['1.png', 'Edema|Mass']]
     """
     table = read_table(file, columns.names)
     try:

@@ -100,12 +100,7 @@ def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return notes for the counts above 0.
-
-    Example:
-        >>> count_notes({"Links that were not followed": 2, "Files that were not read": 0})
-        ('Links that were not followed: 2.',)
-    """
+    """Return notes such as ``Links that were not followed: 2.`` for the counts above 0."""
     return tuple(f"{text}: {count}." for text, count in counts.items() if count)
 
 

@@ -3,10 +3,9 @@
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -56,11 +55,7 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
 
 
 def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:
-    """Return a reader of the unpacked images; colour is converted to grey with the weights of ITU-R BT.601.
-
-    Raises:
-        UserError: as ``read``, or the unpacked images cannot be written.
-    """
+    """Return a reader of the unpacked images; colour is converted to grey with the weights of ITU-R BT.601."""
     return RowReader(unpack(find_container(folder, _SUFFIXES), unpacked, _blocks, how="medmnist"))
 
 
@@ -71,7 +66,7 @@ def holds_images(folder: Path) -> bool:
 
 
 @contextmanager
-def _opened(file: Path | BufferedReader) -> Iterator[zipfile.ZipFile]:
+def _opened(file: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
     with explained(Path(file.name), EXPECTED), zipfile.ZipFile(file) as archive:
         yield archive
 
@@ -137,7 +132,7 @@ def _texts(table: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:
     return ["|".join(np.compress(row, names)) for row in table]
 
 
-def _blocks(source: BufferedReader) -> Iterator[Block]:
+def _blocks(source: BinaryIO) -> Iterator[Block]:
     sizes = set()
     with _opened(source) as archive:
         for split in _splits(archive):
@@ -153,7 +148,7 @@ def _blocks(source: BufferedReader) -> Iterator[Block]:
 
 
 def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert RGB [n, height, width, 3] to grey [n, height, width] with the weights of ITU-R BT.601."""
+    """Convert RGB [n, height, width, 3] to grey [n, height, width]."""
     import cv2
 
     n, height, width, _ = pixels.shape

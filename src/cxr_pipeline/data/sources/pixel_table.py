@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from io import BufferedReader
 from math import isqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -56,11 +55,7 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
 def reader(
     folder: Path, *, unpacked: Path, label: str = "label", patient_id: str | None = None, **_: object
 ) -> RowReader:
-    """Return a reader of the unpacked images, which refuses rows with a pixel that is not a whole number from 0 to 255.
-
-    Raises:
-        UserError: as ``read``, or the unpacked images cannot be written.
-    """
+    """Return a reader of the unpacked images; rows with a pixel other than a whole number from 0 to 255 are refused."""
     file = find_container(folder, _SUFFIXES)
     others = [label] if patient_id is None else [label, patient_id]
     how = json.dumps(["pixel_table", others])
@@ -72,13 +67,13 @@ def holds_images(folder: Path) -> bool:
     return find_container(folder, _SUFFIXES).stat().st_size > 0
 
 
-def _parse(source: BufferedReader, name: str, **options: Any) -> Any:
+def _parse(source: BinaryIO, name: str, **options: Any) -> Any:
     source.seek(0)
     compression: Literal["gzip"] | None = "gzip" if name.casefold().endswith(".gz") else None
     return pd.read_csv(source, encoding="utf-8-sig", compression=compression, **options)
 
 
-def _pixel_columns(source: BufferedReader, name: str, others: Sequence[str]) -> list[str]:
+def _pixel_columns(source: BinaryIO, name: str, others: Sequence[str]) -> list[str]:
     head = _parse(source, name, nrows=1)
     if not isinstance(head.index, pd.RangeIndex):
         raise UserError(f"{printable(name)} has more values in a row than names in its header; expected as many.")
@@ -94,7 +89,7 @@ def _pixel_columns(source: BufferedReader, name: str, others: Sequence[str]) -> 
     return pixels
 
 
-def _blocks(source: BufferedReader, *, name: str, others: Sequence[str]) -> Iterator[Block]:
+def _blocks(source: BinaryIO, *, name: str, others: Sequence[str]) -> Iterator[Block]:
     with explained(Path(source.name), EXPECTED):
         columns = _pixel_columns(source, name, others)
         side = isqrt(len(columns))

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import wrap_file
 
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import UserError
@@ -49,7 +48,7 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
     return files[0]
 
 
-def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Iterator[Block]], *, how: str) -> Path:
+def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[Block]], *, how: str) -> Path:
     """Write the images of a container into an array store, unless it already contains them.
 
     The store is named by the content of the container and by how it is read, so a changed container gets a new one.
@@ -66,14 +65,22 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BufferedReader], Ite
         UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
     """
     with explained(container, "a file with images"):
+        sha256 = _content_hash(container, folder / "content_hashes")
         source = container.open("rb")
+    target = folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:_DIGITS]
     with source:
-        sha256 = _content_hash(container, source, folder / "content_hashes")
-        target = folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:_DIGITS]
         with suppress(OSError, ValueError, KeyError):
             open_unpacked(target)
             return target
-        _write(target, _with_progress(blocks(source), source, container))
+        size = container.stat().st_size
+        with wrap_file(
+            source,
+            size,
+            description=f"Unpacking {printable(container.name)}",
+            console=Console(stderr=True),
+            disable=size < _WORTH_A_PROGRESS_BAR,
+        ) as watched:
+            _write(target, blocks(watched))
     return target
 
 
@@ -90,28 +97,17 @@ def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
     return images, description["faults"]
 
 
-def _content_hash(container: Path, source: BufferedReader, cache: Path) -> str:
+def _content_hash(container: Path, cache: Path) -> str:
     """Return the SHA-256 of a container, which is read only if its size or modification time has changed."""
-    status, stored = os.fstat(source.fileno()), ArrayStore(cache, "S64")
+    status, stored = container.stat(), ArrayStore(cache, "S64")
     key = hash_key(str(container.resolve()), (status.st_size, status.st_mtime_ns))
     if key and key in stored:
         return str(stored.read([key])[0].decode())
-    sha256 = hashlib.file_digest(source, "sha256").hexdigest()
-    source.seek(0)
+    with container.open("rb") as source:
+        sha256 = hashlib.file_digest(source, "sha256").hexdigest()
     if key:
         stored.write([key], np.array([sha256], "S64"))
     return sha256
-
-
-def _with_progress(blocks: Iterator[Block], source: BufferedReader, container: Path) -> Iterator[Block]:
-    """Pass blocks on, and show how much of the container has been read."""
-    length = container.stat().st_size
-    with Progress(console=Console(stderr=True), disable=length < _WORTH_A_PROGRESS_BAR) as progress:
-        bar = progress.add_task(f"Unpacking {printable(container.name)}", total=length)
-        for block in blocks:
-            progress.update(bar, completed=source.tell())
-            yield block
-        progress.update(bar, completed=length)
 
 
 def _write(folder: Path, blocks: Iterator[Block]) -> None:
