@@ -3,7 +3,6 @@ import pytest
 from samples import write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.phantoms import write_release
 from cxr_pipeline.data.sources import nih
 from cxr_pipeline.data.sources.boxes import SIDES, read_boxes
 
@@ -84,15 +83,6 @@ def test_images_of_several_sources(tmp_path):
     rows = rows.assign(box_file=pd.Series([LIST, LIST, None], dtype="str"))
     boxes = read_boxes({source: tmp_path / source for source in rows["source"]}, rows)
     assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["1", "Mass"], ["2", "Nodule"]]
-
-
-def test_every_box_of_a_phantom_release_is_read(tmp_path):
-    write_release(tmp_path, n_patients=12, size=64, prevalence={"Effusion": 0.9, "Mass": 0.5}, seed=1)
-    images = nih.read(tmp_path).images
-    boxes = read_boxes({"s": tmp_path}, images.assign(source="s", sha256=images["image"]))
-    for finding in ("Effusion", "Mass"):
-        labelled = set(images.loc[images["labels"].str.contains(finding), "image"])
-        assert set(boxes.loc[boxes["finding"] == finding, "sha256"]) == labelled
 
 
 def test_every_box_of_the_real_release_has_a_known_label(shared_data):

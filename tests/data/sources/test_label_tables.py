@@ -1,6 +1,6 @@
 """Tests of reading label tables, as CSV, CSV.gz and Parquet."""
 
-import gzip
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -27,27 +27,18 @@ TABLE = pd.DataFrame(
 )
 
 
-def write_csv(folder, table):
-    table.to_csv(folder / "labels.csv", index=False)
-    return folder / "labels.csv"
+def write(folder, table, suffix="csv", **options):
+    file = folder / f"labels.{suffix}"
+    table.to_parquet(file) if suffix == "parquet" else table.to_csv(file, index=False, **options)
+    return file
 
 
-def write_csv_with_bom(folder, table):
-    table.rename(columns="{} ".format).to_csv(folder / "labels.csv", index=False, encoding="utf-8-sig")
-    return folder / "labels.csv"
+def write_with_bom(folder, table):
+    return write(folder, table.rename(columns="{} ".format), encoding="utf-8-sig")
 
 
-def write_gzip(folder, table):
-    (folder / "labels.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
-    return folder / "labels.csv.gz"
-
-
-def write_parquet(folder, table):
-    table.to_parquet(folder / "labels.parquet")
-    return folder / "labels.parquet"
-
-
-every_format = pytest.mark.parametrize("write", [write_csv, write_csv_with_bom, write_gzip, write_parquet])
+FORMATS = [write, write_with_bom, partial(write, suffix="csv.gz"), partial(write, suffix="parquet")]
+every_format = pytest.mark.parametrize("write", FORMATS, ids=["csv", "csv with byte order mark", "gzip", "parquet"])
 
 
 def one_hot(blank, **columns):
@@ -59,13 +50,10 @@ def one_hot(blank, **columns):
 def test_one_column_of_labels(tmp_path, write):
     file = write(tmp_path, TABLE)
     rows, vocabulary = read_label_table(file, ONE_COLUMN)
-    assert texts(rows["image"]) == ["a.png", "b.png", "c.png"]
-    assert texts(rows["labels"]) == ["Effusion|Mass", "Normal", None]
-    assert texts(rows["patient_id"]) == ["007", "NA", None]
-    assert texts(rows["view"]) == ["PA", "AP", None]
-    assert rows["age"].fillna(-1).tolist() == [58, 0.5, -1]
-    assert texts(rows["sex"]) == ["F", "M", None]
-    assert texts(rows["given_split"]) == ["train", "validation", None]
+    columns = ["image", "labels", "patient_id", "view", "age", "sex", "given_split"]
+    assert texts(rows.loc[0, columns]) == ["a.png", "Effusion|Mass", "007", "PA", 58, "F", "train"]
+    assert texts(rows.loc[1, columns]) == ["b.png", "Normal", "NA", "AP", 0.5, "M", "validation"]
+    assert texts(rows.loc[2, columns]) == ["c.png", *[None] * 6]
     assert rows[["uncertain", "unknown", "reason", "detail"]].isna().all(axis=None)
     assert vocabulary == {"Effusion", "Mass", "Normal"}
     assert list(read_table(file, ["image"], optional=["view", "height"])) == ["image", "view"]
@@ -85,7 +73,7 @@ def test_one_column_per_label(tmp_path, write, values):
 
 def test_booleans_of_parquet(tmp_path):
     table = pd.DataFrame({"image": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
-    rows, _ = read_label_table(write_parquet(tmp_path, table), ONE_HOT)
+    rows, _ = read_label_table(write(tmp_path, table, "parquet"), ONE_HOT)
     assert texts(rows["labels"]) == ["Mass", "Edema"]
     assert texts(rows["unknown"]) == ["Edema", None]
 
@@ -112,7 +100,7 @@ def test_an_invalid_cell_refuses_its_row(value, blank):
 def test_separator(tmp_path):
     table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
     columns = Columns(image="image", labels="findings", separator=";")
-    rows, vocabulary = read_label_table(write_csv(tmp_path, table), columns)
+    rows, vocabulary = read_label_table(write(tmp_path, table), columns)
     assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
     assert vocabulary == {"Edema", "Mass", "a, b"}
 
@@ -121,7 +109,7 @@ def test_separator(tmp_path):
 def test_a_missing_column(tmp_path, column):
     hint = r"; did you mean findings\?" if column == "finding" else r"\."
     with pytest.raises(UserError, match=rf"labels\.csv has no column {column}{hint} Found image, findings, patient"):
-        read_label_table(write_csv(tmp_path, TABLE), Columns(image="image", labels=column))
+        read_label_table(write(tmp_path, TABLE), Columns(image="image", labels=column))
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
@@ -141,7 +129,7 @@ def test_a_table_with_only_a_header(tmp_path, write):
 
 
 def test_an_unknown_split(tmp_path):
-    file = write_csv(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
+    file = write(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
     with pytest.raises(UserError, match=r"labels\.csv: the column part has 'fold 3'; expected one of train"):
         read_label_table(file, ONE_COLUMN)
 

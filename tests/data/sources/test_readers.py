@@ -1,6 +1,5 @@
 import hashlib
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +80,3 @@ def test_missing_or_damaged_unpacked_images(tmp_path, description):
     file.write_text(description) if description else file.unlink()
     assert refusal(reader, "0").reason == "unreadable"
     assert reader.version("0") is None
-
-
-def test_pickled_readers_do_not_contain_the_images(tmp_path):
-    reader = unpacked(tmp_path, np.zeros((200, 16, 16), np.uint8))
-    reader.read("0")
-    assert len(pickle.dumps(reader)) < 1000
