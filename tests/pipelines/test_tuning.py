@@ -48,7 +48,6 @@ def task_run(current_run: TaskRun, parameters: dict[str, Any]) -> TaskRun:
 
 def blocks(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     return {
-        "training": Training(**run.parameters["training"]),
         "tuning": Tuning(**{**run.parameters["tuning"], "space": SPACE, **tuning}),
         "folders": Folders(**{name: Path(run.project, name) for name in Folders.model_fields}),
     }
@@ -79,7 +78,8 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
 def search(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     """Run the stage with its outputs in files."""
     parameters = {**blocks(run, **tuning), "task": Task(**run.parameters["task"])}
-    parameters["parallel"] = Parallel(scheduler=None, workers=2, memory_gb=4)
+    parameters |= {"parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
+    parameters |= {"training": Training(**run.parameters["training"])}
     inputs = {"enhanced_images": {}, "data_report": REPORT, "splits": SPLITS, CURRENT_RUN: run}
     reports = Path(run.project, "reports")
     outputs = {

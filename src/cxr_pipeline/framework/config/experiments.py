@@ -58,23 +58,23 @@ class Ablation(Parameters):
 
     baseline: str | None
     common: Overrides
-    cells: Cells | None
-    grid: Annotated[dict[CellName, Cells], BeforeValidator(without_nulls)] | None
+    cells: Cells
+    grid: Annotated[dict[CellName, Cells], BeforeValidator(without_nulls)]
 
     def overrides(self) -> dict[str, Overrides]:
         """Return the parameters that each cell overrides, the baseline first."""
-        named = {**(self.cells or {}), **self._crossed()}
+        named = {**self.cells, **self._crossed()}
         ordered = sorted(named, key=lambda name: name != self.baseline)
         return {name: lay_over(self.common, named[name]) for name in ordered}
 
     def _crossed(self) -> dict[str, Overrides]:
         # A factor without enabled levels is disabled.
-        factors = {factor: levels for factor, levels in (self.grid or {}).items() if levels}
+        factors = {factor: levels for factor, levels in self.grid.items() if levels}
         return cross(factors) if factors else {}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Ablation":
-        twice = sorted(self._crossed().keys() & (self.cells or {}).keys())
+        twice = sorted(self._crossed().keys() & self.cells.keys())
         if twice:
             raise ValueError(
                 f"cells and grid both have a cell named {', '.join(map(repr, twice))}; rename the cell or the level"

@@ -59,5 +59,6 @@ def plain(block: Any) -> Any:
 
 
 def without_nulls(block: object) -> object:
-    """Remove the entries of a mapping that a later environment has set to null."""
+    """Remove the entries of a mapping that a later environment has set to null; null itself is an empty mapping."""
+    block = {} if block is None else block
     return {name: value for name, value in block.items() if value is not None} if isinstance(block, dict) else block

@@ -1,7 +1,6 @@
 """Nodes of the drift stage."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -55,13 +54,6 @@ def measure_drift(
         place=source.path if source else str(drift.folder),
         stored=stored is not None,
     )
-
-
-def render_page(drift_report: Mapping[str, Any]) -> str:
-    """Render the HTML page of a drift report."""
-    from cxr_pipeline.report.pages.drift import render_drift
-
-    return render_drift(drift_report)
 
 
 def _profile_of_training_images(

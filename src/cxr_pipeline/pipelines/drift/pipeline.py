@@ -2,8 +2,9 @@
 
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline.pipelines.drift.nodes import measure_drift, render_page
+from cxr_pipeline.pipelines.drift.nodes import measure_drift
 from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.report.pages.drift import render_drift
 
 
 def create_pipeline() -> Pipeline:
@@ -11,5 +12,5 @@ def create_pipeline() -> Pipeline:
     return stage(
         "drift",
         node(measure_drift, "drift_report"),
-        node(render_page, "drift_page"),
+        node(render_drift, "drift_page", report="drift_report"),
     )

@@ -38,7 +38,7 @@ def search_parameters(
     from cxr_pipeline.experiments import search, trials
     from cxr_pipeline.experiments.jobs import Job, run_jobs
 
-    plan = plan_study(data_report, splits, current_run, training, tuning, folders)
+    plan = plan_study(data_report, splits, current_run, tuning, folders)
     folder = folders.outputs.absolute() / current_run.task / "tuning" / plan.name
     selector = EpochSelector(training.monitor, training.tolerance, training.patience)
     payload = {"plan": asdict(plan), "run": asdict(current_run), "folder": str(folder), "selector": asdict(selector)}
@@ -73,12 +73,7 @@ def search_parameters(
 
 
 def plan_study(
-    data_report: Mapping[str, Any],
-    splits: pd.DataFrame,
-    current_run: TaskRun,
-    training: Training,
-    tuning: Tuning,
-    folders: Folders,
+    data_report: Mapping[str, Any], splits: pd.DataFrame, current_run: TaskRun, tuning: Tuning, folders: Folders
 ) -> Any:
     """Return the `StudyPlan`, named after a digest of everything that the values of its trials depend on."""
     from cxr_pipeline.experiments.search import StudyPlan
@@ -91,7 +86,7 @@ def plan_study(
     return StudyPlan(
         name=f"{current_run.task}-{digest[:12]}",
         storage=tuning.storage.get_secret_value() if tuning.storage else f"sqlite:///{file}",
-        direction="minimize" if training.monitor == "val_loss" else "maximize",
+        direction="minimize" if parameters["training"]["monitor"] == "val_loss" else "maximize",
         space=tuning.space,
         n_trials=tuning.n_trials,
         pruner=tuning.pruner.model_dump(),
