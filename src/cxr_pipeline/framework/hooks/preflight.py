@@ -34,7 +34,7 @@ class Preflight(Configured):
                 cannot be stored.
         """
         if len(tasks := tasks_of(pipeline)) > 1:
-            commands = " && ".join(self.run_command(name) for name in run_params["pipeline_names"])
+            commands = " && ".join(self.run_command(name) for name in sorted(run_params["pipeline_names"]))
             raise UserError(f"A run has one task, found {' and '.join(tasks)}. Start a run for each: {commands}")
         tracking.connect(self._config_loader["globals"]["tracking_uri"])
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
