@@ -7,6 +7,8 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 
+__all__ = ["Pipeline", "node", "stage"]
+
 
 def stage(name: str, *nodes: Node) -> Pipeline:
     """Combine nodes into a stage; its datasets belong to the task, not to the stage."""
@@ -17,12 +19,7 @@ def node(function: Callable[..., Any], outputs: str | list[str] | None, **datase
     """Create a node with the name of its function.
 
     A parameter of the function is the dataset of that name or, if its type is a block of parameters, the block of that
-    name (``params:training`` for ``training: Training``).
-
-    Args:
-        function: of the node.
-        outputs: names of the datasets that it returns.
-        datasets: names of datasets that differ from the name of the parameter.
+    name (``params:training`` for ``training: Training``). ``datasets`` has the names that differ from the parameter's.
 
     Example:
         >>> from cxr_pipeline.framework.config import Training

@@ -1,9 +1,7 @@
 """The ablation stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.ablation.nodes import check_cells, report_cells, run_cells, tabulate_cells
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,9 +1,7 @@
 """The comparison of models, which belongs to no task."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.comparison.nodes import rank_models
-from cxr_pipeline.pipelines.stage import node
+from cxr_pipeline.pipelines.stage import Pipeline, node
 from cxr_pipeline.report.pages.leaderboard import render_leaderboard
 
 

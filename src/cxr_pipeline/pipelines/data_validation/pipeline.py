@@ -1,9 +1,7 @@
 """The data validation stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.data_validation.nodes import find_changes, validate_changes
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,9 +1,7 @@
 """The drift stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.drift.nodes import measure_drift
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.drift import render_drift
 
 

@@ -1,9 +1,7 @@
 """The evaluation stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.evaluation.nodes import measure_subgroups, measure_test, score_test, tabulate
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

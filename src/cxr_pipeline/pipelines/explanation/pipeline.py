@@ -1,9 +1,7 @@
 """The explanation stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.explanation.nodes import draw_heatmaps, explain_test, find_boxes
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

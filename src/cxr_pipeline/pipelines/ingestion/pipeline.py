@@ -1,9 +1,7 @@
 """The ingestion stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.ingestion.nodes import list_images
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,9 +1,7 @@
 """The morphology stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.morphology.nodes import enhance_images
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,9 +1,7 @@
 """The promotion stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.promotion.nodes import decide_promotion, fail_if_stopped, move_aliases, score_champion
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

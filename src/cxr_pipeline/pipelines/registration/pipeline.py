@@ -1,9 +1,7 @@
 """The registration stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.registration.nodes import register_model
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

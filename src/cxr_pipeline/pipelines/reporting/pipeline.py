@@ -1,9 +1,7 @@
 """The reporting stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.reporting.nodes import draw_figures, write_report
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,9 +1,7 @@
 """The resampling stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.resampling.nodes import plan_sampling, preview_augmentation
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

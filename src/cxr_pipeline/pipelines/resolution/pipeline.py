@@ -1,9 +1,7 @@
 """The resolution stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.resolution.nodes import finalise_manifest, report_data, resize_images
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

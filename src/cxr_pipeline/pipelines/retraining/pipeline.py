@@ -1,9 +1,7 @@
 """The retraining stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.retraining.nodes import extend_splits, train_challenger
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

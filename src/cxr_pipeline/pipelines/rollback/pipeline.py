@@ -1,9 +1,7 @@
 """The rollback stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.rollback.nodes import roll_back
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

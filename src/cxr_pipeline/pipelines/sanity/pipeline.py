@@ -1,9 +1,7 @@
 """The sanity stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.sanity.nodes import check_sanity, require_sanity
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.sanity import sanity_figure
 
 

@@ -1,9 +1,7 @@
 """The splitting stage."""
 
-from kedro.pipeline import Pipeline
-
 from cxr_pipeline.pipelines.splitting.nodes import measure_confounding, split_patients
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:

@@ -1,8 +1,6 @@
 """The thresholds stage."""
 
-from kedro.pipeline import Pipeline
-
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.pipelines.thresholds.nodes import fit_decision_rule, score_validation
 
 

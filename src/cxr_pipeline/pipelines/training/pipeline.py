@@ -1,8 +1,6 @@
 """The training stage."""
 
-from kedro.pipeline import Pipeline
-
-from cxr_pipeline.pipelines.stage import node, stage
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.pipelines.training.nodes import fit_model
 
 
