@@ -19,13 +19,11 @@ class ReportContent:
 
     Args:
         task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
-        metrics, decision_rule, explanations, subgroups: documents of those names; the last two may be empty.
         data_report: the document, with that on confounding as ``confounding``.
         quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
         split_counts: for each split, the images of each class, ``patients`` (None where unknown), and ``images`` where
             an image may have several classes or none.
         source_counts: for each source, its images in each split.
-        history: a row for each epoch.
         figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
         parameters: dotted name to value.
         versions: package, or ``git commit``, to version.

@@ -27,13 +27,10 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its cells are formatted by :func:`cxr_pipeline.report.formatting.as_text`.
+    """A table; its cells are formatted by `as_text`, and its headings not shown if all are blank.
 
-    Args:
-        columns: column headings; not shown if all are blank.
-        rows: rows of cells.
-        style: CSS class: ``measured`` (intervals below their values), ``counted`` (numbers to the right), ``long``
-            (long words are broken), or another class of ``report.css``.
+    The ``style`` is a CSS class: ``measured`` (intervals below their values), ``counted`` (numbers to the right),
+    ``long`` (long words are broken), or another class of ``report.css``.
     """
 
     columns: Sequence[str]
@@ -65,7 +62,6 @@ class Section:
     """A part of a page, omitted if all its blocks are empty.
 
     Args:
-        title: its heading.
         blocks: its content, in order: a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by a name
             of ``figures.captions``), or a section. None and other empty blocks are skipped.
         intro: paragraph below the heading, omitted with the section.
@@ -99,8 +95,6 @@ class Page:
     """A page, in HTML or Markdown; all text is escaped.
 
     Args:
-        title: its heading.
-        sections: its parts.
         phantom: whether its results are of phantom images; if so, a warning is shown at the top and in the title.
         intro: blocks before the first section.
         style: CSS class of the page.

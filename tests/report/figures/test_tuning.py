@@ -45,7 +45,8 @@ def test_slices_have_a_panel_for_each_parameter_with_the_best_circled(drawn, tri
 
 
 def test_without_complete_trials_the_figures_say_why(drawn, trials, space):
-    tuning.draw_tuning(trials.iloc[[1, 3]], space, {}, monitor="val_loss", minimize=True)
+    study = {"space": space, "importance": {}, "monitor": "val_loss", "direction": "minimize"}
+    tuning.draw_tuning(trials.iloc[[1, 3]], study)
     assert [text.split(":")[0] for text in drawn] == ["No history", "No importance", "No values"]
 
 

@@ -14,7 +14,6 @@ from cxr_pipeline.framework.config import Network, Resolution, Task, Training, p
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
-from cxr_pipeline.report.figures.matrices import classification_report as draw_classification_report
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
 from cxr_pipeline.report.pages.report import render_card, render_report
 from cxr_pipeline.tracking.versions import model_name
@@ -28,7 +27,6 @@ def draw_figures(
     enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
-    classification_report: pd.DataFrame,
     task: Task,
     training: Training,
 ) -> dict[str, bytes]:
@@ -38,12 +36,10 @@ def draw_figures(
     scores = Scores.from_table(test_scores, task.outputs)
     worst = rank_mistakes(scores, kind=task.kind, classes=tuple(task.classes), thresholds=metrics["thresholds"])
     images = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
-    table = {"classification_report": draw_classification_report(classification_report)}
     return {
         **draw_scores(scores, metrics, kind=task.kind, classes=tuple(task.classes)),
         "training_curves": training_curves(history, kept=int(history["epoch"].iloc[selected])),
         "mistakes": mistakes(images, worst["caption"].tolist()),
-        **(table if len(task.outputs) > 1 else {}),
         "class_samples": _draw_samples(select_split(manifest, splits, "train"), enhanced_images, task),
     }
 

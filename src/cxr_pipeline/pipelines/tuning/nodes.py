@@ -106,9 +106,7 @@ def write_best_parameters(tuning_study: Mapping[str, Any], current_run: TaskRun)
 
 def draw_search(tuning_trials: pd.DataFrame, tuning_study: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw the figures of the study, PNG by name."""
-    monitor, minimize = tuning_study["monitor"], tuning_study["direction"] == "minimize"
-    space, importance = tuning_study["space"], tuning_study["importance"]
-    return draw_tuning(tuning_trials, space, importance, monitor=monitor, minimize=minimize)
+    return draw_tuning(tuning_trials, tuning_study)
 
 
 def write_tuning_report(

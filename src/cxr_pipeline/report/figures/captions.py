@@ -8,33 +8,28 @@ from cxr_pipeline.report.formatting import humanize
 HEATMAPS = "heatmaps"
 # Figures of the training; all others but the heat maps are on performance.
 TRAINING = ("training_curves", "class_samples", "augmentation_preview")
+# Title and explanation of the curves of an output; those of several outputs are called ``class_<name>``.
+CURVES = {
+    "roc": ("ROC curve", "All thresholds; the upper left corner is ideal, the point is the decision rule."),
+    "precision_recall": (
+        "Precision-recall curve",
+        "All thresholds; the upper right corner is ideal, the point is the decision rule, the dotted line is chance.",
+    ),
+    "reliability": (
+        "Calibration",
+        "On the dotted line, 30 % of the images with a probability of 30 % are positive. Bars are 95 % intervals.",
+    ),
+}
 # Title, explanation, and the shape of the picture on the page. Pages show figures in this order.
 CAPTIONS = {
     "class_auc": ("AUC by class", "With intervals; n is the number of positive test images.", "dense"),
-    "roc": ("ROC curve", "All thresholds; the upper left corner is ideal.", ""),
-    "precision_recall": ("Precision-recall curve", "All thresholds; the upper right corner is ideal.", ""),
+    **{name: (*caption, "") for name, caption in CURVES.items()},
+    **{f"class_{name}": (f"{title} by class", text, "dense") for name, (title, text) in CURVES.items()},
     "score_histogram": ("Probabilities by class", "The less they overlap, the better the classes are separated.", ""),
     "confusion": ("Confusion matrix", "Test images by true and predicted class, with the share of the row.", ""),
     "confusion_matrix": (
         "Confusion matrix",
         "Test images by true and predicted class, with the share of the row; the diagonal is correct.",
-        "dense",
-    ),
-    "classification_report": ("Classification report", "Metrics of each class with the decision rule.", "dense"),
-    "reliability": (
-        "Calibration",
-        "On the dotted line, 30 % of the images with a probability of 30 % are positive. Bars are 95 % intervals.",
-        "",
-    ),
-    "class_reliability": (
-        "Calibration by class",
-        "On the dotted line, 10 % of the images with a probability of 10 % are of the class. Bars are 95 % intervals.",
-        "dense",
-    ),
-    "class_roc": ("ROC curve by class", "Every threshold; the point is the decision rule.", "dense"),
-    "class_precision_recall": (
-        "Precision-recall curve by class",
-        "All thresholds; the point is the decision rule, the dotted line is chance.",
         "dense",
     ),
     "training_curves": ("Training", "A validation loss that rises while the training loss falls is overfitting.", ""),
@@ -83,9 +78,8 @@ def captioned(figures: Mapping[str, bytes]) -> list[tuple[str, str, str, str]]:
     Known figures come in the order of ``CAPTIONS``, then the others, titled with their name. ``heatmaps_<class>`` has
     the caption of ``heatmaps``.
     """
-    order = [name for name in CAPTIONS if name in figures] + [name for name in figures if name not in CAPTIONS]
     found = []
-    for name in order:
+    for name in [name for name in CAPTIONS if name in figures] + [name for name in figures if name not in CAPTIONS]:
         known, _, output = name.partition("_") if name.startswith(f"{HEATMAPS}_") else (name, "", "")
         title, explanation, shape = CAPTIONS.get(known, (humanize(name).capitalize(), "", ""))
         uri = "data:image/png;base64," + b64encode(figures[name]).decode("ascii")

@@ -1,8 +1,7 @@
 """Curves of the scores of the test images, and training curves.
 
 scikit-learn's display classes are not used because they import pyplot, which depends on a display and on the user's
-settings. ``metrics`` is the content of ``metrics.json``. A single output has a figure of its own with a legend; several
-outputs have small panels.
+settings.
 """
 
 import textwrap
@@ -48,13 +47,10 @@ class Output(NamedTuple):
 
 
 def draw_curve(name: str, scores: Scores, metrics: Document) -> bytes:
-    """Draw a curve of each output that has both positive and negative test images.
+    """Draw a curve of each output that has both positive and negative test images; several outputs have small panels.
 
-    Args:
-        name: ``roc``; ``precision_recall``; or ``reliability``, the observed share of positive images over the
-            probability, in bins of equal mass, on axes that fit the class.
-        scores: test images; labels that are NaN are ignored.
-        metrics: content of ``metrics.json``.
+    Curves are ``roc``, ``precision_recall``, and ``reliability``: the observed share of positive images over the
+    probability, in bins of equal mass, on axes that fit the class. ``metrics`` is the content of ``metrics.json``.
     """
     outputs = list(_outputs(scores, metrics))
     if not outputs:
@@ -102,12 +98,7 @@ def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -
 
 
 def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
-    """Draw losses and validation AUC over the epochs, with the phases and the selected epoch.
-
-    Args:
-        history: a row for each epoch: ``phase``, ``epoch`` (from 1), ``loss``, ``val_loss``, ``val_auc``.
-        kept: the selected epoch.
-    """
+    """Draw losses and validation AUC over the epochs (from 1), with the phases and the selected epoch."""
     with sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
@@ -130,23 +121,20 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
 def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     """Summarise the ten bins of equal mass that the expected calibration error is computed on.
 
-    Args:
-        y_true: labels [n]: 1, 0, or NaN (unknown, ignored).
-        probability: probabilities of the positive class [n], in [0, 1].
-
-    Returns:
-        A row for each bin with images: ``n`` images, their mean ``probability``, the ``observed`` share of positive
-        images, and ``low`` and ``high`` of its 95 % interval (Wilson, 1927).
+    Labels [n] are 1, 0, or NaN (ignored). A row for each bin with images has their number ``n``, their mean
+    ``probability``, the ``observed`` share of positive images, and ``low`` and ``high``, Wilson's 95 % interval.
     """
     from scipy.stats import binomtest
 
     positive, scores = known_images(y_true, probability)
     images = pd.DataFrame({"positive": positive, "probability": scores})
     bins = images.groupby(equal_mass_bins(scores)).agg(
-        n=("positive", "size"), probability=("probability", "mean"), observed=("positive", "mean")
+        n=("positive", "size"),
+        k=("positive", "sum"),
+        probability=("probability", "mean"),
+        observed=("positive", "mean"),
     )
-    tests = [binomtest(round(n * share), int(n)) for n, share in zip(bins["n"], bins["observed"], strict=True)]
-    limits = [test.proportion_ci(method="wilson") for test in tests]
+    limits = [binomtest(k, n).proportion_ci(method="wilson") for n, k in bins[["n", "k"]].to_numpy().tolist()]
     return bins.assign(low=[limit.low for limit in limits], high=[limit.high for limit in limits])
 
 

@@ -54,17 +54,11 @@ def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
 
 
 def choose_images(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike, limit: int = 4) -> pd.DataFrame:
-    """Choose the most confident true and false positives and negatives of an output.
+    """Choose the most confident true and false positives and negatives of an output, at most ``limit`` of each.
 
-    Args:
-        y_true: labels [n]: 1, 0, or NaN (ignored).
-        probability: probabilities [n], in [0, 1].
-        predicted: predictions, bool [n].
-        limit: most images of each outcome.
-
-    Returns:
-        ``kind`` (one of ``OUTCOMES``, in their order), ``position`` of the image in ``y_true``, and ``caption``, its
-        probability. Predicted positives are sorted by falling probability, predicted negatives by rising.
+    Labels [n] are 1, 0, or NaN (ignored); predictions [n] are bool. Columns are ``kind`` (one of ``OUTCOMES``, in their
+    order), ``position`` of the image in ``y_true``, and ``caption``, its probability. Predicted positives are sorted by
+    falling probability, predicted negatives by rising.
     """
     true, scores, positive = (np.asarray(values, dtype=np.float64) for values in (y_true, probability, predicted))
     rows: list[tuple[str, int, str]] = []
@@ -84,11 +78,8 @@ def heatmap_grid(
 ) -> bytes:
     """Draw a row for each outcome: each image next to its heat map, both with the annotated boxes.
 
-    Args:
-        chosen: a row for each image, from ``choose_images``.
-        images: grey images [n, S, S].
-        heatmaps: heat maps [n, S, S], in [0, 1].
-        boxes: for each image [m, 4]: left, top, right, bottom as fractions of the image; m may be 0.
+    Images [n, S, S] and heat maps [n, S, S], in [0, 1], are those of the rows from `choose_images`. Boxes of an image
+    [m, 4] are left, top, right and bottom as fractions of it.
     """
     if chosen.empty:
         return message("No heat maps: no test image has a known label.")

@@ -2,8 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,40 +20,23 @@ PANELS = {"auc": 1.9, "accuracy": 1, "sensitivity": 1, "specificity": 1}
 LONGEST_CELL, LONGEST_MODEL, MOST_MODELS = 56, 44, 40
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval; each number may be None."""
+class Estimate(NamedTuple):
+    """A value and the ends of its interval, each a number or None."""
 
     label: str
-    value: float | None
-    low: float | None
-    high: float | None
+    numbers: Sequence[float | None]
     color: str = BLUE
     hollow: bool = False
     missing: str = UNDEFINED
 
-    @classmethod
-    def of_row(cls, label: str, row: Document, name: str, **style: Any) -> "Estimate":
-        """Take the columns ``name``, ``name_low`` and ``name_high`` of a table row."""
-        return cls(label, *(row[f"{name}{end}"] for end in ("", "_low", "_high")), **style)
-
-    @property
-    def text(self) -> str:
-        """The numbers with two decimals."""
-        return self.missing if self.value is None else interval(self.value, self.low, self.high, digits=2)
-
 
 def draw_class_auc(metrics: Document) -> bytes:
-    """Draw the AUC of counted class, the highest first, below their mean.
-
-    Args:
-        metrics: content of ``metrics.json``.
-    """
+    """Draw the AUC of each class in ``metrics.json``, the highest first, below their mean."""
     per_class, support = metrics["per_class"], metrics.get("support", {})
     counts = {name: f" (n = {counted['n_positive']:,})" for name, counted in support.items()}
-    classes = [_estimate(name + counts.get(name, ""), measures) for name, measures in per_class.items()]
-    classes.sort(key=lambda row: np.inf if row.value is None else -row.value)
-    rows = [_estimate(f"mean of {len(classes)}", metrics["metrics"], color=ORANGE), *classes]
+    classes = [Estimate(name + counts.get(name, ""), _auc(measures)) for name, measures in per_class.items()]
+    classes.sort(key=lambda row: np.inf if row.numbers[0] is None else -row.numbers[0])
+    rows = [Estimate(f"mean of {len(classes)}", _auc(metrics["metrics"]), ORANGE), *classes]
     with sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         _draw_auc(axes, rows)
@@ -63,14 +45,10 @@ def draw_class_auc(metrics: Document) -> bytes:
 
 
 def draw_models(rows: Sequence[Document]) -> bytes:
-    """Draw the AUC of the models of a leaderboard group over the interval of the first.
-
-    Args:
-        rows: models measured on the same images, the best first; at most ``MOST_MODELS`` are drawn.
-    """
+    """Draw the AUC of the first models of a leaderboard group over the interval of the best."""
     drawn = rows[:MOST_MODELS]
     estimates = [
-        Estimate.of_row(shorten(row["name"], LONGEST_MODEL), row, "auc", hollow=row["kind"] == "cell") for row in drawn
+        Estimate(shorten(row["name"], LONGEST_MODEL), _ends(row, "auc"), hollow=row["kind"] == "cell") for row in drawn
     ]
     with sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
@@ -81,11 +59,7 @@ def draw_models(rows: Sequence[Document]) -> bytes:
 
 
 def draw_cells(table: pd.DataFrame) -> bytes:
-    """Draw AUC, accuracy, sensitivity and specificity of the cells of an ablation, with the baseline dashed.
-
-    Args:
-        table: see :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
-    """
+    """Draw AUC, accuracy, sensitivity and specificity of the cells of an ablation, with the baseline dashed."""
     rows = records(table)
     with sheet(height=1.1 + 0.34 * len(rows), width=INCHES_ABLATION) as figure:
         panels = figure.subplots(1, len(PANELS), sharey=True, width_ratios=list(PANELS.values()))
@@ -106,9 +80,12 @@ def draw_cells(table: pd.DataFrame) -> bytes:
         return png(figure)
 
 
-def _estimate(label: str, measures: Document, color: str = BLUE) -> Estimate:
-    value, low, high = (value_of(measures, "auc", key) for key in ("value", "low", "high"))
-    return Estimate(label, value, low, high, color)
+def _auc(measures: Document) -> list[float | None]:
+    return [value_of(measures, "auc", key) for key in ("value", "low", "high")]
+
+
+def _ends(row: Document, name: str) -> list[float | None]:
+    return [row[f"{name}{end}"] for end in ("", "_low", "_high")]
 
 
 def _cell(row: Document, name: str) -> Estimate:
@@ -120,14 +97,8 @@ def _cell(row: Document, name: str) -> Estimate:
     }
     state = "".join(f" ({name})" for name, holds in states.items() if holds)
     label = textwrap.fill(shorten(" ".join(str(row["cell"]).split()), LONGEST_CELL) + state, 34)
-    return Estimate.of_row(
-        label,
-        row,
-        name,
-        color=ORANGE if row["collapsed"] else BLUE,
-        hollow=bool(row["collapsed"]),
-        missing="failed" if row["error"] else UNDEFINED,
-    )
+    color, missing = ORANGE if row["collapsed"] else BLUE, "failed" if row["error"] else UNDEFINED
+    return Estimate(label, _ends(row, name), color, bool(row["collapsed"]), missing)
 
 
 def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
@@ -140,7 +111,7 @@ def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
 def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     """Draw a row for each estimate, the first on top; an undefined number is NaN, which is not drawn."""
     for place, row in enumerate(estimates):
-        value, low, high = np.array([row.value, row.low, row.high], dtype=float)
+        value, low, high = np.array(row.numbers, dtype=float)
         axes.plot([low, high], [place, place], color=row.color)
         face = "white" if row.hollow else row.color
         axes.plot(value, place, "o", color=row.color, markersize=6, markerfacecolor=face)
@@ -151,4 +122,5 @@ def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
 
 def _write_numbers(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     for place, row in enumerate(estimates):
-        axes.text(1.02, place, row.text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+        numbers = row.missing if row.numbers[0] is None else interval(*row.numbers, digits=2)
+        axes.text(1.02, place, numbers, transform=axes.get_yaxis_transform(), va="center", fontsize=9)

@@ -1,26 +1,21 @@
-"""Tables as figures: the confusion matrix and the classification report."""
+"""The confusion matrix."""
 
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.figures.style import GREY, INCHES_DENSE, INCHES_WIDE, LIGHT, message, png, sheet
-from cxr_pipeline.report.formatting import as_text
-from cxr_pipeline.report.page import Table
+from cxr_pipeline.report.figures.style import INCHES_DENSE, INCHES_WIDE, message, png, sheet
 
 NO_LABELS = "Nothing to draw: no test image has a known label."
 
 
 def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
-    """Draw the confusion matrix of exclusive classes: counts, and their share of the row.
+    """Draw the confusion matrix of exclusive classes: counts of images with known labels, and their share of the row.
 
-    Args:
-        scores: test images; images with an unknown label are ignored.
-        classes: names of the classes; with one output, of the negative and the positive class.
+    With one output, ``classes`` are the negative and the positive one.
     """
     from sklearn.metrics import confusion_matrix as count
 
@@ -46,29 +41,6 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
                         rotation_mode="anchor", fontsize=9)  # fmt: skip
         axes.set_yticks(range(n), names, fontsize=9)
         axes.set(xlabel="predicted class", ylabel="true class")
-        return png(figure)
-
-
-def classification_report(report: pd.DataFrame) -> bytes:
-    """Draw the classification report as it is printed: a row for each class, a column for each metric.
-
-    Args:
-        report: numbers, indexed by class or with the class in the first column; null is left blank.
-    """
-    table = Table.of_frame(report if isinstance(report.index, pd.RangeIndex) else report.rename_axis("class"))
-    if not table:
-        return message(NO_LABELS)
-    heads = [textwrap.fill(column, 12) for column in table.columns]
-    ends = np.linspace(0, 1, len(heads) + 3)[3:]
-    with sheet(height=0.9 + 0.27 * len(table.rows), width=INCHES_DENSE) as figure:
-        axes = figure.subplots()
-        axes.set_axis_off()
-        axes.set(xlim=(0, 1), ylim=(len(table.rows) - 0.4, -1.6))
-        for row, texts in enumerate([heads, *table.rows], start=-1):
-            axes.axhline(row + 0.5, color=GREY if row < 0 else LIGHT, linewidth=0.8)
-            sides = ["left"] + ["right"] * (len(texts) - 1)
-            for place, side, text in zip([0.0, *ends[1:]], sides, map(as_text, texts), strict=True):
-                axes.text(place, row, text, ha=side, va="center", color=GREY if row < 0 else "black", fontsize=9)
         return png(figure)
 
 

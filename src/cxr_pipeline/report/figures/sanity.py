@@ -19,11 +19,7 @@ TITLES = {
 
 
 def sanity_figure(report: Document) -> bytes:
-    """Draw three panels: the loss of the untrained network, overfitting of a few images, and shuffled labels.
-
-    Args:
-        report: content of ``sanity.json``.
-    """
+    """Draw the loss of the untrained network, overfitting of a few images, and shuffled labels from ``sanity.json``."""
     verdicts = {verdict["name"]: verdict for verdict in report["verdicts"]}
     images = " on phantom images, without evidence about patients" if report["phantom"] else ""
     with sheet(height=4.6, width=12.0) as figure:

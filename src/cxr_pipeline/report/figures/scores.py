@@ -14,19 +14,7 @@ from cxr_pipeline.report.formatting import Document
 
 
 def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequence[str]) -> dict[str, bytes]:
-    """Draw the scores of the test images.
-
-    Args:
-        scores: test images; labels that are NaN are ignored.
-        metrics: content of ``metrics.json``.
-        kind: kind of the task: ``binary``, ``multiclass`` or ``multilabel``.
-        classes: classes of the task.
-
-    Returns:
-        PNG bytes by name. Binary: ``roc``, ``precision_recall``, ``reliability``, ``score_histogram`` and
-        ``confusion``. Otherwise: ``class_auc``, ``class_roc``, ``class_precision_recall``, ``class_reliability``, and
-        for exclusive classes ``confusion_matrix``.
-    """
+    """Draw the scores of the test images, PNG bytes by name; ``metrics`` is the content of ``metrics.json``."""
     curves = {name: draw_curve(name, scores, metrics) for name in CURVES}
     if kind == "binary":
         histogram = score_histogram(scores, metrics, classes)
@@ -41,17 +29,8 @@ def rank_mistakes(
     """Rank the images that are classified wrongly by confidence.
 
     Exclusive classes are ranked by how far the probability of the predicted class exceeds that of the true one, others
-    by the distance from the threshold.
-
-    Args:
-        scores: test images; labels that are NaN are ignored.
-        kind: kind of the task: ``binary``, ``multiclass`` or ``multilabel``.
-        classes: classes of the task.
-        thresholds: threshold of each output.
-        limit: most rows.
-
-    Returns:
-        ``position`` of the image among the scores, and its ``caption``; the most confident first.
+    by the distance from the threshold. Columns are ``position`` of the image among the scores, and its ``caption``; the
+    most confident of at most ``limit`` comes first.
     """
     if kind == "multiclass":
         distance, output = _lead(scores), scores.predicted.argmax(axis=1)

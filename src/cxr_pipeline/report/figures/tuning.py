@@ -26,26 +26,17 @@ if TYPE_CHECKING:
 PANELS_WIDE = 3
 
 
-def draw_tuning(
-    trials: pd.DataFrame, space: Document, importance: Mapping[str, float], *, monitor: str, minimize: bool
-) -> dict[str, bytes]:
-    """Draw a study.
-
-    Args:
-        trials: a row for each trial, see :func:`cxr_pipeline.experiments.trials.trial_table`.
-        space: dotted parameter to its search range.
-        importance: importance of each parameter, largest first; may be empty.
-        monitor: name of the value.
-        minimize: whether small values are better.
+def draw_tuning(trials: pd.DataFrame, study: Document) -> dict[str, bytes]:
+    """Draw the trials (:func:`cxr_pipeline.experiments.trials.trial_table`) of a study (``tuning_study.json``).
 
     Returns:
         PNG bytes by name: ``tuning_history``, ``tuning_importance`` and ``tuning_slices``.
     """
-    label = monitor_in_words(monitor)
+    label, minimize = monitor_in_words(study["monitor"]), study["direction"] == "minimize"
     return {
         "tuning_history": history(trials, label=label, minimize=minimize),
-        "tuning_importance": importances(importance),
-        "tuning_slices": slices(trials, space, label=label, minimize=minimize),
+        "tuning_importance": importances(study["importance"]),
+        "tuning_slices": slices(trials, study["space"], label=label, minimize=minimize),
     }
 
 
@@ -112,10 +103,7 @@ def slices(trials: pd.DataFrame, space: Document, *, label: str, minimize: bool)
 
 
 def as_searched(value: Any, axis: Document) -> Any:
-    """Return the value of a trial as its search range has it, although a CSV file may have changed its type.
-
-    There, 4 is 4.0 in a column with a null or a gap, and text that looks like a number is a number.
-    """
+    """Return the value of a trial as its search range has it, although a CSV file may have made 4 of 4.0 or of "4"."""
     if "choices" in axis:
         return min(axis["choices"], key=lambda choice: (as_yaml(choice) != as_yaml(value), _distance(choice, value)))
     return int(value) if isinstance(axis["low"], int) else value

@@ -28,14 +28,8 @@ def decision_record(
 ) -> dict[str, Any]:
     """Collect the basis of a decision, as JSON types, with the current time.
 
-    Args:
-        decision: the decision.
-        comparison: comparison of challenger and champion; None without a champion.
-        challenger: the version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``.
-        metrics: its ``metrics.json``.
-        changes: ``model``, ``champion``, ``why`` it was trained, ``changes``, ``drift`` and ``digest``.
-        rule: parameters of the promotion rule.
-        bootstrap: ``replicates``, ``confidence`` and ``seed``.
+    There is no comparison without a champion. ``challenger`` is its version and ``metrics`` its ``metrics.json``;
+    ``changes`` says why it was trained; ``rule`` and ``bootstrap`` are parameters.
     """
     figures: dict[str, Any] = {"challenger": {name: metrics["metrics"][name] for name in COMPARED}}
     compared_on = None
@@ -56,12 +50,7 @@ def decision_record(
 
 
 def stop_record(changes: Document) -> dict[str, Any]:
-    """Collect why a retraining stops before training, as JSON types, with the current time.
-
-    Args:
-        changes: ``task``, ``model``, ``phantom``, ``champion``, ``why`` a challenger would have been trained,
-            ``stopped``, why it is not, ``changes``, ``drift`` and ``digest``.
-    """
+    """Collect why a challenger would have been trained and is not, as JSON types, with the current time."""
     reasons = {"promoted": False, "reasons": [changes["stopped"]], "challenger": None}
     return {**_record(changes, changes, "stopped"), **reasons}
 

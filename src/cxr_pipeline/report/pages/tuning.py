@@ -19,16 +19,9 @@ def render_tuning(
     before: Document,
     versions: Mapping[str, str],
 ) -> str:
-    """Render the page as HTML.
+    """Render the page of a study (``tuning_study.json``) with its trials (``trial_table``) as HTML.
 
-    Args:
-        study: content of ``tuning_study.json``.
-        trials: a row for each trial, see :func:`cxr_pipeline.experiments.trials.trial_table`.
-        figures: PNG bytes by name.
-        task: name of the task.
-        title: title of the task.
-        before: value of each parameter without the search, by dotted name.
-        versions: package, or ``git commit``, to version.
+    ``before`` has the value of each parameter without the search, by dotted name.
     """
     facts = {
         "name": study["name"],
