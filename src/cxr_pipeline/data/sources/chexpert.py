@@ -6,16 +6,9 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import (
-    NO_FINDING,
-    Columns,
-    locate,
-    normalise_paths,
-    read_labels,
-    read_table,
-    refuse_contradictions,
-)
+from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 
 SUPPORT_DEVICES = "Support Devices"
@@ -64,7 +57,8 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", fr
         rows = rows[rows["view"] != _LATERAL]
     index: dict[str, str | None] = {path: path for path in files_below(folder)}
     without_release = rows["image"].str.replace(r"^CheXpert[^/]*/", "", regex=True)
-    located = locate(rows.assign(image=rows["image"].where(rows["image"].isin(index.keys()), without_release)), index)
+    images = rows["image"].where(rows["image"].isin(index.keys()), without_release)
+    located = label_tables.locate(rows.assign(image=images), index)
     n_unknown = int(located.loc[located["path"].notna(), "patient_id"].isna().sum())
     unknown = {"Images whose path does not contain a patient, each treated as a separate patient": n_unknown}
     notes = (f"Labels are from {', '.join(file.name for file in files)}.", *count_notes(unknown))
@@ -82,14 +76,14 @@ def _tables(folder: Path) -> list[Path]:
 
 def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFrame:
     """Read a table; see ``read_labels`` for the columns. The split is that of the file."""
-    table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
+    table = label_tables.read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
     columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
-    rows, _ = read_labels(table, columns)
-    images = normalise_paths(rows["image"])
+    rows, _ = label_tables.read_labels(table, columns)
+    images = label_tables.normalise_paths(rows["image"])
     lateral = images.str.contains("_lateral", na=False)
     if _FRONTAL in table:
         lateral = (table[_FRONTAL].str.casefold() == "lateral") | (table[_FRONTAL].isna() & lateral)
-    return refuse_contradictions(rows, compatible={SUPPORT_DEVICES}).assign(
+    return label_tables.refuse_contradictions(rows, compatible={SUPPORT_DEVICES}).assign(
         image=images,
         patient_id=images.str.extract(r"(?:^|/)(patient\d+)/", expand=False),
         view=rows["view"].mask(lateral, _LATERAL),

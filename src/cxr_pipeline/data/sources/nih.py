@@ -5,16 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_below
-from cxr_pipeline.data.sources.label_tables import (
-    NO_FINDING,
-    Columns,
-    locate,
-    normalise_paths,
-    read_labels,
-    read_table,
-    refuse_contradictions,
-)
+from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
 
 EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with images in them"
@@ -60,16 +53,16 @@ def read(folder: Path) -> Listing:
             "as in the releases of NIH ChestX-ray14 (https://nihcc.app.box.com/v/ChestXray-NIHCC)."
         )
     file = max(files, key=lambda file: (file.name.partition(".")[0], file.name))
-    table = read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
+    table = label_tables.read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
     sex = next((name for name in _SEX if name in table), None)
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
-    rows, _ = read_labels(table, columns)
-    names = normalise_paths(rows["image"])
+    rows, _ = label_tables.read_labels(table, columns)
+    names = label_tables.normalise_paths(rows["image"])
     paths = list(_image_paths(folder))
     # Of files with the same name in several folders, the first is used.
     by_name: dict[str, str | None] = {posixpath.basename(path): path for path in reversed(paths)}
     splits, notes = _official_splits(folder)
-    rows = locate(refuse_contradictions(rows).assign(image=names), by_name)
+    rows = label_tables.locate(label_tables.refuse_contradictions(rows).assign(image=names), by_name)
     rows = rows.assign(image=names, given_split=names.map(splits), box_file=names.map(_box_files(folder)))
     counts = {
         "Images on disk that the table does not name": len(by_name.keys() - set(names)),
@@ -111,6 +104,6 @@ def _box_files(folder: Path) -> dict[str, str]:
     """Return the names of the box lists that have boxes of an image, by image."""
     files: dict[str, list[str]] = {}
     for file in sorted(folder.glob("BBox*.csv")):
-        for image in read_table(file, (_IMAGE,))[_IMAGE].dropna().unique():
+        for image in label_tables.read_table(file, (_IMAGE,))[_IMAGE].dropna().unique():
             files.setdefault(image, []).append(file.name)
     return {image: "|".join(names) for image, names in files.items()}
