@@ -9,8 +9,8 @@ from stub_models import fixed_rule, grey_network, score
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.promotion import score_images
 
 SIZE = 32
 

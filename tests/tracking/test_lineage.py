@@ -7,7 +7,7 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.tracking import artifacts, lineage
+from cxr_pipeline.tracking import artifacts, model_index
 
 IMAGES = pd.DataFrame(
     {"sha256": ["a", "b"], "split": ["train", "test"], "source": "nih", "patient": pd.Series(["1f", None], dtype="str")}
@@ -41,17 +41,17 @@ def register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> tuple[
 def test_versions_are_listed_newest_first_with_their_runs(store: Path, key_file: Path) -> None:
     uri = f"sqlite:///{store}/mlflow.db"
     with pytest.raises(UserError, match="Train one first: kedro run --env demo --pipeline=effusion"):
-        lineage.versions_of("cxr-effusion-demo", uri)
+        model_index.versions_of("cxr-effusion-demo", uri)
     runs = [register("cxr-many", key_file)[0] for _ in range(2)]
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("cxr-many", "champion", "1")
     client.delete_run(runs[1])
     client.create_model_version("cxr-many", source="/nothing")
-    third, second, first = lineage.versions_of("cxr-many", uri)
+    third, second, first = model_index.versions_of("cxr-many", uri)
     assert [(one.number, one.aliases) for one in (third, second, first)] == [(3, ()), (2, ()), (1, ("champion",))]
     assert (first.run_id, first.metrics, first.parameters) == (runs[0], {"auc": 0.75}, {"training.epochs": "3"})
     assert (third.run_id, third.metrics) == (None, {})
-    assert lineage.settings_of(first) == {}, "The version has no model."
+    assert model_index.settings_of(first) == {}, "The version has no model."
 
 
 def test_the_fingerprint_of_a_version_recognises_its_key(key_file: Path, tmp_path: Path) -> None:

@@ -48,11 +48,9 @@ def threshold_columns(outputs: Sequence[str]) -> list[str]:
 class ImageClassifier:
     """Computes probabilities and decisions for images.
 
-    Args:
-        model: network from uint8 [n, size, size, 1] to scores in [0, 1], [n, k].
-        recipe: converts an image to the input of the network.
-        decision_rule: converts the k scores to probabilities and a decision.
-        provenance: task and kind of training images, such as ``{"task": "effusion", "images": "real"}``.
+    The recipe converts an image to the input of the network, uint8 [n, size, size, 1]; the decision rule converts the
+    scores in [0, 1], [n, k], to probabilities and decisions. The provenance has at least the ``task`` and the kind of
+    the training ``images``, ``real`` or ``phantom``.
     """
 
     model: "keras.Model"
@@ -80,11 +78,7 @@ class ImageClassifier:
         model: str,
         advice: str = "Name a model of this task, or null for the champion.",
     ) -> None:
-        """Check that the classifier has the kind and the classes of a task; the message begins with ``model``.
-
-        Raises:
-            UserError: it was trained for another task.
-        """
+        """Raise `UserError`, with a message about ``model``, if the kind or the classes of a task are others."""
         rule = self.decision_rule
         if (rule.kind, list(rule.classes)) != (kind, list(classes)):
             raise UserError(

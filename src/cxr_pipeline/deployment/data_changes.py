@@ -171,10 +171,8 @@ def should_train(
 def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str = "<task>") -> pd.DataFrame:
     """Add newly assigned splits to the split registry, in which no patient ever changes split.
 
-    Another run may have extended the registry in the meantime.
-
-    Raises:
-        UserError: A patient or an image would change its split.
+    Another run may have extended the registry in the meantime. `UserError` is raised if a patient or an image would
+    change its split.
     """
     moved = find_moved(registry, assigned)
     if len(moved):
@@ -196,10 +194,8 @@ def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
 def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame, *, version: str) -> None:
     """Check that a version was trained neither on ``test`` images nor on other images of their patients.
 
-    The images of the version are from `images_used`; their patients are taken from the split registry.
-
-    Raises:
-        UserError: It was trained on some of them.
+    The images of the version are from `images_used`; their patients are taken from the split registry. `UserError` is
+    raised if it was trained on some of them.
     """
     learned = used.loc[used["split"].isin(LEARNED), "sha256"]
     patients = group_ids(registry)[registry["sha256"].isin(learned).to_numpy()]

@@ -1,18 +1,24 @@
-"""The promotion rule, which decides whether a challenger replaces the champion.
+"""The comparison of a challenger with the champion, and the rule that decides whether it replaces the champion.
 
 The intervals of differences are two-sided. With a confidence of 95 %, a challenger that is worse by exactly the margin
 passes as "not worse" in at most 2.5 % of comparisons.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.evaluation import score_tables
 from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.paired_bootstrap import Difference, match_images, paired_differences
-from cxr_pipeline.evaluation.score_tables import patients_of
+
+if TYPE_CHECKING:
+    from cxr_pipeline.data.sources.readers import Reader
+    from cxr_pipeline.deployment.classifier import ImageClassifier
 
 COMPARED = ("auc", "sensitivity", "specificity", "balanced_accuracy")
 BETTER, BETTER_OR_NEWER = "better", "better_or_newer"
@@ -42,6 +48,36 @@ class Decision:
     floors: list[Condition]
 
 
+def score_images(
+    classifier: "ImageClassifier",
+    images: pd.DataFrame,
+    readers: Mapping[str, "Reader"],
+    *,
+    outputs: Sequence[str],
+    folder: Path,
+    workers: int | None,
+) -> pd.DataFrame:
+    """Score rows of the manifest with a version, using its own recipe and frozen decision rule.
+
+    Images that are prepared in the image stores in ``folder`` are not decoded again.
+
+    Returns:
+        A score table with decisions, without the images that the recipe refuses.
+    """
+    from cxr_pipeline.training.fitting import predict
+
+    recipe = classifier.recipe
+    resized = PreparedImages(folder, replace(recipe, steps=()))
+    places = zip(images["source"].map(readers), images["path"], strict=True)
+    refused = resized.fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
+    usable = images[~images["sha256"].isin(refused["sha256"])].reset_index(drop=True)
+    contents = usable["sha256"].tolist()
+    prepared = resized.enhanced(contents, recipe.steps, workers=workers)
+    y_score = predict(classifier.model, prepared, contents)
+    table = score_tables.score_table(usable, outputs, y_score)
+    return score_tables.decide(table, classifier.decision_rule)
+
+
 def compare(
     challenger: pd.DataFrame,
     champion: pd.DataFrame,
@@ -67,7 +103,7 @@ def compare(
         "champion": evaluate(champion, **settings)["metrics"],
         "differences": paired_differences(challenger, champion, **settings),
     }
-    patients = patients_of(challenger)
+    patients = score_tables.patients_of(challenger)
     return {
         "n_images": len(challenger),
         "n_patients": None if patients is None else int(patients.nunique()),

@@ -81,15 +81,11 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         self._decoding, self._network = BoundedSemaphore(n_cores()), Lock()
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Score images.
-
-        Args:
-            model_input: column ``image``: the file of an image, such as PNG, JPEG or DICOM, as base64 text.
-            params: ``heatmap``: whether to draw heat maps.
+        """Score the column ``image``: image files, such as PNG, JPEG or DICOM, as base64 text.
 
         Returns:
-            The rows of ``ImageClassifier.score_batch``, with None for null, which JSON can express; with ``heatmap``,
-            also the prepared image under its heat map, a PNG as base64 text, None if the image was refused.
+            The rows of ``ImageClassifier.score_batch``, with None for null, which JSON can express. With the parameter
+            ``heatmap``, also the prepared image under its heat map, a PNG as base64 text, None if it was refused.
 
         Raises:
             MlflowException: the request has too many images.
@@ -144,10 +140,7 @@ def _png_as_text(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
 
 
 def decode_base64(image: object, *, max_mib: float) -> bytes:
-    """Decode base64 text, which may contain white space, after checking that at most ``max_mib`` MiB come out.
-
-    Raises:
-        ImageRefused: ``unreadable`` if it is not base64 text; ``too_large``.
+    """Decode base64 text of at most ``max_mib`` MiB, which may contain white space; else raise `ImageRefused`.
 
     Example:
         >>> decode_base64("aGVsbG8=", max_mib=1)

@@ -29,10 +29,8 @@ def aliases_of(name: str) -> dict[str, int | None]:
 def promote(name: str, version: int, *, over: int | None) -> dict[str, int | None]:
     """Make a version the champion, and the champion the previous one; return the aliases afterwards.
 
-    The version was compared with the champion ``over``; None without a champion.
-
     Raises:
-        UserError: The champion has changed since the comparison.
+        UserError: The champion is no longer ``over``, with which the version was compared (None: with none).
     """
     client = mlflow.MlflowClient()
     with exclusive(mlflow.get_tracking_uri()):
@@ -65,10 +63,7 @@ def set_reference(name: str, version: int) -> None:
 
 
 def roll_back(name: str) -> tuple[int, int]:
-    """Restore the previous champion; the current one is tagged ``rolled_back`` and loses its aliases.
-
-    Returns:
-        The restored version and the withdrawn one.
+    """Restore the previous champion; the current one is tagged ``rolled_back`` and loses its aliases. Return both.
 
     Raises:
         UserError: There is no previous champion.

@@ -76,11 +76,7 @@ def images_of_run(run_id: str | None) -> pd.DataFrame | None:
 
 
 def images_of_champion(name: str, version: int) -> pd.DataFrame:
-    """Return the images of a version that a challenger is compared with.
-
-    Raises:
-        UserError: Its run logged none.
-    """
+    """Return the images of a version that a challenger is compared with; raise `UserError` if its run logged none."""
     images = images_of_run(mlflow.MlflowClient().get_model_version(name, str(version)).run_id)
     if images is None:
         raise UserError(
@@ -92,11 +88,7 @@ def images_of_champion(name: str, version: int) -> pd.DataFrame:
 
 
 def stored_profile(version: ModelVersion) -> "ReferenceProfile | None":
-    """Return the reference profile of a version, or None if its run stored none.
-
-    Raises:
-        UserError: The profile was made by another version of this package.
-    """
+    """Return the reference profile of a version, or None if its run stored none."""
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
     profile: ReferenceProfile | None = _read(version.run_id, PROFILE, ReferenceProfile.load)

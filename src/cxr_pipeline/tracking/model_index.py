@@ -1,6 +1,7 @@
 """The registered versions and the models with test metrics in MLflow."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +9,13 @@ import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
 from cxr_pipeline.tracking.runs import find_run
-from cxr_pipeline.tracking.server import run_url, version_url
+from cxr_pipeline.tracking.server import connect, run_url, version_url
+from cxr_pipeline.tracking.versions import no_version
 
 _OF_THIS_PROJECT = "name LIKE 'cxr-%'"
 _EVALUATED = "metrics.`test/n_images` > 0"
 _PARENT = "mlflow.parentRunId"
+_SETTINGS = "artifacts/classifier/classifier.json"
 
 
 def measured_models() -> list[Entry]:
@@ -24,7 +27,9 @@ def measured_models() -> list[Entry]:
     # Without ids MLflow searches the active experiment.
     evaluated = mlflow.search_runs(ids, _EVALUATED, output_format="list") if ids else []
     runs = {run.info.run_id: run for run in evaluated}
-    versions = [_version(*found) for found in registered_versions(_OF_THIS_PROJECT, runs) if found[0].status == "READY"]
+    versions = [
+        _version(*found) for found in _registered_versions(_OF_THIS_PROJECT, runs) if found[0].status == "READY"
+    ]
     registered = {version.run_id for version in versions}
     cells = [run for key, run in runs.items() if _PARENT in run.data.tags and key not in registered]
     parents = {run.data.tags[_PARENT] for run in cells}
@@ -38,7 +43,7 @@ def _version(version: Any, aliases: tuple[str, ...], run: Any) -> Entry:
         kind="version",
         name=f"{version.name} {number}",
         aliases=aliases,
-        date=to_datetime(version.creation_timestamp),
+        date=_to_datetime(version.creation_timestamp),
         url=version_url(mlflow.get_tracking_uri(), version.name, number),
         **_provenance(version.tags),
         **_results(run),
@@ -49,7 +54,7 @@ def _cell(run: Any, parent: str | None) -> Entry:
     return Entry(
         kind="cell",
         name=": ".join(filter(None, (parent, run.info.run_name))),
-        date=to_datetime(run.info.end_time or run.info.start_time),
+        date=_to_datetime(run.info.end_time or run.info.start_time),
         unfinished=None if run.info.status == "FINISHED" else run.info.status.lower(),
         **_provenance(run.data.tags),
         **_results(run),
@@ -66,10 +71,59 @@ def _results(run: Any) -> dict[str, Any]:
         return {"metrics": {}, "parameters": {}, "experiment_id": None, "run_id": None, "run_url": None}
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
     url = run_url(mlflow.get_tracking_uri(), **ids)
-    return {"metrics": read_test_metrics(run), "parameters": dict(run.data.params), "run_url": url, **ids}
+    return {"metrics": _test_metrics(run), "parameters": dict(run.data.params), "run_url": url, **ids}
 
 
-def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
+@dataclass(frozen=True)
+class VersionRecord:
+    """A model version, and its run: None, without metrics on the test images or parameters, if it was deleted."""
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    date: datetime
+    run_id: str | None
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    parameters: Mapping[str, str]
+
+
+def versions_of(name: str, uri: str) -> list[VersionRecord]:
+    """Read every version of a registered model, newest first, from the MLflow at ``uri``.
+
+    Raises:
+        UserError: There is none.
+        Unavailable: MLflow does not answer.
+    """
+    connect(uri)
+    records = [
+        VersionRecord(
+            name=version.name,
+            number=int(version.version),
+            aliases=aliases,
+            date=_to_datetime(version.creation_timestamp),
+            run_id=run.info.run_id if run else None,
+            tags=dict(version.tags),
+            metrics=_test_metrics(run) if run else {},
+            parameters=dict(run.data.params) if run else {},
+        )
+        for version, aliases, run in _registered_versions(f"name='{name}'", {})
+    ]
+    if not records:
+        raise no_version(name)
+    return sorted(records, key=lambda record: record.number, reverse=True)
+
+
+def settings_of(record: VersionRecord) -> dict[str, Any]:
+    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty if they are missing."""
+    try:
+        settings: dict[str, Any] = mlflow.artifacts.load_dict(f"models:/{record.name}/{record.number}/{_SETTINGS}")
+    except (mlflow.MlflowException, OSError):
+        return {}
+    return settings
+
+
+def _registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
     """Yield registered versions, each with its aliases and its run; None if the run no longer exists.
 
     ``models`` filters the registered models, such as ``name LIKE 'cxr-%'``; ``runs``, by id, are not requested again.
@@ -82,12 +136,12 @@ def registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[
         yield version, own, runs.get(version.run_id or "") or find_run(version.run_id)
 
 
-def read_test_metrics(run: Any) -> dict[str, float]:
+def _test_metrics(run: Any) -> dict[str, float]:
     """Return a run's metrics on the test images, by name without ``test/``."""
     metrics = run.data.metrics.items()
     return {name.removeprefix("test/"): value for name, value in metrics if name.startswith("test/")}
 
 
-def to_datetime(milliseconds: int) -> datetime:
+def _to_datetime(milliseconds: int) -> datetime:
     """Convert MLflow's milliseconds since 1970 to a UTC datetime."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

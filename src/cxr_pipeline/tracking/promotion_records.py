@@ -20,11 +20,7 @@ _LONGEST_TAG = 5000  # MLflow refuses longer values
 
 
 def load_champion(name: str, version: int, *, kind: str, classes: Sequence[str]) -> ImageClassifier:
-    """Load a version that a challenger of a task of this ``kind`` with these ``classes`` is compared with.
-
-    Raises:
-        UserError: Its classes differ from those of the task.
-    """
+    """Load a version that a challenger of a task of this ``kind`` with these ``classes`` is compared with."""
     champion = load_classifier(f"models:/{name}/{version}")
     advice = "Remove the alias champion from it, so that the next version is promoted on the floors alone."
     champion.check_classes(kind, classes, model=f"{name} {version}", advice=advice)

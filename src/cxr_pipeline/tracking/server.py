@@ -43,14 +43,7 @@ def connect(uri: str) -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    parts = urlparse(uri)
-    problem = None
-    if is_server(uri):
-        problem = _server_problem(uri)
-    elif parts.scheme == "sqlite":
-        problem = _file_problem(uri)
-    elif parts.scheme in ("", "file"):
-        problem = "it is a folder, which MLflow 3 does not support"
+    problem = _problem(uri)
     if problem is not None:
         error = Unavailable if is_server(uri) else UserError
         raise error(
@@ -64,29 +57,28 @@ def connect(uri: str) -> None:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def _server_problem(uri: str) -> str | None:
+def _problem(uri: str) -> str | None:
+    """Return why there is no usable MLflow at ``uri``."""
+    scheme, path = urlparse(uri).scheme, Path(urlparse(uri).path[1:])
+    if scheme in ("", "file"):
+        return "it is a folder, which MLflow 3 does not support"
     try:
-        with impatient():
-            mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except MlflowException as error:
-        return f"no MLflow server answers there ({reason(error)})"
-    return None
-
-
-def _file_problem(uri: str) -> str | None:
-    path = Path(urlparse(uri).path[1:])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-        if path.exists():
-            with path.open("r+b"), closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA schema_version")
+        if scheme == "sqlite":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+            if path.exists():
+                with path.open("r+b"), closing(sqlite3.connect(path)) as database:
+                    database.execute("PRAGMA schema_version")
+        if scheme == "sqlite" or is_server(uri):
+            # The first request creates the tables of a database, which two processes must not do at once.
+            with exclusive(uri), impatient():
+                mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except OSError as error:
         return f"the file cannot be written ({error.strerror})"
     except sqlite3.DatabaseError as error:
         return f"the file is not a usable SQLite database ({error})"
-    with exclusive(uri):  # The first request creates the tables, which two processes must not do at once.
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        return f"no MLflow server answers there ({reason(error)})" if is_server(uri) else reason(error)
     return None
 
 
@@ -164,12 +156,7 @@ def without_password(uri: str) -> str:
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Return the address of a run's page; None if ``uri`` is not a server.
-
-    Example:
-        >>> run_url("http://mlflow.example.org", "1", "ab12")
-        'http://mlflow.example.org/#/experiments/1/runs/ab12'
-    """
+    """Return the address of a run's page; None if ``uri`` is not a server."""
     return _page_url(uri, "experiments", experiment_id, "runs", run_id)
 
 

@@ -73,11 +73,7 @@ def register_version(
 
 
 def version_in_use(name: str) -> str:
-    """Return the URI of the version that scores new images: the champion, or else the newest version.
-
-    Raises:
-        UserError: No version is registered.
-    """
+    """Return the URI of the version that scores new images: the champion, or else the newest version."""
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
     numbers = [int(version.version) for version in versions if version.status == "READY"]
     if not numbers:
@@ -132,11 +128,7 @@ def resolve_version(uri: str) -> ModelVersion:
 
 
 def load_classifier(uri: str) -> ImageClassifier:
-    """Load the classifier of a version; it runs the code of this package, not the copy registered with the version.
-
-    Raises:
-        UserError: There is no model of this project at ``uri``.
-    """
+    """Load the classifier of a version; it runs the code of this package, not the copy registered with the version."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")

@@ -10,7 +10,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile, extract_features
-from cxr_pipeline.deployment.drift.pixel_statistics import image_statistics
+from cxr_pipeline.deployment.drift.image_features import image_statistics
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.heads import POOLED
 

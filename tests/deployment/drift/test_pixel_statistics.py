@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
+from cxr_pipeline.deployment.drift.image_features import STATISTICS, image_statistics
 
 
 def statistics_of(image: np.ndarray) -> dict[str, float]:

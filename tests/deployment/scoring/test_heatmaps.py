@@ -14,7 +14,7 @@ from stub_models import fixed_rule
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring.heatmaps import map_name
+from cxr_pipeline.deployment.heatmaps import map_name
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 

@@ -10,7 +10,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.framework.commands import answers
-from cxr_pipeline.tracking.lineage import VersionRecord
+from cxr_pipeline.tracking.model_index import VersionRecord
 
 CONTENTS = [letter * 64 for letter in "abcd"]
 USED = pd.DataFrame({"sha256": CONTENTS, "split": ["train", "train", "test", "refused"]})

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
+from cxr_pipeline.deployment.drift.image_features import STATISTICS, ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.drift.two_sample_tests import (
     compare_calibration,
@@ -49,13 +48,9 @@ def detect_drift(
     counted. The profile is reduced to the sources of the new images, see `ReferenceProfile.match_sources`. Equal
     arguments give equal reports.
 
-    Args:
-        profile: Reference profile of the model.
-        new: New images, one per patient.
-        alpha: Probability of at least one false positive among all tests, before effects are considered.
-        min_images: Minimum number of images in each sample of a test.
-        limits: For each of ``FAMILIES``, the effect sizes at which drift is ``warn`` and ``refuse`` (None for never).
-        seed: Seed of the reduction and of the halves of the domain classifier.
+    ``new`` has one image per patient, and each sample of a test at least ``min_images``. ``limits`` has, for each of
+    ``FAMILIES``, the effects at which drift is ``warn`` and ``refuse`` (None for never). ``seed`` decides the reduction
+    and the halves of the domain classifier.
 
     Returns:
         JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the
@@ -86,7 +81,7 @@ def detect_drift(
         for test in tests:
             test["verdict"] = _verdict(test["effect"], test["p_holm"], limits[name], alpha)
         worst = _worst([test["verdict"] for test in tests])
-        reports.append({"name": name, "verdict": worst, "notes": list(family.notes), "tests": tests})
+        reports.append({"name": name, "verdict": worst, "notes": list(dict.fromkeys(family.notes)), "tests": tests})
     return {
         "verdict": _worst([report["verdict"] for report in reports]),
         "sentence": _sentence(reports, len(new)),
@@ -103,7 +98,7 @@ class _Family:
     def __init__(self, profile: ReferenceProfile, new: ImageFeatures, min_images: int) -> None:
         self.profile, self.new, self.min_images = profile, new, min_images
         self.results: list[dict[str, Any]] = []
-        self.notes: dict[str, None] = {}  # a set that keeps its order
+        self.notes: list[str] = []
 
     def test(self, compare: Callable[..., dict[str, Any]], name: str, reference: Values, new: Values) -> None:
         """Compare the finite rows of two samples."""
@@ -111,7 +106,7 @@ class _Family:
         for side, values in (("reference", reference), ("new", new)):
             usable = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
             if not usable.all():
-                self._note(f"{name}: {(~usable).sum():,} {side} images without a finite value are left out.")
+                self.notes.append(f"{name}: {(~usable).sum():,} {side} images without a finite value are left out.")
             finite.append(values[usable].astype(np.float64))
         if self._enough(name, *map(len, finite)):
             self.results.append(compare(name, *finite))
@@ -138,27 +133,24 @@ class _Family:
             return
         rarest = min(int(min(y_true.sum(), (1 - y_true).sum())) for y_true, _ in sides)
         if rarest < MIN_IMAGES_PER_CLASS:
-            self._note(f"{output}: {rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
+            self.notes.append(f"{output}: {rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
         else:
             self.results.extend(compare_calibration(output, *sides))
 
     def _labelled(self) -> bool:
         labelled = not np.isnan(self.new.y_true).all()
         if not labelled:
-            self._note("The new images have no labels.")
+            self.notes.append("The new images have no labels.")
         return labelled
 
     def _enough(self, name: str, n_reference: int, n_new: int) -> bool:
         enough = min(n_reference, n_new) >= self.min_images
         if not enough:
-            self._note(
+            self.notes.append(
                 f"{name}: {n_reference:,} reference images and {n_new:,} new images; {self.min_images:,} of each, one "
                 "per patient, are needed."
             )
         return enough
-
-    def _note(self, note: str) -> None:
-        self.notes[note] = None
 
 
 def _sentence(families: list[dict[str, Any]], n_new: int) -> str:

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS, image_statistics
+from cxr_pipeline.deployment.drift.image_features import (
+    STATISTICS,
+    ImageFeatures,
+    image_statistics,
+    sample_one_per_patient,
+)
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.training.networks.heads import POOLED

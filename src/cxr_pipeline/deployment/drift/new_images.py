@@ -18,7 +18,7 @@ from cxr_pipeline.data.images.inference_inputs import prepare_content
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader, Reader
-from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
@@ -29,13 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class NewImages:
-    """Images that are not prepared yet.
+    """Images that are not prepared yet, each a row of ``table``, with the reader of each source.
 
-    Args:
-        readers: Reader of each source.
-        table: One row per image: ``source``, ``path``, ``patient_id`` (null if unknown), and ``label_<class>`` if
-            labels are known.
-        n_left_out: Images that do not belong to the task, or whose label cannot be read.
+    The columns are ``source``, ``path``, ``patient_id`` (null if unknown) and, if known, ``label_<class>``. Images left
+    out do not belong to the task, or their label cannot be read.
     """
 
     readers: Mapping[str, Reader]
@@ -44,11 +41,7 @@ class NewImages:
 
     @classmethod
     def from_folder(cls, folder: str | None, *, key: str) -> NewImages:
-        """List every image below a folder, the value of the parameter ``key``; patients and labels are unknown.
-
-        Raises:
-            UserError: The folder is missing or contains no images.
-        """
+        """List every image below a folder, the value of the parameter ``key``; patients and labels are unknown."""
         images = find_images(folder, key=key)
         paths = pd.Series([image.path for image in images], dtype=object)
         table = pd.DataFrame({"source": "", "path": paths, "patient_id": pd.Series(None, paths.index, dtype="str")})
@@ -67,24 +60,25 @@ class NewImages:
     ) -> tuple[ImageFeatures, dict[str, Any]]:
         """Sample one image of each patient, at most ``max_images``; return its features, and counts for the report."""
         sample = sample_one_per_patient(self.table, max_images=max_images, seed=seed)
-        prepared_rows: list[pd.DataFrame] = [sample.head(0)]
+        usable: list[bool] = []
         refused: Counter[str] = Counter()
 
         def batches() -> Iterator[NDArray[np.uint8]]:
             for start in range(0, len(sample), batch_size):
-                rows = sample.iloc[start : start + batch_size]
-                prepared = [
-                    self._prepare(classifier, *place) for place in zip(rows["source"], rows["path"], strict=True)
-                ]
-                refused.update(image.reason for image in prepared if isinstance(image, ImageRefused))
-                usable = [not isinstance(image, ImageRefused) for image in prepared]
-                if any(usable):
-                    prepared_rows.append(rows[usable])
-                    yield np.stack([image for image in prepared if not isinstance(image, ImageRefused)])
+                rows, images = sample.iloc[start : start + batch_size], []
+                for source, path in zip(rows["source"], rows["path"], strict=True):
+                    try:
+                        images.append(prepare_content(self.readers[source].read(path), classifier.recipe))
+                        usable.append(True)
+                    except ImageRefused as refusal:
+                        refused[refusal.reason] += 1
+                        usable.append(False)
+                if images:
+                    yield np.stack(images)
 
         rule = classifier.decision_rule
         features = extract_features(classifier.model, rule, batches())
-        features = features.with_metadata(pd.concat(prepared_rows), rule.outputs)
+        features = features.with_metadata(sample.loc[usable], rule.outputs)
         if refused:
             _log.warning("%d of %d new images cannot be used: %s.", refused.total(), len(sample), dict(refused))
         return features, {
@@ -95,12 +89,6 @@ class NewImages:
             "looked_at": len(features),
             "refused": dict(sorted(refused.items())),
         }
-
-    def _prepare(self, classifier: ImageClassifier, source: str, path: str) -> Prepared:
-        try:
-            return prepare_content(self.readers[source].read(path), classifier.recipe)
-        except ImageRefused as refusal:
-            return refusal
 
 
 def check_new_images(

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
+from cxr_pipeline.deployment.drift.image_features import STATISTICS, ImageFeatures
 
 VERSION = 3
 COMPONENTS = 16
@@ -49,11 +48,7 @@ class ReferenceProfile:
 
     @classmethod
     def fit(cls, training: ImageFeatures, held_out: ImageFeatures, *, outputs: Sequence[str], seed: int) -> Self:
-        """Build the profile of a model's training and validation images, one per patient, stored in random order.
-
-        Raises:
-            UserError: There is no training image.
-        """
+        """Build the profile of a model's training and validation images, one per patient, stored in random order."""
         if not len(training):
             raise UserError("A reference profile needs training images; found none.")
         rng = np.random.default_rng(seed)
@@ -82,8 +77,7 @@ class ReferenceProfile:
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project features [n, d] on the principal directions of the training images, scaled to variance 1.
 
-        Returns:
-            float32 [n, c + 1]; the last column is the logarithm of the residual.
+        The last column of the result, float32 [n, c + 1], is the logarithm of the residual.
         """
         standardised = (np.where(np.isfinite(features), features, np.nan) - self.mean) / self.scale
         along = standardised @ self.components.T
@@ -105,11 +99,7 @@ class ReferenceProfile:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a profile; the file cannot contain code.
-
-        Raises:
-            UserError: The profile was made by another version of this package.
-        """
+        """Read a profile; raise `UserError` if another version of this package made it. It cannot contain code."""
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
             if (about["version"], about["statistics"]) != (VERSION, list(STATISTICS)):

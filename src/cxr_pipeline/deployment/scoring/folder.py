@@ -28,10 +28,10 @@ from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.inference_inputs import prepare_files
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
-from cxr_pipeline.deployment.scoring.heatmaps import HeatMapFolder
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions, warn_of_refused
 
 if TYPE_CHECKING:
+    from cxr_pipeline.deployment.heatmaps import HeatMapFolder
     from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 
 # Rows in memory at a time.
@@ -65,16 +65,10 @@ def score_folder(
     Worker processes read and decode files while the network scores. Rows are stored while scoring, so the next call
     resumes after a kill. An image is scored again only if its path, size or modification time has changed, or the model
     version, the classifier, the screening, the folder or the version of this package. Links and unreadable images are
-    retried in every call. One process at a time may use a folder of ``parts``.
+    retried in every call.
 
-    Args:
-        classifier: scores the images.
-        images: the folder.
-        scored_by: name of the model version.
-        parts: folder for the stored rows. Rows of another model or folder are removed at the end.
-        batch_size: images per batch.
-        heatmaps: folder for a heat map of each scored image, as PNG; None for none.
-        screening: out-of-distribution screening; None for none.
+    The rows are stored in the folder ``parts``, for one process at a time; those of another model version
+    (``scored_by``) or folder are removed at the end. The folder ``heatmaps`` gets a map of each scored image, as PNG.
 
     Raises:
         UserError: a folder cannot be written.
@@ -82,7 +76,11 @@ def score_folder(
     if classifier.provenance.get("images") == "phantom":
         _log.warning("The model was trained on phantoms. Its predictions for images of patients are meaningless.")
     settings = _settings_digest(classifier, images.root, scored_by, screening)
-    maps = HeatMapFolder(classifier, heatmaps, settings, note=parts / "heatmaps.txt") if heatmaps else None
+    maps = None
+    if heatmaps:
+        from cxr_pipeline.deployment.heatmaps import HeatMapFolder
+
+        maps = HeatMapFolder(classifier, heatmaps, settings, note=parts / "heatmaps.txt")
     scorer = _Scorer(classifier, images, parts / settings, batch_size, maps, screening)
     file = parts / "table.parquet"
     for leftover in parts.glob(".table-*"):
@@ -114,7 +112,7 @@ class _Scorer:
         images: ImageFolder,
         folder: Path,
         batch_size: int,
-        maps: HeatMapFolder | None,
+        maps: "HeatMapFolder | None",
         screening: "Screening | None",
     ) -> None:
         self._classifier, self._root, self._batch_size = classifier, images.root, batch_size
@@ -134,16 +132,16 @@ class _Scorer:
     def score(self, window: Sequence[ImageFile], *, advance: Callable[[int], object]) -> pa.Table:
         """Score the images of a window that have no current row, and return the rows of all."""
         keys = [_key(self._root, image) for image in window]
-        current = np.array([self._is_current(image, key) for image, key in zip(window, keys, strict=True)])
-        kept, new = np.flatnonzero(current).tolist(), np.flatnonzero(~current).tolist()
         rows = np.empty(len(window), self._rows.dtype)
-        rows[kept] = self._rows.read([keys[place] for place in kept])
-        for place in kept:
-            if window[place].path in self._sample and keys[place] in self._features:
-                self._sampled[window[place].path] = self._features.read([keys[place]])[0]
-        self._used.update(self._rows.shard_of(keys[place]) for place in kept)
-        self.n_kept += len(kept)
-        advance(len(kept))
+        new = []
+        for place, (image, key) in enumerate(zip(window, keys, strict=True)):
+            row = self._current_row(image, key)
+            if row is None:
+                new.append(place)
+            else:
+                rows[place] = row
+        self.n_kept += len(window) - len(new)
+        advance(len(window) - len(new))
         paths = [window[place].path for place in new]
         prepared = _prepare(self._root, paths, self._classifier.recipe, pending=2 * self._batch_size)
         shard_rows = -(-_SHARD_ROWS // self._batch_size) * self._batch_size
@@ -165,27 +163,28 @@ class _Scorer:
         if self._maps:
             self._maps.remove_others()
 
-    def _is_current(self, image: ImageFile, key: str) -> bool:
-        """Return whether an image needs no scoring: it has a row and, if needed, a heat map and features."""
-        if not key or key not in self._rows:
-            return False
-        in_sample = image.path in self._sample
-        if self._maps is None and not in_sample:
-            return True
+    def _current_row(self, image: ImageFile, key: str) -> Any:
+        """Return the stored row of an image; None if it, the heat map or the features that it needs are missing."""
+        if key not in self._rows:
+            return None
         row = self._rows.read([key])[0]
-        has_map = self._maps is None or row["status"] != b"scored" or self._maps.keep(image.name)
-        # Images that cannot be prepared have no features.
-        has_features = (
-            not in_sample or key in self._features or row["reason"] not in (b"", OUT_OF_DISTRIBUTION.encode())
-        )
-        return bool(has_map and has_features)
+        if self._maps and row["status"] == b"scored" and not self._maps.keep(image.name):
+            return None
+        if image.path in self._sample:
+            if key in self._features:
+                self._sampled[image.path] = self._features.read([key])[0]
+            elif row["reason"] in (b"", OUT_OF_DISTRIBUTION.encode()):  # others have no features
+                return None
+        self._used.add(self._rows.shard_of(key))
+        return row
 
     def _score_batch(self, files: Sequence[ImageFile], prepared: Sequence[Prepared]) -> NDArray[Any]:
         if self._screening:
             table, features = self._screening.score_batch(prepared)
-            usable = [file for file, image in zip(files, prepared, strict=True) if not isinstance(image, ImageRefused)]
-            sampled = zip(usable, features, strict=True)
-            self._sampled.update({file.path: image for file, image in sampled if file.path in self._sample})
+            usable = [
+                file.path for file, image in zip(files, prepared, strict=True) if not isinstance(image, ImageRefused)
+            ]
+            self._sampled |= {path: row for path, row in zip(usable, features, strict=True) if path in self._sample}
         else:
             table = self._classifier.score_batch(prepared)
         if self._maps:

@@ -18,7 +18,7 @@ from cxr_pipeline.report.formatting import flat_measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.artifacts import N_IMAGES, N_PATIENTS, PATIENT_KEY
-from cxr_pipeline.tracking.lineage import VersionRecord, settings_of
+from cxr_pipeline.tracking.model_index import VersionRecord, settings_of
 
 _NO_IMAGES = "its run was deleted, or logged no list of images"
 

@@ -13,7 +13,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework import config
 
 if TYPE_CHECKING:
-    from cxr_pipeline.tracking.lineage import VersionRecord
+    from cxr_pipeline.tracking.model_index import VersionRecord
 
 
 @click.command()
@@ -32,7 +32,7 @@ def lineage(
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from cxr_pipeline.framework.commands import answers
-    from cxr_pipeline.tracking.lineage import versions_of
+    from cxr_pipeline.tracking.model_index import versions_of
     from cxr_pipeline.tracking.versions import model_name
 
     if sum(option is not None for option in (patient, image, images)) > 1:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment import promotion as rule
-from cxr_pipeline.deployment.champion_scoring import score_images
 from cxr_pipeline.deployment.data_changes import check_unseen
 from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.framework.config import Evaluation, Folders, Resolution, Retraining, Sources, Task
@@ -36,7 +35,7 @@ def score_champion(
     check_unseen(images, artifacts.images_of_champion(model, version), splits, version=f"{model} {version}")
     champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
-    return score_images(champion, images, sources.readers(folders), **settings)
+    return rule.score_images(champion, images, sources.readers(folders), **settings)
 
 
 def decide_promotion(

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from cxr_pipeline.deployment.drift.pixel_statistics import STATISTICS
+from cxr_pipeline.deployment.drift.image_features import STATISTICS
 from cxr_pipeline.report.figures.drift import draw_distributions, draw_effects
 from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
