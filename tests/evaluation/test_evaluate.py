@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
@@ -17,11 +16,8 @@ from cxr_pipeline.evaluation.evaluate import (
 )
 from cxr_pipeline.evaluation.score_tables import columns_of
 
-OPTIONS = {
-    "outputs": ("effusion",),
-    "exclusive": False,
-    "bootstrap": {"replicates": 100, "confidence": 0.95, "seed": 1},
-}
+BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
+OPTIONS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +50,12 @@ def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output(draw_tab
 
 
 def test_exclusive_classes_are_compared_with_the_most_frequent_one(decided_table):
-    outputs = ("normal", "mass", "nodule")
-    y_true = np.eye(3)[np.arange(60) % 3]
-    table = decided_table(y_true, 0.1 + 0.7 * y_true, outputs)
-    found = evaluate(table, **{**OPTIONS, "outputs": outputs, "exclusive": True})
+    outputs, y_true = ("normal", "mass", "nodule"), np.eye(3)[np.arange(60) % 3]
+    found = evaluate(
+        decided_table(y_true, 0.1 + 0.7 * y_true, outputs), outputs=outputs, exclusive=True, bootstrap=BOOTSTRAP
+    )
     assert found["majority"]["accuracy"] == pytest.approx(1 / 3)
     assert found["prevalence"] == pytest.approx(dict.fromkeys(outputs, 1 / 3))
-    assert found["metrics"]["accuracy"]["value"] == 1
 
 
 def test_each_source_is_evaluated_on_its_own(draw_table):
@@ -68,21 +63,16 @@ def test_each_source_is_evaluated_on_its_own(draw_table):
     children = table[table["source"] == "children"]
     found = evaluate_sources(table, **OPTIONS)["per_source"]
     assert set(found) == {"children", "adults"}
-    auc = roc_auc_score(children["true_effusion"], children["probability_effusion"])
-    assert found["children"]["metrics"]["auc"]["value"] == pytest.approx(auc)
-    assert found["children"]["n_images"] == len(children)
+    alone = evaluate(children, **OPTIONS)
+    assert found["children"] == {name: alone[name] for name in ("n_images", "metrics", "per_class")}
     assert evaluate_sources(children, **OPTIONS) == {}
 
 
 def test_other_policies_are_evaluated_beside_the_chosen_one(draw_table):
     test, validation = draw_table(0), draw_table(1)
-    rule = fit_decision_rule(
-        *(columns_of(validation, prefix, ("effusion",)) for prefix in ("true", "score")),
-        kind="binary",
-        classes=("nofinding", "effusion"),
-        calibration="none",
-        policy={"rule": "youden"},
-    )
+    images = (columns_of(validation, prefix, ("effusion",)) for prefix in ("true", "score"))
+    options = {"kind": "binary", "classes": ("nofinding", "effusion"), "calibration": "none"}
+    rule = fit_decision_rule(*images, **options, policy={"rule": "youden"})
     policies = [{"rule": "fixed", "value": 0.3}, {"rule": "fixed", "value": 0.5}]
     metrics = evaluate(test, **OPTIONS)["metrics"]
 

@@ -24,10 +24,6 @@ def fit(method, y_true, y_score):
     return joint_calibration.fit_joint_calibration(method, y_true, y_score, exclusive=True)
 
 
-def restored(calibration):
-    return joint_calibration.joint_calibration_from_dict(calibration.to_dict(()), exclusive=True)
-
-
 def test_temperature_minimises_the_log_loss():
     y_true, y_score = draw_images(300, temperature=2)
     loss = lambda temperature: log_loss(y_true, softmax(np.log(y_score) / temperature, axis=1))  # noqa: E731
@@ -49,20 +45,13 @@ def test_one_saturated_mistake_hardly_changes_the_fit():
 @pytest.mark.parametrize("method", ["none", *FITTED])
 @settings(max_examples=15)
 @given(seed=st.integers(0, 100))
-def test_probabilities_sum_to_one_and_are_the_same_after_saving(method, seed):
+def test_probabilities_sum_to_one_and_keep_the_order_of_the_classes(method, seed):
     y_true, y_score = draw_images(40, seed=seed)
     y_true, y_score = np.vstack((y_true, np.eye(4))), np.vstack((y_score, np.eye(4)))
-
-    calibration = fit(method, y_true, y_score)
-
-    probability = calibration.apply(y_score)
+    probability = fit(method, y_true, y_score).apply(y_score)
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-12)
     assert (probability >= 0).all()
-    assert restored(calibration) == calibration
-    assert restored(calibration).apply(y_score).tobytes() == probability.tobytes()
-    if method == "none":
-        np.testing.assert_array_equal(probability, y_score)
-    if method == "temperature":
+    if method in ("none", "temperature"):
         np.testing.assert_array_equal(*(each.argsort(axis=1, kind="stable") for each in (probability, y_score)))
 
 
@@ -97,9 +86,4 @@ def test_a_temperature_at_its_limit_has_a_message(right, limit):
     y_score = draw_images(200)[1]
     calibration = fit("temperature", np.eye(4)[right(y_score, axis=1)], y_score)
     assert limit in calibration.message
-    assert restored(calibration).message == calibration.message
-
-
-def test_an_unknown_method_is_rejected():
-    with pytest.raises(ValueError, match="Received: method='beta'"):
-        fit("beta", *draw_images(20))
+    assert joint_calibration.joint_calibration_from_dict(calibration.to_dict(()), exclusive=True) == calibration

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,10 +12,6 @@ from cxr_pipeline.evaluation.metrics import (
     expected_calibration_error,
     majority_baseline,
 )
-
-
-def metrics_at_half(y_true, probability):
-    return binary_metrics(y_true, probability, np.asarray(probability) >= 0.5)
 
 
 def test_worked_example():
@@ -54,10 +48,9 @@ def test_worked_example():
         ([np.nan], [0.5], set(METRICS)),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_undefined_metrics_are_nan_without_a_warning(y_true, probability, undefined):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        metrics = metrics_at_half(y_true, probability)
+    metrics = binary_metrics(y_true, probability, np.asarray(probability) >= 0.5)
     assert {name for name, value in metrics.items() if np.isnan(value)} == undefined
 
 

@@ -27,14 +27,6 @@ def test_thresholds_give_the_counted_predictions(images):
     assert len(points.thresholds) == len(np.unique(probability)) + 1
 
 
-def test_thresholds_lie_midway():
-    points = OperatingPoints(np.array([False, True, True]), np.array([0.2, 0.4, 0.8]))
-    assert points.thresholds.tolist() == pytest.approx([0.9, 0.6, 0.3, 0.1])
-    assert points.sensitivity.tolist() == [0, 0.5, 1, 1]
-    assert points.specificity.tolist() == [1, 1, 1, 0]
-    assert points.mixed.tolist() == [False, True, True, False]
-
-
 def test_ties_prefer_both_predictions_then_the_widest_gap_then_the_lowest_threshold():
     points = OperatingPoints(np.array([True, False, True, False, True]), np.array([0.0, 0.2, 0.6, 0.7, 1.0]))
     tied = np.zeros(len(points.thresholds))

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from cxr_pipeline.evaluation import bootstrap
 from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.metrics import METRICS
 from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
@@ -79,16 +78,11 @@ def test_differences_match_the_evaluated_metrics_and_a_loop_over_resampled_patie
         assert {key: differences[name][key] for key in expected} == pytest.approx(expected, abs=1e-9), name
 
 
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_order_of_rows_and_size_of_chunks_do_not_matter(monkeypatch, draw_pair, exclusive):
-    options = {"outputs": NAMES, "exclusive": exclusive, "bootstrap": BOOTSTRAP}
-    mine, other = draw_pair(80, exclusive=exclusive, seed=2, per_patient=2)
+def test_the_order_of_rows_does_not_matter(draw_pair):
+    mine, other = draw_pair(80, seed=2, per_patient=2)
     mine.loc[:20, "patient_id"] = other.loc[:20, "patient_id"] = None
-    expected = paired_differences(mine, other, **options)
-    monkeypatch.setattr(bootstrap, "CHUNK", 80 * 7)
-    found = paired_differences(mine.sample(frac=1, random_state=1), other.sample(frac=1, random_state=2), **options)
-    for name in METRICS:
-        assert found[name] == pytest.approx(expected[name], abs=1e-11), name
+    shuffled = (table.sample(frac=1, random_state=state) for state, table in enumerate((mine, other)))
+    assert paired_differences(*shuffled, **ONE) == paired_differences(mine, other, **ONE)
 
 
 def test_equal_ranks_of_different_scores_do_not_differ(draw_pair):
@@ -184,7 +178,6 @@ def test_holm_depends_neither_on_the_order_nor_on_missing_tests(p_values, random
 
 
 def test_holm_rejects_numbers_that_are_not_p_values():
-    assert holm([]) == []
     for wrong in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
             holm([0.5, wrong])

@@ -1,4 +1,5 @@
 import hashlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,38 +8,35 @@ import pytest
 
 from cxr_pipeline.training.image_sets import ImageSet, image_sets
 
-
-class Images:
-    digest = "recipe"
-
-    def read(self, sha256s: Any) -> np.ndarray:
-        raise NotImplementedError
+IMAGES: Any = SimpleNamespace(digest="recipe")
 
 
 def image_set(**changes: Any) -> ImageSet:
     arrays = {"sha256": ["a", "b", "c"], "y": [[1], [0], [0]], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
-    return ImageSet(images=Images(), **{name: np.array(values) for name, values in (arrays | changes).items()})
+    return ImageSet(images=IMAGES, **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
 def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels() -> None:
-    unweighted = ImageSet.unweighted(images=Images(), sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
+    unweighted = ImageSet.unweighted(images=IMAGES, sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
     assert unweighted.prevalence == pytest.approx([1 / 3])
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
     np.testing.assert_allclose(image_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
 
 
-def test_labels_must_match_the_outputs() -> None:
-    one_hot = image_set(y=[[1, 0], [0, 1], [1, 0]])
-    one_hot.check_labels(n_outputs=2, exclusive=True)
+@pytest.mark.parametrize(
+    ("row", "n_outputs", "message"),
+    [
+        ([1, 0], 3, "labels of 3 outputs"),
+        ([1, 1], 2, "Expected one label 1 per image"),
+        ([0, 0], 2, "Expected one label 1 per image"),
+        ([1, np.nan], 2, "Expected one label 1 per image"),
+    ],
+)
+def test_labels_must_match_the_outputs(row: list[float], n_outputs: int, message: str) -> None:
+    image_set(y=[[1, 0], [0, 1], [1, 0]]).check_labels(n_outputs=2, exclusive=True)
     image_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
-    with pytest.raises(ValueError, match="labels of 3 outputs"):
-        one_hot.check_labels(n_outputs=3, exclusive=True)
-
-
-@pytest.mark.parametrize("row", [[1, 1], [0, 0], [1, np.nan]], ids=["both", "neither", "unknown"])
-def test_exactly_one_exclusive_label_is_1(row: list[float]) -> None:
-    with pytest.raises(ValueError, match="Expected one label 1 per image"):
-        image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=2, exclusive=True)
+    with pytest.raises(ValueError, match=message):
+        image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=n_outputs, exclusive=True)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +71,7 @@ def test_image_sets_are_the_planned_and_the_validation_images() -> None:
     splits = pd.DataFrame({**rows, "split": ["train", "train", "train", "validation", "test"]})
     plan = pd.DataFrame({"source": "s", "image": ["c", "a"], "sha256": [sha256s[2], sha256s[0]]})
     plan = plan.assign(count=[3, 1], weight=[0.5, 2.0])
-    train, validation = image_sets(Images(), manifest, splits, plan, outputs=("nodule", "mass"))
+    train, validation = image_sets(IMAGES, manifest, splits, plan, outputs=("nodule", "mass"))
     assert list(train.sha256) == [sha256s[2], sha256s[0]]
     np.testing.assert_array_equal(train.y, [[0, np.nan], [1, 0]])
     assert (list(train.count), list(train.weight)) == ([3, 1], [0.5, 2.0])

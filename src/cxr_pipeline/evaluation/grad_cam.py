@@ -58,11 +58,9 @@ class GradCam:
         @tf.function(input_signature=(image, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
         def explain(images: Any, outputs: Any) -> Any:
             activations, *beside = tf.nest.flatten(lower(tf.cast(images[..., tf.newaxis], tf.float32), training=False))
-            activations = tf.cast(activations, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(activations)
-                hidden = tf.cast(head([activations, *beside], training=False), tf.float32)
-                logits = tf.matmul(hidden, output.kernel) + output.bias
+                logits = tf.matmul(head([activations, *beside], training=False), output.kernel) + output.bias
                 logit = tf.gather(logits, outputs, batch_dims=1)
             weights = tape.gradient(logit, activations)
             evidence = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
