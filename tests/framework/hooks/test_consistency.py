@@ -18,7 +18,6 @@ from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.hooks import Consistency, consistency
-from cxr_pipeline.framework.hooks.consistency import check_parameters
 
 # Each dataset and its inputs, like the stages of a task.
 STAGES = {
@@ -184,6 +183,7 @@ def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project: Project,
 
 def test_reported_parameters_must_be_those_of_the_training() -> None:
     made_from = {"params:chest.training": json_digest({"epochs": 3}), "chest.manifest": "0"}
-    check_parameters(made_from, {"chest": {"training": {"epochs": 3}}})
+    check = Consistency()._check_parameters
+    check(made_from, "chest", {"training": {"epochs": 3}, "tuning": {}})
     with pytest.raises(UserError, match=r"The parameters chest\.training have changed"):
-        check_parameters(made_from, {"chest": {"training": {"epochs": 4}}})
+        check(made_from, "chest", {"training": {"epochs": 4}})

@@ -20,11 +20,7 @@ Policy = Annotated[PolicyParameters, variants(PolicyParameters, "rule", {ARGMAX:
 
 
 class Thresholds(Parameters):
-    """Calibration and threshold policy, both fitted on validation images.
-
-    Args:
-        compared: other policies that are reported next to the chosen one.
-    """
+    """Calibration and threshold policy, fitted on validation images; ``compared`` are other policies to report."""
 
     calibration: Literal["none", "temperature", "platt", "isotonic"]
     policy: Policy

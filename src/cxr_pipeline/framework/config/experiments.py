@@ -85,11 +85,6 @@ class Ablation(Parameters):
 def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, CellBlocks]:
     """Check that all cells of an ablation can be run, before any work is done.
 
-    Args:
-        task: name of the task.
-        parameters: all parameters of the task.
-        ablation: the cells.
-
     Returns:
         The blocks of each cell by a phrase that names the cell in messages.
 
@@ -110,12 +105,7 @@ def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) ->
 
 
 def check_overrides(where: str, parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> CellBlocks:
-    """Check the parameters of a task with some of them overridden.
-
-    Args:
-        where: phrase that names the cell or the task in messages.
-        parameters: all parameters of the task.
-        overrides: overridden parameters, nested below the task's block.
+    """Check the parameters of a task with some of them overridden; ``where`` names the cell or the task in messages.
 
     Raises:
         UserError: a parameter is unknown or has an invalid value, overridden or not.

@@ -109,11 +109,7 @@ class ShuffledLabels(Parameters):
 
 
 class Sanity(Parameters):
-    """The three checks.
-
-    Args:
-        seed: seed of the images, the output weights and the labels.
-    """
+    """The three checks, with the seed of their images, output weights and labels."""
 
     chance: Chance
     overfitting: Overfitting

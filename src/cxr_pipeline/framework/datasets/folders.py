@@ -24,11 +24,7 @@ class FiguresDataset(PathDataset):
     """
 
     def load(self) -> dict[str, bytes]:
-        """Read every figure.
-
-        Raises:
-            DatasetError: The folder does not exist.
-        """
+        """Read every figure."""
         if not self._exists():
             raise DatasetError(f"There is no folder of figures at {self._filepath}.")
         return {path.stem: path.read_bytes() for path in sorted(self._filepath.glob("*.png"))}
@@ -66,11 +62,7 @@ class NewFilesDataset(PathDataset):
         return {path.name: path.read_text("utf-8") for path in files}
 
     def save(self, data: dict[str, str]) -> None:
-        """Write each text to its file.
-
-        Raises:
-            DatasetError: A file of that name exists; no file is written.
-        """
+        """Write each text to its file, or none of them if a file of one of the names exists."""
         existing = sorted(name for name in data if (self._filepath / name).exists())
         if existing:
             raise DatasetError(f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten.")

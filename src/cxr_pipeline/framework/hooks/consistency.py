@@ -36,11 +36,7 @@ class Consistency(Configured):
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Compare the inputs of a node.
-
-        Raises:
-            UserError: they come from different runs.
-        """
+        """Stop if the inputs of a node come from different runs."""
         task = task_of_node(node)
         if task is None:
             return
@@ -49,7 +45,7 @@ class Consistency(Configured):
         try:
             made_from = self._origins.check(digests | {name: self._digest(path) for name, path in files.items()})
             if "parameters" in inputs:
-                check_parameters(made_from, inputs["parameters"])
+                self._check_parameters(made_from, task, inputs["parameters"][task])
         except UserError as error:
             raise UserError(
                 f"{error} The files of {task} come from different runs: another pipeline or other parameters "
@@ -74,21 +70,9 @@ class Consistency(Configured):
             self._digests[state] = content_digest(path)
         return self._digests[state]
 
-
-def check_parameters(made_from: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
-    """Check that the inputs of a node were made with the parameters of this run.
-
-    Args:
-        made_from: digest by name, of parameters as ``params:effusion.training``.
-        parameters: all parameters of this run, nested.
-
-    Raises:
-        UserError: a block of parameters has changed.
-    """
-    for name, digest in made_from.items():
-        if name.startswith("params:"):
-            value: Any = parameters
-            for key in name.removeprefix("params:").split("."):
-                value = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
-            if json_digest(plain(value)) != digest:
-                raise UserError(f"The parameters {name.removeprefix('params:')} have changed since they were used.")
+    def _check_parameters(self, made_from: Mapping[str, str], task: str, blocks: Mapping[str, Any]) -> None:
+        """Check that the inputs of a node that reports all parameters were made with those of this run."""
+        for name, block in blocks.items():
+            digest = made_from.get(f"params:{task}.{name}")
+            if digest is not None and digest != json_digest(plain(block)):
+                raise UserError(f"The parameters {task}.{name} have changed since they were used.")

@@ -25,14 +25,7 @@ class Preflight(Configured):
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Connect to MLflow, and check the parameters of this run against the files on disk.
-
-        Raises:
-            Unavailable: The MLflow server does not answer.
-            UserError: The pipelines belong to several tasks, a source or the weights are missing, a policy does not fit
-                the kind of task, a cell or trial has unusable parameters, or the key that patients are hashed with
-                cannot be stored.
-        """
+        """Connect to MLflow, and check the parameters of this run against the files on disk."""
         if len(tasks := tasks_of(pipeline)) > 1:
             commands = " && ".join(self.run_command(name) for name in sorted(run_params["pipeline_names"]))
             raise UserError(f"A run has one task, found {' and '.join(tasks)}. Start a run for each: {commands}")

@@ -15,11 +15,7 @@ from cxr_pipeline.framework.exit import clean_exit
 
 
 def execute(run: TaskRun) -> None:
-    """Run a task's pipeline in this process, with its own MLflow run; `run` is a child run.
-
-    Raises:
-        UserError: a parameter or the data cannot be used, or the project is not on this machine.
-    """
+    """Run a task's pipeline in this process, with its own MLflow run; `run` is a child run."""
     # A Dask worker may have another working directory and another tracking server.
     try:
         os.chdir(run.cwd)
