@@ -71,11 +71,6 @@ class RunLock:
     The operating system releases it when the holder ends, even if it is killed. It works across machines that share the
     folder if their file system supports locks. The holder is recorded next to the lock, as ``.json``; if
     ``keeps_record`` returns True when the lock is released, the record is kept, as after a kill.
-
-    Example:
-        >>> lock = RunLock(tmp_path / "run.lock", "effusion")
-        >>> lock.acquire("effusion_retraining")
-        >>> lock.release()
     """
 
     def __init__(self, path: Path, name: str, *, keeps_record: Callable[[], bool] = lambda: False) -> None:

@@ -29,14 +29,6 @@ def source_baseline(manifest: pd.DataFrame, splits: pd.DataFrame, *, outputs: Se
         the most frequent class of each source and ``majority_accuracy`` of the most frequent class overall (None if an
         image may have several classes), ``n_images`` (for each class and source, over all splits), ``confounded``
         (whether any AUC reaches ``threshold``) and ``threshold``.
-
-    Example:
-        >>> rows = [("adults", "normal")] * 3 + [("children", "ill")] * 3
-        >>> table = pd.DataFrame(rows, columns=["source", "class"]).assign(image=[f"{i}.png" for i in range(6)])
-        >>> manifest = table.assign(label_normal=table["class"] == "normal", label_ill=table["class"] == "ill")
-        >>> splits = table.assign(split=["train", "train", "test"] * 2)
-        >>> source_baseline(manifest, splits, outputs=["ill"])["per_class"]
-        {'ill': {'auc': 1.0}}
     """
     if manifest["source"].nunique() < 2:
         return None

@@ -33,9 +33,8 @@ def resize(image: Image, *, size: int, mode: str) -> Image:
     if resized.shape == (size, size):
         return resized
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    padded = np.zeros((size, size), dtype=np.uint8)
-    padded[top : top + new_height, left : left + new_width] = resized
-    return padded
+    borders = (top, size - new_height - top, left, size - new_width - left)
+    return np.asarray(cv2.copyMakeBorder(resized, *borders, cv2.BORDER_CONSTANT, value=0), dtype=np.uint8)
 
 
 def _resample(image: Image, new_width: int, new_height: int) -> Image:

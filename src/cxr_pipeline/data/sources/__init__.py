@@ -22,15 +22,7 @@ from cxr_pipeline.data.sources.readers import Reader, file_reader
 
 @dataclass(frozen=True)
 class Layout:
-    """How images and labels are stored: what the module of a layout defines, as described in ``docs/layouts.md``.
-
-    Example:
-        >>> (tmp_path / "ill").mkdir()
-        >>> (tmp_path / "ill" / "p7_1.png").touch()
-        >>> listing = LAYOUTS["class_folders"].read(tmp_path, patient_id="^(p[0-9]+)_")
-        >>> listing.images[["image", "labels", "patient_id"]].to_numpy().tolist()
-        [['ill/p7_1.png', 'ill', 'p7']]
-    """
+    """How images and labels are stored: what the module of a layout defines, as described in ``docs/layouts.md``."""
 
     read: Callable[..., Listing]
     reader: Callable[..., Reader]

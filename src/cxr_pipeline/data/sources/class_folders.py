@@ -41,6 +41,12 @@ def read(
     Raises:
         UserError: the folder cannot be listed, or ``patient_id`` is not a regular expression, has no group or matches
             no file name.
+
+    Example:
+        >>> (tmp_path / "ill").mkdir()
+        >>> (tmp_path / "ill" / "p7_1.png").touch()
+        >>> read(tmp_path, patient_id="^(p[0-9]+)_").images[["image", "labels", "patient_id"]].to_numpy().tolist()
+        [['ill/p7_1.png', 'ill', 'p7']]
     """
     split_folders = {**SPLIT_NAMES, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
     rows: list[dict[str, str | None]] = []
