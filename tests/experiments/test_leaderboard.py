@@ -1,4 +1,3 @@
-import itertools
 import json
 import math
 from datetime import UTC, datetime
@@ -7,8 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cxr_pipeline.experiments.leaderboard import Entry, leaderboard, parameters_that_differ
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -122,38 +119,6 @@ def test_parameters_differ_between_runs_that_logged_their_block(
     parameters: list[dict[str, str]], differing: list[dict[str, str | None]]
 ) -> None:
     assert parameters_that_differ(parameters) == differing
-
-
-ENTRIES = st.lists(
-    st.builds(
-        entry,
-        name=st.text(),
-        auc=st.sampled_from([0.5, 0.75, 0.875]),
-        margin=st.sampled_from([0.0, 0.125, NAN]),
-        images=st.sampled_from(["real", "phantom", None]),
-        task=st.sampled_from(["effusion", "pneumonia"]),
-        test_digest=st.sampled_from(["0" * 64, "1" * 64]),
-        date=st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)),
-    ),
-    max_size=8,
-)
-
-
-@given(ENTRIES)
-def test_every_model_is_listed_and_groups_have_common_test_images(entries: list[Entry]) -> None:
-    table = leaderboard(entries)
-    assert sorted(table["name"]) == sorted(entry.name for entry in entries)
-    assert (table["not_ranked"].isna() == table["rank"].notna()).all()
-    groups = [group for _, group in table.dropna(subset="group").groupby("group", sort=False)]
-    keys = [
-        tuple(group[["images", "task", "test_digest"]].drop_duplicates().itertuples(index=False)) for group in groups
-    ]
-    assert all(len(key) == 1 for key in keys)
-    assert len(set(keys)) == len(keys)
-    for group in groups:
-        assert group["auc"].is_monotonic_decreasing
-        for one, other in itertools.pairwise(group.itertuples()):
-            assert (one.rank == other.rank) == (one.auc == other.auc)
 
 
 def test_a_row_describes_the_model_and_survives_a_file(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ SPACE: dict[str, dict[str, Any]] = {
     "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
 }
 MEDIAN = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
-HYPERBAND = {"name": "hyperband", "min_resource": 1, "max_resource": 9, "reduction_factor": 3}
 
 
 def plan(folder: Path, **changes: Any) -> StudyPlan:
@@ -70,18 +69,6 @@ def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
     other = [run_one(plan(tmp_path, name="effusion-2", seed=4)) for _ in range(4)]
     assert here == there
     assert len({point["training.learning_rate"] for point in [*here, *other]}) == 8
-
-
-@pytest.mark.parametrize(
-    ("pruner", "kind"),
-    [
-        (MEDIAN, optuna.pruners.MedianPruner),
-        (HYPERBAND, optuna.pruners.HyperbandPruner),
-        ({"name": "none"}, optuna.pruners.NopPruner),
-    ],
-)
-def test_the_pruner_has_the_given_name(tmp_path: Path, pruner: dict[str, Any], kind: type) -> None:
-    assert type(search.open_study(plan(tmp_path, pruner=pruner)).pruner) is kind
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -11,7 +10,7 @@ from kedro.framework.session import KedroSession
 
 from cxr_pipeline import settings
 from cxr_pipeline.cli import cli
-from cxr_pipeline.experiments.task_run import RunOutputs, TaskRun
+from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -84,31 +83,3 @@ def test_a_config_file_names_another_configuration_folder() -> None:
         "conf_source": "/elsewhere",
         "params": {"effusion": {"model": {"dropout": 0}}},
     }
-
-
-def test_the_outputs_of_a_run_are_loaded(tmp_path: Path) -> None:
-    manifest = pd.DataFrame(
-        {
-            "source": "a",
-            "image": [f"{number}.png" for number in range(4)],
-            "path": [f"{number}.png" for number in range(4)],
-            "sha256": list("abcd"),
-            "patient_id": list("ppqq"),
-        }
-    )
-    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test", "test", "validation"])
-    for name, table in {
-        "03_primary/t/manifest": manifest,
-        "05_model_input/t/splits": splits,
-        "07_model_output/t/test_scores": manifest.iloc[1:3],
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        table.to_parquet(tmp_path / f"{name}.parquet", index=False)
-    for name, document in {"06_models/t/model_version": {"version": 3}, "08_reporting/t/metrics": {"n": 1}}.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / f"{name}.json").write_text(json.dumps(document))
-    outputs = RunOutputs(tmp_path, "t")
-    assert (outputs.version, outputs.metrics) == ({"version": 3}, {"n": 1})
-    assert outputs.splits["split"].tolist() == ["train", "test", "test", "validation"]
-    assert outputs.test_images["image"].tolist() == outputs.test_scores["image"].tolist() == ["1.png", "2.png"]
-    assert "path" in outputs.test_images

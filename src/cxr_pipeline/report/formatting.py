@@ -12,24 +12,14 @@ _MARKDOWN = re.compile(r"[\\`*|\[\]]")
 
 
 def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a number, with a plus sign for differences if ``sign`` is set; one that rounds to zero has no minus sign.
-
-    Example:
-        >>> number(0.8895), number(None), number(0.05, sign=True), number(-0.0001)
-        ('0.889', 'not defined', '+0.050', '0.000')
-    """
+    """Format a number, with a plus sign if ``sign`` is set and it is positive; zero has no minus sign."""
     if value is None or math.isnan(value):
         return UNDEFINED
     return f"{value:{'+' if sign else ''}z.{digits}f}"
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a value with its interval, if it has one.
-
-    Example:
-        >>> interval(0.889, 0.851, 0.924), interval(0.889, None, None)
-        ('0.889 (0.851 to 0.924)', '0.889')
-    """
+    """Format a value with its interval, if it has one: ``"0.889 (0.851 to 0.924)"``, ``"0.889"``."""
     text, *bounds = (number(each, sign=sign, digits=digits) for each in (value, low, high))
     return text if UNDEFINED in (text, *bounds) else f"{text} ({' to '.join(bounds)})"
 
@@ -130,12 +120,7 @@ def shorten(text: str, longest: int) -> str:
 
 
 def markdown(value: object) -> str:
-    r"""Format and escape a value for a paragraph or a table cell of Markdown, and keep it on one line.
-
-    Example:
-        >>> markdown("0.889 | <b>")
-        '0.889 \\| &lt;b>'
-    """
+    """Format and escape a value for a paragraph or a table cell of Markdown, and keep it on one line."""
     return _MARKDOWN.sub(r"\\\g<0>", as_text(value).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))
 
 

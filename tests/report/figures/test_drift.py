@@ -28,13 +28,6 @@ def test_drift_is_orange_significance_is_filled_and_effects_are_relative_to_thei
     assert labels == ["pixels: black border", "pixels: noise", "pixels: contrast", "features: all features"]
 
 
-def test_of_many_tests_the_largest_effects_are_drawn(drawn_by):
-    drawn = drawn_by(drift)
-    drift.draw_effects(report_of(pixels=[a_test(str(n), n / 100) for n in range(50)]))
-    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
-    assert labels == [f"pixels: {n}" for n in range(10, 50)]
-
-
 def test_distributions_show_drift_first_and_not_too_many(drawn_by):
     drawn = drawn_by(drift)
     pixels = [a_test(f"value_{n}", 0.1) for n in range(20)]

@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,10 +87,3 @@ def test_cells_have_a_row_each_and_a_panel_for_each_metric(drawn):
     assert {(0.762, 0.862), (0.65, 0.75)} <= set(spans(auc))
     for axes, value in zip(drawn[0].axes, (0.812, 0.75, 0.8, 0.6), strict=True):
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [value]
-
-
-def test_a_long_name_of_a_cell_is_cut(drawn):
-    intervals.draw_cells(pd.DataFrame([cell("a very long name " * 12 + "\nthat ends", 0.8, is_baseline=True)]))
-    (label,) = labels(drawn[0].axes[0])
-    assert re.fullmatch(r"a very long.*…\s\(baseline\)", label, flags=re.DOTALL)
-    assert label.count("\n") <= 2

@@ -2,11 +2,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from cxr_pipeline.evaluation.score_tables import Scores
+from cxr_pipeline.report.figures import scores
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
 
 CLASSES = ("nofinding", "effusion")
@@ -86,14 +85,39 @@ def test_exclusive_classes_are_ranked_by_the_lead_over_the_true_class():
     assert mistakes("multiclass", [1, 0, 0], [0.5, 0.4, 0.1], predicted=[1]) == [(0, "Mass predicted as Nodule, 0.400")]
 
 
-@settings(max_examples=40)
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.floats(0, 1)), min_size=1, max_size=30),
-    st.floats(0, 1),
-    st.integers(0, 9),
-)
-def test_only_misclassified_images_are_ranked_and_as_many_as_there_are(images, threshold, limit):
-    wrong = {place for place, (y, p) in enumerate(images) if not np.isnan(y) and (p >= threshold) != (y == 1)}
-    ranked = mistakes("binary", [y for y, _ in images], [p for _, p in images], threshold=threshold, limit=limit)
-    assert {position for position, _ in ranked} <= wrong
-    assert len(ranked) == min(limit, len(wrong))
+@pytest.fixture
+def drawn(drawn_by):
+    return drawn_by(scores)
+
+
+def binary(y_true, probability, threshold):
+    scores = np.array(probability)[:, None]
+    return Scores(CLASSES[1:], np.array(y_true, dtype=float)[:, None], scores, scores >= threshold)
+
+
+def exclusive(true, predicted):
+    y_true = np.array([np.full(3, np.nan) if row is None else np.eye(3)[row] for row in true])
+    return Scores(LABELS, y_true, np.full((len(true), 3), 1 / 3), np.eye(3, dtype=bool)[predicted])
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_images_are_counted_by_true_and_predicted_class(drawn):
+    true, probability = [0, 0, 0, 1, 1, 1, np.nan], [0.1, 0.2, 0.7, 0.4, 0.8, 0.9, 0.5]
+    scores.confusion_matrix(binary(true, probability, 0.15), CLASSES)
+    scores.confusion_matrix(binary([1, 1], [0.2, 0.8], 0.5), CLASSES)
+    scores.confusion_matrix(exclusive([0, 0, 0, 2, None], [0, 0, 1, 1, 2]), LABELS)
+    two, one, several = map(texts, drawn)
+    assert two == ["1\n33 %", "2\n67 %", "0\n0 %", "3\n100 %"]
+    assert one == ["no images", "no images", "1\n50 %", "1\n50 %"]
+    # Zeros are blank among several classes.
+    assert several == ["2\n67 %", "1\n33 %", "", "no images", "no images", "no images", "", "1\n100 %", ""]
+    assert [label.get_text() for label in drawn[2].axes[0].get_yticklabels()] == list(LABELS)
+
+
+def test_without_known_labels_the_figures_say_so(drawn):
+    scores.confusion_matrix(binary([np.nan], [0.5], 0.5), CLASSES)
+    scores.confusion_matrix(exclusive([None], [0]), LABELS)
+    assert drawn == [scores.NO_LABELS] * 2

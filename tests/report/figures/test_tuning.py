@@ -48,8 +48,3 @@ def test_without_complete_trials_the_figures_say_why(drawn, trials, space):
     study = {"space": space, "importance": {}, "monitor": "val_loss", "direction": "minimize"}
     tuning.draw_tuning(trials.iloc[[1, 3]], study)
     assert [text.split(":")[0] for text in drawn] == ["No history", "No importance", "No values"]
-
-
-def test_the_monitored_metric_is_named_in_words():
-    assert tuning.monitor_in_words("val_auc") == "validation AUC"
-    assert tuning.monitor_in_words("val_recall") == "validation recall"

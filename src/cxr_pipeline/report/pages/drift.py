@@ -53,7 +53,10 @@ def render_drift(report: Document) -> str:
     averages = (
         "Reference and new: medians for pixels, features and scores, shares for prevalence, means for calibration."
     )
-    limits = [(name, *(_limit(each[key]) for key in ("warn", "refuse"))) for name, each in report["limits"].items()]
+    limits = [
+        (name, f"{each['warn']:g}", "never" if each["refuse"] is None else f"{each['refuse']:g}")
+        for name, each in report["limits"].items()
+    ]
     results: list[Block] = [
         Section("Tests", [tests], averages) if tests else "No test was possible.",
         Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], LIMITS),
@@ -160,10 +163,6 @@ def _tests(report: Document) -> Table:
     ]
     columns = ("", "tested", "verdict", "effect", "p after Holm", "reference (n)", "new (n)", "test", "p-value")
     return Table(columns, rows, "tests")
-
-
-def _limit(value: float | None) -> str:
-    return "never" if value is None else f"{value:g}"
 
 
 def _value(value: float) -> str:

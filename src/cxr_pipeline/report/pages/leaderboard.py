@@ -16,6 +16,7 @@ from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Ta
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 KINDS = {"version": "registered version", "cell": "experiment cell"}
+NOT_RANKED = ("model", "reason", "AUC", "date (UTC)", "run")
 LONGEST_VALUE, SHORT_DIGEST = 160, 12
 EMPTY = (
     "MLflow has no model with results on test images. Train one and compare again: kedro run --env demo "
@@ -56,9 +57,8 @@ def render_leaderboard(table: pd.DataFrame) -> str:
     sections = [
         Section.warnings(WARNINGS if rows else ()),
         *(_group(group, number) for number, group in enumerate(groups, start=1)),
-        Section("Not ranked", [Table(("model", "reason", "AUC", "date (UTC)", "run"), not_ranked, "ranked")],
-                anchor="not-ranked"),
-    ]  # fmt: skip
+        Section("Not ranked", [Table(NOT_RANKED, not_ranked, "ranked")], anchor="not-ranked"),
+    ]
     only_phantoms = bool(groups) and all(group[0]["images"] == "phantom" for group in groups)
     blocks = [intro, None if rows else EMPTY, LOCAL if local else None]
     return Page("Leaderboard", sections, only_phantoms, blocks, style="leaderboard").html()
@@ -90,17 +90,10 @@ def _images(row: Document) -> str:
 
 def _group(rows: Sequence[Document], number: int) -> Section:
     usual, (auc, *others) = _parameters(rows[0]), map(title, METRICS)
-    metrics = Table(
-        ("rank", "model", auc, "overlaps first", *others),
-        [_metrics(row) for row in rows],
-        "measured",
-    )
-    differing = ["parameters that differ"] if usual else []
-    origin = Table(
-        ("rank", "model", *differing, "data digest", "date (UTC)", "run"),
-        [_origin(row, usual) for row in rows],
-        "ranked",
-    )
+    columns = ("rank", "model", auc, "overlaps first", *others)
+    metrics = Table(columns, [_metrics(row) for row in rows], "measured")
+    columns = ("rank", "model", *["parameters that differ"] * bool(usual), "data digest", "date (UTC)", "run")
+    origin = Table(columns, [_origin(row, usual) for row in rows], "ranked")
     bold = "Parameters that differ between these models; bold where they differ from the first model."
     blocks: list[Block] = [
         Markup('<span class="phantom">{}</span>').format(PHANTOM) if rows[0]["images"] == "phantom" else None,

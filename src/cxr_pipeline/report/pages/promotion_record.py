@@ -1,7 +1,6 @@
 """The record of a retraining decision, as JSON and as a page of Markdown."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,6 @@ from cxr_pipeline.report.page import Block, Page, Section, Table
 from cxr_pipeline.report.pages.drift import render_drift
 
 SIDES = ("challenger", "champion")
-MET = {True: "met", False: "not met"}
 
 
 def decision_record(
@@ -93,8 +91,12 @@ def render_decision(record: Document) -> str:
             f"Decided at {record['decided_at']} for the challenger {name}, {against}. The challenger was tested on "
             f"{_counted(record['tested_on'])}."
         )
+        conditions = [
+            (humanize(each["name"]), each["figure"], each["bound"], "met" if each["met"] else "not met")
+            for each in (*record["floors"], *record["comparison"])
+        ]
         sections += [
-            Section("Conditions", [_conditions([*record["floors"], *record["comparison"]]) or "None."]),
+            Section("Conditions", [Table(("condition", "value", "bound", "result"), conditions) or "None."]),
             Section("Metrics", _metrics(record)),
             Section("Rule", [_rule(record["rule"])]),
         ]
@@ -138,14 +140,6 @@ def _drift(drift: Document | None) -> list[Section]:
     notes = list(dict.fromkeys(note for family in drift["families"] for note in family["notes"]))
     table = Table(("", "tested", "measure", "effect", "verdict"), rows)
     return [Section("Drift of the new images", [f"Verdict: {drift['verdict']}. {drift['sentence']}", table, notes])]
-
-
-def _conditions(conditions: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        (humanize(condition["name"]), condition["figure"], condition["bound"], MET[condition["met"]])
-        for condition in conditions
-    ]
-    return Table(("condition", "value", "bound", "result"), rows)
 
 
 def _metrics(record: Document) -> list[Block]:
