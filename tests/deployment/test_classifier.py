@@ -1,5 +1,4 @@
 import functools
-import io
 import json
 import zipfile
 from dataclasses import replace
@@ -9,16 +8,14 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.data import get_testdata_file
 from stub_models import fixed_rule, grey_network, score
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.deployment.classifier import ImageClassifier, probability_columns
+from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 
 SIZE = 16
@@ -60,15 +57,6 @@ def half_lit(grey: int) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def test_a_bad_image_does_not_fail_the_others(classifier: ImageClassifier) -> None:
-    table = score(classifier, [half_lit(51), b"no image", half_lit(204), b""])
-    np.testing.assert_allclose(table.probability, [0.2, np.nan, 0.8, np.nan], atol=1e-6)
-    assert table.decision.fillna("").tolist() == ["nofinding", "", "effusion", ""]
-    assert table.threshold.tolist() == [0.5] * 4
-    assert table.status.tolist() == ["scored", "refused", "scored", "refused"]
-    assert table.reason.fillna("").tolist() == ["", "unreadable", "", "empty"]
-
-
 @pytest.mark.parametrize(
     ("kind", "grey", "probabilities", "decision"),
     [
@@ -97,30 +85,6 @@ def test_columns_do_not_depend_on_the_images(kind: str, contents: list[bytes]) -
     assert len(table) == len(contents)
     assert table.dtypes.to_dict() == usual.dtypes.to_dict()
     assert table.columns.tolist() == usual.columns.tolist()
-
-
-def test_names_of_probability_columns() -> None:
-    assert probability_columns(("effusion",)) == ["probability"]
-    assert probability_columns(("probability", "Mass")) == ["probability_probability", "probability_Mass"]
-
-
-def dicom(**elements: str) -> bytes:
-    """Return a slice that comes with pydicom, with some of its elements changed."""
-    content = io.BytesIO()
-    image = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
-    for name, value in elements.items():
-        setattr(image, name, value)
-    image.save_as(content)
-    return content.getvalue()
-
-
-def test_dicom_images_of_the_chest_only_and_within_the_limit_are_scored(classifier: ImageClassifier) -> None:
-    chest = dicom(Modality="DX", BodyPartExamined="CHEST")
-    large = cv2.imencode(".png", np.eye(1100, dtype=np.uint8))[1].tobytes()
-    table = score(classifier, [dicom(), chest, dicom(Modality="DX", BodyPartExamined="LEG"), large, chest[:1000]])
-    assert table.status.tolist() == ["refused", "scored", *["refused"] * 3]
-    assert table.reason.fillna("").tolist()[:4] == ["not_chest", "", "not_chest", "too_large"]
-    assert table.probability[1] == pytest.approx(classifier.recipe.prepare(chest).mean() / 255, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
-from cxr_pipeline.deployment.data_changes import check_unseen, find_data_changes
 from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient, with_patients
 
 KEY = "a key that nobody can guess"
@@ -81,16 +80,6 @@ def test_another_key_or_an_unknown_patient_matches_nothing(images, tmp_path, mon
     assert splits_of(with_patients(USED, unknown, tmp_path / "key"), "1") == {}
     monkeypatch.setenv(VARIABLE, KEY + "!")
     assert splits_of(images, "1") == {}
-
-
-def test_a_retraining_reads_lists_with_and_without_patients(images) -> None:
-    today = MANIFEST.assign(label_ill=1.0)
-    assert find_data_changes(today, images) == find_data_changes(today, USED)
-    assert find_data_changes(today, images).relabelled == 2
-    registry = MANIFEST.assign(split=USED["split"])
-    check_unseen(MANIFEST.iloc[2:3], images, registry, version="m 1")
-    with pytest.raises(UserError, match="it was trained on 1 of 1"):
-        check_unseen(MANIFEST.iloc[:1], images, registry, version="m 1")
 
 
 def test_an_image_is_identified_by_its_content(tmp_path) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.tracking import artifacts
-from cxr_pipeline.tracking.artifacts import log_profile, stored_profile, usable_profile
 from cxr_pipeline.tracking.versions import ModelVersion
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
@@ -18,64 +18,96 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 IMAGES = pd.DataFrame(
     {"sha256": ["a", "b"], "split": ["train", "refused"], "label_ill": [1.0, None], "patient": ["1f", None]}
 )
-
-
 FEATURES = ImageFeatures(
     *(np.random.default_rng(0).random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, "")
 )
 PROFILE = ReferenceProfile.fit(FEATURES, FEATURES, outputs=("ill",), seed=0)
 
 
-def of_run(run_id: str | None) -> ModelVersion:
-    return ModelVersion("models:/cxr-t/1", "cxr-t", 1, run_id)
+@pytest.fixture
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert key_fingerprint(tmp_path / "key", make=True)
+    return tmp_path / "key"
+
+
+@pytest.fixture
+def name() -> str:
+    return mlflow.MlflowClient().create_registered_model(f"cxr-images-{time.time_ns()}").name
+
+
+def register(name: str, run_id: str | None, **tags: str) -> int:
+    version = mlflow.MlflowClient().create_model_version(name, source="s3://nothing/nothing", run_id=run_id, tags=tags)
+    return int(version.version)
+
+
+def log_and_register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> dict[str, str]:
+    with mlflow.start_run() as run:
+        tags = artifacts.log_images(images, name=name, key_file=key_file)
+    register(name, run.info.run_id, **tags)
+    return tags
 
 
 def test_a_profile_is_read_from_the_run_of_its_version(caplog, monkeypatch) -> None:
+    def of_run(run_id: str | None) -> ModelVersion:
+        return ModelVersion("models:/cxr-t/1", "cxr-t", 1, run_id)
+
     with mlflow.start_run() as run:
-        log_profile(PROFILE)
+        artifacts.log_profile(PROFILE)
     with mlflow.start_run() as other:
         pass
     version = of_run(run.info.run_id)
-    stored = stored_profile(version)
+    stored = artifacts.stored_profile(version)
     assert stored is not None
     np.testing.assert_array_equal(stored.training.statistics, PROFILE.training.statistics)
-    assert [stored_profile(of_run(run_id)) for run_id in (other.info.run_id, None, "0" * 32)] == [None] * 3
-    assert usable_profile(version) is not None
+    assert [artifacts.stored_profile(of_run(run_id)) for run_id in (other.info.run_id, None, "0" * 32)] == [None] * 3
+    assert artifacts.usable_profile(version) is not None
     assert not caplog.messages
-    assert usable_profile(of_run(None)) is None
+    assert artifacts.usable_profile(of_run(None)) is None
     assert "The run of models:/cxr-t/1 stored no reference profile" in caplog.messages[0]
     monkeypatch.setattr("cxr_pipeline.deployment.drift.reference_profile.VERSION", 99)
-    assert usable_profile(version) is None
+    assert artifacts.usable_profile(version) is None
     assert "made by another version of this package" in caplog.messages[1]
 
 
-def test_without_a_run_no_profile_is_logged(store: Path) -> None:
-    before = list(store.rglob("*.npz"))
-    log_profile(PROFILE)
-    assert list(store.rglob("*.npz")) == before
-
-
-def test_images_are_read_from_the_run_of_a_version(store, tmp_path) -> None:
-    client = mlflow.MlflowClient()
-    name = client.create_registered_model(f"cxr-images-{time.time_ns()}").name
-
-    def version(run_id: str | None = None) -> int:
-        return int(client.create_model_version(name, source="s3://nothing/nothing", run_id=run_id).version)
-
-    with mlflow.start_run() as run:
-        artifacts.log_images(IMAGES, name=name, key_file=tmp_path / "key")
+def test_images_are_read_from_the_run_of_a_version(name, key_file) -> None:
+    assert log_and_register(name, key_file)["n_images"] == "2"
+    pd.testing.assert_frame_equal(artifacts.images_of_champion(name, 1), IMAGES, check_dtype=False)
     with mlflow.start_run() as bare:
         pass
-    found = artifacts.images_of_champion(name, version(run.info.run_id))
-    pd.testing.assert_frame_equal(found, IMAGES, check_dtype=False)
     for run_id in (bare.info.run_id, None, "0" * 32):
-        number = version(run_id)
+        number = register(name, run_id)
         with pytest.raises(UserError, match=f"The run of {name} {number} has no list of its images"):
             artifacts.images_of_champion(name, number)
 
 
-def test_texts_are_logged_to_an_active_run_only() -> None:
+def test_the_fingerprint_of_a_version_recognises_its_key(name, key_file: Path, tmp_path: Path) -> None:
+    tags = log_and_register(name, key_file)
+    assert tags == {"n_images": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
+    assert key_file.read_text() not in str(tags)
+    assert key_fingerprint(tmp_path / "other", make=True)
+    hashed = {key: artifacts.hashed_with(name, 1, tmp_path / key) for key in ("key", "missing", "other")}
+    assert hashed == {"key": True, "missing": False, "other": False}
+    tags = log_and_register(name, key_file, IMAGES.assign(patient=pd.Series([None, None], dtype="str")))
+    assert tags == {"n_images": "2", "n_patients": "0"}
+    assert not artifacts.hashed_with(name, 2, tmp_path / "missing")
+
+
+def test_a_replaced_key_is_warned_about(name, key_file, caplog, monkeypatch) -> None:
+    for _ in range(2):
+        log_and_register(name, key_file)
+    assert not caplog.records
+    monkeypatch.setenv(VARIABLE, "another key, long enough")
+    log_and_register(name, key_file)
+    (record,) = caplog.records
+    assert f"differs from that of {name} 1, 2:" in record.getMessage()
+
+
+def test_artifacts_are_logged_to_an_active_run_only(store: Path) -> None:
+    before = list(store.rglob("*.npz"))
+    artifacts.log_profile(PROFILE)
     artifacts.log_texts({"a.md": "text"}, "decisions")
+    assert list(store.rglob("*.npz")) == before
     with mlflow.start_run() as run:
         artifacts.log_texts({"a.md": "text"}, "decisions")
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"

@@ -7,7 +7,9 @@ import mlflow
 import pytest
 
 from cxr_pipeline import tracking
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.leaderboard import Entry
+from cxr_pipeline.tracking import model_index
 
 PROVENANCE = {"task": "effusion", "images": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
 METRICS = {"test/n_images": 40, "test/auc": 0.875, "test/auc_low": 0.75, "test/auc_high": 0.9375, "epoch/loss": 0.5}
@@ -84,16 +86,31 @@ def test_a_version_has_the_results_of_its_run(found: dict[str, Entry], runs: dic
     assert (entry.url, entry.run_url) == (None, None)
 
 
-def test_a_version_has_its_aliases(found: dict[str, Entry]) -> None:
+def test_a_version_has_its_aliases_and_its_run_may_be_in_another_experiment_or_gone(found, runs) -> None:
     aliases = {name: entry.aliases for name, entry in found.items() if entry.aliases}
     assert aliases == {"cxr-effusion 1": ("challenger",), "cxr-effusion 2": ("best", "champion")}
-
-
-def test_the_run_of_a_version_may_be_in_another_experiment_or_gone(found, runs) -> None:
     assert found["cxr-effusion 3"].run_id == runs["not ours"]
     assert found["cxr-effusion 3"].metrics["auc"] == 0.875
     gone = found["cxr-effusion 4"]
     assert (gone.run_id, gone.run_url, gone.metrics, gone.parameters) == (None, None, {}, {})
+
+
+def test_the_records_of_a_model_are_listed_newest_first(runs: dict[str, str], store: Path) -> None:
+    uri = f"sqlite:///{store}/mlflow.db"
+    records = model_index.versions_of("cxr-effusion", uri)
+    names = {"effusion": 1, "registered cell": 2, "not ours": 3}
+    assert {record.number: record.run_id for record in records} == {
+        4: None,
+        **{n: runs[name] for name, n in names.items()},
+    }
+    assert [record.number for record in records] == [4, 3, 2, 1]
+    newest, *_, first = records
+    assert (newest.metrics, newest.parameters) == ({}, {})
+    assert (first.metrics["auc"], first.parameters) == (0.875, {"training.epochs": "3"})
+    assert first.aliases == ("challenger",)
+    assert model_index.settings_of(first) == {}, "The version has no model."
+    with pytest.raises(UserError, match="Train one first: kedro run --env demo --pipeline=effusion"):
+        model_index.versions_of("cxr-effusion-demo", uri)
 
 
 def test_a_cell_has_the_results_of_its_run(found: dict[str, Entry], runs: dict[str, str]) -> None:
@@ -131,11 +148,3 @@ def test_results_of_several_pages_are_read_completely(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(mlflow.MlflowClient, name, one_by_one)
     assert {entry.name: entry for entry in tracking.measured_models()} == found
-
-
-def test_a_new_database_has_no_models(empty_database: Path, store: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{empty_database}")
-    try:
-        assert tracking.measured_models() == []
-    finally:
-        mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")

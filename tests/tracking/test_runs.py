@@ -114,14 +114,6 @@ def test_without_a_run_nothing_is_logged(tmp_path: Path) -> None:
     assert len(mlflow.search_runs(search_all_experiments=True)) == before
 
 
-def test_a_server_that_stops_ends_the_training(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    start()
-    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", unavailable)
-    with pytest.raises(mlflow.MlflowException, match="Connection refused") as raised:
-        tracking.log_epoch({"epoch": 1, "loss": 0.5})
-    assert "Run the same command again" in str(tracking.unavailable_message(raised.value))
-
-
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_active_run_ends_with_a_status(start, status: str) -> None:
     run_id = start()

@@ -1,10 +1,17 @@
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
+from cxr_pipeline.deployment.drift.image_features import (
+    STATISTICS,
+    ImageFeatures,
+    image_statistics,
+    sample_one_per_patient,
+)
 
 PATIENTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=40)
 
@@ -41,3 +48,57 @@ def test_arrays_of_different_lengths_are_refused(index, shape) -> None:
     arrays[index] = np.full(shape, "")
     with pytest.raises(ValueError, match="same images and outputs"):
         ImageFeatures(*arrays)
+
+
+def statistics_of(image: np.ndarray) -> dict[str, float]:
+    return dict(zip(STATISTICS, image_statistics(image[np.newaxis])[0].tolist(), strict=True))
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(3, 20), st.integers(3, 20))))
+@settings(max_examples=80)
+def test_statistics_are_finite_and_within_their_range(images: np.ndarray) -> None:
+    statistics = image_statistics(images)
+    assert (statistics.shape, statistics.dtype) == ((len(images), len(STATISTICS)), np.float32)
+    assert np.isfinite(statistics).all()
+    for name in ("black_border", "clipped", "centre_across", "centre_down"):
+        column = statistics[:, list(STATISTICS).index(name)]
+        assert ((column >= 0) & (column <= 1)).all()
+
+
+@pytest.mark.parametrize("grey", [0, 7, 128, 255])
+def test_statistics_of_an_image_of_one_grey(grey: int) -> None:
+    found = statistics_of(np.full((20, 20), grey, np.uint8))
+    assert found["brightness"] == found["shadows"] == found["midtones"] == found["highlights"] == grey
+    assert found["contrast"] == found["sharpness"] == found["noise"] == 0
+    assert found["centre_across"] == found["centre_down"] == pytest.approx(0.5)
+    assert found["black_border"] == (1 if grey < 9 else 0)
+    assert found["clipped"] == (grey == 255)
+
+
+def test_each_statistic_responds_to_its_property(images) -> None:
+    image = images[0]
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    framed = image.copy()
+    framed[:12] = 0
+    plain = statistics_of(image)
+    assert statistics_of(noisy)["noise"] > plain["noise"] + 3
+    assert statistics_of(cv2.GaussianBlur(image, (0, 0), 2))["sharpness"] < plain["sharpness"] - 0.2
+    assert statistics_of(framed)["black_border"] == pytest.approx(plain["black_border"] + 0.125, abs=0.07)
+    assert statistics_of(np.roll(image, 6, axis=1))["centre_across"] != pytest.approx(plain["centre_across"], abs=0.005)
+    assert statistics_of(image.T.copy())["centre_down"] == pytest.approx(plain["centre_across"], abs=1e-6)
+    assert statistics_of(image // 2)["contrast"] == pytest.approx(plain["contrast"] / 2, rel=0.02)
+    assert statistics_of(np.where(image > 128, 255, image).astype(np.uint8))["clipped"] > plain["clipped"]
+
+
+@pytest.mark.parametrize("level", [2, 5, 10])
+def test_noise_is_measured_in_grey_levels(level: int) -> None:
+    ramp = np.tile(np.linspace(60, 180, 200), (200, 1))
+    noise = np.random.default_rng(1).normal(0, level, ramp.shape)
+    image = np.clip(np.round(ramp + noise), 0, 255).astype(np.uint8)
+    assert statistics_of(image)["noise"] == pytest.approx(level, rel=0.05)
+
+
+def test_grey_levels_are_percentiles() -> None:
+    image = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    found = [statistics_of(image)[name] for name in ("shadows", "midtones", "highlights")]
+    assert found == pytest.approx(np.percentile(image, (5, 50, 95)))

@@ -86,12 +86,6 @@ class TestMatchSources:
         matched = two_sources.match_sources(np.array(["b"]), min_images=41, seed=0)
         assert (len(matched.training), len(matched.held_out)) == (100, 100)
 
-    def test_the_seed_decides_the_subset(self, two_sources) -> None:
-        new = np.array(["a", "b"])
-        first, again, other = (two_sources.match_sources(new, min_images=1, seed=seed) for seed in (0, 0, 1))
-        np.testing.assert_array_equal(first.training.statistics, again.training.statistics)
-        assert not np.array_equal(first.training.statistics, other.training.statistics)
-
 
 def test_projected_training_features_have_mean_0_and_variance_1() -> None:
     rng = np.random.default_rng(0)
@@ -128,12 +122,6 @@ def test_constant_features_have_no_weight(simulate) -> None:
     same = moved.copy()
     same[:, 2] = 4
     np.testing.assert_allclose(profile.project(moved), profile.project(same))
-
-
-def test_the_file_is_small(simulate, tmp_path) -> None:
-    sides = (simulate(1000, seed, k=14, d=3000) for seed in (0, 1))
-    ReferenceProfile.fit(*sides, outputs=["x"] * 14, seed=0).save(tmp_path / "profile.npz")
-    assert (tmp_path / "profile.npz").stat().st_size < 1_000_000
 
 
 def test_no_training_images_raise(simulate) -> None:

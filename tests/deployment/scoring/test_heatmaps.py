@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,18 +135,6 @@ def test_an_image_that_is_refused_now_has_no_earlier_map(folder: Path, tmp_path:
     assert lit(tmp_path / "maps" / "b.png.png") == MORE_DARK["bright"]
 
 
-def test_real_dicom_images_are_scored_and_others_refused(shared_data: Path, tmp_path: Path, score: Score) -> None:
-    classifier = replace(brightness_classifier("multilabel"), recipe=Recipe(size=SIZE, mode="fit", max_megapixels=20.0))
-    predictions = score(classifier, shared_data / "dicom", heatmaps=tmp_path / "maps").set_index("image")
-    strange = predictions.index.str.startswith("not_chest")
-    assert strange.any()
-    assert not strange.all()
-    assert (predictions.loc[strange, "reason"] == "not_chest").all()
-    assert (predictions.loc[~strange, "status"] == "scored").all()
-    drawn = {path.name for path in (tmp_path / "maps").iterdir()}
-    assert drawn == {f"{image}.png" for image in predictions.index[~strange]}
-
-
 @pytest.mark.parametrize(
     "name", [300 * "x", 120 * "肺", "/".join([100 * "ward "] * 20) + "/image", 100 * r"\xff", "two\nlines"]
 )
@@ -158,16 +145,6 @@ def test_names_of_maps_are_valid_file_names(name: str, tmp_path: Path) -> None:
     path.touch()
     assert map_name(f"{name}.png") != map_name(f"{name}2.png")
     assert path.suffix == ".png"
-
-
-def test_images_with_the_longest_names_have_maps(folder: Path, tmp_path: Path, score: Score) -> None:
-    names = [251 * "x" + ".png", 250 * "x" + "y.png", 83 * "肺" + ".png", 200 * "w" + "/" + 251 * "z" + ".png"]
-    for place, name in enumerate(names):
-        patches(folder / name, bright=(place, place + 1, 3), dark=(13, 13, 1))
-    predictions = score(brightness_classifier("multilabel"), folder, heatmaps=tmp_path / "maps")
-    assert sorted(predictions.image) == sorted(names)
-    for place, name in enumerate(names):
-        assert lit(tmp_path / "maps" / map_name(name)) == (place, place + 1, 3)
 
 
 def test_an_impossible_name_of_a_map_is_logged(folder, tmp_path, score, caplog) -> None:

@@ -111,11 +111,6 @@ def test_a_refused_image_has_no_heat_map(score, images, tmp_path) -> None:
     assert drawn == set(rows.index[rows["status"] == "scored"])
 
 
-def test_ignored_images_have_no_reason(score, images) -> None:
-    predictions, _ = score(images, out_of_distribution="ignore")
-    assert table(predictions)["reason"].dropna().tolist() == ["unreadable"]
-
-
 def test_screened_images_are_not_screened_again(score, images) -> None:
     first = table(score(images)[0])
     predictions, screening = score(images)
