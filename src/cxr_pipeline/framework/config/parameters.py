@@ -22,12 +22,8 @@ def variants(base: type[Parameters], tag: str, functions: Mapping[str, Callable[
     """Create a block for each of several functions or dataclasses, and validate values of type ``base`` by them.
 
     The arguments of a function, with annotations and defaults, are the parameters of its block, except a folder or
-    image.
-
-    Args:
-        base: has the parameters that all blocks share, ``tag`` among them.
-        tag: parameter that chooses the function.
-        functions: function for each value of ``tag``.
+    image. ``base`` has the parameters that all blocks share, among them ``tag``, which chooses the function by its name
+    in ``functions``.
 
     Example:
         >>> from pydantic import TypeAdapter

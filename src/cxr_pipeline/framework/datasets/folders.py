@@ -15,12 +15,6 @@ class FiguresDataset(PathDataset):
           type: cxr_pipeline.framework.datasets.folders.FiguresDataset
           filepath: data/08_reporting/figures
           metadata: {mlflow: artifact}
-
-    Example:
-        >>> dataset = FiguresDataset(filepath=tmp_path / "figures")
-        >>> dataset.save({"roc": b"PNG"})
-        >>> dataset.load()
-        {'roc': b'PNG'}
     """
 
     def load(self) -> dict[str, bytes]:
@@ -47,13 +41,6 @@ class NewFilesDataset(PathDataset):
         decisions:
           type: cxr_pipeline.framework.datasets.folders.NewFilesDataset
           filepath: data/08_reporting/decisions
-
-    Example:
-        >>> dataset = NewFilesDataset(filepath=tmp_path / "decisions")
-        >>> dataset.save({"2031-05-04T020000Z.md": "Promoted."})
-        >>> dataset.save({"2031-05-05T020000Z.md": "Not promoted."})
-        >>> list(dataset.load())
-        ['2031-05-04T020000Z.md', '2031-05-05T020000Z.md']
     """
 
     def load(self) -> dict[str, str]:

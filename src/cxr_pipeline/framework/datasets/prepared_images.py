@@ -15,13 +15,6 @@ class PreparedImagesDataset(FileDataset):
         enhanced_images:
           type: cxr_pipeline.framework.datasets.prepared_images.PreparedImagesDataset
           filepath: data/03_primary/enhanced_images.json
-
-    Example:
-        >>> from cxr_pipeline.data.images.recipe import Recipe
-        >>> dataset = PreparedImagesDataset(filepath=tmp_path / "images.json")
-        >>> dataset.save(PreparedImages(tmp_path / "images", Recipe(size=224, mode="fit", max_megapixels=100)))
-        >>> dataset.load().recipe.size
-        224
     """
 
     suffixes = (".json",)
