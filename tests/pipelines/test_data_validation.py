@@ -1,85 +1,31 @@
 """The validation of new phantoms with a network that recognises ill patients."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
-import keras
-import numpy as np
 import pandas as pd
 import pytest
+from phantom_patients import SOURCE, write
 from shipped import parameters_of
-from stub_models import fixed_rule
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.manifest import list_images
-from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
-SIZE, MODEL = 32, "cxr-chest-demo"
+MODEL = "cxr-chest-demo"
 DEFAULTS = parameters_of()
 TASK = Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
-SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}
 SOURCES = Sources({"old": {**SOURCE, "path": "old"}, "new": {**SOURCE, "path": "new"}})
 RULE = Retraining(**DEFAULTS["retraining"])
-
-
-def is_ill(patient: int) -> bool:
-    return patient % 3 == 0
-
-
-def draw(patient: int, *, brighter: int = 0) -> np.ndarray:
-    """Draw a phantom; that of an ill patient has a white band of random height at its lower edge."""
-    image = next(draw_patient(patient, size=SIZE, prevalence={}, seed=1)).pixels.astype(int)
-    if is_ill(patient):
-        image[-6 - patient % 5 :] = 250
-    return np.clip(image + brighter, 0, 255).astype(np.uint8)
-
-
-def write(folder: Path, patients: range, *, flipped: bool = False, brighter: int = 0) -> None:
-    for patient in patients:
-        path = folder / ("ill" if is_ill(patient) != flipped else "well") / f"{patient}_0.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), draw(patient, brighter=brighter))
-
-
-@pytest.fixture(scope="module")
-def classifier() -> ImageClassifier:
-    """A network whose score grows with the brightness of the lowest rows."""
-    image = keras.Input((SIZE, SIZE, 1))
-    rows = keras.layers.AveragePooling2D((2, SIZE))(image)
-    pooled = keras.layers.Flatten(name=POOLED)(keras.layers.Rescaling(1 / 255)(rows))
-    score = keras.layers.Dense(1, "sigmoid", name=OUTPUT)
-    network = keras.Model(image, score(pooled))
-    weights = np.zeros((SIZE // 2, 1))
-    weights[-3:] = 8
-    score.set_weights([weights, np.array([-18.0])])
-    return ImageClassifier(
-        network, Recipe(size=SIZE, mode="fit", max_megapixels=1), fixed_rule(("well", "ill")), {"images": "phantom"}
-    )
-
-
-@pytest.fixture(scope="module")
-def profile(classifier: ImageClassifier) -> ReferenceProfile:
-    def look(patients: range):
-        images = np.stack([draw(patient) for patient in patients])
-        labels = np.array([[float(is_ill(patient))] for patient in patients])
-        return replace(extract_features(classifier.model, classifier.decision_rule, [images]), y_true=labels)
-
-    return ReferenceProfile.fit(look(range(1, 121)), look(range(121, 221)), outputs=("ill",), seed=0)
 
 
 @pytest.fixture

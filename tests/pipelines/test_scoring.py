@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_patients import write
 from shipped import parameters_of
 from stage_runs import run_stage
 from stub_models import fixed_rule, grey_network, mlflow_file, register
@@ -17,9 +18,6 @@ from stub_models import fixed_rule, grey_network, mlflow_file, register
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
-from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -38,24 +36,16 @@ def task(positive: str = "effusion") -> Task:
     return Task(name="effusion", title="Pleural effusion", kind="binary", classes=classes)
 
 
-def phantom(patient: int, *, brighter: int = 0) -> np.ndarray:
-    image = next(draw_patient(patient + 1, size=SIZE, prevalence={}, seed=1)).pixels
-    return np.clip(image.astype(int) + brighter, 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="module", autouse=True)
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
+def versions(tmp_path_factory: pytest.TempPathFactory, classifier, profile) -> Iterator[list[dict[str, Any]]]:
     """Two versions of a task, one trained on phantoms, and one of another task with a reference profile."""
-    network, rule = grey_network(SIZE), fixed_rule(("well", "ill"))
-    images = np.stack([phantom(patient) for patient in range(160)])
-    sides = [extract_features(network, rule, [part]) for part in (images[:100], images[100:])]
-    profile = ReferenceProfile.fit(*sides, outputs=rule.outputs, seed=0)
+    profiled = (classifier.model, classifier.decision_rule, classifier.recipe)
     with mlflow_file(tmp_path_factory.mktemp("store")):
         yield [
             register(grey_network(SIZE, 0.5), fixed_rule(), RECIPE),
-            register(network, fixed_rule(), RECIPE),
+            register(grey_network(SIZE), fixed_rule(), RECIPE),
             register(grey_network(SIZE, 0.25), fixed_rule(), RECIPE, phantom=True),
-            register(network, rule, RECIPE, task="profiled", profile=profile),
+            register(*profiled, task="profiled", profile=profile),
         ]
 
 
@@ -153,15 +143,8 @@ def test_mistakes_in_the_parameters(folders, folder, changes, message) -> None:
     assert not folders.outputs.with_name("predictions.csv").exists()
 
 
-def write_phantoms(folder: Path, *, brighter: int = 0) -> Path:
-    folder.mkdir()
-    for patient in range(200, 250):
-        cv2.imwrite(str(folder / f"{patient}.png"), phantom(patient, brighter=brighter))
-    return folder
-
-
 def test_images_of_the_training_distribution_do_not_drift(folders, tmp_path) -> None:
-    predictions, record = run(folders, write_phantoms(tmp_path / "new"), of=PROFILED)
+    predictions, record = run(folders, write(tmp_path / "new", range(301, 351)), of=PROFILED)
     assert record["out_of_distribution"] == {"action": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
     drift = record["drift"]
     assert (drift["verdict"], drift["on_drift"], drift["n_images"]) == ("none", "warn", 50)
@@ -177,7 +160,7 @@ def test_drift_is_logged_or_refused(folders, tmp_path, caplog) -> None:
     outputs.mkdir(parents=True)
     for suffix in ("csv", "json", "parquet"):
         (outputs / f"predictions.{suffix}").write_text("of an earlier folder")
-    new = write_phantoms(tmp_path / "new", brighter=120)
+    new = write(tmp_path / "new", range(301, 351), brighter=120)
     with pytest.raises(UserError, match=r"Drift in pixels.*profiled\.scoring\.on_drift=warn"):
         run(folders, new, of=PROFILED, on_drift="refuse", out_of_distribution="refuse")
     assert not list(tmp_path.rglob("predictions.*[!s]"))

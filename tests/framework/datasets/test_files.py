@@ -10,8 +10,6 @@ import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
 
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
-from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.datasets import files, folders, prepared_images, table
 from cxr_pipeline.framework.datasets.files import FileDataset
 
@@ -81,17 +79,6 @@ def test_code_in_a_model_is_not_executed(tmp_path: Path) -> None:
     dataset.save(keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]))
     with pytest.raises(DatasetError, match=r"(?i)lambda"):
         dataset.load()
-
-
-def test_a_reference_profile_is_saved_and_loaded(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    images = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
-    profile = ReferenceProfile.fit(images, images, outputs=("ill",), seed=0)
-    dataset = FileDataset(filepath=tmp_path / "profile.npz")
-    dataset.save(profile)
-    loaded = dataset.load().to_arrays()
-    for name, array in profile.to_arrays().items():
-        np.testing.assert_array_equal(loaded[name], array)
 
 
 @pytest.mark.parametrize(
