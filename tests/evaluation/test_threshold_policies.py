@@ -3,24 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_pipeline.evaluation.threshold_policies import (
-    Cost,
-    FBeta,
-    Fixed,
-    TargetSensitivity,
-    TargetSpecificity,
-    Youden,
-    policy_from,
-)
+from cxr_pipeline.evaluation import threshold_policies as policies
+from cxr_pipeline.evaluation.threshold_policies import Cost, FBeta, Fixed, TargetSensitivity, TargetSpecificity, Youden
 
-EVERY_POLICY = (
-    Fixed(0.3),
-    Youden(),
-    TargetSensitivity(0.9),
-    TargetSpecificity(0.9),
-    FBeta(2),
-    Cost(false_negative=5, false_positive=1),
-)
+EVERY_POLICY = (Fixed(0.3), Youden(), TargetSensitivity(0.9), TargetSpecificity(0.9), FBeta(2), Cost(5, 1))
 
 
 @st.composite
@@ -158,6 +144,6 @@ def test_labels_of_one_class_give_the_default_threshold(policy, y_true):
 
 def test_policies_are_created_from_their_values():
     for policy in EVERY_POLICY:
-        assert policy_from(**policy.to_dict()) == policy
+        assert policies.policy_from(**policy.to_dict()) == policy
     with pytest.raises(ValueError, match=r"youden.*Received: rule='yuden'"):
-        policy_from("yuden")
+        policies.policy_from("yuden")
