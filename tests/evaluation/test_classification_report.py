@@ -49,14 +49,9 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean():
         expected = binary_metrics(y_true[:, column], probability[:, column], predicted[:, column])
         row = report.loc[column, measures].to_dict()
         assert row == pytest.approx({name: expected[name] for name in measures}, nan_ok=True)
+    single = classification_report(Scores(CLASSES[:1], y_true[:, :1], probability[:, :1], predicted[:, :1]))
+    assert single["class"].tolist() == ["normal"]
     assert report.loc[3, measures].tolist() == pytest.approx(report.loc[:2, measures].mean().tolist())
-
-
-def test_a_single_output_has_no_mean():
-    y_true, probability = np.array([[0.0], [1.0]]), np.array([[0.1], [0.9]])
-    report = classification_report(Scores(("effusion",), y_true, probability, probability > 0.5))
-    assert report["class"].tolist() == ["effusion"]
-    assert report.loc[0, ["sensitivity", "specificity", "auc", "support"]].tolist() == [1, 1, 1, 1]
 
 
 def test_each_label_has_its_own_confusion_matrix():

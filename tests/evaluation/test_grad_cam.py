@@ -148,20 +148,6 @@ def test_the_layer_is_the_deepest_with_enough_positions_that_all_paths_pass(name
     np.testing.assert_allclose(probability, model(images, training=False), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("joined_first", "expected"), [(True, "joined"), (False, "trunk")])
-def test_a_layer_that_another_path_bypasses_is_skipped(joined_first, expected):
-    image = keras.Input((SIZE, SIZE, 1), name="image")
-    trunk = keras.layers.Conv2D(2, 4, strides=4, activation="relu", name="trunk")(image)
-    branch = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="branch")(trunk)
-    if joined_first:
-        features = keras.layers.MaxPooling2D(2)(keras.layers.Add(name="joined")([trunk, branch]))
-    else:
-        features = keras.layers.Add()([keras.layers.MaxPooling2D(2)(path) for path in (trunk, branch)])
-    pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
-    model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid", name=OUTPUT)(pooled))
-    assert GradCam(model).layer == expected
-
-
 def test_wrong_images_and_outputs_are_rejected():
     cam, images = GradCam(square_finder()), np.zeros((1, SIZE, SIZE), np.uint8)
     for wrong, output, received in (

@@ -77,35 +77,20 @@ def test_a_target_is_reached_with_the_largest_other_rate(images, target, wants_s
         assert "cannot be met" in choice.message
 
 
-ROWS = [
-    # Thresholds lie in the middle of a gap between two probabilities.
-    (Youden(), [0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], 0.4, "At 0.4 sensitivity is 1.000 and specificity 1.000 on 2 posit"),
-    (Fixed(0.3), [0, 0, 1, 1], [0.1, 0.3, 0.6, 0.2], 0.3, "At 0.3 sensitivity is 0.500 and specificity 0.500"),
-]
-UNMET = [
-    (
-        TargetSensitivity(0.95),
-        [1, 1, 1, 1, 0, 0],
-        [0.9, 0.8, 0.7, 0.1, 0.2, 0.3],
-        0.5,
-        "A sensitivity of 0.95 cannot be met: every threshold that reaches it has a specificity of 0. The closest is "
-        "0.200 below.",
-    ),
-    (
-        FBeta(1),
-        [1, 1, 0, 0],
-        [0.1, 0.2, 0.8, 0.9],
-        0.05,
-        "the largest F1 with both predictions is 0.400, against 0.667 if every image is predicted positive",
-    ),
-]
-
-
-@pytest.mark.parametrize(("policy", "y_true", "probability", "threshold", "phrase"), ROWS + UNMET)
-def test_the_threshold_and_its_message(policy, y_true, probability, threshold, phrase):
+@pytest.mark.parametrize(
+    ("policy", "y_true", "probability", "chosen", "phrase"),
+    [
+        # Thresholds lie in the middle of a gap between two probabilities.
+        (Youden(), [0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], (0.4, True), "At 0.4 sensitivity is 1.000 and specificity 1.0"),
+        (Fixed(0.3), [0, 0, 1, 1], [0.1, 0.3, 0.6, 0.2], (0.3, True), "At 0.3 sensitivity is 0.500 and specificity"),
+        (TargetSensitivity(0.95), [1, 1, 0], [0.9, 0.1, 0.2], (0.55, False), "A sensitivity of 0.95 cannot be met: "),
+        (TargetSensitivity(0.95), [1, 1, 0], [0.9, 0.1, 0.2], (0.55, False), "The closest is 0.450 below."),
+        (FBeta(1), [1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], (0.05, False), "with both predictions is 0.400, against 0.667"),
+    ],
+)
+def test_the_threshold_and_its_message(policy, y_true, probability, chosen, phrase):
     choice = policy.choose(y_true, probability)
-    assert choice.threshold == pytest.approx(threshold)
-    assert choice.policy_met == (policy in (Youden(), Fixed(0.3)))
+    assert (pytest.approx(choice.threshold), choice.policy_met) == chosen
     assert phrase in choice.message
 
 

@@ -26,19 +26,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "state.npz"
 
 
-def as_bytes(state: PhaseState) -> str:
-    groups = {"variables": state.variables, "optimizer": state.optimizer} | state.selected
-    groups |= {f"random {epoch}": arrays for epoch, arrays in state.random.items()}
-    arrays = {name: [(array.dtype, array.tobytes()) for array in values] for name, values in groups.items()}
-    return f"{state.history} {arrays}"
-
-
 def test_a_state_is_restored_exactly_and_replaces_the_earlier_one(path: Path, state: PhaseState) -> None:
     assert PhaseState.load(path) == PhaseState()
     PhaseState(history=ROWS[:1]).save(path)
     state.save(path)
-    assert as_bytes(PhaseState.load(path)) == as_bytes(state)
     assert [file.name for file in path.parent.iterdir()] == ["state.npz"]
+    restored, again = PhaseState.load(path), path.with_name("again.npz")
+    restored.save(again)
+    assert again.read_bytes() == path.read_bytes()
+    assert (str(restored.history), list(restored.selected), list(restored.random)) == (str(ROWS), [0, 11], [0, 1])
+    np.testing.assert_array_equal(restored.variables[0], state.variables[0])
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.999])
