@@ -99,10 +99,3 @@ def test_an_invalid_pattern_of_patients(tmp_path, pattern, message):
     with pytest.raises(UserError, match=message) as error:
         read(write_files(tmp_path, "ill/image.png"), patient_id=pattern)
     assert pattern in str(error.value)
-
-
-def test_kermany(shared_data):
-    images = read(shared_data / "kermany", patient_id=r"(person\d+)_|((?:NORMAL2-)?IM-\d+)").images
-    assert images.groupby("labels").size().to_dict() == {"NORMAL": 1341, "PNEUMONIA": 3875}
-    assert (images["given_split"] == "train").all()
-    assert images["patient_id"].nunique(dropna=False) == 2846

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from samples import write_files
 
-from cxr_pipeline.data.sources import nih
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.listing import list_rows
@@ -94,20 +93,3 @@ def test_rows_of_the_same_image():
     }
     assert (listing.n_missing, listing.n_left_out, listing.n_rows) == (1, 3, 15)
     assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))
-
-
-def test_the_real_nih_table_is_read_as_by_the_layout_nih(shared_data):
-    columns = Columns(
-        image="Image Index",
-        labels="Finding Labels",
-        patient_id="Patient ID",
-        age="Patient Age",
-        view="View Position",
-        sex="Patient Gender",
-    )
-    listing = read(shared_data / "nih", table="Data_Entry_2017_v2020.csv.gz", columns=columns)
-    expected = nih.read(shared_data / "nih")
-    assert (listing.n_rows, listing.n_missing) == (expected.n_rows, expected.n_missing)
-    assert listing.vocabulary == expected.vocabulary
-    same = ["path", "labels", "patient_id", "view", "age", "sex"]
-    pd.testing.assert_frame_equal(listing.images[same], expected.images[same])

@@ -71,9 +71,6 @@ class PreparedImages:
     def _refused(self) -> ArrayStore:
         return ArrayStore(self.folder / _REFUSED, _REFUSAL)
 
-    def __len__(self) -> int:
-        return len(self._images)
-
     def missing(self, sha256s: Iterable[str]) -> list[str]:
         """Return the images that are neither prepared nor known to be unusable."""
         return [sha256 for sha256 in self._images.missing(sha256s) if sha256 not in self._refused]
