@@ -64,21 +64,19 @@ _TYPES = {
 def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
     """Rank models by AUC within each group tested on the same images.
 
-    Groups are sorted by real images before phantoms, then by task, then by the latest date; models that cannot be
-    ranked come last. Equal AUCs share a rank.
+    Real images come before phantoms, sorted by task and latest date; models that cannot be ranked come last. Equal AUCs
+    share a rank.
 
     Returns:
-        A row for each entry: ``group`` and ``rank`` (from 1; null if not ranked), ``kind``, ``name``, ``aliases``,
-        ``task``, ``images``, ``n_images``; each of ``METRICS`` with ``_low`` and ``_high``;
-        ``interval_overlaps_first`` (null for the first itself; overlap is not a test of a difference);
-        ``parameters`` (those that differ within the group, as JSON), ``date`` (ISO 8601, UTC), ``test_digest``,
-        ``data_digest``, ``experiment_id``, ``run_id``, ``run_url``, ``url``, and ``not_ranked``, the reason.
+        A row for each entry with the columns ``_TYPES``: ``group`` and ``rank`` from 1; ``interval_overlaps_first``
+        (null for the first itself; overlap is not a test of a difference); ``parameters`` that differ within the group,
+        as JSON; ``date`` as ISO 8601 in UTC; and ``not_ranked``, the reason.
     """
     groups: dict[tuple[str | None, ...], list[Entry]] = {}
     not_ranked = []
     for entry in entries:
         if reason := why_not_ranked(entry):
-            not_ranked.append(_row(entry) | {"not_ranked": reason})
+            not_ranked.append((entry, reason))
         else:
             groups.setdefault((entry.images, entry.task, entry.test_digest), []).append(entry)
     rows = [
@@ -86,9 +84,8 @@ def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
         for number, group in enumerate(sorted(groups.values(), key=_group_order), start=1)
         for row in _rank(group)
     ]
-    rows += sorted(
-        not_ranked, key=lambda row: (_images_order(row["images"]), row["task"] or "", row["date"], row["name"])
-    )
+    not_ranked.sort(key=lambda each: _group_order([each[0]]))
+    rows += [_row(entry) | {"not_ranked": reason} for entry, reason in not_ranked]
     return pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
 
 
@@ -119,10 +116,11 @@ def parameters_that_differ(parameters: Sequence[Mapping[str, str]]) -> list[dict
         [{'training.epochs': '3'}, {'training.epochs': '5'}]
     """
     names = {name for values in parameters for name in values if not in_blocks(name, WITHOUT_EFFECT)}
+    blocks = [{name.split(".")[0] for name in values} for values in parameters]
     differing = []
     for name in sorted(names):
-        block = [name.split(".")[0]]
-        logged = {values.get(name) for values in parameters if any(in_blocks(other, block) for other in values)}
+        block = name.split(".")[0]
+        logged = {values.get(name) for values, own in zip(parameters, blocks, strict=True) if block in own}
         if len(logged) > 1:
             differing.append(name)
     return [{name: values.get(name) for name in differing} for values in parameters]
@@ -150,10 +148,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {**fields, **metrics, "date": date, "aliases": ", ".join(entry.aliases) or None}
 
 
-def _group_order(group: Sequence[Entry]) -> tuple[int, str, float]:
+def _group_order(group: Sequence[Entry]) -> tuple[bool, bool, str, float]:
+    images = group[0].images
     newest = max(entry.date for entry in group)
-    return _images_order(group[0].images), group[0].task or "", -newest.timestamp()
-
-
-def _images_order(images: str | None) -> int:
-    return IMAGES.index(images) if images in IMAGES else len(IMAGES)
+    return images not in IMAGES, images != IMAGES[0], group[0].task or "", -newest.timestamp()

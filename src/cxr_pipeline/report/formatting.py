@@ -24,9 +24,11 @@ def interval(value: float | None, low: float | None, high: float | None, *, sign
     return text if UNDEFINED in (text, *bounds) else f"{text} ({' to '.join(bounds)})"
 
 
-def measure(measured: Document | None, *, sign: bool = False) -> str:
+def measure(measured: Document | None, *, sign: bool = False, digits: int = 3) -> str:
     """Format a metric with ``value``, ``low`` and ``high``; blank if there is none."""
-    return interval(*(measured[key] for key in ("value", "low", "high")), sign=sign) if measured else ""
+    if measured is None:
+        return ""
+    return interval(measured["value"], measured["low"], measured["high"], sign=sign, digits=digits)
 
 
 def flat_measure(row: Document, name: str, *, sign: bool = False) -> str:

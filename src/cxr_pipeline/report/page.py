@@ -20,9 +20,18 @@ RESEARCH = "Research use only, not a medical device."
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table, with None for missing values."""
+    """Return the rows of a table, with None for missing values.
+
+    The columns ``x``, ``x_low`` and ``x_high`` become one metric ``x``, with ``value``, ``low`` and ``high``.
+    """
     plain = table.astype(object).where(table.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+    metrics = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
+    for row in rows:
+        for name in metrics:
+            measured = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            row[name] = None if row[name] is None else measured
+    return rows
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_class_auc_has_the_mean_first_then_the_highest_and_undefined_ones_last(d
 
 
 def model(name, auc, kind="version"):
-    return {"name": name, "kind": kind, "auc": auc, "auc_low": auc - 0.0625, "auc_high": auc + 0.0625}
+    return {"name": name, "kind": kind, "auc": {"value": auc, "low": auc - 0.0625, "high": auc + 0.0625}}
 
 
 def test_models_are_drawn_over_the_interval_of_the_first(drawn):

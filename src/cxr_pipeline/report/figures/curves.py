@@ -176,7 +176,6 @@ def _with_interval(name: str, measured: Document) -> str:
 
 
 def _mark(axes: "Axes", output: Output, x: float, y: float) -> None:
-    """Mark the operating point."""
     axes.plot(x, y, "o", color=ORANGE, zorder=3, label=f"threshold {output.threshold:.3f}")
     _fill_unit_square(axes)
 

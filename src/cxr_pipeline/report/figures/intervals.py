@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, png, sheet
-from cxr_pipeline.report.formatting import UNDEFINED, Document, interval, shorten, value_of
+from cxr_pipeline.report.formatting import UNDEFINED, Document, measure, shorten, value_of
 from cxr_pipeline.report.page import records
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ LONGEST_CELL, LONGEST_MODEL, MOST_MODELS = 56, 44, 40
 
 
 class Estimate(NamedTuple):
-    """A value and the ends of its interval, each a number or None."""
+    """A metric with ``value``, ``low`` and ``high``, each a number or None; or no metric."""
 
     label: str
-    numbers: Sequence[float | None]
+    measured: Document | None
     color: str = BLUE
     hollow: bool = False
     missing: str = UNDEFINED
@@ -34,9 +34,9 @@ def draw_class_auc(metrics: Document) -> bytes:
     """Draw the AUC of each class in ``metrics.json``, the highest first, below their mean."""
     per_class, support = metrics["per_class"], metrics.get("support", {})
     counts = {name: f" (n = {counted['n_positive']:,})" for name, counted in support.items()}
-    classes = [Estimate(name + counts.get(name, ""), _auc(measures)) for name, measures in per_class.items()]
-    classes.sort(key=lambda row: np.inf if row.numbers[0] is None else -row.numbers[0])
-    rows = [Estimate(f"mean of {len(classes)}", _auc(metrics["metrics"]), ORANGE), *classes]
+    ordered = sorted(per_class.items(), key=lambda named: -(value_of(named[1], "auc") or -np.inf))
+    classes = [Estimate(name + counts.get(name, ""), measures["auc"]) for name, measures in ordered]
+    rows = [Estimate(f"mean of {len(classes)}", metrics["metrics"]["auc"], ORANGE), *classes]
     with sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         _draw_auc(axes, rows)
@@ -48,11 +48,11 @@ def draw_models(rows: Sequence[Document]) -> bytes:
     """Draw the AUC of the first models of a leaderboard group over the interval of the best."""
     drawn = rows[:MOST_MODELS]
     estimates = [
-        Estimate(shorten(row["name"], LONGEST_MODEL), _ends(row, "auc"), hollow=row["kind"] == "cell") for row in drawn
+        Estimate(shorten(row["name"], LONGEST_MODEL), row["auc"], hollow=row["kind"] == "cell") for row in drawn
     ]
     with sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
-        axes.axvspan(drawn[0]["auc_low"], drawn[0]["auc_high"], color=LIGHT)
+        axes.axvspan(drawn[0]["auc"]["low"], drawn[0]["auc"]["high"], color=LIGHT)
         _draw_auc(axes, estimates)
         axes.tick_params(axis="y", labelsize=9)
         return png(figure)
@@ -67,7 +67,7 @@ def draw_cells(table: pd.DataFrame) -> bytes:
             estimates = [_cell(row, name) for row in rows]
             for row in rows:
                 if row["is_baseline"] and row[name] is not None:
-                    axes.axvline(row[name], color=GREY, linestyle="--", linewidth=1)
+                    axes.axvline(row[name]["value"], color=GREY, linestyle="--", linewidth=1)
             _draw_estimates(axes, estimates)
             axes.set_title("AUC" if name == "auc" else name, fontsize=10, loc="left")
             axes.tick_params(labelsize=9)
@@ -80,16 +80,7 @@ def draw_cells(table: pd.DataFrame) -> bytes:
         return png(figure)
 
 
-def _auc(measures: Document) -> list[float | None]:
-    return [value_of(measures, "auc", key) for key in ("value", "low", "high")]
-
-
-def _ends(row: Document, name: str) -> list[float | None]:
-    return [row[f"{name}{end}"] for end in ("", "_low", "_high")]
-
-
 def _cell(row: Document, name: str) -> Estimate:
-    """Return a metric of a cell, labelled with its name and state."""
     states = {
         "baseline": row["is_baseline"] and row["cell"] != "baseline",
         "collapsed": row["collapsed"],
@@ -98,7 +89,7 @@ def _cell(row: Document, name: str) -> Estimate:
     state = "".join(f" ({name})" for name, holds in states.items() if holds)
     label = textwrap.fill(shorten(" ".join(str(row["cell"]).split()), LONGEST_CELL) + state, 34)
     color, missing = ORANGE if row["collapsed"] else BLUE, "failed" if row["error"] else UNDEFINED
-    return Estimate(label, _ends(row, name), color, bool(row["collapsed"]), missing)
+    return Estimate(label, row[name], color, bool(row["collapsed"]), missing)
 
 
 def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
@@ -111,7 +102,9 @@ def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
 def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     """Draw a row for each estimate, the first on top; an undefined number is NaN, which is not drawn."""
     for place, row in enumerate(estimates):
-        value, low, high = np.array(row.numbers, dtype=float)
+        if row.measured is None:
+            continue
+        value, low, high = np.array([row.measured[key] for key in ("value", "low", "high")], dtype=float)
         axes.plot([low, high], [place, place], color=row.color)
         face = "white" if row.hollow else row.color
         axes.plot(value, place, "o", color=row.color, markersize=6, markerfacecolor=face)
@@ -122,5 +115,5 @@ def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
 
 def _write_numbers(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     for place, row in enumerate(estimates):
-        numbers = row.missing if row.numbers[0] is None else interval(*row.numbers, digits=2)
+        numbers = measure(row.measured, digits=2) or row.missing
         axes.text(1.02, place, numbers, transform=axes.get_yaxis_transform(), va="center", fontsize=9)

@@ -36,7 +36,6 @@ def sanity_figure(report: Document) -> bytes:
 
 
 def _draw_chance(axes: "Axes", verdict: Document) -> None:
-    """Draw the loss of the untrained network next to the loss at chance, and its expected range."""
     measured, expected = verdict["measured"], verdict["expected"]
     axes.axhspan(expected["at_least"], expected["at_most"], color=LIGHT, label="expected")
     for place, (value, color) in enumerate(((expected["loss"], GREY), (measured["loss"], BLUE))):
@@ -50,7 +49,6 @@ def _draw_chance(axes: "Axes", verdict: Document) -> None:
 
 
 def _draw_overfitting(upper: "Axes", lower: "Axes", verdict: Document) -> None:
-    """Draw the loss, on a logarithmic scale, and the AUC of a few training images over the epochs."""
     from matplotlib.ticker import NullFormatter
 
     expected, epochs = verdict["expected"], verdict["epochs"]

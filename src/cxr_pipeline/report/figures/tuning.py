@@ -110,7 +110,6 @@ def as_searched(value: Any, axis: Document) -> Any:
 
 
 def _places(axes: "Axes", values: "pd.Series[Any]", axis: Document) -> "pd.Series[Any]":
-    """Return the x coordinates of values, and set up the axis for them."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.margins(x=0.08)

@@ -10,7 +10,6 @@ from cxr_pipeline.report.formatting import (
     UNDEFINED,
     Document,
     as_yaml,
-    flat_measure,
     interval,
     number,
     p_value,
@@ -86,13 +85,12 @@ def _verdict(rows: Sequence[Document], differing: Sequence[Document]) -> str:
 
 
 def _difference(row: Document) -> str:
-    value, low, high = (row[f"auc_difference{end}"] for end in ("", "_low", "_high"))
+    value, low, high = row["auc_difference"].values()
     size = f"higher by {interval(value, low, high)}" if value >= 0 else f"lower by {interval(-value, -high, -low)}"
     return f"“{row['cell']}”: AUC {size}, p-value after Holm's correction {p_value(row['p_holm'])}."
 
 
 def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]:
-    """Return the warnings, the most important first."""
     warnings = [
         "These are results on the test images: do not choose the best cell by them. Its result would be optimistic, "
         "and the test images could no longer measure performance. To choose parameters, run kedro run "
@@ -132,13 +130,13 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     compared, decided, overridden, costs, failed = [], [], [], [], []
     for row in rows:
         name = f"{row['cell']} (baseline)" if row["is_baseline"] and row["cell"] != "baseline" else row["cell"]
-        auc, *decisions = (flat_measure(row, metric) or UNDEFINED for metric in ("auc", *DECIDED))
+        auc, *decisions = (row[metric] or UNDEFINED for metric in ("auc", *DECIDED))
         p_values = ["" if row[key] is None else p_value(row[key]) for key in ("p_value", "p_holm")]
         if row["error"]:
             auc, decisions = "failed", [""] * len(DECIDED)
             failed.append((name, textwrap.shorten(row["error"], LONGEST_ERROR)))
         collapsed = "yes" if row["collapsed"] else ""
-        compared.append((name, auc, flat_measure(row, "auc_difference"), *p_values, collapsed))
+        compared.append((name, auc, row["auc_difference"] or "", *p_values, collapsed))
         decided.append((name, *decisions))
         overridden.append((name, *("" if row[each] is None else as_yaml(row[each]) for each in parameters)))
         auc = "" if row["validation_auc"] is None else number(row["validation_auc"])

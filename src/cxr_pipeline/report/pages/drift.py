@@ -119,7 +119,6 @@ def _change(test: Document) -> str:
 
 
 def _warnings(report: Document) -> list[str]:
-    """Return the warnings, the most important first."""
     new, reference = report["new_images"], report["reference"]
     warnings = []
     if n_rejected := sum(new["refused"].values()):

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
-from cxr_pipeline.report.formatting import Document, flat_measure, plural, shorten
+from cxr_pipeline.report.formatting import Document, measure, plural, shorten
 from cxr_pipeline.report.kinds import title
 from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, records
 
@@ -51,7 +51,7 @@ def render_leaderboard(table: pd.DataFrame) -> str:
     )
     local = any(row["run_id"] and not row["run_url"] for row in rows)
     not_ranked = [
-        (_model(row), row["not_ranked"], flat_measure(row, "auc"), _date(row), _link(row["run_id"], row["run_url"]))
+        (_model(row), row["not_ranked"], row["auc"] or "", _date(row), _link(row["run_id"], row["run_url"]))
         for row in unranked
     ]
     sections = [
@@ -71,7 +71,7 @@ def first_models(table: pd.DataFrame) -> list[str]:
     for group in groups:
         first, tied = group[0], sum(row["rank"] == 1 for row in group)
         place = f"first of {len(group)}" if tied == 1 else f"one of {tied} tied for first of {len(group)}"
-        lines.append(f"{first['task']}, {_images(first)}: {first['name']} ({place}), AUC {flat_measure(first, 'auc')}")
+        lines.append(f"{first['task']}, {_images(first)}: {first['name']} ({place}), AUC {measure(first['auc'])}")
     if unranked:
         lines.append(f"not ranked: {len(unranked)}; the page gives the reasons")
     return ["".join(c if c.isprintable() else "?" for c in line) for line in lines or [EMPTY]]
@@ -108,7 +108,7 @@ def _group(rows: Sequence[Document], number: int) -> Section:
 
 def _metrics(row: Document) -> tuple[Any, ...]:
     overlaps = row["interval_overlaps_first"]
-    auc, *others = (flat_measure(row, name) for name in METRICS)
+    auc, *others = (row[name] or "" for name in METRICS)
     return int(row["rank"]), _model(row), auc, "" if overlaps is None else bool(overlaps), *others
 
 
@@ -126,7 +126,6 @@ def _origin(row: Document, usual: Mapping[str, str]) -> tuple[Any, ...]:
 
 
 def _model(row: Document) -> Markup:
-    """Return the name of a model, linked if it has a page, with its aliases and kind."""
     aliases = Markup(' <b class="alias">{}</b>').format(row["aliases"]) if row["aliases"] else Markup()
     kind = KINDS[row["kind"]] + (" on phantom images" if row["images"] == "phantom" else "")
     return _link(row["name"], row["url"]) + aliases + Markup('<br><span class="quiet">{}</span>').format(kind)

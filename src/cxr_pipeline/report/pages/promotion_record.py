@@ -128,7 +128,6 @@ def _counted(images: Document) -> str:
 
 
 def _drift(drift: Document | None) -> list[Section]:
-    """Show the comparison of the new images with the reference images."""
     if drift is None:
         return []
     rows = [
