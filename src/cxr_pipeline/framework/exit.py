@@ -42,9 +42,9 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
 
     Any other exception passes through with its traceback.
     """
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with _sigterm_as_exception():
-            yield
+        yield
     except (KeyboardInterrupt, Terminated) as stopped:
         # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
         tracking.end_active_run("KILLED")
@@ -56,26 +56,15 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
             raise
         message, status = explained
         _exit(message.replace("\n", separator), status)
-
-
-@contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, whose default action would skip the cleanup."""
-
-    def terminate(signum: int, frame: FrameType | None) -> None:
-        # A second signal must not interrupt the cleanup that the first one started.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not the main thread, for example in a notebook server
-        yield
-        return
-    try:
-        yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM, whose default action would skip the cleanup."""
+    # A second signal must not interrupt the cleanup that the first one started.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def _exit(message: str, status: int) -> None:
