@@ -4,13 +4,21 @@ Kedro builds them from ``conf/*/parameters`` before any node runs, because they 
 unknown key or an invalid value stops the run with a message that names it.
 """
 
-from cxr_pipeline.framework.config.decisions import Evaluation, Scoring, Subgroups, Thresholds
+from cxr_pipeline.framework.config.data import (
+    Folders,
+    Ingestion,
+    Morphology,
+    Resampling,
+    Resolution,
+    Sources,
+    Splitting,
+    Task,
+)
+from cxr_pipeline.framework.config.deployment import Drift, Retraining, Scoring
+from cxr_pipeline.framework.config.evaluation import Evaluation, Subgroups, Thresholds
 from cxr_pipeline.framework.config.experiments import Ablation, Parallel
-from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution, Splitting
 from cxr_pipeline.framework.config.parameters import Parameters, plain
-from cxr_pipeline.framework.config.retraining import Drift, Retraining
-from cxr_pipeline.framework.config.sources import Folders, Ingestion, Sources, Task
-from cxr_pipeline.framework.config.training import Network, Sanity, Training
+from cxr_pipeline.framework.config.training import Augmentation, Network, Sanity, Training
 from cxr_pipeline.framework.config.tuning import Tuning
 
 TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")

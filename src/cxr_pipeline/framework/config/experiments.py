@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments.cells import cross
-from cxr_pipeline.framework.config.decisions import Evaluation, Thresholds
-from cxr_pipeline.framework.config.images import Augmentation, Morphology, Resampling, Resolution
+from cxr_pipeline.framework.config.data import Morphology, Resampling, Resolution
+from cxr_pipeline.framework.config.evaluation import Evaluation, Thresholds
 from cxr_pipeline.framework.config.parameters import Parameters, without_nulls
-from cxr_pipeline.framework.config.training import Network, Training
+from cxr_pipeline.framework.config.training import Augmentation, Network, Training
 
 CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .+-]*$", max_length=60)]
 Overrides = dict[str, Any]

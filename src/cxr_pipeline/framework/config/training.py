@@ -1,4 +1,4 @@
-"""Parameters of the network, of its training and of the sanity checks."""
+"""Parameters of the network, its training with augmentation, and the sanity checks."""
 
 from difflib import get_close_matches
 from typing import Annotated, Literal
@@ -64,6 +64,31 @@ class Training(Parameters):
     mixed_bfloat16: bool
     seed: Seed
     fine_tuning: FineTuning
+
+
+class Augmentation(Parameters):
+    """Random changes of a training image; 0 disables a change.
+
+    Args:
+        rotation: largest angle in degrees.
+        translation: largest shift as a fraction of the side.
+        zoom: largest change of scale as a fraction.
+        brightness: largest change as a fraction of the grey range.
+        contrast: largest change as a fraction of the contrast.
+        noise: standard deviation as a fraction of the grey range.
+        flip: mirror left and right; off by default, because the heart is on the left.
+        views: number of augmented views of each training image for which features of a frozen backbone are cached.
+    """
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Fraction
+    contrast: Fraction
+    noise: Fraction
+    flip: bool
+    views: Annotated[int, Field(ge=0, le=100)]
+    seed: Seed
 
 
 class Chance(Parameters):

@@ -1,16 +1,25 @@
-"""Parameters of the task and of the sources of images and labels."""
+"""Parameters of the task, its sources, and the preparation, splitting and resampling of images."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
+from cxr_pipeline.data.images.morphology import OPERATIONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule import NONE
-from cxr_pipeline.framework.config.parameters import ClassName, Fraction, Name, Parameters, variants, without_nulls
+from cxr_pipeline.framework.config.parameters import (
+    ClassName,
+    Fraction,
+    Name,
+    Parameters,
+    Seed,
+    variants,
+    without_nulls,
+)
 
 
 class Folders(Parameters):
@@ -145,3 +154,72 @@ class Ingestion(Parameters):
     """Limit on the fraction of images that may be refused; the run stops above it."""
 
     max_quarantined_fraction: Fraction
+
+
+class Resolution(Parameters):
+    """Conversion of any image to one square size and one grey channel.
+
+    Args:
+        size: side of the prepared image in pixels.
+        mode: ``fit`` keeps the aspect ratio and pads with black, ``stretch`` does not.
+        max_megapixels: a larger image is refused before it is decoded.
+        workers: number of decoding processes; null for one per core.
+    """
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mode: Literal["fit", "stretch"]
+    max_megapixels: Annotated[float, Field(gt=0)]
+    workers: Annotated[int, Field(ge=1)] | None = None
+
+
+class MorphologyStep(Parameters):
+    """A function of ``data.images.morphology`` and its arguments."""
+
+    operation: str
+
+
+Step = Annotated[MorphologyStep, variants(MorphologyStep, "operation", OPERATIONS)]
+
+
+class Morphology(Parameters):
+    """Operations applied in order to every prepared image."""
+
+    steps: tuple[Step, ...]
+
+
+class Splitting(Parameters):
+    """Shares of the patients in each split, and the seed of the assignment."""
+
+    train: Fraction
+    validation: Fraction
+    test: Fraction
+    seed: Seed
+    ignore_given_split: bool = False
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Splitting":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6 or min(self.train, self.validation, self.test) <= 0:
+            raise ValueError(
+                "train, validation and test must each be above 0 and sum to 1, "
+                f"found {self.train} + {self.validation} + {self.test} = {total:g}"
+            )
+        return self
+
+
+class Resampling(Parameters):
+    """Sampling plan of the training images.
+
+    Args:
+        plan: ``none``, or repeat (``oversample``) or leave out (``undersample``) images until classes are equally
+            frequent.
+        class_weights: weight images so that all classes have the same total weight.
+        max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
+        within_sources: balance the classes within each source.
+    """
+
+    plan: Literal["none", "oversample", "undersample"]
+    class_weights: bool
+    max_repeat: Annotated[int, Field(ge=1)] | None = None
+    within_sources: bool = False
+    seed: Seed

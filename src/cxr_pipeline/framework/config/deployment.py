@@ -1,17 +1,43 @@
-"""Parameters of drift detection and retraining."""
+"""Parameters of scoring, drift detection and retraining."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cxr_pipeline.framework.config.data import Source
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed, without_nulls
-from cxr_pipeline.framework.config.sources import Source
 
 Effect = Annotated[float, Field(ge=0)]
 # Metrics for which larger is better.
 Floored = Literal[
     "auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1"
 ]
+
+
+class Scoring(Parameters):
+    """Scoring of new images.
+
+    Args:
+        folder: folder of the images, with its subfolders.
+        model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
+        batch_size: images per batch.
+        heatmaps: write a heat map of each scored image, as PNG.
+        parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
+        out_of_distribution: ``flag``: out-of-distribution images are scored, with a reason; ``refuse``: they are not
+            scored; ``ignore``: no screening.
+        false_alarms: fraction of images of the training distribution that may be flagged.
+        on_drift: if the drift check of the folder results in ``refuse``: ``warn`` logs and records it; ``refuse``
+            writes no predictions.
+    """
+
+    folder: str | None
+    model: str | None
+    batch_size: Annotated[int, Field(ge=1)]
+    heatmaps: bool = False
+    parquet: bool = False
+    out_of_distribution: Literal["flag", "refuse", "ignore"] = "flag"
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    on_drift: Literal["warn", "refuse"] = "warn"
 
 
 class DriftLimits(Parameters):
