@@ -22,7 +22,7 @@ FINE_TUNED = lay_over(PARAMETERS, {"model": VGG16, "training": {"fine_tuning": {
 HEAD = lay_over(FINE_TUNED, {"training": {"fine_tuning": {"epochs": 0}}})
 
 
-def test_a_result_digest_depends_on_parameters_and_data() -> None:
+def test_a_result_digest_depends_on_parameters_and_data():
     digest = result_digest(PARAMETERS, data="x")
     assert digest == result_digest(dict(reversed(PARAMETERS.items())), data="x")
     blocks = [block for block in PARAMETERS if block not in digests.WITHOUT_EFFECT]
@@ -43,7 +43,7 @@ def test_a_result_digest_depends_on_parameters_and_data() -> None:
         {"resolution": {"workers": 3}},
     ],
 )
-def test_parameters_without_effect_do_not_change_a_digest(changes: dict[str, Any]) -> None:
+def test_parameters_without_effect_do_not_change_a_digest(changes):
     assert result_digest(lay_over(PARAMETERS, changes)) == result_digest(PARAMETERS)
 
 
@@ -58,7 +58,7 @@ def test_parameters_without_effect_do_not_change_a_digest(changes: dict[str, Any
         "tensorflow",
     ],
 )
-def test_digests_depend_on_versions_of_code_and_libraries(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_digests_depend_on_versions_of_code_and_libraries(monkeypatch, version):
     before = result_digest(PARAMETERS), *shared_digests(PARAMETERS)
     if version.startswith("cxr_pipeline"):
         monkeypatch.setattr(version, 99)
@@ -70,7 +70,7 @@ def test_digests_depend_on_versions_of_code_and_libraries(monkeypatch: pytest.Mo
     assert not {result_digest(PARAMETERS), *shared_digests(PARAMETERS)} & set(before)
 
 
-def test_versions_are_read_without_tensorflow() -> None:
+def test_versions_are_read_without_tensorflow():
     code = "import sys, cxr_pipeline.experiments.digests as d; d.result_digest({}); print('keras' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"
@@ -94,14 +94,12 @@ DECISION = {"thresholds": {"calibration": "none"}, "evaluation": {"replicates": 
         (lay_over(HEAD, {"augmentation": {"views": 0}}), {"augmentation": {"rotation": 1}}, False, True),
     ],
 )
-def test_which_runs_share_a_training_or_features(
-    parameters: dict[str, Any], changes: dict[str, Any], training: bool, features: bool
-) -> None:
+def test_which_runs_share_a_training_or_features(parameters, changes, training, features):
     one, other = shared_digests(parameters), shared_digests(lay_over(parameters, changes))
     assert [a == b for a, b in zip(one, other, strict=True)] == [training, features]
 
 
-def test_without_a_frozen_backbone_only_a_training_is_shared() -> None:
+def test_without_a_frozen_backbone_only_a_training_is_shared():
     small, untrained = {"model": {"name": "small_cnn"}}, {"model": {"weights": "none"}}
     for changes in (small, untrained):
         parameters = lay_over(FINE_TUNED, changes)
@@ -109,7 +107,7 @@ def test_without_a_frozen_backbone_only_a_training_is_shared() -> None:
         assert len(shared_digests(parameters)) == 1
 
 
-def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split() -> None:
+def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split():
     report = {"data_digest": "d", "n_images": 3}
     splits = pd.DataFrame({"sha256": ["a", "b", "c", "deleted"], "split": ["train", "validation", "test", "train"]})
     digest = digests.image_digests(report, splits)
@@ -120,7 +118,7 @@ def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split() 
     assert digests.image_digests(report, splits, without_split="test")["splits"] == digests.table_digest(splits.head(2))
 
 
-def test_weights_are_digested_by_content_for_every_network_of_a_search(tmp_path: Path) -> None:
+def test_weights_are_digested_by_content_for_every_network_of_a_search(tmp_path):
     weights = []
     for value in (0.0, 1.0):
         with h5py.File(tmp_path / "own.weights.h5", "w") as file:

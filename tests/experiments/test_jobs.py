@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,25 +53,23 @@ HERE: dict[str, Any] = {"scheduler": None, "memory_gb": 1}
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def job(tmp_path, monkeypatch):
     """Make a job whose payload controls what it does."""
     (tmp_path / "cxr_test_work.py").write_text(textwrap.dedent(WORK))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
-    def make(name: str, *, shares: tuple[str, ...] = (), **payload: Any) -> Job:
+    def make(name, *, shares=(), **payload):
         payload = {"name": name, "folder": str(tmp_path), **payload}
         return Job(name, "cxr_test_work", payload, log=str(tmp_path / "logs" / f"{name}.txt"), shares=shares)
 
     return make
 
 
-def started(folder: Path) -> list[list[str]]:
+def started(folder):
     return [line.split() for line in (folder / "started").read_text().splitlines()]
 
 
-def test_a_job_is_a_process_with_threads_log_and_peak_memory(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_is_a_process_with_threads_log_and_peak_memory(job, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "n_cores", lambda: 8)
     # The memory of this process does not count.
     ballast = bytearray(400 * 2**20)
@@ -95,16 +92,14 @@ def test_a_job_is_a_process_with_threads_log_and_peak_memory(
         ({"die": signal.SIGTERM}, r"^Terminated", True),
     ],
 )
-def test_a_failed_job_has_an_error_and_may_be_retryable(
-    job: Any, failure: dict[str, Any], error: str, retryable: bool
-) -> None:
+def test_a_failed_job_has_an_error_and_may_be_retryable(job, failure, error, retryable):
     outcome = run_job(job("a", **failure), neighbours=1)
     assert outcome.error is not None
     assert re.search(error, outcome.error)
     assert outcome.retryable is retryable
 
 
-def test_jobs_run_in_parallel_but_never_compute_a_shared_result_twice(job: Any, tmp_path: Path) -> None:
+def test_jobs_run_in_parallel_but_never_compute_a_shared_result_twice(job, tmp_path):
     submitted = [
         job("a", shares=("x",), wait=True),
         job("b", shares=("x",)),
@@ -124,10 +119,10 @@ def test_jobs_run_in_parallel_but_never_compute_a_shared_result_twice(job: Any, 
     assert len({line[1] for line in started(tmp_path)}) == 4
 
 
-def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path) -> None:
+def test_a_job_whose_worker_dies_ends_and_is_run_again(job, tmp_path):
     killed: list[int] = []
 
-    def kill_worker() -> None:
+    def kill_worker():
         """Kill the worker of the first attempt when it runs; later attempts need not wait."""
         deadline = time.monotonic() + 60
         while not (tmp_path / "started").exists() or not started(tmp_path):
@@ -149,7 +144,7 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job: Any, tmp_path: Path)
     assert not psutil.pid_exists(killed[0]) or psutil.Process(killed[0]).status() == psutil.STATUS_ZOMBIE
 
 
-def test_no_jobs_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_jobs_start_no_workers(monkeypatch):
     monkeypatch.setattr(jobs, "dask_client", lambda *arguments: pytest.fail("a cluster was started"))
     assert list(run_jobs([], width=1, workers=None, **HERE)) == []
 
@@ -158,7 +153,7 @@ SHARES = st.lists(st.lists(st.sampled_from("wxyz"), unique=True, max_size=2), ma
 
 
 @given(SHARES, st.randoms(use_true_random=False))
-def test_jobs_wait_only_for_results_that_others_compute(shares: list[list[str]], random: Any) -> None:
+def test_jobs_wait_only_for_results_that_others_compute(shares, random):
     waiting = [Job(str(number), "m", {}, log="/", shares=tuple(keys)) for number, keys in enumerate(shares)]
     running: list[Job] = []
     computed: set[str] = set()
@@ -179,7 +174,7 @@ def test_jobs_wait_only_for_results_that_others_compute(shares: list[list[str]],
         ("jobs.GRACE_SECONDS = 0.1; signal.signal(signal.SIGTERM, signal.SIG_IGN); ", jobs.ORPHANED),
     ],
 )
-def test_a_process_ends_when_its_parent_is_gone(prepare: str, status: int) -> None:
+def test_a_process_ends_when_its_parent_is_gone(prepare, status):
     code = (
         f"import signal, time; from cxr_pipeline.experiments import jobs; {prepare}"
         "print(jobs.receive_payload(), flush=True); time.sleep(60)"

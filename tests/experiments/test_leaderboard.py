@@ -1,7 +1,6 @@
 import json
 import math
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from cxr_pipeline.framework.datasets.table import TableDataset
 NAN = math.nan
 
 
-def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.0625, **changes: Any) -> Entry:
+def entry(name="cxr-effusion 1", auc=0.875, margin=0.0625, **changes):
     values: dict[str, Any] = {
         "kind": "version",
         "task": "effusion",
@@ -29,7 +28,7 @@ def entry(name: str = "cxr-effusion 1", auc: float = 0.875, margin: float = 0.06
     return Entry(name=name, **values | changes)
 
 
-def test_groups_are_sorted_by_images_task_and_date_and_end_with_unranked_models() -> None:
+def test_groups_are_sorted_by_images_task_and_date_and_end_with_unranked_models():
     old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     entries = [
         entry("phantoms", images="phantom", task="abnormality"),
@@ -46,13 +45,13 @@ def test_groups_are_sorted_by_images_task_and_date_and_end_with_unranked_models(
     assert table["group"].isna().tolist() == table["rank"].isna().tolist() == [False] * 5 + [True]
 
 
-def test_equal_aucs_share_a_rank_and_the_older_comes_first() -> None:
+def test_equal_aucs_share_a_rank_and_the_older_comes_first():
     later = datetime(2027, 1, 1, tzinfo=UTC)
     table = leaderboard([entry("new", date=later), entry("third", 0.5), entry("old")])
     assert list(zip(table["name"], table["rank"], strict=True)) == [("old", 1), ("new", 1), ("third", 3)]
 
 
-def test_the_interval_of_a_model_is_compared_with_that_of_the_first() -> None:
+def test_the_interval_of_a_model_is_compared_with_that_of_the_first():
     above = {"auc": 0.5, "auc_low": 0.96875, "auc_high": 1.0}
     entries = [entry("first", 0.875), entry("touches", 0.75), entry("far", 0.734375), entry("tied", 0.875)]
     table = leaderboard([*entries, entry("above", metrics=above)]).set_index("name")["interval_overlaps_first"]
@@ -73,14 +72,14 @@ def test_the_interval_of_a_model_is_compared_with_that_of_the_first() -> None:
         ({"metrics": {"auc": 0.5, "auc_low": NAN, "auc_high": 0.75}}, "AUC has no interval"),
     ],
 )
-def test_a_model_that_cannot_be_ranked_has_a_reason(changes: dict[str, Any], reason: str) -> None:
+def test_a_model_that_cannot_be_ranked_has_a_reason(changes, reason):
     table = leaderboard([entry("ranked", 0.25), entry("left", **changes)])
     assert table["name"].tolist() == ["ranked", "left"]
     assert table["not_ranked"].isna().tolist() == [True, False]
     assert reason in table["not_ranked"].iloc[1]
 
 
-def test_parameters_are_compared_within_a_group() -> None:
+def test_parameters_are_compared_within_a_group():
     entries = [
         entry("a", 0.875, parameters={"training.seed": "1", "training.epochs": "3"}),
         entry("b", 0.75, parameters={"training.seed": "1", "training.epochs": "5", "training.loss": "focal"}),
@@ -115,13 +114,11 @@ CELL = {"training.loss": "focal"}
         ),
     ],
 )
-def test_parameters_differ_between_runs_that_logged_their_block(
-    parameters: list[dict[str, str]], differing: list[dict[str, str | None]]
-) -> None:
+def test_parameters_differ_between_runs_that_logged_their_block(parameters, differing):
     assert parameters_that_differ(parameters) == differing
 
 
-def test_a_row_describes_the_model_and_survives_a_file(tmp_path: Path) -> None:
+def test_a_row_describes_the_model_and_survives_a_file(tmp_path):
     metrics = {"auc": 0.5, "auc_low": 0.25, "auc_high": 0.75, "ece": 0.125, "n_images": 40.0}
     links = {"run_url": "http://host/run", "url": "http://host/version"}
     entries = [

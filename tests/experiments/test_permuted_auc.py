@@ -9,7 +9,7 @@ from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000))
-def test_auc_equals_that_of_scikit_learn(seed: int) -> None:
+def test_auc_equals_that_of_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     scores = np.round(rng.random((30, 3)), 1)
     labels = rng.integers(0, 2, (2, 30, 3)).astype(np.float32)
@@ -23,20 +23,20 @@ def test_auc_equals_that_of_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose(mean_auc(labels, scores), expected)
 
 
-def test_an_output_with_one_class_is_left_out_of_the_mean() -> None:
+def test_an_output_with_one_class_is_left_out_of_the_mean():
     scores = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.1]])
     labels = np.array([[0, 1], [1, 1], [1, np.nan]], np.float32)
     np.testing.assert_allclose(mean_auc(labels[np.newaxis], scores), [1.0])
     assert np.isnan(mean_auc(np.ones((1, 3, 2), np.float32), scores)).all()
 
 
-def bound(y: np.ndarray, scores: np.ndarray, contents: np.ndarray | None = None, **changes: float) -> float:
+def bound(y, scores, contents=None, **changes):
     numbers = np.arange(len(y)) if contents is None else contents
     options = {"false_alarms": 0.05, "permutations": 20_000, "seed": 0, **changes}
     return null_bound(y[:, np.newaxis], scores[:, np.newaxis], contents=numbers, **options)
 
 
-def test_the_bound_equals_that_of_the_rank_sum_test() -> None:
+def test_the_bound_equals_that_of_the_rank_sum_test():
     rng = np.random.default_rng(0)
     y, scores = (np.arange(90) % 3 == 0).astype(float), rng.permutation(90) / 90
     deviation = np.sqrt((90 + 1) / (12 * 30 * 60))
@@ -44,7 +44,7 @@ def test_the_bound_equals_that_of_the_rank_sum_test() -> None:
     assert bound(y, scores, false_alarms=0.01) == pytest.approx(2.576 * deviation, rel=0.03)
 
 
-def test_equal_contents_keep_equal_labels() -> None:
+def test_equal_contents_keep_equal_labels():
     rng = np.random.default_rng(2)
     scores, y = rng.permutation(20) / 20, (np.arange(20) % 2).astype(float)
     twice = bound(np.tile(y, 4), np.tile(scores, 4), np.tile(np.arange(20), 4))
@@ -52,7 +52,7 @@ def test_equal_contents_keep_equal_labels() -> None:
     assert twice > 1.5 * bound(np.tile(y, 4), np.tile(scores, 4))
 
 
-def test_the_bound_does_not_depend_on_the_size_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_does_not_depend_on_the_size_of_chunks(monkeypatch):
     rng = np.random.default_rng(3)
     y, scores = (np.arange(30) % 2).astype(float), rng.random(30)
     whole = bound(y, scores, permutations=1000)

@@ -1,7 +1,5 @@
 import json
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,7 +7,14 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.experiments import sanity
-from cxr_pipeline.experiments.sanity import Subject, check_chance, check_overfitting, check_shuffled_labels
+from cxr_pipeline.experiments.sanity import (
+    Subject,
+    balanced_subset,
+    check_chance,
+    check_overfitting,
+    check_shuffled_labels,
+    shuffle_labels,
+)
 from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
@@ -40,15 +45,15 @@ class NoiseImages:
 
     digest = "noise"
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n):
         pixels = np.random.default_rng(0).integers(0, 255, (n, SIZE // 4, SIZE // 4), dtype=np.uint8)
         self.pixels = pixels.repeat(4, axis=1).repeat(4, axis=2)
 
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+    def read(self, sha256s):
         return self.pixels[[int(name.split("copy")[0], 16) for name in sha256s]]
 
 
-def labels_of(kind: str, n: int) -> np.ndarray:
+def labels_of(kind, n):
     """Return binary labels [n, 1], or labels [n, 3] of a multilabel task of which some are unknown."""
     if kind == "binary":
         return (np.arange(n)[:, np.newaxis] % 4 == 0).astype(np.float32)
@@ -58,16 +63,16 @@ def labels_of(kind: str, n: int) -> np.ndarray:
     return y
 
 
-def image_set(images: NoiseImages, rows: np.ndarray, y: np.ndarray, suffix: str = "") -> ImageSet:
+def image_set(images, rows, y, suffix=""):
     names = np.array([f"{row:04x}{suffix}" for row in rows])
     return ImageSet.unweighted(images=images, sha256=names, y=y[rows])
 
 
-def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False, bias: float = 0.0) -> Subject:
+def make_subject(folder, kind="binary", *, pretrained=False, bias=0.0):
     """80 training images, 60 validation images and a small network, frozen below its head if pretrained."""
     images, y = NoiseImages(140), labels_of(kind, 140)
 
-    def build() -> keras.Model:
+    def build():
         options = {"size": SIZE, "n_outputs": y.shape[1], "head_units": 0, "dropout": 0.0, "seed": 0}
         model = build_model(name="small_cnn", weights_file=None, exclusive=False, **options)
         for layer in model.layers[: model.layers.index(model.get_layer(POOLED))] if pretrained else ():
@@ -86,22 +91,22 @@ def make_subject(folder: Path, kind: str = "binary", *, pretrained: bool = False
     )
 
 
-def chance(subject: Subject, **changes: float) -> dict[str, Any]:
+def chance(subject, **changes):
     return check_chance(subject, **{"n_images": 40, "max_ratio": 2.0, "seed": 0, **changes})
 
 
-def overfitting(subject: Subject, **changes: float) -> dict[str, Any]:
+def overfitting(subject, **changes):
     settings = {"n_images": 20, "epochs": 60, "max_loss": 0.1, "min_auc": 0.999, "seed": 0}
     return check_overfitting(subject, **{**settings, **changes})
 
 
-def shuffled(subject: Subject, **changes: float) -> dict[str, Any]:
+def shuffled(subject, **changes):
     settings = {"epochs": 10, "false_alarms": 0.01, "permutations": 2000, "seed": 0}
     return check_shuffled_labels(subject, **{**settings, **changes})
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
-def test_an_untrained_network_has_the_loss_of_chance_unless_its_bias_is_wrong(tmp_path: Path, kind: str) -> None:
+def test_an_untrained_network_has_the_loss_of_chance_unless_its_bias_is_wrong(tmp_path, kind):
     result, loss = chance(make_subject(tmp_path, kind)), np.log(2)
     assert result["passed"]
     assert result["expected"] == pytest.approx({"loss": loss, "at_least": loss / 2, "at_most": loss * 2}, rel=1e-4)
@@ -113,11 +118,11 @@ def test_an_untrained_network_has_the_loss_of_chance_unless_its_bias_is_wrong(tm
     assert biased["measured"]["loss"] > biased["expected"]["at_most"]
 
 
-def test_a_loss_below_chance_fails(tmp_path: Path) -> None:
+def test_a_loss_below_chance_fails(tmp_path):
     subject = make_subject(tmp_path)
     subject.train.images.pixels[:] = np.where(labels_of("binary", 140)[:, :, np.newaxis] == 1, 255, 0)
 
-    def build() -> keras.Model:
+    def build():
         """Build a network that predicts the label from the mean pixel without any training."""
         image = keras.Input((SIZE, SIZE, 1), name="image")
         mean = keras.layers.GlobalAveragePooling2D(name=POOLED)(image)
@@ -131,7 +136,7 @@ def test_a_loss_below_chance_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "pretrained"), [("multilabel", False), ("binary", True)])
-def test_a_few_images_are_memorised(tmp_path: Path, kind: str, pretrained: bool) -> None:
+def test_a_few_images_are_memorised(tmp_path, kind, pretrained):
     result = overfitting(make_subject(tmp_path, kind, pretrained=pretrained))
     assert result["passed"], result["sentence"]
     assert result["measured"]["images"] == 20
@@ -142,11 +147,11 @@ def test_a_few_images_are_memorised(tmp_path: Path, kind: str, pretrained: bool)
     assert not list(tmp_path.rglob("*.npz"))
 
 
-def fake_fit(monkeypatch: pytest.MonkeyPatch, *rows: tuple[float, float]) -> list[dict[str, Any]]:
+def fake_fit(monkeypatch, *rows):
     """Replace `fit` by a function that reports the given losses and AUCs; return the arguments of its calls."""
     calls: list[dict[str, Any]] = []
 
-    def fit(**arguments: Any) -> tuple[keras.Model, None]:
+    def fit(**arguments):
         calls.append(arguments)
         for loss, auc in rows:
             arguments["on_epoch"]({"loss": loss, "val_loss": loss, "val_auc": auc})
@@ -160,9 +165,7 @@ def fake_fit(monkeypatch: pytest.MonkeyPatch, *rows: tuple[float, float]) -> lis
     ("rows", "n_epochs"),
     [([(0.5, 0.9), (0.1, 0.999), (0.0, 1.0)], 2), ([(0.2, 1.0), (0.05, 0.99)], None), ([(float("nan"), 1.0)], None)],
 )
-def test_both_loss_and_auc_must_be_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[float, float]], n_epochs: int | None
-) -> None:
+def test_both_loss_and_auc_must_be_reached(tmp_path, monkeypatch, rows, n_epochs):
     fake_fit(monkeypatch, *rows)
     result = overfitting(make_subject(tmp_path))
     assert result["passed"] == (n_epochs is not None)
@@ -173,8 +176,8 @@ def test_both_loss_and_auc_must_be_reached(
     ("pretrained", "fine_tuned", "epochs"), [(False, 3, (60, 0)), (True, 3, (3, 60)), (True, 0, (60, 0))]
 )
 def test_networks_memorise_in_the_last_phase_without_regularisation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool, fine_tuned: int, epochs: tuple[int, int]
-) -> None:
+    tmp_path, monkeypatch, pretrained, fine_tuned, epochs
+):
     calls = fake_fit(monkeypatch, (0.0, 1.0))
     subject = make_subject(tmp_path, pretrained=pretrained)
     fine_tuning = replace(SETTINGS.fine_tuning, epochs=fine_tuned)
@@ -195,7 +198,7 @@ def test_networks_memorise_in_the_last_phase_without_regularisation(
     assert (settings.epochs, settings.fine_tuning.epochs) == epochs
 
 
-def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
+def test_shuffled_labels_cannot_be_predicted(tmp_path):
     result = shuffled(make_subject(tmp_path, "multilabel"))
     measured, expected = result["measured"], result["expected"]
     assert result["passed"], result["sentence"]
@@ -207,7 +210,7 @@ def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
     assert len({row["auc"] for row in result["epochs"]}) > 1
 
 
-def test_copies_of_validation_images_among_the_training_images_fail(tmp_path: Path) -> None:
+def test_copies_of_validation_images_among_the_training_images_fail(tmp_path):
     subject = make_subject(tmp_path)
     both = image_set(subject.train.images, np.arange(140), labels_of("binary", 140), suffix="copy")
     result = shuffled(replace(subject, train=both), epochs=20)
@@ -216,7 +219,7 @@ def test_copies_of_validation_images_among_the_training_images_fail(tmp_path: Pa
     assert result["measured"]["training_loss"] < result["epochs"][0]["loss"]
 
 
-def test_undefined_values_are_null_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undefined_values_are_null_in_json(tmp_path, monkeypatch):
     fake_fit(monkeypatch, (0.7, float("nan")))
     subject = make_subject(tmp_path)
     validation = replace(subject.validation, y=np.zeros_like(subject.validation.y))
@@ -227,3 +230,54 @@ def test_undefined_values_are_null_in_json(tmp_path: Path, monkeypatch: pytest.M
     assert document["measured"]["auc"] is None
     assert document["expected"]["at_most"] is None
     assert document["epochs"][0]["auc"] is None
+
+
+def test_labels_are_shuffled_between_images_over_both_sets(tmp_path):
+    subject = make_subject(tmp_path, "multilabel")
+    first, rest = subject.train, subject.validation
+    train, validation, contents = shuffle_labels(first, rest, seed=0)
+    before = np.concatenate([first.y, rest.y])
+    after = np.concatenate([train.y, validation.y])
+    assert sorted(map(str, before)) == sorted(map(str, after))
+    assert (before[:80] != after[:80]).any(axis=1).mean() > 0.3
+    assert (np.nansum(rest.y, axis=0) != np.nansum(validation.y, axis=0)).any()
+    assert len(set(contents)) == len(contents) == 60
+    np.testing.assert_array_equal(train.sha256, first.sha256)
+    again, _, _ = shuffle_labels(first, rest, seed=0)
+    np.testing.assert_array_equal(again.y, train.y)
+    other, _, _ = shuffle_labels(first, rest, seed=1)
+    assert (np.nan_to_num(other.y, nan=2) != np.nan_to_num(train.y, nan=2)).any()
+
+
+def test_copies_keep_the_same_label():
+    images, y = NoiseImages(80), labels_of("binary", 80)
+    first, copies = image_set(images, np.arange(80), y), image_set(images, np.arange(40), y, suffix="copy")
+    train, validation, contents = shuffle_labels(first, copies, seed=0)
+    np.testing.assert_array_equal(validation.y, train.y[:40])
+    assert len(set(contents)) == 40
+
+
+def all_images(y):
+    return image_set(NoiseImages(len(y)), np.arange(len(y)), y)
+
+
+def test_a_subset_is_balanced_over_the_classes():
+    y = np.tile(np.array([1, 0, 0], np.float32), (140, 1))
+    y[7], y[50:60] = [0, 1, 0], [0, 0, 1]
+    chosen = balanced_subset(all_images(y), 15, seed=0)
+    assert chosen.y.sum(axis=0).tolist() == [7, 1, 7]
+    assert len(set(chosen.sha256)) == 15
+    assert list(balanced_subset(all_images(y), 15, seed=1).sha256) != list(chosen.sha256)
+    assert balanced_subset(all_images(y), 2, seed=0).y.sum(axis=0).tolist() == [1, 1, 1]
+    assert (chosen.count == 1).all()
+    np.testing.assert_array_equal(y[[int(name, 16) for name in chosen.sha256]], chosen.y)
+
+
+def test_a_subset_has_images_without_a_class_too():
+    binary = balanced_subset(all_images(labels_of("binary", 140)), 20, seed=0)
+    assert binary.y.sum() == 10
+    y = np.zeros((140, 2), np.float32)
+    y[:3], y[3:5], y[5:100] = [1, 0], [1, 1], np.nan
+    several = balanced_subset(all_images(y), 200, seed=0)
+    assert len(several.y) == 45
+    assert not np.isnan(several.y).any()

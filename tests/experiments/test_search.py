@@ -2,12 +2,9 @@ import multiprocessing
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -28,7 +25,7 @@ SPACE: dict[str, dict[str, Any]] = {
 MEDIAN = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
 
 
-def plan(folder: Path, **changes: Any) -> StudyPlan:
+def plan(folder, **changes):
     values = {
         "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
         "n_trials": 5, "pruner": MEDIAN, "seed": 3, "heartbeat": 1, **changes,
@@ -36,7 +33,7 @@ def plan(folder: Path, **changes: Any) -> StudyPlan:
     return StudyPlan(**values)
 
 
-def run_one(study_plan: StudyPlan, *, fail: bool = False) -> dict[str, Any]:
+def run_one(study_plan, *, fail=False):
     """Run a trial in this process; return its parameters."""
     study = search.open_study(study_plan)
     trial = study.ask()
@@ -45,11 +42,11 @@ def run_one(study_plan: StudyPlan, *, fail: bool = False) -> dict[str, Any]:
     return parameters
 
 
-def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
+def numbers(study, *states):
     return [trial.number for trial in study.get_trials(states=states or search.FINISHED)]
 
 
-def test_each_axis_yields_values_of_its_range_and_type(tmp_path: Path) -> None:
+def test_each_axis_yields_values_of_its_range_and_type(tmp_path):
     points = [run_one(plan(tmp_path)) for _ in range(12)]
     for point in points:
         assert 1e-4 <= point["training.learning_rate"] <= 1e-2
@@ -62,7 +59,7 @@ def test_each_axis_yields_values_of_its_range_and_type(tmp_path: Path) -> None:
     assert 2 <= sum(point["training.learning_rate"] < 1e-3 for point in points) <= 10
 
 
-def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
+def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path):
     (tmp_path / "again").mkdir()
     here = [run_one(plan(tmp_path)) for _ in range(4)]
     there = [run_one(plan(tmp_path / "again")) for _ in range(4)]
@@ -80,20 +77,20 @@ def test_each_trial_has_its_own_seed_and_keeps_it(tmp_path: Path) -> None:
         ("sqlite:////proc/none/studies.db", "sqlite:////proc/none/studies.db"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_named_without_its_password(storage: str, shown: str) -> None:
+def test_a_database_that_cannot_be_used_is_named_without_its_password(storage, shown):
     message = rf"tuning.storage: {shown} cannot be used.*Expected the URL of a database"
     with pytest.raises(UserError, match=message) as caught:
         search.check_storage(storage)
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path):
     (tmp_path / "studies.db").write_text("no database " * 100)
     with pytest.raises(UserError, match="not a database"):
         search.open_study(plan(tmp_path))
 
 
-def test_a_trial_is_needed_if_fewer_than_n_trials_before_it_can_finish(tmp_path: Path) -> None:
+def test_a_trial_is_needed_if_fewer_than_n_trials_before_it_can_finish(tmp_path):
     study = search.open_study(plan(tmp_path))
     study.tell(study.ask(), 0.5)  # 0: complete
     study.tell(study.ask(), state=TrialState.FAIL)  # 1: does not count
@@ -103,7 +100,7 @@ def test_a_trial_is_needed_if_fewer_than_n_trials_before_it_can_finish(tmp_path:
     assert [search.is_needed(study, 3, number=number) for number in (3, 4)] == [True, False]
 
 
-def test_a_trial_whose_process_died_is_retried_with_its_parameters_a_few_times(tmp_path: Path) -> None:
+def test_a_trial_whose_process_died_is_retried_with_its_parameters_a_few_times(tmp_path):
     study_plan = plan(tmp_path)
     study = search.open_study(study_plan)
     points = []
@@ -121,7 +118,7 @@ def test_a_trial_whose_process_died_is_retried_with_its_parameters_a_few_times(t
     assert numbers(study, TrialState.WAITING) == []
 
 
-def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path: Path) -> None:
+def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path):
     study = search.open_study(plan(tmp_path))
     study._storage.create_new_trial(study._study_id)
     study.ask()
@@ -135,18 +132,18 @@ def test_a_trial_killed_before_its_first_heartbeat_is_found_by_its_age(tmp_path:
 class Runner:
     """Run trials in this process, some of which fail; records how many were requested."""
 
-    def __init__(self, study_plan: StudyPlan, failures: Iterator[bool]) -> None:
+    def __init__(self, study_plan, failures):
         self.requested: list[int] = []
         self._plan, self._failures = study_plan, failures
 
-    def __call__(self, n: int) -> Iterator[str | None]:
+    def __call__(self, n):
         self.requested.append(n)
         for _, fail in zip(range(n), self._failures, strict=False):
             run_one(self._plan, fail=fail)
             yield "Training diverged." if fail else None
 
 
-def test_a_search_replaces_failed_trials_and_continues_with_additional_ones(tmp_path: Path) -> None:
+def test_a_search_replaces_failed_trials_and_continues_with_additional_ones(tmp_path):
     run_one(plan(tmp_path))
     runner = Runner(plan(tmp_path), iter([False, True, True, False, False, True, False]))
     assert len(numbers(search.run_search(plan(tmp_path), runner))) == 5
@@ -157,14 +154,14 @@ def test_a_search_replaces_failed_trials_and_continues_with_additional_ones(tmp_
     assert runner.requested == [2]
 
 
-def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path: Path) -> None:
+def test_a_search_in_which_every_trial_fails_is_stopped(tmp_path):
     runner = Runner(plan(tmp_path), iter([True] * 40))
     with pytest.raises(UserError, match=r"5 trials failed, the last one with: Training diverged\."):
         search.run_search(plan(tmp_path, n_trials=40), runner)
     assert len(search.open_study(plan(tmp_path)).trials) == search.MAX_FAILURES
 
 
-def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_die(tmp_path: Path) -> None:
+def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_die(tmp_path):
     study_plan = plan(tmp_path, n_trials=1)
     search.open_study(study_plan).ask()  # Its process has died.
     started = time.monotonic()
@@ -172,7 +169,7 @@ def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_di
     assert time.monotonic() - started > study_plan.grace_period - 1
 
 
-def run_two(target: Any, folder: Path) -> None:
+def run_two(target, folder):
     """Run a function in two processes that start at the same moment."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)
@@ -184,11 +181,11 @@ def run_two(target: Any, folder: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
-def work(folder: Path, start: Any) -> None:
+def work(folder, start):
     """Run trials of a new study until the search is complete, then take waiting trials until there is none."""
     study_plan = plan(folder, n_trials=12)
 
-    def objective(trial: optuna.Trial) -> float:
+    def objective(trial):
         if not search.is_needed(trial.study, study_plan.n_trials, number=trial.number):
             trial.set_user_attr(search.SURPLUS, True)
             raise RuntimeError
@@ -197,7 +194,7 @@ def work(folder: Path, start: Any) -> None:
         time.sleep(0.01)
         return 0.5
 
-    def run_trials(n: int) -> Iterator[str | None]:
+    def run_trials(n):
         for _ in range(n):
             search.open_study(study_plan).optimize(objective, n_trials=1, catch=(RuntimeError,))
             yield None
@@ -212,7 +209,7 @@ def work(folder: Path, start: Any) -> None:
         (folder / f"took-{trial.number}-{os.getpid()}").touch()
 
 
-def test_two_processes_lose_and_repeat_no_trial(tmp_path: Path) -> None:
+def test_two_processes_lose_and_repeat_no_trial(tmp_path):
     run_two(work, tmp_path)
     study = search.open_study(plan(tmp_path, n_trials=12))
     ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]

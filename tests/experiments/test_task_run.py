@@ -3,7 +3,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from click.testing import CliRunner
 from kedro.framework.session import KedroSession
@@ -30,7 +29,7 @@ RUN = TaskRun(
 )
 
 
-def test_a_child_is_the_same_run_with_its_own_folder_and_parameters() -> None:
+def test_a_child_is_the_same_run_with_its_own_folder_and_parameters():
     changes = {"training": {"epochs": 9}}
     child = RUN.child("a cell", folder=Path("/f"), to_output="metrics", overrides=changes)
     assert child.runtime_params["raw"] == "/data, images"
@@ -42,7 +41,7 @@ def test_a_child_is_the_same_run_with_its_own_folder_and_parameters() -> None:
     assert TaskRun(**json.loads(json.dumps(asdict(child)))) == child
 
 
-def test_kedro_run_reads_the_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kedro_run_reads_the_config_file(tmp_path, monkeypatch):
     best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
     text = RUN.config_file(best, origin="Trial\n1")
     assert text.startswith("# Trial 1\n")
@@ -52,7 +51,7 @@ def test_kedro_run_reads_the_config_file(tmp_path: Path, monkeypatch: pytest.Mon
     class Created(Exception):
         pass
 
-    def create(**arguments: Any) -> None:
+    def create(**arguments):
         created.update(arguments)
         raise Created
 
@@ -75,7 +74,7 @@ def test_kedro_run_reads_the_config_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert training["batch_size"] > 0
 
 
-def test_a_config_file_names_another_configuration_folder() -> None:
+def test_a_config_file_names_another_configuration_folder():
     run = replace(RUN, env=None, conf_source="/elsewhere", runtime_params={})
     section = yaml.safe_load(run.config_file({"model": {"dropout": 0}}, origin="x"))["run"]
     assert section == {

@@ -1,8 +1,5 @@
 import math
-from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -16,16 +13,16 @@ SPACE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "tr
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> optuna.Study:
+def study(tmp_path):
     return open_study(tmp_path)
 
 
-def open_study(folder: Path, direction: Any = "maximize") -> optuna.Study:
+def open_study(folder, direction="maximize"):
     storage = f"sqlite:///{folder}/{direction}.db"
     return search.open_study(StudyPlan(direction, storage, direction, SPACE, 3, {"name": "none"}, seed=3))
 
 
-def add(study: optuna.Study, value: float | None, state: TrialState = TrialState.COMPLETE, **attributes: Any) -> None:
+def add(study, value, state=TrialState.COMPLETE, **attributes):
     trial = study.ask()
     search.suggest(trial, SPACE)
     for name, attribute in attributes.items():
@@ -35,7 +32,7 @@ def add(study: optuna.Study, value: float | None, state: TrialState = TrialState
     study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
-def test_the_table_has_every_finished_trial_except_surplus_ones(study: optuna.Study) -> None:
+def test_the_table_has_every_finished_trial_except_surplus_ones(study):
     add(study, 0.9, TrialState.PRUNED)
     add(study, 0.7, run_id="7f")
     add(study, 0.4, TrialState.FAIL, reason="it diverged")
@@ -52,7 +49,7 @@ def test_the_table_has_every_finished_trial_except_surplus_ones(study: optuna.St
     assert table["training.learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path: Path, study: optuna.Study) -> None:
+def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path, study):
     assert best_trial(study) is None
     add(study, 0.9, TrialState.PRUNED)
     for value in (0.7, 0.8, 0.8):
@@ -65,7 +62,7 @@ def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path: 
     assert (best_trial(smallest) or {})["number"] == 1
 
 
-def test_the_parameter_that_determines_the_value_is_the_most_important(tmp_path: Path, study: optuna.Study) -> None:
+def test_the_parameter_that_determines_the_value_is_the_most_important(tmp_path, study):
     for number in range(12):
         assert importance(study, SPACE, seed=1) == {} or number >= 2
         trial = study.ask()

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,8 +27,8 @@ import keras
 import numpy as np
 
 from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
-from cxr_pipeline.experiments.sanity_images import balanced_subset, shuffle_labels
 from cxr_pipeline.training.augmentation import STRENGTHS
+from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import is_frozen
@@ -160,6 +161,48 @@ def check_shuffled_labels(
         "usual_cause": "training images are among the validation images, or something in an image reveals its label",
         "epochs": [{"loss": float(row["loss"]), "auc": _finite(row["val_auc"])} for row in rows],
     }
+
+
+def balanced_subset(images: ImageSet, n_images: int, *, seed: int) -> ImageSet:
+    """Draw images of each class, and images without any class, in turn until there are enough, each at most once.
+
+    The subset is smaller if there are fewer images with a known label, and larger if there are more classes.
+    """
+    positive = images.y == 1
+    none = ~positive.any(axis=1) & ~np.isnan(images.y).all(axis=1)
+    rng = np.random.default_rng(seed)
+    decks = [list(rng.permutation(np.flatnonzero(column))) for column in (*positive.T, none) if column.any()]
+    size = max(n_images, len(decks))
+    drawn: dict[int, None] = {}
+    while any(decks) and len(drawn) < size:
+        for deck in decks:
+            # An image with several classes may have been drawn for another one.
+            while deck and deck[-1] in drawn:
+                deck.pop()
+            if deck and len(drawn) < size:
+                drawn[deck.pop()] = None
+    rows = np.array(sorted(drawn))
+    return ImageSet.unweighted(images=images.images, sha256=images.sha256[rows], y=images.y[rows])
+
+
+def shuffle_labels(train: ImageSet, validation: ImageSet, *, seed: int) -> tuple[ImageSet, ImageSet, np.ndarray]:
+    """Shuffle labels among images: those of an image stay together, and equal images keep equal labels.
+
+    Returns:
+        Both with their new labels, and the number of the content of each validation image, int [n].
+    """
+    digests = [*_content_digests(train.images, train.sha256), *_content_digests(validation.images, validation.sha256)]
+    _, first, content = np.unique(digests, return_index=True, return_inverse=True)
+    labels = np.concatenate([train.y, validation.y])[first]
+    y = np.random.default_rng(seed).permutation(labels)[content]
+    n = len(train.y)
+    return replace(train, y=y[:n]), replace(validation, y=y[n:]), content[n:]
+
+
+def _content_digests(images: Images, sha256s: np.ndarray) -> list[str]:
+    """Return digests of the images as the network sees them, equal for two files of the same image."""
+    chunks = (images.read(sha256s[start : start + 64].tolist()) for start in range(0, len(sha256s), 64))
+    return [hashlib.sha256(image.tobytes()).hexdigest() for chunk in chunks for image in chunk]
 
 
 def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int) -> list[np.ndarray]:
