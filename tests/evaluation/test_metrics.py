@@ -1,17 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.dummy import DummyClassifier
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.metrics import (
-    METRICS,
-    binary_metrics,
-    equal_mass_bins,
-    expected_calibration_error,
-    majority_baseline,
-)
+from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, equal_mass_bins, expected_calibration_error
 
 
 def test_worked_example():
@@ -85,13 +78,3 @@ def test_bins_of_distinct_probabilities_have_equal_size(n_images, n_bins):
     sizes = np.bincount(bins, minlength=n_bins)
     assert sizes.max() - sizes.min() <= 1
     assert (np.diff(bins) >= 0).all()
-
-
-@settings(max_examples=30)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_the_majority_baseline_has_the_accuracy_of_scikit_learns_dummy(numbers):
-    dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(numbers), 1)), numbers)
-    baseline = majority_baseline(np.vstack((np.eye(4)[numbers], [[np.nan] * 4])), range(4))
-    assert baseline["accuracy"] == pytest.approx(dummy.score(np.zeros((len(numbers), 1)), numbers))
-    assert numbers.count(baseline["class"]) == max(map(numbers.count, numbers))
-    assert majority_baseline(np.zeros((0, 4)), range(4))["accuracy"] is None

@@ -1,6 +1,5 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of, score_table
@@ -8,22 +7,10 @@ from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, pat
 OUTPUTS = ("Mass", "No Finding")
 
 
-@pytest.fixture
-def manifest():
-    return pd.DataFrame(
-        {
-            "source": ["a", "a", "b"],
-            "image": ["1.png", "2.png", "1.png"],
-            "sha256": ["0", "1", "2"],
-            "patient_id": ["7", "7", None],
-            "label_Mass": [1.0, 0.0, np.nan],
-            "label_No Finding": [0.0, 1.0, 0.0],
-        },
-        index=[5, 6, 7],
-    )
-
-
-def test_a_score_table_has_labels_scores_and_the_decisions_of_the_rule(manifest):
+def test_a_score_table_has_labels_scores_and_the_decisions_of_the_rule():
+    rows = {"source": ["a", "a", "b"], "image": ["1.png", "2.png", "1.png"], "sha256": list("012")}
+    labels = {"label_Mass": [1.0, 0.0, np.nan], "label_No Finding": [0.0, 1.0, 0.0]}
+    manifest = pd.DataFrame(rows | {"patient_id": ["7", "7", None]} | labels, index=[5, 6, 7])
     y_true, validation_scores = np.array([[0, 1], [1, 0]] * 10), np.array([[0.2, 0.7], [0.8, 0.3]] * 10)
     policy = {"rule": "youden"}
     rule = fit_decision_rule(
@@ -42,10 +29,6 @@ def test_a_score_table_has_labels_scores_and_the_decisions_of_the_rule(manifest)
     assert scores.predicted.dtype == np.bool_
     assert table["decision"].tolist() == expected.decision.tolist()
     assert table["decision"].iloc[0] == "Mass"
-
-
-def test_patients_are_named_within_their_source(manifest):
-    patients = patients_of(manifest)
-    assert patients.tolist()[:2] == ["a/7", "a/7"]
-    assert pd.isna(patients.iloc[2])
-    assert patients_of(manifest.assign(patient_id=None).astype({"patient_id": "str"})) is None
+    assert patients_of(table).tolist()[:2] == ["a/7", "a/7"]
+    assert patients_of(table).isna().tolist() == [False, False, True]
+    assert patients_of(table.tail(1)) is None
