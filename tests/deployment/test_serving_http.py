@@ -30,7 +30,7 @@ from cxr_pipeline.deployment.scoring import score_folder
 SIZE = 32
 MODEL = "models:/cxr-effusion@champion"
 # Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
-SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "8"))
+SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "5"))
 N_CLIENTS = 8
 
 
@@ -170,8 +170,8 @@ def test_parallel_clients_get_their_own_answers(server: str, images: Path, expec
     contents = {name: as_text((images / name).read_bytes()) for name in expected}
     end = time.monotonic() + SECONDS
 
-    def client(number: int) -> tuple[int, int]:
-        rng, n_calls, n_images = random.Random(number), 0, 0
+    def client(number: int) -> int:
+        rng, n_calls = random.Random(number), 0
         while time.monotonic() < end:
             names = rng.choices([*contents, "broken"], k=rng.randint(1, 6))
             params = {"heatmap": True} if rng.random() < 0.2 else {}
@@ -181,11 +181,9 @@ def test_parallel_clients_get_their_own_answers(server: str, images: Path, expec
                 assert answer["status"] == ("scored" if name in contents else "refused")
                 assert answer["probability"] == pytest.approx(expected.get(name), abs=1e-6)
                 assert bool(answer.get("heatmap")) == (bool(params) and name in contents)
-            n_calls, n_images = n_calls + 1, n_images + len(names)
-        return n_calls, n_images
+            n_calls += 1
+        return n_calls
 
     with ThreadPoolExecutor(N_CLIENTS) as pool:
-        done = list(pool.map(client, range(N_CLIENTS)))
-    assert min(n_calls for n_calls, _ in done) >= 3
-    n_calls, n_images = np.sum(done, axis=0)
-    print(f"{N_CLIENTS} clients in {SECONDS:.0f} s: {n_calls} calls, {n_images} images")
+        n_calls = list(pool.map(client, range(N_CLIENTS)))
+    assert min(n_calls) >= 3

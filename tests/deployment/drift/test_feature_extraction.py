@@ -93,13 +93,6 @@ class TestBuildReferenceProfile:
         assert set(profile.training.source) == {"s"}
         assert sorted(profile.held_out.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
 
-    def test_images_of_unknown_patients_are_all_taken(self, network, rule, data) -> None:
-        prepared, manifest, splits = data
-        unknown = manifest.assign(patient_id=pd.Series(None, manifest.index, dtype="str"))
-        assert len(build_reference_profile(network, rule, prepared, unknown, splits, **SETTINGS).training) == 40
-        few = build_reference_profile(network, rule, *data, **{**SETTINGS, "max_images": 7})
-        assert len(few.training) == 7
-
     def test_an_image_that_is_not_prepared_raises(self, network, rule, data) -> None:
         prepared, manifest, splits = data
         with pytest.raises(UserError, match="not among the prepared images"):

@@ -85,17 +85,6 @@ def test_the_effect_of_a_prevalence_is_cohens_h() -> None:
     assert compare_prevalence("x", labels(90, 120), labels(45, 100))["effect"] == pytest.approx(result["effect"])
 
 
-@given(st.integers(1, 200), st.integers(1, 200), st.data())
-@settings(max_examples=40)
-def test_equal_prevalence_has_no_effect(n, m, data) -> None:
-    reference = labels(data.draw(st.integers(0, n)), n)
-    same = compare_prevalence("x", reference, reference)
-    assert (same["effect"], same["p_value"]) == (0, pytest.approx(1))
-    other = compare_prevalence("x", reference, labels(data.draw(st.integers(0, m)), m))
-    assert 0 <= other["effect"] <= np.pi + 1e-9
-    assert 0 <= other["p_value"] <= 1
-
-
 class TestCalibration:
     @staticmethod
     def images(n: int, seed: int, frequency=lambda probability: probability) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +97,6 @@ class TestCalibration:
         large, spiegelhalter = compare_calibration("ill", self.images(300, 0), self.images(300, 1))
         assert max(large["effect"], spiegelhalter["effect"]) < 0.06
         assert min(large["p_value"], spiegelhalter["p_value"]) > 0.05
-        assert (large["name"], spiegelhalter["name"]) == ("ill, in the large", "ill, Spiegelhalter")
 
     def test_flipped_labels_are_detected_at_equal_prevalence(self) -> None:
         y_true, probability = self.images(200, 1)

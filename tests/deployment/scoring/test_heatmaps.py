@@ -124,17 +124,6 @@ def test_each_scored_image_has_its_own_map(folder: Path, tmp_path: Path, score: 
         assert lit(maps / f"{image}.png") == squares[image]
 
 
-def test_an_image_that_is_refused_now_has_no_earlier_map(folder: Path, tmp_path: Path, score: Score) -> None:
-    patches(folder / "a.png", **MORE_BRIGHT)
-    patches(folder / "b.png", **MORE_BRIGHT)
-    score(brightness_classifier("binary"), folder, heatmaps=tmp_path / "maps")
-    (folder / "a.png").write_bytes(b"")
-    patches(folder / "b.png", **MORE_DARK)
-    score(brightness_classifier("binary"), folder, heatmaps=tmp_path / "maps")
-    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["b.png.png"]
-    assert lit(tmp_path / "maps" / "b.png.png") == MORE_DARK["bright"]
-
-
 @pytest.mark.parametrize(
     "name", [300 * "x", 120 * "肺", "/".join([100 * "ward "] * 20) + "/image", 100 * r"\xff", "two\nlines"]
 )
@@ -157,18 +146,22 @@ def test_an_impossible_name_of_a_map_is_logged(folder, tmp_path, score, caplog) 
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png.png", "c.png.png"]
 
 
-def test_maps_of_images_that_are_not_scored_again_stay(folder: Path, tmp_path: Path, score: Score) -> None:
-    for name in ("a.png", "ward/b.png", "ward/c.png"):
+def test_maps_follow_images_that_change_go_or_stay(folder: Path, tmp_path: Path, score: Score) -> None:
+    for name in ("kept.png", "refused.png", "changed.png", "ward/gone.png", "ward/without_map.png"):
         patches(folder / name, **MORE_BRIGHT)
     maps = tmp_path / "maps"
     score(brightness_classifier("binary"), folder, heatmaps=maps)
-    (maps / "a.png.png").write_bytes(b"the earlier map")
-    (maps / "ward" / "c.png.png").unlink()
-    (folder / "ward" / "b.png").unlink()
+    (maps / "kept.png.png").write_bytes(b"the earlier map")
+    (maps / "ward" / "without_map.png.png").unlink()
+    (folder / "ward" / "gone.png").unlink()
+    (folder / "refused.png").write_bytes(b"")
+    patches(folder / "changed.png", **MORE_DARK)
     score(brightness_classifier("binary"), folder, heatmaps=maps)
-    assert (maps / "a.png.png").read_bytes() == b"the earlier map"
-    assert sorted(path.name for path in maps.rglob("*.png")) == ["a.png.png", "c.png.png"]
-    assert lit(maps / "ward" / "c.png.png") == MORE_BRIGHT["bright"]
+    assert (maps / "kept.png.png").read_bytes() == b"the earlier map"
+    found = sorted(path.name for path in maps.rglob("*.png"))
+    assert found == ["changed.png.png", "kept.png.png", "without_map.png.png"]
+    assert lit(maps / "changed.png.png") == MORE_DARK["bright"]
+    assert lit(maps / "ward" / "without_map.png.png") == MORE_BRIGHT["bright"]
 
 
 def test_maps_of_another_model_are_removed(folder, tmp_path, score, monkeypatch) -> None:

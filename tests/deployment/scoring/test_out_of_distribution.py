@@ -111,19 +111,17 @@ def test_a_refused_image_has_no_heat_map(score, images, tmp_path) -> None:
     assert drawn == set(rows.index[rows["status"] == "scored"])
 
 
-def test_screened_images_are_not_screened_again(score, images) -> None:
+def test_images_are_screened_again_only_with_other_parameters(score, images) -> None:
     first = table(score(images)[0])
     predictions, screening = score(images)
     assert screening.n_seen == 0
     pd.testing.assert_frame_equal(table(predictions), first)
     assert len(predictions.features) == len(screening.sample(find_images(str(images), key="k"))) == 6
-
-
-@pytest.mark.parametrize("changed", [{OOD: "refuse"}, {"false_alarms": 0.2}, {"min_images": 40}])
-def test_other_parameters_score_all_images_again(score, images, changed) -> None:
-    predictions, _ = score(images)
-    predictions, screening = score(images, **changed)
-    assert (screening.n_seen, predictions.n_kept) == (21, 0)
+    for changed in ({OOD: "ignore"}, {"false_alarms": 0.2}, {"min_images": 40}):
+        predictions, screening = score(images, **changed)
+        assert (screening.n_seen, predictions.n_kept) == (21, 0)
+        if OOD in changed:
+            assert table(predictions)["reason"].dropna().tolist() == ["unreadable"]
 
 
 def test_the_features_of_the_sample_are_those_of_the_network(score, images, owner_and_profile) -> None:

@@ -190,14 +190,6 @@ def test_unreadable_images_and_links_are_tried_again(tmp_path, folder, draw, cla
     np.testing.assert_allclose(predictions[["late.png", "link.png"]], [51, 200], atol=1e-4)
 
 
-def test_a_permanent_refusal_is_reused(folder, draw, classifier, score, monkeypatch) -> None:
-    draw("image.png")
-    draw("empty.png").write_bytes(b"")
-    score(classifier, folder)
-    monkeypatch.setattr("cxr_pipeline.data.images.decoding.read_bytes", None)
-    assert score(classifier, folder).reason.fillna("").tolist() == ["empty", ""]
-
-
 def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classifier, score, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SHARD_ROWS", 2)
     images = [draw(f"{number}.png") for number in range(6)]

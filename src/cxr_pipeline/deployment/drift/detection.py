@@ -57,12 +57,7 @@ def detect_drift(
         result in words; ``n_new``, ``alpha`` and ``limits``; ``families`` in the order of ``FAMILIES``, each with
         ``name``, ``verdict``, ``notes`` on skipped images and tests, and ``tests``: the results of `two_sample_tests`,
         with ``p_holm`` (the corrected p-value) and ``verdict``.
-
-    Raises:
-        ValueError: The features of the new images are from a model with other outputs.
     """
-    if new.probability.shape[1] != len(profile.outputs):
-        raise ValueError(f"Expected {len(profile.outputs)} outputs. Received: {new.probability.shape[1]}")
     profile = profile.match_sources(new.source, min_images=min_images, seed=seed)
     families = [_Family(profile, new, min_images) for _ in FAMILIES]
     pixels, features, scores, prevalence, calibration = families
