@@ -7,7 +7,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from cxr_pipeline.evaluation import bootstrap
-from cxr_pipeline.evaluation.bootstrap import bootstrap_mean, measure, patient_codes
+from cxr_pipeline.evaluation.bootstrap import bootstrap_mean, measure
 from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import Scores
 
@@ -86,13 +86,6 @@ def test_intervals_match_a_loop_over_resampled_patients(exclusive):
         for name in METRICS[:-1]:  # the bins of a replicate's calibration error are those of all images
             low, high = table[name].quantile([0.025, 0.975])
             assert (intervals[name]["low"], intervals[name]["high"]) == pytest.approx((low, high), abs=1e-12), name
-
-
-def test_patients_are_numbered_by_id_and_images_without_patient_last():
-    assert patient_codes(["b", None, "a", "b", None], np.arange(5)).tolist() == [1, 2, 0, 1, 3]
-    assert patient_codes(["b", None, "a", "b", None], np.array([3, 1, 0])).tolist() == [0, 1, 0]
-    for each_its_own in (None, ["c", "b", "a"], [None] * 3):
-        assert patient_codes(each_its_own, np.arange(3)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("grouped", [False, True])

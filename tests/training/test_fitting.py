@@ -97,9 +97,11 @@ def run(
     train: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Fitted:
+    """Train on the first 48 images and validate on the others, or on all if there are no more."""
+    rows = np.arange(len(images.y))
     first, rest = (
         ImageSet.unweighted(images=images, sha256=images.sha256[part], y=images.y[part])
-        for part in (slice(48), slice(48, None))
+        for part in (rows[:48], rows[48:] if len(rows) > 48 else rows)
     )
     return fit(
         model=model or build(pretrained=pretrained, n_outputs=images.y.shape[1], exclusive=exclusive),
@@ -347,19 +349,9 @@ def test_a_backbone_is_trained_only_above_its_cut(name: str, cut: str | None, tm
         return {path for path in weights[before] if not np.array_equal(weights[before][path], weights[after][path])}
 
     remember({"phase": "start"})
-    image_set = ImageSet.unweighted(images=images, sha256=images.sha256, y=images.y)
+    settings: dict[str, Any] = {"epochs": 1, "optimizer": "sgd", "tolerance": 1e9}
     fine_tuning = FineTuningSettings(cut=cut, epochs=1, learning_rate=1e-2, batch_size=4)
-    fit(
-        model=model,
-        train=image_set,
-        validation=image_set,
-        settings=replace(SETTINGS, epochs=1, optimizer="sgd", tolerance=1e9, fine_tuning=fine_tuning),
-        exclusive=False,
-        augmentation=AUGMENTATION,
-        features=tmp_path / "features",
-        checkpoints=tmp_path / "checkpoints",
-        on_epoch=remember,
-    )
+    run(images, tmp_path, model=model, on_epoch=remember, fine_tuning=fine_tuning, **settings)
     head = {"probability/kernel", "probability/bias"}
     assert changed("start", "frozen") == head
     top = keras.Model(model.get_layer(cut or BACKBONES[name].cut).output, model.output)

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,15 +17,6 @@ def test_metrics_of_one_output() -> None:
             "val_specificity": 1 / 2,
         }
     )
-
-
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), st.booleans())
-def test_metrics_that_need_both_classes_are_nan_for_one(scores: list[float], positive: bool) -> None:
-    y_score = np.array(scores, np.float32)[:, np.newaxis]
-    metrics = validation_metrics(np.full_like(y_score, positive), y_score, exclusive=False)
-    assert math.isnan(metrics["val_auc"])
-    assert math.isnan(metrics["val_specificity" if positive else "val_recall"])
-    assert 0 <= metrics["val_accuracy"] <= 1
 
 
 def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined() -> None:
