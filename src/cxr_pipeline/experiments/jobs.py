@@ -49,8 +49,7 @@ class Job:
 
     Args:
         name: unique among the jobs that run together.
-        module: run as ``python -m module``; it reads its payload with `receive_payload`.
-        payload: JSON-able.
+        module: run as ``python -m module``; it reads its JSON-able payload with `receive_payload`.
         log: absolute path of the file for the output of the process.
         shares: keys of results that the job computes unless they are already on disk, such as cached features. A job
             does not start while another one computes a result that both share.

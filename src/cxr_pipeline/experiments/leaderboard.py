@@ -28,7 +28,6 @@ class Entry:
         date: when it was registered or tested.
         experiment_id, run_id: MLflow ids of the run; None if it was deleted.
         run_url, url: pages of the run and of the version, if there is a server.
-        aliases: aliases of the version, such as ``champion``.
         unfinished: status of a run that did not finish, such as ``failed``.
     """
 

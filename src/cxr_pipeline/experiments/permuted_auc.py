@@ -39,13 +39,8 @@ def null_bound(
     scores: images of the same patient have exchangeable labels too, so that patients do not widen it. It accounts for
     ties, few positives and correlated outputs.
 
-    Args:
-        y_true: labels [n, k], 0, 1 or NaN for unknown; the labels of an image stay together.
-        y_score: scores [n, k].
-        contents: number of each image's content [n]; images with equal content have equal labels.
-        false_alarms: probability of a larger distance, in (0, 1).
-        permutations: number of permutations.
-        seed: seed of the permutations.
+    The labels [n, k] of an image, 0, 1 or NaN for unknown, stay together, and images with equal ``contents`` [n] have
+    equal labels. A larger distance has the probability ``false_alarms``, in (0, 1).
 
     References:
         Good, "Permutation, parametric and bootstrap tests of hypotheses", 2005, chapter 3.

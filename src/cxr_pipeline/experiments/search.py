@@ -78,15 +78,15 @@ class StudyPlan:
 
 def suggest(trial: optuna.Trial, space: Mapping[str, Axis]) -> dict[str, Any]:
     """Return a value for each dotted parameter of the space."""
-    return {name: _suggest(trial, name, dict(axis)) for name, axis in space.items()}
-
-
-def _suggest(trial: optuna.Trial, name: str, axis: dict[str, Any]) -> Any:
-    if "choices" in axis:
-        return trial.suggest_categorical(name, axis["choices"])
-    if isinstance(axis["low"], int) and isinstance(axis["high"], int):
-        return trial.suggest_int(name, **{"step": 1, **axis})
-    return trial.suggest_float(name, **axis)
+    values: dict[str, Any] = {}
+    for name, axis in space.items():
+        if "choices" in axis:
+            values[name] = trial.suggest_categorical(name, axis["choices"])
+        elif isinstance(axis["low"], int) and isinstance(axis["high"], int):
+            values[name] = trial.suggest_int(name, **axis)
+        else:
+            values[name] = trial.suggest_float(name, **axis)
+    return values
 
 
 class TrialSeededTPE(optuna.samplers.TPESampler):

@@ -43,10 +43,8 @@ def _row(trial: FrozenTrial, parameters: Sequence[str]) -> dict[str, Any]:
 
 
 def best_trial(study: optuna.Study) -> dict[str, Any] | None:
-    """Return ``number``, ``value``, ``parameters`` and ``run_id`` of the best complete trial, the first of equal ones.
-
-    Returns None if no trial is complete. Pruned trials are excluded, because they did not reach their last epoch.
-    """
+    """Return ``number``, ``value``, ``parameters`` and ``run_id`` of the best complete trial, the first of equals."""
+    # Pruned trials did not reach their last epoch.
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return None

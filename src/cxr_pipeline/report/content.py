@@ -25,7 +25,6 @@ class ReportContent:
             an image may have several classes or none.
         source_counts: for each source, its images in each split.
         figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
-        parameters: dotted name to value.
         versions: package, or ``git commit``, to version.
         model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its input in pixels.
         classification_report: a row for each class; None for a binary task.

@@ -43,7 +43,6 @@ class Kind:
         collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
         bounds: the metrics whose intervals are put in words, with their names.
         performance: sentences on metrics; one is left out if a metric that it names is undefined.
-        meanings: what each metric means.
         classes: names of the classes; of two, the second is the positive one.
     """
 

@@ -44,11 +44,7 @@ def draw_effects(report: Document) -> bytes:
 
 
 def draw_distributions(report: Document) -> bytes | None:
-    """Draw the distributions of the reference and the new images, drifted ones first; at most 16.
-
-    Returns:
-        PNG bytes; None if no test has a histogram.
-    """
+    """Draw up to 16 distributions of reference and new images, drifted ones first; None if no test has a histogram."""
     drawn = [(family, test) for family, test in _tests(report) if test["histogram"] is not None]
     drawn = sorted(drawn, key=lambda each: each[1]["verdict"] == "none")[:MOST_PANELS]
     if not drawn:

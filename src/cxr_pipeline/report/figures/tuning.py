@@ -27,11 +27,7 @@ PANELS_WIDE = 3
 
 
 def draw_tuning(trials: pd.DataFrame, study: Document) -> dict[str, bytes]:
-    """Draw the trials (:func:`cxr_pipeline.experiments.trials.trial_table`) of a study (``tuning_study.json``).
-
-    Returns:
-        PNG bytes by name: ``tuning_history``, ``tuning_importance`` and ``tuning_slices``.
-    """
+    """Draw the trials (``trial_table``) of a study (``tuning_study.json``), PNG bytes by name."""
     label, minimize = monitor_in_words(study["monitor"]), study["direction"] == "minimize"
     return {
         "tuning_history": history(trials, label=label, minimize=minimize),

@@ -29,13 +29,9 @@ BEFORE_PARAMETERS, AFTER_PARAMETERS = "is_baseline", "accuracy"
 
 
 def render_ablation(table: pd.DataFrame, *, task: Document, phantom: bool, bootstrap: Document) -> str:
-    """Render the page as HTML.
+    """Render the page of a table from ``cell_table``, also as a CSV file gives it back, as HTML.
 
-    Args:
-        table: see :func:`cxr_pipeline.experiments.cell_table.cell_table`, also as a CSV file gives it back.
-        task: ``name`` and ``title``.
-        phantom: whether the images are phantoms.
-        bootstrap: ``replicates`` and ``confidence`` of the intervals.
+    ``task`` has a ``name`` and a ``title``, ``bootstrap`` the ``replicates`` and ``confidence`` of the intervals.
     """
     rows = records(table)
     sections = [

@@ -38,11 +38,7 @@ BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("{}: {}"), Markup("{}: <b>{}</b>
 
 
 def render_leaderboard(table: pd.DataFrame) -> str:
-    """Render the page as HTML; only addresses of servers become links.
-
-    Args:
-        table: see :func:`cxr_pipeline.experiments.leaderboard.leaderboard`, also as a CSV file gives it back.
-    """
+    """Render a leaderboard, also as a CSV file gives it back, as HTML; only addresses of servers become links."""
     rows = records(table)
     groups, unranked = _groups(rows)
     intro = (

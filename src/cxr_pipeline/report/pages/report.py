@@ -46,14 +46,7 @@ def render_card(content: ReportContent, *, model_name: str) -> str:
 
 
 def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom: bool) -> str:
-    """Summarise the card for the description of a version in MLflow, as Markdown.
-
-    Args:
-        metrics: content of ``metrics.json``.
-        kind: kind of the task.
-        classes: classes of the task.
-        phantom: whether the images are phantoms.
-    """
+    """Summarise the card of a model with ``metrics.json`` for the description of its version in MLflow, as Markdown."""
     task = kind_of({"kind": kind, "classes": classes})
     images = "phantom images; this says nothing about patients" if phantom else "images"
     auc = f"{task.auc} {number(value_of(metrics['metrics'], 'auc'))}"
