@@ -19,8 +19,7 @@ _LONGEST_NUMBER = 12
 def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
     """Hash the patient of each image, together with its source, by a secret key (see ``sources.pseudonyms``).
 
-    Returns:
-        16 hexadecimal digits, equal for images of the same patient of a source; null if the patient is unknown.
+    The 16 hexadecimal digits are equal for images of the same patient of a source, and null if it is unknown.
     """
     patients = manifest["source"].astype("str") + "\x1f" + manifest["patient_id"].astype("str")
     return pseudonyms(patients.where(manifest["patient_id"].notna()), key_file)

@@ -17,12 +17,8 @@ ROLLED_BACK = "rolled_back"
 
 def aliases_of(name: str) -> dict[str, int | None]:
     """Return the version number of each alias of a registered model, None where the alias or the model is missing."""
-    aliases: dict[str, str] = {}
-    try:
-        aliases = mlflow.MlflowClient().get_registered_model(name).aliases
-    except mlflow.MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    models = mlflow.search_registered_models(filter_string=f"name='{name}'")
+    aliases = models[0].aliases if models else {}
     return {alias: int(aliases[alias]) if alias in aliases else None for alias in ALIASES}
 
 

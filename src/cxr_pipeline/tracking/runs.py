@@ -82,19 +82,15 @@ def end_active_run(status: str) -> None:
     It never raises an error, because it is called while another error, or a signal, ends the process. It waits at most
     10 seconds for a server that does not answer.
     """
-    run_id = active_run_id()
-    if run_id is None:
+    if _last is None or not _last.is_active:
         return
-    if _last is not None:
-        _last.is_active = False
+    _last.is_active = False
     try:
         with impatient():
             mlflow.end_run(status)
+        _last.is_open = False
     except mlflow.MlflowException as error:
-        _log.warning("Could not end the MLflow run %s as %s: %s", run_id, status, reason(error))
-    else:
-        if _last is not None:
-            _last.is_open = False
+        _log.warning("Could not end the MLflow run %s as %s: %s", _last.run_id, status, reason(error))
 
 
 def end_killed(run_id: str) -> None:

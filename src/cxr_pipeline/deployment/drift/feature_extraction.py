@@ -45,11 +45,7 @@ class FeatureExtractor:
         )
 
     def extract(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.floating]]:
-        """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size].
-
-        Raises:
-            UserError: The network returned NaN.
-        """
+        """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size]."""
         features = np.empty(len(images), self.dtype)
         features["statistics"] = image_statistics(images)
         features["features"], scores = self._network.predict_on_batch(images[..., np.newaxis])

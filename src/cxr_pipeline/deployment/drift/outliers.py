@@ -22,13 +22,8 @@ class OutlierDetector:
     The distance of an image is that to the fifth nearest of the model's own images. Pixel statistics are compared with
     training images; network features with validation images, because the network has fitted its training images. Each
     comparison gets half of the false alarms. Its threshold is a quantile of the leave-one-out distances of the own
-    images, so that at most a fraction ``false_alarms`` of new in-distribution images exceeds it. With n images,
-    fractions below 1 / n cannot be resolved.
-
-    Args:
-        profile: Reference profile of the model.
-        false_alarms: Fraction of in-distribution images that may be reported, above 0 and below 1.
-        min_images: Minimum number of the model's own images for a comparison; with fewer, it is skipped.
+    images, so that at most a fraction ``false_alarms`` of new in-distribution images, above 0 and below 1, exceeds it.
+    With n images, fractions below 1 / n cannot be resolved. A comparison with less than ``min_images`` is skipped.
 
     References:
         Sun, Ming, Zhu and Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022.

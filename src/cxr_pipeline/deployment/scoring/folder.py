@@ -1,7 +1,6 @@
 """Score every image below a folder in constant memory, with resume after a kill."""
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ import cxr_pipeline
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.inference_inputs import prepare_files
@@ -225,7 +225,7 @@ def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, sc
         os.fsencode(root).hex(),
         screening.settings if screening else None,
     ]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(settings)[:16]
 
 
 def _key(root: Path, image: ImageFile) -> str:

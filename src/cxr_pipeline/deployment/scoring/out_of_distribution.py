@@ -23,13 +23,9 @@ from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
 class Screening:
     """Screen images while they are scored, and collect the features of a sample for the drift check of the folder.
 
-    Args:
-        classifier: scores the images.
-        profile: reference profile of the classifier.
-        out_of_distribution: ``flag`` scores an out-of-distribution image and gives a reason; ``refuse`` does not score
-            it; ``ignore`` disables the screening.
-        false_alarms, min_images: see `OutlierDetector`.
-        max_images, seed: size and seed of the sample.
+    ``out_of_distribution`` says what happens to such an image: ``flag`` scores it and gives a reason, ``refuse`` does
+    not score it, ``ignore`` disables the screening. ``false_alarms`` and ``min_images`` are those of `OutlierDetector`,
+    ``max_images`` and ``seed`` those of the sample.
     """
 
     def __init__(
