@@ -79,9 +79,9 @@ class Project:
         """Return the split registry."""
         return pd.read_parquet(self.data / "05_model_input" / self.task / "splits.parquet")
 
-    def in_training(self) -> bool:
-        """Return whether training has finished an epoch, but not the last one."""
-        return any((self.data / "06_models" / "checkpoints").rglob("*.npz"))
+    def checkpoints(self) -> set[Path]:
+        """Return the files of all training phases. A new one is written after the first epoch of a phase."""
+        return set((self.data / "06_models" / "checkpoints").rglob("*.npz"))
 
     def resumed(self) -> bool:
         """Return whether the last training run resumed from a checkpoint, and no MLflow run is still open."""

@@ -84,8 +84,9 @@ def job(project: Project) -> list[int]:
 
 def killed_job(project: Project) -> list[int]:
     """The job is killed during training, and started again; the training must resume."""
+    before = project.checkpoints()
     process = project.start("retraining")
-    while process.poll() is None and not project.in_training():
+    while process.poll() is None and project.checkpoints() <= before:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     statuses = [process.wait(), project.run("retraining")]
