@@ -12,13 +12,12 @@ from shipped import parameters_of
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.manifest import list_images
-from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
+from cxr_pipeline.pipelines.ingestion.nodes import list_images
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"
@@ -62,21 +61,14 @@ def validate(
     """
     write(raw / "old", range(1, 7))
     write(raw / "new", range(301, 301 + n_new), **images)
-    listings = {
-        name: (
-            LAYOUTS[SOURCE["layout"]].reader(raw / name, patient_id=SOURCE["patient_id"], unpacked=raw),
-            LAYOUTS[SOURCE["layout"]].read(raw / name, patient_id=SOURCE["patient_id"]),
-        )
-        for name in ("old", "new")
-    }
-    table, _, _ = list_images(listings, labels=TASK.labels)
+    folders = Folders(**{**{name: raw / name for name in Folders.model_fields}, "raw": raw})
+    table, _, _ = list_images(SOURCES, folders, TASK)
     is_old = table["source"] == "old"
     for version, n_known in ((2, 0), (3, n_before)):
         rows = table[is_old | (table["patient_id"].astype(int) < 301 + n_known)]
         splits = rows[["source", "image", "sha256", "patient_id"]].assign(split="train")
         known.used[version] = images_used(rows, splits, pd.DataFrame({"sha256": []}, dtype="str"))
     changes = {"train": True, "stopped": None, "model": MODEL, "champion": 3, "changes": {"new": n_new - n_before}}
-    folders = Folders(**dict.fromkeys(Folders.model_fields, raw))
     rule = RULE.model_copy(update={"on_drift": on_drift})
     found = nodes.validate_changes(changes, table, TASK, SOURCES, folders, Drift(**DEFAULTS["drift"]), rule)
     json.dumps(found, allow_nan=False)

@@ -8,23 +8,23 @@ import mlflow
 import numpy as np
 import pytest
 from kedro.io import MemoryDataset
-from phantom_patients import SOURCE, write
+from phantom_patients import SIZE, SOURCE, write
 from shipped import parameters_of
 from stage_runs import run_stage
 from stub_models import mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.manifest import list_images
-from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
+from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.drift.pipeline import create_pipeline
+from cxr_pipeline.pipelines.ingestion.nodes import list_images
 from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline as create_profiling
+from cxr_pipeline.pipelines.resolution.nodes import resize_images
 
 TASK = Task(name="effusion", title="E", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
+SOURCES = Sources({"images": {**SOURCE, "path": "images"}})
 DEFAULTS = parameters_of()["drift"]
 
 
@@ -33,13 +33,11 @@ class Project:
 
     def __init__(self, folder: Path, classifier: ImageClassifier) -> None:
         self.classifier = classifier
-        raw = write(folder / "raw", range(1, 91))
         self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
-        reader = LAYOUTS["class_folders"].reader(raw, unpacked=folder, patient_id=SOURCE["patient_id"])
-        listing = LAYOUTS["class_folders"].read(raw, patient_id=SOURCE["patient_id"])
-        self.manifest, _, _ = list_images({"images": (reader, listing)}, labels=TASK.labels)
-        self.images = PreparedImages(self.folders.images, classifier.recipe)
-        self.images.fill({row.sha256: (reader, row.path) for row in self.manifest.itertuples()})
+        write(self.folders.raw / "images", range(1, 91))
+        self.manifest, _, _ = list_images(SOURCES, self.folders, TASK)
+        resolution = Resolution(size=SIZE, mode="fit", max_megapixels=1)
+        self.images, _ = resize_images(self.manifest, SOURCES, resolution, self.folders)
         split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")
         self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
 
