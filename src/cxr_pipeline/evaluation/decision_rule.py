@@ -27,8 +27,8 @@ ARGMAX = "argmax"
 NONE = "none"
 # With a threshold of 0, every image would be assigned to that class.
 LOWEST_THRESHOLD = 1e-6
-# What a rule has for each output beside its threshold, in ``decision_rule.json`` too.
-FITTED = ("policy_met", "message", "n_images", "n_positive")
+# The items of `OutputRule` beside the threshold, as they are named in ``decision_rule.json``.
+OUTPUT_KEYS = ("policy_met", "message", "n_images", "n_positive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class DecisionRule:
         return {
             **values,
             "message": " ".join(filter(None, (summary, self.calibration.message))),
-            "per_class": {name: {key: getattr(rule, key) for key in FITTED} for name, rule in rules.items()},
+            "per_class": {name: {key: getattr(rule, key) for key in OUTPUT_KEYS} for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }
 
@@ -231,7 +231,7 @@ def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
     _check_kind(kind)
     per_class = values.get("per_class", {classes[-1]: {**values, **fitted_on}})
     rules = tuple(
-        OutputRule(float(threshold), **{key: per_class[name][key] for key in FITTED})
+        OutputRule(float(threshold), **{key: per_class[name][key] for key in OUTPUT_KEYS})
         for name, threshold in values["thresholds"].items()
     )
     saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]

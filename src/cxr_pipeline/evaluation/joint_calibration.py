@@ -81,13 +81,9 @@ class JointCalibration:
     def to_dict(self, outputs: Sequence[str]) -> dict[str, Any]:
         """Return the JSON form: of all classes, or by output."""
         parts = [part.to_dict() for part in self.parts]
-        if self._at_once:
-            return parts[0]
-        return (
-            {"method": "one_against_rest", "parts": parts}
-            if self.exclusive
-            else dict(zip(outputs, parts, strict=False))
-        )
+        if self.exclusive:
+            return parts[0] if self._at_once else {"method": "one_against_rest", "parts": parts}
+        return dict(zip(outputs, parts, strict=True))
 
     @property
     def _at_once(self) -> bool:
