@@ -107,6 +107,7 @@ def metrics_of(measured):
             "n_images": 119,
             "prevalence": 0.487,
             "thresholds": {"effusion": 0.4137},
+            "support": {"effusion": {"n_known": 119, "n_positive": 58}},
             "images_digest": "7" * 64,
             "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
             "metrics": measures,
@@ -152,9 +153,9 @@ def counts():
 
     def make(**test):
         return {
-            "train": {"nofinding": 1284, "effusion": 270, "patients": 500},
-            "validation": {"nofinding": 61, "effusion": 57, "patients": 70},
-            "test": {"nofinding": 61, "effusion": 58, "patients": None, **test},
+            "train": {"nofinding": 1284, "effusion": 270, "images": 1554, "patients": 500},
+            "validation": {"nofinding": 61, "effusion": 57, "images": 118, "patients": 70},
+            "test": {"nofinding": 61, "effusion": 58, "images": 119, "patients": None, **test},
         }
 
     return make

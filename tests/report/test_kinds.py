@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_pipeline.report.kinds import kind_of, title
+from cxr_pipeline.report.kinds import kind_of
 
 NAMES = ("normal", "Mass", "Nodule")
 BINARY, MULTICLASS, MULTILABEL = KINDS = tuple(
@@ -81,7 +81,3 @@ def test_labels_with_a_constant_decision_are_named(several):
     warning = MULTILABEL.collapsed(several(rates))
     assert warning == "For 2 of 3 labels the decision is almost always the same: normal and Mass."
     assert MULTILABEL.collapsed(several(rates[2:])) is None
-
-
-def test_metrics_have_titles():
-    assert [title(name) for name in ("auc", "ece", "some_metric")] == ["AUC", "calibration error", "some metric"]

@@ -85,10 +85,10 @@ def test_classes_at_chance_are_named(measured):
 def test_a_missed_policy_is_a_warning():
     assert warnings.policy_missed(MISSED) == "The threshold does not meet its policy. Missed."
     rules = {"Mass": MISSED, "Nodule": RULE}
-    assert warnings.policy_missed({"per_class": rules}) == "1 threshold does not meet the policy. Mass: Missed."
-    assert "2 thresholds do not" in warnings.policy_missed({"per_class": {**rules, "Hernia": MISSED}})
-    for met in (RULE, {"per_class": {"Nodule": RULE}}, {"thresholds": {}}):
-        assert warnings.policy_missed(met) is None
+    one, two = ({**MISSED, "per_class": each} for each in (rules, {**rules, "Hernia": MISSED}))
+    assert warnings.policy_missed(one) == "1 threshold does not meet the policy. Mass: Missed."
+    assert "2 thresholds do not" in warnings.policy_missed(two)
+    assert warnings.policy_missed(RULE) is None
 
 
 def test_unknown_labels_are_counted(data_report):

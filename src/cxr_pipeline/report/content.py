@@ -21,8 +21,7 @@ class ReportContent:
         task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
         data_report: the document, with that on confounding as ``confounding``.
         quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
-        split_counts: for each split, the images of each class, ``patients`` (None where unknown), and ``images`` where
-            an image may have several classes or none.
+        split_counts: for each split, the images of each class, all ``images``, and ``patients`` (None where unknown).
         source_counts: for each source, its images in each split.
         figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
         versions: package, or ``git commit``, to version.
@@ -52,9 +51,3 @@ class ReportContent:
     def kind(self) -> Kind:
         """The wording for the kind of task."""
         return kind_of(self.task)
-
-
-def images_in(counts: Mapping[str, int | None]) -> int:
-    """Return the number of images in a split: ``images``, or else the sum over its classes."""
-    images = counts.get("images")
-    return sum(count or 0 for name, count in counts.items() if name != "patients") if images is None else images

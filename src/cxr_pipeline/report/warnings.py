@@ -87,14 +87,12 @@ def chance_classes(metrics: Document) -> str | None:
 
 def policy_missed(decision_rule: Document) -> str | None:
     """Warn of thresholds that do not meet their policy."""
+    if decision_rule["policy_met"]:
+        return None
     if "per_class" not in decision_rule:
-        if decision_rule.get("policy_met", True):
-            return None
         return f"The threshold does not meet its policy. {decision_rule['message']}"
     rules = decision_rule["per_class"].items()
     missed = [f"{name}: {rule['message']}" for name, rule in rules if not rule["policy_met"]]
-    if not missed:
-        return None
     verb = "does" if len(missed) == 1 else "do"
     return f"{plural(len(missed), 'threshold')} {verb} not meet the policy. {' '.join(missed)}"
 

@@ -33,9 +33,9 @@ def test_class_auc_has_the_mean_first_then_the_highest_and_undefined_ones_last(d
     areas = {"Hernia": (None, None, None), "Nodule": (0.6, None, None), "Mass": (0.9, 0.8, 1.0)}
     per_class = {name: measured(auc=auc) for name, auc in areas.items()}
     metrics = {"metrics": measured(auc=(0.7, 0.6, 0.8)), "per_class": per_class}
-    intervals.draw_class_auc({**metrics, "support": {"Mass": {"n_positive": 1200}}})
+    intervals.draw_class_auc({**metrics, "support": {key: {"n_positive": 1200} for key in areas}})
     axes = drawn[0].axes[0]
-    assert labels(axes) == ["mean of 3", "Mass (n = 1,200)", "Nodule", "Hernia"]
+    assert labels(axes) == ["mean of 3", *(f"{name} (n = 1,200)" for name in ("Mass", "Nodule", "Hernia"))]
     assert texts(axes) == ["0.70 (0.60 to 0.80)", "0.90 (0.80 to 1.00)", "0.60", "not defined"]
     assert (0.8, 1.0) in spans(axes)
     assert points(axes)[1] == (0.9, False)

@@ -28,7 +28,7 @@ def test_the_figures_depend_on_the_kind_of_task_and_are_reproducible(measured, k
     scores = Scores(outputs, y_true, probability, probability >= 0.5)
     measures = measured(auc=(0.889, 0.851, 0.924), average_precision=(0.8, None, None))
     metrics = {"metrics": measures, "per_class": dict.fromkeys(outputs, measures)}
-    metrics["thresholds"] = dict.fromkeys(outputs, 0.5)
+    metrics |= {"thresholds": dict.fromkeys(outputs, 0.5), "support": {key: {"n_positive": 13} for key in outputs}}
 
     first, again = (draw_scores(scores, metrics, kind=kind, classes=classes) for _ in range(2))
 

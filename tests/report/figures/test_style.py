@@ -1,7 +1,6 @@
 from io import BytesIO
 
 import matplotlib as mpl
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,9 +29,3 @@ def test_the_settings_of_the_user_change_nothing_and_stay():
         with pytest.raises(RuntimeError), style.sheet(height=2):
             raise RuntimeError
         assert mpl.rcParams["font.size"] == 30
-
-
-def test_a_message_is_drawn():
-    one, other = (np.asarray(Image.open(BytesIO(style.message(text)))) for text in ("No curve.", "No images at all."))
-    assert one.min() < 200
-    assert not np.array_equal(one, other)

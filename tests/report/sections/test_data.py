@@ -34,7 +34,7 @@ def test_images_and_patients_are_counted(content, data_report):
     assert "trained on 1,554 images. 118 others" in sentence()
     assert "the epoch and the threshold, and 119 to test it" in sentence()
     assert "from the source “images”. They are from 640 patients" in sentence()
-    several = {"Mass": 5, "Nodule": 7, "patients": None}
+    several = {"Mass": 5, "Nodule": 7, "images": 12, "patients": None}
     split = {"train": several, "validation": several, "test": {**several, "images": 9}}
     task = {**content.task, "kind": "multilabel", "classes": NAMES[1:]}
     assert "trained on 12 images. 12 others were used to choose the epoch and the decision rule, and 9 to test" in (

@@ -32,10 +32,11 @@ class Estimate(NamedTuple):
 
 def draw_class_auc(metrics: Document) -> bytes:
     """Draw the AUC of each class in ``metrics.json``, the highest first, below their mean."""
-    per_class, support = metrics["per_class"], metrics.get("support", {})
-    counts = {name: f" (n = {counted['n_positive']:,})" for name, counted in support.items()}
-    ordered = sorted(per_class.items(), key=lambda named: -(value_of(named[1], "auc") or -np.inf))
-    classes = [Estimate(name + counts.get(name, ""), measures["auc"]) for name, measures in ordered]
+    ordered = sorted(metrics["per_class"].items(), key=lambda named: -(value_of(named[1], "auc") or -np.inf))
+    classes = [
+        Estimate(f"{name} (n = {metrics['support'][name]['n_positive']:,})", measures["auc"])
+        for name, measures in ordered
+    ]
     rows = [Estimate(f"mean of {len(classes)}", metrics["metrics"]["auc"], ORANGE), *classes]
     with sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()

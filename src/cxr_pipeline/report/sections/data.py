@@ -1,10 +1,10 @@
 """Sections on the intended use, the data, the split, the model, its monitoring and its limitations."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import PurePath
 
-from cxr_pipeline.report.content import ReportContent, images_in
+from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.captions import TRAINING
 from cxr_pipeline.report.formatting import Document, as_text, humanize, join, plural, sources_named
 from cxr_pipeline.report.page import Block, Section, Table
@@ -101,7 +101,7 @@ def data(content: ReportContent) -> Section:
 
 def _images_and_patients(content: ReportContent) -> str:
     report = content.data_report
-    images = {split: images_in(counts) for split, counts in content.split_counts.items()}
+    images = {split: counts["images"] or 0 for split, counts in content.split_counts.items()}
     drawn = " (synthetic)" if report["phantom"] else ""
     n_patients, n_unknown = report["n_patients"], report["n_images_without_patient"]
     if n_patients:
@@ -180,21 +180,18 @@ def split(content: ReportContent) -> Section:
         f"{join(shares)}, unless a source defines the split. A patient's split never changes. The run stops if a "
         "patient, or the same image, is in two splits."
     )
-    counts, classes = list(content.split_counts.values()), content.task["classes"]
-    patients = [images["patients"] for images in counts]
+    counts, classes = content.split_counts.values(), content.task["classes"]
     rows = [
-        *((name, *(images.get(name, 0) for images in counts)) for name in classes),
-        ("images", *map(images_in, counts)),
-        ("patients", *(UNKNOWN if count is None else count for count in patients)),
-        *((f"share of {name}", *(_share(images, name) for images in counts)) for name in classes),
+        *((name, *(images[name] for images in counts)) for name in (*classes, "images")),
+        ("patients", *(UNKNOWN if images["patients"] is None else images["patients"] for images in counts)),
+        *((f"share of {name}", *(_share(images[name], images["images"]) for images in counts)) for name in classes),
     ]
     table = Table(("", *content.split_counts), rows, "counted")
     return Section("Split", [sentence, table], items="CLAIM 20, 21; TRIPOD+AI 16, 21", anchor="splits")
 
 
-def _share(counts: Mapping[str, int | None], name: str) -> float | None:
-    total = images_in(counts)
-    return (counts.get(name) or 0) / total if total else None
+def _share(count: int | None, total: int | None) -> float | None:
+    return (count or 0) / total if total else None
 
 
 def model(content: ReportContent) -> Section:

@@ -89,11 +89,11 @@ def _all_metrics(kind: Kind, metrics: Document) -> Table:
 
 
 def _by_class(metrics: Document) -> Table | None:
-    support, thresholds = metrics.get("support", {}), metrics.get("thresholds", {})
+    support, thresholds = metrics["support"], metrics["thresholds"]
     rows = {}
     for name, measures in metrics["per_class"].items():
-        counts = {"positive": support[name]["n_positive"], "labelled": support[name]["n_known"]} if support else {}
-        rows[name] = {**counts, "threshold": thresholds.get(name, ""), **measures}
+        counts = {"positive": support[name]["n_positive"], "labelled": support[name]["n_known"]}
+        rows[name] = {**counts, "threshold": thresholds[name], **measures}
     return _compare("class", rows, PER_CLASS) if len(rows) > 1 else None
 
 
@@ -129,11 +129,11 @@ def decision_rule(rule: Document) -> Section:
         "argmax": "The most probable class is predicted; there is no fitted threshold.",
         "fixed": "The threshold was set in advance; it was not fitted.",
     }.get(rule["policy"]["rule"], "Thresholds were fitted on validation images.")
-    per_class, thresholds = rule.get("per_class", {}), rule.get("thresholds", {})
+    per_class = rule.get("per_class", {})
     # What differs between classes is in the second table.
     common = {key: value for key, value in rule.items() if not per_class or key not in ("per_class", "thresholds")}
     facts = {humanize(name): value for name, value in flatten(common).items() if value != ""}
-    rules = {name: flatten({"threshold": thresholds.get(name, ""), **each}) for name, each in per_class.items()}
+    rules = {name: flatten({"threshold": rule["thresholds"][name], **each}) for name, each in per_class.items()}
     names = dict.fromkeys(name for each in rules.values() for name in each)
     blocks: list[Block] = [
         f"{chosen} {_calibration(rule)} The rule is stored with the model and does not change.",
