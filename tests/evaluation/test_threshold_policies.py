@@ -9,12 +9,16 @@ from cxr_pipeline.evaluation.threshold_policies import Cost, FBeta, Fixed, Targe
 EVERY_POLICY = (Fixed(0.3), Youden(), TargetSensitivity(0.9), TargetSpecificity(0.9), FBeta(2), Cost(5, 1))
 
 
+EXACT = st.sampled_from([0.0, 5e-324, 0.5, np.nextafter(0.5, 1), np.nextafter(1, 0), 1.0])
+
+
 @st.composite
 def images(draw):
-    """Images of both classes with many equal probabilities."""
+    """Images of both classes, with probabilities that are often equal, extreme or neighbouring floats."""
     rest = draw(st.lists(st.sampled_from([0.0, 1.0]), max_size=38))
-    cells = draw(st.lists(st.integers(0, 30), min_size=len(rest) + 2, max_size=len(rest) + 2))
-    return np.array([0.0, 1.0, *rest]), np.array(cells) / 30
+    values = EXACT | st.integers(0, 30).map(lambda cell: cell / 30)
+    probability = draw(st.lists(values, min_size=len(rest) + 2, max_size=len(rest) + 2))
+    return np.array([0.0, 1.0, *rest]), np.array(probability)
 
 
 def rates(y_true, probability, threshold):

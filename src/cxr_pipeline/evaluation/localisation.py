@@ -54,7 +54,7 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
         - ``pointing_game_random``, ``box_area``: the expected ``pointing_game`` of a random point, and ``heat_in_box``
           of a constant map.
     """
-    blob = centred_blob(heatmaps.shape[-1])
+    blob = _centred_blob(heatmaps.shape[-1])
     rows = [_measure_map(heatmap, blob, drawn) for heatmap, drawn in zip(heatmaps, boxes, strict=True)]
     return pd.DataFrame(rows, columns=["n_boxes", *MEASURES])
 
@@ -109,8 +109,8 @@ def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]
     return [by_image.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
 
 
-def centred_blob(size: int) -> NDArray[np.float64]:
-    """Return a Gaussian blob in the centre of an image, float64 [size, size]; its standard deviation is size / 4."""
+def _centred_blob(size: int) -> NDArray[np.float64]:
+    """Return a Gaussian blob in the centre of an image, float64 [size, size]."""
     centres = (np.arange(size) + 0.5) / size
     along = np.exp(-(((centres - 0.5) / CENTRED_SIGMA) ** 2) / 2)
     return np.outer(along, along)
