@@ -10,8 +10,11 @@ import pytest
 from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+from cxr_pipeline.evaluation.subgroups import ATTRIBUTES
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.style import message
+
+UNKNOWN = {"n_unknown": 119, "groups": {}}
 
 
 @pytest.fixture
@@ -183,6 +186,8 @@ def content(metrics_of, data_report, counts):
             "message": "At 0.4137 sensitivity is 0.930.",
             "fitted_on": {"split": "validation", "n_images": 118, "n_positive": 57},
         },
+        explanations={"method": "Grad-CAM", "layer": "relu", "localisation": {}, "randomised": {}},
+        subgroups={"min_patients": 10, "confidence": 0.95, **dict.fromkeys(ATTRIBUTES, UNKNOWN)},
         data_report=data_report(),
         quarantine=pd.DataFrame(frame).assign(detail="same as 4711.png"),
         split_counts=counts(),

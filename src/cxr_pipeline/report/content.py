@@ -33,6 +33,8 @@ class ReportContent:
     task: Document
     metrics: Document
     decision_rule: Document
+    explanations: Document
+    subgroups: Document
     data_report: Document
     quarantine: pd.DataFrame
     split_counts: SplitCounts
@@ -42,10 +44,8 @@ class ReportContent:
     parameters: Document
     versions: Mapping[str, str]
     model: Document
-    explanations: Document | None = None
     classification_report: pd.DataFrame | None = None
     confusion_table: pd.DataFrame | None = None
-    subgroups: Document | None = None
 
     @property
     def kind(self) -> Kind:

@@ -61,7 +61,7 @@ def heat_maps(content):
     def make(randomised=None, **localisation):
         measures = {name: {"value": value, "low": low} for name, (value, low) in localisation.items()}
         localised = {"Effusion": measures} if measures else {}
-        document = {"method": "Grad-CAM", "layer": "conv5", "localisation": localised, "randomised": randomised}
+        document = {"method": "Grad-CAM", "layer": "conv5", "localisation": localised, "randomised": randomised or {}}
         return results.heat_maps(replace(content, explanations=document)).blocks[:-2]
 
     return make

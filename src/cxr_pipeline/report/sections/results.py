@@ -162,11 +162,8 @@ def _calibration(rule: Document) -> str:
     )
 
 
-def subgroups(evaluated: Document | None) -> Section:
+def subgroups(evaluated: Document) -> Section:
     """Show the metrics of each subgroup, how to read them, which ones are too small, and which values are unknown."""
-    items, anchor = "CLAIM 30, 34; TRIPOD+AI 14, 23a", "subgroups"
-    if not evaluated:
-        return Section("Subgroups", ["Subgroups were not evaluated."], items=items, anchor=anchor)
     positive, negative = (f"{evaluated['min_patients']} {sign}" for sign in ("positive", "negative"))
     rows, small, unknown, partly, several = {}, [], [], [], False
     for attribute in ATTRIBUTES:
@@ -191,7 +188,8 @@ def subgroups(evaluated: Document | None) -> Section:
         f"Unknown and left out: {join(partly)}.": partly,
     }
     text = [sentence for sentence, applies in sentences.items() if applies]
-    return Section("Subgroups", [*text, _compare("group", rows, PER_GROUP)], items=items, anchor=anchor)
+    blocks: list[Block] = [*text, _compare("group", rows, PER_GROUP)]
+    return Section("Subgroups", blocks, items="CLAIM 30, 34; TRIPOD+AI 14, 23a", anchor="subgroups")
 
 
 def _group(group: Document) -> Document:
@@ -213,10 +211,9 @@ def heat_maps(content: ReportContent) -> Section:
     References:
         Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
     """
-    explained = content.explanations or {}
-    localised, randomised = explained.get("localisation") or {}, explained.get("randomised") or {}
-    text = [f"Heat maps were computed with {explained['method']} at layer {explained['layer']}."] if explained else []
-    rows = [(name, *(measured.get(key) or "" for key in LOCALISATION)) for name, measured in localised.items()]
+    explained, randomised = content.explanations, content.explanations["randomised"]
+    localised = explained["localisation"]
+    text = [f"Heat maps were computed with {explained['method']} at layer {explained['layer']}."]
     text += [_agreement(name, measured) for name, measured in localised.items()]
     correlation, hits = value_of(randomised, "rank_correlation"), value_of(randomised, "pointing_game")
     if correlation is not None:
@@ -227,8 +224,9 @@ def heat_maps(content: ReportContent) -> Section:
             if correlation >= SAME_MAPS
             else f"The heat maps change when the weights are shuffled {measured_on}{inside}."
         )
+    rows = [(name, *(measured.get(key) or "" for key in LOCALISATION)) for name, measured in localised.items()]
     blocks: list[Block] = [
-        *(text or ["No heat maps were evaluated."]),
+        *text,
         Table(("class", *LOCALISATION.values()), rows, "measured"),
         {name: png for name, png in content.figures.items() if name.startswith(HEATMAPS)},
     ]
