@@ -47,14 +47,12 @@ def test_the_reasons_name_floors_that_are_not_reached(metrics, reasons) -> None:
     assert decide(metrics, None, **RULE).reasons == reasons
 
 
-def test_a_loss_of_sensitivity_outweighs_a_better_auc() -> None:
+def test_the_reasons_name_the_differences_that_are_too_small() -> None:
     decision = decide(METRICS, differences(auc=0.1, sensitivity=-0.05), **RULE)
     assert decision.reasons == ["The lower end of the difference in sensitivity, -0.050, is not above -0.050."]
     names = [condition.name for condition in decision.comparison]
     assert names == ["sensitivity not worse", "AUC better", "AUC not worse"]
-
-
-def test_a_small_negative_difference_is_not_printed_as_minus_zero() -> None:
+    # A small negative difference is not printed as minus zero.
     decision = decide(METRICS, differences(auc=-0.0001), **{**RULE, "auc_margin": 0.0})
     assert decision.reasons[0] == "The lower end of the difference in AUC, +0.000, is not above +0.000."
 

@@ -1,7 +1,8 @@
 """Fixtures of the tests of tracking."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -27,3 +28,17 @@ def store(
     mlflow.set_experiment("tests")
     yield folder
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def new_model() -> Callable[[int], str]:
+    """Register a model with a number of versions and no alias, and return its name."""
+
+    def register(n_versions: int) -> str:
+        client = mlflow.MlflowClient()
+        name = client.create_registered_model(f"cxr-{time.time_ns()}").name
+        for _ in range(n_versions):
+            client.create_model_version(name, source="s3://nothing/nothing")
+        return name
+
+    return register

@@ -6,14 +6,8 @@ from cxr_pipeline.tracking import aliases
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A model with five versions and no alias."""
-    client = mlflow.MlflowClient()
-    name = f"cxr-{abs(hash(request.node.name))}"
-    client.create_registered_model(name)
-    for _ in range(5):
-        client.create_model_version(name, source="s3://nothing/nothing")
-    return name
+def name(new_model) -> str:
+    return new_model(5)
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import mlflow
@@ -32,8 +31,8 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def name() -> str:
-    return mlflow.MlflowClient().create_registered_model(f"cxr-images-{time.time_ns()}").name
+def name(new_model) -> str:
+    return new_model(0)
 
 
 def register(name: str, run_id: str | None, **tags: str) -> int:

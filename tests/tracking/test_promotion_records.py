@@ -5,11 +5,8 @@ from cxr_pipeline.tracking import aliases, promotion_records
 
 
 @pytest.fixture
-def version(request: pytest.FixtureRequest) -> tuple[str, int]:
-    client = mlflow.MlflowClient()
-    name = f"cxr-{abs(hash(request.node.name))}"
-    client.create_registered_model(name)
-    return name, int(client.create_model_version(name, source="s3://nothing/nothing").version)
+def version(new_model) -> tuple[str, int]:
+    return new_model(1), 1
 
 
 def tags(name: str, version: int) -> dict[str, str]:

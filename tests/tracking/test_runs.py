@@ -14,19 +14,12 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 METRICS = {
     "task": "effusion",
-    "kind": "binary",
     "split": "test",
     "phantom": True,
     "images_digest": "f" * 64,
     "n_images": 40,
-    "n_patients": None,
-    "prevalence": 0.25,
     "thresholds": {"effusion": 0.375},
-    "metrics": {
-        "auc": {"value": 0.875, "low": 0.75, "high": 0.9375},
-        "precision": {"value": None, "low": None, "high": None},
-    },
-    "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
+    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}},
 }
 
 

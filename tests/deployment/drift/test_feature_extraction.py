@@ -77,23 +77,14 @@ def data(images, tmp_path_factory):
     return prepared, manifest, splits
 
 
-SETTINGS = {"max_images": 100, "batch_size": 16, "seed": 0}
-
-
-class TestBuildReferenceProfile:
-    def test_it_takes_one_image_of_each_training_and_validation_patient(self, network, rule, images, data) -> None:
-        profile = build_reference_profile(network, rule, *data, **SETTINGS)
-        assert (len(profile.training), len(profile.held_out)) == (20, 6)
-        grey = image_statistics(images[:40])[:, 0]
-        patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.training.statistics[:, 0]]
-        assert sorted(patients) == list(range(20))
-        assert profile.training.y_true[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
-        scores = network.predict(images[40:52, ..., np.newaxis], verbose=0)[:, 0]
-        assert (np.abs(profile.held_out.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
-        assert set(profile.training.source) == {"s"}
-        assert sorted(profile.held_out.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]
-
-    def test_an_image_that_is_not_prepared_raises(self, network, rule, data) -> None:
-        prepared, manifest, splits = data
-        with pytest.raises(UserError, match="not among the prepared images"):
-            build_reference_profile(network, rule, prepared, manifest.assign(sha256="0" * 64), splits, **SETTINGS)
+def test_a_profile_has_one_image_of_each_training_and_validation_patient(network, rule, images, data) -> None:
+    profile = build_reference_profile(network, rule, *data, max_images=100, batch_size=16, seed=0)
+    assert (len(profile.training), len(profile.held_out)) == (20, 6)
+    grey = image_statistics(images[:40])[:, 0]
+    patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.training.statistics[:, 0]]
+    assert sorted(patients) == list(range(20))
+    assert profile.training.y_true[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
+    scores = network.predict(images[40:52, ..., np.newaxis], verbose=0)[:, 0]
+    assert (np.abs(profile.held_out.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
+    assert set(profile.training.source) == {"s"}
+    assert sorted(profile.held_out.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]

@@ -16,7 +16,6 @@ from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.feature_extraction import extract_features
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.deployment.scoring import folder as module
@@ -122,19 +121,6 @@ def test_images_are_screened_again_only_with_other_parameters(score, images) -> 
         assert (screening.n_seen, predictions.n_kept) == (21, 0)
         if OOD in changed:
             assert table(predictions)["reason"].dropna().tolist() == ["unreadable"]
-
-
-def test_the_features_of_the_sample_are_those_of_the_network(score, images, owner_and_profile) -> None:
-    predictions, _ = score(images, max_images=100, out_of_distribution="refuse")
-    seen = ImageFeatures.from_rows(predictions.features)
-    owner = owner_and_profile[0]
-    names = sorted(path.name for path in images.iterdir() if path.name != "broken.png")
-    prepared = np.stack(stub_models.prepare(owner, [(images / name).read_bytes() for name in names]))
-    expected = extract_features(owner.model, owner.decision_rule, [prepared])
-    for part in ("statistics", "features", "probability"):
-        found = sorted(getattr(seen, part).round(4).tolist())
-        np.testing.assert_allclose(found, sorted(getattr(expected, part).round(4).tolist()), atol=2e-4)
-    assert np.isnan(seen.y_true).all()
 
 
 def test_the_sample_follows_images_that_come_and_go(score, images) -> None:
