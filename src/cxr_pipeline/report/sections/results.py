@@ -62,12 +62,8 @@ def performance(content: ReportContent) -> Section:
 
 def uncertainty(kind: Kind, metrics: Document) -> str:
     """Give the intervals, how they were computed, and what they do not cover."""
-    measured = {label: metrics["metrics"].get(name) or {} for name, label in kind.bounds.items()}
-    bounds = [
-        f"{label} {interval['low']:.3f} to {interval['high']:.3f}"
-        for label, interval in measured.items()
-        if interval.get("low") is not None and interval.get("high") is not None
-    ]
+    measured = {label: metrics["metrics"][name] for name, label in kind.bounds.items()}
+    bounds = [f"{label} {_bounds(interval)}" for label, interval in measured.items() if _bounds(interval)]
     if not bounds:
         return "No interval could be computed from these test images."
     intervals = metrics["intervals"]
@@ -78,12 +74,16 @@ def uncertainty(kind: Kind, metrics: Document) -> str:
     )
 
 
+def _bounds(measured: Document) -> str:
+    low, high = measured["low"], measured["high"]
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
 def _all_metrics(kind: Kind, metrics: Document) -> Table:
-    rows = []
-    for name, measured in metrics["metrics"].items():
-        low, high = measured["low"], measured["high"]
-        bounds = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        rows.append((title(name), measured["value"], bounds, kind.meanings.get(name, "")))
+    rows = [
+        (title(name), measured["value"], _bounds(measured), kind.meanings.get(name, ""))
+        for name, measured in metrics["metrics"].items()
+    ]
     level = percent(metrics["intervals"]["confidence"])
     return Table(("metric", "value", f"{level} interval", "meaning"), rows, "explained")
 
