@@ -59,10 +59,8 @@ def score_images(
 ) -> pd.DataFrame:
     """Score rows of the manifest with a version, using its own recipe and frozen decision rule.
 
-    Images that are prepared in the image stores in ``folder`` are not decoded again.
-
-    Returns:
-        A score table with decisions, without the images that the recipe refuses.
+    Images that are prepared in the image stores in ``folder`` are not decoded again. The score table has no row for
+    images that the recipe refuses.
     """
     from cxr_pipeline.training.fitting import predict
 
@@ -86,15 +84,12 @@ def compare(
     exclusive: bool,
     bootstrap: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Compare the decided score tables of two models on the same test images, in any order.
+    """Compare the decided score tables of two models on the same test images (see `match_images`).
 
     Returns:
         ``n_images`` that both could score, ``n_patients`` of these (None if unknown) and ``n_left_out``, images that
         only one could score; ``challenger`` and ``champion``, with ``value``, ``low`` and ``high`` of each metric of
         ``COMPARED``; ``differences``, challenger minus champion, paired, with ``p_value`` too.
-
-    Raises:
-        ValueError: The tables cannot be compared, see :func:`cxr_pipeline.evaluation.paired_bootstrap.match_images`.
     """
     settings: dict[str, Any] = {"outputs": outputs, "exclusive": exclusive, "bootstrap": bootstrap}
     challenger, champion, n_left_out = match_images(challenger, champion, outputs)

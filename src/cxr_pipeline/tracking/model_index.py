@@ -89,12 +89,7 @@ class VersionRecord:
 
 
 def versions_of(name: str, uri: str) -> list[VersionRecord]:
-    """Read every version of a registered model, newest first, from the MLflow at ``uri``.
-
-    Raises:
-        UserError: There is none.
-        Unavailable: MLflow does not answer.
-    """
+    """Read every version of a registered model, newest first, from the MLflow at ``uri``; none is a `UserError`."""
     connect(uri)
     records = [
         VersionRecord(

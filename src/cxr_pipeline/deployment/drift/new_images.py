@@ -104,11 +104,9 @@ def check_new_images(
 ) -> dict[str, Any]:
     """Compare new images with a model's reference profile by the ``drift`` parameters, and log the verdict.
 
-    The other arguments are for the report: ``about``, with ``task``, ``title`` and ``phantom``; the ``version`` of the
-    model; the ``place`` of the new images; and whether the model's own run ``stored`` the profile.
-
-    Returns:
-        The report of `detect_drift` with ``about``, ``new_images``, ``reference`` and ``model``, in JSON types.
+    The report of `detect_drift` is extended by ``new_images``, ``reference``, ``model`` and the other arguments:
+    ``about``, with ``task``, ``title`` and ``phantom``; the ``version`` of the model; the ``place`` of the new images;
+    and whether the model's own run ``stored`` the profile.
     """
     sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
     features, counts = new_images.extract_features(classifier, **sampling)

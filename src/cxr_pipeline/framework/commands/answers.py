@@ -82,9 +82,6 @@ def who_used_patient(versions: Sequence[VersionRecord], names: Sequence[str], ke
     """Return which versions used a patient, and in which splits.
 
     ``names`` are the possible ids of the patient in the sources, first the one that the user typed.
-
-    Raises:
-        UserError: The key that patients are hashed with is missing.
     """
     key = key_fingerprint(key_file, make=False)
     keys = sorted({version.tags[PATIENT_KEY] for version in versions if PATIENT_KEY in version.tags})
