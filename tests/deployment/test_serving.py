@@ -2,9 +2,15 @@ import base64
 import io
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +29,18 @@ from stub_models import fixed_rule, grey_network, mlflow_file, prepare, register
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment import serving
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.heatmaps import HeatMaps
+from cxr_pipeline.deployment.scoring import score_folder
 from cxr_pipeline.training.networks.build import build_model
+
+MODEL = "models:/cxr-effusion@champion"
+# Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
+SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "5"))
+N_CLIENTS = 8
 
 # Run in another process, which has only the code stored with the model.
 SERVE = """
@@ -53,9 +66,12 @@ json.dump({"answer": answer, "ours": ours, "imported": sorted(imported & set(sys
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    recipe = Recipe(size=32, mode="fit", max_megapixels=1.0, steps=({"operation": "clahe"},))
+    """The champion, which is not the newest version."""
+    recipe = Recipe(size=32, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
     with mlflow_file(tmp_path_factory.mktemp("store")):
-        yield register(grey_network(32), fixed_rule(calibration="platt"), recipe)
+        champion, _ = (register(grey_network(32, w), fixed_rule(calibration="platt"), recipe) for w in (1.0, 0.5))
+        mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
+        yield champion
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +239,142 @@ def test_heat_maps_are_drawn_on_request(classifier: ImageClassifier, images: lis
             np.testing.assert_array_equal(np.asarray(image), picture)
     nothing = served.predict(pd.DataFrame({"image": ["", None]}), {"heatmap": True})
     assert nothing.heatmap.tolist() == [None, None]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sixty images with different mean greys."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(60):
+        noise = np.random.default_rng(number).integers(0, 20, (40 + number, 90 - number), np.uint8)
+        suffix = (".png", ".bmp", ".tif")[number % 3]
+        cv2.imwrite(str(folder / f"{number:02}{suffix}"), noise + np.uint8(3 * number + 10))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(registered: dict[str, Any], folder: Path) -> dict[str, float]:
+    """The probability of each image from scoring the folder; all are different."""
+    found = find_images(str(folder), key="folder")
+    parts = folder.parent / "predictions.parts"
+    table = pd.concat(score_folder(tracking.load_classifier(MODEL), found, scored_by=MODEL, parts=parts, batch_size=7))
+    assert (table.status == "scored").all()
+    assert np.diff(np.sort(table.probability)).min() > 1e-4
+    return dict(zip(table.image, table.probability, strict=True))
+
+
+@pytest.fixture(scope="module")
+def server(registered: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``mlflow models serve`` in another process and folder, without the project."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_PYFUNC_INFERENCE_CONFIG": '{"max_images": 10, "max_image_mib": 0.5}',
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command],
+            cwd=log.parent,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{url}/ping", process, log)
+        yield url
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        try:
+            assert urllib.request.urlopen(url, timeout=5).status == 200
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(log.read_text())
+
+
+def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
+    body = {"dataframe_records": records, **({"params": params} if params else {})}
+    request = urllib.request.Request(
+        f"{server}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    answer = json.loads(urllib.request.urlopen(request, timeout=120).read(), parse_constant=pytest.fail)
+    return list(answer["predictions"])
+
+
+def test_serving_and_scoring_give_the_same_probabilities(server: str, folder: Path, expected: dict[str, float]) -> None:
+    names = sorted(expected)
+    for start in range(0, len(names), 10):
+        batch = names[start : start + 10]
+        answers = ask(server, [{"image": as_text((folder / name).read_bytes())} for name in batch])
+        probabilities = [expected[name] for name in batch]
+        np.testing.assert_allclose([answer["probability"] for answer in answers], probabilities, atol=1e-6, rtol=0)
+        decisions = ["effusion" if probability >= 0.5 else "nofinding" for probability in probabilities]
+        assert [answer["decision"] for answer in answers] == decisions
+
+
+def test_one_bad_image_does_not_fail_the_others(server: str, folder: Path, expected: dict[str, float]) -> None:
+    good = {"image": as_text((folder / "07.bmp").read_bytes())}
+    bad = [{"image": None}, {"image": 5}, {}, {"image": ["a"]}, {"image": "/etc/passwd"}, {"image": "AAAA" * 200_000}]
+    answers = ask(server, [good, *bad, good])
+    assert [answer["reason"] for answer in answers] == [None, *["unreadable"] * 5, "too_large", None]
+    assert [answer["probability"] for answer in answers[1:-1]] == [None] * 6
+    assert answers[0] == answers[-1]
+    assert answers[0]["probability"] == pytest.approx(expected["07.bmp"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"dataframe_records": [{"image": ""}] * 11}, "11 images in one call; this server scores at most 10"),
+        ({"dataframe_records": [{"picture": ""}]}, "image"),
+        ({"dataframe_records": [{"image": ""}], "params": {"heatmap": "perhaps"}}, "heatmap"),
+        ({"images": []}, "dataframe_records"),
+        ("no JSON", "JSON"),
+    ],
+)
+def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, message: str) -> None:
+    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{server}/invocations", content, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(request, timeout=60)
+    assert raised.value.code == 400
+    assert message in raised.value.read().decode()
+    assert urllib.request.urlopen(f"{server}/ping", timeout=10).status == 200
+
+
+def test_parallel_clients_get_their_own_answers(server: str, folder: Path, expected: dict[str, float]) -> None:
+    contents = {name: as_text((folder / name).read_bytes()) for name in expected}
+    end = time.monotonic() + SECONDS
+
+    def client(number: int) -> int:
+        rng, n_calls = random.Random(number), 0
+        while time.monotonic() < end:
+            names = rng.choices([*contents, "broken"], k=rng.randint(1, 6))
+            params = {"heatmap": True} if rng.random() < 0.2 else {}
+            answers = ask(server, [{"image": contents.get(name, "AAAA")} for name in names], **params)
+            assert len(answers) == len(names)
+            for name, answer in zip(names, answers, strict=True):
+                assert answer["status"] == ("scored" if name in contents else "refused")
+                assert answer["probability"] == pytest.approx(expected.get(name), abs=1e-6)
+                assert bool(answer.get("heatmap")) == (bool(params) and name in contents)
+            n_calls += 1
+        return n_calls
+
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        n_calls = list(pool.map(client, range(N_CLIENTS)))
+    assert min(n_calls) >= 3
