@@ -4,14 +4,13 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_models import fixed_rule, grey_network, score
+from stub_models import fixed_rule, grey_network
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.data.images.recipe import Recipe
@@ -33,6 +32,10 @@ def grey_lines(slopes: tuple[float, ...], offsets: tuple[float, ...]) -> keras.M
     return network
 
 
+def grey_image(grey: int) -> np.ndarray:
+    return np.full((SIZE, SIZE), grey, np.uint8)
+
+
 @pytest.fixture(scope="module")
 def classifier() -> ImageClassifier:
     return ImageClassifier(grey_network(SIZE), RECIPE, fixed_rule(), {"task": "effusion", "images": "real"})
@@ -50,13 +53,6 @@ def with_several_outputs(kind: str) -> ImageClassifier:
     return ImageClassifier(grey_lines(slopes, offsets), RECIPE, rule_from_dict(values), {"task": kind})
 
 
-def half_lit(grey: int) -> bytes:
-    """An image of two halves, whose mean is ``grey``."""
-    image = np.full((64, 64), grey - 10, np.uint8)
-    image[:, 32:] = grey + 10
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
 @pytest.mark.parametrize(
     ("kind", "grey", "probabilities", "decision"),
     [
@@ -68,23 +64,16 @@ def half_lit(grey: int) -> bytes:
     ],
 )
 def test_several_outputs_have_a_probability_and_a_threshold_each(kind, grey, probabilities, decision) -> None:
-    table = score(with_several_outputs(kind), [half_lit(grey), b"no image"])
-    rule = with_several_outputs(kind).decision_rule
+    classifier, images = with_several_outputs(kind), [grey_image(grey), ImageRefused("unreadable", "")]
+    table, rule = classifier.score_batch(images), classifier.decision_rule
     names = [f"probability_{name}" for name in rule.classes]
     thresholds = [f"threshold_{name}" for name in rule.classes]
     assert table.columns.tolist() == [*names, "decision", *thresholds, "status", "reason"]
     np.testing.assert_allclose(table[names], [probabilities, [np.nan] * len(names)], atol=1e-6)
     assert table[thresholds].to_numpy().tolist() == [list(rule.thresholds.values())] * 2
     assert table.decision.fillna("").tolist() == [decision, ""]
-
-
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-@pytest.mark.parametrize("contents", [[], [b"no image"]])
-def test_columns_do_not_depend_on_the_images(kind: str, contents: list[bytes]) -> None:
-    table, usual = (score(with_several_outputs(kind), images) for images in (contents, [half_lit(51)]))
-    assert len(table) == len(contents)
-    assert table.dtypes.to_dict() == usual.dtypes.to_dict()
-    assert table.columns.tolist() == usual.columns.tolist()
+    for part in (images[:0], images[1:]):
+        assert classifier.score_batch(part).dtypes.to_dict() == table.dtypes.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -99,9 +88,7 @@ def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier, k
 @settings(max_examples=15, deadline=None)
 @given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
 def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, batch_size) -> None:
-    prepared = [
-        ImageRefused("unreadable", "") if grey is None else np.full((SIZE, SIZE), grey, np.uint8) for grey in greys
-    ]
+    prepared = [ImageRefused("unreadable", "") if grey is None else grey_image(grey) for grey in greys]
     batches = [prepared[start : start + batch_size] for start in range(0, len(prepared), batch_size)]
     table = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
     expected = np.array([np.nan if grey is None else grey / 255 for grey in greys])
@@ -114,8 +101,8 @@ def test_a_loaded_classifier_scores_as_the_saved_one(kind: str, classifier: Imag
     classifier = classifier if kind == "binary" else with_several_outputs(kind)
     classifier.save(tmp_path / "saved")
     loaded = ImageClassifier.load(tmp_path / "saved")
-    images = [half_lit(grey) for grey in (40, 120, 200)]
-    assert score(loaded, images).equals(score(classifier, images))
+    images = [grey_image(grey) for grey in (40, 120, 200)]
+    assert loaded.score_batch(images).equals(classifier.score_batch(images))
     assert loaded.digest == classifier.digest
     assert loaded.provenance == classifier.provenance
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
