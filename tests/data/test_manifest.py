@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ def test_an_image_may_have_any_number_of_several_classes(tmp_path):
     kept, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=SEVERAL)
     assert kept["label_mass"].tolist() == [1.0, 0.0, 1.0]
     assert kept["label_fluid"].tolist() == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
-    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, exclusive=False)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, labels=SEVERAL)
     report = data_report(manifest, quarantine, counts, classes=tuple(SEVERAL.classes), phantom=False)
     assert report["classes"] == {"fluid": 1, "mass": 2}
     assert report["unknown_labels"] == {"fluid": 1}
@@ -109,7 +110,7 @@ def test_identical_images_with_different_labels_are_refused(tmp_path):
     [
         (LABELS, {"a.png": "Effusion"}, "only one class has images: found 0 of nofinding, 1 of effusion"),
         (LABELS, {}, "there are no usable images"),
-        (LABELS, dict.fromkeys("ab", "sick"), r"no usable images.*2 unknown_label \(such as 'a': .*'sick'"),
+        (LABELS, dict.fromkeys("ab", "sick"), r"no usable images(.|\n)*Labels of no class: 'sick' \(2\)"),
         (
             SEVERAL,
             {"a.png": "Mass|Effusion"},
@@ -127,27 +128,49 @@ def test_too_few_classes(tmp_path, label_map, images, message):
         list_one(tmp_path, images, labels=label_map)
 
 
+@pytest.mark.parametrize("others", [{}, {"a.png": "Effusion", "b.png": "normal"}])
+def test_a_source_without_any_of_its_images(tmp_path, others):
+    listing = list_rows(pd.DataFrame({"image": ["0", "1"], "labels": ["Effusion", "normal"]}))
+    listings = {"here": (FileReader(tmp_path), write_images(tmp_path, others)), "t": (FileReader(tmp_path), listing)}
+    with pytest.raises(
+        UserError, match=r"effusion\.sources\.t: 2 of 2 rows name images that are not on disk, such as '0'"
+    ):
+        list_images(listings if others else {"t": listings["t"]}, labels=LABELS, task="effusion")
+
+
 def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_path):
     images, refused, _ = list_one(
         tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"}
     )
     bad = images[["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, quarantine = finalise(images, refused, bad[:1], exclusive=True)
+    manifest, quarantine = finalise(images, refused, bad[:1], labels=LABELS)
     assert manifest["image"].tolist() == ["b.png", "d.png"]
     assert quarantine.to_numpy().tolist()[0] == ["images", "a.png", "truncated", "ends early"]
     assert refused_as(quarantine) == {"a.png": "truncated", "c.png": "unknown_label"}
     with pytest.raises(UserError, match=r"only one class has images: found 0 of nofinding.*1 truncated"):
-        finalise(images, refused, bad[1:2], exclusive=True)
+        finalise(images, refused, bad[1:2], labels=LABELS)
 
 
 def test_too_many_refused_images():
     manifest = pd.DataFrame({"image": ["x"] * 17})
     quarantine = pd.DataFrame({"image": ["bad image.png"] * 3, "reason": "truncated", "detail": "ends early"})
-    check_quarantine(manifest, quarantine, max_fraction=3 / 20)
+    check_quarantine(manifest, quarantine, max_fraction=3 / 20, labels=LABELS)
     with pytest.raises(UserError, match=r"3 of 20 .*3 truncated \(such as 'bad image.png': ends early\)") as error:
-        check_quarantine(manifest, quarantine, max_fraction=0.1, task="effusion")
+        check_quarantine(manifest, quarantine, max_fraction=0.1, labels=LABELS, task="effusion")
     offered = float(str(error.value).rpartition("effusion.ingestion.max_quarantined_fraction=")[2])
-    check_quarantine(manifest, quarantine, max_fraction=offered)
+    check_quarantine(manifest, quarantine, max_fraction=offered, labels=LABELS)
+
+
+def test_unknown_labels_are_all_named_with_what_to_paste():
+    labels = LabelMap({"well": ("normal",), "ill": ("Effusion",)}, left_out=("old",))
+    texts = ["normals", "rib", "rib|normals", "Effusion", "b c"]
+    images = pd.DataFrame({"image": texts, "labels": texts, "uncertain": None, "unknown": None}, dtype="str")
+    refused = images.join(labels.apply(images, ["normals"])[["reason", "detail"]]).dropna(subset="reason")
+    with pytest.raises(UserError, match=r"Labels of no class: 'normals' \(2\), 'rib' \(2\)") as error:
+        check_quarantine(images, refused, max_fraction=0.1, labels=labels, task="effusion")
+    *_, block = str(error.value).splitlines()
+    lists = {"left_out": ["old", "rib", "b c"], "classes": {"well": ["normal", "normals"]}}
+    assert yaml.safe_load(block) == {"effusion": {"task": lists}}
 
 
 def test_data_report(tmp_path):
@@ -166,7 +189,7 @@ def test_data_report(tmp_path):
     listing = list_rows(rows, notes=("A note.",), n_left_out=3)
     images, refused, counts = list_images({"images": (FileReader(tmp_path), listing)}, labels=LABELS)
     report = data_report(
-        *finalise(images, refused, NOTHING_REFUSED, exclusive=True), counts, classes=tuple(CLASSES), phantom=True
+        *finalise(images, refused, NOTHING_REFUSED, labels=LABELS), counts, classes=tuple(CLASSES), phantom=True
     )
     assert report["sources"] == {
         "images": {
@@ -224,7 +247,7 @@ def test_rows_read_are_manifest_quarantine_and_missing(rows, tmp_path_factory):
     images = {f"{number}.png": labels for number, (labels, _) in enumerate(rows)}
     contents = {f"{number}.png": content for number, (_, content) in enumerate(rows)}
     kept, refused, counts = list_one(folder, images, contents)
-    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, exclusive=True)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, labels=LABELS)
     n_left_out = sum(labels in ("Mass", "Effusion|normal") for labels, _ in rows)
     assert len(manifest) + len(quarantine) == len(rows) - n_left_out
     assert manifest["sha256"].is_unique

@@ -13,10 +13,10 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.content_hashes import content_hashes
-from cxr_pipeline.data.sources.labels import LabelMap
+from cxr_pipeline.data.sources.labels import LabelMap, count_unknown_labels
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.data.splits import count_patients
+from cxr_pipeline.data.splits import count_patients, join_names
 
 REASONS = (
     "unreadable",
@@ -39,7 +39,11 @@ _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quart
 
 
 def list_images(
-    listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap, hash_cache: Path | None = None
+    listings: Mapping[str, tuple[Reader, Listing]],
+    *,
+    labels: LabelMap,
+    hash_cache: Path | None = None,
+    task: str = "<task>",
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Return the images with their classes and content hashes, and the rows that cannot be used.
 
@@ -52,11 +56,17 @@ def list_images(
         ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
 
     Raises:
-        UserError: there are not enough classes: with exclusive classes, fewer than two have images; otherwise, no class
-            has both positive and negative images.
+        UserError: none of the images of a source are on disk, or there are not enough classes: with exclusive classes,
+            fewer than two have images; otherwise, no class has both positive and negative images.
     """
     listed, refused_parts, counts = [], [], {}
     for name, (reader, listing) in listings.items():
+        if listing.n_missing and listing.images.empty:
+            raise UserError(
+                f"{task}.sources.{name}: {listing.n_missing} of {listing.n_rows} rows name images that are not on "
+                f"disk, such as {listing.missing!r}, and no row names one that is. Expected paths below the source's "
+                f"folder, or file names. Fix {task}.sources.{name}.path, or the table and its column of images."
+            )
         images, refused, counts[name] = _list_source(reader, listing, labels, hash_cache)
         listed.append(images.assign(source=name))
         refused_parts.append(refused.assign(source=name))
@@ -64,12 +74,17 @@ def list_images(
     images, duplicates = _remove_duplicates(pd.concat(listed, ignore_index=True), label_columns)
     refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
     images = images[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
-    _check_classes(images, refused, exclusive=labels.exclusive)
+    _check_classes(images, refused, labels, task)
     return images, refused, counts
 
 
 def finalise(
-    images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, *, exclusive: bool
+    images: pd.DataFrame,
+    refused_rows: pd.DataFrame,
+    refused_images: pd.DataFrame,
+    *,
+    labels: LabelMap,
+    task: str = "<task>",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the images of ``list_images`` into manifest and quarantine, the latter sorted by source and image.
 
@@ -82,12 +97,12 @@ def finalise(
     undecodable = images[["source", "image", "sha256"]].merge(reasons, on="sha256")
     quarantine = pd.concat([refused_rows[QUARANTINE_COLUMNS], undecodable[QUARANTINE_COLUMNS]], ignore_index=True)
     manifest = images[~images["sha256"].isin(reasons["sha256"])].reset_index(drop=True)
-    _check_classes(manifest, quarantine, exclusive=exclusive)
+    _check_classes(manifest, quarantine, labels, task)
     return manifest, quarantine.sort_values(["source", "image"], kind="stable", ignore_index=True)
 
 
 def check_quarantine(
-    manifest: pd.DataFrame, quarantine: pd.DataFrame, *, max_fraction: float, task: str = "<task>"
+    manifest: pd.DataFrame, quarantine: pd.DataFrame, *, max_fraction: float, labels: LabelMap, task: str = "<task>"
 ) -> None:
     """Raise ``UserError``, with an example of each reason, if more than a fraction of the images was refused."""
     n_images = len(manifest) + len(quarantine)
@@ -97,6 +112,7 @@ def check_quarantine(
         f"{len(quarantine)} of {n_images} images were refused, more than max_quarantined_fraction = {max_fraction:g} "
         f"allows: {_summarise_reasons(quarantine)}. Fix or remove these images, or allow more: "
         f"--params {task}.ingestion.max_quarantined_fraction={len(quarantine) / n_images + 0.005:.2f}"
+        f"{_list_unknown_labels(quarantine, labels, task)}"
     )
 
 
@@ -149,10 +165,10 @@ def _list_source(
     images = rows[usable].drop(columns=["reason", "detail"]).reset_index(drop=True)
     images = images.join(content_hashes(reader, images["path"].tolist(), cache=hash_cache))
     refused = pd.concat([listing.refused, rows[rows["reason"].notna()], images[images["reason"].notna()]])
-    by_layout = {"by_layout": listing.n_left_out} if listing.n_left_out else {}
+    by_layout = {"by_layout": listing.n_left_out, "repeated": listing.n_repeated}
     counts = {
         "rows_in_source": listing.n_rows,
-        "left_out": {**by_layout, **_tally(rows["left_out"].dropna())},
+        "left_out": {name: n for name, n in by_layout.items() if n} | _tally(rows["left_out"].dropna()),
         "not_on_disk": listing.n_missing,
         "notes": list(listing.notes),
     }
@@ -174,12 +190,12 @@ def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.
     return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
 
 
-def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bool) -> None:
-    labels = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
-    n_with, n_without = labels.eq(1).sum(), labels.eq(0).sum()
-    if (n_with > 0).sum() > 1 if exclusive else ((n_with > 0) & (n_without > 0)).any():
+def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, task: str) -> None:
+    values = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
+    n_with, n_without = values.eq(1).sum(), values.eq(0).sum()
+    if (n_with > 0).sum() > 1 if labels.exclusive else ((n_with > 0) & (n_without > 0)).any():
         return
-    if exclusive:
+    if labels.exclusive:
         fault, expected = "only one class has images", "images of each class"
         found = ", ".join(f"{count} of {name}" for name, count in n_with.items())
     else:
@@ -189,8 +205,8 @@ def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, *, exclusive: bo
     reasons = f" {len(refused)} were refused: {_summarise_reasons(refused)}." if len(refused) else ""
     raise UserError(
         f"{fault if len(images) else 'there are no usable images'}: found {found}; expected {expected}.{reasons} "
-        "The labels of each class are listed under task.classes in conf/base/parameters/tasks.yml; for class folders, "
-        "the name of the folder is the label."
+        f"The labels of each class are listed under {task}.task.classes; for class folders, the name of the folder is "
+        f"the label.{_list_unknown_labels(refused, labels, task)}"
     )
 
 
@@ -201,6 +217,18 @@ def _summarise_reasons(refused: pd.DataFrame) -> str:
     return "; ".join(
         f"{count} {reason} (such as {examples.loc[reason, 'image']!r}: {examples.loc[reason, 'detail']})"
         for reason, count in zip(sizes.index.astype("str"), sizes, strict=True)
+    )
+
+
+def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, task: str) -> str:
+    """Return two lines with all labels of no class and what to do; nothing if there are none."""
+    unknown = count_unknown_labels(refused["detail"])
+    if not unknown:
+        return ""
+    counted = join_names([f"{label!r} ({count})" for label, count in unknown.items()], 20)
+    return (
+        f"\nLabels of no class: {counted}. Put this into conf/local/parameters/tasks.yml, with each label under the "
+        f"class it means or under left_out:\n{labels.block(list(unknown), task=task)}"
     )
 
 

@@ -63,7 +63,11 @@ def test_conflicting_rows(tmp_path):
     write(write(tmp_path, *rows), row(image(3)), table="valid.csv")
     listing = read_release(tmp_path)
     assert listing.images["labels"].tolist() == ["No Finding|Support Devices"]
-    twice = [image(3), "contradicting_labels", "several rows of the table with different labels, patients or splits"]
+    twice = [
+        image(3),
+        "contradicting_labels",
+        "several rows with different labels, patients or splits (a label_table can set columns.combine)",
+    ]
     assert listing.refused.to_numpy().tolist() == [
         [image(1), "contradicting_labels", "No Finding and a finding"],
         twice,

@@ -43,9 +43,8 @@ def test_a_name_of_several_images(tmp_path):
     write_files(tmp_path, "a/x.png", "b/x.png", "x.png", "a/y.png", "b/y.jpg", "y2.png")
     listing = read_rows(tmp_path, "x.png", "a/x.png", "x", "y", "y.jpg", "b/y")
     assert listing.images["path"].tolist() == ["a/x.png", "b/y.jpg", "x.png"]
+    assert listing.n_repeated == 2
     assert listing.refused.to_numpy().tolist() == [
-        ["b/y.jpg", "exact_duplicate", "a duplicate of an earlier row of the table"],
-        ["x.png", "exact_duplicate", "a duplicate of an earlier row of the table"],
         ["y", "unreadable", "several files have this name; the table must give the path"],
     ]
 
@@ -87,9 +86,8 @@ def test_rows_of_the_same_image():
     listing = list_rows(rows, vocabulary=frozenset({"Mass"}), notes=("A note.",), n_left_out=3)
     assert listing.images[["image", "path"]].to_numpy().tolist() == [["row 0", "same.png"]]
     assert dict(zip(listing.refused["image"], listing.refused["reason"], strict=True)) == {
-        "row 1": "exact_duplicate",
         **{f"row {i}": "contradicting_labels" for i in (2, 3, 4, 5, 6, 7, 10)},
         **{f"row {i}": "unknown_label" for i in (9, 11)},
     }
-    assert (listing.n_missing, listing.n_left_out, listing.n_rows) == (1, 3, 15)
+    assert (listing.n_missing, listing.n_left_out, listing.n_repeated, listing.n_rows) == (1, 3, 1, 15)
     assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))

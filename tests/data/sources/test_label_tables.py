@@ -7,7 +7,8 @@ import pytest
 from samples import texts
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, read_labels, read_table, years
+from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, read_labels, years
+from cxr_pipeline.data.sources.table_files import read_table
 
 ONE_COLUMN = Columns(
     image="image", labels="findings", patient_id="patient", view="view", age="age", sex="sex", split="part"
@@ -49,7 +50,7 @@ def one_hot(blank, **columns):
 @every_format
 def test_one_column_of_labels(tmp_path, write):
     file = write(tmp_path, TABLE)
-    rows, vocabulary = read_label_table(file, ONE_COLUMN)
+    rows, vocabulary = read_label_table(tmp_path, file.name, ONE_COLUMN)
     columns = ["image", "labels", "patient_id", "view", "age", "sex", "given_split"]
     assert texts(rows.loc[0, columns]) == ["a.png", "Effusion|Mass", "007", "PA", 58, "F", "train"]
     assert texts(rows.loc[1, columns]) == ["b.png", "Normal", "NA", "AP", 0.5, "M", "validation"]
@@ -63,7 +64,7 @@ def test_one_column_of_labels(tmp_path, write):
 @pytest.mark.parametrize("values", [["1", "0", "-1"], [1, 0, -1], [1.0, 0.0, -1.0], ["Yes", "no", "-1.0"]])
 def test_one_column_per_label(tmp_path, write, values):
     table = pd.DataFrame({"image": [1, 2, 3], "Mass": values, "Edema": values[::-1]})
-    rows, vocabulary = read_label_table(write(tmp_path, table), ONE_HOT)
+    rows, vocabulary = read_label_table(tmp_path, write(tmp_path, table).name, ONE_HOT)
     assert texts(rows["image"]) == ["1", "2", "3"]
     assert texts(rows["labels"]) == ["Mass", "", "Edema"]
     assert texts(rows["uncertain"]) == ["Edema", None, "Mass"]
@@ -73,7 +74,7 @@ def test_one_column_per_label(tmp_path, write, values):
 
 def test_booleans_of_parquet(tmp_path):
     table = pd.DataFrame({"image": ["a", "b"], "Mass": [True, False], "Edema": pd.array([None, True], "boolean")})
-    rows, _ = read_label_table(write(tmp_path, table, "parquet"), ONE_HOT)
+    rows, _ = read_label_table(tmp_path, write(tmp_path, table, "parquet").name, ONE_HOT)
     assert texts(rows["labels"]) == ["Mass", "Edema"]
     assert texts(rows["unknown"]) == ["Edema", None]
 
@@ -100,7 +101,7 @@ def test_an_invalid_cell_refuses_its_row(value, blank):
 def test_separator(tmp_path):
     table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
     columns = Columns(image="image", labels="findings", separator=";")
-    rows, vocabulary = read_label_table(write(tmp_path, table), columns)
+    rows, vocabulary = read_label_table(tmp_path, write(tmp_path, table).name, columns)
     assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
     assert vocabulary == {"Edema", "Mass", "a, b"}
 
@@ -109,7 +110,7 @@ def test_separator(tmp_path):
 def test_a_missing_column(tmp_path, column):
     hint = r"; did you mean findings\?" if column == "finding" else r"\."
     with pytest.raises(UserError, match=rf"labels\.csv has no column {column}{hint} Found image, findings, patient"):
-        read_label_table(write(tmp_path, TABLE), Columns(image="image", labels=column))
+        read_label_table(tmp_path, write(tmp_path, TABLE).name, Columns(image="image", labels=column))
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.parquet"])
@@ -118,20 +119,20 @@ def test_a_damaged_or_missing_table(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
-        read_label_table(tmp_path / name, ONE_COLUMN)
+        read_label_table(tmp_path, name, ONE_COLUMN)
 
 
 @every_format
 def test_a_table_with_only_a_header(tmp_path, write):
     file = write(tmp_path, TABLE.head(0))
-    assert len(read_label_table(file, ONE_COLUMN)[0]) == 0
-    assert len(read_label_table(file, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
+    assert len(read_label_table(tmp_path, file.name, ONE_COLUMN)[0]) == 0
+    assert len(read_label_table(tmp_path, file.name, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
 
 
 def test_an_unknown_split(tmp_path):
     file = write(tmp_path, TABLE.assign(part=["train", "fold 3", "test"]))
     with pytest.raises(UserError, match=r"labels\.csv: the column part has 'fold 3'; expected one of train"):
-        read_label_table(file, ONE_COLUMN)
+        read_label_table(tmp_path, file.name, ONE_COLUMN)
 
 
 def test_years():

@@ -2,18 +2,20 @@ import math
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.labels import LabelMap
+from cxr_pipeline.data.sources import chexpert, nih
+from cxr_pipeline.data.sources.labels import LabelMap, count_unknown_labels
 
 VOCABULARY = ("Effusion", "Mass", "No Finding", "Pneumonia")
 ONE = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
 STAR = {"normal": ("No Finding",), "abnormal": ("*", "sick")}
 SEVERAL = {"fluid": ("Effusion", "Edema"), "mass": ("Mass",)}
 NAN = math.nan
-HERNIA = "unknown_label: the label 'Hernia' belongs to no class of the task"
+HERNIA = "unknown_label: belongs to no class of the task: Hernia"
 
 
 def rows(*labels, uncertain=None, unknown=None):
@@ -40,7 +42,7 @@ def apply(label_map, labels, vocabulary=VOCABULARY, **others):
         ("Effusion|No Finding", {}, "several_classes"),
         ("Effusion|Hernia", {}, HERNIA),
         ("Effusion", {"uncertain": "Hernia"}, HERNIA),
-        ("Mass", {"vocabulary": ()}, "unknown_label: the label 'Mass' belongs to no class of the task"),
+        ("Mass", {"vocabulary": ()}, "unknown_label: belongs to no class of the task: Mass"),
         (None, {}, "unknown_label: no label"),
         ("No Finding", {"uncertain": "Effusion"}, "uncertain"),
         ("", {"uncertain": "Effusion"}, "uncertain"),
@@ -146,3 +148,74 @@ def test_each_row_is_used_refused_or_left_out(images, uncertain, exclusive):
     if exclusive:
         assert labels[used].sum(axis=1).eq(1).all()
         assert labels[used].notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["No-Finding", "no finding", "NO_FINDING", "No\u00a0Finding", "No \u2013 Finding", "N\uff4f Finding"],
+)
+def test_spellings_of_a_listed_label(label):
+    assert apply(LabelMap(STAR), label, vocabulary=(label, "Mass")) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("label", "listed"), [("1.0", "1"), ("u\u0308bel", "\u00fcbel"), ("0", "0.00")])
+def test_spellings_by_other_programs(label, listed):
+    assert apply(LabelMap({"a": (listed,), "b": ("x",)}), label, vocabulary=(label,)) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("label", "listed"), [("-1", "1"), ("Effusion-", "Effusion+"), ("10", "1.0"), ("1-0", "10")])
+def test_signs_and_digits_count(label, listed):
+    assert LabelMap({"a": (listed,), "b": ("*",)}).class_of(label) != "a"
+
+
+UNCLEAR = [
+    "Findings of no finding",
+    "No Findings",
+    "No Finding.",
+    "No Fnding",
+    "no findings (PA)",
+    "Findings",
+    "healthy",
+    "normal",
+    "None",
+]
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("label", [*UNCLEAR, "n/a", "unknown", "Mass;No Finding"])
+def test_a_label_that_may_be_a_listed_one_is_neither_another_nor_a_negative(label, exclusive):
+    expected = f"unknown_label: belongs to no class of the task: {label}"
+    assert apply(LabelMap(STAR, exclusive=exclusive), label, vocabulary=(label, "Mass")) == expected
+    assert (
+        apply(LabelMap({"none": ("No Finding",), "ill": ("Mass",)}, exclusive=exclusive), label, (label,)) == expected
+    )
+
+
+def test_a_label_becomes_usable_by_listing_it():
+    label_map = LabelMap({"normal": ("No Finding", "No Findings", "healthy"), "abnormal": ("*",)}, ["unknown"])
+    outcomes = [apply(label_map, label, ("Mass",)) for label in ("No Findings", "healthy", "unknown", "Mass")]
+    assert outcomes == [[1.0, 0.0], [1.0, 0.0], "listed", [0.0, 1.0]]
+
+
+def test_the_labels_of_public_releases_and_of_numbers_do_not_resemble_each_other():
+    for vocabulary in (nih.LABELS, chexpert.LABELS, tuple(map(str, range(120))), ("Grade 1", "Grade 2", "Grade 3")):
+        for listed in vocabulary:
+            label_map = LabelMap({"one": (listed,), "rest": ("*",)})
+            assert [label for label in vocabulary if label_map.class_of(label) != "rest"] == [listed]
+
+
+def test_the_block_that_lists_unknown_labels():
+    label_map = LabelMap(STAR, left_out=["devices"])
+    details = label_map.apply(rows("No Findings", "Mass|No Findings", "rib: no", "Mass"), ["No Findings", "Mass"])[
+        "detail"
+    ]
+    unknown = count_unknown_labels(details.dropna())
+    assert unknown == {"No Findings": 2, "rib: no": 1}
+    assert yaml.safe_load(label_map.block(list(unknown), task="t")) == {
+        "t": {"task": {"left_out": ["devices", "rib: no"], "classes": {"normal": ["No Finding", "No Findings"]}}}
+    }
+
+
+def test_the_nearest_listed_label_is_named():
+    label_map = LabelMap({"ill": ("abnormal", "effusion"), "well": ("normal", "*")})
+    assert [label_map.resembled(label) for label in ("normal.", "abnormal.", "Mass")] == ["normal", "abnormal", None]

@@ -20,8 +20,7 @@ from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
 from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.framework.config import TASKS
-from cxr_pipeline.framework.config import sources as configuration
+from cxr_pipeline.framework.config import TASKS, Sources
 
 GUIDE = Path(__file__).parents[3] / "docs" / "layouts.md"
 
@@ -45,7 +44,7 @@ class Source:
 def write(sample, layout, folder):
     """Write a sample, and pass its options through the configuration as a run does."""
     path, options = sample.write(folder)
-    sources = configuration.Sources.model_validate({"images": {"layout": layout, "path": str(path), **options}})
+    sources = Sources.model_validate({"images": {"layout": layout, "path": str(path), **options}})
     return path, sources.root["images"].options
 
 
@@ -68,13 +67,14 @@ def test_every_layout_is_documented():
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
     of_tasks = [block[task]["sources"] for block in blocks for task in TASKS if task in block]
     alone = [block for block in blocks if not set(TASKS) & set(block)]
-    shown = [configuration.Sources.model_validate(block) for block in of_tasks + alone]
+    shown = [Sources.model_validate(block) for block in of_tasks + alone]
     assert {source.layout for sources in shown for source in sources.root.values()} == set(LAYOUTS)
 
 
 def test_every_row_is_listed_or_refused_with_a_known_reason(source):
     listing = source.listing
-    assert len(listing.images) + len(listing.refused) + listing.n_missing + listing.n_left_out == listing.n_rows
+    counted = listing.n_missing + listing.n_left_out + listing.n_repeated
+    assert len(listing.images) + len(listing.refused) + counted == listing.n_rows
     assert listing.n_rows == source.sample.N_ROWS
     assert list(listing.refused) == ["image", "reason", "detail"]
     assert listing.refused.notna().all(axis=None)

@@ -110,6 +110,13 @@ def test_a_class_set_to_null_is_switched_off() -> None:
         task("binary", well=("a",), ill=None)
 
 
+def test_numbers_are_labels() -> None:
+    made = config.Task(name="t", title="T", kind="binary", classes={"well": [0], "ill": [1.0, 2.5, "3"]}, left_out=[-1])
+    assert (made.classes, made.left_out) == ({"well": ("0",), "ill": ("1", "2.5", "3")}, ("-1",))
+    with pytest.raises(ValidationError, match="should be a valid string"):  # an unquoted No in YAML
+        task("binary", well=[False], ill=["Yes"])
+
+
 def test_labels_can_be_left_out_and_uncertain_labels_interpreted() -> None:
     mass = {"name": "t", "title": "T", "kind": "multilabel", "classes": {"Mass": ("Mass",)}}
     labels = config.Task(**mass, left_out=("Hernia",), uncertain="positive").labels

@@ -10,6 +10,7 @@ from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.table_files import read_table
 
 SUPPORT_DEVICES = "Support Devices"
 LABELS = (
@@ -76,7 +77,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFrame:
     """Read a table; see ``read_labels`` for the columns. The split is that of the file."""
-    table = label_tables.read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
+    table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
     columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
     rows, _ = label_tables.read_labels(table, columns)
     images = label_tables.normalise_paths(rows["image"])

@@ -57,7 +57,7 @@ def read(
         UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
             pseudonyms (``sources.pseudonyms``).
     """
-    rows, vocabulary = read_label_table(folder / table, columns)
+    rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
     paths = headers["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)

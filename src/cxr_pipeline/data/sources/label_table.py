@@ -23,7 +23,7 @@ def read(folder: Path, *, table: str, columns: Columns) -> Listing:
     Raises:
         UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
     """
-    rows, vocabulary = read_label_table(folder / table, columns)
+    rows, vocabulary = read_label_table(folder, table, columns)
     own_path = posixpath.normpath(table)
     paths = pd.Series([path for path in files_below(folder) if path != own_path], dtype="str")
     names, stems = paths.map(posixpath.basename), paths.map(lambda path: posixpath.splitext(path)[0])

@@ -1,9 +1,8 @@
 """Read label tables, CSV or Parquet, with the labels in one column or in a column each, and find their images."""
 
-import difflib
 import posixpath
 import re
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,20 +11,25 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import SPLIT_NAMES, explained, printable, refuse
+from cxr_pipeline.data.sources.listing import SPLIT_NAMES, printable, refuse
+from cxr_pipeline.data.sources.readings import Combination, combine_readings
+from cxr_pipeline.data.sources.table_files import read_table
 
 NO_FINDING = "No Finding"
 
 _POSITIVE, _NEGATIVE, _UNCERTAIN = 1.0, 0.0, -1.0
+# Spreadsheet programs write true and false in the language of the user.
 _CELLS = {
-    **dict.fromkeys(("1", "1.0", "true", "yes"), _POSITIVE),
-    **dict.fromkeys(("0", "0.0", "false", "no"), _NEGATIVE),
+    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "positive", "ja", "wahr", "oui", "vrai"), _POSITIVE),
+    **dict.fromkeys(("0", "0.0", "false", "no", "n", "negative", "nein", "falsch", "non", "faux"), _NEGATIVE),
     **dict.fromkeys(("-1", "-1.0"), _UNCERTAIN),
 }
-_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_SEXES = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
 # Units of the DICOM value representation AS (age string), PS3.5 section 6.2.
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _MAX_AGE = 120
+_LIST = re.compile(r"\[(?P<items>.*)\]", re.DOTALL)
+_QUOTED = re.compile(r"""(['"])(?P<label>.*?)\1""")
 _LEADS_OUT = re.compile(r"/|[A-Za-z]:/|\.\.(/|$)")
 
 
@@ -35,19 +39,22 @@ class Columns:
 
     Args:
         image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
-        labels: labels of the image, joined by ``separator``. Either this or ``one_hot``.
+        labels: labels of the image, joined by ``separator`` or as a list in brackets. Either this or ``one_hot``.
         separator: one or more characters.
-        one_hot: columns named after a label: 1, true and yes mean that the label is present; 0, false and no that it is
-            absent; -1 that the source is uncertain. A row with any other text is refused.
+        one_hot: columns named after a label: 1, true, yes and positive mean that the label is present; 0, false, no and
+            negative that it is absent; -1 that the source is uncertain. A row with any other text is refused.
         blank: meaning of an empty cell in a column of ``one_hot``.
         patient_id: patient id.
         view: view position, such as ``PA``.
         age: age in years, or with a unit as in ``006M``.
         sex: ``F`` or ``M``, or the words.
         split: ``train``, ``val``, ``valid``, ``validation`` or ``test``, in any case.
+        reader: who labelled the image, if a table has rows of several readers for an image.
+        combine: labels of an image with several rows; see ``combine_readings``. If it is None, the rows have to agree.
 
     Raises:
-        ValueError: there are no labels, or both kinds, or the separator is empty.
+        ValueError: there are no labels, or both kinds, or the separator is empty, or ``reader`` is given without
+            ``combine``.
     """
 
     image: str
@@ -60,59 +67,46 @@ class Columns:
     age: str | None = None
     sex: str | None = None
     split: str | None = None
+    reader: str | None = None
+    combine: Combination | None = None
 
     def __post_init__(self) -> None:
         if (self.labels is None) == (not self.one_hot):
             raise ValueError("expected either labels (one column) or one_hot (a column for each label)")
         if not self.separator:
             raise ValueError("separator: expected one or more characters, found none")
+        if self.reader is not None and self.combine is None:
+            raise ValueError("reader: expected combine to be any, majority or unanimous as well, found none")
 
     @property
     def names(self) -> list[str]:
         """Names of all columns."""
-        single = (self.image, self.labels, self.patient_id, self.view, self.age, self.sex, self.split)
+        single = (self.image, self.labels, self.patient_id, self.view, self.age, self.sex, self.split, self.reader)
         return [*filter(None, single), *self.one_hot]
 
 
-def read_label_table(file: Path, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
+def read_label_table(folder: Path, table: str, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
     """Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
+
+    Absolute paths of images below ``folder`` become relative to it.
 
     Raises:
         UserError: the table is missing, cannot be read, lacks a column, or has an unknown split.
     """
-    table = read_table(file, columns.names)
+    file = folder / table
+    cells = read_table(file, columns.names)
     try:
-        return read_labels(table, columns)
+        rows, vocabulary = read_labels(cells, columns)
     except UserError as error:
         raise UserError(f"{printable(str(file))}: {error}") from error
-
-
-def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read columns of a table as stripped text, null where a cell is empty.
-
-    Args:
-        file: ``.parquet`` or ``.pq``; any other file is read as CSV in UTF-8, decompressed if it ends in ``.gz``.
-        names: required columns.
-        optional: columns that are read if the table has them.
-
-    Raises:
-        UserError: the table is missing, cannot be read or lacks a column.
-    """
-    with explained(file, "a label table: Parquet, or CSV in UTF-8 with a header"):
-        if file.suffix in (".parquet", ".pq"):
-            table = pd.read_parquet(file, dtype_backend="pyarrow").astype("str")
-        else:
-            # Without pandas' own list of null values: a label may be "None" and a patient "NA".
-            table = pd.read_csv(file, dtype="str", encoding="utf-8-sig", keep_default_na=False, na_values=[""])
-    table = table.rename(columns=str.strip)
-    missing = [name for name in names if name not in table]
-    if missing:
-        close = [match for name in missing for match in difflib.get_close_matches(name, table.columns, n=1)]
-        hint = f"; did you mean {', '.join(close)}?" if close else "."
-        found = ", ".join(table.columns) or "none"
-        raise UserError(f"{printable(str(file))} has no column {', '.join(missing)}{hint} Found {found}.")
-    present = dict.fromkeys([*names, *(name for name in optional if name in table)])
-    return pd.DataFrame({name: table[name].str.strip().replace("", None) for name in present}, table.index)
+    images = normalise_paths(rows["image"])
+    for place in (folder.absolute(), folder.resolve()):
+        images = images.str.removeprefix(f"{place.as_posix()}/")
+    rows = rows.assign(image=images)
+    if columns.combine is not None:
+        reader = cells[columns.reader] if columns.reader else pd.Series(None, rows.index, dtype="str")
+        rows = combine_readings(rows, reader, columns.combine)
+    return rows, vocabulary
 
 
 def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
@@ -214,7 +208,7 @@ def locate(rows: pd.DataFrame, index: Mapping[str, str | None]) -> pd.DataFrame:
         detail=rows["detail"].where(paths.notna()),
     )
     outside = names.str.match(_LEADS_OUT, na=False)
-    rows = refuse(rows, outside, "outside_source", "its path in the table leads out of the source's folder")
+    rows = refuse(rows, outside, "outside_source", "its path in the table is not below the source's folder")
     ambiguous = names.isin([name for name, path in index.items() if path is None])
     return refuse(rows, ambiguous, "unreadable", "several files have this name; the table must give the path")
 
@@ -232,12 +226,19 @@ def _splits(words: "pd.Series[str]") -> "pd.Series[str]":
 
 def _separated(cells: "pd.Series[str]", separator: str) -> tuple[pd.DataFrame, frozenset[str]]:
     """Read labels from one column: in each row sorted and without duplicates."""
-    labels = {
-        text: sorted({label.strip() for label in text.split(separator)} - {""}) for text in cells.dropna().unique()
-    }
+    labels = {text: sorted({*_labels_of(text, separator)} - {""}) for text in cells.dropna().unique()}
     joined = cells.map({text: "|".join(found) for text, found in labels.items() if found})
     nothing = dict.fromkeys(("uncertain", "unknown", "reason", "detail"))
     return pd.DataFrame({"labels": joined, **nothing}, dtype="str"), frozenset().union(*labels.values())
+
+
+def _labels_of(text: str, separator: str) -> list[str]:
+    """Divide a cell at the separator, or a list such as ``['Mass', 'Edema']`` or ``[Mass, Edema]`` into its items."""
+    written = _LIST.fullmatch(text)
+    if written is None:
+        return [label.strip() for label in text.split(separator)]
+    quoted = [match["label"].strip() for match in _QUOTED.finditer(written["items"])]
+    return quoted or [label.strip() for label in written["items"].split(",")]
 
 
 def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:

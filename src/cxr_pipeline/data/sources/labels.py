@@ -1,7 +1,11 @@
 """Map the labels of sources to the classes of a task."""
 
+import difflib
+import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,19 +20,41 @@ _INPUTS = ("labels", "uncertain", "unknown")
 _OUTPUTS = ("reason", "detail", "left_out")
 
 
+# Different words for a normal image. A source may use several of them.
+NORMAL = {"nofinding", "noabnormality", "normal", "healthy", "negative", "none", "clear", "unremarkable"}
+_NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "null", "?", "-"}
+_NO_CLASS = "belongs to no class of the task: "
+_MIN_SIMILARITY = 0.8
+
+
 def fold(label: str) -> str:
-    """Normalise a label for comparison: case, spaces and underscores are ignored.
+    """Normalise a label for comparison: case, spaces, underscores, and hyphens between letters are ignored.
 
     Example:
-        >>> fold("No_Finding") == fold("nofinding")
+        >>> fold("No-Finding") == fold("no_finding") == fold("nofinding")
+        True
+        >>> fold("1.0") == fold("1") != fold("-1")
         True
     """
-    return label.replace(" ", "").replace("_", "").casefold()
+    # Some systems write "ü" in file names as two characters.
+    text = unicodedata.normalize("NFKC", label).casefold().replace("_", " ")
+    text = re.sub(r"(?<=[^\W\d])[-\u2010-\u2014](?=[^\W\d])", "", "".join(text.split()))
+    # Tables of numbers with empty cells are often written with a decimal point.
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", text)
+
+
+def count_unknown_labels(details: Iterable[str]) -> dict[str, int]:
+    """Count the labels in the ``detail`` of refused rows that belong to no class, the most frequent first."""
+    named = pd.Series([text.removeprefix(_NO_CLASS) for text in details if text.startswith(_NO_CLASS)], dtype="str")
+    return {str(label): int(count) for label, count in named.str.split("|").explode().value_counts().items()}
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Meaning of the labels of sources for a task. Case, spaces and underscores in labels are ignored.
+    """Meaning of the labels of sources for a task. Labels are compared as by ``fold``.
+
+    A label that is not listed but may be another spelling of a listed one, such as ``No Findings`` or
+    ``Pleural Effusion`` beside ``Effusion``, has no meaning until it is listed.
 
     Args:
         classes: labels of each class. ``*`` stands for every other label in a source's vocabulary, except for those in
@@ -58,7 +84,7 @@ class LabelMap:
                     both = f"{name or 'task.left_out'} and {other or 'task.left_out'}"
                     raise UserError(
                         f"task.classes: the label '{label}' belongs to both {both}. Labels are compared without case, "
-                        "spaces and underscores. Remove it from one of them."
+                        "spaces, underscores and hyphens. Remove it from one of them."
                     )
 
     @cached_property
@@ -69,13 +95,47 @@ class LabelMap:
 
     def class_of(self, label: str) -> str | None:
         """Return the class of a label, None if it has none."""
-        return self._meanings.get(fold(label), self._meanings.get(ANY_OTHER))
+        if fold(label) in self._meanings or self.resembled(label) is not None:
+            return self._meanings.get(fold(label))
+        return self._meanings.get(ANY_OTHER)
+
+    def resembled(self, label: str) -> str | None:
+        """Return the listed label that a label, not listed itself, may be another spelling of; ``""`` for no label.
+
+        Example:
+            >>> LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}).resembled("no findings (PA)")
+            'No Finding'
+        """
+        text, words = fold(label), _words(label)
+        if text in _NOTHING_KNOWN:
+            return ""
+        similarities = {listed: _similarity(text, words, listed) for listed in self._listed}
+        nearest = max(similarities, key=lambda listed: similarities[listed], default=None)
+        return nearest if nearest is not None and similarities[nearest] > 0 else None
+
+    def block(self, unknown: Collection[str], *, task: str) -> str:
+        """Return the parameters, as one line of YAML, that list unknown labels under a class or ``left_out``."""
+        additions: dict[str | None, list[str]] = {}
+        for label in unknown:
+            listed = self.resembled(label)
+            additions.setdefault(self._meanings[fold(listed)] if listed else None, []).append(label)
+        left_out = additions.pop(None, [])
+        lists: dict[str, object] = {"left_out": [*self.left_out, *left_out]} if left_out else {}
+        if additions:
+            lists["classes"] = {str(name): [*self.classes[str(name)], *labels] for name, labels in additions.items()}
+        return json.dumps({task: {"task": lists}}, ensure_ascii=False)
+
+    @cached_property
+    def _listed(self) -> list[str]:
+        labels = [*self.left_out, *(label for labels in self.classes.values() for label in labels)]
+        return [label for label in labels if label != ANY_OTHER]
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image.
 
-        An image without known labels, or with a label that is neither in the map nor in the vocabulary, is refused. An
-        image with a label of ``left_out`` is left out (``listed``). For the others:
+        An image without known labels is refused, as is one with a label that is neither in the map nor in the
+        vocabulary, or that ``resembled`` a listed one. An image with a label of ``left_out`` is left out (``listed``).
+        For the others:
 
         - If classes are exclusive, an image is left out if its labels mean several classes (``several_classes``) or
           none (``other_classes``), or if that depends on an uncertain label, or on an unknown one where no label means
@@ -96,7 +156,8 @@ class LabelMap:
         distinct = images[list(_INPUTS)].drop_duplicates()
         texts = distinct.astype(object).where(distinct.notna(), None).itertuples(index=False, name=None)
         combinations = list(texts)
-        known = {fold(label) for label in vocabulary} | self._meanings.keys()
+        others = {label for label in vocabulary if fold(label) not in self._meanings}
+        known = {fold(label) for label in others if self.resembled(label) is None} | self._meanings.keys()
         seen = {label for combination in combinations for text in combination for label in _split(text)}
         used = {self.class_of(label) for label in (*vocabulary, *seen)}
         outcomes = [self._outcome(*combination, known=known, used=used) for combination in combinations]
@@ -117,9 +178,9 @@ class LabelMap:
         if labels is None:
             return {"reason": "unknown_label", "detail": "no label"}
         present, possible = _split(labels), _split(uncertain)
-        for label in (*present, *possible):
-            if fold(label) not in known:
-                return {"reason": "unknown_label", "detail": f"the label '{label}' belongs to no class of the task"}
+        without_class = [label for label in (*present, *possible) if fold(label) not in known]
+        if without_class:
+            return {"reason": "unknown_label", "detail": _NO_CLASS + "|".join(without_class)}
         if self.uncertain == "positive":
             present = [*present, *possible]
         elif self.uncertain == "negative":
@@ -149,3 +210,23 @@ class LabelMap:
 
 def _split(text: str | None) -> list[str]:
     return [label.strip() for label in (text or "").split("|") if label.strip()]
+
+
+def _words(label: str) -> list[str]:
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", label).casefold())
+
+
+def _numbers(label: str) -> str:
+    return " ".join(re.findall(r"\d+", label))
+
+
+def _similarity(text: str, words: list[str], listed: str) -> float:
+    """Return how similar a label, or some words in it, is to a listed one; 0 if it is another label."""
+    of_listed, parts = fold(listed), _words(listed)
+    if {text, of_listed} <= NORMAL or f" {' '.join(words)} " in f" {' '.join(parts)} ":
+        return 1.0
+    inside = ["".join(words[start : start + len(parts)]) for start in range(len(words))]
+    # "Grade 2" is not another spelling of "Grade 1".
+    candidates = [part for part in (text, *inside) if _numbers(listed) in ("", _numbers(part))]
+    close = difflib.get_close_matches(of_listed, candidates, n=1, cutoff=_MIN_SIMILARITY)
+    return difflib.SequenceMatcher(None, of_listed, close[0]).ratio() if close else 0.0

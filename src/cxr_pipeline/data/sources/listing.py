@@ -33,9 +33,11 @@ class Listing:
             ``|``).
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: number of rows whose image is not on disk.
+        missing: name of one of these images.
         notes: sentences for the data report. They must not name patients.
         vocabulary: labels that the source is known to use. Rows with any other label are refused.
         n_left_out: number of rows that the layout itself leaves out, such as lateral images.
+        n_repeated: number of rows that repeat another row of the same image.
     """
 
     images: pd.DataFrame
@@ -44,11 +46,13 @@ class Listing:
     notes: tuple[str, ...] = ()
     vocabulary: frozenset[str] = field(default_factory=frozenset)
     n_left_out: int = 0
+    missing: str | None = None
+    n_repeated: int = 0
 
     @property
     def n_rows(self) -> int:
         """Number of rows in the source."""
-        return len(self.images) + len(self.refused) + self.n_missing + self.n_left_out
+        return len(self.images) + len(self.refused) + self.n_missing + self.n_left_out + self.n_repeated
 
 
 def list_rows(
@@ -57,19 +61,23 @@ def list_rows(
     """Return the listing of rows, sorted by ``image`` so that their order does not depend on the file system.
 
     The rows have some of ``IMAGE_COLUMNS``, and ``reason`` and ``detail`` if they are refused. Rows without ``path``
-    are missing, unless they are refused. Rows of the same image are duplicates if they agree on labels, patient and
-    split; otherwise all of them are refused.
+    are missing, unless they are refused. Rows of the same image that agree on labels, patient and split, as in a table
+    with a row for each box, are counted and used once; otherwise all of them are refused.
     """
     types = {**IMAGE_COLUMNS, "reason": "str", "detail": "str"}
     rows = rows.reset_index(drop=True).reindex(columns=list(types)).astype(types)
     missing = rows["path"].isna() & rows["reason"].isna()
-    rows = _refuse_repeated(rows[~missing].fillna({"image": ""}))
+    names = rows.loc[missing, "image"].dropna()
+    n_rows = int((~missing).sum())
+    rows = _merge_repeated(rows[~missing].fillna({"image": ""}))
     rows = rows.sort_values(["image", "reason", "detail"], kind="stable")
     refused = rows["reason"].notna()
     return Listing(
         rows.loc[~refused, list(IMAGE_COLUMNS)].reset_index(drop=True),
         rows.loc[refused, ["image", "reason", "detail"]].reset_index(drop=True),
         n_missing=int(missing.sum()),
+        missing=str(names.min()) if len(names) else None,
+        n_repeated=n_rows - len(rows),
         n_left_out=n_left_out,
         notes=notes,
         vocabulary=vocabulary,
@@ -88,15 +96,14 @@ def refuse_unnamed(rows: pd.DataFrame, texts: "pd.Series[str]", names: Sequence[
     return refuse(rows.assign(reason=None, detail=None), unnamed, "unknown_label", detail)
 
 
-def _refuse_repeated(rows: pd.DataFrame) -> pd.DataFrame:
+def _merge_repeated(rows: pd.DataFrame) -> pd.DataFrame:
     content = rows[["labels", "uncertain", "unknown", "patient_id", "given_split", "reason"]].astype("str").fillna("")
     version = content.groupby(list(content), sort=False).ngroup()
     usable = rows["path"].notna() & rows["reason"].isna()
     conflicting = usable & (version.groupby(rows["path"]).transform("nunique") > 1)
     repeated = usable & rows["path"].duplicated() & ~conflicting
-    detail = "several rows of the table with different labels, patients or splits"
-    rows = refuse(rows, conflicting, "contradicting_labels", detail)
-    return refuse(rows, repeated, "exact_duplicate", "a duplicate of an earlier row of the table")
+    detail = "several rows with different labels, patients or splits (a label_table can set columns.combine)"
+    return refuse(rows, conflicting, "contradicting_labels", detail)[~repeated]
 
 
 def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:

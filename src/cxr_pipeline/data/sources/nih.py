@@ -9,6 +9,7 @@ from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
+from cxr_pipeline.data.sources.table_files import read_table
 
 EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with images in them"
 
@@ -53,7 +54,7 @@ def read(folder: Path) -> Listing:
             "as in the releases of NIH ChestX-ray14 (https://nihcc.app.box.com/v/ChestXray-NIHCC)."
         )
     file = max(files, key=lambda file: (file.name.partition(".")[0], file.name))
-    table = label_tables.read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
+    table = read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
     sex = next((name for name in _SEX if name in table), None)
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
     rows, _ = label_tables.read_labels(table, columns)
@@ -104,6 +105,6 @@ def _box_files(folder: Path) -> dict[str, str]:
     """Return the names of the box lists that have boxes of an image, by image."""
     files: dict[str, list[str]] = {}
     for file in sorted(folder.glob("BBox*.csv")):
-        for image in label_tables.read_table(file, (_IMAGE,))[_IMAGE].dropna().unique():
+        for image in read_table(file, (_IMAGE,))[_IMAGE].dropna().unique():
             files.setdefault(image, []).append(file.name)
     return {image: "|".join(names) for image, names in files.items()}

@@ -48,6 +48,14 @@ class Folders(Parameters):
     patient_key: Path
 
 
+def _number_as_text(label: object) -> object:
+    return f"{label:g}" if isinstance(label, int | float) and not isinstance(label, bool) else label
+
+
+# In YAML, labels such as 0 and 1 are numbers.
+Label = Annotated[str, BeforeValidator(_number_as_text)]
+
+
 class Task(Parameters):
     """The prediction task.
 
@@ -62,8 +70,8 @@ class Task(Parameters):
     name: Name
     title: str
     kind: Literal["binary", "multiclass", "multilabel"]
-    classes: Annotated[dict[ClassName, tuple[str, ...]], BeforeValidator(without_nulls)]
-    left_out: tuple[str, ...] = ()
+    classes: Annotated[dict[ClassName, tuple[Label, ...]], BeforeValidator(without_nulls)]
+    left_out: tuple[Label, ...] = ()
     uncertain: Literal["unknown", "positive", "negative"] = "unknown"
 
     @property

@@ -15,6 +15,7 @@ EXCLUDED = {
     "uncertain": "uncertain label",
     "listed": "a label that the task excludes",
     "by_layout": "excluded by the layout, such as lateral views",
+    "repeated": "another row of the same image",
 }
 PARAMETERS = (
     "resolution.size", "resolution.mode", "morphology.steps", "model.name", "model.weights", "model.pooling",

@@ -1,0 +1,52 @@
+"""Combine the labels of several rows of the same image: of several readers, or one row for each finding."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cxr_pipeline.data.sources.labels import NORMAL, fold
+
+Combination = Literal["any", "majority", "unanimous"]
+
+# An uncertain label is half a vote, and a reader who does not know has none.
+_VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
+
+
+def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combination) -> pd.DataFrame:
+    """Give all rows of an image the same labels.
+
+    The rows of one reader add up, as in a table with a row for each finding. Without readers, each row is a reader of
+    its own.
+
+    Args:
+        rows: rows of ``label_tables.read_labels``.
+        readers: name of the reader of each row, null where it has none.
+        how: ``any``: an image has the labels that at least one reader found, and No Finding only if it has no other.
+            ``majority``: those that more than half of the readers found; labels of exactly half are uncertain.
+            ``unanimous``: those that all readers found; labels of only some of them are uncertain.
+    """
+    readers = readers.fillna(rows.index.to_series().astype("str").radd("row ")).rename("reader")
+    label_lists = {column: rows[column].str.split("|").rename("label") for column in _VOTES}
+    parts = [
+        pd.concat([rows["image"], readers, lists], axis=1).explode("label").assign(vote=_VOTES[column])
+        for column, lists in label_lists.items()
+    ]
+    said = pd.concat(parts).replace({"label": ""}, None).dropna(subset=["image", "label"])
+    of_readers = said.groupby(["image", "reader", "label"])["vote"].max()
+    votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
+    has_read = rows[["labels", "unknown"]].notna().any(axis=1)
+    n_readers = votes["image"].map(readers.where(has_read).groupby(rows["image"]).nunique())
+    n_who_know = n_readers - votes["size"] + votes["count"]
+    share = votes["max"] if how == "any" else votes["sum"] / n_who_know
+    found = share.eq(1) if how == "unanimous" else share.gt(0.5)
+    if how == "any":
+        normal = votes["label"].map(fold).isin(NORMAL)
+        found &= ~(normal & (found & ~normal).groupby(votes["image"]).transform("any"))
+    uncertain = ~found & (share.gt(0) if how == "unanimous" else share.eq(0.5))
+    cases = {"labels": found, "uncertain": uncertain, "unknown": n_who_know.eq(0)}
+    texts = {name: votes[case].groupby("image")["label"].agg("|".join) for name, case in cases.items()}
+    joined = {name: rows["image"].map(text).astype("str") for name, text in texts.items()}
+    is_labelled = rows["labels"].notna().groupby(rows["image"]).transform("any")
+    joined["labels"] = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
+    return rows.assign(**joined)

@@ -1,0 +1,120 @@
+"""Read columns of a table as text, from Parquet or from CSV as spreadsheets and databases write it."""
+
+import codecs
+import csv
+import difflib
+import gzip
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.labels import fold
+from cxr_pipeline.data.sources.listing import explained, printable
+
+_SEPARATORS = ",;\t|"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+
+def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a table as stripped text, null where a cell is empty. Empty rows are skipped.
+
+    A column is found by its name, or without regard to case, spaces, underscores and hyphens if that is unique.
+
+    Args:
+        file: ``.parquet`` or ``.pq``; any other file is read as CSV, decompressed if it ends in ``.gz``. Cells are
+            separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or
+            Windows-1252.
+        names: required columns.
+        optional: columns that are read if the table has them.
+
+    Returns:
+        The columns, named as in ``names`` and ``optional``.
+
+    Raises:
+        UserError: the table is missing, cannot be read, lacks a column or has it twice.
+    """
+    with explained(file, "a table: Parquet, or CSV with a header"):
+        if file.suffix in (".parquet", ".pq"):
+            table = pd.read_parquet(file, dtype_backend="pyarrow")
+            table = (table if table.index.name is None else table.reset_index()).astype("str")
+        else:
+            table = _read_csv(file, [*names, *optional])
+    header = [str(column) for column in table.columns]
+    positions = {name: _position(header, name, file) for name in dict.fromkeys([*names, *optional])}
+    missing = [name for name in names if positions[name] is None]
+    if missing:
+        close = [match for name in missing for match in difflib.get_close_matches(name, header, n=1)]
+        hint = f"; did you mean {', '.join(close)}?" if close else "."
+        found = ", ".join(header) or "none"
+        raise UserError(f"{printable(str(file))} has no column {', '.join(missing)}{hint} Found {found}.")
+    cells = table.dropna(how="all").reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            name: cells.iloc[:, position].str.strip().replace("", None)
+            for name, position in positions.items()
+            if position is not None
+        },
+        cells.index,
+    )
+
+
+def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
+    content = file.read_bytes()
+    text = _decode(gzip.decompress(content) if file.name.endswith(".gz") else content)
+    # A first line such as "sep=;" tells Excel the separator.
+    if text.startswith("sep="):
+        text = text.partition("\n")[2]
+    wanted = {fold(name) for name in names}
+
+    def header(separator: str) -> list[str]:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+
+    def fit(separator: str) -> tuple[int, int]:
+        columns = header(separator)
+        return len(wanted & {fold(column) for column in columns}), len(columns)
+
+    separator = max(_SEPARATORS, key=fit)
+
+    def read(index_column: Literal[False] | None) -> pd.DataFrame:
+        # Without pandas' own list of null values: a label may be "None" and a patient "NA".
+        options: dict[str, Any] = {"dtype": "str", "keep_default_na": False, "na_values": [""]}
+        table: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, index_col=index_column, **options)
+        return table
+
+    table = read(None)
+    # Rows with one cell more than the header have a separator at their end, or the row names of R before them.
+    if not isinstance(table.index, pd.RangeIndex):
+        table = read(False) if table.iloc[:, -1].isna().all() else table.reset_index(drop=True)
+    columns = header(separator)
+    # pandas renames the second of two columns with the same name.
+    return table.set_axis(columns, axis="columns") if len(columns) == table.shape[1] else table
+
+
+def _decode(content: bytes) -> str:
+    if content.startswith(_WORKBOOKS):
+        raise ValueError("it is a workbook of a spreadsheet program; save it as CSV")
+    if content.startswith(_UTF_16):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def _position(header: Sequence[str], name: str, file: Path) -> int | None:
+    for spelling in (str, str.strip, fold):
+        found = [position for position, column in enumerate(header) if spelling(column) == spelling(name)]
+        if len(found) > 1:
+            several = " and ".join(f"{header[position]!r} (column {position + 1})" for position in found)
+            raise UserError(
+                f"{printable(str(file))} has several columns {name}: {several}. Expected one. Rename the others or "
+                "remove them."
+            )
+        if found:
+            return found[0]
+    return None

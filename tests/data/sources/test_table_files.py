@@ -1,0 +1,113 @@
+"""Tests of reading tables as programs write them."""
+
+import gzip
+
+import pandas as pd
+import pytest
+from samples import texts, write_files
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.label_table import read
+from cxr_pipeline.data.sources.label_tables import Columns
+from cxr_pipeline.data.sources.table_files import read_table
+
+ROWS = [["Bild", "Erguß", "Alter"], ["a.png", "ja", "45"], ["b, c.png", "nein", "67"]]
+EXPECTED = {"Bild": ["a.png", "b, c.png"], "Erguß": ["ja", "nein"]}
+
+
+def joined(separator, rows=ROWS, end="\r\n"):
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in rows]
+    return "".join(separator.join(row) + end for row in quoted)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_separators_and_encodings(tmp_path, separator, encoding, compressed):
+    content = joined(separator).encode(encoding)
+    file = tmp_path / ("t.csv.gz" if compressed else "t.csv")
+    file.write_bytes(gzip.compress(content) if compressed else content)
+    assert read_table(file, ["Bild", "Erguß"]).to_dict("list") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\n" + joined(";"),
+        joined(";") + ";;\r\n;;\r\n",
+        "".join(line + ";\r\n" for line in joined(";").splitlines()),
+        joined(";").splitlines()[0] + "\r\n" + "".join(line + ";\r\n" for line in joined(";").splitlines()[1:]),
+        ";Bild;Erguß\n0;a.png;ja\n1;b, c.png;nein\n",
+        "Bild;Erguß\n1;a.png;ja\n2;b, c.png;nein\n",
+        "nr;a,b;BILD ;erguss\n0;x;a.png;ja\n1;;b, c.png;nein\n",
+    ],
+    ids=["sep=", "empty rows", "separators at ends", "at ends of rows", "index", "row names of R", "other spellings"],
+)
+def test_exports(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    assert read_table(tmp_path / "t.csv", ["Bild", "Erguß"]).to_dict("list") == EXPECTED
+
+
+def test_a_letter_far_into_the_file(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"x,y\n" * 50_000 + "ä,ö\n".encode("cp1252"))
+    assert read_table(tmp_path / "t.csv", ["a"])["a"].iloc[-1] == "ä"
+
+
+def test_the_index_of_a_data_frame_is_a_column(tmp_path):
+    pd.DataFrame({"file": ["a"], 7: ["x"]}).rename(columns=str).set_index("file").to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", ["file", "7"]).to_dict("list") == {"file": ["a"], "7": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"), [("label, label", "a"), ("LABEL,label", "b"), ("Label , x", "a"), ("image,l_abel", "b")]
+)
+def test_the_nearest_spelling_of_a_column(tmp_path, header, cell):
+    (tmp_path / "t.csv").write_text(f"{header}\na,b\n")
+    assert texts(read_table(tmp_path / "t.csv", ["label"])["label"]) == [cell]
+
+
+@pytest.mark.parametrize("header", ["label,label", " label,label ", "Label,LABEL", "la bel,la_bel"])
+def test_two_columns_that_may_be_meant_are_named(tmp_path, header):
+    (tmp_path / "t.csv").write_text(f"{header}\na,b\n")
+    first, second = header.split(",")
+    with pytest.raises(UserError, match=rf"several columns label: '{first}' \(column 1\) and '{second}' \(column 2\)"):
+        read_table(tmp_path / "t.csv", ["label"])
+
+
+def test_a_workbook(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"PK\x03\x04 a workbook")
+    with pytest.raises(UserError, match="workbook of a spreadsheet program; save it as CSV"):
+        read_table(tmp_path / "t.csv", ["label"])
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_absolute_paths(tmp_path, through_link):
+    write_files(tmp_path / "hospital", "images/a.png", "images/b.png")
+    folder = tmp_path / "hospital"
+    if through_link:
+        (tmp_path / "link").symlink_to(folder)
+    named = tmp_path / ("link" if through_link else "hospital") / "images"
+    (folder / "t.csv").write_text(f"p,l\n{named}/a.png,x\n{folder}/images/b.png,y\n/elsewhere/c.png,y\n")
+    place = tmp_path / "link" if through_link else folder
+    listing = read(place, table="t.csv", columns=Columns(image="p", labels="l"))
+    assert listing.images["path"].tolist() == ["images/a.png", "images/b.png"]
+    assert listing.refused.to_numpy().tolist() == [
+        ["/elsewhere/c.png", "outside_source", "its path in the table is not below the source's folder"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("\"['effusion', 'mass']\"", "effusion|mass"),
+        ("['effusion' 'mass']", "effusion|mass"),
+        ('"[""effusion"", ""it\'s""]"', "effusion|it's"),
+        ('"[effusion, mass]"', "effusion|mass"),
+        ("[effusion]", "effusion"),
+        ("[]", None),
+    ],
+)
+def test_labels_written_as_a_list(tmp_path, cell, labels):
+    (write_files(tmp_path, "a.png") / "t.csv").write_text(f"image,labels\na.png,{cell}\n")
+    images = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="labels")).images
+    assert texts(images["labels"]) == [labels]
