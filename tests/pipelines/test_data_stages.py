@@ -11,10 +11,12 @@ from shipped import parameters_of
 from stage_runs import run_stage
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.dicom import MODALITIES
 from cxr_pipeline.data.splits import COLUMNS
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipeline_registry import PREPARATION, pipeline_of
 from cxr_pipeline.pipelines.resampling import nodes
+from cxr_pipeline.pipelines.resolution.nodes import resize_images
 
 SIZE = 24
 
@@ -49,6 +51,17 @@ def images(tmp_path: Path) -> Path:
         for image in range(2):
             draw(folder / ("ill" if patient < 4 else "well") / f"p{patient}_{image}.png", 10 * patient + image)
     return folder
+
+
+def test_the_recipe_accepts_the_dicom_images_that_any_source_accepts(parameters) -> None:
+    pacs = {"layout": "dicom_folder", "path": "p", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
+    sources = config.Sources(
+        {"pacs": {**pacs, "body_parts": ["TORAX"]}, "other": {**pacs, "body_parts": ["CHEST"], "modalities": ["RF"]}}
+    )
+    images = pd.DataFrame(columns=["source", "path", "sha256"])
+    prepared, _ = resize_images(images, sources, parameters["params:resolution"], parameters["params:folders"])
+    assert prepared.recipe.body_parts == ("TORAX", "CHEST")
+    assert prepared.recipe.modalities == (*MODALITIES, "RF")
 
 
 class KeptDataset(MemoryDataset):

@@ -1,27 +1,25 @@
 import io
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import gdcm
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import NAME, NUMBER, dataset, dicom, levels, lut, read, to_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode, read_bytes
-from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, decode_dicom, is_dicom
-from cxr_pipeline.data.images.dicom_headers import coded_size
+from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
+from cxr_pipeline.data.images.dicom_headers import coded_shape
 from cxr_pipeline.data.images.intensity import stretch
 
-NAME, NUMBER = "Doe^Jane", "MRN-4711"
 UNCOMPRESSED = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian]
 # The largest error of each compression.
 JPEG_FAMILY = {
@@ -37,62 +35,12 @@ JPEG_FAMILY = {
 COMPRESSED = {**JPEG_FAMILY, "RLELossless": 0}
 
 
-def dataset(pixels, *, bits=None, syntax=uid.ExplicitVRLittleEndian, **elements):
-    image = Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = "1.2.3.4"
-    image.PatientName, image.PatientID, image.Modality, image.BodyPartExamined = NAME, NUMBER, "DX", "CHEST"
-    image.set_pixel_data(pixels, "RGB" if pixels.ndim == 3 else "MONOCHROME2", bits or 8 * pixels.itemsize)
-    image.file_meta.TransferSyntaxUID = syntax
-    if syntax == uid.ExplicitVRBigEndian:
-        image.PixelData = pixels.byteswap().tobytes()
-    for keyword, value in elements.items():
-        if value is None:
-            del image[keyword]
-        else:
-            setattr(image, keyword, value)
-    return image
-
-
-def to_bytes(image):
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pydicom.dcmwrite(content, image, enforce_file_format=True)
-    return content.getvalue()
-
-
-def dicom(pixels, **elements):
-    return to_bytes(dataset(pixels, **elements))
-
-
-def read(content):
-    return decode_dicom(content, max_megapixels=1)
-
-
 def refusal(content):
     with pytest.raises(ImageRefused) as refused:
         decode(content, max_megapixels=1)
     assert NAME not in str(refused.value)
     assert NUMBER not in str(refused.value)
     return refused.value
-
-
-def levels(bits, *, signed=False):
-    """Smooth grey levels over the whole range of that many bits, 64 x 80 pixels."""
-    rows, columns = np.mgrid[:64, :80]
-    image = np.sin(rows / 9) + np.cos(columns / 13)
-    image = (image - image.min()) / (image.max() - image.min()) * (2**bits - 1) - (2 ** (bits - 1) if signed else 0)
-    return np.rint(image).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
-
-
-def lut(first, entries, bits):
-    item = Dataset()
-    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
-    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
-    return item
 
 
 def compress(image, syntax, folder):
@@ -262,7 +210,7 @@ def test_the_order_of_values_is_kept_for_any_number_of_bits(bits, signed, seed):
 
 
 CASES = {
-    "several frames": ({"NumberOfFrames": 2}, "unreadable", "several frames"),
+    "several frames": ({"NumberOfFrames": 2}, "unreadable", "2 frames"),
     "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "not_chest", "colour"),
     "no image": ({"PhotometricInterpretation": None}, "unreadable", "without an image"),
     "two samples": ({"SamplesPerPixel": 2}, "not_chest", "several samples"),
@@ -298,7 +246,7 @@ def test_a_constant_image_is_empty(pixels):
 @pytest.mark.parametrize("syntax", JPEG_FAMILY)
 def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_path, monkeypatch):
     image = pydicom.dcmread(io.BytesIO(compress(dataset(levels(8)), syntax, tmp_path)))
-    assert coded_size(get_frame(image.PixelData, 0)) == (80, 64)
+    assert coded_shape(get_frame(image.PixelData, 0)) == (80, 64, 1)
     image.Rows = image.Columns = 32
     monkeypatch.setattr("pydicom.pixels.utils.pixel_array", pytest.fail)
     assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, expected 32 x 32 as in the header"

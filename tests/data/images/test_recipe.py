@@ -14,7 +14,7 @@ def test_the_digest_depends_on_what_changes_pixels_and_nothing_else(monkeypatch)
     same = [Recipe(32, "fit", 5), Recipe(32, "fit", 10, steps=()), Recipe.from_dict(RECIPE.to_dict())]
     assert {recipe.digest for recipe in same} == {RECIPE.digest}
     others = [replace(RECIPE, size=33), replace(RECIPE, mode="stretch"), replace(RECIPE, steps=STEPS)]
-    monkeypatch.setattr(recipes, "VERSION", 2)
+    monkeypatch.setattr(recipes, "VERSION", recipes.VERSION + 1)
     assert len({recipe.digest for recipe in (*same[:1], *others)} | {Recipe(32, "fit", 10).digest}) == 5
 
 

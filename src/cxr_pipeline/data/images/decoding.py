@@ -15,7 +15,7 @@ from PIL.ImageFile import ImageFile
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
-from cxr_pipeline.data.images.headers import check_size, open_header, without_warnings
+from cxr_pipeline.data.images.headers import check_scans, check_size, open_header, without_warnings
 from cxr_pipeline.data.images.intensity import stretch
 
 MAX_BYTES = 2**30
@@ -78,6 +78,8 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
 
 def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
     """Choose the decoder. Kornia is the fastest, OpenCV supports 16-bit colour, and Pillow reads all other formats."""
+    if image.format == "JPEG":
+        check_scans(content)
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         return _read_jpeg(content, image)
     bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)

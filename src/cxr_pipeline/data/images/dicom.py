@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.dicom_headers import coded_size, number, read_header, text, unsupported_syntax
+from cxr_pipeline.data.images.dicom_headers import coded_shape, number, read_header, text, unsupported_syntax
 from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
-from cxr_pipeline.data.images.headers import check_size, without_warnings
+from cxr_pipeline.data.images.headers import check_scans, check_size, without_warnings
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -25,7 +25,10 @@ BODY_PARTS = ("CHEST", "THORAX", "LUNG")
 KIND_TAGS = ("Modality", "BodyPartExamined", "PhotometricInterpretation")
 
 _IMAGE_TAGS = (*WINDOWING_TAGS, "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "HighBit")
+_PIXEL_DATA_TAG = 0x7FE00010
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+_FRAGMENT = b"\xfe\xff\x00\xe0"  # the tag of an item, PS3.5, A.4
+_MAX_FRAGMENTS = 100_000
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _RLE = "1.2.840.10008.1.2.5"
@@ -47,6 +50,8 @@ def check_chest(
 ) -> None:
     """Check that a DICOM file has an accepted Modality and Body Part Examined or none; other files pass.
 
+    An empty list accepts any value.
+
     Raises:
         ImageRefused: ``not_chest``, or ``unreadable`` if the header is damaged.
     """
@@ -67,10 +72,11 @@ def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Se
 def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
     """Decode a DICOM image to grey levels as they are meant to be displayed, uint8 [height, width].
 
-    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2),
-    whose range becomes 0 to 255. If neither can be applied, values of up to 8 bits are kept, and values of more bits
-    are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1 is inverted. Padding is ignored and becomes
-    black. Images above ``max_megapixels`` are refused before their pixels are decoded.
+    The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2)
+    that can be applied and does not make all pixels equal; its range becomes 0 to 255. If there is none, values of up
+    to 8 bits are kept, and values of more bits are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1
+    is inverted. Padding is ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels
+    are decoded.
 
     Raises:
         ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``
@@ -80,13 +86,14 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         stream = io.BytesIO(content)
         header = read_header(stream, _IMAGE_TAGS)
         _check_image(header, max_megapixels=max_megapixels)
+        start = stream.tell()
         if stream.read(4) not in _PIXEL_DATA:
             raise ImageRefused("unreadable", "DICOM without pixels")
-        return to_grey_levels(_read_pixels(content, header), header)
+        return to_grey_levels(_read_pixels(content, header, start), header)
 
 
 def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:
-    if value.casefold() not in [word.casefold() for word in accepted]:
+    if accepted and value.casefold() not in [word.casefold() for word in accepted]:
         # Free text may contain the name of the patient.
         shown = value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else "another" if value else "none"
         raise ImageRefused("not_chest", f"{name} {shown}, expected {', '.join(accepted)}")
@@ -106,8 +113,8 @@ def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
     if syntax not in (*_UNCOMPRESSED, *_JPEG, _RLE):
         raise unsupported_syntax(syntax)
     _check_grey(header)
-    if number(header, "NumberOfFrames", default=1) != 1:
-        raise ImageRefused("unreadable", "a DICOM file with several frames, expected one")
+    if (n_frames := number(header, "NumberOfFrames", default=1)) != 1:
+        raise ImageRefused("unreadable", f"a DICOM file with {n_frames} frames, expected one")
     if number(header, "SamplesPerPixel", default=1) != 1:
         raise ImageRefused("not_chest", "several samples per pixel, expected one")
     check_size((number(header, "Columns"), number(header, "Rows")), max_megapixels=max_megapixels)
@@ -120,28 +127,49 @@ def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
         raise ImageRefused("unreadable", "High Bit and Bits Stored contradict each other")
 
 
-def _read_pixels(content: bytes, header: "Dataset") -> NDArray[Any]:
-    """Decode the stored pixels: 8 or 16 bits, signed or unsigned, [height, width]."""
-    from pydicom import dcmread
-    from pydicom.encaps import get_frame
+def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
+    """Decode the stored pixels: 8 or 16 bits, signed or unsigned, [height, width].
+
+    The pixel data begin at the byte ``start``. ``header`` is changed.
+    """
+    from pydicom.filereader import read_dataset
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
 
-    size = number(header, "Columns"), number(header, "Rows")
     try:
-        image = dcmread(io.BytesIO(content), specific_tags=[*_IMAGE_TAGS, "PixelData"])
-        syntax = image.file_meta.TransferSyntaxUID
-        # A decoder allocates memory for the size in the JPEG stream, regardless of the DICOM header.
-        coded = coded_size(get_frame(image.PixelData, 0, number_of_frames=1)) if syntax in _JPEG else size
-        if coded != size:
-            raise ImageRefused(
-                "unreadable", f"{coded[0]} x {coded[1]} pixels, expected {size[0]} x {size[1]} as in the header"
-            )
+        stream = io.BytesIO(content)
+        stream.seek(start)
+        # Nothing after the pixel data is read, because millions of tiny elements there would take minutes.
+        implicit, little = map(bool, header.original_encoding)
+        header.update(read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag > _PIXEL_DATA_TAG))
+        # pydicom requires both.
+        header.SamplesPerPixel = header.NumberOfFrames = 1
+        syntax = header.file_meta.TransferSyntaxUID
+        if syntax in _JPEG:
+            _check_stream(header)
         # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
-            image.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
-        return pixel_array(image, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
+            header.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
+        return pixel_array(header, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
     except (ImageRefused, MemoryError):
         raise
     except Exception:  # the decoders do not document what they raise for damaged pixels
         raise ImageRefused("truncated", "truncated or damaged pixel data") from None
+
+
+def _check_stream(header: "Dataset") -> None:
+    """Check a stream of the JPEG family against the header, because a decoder allocates memory for what it says."""
+    from pydicom.encaps import get_frame
+
+    if header.PixelData.count(_FRAGMENT) > _MAX_FRAGMENTS:
+        raise ImageRefused("too_large", f"more than {_MAX_FRAGMENTS} fragments of pixel data")
+    stream = get_frame(header.PixelData, 0, number_of_frames=1)
+    width, height, samples = coded_shape(stream)
+    expected = number(header, "Columns"), number(header, "Rows")
+    if (width, height) != expected:
+        raise ImageRefused(
+            "unreadable", f"{width} x {height} pixels, expected {expected[0]} x {expected[1]} as in the header"
+        )
+    if samples != 1:
+        raise ImageRefused("not_chest", "several samples per pixel in the compressed pixels, expected one")
+    check_scans(stream)

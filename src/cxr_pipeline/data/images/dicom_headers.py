@@ -1,9 +1,10 @@
 """Read DICOM headers, in which any element may be missing or damaged, or contain the name of the patient."""
 
 import logging
+import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cxr_pipeline.common.errors import ImageRefused
@@ -11,7 +12,10 @@ from cxr_pipeline.common.errors import ImageRefused
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+# The preamble and the four letters before the file meta information (PS3.10, 7.1).
+_START_OF_META = 132
+_MAX_HEADER_BYTES = 2**23
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 # Start of frame: all processes of JPEG (ITU-T T.81, table B.1) and JPEG-LS (ITU-T T.87, annex C).
 _STARTS_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
@@ -27,17 +31,38 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
         ImageRefused: ``unreadable``.
     """
     from pydicom import dcmread
+    from pydicom.filereader import read_dataset
 
-    # pydicom would decompress the whole file, which may be much larger than its compressed size.
-    if _DEFLATED in file.read(1024):
-        raise unsupported_syntax(_DEFLATED.decode())
-    file.seek(0)
+    limited: Any = _LimitedFile(file)
     try:
-        return dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
-    except MemoryError:
+        file.seek(_START_OF_META)
+        meta = read_dataset(limited, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        # pydicom would inflate the whole file, which may be a thousand times as large.
+        if meta.get("TransferSyntaxUID") == _DEFLATED:
+            raise unsupported_syntax(_DEFLATED)
+        file.seek(0)
+        return dcmread(limited, stop_before_pixels=True, specific_tags=list(tags))
+    except (ImageRefused, MemoryError):
         raise
     except Exception:  # of many classes, and the messages may quote the patient's name
         raise ImageRefused("unreadable", "a damaged DICOM header") from None
+
+
+class _LimitedFile:
+    """A file of which only so many bytes can be read: a header of millions of tiny elements takes minutes to parse."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._n_left = file, _MAX_HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size if 0 <= size <= self._n_left else self._n_left + 1)
+        self._n_left -= len(content)
+        if self._n_left < 0:
+            raise ImageRefused("unreadable", f"a DICOM header of more than {_MAX_HEADER_BYTES >> 20} MiB")
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def text(header: "Dataset", keyword: str) -> str:
@@ -56,8 +81,22 @@ def number(header: "Dataset", keyword: str, *, default: int | None = None) -> in
     if element is None or element == "":
         element = default
     if not isinstance(element, int):
-        raise ImageRefused("unreadable", f"DICOM header: {keyword} is missing or not a number")
+        raise ImageRefused("unreadable", f"DICOM header: {keyword} is missing or not one integer")
     return int(element)
+
+
+def numbers(header: "Dataset", keyword: str) -> list[float]:
+    """Return the values of an element as numbers, nan for each that is none; empty if the element is missing."""
+    element = value(header, keyword)
+    if element is None or element == "":
+        return []
+    found = []
+    for one in element if isinstance(element, MutableSequence) else [element]:
+        try:
+            found.append(float(one))
+        except (TypeError, ValueError):
+            found.append(math.nan)
+    return found
 
 
 def value(header: "Dataset", keyword: str) -> Any:
@@ -68,8 +107,10 @@ def value(header: "Dataset", keyword: str) -> Any:
         return None
 
 
-def coded_size(stream: bytes) -> tuple[int, int]:
-    """Read width and height from a JPEG, JPEG-LS or JPEG 2000 stream (ITU-T T.800, A.5.1) without decoding it.
+def coded_shape(stream: bytes) -> tuple[int, int, int]:
+    """Read width, height and samples per pixel from a JPEG, JPEG-LS or JPEG 2000 stream without decoding it.
+
+    See ITU-T T.81, B.2.2, and ITU-T T.800, A.5.1.
 
     Raises:
         ValueError: the stream does not contain its size.
@@ -78,12 +119,12 @@ def coded_size(stream: bytes) -> tuple[int, int]:
         start = stream.find(_JPEG_2000, 0, 1024)
         if start >= 0:
             right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
-            return right - left, bottom - top
+            return right - left, bottom - top, *struct.unpack_from(">H", stream, start + 40)
         position = 2
         while stream[position] == 0xFF:
             if stream[position + 1] in _STARTS_OF_FRAME:
-                height, width = struct.unpack_from(">2H", stream, position + 5)
-                return width, height
+                height, width, samples = struct.unpack_from(">2HB", stream, position + 5)
+                return width, height, samples
             fill_byte = stream[position + 1] == 0xFF
             position += 1 if fill_byte else 2 + int.from_bytes(stream[position + 2 : position + 4])
     except (IndexError, struct.error) as error:

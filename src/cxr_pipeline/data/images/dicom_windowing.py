@@ -1,16 +1,19 @@
 """From the stored values of a DICOM image to the grey levels to display: rescale, LUT, window, padding.
 
-Sections are those of part 3 of the DICOM standard, https://www.dicomstandard.org/current.
+Sections are those of part 3 of the DICOM standard, https://www.dicomstandard.org/current. The table in
+``docs/layouts.md`` says what happens if an attribute is missing, empty, out of range or repeated.
 """
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.dicom_headers import number, text, value
-from cxr_pipeline.data.images.intensity import stretch
+from cxr_pipeline.data.images.dicom_headers import number, numbers, text, value
+from cxr_pipeline.data.images.intensity import histogram, look_up, possible_values, stretch_table
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,85 +33,122 @@ def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
     """
-    # A lookup table of all possible stored values is smaller than the image.
     bits = number(header, "BitsStored")
     lowest = -(1 << bits - 1) if pixels.dtype.kind == "i" else 0
-    index = np.clip(pixels.astype(np.int32) - lowest, 0, (1 << bits) - 1)
-    values = _apply_modality_lut(np.arange(lowest, lowest + (1 << bits)), header)
-    padding = _padding(pixels, header)
-    table = _apply_voi(values, header)
-    if table is None and bits <= 8:
-        table = _to_unit(values, values.min(), values.max())
-    if table is not None:
-        grey = np.rint(table * 255).astype(np.uint8)[index]
-    else:
-        grey = stretch(np.where(padding, np.nan, values[index]))
+    stored = np.clip(possible_values(pixels.dtype).astype(np.int32), lowest, lowest + (1 << bits) - 1)
+    padding = _is_padding(stored, header, pixels.dtype)
+    counts = np.where(padding, 0, histogram(pixels))
+    if not counts.any():
+        raise ImageRefused("empty", "every pixel is padding")
+    table = _grey_table(_apply_modality_lut(stored, header), counts, header, bits=bits)
     if text(header, "PhotometricInterpretation") == "MONOCHROME1":
-        grey = 255 - grey
-    grey[padding] = 0
-    return np.asarray(grey, dtype=np.uint8)
+        table = 255 - table
+    return look_up(pixels, np.where(padding, 0, table).astype(np.uint8))
 
 
-def _apply_modality_lut(values: NDArray[Any], header: "Dataset") -> NDArray[np.float64]:
-    from pydicom.pixels.processing import apply_modality_lut
+def _grey_table(
+    values: NDArray[np.float64], counts: NDArray[np.int64], header: "Dataset", *, bits: int
+) -> NDArray[np.uint8]:
+    """Return the grey levels of values by the first VOI LUT or window under which the pixels of the image differ."""
+    shown_by_luts = (mapped / brightest for mapped, brightest in _apply_luts("VOILUTSequence", values, header))
+    for unit in chain(shown_by_luts, _windows(values, header)):
+        table: NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8)
+        if np.ptp(table[counts > 0]):
+            return table
+    if bits <= 8:
+        unit = (values - values.min()) / np.ptp(values)
+        return np.asarray(np.rint(unit * 255), dtype=np.uint8)
+    return stretch_table(values, counts)
 
-    try:
-        scaled = np.asarray(apply_modality_lut(values, header), dtype=np.float64)
-    except Exception:  # the elements may contain anything
-        raise ImageRefused("unreadable", "a modality LUT or rescale that cannot be applied") from None
-    if not np.isfinite(scaled).all():
+
+def _apply_modality_lut(stored: NDArray[np.int32], header: "Dataset") -> NDArray[np.float64]:
+    """Apply the modality LUT, or else slope and intercept, by default 1 and 0 (C.11.1)."""
+    mapped = next(_apply_luts("ModalityLUTSequence", stored, header), None)
+    if mapped is not None:
+        values = mapped[0]
+    else:
+        slope, intercept = numbers(header, "RescaleSlope"), numbers(header, "RescaleIntercept")
+        if value(header, "ModalityLUTSequence") and not (slope or intercept):
+            raise ImageRefused("unreadable", "a modality LUT that cannot be applied")
+        if len(slope) > 1 or len(intercept) > 1:
+            raise ImageRefused("unreadable", "several values of RescaleSlope or RescaleIntercept, expected one")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = stored.astype(np.float64) * (slope or [1.0])[0] + (intercept or [0.0])[0]
+    if not np.isfinite(values).all():
         raise ImageRefused("unreadable", "a rescale to values that are not finite")
-    if scaled.min() == scaled.max():
+    if not np.ptp(values):
         raise ImageRefused("empty", "the modality LUT or rescale makes all values equal")
-    return scaled
+    return values
 
 
-def _apply_voi(values: NDArray[np.float64], header: "Dataset") -> NDArray[np.float64] | None:
-    """Map values to 0 to 1 by the first VOI LUT or window; return None if neither can be applied."""
-    from pydicom.pixels.processing import apply_windowing
+def _windows(values: NDArray[np.float64], header: "Dataset") -> Iterator[NDArray[np.float64]]:
+    """Map values to 0 to 1 by each window of a valid width (C.11.2.1.2 and C.11.2.1.3).
 
-    try:
-        if header.get("VOILUTSequence"):
-            lut, first = _read_lut(header.VOILUTSequence[0], header)
-            index = np.clip(np.rint(values) - first, 0, len(lut) - 1).astype(np.intp)
-            return _to_unit(lut[index], lut.min(), lut.max())
-        if header.get("WindowWidth") is None or header.get("WindowCenter") is None:
-            return None
-        with np.errstate(over="ignore"):
-            dark, bright = apply_windowing(np.array([-1e12, 1e12]), header)
-            return _to_unit(apply_windowing(values, header), dark, bright)
-    except MemoryError:
-        raise
-    except Exception:  # the elements may contain anything
-        return None
-
-
-def _read_lut(item: "Dataset", header: "Dataset") -> tuple[NDArray[np.float64], int]:
-    """Return the entries of a LUT and the stored value that the first entry maps (C.11.2.1.1).
-
-    pydicom's own function fails for 8 bits and more than 256 entries.
+    A function that is not in the standard is taken as ``LINEAR``, the default.
     """
-    n_entries, first, _ = item.LUTDescriptor
-    n_entries = n_entries or 65536
-    data = item.LUTData
+    function = text(header, "VOILUTFunction")
+    exact = function in ("LINEAR_EXACT", "SIGMOID")
+    for centre, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
+        if not (np.isfinite(centre) and np.isfinite(width) and (width > 0 if exact else width >= 1)):
+            continue
+        if not exact:
+            centre, width = centre - 0.5, width - 1
+        # The width 0 of LINEAR and the largest floating-point numbers give infinite values, or nan for 0 / 0.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            position = np.nan_to_num((values - centre) / width, nan=-np.inf)
+            unit = 1 / (1 + np.exp(-4 * position)) if function == "SIGMOID" else position + 0.5
+        yield unit.clip(0, 1)
+
+
+def _apply_luts(keyword: str, values: NDArray[Any], header: "Dataset") -> Iterator[tuple[NDArray[np.float64], int]]:
+    """Map values by each LUT of a sequence that can be applied; values outside of a LUT take its nearest entry.
+
+    pydicom's function accepts LUTs of 8 and 16 bits only, and fails for 8 bits and more than 256 entries.
+
+    Yields:
+        The mapped values, and the entry that is displayed as white (C.11.2.1.1).
+    """
+    for item in value(header, keyword) or ():
+        descriptor, data = numbers(item, "LUTDescriptor"), value(item, "LUTData")
+        if len(descriptor) != 3 or not np.isfinite(descriptor).all() or not data:
+            continue
+        n_entries, first, bits = map(int, descriptor)
+        entries = _lut_entries(data, n_entries % 65536 or 65536, bits, header)
+        # The header may write a signed value as an unsigned one of the same bits, and the reverse.
+        for start in (first, first - 65536, first + 65536):
+            if len(entries) and start <= values.max() and start + len(entries) > values.min():
+                index = np.clip(np.rint(values) - start, 0, len(entries) - 1).astype(np.intp)
+                yield entries[index].astype(np.float64), _white(int(entries.max()), bits)
+                break
+
+
+def _white(highest: int, bits: int) -> int:
+    """Return the largest number of as many bits as the header says, or as the highest entry of a LUT needs.
+
+    Some headers give the bits that are allocated for each entry, 16, instead of those used, such as 12.
+    """
+    fits = 8 <= bits <= 16 and 1 << bits - 2 <= highest < 1 << bits
+    return (1 << (bits if fits else max(1, highest.bit_length()))) - 1
+
+
+def _lut_entries(data: Any, n_entries: int, bits: int, header: "Dataset") -> NDArray[Any]:
+    """Return the entries of a LUT: words of 16 bits, each of which may contain two entries of 8 bits (C.11.1.1.1)."""
     if isinstance(data, bytes):
         order = ">" if header.file_meta.TransferSyntaxUID == _BIG_ENDIAN else "<"
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * n_entries else f"{order}u2")
-    return np.asarray(data, dtype=np.float64)[:n_entries], first
+        words = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2")
+    else:
+        words = np.atleast_1d(np.asarray(data, dtype=np.uint16))
+    packed = bits <= 8 and len(words) < n_entries
+    entries = words.astype("<u2").view(np.uint8) if packed else words
+    return entries[:n_entries]
 
 
-def _to_unit(values: NDArray[np.float64], dark: float, bright: float) -> NDArray[np.float64]:
-    unit = (values - dark) / (bright - dark)
-    if not np.isfinite(unit).all():
-        raise ValueError(f"expected two different finite limits. Received: {dark}, {bright}")
-    return unit.clip(0, 1)
-
-
-def _padding(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
-    """Return which pixels are padding (C.7.5.1.1.2)."""
-    first, last = value(header, "PixelPaddingValue"), value(header, "PixelPaddingRangeLimit")
-    if not isinstance(first, int):
-        return np.zeros(pixels.shape, dtype=np.bool_)
+def _is_padding(stored: NDArray[np.int32], header: "Dataset", dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Return which stored values are padding (C.7.5.1.1.2)."""
+    first, last = numbers(header, "PixelPaddingValue"), numbers(header, "PixelPaddingRangeLimit")
+    if len(first) != 1 or not np.isfinite(first[0]):
+        return np.zeros(stored.shape, dtype=np.bool_)
+    limits = first + (last if len(last) == 1 and np.isfinite(last[0]) else first)
     # Some files write the bits of a signed value as an unsigned one.
-    low, high = np.sort(np.array([first, last if isinstance(last, int) else first]).astype(pixels.dtype))
-    return np.asarray((pixels >= low) & (pixels <= high))
+    low, high = np.sort(np.array(limits, dtype=np.int64).astype(dtype))
+    return np.asarray((stored >= low) & (stored <= high))

@@ -15,6 +15,7 @@ from PIL.Image import DecompressionBombError
 from cxr_pipeline.common.errors import ImageRefused
 
 MIN_SIDE = 16
+MAX_SCANS = 100
 
 _FORMATS = {
     "PNG": (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
@@ -23,6 +24,8 @@ _FORMATS = {
     "BMP": (rb"BM", BmpImagePlugin.BmpImageFile),
     "WEBP": (rb"RIFF(?s:....)WEBP", WebPImagePlugin.WebPImageFile),
 }
+# The marker, the length of the header and its number of components (ITU-T T.81, B.2.3).
+_START_OF_SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e][\x01-\x04]")
 _WARNINGS = Lock()
 
 
@@ -70,6 +73,20 @@ def check_size(size: tuple[int, int], *, max_megapixels: float) -> None:
         raise ImageRefused("too_large", f"{width * height / 1e6:.1f} megapixels")
     if min(width, height) < MIN_SIDE:
         raise ImageRefused("too_small", f"{width} x {height} pixels")
+
+
+def check_scans(content: bytes) -> None:
+    """Refuse a JPEG stream with very many scans, of which a few bytes each take as long as decoding an image once.
+
+    See https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf. Progressive files have about
+    ten.
+
+    Raises:
+        ImageRefused: ``too_large``.
+    """
+    n_scans = len(_START_OF_SCAN.findall(content))
+    if n_scans > MAX_SCANS:
+        raise ImageRefused("too_large", f"a JPEG of {n_scans} scans, expected at most {MAX_SCANS}")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def prepare_content(content: bytes, recipe: Recipe) -> Image:
     from cxr_pipeline.data.images.dicom import check_chest
 
     try:
-        check_chest(content)
+        check_chest(content, modalities=recipe.modalities, body_parts=recipe.body_parts)
         return recipe.prepare(content)
     except ImageRefused:
         raise

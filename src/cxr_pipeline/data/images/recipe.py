@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES
+
 # Increase this when a change of the code changes pixels, so that images prepared by earlier versions are not used.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The parameters of image preparation: of `resolution.resize`, and the steps of `morphology.apply_steps`.
 
-    Images above ``max_megapixels`` are refused; this limit changes no pixels and is not part of the digest.
+    Images above ``max_megapixels`` are refused, as are new DICOM images whose Modality or Body Part Examined the
+    sources of the training images would not accept. This changes no pixels and is not part of the digest.
 
     Example:
         >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)
@@ -30,9 +33,13 @@ class Recipe:
     mode: str
     max_megapixels: float
     steps: tuple[Mapping[str, Any], ...] = ()
+    modalities: tuple[str, ...] = MODALITIES
+    body_parts: tuple[str, ...] = BODY_PARTS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(dict(step) for step in self.steps))
+        for name in ("modalities", "body_parts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @cached_property
     def digest(self) -> str:
@@ -55,7 +62,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the recipe to JSON types."""
-        return asdict(self) | {"steps": [dict(step) for step in self.steps]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> "Recipe":

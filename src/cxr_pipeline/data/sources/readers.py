@@ -1,8 +1,10 @@
 """Readers of images: files below a folder, or rows of an unpacked container."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
+from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 _open_unpacked = lru_cache(maxsize=16)(open_unpacked)
@@ -107,6 +110,28 @@ class RowReader:
             return _open_unpacked(self.folder)
         except (OSError, ValueError, KeyError) as error:
             raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
+
+
+def accepting(recipe: Recipe, readers: Iterable["Reader"]) -> Recipe:
+    """Return a recipe that accepts the DICOM images that any of the readers accepts.
+
+    Example:
+        >>> readers = [FileReader(Path(), ("CR",), ("CHEST",)), FileReader(Path(), ("CR", "RF"), ())]
+        >>> accepted = accepting(Recipe(size=224, mode="fit", max_megapixels=100), readers)
+        >>> accepted.modalities, accepted.body_parts
+        (('CR', 'RF'), ())
+    """
+    files = [reader for reader in readers if isinstance(reader, FileReader)] or [FileReader(Path())]
+    return replace(
+        recipe,
+        modalities=_union([reader.modalities for reader in files]),
+        body_parts=_union([reader.body_parts for reader in files]),
+    )
+
+
+def _union(accepted: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Join lists of accepted values, of which an empty one accepts any."""
+    return () if () in accepted else tuple(dict.fromkeys(chain.from_iterable(accepted)))
 
 
 # Reads the images of one source; it can be pickled and sent to another process.

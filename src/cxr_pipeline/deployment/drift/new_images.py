@@ -45,7 +45,8 @@ class NewImages:
         images = find_images(folder, key=key)
         paths = pd.Series([image.path for image in images], dtype=object)
         table = pd.DataFrame({"source": "", "path": paths, "patient_id": pd.Series(None, paths.index, dtype="str")})
-        return cls({"": FileReader(images.root)}, table)
+        # The model's recipe decides which are accepted.
+        return cls({"": FileReader(images.root, modalities=(), body_parts=())}, table)
 
     @classmethod
     def from_listing(cls, listing: Listing, reader: Reader, labels: LabelMap) -> NewImages:

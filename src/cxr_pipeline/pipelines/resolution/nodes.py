@@ -8,6 +8,7 @@ import pandas as pd
 from cxr_pipeline.data import manifest as manifests
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.sources.readers import accepting
 from cxr_pipeline.framework.config import Folders, Ingestion, Resolution, Sources, Task
 
 
@@ -15,11 +16,11 @@ def resize_images(
     images: pd.DataFrame, sources: Sources, resolution: Resolution, folders: Folders
 ) -> tuple[PreparedImages, pd.DataFrame]:
     """Decode and resize the images that are not in the store."""
-    recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
     readers = sources.readers(folders)
+    recipe = Recipe(size=resolution.size, mode=resolution.mode, max_megapixels=resolution.max_megapixels)
     places = zip(images["source"].map(readers), images["path"], strict=True)
     contents = dict(zip(images["sha256"], places, strict=True))
-    prepared = PreparedImages(folders.images, recipe)
+    prepared = PreparedImages(folders.images, accepting(recipe, readers.values()))
     return prepared, prepared.fill(contents, workers=resolution.workers)
 
 

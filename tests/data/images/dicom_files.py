@@ -1,0 +1,63 @@
+"""DICOM images to decode."""
+
+import io
+import warnings
+
+import numpy as np
+import pydicom
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+
+from cxr_pipeline.data.images.dicom import decode_dicom
+
+NAME, NUMBER = "Doe^Jane", "MRN-4711"
+
+
+def dataset(pixels, *, bits=None, syntax=uid.ExplicitVRLittleEndian, **elements):
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = "1.2.3.4"
+    image.PatientName, image.PatientID, image.Modality, image.BodyPartExamined = NAME, NUMBER, "DX", "CHEST"
+    image.set_pixel_data(pixels, "RGB" if pixels.ndim == 3 else "MONOCHROME2", bits or 8 * pixels.itemsize)
+    image.file_meta.TransferSyntaxUID = syntax
+    if syntax == uid.ExplicitVRBigEndian:
+        image.PixelData = pixels.byteswap().tobytes()
+    for keyword, value in elements.items():
+        if value is None:
+            image.pop(keyword, None)
+        else:
+            setattr(image, keyword, value)
+    return image
+
+
+def to_bytes(image):
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pydicom.dcmwrite(content, image, enforce_file_format=True)
+    return content.getvalue()
+
+
+def dicom(pixels, **elements):
+    return to_bytes(dataset(pixels, **elements))
+
+
+def read(content):
+    return decode_dicom(content, max_megapixels=1)
+
+
+def levels(bits, *, signed=False):
+    """Smooth grey levels over the whole range of that many bits, 64 x 80 pixels."""
+    rows, columns = np.mgrid[:64, :80]
+    image = np.sin(rows / 9) + np.cos(columns / 13)
+    image = (image - image.min()) / (image.max() - image.min()) * (2**bits - 1) - (2 ** (bits - 1) if signed else 0)
+    return np.rint(image).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
+
+
+def lut(first, entries, bits):
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
+    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return item
