@@ -16,9 +16,9 @@ STAGES = (
     "thresholds",
     "evaluation",
     "explanation",
-    "reporting",
     "profiling",
     "registration",
+    "reporting",
 )
 # The other pipelines of a task: name and stages.
 OTHERS = {

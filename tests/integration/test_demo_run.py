@@ -41,7 +41,7 @@ def client(demo) -> mlflow.MlflowClient:
 
 def test_the_run_ends_with_a_summary(demo) -> None:
     summary = demo.printed[demo.printed.rindex("phantom images") :]
-    for word in ("AUC", "sensitivity", "specificity", "threshold", "report.html", "cxr-effusion-demo 1"):
+    for word in ("AUC", "sensitivity", "specificity", "threshold", "Few test", "report.html", "cxr-effusion-demo 1"):
         assert word in summary
     assert "Traceback" not in demo.printed
 
@@ -77,7 +77,7 @@ def test_phantom_results_are_marked_and_kept_apart(demo, reporting) -> None:
     assert [path.name for path in (demo.folder / "data").iterdir()] == ["demo"]
 
 
-def test_the_run_is_logged_in_mlflow(client, metrics, reporting) -> None:
+def test_the_run_is_logged_in_mlflow(client, data, metrics, reporting) -> None:
     experiment = client.get_experiment_by_name("cxr-effusion-demo")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
@@ -93,6 +93,15 @@ def test_the_run_is_logged_in_mlflow(client, metrics, reporting) -> None:
     assert card == (reporting / "model_card.md").read_text()
     assert "PHANTOM" in card
     assert "model_card.md" in version.description
+    warnings = json.loads((reporting / "warnings.json").read_text())
+    assert warnings
+    assert version.tags["warnings"] == " ".join(warnings)
+    for warning in warnings:
+        assert warning in version.description.splitlines()
+    registered = json.loads((data / "06_models/effusion/model_version.json").read_text())["registered"]
+    for fact in ("cxr-effusion-demo 1", registered, version.run_id):
+        assert f": {fact}\n" in card
+        assert f": {fact}<" in (reporting / "report.html").read_text()
     assert client.get_experiment_by_name("cxr-effusion") is None
 
 
@@ -136,8 +145,8 @@ def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_pat
     for counts in (splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()):
         assert ", ".join(f"{split} {counts[split]}" for split in ("train", "validation", "test")) in printed
     for part in (
-        f"tag test_digest {metrics['images_digest']}",
-        f"thresholds.effusion: {rule['thresholds']['effusion']:.3f}",
+        f"test_digest: {metrics['images_digest']}",
+        f"thresholds: effusion: {rule['thresholds']['effusion']}",
         f"auc: {metrics['metrics']['auc']['value']:.3f} (",
         "training.epochs: 2 (today 30)",
         "size: 48",
@@ -167,6 +176,10 @@ def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_cop
     assert (data / "08_reporting/effusion/metrics.json").read_bytes() == (reporting / "metrics.json").read_bytes()
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
     assert "cxr-effusion-demo 2" in again.stdout
+    kept = sorted((data / "08_reporting/effusion/reports").iterdir())
+    assert [path.name.partition("_")[2] for path in kept] == ["cxr-effusion-demo_1.html", "cxr-effusion-demo_2.html"]
+    reports = [(folder / "report.html").read_bytes() for folder in (reporting, data / "08_reporting/effusion")]
+    assert [path.read_bytes() for path in kept] == reports
 
 
 def test_a_run_killed_in_training_resumes_to_the_same_result(

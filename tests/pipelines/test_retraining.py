@@ -146,9 +146,10 @@ class TestTrainChallenger:
     def leave(self, place: Path, number: int) -> None:
         uri = f"models:/{MODEL}/{number}"
         version = {"name": MODEL, "version": number, "uri": uri, "run_id": "r", "digest": "d"}
-        for part in ("06_models", "05_model_input"):
+        for part in ("06_models", "05_model_input", "08_reporting"):
             (place / part / "chest").mkdir(parents=True, exist_ok=True)
         (place / "06_models" / "chest" / "model_version.json").write_text(json.dumps(version))
+        (place / "08_reporting" / "chest" / "report.html").write_text("report")
         SPLITS.to_parquet(place / "05_model_input" / "chest" / "splits.parquet")
 
     def train(self, folders: config.Folders, launch: TaskRun, **changes: Any) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class TestTrainChallenger:
         assert self.train(folders, launch) == {"folder": str(place)} | nodes.RunOutputs(place, "chest").version
         (job,) = jobs
         assert job.module == MODULE
-        assert (job.payload["task"], job.payload["to_output"]) == ("chest", "model_version")
+        assert (job.payload["task"], job.payload["to_output"]) == ("chest", "report")
         cell = {"name": "challenger", "folder": str(place), "parent_run": "parent"}
         assert job.payload["runtime_params"] == {"raw": "/r", "chest": {}, "cell": cell}
 
@@ -170,9 +171,14 @@ class TestTrainChallenger:
         assert jobs == []
         assert registered.calls == [("nest", "r", "parent")] * 2
 
-    def test_a_challenger_with_other_splits_is_trained_again(self, folders, launch, jobs, place) -> None:
+    def test_a_challenger_with_other_splits_or_without_a_report_is_trained_again(
+        self, folders, launch, jobs, place
+    ) -> None:
         self.leave(place, 8)
         assert self.train(folders, launch, registry=SPLITS.assign(split="test"))["version"] == 9
+        self.leave(place, 8)
+        nodes.RunOutputs(place, "chest").report.unlink()
+        assert self.train(folders, launch)["version"] == 9
 
     def test_a_challenger_without_version_is_trained_again(self, folders, launch, jobs, place, monkeypatch) -> None:
         self.leave(place, 8)

@@ -175,6 +175,8 @@ def content(metrics_of, data_report, counts):
     """The content of a report without warnings, of a binary task."""
     frame = {"source": "images", "image": ["patient-4711.png"] * 9, "reason": ["truncated"] * 7 + ["empty"] * 2}
     return ReportContent(
+        version={"name": "cxr-effusion", "version": 3, "run_id": "5f" * 16, "registered": "2026-11-30 14:50:13 UTC"},
+        warnings=[],
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
         metrics=metrics_of(brier=(0.14, 0.12, 0.17)),
         decision_rule={

@@ -1,5 +1,6 @@
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ METRICS = {
 }
 
 
+# The second one is longer than a tag can be.
+WARNINGS = ["The model has collapsed.", "word " * 1000]
+TAG = f"The model has collapsed. {'word ' * 1000}"[:4999] + "…"
 RECIPE = Recipe(size=SIZE, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
 RULE = fixed_rule(calibration="platt")
 PROVENANCE = {"task": "effusion", "images": "phantom", "data_digest": "d" * 64}
@@ -41,7 +45,7 @@ def network() -> keras.Model:
 def registered(network: keras.Model, store: Path) -> dict[str, Any]:
     with mlflow.start_run():
         classifier = ImageClassifier(network, RECIPE, RULE, PROVENANCE)
-        return tracking.register_version(classifier, metrics=METRICS, tags={"git_commit": "abc"})
+        return tracking.register_version(classifier, metrics=METRICS, warnings=WARNINGS, tags={"git_commit": "abc"})
 
 
 def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -> None:
@@ -49,8 +53,10 @@ def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -
     assert (registered["name"], registered["version"], registered["uri"]) == (NAME, 1, f"models:/{NAME}/1")
     version = mlflow.MlflowClient().get_model_version(NAME, "1")
     assert version.run_id == registered["run_id"]
-    assert version.tags == {**PROVENANCE, "digest": registered["digest"], "git_commit": "abc"}
+    assert version.tags == {**PROVENANCE, "digest": registered["digest"], "git_commit": "abc", "warnings": TAG}
     assert "AUC 0.875 on 40 test phantom images; this says nothing about patients" in version.description
+    assert "\n\nThe model has collapsed.\n\n" in version.description
+    datetime.strptime(registered["registered"], "%Y-%m-%d %H:%M:%S UTC")
 
 
 def test_a_version_has_no_pickles_and_no_tests(registered: dict[str, Any], tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class TaskRun:
     parameters: Mapping[str, Any]
     tracking_uri: str
     run_id: str | None
-    to_output: str = "model_version"
+    to_output: str = "report"
 
     def child(self, name: str, *, folder: Path, to_output: str, overrides: Mapping[str, Any] | None = None) -> TaskRun:
         """Return a run of the same task with its own MLflow run, its outputs in a folder laid out as ``data/``.
@@ -89,8 +89,13 @@ class RunOutputs:
 
     @property
     def version(self) -> dict[str, Any]:
-        """The registered version: ``name``, ``version``, ``uri``, ``run_id`` and ``digest``."""
+        """The registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest`` and ``registered``."""
         return dict(json.loads(self._path("06_models", "model_version.json").read_text()))
+
+    @property
+    def report(self) -> Path:
+        """The report, which is written last."""
+        return self._path("08_reporting", "report.html")
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,7 +18,9 @@ class ReportContent:
     """Everything in the report and the model card of a task; documents are JSON, where null is an undefined number.
 
     Args:
+        version: the registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest`` and ``registered``.
         task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
+        warnings: sentences.
         data_report: the document, with that on confounding as ``confounding``.
         quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
         split_counts: for each split, the images of each class, all ``images``, and ``patients`` (None where unknown).
@@ -30,7 +32,9 @@ class ReportContent:
         confusion_table: test images by true (rows) and predicted class; None unless classes are exclusive.
     """
 
+    version: Document
     task: Document
+    warnings: Sequence[str]
     metrics: Document
     decision_rule: Document
     explanations: Document

@@ -1,25 +1,27 @@
-"""The warnings of a report: each is a sentence, or None if it does not apply."""
+"""The warnings about a model: each is a sentence, or None if it does not apply."""
 
-from cxr_pipeline.report.content import ReportContent, SplitCounts
+from cxr_pipeline.report.content import SplitCounts
 from cxr_pipeline.report.formatting import Document, join, number, of_100, plural, sources_named, value_of
-from cxr_pipeline.report.kinds import Kind
+from cxr_pipeline.report.kinds import Kind, kind_of
 
 POOR_AUC = 0.6
 FEW_IMAGES = 30
 
 
-def warnings(content: ReportContent) -> list[str]:
-    """Return the warnings that apply, the most serious first."""
-    kind, metrics, data_report = content.kind, content.metrics, content.data_report
+def warnings(
+    task: Document, metrics: Document, decision_rule: Document, data_report: Document, split_counts: SplitCounts
+) -> list[str]:
+    """Return the warnings that apply, the most serious first; see `ReportContent` for the documents."""
+    kind = kind_of(task)
     candidates = (
         poor_auc(kind, metrics),
         kind.collapsed(metrics),
         confounded(data_report),
         majority(metrics),
         chance_classes(metrics),
-        policy_missed(content.decision_rule),
+        policy_missed(decision_rule),
         patients_unknown(metrics, data_report),
-        few_test_images(kind, content.split_counts),
+        few_test_images(kind, split_counts),
         unknown_labels(data_report),
     )
     return [warning for warning in candidates if warning is not None]

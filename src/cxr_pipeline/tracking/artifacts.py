@@ -1,4 +1,4 @@
-"""Artifacts of the runs that register versions: images, reference profile, model card, records of decisions.
+"""Artifacts of the runs that register versions: images, reference profile, records of decisions.
 
 Functions that log do nothing without an active run.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Tags of a version: the size of its list of images, and the fingerprint of the key that hashed its patients.
 N_IMAGES, N_PATIENTS, PATIENT_KEY = "n_images", "n_patients", "patient_key"
-IMAGES, PROFILE, CARD = "lineage/images.parquet", "drift_profile.npz", "model_card.md"
+IMAGES, PROFILE = "lineage/images.parquet", "drift_profile.npz"
 
 _log = logging.getLogger(__name__)
 

@@ -2,8 +2,9 @@
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.report.formatting import shorten
 from cxr_pipeline.report.pages.report import short_card
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
 from cxr_pipeline.tracking.runs import active_run_id
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
+
+# Tag with the warnings about a version, and the maximum length of a tag in MLflow's databases.
+WARNINGS, _LONGEST_TAG = "warnings", 5000
 
 
 def model_name(task: str, *, phantom: bool) -> str:
@@ -30,20 +35,24 @@ def model_name(task: str, *, phantom: bool) -> str:
 
 
 def register_version(
-    classifier: ImageClassifier, *, metrics: Mapping[str, Any], tags: Mapping[str, str]
+    classifier: ImageClassifier, *, metrics: Mapping[str, Any], warnings: Sequence[str], tags: Mapping[str, str]
 ) -> dict[str, Any]:
     """Log a classifier to the active run and register it as the newest version of the task in its provenance.
 
-    The description of the version is written from ``metrics``, the content of ``metrics.json``.
+    The description of the version is written from ``metrics``, the content of ``metrics.json``, and the ``warnings``,
+    which also become the tag ``warnings``.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id`` and ``digest`` (of weights, recipe and rule).
+        ``name``, ``version`` (a number), ``uri``, ``run_id``, ``digest`` (of weights, recipe and rule) and
+        ``registered`` (the time).
     """
     from cxr_pipeline.deployment import serving
 
     recipe, rule, provenance = classifier.recipe, classifier.decision_rule, classifier.provenance
     phantom = provenance["images"] == "phantom"
     name = model_name(provenance["task"], phantom=phantom)
+    if warnings:
+        tags = {**tags, WARNINGS: shorten(" ".join(warnings), _LONGEST_TAG)}
     import_path = list(sys.path)
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
@@ -66,10 +75,16 @@ def register_version(
     # MLflow adds the copy of this package to the import path when it checks the model.
     sys.path[:] = import_path
     number = int(logged.registered_model_version)
-    card = short_card(metrics, kind=rule.kind, classes=rule.classes, phantom=phantom)
+    card = short_card(metrics, warnings, kind=rule.kind, classes=rule.classes, phantom=phantom)
     mlflow.MlflowClient().update_model_version(name, str(number), card)
-    uri, run_id = f"models:/{name}/{number}", logged.run_id
-    return {"name": name, "version": number, "uri": uri, "run_id": run_id, "digest": classifier.digest}
+    return {
+        "name": name,
+        "version": number,
+        "uri": f"models:/{name}/{number}",
+        "run_id": logged.run_id,
+        "digest": classifier.digest,
+        "registered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    }
 
 
 def version_in_use(name: str) -> str:

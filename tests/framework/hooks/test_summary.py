@@ -25,12 +25,15 @@ BINARY = {
 def summary(tmp_path, capsys, monkeypatch):
     """Return the output at the end of a run of the task ``t``."""
 
-    def printed(metrics: dict[str, object], *, folder: Path = tmp_path, output="t.model_version", width=300) -> str:
+    def printed(
+        metrics: dict[str, object], *, folder: Path = tmp_path, output="t.report", width=300, warnings=()
+    ) -> str:
         monkeypatch.setenv("COLUMNS", str(width))
         catalog = DataCatalog(
             {
                 "t.metrics": MemoryDataset(metrics),
                 "t.model_version": MemoryDataset({"name": "cxr-t", "version": 3}),
+                "t.warnings": MemoryDataset(list(warnings)),
                 "t.report": FileDataset(filepath=folder / "report.html"),
             }
         )
@@ -65,3 +68,10 @@ def test_the_path_of_the_report_is_complete_in_a_narrow_terminal(summary, tmp_pa
     folder = tmp_path / "[bold] names" / ("deep_" * 20)
     text = summary(BINARY, folder=folder, width=50)
     assert str(folder / "report.html").replace(" ", "") in "".join(text.replace("│", "").split())
+
+
+def test_the_warnings_of_the_report_are_shown(summary) -> None:
+    text = summary(BINARY, warnings=["The model has collapsed [1].", "Few test images: 1 labelled ill."])
+    assert "warning │ The model has collapsed [1]. │" in text
+    assert "warning │ Few test images: 1 labelled ill. │" in text
+    assert "│ warning" not in summary(BINARY)

@@ -11,7 +11,7 @@ from cxr_pipeline.report.sections.data import NOT_ANSWERED
 
 
 def card(content):
-    return render_card(content, model_name="cxr-effusion")
+    return render_card(content)
 
 
 def section(text, title):
@@ -38,22 +38,23 @@ def explanations():
 
 def test_warnings_are_shown_and_a_poor_auc_is_reported_first(content, read_page):
     poor = {"auc": {"value": 0.55, "low": 0.4, "high": 0.7}}
-    missed = replace(
-        content,
-        decision_rule={**content.decision_rule, "policy_met": False, "message": "Missed by <0.03>."},
-        metrics={**content.metrics, "metrics": {**content.metrics["metrics"], **poor}},
-    )
+    metrics = {**content.metrics, "metrics": {**content.metrics["metrics"], **poor}}
+    missed = replace(content, warnings=["A policy is missed by <0.03>.", "Few images."], metrics=metrics)
     page = read_page(render_report(missed))
-    assert "Missed by <0.03>." in page.text["warnings"]
+    assert "missed by <0.03>." in page.text["warnings"]
     assert "2 warnings below." in page.text[""]
-    assert "- The model may be no better than chance" in section(card(missed), "Warnings")
+    assert "- Few images." in section(card(missed), "Warnings")
     assert "\n\nThe model may be no better than chance" in section(card(missed), "Performance on the test images")
 
 
-def test_report_and_card_have_the_same_sections_with_their_content(content):
+def test_report_and_card_have_the_same_sections_with_their_content(content, read_page):
     text = card(content)
-    for line in ("- model: cxr-effusion", f"- images: {'9b' * 32}", f"- test images: {'7' * 64}", "- code: 0f3a9c1d"):
-        assert line in text.split("\n## ")[0].splitlines()
+    for fact in (
+        *("model: cxr-effusion 3", "registered: 2026-11-30 14:50:13 UTC", f"MLflow run: {'5f' * 16}"),
+        *(f"images: {'9b' * 32}", f"test images: {'7' * 64}", "code: 0f3a9c1d"),
+    ):
+        assert f"- {fact}" in text.split("\n## ")[0].splitlines()
+        assert fact in read_page(render_report(content)).text[""]
     contents = {
         "Intended use": "- Do not use it for diagnosis",
         "Performance on the test images": "| Brier score | 0.140 | 0.120 to 0.170 |",
@@ -215,7 +216,7 @@ def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(con
 
 def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metrics_of):
     task = {"kind": "binary", "classes": ("well", "ill")}
-    text = short_card(metrics_of(auc=(0.52, 0.4, 0.6)), **task, phantom=False)
+    text = short_card(metrics_of(auc=(0.52, 0.4, 0.6)), ["It may be no better than chance."], **task, phantom=False)
     assert text.startswith("AUC 0.520 on 119 test images.")
     for phrase in (
         "no better than chance",
@@ -224,6 +225,6 @@ def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metric
         "model_card.md",
     ):
         assert phrase in text
-    phantom = short_card(metrics_of(), **task, phantom=True)
+    phantom = short_card(metrics_of(), [], **task, phantom=True)
     assert ["phantom" in each for each in (text, phantom)] == [False, True]
     assert "chance" not in phantom

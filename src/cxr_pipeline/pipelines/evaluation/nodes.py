@@ -7,13 +7,14 @@ import pandas as pd
 
 from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import select_split
+from cxr_pipeline.data.splits import count_splits, select_split
 from cxr_pipeline.evaluation.classification_report import classification_report, confusion_table
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, images_digest
 from cxr_pipeline.evaluation.score_tables import Scores, decide, score_table
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
 from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
+from cxr_pipeline.report.warnings import warnings
 
 
 def score_test(
@@ -75,3 +76,23 @@ def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.Da
     """Compute the classification report, one row per output, and the confusion table, true classes by decisions."""
     scores = Scores.from_table(test_scores, task.outputs)
     return classification_report(scores), confusion_table(scores, exclusive=task.exclusive)
+
+
+def find_warnings(
+    metrics: Mapping[str, Any],
+    decision_rule: Mapping[str, Any],
+    data_report: Mapping[str, Any],
+    confounding: Mapping[str, Any],
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    task: Task,
+) -> list[str]:
+    """Collect the warnings that the report, the summary of the run and the registered version show."""
+    classes = tuple(task.classes)
+    return warnings(
+        {"kind": task.kind, "classes": classes},
+        metrics,
+        decision_rule,
+        {**data_report, "confounding": confounding},
+        count_splits(manifest, splits, classes),
+    )

@@ -1,6 +1,6 @@
 """The evaluation stage."""
 
-from cxr_pipeline.pipelines.evaluation.nodes import measure_subgroups, measure_test, score_test, tabulate
+from cxr_pipeline.pipelines.evaluation.nodes import find_warnings, measure_subgroups, measure_test, score_test, tabulate
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
@@ -12,4 +12,5 @@ def create_pipeline() -> Pipeline:
         node(measure_test, "metrics"),
         node(measure_subgroups, "subgroups"),
         node(tabulate, ["classification_report", "confusion_table"]),
+        node(find_warnings, "warnings"),
     )

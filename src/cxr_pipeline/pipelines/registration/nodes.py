@@ -26,18 +26,17 @@ def register_model(
     splits: pd.DataFrame,
     refused_images: pd.DataFrame,
     drift_profile: Any,
-    model_card: str,
+    warnings: list[str],
     task: Task,
     folders: Folders,
 ) -> dict[str, Any]:
-    """Register the model as a version, and log its metrics, images, model card and reference profile to the run."""
+    """Register the model as a version, and log its metrics, images and reference profile to the run."""
     # The evaluation stage also logged them, but possibly to an earlier run that was killed.
     tracking.log_summary(metrics, data_digest=data_report["data_digest"])
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = tracking.model_name(task.name, phantom=data_report["phantom"])
     tags = {"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["images_digest"]}
     tags |= artifacts.log_images(images, name=name, key_file=folders.patient_key)
-    artifacts.log_texts({artifacts.CARD: model_card})
     artifacts.log_profile(drift_profile)
     provenance = {
         "task": task.name,
@@ -45,4 +44,4 @@ def register_model(
         "data_digest": data_report["data_digest"],
     }
     classifier = ImageClassifier(model, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
-    return tracking.register_version(classifier, metrics=metrics, tags=tags)
+    return tracking.register_version(classifier, metrics=metrics, warnings=warnings, tags=tags)

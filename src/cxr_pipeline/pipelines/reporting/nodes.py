@@ -1,6 +1,7 @@
 """Nodes of the reporting stage."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,6 @@ from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
 from cxr_pipeline.report.pages.report import render_card, render_report
-from cxr_pipeline.tracking.versions import model_name
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
@@ -69,19 +69,23 @@ def write_report(
     heatmaps: Mapping[str, bytes],
     augmentation_preview: bytes,
     trained: Any,
+    warnings: list[str],
+    model_version: Mapping[str, Any],
     parameters: Mapping[str, Any],
     task: Task,
     model: Network,
     resolution: Resolution,
-) -> tuple[str, str]:
-    """Write the report, and the model card of the version that will be registered."""
+) -> tuple[dict[str, str], str, str]:
+    """Write a copy of the report that no later run replaces, the model card and the report of a version."""
     used = flatten({name: plain(block) for name, block in parameters[task.name].items()})
     network = {**model.model_dump(include={"name", "weights"}), "n_parameters": trained.count_params()}
     content = ReportContent(
+        version=model_version,
+        warnings=warnings,
         task={"name": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes)},
         metrics=metrics,
         decision_rule=decision_rule,
-        data_report={**data_report, **({"confounding": confounding} if confounding else {})},
+        data_report={**data_report, "confounding": confounding},
         quarantine=quarantine,
         split_counts=count_splits(manifest, splits, tuple(task.classes)),
         source_counts=count_sources(manifest, splits),
@@ -95,5 +99,7 @@ def write_report(
         confusion_table=confusion_table if task.exclusive else None,
         subgroups=subgroups,
     )
-    card = render_card(content, model_name=model_name(task.name, phantom=data_report["phantom"]))
-    return render_report(content), card
+    report = render_report(content)
+    written = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    copy = {f"{written}_{model_version['name']}_{model_version['version']}.html": report}
+    return copy, render_card(content), report

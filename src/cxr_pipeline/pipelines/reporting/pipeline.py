@@ -9,5 +9,5 @@ def create_pipeline() -> Pipeline:
     return stage(
         "reporting",
         node(draw_figures, "figures"),
-        node(write_report, ["report", "model_card"], trained="model"),
+        node(write_report, ["reports", "model_card", "report"], trained="model"),
     )

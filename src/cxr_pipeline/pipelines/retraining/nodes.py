@@ -38,7 +38,7 @@ def train_challenger(
     if not _is_trained(outputs, earlier_splits):
         log = folder / "log.txt"
         logger.info("Training the challenger; the output of its process is in %s.", log)
-        run = current_run.child("challenger", folder=folder, to_output="model_version")
+        run = current_run.child("challenger", folder=folder, to_output="report")
         outcome = run_job(Job("challenger", MODULE, asdict(run), log=str(log)), neighbours=1)
         if outcome.error is not None:
             failure = Unavailable if outcome.retryable else UserError
@@ -53,7 +53,9 @@ def train_challenger(
 
 
 def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:
-    """Return whether a version was registered, with the splits of the current registry."""
+    """Return whether a version was registered and reported on, with the splits of the current registry."""
+    if not outputs.report.exists():
+        return False
     try:
         tracking.resolve_version(outputs.version["uri"])
         return find_moved(registry, outputs.splits).empty

@@ -15,44 +15,52 @@ from collections.abc import Sequence
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.formatting import Document, number, value_of
 from cxr_pipeline.report.kinds import kind_of
-from cxr_pipeline.report.page import RESEARCH, Block, Page, Section
+from cxr_pipeline.report.page import RESEARCH, Page, Section
 from cxr_pipeline.report.sections import data, results
-from cxr_pipeline.report.warnings import poor_auc, warnings
 
 
 def render_report(content: ReportContent) -> str:
     """Render the report as HTML, without names of images or patients."""
-    task = content.task
     intro = (
-        f"Report of the task “{task['name']}”, a chest X-ray classifier. {RESEARCH} model_card.md, next to this page "
-        "and in MLflow, has the same content as text."
+        f"Report on a model version of the task “{content.task['name']}”, a chest X-ray classifier. {RESEARCH} The "
+        "model card, model_card.md in MLflow, has the same content as text."
     )
-    return Page(task["title"], _sections(content), content.metrics["phantom"], [intro]).html()
+    return _page(content, f"{content.task['title']}: {_name(content)}", intro).html()
 
 
-def render_card(content: ReportContent, *, model_name: str) -> str:
-    """Render the card of the version that a run is about to register as Markdown; it names no image and no patient."""
+def render_card(content: ReportContent) -> str:
+    """Render the model card of a version as Markdown, without names of images or patients."""
+    intro = f"{RESEARCH} Items refer to CLAIM (2020, updated 2024) and TRIPOD+AI (2024)."
+    return _page(content, f"Model card: {content.task['title']}", intro).markdown()
+
+
+def _page(content: ReportContent, title: str, intro: str) -> Page:
+    """Make a page that names, below its title, the version, and the run, images and code that it was made with."""
     facts = {
-        "model": model_name,
+        "model": _name(content),
+        "registered": content.version["registered"],
+        "MLflow run": content.version["run_id"],
         "task": content.task["name"],
         "images": content.data_report["data_digest"],
         "code": content.versions.get("git commit"),
         "test images": content.metrics.get("images_digest"),
     }
-    items = f"{RESEARCH} Items refer to CLAIM (2020, updated 2024) and TRIPOD+AI (2024)."
-    intro: list[Block] = [items, [f"{name}: {value}" for name, value in facts.items() if value]]
-    title = f"Model card: {content.task['title']}"
-    return Page(title, _sections(content), content.metrics["phantom"], intro).markdown()
+    known = [f"{name}: {value}" for name, value in facts.items() if value]
+    return Page(title, _sections(content), content.metrics["phantom"], [intro, known])
 
 
-def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom: bool) -> str:
+def _name(content: ReportContent) -> str:
+    return f"{content.version['name']} {content.version['version']}"
+
+
+def short_card(metrics: Document, warnings: Sequence[str], *, kind: str, classes: Sequence[str], phantom: bool) -> str:
     """Summarise the card of a model with ``metrics.json`` for the description of its version in MLflow, as Markdown."""
     task = kind_of({"kind": kind, "classes": classes})
     images = "phantom images; this says nothing about patients" if phantom else "images"
     auc = f"{task.auc} {number(value_of(metrics['metrics'], 'auc'))}"
     lines = [
         f"{auc} on {metrics['n_images']} {metrics['split']} {images}.",
-        *filter(None, [poor_auc(task, metrics)]),
+        *warnings,
         f"Intended use: {task.text(task.purpose)}. For research use only; not a medical device. Do not use it for any "
         "decision about a patient.",
         "The model card is model_card.md, an artifact of the run that registered this version.",
@@ -63,7 +71,7 @@ def short_card(metrics: Document, *, kind: str, classes: Sequence[str], phantom:
 def _sections(content: ReportContent) -> list[Section]:
     return [
         data.use(content),
-        Section.warnings(warnings(content)),
+        Section.warnings(content.warnings),
         results.performance(content),
         results.decision_rule(content.decision_rule),
         results.subgroups(content.subgroups),
