@@ -10,12 +10,7 @@ from samples.dicom_folder import write_dicom
 from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources.dicom_folder import read, reader
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "a key for these tests")
+from cxr_pipeline.data.sources.pseudonyms import hide_patients
 
 
 def read_table(folder, table, columns=None, **options):
@@ -78,18 +73,19 @@ def test_age_sex_and_view_are_from_the_table_or_the_header(elements, expected, t
     assert texts(images.loc[1, ["age", "sex", "view"]]) == expected
 
 
-def test_patients_are_pseudonyms_with_a_key_beside_the_images(tmp_path, monkeypatch):
-    monkeypatch.delenv(VARIABLE)
+def test_patients_are_pseudonyms(tmp_path):
+    key = tmp_path / "project" / "patient.key"
+    key.parent.mkdir()
     for number in (2, 3, 4):
         write_dicom(tmp_path / f"{number}.dcm", number)
     write_dicom(tmp_path / "5.dcm", 5, PatientID="")
     rows = "".join(f"{number}.dcm,Mass,{'MRN2' if number == 3 else ''}\n" for number in (2, 3, 4, 5))
-    patients = read_table(tmp_path, f"image,label,id\n{rows}").images["patient_id"]
-    assert (tmp_path / KEY_FILE).exists()
+    patients = hide_patients(read_table(tmp_path, f"image,label,id\n{rows}"), key).images["patient_id"]
     assert patients[0] == patients[1] != patients[2]
     assert pd.isna(patients[3])
     assert patients[:3].str.fullmatch("[0-9a-f]{16}").all()
-    from_table = read_table(tmp_path, f"image,label,id\n{rows}", {"patient_id": "id"}).images["patient_id"]
+    named = hide_patients(read_table(tmp_path, f"image,label,id\n{rows}", {"patient_id": "id"}), key)
+    from_table = named.images["patient_id"]
     assert from_table.tolist()[:3] == [patients[0], patients[2], patients[2]]
 
 
@@ -99,7 +95,7 @@ def test_no_identifier_is_in_the_listing(tmp_path, recwarn):
     write_dicom(tmp_path / "2.dcm", 2, BodyPartExamined="LEG OF Doe^Jane")
     write_dicom(tmp_path / "3.dcm", 3)
     (tmp_path / "3.dcm").write_bytes((tmp_path / "3.dcm").read_bytes()[:400])
-    listing = read_names(tmp_path, "1.2.3.1", "1.2.3.2", "3.dcm")
+    listing = hide_patients(read_names(tmp_path, "1.2.3.1", "1.2.3.2", "3.dcm"), tmp_path / "patient.key")
     text = listing.images.to_csv() + listing.refused.to_csv() + " ".join(listing.notes)
     assert not recwarn.list
     for identifier in ("Doe", "MRN", "1.2.3."):

@@ -20,7 +20,7 @@ from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
 from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.framework.config import TASKS, Sources
+from cxr_pipeline.framework.config import TASKS, Folders, Sources
 
 GUIDE = Path(__file__).parents[3] / "docs" / "layouts.md"
 
@@ -125,11 +125,15 @@ def test_the_listing_depends_only_on_the_content(source, tmp_path):
             assert first.equals(second) if isinstance(first, pd.DataFrame) else first == second, field.name
 
 
-def test_reading_does_not_change_the_source(source):
-    folder = source.path if source.path.is_dir() else source.path.parent
+def test_reading_does_not_change_the_source(source, tmp_path):
+    path, options = write(source.sample, source.layout, tmp_path / "new")
+    if getattr(source.sample, "DRAWS", False):
+        LAYOUTS[source.layout].read(path, **options)
+    folder, folders = path if path.is_dir() else path.parent, {name: tmp_path / name for name in Folders.model_fields}
     before = content_of(folder)
-    images = source.read().images
-    LAYOUTS[source.layout].reader(source.path, unpacked=source.unpacked, **source.options).read(images["path"].iloc[0])
+    block = Sources.model_validate({"images": {"layout": source.layout, "path": str(path), **options}}).root["images"]
+    images = block.list_images(Folders(**folders)).images
+    block.reader(Folders(**folders)).read(images["path"].iloc[0])
     assert content_of(folder) == before
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE, key_fingerprint, pseudonyms
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint, pseudonyms
 
 KEY = "sixteen letters!"
 
@@ -22,55 +22,55 @@ def ids(*names):
 def test_a_pseudonym_is_an_hmac(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "a" * 16)
     # printf 4711 | openssl dgst -sha256 -hmac aaaaaaaaaaaaaaaa
-    assert pseudonyms(ids("4711"), tmp_path / KEY_FILE).tolist() == ["b0a9f174b36e657b"]
-    assert not (tmp_path / KEY_FILE).exists()
+    assert pseudonyms(ids("4711"), tmp_path / "patient.key").tolist() == ["b0a9f174b36e657b"]
+    assert not (tmp_path / "patient.key").exists()
 
 
 def test_the_same_patient_has_the_same_pseudonym(tmp_path):
-    first = pseudonyms(ids("1", "2", None, "1"), tmp_path / KEY_FILE)
+    first = pseudonyms(ids("1", "2", None, "1"), tmp_path / "patient.key")
     assert first.dtype == "str"
     assert first[0] == first[3] != first[1]
     assert first.isna().tolist() == [False, False, True, False]
-    assert pseudonyms(ids("1"), tmp_path / KEY_FILE)[0] == first[0]
+    assert pseudonyms(ids("1"), tmp_path / "patient.key")[0] == first[0]
 
 
 def test_the_key_is_random_private_and_created_only_when_needed(tmp_path):
-    assert pseudonyms(ids(None, None), tmp_path / "nowhere" / KEY_FILE).isna().all()
-    assert key_fingerprint(tmp_path / KEY_FILE, make=False) is None
+    assert pseudonyms(ids(None, None), tmp_path / "nowhere" / "patient.key").isna().all()
+    assert key_fingerprint(tmp_path / "patient.key", make=False) is None
     assert not list(tmp_path.iterdir())
-    key, other = tmp_path / KEY_FILE, tmp_path / "other"
+    key, other = tmp_path / "patient.key", tmp_path / "other"
     assert pseudonyms(ids("1"), key)[0] != pseudonyms(ids("1"), other)[0]
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert re.fullmatch("[0-9a-f]{64}", key.read_text())
 
 
 def test_the_environment_takes_precedence_over_the_file(tmp_path, monkeypatch):
-    (tmp_path / KEY_FILE).write_text("another key, long enough")
-    by_file = pseudonyms(ids("1"), tmp_path / KEY_FILE)
+    (tmp_path / "patient.key").write_text("another key, long enough")
+    by_file = pseudonyms(ids("1"), tmp_path / "patient.key")
     monkeypatch.setenv(VARIABLE, KEY)
-    by_variable = pseudonyms(ids("1"), tmp_path / KEY_FILE)
+    by_variable = pseudonyms(ids("1"), tmp_path / "patient.key")
     assert by_variable[0] != by_file[0]
     monkeypatch.delenv(VARIABLE)
-    (tmp_path / KEY_FILE).write_text(f"{KEY}\n")
-    pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / KEY_FILE), by_variable)
+    (tmp_path / "patient.key").write_text(f"{KEY}\n")
+    pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / "patient.key"), by_variable)
 
 
 def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"cannot be stored.*No such file.*export {VARIABLE}="):
-        pseudonyms(ids("1"), tmp_path / "nowhere" / KEY_FILE)
-    (tmp_path / KEY_FILE).write_bytes(b"\xff" * 40)
+        pseudonyms(ids("1"), tmp_path / "nowhere" / "patient.key")
+    (tmp_path / "patient.key").write_bytes(b"\xff" * 40)
     with pytest.raises(UserError, match="not UTF-8"):
-        pseudonyms(ids("1"), tmp_path / KEY_FILE)
-    (tmp_path / KEY_FILE).write_text("short\n")
-    with pytest.raises(UserError, match=rf"{KEY_FILE} has 5 characters; expected 16"):
-        pseudonyms(ids("1"), tmp_path / KEY_FILE)
+        pseudonyms(ids("1"), tmp_path / "patient.key")
+    (tmp_path / "patient.key").write_text("short\n")
+    with pytest.raises(UserError, match=r"patient.key has 5 characters; expected 16"):
+        pseudonyms(ids("1"), tmp_path / "patient.key")
     monkeypatch.setenv(VARIABLE, "")
     with pytest.raises(UserError, match=f"{VARIABLE} has 0 characters"):
-        pseudonyms(ids("1"), tmp_path / KEY_FILE)
+        pseudonyms(ids("1"), tmp_path / "patient.key")
 
 
 def test_fingerprints_identify_keys(tmp_path, monkeypatch):
-    file = tmp_path / KEY_FILE
+    file = tmp_path / "patient.key"
     made = key_fingerprint(file, make=True)
     assert made is not None
     assert re.fullmatch("[0-9a-f]{12}", made)

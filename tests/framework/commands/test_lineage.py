@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from cxr_pipeline.cli import cli
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, VARIABLE, pseudonyms
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, pseudonyms
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.commands import lineage as command
 
@@ -52,7 +52,9 @@ def test_a_version_is_selected_by_number_or_alias() -> None:
 def test_a_patient_of_dicom_images_is_looked_up_by_its_pseudonym_too(tmp_path) -> None:
     table = {"layout": "dicom_folder", "path": "dicom", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
     sources = config.Sources.model_validate({"dicom": table, "nih": {"layout": "nih", "path": "nih"}})
-    (tmp_path / "dicom").mkdir()
-    assert command._names_of("4711", sources, tmp_path) == ["4711"]
-    named = pseudonyms(pd.Series(["4711"], dtype="str"), tmp_path / "dicom" / KEY_FILE)[0]
-    assert command._names_of("4711", sources, tmp_path) == ["4711", named]
+    key = tmp_path / "patient.key"
+    assert command._names_of("4711", sources, key) == ["4711"]
+    named = pseudonyms(pd.Series(["4711"], dtype="str"), key)[0]
+    assert command._names_of("4711", sources, key) == ["4711", named]
+    without_dicom = config.Sources.model_validate({"nih": {"layout": "nih", "path": "nih"}})
+    assert command._names_of("4711", without_dicom, key) == ["4711"]

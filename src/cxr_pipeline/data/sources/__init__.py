@@ -28,11 +28,16 @@ class Layout:
     reader: Callable[..., Reader]
     holds_images: Callable[[Path], bool]
     expected: str
+    has_patient_records: bool
 
 
 LAYOUTS: dict[str, Layout] = {
     module.__name__.rpartition(".")[2]: Layout(
-        module.read, getattr(module, "reader", file_reader), module.holds_images, module.EXPECTED
+        module.read,
+        getattr(module, "reader", file_reader),
+        module.holds_images,
+        module.EXPECTED,
+        getattr(module, "HAS_PATIENT_RECORDS", False),
     )
     for module in (class_folders, nih, chexpert, label_table, medmnist, pixel_table, dicom_folder, phantoms)
 }

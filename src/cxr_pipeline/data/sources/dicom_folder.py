@@ -16,11 +16,11 @@ from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import files_below, map_in_threads
 from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
-from cxr_pipeline.data.sources.pseudonyms import KEY_FILE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.sources.readers import FileReader
 
 EXPECTED = "DICOM images (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
 SUFFIXES = (".dcm", ".dicom")
+HAS_PATIENT_RECORDS = True
 
 _TAGS = {
     "uid": "SOPInstanceUID",
@@ -48,14 +48,13 @@ def read(
     instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or
     ``.dicom``, and files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
 
-    Age, sex, view position and patient id are read from the header if they are not in the table. All patient ids are
-    replaced by pseudonyms. Images are identified by their path; names of folders and files are not replaced.
+    Age, sex, view position and patient id are read from the header if they are not in the table. Images are identified
+    by their path; names of folders and files are not replaced by pseudonyms.
 
     Only these values of Modality and Body Part Examined are accepted, and images without body part.
 
     Raises:
-        UserError: the table cannot be read or lacks a column, the folder cannot be listed, or there is no key for
-            pseudonyms (``sources.pseudonyms``).
+        UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
@@ -65,7 +64,7 @@ def read(
     rows = locate(rows, index)
     unnamed = {"DICOM files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
-    return list_rows(_complete(rows, headers, folder), vocabulary=vocabulary, notes=notes)
+    return list_rows(_complete(rows, headers), vocabulary=vocabulary, notes=notes)
 
 
 def reader(
@@ -78,18 +77,6 @@ def reader(
 def holds_images(folder: Path) -> bool:
     """Return whether there is a DICOM file below the folder; stops at the first one."""
     return any(_starts_like_dicom(folder / path) for path in _candidates(folder))
-
-
-def patient_pseudonym(folder: Path, patient: str) -> str | None:
-    """Return the pseudonym by which ``read`` replaces a patient id; None if the source has no key and no patients yet.
-
-    Raises:
-        UserError: the key cannot be read.
-    """
-    key_file = folder / KEY_FILE
-    if key_fingerprint(key_file, make=False) is None:
-        return None
-    return str(pseudonyms(pd.Series([patient], dtype="str"), key_file)[0])
 
 
 def _candidates(folder: Path) -> Iterator[str]:
@@ -136,13 +123,12 @@ def _read_header(images: FileReader, path: str) -> dict[str, str | None] | None:
     return row
 
 
-def _complete(rows: pd.DataFrame, headers: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Fill missing values of the table from the headers, and replace patient ids by pseudonyms."""
+def _complete(rows: pd.DataFrame, headers: pd.DataFrame) -> pd.DataFrame:
+    """Fill missing values of the table from the headers."""
     header = headers.set_index("path").reindex(rows["path"]).set_index(rows.index)
     reason = rows["reason"].fillna(header["reason"])
-    patients = rows["patient_id"].fillna(header["patient_id"]).where(rows["path"].notna() & reason.isna())
     return rows.assign(
-        patient_id=pseudonyms(patients, folder / KEY_FILE),
+        patient_id=rows["patient_id"].fillna(header["patient_id"]),
         age=rows["age"].fillna(years(header["age"])),
         sex=rows["sex"].fillna(header["sex"].str.upper().where(lambda sex: sex.isin(["F", "M"]))),
         view=rows["view"].fillna(header["view"].str.upper()),

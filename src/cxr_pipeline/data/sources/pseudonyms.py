@@ -5,16 +5,16 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.listing import printable
+from cxr_pipeline.data.sources.listing import Listing, printable
 
 VARIABLE = "CXR_PSEUDONYM_KEY"
-KEY_FILE = ".pseudonym_key"
 
 _MIN_KEY_LENGTH = 16
 _N_DIGITS = 16
@@ -26,9 +26,8 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     """Replace patient ids by the first 16 hexadecimal digits of their HMAC-SHA256 (RFC 2104).
 
     A hash without a key would hide nothing: there are few enough patient numbers to try them all. The key is the
-    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. For the
-    patients of a source it is ``.pseudonym_key`` in the source's folder: anyone who can read it there can also read the
-    ids in the images next to it, and it moves with the images, so that a patient keeps the pseudonym and the split.
+    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. It belongs to
+    the project, because sources may be read-only. With another key, a patient has another pseudonym and split.
 
     Raises:
         UserError: the key is too short, or there is none and ``key_file`` cannot be written.
@@ -39,6 +38,11 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     key = _key(key_file)
     names = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:_N_DIGITS] for patient in known}
     return patients.map(names).astype("str")
+
+
+def hide_patients(listing: Listing, key_file: Path) -> Listing:
+    """Replace the patient ids of a listing by ``pseudonyms``."""
+    return replace(listing, images=listing.images.assign(patient_id=pseudonyms(listing.images["patient_id"], key_file)))
 
 
 def key_fingerprint(key_file: Path, *, make: bool) -> str | None:

@@ -47,7 +47,7 @@ def lineage(
     if images is not None:
         answer = answers.write_images(chosen[0], images)
     elif patient is not None:
-        answer = answers.who_used_patient(chosen, _names_of(patient, sources, folders.raw), folders.patient_key)
+        answer = answers.who_used_patient(chosen, _names_of(patient, sources, folders.patient_key), folders.patient_key)
     elif image is not None:
         answer = answers.who_used_image(chosen, image)
     elif version is not None:
@@ -66,9 +66,14 @@ def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "Sequence
     return chosen
 
 
-def _names_of(patient: str, sources: config.Sources, raw: Path) -> list[str]:
+def _names_of(patient: str, sources: config.Sources, key_file: Path) -> list[str]:
     """Return the possible ids of a patient in the current sources: DICOM sources replace those of the headers."""
-    from cxr_pipeline.data.sources.dicom_folder import patient_pseudonym
+    import pandas as pd
 
-    folders = [raw / source.path for source in sources.root.values() if source.layout == "dicom_folder"]
-    return [patient, *filter(None, (patient_pseudonym(folder, patient) for folder in folders))]
+    from cxr_pipeline.data.sources import LAYOUTS
+    from cxr_pipeline.data.sources.pseudonyms import key_fingerprint, pseudonyms
+
+    hidden = any(LAYOUTS[source.layout].has_patient_records for source in sources.root.values())
+    if not hidden or key_fingerprint(key_file, make=False) is None:
+        return [patient]
+    return [patient, *pseudonyms(pd.Series([patient], dtype="str"), key_file)]

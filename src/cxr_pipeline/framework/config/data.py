@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_valida
 from cxr_pipeline.data.images.morphology import OPERATIONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
+from cxr_pipeline.data.sources.pseudonyms import hide_patients
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule import NONE
@@ -34,7 +35,7 @@ class Folders(Parameters):
         features: activations of frozen backbones.
         checkpoints: checkpoints from which training resumes.
         outputs: predictions of models.
-        patient_key: file of the key for the pseudonyms of patients in MLflow.
+        patient_key: file of the key for the pseudonyms of patients in MLflow and of DICOM sources.
     """
 
     raw: Path
@@ -126,7 +127,9 @@ class SourceParameters(Parameters):
 
     def list_images(self, folders: Folders) -> Listing:
         """List the images without reading them."""
-        return LAYOUTS[self.layout].read(folders.raw / self.path, **self.options)
+        layout = LAYOUTS[self.layout]
+        listing = layout.read(folders.raw / self.path, **self.options)
+        return hide_patients(listing, folders.patient_key) if layout.has_patient_records else listing
 
     def reader(self, folders: Folders) -> Reader:
         """Return the reader of the images."""

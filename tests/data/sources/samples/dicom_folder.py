@@ -51,5 +51,4 @@ def write(folder):
     (folder / "short.dcm").write_bytes((folder / "a/1.dcm").read_bytes()[:100])
     (folder / "README").write_text("no image")
     (folder / "labels.csv").write_text(TABLE)
-    (folder / ".pseudonym_key").write_text("a key that the other place has too")
     return folder, {"table": "labels.csv", "columns": {"image": "image", "one_hot": ("Mass", "Edema"), "view": "view"}}
