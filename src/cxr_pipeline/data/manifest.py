@@ -64,8 +64,9 @@ def list_images(
         if listing.n_missing and listing.images.empty:
             raise UserError(
                 f"{task}.sources.{name}: {listing.n_missing} of {listing.n_rows} rows name images that are not on "
-                f"disk, such as {listing.missing!r}, and no row names one that is. Expected paths below the source's "
-                f"folder, or file names. Fix {task}.sources.{name}.path, or the table and its column of images."
+                f"disk, such as {listing.missing!r}, and no row names one that is. Expected file names, or paths below "
+                f"the source's folder. Fix {task}.sources.{name}.path or the table. Links to folders are followed only "
+                "with follow_links: true."
             )
         images, refused, counts[name] = _list_source(reader, listing, labels, hash_cache)
         listed.append(images.assign(source=name))

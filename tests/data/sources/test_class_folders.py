@@ -2,10 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
-from samples import texts, write_files
+from samples import refusal, texts, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.class_folders import read
+from cxr_pipeline.data.sources.class_folders import holds_images, read
+from cxr_pipeline.data.sources.readers import file_reader
 
 
 def test_the_folder_is_the_label(tmp_path):
@@ -40,13 +41,18 @@ def test_patients_within_split(tmp_path):
     assert listing.notes == (note,)
 
 
-def test_every_file_below_a_class_but_system_files_is_a_row(tmp_path):
+def test_files_other_than_images_are_counted(tmp_path):
     write_files(tmp_path, "a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png")
-    write_files(tmp_path, "a/notes.txt", "a/image", "README.md", "train/list.txt")
+    write_files(
+        tmp_path, "a/notes.txt", "b/notes.txt", "b/x.XML", "a/image", "a/1.2.840", "README.md", "train/list.txt"
+    )
     listing = read(tmp_path, patient_id="none")
-    assert listing.images["image"].tolist() == ["a/image", "a/notes.txt"]
+    assert listing.images["image"].tolist() == ["a/1.2.840", "a/image"]
     assert listing.n_rows == 2
-    assert listing.notes == ("Files outside of class folders, which were not read: 2.",)
+    assert listing.notes == (
+        "Files outside of class folders, which were not read: 2.",
+        "Files in class folders that are not images (.txt, .xml): 3.",
+    )
 
 
 def test_unusual_names_are_rows_unless_they_are_not_utf8(tmp_path):
@@ -67,7 +73,27 @@ def test_links_to_folders(tmp_path):
     listing = read(source, patient_id="none")
     assert listing.images["image"].tolist() == ["ill/a.png", "ill/loop"]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["well", "outside_source"]]
-    assert listing.notes == ("Links to folders inside the source, which were not followed: 1.",)
+    assert listing.refused["detail"].str.contains("set the source's follow_links to true").all()
+    assert listing.notes == ("Links to folders inside the source, which were not followed (follow_links): 1.",)
+
+
+def test_links_that_are_followed(tmp_path):
+    write_files(tmp_path, "store/ill/a.png", "store/ill/deep/b.png", "store/c.png")
+    source = tmp_path / "source"
+    (source / "well").mkdir(parents=True)
+    (source / "ill").symlink_to(tmp_path / "store" / "ill", target_is_directory=True)
+    (source / "well" / "c.png").symlink_to(tmp_path / "store" / "c.png")
+    (source / "well" / "loop").symlink_to(source, target_is_directory=True)
+    (tmp_path / "store" / "ill" / "back").symlink_to(source / "well", target_is_directory=True)
+    images = read(source, follow_links=True).images
+    assert images["image"].tolist() == ["ill/a.png", "ill/back/c.png", "ill/deep/b.png", "well/c.png"]
+    reader = file_reader(source, follow_links=True)
+    for path, content in {"ill/deep/b.png": b"store/ill/deep/b.png", "well/c.png": b"store/c.png"}.items():
+        assert reader.read(path) == content
+        assert refusal(file_reader(source), path).reason == "outside_source"
+    for path in ("../store/c.png", str(tmp_path / "store/c.png"), "ill/../../store/c.png"):
+        assert refusal(reader, path).reason == "outside_source"
+    assert holds_images(source)
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):

@@ -56,6 +56,22 @@ def test_a_path_that_leads_out_is_refused(tmp_path, name):
     assert listing.images["path"].tolist() == ["a.png"]
 
 
+def test_a_name_without_suffix_is_not_that_of_a_report_beside_the_image(tmp_path):
+    listing = read_rows(write_files(tmp_path, "a/1.png", "a/1.txt", "b/1.pdf"), "1")
+    assert listing.images["path"].tolist() == ["a/1.png"]
+
+
+@pytest.mark.parametrize("follow_links", [True, False])
+def test_images_in_a_linked_folder(tmp_path, follow_links):
+    write_files(tmp_path, "elsewhere/a.png", "source/labels.csv")
+    (tmp_path / "source" / "images").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "source" / "labels.csv").write_text("image,finding\na.png,Mass\n")
+    columns = Columns(image="image", labels="finding")
+    listing = read(tmp_path / "source", table="labels.csv", columns=columns, follow_links=follow_links)
+    assert listing.images["path"].tolist() == ["images/a.png"] * follow_links
+    assert listing.n_missing == 1 - follow_links
+
+
 def test_notes(tmp_path):
     write_files(tmp_path, "a.png", "b.png", "tables/old.csv")
     listing = read_rows(tmp_path, "a.png", table="tables/of labels.csv")

@@ -34,6 +34,13 @@ def test_a_file_that_is_not_in_the_layout(tmp_path, layout, name):
         check(layout, tmp_path / name)
 
 
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "raw").write_text("")
+    message = r"images\.path: .*/raw is a file, not a folder with effusion in it; .*--params raw=/path/to/images"
+    with pytest.raises(UserError, match=message):
+        check("class_folders", tmp_path / "raw" / "effusion")
+
+
 def test_an_unreadable_folder(tmp_path, monkeypatch):
     def deny(_):
         raise PermissionError(13, "Permission denied")
@@ -49,7 +56,7 @@ def test_an_unreadable_folder(tmp_path, monkeypatch):
         ("nih", "Data_Entry_2017.csv", "images/a.png"),
         ("chexpert", "train.csv", "train/a.png"),
         ("label_table", "labels.csv.gz", "deep/a.png"),
-        ("class_folders", "train/list.txt", "train/ill/a.png"),
+        ("class_folders", "train/ill/list.txt", "train/ill/a.png"),
     ],
 )
 def test_a_table_without_images(tmp_path, layout, table, image):

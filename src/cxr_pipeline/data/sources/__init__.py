@@ -73,6 +73,9 @@ def _find_fault(layout: str, folder: Path) -> str | None:
         if folder.is_dir():
             content = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5])
             return f"no images in {place} (it contains {content or 'nothing'})"
+        above = next((parent for parent in folder.parents if parent.is_file()), None)
+        if above is not None:
+            return f"{printable(str(above))} is a file, not a folder with {printable(folder.name)} in it"
         if folder.exists():
             return f"the file {place} is damaged or not in this layout"
     except OSError as error:

@@ -36,11 +36,18 @@ _IMAGE, _FRONTAL, _VIEW = "Path", "Frontal/Lateral", "AP/PA"
 _LATERAL = "LATERAL"
 
 
-def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", frontal_only: bool = True) -> Listing:
+def read(
+    folder: Path,
+    *,
+    blank: Literal["negative", "unknown"] = "negative",
+    frontal_only: bool = True,
+    follow_links: bool = False,
+) -> Listing:
     """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
     The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
-    which may be missing on disk. An empty cell means that the report does not mention an observation.
+    which may be missing on disk. An empty cell means that the report does not mention an observation. Links to folders,
+    and images that are links out of the folder, are read only if ``follow_links``.
 
     Raises:
         UserError: there is no table, a table cannot be read or lacks a column, or a folder cannot be listed.
@@ -56,7 +63,7 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", fr
     n_rows = len(rows)
     if frontal_only:
         rows = rows[rows["view"] != _LATERAL]
-    index: dict[str, str | None] = {path: path for path in files_below(folder)}
+    index: dict[str, str | None] = {path: path for path in files_below(folder, follow_links=follow_links)}
     without_release = rows["image"].str.replace(r"^CheXpert[^/]*/", "", regex=True)
     images = rows["image"].where(rows["image"].isin(index.keys()), without_release)
     located = label_tables.locate(rows.assign(image=images), index)
@@ -68,7 +75,7 @@ def read(folder: Path, *, blank: Literal["negative", "unknown"] = "negative", fr
 
 def holds_images(folder: Path) -> bool:
     """Return whether there is a table and a file in an image folder; stops at the first file."""
-    return bool(_tables(folder)) and any("/" in path for path in files_below(folder))
+    return bool(_tables(folder)) and any("/" in path for path in files_below(folder, follow_links=True))
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.folders import files_below, walk
+from cxr_pipeline.data.sources.folders import files_below, may_be_image, walk
 from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, list_rows, printable
 
 EXPECTED = "one folder per class ({labels}) with images in it"
@@ -22,13 +23,13 @@ def read(
     patient_id: str = "none",
     given_splits: Mapping[str, Literal["train", "validation", "test"]] | None = None,
     patients_within_split: bool = False,
+    follow_links: bool = False,
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
     A folder is a class, named by its label, unless its name is ``train``, ``val``, ``valid``, ``validation`` or
-    ``test`` (in any case): then the folders in it are classes. Each file below a class folder is a row, regardless of
-    its suffix: files that are not images are refused when they are decoded. Hidden files and the files of operating
-    systems are skipped. Links to folders are not followed.
+    ``test`` (in any case): then the folders in it are classes. Each file below a class folder that ends like an image
+    or has no suffix is a row; other files are counted. Hidden files and the files of operating systems are skipped.
 
     Args:
         folder: the source's folder.
@@ -37,6 +38,8 @@ def read(
             suggests, such as ``{"val": "train"}``.
         patients_within_split: patient numbers start again in each split, so that the same number in two splits is two
             patients.
+        follow_links: follow links to folders, and read images that are links, wherever they lead. Otherwise links out
+            of the source are refused.
 
     Raises:
         UserError: the folder cannot be listed, or ``patient_id`` is not a regular expression, has no group or matches
@@ -50,12 +53,15 @@ def read(
     """
     split_folders = {**SPLIT_NAMES, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
     rows: list[dict[str, str | None]] = []
-    outside = {"reason": "outside_source", "detail": "a link to a folder outside the source's folder"}
+    detail = "a link to a folder outside the source; to read it, set the source's follow_links to true"
+    outside = {"reason": "outside_source", "detail": detail}
     unreadable = {"reason": "unreadable", "detail": "its name is not valid UTF-8"}
     n_linked = n_loose = 0
-    for prefix, folders, files in walk(folder):
+    others: Counter[str] = Counter()
+    for prefix, folders, files in walk(folder, follow_links=follow_links):
         given_split, label = _split_and_label(prefix, split_folders)
-        for link in (prefix + name for name in folders if (folder / prefix / name).is_symlink()):
+        links = (prefix + name for name in folders if (folder / prefix / name).is_symlink())
+        for link in () if follow_links else links:
             if Path(os.path.realpath(folder / link)).is_relative_to(folder.resolve()):
                 n_linked += 1
             else:
@@ -63,7 +69,8 @@ def read(
         if label is None:
             n_loose += len(files)
             continue
-        for path in (prefix + name for name in files):
+        others.update(Path(name).suffix.lower() for name in files if not may_be_image(name))
+        for path in (prefix + name for name in files if may_be_image(name)):
             if printable(path) == path:
                 rows.append({"image": path, "path": path, "labels": label, "given_split": given_split})
             else:
@@ -76,7 +83,8 @@ def read(
     notes = count_notes(
         {
             "Files outside of class folders, which were not read": n_loose,
-            "Links to folders inside the source, which were not followed": n_linked,
+            f"Files in class folders that are not images ({', '.join(sorted(others))})": others.total(),
+            "Links to folders inside the source, which were not followed (follow_links)": n_linked,
             "Images whose file name does not contain a patient, each treated as a separate patient": n_unmatched,
         }
     )
@@ -84,8 +92,9 @@ def read(
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a file in a class folder; stops at the first."""
-    return any(_split_and_label(path, SPLIT_NAMES)[1] is not None for path in files_below(folder))
+    """Return whether there may be an image in a class folder or a folder linked there; stops at the first."""
+    paths = filter(may_be_image, files_below(folder, follow_links=True))
+    return any(_split_and_label(path, SPLIT_NAMES)[1] is not None for path in paths)
 
 
 def _split_and_label(path: str, split_folders: Mapping[str, str]) -> tuple[str | None, str | None]:

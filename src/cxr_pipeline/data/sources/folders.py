@@ -1,6 +1,7 @@
 """Files below a folder, and work on many of them."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,19 +11,32 @@ from rich.console import Console
 from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.image_folder import IMAGE_SUFFIXES
 from cxr_pipeline.data.sources.listing import printable
 
 Result = TypeVar("Result")
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+_WORD_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _MIN_FOR_PROGRESS_BAR = 1000
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+def may_be_image(name: str) -> bool:
+    """Return whether a file ends like an image, or has no suffix of letters.
+
+    Example:
+        >>> [may_be_image(name) for name in ("a.PNG", "1.2.840", "image", "notes.txt")]
+        [True, True, True, False]
+    """
+    return name.lower().endswith(IMAGE_SUFFIXES) or _WORD_SUFFIX.search(name) is None
+
+
+def walk(folder: Path, *, follow_links: bool = False) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield for each folder the prefix of paths in it (``""`` or ``"sub/folder/"``), its subfolders and its files.
 
     They are sorted. Hidden files and the files that operating systems leave behind are skipped. Links to folders are
-    listed among the subfolders, but not followed. Raises ``UserError`` if a folder cannot be listed.
+    listed among the subfolders. They are followed if ``follow_links``, except those to a folder that contains them.
+    Raises ``UserError`` if a folder cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -31,15 +45,15 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             f"the folder {place} cannot be listed: {error.strerror}. Check the path of the source and its permissions."
         ) from error
 
-    for above, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(filter(_is_wanted, folders))
+    for above, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if _is_wanted(name) and not (follow_links and _loops(above, name)))
         inside = os.path.relpath(above, folder).replace(os.sep, "/")
         yield "" if inside == "." else f"{inside}/", folders, sorted(filter(_is_wanted, files))
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def files_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
     """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped."""
-    for prefix, _, files in walk(folder):
+    for prefix, _, files in walk(folder, follow_links=follow_links):
         yield from (path for path in (prefix + name for name in files) if printable(path) == path)
 
 
@@ -54,6 +68,12 @@ def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, d
             disable=len(paths) < _MIN_FOR_PROGRESS_BAR,
         )
         return list(results)
+
+
+def _loops(above: str, name: str) -> bool:
+    """Return whether a folder is a link to one of the folders above it, as passed on the way to it."""
+    link = Path(above, name)
+    return link.is_symlink() and os.path.realpath(link) in {os.path.realpath(parent) for parent in link.parents}
 
 
 def _is_wanted(name: str) -> bool:

@@ -37,12 +37,13 @@ _SEX = ("Patient Gender", "Patient Sex")
 _SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
 
-def read(folder: Path) -> Listing:
+def read(folder: Path, *, follow_links: bool = False) -> Listing:
     """List the images of the label table that are on disk.
 
     The folder has ``Data_Entry_2017*.csv`` or ``.csv.gz`` (if there are several, the last by name is read), images in
     folders ``images*/``, and optionally box lists ``BBox*.csv`` and the official lists. These are used if both are
-    there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives ``test``.
+    there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives ``test``. Links to folders, and images that
+    are links out of the folder, are read only if ``follow_links``.
 
     Raises:
         UserError: there is no table, the table cannot be read or lacks a column, or the lists contradict each other.
@@ -59,7 +60,7 @@ def read(folder: Path) -> Listing:
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
     rows, _ = label_tables.read_labels(table, columns)
     names = label_tables.normalise_paths(rows["image"])
-    paths = list(_image_paths(folder))
+    paths = list(_image_paths(folder, follow_links=follow_links))
     # Of files with the same name in several folders, the first is used.
     by_name: dict[str, str | None] = {posixpath.basename(path): path for path in reversed(paths)}
     splits, notes = _official_splits(folder)
@@ -75,15 +76,16 @@ def read(folder: Path) -> Listing:
 
 def holds_images(folder: Path) -> bool:
     """Return whether there is a label table and any file in the folders of images; stops at the first."""
-    return bool(_tables(folder)) and any(True for _ in _image_paths(folder))
+    return bool(_tables(folder)) and any(True for _ in _image_paths(folder, follow_links=True))
 
 
 def _tables(folder: Path) -> list[Path]:
     return [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
 
 
-def _image_paths(folder: Path) -> Iterator[str]:
-    return (path for path in files_below(folder) if path.casefold().startswith("images") and "/" in path)
+def _image_paths(folder: Path, *, follow_links: bool) -> Iterator[str]:
+    paths = files_below(folder, follow_links=follow_links)
+    return (path for path in paths if path.casefold().startswith("images") and "/" in path)
 
 
 def _official_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:

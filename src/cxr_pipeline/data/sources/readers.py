@@ -23,13 +23,14 @@ class FileReader:
     """Images that are files below a folder, which may be a link.
 
     Only DICOM files with these values of Modality and Body Part Examined are accepted, and other files unless
-    ``dicom_only``.
+    ``dicom_only``. Links out of the folder are refused unless ``follow_links``.
     """
 
     folder: Path
     modalities: tuple[str, ...] = MODALITIES
     body_parts: tuple[str, ...] = BODY_PARTS
     dicom_only: bool = False
+    follow_links: bool = False
 
     def read(self, path: str) -> bytes:
         """Read the image with a path relative to ``folder``.
@@ -64,14 +65,18 @@ class FileReader:
             file = Path(os.path.realpath(self.folder / path, strict=True))
         except (OSError, ValueError) as error:
             raise ImageRefused("unreadable", getattr(error, "strerror", None) or type(error).__name__) from error
-        if not file.is_relative_to(os.path.realpath(self.folder)):
-            raise ImageRefused("outside_source", "its path or a link in it leads out of the source's folder")
+        place, folder = file, os.path.realpath(self.folder)
+        if self.follow_links:
+            place, folder = Path(os.path.normpath(self.folder / path)), os.path.normpath(self.folder)
+        if not place.is_relative_to(folder):
+            detail = "its path or a link in it leads out of the source's folder (links: see follow_links)"
+            raise ImageRefused("outside_source", detail)
         return file
 
 
-def file_reader(folder: Path, **_: object) -> FileReader:
+def file_reader(folder: Path, *, follow_links: bool = False, **_: object) -> FileReader:
     """Return the reader of a layout whose images are files below ``folder``."""
-    return FileReader(folder)
+    return FileReader(folder, follow_links=follow_links)
 
 
 @dataclass(frozen=True)
