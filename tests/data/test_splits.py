@@ -106,6 +106,29 @@ def test_three_patients_of_a_class_reach_every_split(n_patients):
     check_splits(manifest, assign(manifest), exclusive=True)
 
 
+def test_a_patient_with_most_images_is_in_training_and_counts_as_one():
+    """60 of 80 images are of one patient, of both classes; the other 20 patients have one image each."""
+    manifest = images(["p"] * 60 + patients(20), [0, 1] * 40)
+    for seed in range(5):
+        splits = assign(manifest, seed=seed)
+        assert (splits["split"][:60] == "train").all()
+        counts = count_splits(manifest, splits, ["ill"])
+        assert counts["train"]["effective_patients"] == round((60 + 14) ** 2 / (60**2 + 14))
+        for split in ("validation", "test"):
+            assert counts[split]["effective_patients"] == counts[split]["patients"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=60, max_size=120), seed=st.integers(0, 1000))
+def test_shares_of_patients_and_of_images_are_kept(sizes, seed):
+    manifest = images([str(patient) for patient, size in enumerate(sizes) for _ in range(size)], [1] * sum(sizes))
+    splits = assign(manifest, seed=seed)
+    for split, share in zip(SPLITS, (0.7, 0.15, 0.15), strict=True):
+        chosen = splits[splits["split"] == split]
+        assert abs(chosen["patient_id"].nunique() - share * len(sizes)) <= 1
+        assert abs(len(chosen) - share * sum(sizes)) <= max(sizes)
+
+
 def test_another_seed_gives_other_splits():
     manifest = images(patients(60))
     assert by_image(assign(manifest, seed=1)) != by_image(assign(manifest, seed=2))
@@ -239,9 +262,9 @@ def test_counts_of_splits_and_sources():
     manifest.loc[2, "label_well"], manifest.loc[4, "source"] = np.nan, "other"
     splits = assign(manifest).assign(split=["train", "train", "train", "validation", "test"])
     assert count_splits(manifest, splits, ["well", "ill"]) == {
-        "train": {"well": 1, "ill": 1, "images": 3, "patients": 2},
-        "validation": {"well": 0, "ill": 1, "images": 1, "patients": None},
-        "test": {"well": 0, "ill": 1, "images": 1, "patients": None},
+        "train": {"well": 1, "ill": 1, "images": 3, "patients": 2, "effective_patients": 2},
+        "validation": {"well": 0, "ill": 1, "images": 1, "patients": None, "effective_patients": None},
+        "test": {"well": 0, "ill": 1, "images": 1, "patients": None, "effective_patients": None},
     }
     assert count_sources(manifest, splits) == {
         "images": {"train": 3, "validation": 1, "test": 0},

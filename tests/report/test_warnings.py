@@ -48,6 +48,12 @@ def test_few_test_images_are_a_warning(counts):
     assert "Few test images: 29 labelled nofinding and 0 labelled effusion." in both
 
 
+def test_few_patients_are_a_warning(counts):
+    assert warnings.few_patients(counts(patients=12, effective_patients=10)) is None
+    warning = warnings.few_patients(counts(patients=40, effective_patients=2))
+    assert "the 119 test images are from 40 patients and count like 2." in warning
+
+
 def test_confounding_is_a_warning(data_report):
     warning = warnings.confounded({"confounding": CONFOUNDING})
     assert "the source alone reaches an AUC of 0.930" in warning

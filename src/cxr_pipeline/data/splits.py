@@ -32,8 +32,9 @@ def assign_splits(
     A group in the split registry (the result of earlier runs), recognised by its patient or by the content of an image,
     keeps its split. Any other group whose source gives a split gets that split, unless ``ignore_given_split``. The
     remaining groups are assigned so that each source and class comes close to the shares, which sum to 1, counting the
-    groups assigned earlier; each split gets a group of each class if there are at least three. If a source gives no
-    validation set, it is taken from its training set, as is the test set if no source gives one.
+    groups assigned earlier; each split gets a group of each class if there are at least three. Which groups a split
+    gets is chosen so that its images come close to its share as well. If a source gives no validation set, it is taken
+    from its training set, as is the test set if no source gives one.
 
     The result does not depend on the order of the rows nor, for groups in the registry, on the seed and the shares.
 
@@ -50,14 +51,16 @@ def assign_splits(
     images["given"] = None if ignore_given_split else manifest["given_split"]
     by_group = images.groupby("group")
     groups = by_group[["source", "image", "patient_id", "earlier", "given"]].first()
-    groups = groups.assign(n_given=by_group["given"].nunique(), stratum=_strata(manifest, images["group"]))
+    groups = groups.assign(
+        n_images=by_group.size(), n_given=by_group["given"].nunique(), stratum=_strata(manifest, images["group"])
+    )
     _check_given(groups, task)
     shares = dict(zip(SPLITS, (train, validation, test), strict=True))
     assigned = groups["earlier"].astype("str")
     any_test = bool((groups["given"] == "test").any())
     for (source, given, _), pool in groups.fillna({"given": ""}).groupby(["source", "given", "stratum"]):
         allowed = _allowed_splits(str(given), set(groups.loc[groups["source"] == source, "given"].dropna()), any_test)
-        assigned.update(_assign_new(pool["earlier"], {split: shares[split] for split in allowed}, seed))
+        assigned.update(_assign_new(pool, {split: shares[split] for split in allowed}, seed))
     conflicting = (images["group"].map(groups["n_given"]) > 1) & images["given"].notna()
     images["split"] = images["given"].where(conflicting, images["group"].map(assigned))
     return pd.concat([images[list(COLUMNS)], gone_rows(images, registry)], ignore_index=True).astype("str")
@@ -86,12 +89,17 @@ def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd
 def count_splits(
     manifest: pd.DataFrame, splits: pd.DataFrame, classes: Sequence[str]
 ) -> dict[str, dict[str, int | None]]:
-    """Count in each split the images known to have each class, all ``images``, and known ``patients`` (None for 0)."""
+    """Count in each split the images known to have each class, all ``images``, and known ``patients``.
+
+    ``effective_patients`` is their number if they had equally many images and the same variance of a mean: fewer if
+    some have many images. Both are None if no patient is known.
+    """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
         rows = select_split(manifest, splits, split)
         n_images = {name: int(rows[f"label_{name}"].eq(1).sum()) for name in classes}
-        counts[split] = {**n_images, "images": len(rows), "patients": count_patients(rows) or None}
+        patients = {"patients": count_patients(rows) or None, "effective_patients": _count_effective_patients(rows)}
+        counts[split] = {**n_images, "images": len(rows), **patients}
     return counts
 
 
@@ -105,6 +113,12 @@ def count_sources(manifest: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dic
 def count_patients(images: pd.DataFrame) -> int:
     """Return the number of known patients."""
     return len(images[["source", "patient_id"]].dropna().drop_duplicates())
+
+
+def _count_effective_patients(images: pd.DataFrame) -> int | None:
+    """Return the effective sample size of patients weighted by their number of images (Kish 1965, section 11.7)."""
+    sizes = group_ids(images).value_counts()
+    return round(sizes.sum() ** 2 / sizes.pow(2).sum()) if images["patient_id"].notna().any() else None
 
 
 def patient_names(images: pd.DataFrame) -> list[str]:
@@ -174,19 +188,30 @@ def _allowed_splits(given: str, given_by_source: set[str], any_test: bool) -> li
     return [split for split in SPLITS if split == "train" or split in cut]
 
 
-def _assign_new(earlier: "pd.Series[str]", shares: dict[str, float], seed: int) -> "pd.Series[str]":
-    """Assign the groups without an earlier split so that all groups together come close to the shares."""
+def _assign_new(pool: pd.DataFrame, shares: dict[str, float], seed: int) -> "pd.Series[str]":
+    """Assign the groups without an earlier split so that all groups, and their images, come close to the shares."""
 
-    def key(group: str) -> bytes:
-        return hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
+    def key(group: str) -> tuple[int, bytes]:
+        return -n_images[group], hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
 
+    earlier, n_images = pool["earlier"], pool["n_images"].to_dict()
     new = sorted(earlier.index[earlier.isna()], key=key)
+    weights = np.array(list(shares.values())) / sum(shares.values())
     current = np.array([(earlier == split).sum() for split in shares], dtype=np.int64)
-    target = _quotas(int(current.sum()) + len(new), np.array(list(shares.values())) / sum(shares.values()))
-    needed = np.maximum(target - current, 0)
+    needed = np.maximum(_quotas(len(pool), weights) - current, 0)
     while needed.sum() > len(new):
         needed[needed.argmax()] -= 1
-    return pd.Series(np.repeat(np.array(list(shares), dtype=object), needed), index=new, dtype="str")
+    target = weights * sum(n_images.values())
+    images = np.array([pool["n_images"][earlier == split].sum() for split in shares], dtype=np.float64)
+    chosen: list[tuple[int, int]] = []
+    for group in new:
+        # The split that lacks most of its images, of those that still need a group.
+        split = int(np.where(needed > 0, 1 - images / target, -np.inf).argmax())
+        needed[split] -= 1
+        images[split] += n_images[group]
+        chosen.append((-n_images[group], split))
+    # The hash decides which of the groups with the same number of images get which split.
+    return pd.Series([list(shares)[split] for _, split in sorted(chosen)], index=new, dtype="str")
 
 
 def _quotas(n: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

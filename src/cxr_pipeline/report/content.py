@@ -23,7 +23,8 @@ class ReportContent:
         warnings: sentences.
         data_report: the document, with that on confounding as ``confounding``.
         quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
-        split_counts: for each split, the images of each class, all ``images``, and ``patients`` (None where unknown).
+        split_counts: for each split, the images of each class, all ``images``, and ``patients`` and
+            ``effective_patients`` (None where unknown).
         source_counts: for each source, its images in each split.
         figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
         versions: package, or ``git commit``, to version.

@@ -6,6 +6,7 @@ from cxr_pipeline.report.kinds import Kind, kind_of
 
 POOR_AUC = 0.6
 FEW_IMAGES = 30
+FEW_PATIENTS = 10
 
 
 def warnings(
@@ -22,6 +23,7 @@ def warnings(
         policy_missed(decision_rule),
         patients_unknown(metrics, data_report),
         few_test_images(kind, split_counts),
+        few_patients(split_counts),
         unknown_labels(data_report),
     )
     return [warning for warning in candidates if warning is not None]
@@ -121,6 +123,20 @@ def few_test_images(kind: Kind, split_counts: SplitCounts) -> str | None:
     if not few:
         return None
     return f"Few test images: {join(few)}. With fewer than {FEW_IMAGES} of a class its results are imprecise."
+
+
+def few_patients(split_counts: SplitCounts) -> str | None:
+    """Warn of splits in which a few patients have most of the images."""
+    few = [
+        f"the {counts['images']:,} {split} images are from {plural(n_patients, 'patient')} and count like {effective}"
+        for split, counts in split_counts.items()
+        if (effective := counts.get("effective_patients")) is not None
+        and effective < FEW_PATIENTS
+        and (n_patients := counts["patients"]) is not None
+    ]
+    if not few:
+        return None
+    return f"Few patients, or some with many images: {join(few)}. Results depend on these patients; add others."
 
 
 def unknown_labels(data_report: Document) -> str | None:

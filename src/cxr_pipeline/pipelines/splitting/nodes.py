@@ -7,8 +7,9 @@ import pandas as pd
 
 from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
 from cxr_pipeline.data.leakage import check_splits
-from cxr_pipeline.data.splits import assign_splits
+from cxr_pipeline.data.splits import assign_splits, count_splits
 from cxr_pipeline.framework.config import Splitting, Task
+from cxr_pipeline.report.warnings import few_patients
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ def split_patients(
     """Assign patients without a split, and stop if the splits leak."""
     splits = assign_splits(manifest, earlier_splits, **splitting.model_dump(), task=task.name)
     check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
+    if warning := few_patients(count_splits(manifest, splits, tuple(task.classes))):
+        logger.warning("%s", warning)
     return splits
 
 
