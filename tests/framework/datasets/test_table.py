@@ -3,11 +3,22 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kedro.io import DatasetError
 
-from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.datasets.table import TableDataset, csv_text
 
 HOSTILE = ["a\nb.png", "a\rb.png,0.9", "-rf.png", 'quote".png', "NA", "胸部.png", " space .png", "=1+1"]
+FORMULAS = [
+    '=HYPERLINK("http://x","y").png',
+    "@SUM(1+1)*cmd|' -C calc'!A0.png",
+    "+1.png",
+    "-1+1.png",
+    "\t=1",
+    "\r=1",
+    "\uff1d1",
+]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -49,7 +60,27 @@ def test_rows_given_in_parts_are_written_as_one_table(tmp_path, suffix) -> None:
     pd.testing.assert_frame_equal(read(parts), read(whole))
     if suffix == "csv":
         assert parts.read_bytes() == whole.read_bytes()
-        assert whole.read_bytes().decode() == table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+        assert whole.read_bytes().decode() == csv_text(table)
+
+
+def test_formulas_are_text_in_a_csv_file(tmp_path) -> None:
+    table = pd.DataFrame({"image": FORMULAS, "probability": -0.5})
+    dataset = TableDataset(filepath=tmp_path / "table.csv")
+    dataset.save(table)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [[f"'{name}", "-0.5"] for name in FORMULAS]
+    pd.testing.assert_frame_equal(dataset.load(), table)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cells=st.lists(st.text(alphabet="'=-+a1,\"\n\t", min_size=1), min_size=1))
+def test_any_text_is_read_as_it_was_written_and_none_is_a_formula(tmp_path, cells) -> None:
+    dataset = TableDataset(filepath=tmp_path / "table.csv", text_columns=["image"])
+    dataset.save(pd.DataFrame({"image": cells}))
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert not [row for row in csv.reader(file) if row[0][0] in "=-+\n\t"]
+    assert dataset.load()["image"].tolist() == cells
 
 
 def test_a_failed_save_keeps_the_earlier_table(tmp_path) -> None:

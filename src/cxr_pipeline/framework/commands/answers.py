@@ -14,6 +14,7 @@ from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.data.splits import SPLITS
 from cxr_pipeline.deployment.data_changes import REFUSED
 from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient
+from cxr_pipeline.framework.datasets.table import csv_text
 from cxr_pipeline.report.formatting import flat_measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
@@ -68,7 +69,7 @@ def write_images(version: VersionRecord, file: Path) -> str:
     if images is None:
         raise UserError(f"There is no list of the images of {version.name} {version.number}: {_NO_IMAGES}.")
     with written_atomically(file) as temporary:
-        images.to_csv(temporary, index=False)
+        temporary.write_text(csv_text(images), "utf-8")
     return f"{len(images):,} images of {version.name} {version.number} are in {file}."
 
 

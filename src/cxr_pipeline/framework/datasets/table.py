@@ -1,7 +1,8 @@
 """``TableDataset``: a pandas table in a Parquet or CSV file."""
 
 import csv
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ import pyarrow.parquet as pq
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.framework.datasets.files import PathDataset
 
+# Cells that spreadsheet programs run (https://owasp.org/www-community/attacks/CSV_Injection), also with quotes before
+# them, so that reading a file gives back what was written.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
 
 class TableDataset(PathDataset):
     """A table in one file, Parquet or CSV by its suffix.
+
+    In a CSV file, text that a spreadsheet program would run as a formula has a quote before it; ``load`` removes it.
 
     Args:
         filepath: A path that ends in ``.parquet`` or ``.csv``.
@@ -59,7 +66,8 @@ class TableDataset(PathDataset):
         if self._filepath.suffix == ".parquet":
             return pd.read_parquet(self._filepath)
         text = dict.fromkeys(self._text_columns, "str")
-        return pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
+        table = pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
+        return _map_text(table, lambda cell: cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell)
 
     def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
         """Write a table, or the rows of one table after the other if it is too large for memory."""
@@ -80,5 +88,19 @@ def _write_parquet(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFram
 def _write_csv(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFrame]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         for table in chain([first], others):
-            # Text is quoted because a file name may contain a line break.
-            table.to_csv(file, index=False, header=table is first, quoting=csv.QUOTE_NONNUMERIC)
+            file.write(csv_text(table, header=table is first))
+
+
+def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    """Return a table as CSV with quoted text, and a quote before text that a spreadsheet program would run."""
+    escaped = _map_text(table, lambda cell: f"'{cell}" if _FORMULA.match(cell) else cell)
+    # Text is quoted because a file name may contain a line break.
+    return escaped.to_csv(index=False, header=header, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def _map_text(table: pd.DataFrame, function: Callable[[str], str]) -> pd.DataFrame:
+    """Apply a function to each cell that is text."""
+    texts = table.select_dtypes(exclude=["number", "bool", "datetime", "datetimetz"])
+    return table.assign(
+        **{str(name): texts[name].map(lambda cell: function(cell) if isinstance(cell, str) else cell) for name in texts}
+    )
