@@ -136,8 +136,9 @@ def demo(
     kedro: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> Demo:
     """One finished demo run per test process. Tests that write to the project use `demo_copy`."""
+    # A network without pretrained weights takes none, whatever model.weights says.
     params = (
-        "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
+        "effusion.model.weights=imagenet,effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
         "effusion.evaluation.replicates=200,effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
     )
     command = ("run", "--env", "demo", "--pipeline=effusion", "--params", params)

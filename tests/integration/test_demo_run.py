@@ -99,6 +99,8 @@ def test_the_run_is_logged_in_mlflow(client, data, metrics, reporting) -> None:
     for warning in warnings:
         assert warning in version.description.splitlines()
     registered = json.loads((data / "06_models/effusion/model_version.json").read_text())["registered"]
+    assert "trained from scratch" in card
+    assert "imagenet" not in card.lower()
     for fact in ("cxr-effusion-demo 1", registered, version.run_id):
         assert f": {fact}\n" in card
         assert f": {fact}<" in (reporting / "report.html").read_text()

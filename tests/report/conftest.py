@@ -194,13 +194,18 @@ def content(metrics_of, data_report, counts):
         quarantine=pd.DataFrame(frame).assign(detail="same as 4711.png"),
         split_counts=counts(),
         source_counts={"images": {"train": 1554, "validation": 118, "test": 119}},
+        sampling_plan=pd.DataFrame({"count": [1] * 1554, "weight": 1.0}),
         history=pd.DataFrame({"phase": ["frozen", "fine_tuning"], "epoch": [1, 2], "val_auc": [0.7, float("nan")],
                               "learning_rate": [1e-3, 5e-5]}),
         figures={},
         parameters={"task.uncertain": "unknown", "splitting.train": 0.75, "training.monitor": "val_auc",
-                    "training.learning_rate": 0.001, "training.patience": None, "model.weights": "imagenet"},
+                    "training.learning_rate": 0.001, "training.patience": None, "training.tolerance": 0.01,
+                    "training.loss": "cross_entropy", "training.fine_tuning.epochs": 12,
+                    "splitting.ignore_given_split": False, "augmentation.rotation": 7,
+                    "augmentation.views": 5, "model.weights": "imagenet"},
         versions={"git commit": "0f3a9c1d", "python": "3.11.7"},
-        model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224},
+        model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epoch": 1,
+               "phase": "frozen"},
     )  # fmt: skip
 
 

@@ -27,8 +27,10 @@ class ReportContent:
             ``effective_patients`` (None where unknown).
         source_counts: for each source, its images in each split.
         figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
+        sampling_plan: ``count`` and ``weight`` of each image of the training split.
         versions: package, or ``git commit``, to version.
-        model: ``name``, ``weights``, ``n_parameters``, and ``size``, the side of its input in pixels.
+        model: ``name``, ``n_parameters``, and ``size``, the side of its input in pixels; ``epoch`` and ``phase`` of the
+            selected epoch; ``weights``, the parameter, which applies to a network that was pretrained.
         classification_report: a row for each class; None for a binary task.
         confusion_table: test images by true (rows) and predicted class; None unless classes are exclusive.
     """
@@ -44,6 +46,7 @@ class ReportContent:
     quarantine: pd.DataFrame
     split_counts: SplitCounts
     source_counts: Mapping[str, Mapping[str, int]]
+    sampling_plan: pd.DataFrame
     history: pd.DataFrame
     figures: Mapping[str, bytes]
     parameters: Document

@@ -37,7 +37,6 @@ class Kind:
 
     Args:
         auc: name of its AUC.
-        decision: what was selected on the validation images, besides the epoch.
         purpose, output, limits: what the model does, what it returns for an image, and what it cannot tell.
         exclusive: whether an image has exactly one class.
         collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
@@ -47,7 +46,6 @@ class Kind:
     """
 
     auc: str
-    decision: str
     purpose: str
     output: str
     limits: str
@@ -84,7 +82,6 @@ class Kind:
 
 BINARY = Kind(
     auc="AUC",
-    decision="the threshold",
     purpose="to distinguish images labelled {positive} from images labelled {negative}",
     output="the probability of {positive}",
     limits="An image with any other finding is still classified as {positive} or {negative}.",
@@ -104,7 +101,6 @@ BINARY = Kind(
 )
 MULTICLASS = Kind(
     auc="macro AUC",
-    decision="the decision rule",
     purpose="to assign an image to one of {n} classes: {names}",
     output="a probability for each class; they add up to one",
     limits="An image with any other finding, or with two of the {n} classes, is still assigned to one of them.",
@@ -123,7 +119,6 @@ MULTICLASS = Kind(
 )
 MULTILABEL = Kind(
     auc="macro AUC",
-    decision="the decision rule",
     purpose="to predict which of {n} labels, any number at once, an image has: {names}",
     output="a probability for each label",
     limits="It predicts these {n} labels only: an image without any of them is not necessarily normal.",

@@ -62,10 +62,10 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
         "Subgroups": "Unknown for all test images: sex, age and view.",
         "Heat maps": "Heat maps were computed with Grad-CAM at layer relu.",
         "Data": "They are from 640 patients",
-        "Split": "0.750 train",
+        "Split": "Assigned by patient",
         "Model": "7,168,833 parameters",
         "Monitoring and updates": "kedro run --pipeline=effusion_drift",
-        "Limitations": "- It was not tested on images from a source",
+        "Limitations": "- No source was used for testing only",
         "Unknown to this pipeline": "| ethical approval |  | 17 |",
     }
     assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == list(contents)
@@ -151,7 +151,7 @@ def several(content):
         "per_source": {name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in sources},
         "policies": policies,
     }
-    rule = {"policy_met": True, "message": "Met.", "policy": {"rule": "youden"}}
+    rule = {"policy_met": True, "message": "Met.", "n_images": 119, "n_positive": 58}
     confounding = {"auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.5, "confounded": True,
                    "n_images": {"Mass": {"nih": 5, "kermany": 7}, "<Nodule>": {"nih": 6}, "normal": {"nih": 1}},
                    "per_class": {"Mass": {"auc": 0.9}, "<Nodule>": {"auc": None}}}  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_report_of_several_classes_shows_everything_that_was_measured(several,
         ["fixed, value 0.3", "0.300", sensitivity, specificity, "0.772"],
         ["<Nodule>", "", "1,200"],
         ["Mass", "50", "8"],
-        ["Mass", "0.250", "yes", "Met.", "youden"],
+        ["Mass", "0.250", "yes", "Met.", "119", "58"],
         ["class", "nih", "kermany", "AUC of the source alone"],
         ["Mass", "5", "7", "0.900"],
         ["<Nodule>", "6", "0", "not defined"],

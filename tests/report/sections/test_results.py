@@ -51,6 +51,9 @@ def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_descri
     assert "Probabilities are calibrated with temperature, fitted on" in text
     for kind in ("multiclass", "multilabel"):
         text = described(kind, rare=0, rule="youden")
+        assert text.startswith(
+            "Thresholds were fitted on validation images, except for Nodule, whose validation images"
+        )
         assert "fitted on validation images, except for Nodule, where the fit was not possible." in text
 
 

@@ -11,7 +11,7 @@ from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.framework.config import Network, Resolution, Task, Training, plain
+from cxr_pipeline.framework.config import Network, Task, Training, plain
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
@@ -31,17 +31,22 @@ def draw_figures(
     training: Training,
 ) -> dict[str, bytes]:
     """Draw the figures of the report, PNG bytes by name."""
-    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
-    selected = selector.select([{training.monitor: value} for value in history[training.monitor]])
     scores = Scores.from_table(test_scores, task.outputs)
     worst = rank_mistakes(scores, kind=task.kind, classes=tuple(task.classes), thresholds=metrics["thresholds"])
     images = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
     return {
         **draw_scores(scores, metrics, kind=task.kind, classes=tuple(task.classes)),
-        "training_curves": training_curves(history, kept=int(history["epoch"].iloc[selected])),
+        "training_curves": training_curves(history, kept=_selected_epoch(history, training)["epoch"]),
         "mistakes": mistakes(images, worst["caption"].tolist()),
         "class_samples": _draw_samples(select_split(manifest, splits, "train"), enhanced_images, task),
     }
+
+
+def _selected_epoch(history: pd.DataFrame, training: Training) -> dict[str, Any]:
+    """Return ``epoch`` and ``phase`` of the selected epoch."""
+    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
+    selected = history.iloc[selector.select([{training.monitor: value} for value in history[training.monitor]])]
+    return {"epoch": int(selected["epoch"]), "phase": str(selected["phase"])}
 
 
 def _draw_samples(images: pd.DataFrame, prepared: PreparedImages, task: Task) -> bytes:
@@ -64,6 +69,7 @@ def write_report(
     quarantine: pd.DataFrame,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
+    sampling_plan: pd.DataFrame,
     history: pd.DataFrame,
     figures: Mapping[str, bytes],
     heatmaps: Mapping[str, bytes],
@@ -74,11 +80,11 @@ def write_report(
     parameters: Mapping[str, Any],
     task: Task,
     model: Network,
-    resolution: Resolution,
+    training: Training,
 ) -> tuple[dict[str, str], str, str]:
     """Write a copy of the report that no later run replaces, the model card and the report of a version."""
     used = flatten({name: plain(block) for name, block in parameters[task.name].items()})
-    network = {**model.model_dump(include={"name", "weights"}), "n_parameters": trained.count_params()}
+    network = {"name": trained.name, "n_parameters": trained.count_params(), "size": trained.input_shape[1]}
     content = ReportContent(
         version=model_version,
         warnings=warnings,
@@ -89,11 +95,12 @@ def write_report(
         quarantine=quarantine,
         split_counts=count_splits(manifest, splits, tuple(task.classes)),
         source_counts=count_sources(manifest, splits),
+        sampling_plan=sampling_plan,
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
         parameters=hide_passwords(used),
         versions=versions(),
-        model={**network, "size": resolution.size},
+        model={**network, "weights": model.weights, **_selected_epoch(history, training)},
         explanations=explanations,
         classification_report=classification_report if len(task.outputs) > 1 else None,
         confusion_table=confusion_table if task.exclusive else None,

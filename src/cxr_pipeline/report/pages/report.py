@@ -17,6 +17,7 @@ from cxr_pipeline.report.formatting import Document, number, value_of
 from cxr_pipeline.report.kinds import kind_of
 from cxr_pipeline.report.page import RESEARCH, Page, Section
 from cxr_pipeline.report.sections import data, results
+from cxr_pipeline.report.sections.model import model
 
 
 def render_report(content: ReportContent) -> str:
@@ -78,7 +79,7 @@ def _sections(content: ReportContent) -> list[Section]:
         results.heat_maps(content),
         data.data(content),
         data.split(content),
-        data.model(content),
+        model(content),
         data.monitoring(content.task["name"], phantom=content.metrics["phantom"]),
         data.limitations(content),
         data.not_answered(),

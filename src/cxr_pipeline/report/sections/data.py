@@ -1,13 +1,9 @@
-"""Sections on the intended use, the data, the split, the model, its monitoring and its limitations."""
-
-import json
-from collections.abc import Iterable
-from pathlib import PurePath
+"""Sections on the intended use, the data, the split, the monitoring of a model and its limitations."""
 
 from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.figures.captions import TRAINING
-from cxr_pipeline.report.formatting import Document, as_text, humanize, join, plural, sources_named
+from cxr_pipeline.report.formatting import Document, humanize, join, plural, sources_named
 from cxr_pipeline.report.page import Block, Section, Table
+from cxr_pipeline.report.sections.results import fitted_parts
 
 EXCLUDED = {
     "other_classes": "no class of this task",
@@ -17,11 +13,6 @@ EXCLUDED = {
     "by_layout": "excluded by the layout, such as lateral views",
     "repeated": "another row of the same image",
 }
-PARAMETERS = (
-    "resolution.size", "resolution.mode", "morphology.steps", "model.name", "model.weights", "model.pooling",
-    "training.loss", "training.optimizer", "training.learning_rate", "training.epochs", "training.batch_size",
-    "training.fine_tuning.epochs", "training.seed", "resampling.plan", "resampling.class_weights",
-)  # fmt: skip
 # What a run does not know, and the items on it in CLAIM (2020) and TRIPOD+AI.
 NOT_ANSWERED = (
     ("clinical background and intended role in care", "3", "3a, 3b"),
@@ -46,8 +37,8 @@ def use(content: ReportContent) -> Section:
     """State what the model is for, and uses for which it is unsuitable."""
     kind, (internal, external) = content.kind, _tested(content)
     tested = " and from ".join(
-        f"{sources_named(names)}, {trained}"
-        for names, trained in ((internal, "which it was also trained on"), (external, "which it was not trained on"))
+        f"{sources_named(names)}, {used}"
+        for names, used in ((internal, "also used for training or validation"), (external, "used for testing only"))
         if names
     )
     out_of_scope = [
@@ -88,8 +79,8 @@ def data(content: ReportContent) -> Section:
     ]
     blocks: list[Block] = [
         _images_and_patients(content),
-        f"Of duplicate images one is kept. {uncertain_labels(content.parameters['task.uncertain'])} In MLflow, images "
-        "are identified by the hash of their content and patients by a keyed hash.",
+        f"Of duplicate images one is kept. {_uncertain_labels(content)} In MLflow, images are identified by the hash "
+        "of their content and patients by a keyed hash.",
         [f"{name}: {note}" for name, source in report["sources"].items() for note in source["notes"]],
         _sources(report),
         Table(("source", "excluded because of", "rows"), excluded),
@@ -101,28 +92,32 @@ def data(content: ReportContent) -> Section:
 
 
 def _images_and_patients(content: ReportContent) -> str:
-    report = content.data_report
+    report, shown = content.data_report, int((content.sampling_plan["count"] > 0).sum())
     images = {split: counts["images"] or 0 for split, counts in content.split_counts.items()}
-    drawn = " (synthetic)" if report["phantom"] else ""
+    drawn = [name for name in report["sources"] if content.parameters.get(f"sources.{name}.layout") == "phantoms"]
+    synthetic = f" Those from {sources_named(drawn)} are synthetic." if drawn else ""
+    chosen = join(["the epoch", *fitted_parts(content.decision_rule)])
     n_patients, n_unknown = report["n_patients"], report["n_images_without_patient"]
     if n_patients:
         known = f"The patient is known for all but {n_unknown:,} of them. The others" if n_unknown else "They"
-        patients = f"{known} are from {plural(n_patients, 'patient')}, each in one split only."
+        patients = f" {known} are from {plural(n_patients, 'patient')}, each in one split only."
     else:
-        patients = "Their patients are unknown."
+        patients = " Their patients are unknown."
     return (
-        f"The model was trained on {plural(images['train'], 'image')}. {images['validation']:,} others were used to "
-        f"choose the epoch and {content.kind.decision}, and {images['test']:,} to test it. All images are from "
-        f"{sources_named(list(report['sources']))}{drawn}. {patients}"
+        f"The model was trained on {plural(shown, 'image')}. {images['validation']:,} others were used to choose "
+        f"{chosen}, and {images['test']:,} to test it. All images are from {sources_named(list(report['sources']))}."
+        f"{synthetic}{patients}"
     )
 
 
-def uncertain_labels(policy: str) -> str:
-    """State how uncertain and unknown labels are treated; ``policy`` is ``task.uncertain``."""
-    ignored = "are ignored in the loss and in the metrics; they are not imputed."
-    if policy == "unknown":
-        return f"Unknown labels, and labels that a source marks as uncertain, {ignored}"
-    return f"Labels that a source marks as uncertain count as {policy} (task.uncertain). Unknown labels {ignored}"
+def _uncertain_labels(content: ReportContent) -> str:
+    """State how uncertain and unknown labels are treated."""
+    policy = content.parameters["task.uncertain"]
+    counted = f"Labels that a source marks as uncertain count as {policy}. " if policy != "unknown" else ""
+    doubtful = "unknown" if counted else "unknown or that a source marks as uncertain"
+    if content.kind.exclusive:
+        return f"{counted}Images whose class depends on a label that is {doubtful} are left out."
+    return f"{counted}Labels that are {doubtful} are ignored in the loss and in the metrics; they are not imputed."
 
 
 def _sources(data_report: Document) -> Table:
@@ -175,11 +170,11 @@ def _all_images(data_report: Document) -> Table:
 
 def split(content: ReportContent) -> Section:
     """State how images were assigned, and count images and patients by split and class."""
-    shares = [f"{as_text(content.parameters.get(f'splitting.{name}'))} {name}" for name in content.split_counts]
+    given = "" if content.parameters["splitting.ignore_given_split"] else ", unless a source defines the split"
     sentence = (
-        "Assigned by patient, or by image where the patient is unknown, and stratified by class within each source: "
-        f"{join(shares)}, unless a source defines the split. A patient's split never changes. The run stops if a "
-        "patient, or the same image, is in two splits."
+        "Assigned by patient, or by image where the patient is unknown, and stratified by class within each "
+        f"source{given}. A patient's split never changes. The run stops if a patient, or the same image, is in two "
+        "splits."
     )
     counts, classes = content.split_counts.values(), content.task["classes"]
     rows = [
@@ -195,49 +190,11 @@ def _share(count: int | None, total: int | None) -> float | None:
     return (count or 0) / total if total else None
 
 
-def model(content: ReportContent) -> Section:
-    """Describe the network and its training."""
-    parameters = content.parameters
-    selection = (
-        f"The selected epoch is the latest with a {parameters.get('training.monitor')} on validation images within "
-        f"{as_text(parameters.get('training.tolerance'))} of the best. It is a single network, not an ensemble. Rare "
-        "classes are oversampled or weighted as the parameters below say."
-    )
-    blocks: list[Block] = [
-        _network(content),
-        "The pixels of one image are its only input: no age, sex, earlier image or report.",
-        selection,
-        {name: content.figures[name] for name in TRAINING if name in content.figures},
-        Section("Training history", [Table.of_frame(content.history)], style="folded"),
-        Section("Main parameters", [_parameters(parameters, PARAMETERS)]),
-        Section(f"All {plural(len(parameters), 'parameter')}", [_parameters(parameters, parameters)], style="folded"),
-        Section("Software", [Table.of_pairs(content.versions, style="long")]),
-    ]
-    return Section("Model", blocks, items="CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", anchor="model")
-
-
-def _network(content: ReportContent) -> str:
-    kind, network = content.kind, content.model
-    start = {"none": "trained from scratch", "imagenet": "initialised with ImageNet weights"}.get(
-        network["weights"], f"initialised with the weights in {PurePath(network['weights']).name}"
-    )
-    return (
-        f"A {network['name']} network with {network['n_parameters']:,} parameters, {start}, "
-        f"{kind.text(kind.purpose)}. Its input is a greyscale image of {network['size']} x {network['size']} pixels; "
-        f"its output is {kind.text(kind.output)}."
-    )
-
-
-def _parameters(values: Document, names: Iterable[str]) -> Table:
-    rows = [(name, json.dumps(values[name], ensure_ascii=False, default=str)) for name in names if name in values]
-    return Table(("parameter", "value"), rows, "long")
-
-
 def monitoring(task: str, *, phantom: bool) -> Section:
     """State how new images are monitored and how the model is updated."""
     demo = " --env demo" if phantom else ""
     blocks = [
-        "A reference profile of the training images is stored with the model in MLflow. "
+        "A reference profile of the training and validation images is stored with the model in MLflow. "
         f"kedro run{demo} --pipeline={task}_drift compares new images with it.",
         f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer data and promotes it only if it "
         f"passes the promotion rule. kedro lineage{demo} {task} lists the versions, their data and the decisions.",
@@ -250,11 +207,11 @@ def monitoring(task: str, *, phantom: bool) -> Section:
 def limitations(content: ReportContent) -> Section:
     """State whether the model was tested on a source that it was not trained on, and what retraining compares."""
     _, external = _tested(content)
-    tested = "It was not tested on images from a source that it was not trained on."
+    tested = "No source was used for testing only, so that it was not tested on images from elsewhere."
     if external:
         tested = (
-            f"It was tested on images from {sources_named(external)}, which it was not trained on. This is an external "
-            "test only if these images are from another institution, which this pipeline cannot know."
+            f"It was tested on images from {sources_named(external)}, used for testing only. This is an external test "
+            "only if these images are from another institution, which this pipeline cannot know."
         )
     retraining = (
         "Retraining compares a challenger with the current champion only, each time on largely the same test patients. "

@@ -30,6 +30,11 @@ RESAMPLED = {
     "patient": "resampling patients with all their images",
     "image": "resampling images, because their patients are unknown",
 }
+# What is said of threshold policies that fit nothing.
+NOT_FITTED = {
+    "argmax": "The most probable class is predicted; there is no fitted threshold.",
+    "fixed": "The threshold was set in advance; it was not fitted.",
+}
 # If heat maps of randomised weights correlate this much with the model's own, these do not depend on the weights.
 SAME_MAPS = 0.5
 
@@ -38,8 +43,8 @@ def performance(content: ReportContent) -> Section:
     """Show the metrics with intervals, the figures, and metrics by class, source and threshold policy."""
     kind, metrics = content.kind, content.metrics
     policies = (
-        "Metrics on the same test images with thresholds from other policies, fitted on the same validation images. "
-        "The policy was chosen in advance."
+        "Metrics on the same test images with thresholds from other policies, none of them fitted on test images. The "
+        "policy was chosen in advance."
     )
     blocks: list[Block] = [
         " ".join(filter(None, [poor_auc(kind, metrics), *kind.describe(metrics)])),
@@ -125,10 +130,6 @@ def _by_policy(metrics: Document) -> Table:
 
 def decision_rule(rule: Document) -> Section:
     """Show how thresholds were chosen and probabilities calibrated, and the rule of each class if they differ."""
-    chosen = {
-        "argmax": "The most probable class is predicted; there is no fitted threshold.",
-        "fixed": "The threshold was set in advance; it was not fitted.",
-    }.get(rule["policy"]["rule"], "Thresholds were fitted on validation images.")
     per_class = rule.get("per_class", {})
     # What differs between classes is in the second table.
     common = {key: value for key, value in rule.items() if not per_class or key not in ("per_class", "thresholds")}
@@ -136,7 +137,7 @@ def decision_rule(rule: Document) -> Section:
     rules = {name: flatten({"threshold": rule["thresholds"][name], **each}) for name, each in per_class.items()}
     names = dict.fromkeys(name for each in rules.values() for name in each)
     blocks: list[Block] = [
-        f"{chosen} {_calibration(rule)} The rule is stored with the model and does not change.",
+        f"{_thresholds(rule)} {_calibration(rule)} The rule is stored with the model and does not change.",
         Table.of_pairs(facts, style="long"),
         _compare("class", rules, names, "long"),
     ]
@@ -144,13 +145,46 @@ def decision_rule(rule: Document) -> Section:
     return Section("Decision rule and calibration", blocks, items=items, anchor="decision-rule")
 
 
-def _calibration(rule: Document) -> str:
-    """Say how probabilities are calibrated; a rule has a calibration for all classes together or one for each."""
+def fitted_parts(rule: Document) -> list[str]:
+    """Name the parts of a rule that were fitted on validation images."""
+    n_outputs = len(rule["thresholds"])
+    fitted = {
+        "the calibration": any(each["method"] != "none" for each in _calibrations(rule).values()),
+        f"the threshold{'s' * (n_outputs > 1)}": len(_unfitted(rule)) < n_outputs,
+    }
+    return [part for part, applies in fitted.items() if applies]
+
+
+def _thresholds(rule: Document) -> str:
+    """Say how thresholds were chosen."""
+    if rule["policy"]["rule"] in NOT_FITTED:
+        return NOT_FITTED[rule["policy"]["rule"]]
+    unfitted = _unfitted(rule)
+    if len(unfitted) == len(rule["thresholds"]):
+        return "No threshold was fitted, because the validation images are all positive or all negative."
+    but = f", except for {join(unfitted)}, whose validation images are all positive or all negative" if unfitted else ""
+    return f"Thresholds were fitted on validation images{but}."
+
+
+def _unfitted(rule: Document) -> list[str]:
+    """Name the outputs without a fitted threshold; one needs positive and negative validation images."""
+    if rule["policy"]["rule"] in NOT_FITTED:
+        return list(rule["thresholds"])
+    fitted_on: Document = rule.get("per_class") or dict.fromkeys(rule["thresholds"], rule["fitted_on"])
+    return [name for name, each in fitted_on.items() if not 0 < each["n_positive"] < each["n_images"]]
+
+
+def _calibrations(rule: Document) -> Document:
+    """Return the calibration of each class, or that of all classes together."""
     fitted = rule["calibration"]
     if "parts" in fitted:
-        fitted = dict(zip(rule["classes"], fitted["parts"], strict=True))
-    elif isinstance(fitted.get("method"), str):
-        fitted = {"": fitted}
+        return dict(zip(rule["classes"], fitted["parts"], strict=True))
+    return {"": fitted} if isinstance(fitted.get("method"), str) else fitted
+
+
+def _calibration(rule: Document) -> str:
+    """Say how probabilities are calibrated."""
+    fitted = _calibrations(rule)
     methods = sorted({each["method"] for each in fitted.values()} - {"none"})
     if not methods:
         return "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."

@@ -1,0 +1,91 @@
+"""The sentences of a model card say what was done, for each configuration in which one of them would be false."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from cxr_pipeline.report.pages.report import render_card, render_report
+
+EPOCHS = {"epoch": [1, 2], "val_auc": [0.7, 0.8]}
+FROM_SCRATCH = {"history": pd.DataFrame({"phase": "training", **EPOCHS}), "model": {"phase": "training", "epoch": 2}}
+HEAD_ONLY = {"history": pd.DataFrame({"phase": "frozen", **EPOCHS})}
+FINE_TUNED = {"model": {"phase": "fine_tuning", "epoch": 2}}
+UNDEFINED = {"history": pd.DataFrame({"phase": "frozen", "epoch": [1, 2], "val_auc": float("nan")})}
+BALANCED = "To balance the classes, "
+NO_BALANCE = "Classes were not balanced in training."
+SHOWN, LEFT_OUT = "shown more than once in an epoch", "750 images of the training split were left out"
+WEIGHTED, LOSS = "images were weighted by class", "the loss was weighted by class"
+
+
+def plan(count, weight=1.0):
+    return {"sampling_plan": pd.DataFrame({"count": count, "weight": weight})}
+
+
+def rule(policy, *, method="platt", n_positive=57):
+    fitted_on = {"split": "validation", "n_images": 118, "n_positive": n_positive}
+    return {"decision_rule": {"policy": {"rule": policy}, "calibration": {"method": method}, "fitted_on": fitted_on}}
+
+
+def parameters(**values):
+    return {"parameters": {name.replace("__", "."): value for name, value in values.items()}}
+
+
+def changed(content, done):
+    """Lay changes over the documents of a report, or replace its tables."""
+    documents = {
+        name: {**getattr(content, name), **change} for name, change in done.items() if isinstance(change, dict)
+    }
+    return replace(content, **{**done, **documents})
+
+
+@pytest.mark.parametrize(
+    ("done", "said", "unsaid"),
+    [
+        ({}, ["initialised with ImageNet weights and trained in its head only", "Epoch 1 of 2"], ["scratch"]),
+        (FROM_SCRATCH, ["trained from scratch, to distinguish", "Epoch 2 of 2"], ["ImageNet", "imagenet", "fine_tun"]),
+        (HEAD_ONLY, ["trained in its head only"], ["fine_tuning"]),
+        (FINE_TUNED, ["ImageNet weights and fine-tuned in its last layers, to", "fine_tuning.epochs"], ["only, to"]),
+        ({"model": {"weights": "/home/x/chest.h5"}}, ["with the weights in chest.h5"], ["ImageNet", "/home"]),
+        (UNDEFINED, ["val_auc is undefined on the validation images, so that the last of 2 epochs"], ["of the best"]),
+        (plan([1] * 1554), ["trained on 1,554 images.", NO_BALANCE], [BALANCED]),
+        (plan([0] * 750 + [1] * 804), ["trained on 804 images.", BALANCED + LEFT_OUT], [SHOWN, NO_BALANCE]),
+        (plan([1] * 800 + [3] * 754), ["trained on 1,554 images.", SHOWN], [WEIGHTED, NO_BALANCE]),
+        (plan([1] * 1554, [0.5] * 777 + [1.5] * 777), [BALANCED + WEIGHTED], [SHOWN, NO_BALANCE]),
+        (parameters(training__loss="weighted_cross_entropy"), [BALANCED + LOSS], [WEIGHTED, NO_BALANCE]),
+        (rule("youden"), ["the epoch, the calibration and the threshold, and", "Thresholds were fitted on"], []),
+        (rule("fixed"), ["choose the epoch and the calibration, and"], ["Thresholds were fitted"]),
+        (rule("fixed", method="none"), ["choose the epoch, and", "are not calibrated"], ["Thresholds were fitted"]),
+        (rule("argmax", method="none"), ["choose the epoch, and", "no fitted threshold"], ["Thresholds were fitted"]),
+        (rule("youden", n_positive=0), ["calibration, and", "No threshold was fitted"], ["Thresholds were fitted"]),
+        (rule("youden", n_positive=118), ["calibration, and", "No threshold was fitted"], ["Thresholds were fitted"]),
+        ({"task": {"kind": "binary"}}, ["class depends on a label that is unknown or that a source"], ["imputed"]),
+        ({"task": {"kind": "multilabel"}}, ["Labels that are unknown or that a source marks as uncertain are"], []),
+        (parameters(task__uncertain="positive"), ["as uncertain count as positive", "that is unknown are left"], []),
+        (parameters(splitting__ignore_given_split=True), ["within each source. A"], ["unless a source"]),
+        ({}, ["within each source, unless a source defines the split. A"], ["synthetic"]),
+        (parameters(sources__images__layout="phantoms"), ["Those from the source “images” are synthetic."], []),
+    ],
+)  # fmt: skip
+def test_a_card_says_what_was_done(content, done, said, unsaid):
+    card = render_card(changed(content, done))
+    for sentence in said:
+        assert sentence in card
+    for sentence in unsaid:
+        assert sentence not in card
+
+
+@pytest.mark.parametrize(
+    ("done", "augmented"),
+    [
+        ({}, True),
+        (parameters(augmentation__rotation=0), False),
+        (parameters(augmentation__views=0), False),
+        (parameters(augmentation__views=0) | FROM_SCRATCH, True),
+    ],
+)
+def test_the_preview_of_augmentation_is_shown_if_the_network_was_trained_on_changed_images(
+    content, png, read_page, done, augmented
+):
+    page = read_page(render_report(changed(content, done | {"figures": {"augmentation_preview": png}})))
+    assert [image["alt"].partition(".")[0] for image in page.attributes("img")] == ["Augmentation"] * augmented
