@@ -2,6 +2,8 @@
 
 import os
 
+from cxr_pipeline.common import keras_import
+
 __version__ = "0.1.0"
 
 # Libraries read these when they are first imported; values set by the user are kept.
@@ -10,7 +12,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Level 2 reports each start on a machine without a GPU as an error. TensorFlow raises other errors as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Networks and losses use TensorFlow. The variable overrides ~/.keras/keras.json.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 # Dask logs every worker that comes and goes, and lost connections when a cluster is closed, in the processes of the
 # workers too. Errors of the work arrive as exceptions.
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+
+keras_import.prepare()

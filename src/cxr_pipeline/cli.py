@@ -2,37 +2,80 @@
 
 import copy
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, cast
 
 import click
+from kedro.framework import project
+from kedro.framework.cli.cli import project_commands
 from kedro.framework.cli.project import run as kedro_run
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.commands.lineage import lineage
-from cxr_pipeline.framework.commands.mlflow_ui import mlflow, ui
+from cxr_pipeline.framework.commands.mlflow_ui import mlflow
+from cxr_pipeline.framework.console import log_lines
 from cxr_pipeline.framework.exit import clean_exit
 
+_log = logging.getLogger(__name__)
 
-@click.group()
+
+class ProjectCommands(click.Group):
+    """The commands of the project and of Kedro, which end with one message if an argument is wrong or they fail."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        command = super().get_command(ctx, cmd_name) or project_commands.get_command(ctx, cmd_name)
+        if command is None:
+            return None
+        log_lines()
+        command = copy.copy(command)
+        command.make_context = clean_exit()(command.make_context)  # type: ignore[method-assign]
+        command.invoke = clean_exit()(command.invoke)  # type: ignore[method-assign]
+        return command
+
+
+@click.group(cls=ProjectCommands)
 def cli() -> None:
     """Commands of the project, which extend or override those of Kedro."""
 
 
-def merges_config_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Merge ``--params`` over the parameters of a ``--config`` file; Kedro would drop those of the file."""
+def starts_pipeline(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Check the name of the pipeline, and merge ``--params`` over the parameters of a ``--config`` file.
+
+    Kedro would drop the parameters of the file.
+    """
 
     @functools.wraps(command)
-    def run(*args: Any, params: dict[str, Any], **kwargs: Any) -> Any:
+    def run(*args: Any, params: dict[str, Any], pipeline: str | None, pipelines: list[str], **kwargs: Any) -> Any:
+        names = [pipeline] if pipeline else pipelines
+        # The first line of a run: the imports of the next ones take seconds.
+        _log.info("Starting %s.", ", ".join(names) or "the default pipeline")
+        check_names(names, project.pipelines)
         from_file = (click.get_current_context().default_map or {}).get("params") or {}
-        return command(*args, params=lay_over(from_file, params), **kwargs)
+        params = lay_over(from_file, params)
+        return command(*args, params=params, pipeline=pipeline, pipelines=pipelines, **kwargs)
 
     return run
 
 
+def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UserError` if one of the names of pipelines is unknown."""
+    known = list(known)
+    for name in names:
+        if name in known:
+            continue
+        if set(several := name.replace(" ", "").split(",")) <= set(known):
+            commands = " && ".join(f"kedro run --pipeline={one}" for one in several)
+            raise UserError(f"A run has one pipeline, found {name}. Start a run for each: {commands}")
+        near = get_close_matches(name, known, n=1)
+        question = f" Did you mean --pipeline={near[0]}?" if near else ""
+        raise UserError(f"There is no pipeline '{name}'.{question} kedro registry list shows all names.")
+
+
 run = copy.copy(kedro_run)
-run.callback = merges_config_file(cast(Callable[..., Any], kedro_run.callback))
-for command in (run, lineage, ui):
-    command.callback = clean_exit()(cast(Callable[..., Any], command.callback))
+run.callback = starts_pipeline(cast(Callable[..., Any], kedro_run.callback))
 for command in (run, lineage, mlflow):
     cli.add_command(command)

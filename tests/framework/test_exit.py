@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from kedro.validation import ParameterValidationError, ParameterValidator
+from kedro.validation import ParameterValidationError
 from mlflow.exceptions import MlflowException
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
 from cxr_pipeline.common.locks import Holder, Locked
-from cxr_pipeline.framework.config import Morphology, Network, Sources, Thresholds
-from cxr_pipeline.framework.exit import clean_exit, explain, explain_parameters
-from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+from cxr_pipeline.framework.exit import clean_exit, explain
 
 
 @pytest.fixture
@@ -138,44 +136,38 @@ def test_a_defect_raised_while_handling_a_user_error_has_no_message(cause: Excep
 
 
 @pytest.mark.parametrize(
-    ("block", "values", "line"),
+    ("file", "message"),
     [
-        (
-            Morphology,
-            {"steps": [{"operation": "top_hat", "size": 3, "sise": 1}]},
-            "t.x.steps.0.top_hat.sise: unknown parameter. Did you mean 'size'?",
-        ),
-        (
-            Morphology,
-            {"steps": [{"operation": "top_hat", "size": 256}]},
-            "t.x.steps.0.top_hat.size: should be less than or equal to 255, found 256.",
-        ),
-        (Sources, {}, "t.x: expected at least one source, found none."),
-        (
-            Network,
-            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
-            f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
-        ),
-        (
-            Sources,
-            {"images": {"layout": "label_table", "path": "x", "table": "t", "columns": {"image": "i", "lables": "x"}}},
-            "t.x.images.label_table.columns.lables: unknown parameter. Did you mean 'labels'?",
-        ),
-        (
-            Thresholds,
-            {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
-            "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
-            "t.x.compared.0.fixed.valeu: unknown parameter. Did you mean 'value'?",
-        ),
+        ("a: [1", "Invalid YAML or JSON file {}"),
+        ('a: "${nowhere}"', "The configuration cannot be read: Interpolation key 'nowhere' not found"),
     ],
 )
-def test_invalid_parameters_are_reported_one_per_line(block, values, line) -> None:
-    class Typed:
-        def extract_types_from_pipelines(self) -> dict:
-            return {"t.x": block}
+def test_a_file_of_the_configuration_that_cannot_be_read_is_named(tmp_path: Path, file: str, message: str) -> None:
+    (tmp_path / "base").mkdir()
+    path = tmp_path / "base" / "parameters.yml"
+    path.write_text(file)
+    with pytest.raises(Exception) as raised:
+        OmegaConfigLoader(str(tmp_path), base_env="base", default_run_env="base")["parameters"]
+    explained = explain(raised.value)
+    assert explained is not None
+    assert explained[0].startswith(message.format(path))
+    assert "\n" not in explained[0]
 
-    validator = ParameterValidator({})
-    validator.type_extractor = Typed()
-    with pytest.raises(ParameterValidationError) as caught:
-        validator.validate_raw_params({"t": {"x": values}})
-    assert explain_parameters(str(caught.value)) == line
+
+def error_of(call: Callable[[], object]) -> Exception:
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def test_what_kedro_says_about_the_command_line_is_kept(tmp_path: Path) -> None:
+    from kedro.framework.cli.project import run
+    from kedro.pipeline import Pipeline
+
+    arguments = {**dict.fromkeys((parameter.name for parameter in run.params), ""), "runner": "N", "runner_params": {}}
+    message = "module 'kedro.runner' has no attribute 'N'. kedro run --help describes the options."
+    assert explain(error_of(lambda: run.callback(**arguments))) == (message, 1)
+    # The same error of a program that uses Kedro is a defect.
+    assert explain(error_of(lambda: Pipeline([]).only_nodes("a"))) is None

@@ -43,7 +43,17 @@ def test_the_run_ends_with_a_summary(demo) -> None:
     summary = demo.printed[demo.printed.rindex("phantom images") :]
     for word in ("AUC", "sensitivity", "specificity", "threshold", "Few test", "report.html", "cxr-effusion-demo 1"):
         assert word in summary
-    assert "Traceback" not in demo.printed
+    assert f"report: {demo.folder}/data/demo/08_reporting/effusion/report.html\n" in summary
+
+
+def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
+    first, *lines = demo.printed.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    Starting effusion\.", first)
+    message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch ).*"
+    bar, table = r"Preparing images .*100%.*", r"effusion \(.*|[┌├│└].*|warning: .*|model version: .*|report: .*"
+    registered = r"(Successfully registered model|Created version) .*"
+    known = re.compile("|".join((message, bar, table, registered)))
+    assert [line for line in lines if not known.fullmatch(line)] == []
 
 
 def test_metrics_have_the_documented_form(metrics) -> None:

@@ -107,7 +107,17 @@ def test_a_file_in_the_way_of_the_data_folder(project, kedro) -> None:
     assert str(project / "data") in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion"))
 
 
-def test_an_unknown_pipeline_suggests_the_nearest(project, kedro) -> None:
-    finished = kedro(project, "run", "--pipeline=efusion")
-    assert finished.returncode != 0
-    assert "effusion" in finished.stdout
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--pipeline=effusion", "--nodes=fit_model"), "'effusion.training.fit_model'"),
+        (("--pipeline=effusion", "--params=effusoin.training.epochs=1"), "Did you mean 'effusion.training.epochs'?"),
+    ],
+)
+def test_a_wrong_argument_ends_with_one_line(project, kedro, arguments, words) -> None:
+    finished = kedro(project, "run", *arguments)
+    assert words in fails(finished)
+    started, message = finished.stdout.splitlines()
+    assert started.endswith("Starting effusion.")
+    assert message.startswith("Error: ")
+    assert not (project / "mlflow.db").exists()

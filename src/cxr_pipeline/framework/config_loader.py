@@ -1,11 +1,12 @@
-"""Merging of a task's parameters."""
+"""The tasks, and the merging of their parameters."""
 
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.framework.config import TASKS
+
+TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
 
 
 class TaskConfigLoader(OmegaConfigLoader):

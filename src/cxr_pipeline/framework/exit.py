@@ -1,28 +1,21 @@
 """The end of a command: exit statuses, signals, and messages without a traceback for errors that a user can correct."""
 
-import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from difflib import get_close_matches
 from types import FrameType
 
+import click
 from kedro.config import MissingConfigException
+from kedro.io import DatasetNotFoundError
 from kedro.validation import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
 from cxr_pipeline.common.locks import Locked
-from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.framework.config import Parameters
-
-# Kinds of pydantic's errors about a key that a model and that a dataclass does not have.
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-PYDANTIC_ERROR = re.compile(
-    r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
-)
 
 
 @contextmanager
@@ -46,6 +39,8 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stopped:
+        from cxr_pipeline import tracking
+
         # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
         tracking.end_active_run("KILLED")
         end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
@@ -82,40 +77,56 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     while cause is not None:
         if isinstance(cause, UserError | Locked):
             return str(cause), cause.exit_code
+        if isinstance(cause, click.ClickException):
+            return _problem_of_click(cause), cause.exit_code
         if isinstance(cause, ParameterValidationError):
+            from cxr_pipeline.framework.invalid_parameters import explain_parameters
+
             return explain_parameters(str(cause)), UserError.exit_code
-        if isinstance(cause, MissingConfigException):
-            advice = "Expected a folder of the configuration, such as conf/demo for --env demo."
-            return f"{cause}. {advice}", UserError.exit_code
-        if (message := tracking.unavailable_message(cause)) is not None:
+        if (problem := _problem_of_kedro(cause)) is not None:
+            return " ".join(problem.split()), UserError.exit_code
+        # Imported here, because MLflow takes seconds.
+        from cxr_pipeline.tracking import unavailable_message
+
+        if (message := unavailable_message(cause)) is not None:
             return message, Unavailable.exit_code
         cause = cause.__cause__
     return None
 
 
-def explain_parameters(message: str) -> str:
-    """Rewrite the message of Kedro's ``ParameterValidationError``, which quotes pydantic's report on each block.
-
-    There is a line for each invalid parameter, such as
-    ``effusion.training.epoch: unknown parameter. Did you mean 'epochs'?``
-    """
-    lines = []
-    for block in re.split(r"^- ", message, flags=re.MULTILINE)[1:]:
-        name = re.match(r"Parameter '(.+?)': ", block)
-        for location, text, kind, value in PYDANTIC_ERROR.findall(block):
-            key = ".".join(filter(None, (name.group(1) if name else "", location)))
-            lines.append(f"{key}: {_reason(key, text, kind, value)}")
-    return "\n".join(lines) or message
+def _problem_of_click(error: click.ClickException) -> str:
+    """Return the message for wrong arguments, or for a package that a command of Kedro needs."""
+    missing = error.__cause__
+    if isinstance(missing, ModuleNotFoundError):
+        return (
+            f"This command needs the package {missing.name}. Install it: {sys.executable} -m pip install {missing.name}"
+        )
+    message = error.format_message()
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
+    return f"{message} {command} --help lists the options." if command else message
 
 
-def _reason(key: str, text: str, kind: str, value: str) -> str:
-    if kind == "value_error":
-        return f"{text.removeprefix('Value error, ')}."
-    if kind not in UNKNOWN:
-        return f"{text.removeprefix('Input ')}, found {value}."
-    blocks = [Parameters]
-    for block in blocks:
-        blocks += block.__subclasses__()
-    known = {field for block in blocks for field in block.model_fields} | {field.name for field in fields(Columns)}
-    close = get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
-    return "unknown parameter." + (f" Did you mean '{close[0]}'?" if close else "")
+def _problem_of_kedro(error: BaseException) -> str | None:
+    """Return the message for an error of Kedro about the command line or a configuration file, otherwise None."""
+    if isinstance(error, MissingConfigException):
+        return f"{error}. Expected a folder of the configuration, such as conf/demo for --env demo."
+    if isinstance(error, MarkedYAMLError):
+        if error.problem_mark is None:  # Kedro's message names the file
+            return f"{error} Correct the file: text with spaces and colons needs quotes."
+        return (
+            f"The value of an option is not valid YAML: {error.problem}. Put the whole option in quotes, for example "
+            "--params 'effusion.task.classes.effusion=[Pleural Effusion]'."
+        )
+    if isinstance(error, OmegaConfBaseException):
+        return f"The configuration cannot be read: {error}. Correct the file in conf/ or the option --params."
+    if isinstance(error, ValueError | AttributeError | DatasetNotFoundError) and _is_raised_by_run(error):
+        return f"{str(error).rstrip('.')}. kedro run --help describes the options."
+    return None
+
+
+def _is_raised_by_run(error: BaseException) -> bool:
+    """Return whether ``kedro run`` raised an error before it called anything of this or another package."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    command = "kedro.framework.cli.project"
+    below = modules[modules.index(command) :] if command in modules else []
+    return bool(below) and all(module.partition(".")[0] == "kedro" for module in below)

@@ -13,6 +13,13 @@ from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
 
 
+class Loader(dict[str, object]):
+    # Those of a cell are not checked for unknown keys.
+    @property
+    def runtime_params(self) -> dict[str, object]:
+        return {"cell": {"name": "a"}}
+
+
 def use(*parameters: object) -> None:
     """Stand in for a node with parameters."""
 
@@ -48,7 +55,7 @@ def preflight(connected: list[str]):
             pipeline = Pipeline(pipeline, namespace=namespace, parameters=names)
         # The task is binary, with a network that needs no weights.
         shipped = lay_over(parameters_of(env="demo"), task)
-        loader = {"globals": {"tracking_uri": "http://host"}, "parameters": {"t": shipped}}
+        loader = Loader(globals={"tracking_uri": "http://host"}, parameters={"t": shipped})
         hook = hooks.Preflight()
         hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
         hook.before_pipeline_run({}, pipeline, catalog)
@@ -78,10 +85,17 @@ def test_missing_files_stop_the_run(parameters, preflight, source, message) -> N
         preflight(parameters | {"params:t.model": config.Network(**LOST)})
 
 
-def test_scoring_and_drift_need_no_source(parameters, preflight) -> None:
+def test_scoring_and_drift_need_a_folder_and_no_source(parameters, preflight, connected, tmp_path) -> None:
     parameters["params:t.sources"] = config.Sources({"a": {"layout": "class_folders", "path": "lost"}})
-    preflight(parameters, namespace="t.drift")
-    preflight(parameters | {"params:t.scoring": config.Scoring(folder=None, model=None, batch_size=1)})
+    drift = config.Drift.model_validate(parameters_of()["drift"])
+    for folder in (tmp_path, tmp_path / "nowhere", None):
+        with nullcontext() if folder == tmp_path else pytest.raises(UserError, match=r"t\.drift\.folder"):
+            block = drift.model_copy(update={"folder": folder and str(folder)})
+            preflight(parameters | {"params:t.drift": block}, namespace="t.drift")
+        with nullcontext() if folder == tmp_path else pytest.raises(UserError, match=r"t\.scoring\.folder"):
+            scoring = config.Scoring(folder=folder and str(folder), model=None, batch_size=1)
+            preflight(parameters | {"params:t.scoring": scoring})
+    assert len(connected) == 2
 
 
 ARGMAX = {"rule": "argmax"}

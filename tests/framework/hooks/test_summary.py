@@ -64,14 +64,37 @@ def test_a_run_of_several_classes_ends_with_means_and_the_majority_baseline(summ
     assert "accuracy" not in summary(several)
 
 
-def test_the_path_of_the_report_is_complete_in_a_narrow_terminal(summary, tmp_path) -> None:
+def test_the_path_of_the_report_is_on_one_line_in_a_narrow_terminal(summary, tmp_path) -> None:
     folder = tmp_path / "[bold] names" / ("deep_" * 20)
-    text = summary(BINARY, folder=folder, width=50)
-    assert str(folder / "report.html").replace(" ", "") in "".join(text.replace("│", "").split())
+    assert f"report: {folder / 'report.html'}" in summary(BINARY, folder=folder, width=50)
 
 
 def test_the_warnings_of_the_report_are_shown(summary) -> None:
     text = summary(BINARY, warnings=["The model has collapsed [1].", "Few test images: 1 labelled ill."])
-    assert "warning │ The model has collapsed [1]. │" in text
-    assert "warning │ Few test images: 1 labelled ill. │" in text
-    assert "│ warning" not in summary(BINARY)
+    assert "warning: The model has collapsed [1]. warning:" in text
+    assert "warning: Few test images: 1 labelled ill. " in text
+    assert "warning:" not in summary(BINARY)
+
+
+def test_scoring_ends_with_counts_and_the_path_of_the_predictions(tmp_path, capsys) -> None:
+    record = {"n_images": 1203, "n_scored": 1200, "decisions": {"ill": 1200}, "refused": {"empty": 1, "unreadable": 2}}
+    datasets = {
+        "t.scoring_record": MemoryDataset(record | {"flagged": {}}),
+        "t.predictions": FileDataset(filepath=tmp_path / "predictions.json"),
+    }
+    node = Node(lambda: 1, inputs=None, outputs=["t.predictions", "t.scoring_record"], name="score", namespace="t")
+    hooks.Summary().after_pipeline_run(Pipeline([node]), DataCatalog(datasets))
+    assert capsys.readouterr().out.splitlines() == [
+        "1,203 images: 1,200 scored (ill 1,200), 3 refused (empty 1, unreadable 2)",
+        f"predictions: {tmp_path}/predictions.json",
+    ]
+
+
+def test_completed_nodes_are_counted(caplog) -> None:
+    nodes = [Node(lambda: 1, inputs=None, outputs=name, name=name) for name in ("a", "b")]
+    hook = hooks.Summary()
+    hook.before_pipeline_run(Pipeline(nodes))
+    with caplog.at_level("INFO"):
+        for node in nodes:
+            hook.after_node_run(node)
+    assert caplog.messages == ["Completed a (1 of 2)", "Completed b (2 of 2)"]

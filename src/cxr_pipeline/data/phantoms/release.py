@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich import get_console
 from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
@@ -92,7 +93,8 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     with TemporaryDirectory(prefix=temporary_prefix, dir=folder.parent, ignore_cleanup_errors=True) as temporary:
         new = Path(temporary, "new")
         (new / "images").mkdir(parents=True)
-        patients = track(range(1, n_patients + 1), description="Drawing phantoms", transient=True)
+        quiet = not get_console().is_terminal
+        patients = track(range(1, n_patients + 1), description="Drawing phantoms", transient=True, disable=quiet)
         draw = partial(draw_patient, size=size, prevalence=prevalence, seed=seed)
         _write_images(new, chain.from_iterable(map(draw, patients)), size)
         if folder.exists():

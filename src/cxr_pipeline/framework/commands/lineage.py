@@ -1,6 +1,5 @@
 """``kedro lineage``: the origin of a version, and the versions that used an image or a patient."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,15 @@ from kedro.framework.cli.utils import env_option
 from kedro.framework.session import KedroSession
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.framework import config
+from cxr_pipeline.framework.config_loader import TASKS
 
 if TYPE_CHECKING:
+    from cxr_pipeline.framework.config import Sources
     from cxr_pipeline.tracking.model_index import VersionRecord
 
 
 @click.command()
-@click.argument("task", type=click.Choice(config.TASKS), metavar="TASK")
+@click.argument("task", type=click.Choice(TASKS), metavar="TASK")
 @click.argument("version", required=False)
 @click.option("--patient", metavar="ID", help="Show which versions used a patient, by the id in the source.")
 @click.option("--image", metavar="FILE|SHA256", help="Show which versions used an image, by its content.")
@@ -30,7 +30,7 @@ def lineage(
 
     VERSION is a number or an alias, such as 3 or @champion; without it all versions are listed.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from cxr_pipeline.framework import config
     from cxr_pipeline.framework.commands import answers
     from cxr_pipeline.tracking.model_index import versions_of
     from cxr_pipeline.tracking.versions import model_name
@@ -66,7 +66,7 @@ def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "Sequence
     return chosen
 
 
-def _names_of(patient: str, sources: config.Sources, key_file: Path) -> list[str]:
+def _names_of(patient: str, sources: "Sources", key_file: Path) -> list[str]:
     """Return the possible ids of a patient in the current sources: DICOM sources replace those of the headers."""
     import pandas as pd
 

@@ -20,5 +20,29 @@ from cxr_pipeline.framework.config.experiments import Ablation, Parallel
 from cxr_pipeline.framework.config.parameters import Parameters, plain
 from cxr_pipeline.framework.config.training import Augmentation, Network, Sanity, Training
 from cxr_pipeline.framework.config.tuning import Tuning
+from cxr_pipeline.framework.config_loader import TASKS
 
-TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
+
+class TaskParameters(Parameters):
+    """All parameters of a task."""
+
+    task: Task
+    sources: Sources
+    ingestion: Ingestion
+    resolution: Resolution
+    morphology: Morphology
+    splitting: Splitting
+    resampling: Resampling
+    augmentation: Augmentation
+    model: Network
+    training: Training
+    thresholds: Thresholds
+    evaluation: Evaluation
+    subgroups: Subgroups
+    parallel: Parallel
+    ablation: Ablation
+    tuning: Tuning
+    sanity: Sanity
+    retraining: Retraining
+    scoring: Scoring
+    drift: Drift

@@ -12,11 +12,13 @@ from kedro.pipeline import Pipeline
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data import sources
+from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
-from cxr_pipeline.framework.config import Ablation, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
+from cxr_pipeline.framework.config import Ablation, Drift, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
 from cxr_pipeline.framework.config.experiments import check_cells, check_overrides
-from cxr_pipeline.framework.hooks.runs import Configured, tasks_of
+from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
+from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.training.networks.weights import check_weights
 
 
@@ -29,10 +31,17 @@ class Preflight(Configured):
         if len(tasks := tasks_of(pipeline)) > 1:
             commands = " && ".join(self.run_command(name) for name in sorted(run_params["pipeline_names"]))
             raise UserError(f"A run has one task, found {' and '.join(tasks)}. Start a run for each: {commands}")
-        tracking.connect(self._config_loader["globals"]["tracking_uri"])
+        if not self.cell:  # the parameters of a run that another run started were checked there
+            given = self._config_loader.runtime_params or {}
+            check_parameters(self._config_loader["parameters"], given, task_of(pipeline))
         names = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         blocks = {type(block): block for block in map(catalog.load, names)}
         stages = {node.namespace.rpartition(".")[2] for node in pipeline.nodes if node.namespace}
+        if Scoring in blocks:
+            find_images(blocks[Scoring].folder, key=f"{blocks[Task].name}.scoring.folder")
+        if stages == {"drift"} and blocks[Drift].source is None:
+            find_images(blocks[Drift].folder, key=f"{blocks[Task].name}.drift.folder")
+        tracking.connect(self._config_loader["globals"]["tracking_uri"])
         # Scoring and drift do not read sources.
         if not {Task, Folders} <= set(blocks) or Scoring in blocks or stages == {"drift"}:
             return

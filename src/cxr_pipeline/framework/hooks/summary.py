@@ -1,11 +1,13 @@
-"""The summary printed at the end of a run."""
+"""Completed nodes, and the summary at the end of a run."""
 
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,28 +17,69 @@ from cxr_pipeline.report.formatting import measure, number
 from cxr_pipeline.report.kinds import title
 from cxr_pipeline.report.pages.leaderboard import first_models
 
+_log = logging.getLogger(__name__)
+
 
 class Summary:
-    """Prints the main results at the end of a run."""
+    """Logs completed nodes, and prints the main results and the paths of the pages at the end of a run."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Count the nodes."""
+        self._n_nodes, self._n_completed = len(pipeline.nodes), 0
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Log that a node is completed."""
+        self._n_completed += 1
+        _log.info("Completed %s (%d of %d)", node.name, self._n_completed, self._n_nodes)
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print the metrics and warnings of a registered version, or the first models of a leaderboard."""
-        if "leaderboard_page" in pipeline.outputs():
-            page = catalog["leaderboard_page"]._describe()["filepath"]
-            lines = [*first_models(catalog.load("leaderboard")), f"leaderboard: {page}"]
-            Console().print(Text("\n".join(lines), overflow="fold"))
-        task = task_of(pipeline)
-        if task is None or f"{task}.report" not in pipeline.outputs():
-            return
-        metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
-        report = catalog[f"{task}.report"]._describe()["filepath"]
-        Console().print(_summary(metrics, version, catalog.load(f"{task}.warnings"), Path(report)))
+        """Print the results of a task, the counts of scored images, or the first models of a leaderboard."""
+        task, outputs = task_of(pipeline), pipeline.all_outputs()
+        lines = []
+        if "leaderboard" in outputs:
+            lines += first_models(catalog.load("leaderboard"))
+        if f"{task}.scoring_record" in outputs:
+            lines.append(_counts(catalog.load(f"{task}.scoring_record")))
+        if f"{task}.report" in outputs:
+            metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
+            images = "phantom images: generated, no evidence about patients" if metrics["phantom"] else "test images"
+            Console().print(Text(f"{task} ({metrics['n_images']} {images})"), soft_wrap=True)
+            Console().print(_table(metrics))
+            lines += [f"warning: {warning}" for warning in catalog.load(f"{task}.warnings")]
+            lines.append(f"model version: {version['name']} {version['version']}")
+        # Not in the table, which would break a long path.
+        lines += [f"{name}: {path}" for name, path in _pages(outputs, catalog)]
+        for line in lines:
+            Console().print(Text(line), soft_wrap=True)
 
 
-def _summary(metrics: dict[str, Any], version: dict[str, Any], warnings: list[str], report: Path) -> Table:
-    images = "phantom images: generated, no evidence about patients" if metrics["phantom"] else "test images"
-    table = Table(title=f"{metrics['task']} ({metrics['n_images']} {images})", show_header=False, title_justify="left")
+def _pages(outputs: Iterable[str], catalog: DataCatalog) -> Iterator[tuple[str, Path]]:
+    """Yield the name and the path of what a user reads after a run."""
+    for output in sorted(outputs):
+        path, name = getattr(catalog.get(output), "_filepath", None), output.rpartition(".")[2]
+        if path is not None and (path.suffix == ".html" or name == "predictions"):
+            yield name.removesuffix("_page"), path
+
+
+def _counts(record: Mapping[str, Any]) -> str:
+    """Return, for example, ``3 images: 2 scored (ill 2), 1 refused (unreadable 1)``."""
+
+    def count(n: int, kind: str, by_name: Mapping[str, int]) -> str:
+        details = ", ".join(f"{name} {number:,}" for name, number in by_name.items() if number)
+        return f"{n:,} {kind}" + (f" ({details})" if details else "")
+
+    n_images, n_scored = record["n_images"], record["n_scored"]
+    scored = count(n_scored, "scored", record["decisions"])
+    refused = count(n_images - n_scored, "refused", record["refused"])
+    flagged = count(sum(record["flagged"].values()), "of the scored flagged", record["flagged"])
+    return f"{n_images:,} images: {scored}, {refused}" + (f", {flagged}" if record["flagged"] else "")
+
+
+def _table(metrics: Mapping[str, Any]) -> Table:
+    table = Table(show_header=False)
     mean = "mean " if len(metrics["thresholds"]) > 1 else ""
     for name in ("auc", "sensitivity", "specificity"):
         table.add_row(f"{mean}{title(name)}", measure(metrics["metrics"][name]))
@@ -45,8 +88,4 @@ def _summary(metrics: dict[str, Any], version: dict[str, Any], warnings: list[st
         table.add_row(f"always predicting {metrics['majority']['class']}", number(metrics["majority"]["accuracy"]))
     if not mean:
         table.add_row("threshold", ", ".join(f"{name} {value:.3f}" for name, value in metrics["thresholds"].items()))
-    for warning in warnings:
-        table.add_row("warning", Text(warning))
-    table.add_row("report", Text(str(report), overflow="fold"))
-    table.add_row("model version", f"{version['name']} {version['version']}")
     return table

@@ -1,0 +1,109 @@
+"""Messages about parameters that are unknown or have an invalid value."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from kedro.validation import ParameterValidationError
+from pydantic import BaseModel, ValidationError
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import flatten
+from cxr_pipeline.data.sources.label_tables import Columns
+from cxr_pipeline.framework.config import TASKS, Parameters, TaskParameters
+
+# Kinds of pydantic's errors about a key that a model and that a dataclass does not have.
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+PYDANTIC_ERROR = re.compile(
+    r"^(?:(\S+)\n)?  (.+) \[type=(\w+), input_value=(.*), input_type=\w+\]$", flags=re.MULTILINE
+)
+# Parameters beside those of the tasks; a run sets `cell` for the runs that it starts.
+SHARED = ("raw", "folders", "cell")
+
+
+def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], task: str | None) -> None:
+    """Check that a run reads every parameter.
+
+    Args:
+        parameters: those of all tasks, from files and the command line.
+        given: those of the command line.
+        task: the task of the run; None for the comparison.
+
+    Raises:
+        UserError: a parameter belongs to nothing, or one of the command line to another task than that of the run.
+        ParameterValidationError: the task has an unknown parameter or an invalid value, in any of its blocks.
+    """
+    for key in flatten({name: block for name, block in parameters.items() if name not in (*TASKS, *SHARED)}):
+        raise UserError(f"{key}: unknown parameter.{_suggestion(key, task)}")
+    for key in flatten({name: block for name, block in given.items() if name not in (task, *SHARED)}):
+        name = key.partition(".")[0]
+        raise UserError(
+            f"{key}: this run does not read the parameters of {name}. Remove it, or run kedro run --pipeline={name}."
+        )
+    if task is None:
+        return
+    if task not in parameters:
+        raise UserError(
+            f"The configuration has no task {task}. Expected a block {task} in conf/base/parameters/tasks.yml, or in "
+            "the environment of the run: with --env, conf/local is not read."
+        )
+    try:
+        TaskParameters.model_validate(parameters[task])
+    except ValidationError as error:
+        raise ParameterValidationError(f"- Parameter '{task}': {error}") from error
+
+
+def explain_parameters(message: str) -> str:
+    """Rewrite the message of Kedro's ``ParameterValidationError``, which quotes pydantic's report on each block.
+
+    There is a line for each invalid parameter, such as
+    ``effusion.training.epoch: unknown parameter. Did you mean 'epochs'?``
+    """
+    lines = []
+    for block in re.split(r"^- ", message, flags=re.MULTILINE)[1:]:
+        name = re.match(r"Parameter '(.+?)': ", block)
+        for location, text, kind, value in PYDANTIC_ERROR.findall(block):
+            key = ".".join(filter(None, (name.group(1) if name else "", location)))
+            lines.append(f"{key}: {_reason(key, text, kind, value)}")
+    return "\n".join(lines) or message
+
+
+def _reason(key: str, text: str, kind: str, value: str) -> str:
+    if kind == "value_error":
+        return f"{text.removeprefix('Value error, ')}."
+    if kind not in UNKNOWN:
+        return f"{text.removeprefix('Input ')}, found {value}."
+    return f"unknown parameter.{_suggestion(key, key.partition('.')[0])}"
+
+
+def _suggestion(key: str, task: str | None) -> str:
+    """Return a question for the known parameter that is nearest to an unknown one; empty if none is near."""
+    first, _, rest = key.partition(".")
+    near_first = get_close_matches(first, (*TASKS, "raw"), n=1, cutoff=0.75)
+    if first != task and near_first:
+        return f" Did you mean '{'.'.join(filter(None, (*near_first, rest)))}'?"
+    last = key.rpartition(".")[2]
+    near = get_close_matches(last, _names(), n=1)
+    if near and near[0] != last and first == task:
+        return f" Did you mean '{near[0]}'?"
+    # The name is right and its place is not.
+    places = [path for path in _paths(TaskParameters) if near and path.rpartition(".")[2] == near[0]]
+    places.sort(key=lambda path: (not path.endswith(key), path.count(".")))
+    return f" Did you mean '{task or 'TASK'}.{places[0]}'?" if places else ""
+
+
+def _names() -> Collection[str]:
+    blocks: list[type[BaseModel]] = [Parameters]
+    for block in blocks:
+        blocks += block.__subclasses__()
+    return {field for block in blocks for field in block.model_fields} | {field.name for field in fields(Columns)}
+
+
+def _paths(block: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the parameters of a block."""
+    for name, field in block.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _paths(field.annotation, f"{prefix}{name}.")

@@ -1,0 +1,111 @@
+import pytest
+from kedro.validation import ParameterValidationError, ParameterValidator
+from shipped import all_parameters
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import lay_over, nest
+from cxr_pipeline.framework.config import TASKS, Morphology, Network, Sources, Thresholds
+from cxr_pipeline.framework.exit import explain
+from cxr_pipeline.framework.invalid_parameters import check_parameters, explain_parameters
+from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+
+
+def check(given: dict[str, object], task: str | None = "effusion") -> str | None:
+    """Return the message for parameters of the command line, None if a run of the task reads them."""
+    nested = nest(given)
+    try:
+        check_parameters(lay_over(all_parameters(), nested), nested, task)
+    except (UserError, ParameterValidationError) as error:
+        explained = explain(error)
+        assert explained is not None
+        return explained[0]
+    return None
+
+
+@pytest.mark.parametrize("task", [*TASKS, None])
+def test_the_parameters_of_the_project_are_known(task: str | None) -> None:
+    assert check({}, task) is None
+    assert check({"raw": "/images", "folders.checkpoints": "/x"}, task) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("effusoin.training.epochs", "effusion.training.epochs"),
+        ("epochs", "effusion.training.epochs"),
+        ("training.epochs", "effusion.training.epochs"),
+        ("rawe", "raw"),
+        ("effusion.epochs", "effusion.training.epochs"),
+        ("effusion.trainig.epochs", "training"),
+        ("effusion.training.dropout", "effusion.model.dropout"),
+        # A block that the pipeline of the task does not read.
+        ("effusion.scoring.fodler", "folder"),
+    ],
+)
+def test_a_parameter_that_nothing_reads_is_named_with_the_nearest(key: str, nearest: str) -> None:
+    message = check({key: "1"})
+    assert message is not None
+    assert message.startswith(key.removesuffix(".epochs") if "trainig" in key else key)
+    assert message.endswith(f": unknown parameter. Did you mean '{nearest}'?")
+
+
+def test_a_parameter_like_no_other_is_named_alone() -> None:
+    assert check({"zzz": 1}) == "zzz: unknown parameter."
+    assert check({"zzz": 1}, task=None) == "zzz: unknown parameter."
+
+
+def test_a_parameter_of_another_task_is_refused_on_the_command_line() -> None:
+    message = check({"pneumonia.training.epochs": 1})
+    assert message is not None
+    assert message.startswith("pneumonia.training.epochs: this run does not read the parameters of pneumonia.")
+    assert "kedro run --pipeline=pneumonia" in message
+
+
+def test_a_task_that_is_not_configured_is_named() -> None:
+    parameters = {name: block for name, block in all_parameters().items() if name != "effusion"}
+    with pytest.raises(UserError, match=r"no task effusion\. .* with --env, conf/local is not read"):
+        check_parameters(parameters, {}, "effusion")
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "line"),
+    [
+        (
+            Morphology,
+            {"steps": [{"operation": "top_hat", "size": 3, "sise": 1}]},
+            "t.x.steps.0.top_hat.sise: unknown parameter. Did you mean 'size'?",
+        ),
+        (
+            Morphology,
+            {"steps": [{"operation": "top_hat", "size": 256}]},
+            "t.x.steps.0.top_hat.size: should be less than or equal to 255, found 256.",
+        ),
+        (Sources, {}, "t.x: expected at least one source, found none."),
+        (
+            Network,
+            {"name": "densnet121", "weights": "none", "head_units": 0, "dropout": 0, "pooling": "average"},
+            f"t.x.name: expected one of {', '.join(ARCHITECTURES)}, found 'densnet121' (did you mean 'densenet121'?).",
+        ),
+        (
+            Sources,
+            {"images": {"layout": "label_table", "path": "x", "table": "t", "columns": {"image": "i", "lables": "x"}}},
+            "t.x.images.label_table.columns.lables: unknown parameter. Did you mean 'labels'?",
+        ),
+        (
+            Thresholds,
+            {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
+            "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
+            "t.x.compared.0.fixed.valeu: unknown parameter. Did you mean 'value'?",
+        ),
+    ],
+)
+def test_invalid_parameters_are_reported_one_per_line(block, values, line) -> None:
+    class Typed:
+        def extract_types_from_pipelines(self) -> dict:
+            return {"t.x": block}
+
+    validator = ParameterValidator({})
+    validator.type_extractor = Typed()
+    with pytest.raises(ParameterValidationError) as caught:
+        validator.validate_raw_params({"t": {"x": values}})
+    assert explain_parameters(str(caught.value)) == line
