@@ -49,7 +49,7 @@ def test_the_run_ends_with_a_summary(demo) -> None:
 def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
     first, *lines = demo.printed.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    Starting effusion\.", first)
-    message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch ).*"
+    message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch |Few patients).*"
     bar, table = r"Preparing images .*100%.*", r"effusion \(.*|[┌├│└].*|warning: .*|model version: .*|report: .*"
     registered = r"(Successfully registered model|Created version) .*"
     known = re.compile("|".join((message, bar, table, registered)))
