@@ -194,7 +194,7 @@ def test_a_known_image_determines_the_split_of_its_patient():
 @pytest.mark.parametrize(("earlier", "start"), [([None] * 2, 0), (["p1", "p1"], 5)])
 def test_a_registry_with_a_patient_in_two_splits(earlier, start):
     registry = assign(images(earlier)).assign(split=["train", "test"])
-    with pytest.raises(UserError, match=r"for 1 patients: images/p1\..*delete the earlier splits"):
+    with pytest.raises(UserError, match=r"for 1 patients: images/p1\..*<task>\.splitting\.renew=true"):
         assign(images(["p1", "p1"], start=start), registry)
 
 

@@ -1,5 +1,6 @@
 """The stages before training, through Kedro's runner, on images in class folders."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -71,12 +72,12 @@ class KeptDataset(MemoryDataset):
         pass
 
 
-def run(parameters: dict[str, object]) -> dict[str, object]:
+def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> dict[str, object]:
     pipeline = pipeline_of(*PREPARATION, "resampling").filter(
         to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"]
     )
     registry = pd.DataFrame(columns=list(COLUMNS), dtype="str")
-    inputs = {**parameters, "earlier_splits": registry}
+    inputs = {**parameters, "earlier_splits": registry if earlier is None else earlier}
     return run_stage(pipeline, inputs, {name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
 
 
@@ -133,3 +134,19 @@ def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path) -
     parameters["params:sources"] = config.Sources({"images": given})
     with pytest.raises(UserError, match=r"2 patients are in several(.|\n)*t\.splitting\.ignore_given"):
         run(parameters)
+
+
+def test_patient_ids_that_are_added_later(parameters, images) -> None:
+    """The parameter that the message offers makes new splits, and the earlier ones are returned as a file."""
+    source = {"layout": "class_folders", "path": "images"}
+    without = {**parameters, "params:sources": config.Sources({"images": source})}
+    earlier = run(without)["splits"]
+    with pytest.raises(UserError, match=r"t/splits\.parquet(.|\n)*--params t\.splitting\.renew=true"):
+        run(parameters, earlier)
+    splitting = parameters["params:splitting"].model_copy(update={"renew": True})
+    results = run({**parameters, "params:splitting": splitting}, earlier)
+    assert results["splits"].groupby("patient_id")["split"].nunique().max() == 1
+    ((name, content),) = results["former_splits"].items()
+    assert name.endswith(".parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(content)), earlier)
+    assert run(parameters, results["splits"])["former_splits"] == {}

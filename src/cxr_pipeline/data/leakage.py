@@ -34,7 +34,7 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
             f"--params {task}.splitting.ignore_given_split=true"
         )
     else:
-        advice = f"Delete the earlier splits ({task}.splits in the catalog, splits.parquet) to assign all images again."
+        advice = f"Assign all images again; the earlier splits are kept: --params {task}.splitting.renew=true"
     names = patient_names(leaking)
     raise UserError(
         "a patient must be in one split only, or the test set does not measure performance on new patients; "

@@ -148,10 +148,10 @@ def _earlier_splits(images: pd.DataFrame, registry: pd.DataFrame, task: str) -> 
     if conflicting.any():
         patients = patient_names(images[conflicting])
         raise UserError(
-            f"earlier runs assigned images of one patient to different splits, for {len(patients)} patients: "
-            f"{join_names(patients)}. This happens when patient ids change after the images have been assigned. To "
-            f"assign all images again, delete the earlier splits ({task}.splits in the catalog, splits.parquet); "
-            "results are then not comparable with earlier ones."
+            f"earlier runs assigned images of one patient to different splits (05_model_input/{task}/splits.parquet in "
+            f"the data folder), for {len(patients)} patients: {join_names(patients)}. This happens when patient ids "
+            "are added or change later. To assign all images again and keep the earlier splits aside: --params "
+            f"{task}.splitting.renew=true. Results are then not comparable with earlier ones."
         )
     names = known.set_index(["source", "image"])["split"]
     by_name = names.reindex(pd.MultiIndex.from_frame(images[["source", "image"]])).set_axis(images.index)
@@ -173,8 +173,8 @@ def _check_given(groups: pd.DataFrame, task: str) -> None:
         raise UserError(
             f"earlier runs used images of {len(moved)} patients for another split than the source now gives: "
             f"{join_names(patient_names(moved))}. To keep the earlier splits: --params {task}.splitting."
-            f"ignore_given_split=true. To follow the source, delete the earlier splits ({task}.splits in the catalog, "
-            "splits.parquet); results are then not comparable with earlier ones."
+            f"ignore_given_split=true. To follow the source: --params {task}.splitting.renew=true; results are then "
+            "not comparable with earlier ones."
         )
 
 

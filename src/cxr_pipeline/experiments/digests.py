@@ -18,7 +18,7 @@ from cxr_pipeline.training.versions import training_versions
 # Parameters of a task that do not affect any result.
 WITHOUT_EFFECT = (
     *("ablation", "drift", "parallel", "retraining", "sanity", "scoring", "subgroups", "tuning"),
-    *("resolution.workers", "task.title"),
+    *("resolution.workers", "splitting.renew", "task.title"),
 )
 # Parameters that are read only after training.
 AFTER_TRAINING = ("evaluation", "thresholds")

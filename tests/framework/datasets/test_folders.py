@@ -21,8 +21,8 @@ def test_new_files_are_added_and_never_overwritten(tmp_path: Path) -> None:
     assert not dataset.exists()
     dataset.save({})
     assert dataset.exists()
-    dataset.save({"b.md": "second"})
+    dataset.save({"b.md": "second", "c.parquet": b"\xff"})
     dataset.save({"a.md": "first, ä"})
     with pytest.raises(DatasetError, match=r"already has a\.md"):
         dataset.save({"0.md": "new", "a.md": "other"})
-    assert list(dataset.load().items()) == [("a.md", "first, ä"), ("b.md", "second")]
+    assert list(dataset.load().items()) == [("a.md", "first, ä"), ("b.md", "second"), ("c.parquet", b"\xff")]

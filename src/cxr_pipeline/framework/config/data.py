@@ -199,13 +199,19 @@ class Morphology(Parameters):
 
 
 class Splitting(Parameters):
-    """Shares of the patients in each split, and the seed of the assignment."""
+    """Shares of the patients in each split, and the seed of the assignment.
+
+    Args:
+        ignore_given_split: ignore the splits of the sources.
+        renew: assign all images again. The earlier splits are kept in the folder ``former_splits``.
+    """
 
     train: Fraction
     validation: Fraction
     test: Fraction
     seed: Seed
     ignore_given_split: bool = False
+    renew: bool = False
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Splitting":

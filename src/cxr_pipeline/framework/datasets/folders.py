@@ -1,5 +1,7 @@
 """Datasets of a folder of small files."""
 
+from collections.abc import Mapping
+
 from kedro.io import DatasetError
 
 from cxr_pipeline.common.files import written_atomically
@@ -34,7 +36,9 @@ class FiguresDataset(PathDataset):
 
 
 class NewFilesDataset(PathDataset):
-    """Texts by file name; saving adds files to a folder and never overwrites one.
+    """Contents by file name, text or bytes; saving adds files to a folder and never overwrites one.
+
+    Files that end in ``.parquet`` are bytes, all others text in UTF-8.
 
     Example of a catalog entry::
 
@@ -43,17 +47,19 @@ class NewFilesDataset(PathDataset):
           filepath: data/08_reporting/decisions
     """
 
-    def load(self) -> dict[str, str]:
+    def load(self) -> dict[str, str | bytes]:
         """Read all files, sorted by name."""
         files = sorted(path for path in self._filepath.iterdir() if not path.name.startswith("."))
-        return {path.name: path.read_text("utf-8") for path in files}
+        return {
+            path.name: path.read_bytes() if path.suffix == ".parquet" else path.read_text("utf-8") for path in files
+        }
 
-    def save(self, data: dict[str, str]) -> None:
-        """Write each text to its file, or none of them if a file of one of the names exists."""
+    def save(self, data: Mapping[str, str | bytes]) -> None:
+        """Write each content to its file, or none of them if a file of one of the names exists."""
         existing = sorted(name for name in data if (self._filepath / name).exists())
         if existing:
             raise DatasetError(f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten.")
         self._filepath.mkdir(parents=True, exist_ok=True)
-        for name, text in data.items():
+        for name, content in data.items():
             with written_atomically(self._filepath / name) as temporary:
-                temporary.write_text(text, "utf-8")
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,6 +1,7 @@
 """Nodes of the splitting stage."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -16,13 +17,18 @@ logger = logging.getLogger(__name__)
 
 def split_patients(
     manifest: pd.DataFrame, earlier_splits: pd.DataFrame, splitting: Splitting, task: Task
-) -> pd.DataFrame:
-    """Assign patients without a split, and stop if the splits leak."""
-    splits = assign_splits(manifest, earlier_splits, **splitting.model_dump(), task=task.name)
+) -> tuple[dict[str, bytes], pd.DataFrame]:
+    """Assign patients without a split, and stop if the splits leak; return replaced splits by file name, and splits."""
+    former: dict[str, bytes] = {}
+    if splitting.renew and len(earlier_splits):
+        former = {f"splits {datetime.now(UTC):%Y-%m-%d %H.%M.%S.%f}.parquet": earlier_splits.to_parquet(index=False)}
+        earlier_splits = earlier_splits.head(0)
+    settings = splitting.model_dump(exclude={"renew"})
+    splits = assign_splits(manifest, earlier_splits, **settings, task=task.name)
     check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
     if warning := few_patients(count_splits(manifest, splits, tuple(task.classes))):
         logger.warning("%s", warning)
-    return splits
+    return former, splits
 
 
 def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:

@@ -8,6 +8,6 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline from the manifest to the splits."""
     return stage(
         "splitting",
-        node(split_patients, "splits"),
+        node(split_patients, ["former_splits", "splits"]),
         node(measure_confounding, "confounding"),
     )
