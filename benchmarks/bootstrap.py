@@ -23,7 +23,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from cxr_pipeline.evaluation.bootstrap import measure
+from cxr_pipeline.evaluation.measure import measure
 from cxr_pipeline.evaluation.metrics import METRICS, expected_calibration_error
 from cxr_pipeline.evaluation.score_tables import Scores
 

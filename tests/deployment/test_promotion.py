@@ -128,6 +128,17 @@ def test_sensitivity_is_compared_at_the_threshold_of_each_model() -> None:
     assert decide(METRICS, compared(lenient, strict)["differences"], **RULE).promoted
 
 
+def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse() -> None:
+    champion, challenger = (table(seed, noise=0.05).iloc[:30] for seed in (1, 2))
+    found = compared(challenger, champion)["differences"]
+    assert found["sensitivity"]["value"] == 0
+    decision = decide(METRICS, found, **RULE)
+    assert decision.reasons[0] == "The lower end of the difference in sensitivity, -0.299, is not above -0.050."
+    few = compared(*(each[each["true_ill"] + (each.index < 6) > 0] for each in (challenger, champion)))["differences"]
+    reasons = decide(METRICS, few, **RULE).reasons
+    assert "The test images are of too few patients (2) to show a difference in AUC." in reasons
+
+
 @pytest.fixture(scope="module")
 def champion() -> ImageClassifier:
     """A version whose recipe has a step and a low limit of megapixels."""

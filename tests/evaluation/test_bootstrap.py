@@ -1,19 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.special import expit, softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cxr_pipeline.evaluation import bootstrap
-from cxr_pipeline.evaluation.bootstrap import bootstrap_mean, measure
+from cxr_pipeline.evaluation.bootstrap import DecidedImages, draw_weights
 from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import Scores
-
-BOOTSTRAP = {"replicates": 400, "confidence": 0.95, "seed": 3}
-NAMES = ("a", "b", "c")
-UNDEFINED = {"value": None, "low": None, "high": None}
 
 
 def draw_labels(n_images, *, seed=0, unknown=0.2):
@@ -31,22 +23,6 @@ def draw_classes(n_images, *, seed=0):
     y_true = np.eye(3)[rng.choice(3, size=n_images, p=(0.6, 0.3, 0.1))]
     probability = softmax(1.5 * y_true + rng.normal(size=y_true.shape), axis=1)
     return y_true, probability, np.eye(3)[probability.argmax(axis=1)] == 1
-
-
-def patients_of_three(n_images):
-    return np.array([f"p{number // 3:03}" for number in range(n_images)], dtype=object)
-
-
-def measured(images, patients=None, *, exclusive=False, outputs=NAMES, **options):
-    return measure(Scores(tuple(outputs), *images), patients, exclusive=exclusive, **{**BOOTSTRAP, **options})
-
-
-def mean_of(values, patients=None, **options):
-    return bootstrap_mean(values, patients, **{**BOOTSTRAP, **options})
-
-
-def values_of(metrics):
-    return {name: interval["value"] for name, interval in metrics.items()}
 
 
 def resampled_metrics(y_true, probability, predicted, patients, *, exclusive, replicates, seed):
@@ -69,119 +45,27 @@ def resampled_metrics(y_true, probability, predicted, patients, *, exclusive, re
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_intervals_match_a_loop_over_resampled_patients(exclusive):
+def test_replicates_match_a_loop_over_resampled_patients(exclusive):
     y_true, probability, predicted = draw_classes(60) if exclusive else draw_labels(60)
-    patients = np.array([f"p{number:02}" for number in np.random.default_rng(1).integers(0, 15, size=60)])
+    numbers = np.random.default_rng(1).integers(0, 15, size=60)
     if not exclusive:
         # Some replicates contain no positive image of the second output, or no negative one of the third.
-        y_true[~np.isin(patients, ("p03", "p05")), 1:] = 0, 1
+        y_true[~np.isin(numbers, (3, 5)), 1:] = 0, 1
+    y_true[:, 0][np.isnan(y_true).all(axis=1)] = 1
     images = y_true, probability.round(1), predicted
-    expected = resampled_metrics(*images, patients, exclusive=exclusive, replicates=150, seed=3)
+    expected = resampled_metrics(*images, numbers, exclusive=exclusive, replicates=150, seed=3)
     if not exclusive:
         assert all(50 < table["auc"].count() < 145 for table in expected[1:3])
 
-    found = measured(images, patients, exclusive=exclusive, replicates=150)
+    decided = DecidedImages(Scores(("a", "b", "c"), *images), np.arange(60), numbers, exclusive=exclusive)
+    chunks = [
+        (decided.replicate(weights), decided.calibration_errors(weights)) for weights in draw_weights(numbers, 150, 3)
+    ]
 
-    for intervals, table in zip([*found["per_class"].values(), found["metrics"]], expected, strict=True):
+    for place, table in enumerate(expected):
         for name in METRICS[:-1]:  # the bins of a replicate's calibration error are those of all images
-            low, high = table[name].quantile([0.025, 0.975])
-            assert (intervals[name]["low"], intervals[name]["high"]) == pytest.approx((low, high), abs=1e-12), name
-
-
-@pytest.mark.parametrize("grouped", [False, True])
-def test_order_of_images_and_size_of_chunks_do_not_matter(monkeypatch, grouped):
-    images, patients = draw_labels(90), np.where(np.arange(90) % 5 * grouped, patients_of_three(90), None)
-    expected, order = measured(images, patients)["metrics"], np.random.default_rng(5).permutation(90)
-    monkeypatch.setattr(bootstrap, "CHUNK", 90 * 7)
-    found = measured([part[order] for part in images], patients[order])["metrics"]
-    for name in METRICS:
-        assert found[name] == pytest.approx(expected[name], abs=1e-12), name
-
-
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_intervals_contain_the_value_and_grow_with_confidence(exclusive):
-    images = draw_classes(300, seed=1) if exclusive else draw_labels(300, seed=1)
-    wide, narrow = (
-        measured(images, patients_of_three(300), exclusive=exclusive, confidence=confidence)["metrics"]
-        for confidence in (0.95, 0.5)
-    )
-    for name in METRICS:
-        assert 0 <= wide[name]["low"] < wide[name]["value"] < wide[name]["high"] <= 1, name
-        assert wide[name]["low"] <= narrow[name]["low"] < narrow[name]["high"] <= wide[name]["high"], name
-
-
-def test_each_output_has_the_metrics_of_its_known_images():
-    images = draw_labels(150)
-    found = measured(images)
-    for column, name in enumerate(NAMES):
-        assert values_of(found["per_class"][name]) == binary_metrics(*(part[:, column] for part in images))
-        known = images[0][~np.isnan(images[0][:, column]), column]
-        assert found["support"][name] == {"n_known": len(known), "n_positive": int(known.sum())}
-
-
-def test_means_are_over_the_outputs_for_which_a_metric_is_defined():
-    images = draw_labels(150)
-    images[0][:, 1:] = 0, 1
-    found = measured(images)
-    per_class = pd.DataFrame(map(values_of, found["per_class"].values()), dtype=float)
-    undefined = {"auc", "average_precision", "balanced_accuracy", "sensitivity", "specificity"}
-    assert set(per_class.columns[per_class.isna().any()]) == undefined
-    assert None not in (found["per_class"]["b"]["specificity"]["low"], found["per_class"]["c"]["sensitivity"]["low"])
-    assert values_of(found["metrics"]) == pytest.approx(per_class.mean().to_dict(), abs=1e-12)
-
-
-def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of_a_mean():
-    y_true, probability, _ = draw_classes(200)
-    # The third class occurs neither in the labels nor in the decisions.
-    y_true, probability = (part[y_true[:, 2] == 0] for part in (y_true, probability))
-    predicted, patients = np.eye(3)[probability[:, :2].argmax(axis=1)] == 1, patients_of_three(len(y_true))
-    numbers = y_true.argmax(axis=1), predicted.argmax(axis=1)
-
-    metrics = measured((y_true, probability, predicted), patients, exclusive=True)["metrics"]
-
-    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(*numbers))
-    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(*numbers))
-    assert metrics["sensitivity"] == metrics["balanced_accuracy"]
-    assert mean_of(numbers[0] == numbers[1], patients) == pytest.approx(metrics["accuracy"])
-
-
-def test_images_without_known_labels_are_left_out_with_their_patients():
-    images = draw_labels(90)
-    expected = measured([part[:60] for part in images], patients_of_three(60))
-    images[0][60:] = np.nan
-    assert measured(images, patients_of_three(90)) == expected
-
-
-@pytest.mark.filterwarnings("error")
-def test_outputs_without_known_labels_or_with_one_patient_have_no_interval():
-    images = draw_labels(90, unknown=0)
-    images[0][:, 1] = np.nan
-    images[0][:, 2] = [0, 1, 1] + [np.nan] * 87
-
-    found = measured(images, patients_of_three(90))
-
-    assert found["support"]["b"] == {"n_known": 0, "n_positive": 0}
-    assert all(interval == UNDEFINED for interval in found["per_class"]["b"].values())
-    auc = {name: metrics["auc"] for name, metrics in found["per_class"].items()}
-    assert (auc["c"]["low"], auc["c"]["high"]) == (None, None)
-    assert found["metrics"]["auc"]["value"] == pytest.approx((auc["a"]["value"] + auc["c"]["value"]) / 2)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_without_images_every_metric_is_undefined(exclusive):
-    found = measured((np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), bool)), exclusive=exclusive)
-    assert all(interval == UNDEFINED for interval in found["metrics"].values())
-
-
-@settings(max_examples=30)
-@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.randoms(use_true_random=False))
-def test_order_and_unknown_values_do_not_change_a_mean(values, random):
-    shuffled = [*values, np.nan, np.nan]
-    random.shuffle(shuffled)
-    assert mean_of(shuffled, replicates=100) == pytest.approx(mean_of(values, replicates=100), abs=1e-9)
-
-
-def test_a_mean_of_nothing_or_of_one_patient_has_no_interval():
-    assert mean_of([]) == mean_of([np.nan]) == UNDEFINED
-    assert mean_of([1, 2, np.nan], ["a", "a", "b"]) == {"value": 1.5, "low": None, "high": None}
+            found = np.concatenate([replicates[place][name] for replicates, _ in chunks])
+            np.testing.assert_allclose(found, table[name], atol=1e-12, err_msg=name)
+    errors = np.concatenate([errors for _, errors in chunks], axis=1)
+    kept = expected[0]["auc"].notna()
+    np.testing.assert_allclose(np.concatenate([chunk[0]["ece"] for chunk, _ in chunks])[kept], errors[0][kept])

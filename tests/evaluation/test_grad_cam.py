@@ -9,7 +9,7 @@ from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 64
-BOOTSTRAP = {"replicates": 50, "confidence": 0.9, "seed": 3}
+INTERVALS = {"confidence": 0.9, "seed": 3}
 CELLS = [(row, column) for row in range(0, 8, 2) for column in range(1, 8, 2)]
 
 
@@ -201,7 +201,7 @@ def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not()
     stripes = np.tile([250, 0], (8, 4))
     images, explained, boxes = draw_squares(range(len(CELLS)), pattern=stripes, noise=[0, 250])
 
-    found = explain_images(square_finder(pattern=stripes), images, explained, boxes, **BOOTSTRAP)
+    found = explain_images(square_finder(pattern=stripes), images, explained, boxes, **INTERVALS)
 
     square = found["localisation"]["square"]
     assert (found["method"], found["layer"]) == (METHOD, "cells")
@@ -217,12 +217,12 @@ def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not()
 def test_images_without_boxes_count_only_for_the_shuffled_weights():
     images, explained, boxes = draw_squares([1, 4, 5])
     model = square_finder()
-    some, none = (explain_images(model, images, explained, drawn, **BOOTSTRAP) for drawn in (boxes, boxes[:0]))
+    some, none = (explain_images(model, images, explained, drawn, **INTERVALS) for drawn in (boxes, boxes[:0]))
     square = some["localisation"]["square"]
     assert (square["n_images"], square["pointing_game"]["value"], some["randomised"]["n_images"]) == (3, 1, 16)
     assert (none["localisation"], none["randomised"]["pointing_game"]) == ({}, None)
     assert none["randomised"]["rank_correlation"] == some["randomised"]["rank_correlation"]
-    empty = explain_images(model, images, explained[:0], boxes, **BOOTSTRAP)
+    empty = explain_images(model, images, explained[:0], boxes, **INTERVALS)
     shuffled = {"n_images": 0, "n_shuffles": SHUFFLES, "rank_correlation": None, "pointing_game": None}
     assert (empty["localisation"], empty["randomised"]) == ({}, shuffled)
 
@@ -236,7 +236,7 @@ def test_a_map_is_that_of_the_output_of_its_class_and_compared_with_the_boxes_of
     model = square_finder("sigmoid", kernel=[[4.0, -4.0], [0.0, 0.0]])
 
     boxes = pd.concat([boxes, boxes.assign(**dark)])
-    found = explain_images(model, images, rows, boxes, **BOOTSTRAP)["localisation"]
+    found = explain_images(model, images, rows, boxes, **INTERVALS)["localisation"]
 
     counted = {name: (each["n_images"], each["pointing_game"]["value"]) for name, each in found.items()}
     assert counted == {"square": (1, 1), "dark": (1, 0)}
@@ -244,8 +244,8 @@ def test_a_map_is_that_of_the_output_of_its_class_and_compared_with_the_boxes_of
 
 def test_images_are_read_a_few_at_a_time_with_the_same_result(monkeypatch):
     images, explained, boxes = draw_squares(range(len(CELLS)))
-    whole = explain_images(square_finder(), images, explained, boxes, **BOOTSTRAP)
+    whole = explain_images(square_finder(), images, explained, boxes, **INTERVALS)
     images.most = 0
     monkeypatch.setattr("cxr_pipeline.evaluation.grad_cam._CHUNK", 5)
-    assert explain_images(square_finder(), images, explained, boxes, **BOOTSTRAP) == whole
+    assert explain_images(square_finder(), images, explained, boxes, **INTERVALS) == whole
     assert images.most == 5

@@ -74,7 +74,7 @@ def test_each_measure_is_compared_with_that_of_a_centred_blob_and_of_a_flat_map(
 def test_measures_are_averaged_with_intervals():
     maps = np.stack([points((row, row, 1)) for row in (2, 60, 3, 4)])
     measures = measure_maps(maps, [np.array([UPPER_LEFT])] * 3 + [np.array([UPPER_LEFT] * 2)])
-    found = localisation.localise(measures, ["a", "a", "b", "c"], replicates=50, confidence=0.9, seed=0)
+    found = localisation.localise(measures, ["a", "a", "b", "c"], confidence=0.9)
     assert (found["n_images"], found["n_boxes"], found["box_area"]["value"]) == (4, 5, pytest.approx(0.25))
     assert set(found) == {"n_images", "n_boxes", *MEASURES}
     assert found["pointing_game"]["low"] < found["pointing_game"]["value"] == 0.75 < found["pointing_game"]["high"]

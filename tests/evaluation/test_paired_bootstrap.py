@@ -44,6 +44,30 @@ def test_values_are_the_differences_of_the_evaluated_metrics(draw_pair):
         assert difference["value"] == pytest.approx(mine[name]["value"] - other[name]["value"], abs=1e-9), name
 
 
+def two_models(decided_table, n_positive, n_negative=30):
+    """Build the score tables of two models without errors, which rank the images differently."""
+    y_true = np.repeat([1.0, 0.0], [n_positive, n_negative])[:, None]
+    scores = [
+        np.where(y_true == 1, 0.8, 0.2) + 0.1 * np.random.default_rng(seed).random(y_true.shape) for seed in (1, 2)
+    ]
+    return [decided_table(y_true, score, ("mass",)) for score in scores]
+
+
+@pytest.mark.parametrize("n_positive", [1, 4, 20, 200])
+def test_two_models_without_errors_may_differ_on_other_patients(decided_table, n_positive):
+    found = paired_differences(*two_models(decided_table, n_positive), **ONE)
+    # Tango's interval without any pair that differs.
+    least = 1.96**2 / (n_positive + 1.96**2)
+    assert found["sensitivity"]["high"] == -found["sensitivity"]["low"] >= least - 1e-3
+    assert found["sensitivity"]["p_value"] == 1
+    for name in ("auc", "average_precision"):
+        if n_positive < 5:
+            expected = {"value": 0, "low": None, "high": None, "p_value": None, "too_few_patients": n_positive}
+            assert found[name] == expected
+        else:
+            assert found[name]["high"] == -found[name]["low"] > 0.01
+
+
 @pytest.mark.parametrize("skill", [(1.5, 1.5), (0.5, 2.5)])
 def test_the_same_patients_are_drawn_for_both_models(draw_pair, skill):
     mine, other = draw_pair(40, per_patient=2, skill=skill)
@@ -54,7 +78,10 @@ def test_the_same_patients_are_drawn_for_both_models(draw_pair, skill):
     # One replicate is added on each side, so that no p-value is zero.
     p_value = min(1, 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1))
     found = paired_differences(mine, other, **ONE)["accuracy"]
-    assert (found["low"], found["high"], found["p_value"]) == pytest.approx((low, high, p_value))
+    # Without a difference, 20 patients would leave this much open.
+    least = 1.96**2 / (20 + 1.96**2)
+    expected = (min(low, found["value"] - least), max(high, found["value"] + least), p_value)
+    assert (found["low"], found["high"], found["p_value"]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_order_of_rows_does_not_matter(draw_pair):
@@ -88,7 +115,8 @@ def test_undefined_metrics_have_no_difference_and_one_patient_has_no_interval(dr
     assert found["precision"] == {"value": None, "low": None, "high": None, "p_value": None}
     assert found["auc"]["p_value"] is not None
     one_patient = paired_differences(*draw_pair(n_images=50, per_patient=50), **ONE)["auc"]
-    assert one_patient == {"value": found["auc"]["value"], "low": None, "high": None, "p_value": None}
+    unknown = {"low": None, "high": None, "p_value": None, "too_few_patients": 1}
+    assert one_patient == {"value": found["auc"]["value"], **unknown}
 
 
 def test_images_in_one_table_only_are_left_out_and_counted(draw_pair):

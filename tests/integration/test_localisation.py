@@ -111,7 +111,7 @@ def explanations(model: Any, phantoms: list[PhantomImage], images: PhantomImages
     boxes[list(SIDES)] /= SIZE
     names = [str(name) for name in np.flatnonzero(y[:, 0]) if name >= TRAINING + VALIDATION]
     explained = pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
-    return explain_images(model, images, explained, boxes, replicates=200, confidence=0.95, seed=0)
+    return explain_images(model, images, explained, boxes, confidence=0.95, seed=0)
 
 
 def test_the_network_has_learnt_the_finding(model: Any, images: PhantomImages, y: np.ndarray) -> None:

@@ -110,7 +110,14 @@ def metrics_of(measured):
             "n_images": 119,
             "prevalence": 0.487,
             "thresholds": {"effusion": 0.4137},
-            "support": {"effusion": {"n_known": 119, "n_positive": 58}},
+            "support": {
+                "effusion": {
+                    "n_known": 119,
+                    "n_positive": 58,
+                    "patients": {"positive": 50, "negative": 55},
+                    "effective_patients": {"positive": 45.2, "negative": 50.5},
+                }
+            },
             "images_digest": "7" * 64,
             "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
             "metrics": measures,

@@ -32,6 +32,26 @@ def test_a_low_auc_or_an_interval_that_includes_chance_is_a_warning(metrics_of, 
     assert "undefined" in warnings.poor_auc(BINARY, metrics_of(auc=UNDEFINED))
 
 
+def test_an_auc_of_too_few_patients_is_a_warning(metrics_of):
+    metrics = metrics_of(auc=(0.9, None, None))
+    metrics["metrics"]["auc"]["too_few_patients"] = 3
+    assert warnings.poor_auc(BINARY, metrics).endswith("from chance: AUC 0.900 (too few patients: 3).")
+
+
+def test_many_images_of_few_patients_are_a_warning(metrics_of):
+    metrics = metrics_of()
+    assert warnings.few_patients_of_a_class(BINARY, metrics) is None
+    support = metrics["support"]["effusion"]
+    support |= {"patients": {"positive": 2, "negative": 9}, "effective_patients": {"positive": 1.2, "negative": 9.0}}
+    found = warnings.few_patients_of_a_class(BINARY, metrics)
+    assert "58 labelled effusion are of 2 patients (effective number 1.2)" in found
+    assert "61 labelled nofinding are of 9 patients (effective number 9.0)" in found
+    # Without patients, and with an image each, the warning of few images is enough.
+    assert warnings.few_patients_of_a_class(BINARY, {**metrics, "intervals": {"clustered_by": "image"}}) is None
+    support |= {"n_known": 12, "n_positive": 3, "effective_patients": {"positive": 3.0, "negative": 9.0}}
+    assert warnings.few_patients_of_a_class(BINARY, metrics) is None
+
+
 def test_unknown_patients_are_a_warning(metrics_of, data_report):
     nobody = warnings.patients_unknown(metrics_of("image"), data_report(n_unknown=791, sources={"images": False}))
     some = warnings.patients_unknown(metrics_of(), data_report(n_unknown=9, sources=dict.fromkeys("ac", False)))

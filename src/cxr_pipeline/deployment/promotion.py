@@ -181,8 +181,13 @@ def _floor(name: str, value: float | None, bound: float) -> Condition:
 
 
 def _above(name: str, metric: str, differences: Mapping[str, Difference], bound: float) -> Condition:
-    low = differences[metric.lower()]["low"]
+    difference = differences[metric.lower()]
+    low = difference["low"]
     met = low is not None and low > bound
+    if "too_few_patients" in difference:
+        count = difference["too_few_patients"]
+        text = f"The test images are of too few patients ({count}) to show a difference in {metric}."
+        return Condition(name, low, bound, met, text)
     text = (
         f"The lower end of the difference in {metric}, {_format(low, '+')}, is {'above' if met else 'not above'} "
         f"{_format(bound, '+')}."

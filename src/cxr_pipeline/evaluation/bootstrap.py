@@ -6,13 +6,12 @@ have about ``CHUNK`` elements, so that they fit into the cache and memory does n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, known_images
+from cxr_pipeline.evaluation.metrics import METRICS, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
@@ -31,9 +30,15 @@ class _Output:
         images = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
-        self.images, self.positive = images[order], positive[order]
-        self.n_patients = len(np.unique(codes[images]))
-        self._metrics = WeightedMetrics(self.positive, scores[order], predicted[self.images])
+        self.images, self.positive, self.probability = images[order], positive[order], scores[order]
+        self.predicted = predicted[self.images]
+        self._metrics = WeightedMetrics(self.positive, self.probability, self.predicted)
+
+    def calibration_error(self, weights: Floats) -> Floats:
+        """Compute the calibration error of every replicate; NaN in replicates without any of the images."""
+        if not len(self.images):
+            return np.full(len(weights), np.nan)
+        return self._metrics.calibration_error(np.take(weights, self.images, axis=1))
 
     def replicate(self, weights: Floats) -> Replicates:
         """Compute every metric of every replicate; NaN in replicates without images of both classes."""
@@ -60,6 +65,10 @@ class DecidedImages:
         self.outputs = [_Output(*column, codes) for column in columns]
         self._right = (predicted & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
 
+    def calibration_errors(self, weights: Floats) -> Floats:
+        """Compute the calibration error of each output for each row of weights, [outputs, replicates]."""
+        return np.stack([output.calibration_error(weights) for output in self.outputs])
+
     def replicate(self, weights: Floats) -> list[Replicates]:
         """Compute every metric for each row of weights [replicates, n]: of each output, and last of their mean."""
         replicates = [output.replicate(weights) for output in self.outputs]
@@ -67,101 +76,12 @@ class DecidedImages:
 
     def mean(self, outputs: Sequence[Replicates], weights: Floats) -> Replicates:
         """Compute the mean of each metric over the outputs for which it is defined, [replicates]."""
-        means = {name: _nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
+        means = {name: nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
         if self._right is None:
             return means
         with np.errstate(invalid="ignore"):
             accuracy = (weights @ self._right) / weights.sum(axis=1)
         return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
-
-
-def measure(
-    scores: Scores,
-    patients: ArrayLike | None,
-    *,
-    exclusive: bool,
-    replicates: int,
-    confidence: float,
-    seed: int,
-) -> dict[str, Any]:
-    """Compute every metric of every output, and their means, with intervals, in the form of ``metrics.json``.
-
-    Means (macro averages) are over the outputs for which a metric is defined. ``brier`` and ``ece`` of several outputs
-    are means of each class against the rest (classwise calibration error).
-
-    Intervals are percentiles of a bootstrap that draws whole patients with replacement, the same ones for all outputs.
-    A replicate without images of both classes of an output is dropped for that output, and a replicate in which a
-    metric is undefined for that metric; the mean of a replicate is over the remaining outputs. The calibration error is
-    biased upwards, and more so in a replicate. The lower end of its interval is therefore reflected at the value if
-    that is lower (basic bootstrap interval), so that the interval contains the value.
-
-    Args:
-        scores: n images; those without any known label are left out, and the order does not matter.
-        patients: [n], the patient of each image, null for a patient with one image; None to draw images instead.
-        exclusive: whether each image has exactly one class. ``accuracy`` is then the share of images with a correct
-            decision instead of a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
-        replicates: number of bootstrap samples.
-        confidence: in (0, 1), such as 0.95.
-        seed: of the random draws.
-
-    Returns:
-        ``metrics``: for each of the ``METRICS`` ``{"value", "low", "high"}``, null if undefined; ``low`` and ``high``
-        are also null with fewer than two patients. ``per_class``: the same for each output. ``support``: ``n_known``
-        and ``n_positive`` of each output.
-
-    Raises:
-        UserError: a score is NaN.
-
-    References:
-        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
-        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
-        Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
-    """
-    columns = zip(scores.y_true.T, scores.probability.T, scores.predicted.T, strict=True)
-    values = [binary_metrics(*column) for column in columns]
-    order = _canonical_order(scores)
-    codes = patient_codes(patients, order)
-    images = DecidedImages(scores, order, codes, exclusive=exclusive)
-    unweighted = [{name: np.array([number]) for name, number in value.items()} for value in values]
-    whole = images.mean(unweighted, np.ones((1, len(order))))
-    # The first chunk is empty, because there may be no draws.
-    undrawn = dict.fromkeys(METRICS, np.empty(0))
-    chunks = [[undrawn] * (len(values) + 1), *map(images.replicate, draw_weights(codes, replicates, seed))]
-    *drawn, drawn_mean = (
-        {name: np.concatenate([chunk[name] for chunk in output]) for name in METRICS}
-        for output in zip(*chunks, strict=True)
-    )
-    per_class, support = {}, {}
-    for name, output, value, own in zip(scores.outputs, images.outputs, values, drawn, strict=True):
-        per_class[name] = _intervals(value, own if output.n_patients > 1 else undrawn, confidence)
-        support[name] = {"n_known": len(output.images), "n_positive": int(output.positive.sum())}
-    mean = {name: float(value[0]) for name, value in whole.items()}
-    return {"metrics": _intervals(mean, drawn_mean, confidence), "per_class": per_class, "support": support}
-
-
-def bootstrap_mean(
-    values: ArrayLike, patients: ArrayLike | None, *, replicates: int, confidence: float, seed: int
-) -> Interval:
-    """Compute the mean of a number over images, with a percentile bootstrap interval clustered by patient.
-
-    Values [n] that are NaN are left out; see `measure` for the other arguments.
-
-    Returns:
-        ``{"value", "low", "high"}``; null without images; ``low`` and ``high`` also with fewer than two patients.
-
-    Example:
-        >>> bootstrap_mean([0.25, 0.75], ["a", "a"], replicates=100, confidence=0.95, seed=0)
-        {'value': 0.5, 'low': None, 'high': None}
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    order = np.argsort(numbers, kind="stable")[: np.count_nonzero(~np.isnan(numbers))]
-    numbers = numbers[order]
-    if not len(numbers):
-        return {"value": None, "low": None, "high": None}
-    codes = patient_codes(patients, order)
-    drawn = [(weights @ numbers) / weights.sum(axis=1) for weights in draw_weights(codes, replicates, seed)]
-    low, high = percentiles(np.concatenate([np.empty(0), *drawn]), confidence)
-    return {"value": float(numbers.mean()), "low": _number(low), "high": _number(high)}
 
 
 def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
@@ -202,27 +122,8 @@ def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]
         yield counts if n_groups == n_images else np.take(counts, codes, axis=1)
 
 
-def _canonical_order(scores: Scores) -> Indices:
-    """Return the indices of the images with a known label, in an order that is independent of the row order."""
-    order = np.lexsort((*scores.predicted.T, *scores.y_true.T, *-scores.probability.T[::-1]))
-    return order[~np.isnan(scores.y_true[order]).all(axis=1)]
-
-
-def _intervals(values: Mapping[str, float], drawn: Replicates, confidence: float) -> dict[str, Interval]:
-    intervals = {}
-    for name in METRICS:
-        low, high = percentiles(drawn[name], confidence)
-        if name == "ece" and not np.isnan(high):
-            low = max(0.0, min(low, 2 * values[name] - high))
-        intervals[name] = {"value": _number(values[name]), "low": _number(low), "high": _number(high)}
-    return intervals
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _nanmean(values: Floats) -> Floats:
+def nanmean(values: Floats) -> Floats:
+    """Return the mean over the first axis of the values that are not NaN, NaN where there are none."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))

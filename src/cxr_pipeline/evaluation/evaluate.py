@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.evaluation.bootstrap import measure
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
+from cxr_pipeline.evaluation.measure import METHODS, measure
 from cxr_pipeline.evaluation.metrics import majority_baseline
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
@@ -39,7 +39,7 @@ def evaluate(
         **measured,
         **({"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}),
         "intervals": {
-            "method": "percentile bootstrap; lower end of ece reflected",
+            "methods": METHODS,
             "clustered_by": "image" if patients is None else "patient",
             "replicates": bootstrap["replicates"],
             "confidence": bootstrap["confidence"],
@@ -102,8 +102,9 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Flatten ``metrics.json`` to names that are suitable for MLflow.
 
     Returns:
-        ``<split>/<metric>`` with ``_low`` and ``_high``, ``<split>/<class>/<metric>`` for each class,
-        ``<split>/n_images``, ``n_patients`` and ``prevalence``, and ``threshold/<class>``, without undefined values.
+        ``<split>/<metric>`` with ``_low`` and ``_high``, or ``_too_few_patients``; ``<split>/<class>/<metric>`` for
+        each class; ``<split>/n_images``, ``n_patients`` and ``prevalence``; and ``threshold/<class>``, without
+        undefined values.
     """
     split = metrics["split"]
     flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
@@ -115,6 +116,7 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
             flat[f"{prefix}/{name}"] = interval["value"]
             flat[f"{prefix}/{name}_low"] = interval.get("low")
             flat[f"{prefix}/{name}_high"] = interval.get("high")
+            flat[f"{prefix}/{name}_too_few_patients"] = interval.get("too_few_patients")
     return numbers_of(flat)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cxr_pipeline.evaluation.bootstrap import bootstrap_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
+from cxr_pipeline.evaluation.measure import measure_mean
 from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
@@ -157,7 +157,7 @@ class Shuffled:
 
 
 def explain_images(
-    model: Model, images: Images, explained: pd.DataFrame, boxes: pd.DataFrame, *, seed: int, **bootstrap: Any
+    model: Model, images: Images, explained: pd.DataFrame, boxes: pd.DataFrame, *, seed: int, confidence: float
 ) -> dict[str, Any]:
     """Evaluate the heat maps of a model against boxes and against heat maps of networks with shuffled weights.
 
@@ -166,8 +166,8 @@ def explain_images(
         images: the prepared images; only a few batches of them are in memory at a time.
         explained: from `choose_explained`.
         boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
-        seed: of the bootstrap and of the shuffled weights.
-        bootstrap: ``replicates`` and ``confidence`` of `bootstrap_mean`.
+        seed: of the shuffled weights.
+        confidence: of the intervals, in (0, 1).
 
     Returns:
         ``method``, ``layer``; ``localisation``: the result of `localise` for each class with boxes; ``randomised``:
@@ -182,12 +182,12 @@ def explain_images(
     correlation = pointing_game = None
     if parts:
         measured = pd.concat(parts, ignore_index=True)
-        correlation = bootstrap_mean(measured["rank_correlation"], measured["group"], seed=seed, **bootstrap)
+        correlation = measure_mean(measured["rank_correlation"], measured["group"], confidence=confidence, smallest=-1)
         boxed = measured[measured["n_boxes"] > 0]
         if len(boxed):
-            pointing_game = bootstrap_mean(boxed["shuffled_pointing_game"], boxed["group"], seed=seed, **bootstrap)
+            pointing_game = measure_mean(boxed["shuffled_pointing_game"], boxed["group"], confidence=confidence)
         for name, rows in boxed.groupby("class", sort=False):
-            localisation[str(name)] = localise(rows, rows["group"], seed=seed, **bootstrap)
+            localisation[str(name)] = localise(rows, rows["group"], confidence=confidence)
     randomised = {
         "n_images": len(explained),
         "n_shuffles": SHUFFLES,

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.data.sources.boxes import SIDES
-from cxr_pipeline.evaluation.bootstrap import bootstrap_mean
+from cxr_pipeline.evaluation.measure import measure_mean
 
 FloatArray = NDArray[np.floating]
 
@@ -59,9 +59,9 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["n_boxes", *MEASURES])
 
 
-def localise(measures: pd.DataFrame, patients: ArrayLike | None, **bootstrap: Any) -> dict[str, Any]:
-    """Return ``n_images``, ``n_boxes`` and the `bootstrap_mean` of the ``MEASURES`` over n rows of `measure_maps`."""
-    means = {name: bootstrap_mean(measures[name], patients, **bootstrap) for name in MEASURES}
+def localise(measures: pd.DataFrame, patients: ArrayLike | None, *, confidence: float) -> dict[str, Any]:
+    """Return ``n_images``, ``n_boxes`` and the `measure_mean` of the ``MEASURES`` over n rows of `measure_maps`."""
+    means = {name: measure_mean(measures[name], patients, confidence=confidence) for name in MEASURES}
     return {"n_images": len(measures), "n_boxes": int(measures["n_boxes"].sum()), **means}
 
 

@@ -8,13 +8,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.bootstrap import DecidedImages, draw_weights, patient_codes, percentiles
+from cxr_pipeline.evaluation.estimates import Patients, estimate_metrics
+from cxr_pipeline.evaluation.intervals import Estimate, mean_estimate
 from cxr_pipeline.evaluation.metrics import METRICS
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
-Difference = dict[str, float | None]
+Difference = dict[str, float | int | None]
 
 IMAGE = ["source", "image"]
 ROUNDING = 12
+DECISIONS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1")
+AREAS = ("auc", "average_precision")
 
 
 def match_images(
@@ -58,9 +62,12 @@ def paired_differences(
     Metrics and arguments are those of :func:`cxr_pipeline.evaluation.evaluate.evaluate`, for score tables in any order;
     of several outputs the mean is compared. Each model uses its own frozen decision rule. The bootstrap draws whole
     patients, the same ones for both models, so that an image that is difficult for both does not count as a difference.
-    Intervals are percentiles.
+    Intervals are percentiles. Where two models decide alike on a few patients, replicates hardly differ, although the
+    models could differ on other patients. The interval of a metric of decisions therefore extends on both sides at
+    least as far as that of a model without errors extends below 1 (Tango), unless both give the same scores. That of
+    AUC or average precision does so if all replicates are equal, although the models rank the images differently.
 
-    The two-sided p-value corresponds to the interval: twice the smaller of the shares of replicates in which the
+    The two-sided p-value corresponds to the percentiles: twice the smaller of the shares of replicates in which the
     difference is at most 0, or at least 0. One replicate is added on each side, so that no p-value is 0: with 2,000
     replicates the smallest is 0.001. Models that always agree have a p-value of 1. Replicates in which a metric is
     undefined for a model are dropped. The calibration error is biased upwards in a replicate: its interval is the hull
@@ -68,14 +75,16 @@ def paired_differences(
 
     Returns:
         For each of the ``METRICS``: ``value``, the difference model minus baseline, ``low``, ``high`` and ``p_value``;
-        null if the metric is undefined for a model, the last three also with fewer than two patients. Images that only
-        one of the tables contains are left out.
+        null if the metric is undefined for a model. With too few patients the last three are null, and
+        ``too_few_patients`` is their number (see `measure`). Images that only one of the tables contains are left out.
 
     Raises:
         ValueError: see `match_images`.
 
     References:
         Davison, Hinkley, "Bootstrap methods and their application", 1997, sections 4.4 and 5.2.
+        Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+        design", Stat. Med. 17, 1998.
         Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
     """
     table, baseline, _ = match_images(table, baseline, outputs)
@@ -86,12 +95,19 @@ def paired_differences(
     values = _differences(pair, np.ones((1, len(codes))))
     weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
     chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
+    perfect = _without_errors(pair[0], codes, exclusive=exclusive, confidence=bootstrap["confidence"])
+    # Models that give the same scores would agree on other patients, too.
+    same = all(np.array_equal(getattr(mine, name), getattr(other, name)) for name in ("probability", "predicted"))
+    same_ranking = np.array_equal(_ranks(mine.probability), _ranks(other.probability))
+    agree = {**dict.fromkeys(DECISIONS, same), **dict.fromkeys(AREAS, same_ranking)}
     return {
         name: _difference(
+            name,
             float(values[name][0]),
             np.concatenate([chunk[name] for chunk in chunks]),
+            perfect=perfect.get(name),
+            may_differ=not agree.get(name, True),
             confidence=bootstrap["confidence"],
-            biased=name == "ece",
         )
         for name in METRICS
     }
@@ -135,12 +151,52 @@ def _differences(pair: Sequence[DecidedImages], weights: NDArray[np.float64]) ->
     return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
 
 
-def _difference(value: float, drawn: NDArray[np.float64], *, confidence: float, biased: bool) -> Difference:
+def _without_errors(
+    images: DecidedImages, codes: NDArray[np.intp], *, exclusive: bool, confidence: float
+) -> dict[str, Estimate | None]:
+    """Estimate the mean metrics of a model that predicts the label of every image."""
+    n_patients = int(codes.max(initial=-1)) + 1
+    outputs = []
+    for output in images.outputs:
+        positive, own = np.sort(output.positive)[::-1], output.images[np.argsort(~output.positive, kind="stable")]
+        patients = Patients(codes[own], n_patients)
+        outputs.append(estimate_metrics(positive, positive.astype(np.float64), positive, patients, confidence))
+    means = {name: mean_estimate([output.get(name) for output in outputs]) for name in METRICS}
+    return {**means, "balanced_accuracy": means["sensitivity"]} if exclusive else means
+
+
+def _ranks(probability: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the rank of each image among the distinct probabilities of each output, [n, k]."""
+    return np.column_stack([np.unique(column, return_inverse=True)[1] for column in probability.T])
+
+
+def _difference(
+    name: str,
+    value: float,
+    drawn: NDArray[np.float64],
+    *,
+    perfect: Estimate | None,
+    may_differ: bool,
+    confidence: float,
+) -> Difference:
     drawn = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(drawn):
-        return {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
-    views = (drawn, 2 * value - drawn) if biased else (drawn,)
+    undefined: Difference = {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
+    if np.isnan(value):
+        return undefined
+    if perfect is not None and (perfect.too_few is not None or not len(drawn)):
+        n_patients = int(np.count_nonzero(perfect.members)) if perfect.too_few is None else perfect.too_few
+        return {**undefined, "too_few_patients": n_patients}
+    if not len(drawn):
+        return undefined
+    views = (drawn, 2 * value - drawn) if name == "ece" else (drawn,)
     lows, highs = zip(*(percentiles(view, confidence) for view in views), strict=True)
     fewer = max(min(np.count_nonzero(view <= 0), np.count_nonzero(view >= 0)) for view in views)
     p_value = min(1.0, 2 * (int(fewer) + 1) / (len(drawn) + 1))
-    return {"value": value, "low": min(lows), "high": max(highs), "p_value": p_value}
+    unseen = may_differ and (name in DECISIONS or np.ptp(drawn) == 0)
+    least = 1 - perfect.low if perfect is not None and unseen else 0.0
+    return {
+        "value": value,
+        "low": max(-1.0, min(*lows, value - least)),
+        "high": min(1.0, max(*highs, value + least)),
+        "p_value": p_value,
+    }

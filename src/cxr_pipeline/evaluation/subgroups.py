@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.evaluation.bootstrap import measure, patient_codes
+from cxr_pipeline.evaluation.bootstrap import patient_codes
+from cxr_pipeline.evaluation.measure import measure
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
 ATTRIBUTES = ("sex", "age", "view")

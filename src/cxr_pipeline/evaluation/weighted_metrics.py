@@ -44,9 +44,14 @@ class WeightedMetrics:
         with np.errstate(invalid="ignore", divide="ignore"):
             values["auc"], values["average_precision"] = self._areas(upto, positives, n_positive, n_negative)
             values["brier"] = (weights * self._squared_error).sum(1) / total
-            gaps = np.add.reduceat(weights * self._gap, self._bin_starts, axis=1)
-            values["ece"] = np.abs(gaps).sum(1) / total
+        values["ece"] = self.calibration_error(weights)
         return values
+
+    def calibration_error(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute ``ece`` with the bins of the unweighted images, float64 [replicates]; NaN where all weights are 0."""
+        gaps = np.add.reduceat(weights * self._gap, self._bin_starts, axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(gaps).sum(1) / weights.sum(1))
 
     def _areas(
         self,

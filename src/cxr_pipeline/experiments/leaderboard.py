@@ -99,7 +99,7 @@ def why_not_ranked(entry: Entry) -> str | None:
         "no metrics on test images were logged": not entry.metrics,
         "its test images are unknown: its run did not log them": not entry.test_digest,
         "its AUC is undefined": math.isnan(auc),
-        "its AUC has no interval": math.isnan(low + high),
+        "its AUC has no interval: its test images are of too few patients": math.isnan(low + high),
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 

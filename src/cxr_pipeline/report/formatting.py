@@ -25,16 +25,33 @@ def interval(value: float | None, low: float | None, high: float | None, *, sign
 
 
 def measure(measured: Document | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a metric with ``value``, ``low`` and ``high``; blank if there is none."""
+    """Format a metric with ``value``, ``low`` and ``high``, or ``too_few_patients``; blank if there is none."""
     if measured is None:
         return ""
-    return interval(measured["value"], measured["low"], measured["high"], sign=sign, digits=digits)
+    text = interval(measured["value"], measured["low"], measured["high"], sign=sign, digits=digits)
+    return f"{text} ({few})" if (few := too_few(measured)) else text
+
+
+def too_few(measured: Document) -> str:
+    """Say that there are too few patients for an interval, and how many, if known; blank if there are enough.
+
+    Example:
+        >>> too_few({"value": 0.4, "low": None, "high": None, "too_few_patients": 1})
+        'too few patients: 1'
+    """
+    if "too_few_patients" not in measured:
+        return ""
+    count = measured["too_few_patients"]
+    return "too few patients" + ("" if count is None else f": {count:.0f}")
 
 
 def flat_measure(row: Document, name: str, *, sign: bool = False) -> str:
-    """Format the metric of a table row with columns ``name``, ``name_low`` and ``name_high``; blank without a value."""
-    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    return "" if value is None else interval(value, low, high, sign=sign)
+    """Format the metric of a row with ``name``, ``name_low`` and so on, as in `measure`; blank without a value."""
+    value, low, high, count = (row.get(f"{name}{end}") for end in ("", "_low", "_high", "_too_few_patients"))
+    if value is None:
+        return ""
+    flag = {} if count is None else {"too_few_patients": count}
+    return measure({"value": value, "low": low, "high": high, **flag}, sign=sign)
 
 
 def p_value(value: float) -> str:

@@ -22,7 +22,8 @@ RESEARCH = "Research use only, not a medical device."
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table, with None for missing values.
 
-    The columns ``x``, ``x_low`` and ``x_high`` become one metric ``x``, with ``value``, ``low`` and ``high``.
+    The columns ``x``, ``x_low`` and ``x_high`` become one metric ``x``, with ``value``, ``low`` and ``high``; a value
+    without limits is marked as one of too few patients.
     """
     plain = table.astype(object).where(table.notna(), None)
     rows = [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
@@ -30,6 +31,8 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     for row in rows:
         for name in metrics:
             measured = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            if measured["low"] is None:
+                measured["too_few_patients"] = None
             row[name] = None if row[name] is None else measured
     return rows
 

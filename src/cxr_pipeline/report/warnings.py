@@ -1,7 +1,17 @@
 """The warnings about a model: each is a sentence, or None if it does not apply."""
 
 from cxr_pipeline.report.content import SplitCounts
-from cxr_pipeline.report.formatting import Document, join, number, of_100, plural, sources_named, value_of
+from cxr_pipeline.report.formatting import (
+    Document,
+    join,
+    measure,
+    number,
+    of_100,
+    plural,
+    sources_named,
+    too_few,
+    value_of,
+)
 from cxr_pipeline.report.kinds import Kind, kind_of
 
 POOR_AUC = 0.6
@@ -23,7 +33,7 @@ def warnings(
         policy_missed(decision_rule),
         patients_unknown(metrics, data_report),
         few_test_images(kind, split_counts),
-        few_patients(split_counts),
+        few_patients(split_counts) or few_patients_of_a_class(kind, metrics),
         unknown_labels(data_report),
     )
     return [warning for warning in candidates if warning is not None]
@@ -34,6 +44,9 @@ def poor_auc(kind: Kind, metrics: Document) -> str | None:
     auc, low, high = (value_of(metrics["metrics"], "auc", key) for key in ("value", "low", "high"))
     if auc is None:
         return f"The {kind.auc} is undefined on these test images, so performance is unknown."
+    if too_few(metrics["metrics"]["auc"]):
+        measured = measure(metrics["metrics"]["auc"])
+        return f"These test images cannot distinguish the model from chance: {kind.auc} {measured}."
     if high is not None and high < 0.5:
         return f"The model is worse than chance ({kind.auc} {auc:.3f}). Check whether labels are swapped."
     if low is not None and low <= 0.5:
@@ -137,6 +150,25 @@ def few_patients(split_counts: SplitCounts) -> str | None:
     if not few:
         return None
     return f"Few patients, or some with many images: {join(few)}. Results depend on these patients; add others."
+
+
+def few_patients_of_a_class(kind: Kind, metrics: Document) -> str | None:
+    """Warn of classes with many test images of few patients, or mostly of a few."""
+    if metrics["intervals"]["clustered_by"] != "patient":
+        return None
+    few = []
+    for name, support in metrics["support"].items():
+        images = {"positive": support["n_positive"], "negative": support["n_known"] - support["n_positive"]}
+        labels = {"positive": name, "negative": kind.classes[0] if len(metrics["support"]) == 1 else f"not {name}"}
+        for side, effective in support["effective_patients"].items():
+            if 0 < effective < min(FEW_PATIENTS, images[side]):
+                patients = plural(support["patients"][side], "patient")
+                few.append(
+                    f"{images[side]} labelled {labels[side]} are of {patients} (effective number {effective:.1f})"
+                )
+    if not few:
+        return None
+    return f"Few test patients: {join(few)}. Results of a class with images of few patients are imprecise."
 
 
 def unknown_labels(data_report: Document) -> str | None:

@@ -143,7 +143,7 @@ def test_parameters_are_shown_as_they_are_configured_and_zero_has_no_minus_sign(
 def test_undefined_metrics_and_a_baseline_that_failed_are_named(page):
     missing = {"auc_low": None, "auc_high": None}
     rows = page(table_of(row("a", is_baseline=True, **missing), row("b", **missing) | {"auc": None})).rows
-    assert ["a (baseline)", "0.812", "", "", "", ""] in rows
+    assert ["a (baseline)", "0.812 (too few patients)", "", "", "", ""] in rows
     assert ["b", "not defined", "", "", "", ""] in rows
     found = page(table_of(failed("a", "died", is_baseline=True), failed("b", "died")))
     assert "No cell could be compared with the baseline." in found.text["summary"]

@@ -146,7 +146,7 @@ def several(content):
     metrics = content.metrics | {
         "thresholds": thresholds,
         "prevalence": dict.fromkeys(classes, 0.487),
-        "support": {name: {"n_known": 119, "n_positive": 58} for name in classes},
+        "support": dict.fromkeys(classes, content.metrics["support"]["effusion"]),
         "per_class": per_class,
         "per_source": {name: {"n_images": 60, "metrics": measures, "per_class": per_class} for name in sources},
         "policies": policies,

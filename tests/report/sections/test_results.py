@@ -15,9 +15,12 @@ BINARY, MULTILABEL = (kind_of({"kind": kind, "classes": NAMES[1:]}) for kind in 
 def test_uncertainty_has_the_intervals_and_how_they_were_computed(metrics_of):
     by_patient = results.uncertainty(BINARY, metrics_of())
     assert by_patient.startswith("95 % confidence intervals: AUC 0.851 to 0.924, sensitivity 0.750 to 0.900 and")
-    assert "(2,000 bootstrap replicates, resampling patients" in by_patient
-    assert "resampling images" in results.uncertainty(BINARY, metrics_of("image"))
-    assert "AUC" not in results.uncertainty(BINARY, metrics_of(auc=(0.9, None, None)))
+    assert "similarity of images of the same patient" in by_patient
+    assert "the patients are unknown" in results.uncertainty(BINARY, metrics_of("image"))
+    few = metrics_of(auc=(0.9, None, None))
+    assert "AUC" not in results.uncertainty(BINARY, few)
+    few["metrics"]["auc"]["too_few_patients"] = 3
+    assert "There is none for AUC (too few patients: 3)." in results.uncertainty(BINARY, few)
     assert "macro AUC 0.851 to 0.924" in results.uncertainty(MULTILABEL, metrics_of())
     nothing = metrics_of(auc=UNDEFINED, sensitivity=UNDEFINED, specificity=(0.5, None, None))
     assert results.uncertainty(BINARY, nothing) == "No interval could be computed from these test images."

@@ -21,6 +21,7 @@ from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.artifacts import N_IMAGES, N_PATIENTS, PATIENT_KEY
 from cxr_pipeline.tracking.model_index import VersionRecord, settings_of
 
+ENDS = ("_low", "_high", "_too_few_patients")
 _NO_IMAGES = "its run was deleted, or logged no list of images"
 
 
@@ -56,7 +57,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> str:
         "patients": None if patients is None else _splits(patients.drop_duplicates(["split", PATIENT])),
         "tags": dict(sorted(version.tags.items())),
         "model": settings_of(version),
-        "metrics": {name: flat_measure(metrics, name) for name in metrics if not name.endswith(("_low", "_high"))},
+        "metrics": {name: flat_measure(metrics, name) for name in metrics if not name.endswith(ENDS)},
         "changed parameters": version.parameters and (changed or "none"),
     }
     facts = {name: value or "not on record" for name, value in facts.items()}

@@ -33,7 +33,9 @@ def explain_test(
     from cxr_pipeline.evaluation.grad_cam import explain_images
 
     explained = choose_explained(test_scores, boxes, task.outputs)
-    return explain_images(model, enhanced_images, explained, boxes, **evaluation.model_dump())
+    return explain_images(
+        model, enhanced_images, explained, boxes, seed=evaluation.seed, confidence=evaluation.confidence
+    )
 
 
 def draw_heatmaps(

@@ -6,7 +6,7 @@ from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES, MEASURES
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.captions import HEATMAPS, TRAINING
-from cxr_pipeline.report.formatting import Document, humanize, join, of_100, percent, plural, value_of
+from cxr_pipeline.report.formatting import Document, humanize, join, of_100, percent, plural, too_few, value_of
 from cxr_pipeline.report.kinds import Kind, title
 from cxr_pipeline.report.page import Block, Section, Table
 from cxr_pipeline.report.warnings import poor_auc
@@ -26,9 +26,9 @@ LOCALISATION = {
     "heat_in_box_centred": "share of a central blob in boxes",
     "box_area": "share of area in boxes",
 }
-RESAMPLED = {
-    "patient": "resampling patients with all their images",
-    "image": "resampling images, because their patients are unknown",
+CLUSTERED = {
+    "patient": "They account for the similarity of images of the same patient",
+    "image": "They treat each image as one of another patient, because the patients are unknown",
 }
 # What is said of threshold policies that fit nothing.
 NOT_FITTED = {
@@ -68,20 +68,21 @@ def performance(content: ReportContent) -> Section:
 def uncertainty(kind: Kind, metrics: Document) -> str:
     """Give the intervals, how they were computed, and what they do not cover."""
     measured = {label: metrics["metrics"][name] for name, label in kind.bounds.items()}
-    bounds = [f"{label} {_bounds(interval)}" for label, interval in measured.items() if _bounds(interval)]
+    bounds = [f"{label} {_bounds(interval)}" for label, interval in measured.items() if interval["low"] is not None]
+    few = [f"{label} ({too_few(interval)})" for label, interval in measured.items() if too_few(interval)]
     if not bounds:
         return "No interval could be computed from these test images."
-    intervals = metrics["intervals"]
+    intervals, none = metrics["intervals"], f"There is none for {join(few)}. " if few else ""
     return (
-        f"{percent(intervals['confidence'])} confidence intervals: {join(bounds)} ({intervals['replicates']:,} "
-        f"bootstrap replicates, {RESAMPLED[intervals['clustered_by']]}). They cover the choice of test images only: "
-        "another hospital, another scanner or another training run can change the results by more."
+        f"{percent(intervals['confidence'])} confidence intervals: {join(bounds)}. {none}"
+        f"{CLUSTERED[intervals['clustered_by']]}, and cover the choice of test images only: another hospital, another "
+        "scanner or another training run can change the results by more."
     )
 
 
 def _bounds(measured: Document) -> str:
     low, high = measured["low"], measured["high"]
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return too_few(measured) if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _all_metrics(kind: Kind, metrics: Document) -> Table:

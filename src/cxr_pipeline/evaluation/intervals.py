@@ -1,0 +1,162 @@
+"""Confidence intervals of metrics in [0, 1], from the effective number of patients.
+
+Every interval is that of a proportion (Wilson) among an effective number of independent observations. That number
+follows from the variance of the metric between patients. If only a few patients tell anything about the variance, as
+when almost all decisions are correct, it is drawn towards the number that assumes that all images of a patient have the
+same result. An interval therefore never shrinks to a point.
+
+References:
+    Wilson, "Probable inference, the law of succession, and statistical inference", J. Am. Stat. Assoc. 22, 1927.
+    Brown, Cai, DasGupta, "Interval estimation for a binomial proportion", Stat. Science 16, 2001, section 4.1.
+    Kish, "Survey sampling", 1965, for the effective number.
+    Zou, Donner, "Construction of confidence limits about effect measures", Stat. Med. 27, 2008, for means.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, ndtri
+
+Floats = NDArray[np.float64]
+
+# The weight of the assumption that all images of a patient have the same result, in patients. Chosen by simulation.
+PRIOR_PATIENTS = 3.0
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A metric with its interval.
+
+    Args:
+        value, low, high: NaN where undefined.
+        influence: float64 [patients], the contribution of each patient to the deviation of the value.
+        members: float64 [patients], the number of images of each patient that the metric is computed on.
+        informative: effective number of patients, minus one, that tell about the variance.
+        too_few: number of patients, if it is too small for an interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    influence: Floats
+    members: Floats
+    informative: float
+    too_few: int | None = None
+
+
+def wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
+    """Compute Wilson's interval of a proportion among ``n`` independent observations, which need not be an integer.
+
+    Wilson's interval covers too seldom for proportions close to 0 or 1, where Brown, Cai and DasGupta replace one of
+    its ends by a one-sided limit. Here it is the wider of Wilson's and the one-sided limit of Clopper and Pearson.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(1.0, 1, 0.95)]
+        [0.207, 1.0]
+    """
+    return _lower(value, n, confidence), 1 - _lower(1 - value, n, confidence)
+
+
+def _lower(value: float, n: float, confidence: float) -> float:
+    if value <= 0:
+        return 0.0
+    z = ndtri((1 + confidence) / 2)
+    half = z * np.sqrt(value * (1 - value) / n + (z / (2 * n)) ** 2)
+    wilson_limit = (value + z**2 / (2 * n) - half) / (1 + z**2 / n)
+    one_sided = betaincinv(value * n, (1 - value) * n + 1, 1 - confidence)
+    return max(0.0, float(min(wilson_limit, one_sided, value)))
+
+
+def effective_number(counts: Floats) -> float:
+    """Compute Kish's effective number of patients from their counts or weights [patients]; 0 if all are 0.
+
+    Example:
+        >>> effective_number(np.array([3, 3, 0])), effective_number(np.array([98, 1, 1])).round(2)
+        (2.0, 1.04)
+    """
+    squares = float(np.square(counts).sum())
+    return float(counts.sum() ** 2 / squares) if squares else 0.0
+
+
+def estimate(
+    value: float, influence: Floats, members: Floats, *, parts: Sequence[Floats], n_equal: float, confidence: float
+) -> Estimate:
+    """Compute the interval of a metric in [0, 1].
+
+    Args:
+        value: of the metric, not NaN.
+        influence: see `Estimate`.
+        members: see `Estimate`.
+        parts: [patients] each, how much each patient raises and lowers the metric; where only a few patients do one of
+            these, the variance is uncertain.
+        n_equal: the effective number of observations if all images of a patient have the same result.
+        confidence: in (0, 1).
+    """
+    informative = max(0.0, min(effective_number(part) for part in parts) - 1)
+    inverse = 1 / n_equal
+    if informative > 0 and 0 < value < 1:
+        measured = float(np.square(influence).sum()) / (value * (1 - value))
+        inverse = (informative * measured + PRIOR_PATIENTS * inverse) / (informative + PRIOR_PATIENTS)
+    low, high = wilson(value, 1 / inverse, confidence)
+    return Estimate(value, low, high, influence, members, informative)
+
+
+def estimate_share(gained: Floats, members: Floats, confidence: float) -> Estimate | None:
+    """Estimate a share of images, or a mean of values in [0, 1]; None without images.
+
+    Args:
+        gained: float64 [patients], the sum of the values of the images of each patient.
+        members: float64 [patients], the number of these images.
+        confidence: in (0, 1).
+    """
+    total = members.sum()
+    if not total:
+        return None
+    # A sum of values just below 1 can round to more than the number of images.
+    value = min(1.0, gained.sum() / total)
+    influence = (gained - value * members) / total
+    parts = (gained, np.maximum(members - gained, 0))
+    n_equal = effective_number(members)
+    return estimate(value, influence, members, parts=parts, n_equal=n_equal, confidence=confidence)
+
+
+def mean_estimate(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """Estimate the mean of metrics, ignoring those that are None; None if there are no others.
+
+    The distances of the limits from the values are combined like standard errors (MOVER). The correlation of two
+    metrics follows from the influence of the patients. Like variances, it is drawn towards that of equal images of a
+    patient, and it is not taken to be negative. Only a mean of metrics that all have too few patients has too few.
+    """
+    defined = [each for each in estimates if each is not None]
+    if not defined:
+        return None
+    values, lows, highs = np.array([(each.value, each.low, each.high) for each in defined]).T
+    influence, members = (np.stack([getattr(each, name) for each in defined]) for name in ("influence", "members"))
+    # Without any deviation between patients, the influence is rounding error, and its correlation means nothing.
+    informative = np.array([each.informative * (np.abs(each.influence).max() > ROUNDING) for each in defined])
+    least = np.minimum(informative[:, None], informative)
+    weighted = least * _cosines(influence) + PRIOR_PATIENTS * _cosines(members)
+    correlation = np.clip(weighted / (least + PRIOR_PATIENTS), 0, 1)
+    np.fill_diagonal(correlation, 1)
+    value = float(values.mean())
+    below, above = (np.sqrt(gap @ correlation @ gap) / len(defined) for gap in (values - lows, highs - values))
+    counts = [each.too_few for each in defined if each.too_few is not None]
+    return Estimate(
+        value,
+        max(0.0, value - float(below)),
+        min(1.0, value + float(above)),
+        influence.mean(axis=0),
+        members.sum(axis=0),
+        float(informative.min()),
+        max(counts) if len(counts) == len(defined) else None,
+    )
+
+
+def _cosines(rows: Floats) -> Floats:
+    """Return the cosine of the angle between any two rows; 0 for a row of zeros."""
+    lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    units = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return np.asarray(units @ units.T)
