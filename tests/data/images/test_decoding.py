@@ -1,6 +1,7 @@
 import io
 import struct
 import sys
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.images.decoding import decode, read_bytes
+from cxr_pipeline.data.images.intensity import stretch
 
 
 def refusal(content):
@@ -242,6 +244,50 @@ def test_a_large_image_is_refused_before_its_pixels_are_decoded(encode, image):
     bitmap = bytearray(encode(image, "BMP"))
     bitmap[18:26] = struct.pack("<ii", 60_000, 60_000)
     assert refusal(bytes(bitmap)) == "too_large"
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(encode, image):
+    content = encode(image, "JPEG", progressive=True)
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ImageRefused, match="too_large: a JPEG of 105 scans, expected at most 100"):
+        decode(content[:-2] + (105 - content.count(b"\xff\xda")) * last_scan + b"\xff\xd9", max_megapixels=1)
+    # The same two bytes elsewhere are no scans.
+    assert decode(encode(image, "JPEG", comment=200 * b"\xff\xda"), max_megapixels=1).shape == image.shape
+
+
+@pytest.mark.parametrize(("colour", "kind"), [("RGBA", ".png"), ("RGB", ".png"), ("RGB", ".tiff")])
+def test_pixels_of_many_bytes_have_a_lower_limit(image, colour, kind):
+    deep = cv2.imencode(kind, np.dstack([image.astype(np.uint16) * 257] * len(colour)))[1].tobytes()
+    n_bytes = 2 * len(colour)
+    limit = image.size / 1e6 * n_bytes / 4
+    assert decode(deep, max_megapixels=limit).shape == image.shape
+    with pytest.raises(ImageRefused, match=f"too_large: 0.0 megapixels of {n_bytes} bytes$"):
+        decode(deep, max_megapixels=limit * 0.99)
+
+
+def tiff_of_one_tile(width, height):
+    """A grey TIFF of 64 x 64 pixels in one deflated tile."""
+    data = zlib.compress(bytes(range(256)) * (width * height // 256))
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: width, 323: height, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tiff_with_tiles_larger_than_the_limit_is_refused():
+    assert decode(tiff_of_one_tile(64, 64), max_megapixels=1).shape == (64, 64)
+    with pytest.raises(ImageRefused, match="too_large: TIFF tiles of 2048 x 1024 pixels"):
+        decode(tiff_of_one_tile(2048, 1024), max_megapixels=1)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.uint16, 3), (np.int16, 3), (np.float32, 14), (np.int32, 18)])
+def test_scaling_needs_little_memory(dtype, limit):
+    values = np.random.default_rng(0).integers(0, 30000, (2000, 1000)).astype(dtype)
+    stretch(values[:16])  # imports OpenCV
+    tracemalloc.start()
+    stretch(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / values.size < limit
 
 
 def test_the_limit_of_megapixels_is_that_of_the_caller(encode, image):

@@ -15,6 +15,8 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, get_frame
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images import dicom as dicom_module
+from cxr_pipeline.data.images import dicom_headers
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
 from cxr_pipeline.data.images.dicom_headers import coded_shape
@@ -252,14 +254,51 @@ def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_
     assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, expected 32 x 32 as in the header"
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_other_transfer_syntaxes_are_named(image, monkeypatch):
     other = with_frame(dataset(image, syntax=uid.HTJ2KLossless), bytes(100))
     assert str(refusal(other)).startswith("unreadable: DICOM transfer syntax High-Throughput JPEG 2000")
     missing = Path(get_testdata_file("meta_missing_tsyntax.dcm", download=False)).read_bytes()
     assert "transfer syntax none" in refusal(missing).detail
-    deflated = dicom(image, syntax=uid.DeflatedExplicitVRLittleEndian)
-    monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("inflated"))
-    assert "Deflated" in refusal(deflated).detail
+    monkeypatch.setattr("pydicom.filereader.zlib.decompress", lambda *_, **__: pytest.fail("inflated"))
+    for padding in (0, 3000):
+        deflated = dataset(image, syntax=uid.DeflatedExplicitVRLittleEndian)
+        deflated.file_meta.add_new("PrivateInformationCreatorUID", "UI", "1.2.3")
+        deflated.file_meta.add_new("MediaStorageSOPInstanceUID", "UI", "1.2" + padding * "3")
+        assert "Deflated" in refusal(to_bytes(deflated)).detail
+
+
+def test_a_header_of_millions_of_elements_is_not_parsed(image, monkeypatch):
+    content = dicom(image, ImageComments="a comment of the radiographer " * 9)
+    monkeypatch.setattr(dicom_headers, "_MAX_HEADER_BYTES", 2**9)
+    assert refusal(content).detail.startswith("a DICOM header of more than")
+
+
+def test_what_follows_the_pixels_is_not_parsed(image):
+    content = dicom(image)
+    for rest in (b"\xff" * 99, b"\x09\x00\x01\x00UN\x00\x00" + b"\xff" * 4 + b"\xfe\xff\x00\xe0" * 9):
+        assert np.array_equal(read(content + rest), image)
+
+
+def test_compressed_pixels_that_take_long_to_decode_are_refused(image, encode, monkeypatch):
+    progressive = encode(image, "JPEG", progressive=True)
+    last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    bomb = dataset(image, syntax=uid.JPEGBaseline8Bit)
+    assert refusal(with_frame(bomb, progressive[:-2] + 100 * last_scan + b"\xff\xd9")).reason == "too_large"
+    bomb.PixelData = encapsulate([encode(image, "JPEG")], fragments_per_frame=4)
+    bomb["PixelData"].is_undefined_length = True
+    assert read(to_bytes(bomb)).shape == image.shape
+    monkeypatch.setattr(dicom_module, "_MAX_FRAGMENTS", 4)
+    assert refusal(to_bytes(bomb)).detail == "5 fragments of pixel data"
+    monkeypatch.setattr(dicom_module, "_MAX_COMPRESSED_BYTES", 500)
+    for syntax in (uid.JPEGBaseline8Bit, uid.JPEG2000Lossless, uid.RLELossless):
+        frame = with_frame(dataset(image, syntax=syntax), bytes(600))
+        assert refusal(frame).detail.endswith("MB of compressed pixel data")
+
+
+def test_several_samples_in_the_stream_are_refused(image, encode):
+    frame = encode(np.dstack([image] * 3), "JPEG")
+    assert refusal(with_frame(dataset(image, syntax=uid.JPEGBaseline8Bit), frame)).reason == "not_chest"
 
 
 @pytest.mark.parametrize("name", ["no_meta.dcm", "rtplan.dcm", "test-SR.dcm"])

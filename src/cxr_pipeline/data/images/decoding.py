@@ -1,5 +1,6 @@
 """Decoding of image files to grey levels."""
 
+import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +19,17 @@ from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
 from cxr_pipeline.data.images.headers import check_scans, check_size, open_header, without_warnings
 from cxr_pipeline.data.images.intensity import stretch
 
-MAX_BYTES = 2**30
+MAX_BYTES = 2**28
 
 _PNG_MODES = {0: "L", 2: "RGB", 6: "RGBA"}
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE = 258, 262, (322, 323)
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read an image file, which must be a regular file of at most one gibibyte.
+    """Read an image file, which must be a regular file of at most 256 MiB.
 
     Raises:
         ImageRefused: ``unreadable`` or ``too_large``.
@@ -48,8 +50,10 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
 
     Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
     Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
-    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`. Images above
-    ``max_megapixels`` are refused before their pixels are decoded.
+    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`.
+
+    Images above ``max_megapixels`` are refused before their pixels are decoded; the limit is lower for pixels of more
+    than four bytes. With a limit of 100, no file of at most ``MAX_BYTES`` takes more than 2 GiB of memory or 10 s.
 
     Raises:
         ImageRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
@@ -63,7 +67,8 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         grey = decode_dicom(content, max_megapixels=max_megapixels)
     else:
         image = open_header(content)
-        check_size(image.size, max_megapixels=max_megapixels)
+        check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=_bytes_per_pixel(content, image))
+        _check_cost(content, image, max_megapixels=max_megapixels)
         try:
             grey = _apply_orientation(_read_grey(content, image), content, image)
         except (ImageRefused, MemoryError):
@@ -76,15 +81,33 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
     return grey
 
 
-def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
-    """Choose the decoder. Kornia is the fastest, OpenCV supports 16-bit colour, and Pillow reads all other formats."""
+def _bytes_per_pixel(content: bytes, image: ImageFile) -> float:
+    if image.format == "PNG":
+        return content[24] * _PNG_CHANNELS.get(content[25], 1) / 8
+    bits = _tiff_tag(image, _TIFF_BITS) or (8,)
+    return max(sum(bits), max(bits) * len(image.getbands())) / 8
+
+
+def _check_cost(content: bytes, image: ImageFile, *, max_megapixels: float) -> None:
+    """Refuse small files that take much memory or time to decode."""
     if image.format == "JPEG":
         check_scans(content)
+    # A decoder allocates and fills whole tiles, which may be larger than the image.
+    tile = [side for tag in _TIFF_TILE for side in _tiff_tag(image, tag)]
+    if math.prod(tile) > max_megapixels * 1e6:
+        raise ImageRefused("too_large", f"TIFF tiles of {' x '.join(map(str, tile))} pixels")
+
+
+def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
+    """Choose the decoder. Kornia is the fastest, OpenCV supports 16-bit colour, and Pillow reads all other formats."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         return _read_jpeg(content, image)
     bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)
     if bits == 16 or (image.mode in ("RGB", "RGBA") and max(_tiff_tag(image, _TIFF_BITS), default=8) > 8):
         return _read_deep(content)
+    if image.format == "WEBP":
+        # Pillow needs four times as much memory.
+        return _to_grey(_read_with_opencv(content), blue_first=True)
     if bits == 8 and png_mode and b"tRNS" not in content:
         pixels = _decode_with_kornia(lambda: kornia_rs.image.Image.decode(content, png_mode).numpy(), image)
         if pixels is not None:
@@ -131,9 +154,7 @@ def _read_with_pillow(image: ImageFile) -> NDArray[np.uint8]:
 
 def _read_deep(content: bytes) -> NDArray[np.uint8]:
     """Decode 16 bits per sample, of which Pillow keeps only 8 in colour images."""
-    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ImageRefused("truncated", "truncated or damaged pixel data")
+    pixels = _read_with_opencv(content)
     if pixels.ndim == 2:
         return stretch(pixels)
     grey = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
@@ -141,12 +162,22 @@ def _read_deep(content: bytes) -> NDArray[np.uint8]:
     return stretch(grey if opaque else grey * (pixels[..., 3] / np.iinfo(pixels.dtype).max))
 
 
-def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _read_with_opencv(content: bytes) -> NDArray[Any]:
+    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ImageRefused("truncated", "truncated or damaged pixel data")
+    return pixels
+
+
+def _to_grey(pixels: NDArray[np.uint8], *, blue_first: bool = False) -> NDArray[np.uint8]:
     """Convert uint8 [height, width, 1, 3 or 4] to grey [height, width]; transparency becomes black."""
     channels = pixels.shape[2]
     if channels == 1:
         return pixels[..., 0]
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if channels == 3 else cv2.COLOR_RGBA2GRAY)
+    opaque, transparent = (
+        (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGRA2GRAY) if blue_first else (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGBA2GRAY)
+    )
+    grey = cv2.cvtColor(pixels, opaque if channels == 3 else transparent)
     if channels == 4 and pixels[..., 3].min() < 255:
         grey = cv2.multiply(grey, pixels[..., 3], scale=1 / 255)
     return np.asarray(grey, dtype=np.uint8)

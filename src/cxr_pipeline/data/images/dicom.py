@@ -29,6 +29,8 @@ _PIXEL_DATA_TAG = 0x7FE00010
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 _FRAGMENT = b"\xfe\xff\x00\xe0"  # the tag of an item, PS3.5, A.4
 _MAX_FRAGMENTS = 100_000
+# JPEG 2000, the slowest, takes a second for every 8 MiB; 60 megapixels of 12 bits compress to less.
+_MAX_COMPRESSED_BYTES = 2**26
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _RLE = "1.2.840.10008.1.2.5"
@@ -141,12 +143,12 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
         stream.seek(start)
         # Nothing after the pixel data is read, because millions of tiny elements there would take minutes.
         implicit, little = map(bool, header.original_encoding)
-        header.update(read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag > _PIXEL_DATA_TAG))
+        header.update(read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag != _PIXEL_DATA_TAG))
         # pydicom requires both.
         header.SamplesPerPixel = header.NumberOfFrames = 1
         syntax = header.file_meta.TransferSyntaxUID
-        if syntax in _JPEG:
-            _check_stream(header)
+        if syntax not in _UNCOMPRESSED:
+            _check_compressed(header)
         # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
             header.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
@@ -157,12 +159,19 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
         raise ImageRefused("truncated", "truncated or damaged pixel data") from None
 
 
-def _check_stream(header: "Dataset") -> None:
-    """Check a stream of the JPEG family against the header, because a decoder allocates memory for what it says."""
+def _check_compressed(header: "Dataset") -> None:
+    """Check the length of compressed pixel data, and a stream of the JPEG family against the header.
+
+    A decoder allocates memory for the size in the stream, regardless of the header.
+    """
     from pydicom.encaps import get_frame
 
-    if header.PixelData.count(_FRAGMENT) > _MAX_FRAGMENTS:
-        raise ImageRefused("too_large", f"more than {_MAX_FRAGMENTS} fragments of pixel data")
+    if len(header.PixelData) > _MAX_COMPRESSED_BYTES:
+        raise ImageRefused("too_large", f"{len(header.PixelData) / 1e6:.0f} MB of compressed pixel data")
+    if (n_fragments := header.PixelData.count(_FRAGMENT)) > _MAX_FRAGMENTS:
+        raise ImageRefused("too_large", f"{n_fragments} fragments of pixel data")
+    if header.file_meta.TransferSyntaxUID not in _JPEG:
+        return
     stream = get_frame(header.PixelData, 0, number_of_frames=1)
     width, height, samples = coded_shape(stream)
     expected = number(header, "Columns"), number(header, "Rows")

@@ -61,16 +61,18 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
     return image
 
 
-def check_size(size: tuple[int, int], *, max_megapixels: float) -> None:
+def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel: float = 1) -> None:
     """Check the width and height of an image in pixels.
 
     Raises:
-        ImageRefused: ``too_large`` above ``max_megapixels``, ``too_small`` below 16 pixels a side.
+        ImageRefused: ``too_large`` above ``max_megapixels``, or proportionally less for pixels of more than four bytes;
+            ``too_small`` below 16 pixels a side.
     """
     width, height = size
-    if width * height > max_megapixels * 1e6:
+    if width * height * max(1, bytes_per_pixel / 4) > max_megapixels * 1e6:
         # Without the limit, so that the detail does not depend on it.
-        raise ImageRefused("too_large", f"{width * height / 1e6:.1f} megapixels")
+        depth = f" of {bytes_per_pixel:g} bytes" if bytes_per_pixel > 4 else ""
+        raise ImageRefused("too_large", f"{width * height / 1e6:.1f} megapixels{depth}")
     if min(width, height) < MIN_SIDE:
         raise ImageRefused("too_small", f"{width} x {height} pixels")
 

@@ -36,8 +36,8 @@ class FileReader:
         """Read the image with a path relative to ``folder``.
 
         Raises:
-            ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above one
-                gibibyte; ``unreadable``: missing, not a regular file, or not readable by this user; ``not_chest``.
+            ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above 256
+                MiB; ``unreadable``: missing, not a regular file, or not readable by this user; ``not_chest``.
         """
         from cxr_pipeline.data.images.decoding import read_bytes
 
