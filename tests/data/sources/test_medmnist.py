@@ -71,6 +71,33 @@ def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path):
     assert np.array_equal(unpack(file), [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in colour])
 
 
+@pytest.mark.parametrize(
+    ("member", "shape", "message"),
+    [
+        (
+            "val_images",
+            (3, 20_000, 20_000),
+            r"expected at most 64 MiB an image\. Found \(3, 20000, 20000\)",
+        ),
+        ("val_labels", (2**58, 1), "val_labels.npy names a shape that does not fit into memory|array is too big"),
+    ],
+)
+def test_a_shape_that_is_too_large_is_refused_before_it_is_read(tmp_path, member, shape, message):
+    file = write(tmp_path, **{member: None})
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": "|u1"})
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(f"{member}.npy", header.getvalue())
+    with pytest.raises(UserError, match=message):
+        read(file)
+
+
+def test_an_archive_that_expands_too_much_is_not_unpacked(tmp_path):
+    file = write(tmp_path, val_images=np.zeros((3, 5000, 5000), np.uint8))
+    with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):
+        reader(file, unpacked=tmp_path / "unpacked")
+
+
 NO_IMAGES = {"train_images": None, "val_images": None, "test_images": None}
 
 
@@ -84,6 +111,7 @@ NO_IMAGES = {"train_images": None, "val_images": None, "test_images": None}
         ({"val_labels": np.array([[0, 1], [2, 0], [0, 0]])}, "val_labels has 2 columns"),
         ({"val_labels": np.array([[None], [1], [{}]])}, "Object arrays cannot be loaded"),
         ({"train_labels": None}, "train_labels.npy"),
+        ({"val_labels": np.full(3, 2**40)}, "val_labels: expected numbers of labels up to 9999"),
         (NO_IMAGES, "it contains train_labels.npy, val_labels.npy"),
     ],
 )

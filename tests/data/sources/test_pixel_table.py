@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,3 +150,13 @@ def test_real_images(shared_data, tmp_path):
     expected = pd.read_csv(folder / "nih_28x28.csv.gz")
     assert np.array_equal(images.reshape(len(expected), 784), expected.drop(columns="label"))
     assert listing.images["labels"].tolist() == [f"finding {number}" for number in expected["label"]]
+
+
+def test_a_compressed_table_that_expands_too_much_is_refused(tmp_path):
+    header = b"label," + b",".join(b"p%d" % number for number in range(16)) + b"\n"
+    with gzip.open(tmp_path / "images.csv.gz", "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(70):
+            file.write(b"0" * 2**20)
+    with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):
+        read(tmp_path, label="label")

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
 from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
+from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, check_expansion, find_container, unpack
 
 EXPECTED = "one .npz file of a 2D dataset of MedMNIST, with train_images and train_labels, val_... or test_..."
 
+MAX_IMAGE_BYTES = 2**26
+
 _SUFFIXES = (".npz",)
+_MAX_LABEL = 9999
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -81,10 +84,21 @@ def _splits(archive: zipfile.ZipFile) -> list[str]:
 
 
 @contextmanager
+def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    info = archive.getinfo(name)
+    check_expansion(info.file_size, info.compress_size)
+    with archive.open(info) as stream:
+        try:
+            yield stream
+        except MemoryError:
+            raise ValueError(f"{name} names a shape that does not fit into memory") from None
+
+
+@contextmanager
 def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
     """Open the images of a split: a stream of their pixels, and their shape."""
     # np.load would decompress a whole split into memory, 4 GB for ChestMNIST at 224 pixels.
-    with archive.open(f"{split}_images.npy") as stream:
+    with _member(archive, f"{split}_images.npy") as stream:
         np.lib.format.read_magic(stream)
         shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
         is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
@@ -92,12 +106,14 @@ def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], t
             raise ValueError(
                 f"{split}_images: expected uint8 [n, height, width] or [n, height, width, 3]. Found {dtype} {shape}"
             )
+        if prod(shape[1:]) > MAX_IMAGE_BYTES:
+            raise ValueError(f"{split}_images: expected at most {MAX_IMAGE_BYTES >> 20} MiB an image. Found {shape}")
         yield stream, shape
 
 
 def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
     """Read the labels of a split, whole numbers [n, 1] or, if there are several columns, 0 and 1 [n, columns]."""
-    with archive.open(f"{split}_labels.npy") as stream:
+    with _member(archive, f"{split}_labels.npy") as stream:
         labels = np.lib.format.read_array(stream, allow_pickle=False)
     with _images(archive, split) as (_, (n_images, *_)):
         if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or len(labels) != n_images:
@@ -106,6 +122,8 @@ def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
                 f"Found {labels.dtype} {labels.shape}"
             )
     table: NDArray[np.int64] = (labels[:, np.newaxis] if labels.ndim == 1 else labels).astype(np.int64)
+    if table.max(initial=0) > _MAX_LABEL:
+        raise ValueError(f"{split}_labels: expected numbers of labels up to {_MAX_LABEL}. Found {table.max()}")
     if table.shape[1] != 1 and not (table.shape[1] and np.isin(table, (0, 1)).all()):
         raise ValueError(f"{split}_labels has {table.shape[1]} columns; expected one, or several of 0 and 1")
     return table
