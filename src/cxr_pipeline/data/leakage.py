@@ -14,7 +14,7 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: boo
 
     Raises:
         UserError: a patient or the same content is in several splits, or a split lacks images. The message names the
-            patients or images (at most 50, and the number of the others) or the classes.
+            patients or images (at most 10, and the number of the others) or the classes.
         ValueError: an image of the manifest has no split.
     """
     _check_patients(manifest, splits, task)

@@ -7,6 +7,7 @@ image is not on disk.
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -31,6 +32,7 @@ REASONS = (
     "not_chest",
 )
 
+MAX_LABELS = 20
 QUARANTINE_COLUMNS = ["source", "image", "reason", "detail"]
 
 _LEADING_COLUMNS = ("source", "image", "path", "sha256", "patient_id")
@@ -216,7 +218,7 @@ def _summarise_reasons(refused: pd.DataFrame) -> str:
     sizes = refused["reason"].value_counts()
     examples = refused.drop_duplicates("reason").set_index("reason")
     return "; ".join(
-        f"{count} {reason} (such as {examples.loc[reason, 'image']!r}: {examples.loc[reason, 'detail']})"
+        f"{count} {reason} (such as {examples.loc[reason, 'image']!r}: {shorten(examples.loc[reason, 'detail'], 120)})"
         for reason, count in zip(sizes.index.astype("str"), sizes, strict=True)
     )
 
@@ -226,10 +228,10 @@ def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, task: str) -> 
     unknown = count_unknown_labels(refused["detail"])
     if not unknown:
         return ""
-    counted = join_names([f"{label!r} ({count})" for label, count in unknown.items()], 20)
+    counted = join_names([f"{label[:40]!r} ({count})" for label, count in unknown.items()], MAX_LABELS)
     return (
         f"\nLabels of no class: {counted}. Put this into conf/local/parameters/tasks.yml, with each label under the "
-        f"class it means or under left_out:\n{labels.block(list(unknown), task=task)}"
+        f"class it means or under left_out:\n{labels.block(list(unknown)[:MAX_LABELS], task=task)}"
     )
 
 

@@ -127,7 +127,7 @@ def patient_names(images: pd.DataFrame) -> list[str]:
     return sorted(names.unique())
 
 
-def join_names(names: Sequence[str], limit: int = 50) -> str:
+def join_names(names: Sequence[str], limit: int = 10) -> str:
     """Join the first ``limit`` names for a message, followed by the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{', '.join(names[:limit])}{more}"

@@ -111,3 +111,23 @@ def test_labels_written_as_a_list(tmp_path, cell, labels):
     (write_files(tmp_path, "a.png") / "t.csv").write_text(f"image,labels\na.png,{cell}\n")
     images = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="labels")).images
     assert texts(images["labels"]) == [labels]
+
+
+def test_a_message_about_columns_is_short(tmp_path):
+    (tmp_path / "t.csv").write_text(",".join(f"{number}{'x' * 1000}" for number in range(1000)))
+    with pytest.raises(UserError, match="and 992 more") as error:
+        read_table(tmp_path / "t.csv", [f"label {number}" for number in range(100)])
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("content", ["a,b".encode("utf-16-le"), b"a,b\n\0\n"])
+def test_zero_bytes(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match="it contains zero bytes; save it in UTF-8"):
+        read_table(tmp_path / "t.csv", ["a"])
+
+
+def test_a_column_of_nulls(tmp_path):
+    table = pd.DataFrame({"image": [None, None], "labels": ["x", "y"]})
+    table.to_parquet(tmp_path / "t.parquet")
+    assert read(tmp_path, table="t.parquet", columns=Columns(image="image", labels="labels")).n_missing == 2

@@ -168,7 +168,7 @@ def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
         >>> normalise_paths(pd.Series([r"a\b.png", "./a//c/../b.png"])).tolist()
         ['a/b.png', 'a/b.png']
     """
-    return names.str.replace("\\", "/").map(posixpath.normpath, na_action="ignore")
+    return names.str.replace("\\", "/").map(posixpath.normpath, na_action="ignore").astype("str")
 
 
 def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
@@ -218,8 +218,8 @@ def _splits(words: "pd.Series[str]") -> "pd.Series[str]":
     unknown = words[words.notna() & splits.isna()]
     if len(unknown):
         raise UserError(
-            f"the column {words.name} has '{unknown.iloc[0]}'; expected one of {', '.join(SPLIT_NAMES)}, or an empty "
-            "cell. Fix the table, or set the source's columns.split to null."
+            f"the column {words.name} has '{unknown.iloc[0][:40]}'; expected one of {', '.join(SPLIT_NAMES)}, or an "
+            "empty cell. Fix the table, or set the source's columns.split to null."
         )
     return splits
 
@@ -267,7 +267,7 @@ def _cell_values(cells: "pd.Series[str]") -> "pd.Series[float]":
 
 def _describe_invalid(row: Mapping[Hashable, object]) -> str:
     column, value = next((column, value) for column, value in row.items() if isinstance(value, str))
-    return f"the column {column} has '{value}'; expected 1, 0, -1 or an empty cell"
+    return f"the column {column} has '{value[:40]}'; expected 1, 0, -1 or an empty cell"
 
 
 def _joined(chosen: pd.DataFrame) -> "pd.Series[str]":

@@ -1,19 +1,20 @@
 """Read columns of a table as text, from Parquet or from CSV as spreadsheets and databases write it."""
 
 import codecs
-import csv
 import difflib
 import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from textwrap import shorten
+from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.labels import fold
 from cxr_pipeline.data.sources.listing import explained, printable
+from cxr_pipeline.data.splits import join_names
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -49,9 +50,9 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     missing = [name for name in names if positions[name] is None]
     if missing:
         close = [match for name in missing for match in difflib.get_close_matches(name, header, n=1)]
-        hint = f"; did you mean {', '.join(close)}?" if close else "."
-        found = ", ".join(header) or "none"
-        raise UserError(f"{printable(str(file))} has no column {', '.join(missing)}{hint} Found {found}.")
+        hint = f"; did you mean {_names(close)}?" if close else "."
+        found = _names(header) or "none"
+        raise UserError(f"{printable(str(file))} has no column {_names(missing)}{hint} Found {found}.")
     cells = table.dropna(how="all").reset_index(drop=True)
     return pd.DataFrame(
         {
@@ -71,28 +72,22 @@ def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
         text = text.partition("\n")[2]
     wanted = {fold(name) for name in names}
 
-    def header(separator: str) -> list[str]:
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
-
-    def fit(separator: str) -> tuple[int, int]:
-        columns = header(separator)
-        return len(wanted & {fold(column) for column in columns}), len(columns)
-
-    separator = max(_SEPARATORS, key=fit)
-
-    def read(index_column: Literal[False] | None) -> pd.DataFrame:
+    def read(separator: str, **options: Any) -> pd.DataFrame:
         # Without pandas' own list of null values: a label may be "None" and a patient "NA".
-        options: dict[str, Any] = {"dtype": "str", "keep_default_na": False, "na_values": [""]}
-        table: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, index_col=index_column, **options)
+        options |= {"dtype": "str", "keep_default_na": False}
+        table: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, **options)
         return table
 
-    table = read(None)
+    headers = {separator: read(separator, header=None, nrows=1).iloc[0].tolist() for separator in _SEPARATORS}
+    separator = max(headers, key=lambda each: (len(wanted & set(map(fold, headers[each]))), len(headers[each])))
+    header = headers[separator]
+    table = read(separator, na_values=[""])
     # Rows with one cell more than the header have a separator at their end, or the row names of R before them.
     if not isinstance(table.index, pd.RangeIndex):
-        table = read(False) if table.iloc[:, -1].isna().all() else table.reset_index(drop=True)
-    columns = header(separator)
+        trailing = bool(table.iloc[:, -1].isna().all())
+        table = read(separator, na_values=[""], index_col=False) if trailing else table.reset_index(drop=True)
     # pandas renames the second of two columns with the same name.
-    return table.set_axis(columns, axis="columns") if len(columns) == table.shape[1] else table
+    return table.set_axis(header, axis="columns") if len(header) == table.shape[1] else table
 
 
 def _decode(content: bytes) -> str:
@@ -100,10 +95,16 @@ def _decode(content: bytes) -> str:
         raise ValueError("it is a workbook of a spreadsheet program; save it as CSV")
     if content.startswith(_UTF_16):
         return content.decode("utf-16")
+    if b"\0" in content:
+        raise ValueError("it contains zero bytes; save it in UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("cp1252")
+
+
+def _names(columns: Sequence[str]) -> str:
+    return join_names([shorten(column, 40, placeholder="...") for column in columns], 8)
 
 
 def _position(header: Sequence[str], name: str, file: Path) -> int | None:
