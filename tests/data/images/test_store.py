@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from dicom_files import dicom, levels
 
 from cxr_pipeline.common import array_store
 from cxr_pipeline.common.errors import UserError
@@ -94,6 +95,21 @@ def test_only_new_images_are_read(folder, write_images):
     assert images.fill(placed({**first, **more})).empty
     assert np.array_equal(images.read(list(more)), prepared(more))
     images.check_holds([*first, *more])
+
+
+def test_images_whose_window_does_not_fit_are_named_in_every_run(folder, write_images, tmp_path, caplog):
+    files = write_images(2)
+    for number in range(2):
+        content = dicom(levels(12, signed=number > 0), bits=12, WindowCenter=90000, WindowWidth=10)
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+        files[hashlib.sha256(content).hexdigest()] = tmp_path / f"{number}.dcm"
+    for _ in range(2):
+        caplog.clear()
+        assert PreparedImages(folder, RECIPE).fill(placed(files)).empty
+        assert [record.getMessage() for record in caplog.records] == [
+            "2 of 4 images (such as 0.dcm): no window or VOI LUT of the header fits the pixel values, which are shown "
+            "without one."
+        ]
 
 
 def test_refused_images_are_reported_by_reason_and_remembered(folder, tmp_path, write_images, encode):

@@ -45,12 +45,13 @@ def read_bytes(path: Path) -> bytes:
         raise ImageRefused("unreadable", f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
-def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
+def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], object] | None = None) -> NDArray[np.uint8]:
     """Decode a PNG, JPEG, TIFF, BMP, WEBP or DICOM image to grey levels, uint8 [height, width].
 
     Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
     Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
-    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`.
+    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`. ``note`` receives a
+    text about an image that is decoded, but may not look as intended.
 
     Images above ``max_megapixels`` are refused before their pixels are decoded; the limit is lower for pixels of more
     than four bytes. With a limit of 100, no file of at most ``MAX_BYTES`` takes more than 2 GiB of memory or 10 s.
@@ -64,7 +65,7 @@ def decode(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         array([0, 1, 2, 3], dtype=uint8)
     """
     if is_dicom(content):
-        grey = decode_dicom(content, max_megapixels=max_megapixels)
+        grey = decode_dicom(content, max_megapixels=max_megapixels, note=note)
     else:
         image = open_header(content)
         check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=_bytes_per_pixel(content, image))

@@ -5,7 +5,7 @@ Parts and sections are those of the DICOM standard, https://www.dicomstandard.or
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,14 +71,16 @@ def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Se
         _check_accepted("body part", body_part, body_parts)
 
 
-def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
+def decode_dicom(
+    content: bytes, *, max_megapixels: float, note: Callable[[str], object] | None = None
+) -> NDArray[np.uint8]:
     """Decode a DICOM image to grey levels as they are meant to be displayed, uint8 [height, width].
 
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2)
     that can be applied and does not make all pixels equal; its range becomes 0 to 255. If there is none, values of up
     to 8 bits are kept, and values of more bits are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1
     is inverted. Padding is ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels
-    are decoded.
+    are decoded. ``note`` receives a text for a window that does not fit the pixels.
 
     Raises:
         ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``
@@ -91,7 +93,7 @@ def decode_dicom(content: bytes, *, max_megapixels: float) -> NDArray[np.uint8]:
         start = stream.tell()
         if stream.read(4) not in _PIXEL_DATA:
             raise ImageRefused("unreadable", "DICOM without pixels")
-        return to_grey_levels(_read_pixels(content, header, start), header)
+        return to_grey_levels(_read_pixels(content, header, start), header, note)
 
 
 def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ Sections are those of part 3 of the DICOM standard, https://www.dicomstandard.or
 ``docs/layouts.md`` says what happens if an attribute is missing, empty, out of range or repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,17 @@ WINDOWING_TAGS = (
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
 
+MISSED = "no window or VOI LUT of the header fits the pixel values, which are shown without one"
+
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 
-def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
+def to_grey_levels(
+    pixels: NDArray[Any], header: "Dataset", note: Callable[[str], object] | None = None
+) -> NDArray[np.uint8]:
     """Convert stored pixels, integers [height, width], to uint8 grey levels as described for ``dicom.decode_dicom``.
+
+    ``note`` receives a text if the header has windows or VOI LUTs, but all of them make the pixels equal.
 
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
@@ -40,25 +46,33 @@ def to_grey_levels(pixels: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]
     counts = np.where(padding, 0, histogram(pixels))
     if not counts.any():
         raise ImageRefused("empty", "every pixel is padding")
-    table = _grey_table(_apply_modality_lut(stored, header), counts, header, bits=bits)
+    values = _apply_modality_lut(stored, header)
+    table = _display_table(values, counts, header, note)
+    if table is None:
+        table = _range_table(values) if bits <= 8 else stretch_table(values, counts)
     if text(header, "PhotometricInterpretation") == "MONOCHROME1":
         table = 255 - table
     return look_up(pixels, np.where(padding, 0, table).astype(np.uint8))
 
 
-def _grey_table(
-    values: NDArray[np.float64], counts: NDArray[np.int64], header: "Dataset", *, bits: int
-) -> NDArray[np.uint8]:
+def _display_table(
+    values: NDArray[np.float64], counts: NDArray[np.int64], header: "Dataset", note: Callable[[str], object] | None
+) -> NDArray[np.uint8] | None:
     """Return the grey levels of values by the first VOI LUT or window under which the pixels of the image differ."""
+    table = None
     shown_by_luts = (mapped / brightest for mapped, brightest in _apply_luts("VOILUTSequence", values, header))
     for unit in chain(shown_by_luts, _windows(values, header)):
-        table: NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8)
+        table = np.asarray(np.rint(unit * 255), dtype=np.uint8)
         if np.ptp(table[counts > 0]):
             return table
-    if bits <= 8:
-        unit = (values - values.min()) / np.ptp(values)
-        return np.asarray(np.rint(unit * 255), dtype=np.uint8)
-    return stretch_table(values, counts)
+    if table is not None and note is not None:
+        note(MISSED)
+    return None
+
+
+def _range_table(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the grey levels of values if their range becomes 0 to 255."""
+    return np.asarray(np.rint((values - values.min()) / np.ptp(values) * 255), dtype=np.uint8)
 
 
 def _apply_modality_lut(stored: NDArray[np.int32], header: "Dataset") -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -47,8 +47,8 @@ class Recipe:
         parameters = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
 
-    def prepare(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode, resize and enhance the bytes of an image file to uint8 [size, size].
+    def prepare(self, content: bytes, *, note: Callable[[str], object] | None = None) -> NDArray[np.uint8]:
+        """Decode, resize and enhance the bytes of an image file to uint8 [size, size]; for ``note`` see `decode`.
 
         Raises:
             ImageRefused: the image cannot be used.
@@ -57,7 +57,7 @@ class Recipe:
         from cxr_pipeline.data.images.morphology import apply_steps
         from cxr_pipeline.data.images.resolution import resize
 
-        image = decode(content, max_megapixels=self.max_megapixels)
+        image = decode(content, max_megapixels=self.max_megapixels, note=note)
         return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
     def to_dict(self) -> dict[str, Any]:

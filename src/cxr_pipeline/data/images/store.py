@@ -1,7 +1,9 @@
 """The image store: prepared images on disk, addressed by the content of the file that each came from."""
 
 import hashlib
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 # With fewer images, starting worker processes takes longer than it saves.
 _FEW_BYTES_TO_DECODE = 2**27
 _FEW_IMAGES_TO_ENHANCE = 5000
-_IMAGES, _REFUSED = "images", "refused"
+_IMAGES, _REFUSED, _NOTES = "images", "refused", "notes"
+_NOTE = np.dtype("S200")
 _REFUSAL = np.dtype([("reason", "S32"), ("detail", "S200")])
+
+_log = logging.getLogger(__name__)
 
 Refusals = dict[str, tuple[str, str]]
 
@@ -71,6 +76,10 @@ class PreparedImages:
     def _refused(self) -> ArrayStore:
         return ArrayStore(self.folder / _REFUSED, _REFUSAL)
 
+    @cached_property
+    def _notes(self) -> ArrayStore:
+        return ArrayStore(self.folder / _NOTES, _NOTE)
+
     def missing(self, sha256s: Iterable[str]) -> list[str]:
         """Return the images that are neither prepared nor known to be unusable."""
         return [sha256 for sha256 in self._images.missing(sha256s) if sha256 not in self._refused]
@@ -95,6 +104,7 @@ class PreparedImages:
         is_large = sum((reader.version(path) or (0, 0))[0] for _, reader, path in wanted) > _FEW_BYTES_TO_DECODE
         work = partial(_prepare, self.folder, self.recipe)
         refused = self._run(work, wanted, workers=(workers or n_cores()) if is_large else 1, title="Preparing images")
+        self._warn(images)
         known = [sha256 for sha256 in images if sha256 in self._refused]
         for sha256, (reason, detail) in zip(known, self._refused.read(known).tolist(), strict=True):
             refused[sha256] = (reason.decode(), detail.decode(errors="ignore"))
@@ -147,7 +157,16 @@ class PreparedImages:
         """Build a handle from the result of ``to_dict``."""
         return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))
 
+    def _warn(self, images: Mapping[str, tuple["Reader", str]]) -> None:
+        """Log what was noted about images that were decoded, but may not look as intended."""
+        noted = [sha256 for sha256 in images if sha256 in self._notes]
+        texts = [text.decode() for text in self._notes.read(noted).tolist()]
+        for text, count in Counter(texts).items():
+            _, path = images[noted[texts.index(text)]]
+            _log.warning("%d of %d images (such as %s): %s.", count, len(images), path, text)
+
     def _refresh(self) -> None:
+        self._notes.refresh()
         self._images.refresh()
         self._refused.refresh()
 
@@ -188,6 +207,7 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
         the images may be readable later.
     """
     prepared: dict[str, NDArray[np.uint8]] = {}
+    notes: dict[str, str] = {}
     permanent: Refusals = {}
     transient: Refusals = {}
     for sha256, reader, path in images:
@@ -200,9 +220,13 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
             transient[sha256] = ("unreadable", "changed while the pipeline was reading it")
             continue
         try:
-            prepared[sha256] = recipe.prepare(content)
+            prepared[sha256] = recipe.prepare(content, note=partial(notes.__setitem__, sha256))
         except ImageRefused as refusal:
             permanent[sha256] = (refusal.reason, refusal.detail)
+    noted = [sha256 for sha256 in prepared if sha256 in notes]
+    # Before the images, so that none of them is without its note after a kill.
+    if noted:
+        write_shard(folder / _NOTES, noted, np.array([notes[sha256].encode() for sha256 in noted], _NOTE))
     if prepared:
         write_shard(folder / _IMAGES, list(prepared), np.stack(list(prepared.values())))
     if permanent:
