@@ -103,6 +103,11 @@ class TestFindChanges:
         registered.same_key = False
         assert self.find(corrected, launch)["changes"]["reassigned"] == 0
 
+    def test_splits_are_not_renewed(self, registered, launch) -> None:
+        renewing = replace(launch, parameters={"splitting": {"renew": True}})
+        with pytest.raises(UserError, match=r"kedro run --pipeline=chest --params chest\.splitting\.renew=true"):
+            self.find(IMAGES, renewing)
+
     def test_too_many_relabelled_images_stop_the_retraining(self, registered, launch) -> None:
         registered.champion = 3
         found = self.find(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)

@@ -204,8 +204,8 @@ def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame,
         raise UserError(
             f"{version} cannot be compared on these test images: it was trained on {seen.sum()} of {len(test)} of "
             "them, or on other images of their patients. The split registry was replaced since its training. Restore "
-            "the earlier splits.parquet; or remove the alias champion from it, so that the next version is promoted "
-            "on the floors only."
+            "the earlier splits.parquet from former_splits/; or remove the alias champion from it, so that the next "
+            "version is promoted on the floors only."
         )
 
 

@@ -111,8 +111,10 @@ def test_a_class_set_to_null_is_switched_off() -> None:
 
 
 def test_numbers_are_labels() -> None:
-    made = config.Task(name="t", title="T", kind="binary", classes={"well": [0], "ill": [1.0, 2.5, "3"]}, left_out=[-1])
-    assert (made.classes, made.left_out) == ({"well": ("0",), "ill": ("1", "2.5", "3")}, ("-1",))
+    made = config.Task(
+        name="t", title="T", kind="binary", classes={"well": [0], "ill": [10_000_000, 2.5, "3"]}, left_out=[-1]
+    )
+    assert (made.classes, made.left_out) == ({"well": ("0",), "ill": ("10000000", "2.5", "3")}, ("-1",))
     with pytest.raises(ValidationError, match="should be a valid string"):  # an unquoted No in YAML
         task("binary", well=[False], ill=["Yes"])
 

@@ -50,7 +50,7 @@ class Folders(Parameters):
 
 
 def _number_as_text(label: object) -> object:
-    return f"{label:g}" if isinstance(label, int | float) and not isinstance(label, bool) else label
+    return str(label) if isinstance(label, int | float) and not isinstance(label, bool) else label
 
 
 # In YAML, labels such as 0 and 1 are numbers.

@@ -31,6 +31,11 @@ def find_changes(
     images: pd.DataFrame, task: Task, sources: Sources, folders: Folders, retraining: Retraining, current_run: TaskRun
 ) -> dict[str, Any]:
     """Compare the images with those of the champion, and decide whether to train a challenger and whether to stop."""
+    if current_run.parameters.get("splitting", {}).get("renew"):
+        raise UserError(
+            f"Retraining keeps the splits, so {task.name}.splitting.renew has to be false. To renew the splits: "
+            f"kedro run --pipeline={task.name} --params {task.name}.splitting.renew=true"
+        )
     model = tracking.model_name(task.name, phantom=sources.phantom)
     data = digests.table_digest(images[["sha256", "patient_id", *label_columns(images)]])
     digest = digests.result_digest(current_run.parameters, images=data)
