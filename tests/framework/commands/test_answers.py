@@ -80,7 +80,7 @@ def test_the_details_of_a_version_are_complete() -> None:
         "patients": "train 1, test 1",
         "tags": tags,
         "model": MODEL,
-        "metrics": {"auc": "0.875 (0.750 to 0.938)", "n_images": "40.000"},
+        "metrics": {"auc": "0.875 (0.750 to 0.938)", "n_images": 40},
         "changed parameters": {"training.epochs": "3 (today 5)"},
     }
 

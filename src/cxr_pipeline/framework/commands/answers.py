@@ -57,11 +57,16 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> str:
         "patients": None if patients is None else _splits(patients.drop_duplicates(["split", PATIENT])),
         "tags": dict(sorted(version.tags.items())),
         "model": settings_of(version),
-        "metrics": {name: flat_measure(metrics, name) for name in metrics if not name.endswith(ENDS)},
+        "metrics": {name: _metric(metrics, name) for name in metrics if not name.endswith(ENDS)},
         "changed parameters": version.parameters and (changed or "none"),
     }
     facts = {name: value or "not on record" for name, value in facts.items()}
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _metric(metrics: Mapping[str, float], name: str) -> str | int:
+    # MLflow stores counts as floats.
+    return int(metrics[name]) if name.startswith("n_") else flat_measure(metrics, name)
 
 
 def write_images(version: VersionRecord, file: Path) -> str:
