@@ -14,6 +14,7 @@ from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epochs import Trainer, computing_in_bfloat16
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
+from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
@@ -313,7 +314,7 @@ def test_several_outputs_are_learned(tmp_path: Path, exclusive: bool, pretrained
 
 def pretrained(name: str) -> keras.Model:
     """Build a backbone with batch statistics of noise, so that an update of them can be detected."""
-    size = BACKBONES[name].smallest
+    size = SMALLEST_SIZES[name]
     settings = {"size": size, "n_outputs": 3, "head_units": 0, "dropout": 0.1, "seed": 0}
     model = build_model(name=name, weights_file=None, exclusive=False, **settings)
     backbone = model.layers[: model.layers.index(model.get_layer("pooled"))]
@@ -339,7 +340,7 @@ CUTS = {"densenet121": "pool4_pool", "efficientnetv2b0": "block6e_add"}
 )
 def test_a_backbone_is_trained_only_above_its_cut(name: str, cut: str | None, tmp_path: Path) -> None:
     model = pretrained(name)
-    images = MemoryImages(np.array([[1, 0, 0], [0, 1, np.nan], [1, 1, 1], [0, 0, 0]]), BACKBONES[name].smallest)
+    images = MemoryImages(np.array([[1, 0, 0], [0, 1, np.nan], [1, 1, 1], [0, 0, 0]]), SMALLEST_SIZES[name])
     weights: dict[str, dict[str, np.ndarray]] = {}
 
     def remember(row: Row) -> None:

@@ -111,12 +111,10 @@ def _feature_layer(model: Model) -> Layer:
     """
     layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
     first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
-    for layer in reversed(layers[first:]):
-        shape = tuple(layer.output.shape)
-        is_map = len(shape) == 4 and not isinstance(layer, keras.layers.ZeroPadding2D)
-        if is_map and shape[1] >= SIDE and _leads_to(layer, _pooled_maps(model)[0]):
-            return layer
-    return layers[-1]
+    maps = [layer for layer in reversed(layers[first:]) if len(layer.output.shape) == 4]
+    maps = [layer for layer in maps if not isinstance(layer, keras.layers.ZeroPadding2D)]
+    large = [layer for layer in maps if layer.output.shape[1] >= SIDE]
+    return next(layer for layer in (*large, *maps) if _leads_to(layer, _pooled_maps(model)[0]))
 
 
 def _pooled_maps(model: Model) -> list[KerasTensor]:

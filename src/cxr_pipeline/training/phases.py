@@ -65,7 +65,7 @@ def plan_phases(
         return [Phase("training", network, inputs, settings, settings.weight_decay)]
 
     tuning, views = settings.fine_tuning, int(augmentation["views"])
-    cut, pooled = _cut_layer(model, tuning.cut or BACKBONES[model.name].cut), model.get_layer(POOLED)
+    cut, pooled = cut_layer(model, tuning.cut), model.get_layer(POOLED)
     features = BackboneFeatures(
         images=train.images,
         lower=keras.Model(model.input, cut.output),
@@ -87,8 +87,9 @@ def plan_phases(
     return [frozen, Phase("fine_tuning", top, inputs, tuning, settings.weight_decay, views, thawed)]
 
 
-def _cut_layer(model: keras.Model, name: str) -> keras.Layer:
-    """Return the layer at the cut, which no other path of the graph may bypass."""
+def cut_layer(model: keras.Model, name: str | None) -> keras.Layer:
+    """Return the layer at the cut, or at the default of the backbone; raise `UserError` if other paths bypass it."""
+    name = name or BACKBONES[model.name].cut
     names = [layer.name for layer in model.layers]
     backbone = names[: names.index(POOLED)]
     if name not in backbone:

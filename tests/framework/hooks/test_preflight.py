@@ -82,7 +82,16 @@ def test_missing_files_stop_the_run(parameters, preflight, source, message) -> N
     with pytest.raises(UserError, match=message):
         preflight(parameters | {"params:t.sources": config.Sources({"a": source})})
     with pytest.raises(UserError, match=r"found no file at .*lost\.weights\.h5"):
-        preflight(parameters | {"params:t.model": config.Network(**LOST)})
+        preflight(parameters | {"params:t.model": config.Network(**LOST)}, model=LOST)
+
+
+def test_a_network_that_cannot_be_trained_stops_the_run(parameters, preflight) -> None:
+    network = {**LOST, "weights": "none"}
+    blocks = parameters | {"params:t.model": config.Network(**network)}
+    with pytest.raises(UserError, match=r"t\.resolution\.size is 31, but densenet121 needs"):
+        preflight(blocks, model=network, resolution={"size": 31})
+    preflight(blocks, model=network, resolution={"size": 32})
+    preflight(parameters, model=network, resolution={"size": 31})
 
 
 def test_scoring_and_drift_need_a_folder_and_no_source(parameters, preflight, connected, tmp_path) -> None:
@@ -106,6 +115,7 @@ ARGMAX = {"rule": "argmax"}
     [
         ({"thresholds": {"policy": ARGMAX}}, "asks for the rule argmax.*this task is binary"),
         ({"model": {"name": "vgg16", "weights": "lost.weights.h5"}}, r"found no file at .*lost\.weights\.h5"),
+        ({"model": {"name": "vgg16"}, "resolution": {"size": 16}}, r"t\.resolution\.size is 16, but vgg16 needs"),
         ({"training": None}, "training: expected parameters and their values, found None"),
         (None, None),
     ],
@@ -120,8 +130,9 @@ def test_an_invalid_cell_stops_its_ablation(parameters, preflight, overrides, me
 @pytest.mark.parametrize(
     ("space", "task", "message"),
     [
-        ({"name": {"choices": ["small_cnn", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found no file at"),
-        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "found no file at"),
+        ({"name": {"choices": ["resnet50", "vgg16"]}}, {"model": {"weights": "lost.weights.h5"}}, "found no file at"),
+        ({"name": {"choices": ["vgg16", "small_cnn"]}}, {"resolution": {"size": 16}}, "size is 16, but vgg16 needs"),
+        ({"weights": {"choices": ["none", "lost.weights.h5"]}}, {}, "small_cnn takes no pretrained weights"),
         ({"name": {"choices": ["small_cnn", "cnn"]}, "weights": {"choices": ["none", "imagenet"]}}, {}, None),
         ({"dropout": {"low": 0, "high": 0.5}}, {"augmentation": {"view": 3}}, r"^t: augmentation\.view: Extra inputs"),
     ],

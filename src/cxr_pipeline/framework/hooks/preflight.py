@@ -16,14 +16,14 @@ from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
 from cxr_pipeline.framework.config import Ablation, Drift, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
-from cxr_pipeline.framework.config.experiments import check_cells, check_overrides
+from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, check_overrides
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
-from cxr_pipeline.training.networks.weights import check_weights
+from cxr_pipeline.training.checks import check_network
 
 
 class Preflight(Configured):
-    """Stops a run before any work if MLflow, sources, weights, policies or a key would cause an error later."""
+    """Stops a run before any work if MLflow, sources, the network, policies or a key would cause an error later."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -49,38 +49,46 @@ class Preflight(Configured):
         if Sources in blocks:
             for name, source in blocks[Sources].root.items():
                 sources.check_source(name, source.layout, raw / source.path, classes=task.classes, task=task.name)
-        _check(task, raw, blocks.get(Thresholds), blocks.get(Network))
+        parameters = self._config_loader["parameters"][task.name]
+        if Thresholds in blocks or Network in blocks:
+            _check(task, raw, check_overrides(task.name, parameters, {}))
         if Ablation in blocks:
-            _check_ablation(blocks[Ablation], self._config_loader["parameters"][task.name], task, raw)
+            _check_ablation(blocks[Ablation], parameters, task, raw)
         if Tuning in blocks:
-            _check_tuning(blocks[Tuning], self._config_loader["parameters"][task.name], task, raw)
+            _check_tuning(blocks[Tuning], parameters, task, raw)
         if "registration" in stages:
             key_fingerprint(blocks[Folders].patient_key, make=True)
 
 
-def _check(task: Task, raw: Path, thresholds: Thresholds | None, network: Network | None) -> None:
-    """Check that threshold policies fit the kind of task, and that weights exist."""
-    if thresholds is not None:
-        for policy in (thresholds.policy, *thresholds.compared):
-            check_policy(policy.model_dump(), task.kind)
-    if network is not None:
-        check_weights(network.name, network.weights, raw, task=task.name)
+def _check(task: Task, raw: Path, blocks: CellBlocks) -> None:
+    """Check that threshold policies fit the kind of task, and that the network can be trained."""
+    for policy in (blocks.thresholds.policy, *blocks.thresholds.compared):
+        check_policy(policy.model_dump(), task.kind)
+    network, size, cut = blocks.model, blocks.resolution.size, blocks.training.fine_tuning.cut
+    check_network(network.name, weights=network.weights, size=size, cut=cut, raw=raw, task=task.name)
 
 
 def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
     for cell, blocks in check_cells(task.name, parameters, ablation).items():
         try:
-            _check(task, raw, blocks.thresholds, blocks.model)
+            _check(task, raw, blocks)
         except UserError as error:
             raise UserError(f"{cell}: {error}") from error
 
 
 def _check_tuning(tuning: Tuning, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
-    """Check that trials have usable parameters and weights, and that the study's database can be used."""
-    network = check_overrides(task.name, parameters, {}).model
-    names = tuning.space.get("model.name", {}).get("choices", [network.name])
-    for name, weights in product(names, tuning.space.get("model.weights", {}).get("choices", [network.weights])):
-        check_weights(name, weights, raw, task=task.name)
+    """Check that the network of each trial can be trained, and that the study's database can be used."""
+    blocks = check_overrides(task.name, parameters, {})
+    configured = {
+        "model.name": blocks.model.name,
+        "model.weights": blocks.model.weights,
+        "resolution.size": blocks.resolution.size,
+        "training.fine_tuning.cut": blocks.training.fine_tuning.cut,
+    }
+    # The smallest value of a range is the one that may be too small.
+    axes = {name: tuning.space.get(name, {"choices": [value]}) for name, value in configured.items()}
+    for name, weights, size, cut in product(*(axis.get("choices", [axis.get("low")]) for axis in axes.values())):
+        check_network(name, weights=weights, size=size, cut=cut, raw=raw, task=task.name)
     if tuning.storage:
         from cxr_pipeline.experiments.search import check_storage
 

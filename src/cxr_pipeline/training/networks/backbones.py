@@ -12,8 +12,6 @@ from functools import partial
 
 import keras
 
-from cxr_pipeline.common.errors import UserError
-
 GREY_TO_RGB = "grey_to_rgb"
 NORMALISATION = "imagenet_normalisation"
 
@@ -39,7 +37,6 @@ class Backbone:
         normalisation: scale and offset that its ImageNet weights expect.
         cut: default layer from which it is fine-tuned; no path of the graph bypasses it.
         more_levels: layers whose feature maps can be pooled besides those of the cut and of the last layer.
-        smallest: smallest side of an image in pixels.
     """
 
     name: str
@@ -47,20 +44,9 @@ class Backbone:
     normalisation: Normalisation
     cut: str
     more_levels: tuple[str, ...] = ()
-    smallest: int = 32
 
     def __call__(self, image: keras.KerasTensor) -> keras.KerasTensor:
-        """Apply the backbone to grey images [n, S, S, 1], in 0..255: a feature map [n, h, w, c], h and w about S/32.
-
-        Raises:
-            UserError: the images are too small.
-        """
-        size = image.shape[1]
-        if size < self.smallest:
-            raise UserError(
-                f"{self.name} needs images of at least {self.smallest} pixels per side, found resolution.size={size}. "
-                "Increase resolution.size, or set model.name to small_cnn."
-            )
+        """Apply the backbone to grey images [n, S, S, 1], in 0..255: a feature map [n, h, w, c], h and w about S/32."""
         rgb = keras.layers.Concatenate(name=GREY_TO_RGB)([image, image, image])
         scale, offset = self.normalisation
         normalised = keras.layers.Rescaling(scale, offset, dtype="float32", name=NORMALISATION)(rgb)
@@ -76,7 +62,7 @@ _BACKBONES = (
     # He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
     Backbone("resnet50", _APPLICATIONS.ResNet50, CENTRED, cut="conv4_block6_out"),
     # Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv:1512.00567.
-    Backbone("inceptionv3", _APPLICATIONS.InceptionV3, MINUS_ONE_TO_ONE, cut="mixed7", smallest=75),
+    Backbone("inceptionv3", _APPLICATIONS.InceptionV3, MINUS_ONE_TO_ONE, cut="mixed7"),
     # Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381.
     Backbone("mobilenetv2", _APPLICATIONS.MobileNetV2, MINUS_ONE_TO_ONE, cut="block_12_add"),
     # Tan and Le, "EfficientNetV2", ICML 2021, arXiv:2104.00298. Its own preprocessing layers are the same, unnamed.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 
-from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks import cnn
 from cxr_pipeline.training.networks.backbones import BACKBONES, GREY_TO_RGB, NORMALISATION
 from cxr_pipeline.training.networks.heads import OUTPUT, STANDARDISED, head, pool, pool_levels
@@ -40,7 +39,7 @@ def build_model(
     Args:
         name: one of `cxr_pipeline.training.networks.architectures.ARCHITECTURES`.
         weights_file: pretrained weights of the backbone without its top, or None.
-        size: side S of an image in pixels.
+        size: side S of an image in pixels, at least that of `SMALLEST_SIZES`.
         n_outputs: number of outputs, k.
         exclusive: end in a softmax over the outputs; otherwise in k sigmoids.
         head_units: units of the dense layer before the outputs; 0 for none.
@@ -53,17 +52,11 @@ def build_model(
         Model from ``image`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
 
     Raises:
-        UserError: the weights do not fit the network, the network has no pretrained weights, or the images are too
-            small for it.
+        UserError: the weights do not fit the network.
         ValueError: the name is unknown.
     """
     if name not in NETWORKS:
         raise ValueError(f"Expected a network among {', '.join(NETWORKS)}. Received: name={name!r}")
-    if weights_file is not None and name not in BACKBONES:
-        raise UserError(
-            f"model.weights is {weights_file}, but {name} takes no pretrained weights: set model.weights to none, "
-            f"or model.name to one of {', '.join(BACKBONES)}."
-        )
     # Keras numbers unnamed layers over the whole process, but features and checkpoints need the same names in every
     # process.
     keras.utils.clear_session(free_memory=False)

@@ -163,6 +163,11 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
         cached = _keras_cache() / published.file
         # A damaged file in the cache is downloaded again, because it was not provided by the user.
         return cached if cached.is_file() and _find_defect(cached, published.md5) is None else None
+    if architecture not in PUBLISHED:
+        raise UserError(
+            f"model.weights is {weights}, but {architecture} takes no pretrained weights: set model.weights to none, "
+            f"or model.name to one of {', '.join(BACKBONES)}."
+        )
     candidates = [Path(weights).expanduser().absolute(), raw.absolute() / Path(weights).expanduser()]
     for path in candidates:
         if path.is_file():
