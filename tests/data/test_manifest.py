@@ -138,6 +138,16 @@ def test_a_source_without_any_of_its_images(tmp_path, others):
         list_images(listings if others else {"t": listings["t"]}, labels=LABELS, task="effusion")
 
 
+def test_images_that_are_not_on_disk_are_mentioned_if_a_class_has_none(tmp_path):
+    write_images(tmp_path, {"a.png": "normal"})
+    rows = {"image": ["a.png", "0", "1"], "path": ["a.png", None, None], "labels": ["normal", "Effusion", "Effusion"]}
+    listings = {"t": (FileReader(tmp_path), list_rows(pd.DataFrame(rows)))}
+    with pytest.raises(
+        UserError, match=r"only one class .* 2 rows of t name images that are not on disk, such as '0'\."
+    ):
+        list_images(listings, labels=LABELS)
+
+
 def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_path):
     images, refused, _ = list_one(
         tmp_path, {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"}

@@ -77,7 +77,12 @@ def list_images(
     images, duplicates = _remove_duplicates(pd.concat(listed, ignore_index=True), label_columns)
     refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
     images = images[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
-    _check_classes(images, refused, labels, task)
+    missing = {name: listing for name, (_, listing) in listings.items() if listing.n_missing}
+    absent = "".join(
+        f" {listing.n_missing} rows of {name} name images that are not on disk, such as {listing.missing!r}."
+        for name, listing in missing.items()
+    )
+    _check_classes(images, refused, labels, task, absent=absent)
     return images, refused, counts
 
 
@@ -193,7 +198,9 @@ def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.
     return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
 
 
-def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, task: str) -> None:
+def _check_classes(
+    images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, task: str, *, absent: str = ""
+) -> None:
     values = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
     n_with, n_without = values.eq(1).sum(), values.eq(0).sum()
     if (n_with > 0).sum() > 1 if labels.exclusive else ((n_with > 0) & (n_without > 0)).any():
@@ -206,8 +213,9 @@ def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap
         both = zip(n_with.index, n_with, n_without, strict=True)
         found = ", ".join(f"{count} positive and {other} negative for {name}" for name, count, other in both)
     reasons = f" {len(refused)} were refused: {_summarise_reasons(refused)}." if len(refused) else ""
+    fault = fault if len(images) else "there are no usable images"
     raise UserError(
-        f"{fault if len(images) else 'there are no usable images'}: found {found}; expected {expected}.{reasons} "
+        f"{fault}: found {found}; expected {expected}.{reasons}{absent} "
         f"The labels of each class are listed under {task}.task.classes; for class folders, the name of the folder is "
         f"the label.{_list_unknown_labels(refused, labels, task)}"
     )

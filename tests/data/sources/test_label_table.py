@@ -26,10 +26,13 @@ def read_rows(folder, *names, table="labels.csv"):
         ("1.2.840", "deep/1.2.840.dcm"),
         ("1.2.840.dcm", "deep/1.2.840.dcm"),
         ("bare", "deep/bare"),
+        ("deep/e\u0301.png", "deep/\u00e9.png"),
+        ("\u00ea", "deep/e\u0302.png"),
     ],
 )
 def test_names_of_an_image(tmp_path, name, path):
-    listing = read_rows(write_files(tmp_path, "deep/er/a.png", "deep/1.2.840.dcm", "deep/bare"), name)
+    paths = ("deep/er/a.png", "deep/1.2.840.dcm", "deep/bare", "deep/\u00e9.png", "deep/e\u0302.png")
+    listing = read_rows(write_files(tmp_path, *paths), name)
     assert listing.images[["image", "path", "labels"]].to_numpy().tolist() == [[path, path, "Mass"]]
 
 

@@ -168,21 +168,12 @@ def test_signs_and_digits_count(label, listed):
     assert LabelMap({"a": (listed,), "b": ("*",)}).class_of(label) != "a"
 
 
-UNCLEAR = [
-    "Findings of no finding",
-    "No Findings",
-    "No Finding.",
-    "No Fnding",
-    "no findings (PA)",
-    "Findings",
-    "healthy",
-    "normal",
-    "None",
-]
+UNCLEAR = ["No Findings", "No Finding.", "No Fnding", "no findings (PA)", "Findings", "healthy", "normal", "None"]
+NORMAL = ["within normal limits", "No acute disease", "unremarkable study"]
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-@pytest.mark.parametrize("label", [*UNCLEAR, "n/a", "unknown", "Mass;No Finding"])
+@pytest.mark.parametrize("label", [*UNCLEAR, *NORMAL, "n/a", "unknown", "Mass;No Finding"])
 def test_a_label_that_may_be_a_listed_one_is_neither_another_nor_a_negative(label, exclusive):
     expected = f"unknown_label: belongs to no class of the task: {label}"
     assert apply(LabelMap(STAR, exclusive=exclusive), label, vocabulary=(label, "Mass")) == expected
@@ -211,6 +202,11 @@ def test_the_block_that_lists_unknown_labels():
     ]
     unknown = count_unknown_labels(details.dropna())
     assert unknown == {"No Findings": 2, "rib: no": 1}
+    other = LabelMap({"well": ("normal",), "ill": ("symptomatic",)})
+    assert (
+        other.block(["abnormal", "asymptomatic"], task="t")
+        == '{"t": {"task": {"left_out": ["abnormal", "asymptomatic"]}}}'
+    )
     assert yaml.safe_load(label_map.block(list(unknown), task="t")) == {
         "t": {"task": {"left_out": ["devices", "rib: no"], "classes": {"normal": ["No Finding", "No Findings"]}}}
     }

@@ -76,7 +76,7 @@ def test_two_columns_that_may_be_meant_are_named(tmp_path, header):
 
 def test_a_workbook(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"PK\x03\x04 a workbook")
-    with pytest.raises(UserError, match="workbook of a spreadsheet program; save it as CSV"):
+    with pytest.raises(UserError, match="workbook of a spreadsheet program or an archive; save it as CSV"):
         read_table(tmp_path / "t.csv", ["label"])
 
 

@@ -39,4 +39,4 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
 
 def holds_images(folder: Path) -> bool:
     """Return whether there is a file other than a table below the folder; stops at the first one."""
-    return any(not path.endswith(_TABLES) for path in files_below(folder, follow_links=True))
+    return any(not path.lower().endswith(_TABLES) for path in files_below(folder, follow_links=True))

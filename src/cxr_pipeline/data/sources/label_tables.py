@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import unicodedata
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,13 +163,14 @@ def refuse_contradictions(rows: pd.DataFrame, *, compatible: Collection[str] = (
 
 
 def normalise_paths(names: "pd.Series[str]") -> "pd.Series[str]":
-    r"""Normalise paths: single forward slashes, without ``.`` and ``..``.
+    r"""Normalise paths: single forward slashes, without ``.`` and ``..``, and Unicode in composed form.
 
     Example:
         >>> normalise_paths(pd.Series([r"a\b.png", "./a//c/../b.png"])).tolist()
         ['a/b.png', 'a/b.png']
     """
-    return names.str.replace("\\", "/").map(posixpath.normpath, na_action="ignore").astype("str")
+    composed = names.str.replace("\\", "/").str.normalize("NFC")
+    return composed.map(posixpath.normpath, na_action="ignore").astype("str")
 
 
 def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
@@ -185,7 +187,8 @@ def index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict
     for names in (paths, *spellings):
         ambiguous = names.duplicated(keep=False)
         index = {
-            name: None if several else path
+            # Some file systems write "ü" as two characters.
+            unicodedata.normalize("NFC", name): None if several else path
             for name, path, several in zip(names, paths, ambiguous, strict=True)
             if isinstance(name, str)
         } | index

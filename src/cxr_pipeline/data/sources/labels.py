@@ -20,11 +20,12 @@ _INPUTS = ("labels", "uncertain", "unknown")
 _OUTPUTS = ("reason", "detail", "left_out")
 
 
-# Different words for a normal image. A source may use several of them.
-NORMAL = {"nofinding", "noabnormality", "normal", "healthy", "negative", "none", "clear", "unremarkable"}
+# Words for a normal image, such as "no acute disease". A source may use several of them.
+NORMAL_WORDS = {"no", "nofinding", "normal", "healthy", "negative", "none", "clear", "unremarkable", "ohne"}
 _NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "null", "?", "-"}
 _NO_CLASS = "belongs to no class of the task: "
 _MIN_SIMILARITY = 0.8
+_MISSPELT = 0.9
 
 
 def fold(label: str) -> str:
@@ -114,11 +115,16 @@ class LabelMap:
         return nearest if nearest is not None and similarities[nearest] > 0 else None
 
     def block(self, unknown: Collection[str], *, task: str) -> str:
-        """Return the parameters, as one line of YAML, that list unknown labels under a class or ``left_out``."""
+        """Return the parameters, as one line of YAML, that list unknown labels under ``left_out``.
+
+        A label that is almost certainly a misspelt one is listed under the class of that.
+        """
         additions: dict[str | None, list[str]] = {}
         for label in unknown:
             listed = self.resembled(label)
-            additions.setdefault(self._meanings[fold(listed)] if listed else None, []).append(label)
+            # The first letter may negate: "abnormal", "asymptomatic".
+            misspelt = listed and fold(listed)[:1] == fold(label)[:1] and _ratio(fold(listed), fold(label)) >= _MISSPELT
+            additions.setdefault(self._meanings[fold(listed)] if listed and misspelt else None, []).append(label)
         left_out = additions.pop(None, [])
         lists: dict[str, object] = {"left_out": [*self.left_out, *left_out]} if left_out else {}
         if additions:
@@ -223,10 +229,15 @@ def _numbers(label: str) -> str:
 def _similarity(text: str, words: list[str], listed: str) -> float:
     """Return how similar a label, or some words in it, is to a listed one; 0 if it is another label."""
     of_listed, parts = fold(listed), _words(listed)
-    if {text, of_listed} <= NORMAL or f" {' '.join(words)} " in f" {' '.join(parts)} ":
+    both_normal = all(NORMAL_WORDS & {whole, *each} for whole, each in ((text, words), (of_listed, parts)))
+    if both_normal or f" {' '.join(words)} " in f" {' '.join(parts)} ":
         return 1.0
     inside = ["".join(words[start : start + len(parts)]) for start in range(len(words))]
     # "Grade 2" is not another spelling of "Grade 1".
     candidates = [part for part in (text, *inside) if _numbers(listed) in ("", _numbers(part))]
     close = difflib.get_close_matches(of_listed, candidates, n=1, cutoff=_MIN_SIMILARITY)
-    return difflib.SequenceMatcher(None, of_listed, close[0]).ratio() if close else 0.0
+    return _ratio(of_listed, close[0]) if close else 0.0
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

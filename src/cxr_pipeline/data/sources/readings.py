@@ -5,10 +5,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data.sources.labels import NORMAL, fold
+from cxr_pipeline.data.sources.labels import fold
 
 Combination = Literal["any", "majority", "unanimous"]
 
+_NORMAL = {"nofinding", "nofindings", "normal", "ohnebefund"}
 # An uncertain label is half a vote, and a reader who does not know has none.
 _VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
 
@@ -41,7 +42,7 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
     share = votes["max"] if how == "any" else votes["sum"] / n_who_know
     found = share.eq(1) if how == "unanimous" else share.gt(0.5)
     if how == "any":
-        normal = votes["label"].map(fold).isin(NORMAL)
+        normal = votes["label"].map(fold).isin(_NORMAL)
         found &= ~(normal & (found & ~normal).groupby(votes["image"]).transform("any"))
     uncertain = ~found & (share.gt(0) if how == "unanimous" else share.eq(0.5))
     cases = {"labels": found, "uncertain": uncertain, "unknown": n_who_know.eq(0)}

@@ -18,6 +18,7 @@ from cxr_pipeline.data.splits import join_names
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_GZIP = b"\x1f\x8b"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
@@ -27,7 +28,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     A column is found by its name, or without regard to case, spaces, underscores and hyphens if that is unique.
 
     Args:
-        file: ``.parquet`` or ``.pq``; any other file is read as CSV, decompressed if it ends in ``.gz``. Cells are
+        file: ``.parquet`` or ``.pq``; any other file is read as CSV, which may be compressed by gzip. Cells are
             separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or
             Windows-1252.
         names: required columns.
@@ -40,7 +41,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
         UserError: the table is missing, cannot be read, lacks a column or has it twice.
     """
     with explained(file, "a table: Parquet, or CSV with a header"):
-        if file.suffix in (".parquet", ".pq"):
+        if file.suffix.lower() in (".parquet", ".pq"):
             table = pd.read_parquet(file, dtype_backend="pyarrow")
             table = (table if table.index.name is None else table.reset_index()).astype("str")
         else:
@@ -66,7 +67,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
 
 def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
     content = file.read_bytes()
-    text = _decode(gzip.decompress(content) if file.name.endswith(".gz") else content)
+    text = _decode(gzip.decompress(content) if content.startswith(_GZIP) else content)
     # A first line such as "sep=;" tells Excel the separator.
     if text.startswith("sep="):
         text = text.partition("\n")[2]
@@ -92,7 +93,7 @@ def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
 
 def _decode(content: bytes) -> str:
     if content.startswith(_WORKBOOKS):
-        raise ValueError("it is a workbook of a spreadsheet program; save it as CSV")
+        raise ValueError("it is a workbook of a spreadsheet program or an archive; save it as CSV")
     if content.startswith(_UTF_16):
         return content.decode("utf-16")
     if b"\0" in content:
