@@ -155,14 +155,16 @@ class TestTrainChallenger:
             (place / part / "chest").mkdir(parents=True, exist_ok=True)
         (place / "06_models" / "chest" / "model_version.json").write_text(json.dumps(version))
         (place / "08_reporting" / "chest" / "report.html").write_text("report")
+        (place / "08_reporting" / "chest" / "warnings.json").write_text('["Few test images."]')
         SPLITS.to_parquet(place / "05_model_input" / "chest" / "splits.parquet")
 
     def train(self, folders: config.Folders, launch: TaskRun, **changes: Any) -> dict[str, Any]:
         registry = changes.pop("registry", SPLITS.iloc[:0])
         return nodes.train_challenger({**TRAIN, **changes}, registry, TASK, folders, launch)
 
-    def test_the_pipeline_of_the_task_runs_in_its_own_folder(self, registered, folders, launch, jobs, place):
+    def test_the_pipeline_of_the_task_runs_in_its_own_folder(self, registered, folders, launch, jobs, place, caplog):
         assert self.train(folders, launch) == {"folder": str(place)} | nodes.RunOutputs(place, "chest").version
+        assert "The challenger: Few test images." in caplog.messages
         (job,) = jobs
         assert job.module == MODULE
         assert (job.payload["task"], job.payload["to_output"]) == ("chest", "report")

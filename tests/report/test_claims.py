@@ -64,7 +64,7 @@ def changed(content, done):
         (parameters(task__uncertain="positive"), ["as uncertain count as positive", "that is unknown are left"], []),
         (parameters(splitting__ignore_given_split=True), ["within each source. A"], ["unless a source"]),
         ({}, ["within each source, unless a source defines the split. A"], ["synthetic"]),
-        (parameters(sources__images__layout="phantoms"), ["Those from the source “images” are synthetic."], []),
+        (parameters(sources__images__layout="phantoms"), ["“images”. They are synthetic. They are from"], ["Those"]),
     ],
 )  # fmt: skip
 def test_a_card_says_what_was_done(content, done, said, unsaid):

@@ -35,7 +35,7 @@ def test_html_shows_hostile_text_and_does_not_obey_it(page, read_page):
     assert [HOSTILE, "0.5 (0.4 to 0.6)"] in read.rows
 
 
-def test_html_loads_nothing(page, read_page):
+def test_html_loads_nothing_and_has_its_date(page, read_page):
     read = read_page(page.html())
     assert {"script", "link", "iframe", "object", "base", "form"}.isdisjoint(tag for tag, _ in read.elements)
     for _, attributes in read.elements:
@@ -44,6 +44,7 @@ def test_html_loads_nothing(page, read_page):
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?:|url\(|@import", read.html)
     assert "default-src 'none'" in read.html
+    assert re.search(r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC", read.html)
 
 
 def test_html_fits_a_phone_with_tables_and_dense_figures_scrolling_in_their_own_box(page, read_page):

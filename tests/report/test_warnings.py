@@ -11,8 +11,12 @@ UNDEFINED = (None, None, None)
 NAMES = ("normal", "Mass", "Nodule")
 BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
 MULTILABEL_TASK = {"kind": "multilabel", "classes": NAMES}
-RULE = {"policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
-MISSED = {"policy_met": False, "message": "Missed."}
+RULE = {"calibration": {"method": "none"}, "policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
+MISSED = {
+    "policy_met": False,
+    "message": "Missed.",
+    "calibration": {"method": "none", "message": "It was skipped."},
+}
 CONFOUNDING = {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True}
 
 
@@ -117,6 +121,18 @@ def test_a_missed_policy_is_a_warning():
     assert warnings.policy_missed(RULE) is None
 
 
+def test_a_calibration_that_could_not_be_fitted_is_a_warning():
+    fitted, failed = {"method": "platt", "message": ""}, {"method": "none", "message": "It was skipped."}
+    together, parts = (
+        {"calibration": failed},
+        {"calibration": {"parts": [fitted, failed]}, "classes": ["Mass", "Nodule"]},
+    )
+    assert warnings.calibration_failed(together) == "It was skipped."
+    assert warnings.calibration_failed(parts) == "Nodule: It was skipped."
+    assert warnings.calibration_failed({"calibration": {"Mass": failed, "Nodule": fitted}}) == "Mass: It was skipped."
+    assert warnings.calibration_failed({"calibration": fitted}) is None
+
+
 def test_unknown_labels_are_counted(data_report):
     assert warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 0}}) is None
     warning = warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 1200, "Nodule": 0, "Hernia": 3}})
@@ -153,6 +169,6 @@ def test_warnings_are_in_order_of_severity(content, metrics_of, data_report, mea
 
     texts = found(replace(content, **poor, data_report=report, split_counts=counts))
 
-    expected = ("no better than chance", "collapsed", "confounded", "not above", "1 of 2 classes", "policy",
+    expected = ("no better than chance", "collapsed", "confounded", "not above", "1 of 2 classes", "policy", "skipped",
                 "patient is unknown", "Few test images", "labels are unknown")  # fmt: skip
-    assert [phrase in warning for phrase, warning in zip(expected, texts, strict=True)] == [True] * 9
+    assert [phrase in warning for phrase, warning in zip(expected, texts, strict=True)] == [True] * 10

@@ -98,6 +98,11 @@ class RunOutputs:
         return self._path("08_reporting", "report.html")
 
     @property
+    def warnings(self) -> list[str]:
+        """The warnings about the version."""
+        return list(json.loads(self._path("08_reporting", "warnings.json").read_text()))
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """Content of ``metrics.json``."""
         return dict(json.loads(self._path("08_reporting", "metrics.json").read_text()))

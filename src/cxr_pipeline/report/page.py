@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cxr_pipeline.report.figures.captions import captioned
-from cxr_pipeline.report.formatting import as_text, humanize, markdown
+from cxr_pipeline.report.formatting import as_text, markdown
+from cxr_pipeline.report.kinds import title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,7 +68,7 @@ class Table:
         if not isinstance(frame.index, pd.RangeIndex):
             frame = frame.reset_index(names=str(frame.index.name or ""))
         rows = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
-        return cls(tuple(map(humanize, frame.columns)), rows, style)
+        return cls(tuple(map(title, frame.columns)), rows, style)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ class Page:
     style: str = ""
 
     def html(self) -> str:
-        """Render the page as one HTML file without external files and scripts."""
-        return _environment().get_template("page.html.j2").render(page=self, banner=PHANTOM)
+        """Render the page as one HTML file with the current time, without external files and scripts."""
+        written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return _environment().get_template("page.html.j2").render(page=self, banner=PHANTOM, written=written)
 
     def markdown(self) -> str:
         """Render the page as Markdown, without figures and folded sections."""

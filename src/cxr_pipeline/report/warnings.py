@@ -31,6 +31,7 @@ def warnings(
         majority(metrics),
         chance_classes(metrics),
         policy_missed(decision_rule),
+        calibration_failed(decision_rule),
         patients_unknown(metrics, data_report),
         few_test_images(kind, split_counts),
         few_patients(split_counts) or few_patients_of_a_class(kind, metrics),
@@ -112,6 +113,21 @@ def policy_missed(decision_rule: Document) -> str | None:
     missed = [f"{name}: {rule['message']}" for name, rule in rules if not rule["policy_met"]]
     verb = "does" if len(missed) == 1 else "do"
     return f"{plural(len(missed), 'threshold')} {verb} not meet the policy. {' '.join(missed)}"
+
+
+def calibrations(decision_rule: Document) -> Document:
+    """Return the calibration of each class by its name, or that of all classes together by an empty name."""
+    fitted: Document = decision_rule["calibration"]
+    if "parts" in fitted:
+        return dict(zip(decision_rule["classes"], fitted["parts"], strict=True))
+    return {"": fitted} if isinstance(fitted.get("method"), str) else fitted
+
+
+def calibration_failed(decision_rule: Document) -> str | None:
+    """Warn of calibrations that could not be fitted."""
+    messages = {name: fitted.get("message") for name, fitted in calibrations(decision_rule).items()}
+    texts = [f"{name}: {message}" if name else message for name, message in messages.items() if message]
+    return " ".join(texts) or None
 
 
 def patients_unknown(metrics: Document, data_report: Document) -> str | None:

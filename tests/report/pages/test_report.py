@@ -51,7 +51,7 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
     text = card(content)
     for fact in (
         *("model: cxr-effusion 3", "registered: 2026-11-30 14:50:13 UTC", f"MLflow run: {'5f' * 16}"),
-        *(f"images: {'9b' * 32}", f"test images: {'7' * 64}", "code: 0f3a9c1d"),
+        *(f"data digest: {'9b' * 32}", f"test digest: {'7' * 64}", "git commit: 0f3a9c1d"),
     ):
         assert f"- {fact}" in text.split("\n## ")[0].splitlines()
         assert fact in read_page(render_report(content)).text[""]

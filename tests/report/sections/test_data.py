@@ -29,6 +29,8 @@ def test_images_and_patients_are_counted(content, data_report):
     assert "“b”. The patient is known for all but 1,200 of them. The others are from 640" in (
         sentence(data_report=partly)
     )
+    drawn = content.parameters | {"sources.b.layout": "phantoms"}
+    assert "“b”. Those from the source “b” are synthetic. The patient" in sentence(data_report=partly, parameters=drawn)
 
 
 @pytest.mark.parametrize(

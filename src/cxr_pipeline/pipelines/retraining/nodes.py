@@ -45,6 +45,8 @@ def train_challenger(
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
     elif current_run.run_id:
         tracking.nest_run(outputs.version["run_id"], current_run.run_id)
+    for warning in outputs.warnings:
+        logger.warning("The challenger: %s", warning)
     # The versions of earlier challengers are in MLflow.
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:

@@ -42,9 +42,9 @@ def _page(content: ReportContent, title: str, intro: str) -> Page:
         "registered": content.version["registered"],
         "MLflow run": content.version["run_id"],
         "task": content.task["name"],
-        "images": content.data_report["data_digest"],
-        "code": content.versions.get("git commit"),
-        "test images": content.metrics.get("images_digest"),
+        "data digest": content.data_report["data_digest"],
+        "git commit": content.versions.get("git commit"),
+        "test digest": content.metrics.get("images_digest"),
     }
     known = [f"{name}: {value}" for name, value in facts.items() if value]
     return Page(title, _sections(content), content.metrics["phantom"], [intro, known])

@@ -96,6 +96,8 @@ def _images_and_patients(content: ReportContent) -> str:
     images = {split: counts["images"] or 0 for split, counts in content.split_counts.items()}
     drawn = [name for name in report["sources"] if content.parameters.get(f"sources.{name}.layout") == "phantoms"]
     synthetic = f" Those from {sources_named(drawn)} are synthetic." if drawn else ""
+    if len(drawn) == len(report["sources"]):
+        synthetic = " They are synthetic."
     chosen = join(["the epoch", *fitted_parts(content.decision_rule)])
     n_patients, n_unknown = report["n_patients"], report["n_images_without_patient"]
     if n_patients:

@@ -9,7 +9,7 @@ from cxr_pipeline.report.figures.captions import HEATMAPS, TRAINING
 from cxr_pipeline.report.formatting import Document, humanize, join, of_100, percent, plural, too_few, value_of
 from cxr_pipeline.report.kinds import Kind, title
 from cxr_pipeline.report.page import Block, Section, Table
-from cxr_pipeline.report.warnings import poor_auc
+from cxr_pipeline.report.warnings import calibrations, poor_auc
 
 RATES = ("sensitivity", "specificity", "precision", "f1")
 PER_CLASS = ("positive", "labelled", "threshold", "auc", "average_precision", *RATES)
@@ -150,7 +150,7 @@ def fitted_parts(rule: Document) -> list[str]:
     """Name the parts of a rule that were fitted on validation images."""
     n_outputs = len(rule["thresholds"])
     fitted = {
-        "the calibration": any(each["method"] != "none" for each in _calibrations(rule).values()),
+        "the calibration": any(each["method"] != "none" for each in calibrations(rule).values()),
         f"the threshold{'s' * (n_outputs > 1)}": len(_unfitted(rule)) < n_outputs,
     }
     return [part for part, applies in fitted.items() if applies]
@@ -175,17 +175,9 @@ def _unfitted(rule: Document) -> list[str]:
     return [name for name, each in fitted_on.items() if not 0 < each["n_positive"] < each["n_images"]]
 
 
-def _calibrations(rule: Document) -> Document:
-    """Return the calibration of each class, or that of all classes together."""
-    fitted = rule["calibration"]
-    if "parts" in fitted:
-        return dict(zip(rule["classes"], fitted["parts"], strict=True))
-    return {"": fitted} if isinstance(fitted.get("method"), str) else fitted
-
-
 def _calibration(rule: Document) -> str:
     """Say how probabilities are calibrated."""
-    fitted = _calibrations(rule)
+    fitted = calibrations(rule)
     methods = sorted({each["method"] for each in fitted.values()} - {"none"})
     if not methods:
         return "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."
