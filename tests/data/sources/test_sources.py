@@ -71,3 +71,13 @@ def test_sources_are_imported_without_what_decodes_images():
     program = f"import sys, cxr_pipeline.data.sources; print({heavy} & sys.modules.keys())"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert printed == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("layout", "table", "link"),
+    [("class_folders", "notes.txt", "ill"), ("nih", "Data_Entry_2017.csv", "images_01"), ("label_table", "t.csv", "x")],
+)
+def test_a_link_to_a_folder_may_hold_images_and_is_not_followed(tmp_path, layout, table, link):
+    write_files(tmp_path, f"source/{table}", "elsewhere/notes.csv")
+    (tmp_path / "source" / link).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    check(layout, tmp_path / "source")

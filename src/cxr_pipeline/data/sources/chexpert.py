@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import label_tables
-from cxr_pipeline.data.sources.folders import files_below
+from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
@@ -74,8 +74,8 @@ def read(
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a table and a file in an image folder; stops at the first file."""
-    return bool(_tables(folder)) and any("/" in path for path in files_below(folder, follow_links=True))
+    """Return whether there is a table, and a file in an image folder or a link to a folder; stops at the first."""
+    return bool(_tables(folder)) and any("/" in path for path in files_and_links_below(folder))
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.folders import files_below, may_be_image, walk
+from cxr_pipeline.data.sources.folders import files_and_links_below, may_be_image, walk
 from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, list_rows, printable
 
 EXPECTED = "one folder per class ({labels}) with images in it"
@@ -92,8 +92,8 @@ def read(
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there may be an image in a class folder or a folder linked there; stops at the first."""
-    paths = filter(may_be_image, files_below(folder, follow_links=True))
+    """Return whether there may be an image, or a link to a folder, in a class folder; stops at the first."""
+    paths = filter(may_be_image, files_and_links_below(folder))
     return any(_split_and_label(path, SPLIT_NAMES)[1] is not None for path in paths)
 
 

@@ -57,6 +57,13 @@ def files_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
         yield from (path for path in (prefix + name for name in files) if printable(path) == path)
 
 
+def files_and_links_below(folder: Path) -> Iterator[str]:
+    """Yield the paths of files and, with a slash at their end, of links to folders, which are not followed."""
+    for prefix, folders, files in walk(folder):
+        yield from (prefix + name for name in files)
+        yield from (f"{prefix}{name}/" for name in folders if (folder / prefix / name).is_symlink())
+
+
 def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, description: str) -> list[Result]:
     """Apply a function to many paths on as many threads as there are cores, with a progress bar."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr_pipeline.data.sources.folders import files_below, may_be_image
+from cxr_pipeline.data.sources.folders import files_and_links_below, files_below, may_be_image
 from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 
@@ -38,5 +38,5 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a file other than a table below the folder; stops at the first one."""
-    return any(not path.lower().endswith(_TABLES) for path in files_below(folder, follow_links=True))
+    """Return whether there is a file other than a table, or a link to a folder; stops at the first one."""
+    return any(not path.lower().endswith(_TABLES) for path in files_and_links_below(folder))

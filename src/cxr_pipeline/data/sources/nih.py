@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import label_tables
-from cxr_pipeline.data.sources.folders import files_below
+from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
@@ -60,7 +60,7 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
     rows, _ = label_tables.read_labels(table, columns)
     names = label_tables.normalise_paths(rows["image"])
-    paths = list(_image_paths(folder, follow_links=follow_links))
+    paths = list(_image_paths(files_below(folder, follow_links=follow_links)))
     # Of files with the same name in several folders, the first is used.
     by_name: dict[str, str | None] = {posixpath.basename(path): path for path in reversed(paths)}
     splits, notes = _official_splits(folder)
@@ -75,16 +75,15 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is a label table and any file in the folders of images; stops at the first."""
-    return bool(_tables(folder)) and any(True for _ in _image_paths(folder, follow_links=True))
+    """Return whether there is a label table, and any file or link in the folders of images; stops at the first."""
+    return bool(_tables(folder)) and any(True for _ in _image_paths(files_and_links_below(folder)))
 
 
 def _tables(folder: Path) -> list[Path]:
     return [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
 
 
-def _image_paths(folder: Path, *, follow_links: bool) -> Iterator[str]:
-    paths = files_below(folder, follow_links=follow_links)
+def _image_paths(paths: Iterator[str]) -> Iterator[str]:
     return (path for path in paths if path.casefold().startswith("images") and "/" in path)
 
 
