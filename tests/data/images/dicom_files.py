@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 
 from cxr_pipeline.data.images.dicom import decode_dicom
 
@@ -61,3 +62,9 @@ def lut(first, entries, bits):
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item
+
+
+def with_frame(image, frame):
+    image.PixelData = encapsulate([frame])
+    image["PixelData"].is_undefined_length = True
+    return to_bytes(image)

@@ -7,7 +7,7 @@ import gdcm
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NAME, NUMBER, dataset, dicom, levels, lut, read, to_bytes
+from dicom_files import NAME, NUMBER, dataset, dicom, levels, lut, read, to_bytes, with_frame
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
@@ -61,12 +61,6 @@ def compress(image, syntax, folder):
     writer.SetImage(change.GetOutput())
     assert writer.Write()
     return (folder / "out.dcm").read_bytes()
-
-
-def with_frame(image, frame):
-    image.PixelData = encapsulate([frame])
-    image["PixelData"].is_undefined_length = True
-    return to_bytes(image)
 
 
 def test_dicom_is_recognised_by_its_signature(encode, image):
@@ -250,7 +244,7 @@ def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_
     image = pydicom.dcmread(io.BytesIO(compress(dataset(levels(8)), syntax, tmp_path)))
     assert coded_shape(get_frame(image.PixelData, 0)) == (80, 64, 1)
     image.Rows = image.Columns = 32
-    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", pytest.fail)
+    monkeypatch.setattr(dicom_module.gdcm_process, "decode", pytest.fail)
     assert str(refusal(to_bytes(image))) == "unreadable: 80 x 64 pixels, expected 32 x 32 as in the header"
 
 

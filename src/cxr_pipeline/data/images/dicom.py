@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images import gdcm_process
 from cxr_pipeline.data.images.dicom_headers import coded_shape, number, read_header, text, unsupported_syntax
 from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
 from cxr_pipeline.data.images.headers import check_scans, check_size, without_warnings
@@ -137,7 +138,7 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
     The pixel data begin at the byte ``start``. ``header`` is changed.
     """
     from pydicom.filereader import read_dataset
-    from pydicom.pixels.utils import pixel_array
+    from pydicom.pixels.utils import as_pixel_options, pixel_array, pixel_dtype
     from pydicom.uid import UID
 
     try:
@@ -154,9 +155,14 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
         # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
         if syntax == _EXTENDED and number(header, "BitsStored") > 8:
             header.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
-        return pixel_array(header, decoding_plugin="gdcm" if syntax in _JPEG else "pydicom" if syntax == _RLE else "")
+        if syntax not in _JPEG:
+            return pixel_array(header, decoding_plugin="pydicom" if syntax == _RLE else "")
+        pixels = gdcm_process.decode(header.PixelData, header.file_meta.TransferSyntaxUID, as_pixel_options(header))
+        return np.frombuffer(pixels, pixel_dtype(header)).reshape(header.Rows, header.Columns)
     except (ImageRefused, MemoryError):
         raise
+    except TimeoutError as error:
+        raise ImageRefused("too_large", str(error)) from None
     except Exception:  # the decoders do not document what they raise for damaged pixels
         raise ImageRefused("truncated", "truncated or damaged pixel data") from None
 

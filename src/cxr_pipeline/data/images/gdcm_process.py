@@ -1,0 +1,117 @@
+"""Decoding with GDCM in another process, because GDCM ends its process on some damaged streams.
+
+This file is also the script of that process, and therefore imports nothing of this package.
+"""
+
+import atexit
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any
+
+MAX_CPU_SECONDS = 10
+_MAX_ADDRESS_SPACE = 4 * 2**30
+
+
+class _Decoder:
+    """A process that decodes one image after another."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = Pipe()
+        with theirs:
+            # -P: the modules beside this file must not hide others of the same name.
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C is for this process, which closes the connection.
+                start_new_session=True,
+            )
+
+    def decode(self, pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
+        self._connection.send((pixel_data, syntax, dict(options)))
+        return self._connection.recv_bytes()
+
+    def close(self) -> int:
+        """End the process and return its exit status."""
+        self._connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=1)
+        self._process.kill()
+        return self._process.wait()
+
+
+_idle: SimpleQueue[_Decoder] = SimpleQueue()
+
+
+def decode(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
+    """Decode compressed pixel data in a transfer syntax with the options of `pydicom.pixels.as_pixel_options`.
+
+    Each thread that decodes at the same time has its own process, which is kept for the next image.
+
+    Returns:
+        The bytes of the pixels, row by row.
+
+    Raises:
+        ValueError: the pixel data are damaged.
+        TimeoutError: decoding took more than ``MAX_CPU_SECONDS``.
+    """
+    try:
+        decoder = _idle.get_nowait()
+    except Empty:
+        decoder = _Decoder()
+    try:
+        pixels = decoder.decode(pixel_data, syntax, options)
+    except BaseException as error:
+        status = decoder.close()
+        if not isinstance(error, EOFError | OSError):
+            raise
+        if status == -signal.SIGXCPU:
+            raise TimeoutError(f"decoding took more than {MAX_CPU_SECONDS} s") from error
+        raise ValueError("the decoder ended") from error
+    _idle.put(decoder)
+    if not pixels:
+        raise ValueError("damaged pixel data")
+    return pixels
+
+
+@atexit.register
+def _close_all() -> None:
+    while not _idle.empty():
+        _idle.get().close()
+
+
+def _serve(connection: Connection) -> None:
+    """Decode what arrives until the connection is closed; the answer to damaged pixel data is empty."""
+    import resource
+    import time
+
+    from pydicom.pixels import get_decoder
+
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE, _MAX_ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
+    while True:
+        try:
+            pixel_data, syntax, options = connection.recv()
+        except EOFError:
+            return
+        limit = int(time.process_time()) + MAX_CPU_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard_limit))
+        try:
+            pixels, _ = get_decoder(syntax).as_array(pixel_data, decoding_plugin="gdcm", **options)
+            answer = pixels.tobytes()
+        except Exception:  # the decoders do not document what they raise for damaged pixels
+            answer = b""
+        connection.send_bytes(answer)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))
