@@ -201,13 +201,14 @@ def _assign_new(pool: pd.DataFrame, shares: dict[str, float], seed: int) -> "pd.
     needed = np.maximum(_quotas(len(pool), weights) - current, 0)
     while needed.sum() > len(new):
         needed[needed.argmax()] -= 1
-    target = weights * sum(n_images.values())
-    images = np.array([pool["n_images"][earlier == split].sum() for split in shares], dtype=np.float64)
+    target = (weights * sum(n_images.values())).tolist()
+    images = [int(pool["n_images"][earlier == split].sum()) for split in shares]
+    open_places = needed.tolist()
     chosen: list[tuple[int, int]] = []
     for group in new:
         # The split that lacks most of its images, of those that still need a group.
-        split = int(np.where(needed > 0, 1 - images / target, -np.inf).argmax())
-        needed[split] -= 1
+        split = min((images[i] / target[i], i) for i, n_places in enumerate(open_places) if n_places > 0)[1]
+        open_places[split] -= 1
         images[split] += n_images[group]
         chosen.append((-n_images[group], split))
     # The hash decides which of the groups with the same number of images get which split.
