@@ -16,6 +16,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
+from cxr_pipeline.framework.commands.promote import promote
 from cxr_pipeline.framework.console import log_lines
 from cxr_pipeline.framework.exit import clean_exit
 
@@ -77,5 +78,5 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
 
 run = copy.copy(kedro_run)
 run.callback = starts_pipeline(cast(Callable[..., Any], kedro_run.callback))
-for command in (run, lineage, mlflow):
+for command in (run, lineage, promote, mlflow):
     cli.add_command(command)

@@ -50,7 +50,10 @@ def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
     first, *lines = demo.printed.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    Starting effusion\.", first)
     message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch |Few patients).*"
-    bar, table = r"Preparing images .*100%.*", r"effusion \(.*|[┌├│└].*|warning: .*|model version: .*|report: .*"
+    bar, table = (
+        r"Preparing images .*100%.*",
+        r"effusion \(.*|[┌├│└].*|warning: .*|champion: .*|model version: .*|report: .*",
+    )
     registered = r"(Successfully registered model|Created version) .*"
     known = re.compile("|".join((message, bar, table, registered)))
     assert [line for line in lines if not known.fullmatch(line)] == []
@@ -149,6 +152,24 @@ def lineage(kedro, demo, *arguments: str, **environment: str) -> str:
     finished = kedro(demo.folder, "lineage", "effusion", "--env", "demo", *arguments, **environment)
     assert finished.returncode == 0, finished.stdout
     return " ".join(re.sub("[│└┴┘─]", " ", finished.stdout).split())
+
+
+def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy, kedro) -> None:
+    command = "kedro promote effusion 1 --env demo"
+    assert "champion: none. Specificity" in demo_copy.printed
+    assert f"To make cxr-effusion-demo 1 the champion: {command}" in demo_copy.printed
+    decisions = demo_copy.folder / "data/demo/08_reporting/effusion/decisions"
+    assert {json.loads(path.read_text())["decision"] for path in decisions.glob("*.json")} == {"not promoted"}
+    promoted = kedro(demo_copy.folder, *command.split()[1:])
+    assert promoted.returncode == 0, promoted.stdout
+    record = decisions / Path(promoted.stdout.split()[-1]).name
+    assert "made the champion by hand" in record.read_text()
+    assert json.loads(record.with_suffix(".json").read_text())["decision"] == "promoted"
+    aliases = json.loads((demo_copy.folder / "data/demo/06_models/effusion/aliases.json").read_text())
+    assert aliases["champion"] == 1
+    printed = lineage(kedro, demo_copy, "@champion")
+    assert "version: cxr-effusion-demo 1 aliases: champion" in printed
+    assert "decision: promoted" in printed
 
 
 def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_path) -> None:

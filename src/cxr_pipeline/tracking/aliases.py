@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import mlflow
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.tracking.server import exclusive, without_password
+from cxr_pipeline.tracking.server import exclusive
 
 # REFERENCE is the version that new images are compared with.
 CHAMPION, PREVIOUS, CHALLENGER, REFERENCE = ALIASES = ("champion", "previous", "challenger", "reference")
@@ -71,9 +71,8 @@ def roll_back(name: str) -> tuple[int, int]:
         if champion is None or previous is None or previous == champion:
             raise UserError(
                 f"There is no version to roll back to: the champion of {name} is {_describe(champion)}, without an "
-                'earlier one. To use another version, set the alias manually: python -c "import mlflow; '
-                f"mlflow.set_tracking_uri('{without_password(mlflow.get_tracking_uri())}'); "
-                f"mlflow.MlflowClient().set_registered_model_alias('{name}', '{CHAMPION}', 'VERSION')\""
+                f"earlier one. To use another version: kedro promote {name.removeprefix('cxr-').removesuffix('-demo')} "
+                f"VERSION{' --env demo' if name.endswith('-demo') else ''}"
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))
         if aliases[REFERENCE] == champion:

@@ -39,14 +39,18 @@ def decided_version(name: str, trained_by: str) -> tuple[int, str] | None:
     return None
 
 
-def note_reasons(name: str, version: int, reasons: Sequence[str], *, trained_by: str, drift: str | None = None) -> None:
+def note_reasons(
+    name: str, version: int, reasons: Sequence[str], *, trained_by: str | None = None, drift: str | None = None
+) -> None:
     """Tag a version with the reasons of its promotion decision, before an alias is moved; the decision is tagged later.
 
-    ``trained_by`` is the digest of the retraining, ``drift`` the verdict on the new images if they were checked.
+    ``trained_by`` is the digest of the retraining that trained it, if any, and ``drift`` the verdict on the new images
+    if they were checked.
     """
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     client.delete_model_version_tag(name, str(version), DECISION)
-    tags = {TRAINED_BY: trained_by, REASONS: " ".join(reasons)[:_LONGEST_TAG]}
+    tags = {REASONS: " ".join(reasons)[:_LONGEST_TAG]}
+    tags |= {TRAINED_BY: trained_by} if trained_by else {}
     tags |= {DECIDED_IN: run.info.run_id} if run else {}
     tags |= {DRIFT: drift} if drift else {}
     for key, value in tags.items():

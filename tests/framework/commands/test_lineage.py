@@ -42,11 +42,11 @@ def versions() -> list[SimpleNamespace]:
 
 
 def test_a_version_is_selected_by_number_or_alias() -> None:
-    assert [one.number for one in command._choose(versions(), None)] == [3, 2, 1]
-    assert [one.number for one in command._choose(versions(), "@champion")] == [2]
-    assert [one.number for one in command._choose(versions(), "3")] == [3]
+    assert [one.number for one in command.choose(versions(), None)] == [3, 2, 1]
+    assert [one.number for one in command.choose(versions(), "@champion")] == [2]
+    assert [one.number for one in command.choose(versions(), "3")] == [3]
     with pytest.raises(UserError, match=r"m has no version '@chmpion'; expected one of 3, 2, 1, @champion\."):
-        command._choose(versions(), "@chmpion")
+        command.choose(versions(), "@chmpion")
 
 
 def test_a_patient_of_dicom_images_is_looked_up_by_its_pseudonym_too(tmp_path) -> None:

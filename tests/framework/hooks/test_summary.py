@@ -26,7 +26,13 @@ def summary(tmp_path, capsys, monkeypatch):
     """Return the output at the end of a run of the task ``t``."""
 
     def printed(
-        metrics: dict[str, object], *, folder: Path = tmp_path, output="t.report", width=300, warnings=()
+        metrics: dict[str, object],
+        *,
+        folder: Path = tmp_path,
+        output="t.report",
+        width=300,
+        warnings=(),
+        promotion=None,
     ) -> str:
         monkeypatch.setenv("COLUMNS", str(width))
         catalog = DataCatalog(
@@ -34,10 +40,12 @@ def summary(tmp_path, capsys, monkeypatch):
                 "t.metrics": MemoryDataset(metrics),
                 "t.model_version": MemoryDataset({"name": "cxr-t", "version": 3}),
                 "t.warnings": MemoryDataset(list(warnings)),
+                "t.promotion": MemoryDataset(promotion),
                 "t.report": FileDataset(filepath=folder / "report.html"),
             }
         )
-        node = Node(lambda: 1, inputs=None, outputs=output, name="register", namespace="t")
+        outputs = [output, "t.promotion"] if promotion else output
+        node = Node(lambda: 1, inputs=None, outputs=outputs, name="register", namespace="t")
         hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
         return " ".join(capsys.readouterr().out.split())
 
@@ -98,3 +106,22 @@ def test_completed_nodes_are_counted(caplog) -> None:
         for node in nodes:
             hook.after_node_run(node)
     assert caplog.messages == ["Completed a (1 of 2)", "Completed b (2 of 2)"]
+
+
+@pytest.mark.parametrize(
+    ("promoted", "line"),
+    [
+        (True, "champion: cxr-t 3. AUC reaches its floor."),
+        (
+            False,
+            "champion: none. AUC reaches its floor. To make cxr-t 3 the champion: kedro promote t 3",
+        ),
+        (None, ""),
+    ],
+)
+def test_a_run_says_whether_its_version_is_the_first_champion(summary, promoted, line) -> None:
+    record = {"model": "cxr-t", "task": "t", "phantom": False, "challenger": {"version": 3}, "promoted": promoted}
+    decided = {"decision": "as it is", "reasons": ["AUC reaches its floor."]} if promoted is not None else {}
+    text = summary(BINARY, promotion=record | decided)
+    assert line in text
+    assert ("champion" in text) is (promoted is not None)

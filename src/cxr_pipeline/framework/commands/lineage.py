@@ -43,7 +43,7 @@ def lineage(
     parameters, folders = loader["parameters"][task], config.Folders(**loader["parameters"]["folders"])
     sources = config.Sources.model_validate(parameters["sources"])
     name = model_name(task, phantom=sources.phantom)
-    chosen = _choose(versions_of(name, loader["globals"]["tracking_uri"]), version)
+    chosen = choose(versions_of(name, loader["globals"]["tracking_uri"]), version)
     if images is not None:
         answer = answers.write_images(chosen[0], images)
     elif patient is not None:
@@ -57,7 +57,8 @@ def lineage(
     click.echo(answer)
 
 
-def _choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "Sequence[VersionRecord]":
+def choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "Sequence[VersionRecord]":
+    """Return the versions with a number or an alias; all of them for None."""
     chosen = [one for one in versions if asked in (None, str(one.number), *(f"@{alias}" for alias in one.aliases))]
     if not chosen:
         aliases = [f"@{alias}" for one in versions for alias in one.aliases]

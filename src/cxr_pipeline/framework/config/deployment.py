@@ -1,6 +1,6 @@
 """Parameters of scoring, drift detection and retraining."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -132,3 +132,8 @@ class Retraining(Parameters):
     max_relabelled_fraction: Fraction
     on_drift: Literal["refuse", "warn"] = "refuse"
     force: bool
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """Arguments of `cxr_pipeline.deployment.promotion.decide`."""
+        return self.model_dump(include={"floors", "sensitivity_margin", "auc_margin", "improvement"})

@@ -50,6 +50,8 @@ class Summary:
             Console().print(_table(metrics))
             lines += [f"warning: {warning}" for warning in catalog.load(f"{task}.warnings")]
             lines.append(f"model version: {version['name']} {version['version']}")
+        if {f"{task}.report", f"{task}.promotion"} <= outputs:
+            lines += _decision(catalog.load(f"{task}.promotion"))
         # Not in the table, which would break a long path.
         lines += [f"{name}: {path}" for name, path in _pages(outputs, catalog)]
         for line in lines:
@@ -76,6 +78,18 @@ def _counts(record: Mapping[str, Any]) -> str:
     refused = count(n_images - n_scored, "refused", record["refused"])
     flagged = count(sum(record["flagged"].values()), "of the scored flagged", record["flagged"])
     return f"{n_images:,} images: {scored}, {refused}" + (f", {flagged}" if record["flagged"] else "")
+
+
+def _decision(record: Mapping[str, Any]) -> list[str]:
+    """Return whether the version becomes the first champion, and why; nothing if there is a champion."""
+    if "decision" not in record:
+        return []
+    version = f"{record['model']} {record['challenger']['version']}"
+    if record["promoted"]:
+        return [f"champion: {version}. {' '.join(record['reasons'])}"]
+    env = " --env demo" if record["phantom"] else ""
+    command = f"kedro promote {record['task']} {record['challenger']['version']}{env}"
+    return [f"champion: none. {' '.join(record['reasons'])} To make {version} the champion: {command}"]
 
 
 def _table(metrics: Mapping[str, Any]) -> Table:

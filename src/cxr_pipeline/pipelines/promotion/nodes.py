@@ -53,10 +53,11 @@ def decide_promotion(
         if validated_changes["champion"] is not None:
             settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
             comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
-        conditions = retraining.model_dump(exclude={"force", "max_relabelled_fraction", "on_drift"})
         differences = comparison["differences"] if comparison else None
-        decision = rule.decide(metrics["metrics"], differences, **conditions, newer_data=validated_changes["newer"])
-        about = {"challenger": challenger, "metrics": metrics, "changes": validated_changes, "rule": conditions}
+        decision = rule.decide(
+            metrics["metrics"], differences, **retraining.rule, newer_data=validated_changes["newer"]
+        )
+        about = {"challenger": challenger, "metrics": metrics, "changes": validated_changes, "rule": retraining.rule}
         record = decision_record(decision, comparison, **about, bootstrap=bootstrap)
     elif validated_changes.get("stopped"):
         record = stop_record(validated_changes)

@@ -11,9 +11,11 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
+from cxr_pipeline.deployment.promotion import decide
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.framework.config import Folders, Task
-from cxr_pipeline.tracking import artifacts
+from cxr_pipeline.framework.config import Evaluation, Folders, Retraining, Task
+from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records
 
 
 def register_model(
@@ -45,3 +47,37 @@ def register_model(
     }
     classifier = ImageClassifier(model, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
     return tracking.register_version(classifier, metrics=metrics, warnings=warnings, tags=tags)
+
+
+def decide_first_champion(
+    model_version: Mapping[str, Any], metrics: Mapping[str, Any], evaluation: Evaluation, retraining: Retraining
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Decide by the floors whether the version becomes the champion; no decision if there is a champion."""
+    model = model_version["name"]
+    if aliases.aliases_of(model)[aliases.CHAMPION] is not None:
+        return {}, {"model": model}
+    why = f"It was trained by kedro run --pipeline={metrics['task']}."
+    record = decision_record(
+        decide(metrics["metrics"], None, **retraining.rule, newer_data=True),
+        None,
+        challenger=model_version,
+        metrics=metrics,
+        changes={"model": model, "champion": None, "why": why, "changes": None, "drift": None, "digest": None},
+        rule=retraining.rule,
+        bootstrap=evaluation.model_dump(),
+    )
+    files = decision_files(record)
+    artifacts.log_texts(files, "decisions")
+    return files, record
+
+
+def make_champion(promotion: Mapping[str, Any]) -> dict[str, int | None]:
+    """Carry out the decision, and return the aliases."""
+    model = promotion["model"]
+    if "decision" in promotion:
+        version, promoted = promotion["challenger"]["version"], promotion["promoted"]
+        promotion_records.note_reasons(model, version, promotion["reasons"])
+        if promoted:
+            aliases.promote(model, version, over=None)
+        promotion_records.note_decision(model, version, promoted=promoted)
+    return aliases.aliases_of(model)

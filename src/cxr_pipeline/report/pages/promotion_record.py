@@ -26,8 +26,9 @@ def decision_record(
 ) -> dict[str, Any]:
     """Collect the basis of a decision, as JSON types, with the current time.
 
-    There is no comparison without a champion. ``challenger`` is its version and ``metrics`` its ``metrics.json``;
-    ``changes`` says why it was trained; ``rule`` and ``bootstrap`` are parameters.
+    There is no comparison without a champion, or if a version is made the champion by hand. ``challenger`` is its
+    version and ``metrics`` its ``metrics.json``; ``changes`` says why it was trained; ``rule`` and ``bootstrap`` are
+    parameters.
     """
     figures: dict[str, Any] = {"challenger": {name: metrics["metrics"][name] for name in COMPARED}}
     compared_on = None
@@ -100,7 +101,7 @@ def render_decision(record: Document) -> str:
             Section("Metrics", _metrics(record)),
             Section("Rule", [_rule(record["rule"])]),
         ]
-    blocks = [intro, record["why_trained"]]
+    blocks = [intro, *filter(None, [record["why_trained"]])]
     return Page(f"{name}: {record['decision']}", sections, record["phantom"], blocks).markdown()
 
 
@@ -144,7 +145,7 @@ def _drift(drift: Document | None) -> list[Section]:
 def _metrics(record: Document) -> list[Block]:
     """Compare both models on the images that both scored, or show the challenger's metrics."""
     figures, on, bootstrap = record["figures"], record["compared_on"], record["bootstrap"]
-    if record["champion"] is None:
+    if on is None:
         rows = [(title(name), figures["challenger"][name]) for name in COMPARED]
         return [Table(("metric", "challenger"), rows)]
     left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"

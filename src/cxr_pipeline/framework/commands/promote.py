@@ -1,0 +1,79 @@
+"""``kedro promote``: make a version the champion by hand."""
+
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import env_option
+from kedro.framework.session import KedroSession
+
+from cxr_pipeline.framework.config_loader import TASKS
+
+
+@click.command()
+@click.argument("task", type=click.Choice(TASKS), metavar="TASK")
+@click.argument("version", type=int)
+@env_option
+def promote(task: str, version: int, env: str | None) -> None:
+    """Make VERSION, a number, the champion of TASK, and write a record of it.
+
+    The version is not compared with the champion, which becomes the previous one.
+    """
+    from cxr_pipeline.framework import config
+    from cxr_pipeline.framework.commands.lineage import choose
+    from cxr_pipeline.report.pages.promotion_record import decision_files
+    from cxr_pipeline.tracking import aliases, promotion_records
+    from cxr_pipeline.tracking.model_index import versions_of
+    from cxr_pipeline.tracking.versions import model_name
+
+    context = KedroSession.create(env=env).load_context()
+    parameters = config.TaskParameters.model_validate(context.config_loader["parameters"][task])
+    model = model_name(task, phantom=parameters.sources.phantom)
+    (chosen,) = choose(versions_of(model, context.config_loader["globals"]["tracking_uri"]), str(version))
+    champion = aliases.aliases_of(model)[aliases.CHAMPION]
+    if champion == version:
+        click.echo(f"{model} {version} is already the champion.")
+        return
+    record = _record(chosen, champion, parameters)
+    files = decision_files(record)
+    context.catalog[f"{task}.decisions"].save(files)
+    promotion_records.note_reasons(model, version, record["reasons"])
+    numbers = aliases.promote(model, version, over=champion)
+    promotion_records.note_decision(model, version, promoted=True)
+    context.catalog[f"{task}.aliases"].save(numbers)
+    record_file = context.catalog[f"{task}.decisions"]._describe()["filepath"]
+    click.echo(f"{model} {version} is the champion. Record: {record_file}/{next(iter(files))}")
+
+
+def _record(chosen: Any, champion: int | None, parameters: Any) -> dict[str, Any]:
+    """Return the record of a decision without a comparison."""
+    from cxr_pipeline.deployment.promotion import COMPARED, Decision, decide
+    from cxr_pipeline.report.pages.promotion_record import decision_record
+
+    rule = parameters.retraining.rule
+    names = {*COMPARED, *rule["floors"]}
+    keys = {"value": "", "low": "_low", "high": "_high"}
+    metrics = {name: {key: chosen.metrics.get(f"{name}{end}") for key, end in keys.items()} for name in names}
+    floors = decide(metrics, None, **rule, newer_data=True).floors
+    tags = chosen.tags
+    n_patients = chosen.metrics.get("n_patients")
+    return decision_record(
+        Decision(True, ["It was made the champion by hand, with kedro promote."], [], floors),
+        None,
+        challenger={
+            "version": chosen.number,
+            "uri": f"models:/{chosen.name}/{chosen.number}",
+            "run_id": chosen.run_id,
+            "digest": tags.get("digest"),
+        },
+        metrics={
+            "task": parameters.task.name,
+            "phantom": parameters.sources.phantom,
+            "metrics": metrics,
+            "images_digest": tags.get("test_digest"),
+            "n_images": int(chosen.metrics.get("n_images", 0)),
+            "n_patients": None if n_patients is None else int(n_patients),
+        },
+        changes={"model": chosen.name, "champion": champion, "why": "", "changes": None, "drift": None, "digest": None},
+        rule=rule,
+        bootstrap=parameters.evaluation.model_dump(),
+    )
