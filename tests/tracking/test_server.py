@@ -1,7 +1,10 @@
 import os
 import socket
+import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from cxr_pipeline.tracking import server
 class Failing(BaseHTTPRequestHandler):
     """Answers every request with the status 503."""
 
+    status = 503
+
     def do_POST(self) -> None:
-        self.send_response(503)
+        self.send_response(self.status)
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
@@ -43,13 +48,25 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-@pytest.fixture
-def failing() -> Iterator[str]:
-    """The address of a server that answers every request with an error."""
-    with HTTPServer(("127.0.0.1", 0), Failing) as http:
+class Refusing(Failing):
+    """Answers every request with the status 401."""
+
+    status = 401
+
+
+@contextmanager
+def answering(handler: type[Failing]) -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), handler) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()
+
+
+@pytest.fixture
+def failing() -> Iterator[str]:
+    """The address of a server that answers every request with an error."""
+    with answering(Failing) as uri:
+        yield uri
 
 
 class TestConnect:
@@ -72,7 +89,7 @@ class TestConnect:
 
     def test_a_file_that_exists_or_can_be_created_is_used(self, store: Path, tmp_path: Path) -> None:
         new = tmp_path / "new" / "mlflow.db"
-        for uri in (f"sqlite:///{store}/mlflow.db", f"sqlite:///{new}", "postgresql://me@host/mlflow"):
+        for uri in (f"sqlite:///{store}/mlflow.db", f"sqlite:///{new}"):
             tracking.connect(uri)
             assert mlflow.get_tracking_uri() == uri
         assert new.exists()
@@ -98,6 +115,40 @@ class TestConnect:
         self.refused(f"sqlite:///{tmp_path}/file", "not a usable SQLite database")
         for folder in ("mlruns", "file:///tmp/mlruns"):
             self.refused(folder, "which MLflow 3 does not support")
+
+    @pytest.mark.parametrize("uri", ["127.0.0.1:5000", "localhost:5000/mlflow", "mlflow.example.org:80"])
+    def test_a_server_without_http_is_corrected(self, uri: str) -> None:
+        with pytest.raises(UserError, match=rf"Set it to http://{uri}\.$"):
+            tracking.connect(uri)
+
+    @pytest.mark.parametrize(
+        ("uri", "package"),
+        [("postgresql+nowhere://u:p@h/d", None), ("mysql+pymysql://h/d", "pymysql"), ("mysql://h/d", "mysqlclient")],
+    )
+    def test_a_database_needs_its_driver(self, uri: str, package: str | None, monkeypatch) -> None:
+        for module in ("pymysql", "MySQLdb"):
+            monkeypatch.setitem(sys.modules, module, None)
+        problem = f"pip install '{package}'" if package else "neither of an MLflow server nor of a database"
+        with pytest.raises(UserError, match=problem) as raised:
+            tracking.connect(uri)
+        assert "u:p" not in str(raised.value)
+
+    def test_a_server_that_refuses_access_asks_for_a_password(self) -> None:
+        message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
+        with answering(Refusing) as uri, pytest.raises(UserError, match=message) as raised:
+            tracking.connect(uri)
+        assert not isinstance(raised.value, Unavailable)
+
+    def test_a_file_that_another_process_has_locked_is_waited_for(self, store: Path, monkeypatch) -> None:
+        uri = f"sqlite:///{store}/mlflow.db"
+        with closing(sqlite3.connect(store / "mlflow.db", check_same_thread=False)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            threading.Timer(0.5, other.rollback).start()
+            tracking.connect(uri)
+            other.execute("BEGIN EXCLUSIVE")
+            monkeypatch.setattr(server, "_LOCKED_SECONDS", 0.1)
+            with pytest.raises(Unavailable, match="another process has kept the file locked"):
+                tracking.connect(uri)
 
 
 REFUSED = MlflowException(f"400 Client Error: Bad Request for url: http://user:s3cret@host/{'api/' * 50}")

@@ -1,7 +1,10 @@
 """The MLflow server or database: connect to it, recognise when it is unavailable, and address its pages."""
 
+import logging
 import os
+import re
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -20,6 +23,13 @@ _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIM
 # MLflow's own 7 retries wait four minutes for a server that refuses connections. Three wait about 12 s, enough for a
 # restart. A request of 60 s leaves time for a server that passes an upload on to an object store.
 _DEFAULTS = {_RETRIES: "3", _TIMEOUT: "60"}
+# How long MLflow waits for a SQLite file that another process has locked.
+_LOCKED_SECONDS = 20
+_ADVICE = "Correct the setting, or use a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command"
+# Packages of drivers whose module has another name.
+_DRIVER_PACKAGES = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
+# A host and a port, such as 127.0.0.1:5000.
+_WITHOUT_SCHEME = re.compile(r"[\w.-]+:\d+(/.*)?")
 # Client errors for which a retry may succeed: expired credentials, request timeout, too many requests.
 _RETRY_LATER = (401, 403, 408, 429)
 
@@ -30,56 +40,93 @@ def is_server(uri: str) -> bool:
 
 
 def connect(uri: str) -> None:
-    """Use the MLflow server or database at ``uri`` in this process, after checking within 10 seconds that it is usable.
+    """Use the MLflow server or database at ``uri`` in this process, after checking within 30 seconds that it is usable.
 
     ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
     server; without them, a request to a stopped server fails after about 12 seconds.
 
-    ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, which is not checked.
+    ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, of which only the driver is
+    checked.
 
     Raises:
-        Unavailable: The server does not answer.
-        UserError: The file cannot be written or is not a database, or ``uri`` is a folder, which MLflow 3 refuses.
+        Unavailable: The server does not answer, or another process has locked the file.
+        UserError: The file cannot be written or is not a database, the server refuses access, the driver of the
+            database is missing, or ``uri`` is no address or a folder, which MLflow 3 refuses.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    problem = _problem(uri)
-    if problem is not None:
-        error = Unavailable if is_server(uri) else UserError
-        raise error(
-            f"Cannot use MLflow at {without_password(uri)} (tracking_uri in conf/base/globals.yml, or the environment "
-            f"variable MLFLOW_TRACKING_URI): {problem}. Correct the setting, or use a local file: "
-            "MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command."
-        )
+    # Before it raises an error of the database, MLflow logs it with its traceback.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    scheme = urlparse(uri).scheme
+    if _WITHOUT_SCHEME.fullmatch(uri):
+        raise _unusable(uri, "the address of a server starts with http:// or https://", f"Set it to http://{uri}")
+    if scheme in ("", "file"):
+        raise _unusable(uri, "it is a folder, which MLflow 3 does not support")
+    if scheme == "sqlite":
+        _check_file(uri, Path(urlparse(uri).path[1:]))
+    elif not is_server(uri):
+        _check_driver(uri)
+    if scheme == "sqlite" or is_server(uri):
+        _check_answer(uri)
     mlflow.set_tracking_uri(uri)
     if without_password(uri) != uri:
         # MLflow prints the address of a run's page when the run ends, including the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
-def _problem(uri: str) -> str | None:
-    """Return why there is no usable MLflow at ``uri``."""
-    scheme, path = urlparse(uri).scheme, Path(urlparse(uri).path[1:])
-    if scheme in ("", "file"):
-        return "it is a folder, which MLflow 3 does not support"
+def _unusable(uri: str, problem: str, advice: str = _ADVICE, *, error: type[UserError] = UserError) -> UserError:
+    return error(
+        f"Cannot use MLflow at {without_password(uri)} (tracking_uri in conf/base/globals.yml, or the environment "
+        f"variable MLFLOW_TRACKING_URI): {problem}. {advice}."
+    )
+
+
+def _check_file(uri: str, path: Path) -> None:
+    """Check that a SQLite file can be written, and wait as long as MLflow if another process has locked it."""
     try:
-        if scheme == "sqlite":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
-            if path.exists():
-                with path.open("r+b"), closing(sqlite3.connect(path)) as database:
-                    database.execute("PRAGMA schema_version")
-        if scheme == "sqlite" or is_server(uri):
-            # The first request creates the tables of a database, which two processes must not do at once.
-            with exclusive(uri), impatient():
-                mlflow.MlflowClient(uri).search_experiments(max_results=1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+        if path.exists():
+            with path.open("r+b"), closing(sqlite3.connect(path, timeout=_LOCKED_SECONDS)) as database:
+                database.execute("PRAGMA schema_version")
     except OSError as error:
-        return f"the file cannot be written ({error.strerror})"
+        raise _unusable(uri, f"the file cannot be written ({error.strerror})") from error
     except sqlite3.DatabaseError as error:
-        return f"the file is not a usable SQLite database ({error})"
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            raise _unusable(uri, f"the file is not a usable SQLite database ({error})") from error
+        problem = f"another process has kept the file locked for {_LOCKED_SECONDS} seconds"
+        advice = "Run the same command again when that process has ended"
+        raise _unusable(uri, problem, advice, error=Unavailable) from error
+
+
+def _check_driver(uri: str) -> None:
+    """Check that the Python package of a database is installed, without connecting to it."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        create_engine(uri)
+    except ModuleNotFoundError as error:
+        package = _DRIVER_PACKAGES.get(str(error.name), error.name)
+        advice = f"Install it: {sys.executable} -m pip install '{package}'"
+        raise _unusable(uri, f"the driver of the database, {error.name}, is not installed", advice) from error
+    except ArgumentError as error:
+        raise _unusable(uri, "it is the address neither of an MLflow server nor of a database") from error
+
+
+def _check_answer(uri: str) -> None:
+    try:
+        # The first request creates the tables of a database, which two processes must not do at once.
+        with exclusive(uri), impatient():
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
-        return f"no MLflow server answers there ({reason(error)})" if is_server(uri) else reason(error)
-    return None
+        status = error.get_http_status_code()
+        if is_server(uri) and status in (401, 403):
+            advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            raise _unusable(uri, f"the server refuses access (status {status})", advice) from error
+        if is_server(uri):
+            raise _unusable(uri, f"no MLflow server answers there ({reason(error)})", error=Unavailable) from error
+        raise _unusable(uri, reason(error), error=Unavailable if is_unavailable(error) else UserError) from error
 
 
 @contextmanager
