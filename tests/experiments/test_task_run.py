@@ -3,13 +3,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 
 from cxr_pipeline import settings
 from cxr_pipeline.cli import cli
-from cxr_pipeline.experiments.task_run import TaskRun
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.experiments.task_run import RunOutputs, TaskRun
 from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -82,3 +84,22 @@ def test_a_config_file_names_another_configuration_folder():
         "conf_source": "/elsewhere",
         "params": {"effusion": {"model": {"dropout": 0}}},
     }
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xff", None], ids=["empty", "no text", "missing"])
+@pytest.mark.parametrize("name", ["version", "metrics", "history", "splits", "test_scores", "test_images"])
+def test_damaged_outputs_of_a_run_are_named(tmp_path: Path, name: str, damage: bytes | None) -> None:
+    outputs = RunOutputs(tmp_path, "effusion")
+    for file in (
+        "06_models/effusion/model_version.json",
+        "08_reporting/effusion/metrics.json",
+        "08_reporting/effusion/history.csv",
+        "05_model_input/effusion/splits.parquet",
+        "07_model_output/effusion/test_scores.parquet",
+        "03_primary/effusion/manifest.parquet",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if damage is not None:
+            (tmp_path / file).write_bytes(damage)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/.* Delete {tmp_path} and run the same command again"):
+        getattr(outputs, name)

@@ -110,3 +110,10 @@ def test_artifacts_are_logged_to_an_active_run_only(store: Path) -> None:
     with mlflow.start_run() as run:
         artifacts.log_texts({"a.md": "text"}, "decisions")
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"
+
+
+def test_a_damaged_artifact_is_named() -> None:
+    with mlflow.start_run() as run:
+        artifacts.log_texts({"images.parquet": "PAR1"}, "lineage")
+    with pytest.raises(UserError, match=rf"^The artifact lineage/images\.parquet .*{run.info.run_id} cannot"):
+        artifacts.images_of_run(run.info.run_id)

@@ -126,3 +126,16 @@ def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch: pyt
     for function in (tracking.resolve_version, tracking.load_classifier):
         with pytest.raises(mlflow.MlflowException, match="Connection refused"):
             function("models:/cxr-effusion/1")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", None], ids=["empty", "other content", "missing"])
+@pytest.mark.parametrize("file", ["classifier.json", "model.keras"])
+def test_a_damaged_file_of_a_version_is_reported(
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: bytes | None
+) -> None:
+    folder = tmp_path / "artifacts" / "classifier"
+    ImageClassifier(network, RECIPE, RULE, PROVENANCE).save(folder)
+    (folder / file).unlink() if damage is None else (folder / file).write_bytes(damage)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri, dst_path: str(tmp_path))
+    with pytest.raises(UserError, match=r"^The model models:/cxr-effusion/1 in MLflow .*Restore a copy"):
+        tracking.load_classifier("models:/cxr-effusion/1")

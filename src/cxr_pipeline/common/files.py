@@ -1,6 +1,7 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of it."""
+"""Atomic writes, of which a reader sees the old file or the new one, and messages about files that cannot be read."""
 
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,30 @@ def written_atomically(path: Path) -> Iterator[Path]:
         # If the folder does not exist, for example because a parent is a file, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def explain_damage(place: object, remedy: str) -> Iterator[None]:
+    """Raise a `UserError` that names a file and what to do if the block cannot read it, whatever the reason.
+
+    The libraries that read files raise exceptions of many types for content that is damaged.
+
+    Example:
+        >>> with explain_damage("note.txt", "Restore a copy of it."):
+        ...     (tmp_path / "note.txt").read_text()
+        Traceback (most recent call last):
+        ...
+        cxr_pipeline.common.errors.UserError: note.txt does not exist. Restore a copy of it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{place} does not exist. {remedy}") from error
+    except Exception as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 60)
+        raise UserError(f"{place} cannot be read and may be damaged ({reason}). {remedy}") from error
 
 
 def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:

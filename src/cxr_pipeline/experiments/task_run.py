@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.splits import select_split
 
@@ -90,7 +92,7 @@ class RunOutputs:
     @property
     def version(self) -> dict[str, Any]:
         """The registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest`` and ``registered``."""
-        return dict(json.loads(self._path("06_models", "model_version.json").read_text()))
+        return self._json("06_models", "model_version.json")
 
     @property
     def report(self) -> Path:
@@ -105,27 +107,41 @@ class RunOutputs:
     @property
     def metrics(self) -> dict[str, Any]:
         """Content of ``metrics.json``."""
-        return dict(json.loads(self._path("08_reporting", "metrics.json").read_text()))
+        return self._json("08_reporting", "metrics.json")
 
     @property
     def history(self) -> pd.DataFrame:
         """The training history, one row per epoch."""
-        return pd.read_csv(self._path("08_reporting", "history.csv"))
+        return self._table("08_reporting", "history.csv")
 
     @property
     def splits(self) -> pd.DataFrame:
         """The split of each image."""
-        return pd.read_parquet(self._path("05_model_input", "splits.parquet"))
+        return self._table("05_model_input", "splits.parquet")
 
     @property
     def test_scores(self) -> pd.DataFrame:
         """The score table of the test images, with decisions."""
-        return pd.read_parquet(self._path("07_model_output", "test_scores.parquet"))
+        return self._table("07_model_output", "test_scores.parquet")
 
     @property
     def test_images(self) -> pd.DataFrame:
         """The manifest rows of the test images."""
-        return select_split(pd.read_parquet(self._path("03_primary", "manifest.parquet")), self.splits, "test")
+        return select_split(self._table("03_primary", "manifest.parquet"), self.splits, "test")
+
+    def _json(self, layer: str, file: str) -> dict[str, Any]:
+        with self._file(layer, file) as path:
+            return dict(json.loads(path.read_text("utf-8")))
+
+    def _table(self, layer: str, file: str) -> pd.DataFrame:
+        with self._file(layer, file) as path:
+            return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+    @contextmanager
+    def _file(self, layer: str, file: str) -> Iterator[Path]:
+        path = self._path(layer, file)
+        with explain_damage(path, f"Delete {self.folder} and run the same command again: it trains this model again."):
+            yield path
 
     def _path(self, layer: str, file: str) -> Path:
         return self.folder / layer / self.task / file

@@ -10,7 +10,7 @@ from types import FrameType
 import click
 from kedro.config import MissingConfigException
 from kedro.io import DatasetNotFoundError
-from kedro.validation import ParameterValidationError
+from kedro.validation import DataValidationError, ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
@@ -110,6 +110,8 @@ def _problem_of_kedro(error: BaseException) -> str | None:
     """Return the message for an error of Kedro about the command line or a configuration file, otherwise None."""
     if isinstance(error, MissingConfigException):
         return f"{error}. Expected a folder of the configuration, such as conf/demo for --env demo."
+    if isinstance(error, DataValidationError) and error.mode == "load":
+        return f"{error} Restore a copy of its file, or run the pipeline of the task from its start to write it again."
     if isinstance(error, MarkedYAMLError):
         if error.problem_mark is None:  # Kedro's message names the file
             return f"{error} Correct the file: text with spaces and colons needs quotes."

@@ -14,6 +14,7 @@ import mlflow
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.deployment.lineage import PATIENT
 from cxr_pipeline.tracking import runs
@@ -123,4 +124,8 @@ def _read(run_id: str | None, artifact: str, read: Callable[[Path], Any]) -> Any
     if artifact not in {entry.path for entry in client.list_artifacts(run_id, folder or None)}:
         return None
     with tempfile.TemporaryDirectory() as temporary:
-        return read(Path(client.download_artifacts(run_id, artifact, temporary)))
+        path = Path(client.download_artifacts(run_id, artifact, temporary))
+        with explain_damage(
+            f"The artifact {artifact} of the MLflow run {run_id}", "Restore a copy of it, or train the model again."
+        ):
+            return read(path)

@@ -12,6 +12,7 @@ import mlflow
 
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.report.formatting import shorten
@@ -153,7 +154,11 @@ def load_classifier(uri: str) -> ImageClassifier:
             raise _no_model(uri, reason(error)) from error
         if not files.is_dir():
             raise _no_model(uri, "this model was not registered by this project")
-        return ImageClassifier.load(files)
+        with explain_damage(
+            f"The model {uri} in MLflow",
+            "Restore a copy of its artifacts, train the model again, or name another version.",
+        ):
+            return ImageClassifier.load(files)
 
 
 def _no_model(uri: str, problem: str) -> UserError:

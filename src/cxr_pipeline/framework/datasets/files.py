@@ -1,6 +1,7 @@
 """Datasets of one file, and what all datasets of the catalog have in common."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, ClassVar
 
 from kedro.io import AbstractDataset, DatasetError
 
-from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.files import explain_damage, written_atomically
 
 
 class PathDataset(AbstractDataset[Any, Any]):
@@ -21,6 +22,8 @@ class PathDataset(AbstractDataset[Any, Any]):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    # What to do if the file is missing or damaged.
+    remedy = "Run the pipeline of the task from its start, without --from-nodes or --nodes: it writes the file again."
 
     def __init__(self, *, filepath: str | Path, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -28,6 +31,18 @@ class PathDataset(AbstractDataset[Any, Any]):
         if self.suffixes and self._filepath.suffix not in self.suffixes:
             expected = " or ".join(self.suffixes)
             raise DatasetError(f"{type(self).__name__} expects a path that ends in {expected}. Received: {filepath=!s}")
+
+    def load(self) -> Any:
+        """Read the content.
+
+        Raises:
+            UserError: the file or folder is missing or damaged.
+        """
+        with explain_damage(self._filepath, self.remedy):
+            return self._read()
+
+    def _read(self) -> Any:
+        raise NotImplementedError
 
     def _exists(self) -> bool:
         return self._filepath.exists()
@@ -48,6 +63,9 @@ def _read_keras_model(path: Path) -> Any:
     # Imported here: kedro-datasets' TensorFlowModelDataset imports TensorFlow as soon as the catalog is created.
     import keras
 
+    with zipfile.ZipFile(path) as archive:  # Keras does not compare the checksums of the archive.
+        if damaged := archive.testzip():
+            raise ValueError(f"wrong checksum of {damaged}")
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
@@ -96,8 +114,7 @@ class FileDataset(PathDataset):
 
     suffixes = tuple(_FORMATS)
 
-    def load(self) -> Any:
-        """Read the content."""
+    def _read(self) -> Any:
         read, _ = _FORMATS[self._filepath.suffix]
         return read(self._filepath)
 

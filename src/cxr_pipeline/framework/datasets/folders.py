@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from kedro.io import DatasetError
-
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.framework.datasets.files import PathDataset
 
@@ -19,11 +18,9 @@ class FiguresDataset(PathDataset):
           metadata: {mlflow: artifact}
     """
 
-    def load(self) -> dict[str, bytes]:
-        """Read every figure."""
-        if not self._exists():
-            raise DatasetError(f"There is no folder of figures at {self._filepath}.")
-        return {path.stem: path.read_bytes() for path in sorted(self._filepath.glob("*.png"))}
+    def _read(self) -> dict[str, bytes]:
+        paths = sorted(path for path in self._filepath.iterdir() if path.match("[!.]*.png"))
+        return {path.stem: path.read_bytes() for path in paths}
 
     def save(self, data: dict[str, bytes]) -> None:
         """Write the figures, then remove those of earlier runs."""
@@ -47,8 +44,7 @@ class NewFilesDataset(PathDataset):
           filepath: data/08_reporting/decisions
     """
 
-    def load(self) -> dict[str, str | bytes]:
-        """Read all files, sorted by name."""
+    def _read(self) -> dict[str, str | bytes]:
         files = sorted(path for path in self._filepath.iterdir() if not path.name.startswith("."))
         return {
             path.name: path.read_bytes() if path.suffix == ".parquet" else path.read_text("utf-8") for path in files
@@ -58,7 +54,10 @@ class NewFilesDataset(PathDataset):
         """Write each content to its file, or none of them if a file of one of the names exists."""
         existing = sorted(name for name in data if (self._filepath / name).exists())
         if existing:
-            raise DatasetError(f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten.")
+            raise UserError(
+                f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten. Move them to "
+                "another folder and run the same command again."
+            )
         self._filepath.mkdir(parents=True, exist_ok=True)
         for name, content in data.items():
             with written_atomically(self._filepath / name) as temporary:

@@ -19,9 +19,8 @@ class PreparedImagesDataset(FileDataset):
 
     suffixes = (".json",)
 
-    def load(self) -> PreparedImages:
-        """Read the handle."""
-        return PreparedImages.from_dict(super().load())
+    def _read(self) -> PreparedImages:
+        return PreparedImages.from_dict(super()._read())
 
     def save(self, data: PreparedImages) -> None:
         """Write the handle."""

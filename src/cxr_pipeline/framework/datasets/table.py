@@ -58,13 +58,17 @@ class TableDataset(PathDataset):
         super().__init__(filepath=filepath, metadata=metadata)
         self._columns_if_missing = columns_if_missing
         self._text_columns = text_columns
+        if columns_if_missing is not None:  # A run reads it before it writes it.
+            self.remedy = (
+                "Restore a copy of it. If there is none, delete it: the next run starts without its content, and for "
+                "splits.parquet assigns all images to splits again."
+            )
 
-    def load(self) -> pd.DataFrame:
-        """Read the table."""
+    def _read(self) -> pd.DataFrame:
         if self._columns_if_missing is not None and not self._exists():
             return pd.DataFrame(columns=self._columns_if_missing, dtype="str")
         if self._filepath.suffix == ".parquet":
-            return pd.read_parquet(self._filepath)
+            return pd.read_parquet(self._filepath, page_checksum_verification=True)
         text = dict.fromkeys(self._text_columns, "str")
         table = pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
         return _map_text(table, lambda cell: cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell)
@@ -80,7 +84,7 @@ class TableDataset(PathDataset):
 
 def _write_parquet(path: Path, first: pd.DataFrame, others: Iterable[pd.DataFrame]) -> None:
     schema = pa.Schema.from_pandas(first, preserve_index=False)
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for table in chain([first], others):
             writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
 

@@ -61,7 +61,7 @@ def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:
     try:
         tracking.resolve_version(outputs.version["uri"])
         return find_moved(registry, outputs.splits).empty
-    except (OSError, UserError):
+    except UserError:
         return False
 
 

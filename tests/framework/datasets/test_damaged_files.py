@@ -1,0 +1,127 @@
+"""A missing or damaged file of any dataset of the catalog ends a run with a message that names it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, DatasetError
+from kedro.validation import DataValidationError
+
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+from cxr_pipeline.framework.datasets.files import FileDataset, PathDataset
+from cxr_pipeline.framework.datasets.folders import FiguresDataset, NewFilesDataset
+from cxr_pipeline.framework.datasets.prepared_images import PreparedImagesDataset
+from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.exit import explain
+
+
+def profile() -> ReferenceProfile:
+    rng = np.random.default_rng(0)
+    features = ImageFeatures(*(rng.random((8, n)).astype(np.float32) for n in (11, 4, 1, 1)), np.full(8, ""))
+    return ReferenceProfile.fit(features, features, outputs=("ill",), seed=0)
+
+
+TABLE = pd.DataFrame({"image": ["a.png", "b.png"] * 500, "score": np.linspace(0, 1, 1000)})
+DATASETS: dict[str, tuple[type[PathDataset], Callable[[], Any]]] = {
+    "metrics.json": (FileDataset, lambda: {"auc": 0.5}),
+    "report.html": (FileDataset, lambda: "<p>" * 100),
+    "model.keras": (FileDataset, lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(64)])),
+    "drift_profile.npz": (FileDataset, profile),
+    "scores.parquet": (TableDataset, lambda: TABLE),
+    "history.csv": (TableDataset, lambda: TABLE),
+    "images.json": (PreparedImagesDataset, lambda: PreparedImages(Path("i"), Recipe(32, "fit", 1))),
+}
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "zeros": lambda content: bytes(len(content)),
+    "bytes inverted": lambda content: (
+        content[: len(content) // 2]
+        + bytes(byte ^ 0xFF for byte in content[len(content) // 2 : len(content) // 2 + 40])
+        + content[len(content) // 2 + 40 :]
+    ),
+}
+# A shorter text is still a text, and zeros are valid characters of text and CSV.
+READABLE = {
+    *(("report.html", damage) for damage in ("cut", "empty", "zeros")),
+    *(("history.csv", damage) for damage in ("cut", "zeros")),
+}
+
+
+def message_of(dataset: PathDataset) -> str:
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    explained = explain(caught.value)
+    assert explained is not None, repr(caught.value)
+    message, status = explained
+    assert status == 1
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [(name, damage) for name in DATASETS for damage in DAMAGES if (name, damage) not in READABLE]
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, name: str, damage: str) -> None:
+    kind, make = DATASETS[name]
+    dataset = kind(filepath=tmp_path / name)
+    dataset.save(make())
+    path = tmp_path / name
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    message = message_of(dataset)
+    assert message.startswith(f"{path} cannot be read and may be damaged (")
+    assert message.endswith(
+        "Run the pipeline of the task from its start, without --from-nodes or --nodes: it writes the file again."
+    )
+
+
+def test_a_changed_bit_of_a_table_is_detected(tmp_path: Path) -> None:
+    dataset = TableDataset(filepath=tmp_path / "scores.parquet")
+    scores = np.random.default_rng(0).random(100)
+    dataset.save(pd.DataFrame({"score": scores}))
+    path, value = tmp_path / "scores.parquet", scores[50].tobytes()
+    assert path.read_bytes().count(value) == 1
+    path.write_bytes(path.read_bytes().replace(value, bytes([value[0] ^ 1]) + value[1:]))
+    assert message_of(dataset).startswith(f"{path} cannot be read")
+
+
+@pytest.mark.parametrize("kind", [FileDataset, TableDataset, PreparedImagesDataset, FiguresDataset, NewFilesDataset])
+def test_a_missing_file_or_folder_is_named_with_what_to_do(tmp_path: Path, kind: type[PathDataset]) -> None:
+    path = tmp_path / f"none{kind.suffixes[0] if kind.suffixes else ''}"
+    assert message_of(kind(filepath=path)).startswith(f"{path} does not exist. Run the pipeline of the task")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").mkdir()
+    assert message_of(FileDataset(filepath=tmp_path / "metrics.json")).startswith(f"{tmp_path / 'metrics.json'} cannot")
+
+
+def test_a_table_that_a_run_reads_before_it_writes_it_must_be_restored_or_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "splits.parquet"
+    path.write_bytes(b"")
+    message = message_of(TableDataset(filepath=path, columns_if_missing=["image"]))
+    assert message.startswith(f"{path} cannot be read")
+    assert "Restore a copy of it. If there is none, delete it" in message
+
+
+def test_a_table_with_other_columns_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "splits.parquet"
+    TABLE.to_parquet(path)
+    entry = {
+        "type": "cxr_pipeline.framework.datasets.table.TableDataset",
+        "filepath": str(path),
+        "validator": "cxr_pipeline.framework.schemas.SplitsSchema",
+    }
+    with pytest.raises(DataValidationError) as caught:
+        DataCatalog.from_config({"effusion.splits": entry}).load("effusion.splits")
+    explained = explain(caught.value)
+    assert explained is not None
+    assert "effusion.splits" in explained[0]
+    assert "patient_id" in explained[0]
