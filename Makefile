@@ -31,7 +31,7 @@ lint: $(VENV)/installed-dev ## style, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(VENV)/installed-dev ## each one prints a ratio that is measured in one run
+benchmark: $(VENV)/installed-dev ## each one prints what it measures in one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 results: $(VENV)/installed ## run every task on real images below RAW and write docs/results.md

@@ -1,7 +1,6 @@
-"""The bootstrap of ``cxr_pipeline.evaluation.bootstrap`` against the same one as a plain loop over scikit-learn.
+"""The intervals of ``cxr_pipeline.evaluation`` against a bootstrap of each metric as a plain loop over scikit-learn.
 
-Run ``python benchmarks/bootstrap.py``. Both draw the same kind of sample in one run; the loop runs fewer
-replicates and is scaled up.
+Run ``python benchmarks/bootstrap.py``. The loop runs fewer replicates and is scaled up.
 """
 
 import argparse

@@ -23,6 +23,8 @@ import pandas as pd
 from cxr_pipeline.common.parallel import n_cores
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.framework.config import TASKS
+from cxr_pipeline.report.formatting import measure
+from cxr_pipeline.report.page import records
 
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "docs" / "results.csv"
@@ -119,7 +121,7 @@ def run(task: str, raw: str) -> dict[str, object]:
         "task": task,
         "images": metrics["n_images"],
         "patients": metrics["n_patients"],
-        **{name: in_words(metrics["metrics"][name]) for name in METRICS},
+        **{name: measure(metrics["metrics"][name]) for name in METRICS},
         "by_source": by_source(metrics.get("per_source", {})),
         "always": f"{metrics['majority']['accuracy']:.3f}" if "majority" in metrics else "",
         "minutes": round(minutes, 1),
@@ -137,14 +139,7 @@ def in_short(commit: str) -> str:
 
 def by_source(measured: dict[str, Any]) -> str:
     """Format the AUC within each source, which is not confounded by the source."""
-    return "; ".join(f"{name} {in_words(figures['metrics']['auc'])}" for name, figures in measured.items())
-
-
-def in_words(metric: dict[str, float | None]) -> str:
-    """Format a metric, such as ``"0.897 (0.861 to 0.930)"``."""
-    if metric["value"] is None:
-        return "not defined"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+    return "; ".join(f"{name} {measure(figures['metrics']['auc'])}" for name, figures in measured.items())
 
 
 def page(rows: pd.DataFrame) -> str:
@@ -161,8 +156,7 @@ def twelve_models() -> str:
     measured = {"auc": "AUC", "accuracy": "accuracy", "sensitivity": "recall", "precision": "precision"}
     rows = pd.DataFrame({"model": table["cell"]})
     for name, title in {**measured, "specificity": "specificity"}.items():
-        ends = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
-        rows[title] = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in ends]
+        rows[title] = [measure(row[name]) for row in records(table)]
     rows["p of the AUC difference from the first, Holm"] = table["p_holm"].map("{:.3f}".format).replace("nan", "")
     rows["single prediction"] = table["collapsed"].map({True: "yes", False: ""})
     rows["minutes"] = (table["seconds"] / 60).round(1)

@@ -14,7 +14,7 @@ TRAINING = {"monitor": "val_auc", "tolerance": 0.0, "patience": None, "loss": "f
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "val_auc": [0.7, 0.8, 0.6], "val_recall": [0.2, 0.5, 0.9]})
 COLUMNS = [
     *(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")),
-    *("auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
+    *("auc_too_few_patients", "auc_difference", "auc_difference_low", "auc_difference_high", "p_value", "p_holm"),
     *("images_left_out", "not_compared", "collapsed", "n_images"),
     *("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit"),
 ]

@@ -79,6 +79,13 @@ def test_a_model_that_cannot_be_ranked_has_a_reason(changes, reason):
     assert reason in table["not_ranked"].iloc[1]
 
 
+def test_models_of_too_few_patients_are_ranked_without_overlap():
+    few = {"auc": 0.75, "auc_too_few_patients": 3.0}
+    table = leaderboard([entry("few", metrics=few), entry("also few", metrics={**few, "auc": 0.5})])
+    assert (table["rank"].tolist(), table["auc_too_few_patients"].tolist()) == ([1, 2], [3, 3])
+    assert table["not_ranked"].isna().all() and table["interval_overlaps_first"].isna().all()
+
+
 def test_parameters_are_compared_within_a_group():
     entries = [
         entry("a", 0.875, parameters={"training.seed": "1", "training.epochs": "3"}),

@@ -65,7 +65,10 @@ def test_metrics_have_the_documented_form(metrics) -> None:
     assert metrics["intervals"]["clustered_by"] == "patient"
     assert 0 < metrics["n_patients"] <= metrics["n_images"]
     assert list(metrics["thresholds"]) == ["effusion"]
-    for name in ("auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity"):
+    for name in ("auc", "average_precision"):
+        few = metrics["support"]["effusion"]["patients"]
+        assert metrics["metrics"][name]["too_few_patients"] == min(few.values()) < 5
+    for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity"):
         metric = metrics["metrics"][name]
         assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
     assert metrics["per_class"]["effusion"] == metrics["metrics"]
@@ -180,7 +183,7 @@ def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_pat
     for part in (
         f"test_digest: {metrics['images_digest']}",
         f"thresholds: effusion: {rule['thresholds']['effusion']}",
-        f"auc: {metrics['metrics']['auc']['value']:.3f} (",
+        f"auc: '{metrics['metrics']['auc']['value']:.3f} (too few patients: ",
         "training.epochs: 2 (today 30)",
         "size: 48",
     ):

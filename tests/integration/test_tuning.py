@@ -82,5 +82,6 @@ def test_the_leaderboard_ranks_the_version_and_no_trial(tuned, kedro) -> None:
     finished = kedro(tuned, "run", "--env", "demo", "--pipeline=comparison")
     assert finished.returncode == 0, finished.stdout
     board = pd.read_csv(tuned / "data" / "demo" / "08_reporting" / "leaderboard.csv")
-    assert len(board) == 1
+    assert len(board) == board["rank"].sum() == 1
+    assert board["auc_too_few_patients"].between(1, 4).all()
     assert "phantom" in (tuned / "data" / "demo" / "08_reporting" / "leaderboard.html").read_text().lower()

@@ -131,8 +131,8 @@ def mean_estimate(estimates: Sequence[Estimate | None]) -> Estimate | None:
     patient, and it is not taken to be negative. Only a mean of metrics that all have too few patients has too few.
     """
     defined = [each for each in estimates if each is not None]
-    if not defined:
-        return None
+    if len(defined) < 2:
+        return defined[0] if defined else None
     values, lows, highs = np.array([(each.value, each.low, each.high) for each in defined]).T
     influence, members = (np.stack([getattr(each, name) for each in defined]) for name in ("influence", "members"))
     # Without any deviation between patients, the influence is rounding error, and its correlation means nothing.

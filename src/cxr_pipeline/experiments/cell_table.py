@@ -16,6 +16,7 @@ from cxr_pipeline.training.epoch_selection import EpochSelector
 
 METRICS = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"
+TOO_FEW = f"{COMPARED}_too_few_patients"
 ENDS = {"": "value", "_low": "low", "_high": "high"}
 COMPARISON = (*(f"{COMPARED}_difference{end}" for end in ENDS), "p_value", "p_holm", "images_left_out", "not_compared")
 COSTS = ("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit")
@@ -40,7 +41,8 @@ def cell_table(
 
     Returns:
         A row for each cell, null where a value is missing: ``cell``; ``is_baseline``; each parameter that any cell
-        overrides, as text or JSON; each of ``METRICS`` on the test images with ``_low`` and ``_high``; the comparison
+        overrides, as text or JSON; each of ``METRICS`` on the test images with ``_low`` and ``_high``;
+        ``auc_too_few_patients``; the comparison
         with the baseline: ``auc_difference`` with ``_low`` and ``_high``, ``p_value``, ``p_holm`` (adjusted for all
         cells), ``images_left_out`` (tested in only one of the two) and ``not_compared`` (the reason); ``collapsed``,
         whether the decisions are nearly all the same; ``n_images``; and ``COSTS``.
@@ -75,6 +77,7 @@ def _as_text(value: object) -> str:
 
 def _metric_columns(metrics: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
     values = {f"{name}{end}": value_of(metrics["metrics"], name, key) for name in METRICS for end, key in ENDS.items()}
+    values[TOO_FEW] = value_of(metrics["metrics"], COMPARED, "too_few_patients")
     collapsed = kind_of({"kind": metrics["kind"], "classes": outputs}).collapsed(metrics) is not None
     return {**values, "collapsed": collapsed, "n_images": metrics["n_images"]}
 
@@ -94,7 +97,7 @@ def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings:
 
 def _with_types(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:
     """Return the rows with all columns, each of a fixed type even if values are missing."""
-    metrics = [f"{name}{end}" for name in METRICS for end in ENDS]
+    metrics = [*(f"{name}{end}" for name in METRICS for end in ENDS), TOO_FEW]
     columns = ["cell", "is_baseline", *parameters, *metrics, *COMPARISON, "collapsed", "n_images", *COSTS]
     types = {**dict.fromkeys(columns, "float64"), **dict.fromkeys((*TEXTS, *parameters), "string")}
     types |= {**dict.fromkeys(COUNTS, "Int64"), **dict.fromkeys(FLAGS, "boolean")}

@@ -48,7 +48,8 @@ class Entry:
     unfinished: str | None = None
 
 
-_METRIC_COLUMNS = tuple(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high"))
+TOO_FEW = "auc_too_few_patients"
+_METRIC_COLUMNS = (*(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")), TOO_FEW)
 _TYPES = {
     **dict.fromkeys(("group", "rank"), "Int64"),
     **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),
@@ -68,8 +69,9 @@ def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
 
     Returns:
         A row for each entry with the columns ``_TYPES``: ``group`` and ``rank`` from 1; ``interval_overlaps_first``
-        (null for the first itself; overlap is not a test of a difference); ``parameters`` that differ within the group,
-        as JSON; ``date`` as ISO 8601 in UTC; and ``not_ranked``, the reason.
+        (null for the first itself, and with too few patients for an interval; overlap is not a test of a difference);
+        ``parameters`` that differ within the group, as JSON; ``date`` as ISO 8601 in UTC; and ``not_ranked``, the
+        reason.
     """
     groups: dict[tuple[str | None, ...], list[Entry]] = {}
     not_ranked = []
@@ -99,7 +101,7 @@ def why_not_ranked(entry: Entry) -> str | None:
         "no metrics on test images were logged": not entry.metrics,
         "its test images are unknown: its run did not log them": not entry.test_digest,
         "its AUC is undefined": math.isnan(auc),
-        "its AUC has no interval: its test images are of too few patients": math.isnan(low + high),
+        "its AUC has no interval": math.isnan(low + high) and TOO_FEW not in entry.metrics,
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 
@@ -133,7 +135,9 @@ def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:
     rows = []
     for entry, values in zip(ordered, parameters_that_differ([entry.parameters for entry in ordered]), strict=True):
         rank = 1 + aucs.index(entry.metrics["auc"])
-        overlaps = entry.metrics["auc_high"] >= first["auc_low"] and entry.metrics["auc_low"] <= first["auc_high"]
+        overlaps = None
+        if TOO_FEW not in entry.metrics and TOO_FEW not in first:
+            overlaps = entry.metrics["auc_high"] >= first["auc_low"] and entry.metrics["auc_low"] <= first["auc_high"]
         parameters = json.dumps(values, ensure_ascii=False) if values else None
         ranked = {"rank": rank, "interval_overlaps_first": None if rank == 1 else overlaps, "parameters": parameters}
         rows.append(_row(entry) | ranked)

@@ -34,7 +34,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
         for name in metrics:
             measured = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
             if measured["low"] is None:
-                measured["too_few_patients"] = None
+                measured["too_few_patients"] = row.get(f"{name}_too_few_patients")
             row[name] = None if row[name] is None else measured
     return rows
 

@@ -53,7 +53,8 @@ def draw_models(rows: Sequence[Document]) -> bytes:
     ]
     with sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
-        axes.axvspan(drawn[0]["auc"]["low"], drawn[0]["auc"]["high"], color=LIGHT)
+        if drawn[0]["auc"]["low"] is not None:
+            axes.axvspan(drawn[0]["auc"]["low"], drawn[0]["auc"]["high"], color=LIGHT)
         _draw_auc(axes, estimates)
         axes.tick_params(axis="y", labelsize=9)
         return png(figure)

@@ -69,7 +69,8 @@ def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
 def _verdict(rows: Sequence[Document], differing: Sequence[Document]) -> str:
     adjusted = [row["p_holm"] for row in rows if row["p_holm"] is not None]
     if not adjusted:
-        return "No cell could be compared with the baseline."
+        few = any(row["auc_difference"] for row in rows)
+        return "No cell could be compared with the baseline" + (": there are too few patients." if few else ".")
     if differing:
         verb = "differs" if len(differing) == 1 else "differ"
         result = f"{len(differing)} {verb} significantly in AUC, after Holm's correction."
