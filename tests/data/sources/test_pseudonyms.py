@@ -1,5 +1,8 @@
+import errno
+import os
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -80,3 +83,22 @@ def test_fingerprints_identify_keys(tmp_path, monkeypatch):
     assert key_fingerprint(file, make=False) != made
     monkeypatch.setenv(VARIABLE, file.read_text())
     assert key_fingerprint(tmp_path / "nowhere", make=False) == made
+
+
+def test_a_full_disk_leaves_no_key_and_no_other_file(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full, pytest.raises(UserError, match=r"cannot be stored in .*No space left"):
+        full.setattr(os, "fsync", fail)
+        key_fingerprint(tmp_path / "patient.key", make=True)
+    assert not list(tmp_path.iterdir())
+    assert key_fingerprint(tmp_path / "patient.key", make=True)
+
+
+def test_runs_that_start_at_once_use_one_key(tmp_path):
+    file = tmp_path / "patient.key"
+    with ThreadPoolExecutor(8) as threads:
+        keys = set(threads.map(lambda _: key_fingerprint(file, make=True), range(200)))
+    assert len(keys) == 1
+    assert list(tmp_path.iterdir()) == [file]

@@ -63,9 +63,8 @@ def _key(file: Path) -> bytes:
     if key is None:
         place = printable(str(file))
         try:
-            # "x": if two runs start at once, the second one reads the key of the first.
-            with suppress(FileExistsError), open(file, "x", opener=partial(os.open, mode=0o600)) as new:
-                new.write(secrets.token_hex(32))
+            if not file.exists():
+                _make_key(file)
             key = file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
@@ -79,3 +78,18 @@ def _key(file: Path) -> bytes:
             f"{_MIN_KEY_LENGTH} or more random ones, such as the output of: openssl rand -hex 32"
         )
     return key.encode()
+
+
+def _make_key(file: Path) -> None:
+    """Write a new key to a file that only its owner can read, unless another run has written one meanwhile."""
+    beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    try:
+        with open(beside, "x", opener=partial(os.open, mode=0o600)) as new:
+            new.write(secrets.token_hex(32))
+            new.flush()
+            os.fsync(new.fileno())
+        # Unlike a rename, a link does not replace the key of another run. It is complete even if the disk is full.
+        with suppress(FileExistsError):
+            file.hardlink_to(beside)
+    finally:
+        beside.unlink(missing_ok=True)
