@@ -102,4 +102,4 @@ def register(
         provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": "d" * 64}
         classifier = ImageClassifier(network, recipe, rule, provenance)
         metrics = {"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}}
-        return tracking.register_version(classifier, metrics=metrics, tags={})
+        return tracking.register_version(classifier, metrics=metrics, warnings=[], tags={"git_commit": "unknown"})

@@ -182,7 +182,8 @@ def content(metrics_of, data_report, counts):
     """The content of a report without warnings, of a binary task."""
     frame = {"source": "images", "image": ["patient-4711.png"] * 9, "reason": ["truncated"] * 7 + ["empty"] * 2}
     return ReportContent(
-        version={"name": "cxr-effusion", "version": 3, "run_id": "5f" * 16, "registered": "2026-11-30 14:50:13 UTC"},
+        version={"name": "cxr-effusion", "version": 3, "run_id": "5f" * 16, "git_commit": "0f3a9c1d",
+                 "registered": "2026-11-30 14:50:13 UTC"},
         warnings=[],
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
         metrics=metrics_of(brier=(0.14, 0.12, 0.17)),
@@ -210,7 +211,7 @@ def content(metrics_of, data_report, counts):
                     "training.loss": "cross_entropy", "training.fine_tuning.epochs": 12,
                     "splitting.ignore_given_split": False, "augmentation.rotation": 7,
                     "augmentation.views": 5, "model.weights": "imagenet"},
-        versions={"git commit": "0f3a9c1d", "python": "3.11.7"},
+        versions={"git commit": "7d2e", "python": "3.11.7"},
         model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epoch": 1,
                "phase": "frozen"},
     )  # fmt: skip

@@ -56,6 +56,7 @@ def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -
     assert version.tags == {**PROVENANCE, "digest": registered["digest"], "git_commit": "abc", "warnings": TAG}
     assert "AUC 0.875 on 40 test phantom images; this says nothing about patients" in version.description
     assert "\n\nThe model has collapsed.\n\n" in version.description
+    assert registered["git_commit"] == "abc"
     datetime.strptime(registered["registered"], "%Y-%m-%d %H:%M:%S UTC")
 
 

@@ -91,7 +91,7 @@ class RunOutputs:
 
     @property
     def version(self) -> dict[str, Any]:
-        """The registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest`` and ``registered``."""
+        """The registered version, as ``tracking.register_version`` returns it."""
         return self._json("06_models", "model_version.json")
 
     @property

@@ -18,7 +18,8 @@ class ReportContent:
     """Everything in the report and the model card of a task; documents are JSON, where null is an undefined number.
 
     Args:
-        version: the registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest`` and ``registered``.
+        version: the registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest``, ``git_commit`` and
+            ``registered``.
         task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
         warnings: sentences.
         data_report: the document, with that on confounding as ``confounding``.

@@ -44,8 +44,8 @@ def register_version(
     which also become the tag ``warnings``.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id``, ``digest`` (of weights, recipe and rule) and
-        ``registered`` (the time).
+        ``name``, ``version`` (a number), ``uri``, ``run_id``, ``digest`` (of weights, recipe and rule),
+        ``git_commit`` and ``registered`` (the time).
     """
     from cxr_pipeline.deployment import serving
 
@@ -84,6 +84,7 @@ def register_version(
         "uri": f"models:/{name}/{number}",
         "run_id": logged.run_id,
         "digest": classifier.digest,
+        "git_commit": tags["git_commit"],
         "registered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     }
 

@@ -90,7 +90,7 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
         ["patients", "500", "70", "unknown"],
         ["share of effusion", "0.174", "0.483", "0.487"],
         ["training.patience", "null"],
-        ["git commit", "0f3a9c1d"],
+        ["git commit", "7d2e"],
         ["fine_tuning", "2", "", "5e-05"],
     ):
         assert row in page.rows

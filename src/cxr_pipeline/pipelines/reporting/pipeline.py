@@ -5,7 +5,10 @@ from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
 def create_pipeline() -> Pipeline:
-    """Create the pipeline that draws the figures and writes the report and the model card."""
+    """Create the pipeline that draws the figures and writes the report and the model card.
+
+    They are written after the version is registered, because they name it.
+    """
     return stage(
         "reporting",
         node(draw_figures, "figures"),

@@ -43,7 +43,7 @@ def _page(content: ReportContent, title: str, intro: str) -> Page:
         "MLflow run": content.version["run_id"],
         "task": content.task["name"],
         "data digest": content.data_report["data_digest"],
-        "git commit": content.versions.get("git commit"),
+        "git commit": content.version["git_commit"],
         "test digest": content.metrics.get("images_digest"),
     }
     known = [f"{name}: {value}" for name, value in facts.items() if value]

@@ -40,7 +40,7 @@ def model(content: ReportContent) -> Section:
             "As configured. Some do not apply to every network, such as those of fine-tuning.",
             style="folded",
         ),
-        Section("Software", [Table.of_pairs(content.versions, style="long")]),
+        Section("Software", [Table.of_pairs(content.versions, style="long")], "Of the process that wrote this page."),
     ]
     return Section("Model", blocks, items="CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", anchor="model")
 
