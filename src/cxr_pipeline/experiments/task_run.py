@@ -102,7 +102,8 @@ class RunOutputs:
     @property
     def warnings(self) -> list[str]:
         """The warnings about the version."""
-        return list(json.loads(self._path("08_reporting", "warnings.json").read_text()))
+        with self._file("08_reporting", "warnings.json") as path:
+            return list(json.loads(path.read_text("utf-8")))
 
     @property
     def metrics(self) -> dict[str, Any]:
