@@ -10,7 +10,7 @@ from samples.medmnist import write_splits as write
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
-from cxr_pipeline.data.sources import medmnist
+from cxr_pipeline.data.sources import expansion, medmnist
 from cxr_pipeline.data.sources.medmnist import read, reader
 
 NAMES = ("well", "ill")
@@ -92,8 +92,9 @@ def test_a_shape_that_is_too_large_is_refused_before_it_is_read(tmp_path, member
         read(file)
 
 
-def test_an_archive_that_expands_too_much_is_not_unpacked(tmp_path):
-    file = write(tmp_path, val_images=np.zeros((3, 5000, 5000), np.uint8))
+def test_an_archive_that_expands_too_much_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(expansion, "_MAX_EXPANDED_BYTES", 2000)
+    file = write(tmp_path, val_images=np.zeros((3, 500, 500), np.uint8))
     with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):
         reader(file, unpacked=tmp_path / "unpacked")
 

@@ -3,10 +3,13 @@
 import gzip
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from samples import texts, write_files
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources import expansion
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.table_files import read_table
@@ -131,3 +134,15 @@ def test_a_column_of_nulls(tmp_path):
     table = pd.DataFrame({"image": [None, None], "labels": ["x", "y"]})
     table.to_parquet(tmp_path / "t.parquet")
     assert read(tmp_path, table="t.parquet", columns=Columns(image="image", labels="labels")).n_missing == 2
+
+
+def test_tables_that_expand_too_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(expansion, "_MAX_EXPANDED_BYTES", 2000)
+    monkeypatch.setattr(expansion, "_MAX_ROWS", 10)
+    files = [tmp_path / "gzip.csv", tmp_path / "rows.parquet", tmp_path / "cells.parquet"]
+    files[0].write_bytes(gzip.compress(b"image,label\n" + b"0" * 2**20))
+    pq.write_table(pa.table({"image": ["0"] * 11, "label": ["0"] * 11}), files[1])
+    pq.write_table(pa.table({"image": ["0" * 2**20], "label": ["0"]}), files[2], compression="zstd")
+    for file, reason in zip(files, ("expands to more", "has 11 rows", "expands to more"), strict=True):
+        with pytest.raises(UserError, match=reason):
+            read_table(file, ["image", "label"])

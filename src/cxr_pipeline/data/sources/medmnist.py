@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.expansion import check_expansion
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
 from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, check_expansion, find_container, unpack
+from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
 EXPECTED = "one .npz file of a 2D dataset of MedMNIST, with train_images and train_labels, val_... or test_..."
 

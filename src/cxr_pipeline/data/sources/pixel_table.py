@@ -1,6 +1,5 @@
 """Layout ``pixel_table``: a CSV table with a label and n x n pixel columns in each row."""
 
-import gzip
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.expansion import LimitedGzip
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
 from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, check_expansion, find_container, unpack
+from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
 
 EXPECTED = "one .csv or .csv.gz table: a column of labels, and n x n columns of pixels"
 
@@ -68,19 +68,10 @@ def holds_images(folder: Path) -> bool:
     return find_container(folder, _SUFFIXES).stat().st_size > 0
 
 
-class _LimitedGzip(gzip.GzipFile):
-    """A compressed table, which must not expand much more than tables of images do."""
-
-    def read1(self, size: int = -1) -> bytes:
-        content = super().read1(size)
-        check_expansion(self.tell(), Path(self.name).stat().st_size)
-        return content
-
-
 def _parse(source: BinaryIO, name: str, **options: Any) -> Any:
     source.seek(0)
     is_compressed = name.casefold().endswith(".gz")
-    table = _LimitedGzip(source.name, fileobj=source) if is_compressed else source
+    table = LimitedGzip(source, Path(source.name).stat().st_size) if is_compressed else source
     return pd.read_csv(table, encoding="utf-8-sig", compression=None, **options)
 
 

@@ -2,7 +2,6 @@
 
 import codecs
 import difflib
-import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.expansion import LimitedGzip, check_parquet
 from cxr_pipeline.data.sources.labels import fold
 from cxr_pipeline.data.sources.listing import explained, printable
 from cxr_pipeline.data.splits import join_names
@@ -42,6 +42,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     """
     with explained(file, "a table: Parquet, or CSV with a header"):
         if file.suffix.lower() in (".parquet", ".pq"):
+            check_parquet(file)
             table = pd.read_parquet(file, dtype_backend="pyarrow")
             table = (table if table.index.name is None else table.reset_index()).astype("str")
         else:
@@ -67,7 +68,9 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
 
 def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
     content = file.read_bytes()
-    text = _decode(gzip.decompress(content) if content.startswith(_GZIP) else content)
+    if content.startswith(_GZIP):
+        content = LimitedGzip(io.BytesIO(content), len(content)).readall()
+    text = _decode(content)
     # A first line such as "sep=;" tells Excel the separator.
     if text.startswith("sep="):
         text = text.partition("\n")[2]

@@ -20,9 +20,6 @@ from cxr_pipeline.data.sources.listing import explained, printable
 
 BLOCK_PIXELS = 2**21
 
-# Real images compress to a tenth of their size at most, and tables of them to a twentieth.
-_MAX_EXPANSION = 50
-_MAX_EXPANDED_BYTES = 2**26
 _DIGITS = 32
 _WORTH_A_PROGRESS_BAR = 2**24
 _DESCRIPTION = "description.json"
@@ -85,19 +82,6 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[
         ) as watched:
             _write(target, blocks(watched))
     return target
-
-
-def check_expansion(n_expanded: int, n_compressed: int) -> None:
-    """Raise ``ValueError`` if compressed content expands to more than 64 MiB and more than images of its size do.
-
-    Example:
-        >>> check_expansion(10**9, 10**8)
-        >>> check_expansion(10**9, 10**6)
-        Traceback (most recent call last):
-        ValueError: it expands to more than 50 times its compressed size
-    """
-    if n_expanded > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * n_compressed):
-        raise ValueError(f"it expands to more than {_MAX_EXPANSION} times its compressed size")
 
 
 def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
