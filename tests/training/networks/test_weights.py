@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -241,3 +242,96 @@ def test_published_weights_saved_by_keras_3_fit(shared_data: Path) -> None:
     before = densenet.get_weights()
     load_weights(densenet, shared_data / "weights" / ALIAS)
     assert not any(np.array_equal(a, b) for a, b in zip(before, densenet.get_weights(), strict=True))
+
+
+def with_top(backbone: Any) -> Any:
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    hidden = keras.layers.Dense(5, name="hidden")(keras.layers.Dropout(0.5)(pooled))
+    return keras.Model(backbone.input, keras.layers.Dense(3, name="predictions")(hidden))
+
+
+@FORMATS
+def test_the_top_in_a_file_is_not_used_and_said(
+    tmp_path: Path, save: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = network(4, 6, seed=1), network(4, 6, seed=2)
+    for layer, other in zip(target.layers, source.layers, strict=True):
+        layer.name = other.name  # as in backbones, whose layers have fixed names
+    file = save(with_top(source), tmp_path)
+    with caplog.at_level("INFO"):
+        load_weights(target, file)
+    for loaded, expected in zip(target.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, expected)
+    assert re.search(rf"The layers \w+, \w+ of {file} are the top of a network and are not used", caplog.text)
+
+
+@FORMATS
+def test_a_file_with_more_layers_than_the_backbone_and_its_top_is_refused(
+    tmp_path: Path, save: Callable[..., Path]
+) -> None:
+    source, target = network(4, 4, 4), network(4, 4)
+    for layer, other in zip(target.layers, source.layers, strict=False):
+        layer.name = other.name
+    with pytest.raises(UserError, match="does not contain the weights of backbone"):
+        load_weights(target, save(with_top(source), tmp_path))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@FORMATS
+def test_values_that_are_not_finite_numbers_are_refused(
+    tmp_path: Path, save: Callable[..., Path], value: float
+) -> None:
+    source = network(4)
+    weights = source.get_weights()
+    weights[0].flat[7] = value
+    source.set_weights(weights)
+    with pytest.raises(UserError, match=r"not finite numbers.*set model\.weights to imagenet or none"):
+        load_weights(network(4), save(source, tmp_path))
+
+
+def replaced(make: Callable[[h5py.Group, str], object]) -> Callable[[h5py.File], None]:
+    """Replace the kernel of the convolution."""
+
+    def change(file: h5py.File) -> None:
+        del file["layers/conv2d/vars/0"]
+        make(file["layers/conv2d/vars"], "0")
+
+    return change
+
+
+HOSTILE: dict[str, Callable[[h5py.File], object]] = {
+    "layers is a dataset": lambda file: (file.pop("layers"), file.create_dataset("layers", data=[1])),
+    "text": replaced(lambda group, name: group.create_dataset(name, data=b"x")),
+    "a group": replaced(lambda group, name: group.create_group(name)),
+    "a link to another file": replaced(
+        lambda group, name: group.__setitem__(name, h5py.ExternalLink("other.weights.h5", "/layers/conv2d/vars/0"))
+    ),
+    "a link to no file": replaced(lambda group, name: group.__setitem__(name, h5py.ExternalLink("none.h5", "/x"))),
+    "values in another file": replaced(
+        lambda group, name: group.create_dataset(name, (3, 3, 1, 4), "f4", external=[("/dev/zero", 0, 144)])
+    ),
+    "a link in a circle": lambda file: (
+        file["layers"].pop("conv2d"),
+        file["layers"].__setitem__("conv2d", h5py.SoftLink("/layers/conv2d")),
+    ),
+    "8 TB": replaced(lambda group, name: group.create_dataset(name, (2**41,), "f4", chunks=(1024,))),
+}
+
+
+@pytest.mark.parametrize("structure", HOSTILE)
+def test_a_file_of_another_structure_is_refused(tmp_path: Path, structure: str) -> None:
+    save_keras_3(network(4), tmp_path).rename(tmp_path / "other.weights.h5")
+    file = save_keras_3(network(4), tmp_path)
+    with h5py.File(file, "r+") as opened:
+        HOSTILE[structure](opened)
+    with pytest.raises(UserError, match=f"{file} does not contain the weights of backbone"):
+        load_weights(network(4), file)
+
+
+@pytest.mark.parametrize("names", [5, [], np.array([b"\xff\xfe"]), [b"conv2d"]], ids=str)
+def test_an_earlier_file_with_other_names_of_layers_is_refused(tmp_path: Path, names: Any) -> None:
+    file = save_legacy(network(4), tmp_path)
+    with h5py.File(file, "r+") as opened:
+        opened.attrs["layer_names"] = names
+    with pytest.raises(UserError, match=f"{file} does not contain the weights of backbone"):
+        load_weights(network(4), file)

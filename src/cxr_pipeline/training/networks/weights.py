@@ -7,12 +7,15 @@ download, so that the weights of a run can be checked without it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import textwrap
 import urllib.request
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks.architectures import BACKBONES
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 TIMEOUT_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 class PublishedWeights(NamedTuple):
@@ -129,28 +134,52 @@ def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
 def load_weights(backbone: Model, file: Path) -> None:
     """Load weights saved by Keras 3 (``.weights.h5``) or earlier (``.h5``) into a backbone without its top.
 
-    Raises:
-        UserError: the file is damaged, or holds the weights of another network.
-    """
-    import h5py  # type: ignore[import-untyped]
+    The weights of a top in the file are not used.
 
+    Raises:
+        UserError: the file is damaged, holds the weights of another network, or values that are not finite numbers.
+    """
     _check_defects(file)
+    names = {layer.name for layer in backbone.layers if layer.weights}
     try:
+        saved = _saved_layers(file)
+        top = sorted(name for name, n_dimensions in saved.items() if n_dimensions == 2)
+        # Keras 3 ignores surplus layers; in earlier files, the layers must have the names of the backbone for that.
+        by_name = bool(top) and names <= saved.keys() and not file.name.endswith(".weights.h5")
         with warnings.catch_warnings(action="ignore"):  # The exception contains the same message.
-            backbone.load_weights(file)
-        with h5py.File(file) as content:
-            n_saved = sum(len(layer.get("vars", ())) > 0 for layer in content.get("layers", {}).values())
+            backbone.load_weights(file, **({"by_name": True} if by_name else {}))
     except Exception as error:  # Keras passes on the exceptions of h5py and of its own checks.
         reason = textwrap.shorten(str(error), 320)  # The message may continue with all values of a variable.
     else:
-        n_layers = sum(bool(layer.weights) for layer in backbone.layers)
-        if n_saved <= n_layers:
+        if len(saved) - len(top) > len(names):
+            reason = f"it contains {len(saved)} layers with weights, expected {len(names)}"
+        elif not all(np.isfinite(values).all() for values in backbone.get_weights()):
+            reason = "some values are not finite numbers"
+        else:
+            if top:
+                logger.info("The layers %s of %s are the top of a network and are not used.", ", ".join(top), file)
             return
-        reason = f"it contains {n_saved} layers with weights, expected {n_layers}"  # Keras ignores surplus layers.
     raise UserError(
         f"model.weights: {file} does not contain the weights of {backbone.name} without its top ({reason}). "
         "Give another file, or set model.weights to imagenet or none."
     )
+
+
+def _saved_layers(file: Path) -> dict[str, int]:
+    """Return the layers with weights in a file, with the largest number of dimensions of their weights."""
+    import h5py  # type: ignore[import-untyped]
+
+    layers: dict[str, int] = {}
+
+    def note(path: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in path:
+            layer = path.partition("/")[0]
+            layers[layer] = max(layers.get(layer, 0), item.ndim)
+
+    with h5py.File(file) as content:
+        root = next((name for name in ("layers", "model_weights") if name in content), "/")
+        content[root].visititems(note)
+    return layers
 
 
 def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
