@@ -137,6 +137,7 @@ def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse() -> None:
     few = compared(*(each[each["true_ill"] + (each.index < 6) > 0] for each in (challenger, champion)))["differences"]
     reasons = decide(METRICS, few, **RULE).reasons
     assert "The test images are of too few patients (2) to show a difference in AUC." in reasons
+    assert decide(METRICS, few, **{**RULE, "auc_margin": 1, "sensitivity_margin": 1}).promoted
 
 
 @pytest.fixture(scope="module")

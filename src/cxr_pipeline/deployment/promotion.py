@@ -121,7 +121,7 @@ def decide(
 
     A challenger is promoted if it reaches every floor, its sensitivity is not worse than the champion's by
     ``sensitivity_margin`` or more, and it is an improvement. For a first version, only the floors apply. An undefined
-    metric meets no condition.
+    metric meets no condition; with too few patients for an interval, a difference meets only that of a margin of 1.
 
     Args:
         metrics: Metrics of the challenger on all its test images, each with ``value``.
@@ -185,9 +185,12 @@ def _above(name: str, metric: str, differences: Mapping[str, Difference], bound:
     low = difference["low"]
     met = low is not None and low > bound
     if "too_few_patients" in difference:
-        count = difference["too_few_patients"]
-        text = f"The test images are of too few patients ({count}) to show a difference in {metric}."
-        return Condition(name, low, bound, met, text)
+        accepted = f", and a margin of {-bound:g} accepts any" if bound <= -1 else ""
+        text = (
+            f"The test images are of too few patients ({difference['too_few_patients']}) to show a difference in "
+            f"{metric}{accepted}."
+        )
+        return Condition(name, low, bound, bool(accepted), text)
     text = (
         f"The lower end of the difference in {metric}, {_format(low, '+')}, is {'above' if met else 'not above'} "
         f"{_format(bound, '+')}."
