@@ -82,15 +82,16 @@ def measure(
         per_class[name] = {**intervals, "ece": _calibration_error(value["ece"], own, n_known[-1], confidence)}
         support[name] = _support(positive, negative)
     means = {metric: mean_estimate([found.get(metric) for found in estimates]) for metric in METRICS}
+    mean_values = {metric: float(nanmean(np.array([value[metric] for value in values]))) for metric in METRICS}
     if exclusive:
         right = (scores.predicted & (scores.y_true == 1))[order].any(axis=1)
         whole = Patients(codes, n_patients)
         means["accuracy"] = estimate_share(whole.sum(right), whole.sum(np.ones_like(right)), confidence)
         means["balanced_accuracy"] = means["sensitivity"]
-    metrics = {metric: _interval(mean) for metric, mean in means.items()}
-    known = [number for number in (value["ece"] for value in values) if not np.isnan(number)]
-    error = float(np.mean(known)) if known else float("nan")
-    metrics["ece"] = _calibration_error(error, nanmean(errors), max(n_known, default=0), confidence)
+        mean_values["accuracy"] = float(right.mean()) if len(right) else float("nan")
+        mean_values["balanced_accuracy"] = mean_values["sensitivity"]
+    metrics = {metric: _interval(mean, mean_values[metric]) for metric, mean in means.items()}
+    metrics["ece"] = _calibration_error(mean_values["ece"], nanmean(errors), max(n_known, default=0), confidence)
     return {"metrics": metrics, "per_class": per_class, "support": support}
 
 
@@ -130,11 +131,10 @@ def _canonical_order(scores: Scores) -> NDArray[np.intp]:
     return order[~np.isnan(scores.y_true[order]).all(axis=1)]
 
 
-def _interval(found: Estimate | None, value: float | None = None) -> Interval:
-    """Return an interval as in ``metrics.json``; ``value`` replaces that of the estimate, up to rounding the same."""
+def _interval(found: Estimate | None, value: float) -> Interval:
+    """Return an interval as in ``metrics.json``; the value differs from that of the estimate in rounding only."""
     if found is None:
         return {"value": None, "low": None, "high": None}
-    value = found.value if value is None else value
     if found.too_few is not None:
         return {"value": value, "low": None, "high": None, "too_few_patients": found.too_few}
     return {"value": value, "low": min(found.low, value), "high": max(found.high, value)}
