@@ -224,9 +224,9 @@ def _check_classes(
 def _summarise_reasons(refused: pd.DataFrame) -> str:
     """Return the number of refused rows for each reason, with an example."""
     sizes = refused["reason"].value_counts()
-    examples = refused.drop_duplicates("reason").set_index("reason")
+    examples = refused.drop_duplicates("reason").set_index("reason").to_dict("index")
     return "; ".join(
-        f"{count} {reason} (such as {examples.loc[reason, 'image']!r}: {shorten(examples.loc[reason, 'detail'], 120)})"
+        f"{count} {reason} (such as {examples[reason]['image'][:80]!r}: {shorten(examples[reason]['detail'], 120)})"
         for reason, count in zip(sizes.index.astype("str"), sizes, strict=True)
     )
 

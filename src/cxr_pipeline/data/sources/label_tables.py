@@ -147,7 +147,8 @@ def years(ages: "pd.Series[str]") -> "pd.Series[float]":
         >>> years(pd.Series(["058Y", "006M", "414"])).tolist()
         [58.0, 0.5, nan]
     """
-    parts = ages.str.upper().str.extract(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[YMWD]?)$")
+    # Spreadsheet programs write the decimal point of the language of the user.
+    parts = ages.str.upper().str.replace(",", ".").str.extract(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[YMWD]?)$")
     years = parts["number"].astype("float64") * parts["unit"].replace("", "Y").map(_YEARS).astype("float64")
     return years.where(years <= _MAX_AGE)
 

@@ -33,7 +33,7 @@ class Listing:
             ``|``).
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: number of rows whose image is not on disk.
-        missing: name of one of these images.
+        missing: name of one of these images, or its first characters.
         notes: sentences for the data report. They must not name patients.
         vocabulary: labels that the source is known to use. Rows with any other label are refused.
         n_left_out: number of rows that the layout itself leaves out, such as lateral images.
@@ -76,7 +76,7 @@ def list_rows(
         rows.loc[~refused, list(IMAGE_COLUMNS)].reset_index(drop=True),
         rows.loc[refused, ["image", "reason", "detail"]].reset_index(drop=True),
         n_missing=int(missing.sum()),
-        missing=str(names.min()) if len(names) else None,
+        missing=str(names.min())[:80] if len(names) else None,
         n_repeated=n_rows - len(rows),
         n_left_out=n_left_out,
         notes=notes,
