@@ -150,7 +150,7 @@ def demo(
 
 @pytest.fixture
 def demo_copy(demo: Demo, tmp_path: Path) -> Demo:
-    """A copy of the demo project; its MLflow database points to the artifacts of the original."""
+    """A copy of the demo project."""
     shutil.copytree(demo.folder, tmp_path / "demo")
     return demo._replace(folder=tmp_path / "demo")
 

@@ -88,9 +88,9 @@ class VersionRecord:
     parameters: Mapping[str, str]
 
 
-def versions_of(name: str, uri: str) -> list[VersionRecord]:
+def versions_of(name: str, uri: str, *, artifacts: str | None = None) -> list[VersionRecord]:
     """Read every version of a registered model, newest first, from the MLflow at ``uri``; none is a `UserError`."""
-    connect(uri)
+    connect(uri, artifacts=artifacts)
     records = [
         VersionRecord(
             name=version.name,

@@ -18,6 +18,7 @@ from requests import HTTPError
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import hide_passwords
+from cxr_pipeline.tracking.moved_artifacts import follow_artifacts
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 # MLflow's own 7 retries wait four minutes for a server that refuses connections. Three wait about 12 s, enough for a
@@ -39,14 +40,14 @@ def is_server(uri: str) -> bool:
     return urlparse(uri).scheme in ("http", "https")
 
 
-def connect(uri: str) -> None:
+def connect(uri: str, *, artifacts: str | None = None) -> None:
     """Use the MLflow server or database at ``uri`` in this process, after checking within 30 seconds that it is usable.
 
     ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
     server; without them, a request to a stopped server fails after about 12 seconds.
 
     ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, of which only the driver is
-    checked.
+    checked. ``artifacts`` is the folder of artifacts that a SQLite file refers to, even after the project was moved.
 
     Raises:
         Unavailable: The server does not answer, or another process has locked the file.
@@ -68,6 +69,9 @@ def connect(uri: str) -> None:
         _check_driver(uri)
     if scheme == "sqlite" or is_server(uri):
         _check_answer(uri)
+    if scheme == "sqlite" and artifacts is not None:
+        with exclusive(uri):
+            follow_artifacts(Path(urlparse(uri).path[1:]), Path(artifacts))
     mlflow.set_tracking_uri(uri)
     if without_password(uri) != uri:
         # MLflow prints the address of a run's page when the run ends, including the password.

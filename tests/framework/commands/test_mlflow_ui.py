@@ -26,13 +26,13 @@ SERVE = "-m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 -
 def test_a_file_is_served_and_the_page_of_a_running_server_is_opened(monkeypatch, uri, status, opened) -> None:
     calls: list[Any] = []
 
-    def connect(uri: str) -> None:
+    def connect(uri: str, *, artifacts: str) -> None:
         if "stopped" in uri:
             raise Unavailable(f"Cannot use MLflow at {uri}")
 
     def create(env: str | None) -> SimpleNamespace:
         assert env == "demo"
-        loader = {"globals": {"tracking_uri": uri}}
+        loader = {"globals": {"tracking_uri": uri, "artifacts": "mlartifacts"}}
         return SimpleNamespace(load_context=lambda: SimpleNamespace(config_loader=loader))
 
     monkeypatch.setattr(click, "launch", calls.append)

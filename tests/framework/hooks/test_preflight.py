@@ -41,7 +41,7 @@ def parameters(tmp_path: Path) -> dict[str, object]:
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The MLflow URIs that were connected to."""
     uris: list[str] = []
-    monkeypatch.setattr("cxr_pipeline.tracking.connect", uris.append)
+    monkeypatch.setattr("cxr_pipeline.tracking.connect", lambda uri, artifacts: uris.append(uri))
     return uris
 
 
@@ -55,7 +55,7 @@ def preflight(connected: list[str]):
             pipeline = Pipeline(pipeline, namespace=namespace, parameters=names)
         # The task is binary, with a network that needs no weights.
         shipped = lay_over(parameters_of(env="demo"), task)
-        loader = Loader(globals={"tracking_uri": "http://host"}, parameters={"t": shipped})
+        loader = Loader(globals={"tracking_uri": "http://host", "artifacts": "/artifacts"}, parameters={"t": shipped})
         hook = hooks.Preflight()
         hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
         hook.before_pipeline_run({}, pipeline, catalog)

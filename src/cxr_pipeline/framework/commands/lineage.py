@@ -43,7 +43,8 @@ def lineage(
     parameters, folders = loader["parameters"][task], config.Folders(**loader["parameters"]["folders"])
     sources = config.Sources.model_validate(parameters["sources"])
     name = model_name(task, phantom=sources.phantom)
-    chosen = choose(versions_of(name, loader["globals"]["tracking_uri"]), version)
+    project = loader["globals"]
+    chosen = choose(versions_of(name, project["tracking_uri"], artifacts=project["artifacts"]), version)
     if images is not None:
         answer = answers.write_images(chosen[0], images)
     elif patient is not None:

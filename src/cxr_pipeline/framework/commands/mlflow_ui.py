@@ -21,8 +21,9 @@ def ui(env: str | None, host: str, port: int) -> None:
     """Start the MLflow UI for this project, or open that of its MLflow server if it has one."""
     from cxr_pipeline.tracking.server import connect, is_server
 
-    uri = KedroSession.create(env=env).load_context().config_loader["globals"]["tracking_uri"]
-    connect(uri)
+    project = KedroSession.create(env=env).load_context().config_loader["globals"]
+    uri = project["tracking_uri"]
+    connect(uri, artifacts=project["artifacts"])
     if is_server(uri):
         click.launch(uri)
         return

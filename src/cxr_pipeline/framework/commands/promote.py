@@ -28,7 +28,8 @@ def promote(task: str, version: int, env: str | None) -> None:
     context = KedroSession.create(env=env).load_context()
     parameters = config.TaskParameters.model_validate(context.config_loader["parameters"][task])
     model = model_name(task, phantom=parameters.sources.phantom)
-    (chosen,) = choose(versions_of(model, context.config_loader["globals"]["tracking_uri"]), str(version))
+    project = context.config_loader["globals"]
+    (chosen,) = choose(versions_of(model, project["tracking_uri"], artifacts=project["artifacts"]), str(version))
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
     if champion == version:
         click.echo(f"{model} {version} is already the champion.")

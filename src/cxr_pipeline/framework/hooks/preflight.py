@@ -41,7 +41,8 @@ class Preflight(Configured):
             find_images(blocks[Scoring].folder, key=f"{blocks[Task].name}.scoring.folder")
         if stages == {"drift"} and blocks[Drift].source is None:
             find_images(blocks[Drift].folder, key=f"{blocks[Task].name}.drift.folder")
-        tracking.connect(self._config_loader["globals"]["tracking_uri"])
+        project = self._config_loader["globals"]
+        tracking.connect(project["tracking_uri"], artifacts=project["artifacts"])
         # Scoring and drift do not read sources.
         if not {Task, Folders} <= set(blocks) or Scoring in blocks or stages == {"drift"}:
             return

@@ -1,0 +1,51 @@
+"""Artifacts that were moved or copied together with the project: MLflow records absolute paths in its SQLite file."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+_log = logging.getLogger(__name__)
+
+# The tables and columns with the location of an experiment, and of its runs and models.
+_EXPERIMENTS = ("experiments", "artifact_location")
+_CONTENTS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "storage_location"))
+
+
+def follow_artifacts(database: Path, artifacts: Path) -> None:
+    """Change the recorded folder of artifacts to ``artifacts``, if they are there or the recorded place is gone.
+
+    Otherwise the models of a project that was moved or copied would not be found, and new ones would be written to the
+    folder of the original.
+    """
+    with closing(sqlite3.connect(database)) as connection, connection:
+        rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE 'cxr-%'")
+        for old in {path for (location,) in rows if (path := _local_path(location)) is not None} - {artifacts}:
+            if old.parent.exists() and not any((artifacts / rest).exists() for *_, rest in _below(connection, old)):
+                continue
+            for table, column, row, location, rest in [
+                *_below(connection, old, _EXPERIMENTS),
+                *_below(connection, old),
+            ]:
+                new = artifacts / rest
+                value = new.as_uri() if "://" in location else str(new)
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))  # noqa: S608
+            _log.warning("The MLflow artifacts of this project were in %s and are now used from %s.", old, artifacts)
+
+
+def _below(
+    connection: sqlite3.Connection, folder: Path, *columns: tuple[str, str]
+) -> Iterator[tuple[str, str, int, str, Path]]:
+    """Yield table, column, row, location and the path below a folder of what is recorded in the folder."""
+    for table, column in columns or _CONTENTS:
+        for row, location in connection.execute(f"SELECT rowid, {column} FROM {table}"):  # noqa: S608
+            path = _local_path(location)
+            if path is not None and path.is_relative_to(folder):
+                yield table, column, row, location, path.relative_to(folder)
+
+
+def _local_path(location: str | None) -> Path | None:
+    address = urlparse(location or "")
+    return Path(unquote(address.path)) if location and address.scheme in ("", "file") else None
