@@ -114,7 +114,7 @@ def test_a_missing_model_cannot_be_loaded(uri: str) -> None:
 
 def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    with pytest.raises(UserError, match="not registered by this project"):
+    with pytest.raises(UserError, match="another program registered it"):
         tracking.load_classifier(str(tmp_path))
 
 
