@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from kedro.framework.project import configure_project
 from kedro.framework.session import KedroSession
 
 from cxr_pipeline import settings
@@ -59,6 +60,7 @@ def test_kedro_run_reads_the_config_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(KedroSession, "create", create)
     monkeypatch.chdir(CONF.parent)
+    configure_project("cxr_pipeline")  # as the kedro command does
     result = CliRunner().invoke(cli, ["run", "--config", str(tmp_path / "best.yml")])
     assert isinstance(result.exception, Created), result.output
     assert created["env"] == "demo"
