@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images import decoding
+from cxr_pipeline.data.images import decoding, headers
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.intensity import stretch
 
@@ -253,6 +253,18 @@ def test_a_jpeg_of_very_many_scans_is_refused(encode, image):
         decode(content[:-2] + (105 - content.count(b"\xff\xda")) * last_scan + b"\xff\xd9", max_megapixels=1)
     # The same two bytes elsewhere are no scans.
     assert decode(encode(image, "JPEG", comment=200 * b"\xff\xda"), max_megapixels=1).shape == image.shape
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_metadata_in_very_many_pieces_is_refused(encode, image, kind, monkeypatch):
+    content = encode(image, kind)
+    assert decode(content, max_megapixels=1).shape == image.shape
+    start, piece = (
+        (2, b"\xff\xfe\0\2") if kind == "JPEG" else (33, b"\0\0\0\0teSt" + struct.pack(">I", zlib.crc32(b"teSt")))
+    )
+    monkeypatch.setattr(headers, "MAX_READS", 1000)
+    with pytest.raises(ImageRefused, match="too_large: .*more than 1000 (pieces|chunks)"):
+        decode(content[:start] + 1001 * piece + content[start:], max_megapixels=1)
 
 
 @pytest.mark.parametrize(("colour", "kind"), [("RGBA", ".png"), ("RGB", ".png"), ("RGB", ".tiff")])

@@ -224,6 +224,17 @@ def test_attribute(attribute, column, elements, expected):
         assert np.abs(read(content) - expected).max() <= 0.501
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_other_attributes_are_ignored():
+    others = {"PlanarConfiguration": 1, "SmallestImagePixelValue": 5, "LargestImagePixelValue": 9, "RescaleType": "HU"}
+    others |= {
+        "WindowCenterWidthExplanation": "soft",
+        "PixelIntensityRelationshipSign": -1,
+        "PresentationLUTShape": "INVERSE",
+    }
+    assert np.abs(read(dicom(levels(BITS), bits=BITS, **others, **WINDOW)) - linear(STORED)).max() <= 0.501
+
+
 def test_every_cell_of_the_table_has_a_test():
     page = (Path(__file__).parents[3] / "docs" / "layouts.md").read_text()
     header, _, *rows = re.findall(r"^\|.*\|$", page.partition("### DICOM attributes")[2].partition("\n## ")[0], re.M)

@@ -16,6 +16,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The preamble and the four letters before the file meta information (PS3.10, 7.1).
 _START_OF_META = 132
 _MAX_HEADER_BYTES = 2**23
+_MAX_MARKERS = 100_000
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 # Start of frame: all processes of JPEG (ITU-T T.81, table B.1) and JPEG-LS (ITU-T T.87, annex C).
 _STARTS_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
@@ -121,7 +122,9 @@ def coded_shape(stream: bytes) -> tuple[int, int, int]:
             right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
             return right - left, bottom - top, *struct.unpack_from(">H", stream, start + 40)
         position = 2
-        while stream[position] == 0xFF:
+        for _ in range(_MAX_MARKERS):
+            if stream[position] != 0xFF:
+                break
             if stream[position + 1] in _STARTS_OF_FRAME:
                 height, width, samples = struct.unpack_from(">2HB", stream, position + 5)
                 return width, height, samples

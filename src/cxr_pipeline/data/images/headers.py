@@ -16,6 +16,8 @@ from cxr_pipeline.common.errors import ImageRefused
 
 MIN_SIDE = 16
 MAX_SCANS = 100
+# Segments of metadata in a JPEG, chunks of a PNG: Pillow takes a second for a few hundred thousand.
+MAX_READS = 500_000
 
 _FORMATS = {
     "PNG": (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
@@ -47,9 +49,9 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
     try:
         with without_warnings():
             # Not `PIL.Image.open`, which warns or raises at its own limit on the number of pixels.
-            image = _FORMATS[name][1](io.BytesIO(content))
+            image = _FORMATS[name][1](_LimitedFile(content))
             several = bool(getattr(image, "is_animated", False))
-    except MemoryError:
+    except (ImageRefused, MemoryError):
         raise
     except DecompressionBombError as error:
         raise ImageRefused("too_large", str(error)) from error
@@ -59,6 +61,18 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
     if several:
         raise ImageRefused("unreadable", f"{name} file with several images, expected one")
     return image
+
+
+class _LimitedFile(io.BytesIO):
+    """The content of a file, which can be read in at most ``MAX_READS`` pieces."""
+
+    n_reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.n_reads += 1
+        if self.n_reads > MAX_READS:
+            raise ImageRefused("too_large", f"metadata in more than {MAX_READS} pieces")
+        return super().read(size)
 
 
 def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel: float = 1) -> None:
@@ -119,7 +133,11 @@ def _check_complete(name: str, content: bytes) -> None:
 
 def _check_png_chunks(content: bytes) -> None:
     start, kind, view = 8, b"", memoryview(content)
+    n_chunks = 0
     while kind != b"IEND":
+        n_chunks += 1
+        if n_chunks > MAX_READS:
+            raise ImageRefused("too_large", f"a PNG of more than {MAX_READS} chunks")
         if start + 12 > len(content):
             raise ImageRefused("truncated", "PNG without an end chunk")
         end = start + 12 + int.from_bytes(view[start : start + 4])
