@@ -259,11 +259,10 @@ def test_a_jpeg_of_very_many_scans_is_refused(encode, image):
 def test_metadata_in_very_many_pieces_is_refused(encode, image, kind, monkeypatch):
     content = encode(image, kind)
     assert decode(content, max_megapixels=1).shape == image.shape
-    start, piece = (
-        (2, b"\xff\xfe\0\2") if kind == "JPEG" else (33, b"\0\0\0\0teSt" + struct.pack(">I", zlib.crc32(b"teSt")))
-    )
+    chunk = b"\0\0\0\0teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    start, piece = (2, b"\xff\xfe\0\2") if kind == "JPEG" else (33, chunk)
     monkeypatch.setattr(headers, "MAX_READS", 1000)
-    with pytest.raises(ImageRefused, match="too_large: .*more than 1000 (pieces|chunks)"):
+    with pytest.raises(ImageRefused, match=r"too_large: .*more than 1000 (pieces|chunks)"):
         decode(content[:start] + 1001 * piece + content[start:], max_megapixels=1)
 
 

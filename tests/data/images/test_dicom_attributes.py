@@ -229,7 +229,6 @@ def test_other_attributes_are_ignored():
     others = {"PlanarConfiguration": 1, "SmallestImagePixelValue": 5, "LargestImagePixelValue": 9, "RescaleType": "HU"}
     others |= {
         "WindowCenterWidthExplanation": "soft",
-        "PixelIntensityRelationshipSign": -1,
         "PresentationLUTShape": "INVERSE",
     }
     assert np.abs(read(dicom(levels(BITS), bits=BITS, **others, **WINDOW)) - linear(STORED)).max() <= 0.501
