@@ -5,7 +5,6 @@ import difflib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -108,7 +107,7 @@ def _decode(content: bytes) -> str:
 
 
 def _names(columns: Sequence[str]) -> str:
-    return join_names([shorten(column, 40, placeholder="...") for column in columns], 8)
+    return join_names([column[:40] for column in columns], 8)
 
 
 def _position(header: Sequence[str], name: str, file: Path) -> int | None:
