@@ -232,6 +232,10 @@ def test_a_run_killed_in_training_resumes_to_the_same_result(
     assert kedro(folder, *demo.command).returncode == 0
     resumed = folder / "data/demo/08_reporting/effusion/metrics.json"
     assert resumed.read_bytes() == (reporting / "metrics.json").read_bytes()
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("cxr-effusion-demo").experiment_id
+    runs = client.search_runs([experiment], order_by=["attributes.start_time"])
+    assert [run.info.status for run in runs] == ["KILLED", "FINISHED"]
 
 
 def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo, kedro) -> None:

@@ -44,7 +44,7 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], ta
         )
     if task is None:
         return
-    if task not in parameters:
+    if "task" not in parameters.get(task, {}):
         raise UserError(
             f"The configuration has no task {task}. Expected a block {task} in conf/base/parameters/tasks.yml, or in "
             "the environment of the run: with --env, conf/local is not read."
