@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals of every metric, clustered by patient.
+"""Bootstrap replicates of every metric, clustered by patient.
 
 A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once. Every
 metric of many replicates then follows from cumulative sums over a matrix of weights, without sorting again. Matrices
@@ -17,7 +17,6 @@ from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
-Interval = dict[str, float | None]
 Replicates = Mapping[str, Floats]
 
 CHUNK = 2**18

@@ -54,8 +54,8 @@ def wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
     its ends by a one-sided limit. Here it is the wider of Wilson's and the one-sided limit of Clopper and Pearson.
 
     Example:
-        >>> [round(end, 3) for end in wilson(1.0, 1, 0.95)]
-        [0.207, 1.0]
+        >>> [round(end, 3) for end in wilson(0.5, 20, 0.95)], [round(end, 3) for end in wilson(1.0, 20, 0.95)]
+        ([0.299, 0.701], [0.839, 1.0])
     """
     return _lower(value, n, confidence), 1 - _lower(1 - value, n, confidence)
 
@@ -74,7 +74,7 @@ def effective_number(counts: Floats) -> float:
     """Compute Kish's effective number of patients from their counts or weights [patients]; 0 if all are 0.
 
     Example:
-        >>> effective_number(np.array([3, 3, 0])), effective_number(np.array([98, 1, 1])).round(2)
+        >>> effective_number(np.array([3, 3, 0])), round(effective_number(np.array([98, 1, 1])), 2)
         (2.0, 1.04)
     """
     squares = float(np.square(counts).sum())

@@ -110,8 +110,9 @@ def measure_mean(
         ``{"value", "low", "high"}``, null without images.
 
     Example:
-        >>> measure_mean([1, 1, 1], ["a", "a", "b"], confidence=0.95)["low"].round(2)
-        0.32
+        >>> measured = measure_mean([1, 1, 1], ["a", "a", "b"], confidence=0.95)
+        >>> measured["value"], round(measured["low"], 2), measured["high"]
+        (1.0, 0.19, 1.0)
     """
     numbers = np.asarray(values, dtype=np.float64)
     order = np.argsort(numbers, kind="stable")[: np.count_nonzero(~np.isnan(numbers))]

@@ -79,7 +79,7 @@ def test_differing_cells_are_named_with_size_and_direction(table, page):
         "Of 3 cells compared with the baseline, 2 differ significantly in AUC",
         "“plain loss”: AUC lower by 0.112 (0.082 to 0.132), p-value after Holm's correction 0.030.",
         f"“{HOSTILE}”: AUC higher by 0.088 (0.068 to 0.118), p-value after Holm's correction below 0.001.",
-        "90 % intervals from 2,000 bootstrap",
+        "90 % intervals, by patient where patients are known; those of differences come from 2,000 bootstrap",
     ):
         assert sentence in text
     assert "without augmentation" not in text

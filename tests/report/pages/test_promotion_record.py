@@ -53,7 +53,7 @@ def test_a_record_has_what_was_compared_and_each_condition():
         "| AUC not worse | -0.031 | -0.020 | not met |",
         "on the same 1,230 images of 59 patients; 4 images that only one of them could score are left out.",
         "| AUC | 0.875 (0.800 to 0.938) | 0.865 | +0.010 (-0.031 to +0.050) |",
-        "95 % intervals from 2,000 bootstrap replicates, resampling patients",
+        "95 % intervals; those of differences come from 2,000 bootstrap replicates, resampling patients",
         "Floors: auc 0.6. With a champion also: the lower bound of the difference in sensitivity is above -0.05, and",
     ):
         assert sentence in page

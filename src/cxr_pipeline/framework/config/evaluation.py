@@ -28,7 +28,7 @@ class Thresholds(Parameters):
 
 
 class Evaluation(Parameters):
-    """The bootstrap of all confidence intervals."""
+    """Confidence intervals; those of differences and of the calibration error come from a bootstrap."""
 
     replicates: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]

@@ -53,8 +53,8 @@ def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
         + f" Test images: {images}." * bool(counts)
     )
     uncertainty = (
-        f"{percent(bootstrap['confidence'])} intervals from {bootstrap['replicates']:,} bootstrap replicates, "
-        "resampling patients where they are known, with the same replicates for both cells of a comparison. "
+        f"{percent(bootstrap['confidence'])} intervals, by patient where patients are known; those of differences come "
+        f"from {bootstrap['replicates']:,} bootstrap replicates, the same for both cells of a comparison. "
         "Intervals and p-values cover only the choice of test images: each cell was trained once, and another seed "
         "may give another result. Only differences in AUC are tested."
     )

@@ -151,9 +151,9 @@ def _metrics(record: Document) -> list[Block]:
     left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"
     sentence = (
         f"Each model uses its own decision rule, on the same {_counted(on)}{left_out * bool(on['n_left_out'])}. The "
-        f"champion was trained on none of them. {percent(bootstrap['confidence'])} intervals from "
-        f"{bootstrap['replicates']:,} bootstrap replicates, resampling {'patients' if on['n_patients'] else 'images'}, "
-        "the same for both."
+        f"champion was trained on none of them. {percent(bootstrap['confidence'])} intervals; those "
+        f"of differences come from {bootstrap['replicates']:,} bootstrap replicates, resampling "
+        f"{'patients' if on['n_patients'] else 'images'}, the same for both."
     )
     compared = [
         (title(name), *(figures[side][name] for side in SIDES), measure(figures["differences"][name], sign=True))
