@@ -46,9 +46,10 @@ def capture_stages(browser: Browser, task: str) -> None:
         page.wait_for_timeout(SECONDS * 1000)
         page.locator("[aria-label='Change to light theme']").first.click()
         page.locator(f"g.pipeline-node[data-id='{task}']").dblclick()
+        page.mouse.move(0, 0)  # or kedro-viz would highlight what is below it
         page.wait_for_timeout(SECONDS * 1000)
         page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
-        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 690, "y": 0, "width": 1220, "height": 1500})
+        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 600, "y": 0, "width": 1400, "height": 1500})
 
 
 def capture_experiments(browser: Browser, task: str) -> None:

@@ -171,7 +171,7 @@ class Resolution(Parameters):
     """Conversion of any image to one square size and one grey channel.
 
     Args:
-        size: side of the prepared image in pixels.
+        size: side of the prepared image in pixels; backbones need at least 32, ``inceptionv3`` 75.
         mode: ``fit`` keeps the aspect ratio and pads with black, ``stretch`` does not.
         max_megapixels: a larger image is refused before it is decoded, and proportionally smaller ones with pixels of
             more than four bytes. With 100, an image takes at most 2 GiB and 10 s.
