@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxr_pipeline.common import array_store
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import UserError
 
@@ -114,6 +115,36 @@ def test_a_flipped_bit_is_detected_when_its_row_is_read(tmp_path):
     assert again.missing(keys(*range(8))) == keys(0, 1, 2, 3)
     again.write(keys(0, 1, 2, 3), values(0, 1, 2, 3))
     np.testing.assert_array_equal(again.read(keys(*range(8))), values(*range(8)))
+
+
+@given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_changed_bit_is_detected_before_rows_are_read_and_written_again(position, bit, tmp_path_factory):
+    store = filled(tmp_path_factory.mktemp("store"))
+    path, values_start = store.shard_of(keys(2)[0]), 128
+    content = bytearray(path.read_bytes())
+    content[values_start + position % (4 * 6 * 2)] ^= 1 << bit
+    path.write_bytes(content)
+    again = ArrayStore(store.folder, np.float16, (2, 3))
+    assert again.missing(keys(5, 6)) == []
+    assert again.missing(keys(5, 1)) == keys(1)
+    assert not path.exists()
+    assert again.missing(keys(*range(8))) == keys(0, 1, 2, 3)
+    again.write(keys(0, 1, 2, 3), values(0, 1, 2, 3))
+    np.testing.assert_array_equal(again.read(keys(*range(8))), values(*range(8)))
+
+
+def test_the_checksums_of_a_shard_are_verified_once_per_store(tmp_path, monkeypatch):
+    store, read = filled(tmp_path), []
+    monkeypatch.setattr(array_store, "_read_row", lambda path, row: read.append(row))
+    for _ in range(3):
+        assert store.missing(keys(0, 3)) == []
+    assert read == [0, 1, 2, 3]
+
+
+def test_a_shard_removed_by_another_process_is_missing(tmp_path):
+    store = filled(tmp_path)
+    store.shard_of(keys(0)[0]).unlink()
+    assert store.missing(keys(0, 7)) == keys(0)
 
 
 def test_a_shard_removed_by_another_process_is_reported(tmp_path):

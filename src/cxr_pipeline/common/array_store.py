@@ -28,6 +28,7 @@ _SHARD_ROWS = 4096
 # Each mapped shard keeps a file open; many systems allow a process 1024 of them.
 _MAPPED_SHARDS = 256
 _LEFTOVER_SECONDS = 3600
+_DAMAGE = (OSError, ValueError, EOFError)
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class ArrayStore:
     def __init__(self, folder: Path, dtype: DTypeLike, shape: tuple[int, ...] = ()) -> None:
         self.folder, self.dtype, self.shape = folder, np.dtype(dtype), tuple(shape)
         self._shards: set[Path] = set()
+        self._verified: set[Path] = set()
         self._places: dict[str, tuple[Path, int]] = {}
         self.refresh()
 
@@ -73,8 +75,21 @@ class ArrayStore:
                 self._add(path)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys that are not stored, without duplicates, in the given order."""
-        return [key for key in dict.fromkeys(keys) if key not in self._places]
+        """Return the keys that are not stored, without duplicates, in the given order.
+
+        The checksums of the shards that hold the others are verified, once per store. Damaged shards are removed, so
+        that their keys are missing.
+        """
+        wanted = dict.fromkeys(keys)
+        for path in sorted({self._places[key][0] for key in wanted if key in self._places} - self._verified):
+            try:
+                for row in range(len(_open_shard(path)[1])):
+                    _read_row(path, row)
+                self._verified.add(path)
+            except _DAMAGE as error:
+                self._remove(path)
+                _log.warning("%s is damaged and will be written again: %s", path, error)
+        return [key for key in wanted if key not in self._places]
 
     def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
         """Write arrays, [n, *shape], as one shard under different keys; without keys, nothing is written.
@@ -97,13 +112,9 @@ class ArrayStore:
         for position, key in enumerate(keys):
             path, row = self._places[key]
             try:
-                stored, table = _open_shard(path)
-                values[position] = stored[row]
-                if zlib.crc32(values[position : position + 1].data) != table["crc32"][row]:
-                    raise ValueError("wrong checksum")
-            except (OSError, ValueError, EOFError) as error:
-                path.unlink(missing_ok=True)
-                _open_shard.cache_clear()
+                values[position] = _read_row(path, row)
+            except _DAMAGE as error:
+                self._remove(path)
                 raise UserError(
                     f"{path} is damaged and has been removed. Run the same command again to write it again."
                 ) from error
@@ -124,11 +135,17 @@ class ArrayStore:
             keys = [key.decode() for key in table["key"].tolist()]
             if (values.dtype, values.shape) != (self.dtype, (len(keys), *self.shape)):
                 raise ValueError(f"expected {self.dtype} {self.shape}. Received: {values.dtype} {values.shape}")
-        except (OSError, ValueError, EOFError, TypeError, IndexError) as error:
+        except (*_DAMAGE, TypeError, IndexError) as error:
             _log.warning("%s is damaged and will be written again: %s", path, error)
             return
         self._shards.add(path)
         self._places.update((key, (path, row)) for row, key in enumerate(keys))
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        _open_shard.cache_clear()
+        self._shards.discard(path)
+        self._places = {key: place for key, place in self._places.items() if place[0] != path}
 
 
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
@@ -160,6 +177,14 @@ def _load_shard(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 _open_shard = lru_cache(_MAPPED_SHARDS)(_load_shard)
+
+
+def _read_row(path: Path, row: int) -> NDArray[Any]:
+    """Read a row of a shard, [*shape]; raise ``ValueError`` if its checksum is wrong."""
+    values, table = _open_shard(path)
+    if zlib.crc32(values[row : row + 1].data) != table["crc32"][row]:
+        raise ValueError("wrong checksum")
+    return values[row]
 
 
 def _remove_leftover(path: Path) -> None:

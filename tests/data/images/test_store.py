@@ -180,6 +180,33 @@ def test_a_damaged_shard_is_made_again(folder, write_images, small_shards):
     assert np.array_equal(reopened.read(list(files)), prepared(files))
 
 
+@pytest.mark.parametrize(
+    "change", [lambda image: bytes(len(image)), lambda image: bytes(~byte & 255 for byte in image)]
+)
+def test_images_that_changed_on_disk_are_prepared_again(folder, write_images, small_shards, change, caplog):
+    files = write_images(8)
+    filled(folder, files)
+    shard = min(shards(folder))
+    content = shard.read_bytes()
+    image = RECIPE.size**2
+    shard.write_bytes(content[:128] + change(content[128 : 128 + image]) + content[128 + image :])
+    again = PreparedImages(folder, RECIPE)
+    assert again.fill(placed(files)).empty
+    assert f"{shard} is damaged and will be written again: wrong checksum" in caplog.text
+    assert np.array_equal(again.read(list(files)), prepared(files))
+
+
+def test_refusals_that_changed_on_disk_are_found_again(folder, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    bad = {hashlib.sha256(b"no image").hexdigest(): tmp_path / "a.png"}
+    images = PreparedImages(folder, RECIPE)
+    refused = images.fill(placed(bad))
+    shard = min((images.folder / "refused").glob("*.npy"))
+    shard.write_bytes(shard.read_bytes().replace(b"unreadable", b"unreadXble"))
+    assert refused.reason.tolist() == ["unreadable"]
+    assert PreparedImages(folder, RECIPE).fill(placed(bad)).equals(refused)
+
+
 def test_too_little_room_is_reported_before_any_work(folder, write_images, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

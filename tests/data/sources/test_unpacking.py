@@ -86,9 +86,11 @@ def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_damaged_shard_is_unpacked_again(container, tmp_path):
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:130] + b"?" + content[131:]])
+def test_a_damaged_shard_is_unpacked_again(container, tmp_path, damage):
     folder = unpack(container, tmp_path / "unpacked", blocks, how="")
-    next(folder.glob("*.npy")).write_bytes(b"")
+    shard = next(folder.glob("*.npy"))
+    shard.write_bytes(damage(shard.read_bytes()))
     assert unpack(container, tmp_path / "unpacked", blocks, how="") == folder
     assert np.array_equal(unpacked_images(folder), IMAGES)
 

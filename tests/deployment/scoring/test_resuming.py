@@ -200,13 +200,14 @@ def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classi
     assert len(list((tmp_path / "predictions.parts").rglob("rows/*.npy"))) == 2
 
 
-def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score) -> None:
+@pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows.replace(b"scored", b"sc0red")])
+def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score, damage) -> None:
     for number in range(4):
         draw(f"{number}.png", 100 + number)
     counted, seen = counting(classifier)
     first = score(counted, folder)
     (rows,) = (tmp_path / "predictions.parts").rglob("rows/*.npy")
-    rows.write_bytes(rows.read_bytes()[:-1])
+    rows.write_bytes(damage(rows.read_bytes()))
     pd.testing.assert_frame_equal(score(counted, folder), first)
     assert sum(seen) == 8
 

@@ -82,7 +82,7 @@ class PreparedImages:
 
     def missing(self, sha256s: Iterable[str]) -> list[str]:
         """Return the images that are neither prepared nor known to be unusable."""
-        return [sha256 for sha256 in self._images.missing(sha256s) if sha256 not in self._refused]
+        return self._refused.missing(self._images.missing(sha256s))
 
     def fill(self, images: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> "pd.DataFrame":
         """Prepare the images that the store does not contain.

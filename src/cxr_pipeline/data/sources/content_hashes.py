@@ -38,7 +38,8 @@ def content_hashes(reader: "Reader", paths: Sequence[str], *, cache: Path | None
         stored = ArrayStore(cache / hashlib.sha256(repr(reader).encode()).hexdigest()[:32], "S64")
         versions = map_in_threads(reader.version, paths, description="Looking for changes")
         keys = {path: key for path, version in zip(paths, versions, strict=True) if (key := hash_key(path, version))}
-        known = [path for path, key in keys.items() if key in stored]
+        unknown = set(stored.missing(keys.values()))
+        known = [path for path, key in keys.items() if key not in unknown]
         hashes = stored.read([keys[path] for path in known]).tolist()
         rows = {path: (sha256.decode(), None, None) for path, sha256 in zip(known, hashes, strict=True)}
 

@@ -70,8 +70,9 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[
     target = folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:_DIGITS]
     with source:
         with suppress(OSError, ValueError, KeyError):
-            open_unpacked(target)
-            return target
+            images, _ = open_unpacked(target)
+            if not images.missing(map(str, range(len(images)))):
+                return target
         size = container.stat().st_size
         with wrap_file(
             source,
@@ -101,7 +102,7 @@ def _content_hash(container: Path, cache: Path) -> str:
     """Return the SHA-256 of a container, which is read only if its size or modification time has changed."""
     status, stored = container.stat(), ArrayStore(cache, "S64")
     key = hash_key(str(container.resolve()), (status.st_size, status.st_mtime_ns))
-    if key and key in stored:
+    if key and not stored.missing([key]):
         return str(stored.read([key])[0].decode())
     with container.open("rb") as source:
         sha256 = hashlib.file_digest(source, "sha256").hexdigest()

@@ -165,13 +165,13 @@ class _Scorer:
 
     def _current_row(self, image: ImageFile, key: str) -> Any:
         """Return the stored row of an image; None if it, the heat map or the features that it needs are missing."""
-        if key not in self._rows:
+        if self._rows.missing([key]):
             return None
         row = self._rows.read([key])[0]
         if self._maps and row["status"] == b"scored" and not self._maps.keep(image.name):
             return None
         if image.path in self._sample:
-            if key in self._features:
+            if not self._features.missing([key]):
                 self._sampled[image.path] = self._features.read([key])[0]
             elif row["reason"] in (b"", OUT_OF_DISTRIBUTION.encode()):  # others have no features
                 return None
