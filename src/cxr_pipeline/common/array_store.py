@@ -184,7 +184,8 @@ def _read_row(path: Path, row: int) -> NDArray[Any]:
     values, table = _open_shard(path)
     if zlib.crc32(values[row : row + 1].data) != table["crc32"][row]:
         raise ValueError("wrong checksum")
-    return values[row]
+    stored: NDArray[Any] = values[row]
+    return stored
 
 
 def _remove_leftover(path: Path) -> None:
