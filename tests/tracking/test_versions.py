@@ -55,7 +55,8 @@ def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -
     assert version.run_id == registered["run_id"]
     assert version.tags == {**PROVENANCE, "digest": registered["digest"], "git_commit": "abc", "warnings": TAG}
     assert "AUC 0.875 on 40 test phantom images; this says nothing about patients" in version.description
-    assert "\n\nThe model has collapsed.\n\n" in version.description
+    assert "model_card.md" in version.description.partition("\n\nThe model has collapsed.\n\n")[0]
+    assert len(version.description) == 5000
     assert registered["git_commit"] == "abc"
     datetime.strptime(registered["registered"], "%Y-%m-%d %H:%M:%S UTC")
 

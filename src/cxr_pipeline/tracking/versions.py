@@ -21,8 +21,8 @@ from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
 from cxr_pipeline.tracking.runs import active_run_id
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
 
-# Tag with the warnings about a version, and the maximum length of a tag in MLflow's databases.
-WARNINGS, _LONGEST_TAG = "warnings", 5000
+# Tag with the warnings about a version, and the maximum length of a tag or description in MLflow's databases.
+WARNINGS, _LONGEST = "warnings", 5000
 
 
 def model_name(task: str, *, phantom: bool) -> str:
@@ -53,7 +53,7 @@ def register_version(
     phantom = provenance["images"] == "phantom"
     name = model_name(provenance["task"], phantom=phantom)
     if warnings:
-        tags = {**tags, WARNINGS: shorten(" ".join(warnings), _LONGEST_TAG)}
+        tags = {**tags, WARNINGS: shorten(" ".join(warnings), _LONGEST)}
     import_path = list(sys.path)
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
@@ -77,7 +77,7 @@ def register_version(
     sys.path[:] = import_path
     number = int(logged.registered_model_version)
     card = short_card(metrics, warnings, kind=rule.kind, classes=rule.classes, phantom=phantom)
-    mlflow.MlflowClient().update_model_version(name, str(number), card)
+    mlflow.MlflowClient().update_model_version(name, str(number), shorten(card, _LONGEST))
     return {
         "name": name,
         "version": number,

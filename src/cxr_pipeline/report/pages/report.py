@@ -61,10 +61,10 @@ def short_card(metrics: Document, warnings: Sequence[str], *, kind: str, classes
     auc = f"{task.auc} {number(value_of(metrics['metrics'], 'auc'))}"
     lines = [
         f"{auc} on {metrics['n_images']} {metrics['split']} {images}.",
-        *warnings,
         f"Intended use: {task.text(task.purpose)}. For research use only; not a medical device. Do not use it for any "
         "decision about a patient.",
         "The model card is model_card.md, an artifact of the run that registered this version.",
+        *warnings,  # last, because MLflow limits the length of a description
     ]
     return "\n\n".join(lines)
 
