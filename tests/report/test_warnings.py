@@ -108,6 +108,9 @@ def test_classes_at_chance_are_named(measured):
     mass, nodule, hernia = (measured(auc=auc) for auc in ((0.55, 0.5, 0.6), (0.7, 0.6, 0.8), UNDEFINED))
     warning = warnings.chance_classes({"per_class": {"Mass": mass, "Nodule": nodule, "Hernia": hernia}})
     assert warning == "For 1 of 3 classes it may be no better than chance: Mass (AUC 0.550)."
+    few = {"auc": {"value": 0.9, "low": None, "high": None, "too_few_patients": 2}}
+    warning = warnings.chance_classes({"per_class": {"Nodule": nodule, "Hernia": few}})
+    assert warning.endswith("better than chance: Hernia (AUC 0.900, too few patients: 2).")
     for harmless in ({"Nodule": nodule, "Hernia": hernia}, {"Mass": mass}):
         assert warnings.chance_classes({"per_class": harmless}) is None
 

@@ -91,13 +91,12 @@ def majority(metrics: Document) -> str | None:
 
 
 def chance_classes(metrics: Document) -> str | None:
-    """Warn of classes, among several, with an AUC whose interval includes chance."""
-    per_class = metrics["per_class"]
-    chance = [
-        f"{name} (AUC {number(value_of(measures, 'auc'))})"
-        for name, measures in per_class.items()
-        if (low := value_of(measures, "auc", "low")) is not None and low <= 0.5
-    ]
+    """Warn of classes, among several, with an AUC whose interval includes chance or that has too few patients."""
+    per_class, chance = metrics["per_class"], []
+    for name, measures in per_class.items():
+        low, few = value_of(measures, "auc", "low"), too_few(measures["auc"])
+        if few or (low is not None and low <= 0.5):
+            chance.append(f"{name} (AUC {number(value_of(measures, 'auc'))}{few and f', {few}'})")
     if len(per_class) < 2 or not chance:
         return None
     return f"For {len(chance)} of {len(per_class)} classes it may be no better than chance: {join(chance)}."
