@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import time
@@ -6,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.validation import ParameterValidationError
 from mlflow.exceptions import MlflowException
@@ -152,6 +154,33 @@ def test_a_file_of_the_configuration_that_cannot_be_read_is_named(tmp_path: Path
     assert explained is not None
     assert explained[0].startswith(message.format(path))
     assert "\n" not in explained[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/a.png"), "/data/a.png could not be written: No space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "A file could not be written: Disk quota exceeded. Free some"),
+        (OSError(errno.EROFS, "Read-only file system", "a", None, "/ro/b"), "/ro/b could not be written: Read-only"),
+    ],
+)
+def test_a_full_disk_is_explained(error: OSError, message: str) -> None:
+    explained = explain(raised_from(error))
+    assert explained is not None
+    assert explained[0].startswith(message)
+    assert explained[0].endswith("run the same command again: it resumes.")
+    assert explained[1] == 1
+
+
+def test_a_full_disk_is_explained_for_the_database_of_mlflow(tmp_path: Path) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("PRAGMA max_page_count = 1"))
+        with pytest.raises(sqlalchemy.exc.OperationalError) as raised:
+            connection.execute(sqlalchemy.text("CREATE TABLE runs (run_id TEXT)"))
+    explained = explain(raised.value)
+    assert explained is not None
+    assert explained[0].startswith("The SQLite file of MLflow could not be written: database or disk is full. Free")
 
 
 def error_of(call: Callable[[], object]) -> Exception:

@@ -52,23 +52,15 @@ def explain_damage(place: object, remedy: str) -> Iterator[None]:
     """Raise a `UserError` that names a file and what to do if the block cannot read it, whatever the reason.
 
     The libraries that read files raise exceptions of many types for content that is damaged.
-
-    Example:
-        >>> with explain_damage("note.txt", "Restore a copy of it."):
-        ...     (tmp_path / "note.txt").read_text()
-        Traceback (most recent call last):
-        ...
-        cxr_pipeline.common.errors.UserError: note.txt does not exist. Restore a copy of it.
     """
     try:
         yield
     except UserError:
         raise
-    except FileNotFoundError as error:
-        raise UserError(f"{place} does not exist. {remedy}") from error
     except Exception as error:
-        reason = textwrap.shorten(str(error) or type(error).__name__, 60)
-        raise UserError(f"{place} cannot be read and may be damaged ({reason}). {remedy}") from error
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = "it does not exist" if is_missing else textwrap.shorten(str(error) or type(error).__name__, 100)
+        raise UserError(f"{place} cannot be read: {reason}. {remedy}") from error
 
 
 def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:

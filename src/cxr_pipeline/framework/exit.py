@@ -1,6 +1,8 @@
 """The end of a command: exit statuses, signals, and messages without a traceback for errors that a user can correct."""
 
+import errno
 import signal
+import sqlite3
 import sys
 import traceback
 from collections.abc import Iterator
@@ -85,6 +87,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return explain_parameters(str(cause)), UserError.exit_code
         if (problem := _problem_of_kedro(cause)) is not None:
             return " ".join(problem.split()), UserError.exit_code
+        if (problem := _problem_of_disk(cause)) is not None:
+            return problem, UserError.exit_code
         # Imported here, because MLflow takes seconds.
         from cxr_pipeline.tracking import unavailable_message
 
@@ -124,6 +128,17 @@ def _problem_of_kedro(error: BaseException) -> str | None:
     if isinstance(error, ValueError | AttributeError | DatasetNotFoundError) and _is_raised_by_run(error):
         return f"{str(error).rstrip('.')}. kedro run --help describes the options."
     return None
+
+
+def _problem_of_disk(error: BaseException) -> str | None:
+    """Return the message for a disk that is full or read-only, otherwise None."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        place, reason = error.filename2 or error.filename or "A file", error.strerror
+    elif getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):
+        place, reason = "The SQLite file of MLflow", error
+    else:
+        return None
+    return f"{place} could not be written: {reason}. Free some disk space and run the same command again: it resumes."
 
 
 def _is_raised_by_run(error: BaseException) -> bool:

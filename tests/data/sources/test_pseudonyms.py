@@ -67,6 +67,9 @@ def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path, monkeypatch):
     (tmp_path / "patient.key").write_text("short\n")
     with pytest.raises(UserError, match=r"patient.key has 5 characters; expected 16"):
         pseudonyms(ids("1"), tmp_path / "patient.key")
+    (tmp_path / "patient.key").write_bytes(b"")
+    with pytest.raises(UserError, match=r"patient.key has 0 characters.* Restore the key .*openssl rand -hex 32$"):
+        pseudonyms(ids("1"), tmp_path / "patient.key")
     monkeypatch.setenv(VARIABLE, "")
     with pytest.raises(UserError, match=f"{VARIABLE} has 0 characters"):
         pseudonyms(ids("1"), tmp_path / "patient.key")

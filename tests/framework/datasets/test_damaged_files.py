@@ -76,7 +76,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, name: str, dama
     path = tmp_path / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     message = message_of(dataset)
-    assert message.startswith(f"{path} cannot be read and may be damaged (")
+    assert message.startswith(f"{path} cannot be read: ")
     assert message.endswith(
         "Run the pipeline of the task from its start, without --from-nodes or --nodes: it writes the file again."
     )
@@ -95,7 +95,9 @@ def test_a_changed_bit_of_a_table_is_detected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [FileDataset, TableDataset, PreparedImagesDataset, FiguresDataset, NewFilesDataset])
 def test_a_missing_file_or_folder_is_named_with_what_to_do(tmp_path: Path, kind: type[PathDataset]) -> None:
     path = tmp_path / f"none{kind.suffixes[0] if kind.suffixes else ''}"
-    assert message_of(kind(filepath=path)).startswith(f"{path} does not exist. Run the pipeline of the task")
+    assert message_of(kind(filepath=path)).startswith(
+        f"{path} cannot be read: it does not exist. Run the pipeline of the task"
+    )
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:

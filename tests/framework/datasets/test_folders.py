@@ -8,7 +8,7 @@ from cxr_pipeline.framework.datasets.folders import FiguresDataset, NewFilesData
 
 def test_saving_figures_removes_those_of_earlier_runs(tmp_path: Path) -> None:
     dataset = FiguresDataset(filepath=tmp_path / "figures")
-    with pytest.raises(DatasetError, match="figures does not exist"):
+    with pytest.raises(DatasetError, match="figures cannot be read: it does not exist"):
         dataset.load()
     dataset.save({"roc": b"1", "old": b"2"})
     dataset.save({"roc": b"3", "new": b"4"})

@@ -36,7 +36,7 @@ def test_round_trip_keeps_names_and_nulls(tmp_path, suffix) -> None:
 
 
 def test_a_missing_table_is_an_error_unless_its_columns_are_given(tmp_path) -> None:
-    with pytest.raises(DatasetError, match=r"none\.parquet does not exist"):
+    with pytest.raises(DatasetError, match=r"none\.parquet cannot be read: it does not exist"):
         TableDataset(filepath=tmp_path / "none.parquet").load()
     empty = TableDataset(filepath=tmp_path / "none.parquet", columns_if_missing=["image", "split"]).load()
     assert empty.columns.tolist() == ["image", "split"]

@@ -1,7 +1,5 @@
 """The rows of a source, as listed by its layout before any image is read."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import explain_damage
 
 IMAGE_COLUMNS = {
     **dict.fromkeys(("image", "path", "patient_id", "labels", "uncertain", "unknown", "view"), "str"),
@@ -114,12 +112,8 @@ def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
 @contextmanager
 def explained(file: Path, expected: str) -> Iterator[None]:
     """Raise a ``UserError`` that says what was expected instead of any error caused by a damaged or missing file."""
-    try:
+    with explain_damage(printable(str(file)), f"Expected {expected}. Fix the file or its path."):
         yield
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else error
-        place = printable(str(file))
-        raise UserError(f"{place} cannot be read: {reason}. Expected {expected}. Fix the file or its path.") from error
 
 
 def printable(name: str) -> str:
