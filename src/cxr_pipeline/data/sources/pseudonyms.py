@@ -75,8 +75,8 @@ def _key(file: Path) -> bytes:
     if len(key) < _MIN_KEY_LENGTH:
         raise UserError(
             f"the key for the pseudonyms of patients in {place} has {len(key)} characters; expected "
-            f"{_MIN_KEY_LENGTH} or more random ones. Restore the key of earlier runs: with another one, patients get other "
-            "pseudonyms and splits. If there were none, set it to the output of: openssl rand -hex 32"
+            f"{_MIN_KEY_LENGTH} or more random ones. Restore the key of earlier runs: with another one, patients get "
+            "other pseudonyms and splits. If there were none, set it to the output of: openssl rand -hex 32"
         )
     return key.encode()
 
