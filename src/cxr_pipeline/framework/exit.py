@@ -135,7 +135,7 @@ def _problem_of_disk(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         place, reason = error.filename2 or error.filename or "A file", error.strerror
     elif getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):
-        place, reason = "The SQLite file of MLflow", error
+        place, reason = "The SQLite file of MLflow", str(error)
     else:
         return None
     return f"{place} could not be written: {reason}. Free some disk space and run the same command again: it resumes."
