@@ -57,7 +57,7 @@ def test_replicates_match_a_loop_over_resampled_patients(exclusive):
     if not exclusive:
         assert all(50 < table["auc"].count() < 145 for table in expected[1:3])
 
-    decided = DecidedImages(Scores(("a", "b", "c"), *images), np.arange(60), numbers, exclusive=exclusive)
+    decided = DecidedImages(Scores(("a", "b", "c"), *images), np.arange(60), exclusive=exclusive)
     chunks = [
         (decided.replicate(weights), decided.calibration_errors(weights)) for weights in draw_weights(numbers, 150, 3)
     ]

@@ -25,7 +25,7 @@ CHUNK = 2**18
 class _Output:
     """One output, restricted to the images with a known label, by decreasing probability."""
 
-    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_], codes: Indices) -> None:
+    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_]) -> None:
         images = np.flatnonzero(~np.isnan(y_true))
         positive, scores = known_images(y_true, probability)
         order = np.lexsort((positive, -scores))
@@ -55,13 +55,12 @@ class DecidedImages:
 
     Args:
         images: [n], the indices of the images to use.
-        codes: [n], their patients from `patient_codes`.
     """
 
-    def __init__(self, scores: Scores, images: Indices, codes: Indices, *, exclusive: bool) -> None:
+    def __init__(self, scores: Scores, images: Indices, *, exclusive: bool) -> None:
         true, predicted = scores.y_true[images], scores.predicted[images]
         columns = zip(true.T, scores.probability[images].T, predicted.T, strict=True)
-        self.outputs = [_Output(*column, codes) for column in columns]
+        self.outputs = [_Output(*column) for column in columns]
         self._right = (predicted & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
 
     def calibration_errors(self, weights: Floats) -> Floats:

@@ -68,7 +68,7 @@ def measure(
     order = _canonical_order(scores)
     codes = patient_codes(patients, order)
     n_patients = int(codes.max(initial=-1)) + 1
-    images = DecidedImages(scores, order, codes, exclusive=exclusive)
+    images = DecidedImages(scores, order, exclusive=exclusive)
     drawn = [images.calibration_errors(weights) for weights in draw_weights(codes, replicates, seed)]
     errors = np.concatenate([np.empty((len(values), 0)), *drawn], axis=1)
     per_class, support, estimates, n_known = {}, {}, [], []

@@ -91,7 +91,7 @@ def paired_differences(
     mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
     known = np.flatnonzero(~np.isnan(mine.y_true).all(axis=1))
     codes = patient_codes(patients_of(table), known)
-    pair = [DecidedImages(scores, known, codes, exclusive=exclusive) for scores in (mine, other)]
+    pair = [DecidedImages(scores, known, exclusive=exclusive) for scores in (mine, other)]
     values = _differences(pair, np.ones((1, len(codes))))
     weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
     chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
