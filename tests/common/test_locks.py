@@ -64,7 +64,21 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path, other
     assert (earlier.pid, earlier.run_id) == (other.pid, "run-of-the-other")
     assert f"process {other.pid}" in caplog.text
     assert "Taking over its lock" in caplog.text
-    assert json.loads(path.with_suffix(".json").read_text())["pid"] == os.getpid()
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert (record["pid"], record["run_id"]) == (os.getpid(), "run-of-the-other")
+    # This one ends before it has a run of its own: the next one ends the run of the killed job.
+    mine.release()
+    following = lock(path).acquire("chest")
+    assert following is not None
+    assert following.run_id == "run-of-the-other"
+
+
+def test_the_record_of_a_killed_job_is_removed_after_a_run(path, other):
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    mine = lock(path)
+    mine.acquire("chest")
+    mine.note_run("mine")
     mine.release()
     assert not path.with_suffix(".json").exists()
 

@@ -79,6 +79,7 @@ class RunLock:
         self._record = path.with_suffix(".json")
         self._name = name
         self._keeps_record = keeps_record
+        self._carries_earlier_run = False
 
     def acquire(self, command: str) -> Holder | None:
         """Acquire the lock without waiting, and record the pipelines that this process runs.
@@ -106,7 +107,11 @@ class RunLock:
         if earlier is not None:
             logger.warning("An earlier run did not end properly (%s). Taking over its lock.", earlier)
         try:
-            self._write(Holder.current(command))
+            # The MLflow run of the earlier holder stays on record until that of this one takes its place: it is ended
+            # even if this process is killed before.
+            earlier_run = earlier.run_id if earlier is not None else None
+            self._write(replace(Holder.current(command), run_id=earlier_run))
+            self._carries_earlier_run = earlier_run is not None
         except BaseException:
             self._lock.release()
             raise
@@ -115,15 +120,16 @@ class RunLock:
         return earlier
 
     def note_run(self, run_id: str) -> None:
-        """Add the MLflow run to the record of the holder, so that a successor can end it."""
+        """Record the MLflow run of the holder, so that a successor can end it; that of the earlier holder has ended."""
         holder = self._read()
         if holder is not None:
             self._write(replace(holder, run_id=run_id))
+        self._carries_earlier_run = False
 
     def release(self) -> None:
         """Release the lock. Does nothing if it is not held."""
         if self._lock.is_locked:
-            if not self._keeps_record():
+            if not (self._carries_earlier_run or self._keeps_record()):
                 with suppress(OSError):
                     self._record.unlink(missing_ok=True)
             self._lock.release()

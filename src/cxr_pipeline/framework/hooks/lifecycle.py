@@ -49,6 +49,8 @@ class Lifecycle(Configured):
         lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)
         earlier = lock.acquire(names)
         self._lock = lock
+        if earlier is not None and earlier.run_id is not None:
+            tracking.end_killed(earlier.run_id)
         sources = f"params:{task}.sources"
         phantom = sources in catalog and bool(catalog.load(sources).phantom)
         given = {name: value for name, value in hide_passwords(run_params).items() if value}
@@ -59,8 +61,6 @@ class Lifecycle(Configured):
             parent=self.cell.get("parent_run"),
             tags={**given, "task": task, "images": "phantom" if phantom else "real"},
         )
-        if earlier is not None and earlier.run_id is not None:
-            tracking.end_killed(earlier.run_id)
         lock.note_run(run_id)
         if CURRENT_RUN in pipeline.inputs():
             catalog[CURRENT_RUN] = MemoryDataset(self._task_run(run_params, task, run_id), copy_mode="assign")
