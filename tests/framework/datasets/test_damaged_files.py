@@ -1,6 +1,8 @@
-"""A missing or damaged file of any dataset of the catalog ends a run with a message that names it."""
+"""Files of the catalog that are missing, damaged or do not fit on the disk are named in the message that ends a run."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,35 @@ def test_a_missing_file_or_folder_is_named_with_what_to_do(tmp_path: Path, kind:
     assert message_of(kind(filepath=path)).startswith(
         f"{path} cannot be read: it does not exist. Run the pipeline of the task"
     )
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let every file end at 1000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_file_that_does_not_fit_on_the_disk_leaves_the_earlier_one(tmp_path: Path, name: str) -> None:
+    kind, make = DATASETS[name]
+    dataset = kind(filepath=tmp_path / name)
+    content = {"metrics.json": ["x" * 2000], "report.html": "x" * 2000}.get(name) or make()
+    if name == "images.json":
+        content = PreparedImages(Path("i" * 2000), Recipe(32, "fit", 1))
+    dataset.save(content)
+    before = (tmp_path / name).read_bytes()
+    with full_disk(), pytest.raises(DatasetError) as caught:
+        dataset.save(content)
+    message, status = explain(caught.value) or ("", 0)
+    assert message.startswith(f"{tmp_path / name} could not be written: ")
+    assert "The earlier content is unchanged." in message
+    assert status == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: before}
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.deployment.drift.image_features import STATISTICS, ImageFeatures
 
 VERSION = 3
@@ -93,9 +92,8 @@ class ReferenceProfile:
         return arrays
 
     def save(self, path: Path) -> None:
-        """Write the profile as ``.npz``, atomically."""
-        with written_atomically(path) as beside:
-            np.savez_compressed(beside, allow_pickle=False, **self.to_arrays())
+        """Write the profile as ``.npz``."""
+        np.savez_compressed(path, allow_pickle=False, **self.to_arrays())
 
     @classmethod
     def load(cls, path: Path) -> Self:
