@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import textwrap
 import urllib.request
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.training.networks.architectures import BACKBONES
 
 if TYPE_CHECKING:
@@ -139,30 +139,24 @@ def load_weights(backbone: Model, file: Path) -> None:
     Raises:
         UserError: the file is damaged, holds the weights of another network, or values that are not finite numbers.
     """
-    _check_defects(file)
     names = {layer.name for layer in backbone.layers if layer.weights}
-    try:
+    remedy = (
+        f"Expected the weights of {backbone.name} without its top. Give another file, or set model.weights to imagenet "
+        "or none."
+    )
+    # The exception contains the same message as the warnings.
+    with explain_damage(f"model.weights: {file}", remedy), warnings.catch_warnings(action="ignore"):
         saved = _saved_layers(file)
         top = sorted(name for name, n_dimensions in saved.items() if n_dimensions == 2)
         # Keras 3 ignores surplus layers; in earlier files, the layers must have the names of the backbone for that.
         by_name = bool(top) and names <= saved.keys() and not file.name.endswith(".weights.h5")
-        with warnings.catch_warnings(action="ignore"):  # The exception contains the same message.
-            backbone.load_weights(file, **({"by_name": True} if by_name else {}))
-    except Exception as error:  # Keras passes on the exceptions of h5py and of its own checks.
-        reason = textwrap.shorten(str(error), 320)  # The message may continue with all values of a variable.
-    else:
+        backbone.load_weights(file, **({"by_name": True} if by_name else {}))
         if len(saved) - len(top) > len(names):
-            reason = f"it contains {len(saved)} layers with weights, expected {len(names)}"
-        elif not all(np.isfinite(values).all() for values in backbone.get_weights()):
-            reason = "some values are not finite numbers"
-        else:
-            if top:
-                logger.info("The layers %s of %s are the top of a network and are not used.", ", ".join(top), file)
-            return
-    raise UserError(
-        f"model.weights: {file} does not contain the weights of {backbone.name} without its top ({reason}). "
-        "Give another file, or set model.weights to imagenet or none."
-    )
+            raise ValueError(f"it contains {len(saved)} layers with weights, expected {len(names)}")
+        if not all(np.isfinite(values).all() for values in backbone.get_weights()):
+            raise ValueError("some values are not finite numbers")
+    if top:
+        logger.info("The layers %s of %s are the top of a network and are not used.", ", ".join(top), file)
 
 
 def _saved_layers(file: Path) -> dict[str, int]:
