@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cxr_pipeline.framework.config import Tuning
-from cxr_pipeline.framework.exit import PYDANTIC_ERROR
+from cxr_pipeline.framework.invalid_parameters import PYDANTIC_ERROR
 
 
 def tuning(space: Any, **changed: Any) -> Tuning:
