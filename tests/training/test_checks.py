@@ -40,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mobilenetv2", None, None),
         ("mobilenetv2", "block_13_add", r"training\.fine_tuning\.cut: expected a layer of .*mobilenetv2.*Try block_1"),
         ("mobilenetv2", "block_14_expand", "is inside a block of mobilenetv2"),
-        ("vgg16", None, "Expected the weights of vgg16 without its top"),
+        ("vgg16", None, "Give a file with the weights of vgg16"),
         ("small_cnn", None, "small_cnn takes no pretrained weights"),
     ],
 )

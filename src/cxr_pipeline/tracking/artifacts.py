@@ -125,7 +125,5 @@ def _read(run_id: str | None, artifact: str, read: Callable[[Path], Any]) -> Any
         return None
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(client.download_artifacts(run_id, artifact, temporary))
-        with explain_damage(
-            f"The artifact {artifact} of the MLflow run {run_id}", "Restore a copy of it, or train the model again."
-        ):
+        with explain_damage(f"The artifact {artifact} of run {run_id}", "Restore a copy, or train the model again."):
             return read(path)

@@ -155,10 +155,7 @@ def load_classifier(uri: str) -> ImageClassifier:
             raise _no_model(uri, reason(error)) from error
         if not files.is_dir():
             raise _no_model(uri, "its artifacts were deleted, or another program registered it")
-        with explain_damage(
-            f"The model {uri} in MLflow",
-            "Restore a copy of its artifacts, train the model again, or name another version.",
-        ):
+        with explain_damage(f"The model {uri} in MLflow", "Restore a copy of its artifacts, or train it again."):
             return ImageClassifier.load(files)
 
 

@@ -140,10 +140,7 @@ def load_weights(backbone: Model, file: Path) -> None:
         UserError: the file is damaged, holds the weights of another network, or values that are not finite numbers.
     """
     names = {layer.name for layer in backbone.layers if layer.weights}
-    remedy = (
-        f"Expected the weights of {backbone.name} without its top. Give another file, or set model.weights to imagenet "
-        "or none."
-    )
+    remedy = f"Give a file with the weights of {backbone.name}, or set model.weights to imagenet or none."
     # The exception contains the same message as the warnings.
     with explain_damage(f"model.weights: {file}", remedy), warnings.catch_warnings(action="ignore"):
         saved = _saved_layers(file)
