@@ -40,7 +40,7 @@ def with_value(name: str, value: float | None) -> dict[str, dict[str, float | No
     [
         (with_value("specificity", 0.49), ["Specificity 0.490 does not reach its floor of 0.500."]),
         (with_value("auc", None), ["AUC (not defined) does not reach its floor of 0.700."]),
-        (with_value("auc", 0.7), ["There is no champion, and the challenger reaches every floor."]),
+        (with_value("auc", 0.7), ["There is no champion, and this version reaches every floor."]),
     ],
 )
 def test_the_reasons_name_floors_that_are_not_reached(metrics, reasons) -> None:

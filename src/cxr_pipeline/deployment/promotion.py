@@ -153,7 +153,7 @@ def decide(
     failed = [floor.text for floor in reached if not floor.met]
     if differences is None:
         return Decision(
-            not failed, failed or ["There is no champion, and the challenger reaches every floor."], [], reached
+            not failed, failed or ["There is no champion, and this version reaches every floor."], [], reached
         )
     sensitivity = _above("sensitivity not worse", "sensitivity", differences, -sensitivity_margin)
     better = _above("AUC better", "AUC", differences, 0.0)

@@ -126,7 +126,9 @@ def _problem_of_kedro(error: BaseException) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return f"The configuration cannot be read: {error}. Correct the file in conf/ or the option --params."
     if isinstance(error, ValueError | AttributeError | DatasetNotFoundError) and _is_raised_by_run(error):
-        return f"{str(error).rstrip('.')}. kedro run --help describes the options."
+        message = str(error)
+        stop = "" if message.endswith((".", "?")) else "."
+        return f"{message}{stop} kedro run --help describes the options."
     return None
 
 
