@@ -20,6 +20,7 @@ import numpy as np
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.sources.readers import FileReader
 
 RECIPE = Recipe(size=224, mode="fit", max_megapixels=100)
 ROUNDS = 3
@@ -64,11 +65,13 @@ def compare(folder: Path, source: Path | None, n_images: int) -> None:
     images = folder / "images"
     images.mkdir()
     files = write_images(images, source, n_images)
+    reader = FileReader(images)
+    in_source = {sha256: (reader, path.name) for sha256, path in files.items()}
     speeds: dict[str, list[float]] = {"OpenCV loop": [], "store, 1 process": [], "store, all cores": []}
     for turn in range(ROUNDS):
         for name, workers in (("store, 1 process", 1), ("store, all cores", None)):
             start = time.perf_counter()
-            PreparedImages(folder / f"{name}-{turn}", RECIPE).fill(files, workers=workers)
+            PreparedImages(folder / f"{name}-{turn}", RECIPE).fill(in_source, workers=workers)
             speeds[name].append(n_images / (time.perf_counter() - start))
         start = time.perf_counter()
         loop(files)
