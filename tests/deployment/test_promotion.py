@@ -40,6 +40,10 @@ def with_value(name: str, value: float | None) -> dict[str, dict[str, float | No
     [
         (with_value("specificity", 0.49), ["Specificity 0.490 does not reach its floor of 0.500."]),
         (with_value("auc", None), ["AUC (not defined) does not reach its floor of 0.700."]),
+        (
+            {**METRICS, "auc": {"value": 1.0, "too_few_patients": 2}},
+            ["AUC 1.000 is of too few patients (2) to reach a floor."],
+        ),
         (with_value("auc", 0.7), ["There is no champion, and this version reaches every floor."]),
     ],
 )

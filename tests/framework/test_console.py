@@ -39,3 +39,13 @@ def test_the_project_configures_messages_in_its_subfolders_too(output, tmp_path,
     log_lines()
     logging.getLogger("noise").error("no use")
     assert output.getvalue() == ""
+
+
+def test_a_log_file_is_still_written(output, tmp_path) -> None:
+    root, file = logging.getLogger(), logging.FileHandler(tmp_path / "run.log")
+    root.addHandler(file)
+    log_lines()
+    root.warning("kept")
+    assert file in root.handlers
+    assert (tmp_path / "run.log").read_text() == "kept\n"
+    file.close()

@@ -36,6 +36,7 @@ def test_the_champion_becomes_the_previous_version(name: str) -> None:
 def test_there_is_a_champion_after_every_single_change(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history: list[dict[str, int | None]] = []
     aliases.promote(name, 1, over=None)
+    aliases.keep_as_challenger(name, 2)
     for change in ("set_registered_model_alias", "delete_registered_model_alias", "set_model_version_tag"):
         original = getattr(mlflow.MlflowClient, change)
 
@@ -57,6 +58,11 @@ def test_a_promoted_challenger_loses_its_alias(name: str) -> None:
     assert aliases.keep_as_challenger(name, 2) == numbers(champion=1, challenger=2)
     assert aliases.keep_as_challenger(name, 3) == numbers(champion=1, challenger=3)
     assert aliases.promote(name, 3, over=1) == numbers(champion=3, previous=1)
+
+
+def test_a_newer_challenger_keeps_its_alias_when_another_version_is_promoted(name: str) -> None:
+    aliases.keep_as_challenger(name, 3)
+    assert aliases.promote(name, 2, over=None) == numbers(champion=2, challenger=3)
 
 
 def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(name: str) -> None:

@@ -76,3 +76,15 @@ def test_an_experiment_of_a_moved_project_without_artifacts_follows_it(project: 
     connect(new)
     (experiment,) = mlflow.search_experiments(filter_string="name = 'cxr-t'")
     assert experiment.artifact_location.removeprefix("file://") == f"{new}/mlartifacts"
+
+
+def test_a_run_that_exists_in_the_original_only_is_still_read_there(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project / "mlartifacts", copy / "mlartifacts")
+    (experiment,) = mlflow.search_experiments(filter_string="name = 'cxr-t'")
+    client = mlflow.MlflowClient()
+    later = client.create_run(experiment.experiment_id).info
+    client.log_text(later.run_id, "later", "note.txt")
+    tracking.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(copy / "mlartifacts"))
+    assert client.get_run(later.run_id).info.artifact_uri == later.artifact_uri
+    assert Path(mlflow.artifacts.download_artifacts(f"{later.artifact_uri}/note.txt")).read_text() == "later"

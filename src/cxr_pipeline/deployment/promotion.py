@@ -121,7 +121,8 @@ def decide(
 
     A challenger is promoted if it reaches every floor, its sensitivity is not worse than the champion's by
     ``sensitivity_margin`` or more, and it is an improvement. For a first version, only the floors apply. An undefined
-    metric meets no condition; with too few patients for an interval, a difference meets only that of a margin of 1.
+    metric meets no condition, nor does one with too few patients for an interval; such a difference meets only that of
+    a margin of 1.
 
     Args:
         metrics: Metrics of the challenger on all its test images, each with ``value``.
@@ -149,7 +150,7 @@ def decide(
         >>> decision.promoted, decision.reasons[0]
         (False, 'The lower end of the difference in AUC, -0.010, is not above +0.000.')
     """
-    reached = [_floor(name, metrics[name]["value"], bound) for name, bound in floors.items()]
+    reached = [_floor(name, metrics[name], bound) for name, bound in floors.items()]
     failed = [floor.text for floor in reached if not floor.met]
     if differences is None:
         return Decision(
@@ -173,9 +174,13 @@ def decide(
     return Decision(not failed, failed or [sensitivity.text, *why], conditions, reached)
 
 
-def _floor(name: str, value: float | None, bound: float) -> Condition:
-    met = value is not None and value >= bound
+def _floor(name: str, metric: Difference, bound: float) -> Condition:
+    value = metric["value"]
     label = {"auc": "AUC", "f1": "F1"}.get(name, name.replace("_", " ").capitalize())
+    if "too_few_patients" in metric:
+        text = f"{label} {_format(value)} is of too few patients ({metric['too_few_patients']}) to reach a floor."
+        return Condition(f"floor of {name}", value, bound, False, text)
+    met = value is not None and value >= bound
     text = f"{label} {_format(value)} {'reaches' if met else 'does not reach'} its floor of {bound:.3f}."
     return Condition(f"floor of {name}", value, bound, met, text)
 

@@ -30,7 +30,7 @@ def log_lines() -> None:
         configure_logging(yaml.safe_load(Path(project, "conf", "logging.yml").read_text("utf-8")))
     root = logging.getLogger()
     for handler in root.handlers.copy():
-        if isinstance(handler, logging.StreamHandler):
+        if type(handler) is logging.StreamHandler:  # not its subclass FileHandler
             lines = LineHandler(handler.level)
             lines.setFormatter(handler.formatter)
             root.removeHandler(handler)

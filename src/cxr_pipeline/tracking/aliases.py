@@ -25,12 +25,15 @@ def aliases_of(name: str) -> dict[str, int | None]:
 def promote(name: str, version: int, *, over: int | None) -> dict[str, int | None]:
     """Make a version the champion, and the champion the previous one; return the aliases afterwards.
 
+    An older challenger loses its alias.
+
     Raises:
         UserError: The champion is no longer ``over``, with which the version was compared (None: with none).
     """
     client = mlflow.MlflowClient()
     with exclusive(mlflow.get_tracking_uri()):
-        champion = aliases_of(name)[CHAMPION]
+        aliases = aliases_of(name)
+        champion, challenger = aliases[CHAMPION], aliases[CHALLENGER]
         if champion != over:
             raise UserError(
                 f"The champion of {name} was {_describe(over)} when version {version} was evaluated, and is "
@@ -40,7 +43,8 @@ def promote(name: str, version: int, *, over: int | None) -> dict[str, int | Non
         if champion is not None and champion != version:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
         client.set_registered_model_alias(name, CHAMPION, str(version))
-        client.delete_registered_model_alias(name, CHALLENGER)
+        if challenger is not None and challenger <= version:
+            client.delete_registered_model_alias(name, CHALLENGER)
         client.delete_model_version_tag(name, str(version), ROLLED_BACK)
     return aliases_of(name)
 

@@ -11,6 +11,8 @@ _log = logging.getLogger(__name__)
 
 # The tables and columns with the location of an experiment, and of its runs and models.
 _EXPERIMENTS = ("experiments", "artifact_location")
+# Seconds to wait for another process that writes to the database.
+_TIMEOUT = 20
 _CONTENTS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "storage_location"))
 
 
@@ -20,7 +22,7 @@ def follow_artifacts(database: Path, artifacts: Path) -> None:
     Otherwise the models of a project that was moved or copied would not be found, and new ones would be written to the
     folder of the original.
     """
-    with closing(sqlite3.connect(database)) as connection, connection:
+    with closing(sqlite3.connect(database, timeout=_TIMEOUT)) as connection, connection:
         rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE 'cxr-%'")
         for old in {path for (location,) in rows if (path := _local_path(location)) is not None} - {artifacts}:
             if old.parent.exists() and not any((artifacts / rest).exists() for *_, rest in _below(connection, old)):
@@ -30,6 +32,9 @@ def follow_artifacts(database: Path, artifacts: Path) -> None:
                 *_below(connection, old),
             ]:
                 new = artifacts / rest
+                # A run that another project wrote since to a shared database stays where it is.
+                if (table, column) != _EXPERIMENTS and (old / rest).exists() and not new.exists():
+                    continue
                 value = new.as_uri() if "://" in location else str(new)
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))  # noqa: S608
             _log.warning("The MLflow artifacts of this project were in %s and are now used from %s.", old, artifacts)

@@ -36,9 +36,9 @@ def promote(task: str, version: int, env: str | None) -> None:
         return
     record = _record(chosen, champion, parameters)
     files = decision_files(record)
+    numbers = aliases.promote(model, version, over=champion)
     context.catalog[f"{task}.decisions"].save(files)
     promotion_records.note_reasons(model, version, record["reasons"])
-    numbers = aliases.promote(model, version, over=champion)
     promotion_records.note_decision(model, version, promoted=True)
     context.catalog[f"{task}.aliases"].save(numbers)
     record_file = context.catalog[f"{task}.decisions"]._describe()["filepath"]
