@@ -49,7 +49,7 @@ def test_there_is_a_champion_after_every_single_change(name: str, monkeypatch: p
     aliases.roll_back(name)
     assert len(history) == 6
     assert all(state["champion"] in (1, 2) for state in history)
-    assert history[0] == numbers(champion=1, previous=1)
+    assert history[0] == numbers(champion=1, previous=1, challenger=2)
 
 
 def test_a_promoted_challenger_loses_its_alias(name: str) -> None:
