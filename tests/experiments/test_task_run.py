@@ -88,6 +88,13 @@ def test_a_config_file_names_another_configuration_folder():
     }
 
 
+def test_a_config_file_does_not_renew_the_splits():
+    run = replace(RUN, runtime_params={"effusion": {"splitting": {"renew": True, "seed": 3}}})
+    section = yaml.safe_load(run.config_file({"splitting": {"seed": 4}}, origin="x"))["run"]
+    assert section["params"] == {"effusion": {"splitting": {"seed": 4}}}
+    assert run.runtime_params["effusion"]["splitting"]["renew"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff\xff", None], ids=["empty", "no text", "missing"])
 @pytest.mark.parametrize("name", ["version", "metrics", "history", "splits", "test_scores", "test_images"])
 def test_damaged_outputs_of_a_run_are_named(tmp_path: Path, name: str, damage: bytes | None) -> None:

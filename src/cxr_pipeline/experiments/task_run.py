@@ -69,9 +69,11 @@ class TaskRun:
     def config_file(self, overrides: Mapping[str, Any], *, origin: str) -> str:
         """Write this run as a YAML file for ``kedro run --config``, with overrides below the task's block.
 
-        The ``origin`` of the parameters becomes a comment.
+        The ``origin`` of the parameters becomes a comment. ``splitting.renew`` is for one run only and left out.
         """
         block = {name: v for name, v in self.runtime_params.get(self.task, {}).items() if name not in EXPERIMENT_BLOCKS}
+        if "splitting" in block:
+            block["splitting"] = {name: value for name, value in block["splitting"].items() if name != "renew"}
         section: dict[str, Any] = {"pipelines": self.task}
         if self.env:
             section["env"] = self.env

@@ -99,6 +99,18 @@ def test_a_full_disk_leaves_no_key_and_no_other_file(tmp_path, monkeypatch):
     assert key_fingerprint(tmp_path / "patient.key", make=True)
 
 
+def test_a_folder_without_hard_links(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", fail)
+    file = tmp_path / "patient.key"
+    made = key_fingerprint(file, make=True)
+    assert made == key_fingerprint(file, make=True)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_runs_that_start_at_once_use_one_key(tmp_path):
     file = tmp_path / "patient.key"
     with ThreadPoolExecutor(8) as threads:
