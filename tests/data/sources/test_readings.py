@@ -84,11 +84,37 @@ def test_one_row_for_each_image_is_unchanged(how):
             "labels": ["Edema|Mass", "", None, "Mass", "No Finding", "Mass"],
             "uncertain": [None, "Mass", None, "Edema", None, None],
             "unknown": [None, None, "Edema|Mass", None, None, None],
+            "reason": None,
+            "detail": None,
         },
         dtype="str",
     )
     combined = combine_readings(rows, pd.Series(None, rows.index, dtype="str"), how)
     pd.testing.assert_frame_equal(combined.iloc[:5], rows.iloc[:5])
+
+
+@pytest.mark.parametrize("how", ["majority", "unanimous"])
+def test_spellings_of_a_label_are_one_label(tmp_path, how):
+    table = "image,finding\na,Pleural Thickening\na,pleural_thickening\na,No Finding\nb,mass\nb,Mass\nc,MASS\nd,Mass\n"
+    thickening = ("Pleural Thickening", None) if how == "majority" else ("", "No Finding|Pleural Thickening")
+    expected = {"a": thickening, "b": ("mass", None), "c": ("MASS", None), "d": MASS}
+    assert labels_of(tmp_path, table, image="image", labels="finding", combine=how) == expected
+
+
+def test_an_image_without_a_majority_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("image,finding\na,Effusion\na,Pleural Effusion\na,No Finding\nb,Mass\n")
+    columns = Columns(image="image", labels="finding", combine="majority")
+    listing = read(write_files(tmp_path, "a.png", "b.png"), table="t.csv", columns=columns)
+    assert listing.images["image"].tolist() == ["b.png"]
+    assert set(listing.refused["reason"]) == {"contradicting_labels"}
+    assert set(listing.refused["detail"]) == {"its readers found different labels (columns.combine: majority)"}
+
+
+@pytest.mark.parametrize("normal", ["No Finding", "no findings", "Healthy", "NEGATIVE", "none", "ohne Befund"])
+def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
+    table = f"image,finding\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass\n"
+    expected = {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
+    assert labels_of(tmp_path, table, image="image", labels="finding", combine="any") == expected
 
 
 def test_rows_that_disagree_are_refused_unless_they_are_combined(tmp_path):

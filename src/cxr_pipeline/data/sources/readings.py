@@ -5,25 +5,27 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data.sources.labels import fold
+from cxr_pipeline.data.sources.labels import NORMAL_WORDS, fold
+from cxr_pipeline.data.sources.listing import refuse
 
 Combination = Literal["any", "majority", "unanimous"]
 
-_NORMAL = {"nofinding", "nofindings", "normal", "ohnebefund"}
+_NORMAL = NORMAL_WORDS | {"nofindings", "ohnebefund"}
 # An uncertain label is half a vote, and a reader who does not know has none.
 _VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
 
 
 def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combination) -> pd.DataFrame:
-    """Give all rows of an image the same labels.
+    """Give all rows of an image the same labels. They are compared as by ``fold``, and keep their first spelling.
 
     The rows of one reader add up, as in a table with a row for each finding. Without readers, each row is a reader of
-    its own.
+    its own. An image is refused if each of its readers found something, but no label has enough votes.
 
     Args:
         rows: rows of ``label_tables.read_labels``.
         readers: name of the reader of each row, null where it has none.
-        how: ``any``: an image has the labels that at least one reader found, and No Finding only if it has no other.
+        how: ``any``: an image has the labels that at least one reader found, and No Finding, or another word
+            for a normal image, only if it has no other.
             ``majority``: those that more than half of the readers found; labels of exactly half are uncertain.
             ``unanimous``: those that all readers found; labels of only some of them are uncertain.
     """
@@ -34,10 +36,13 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
         for column, lists in label_lists.items()
     ]
     said = pd.concat(parts).replace({"label": ""}, None).dropna(subset=["image", "label"])
+    folded = said["label"].map({label: fold(label) for label in said["label"].unique()})
+    said["label"] = said.groupby(["image", folded])["label"].transform("first")
     of_readers = said.groupby(["image", "reader", "label"])["vote"].max()
     votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
     has_read = rows[["labels", "unknown"]].notna().any(axis=1)
-    n_readers = votes["image"].map(readers.where(has_read).groupby(rows["image"]).nunique())
+    of_image = readers.where(has_read).groupby(rows["image"]).nunique()
+    n_readers = votes["image"].map(of_image)
     n_who_know = n_readers - votes["size"] + votes["count"]
     share = votes["max"] if how == "any" else votes["sum"] / n_who_know
     found = share.eq(1) if how == "unanimous" else share.gt(0.5)
@@ -50,4 +55,8 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
     joined = {name: rows["image"].map(text).astype("str") for name, text in texts.items()}
     is_labelled = rows["labels"].notna().groupby(rows["image"]).transform("any")
     joined["labels"] = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
-    return rows.assign(**joined)
+    n_finders = said.loc[said["vote"].gt(0)].groupby("image")["reader"].nunique()
+    none_agreed = joined["labels"].eq("") & joined["uncertain"].isna() & joined["unknown"].isna()
+    disputed = none_agreed & rows["image"].map(n_finders).eq(rows["image"].map(of_image)) & rows["reason"].isna()
+    detail = f"its readers found different labels (columns.combine: {how})"
+    return refuse(rows.assign(**joined), disputed, "contradicting_labels", detail)
