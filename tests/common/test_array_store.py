@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import signal
@@ -139,6 +140,21 @@ def test_the_checksums_of_a_shard_are_verified_once_per_store(tmp_path, monkeypa
     for _ in range(3):
         assert store.missing(keys(0, 3)) == []
     assert read == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("action", ["missing", "read", "open"])
+def test_a_shard_that_cannot_be_opened_now_is_kept(number, action, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    store = filled(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(array_store.np, "load", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            opened(tmp_path) if action == "open" else getattr(store, action)(keys(0))
+    assert store.missing(keys(0)) == []
+    np.testing.assert_array_equal(opened(tmp_path).read(keys(*range(8))), values(*range(8)))
 
 
 def test_a_shard_removed_by_another_process_is_missing(tmp_path):

@@ -28,7 +28,8 @@ _SHARD_ROWS = 4096
 # Each mapped shard keeps a file open; many systems allow a process 1024 of them.
 _MAPPED_SHARDS = 256
 _LEFTOVER_SECONDS = 3600
-_DAMAGE = (OSError, ValueError, EOFError)
+# Not every OSError: too many open files or a stale network handle say nothing about the shard.
+_DAMAGE = (FileNotFoundError, ValueError, EOFError)
 
 _log = logging.getLogger(__name__)
 
