@@ -6,8 +6,8 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import ExitStack, contextmanager
+from threading import Lock, get_ident
 
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.Image import DecompressionBombError
@@ -29,6 +29,8 @@ _FORMATS = {
 # The marker, the length of the header and its number of components (ITU-T T.81, B.2.3).
 _START_OF_SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e][\x01-\x04]")
 _WARNINGS = Lock()
+_FILTERS = ExitStack()
+_INSIDE: list[int] = []
 
 
 def open_header(content: bytes) -> ImageFile.ImageFile:
@@ -107,10 +109,22 @@ def check_scans(content: bytes) -> None:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Ignore warnings. Warning filters are global, so only one thread at a time may be inside."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Ignore warnings, in any number of threads at the same time.
+
+    Warning filters are global: the first thread inside changes them, and the last one restores them.
+    """
+    with _WARNINGS:
+        if not _INSIDE:
+            _FILTERS.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        _INSIDE.append(get_ident())
+    try:
         yield
+    finally:
+        with _WARNINGS:
+            _INSIDE.remove(get_ident())
+            if not _INSIDE:
+                _FILTERS.close()
 
 
 def _check_complete(name: str, content: bytes) -> None:
