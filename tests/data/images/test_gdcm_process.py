@@ -1,8 +1,10 @@
+import errno
 import io
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Barrier
 
 import pydicom
 import pytest
@@ -44,6 +46,58 @@ def test_how_the_decoder_ended_is_the_reason(jpeg, number, reason, monkeypatch):
         read(content)
     assert read(content).shape == (64, 80)
     gdcm_process._close_all()
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    monkeypatch.setattr(gdcm_process, "_idle", gdcm_process.SimpleQueue())
+    yield
+    gdcm_process._close_all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_image_is_decoded_again_if_the_decoder_was_killed(jpeg, number, no_processes):
+    content, _ = jpeg
+    expected = read(content)
+    decoder = gdcm_process._idle.get_nowait()
+    os.kill(decoder._process.pid, number)
+    gdcm_process._idle.put(decoder)
+    assert (read(content) == expected).all()
+
+
+def test_a_decoder_that_is_killed_twice_is_not_the_fault_of_the_image(jpeg, no_processes):
+    decoders = [gdcm_process._Decoder() for _ in range(2)]
+    for decoder in decoders:
+        os.kill(decoder._process.pid, signal.SIGKILL)
+        gdcm_process._idle.put(decoder)
+    with pytest.raises(MemoryError, match="the decoder was killed"):
+        read(jpeg[0])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EAGAIN])
+def test_a_decoder_that_cannot_be_started_is_not_the_fault_of_the_image(jpeg, number, no_processes, monkeypatch):
+    content, _ = jpeg
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gdcm_process.subprocess, "Popen", fail)
+        with pytest.raises(MemoryError, match="could not be started"):
+            read(content)
+    assert read(content).shape == (64, 80)
+
+
+def test_threads_decode_at_the_same_time(jpeg, monkeypatch):
+    everyone, decode = Barrier(3), gdcm_process.decode
+
+    def decode_together(*arguments):
+        everyone.wait(timeout=20)
+        return decode(*arguments)
+
+    monkeypatch.setattr(gdcm_process, "decode", decode_together)
+    with ThreadPoolExecutor(3) as threads:
+        assert [image.shape for image in threads.map(read, [jpeg[0]] * 3)] == [(64, 80)] * 3
 
 
 def test_threads_share_the_processes(jpeg, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from dicom_files import dicom, levels
 
 from cxr_pipeline.common import array_store
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.images import store
 from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
@@ -139,6 +139,19 @@ def test_refused_images_are_reported_by_reason_and_remembered(folder, tmp_path, 
     assert again.fill(placed(files)).equals(refused)
     some = dict(list(bad.items())[1:2])
     assert again.fill(placed(some)).reason.tolist() == ["truncated"]
+
+
+def test_too_little_memory_is_not_a_refusal(folder, write_images, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    files = write_images(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("cxr_pipeline.data.images.decoding.decode", fail)
+        with pytest.raises(Unavailable, match=r"Not enough memory.* to decode .* run the same command again"):
+            PreparedImages(folder, RECIPE).fill(placed(files))
+    assert PreparedImages(folder, RECIPE).missing(files) == list(files)
+    filled(folder, files)
 
 
 def test_a_changed_or_missing_file_is_refused_for_this_run_only(folder, write_images):

@@ -16,6 +16,8 @@ from typing import Any
 
 MAX_CPU_SECONDS = 10
 _MAX_ADDRESS_SPACE = 4 * 2**30
+# Exit statuses that do not depend on the image.
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class _Decoder:
@@ -62,11 +64,22 @@ def decode(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: the pixel data are damaged.
         TimeoutError: decoding took more than ``MAX_CPU_SECONDS``.
+        MemoryError: the process could not be started, or was killed twice, most likely because memory ran out.
     """
+    try:
+        return _decode_once(pixel_data, syntax, options)
+    except MemoryError:  # the process may also have been killed while it waited for an image
+        return _decode_once(pixel_data, syntax, options)
+
+
+def _decode_once(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
     try:
         decoder = _idle.get_nowait()
     except Empty:
-        decoder = _Decoder()
+        try:
+            decoder = _Decoder()
+        except OSError as error:  # too little memory, or too many processes or open files
+            raise MemoryError("the decoder could not be started") from error
     try:
         pixels = decoder.decode(pixel_data, syntax, options)
     except BaseException as error:
@@ -75,6 +88,8 @@ def decode(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
             raise
         if status == -signal.SIGXCPU:
             raise TimeoutError(f"decoding took more than {MAX_CPU_SECONDS} s") from error
+        if status in _KILLED:
+            raise MemoryError("the decoder was killed") from error
         raise ValueError("the decoder ended") from error
     _idle.put(decoder)
     if not pixels:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cxr_pipeline.common.array_store import ArrayStore, write_shard
-from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.errors import ImageRefused, Unavailable, UserError
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.images.recipe import Recipe
 
@@ -205,6 +205,9 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
     Returns:
         Refusals of images that could not be read, or whose content has another SHA-256. They are not stored, because
         the images may be readable later.
+
+    Raises:
+        Unavailable: too little memory to decode an image.
     """
     prepared: dict[str, NDArray[np.uint8]] = {}
     notes: dict[str, str] = {}
@@ -223,6 +226,11 @@ def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader",
             prepared[sha256] = recipe.prepare(content, note=partial(notes.__setitem__, sha256))
         except ImageRefused as refusal:
             permanent[sha256] = (refusal.reason, refusal.detail)
+        except MemoryError as error:  # not stored as a refusal, because it does not depend on the image alone
+            raise Unavailable(
+                f"Not enough memory, processes or open files to decode {path}. Prepared images are kept. Free some, or "
+                "use fewer workers (--params <task>.resolution.workers=1), then run the same command again."
+            ) from error
     noted = [sha256 for sha256 in prepared if sha256 in notes]
     # Before the images, so that none of them is without its note after a kill.
     if noted:
