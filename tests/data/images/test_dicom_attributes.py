@@ -3,13 +3,15 @@
 The expected grey levels are written out from the formulas of the standard.
 """
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dicom, levels, lut, read
+from dicom_files import dataset, dicom, levels, lut, read, to_bytes
+from pydicom import Dataset, Sequence
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.decoding import decode, read_bytes
@@ -249,6 +251,35 @@ def test_a_lut_of_16_bits_in_words_or_bytes():
     item = entries()
     item.add_new("LUTData", "US", (4095 - np.arange(4096)).tolist())
     assert np.abs(read(dicom(levels(BITS), bits=BITS, VOILUTSequence=[item])) - REVERSED).max() <= 0.501
+
+
+def damaged_lut(vr, data):
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [4096, 0, 12])
+    item.add_new("LUTData", vr, data)
+    return Sequence([item])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "element"),
+    [
+        ("VOILUTSequence", "SQ", damaged_lut("SS", [-5, 3])),
+        ("VOILUTSequence", "SQ", damaged_lut("FD", [math.nan, 3.0])),
+        ("ModalityLUTSequence", "SQ", damaged_lut("LO", "Doe^Jane")),
+        ("ModalityLUTSequence", "US", 5),
+        ("VOILUTSequence", "US", 5),
+        ("PixelPaddingValue", "FD", 1e30),
+    ],
+)
+def test_an_element_of_a_wrong_type_is_a_refusal_without_its_value(keyword, vr, element):
+    image = dataset(levels(BITS), bits=BITS)
+    image.add_new(keyword, vr, element)
+    with pytest.raises(
+        ImageRefused, match=r"^unreadable: a damaged DICOM header: \w+Error in the conversion"
+    ) as refused:
+        read(to_bytes(image))
+    assert "Doe" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 def test_an_element_that_occurs_twice_has_its_last_value():

@@ -94,7 +94,14 @@ def decode_dicom(
         start = stream.tell()
         if stream.read(4) not in _PIXEL_DATA:
             raise ImageRefused("unreadable", "DICOM without pixels")
-        return to_grey_levels(_read_pixels(content, header, start), header, note)
+        pixels = _read_pixels(content, header, start)
+        try:
+            return to_grey_levels(pixels, header, note)
+        except (ImageRefused, MemoryError):
+            raise
+        except Exception as error:  # elements of the wrong type; the message may quote the header
+            detail = f"a damaged DICOM header: {type(error).__name__} in the conversion to grey levels"
+            raise ImageRefused("unreadable", detail) from None
 
 
 def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:

@@ -34,8 +34,9 @@ def prepare_content(content: bytes, recipe: Recipe) -> Image:
     except MemoryError:
         raise ImageRefused("too_large", "not enough memory to decode it") from None
     except Exception as error:  # one image must not fail the others of the same request or folder
-        _log.warning("An image is refused because it could not be decoded: %s: %s", type(error).__name__, error)
-        raise ImageRefused("unreadable", f"could not be decoded: {type(error).__name__}") from error
+        # Without the message, which may quote the patient's name.
+        _log.warning("An image is refused because it could not be decoded: %s", type(error).__name__)
+        raise ImageRefused("unreadable", f"could not be decoded: {type(error).__name__}") from None
 
 
 def leads_out(root: Path, path: str) -> bool:
