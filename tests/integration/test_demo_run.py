@@ -159,7 +159,7 @@ def lineage(kedro, demo, *arguments: str, **environment: str) -> str:
 
 def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy, kedro) -> None:
     command = "kedro promote effusion 1 --env demo"
-    assert "champion: none. Specificity" in demo_copy.printed
+    assert "champion: none. AUC" in demo_copy.printed
     assert f"To make cxr-effusion-demo 1 the champion: {command}" in demo_copy.printed
     decisions = demo_copy.folder / "data/demo/08_reporting/effusion/decisions"
     assert {json.loads(path.read_text())["decision"] for path in decisions.glob("*.json")} == {"not promoted"}
