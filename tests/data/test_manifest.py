@@ -174,7 +174,8 @@ def test_too_many_refused_images():
 def test_unknown_labels_are_all_named_with_what_to_paste():
     labels = LabelMap({"well": ("normal",), "ill": ("Effusion",)}, left_out=("old",))
     texts = ["normals", "rib", "rib|normals", "Effusion", "b c"]
-    images = pd.DataFrame({"image": texts, "labels": texts, "uncertain": None, "unknown": None}, dtype="str")
+    nothing = dict.fromkeys(("uncertain", "unknown", "outvoted"))
+    images = pd.DataFrame({"image": texts, "labels": texts, **nothing}, dtype="str")
     refused = images.join(labels.apply(images, ["normals"])[["reason", "detail"]]).dropna(subset="reason")
     with pytest.raises(UserError, match=r"Labels of no class: 'normals' \(2\), 'rib' \(2\)") as error:
         check_quarantine(images, refused, max_fraction=0.1, labels=labels, task="effusion")

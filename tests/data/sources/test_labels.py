@@ -18,8 +18,9 @@ NAN = math.nan
 HERNIA = "unknown_label: belongs to no class of the task: Hernia"
 
 
-def rows(*labels, uncertain=None, unknown=None):
-    return pd.DataFrame({"labels": labels, "uncertain": uncertain, "unknown": unknown}, dtype="str")
+def rows(*labels, uncertain=None, unknown=None, outvoted=None):
+    columns = {"labels": labels, "uncertain": uncertain, "unknown": unknown, "outvoted": outvoted}
+    return pd.DataFrame(columns, dtype="str")
 
 
 def apply(label_map, labels, vocabulary=VOCABULARY, **others):
@@ -42,6 +43,10 @@ def apply(label_map, labels, vocabulary=VOCABULARY, **others):
         ("Effusion|No Finding", {}, "several_classes"),
         ("Effusion|Hernia", {}, HERNIA),
         ("Effusion", {"uncertain": "Hernia"}, HERNIA),
+        ("No Finding", {"outvoted": "Effusion|Hernia"}, HERNIA),
+        ("No Finding", {"outvoted": "Effusion|Mass"}, [1.0, 0.0]),
+        (None, {"outvoted": "Effusion|Hernia"}, HERNIA),
+        (None, {"outvoted": "Effusion|Mass"}, "contradicting_labels: its readers found different labels"),
         ("Mass", {"vocabulary": ()}, "unknown_label: belongs to no class of the task: Mass"),
         (None, {}, "unknown_label: no label"),
         ("No Finding", {"uncertain": "Effusion"}, "uncertain"),
@@ -65,6 +70,8 @@ def test_exclusive_classes(labels, others, expected):
         ("Mass", {"uncertain": "Effusion"}, [NAN, 1.0]),
         ("Edema", {"uncertain": "Effusion"}, [1.0, 0.0]),
         ("Edema", {"unknown": "Effusion|Mass"}, [1.0, NAN]),
+        ("Mass", {"outvoted": "Effusion"}, [0.0, 1.0]),
+        ("Mass", {"outvoted": "Effusion|Edema"}, [NAN, 1.0]),
         ("Mass", {"vocabulary": ("Mass", "Pneumonia")}, [NAN, 1.0]),
         ("No Finding", {"uncertain": "Effusion", "unknown": "Mass"}, "uncertain"),
         ("Pneumonia", {"vocabulary": ("Pneumonia",)}, "other_classes"),
@@ -132,8 +139,8 @@ def test_a_label_with_two_meanings(ill, left_out, message):
 
 
 text = st.one_of(st.none(), st.sets(st.sampled_from([*VOCABULARY, "Hernia", "Rib"])).map("|".join))
-tables = st.lists(st.tuples(text, text, text), max_size=12).map(
-    lambda cells: pd.DataFrame(cells, columns=["labels", "uncertain", "unknown"]).astype("str")
+tables = st.lists(st.tuples(text, text, text, text), max_size=12).map(
+    lambda cells: pd.DataFrame(cells, columns=["labels", "uncertain", "unknown", "outvoted"]).astype("str")
 )
 
 

@@ -6,6 +6,7 @@ from samples import texts, write_files
 
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
+from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.readings import combine_readings
 
 VINDR = """image_id,class_name,rad_id
@@ -84,13 +85,12 @@ def test_one_row_for_each_image_is_unchanged(how):
             "labels": ["Edema|Mass", "", None, "Mass", "No Finding", "Mass"],
             "uncertain": [None, "Mass", None, "Edema", None, None],
             "unknown": [None, None, "Edema|Mass", None, None, None],
-            "reason": None,
-            "detail": None,
         },
         dtype="str",
     )
     combined = combine_readings(rows, pd.Series(None, rows.index, dtype="str"), how)
-    pd.testing.assert_frame_equal(combined.iloc[:5], rows.iloc[:5])
+    pd.testing.assert_frame_equal(combined.iloc[:5][list(rows)], rows.iloc[:5])
+    assert combined["outvoted"].isna().all()
 
 
 @pytest.mark.parametrize("how", ["majority", "unanimous"])
@@ -101,13 +101,25 @@ def test_spellings_of_a_label_are_one_label(tmp_path, how):
     assert labels_of(tmp_path, table, image="image", labels="finding", combine=how) == expected
 
 
-def test_an_image_without_a_majority_is_refused(tmp_path):
-    (tmp_path / "t.csv").write_text("image,finding\na,Effusion\na,Pleural Effusion\na,No Finding\nb,Mass\n")
-    columns = Columns(image="image", labels="finding", combine="majority")
-    listing = read(write_files(tmp_path, "a.png", "b.png"), table="t.csv", columns=columns)
-    assert listing.images["image"].tolist() == ["b.png"]
-    assert set(listing.refused["reason"]) == {"contradicting_labels"}
-    assert set(listing.refused["detail"]) == {"its readers found different labels (columns.combine: majority)"}
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
+    readings = {
+        "a": ["effusion", "Pleural Effusion", "No Finding"],
+        "b": ["Effusion", "Efusion", "No Finding"],
+        "c": ["Mass", "Mass", "Mass;Efusion"],
+        "d": ["Mass;Effusion", "Mass;Pleural Effusion", "No Finding"],
+        "e": ["Mass", "Mass", "Effusion"],
+    }
+    table = "image,finding\n" + "".join(f"{image},{found}\n" for image, all_of in readings.items() for found in all_of)
+    (tmp_path / "t.csv").write_text(table)
+    columns = Columns(image="image", labels="finding", separator=";", combine="majority")
+    listing = read(write_files(tmp_path, *(f"{image}.png" for image in readings)), table="t.csv", columns=columns)
+    labels = LabelMap({"effusion": ["Effusion", "Pleural Effusion"], "mass": ["Mass"]}, exclusive=exclusive)
+    outcome = labels.apply(listing.images, listing.vocabulary)
+    misspelt = "belongs to no class of the task: Efusion"
+    assert texts(outcome["detail"]) == ["its readers found different labels", misspelt, misspelt, None, None]
+    assert outcome.loc[3:, "label_mass"].tolist() == [1.0, 1.0]
+    assert outcome["label_effusion"].isna().tolist() == [True, True, True, not exclusive, False]
 
 
 @pytest.mark.parametrize("normal", ["No Finding", "no findings", "Healthy", "NEGATIVE", "none", "ohne Befund"])

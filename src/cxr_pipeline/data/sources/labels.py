@@ -16,7 +16,7 @@ from cxr_pipeline.common.errors import UserError
 
 ANY_OTHER = "*"
 
-_INPUTS = ("labels", "uncertain", "unknown")
+_INPUTS = ("labels", "uncertain", "unknown", "outvoted")
 _OUTPUTS = ("reason", "detail", "left_out")
 
 
@@ -139,9 +139,10 @@ class LabelMap:
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image.
 
-        An image without known labels is refused, as is one with a label that is neither in the map nor in the
-        vocabulary, or that ``resembled`` a listed one. An image with a label of ``left_out`` is left out (``listed``).
-        For the others:
+        An image without known labels is refused, as is one with a label, outvoted or not, that is neither in the map
+        nor in the vocabulary, or that ``resembled`` a listed one. An image with a label of ``left_out`` is left out
+        (``listed``). A class counts as unknown if several of its labels were outvoted: together, they might not have
+        been. For the images that remain:
 
         - If classes are exclusive, an image is left out if its labels mean several classes (``several_classes``) or
           none (``other_classes``), or if that depends on an uncertain label, or on an unknown one where no label means
@@ -176,17 +177,21 @@ class LabelMap:
         labels: str | None,
         uncertain: str | None,
         unknown: str | None,
+        outvoted: str | None,
         *,
         known: Collection[str],
         used: Collection[str | None],
     ) -> dict[str, float | str]:
         """Return the values of the classes, or why the image is refused or left out, see ``apply``."""
-        if labels is None:
+        if labels is None and not outvoted:
             return {"reason": "unknown_label", "detail": "no label"}
         present, possible = _split(labels), _split(uncertain)
-        without_class = [label for label in (*present, *possible) if fold(label) not in known]
+        lost = _split(outvoted)
+        without_class = [label for label in (*present, *possible, *lost) if fold(label) not in known]
         if without_class:
             return {"reason": "unknown_label", "detail": _NO_CLASS + "|".join(without_class)}
+        if labels is None:
+            return {"reason": "contradicting_labels", "detail": "its readers found different labels"}
         if self.uncertain == "positive":
             present = [*present, *possible]
         elif self.uncertain == "negative":
@@ -196,6 +201,8 @@ class LabelMap:
         has, may_have, not_mentioned = (
             {self.class_of(label) for label in group} - {None} for group in (present, possible, _split(unknown))
         )
+        of_lost = [self.class_of(label) for label in lost]
+        not_mentioned |= {name for name in of_lost if name is not None and of_lost.count(name) > 1}
         if not self.exclusive:
             unsure = may_have | not_mentioned
             values = {

@@ -10,7 +10,7 @@ import pandas as pd
 from cxr_pipeline.common.files import explain_damage
 
 IMAGE_COLUMNS = {
-    **dict.fromkeys(("image", "path", "patient_id", "labels", "uncertain", "unknown", "view"), "str"),
+    **dict.fromkeys(("image", "path", "patient_id", "labels", "uncertain", "unknown", "outvoted", "view"), "str"),
     "age": "float64",
     **dict.fromkeys(("sex", "given_split", "box_file"), "str"),
 }
@@ -26,9 +26,9 @@ class Listing:
         images: one row per image on disk, with ``IMAGE_COLUMNS``, null where unknown: ``image`` (unique id), ``path``
             (passed to the source's reader), ``patient_id``, ``labels`` (the source's own, joined by ``|``; empty if the
             image is known to have none), ``uncertain`` and ``unknown`` (labels marked uncertain, and labels that the
-            source does not mention, joined by ``|``), ``view``, ``age`` (years), ``sex`` (``F``, ``M``),
-            ``given_split`` (``train``, ``validation``, ``test``) and ``box_file`` (names of the box lists, joined by
-            ``|``).
+            source does not mention, joined by ``|``), ``outvoted`` (labels that only a minority of the readers found,
+            joined by ``|``), ``view``, ``age`` (years), ``sex`` (``F``, ``M``), ``given_split`` (``train``,
+            ``validation``, ``test``) and ``box_file`` (names of the box lists, joined by ``|``).
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: number of rows whose image is not on disk.
         missing: name of one of these images, or its first characters.

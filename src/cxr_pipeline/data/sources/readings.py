@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.data.sources.labels import NORMAL_WORDS, fold
-from cxr_pipeline.data.sources.listing import refuse
 
 Combination = Literal["any", "majority", "unanimous"]
 
@@ -19,7 +18,7 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
     """Give all rows of an image the same labels. They are compared as by ``fold``, and keep their first spelling.
 
     The rows of one reader add up, as in a table with a row for each finding. Without readers, each row is a reader of
-    its own. An image is refused if each of its readers found something, but no label has enough votes.
+    its own. An image has no known labels if each of its readers found something, but no label has enough votes.
 
     Args:
         rows: rows of ``label_tables.read_labels``.
@@ -27,6 +26,7 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
         how: ``any``: an image has the labels that at least one reader found, and No Finding, or another word
             for a normal image, only if it has no other.
             ``majority``: those that more than half of the readers found; labels of exactly half are uncertain.
+            Those of fewer are ``outvoted``.
             ``unanimous``: those that all readers found; labels of only some of them are uncertain.
     """
     readers = readers.fillna(rows.index.to_series().astype("str").radd("row ")).rename("reader")
@@ -50,13 +50,14 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str]", how: Combina
         normal = votes["label"].map(fold).isin(_NORMAL)
         found &= ~(normal & (found & ~normal).groupby(votes["image"]).transform("any"))
     uncertain = ~found & (share.gt(0) if how == "unanimous" else share.eq(0.5))
-    cases = {"labels": found, "uncertain": uncertain, "unknown": n_who_know.eq(0)}
+    outvoted = ~uncertain & share.between(0, 0.5, inclusive="neither")
+    cases = {"labels": found, "uncertain": uncertain, "unknown": n_who_know.eq(0), "outvoted": outvoted}
     texts = {name: votes[case].groupby("image")["label"].agg("|".join) for name, case in cases.items()}
     joined = {name: rows["image"].map(text).astype("str") for name, text in texts.items()}
     is_labelled = rows["labels"].notna().groupby(rows["image"]).transform("any")
     joined["labels"] = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
     n_finders = said.loc[said["vote"].gt(0)].groupby("image")["reader"].nunique()
-    none_agreed = joined["labels"].eq("") & joined["uncertain"].isna() & joined["unknown"].isna()
-    disputed = none_agreed & rows["image"].map(n_finders).eq(rows["image"].map(of_image)) & rows["reason"].isna()
-    detail = f"its readers found different labels (columns.combine: {how})"
-    return refuse(rows.assign(**joined), disputed, "contradicting_labels", detail)
+    none_agreed = joined["labels"].eq("") & joined["uncertain"].isna()
+    disputed = none_agreed & rows["image"].map(n_finders).eq(rows["image"].map(of_image))
+    joined["labels"] = joined["labels"].mask(disputed)
+    return rows.assign(**joined)
