@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
-from cxr_pipeline.evaluation.intervals import effective_number, estimate_share, mean_estimate, wilson
+from cxr_pipeline.data.splits import effective_number
+from cxr_pipeline.evaluation.intervals import estimate_share, mean_estimate, wilson
 
 COUNTS = arrays(np.float64, st.integers(1, 12), elements=st.integers(1, 9))
 

@@ -46,7 +46,7 @@ def changed(content, done):
         (FROM_SCRATCH, ["trained from scratch, to distinguish", "Epoch 2 of 2"], ["ImageNet", "imagenet", "fine_tun"]),
         (HEAD_ONLY, ["trained in its head only"], ["fine_tuning"]),
         (FINE_TUNED, ["ImageNet weights and fine-tuned in its last layers, to", "fine_tuning.epochs"], ["only, to"]),
-        ({"model": {"weights": "/home/x/chest.h5"}}, ["with the weights in chest.h5"], ["ImageNet", "/home"]),
+        ({"model": {"weights": "/folder/chest.h5"}}, ["with the weights in chest.h5"], ["ImageNet", "/folder"]),
         (UNDEFINED, ["val_auc is undefined on the validation images, so that the last of 2 epochs"], ["of the best"]),
         (plan([1] * 1554), ["trained on 1,554 images.", NO_BALANCE], [BALANCED]),
         (plan([0] * 750 + [1] * 804), ["trained on 804 images.", BALANCED + LEFT_OUT], [SHOWN, NO_BALANCE]),
