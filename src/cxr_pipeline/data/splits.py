@@ -115,10 +115,23 @@ def count_patients(images: pd.DataFrame) -> int:
     return len(images[["source", "patient_id"]].dropna().drop_duplicates())
 
 
+def effective_number(counts: npt.NDArray[np.number]) -> float:
+    """Compute Kish's effective number of patients from their counts or weights [patients]; 0 if all are 0.
+
+    References:
+        Kish, "Survey sampling", 1965, section 11.7.
+
+    Example:
+        >>> effective_number(np.array([3, 3, 0])), round(effective_number(np.array([98, 1, 1])), 2)
+        (2.0, 1.04)
+    """
+    squares = float(np.square(counts).sum())
+    return float(counts.sum() ** 2 / squares) if squares else 0.0
+
+
 def _count_effective_patients(images: pd.DataFrame) -> int | None:
-    """Return the effective sample size of patients weighted by their number of images (Kish 1965, section 11.7)."""
-    sizes = group_ids(images).value_counts()
-    return round(sizes.sum() ** 2 / sizes.pow(2).sum()) if images["patient_id"].notna().any() else None
+    sizes = group_ids(images).value_counts().to_numpy()
+    return round(effective_number(sizes)) if images["patient_id"].notna().any() else None
 
 
 def patient_names(images: pd.DataFrame) -> list[str]:

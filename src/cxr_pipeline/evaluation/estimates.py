@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_pipeline.data.splits import effective_number
 from cxr_pipeline.evaluation.intervals import (
     Estimate,
     Floats,
-    effective_number,
     estimate,
     estimate_share,
     mean_estimate,

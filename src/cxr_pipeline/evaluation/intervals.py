@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri
 
+from cxr_pipeline.data.splits import effective_number
+
 Floats = NDArray[np.float64]
 
 # The weight of the assumption that all images of a patient have the same result, in patients. Chosen by simulation.
@@ -50,7 +52,7 @@ class Estimate:
 def wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
     """Compute Wilson's interval of a proportion among ``n`` independent observations, which need not be an integer.
 
-    Wilson's interval covers too seldom for proportions close to 0 or 1, where Brown, Cai and DasGupta replace one of
+    Wilson's interval covers too rarely for proportions close to 0 or 1, where Brown, Cai and DasGupta replace one of
     its ends by a one-sided limit. Here it is the wider of Wilson's and the one-sided limit of Clopper and Pearson.
 
     Example:
@@ -68,17 +70,6 @@ def _lower(value: float, n: float, confidence: float) -> float:
     wilson_limit = (value + z**2 / (2 * n) - half) / (1 + z**2 / n)
     one_sided = betaincinv(value * n, (1 - value) * n + 1, 1 - confidence)
     return max(0.0, float(min(wilson_limit, one_sided, value)))
-
-
-def effective_number(counts: Floats) -> float:
-    """Compute Kish's effective number of patients from their counts or weights [patients]; 0 if all are 0.
-
-    Example:
-        >>> effective_number(np.array([3, 3, 0])), round(effective_number(np.array([98, 1, 1])), 2)
-        (2.0, 1.04)
-    """
-    squares = float(np.square(counts).sum())
-    return float(counts.sum() ** 2 / squares) if squares else 0.0
 
 
 def estimate(

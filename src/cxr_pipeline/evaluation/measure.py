@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cxr_pipeline.data.splits import effective_number
 from cxr_pipeline.evaluation.bootstrap import DecidedImages, draw_weights, nanmean, patient_codes, percentiles
 from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, Patients, estimate_metrics
-from cxr_pipeline.evaluation.intervals import Estimate, Floats, effective_number, estimate_share, mean_estimate
+from cxr_pipeline.evaluation.intervals import Estimate, Floats, estimate_share, mean_estimate
 from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import Scores
 

@@ -1,7 +1,6 @@
 """Layout ``dicom_folder``: DICOM images below a folder, and a CSV or Parquet table with their labels."""
 
 import posixpath
-import re
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +12,7 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, check_header, is_dicom
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
-from cxr_pipeline.data.sources.folders import files_below, map_in_threads
+from cxr_pipeline.data.sources.folders import WORD_SUFFIX, files_below, map_in_threads
 from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.readers import FileReader
@@ -30,7 +29,6 @@ _TAGS = {
     "view": "ViewPosition",
 }
 _COLUMNS = ("path", *_TAGS, "reason", "detail")
-_WORD_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _PREFIX_BYTES = 132
 
 
@@ -81,7 +79,7 @@ def holds_images(folder: Path) -> bool:
 
 def _candidates(folder: Path) -> Iterator[str]:
     for path in files_below(folder):
-        if path.lower().endswith(SUFFIXES) or not _WORD_SUFFIX.search(path):
+        if path.lower().endswith(SUFFIXES) or not WORD_SUFFIX.search(path):
             yield path
 
 

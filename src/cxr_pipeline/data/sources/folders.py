@@ -17,7 +17,7 @@ from cxr_pipeline.data.sources.listing import printable
 Result = TypeVar("Result")
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
-_WORD_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+WORD_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _MIN_FOR_PROGRESS_BAR = 1000
 
 
@@ -28,7 +28,7 @@ def may_be_image(name: str) -> bool:
         >>> [may_be_image(name) for name in ("a.PNG", "1.2.840", "image", "notes.txt")]
         [True, True, True, False]
     """
-    return name.lower().endswith(IMAGE_SUFFIXES) or _WORD_SUFFIX.search(name) is None
+    return name.lower().endswith(IMAGE_SUFFIXES) or WORD_SUFFIX.search(name) is None
 
 
 def walk(folder: Path, *, follow_links: bool = False) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,8 +42,9 @@ class PathDataset(AbstractDataset[Any, Any]):
         with explain_damage(self._filepath, self.remedy):
             return self._read()
 
+    @abstractmethod
     def _read(self) -> Any:
-        raise NotImplementedError
+        """Read the content of a file or folder that may be missing or damaged."""
 
     def _exists(self) -> bool:
         return self._filepath.exists()
