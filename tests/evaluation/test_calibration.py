@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from scipy.stats import rankdata
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.calibration import METHODS, calibration_from_dict, fit_calibration
+from cxr_pipeline.evaluation.calibration import calibration_from_dict, fit_calibration
 
-FITTED = ("temperature", "platt", "isotonic")
+FITTED = ("temperature", "platt")
 
 
 def draw_images(n_images, *, slope=1.0, intercept=0.0):
@@ -22,31 +21,69 @@ def draw_images(n_images, *, slope=1.0, intercept=0.0):
     return (rng.random(n_images) < expit(slope * logits + intercept)).astype(float), expit(logits)
 
 
-@pytest.mark.parametrize("method", METHODS)
+def draw_classes(n_images, *, temperature=1.0, k=4, seed=0):
+    """Draw one-hot labels, and softmax scores whose logits are the true ones times the temperature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n_images, k))
+    true = softmax(logits / temperature, axis=1)
+    drawn = (rng.random((n_images, 1)) > true.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    return np.eye(k)[drawn], softmax(logits, axis=1)
+
+
+def fit(method, y_true, y_score):
+    """Fit the calibration of a single output."""
+    columns = (np.asarray(values, float)[:, None] for values in (y_true, y_score))
+    return fit_calibration(method, *columns, exclusive=False)
+
+
+def fit_classes(method, y_true, y_score):
+    return fit_calibration(method, y_true, y_score, exclusive=True)
+
+
+def apply(calibration, y_score):
+    return calibration.apply(np.atleast_1d(np.asarray(y_score, float))[:, None])[:, 0]
+
+
+def restored(calibration, *, exclusive):
+    saved = json.loads(json.dumps(calibration.to_dict(("a",)), allow_nan=False))
+    return calibration_from_dict(saved, exclusive=exclusive)
+
+
+@pytest.mark.parametrize("method", ["none", *FITTED])
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.integers(-4000, 4000)), max_size=40))
 def test_order_is_kept_strictly_and_also_after_saving(method, images):
     y_true, logits = np.array([(0.0, 4000), (1.0, -4000), *images]).T
     y_score = expit(logits.astype(np.float32) / 100)  # float32 scores, saturated ones included
 
-    calibration = fit_calibration(method, y_true, y_score)
+    calibration = fit(method, y_true, y_score)
 
-    probability = calibration.apply(y_score)
+    probability = apply(calibration, y_score)
     np.testing.assert_array_equal(rankdata(probability), rankdata(y_score))
     if method == "none":
         np.testing.assert_array_equal(probability, y_score.astype(np.float64))
     else:
         assert ((probability > 0) & (probability < 1)).all()
-    assert calibration_from_dict(json.loads(json.dumps(calibration.to_dict(), allow_nan=False))) == calibration
+    assert restored(calibration, exclusive=False) == calibration
 
 
 def test_temperature_minimises_the_log_loss():
     y_true, y_score = draw_images(300, slope=0.5)
     loss = lambda temperature: log_loss(y_true, expit(logit(y_score) / temperature))  # noqa: E731
-    calibration = fit_calibration("temperature", y_true, y_score)
-    best = calibration.temperature
+    calibration = fit("temperature", y_true, y_score)
+    best = calibration.parts[0].fitted["temperature"]
     assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
-    np.testing.assert_allclose(calibration.apply(y_score), expit(logit(y_score) / best), atol=1e-6)
+    np.testing.assert_allclose(apply(calibration, y_score), expit(logit(y_score) / best), atol=1e-6)
+    assert calibration.message_of(0) == ""
+
+
+def test_the_temperature_of_exclusive_classes_minimises_the_log_loss():
+    y_true, y_score = draw_classes(300, temperature=2)
+    loss = lambda temperature: log_loss(y_true, softmax(np.log(y_score) / temperature, axis=1))  # noqa: E731
+    calibration = fit_classes("temperature", y_true, y_score)
+    best = calibration.parts[0].fitted["temperature"]
+    assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
+    np.testing.assert_allclose(calibration.apply(y_score), softmax(np.log(y_score) / best, axis=1))
     assert calibration.message == ""
 
 
@@ -55,60 +92,90 @@ def test_platt_fits_its_smoothed_targets():
     n_positive, n_negative = y_true.sum(), (1 - y_true).sum()
     target = np.where(y_true == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
 
-    calibration = fit_calibration("platt", y_true, y_score)
+    calibration = fit("platt", y_true, y_score)
 
-    fitted = expit(calibration.slope * logit(y_score) + calibration.intercept)
-    assert (fitted - target).sum() == pytest.approx(0, abs=1e-6)
-    assert ((fitted - target) * logit(y_score)).sum() == pytest.approx(0, abs=1e-6)
-    np.testing.assert_allclose(calibration.apply(y_score), fitted, atol=1e-6)
-    separated = fit_calibration("platt", [0] * 5 + [1] * 5, np.linspace(0.01, 0.99, 10))
-    assert separated.apply(0.99) < 0.99
-
-
-def test_isotonic_is_that_of_scikit_learn():
-    y_true, y_score = draw_images(500, slope=0.6)
-    expected = IsotonicRegression(out_of_bounds="clip").fit(y_score, y_true)
-    new_scores = np.linspace(0, 1, 201)
-    probability = fit_calibration("isotonic", y_true, y_score).apply(new_scores)
-    np.testing.assert_allclose(probability, expected.predict(new_scores), atol=1e-5)
-
-
-@pytest.mark.parametrize("method", ["temperature", "platt"])
-def test_one_saturated_mistake_hardly_changes_the_fit(method):
-    y_true, y_score = draw_images(2000)
-    with_mistake = fit_calibration(method, np.append(y_true, 1), np.append(y_score, 0.0))
-    expected = fit_calibration(method, y_true, y_score).apply(0.9)
-    assert with_mistake.apply(0.9) == pytest.approx(expected, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("method", "message"),
-    [("temperature", "limit of 100"), ("platt", "slope of -"), ("isotonic", "is constant")],
-)
-def test_scores_that_rank_images_wrongly_are_not_reversed(method, message):
-    y_true, y_score = draw_images(1000, slope=-0.5, intercept=-0.5)
-
-    calibration = fit_calibration(method, y_true, y_score)
-
-    assert message in calibration.message
-    probability = calibration.apply(np.linspace(0.001, 0.999, 50))
-    assert (np.diff(probability) > 0).all()
-    expected = 0.5 if method == "temperature" else y_true.mean()
-    np.testing.assert_allclose(probability, expected, atol=0.02)
-    separated = fit_calibration("temperature", [0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
-    assert "limit of 0.05" in calibration_from_dict(separated.to_dict()).message
+    line = calibration.parts[0].fitted
+    probability = expit(line["slope"] * logit(y_score) + line["intercept"])
+    assert (probability - target).sum() == pytest.approx(0, abs=1e-6)
+    assert ((probability - target) * logit(y_score)).sum() == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(apply(calibration, y_score), probability, atol=1e-6)
+    separated = fit("platt", [0] * 5 + [1] * 5, np.linspace(0.01, 0.99, 10))
+    assert apply(separated, 0.99) < 0.99
 
 
 @pytest.mark.parametrize("method", FITTED)
-@pytest.mark.parametrize("y_true", [[1, 1, np.nan], [0, 0, np.nan], [np.nan] * 3])
-def test_labels_of_one_class_leave_the_scores_unchanged(method, y_true):
-    calibration = fit_calibration(method, y_true, [0.2, 0.4, 0.9])
-    np.testing.assert_array_equal(calibration.apply([0.2, 0.4]), [0.2, 0.4])
-    assert f"{method!r} was skipped: it needs validation images of both classes" in calibration.message
+def test_one_saturated_mistake_hardly_changes_the_fit(method):
+    y_true, y_score = draw_images(2000)
+    with_mistake = fit(method, np.append(y_true, 1), np.append(y_score, 0.0))
+    assert apply(with_mistake, 0.9) == pytest.approx(apply(fit(method, y_true, y_score), 0.9), abs=0.02)
+    y_true, y_score = draw_classes(2000, k=3)
+    mistake = np.vstack((y_true, [[1, 0, 0]])), np.vstack((y_score, [[0.0, 1.0, 0.0]]))
+    before, after = (fit_classes(method, *images).apply(y_score) for images in ((y_true, y_score), mistake))
+    np.testing.assert_allclose(after, before, atol=0.02)
 
 
-def test_unknown_methods_and_nan_scores_are_rejected():
-    with pytest.raises(ValueError, match="none, temperature, platt, isotonic"):
-        fit_calibration("beta", [0, 1], [0.1, 0.9])
+@pytest.mark.parametrize(("method", "message"), [("temperature", "limit of 100"), ("platt", "slope of -")])
+def test_scores_that_rank_images_wrongly_are_not_reversed(method, message):
+    y_true, y_score = draw_images(1000, slope=-0.5, intercept=-0.5)
+
+    calibration = fit(method, y_true, y_score)
+
+    assert message in calibration.message_of(0)
+    probability = apply(calibration, np.linspace(0.001, 0.999, 50))
+    assert (np.diff(probability) > 0).all()
+    np.testing.assert_allclose(probability, 0.5 if method == "temperature" else y_true.mean(), atol=0.02)
+
+
+def test_a_temperature_at_its_limit_has_a_message():
+    separated = fit("temperature", [0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert "limit of 0.05" in restored(separated, exclusive=False).message_of(0)
+    y_score = draw_classes(200)[1]
+    for right, limit in ((np.argmin, "limit of 100"), (np.argmax, "limit of 0.05")):
+        calibration = fit_classes("temperature", np.eye(4)[right(y_score, axis=1)], y_score)
+        assert limit in calibration.message
+        assert restored(calibration, exclusive=True) == calibration
+
+
+@pytest.mark.parametrize("method", FITTED)
+def test_labels_of_one_class_leave_the_scores_unchanged(method):
+    for y_true in ([1, 1, np.nan], [0, 0, np.nan], [np.nan] * 3):
+        calibration = fit(method, y_true, [0.2, 0.4, 0.9])
+        np.testing.assert_array_equal(apply(calibration, [0.2, 0.4]), [0.2, 0.4])
+        assert f"{method!r} was skipped: it needs validation images of both classes" in calibration.message_of(0)
+    y_score = draw_classes(20)[1]
+    calibration = fit_classes(method, np.eye(4)[[2] * 20], y_score)
+    np.testing.assert_array_equal(calibration.apply(y_score), y_score)
+    assert f"{method!r} was skipped: it needs validation images of two classes, found 1" in calibration.message
+    assert "skipped" not in fit_classes(method, np.eye(4)[[1, 2] * 10], y_score).message
+
+
+def test_nan_scores_are_rejected():
     with pytest.raises(UserError, match="NaN"):
-        fit_calibration("platt", [0, 1], [0.1, np.nan])
+        fit("platt", [0, 1], [0.1, np.nan])
+
+
+@pytest.mark.parametrize("method", ["none", *FITTED])
+@settings(max_examples=15)
+@given(seed=st.integers(0, 100))
+def test_probabilities_of_classes_sum_to_one_and_keep_their_order(method, seed):
+    y_true, y_score = draw_classes(40, seed=seed)
+    y_true, y_score = np.vstack((y_true, np.eye(4))), np.vstack((y_score, np.eye(4)))
+    probability = fit_classes(method, y_true, y_score).apply(y_score)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-12)
+    assert (probability >= 0).all()
+    if method != "platt":
+        np.testing.assert_array_equal(*(each.argsort(axis=1, kind="stable") for each in (probability, y_score)))
+
+
+def test_platt_scaling_calibrates_each_class_against_the_rest():
+    y_true, y_score = draw_classes(400, temperature=2.5)
+    probability = fit_classes("platt", y_true, y_score).apply(y_score)
+    alone = fit_calibration("platt", y_true, y_score, exclusive=False).apply(y_score)
+    np.testing.assert_allclose(probability, alone / alone.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("method", FITTED)
+def test_images_with_unknown_labels_are_left_out(method):
+    y_true, y_score = draw_classes(50)
+    unknown = np.vstack((y_true, np.full((1, 4), np.nan))), np.vstack((y_score, [[0.97, 0.01, 0.01, 0.01]]))
+    assert fit_classes(method, *unknown) == fit_classes(method, y_true, y_score)

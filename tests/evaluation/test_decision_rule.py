@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.calibration import METHODS
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule, rule_from_dict
 
 CLASSES = {
@@ -23,9 +22,8 @@ POLICIES = (
     YOUDEN,
     {"rule": "target_sensitivity", "value": 0.9},
     {"rule": "target_specificity", "value": 0.9},
-    {"rule": "f_beta", "beta": 2.0},
-    {"rule": "cost", "false_negative": 3.0, "false_positive": 1.0},
 )
+METHODS = ("none", "temperature", "platt")
 KINDS_AND_POLICIES = [(kind, policy) for kind in CLASSES for policy in POLICIES] + [("multiclass", ARGMAX)]
 
 
@@ -57,7 +55,7 @@ def with_thresholds(*thresholds):
 
 
 @settings(max_examples=60)
-@given(st.sampled_from(KINDS_AND_POLICIES), st.sampled_from(sorted(METHODS)), st.integers(0, 50))
+@given(st.sampled_from(KINDS_AND_POLICIES), st.sampled_from(METHODS), st.integers(0, 50))
 def test_a_saved_rule_makes_the_same_decisions(kind_and_policy, calibration, seed):
     kind, policy = kind_and_policy
     rule = fit(kind, draw_images(kind, 60, seed), policy, calibration)
@@ -153,7 +151,7 @@ def test_equal_thresholds_predict_the_most_probable_class_without_rounding_error
 def test_the_json_form_of_a_binary_rule():
     y_true, y_score = draw_images("binary", 50)
     images = np.vstack((y_true, [[np.nan]])), np.vstack((y_score, [[0.5]]))
-    rule = fit("binary", images, {"rule": "f_beta", "beta": 2}, "temperature")
+    rule = fit("binary", images, {"rule": "fixed", "value": 0.5}, "temperature")
     values = rule.to_dict()
     assert values.pop("message").startswith(f"At {rule.thresholds['effusion']:.4g} sensitivity is ")
     assert values.pop("calibration")["method"] == "temperature"
@@ -161,7 +159,7 @@ def test_the_json_form_of_a_binary_rule():
         "kind": "binary",
         "classes": ["nofinding", "effusion"],
         "thresholds": {"effusion": rule.output_rules[0].threshold},
-        "policy": {"rule": "f_beta", "beta": 2},
+        "policy": {"rule": "fixed", "value": 0.5},
         "policy_met": True,
         "fitted_on": {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())},
     }
@@ -191,14 +189,3 @@ def test_wrong_scores_are_rejected(kind):
             rule.apply(wrong)
     with pytest.raises(ValueError, match="Labels must have the shape"):
         fit(kind, (y_true[:, 0], y_score))
-
-
-def test_wrong_classes_and_kinds_are_rejected():
-    for kind, classes in (("binary", ["a"]), ("binary", ["a", "b", "c"]), ("multiclass", ["a"])):
-        with pytest.raises(ValueError, match=f"A {kind} rule needs two classes"):
-            fit(kind, ([[0.0], [1.0]], [[0.1], [0.9]]), classes=classes)
-    saved = fit("binary", draw_images("binary", 30)).to_dict()
-    with pytest.raises(ValueError, match=r"binary, multiclass, multilabel.*Received: kind='ordinal'"):
-        rule_from_dict({**saved, "kind": "ordinal"})
-    with pytest.raises(ValueError, match="kind='ordinal'"):
-        fit("ordinal", (np.eye(3), np.eye(3)), classes=("a", "b", "c"))

@@ -4,21 +4,16 @@ A rule is fitted on validation images only, frozen with the model, and applied u
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.joint_calibration import (
-    JointCalibration,
-    fit_joint_calibration,
-    joint_calibration_from_dict,
-)
-from cxr_pipeline.evaluation.metrics import check_scores, known_images
-from cxr_pipeline.evaluation.operating_points import ChosenThreshold
-from cxr_pipeline.evaluation.threshold_policies import policy_from
+from cxr_pipeline.evaluation.calibration import Calibration, calibration_from_dict, fit_calibration
+from cxr_pipeline.evaluation.metrics import check_scores
+from cxr_pipeline.evaluation.threshold_policies import Threshold, choose_threshold
 
 FloatArray = NDArray[np.float64]
 
@@ -27,8 +22,6 @@ ARGMAX = "argmax"
 NONE = "none"
 # With a threshold of 0, every image would be assigned to that class.
 LOWEST_THRESHOLD = 1e-6
-# The items of `OutputRule` beside the threshold, as they are named in ``decision_rule.json``.
-OUTPUT_KEYS = ("policy_met", "message", "n_images", "n_positive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +40,6 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class OutputRule(ChosenThreshold):
-    """The threshold of one output, chosen on ``n_images`` validation images, ``n_positive`` of them positive."""
-
-    n_images: int
-    n_positive: int
-
-
-@dataclass(frozen=True)
 class DecisionRule:
     """A fitted decision rule.
 
@@ -68,8 +53,8 @@ class DecisionRule:
     kind: str
     classes: tuple[str, ...]
     policy: Mapping[str, Any]
-    calibration: JointCalibration
-    output_rules: tuple[OutputRule, ...]
+    calibration: Calibration
+    output_rules: tuple[Threshold, ...]
     n_images: int
 
     @property
@@ -89,32 +74,26 @@ class DecisionRule:
             UserError: a score is NaN, which must not count as negative.
             ValueError: the shape is not [n, k], or a score lies outside [0, 1].
         """
-        scores = _as_matrix(y_score, len(self.outputs), "Scores")
-        check_scores(scores)
-        probability = self.calibration.apply(scores)
+        probability = self.calibration.apply(_as_scores(y_score, len(self.outputs)))
         return DECIDE[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """Return a rule with the same calibration and the thresholds of another policy, see `fit_decision_rule`."""
         check_policy(policy, self.kind)
-        true, scores = _checked(y_true, y_score, len(self.outputs))
-        probability = self.calibration.apply(scores)
         k = len(self.outputs)
-        if policy["rule"] == ARGMAX:
-            complete = dict(policy)
-            chosen = [ChosenThreshold(1 / k, policy_met=True, message="The most probable class is predicted.")] * k
-        else:
-            chosen_by = policy_from(**policy)
-            complete = chosen_by.to_dict()
-            chosen = [chosen_by.choose(true[:, column], probability[:, column]) for column in range(k)]
+        true, scores = _as_matrix(y_true, k, "Labels"), _as_scores(y_score, k)
+        probability = self.calibration.apply(scores)
+        # The most probable class is the one that exceeds equal thresholds by the largest factor.
+        equal = {"rule": "fixed", "value": 1 / k}
         rules = []
-        for column, choice in enumerate(chosen):
-            known = ~np.isnan(true[:, column])
-            message = " ".join(filter(None, (choice.message, self.calibration.message_of(column))))
-            n_positive = int((true[known, column] == 1).sum())
-            rules.append(OutputRule(choice.threshold, choice.policy_met, message, int(known.sum()), n_positive))
+        for column in range(k):
+            images = true[:, column], probability[:, column]
+            chosen = choose_threshold(*images, **(equal if policy["rule"] == ARGMAX else policy))
+            message = "The most probable class is predicted." if policy["rule"] == ARGMAX else chosen.message
+            warned = " ".join(filter(None, (message, self.calibration.message_of(column))))
+            rules.append(replace(chosen, message=warned))
         n_images = int((~np.isnan(true)).any(axis=1).sum())
-        return type(self)(self.kind, self.classes, complete, self.calibration, tuple(rules), n_images)
+        return replace(self, policy=dict(policy), output_rules=tuple(rules), n_images=n_images)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``decision_rule.json``."""
@@ -145,7 +124,7 @@ class DecisionRule:
         return {
             **values,
             "message": " ".join(filter(None, (summary, self.calibration.message))),
-            "per_class": {name: {key: getattr(rule, key) for key in OUTPUT_KEYS} for name, rule in rules.items()},
+            "per_class": {name: _without_threshold(rule) for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }
 
@@ -199,13 +178,12 @@ def fit_decision_rule(
         y_score: [n, k], the outputs of the network, in [0, 1].
         kind: ``binary``, ``multiclass`` or ``multilabel``.
         classes: of the task; of a binary task the negative class, then the positive one.
-        calibration: ``none``, ``temperature``, ``platt`` or ``isotonic``.
-        policy: ``rule`` and its values, see :mod:`cxr_pipeline.evaluation.threshold_policies`; for multiclass tasks
-            also ``argmax``.
+        calibration: see `fit_calibration`.
+        policy: ``rule`` and ``value``, see `choose_threshold`; for multiclass tasks the rule may be ``argmax``.
 
     Raises:
         UserError: a score is NaN, or ``argmax`` is requested for classes that are not exclusive.
-        ValueError: the classes do not fit the kind, or a name or value is unknown.
+        ValueError: a shape or a label is wrong, or a score lies outside [0, 1].
 
     Example:
         >>> rule = fit_decision_rule(
@@ -215,27 +193,20 @@ def fit_decision_rule(
         >>> rule.apply([[0.2], [0.9]]).decision.tolist()
         ['normal', 'effusion']
     """
-    _check_kind(kind)
     n_outputs = 1 if kind == "binary" else len(classes)
-    if (len(classes) < 2 and kind != "multilabel") or (len(classes) > 2 and kind == "binary"):
-        expected = "two classes" if kind == "binary" else "two classes or more"
-        raise ValueError(f"A {kind} rule needs {expected}. Received: classes={classes!r}")
-    true, scores = _checked(y_true, y_score, n_outputs)
-    fitted = fit_joint_calibration(calibration, true, scores, exclusive=kind == "multiclass")
+    true, scores = _as_matrix(y_true, n_outputs, "Labels"), _as_scores(y_score, n_outputs)
+    fitted = fit_calibration(calibration, true, scores, exclusive=kind == "multiclass")
     return DecisionRule(kind, tuple(classes), policy, fitted, (), 0).with_policy(true, scores, policy)
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
     """Restore a rule from its JSON form. It makes the same decisions as the saved rule."""
     kind, classes, fitted_on = values["kind"], tuple(values["classes"]), values["fitted_on"]
-    _check_kind(kind)
-    per_class = values.get("per_class", {classes[-1]: {**values, **fitted_on}})
-    rules = tuple(
-        OutputRule(float(threshold), **{key: per_class[name][key] for key in OUTPUT_KEYS})
-        for name, threshold in values["thresholds"].items()
-    )
+    only = {name: values.get(name, fitted_on.get(name)) for name in ("policy_met", "message", "n_images", "n_positive")}
+    per_class = values.get("per_class", {classes[-1]: only})
+    rules = tuple(Threshold(float(each), **per_class[name]) for name, each in values["thresholds"].items())
     saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
-    calibration = joint_calibration_from_dict(saved, exclusive=kind == "multiclass")
+    calibration = calibration_from_dict(saved, exclusive=kind == "multiclass")
     return DecisionRule(kind, classes, dict(values["policy"]), calibration, rules, fitted_on["n_images"])
 
 
@@ -248,18 +219,14 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
         )
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in DECIDE:
-        raise ValueError(f"The kind of a decision rule must be one of {', '.join(DECIDE)}. Received: kind={kind!r}")
+def _without_threshold(rule: Threshold) -> dict[str, Any]:
+    return {name: value for name, value in asdict(rule).items() if name != "threshold"}
 
 
-def _checked(y_true: ArrayLike, y_score: ArrayLike, n_outputs: int) -> tuple[FloatArray, FloatArray]:
-    """Return labels and scores as float64 [n, k], after checking them."""
-    true, scores = _as_matrix(y_true, n_outputs, "Labels"), _as_matrix(y_score, n_outputs, "Scores")
+def _as_scores(y_score: ArrayLike, n_outputs: int) -> FloatArray:
+    scores = _as_matrix(y_score, n_outputs, "Scores")
     check_scores(scores)
-    for column in range(n_outputs):
-        known_images(true[:, column], scores[:, column])
-    return true, scores
+    return scores
 
 
 def _as_matrix(values: ArrayLike, n_outputs: int, name: str) -> FloatArray:

@@ -1,200 +1,163 @@
 """Policies that choose the threshold at or above which an image is predicted positive."""
 
-from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, log
-from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Gt, Interval
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.metrics import known_images
-from cxr_pipeline.evaluation.operating_points import ROUNDING, ChosenThreshold, OperatingPoints
 
 FloatArray = NDArray[np.float64]
-# The configuration checks these bounds.
-Rate = Annotated[float, Interval(ge=0, le=1)]
-Positive = Annotated[float, Gt(0)]
 
 FALLBACK = 0.5
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Policy(ABC):
-    """The criterion by which a threshold is chosen."""
+class Threshold:
+    """A threshold, chosen on ``n_images`` validation images, ``n_positive`` of them positive.
 
-    rule: ClassVar[str]
-
-    def choose(self, y_true: ArrayLike, probability: ArrayLike) -> ChosenThreshold:
-        """Choose a threshold on validation images.
-
-        If the policy cannot be met, the threshold is the closest one; if all images belong to one class, it is
-        ``FALLBACK``. In both cases ``policy_met`` is false and the message says why.
-
-        Args:
-            y_true: [n], 1 positive, 0 negative; images with NaN are left out.
-            probability: [n], calibrated, in [0, 1].
-        """
-        positive, probability = known_images(y_true, probability)
-        if positive.all() or not positive.any():
-            return self._without_classes(int(positive.sum()), int((~positive).sum()))
-        return self._choose(OperatingPoints(positive, probability))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the rule and its values as in the configuration."""
-        return {"rule": self.rule, **asdict(self)}
-
-    @abstractmethod
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        """Choose one of the operating points."""
-
-    def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
-        message = (
-            f"The policy {self.rule!r} needs validation images of both classes, found {n_positive} positive and "
-            f"{n_negative} negative. The threshold is set to {FALLBACK}."
-        )
-        return ChosenThreshold(FALLBACK, policy_met=False, message=message)
-
-
-@dataclass(frozen=True)
-class Fixed(Policy):
-    """A given threshold."""
-
-    rule: ClassVar[str] = "fixed"
-    value: Rate
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        index = int((points.values >= self.value).sum())
-        return ChosenThreshold(self.value, policy_met=True, message=points.describe(index, self.value))
-
-    def _without_classes(self, n_positive: int, n_negative: int) -> ChosenThreshold:
-        message = (
-            f"Found {n_positive} positive and {n_negative} negative validation images: sensitivity and specificity at "
-            "this threshold are unknown."
-        )
-        return ChosenThreshold(self.value, policy_met=True, message=message)
-
-
-@dataclass(frozen=True)
-class Youden(Policy):
-    """The largest sum of sensitivity and specificity (Youden, "Index for rating diagnostic tests", Cancer 3, 1950)."""
-
-    rule: ClassVar[str] = "youden"
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        return _optimise(points, "J", points.sensitivity + points.specificity - 1)
-
-
-@dataclass(frozen=True)
-class TargetSensitivity(Policy):
-    """The largest specificity among the operating points that reach a sensitivity."""
-
-    rule: ClassVar[str] = "target_sensitivity"
-    value: Rate
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        return _reach(points, self.value, "sensitivity", "specificity")
-
-
-@dataclass(frozen=True)
-class TargetSpecificity(Policy):
-    """The largest sensitivity among the operating points that reach a specificity."""
-
-    rule: ClassVar[str] = "target_specificity"
-    value: Rate
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        return _reach(points, self.value, "specificity", "sensitivity")
-
-
-@dataclass(frozen=True)
-class FBeta(Policy):
-    """The largest F-beta score: sensitivity counts ``beta`` times as much as precision.
-
-    See van Rijsbergen, "Information retrieval", 1979, chapter 7.
+    Args:
+        threshold: images with at least this probability are predicted positive.
+        policy_met: whether the policy reached its target.
+        message: sensitivity and specificity on the validation images, and why a policy was not met.
     """
 
-    rule: ClassVar[str] = "f_beta"
-    beta: Positive
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        gain = (1 + self.beta**2) * points.true_positives
-        missed = self.beta**2 * (points.n_positive - points.true_positives)
-        return _optimise(points, f"F{self.beta:g}", gain / (gain + missed + points.false_positives))
+    threshold: float
+    policy_met: bool
+    message: str
+    n_images: int
+    n_positive: int
 
 
-@dataclass(frozen=True)
-class Cost(Policy):
-    """The lowest expected cost of wrong predictions at the prevalence of the validation images.
+def choose_threshold(y_true: ArrayLike, probability: ArrayLike, *, rule: str, value: float = FALLBACK) -> Threshold:
+    """Choose a threshold on validation images.
 
-    See Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
-    """
+    If the policy cannot be met, the threshold is the closest one; if all images belong to one class, it is
+    ``FALLBACK``. In both cases ``policy_met`` is false and the message says why.
 
-    rule: ClassVar[str] = "cost"
-    false_negative: Positive
-    false_positive: Positive
-
-    def _choose(self, points: OperatingPoints) -> ChosenThreshold:
-        missed = self.false_negative * (points.n_positive - points.true_positives)
-        largest = self.false_negative * points.n_positive + self.false_positive * points.n_negative
-        return _optimise(points, "saving", 1 - (missed + self.false_positive * points.false_positives) / largest)
-
-
-POLICIES: dict[str, type[Policy]] = {
-    policy.rule: policy for policy in (Fixed, Youden, TargetSensitivity, TargetSpecificity, FBeta, Cost)
-}
-
-
-def policy_from(rule: str, **values: float) -> Policy:
-    """Create the policy of a configuration block: a key of ``POLICIES``, and the arguments of that policy.
-
-    Raises:
-        ValueError: the rule is unknown.
+    Args:
+        y_true: [n], 1 positive, 0 negative; images with NaN are left out.
+        probability: [n], calibrated, in [0, 1].
+        rule: ``fixed`` for a given threshold; ``youden`` for the largest sum of sensitivity and specificity (Youden,
+            "Index for rating diagnostic tests", Cancer 3, 1950); ``target_sensitivity`` for the largest specificity
+            among the operating points that reach a sensitivity, and ``target_specificity`` for the reverse.
+        value: the fixed threshold, or the target.
 
     Example:
-        >>> policy_from("target_sensitivity", value=0.95)
-        TargetSensitivity(value=0.95)
+        >>> choose_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], rule="target_sensitivity", value=0.5).threshold
+        0.75
     """
-    if rule not in POLICIES:
-        raise ValueError(f"A policy must be one of {', '.join(POLICIES)}. Received: rule={rule!r}")
-    return POLICIES[rule](**values)
+    positive, probability = known_images(y_true, probability)
+    counts = len(positive), int(positive.sum())
+    if positive.all() or not positive.any():
+        found = f"{counts[1]} positive and {counts[0] - counts[1]} negative"
+        if rule == "fixed":
+            unknown = "sensitivity and specificity at this threshold are unknown."
+            return Threshold(value, True, f"Found {found} validation images: {unknown}", *counts)
+        needed = f"The policy {rule!r} needs validation images of both classes, found {found}."
+        return Threshold(FALLBACK, False, f"{needed} The threshold is set to {FALLBACK}.", *counts)
+    points = OperatingPoints(positive, probability)
+    if rule == "fixed":
+        index = int((points.values >= value).sum())
+        return Threshold(value, True, points.describe(index, value), *counts)
+    index, reasons, warning = _maximise_youden(points) if rule == "youden" else _reach_target(points, rule, value)
+    message = " ".join(filter(None, (*reasons, points.describe(index, points.thresholds[index]), warning)))
+    return Threshold(float(points.thresholds[index]), not reasons, message, *counts)
 
 
-def _optimise(points: OperatingPoints, name: str, objective: FloatArray) -> ChosenThreshold:
-    """Choose the point with the largest objective, [k], if it is better than the same prediction for every image."""
-    index = points.best(objective)
-    constant = 0 if objective[0] > objective[-1] else len(objective) - 1
-    if objective[index] > objective[constant] + ROUNDING:
-        return points.choose(index)
-    if not points.mixed.any():
-        return points.choose(
-            index, "No threshold separates the images: all validation images have the same probability."
+class OperatingPoints:
+    """All operating points of an output, from the highest threshold to the lowest.
+
+    They follow from labels of both classes, bool [n], and probabilities in [0, 1], float64 [n]. Thresholds between the
+    same two neighbouring probabilities give the same decisions, so that one per gap is enough: the middle of the gap.
+
+    Attributes:
+        values: float64 [k - 1], the distinct probabilities, decreasing.
+        thresholds: float64 [k], above, between and below them.
+        gaps: float64 [k], the distance between the neighbouring probabilities.
+        sensitivity, specificity: float64 [k].
+        mixed: bool [k], whether some images are predicted positive and some negative.
+    """
+
+    def __init__(self, positive: NDArray[np.bool_], probability: FloatArray) -> None:
+        negated, value_of = np.unique(-probability, return_inverse=True)
+        self.values = values = -negated
+        n_predicted = np.concatenate(([0], np.bincount(value_of).cumsum()))
+        true_positives = np.concatenate(([0], np.bincount(value_of, weights=positive).cumsum()))
+        self.n_positive, self.n_negative = int(positive.sum()), int((~positive).sum())
+        self.sensitivity = true_positives / self.n_positive
+        self.specificity = (self.n_negative - (n_predicted - true_positives)) / self.n_negative
+        self.mixed = (n_predicted > 0) & (n_predicted < len(positive))
+        above, below = np.concatenate(([1.0], values)), np.concatenate((values, [0.0]))
+        middle = (above + below) / 2
+        # The middle of two neighbouring floats can round down to the lower one, which is then predicted positive.
+        self.thresholds = np.where(middle > below, middle, above)
+        if values[0] == 1:
+            self.thresholds[0] = np.nextafter(1.0, 2.0)
+        self.gaps = above - below
+
+    def best(self, *objectives: ArrayLike, among: NDArray[np.bool_] | None = None) -> int:
+        """Return the index of the point with the largest first objective; ties are resolved by the next objective.
+
+        Among points that tie in all objectives, those with both decisions come first, then the widest gap, because the
+        fewest new images lie close to such a threshold, then the lowest threshold, because a missed finding is the
+        worse error. Objectives are [k]; ``among``, bool [k], are the allowed points.
+        """
+        candidates = np.flatnonzero(np.ones(len(self.gaps), dtype=bool) if among is None else among)
+        for objective in (*objectives, self.mixed, self.gaps):
+            values = np.asarray(objective, dtype=np.float64)[candidates]
+            candidates = candidates[values >= values.max() - ROUNDING * max(1.0, abs(values.max()))]
+        return int(candidates[-1])
+
+    def describe(self, index: int, threshold: float) -> str:
+        """Describe a point in a sentence; the threshold is any one in its gap."""
+        sentence = (
+            f"At {threshold:.4g} sensitivity is {self.sensitivity[index]:.3f} and specificity "
+            f"{self.specificity[index]:.3f} on {self.n_positive} positive and {self.n_negative} negative validation "
+            "images."
         )
-    mixed = points.best(objective, among=points.mixed)
-    return points.choose(
-        index,
-        f"No threshold is better than the same prediction for every image: the largest {name} with both predictions is "
-        f"{objective[mixed]:.3f}, against {objective[constant]:.3f} if every image is predicted "
-        f"{points.prediction(constant)}.",
+        if self.mixed[index]:
+            return sentence
+        return f"{sentence} Every image is predicted {'positive' if self.sensitivity[index] else 'negative'}."
+
+
+# A point, the reasons why the policy is not met, and a warning or an empty string.
+Choice = tuple[int, tuple[str, ...], str]
+
+
+def _maximise_youden(points: OperatingPoints) -> Choice:
+    """Choose the point with the largest J if it is better than the same prediction for every image, with a J of 0."""
+    youden = points.sensitivity + points.specificity - 1
+    index = points.best(youden)
+    if youden[index] > ROUNDING:
+        return index, (), ""
+    if not points.mixed.any():
+        return index, ("No threshold separates the images: all validation images have the same probability.",), ""
+    highest = youden[points.mixed].max()
+    reason = (
+        "No threshold is better than the same prediction for every image: with both predictions, sensitivity and "
+        f"specificity add up to {1 + highest:.3f} at most."
     )
+    return index, (reason,), ""
 
 
-def _reach(points: OperatingPoints, target: float, name: str, other_name: str) -> ChosenThreshold:
+def _reach_target(points: OperatingPoints, rule: str, target: float) -> Choice:
     """Choose the point with the largest other rate among those where the named rate reaches the target."""
-    rates = {"sensitivity": points.sensitivity, "specificity": points.specificity}
-    rate, other = rates[name], rates[other_name]
+    name, other_name = ("sensitivity", "specificity")[:: 1 if rule == "target_sensitivity" else -1]
+    rate, other = getattr(points, name), getattr(points, other_name)
     warning = _few_images(points, target, name)
     index = points.best(other, rate, among=rate >= target)
     if other[index] > 0:
-        return points.choose(index, warning=warning)
+        return index, (), warning
     useful = (rate > 0) & (other > 0)
     reason = f"A {name} of {target:g} cannot be met: every threshold that reaches it has a {other_name} of 0."
     if not useful.any():
-        return points.choose(index, reason, "No threshold separates the images.", warning=warning)
+        return index, (reason, "No threshold separates the images."), warning
     closest = points.best(rate, other, among=useful)
-    return points.choose(closest, reason, f"The closest is {target - rate[closest]:.3f} below.", warning=warning)
+    return closest, (reason, f"The closest is {target - rate[closest]:.3f} below."), warning
 
 
 def _few_images(points: OperatingPoints, target: float, name: str) -> str:

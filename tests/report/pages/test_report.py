@@ -58,7 +58,7 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
     contents = {
         "Intended use": "- Do not use it for diagnosis",
         "Performance on the test images": "| Brier score | 0.140 | 0.120 to 0.170 |",
-        "Decision rule and calibration": "Probabilities are calibrated with isotonic",
+        "Decision rule and calibration": "Probabilities are calibrated with temperature",
         "Subgroups": "Unknown for all test images: sex, age and view.",
         "Heat maps": "Heat maps were computed with Grad-CAM at layer relu.",
         "Data": "They are from 640 patients",
@@ -81,7 +81,7 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     page = read_page(render_report(content))
     for row in (
         ["AUC", "0.889", "0.851 to 0.924", "probability that a positive image gets a higher score than a negative one"],
-        ["calibration, scores", "40 values"],
+        ["calibration, temperature", "1.5"],
         ["images", "112,120", "9", "111,311", "9", "791", "640"],
         ["images", "no class of this task", "6"],
         ["sex", "F 310, M 330, unknown 151"],

@@ -4,25 +4,29 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cxr_pipeline.evaluation.decision_rule import ARGMAX
-from cxr_pipeline.evaluation.threshold_policies import POLICIES
-from cxr_pipeline.framework.config.parameters import Parameters, Seed, variants
+from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 
 
-class PolicyParameters(Parameters):
-    """A threshold policy: the values of its class, or ``argmax`` for the most probable of exclusive classes."""
+class PlainPolicy(Parameters):
+    """A threshold policy without a value; ``argmax`` predicts the most probable of exclusive classes."""
 
-    rule: str
+    rule: Literal["youden", "argmax"]
 
 
-# The rule argmax has no parameters.
-Policy = Annotated[PolicyParameters, variants(PolicyParameters, "rule", {ARGMAX: object, **POLICIES})]
+class ValuePolicy(Parameters):
+    """A fixed threshold, or a target to reach; see `choose_threshold`."""
+
+    rule: Literal["fixed", "target_sensitivity", "target_specificity"]
+    value: Fraction
+
+
+Policy = Annotated[PlainPolicy | ValuePolicy, Field(discriminator="rule")]
 
 
 class Thresholds(Parameters):
     """Calibration and threshold policy, fitted on validation images; ``compared`` are other policies to report."""
 
-    calibration: Literal["none", "temperature", "platt", "isotonic"]
+    calibration: Literal["none", "temperature", "platt"]
     policy: Policy
     compared: tuple[Policy, ...] = ()
 
