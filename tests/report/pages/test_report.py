@@ -81,7 +81,7 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     page = read_page(render_report(content))
     for row in (
         ["AUC", "0.889", "0.851 to 0.924", "probability that a positive image gets a higher score than a negative one"],
-        ["calibration, temperature", "1.5"],
+        ["calibration, temperature", "1.500"],
         ["images", "112,120", "9", "111,311", "9", "791", "640"],
         ["images", "no class of this task", "6"],
         ["sex", "F 310, M 330, unknown 151"],
