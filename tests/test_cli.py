@@ -50,6 +50,7 @@ def test_a_pipeline_that_is_unknown_is_named_with_the_nearest(name: str, message
     [
         (("run", "--params", "effusion.task.classes.effusion=[Pleural", "Effusion]"), "Put the whole option in quotes"),
         (("run", "--params", "epochs"), "must contain a key and a value"),
+        (("run", "--runner=ParallelRunner"), "ParallelRunner cannot be used"),
         (("run", "--nope"), "kedro run --help"),
         (("run", "--conf-source", "nowhere"), "Path 'nowhere' does not exist"),
         (("lineage", "efusion"), "'efusion' is not one of 'effusion'"),

@@ -51,6 +51,9 @@ def starts_pipeline(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*args: Any, params: dict[str, Any], pipeline: str | None, pipelines: list[str], **kwargs: Any) -> Any:
+        if kwargs.get("runner") == "ParallelRunner":
+            # Hooks and the prepared images are shared by the nodes, and cannot be sent to other processes.
+            raise UserError("--runner=ParallelRunner cannot be used: the nodes of a task share one process. Omit it.")
         names = [pipeline] if pipeline else pipelines
         # The first line of a run: the imports of the next ones take seconds.
         _log.info("Starting %s.", ", ".join(names) or "the default pipeline")

@@ -216,7 +216,7 @@ def test_a_rollback_restores_the_previous_champion_once(second, kedro) -> None:
     assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
     further = kedro(folder, *arguments("rollback"))
     assert further.returncode == 1
-    assert "There is no version to roll back to: the champion of cxr-effusion-demo is version 1" in text(further)
+    assert "cxr-effusion-demo has no earlier champion to roll back to; the champion is version 1" in text(further)
     assert "Traceback" not in text(further)
 
 

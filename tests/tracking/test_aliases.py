@@ -76,7 +76,7 @@ def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(
 def test_an_interrupted_promotion_can_be_repeated(name: str) -> None:
     aliases.promote(name, 1, over=None)
     mlflow.MlflowClient().set_registered_model_alias(name, "previous", "1")
-    with pytest.raises(UserError, match="There is no version to roll back to"):
+    with pytest.raises(UserError, match="no earlier champion to roll back to"):
         aliases.roll_back(name)
     assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)
 
@@ -92,7 +92,7 @@ def test_a_rollback_restores_the_previous_champion(promoted: str, reference: int
 
 
 def test_only_one_rollback_is_possible(name: str) -> None:
-    with pytest.raises(UserError, match=f"champion of {name} is none"):
+    with pytest.raises(UserError, match=f"{name} has no earlier champion"):
         aliases.roll_back(name)
     aliases.promote(name, 1, over=None)
     aliases.promote(name, 2, over=1)

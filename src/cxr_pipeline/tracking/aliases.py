@@ -74,8 +74,8 @@ def roll_back(name: str) -> tuple[int, int]:
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
             raise UserError(
-                f"There is no version to roll back to: the champion of {name} is {_describe(champion)}, without an "
-                f"earlier one. To use another version: kedro promote {name.removeprefix('cxr-').removesuffix('-demo')} "
+                f"{name} has no earlier champion to roll back to; the champion is {_describe(champion)}. "
+                f"To use another version: kedro promote {name.removeprefix('cxr-').removesuffix('-demo')} "
                 f"VERSION{' --env demo' if name.endswith('-demo') else ''}"
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))
