@@ -30,14 +30,13 @@ _MAPPED_SHARDS = 256
 _LEFTOVER_SECONDS = 3600
 # Not every OSError: too many open files or a stale network handle say nothing about the shard.
 _DAMAGE = (FileNotFoundError, ValueError, EOFError)
+_DAMAGED = "%s is damaged and will be written again: %s"
 
 _log = logging.getLogger(__name__)
 
 
 class ArrayStore:
-    """Arrays of the same shape and type, each stored once under its key.
-
-    The first write creates the folder. The type may be a structured one.
+    """Arrays of the same shape and type, which may be a structured one, each stored once under its key.
 
     Example:
         >>> store = ArrayStore(tmp_path / "squares", np.float32, (2,))
@@ -71,7 +70,10 @@ class ArrayStore:
         """Add the shards that other processes have written, and remove temporary files of killed processes."""
         for path in sorted(self.folder.glob("*.npy")):
             if path.name.startswith("."):
-                _remove_leftover(path)
+                # A recent one may be a file that another process is writing, renaming or removing.
+                with suppress(OSError):
+                    if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                        path.unlink()
             elif path not in self._shards:
                 self._add(path)
 
@@ -82,14 +84,14 @@ class ArrayStore:
         that their keys are missing.
         """
         wanted = dict.fromkeys(keys)
-        for path in sorted({self._places[key][0] for key in wanted if key in self._places} - self._verified):
+        for path in sorted({self.shard_of(key) for key in wanted if key in self._places} - self._verified):
             try:
                 for row in range(len(_open_shard(path)[1])):
                     _read_row(path, row)
                 self._verified.add(path)
             except _DAMAGE as error:
                 self._remove(path)
-                _log.warning("%s is damaged and will be written again: %s", path, error)
+                _log.warning(_DAMAGED, path, error)
         return [key for key in wanted if key not in self._places]
 
     def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
@@ -137,7 +139,7 @@ class ArrayStore:
             if (values.dtype, values.shape) != (self.dtype, (len(keys), *self.shape)):
                 raise ValueError(f"expected {self.dtype} {self.shape}. Received: {values.dtype} {values.shape}")
         except (*_DAMAGE, TypeError, IndexError) as error:
-            _log.warning("%s is damaged and will be written again: %s", path, error)
+            _log.warning(_DAMAGED, path, error)
             return
         self._shards.add(path)
         self._places.update((key, (path, row)) for row, key in enumerate(keys))
@@ -187,10 +189,3 @@ def _read_row(path: Path, row: int) -> NDArray[Any]:
         raise ValueError("wrong checksum")
     stored: NDArray[Any] = values[row]
     return stored
-
-
-def _remove_leftover(path: Path) -> None:
-    # A recent one may be a file that another process is writing; it may also be renamed or removed in the meantime.
-    with suppress(OSError):
-        if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
-            path.unlink()

@@ -32,7 +32,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
         # Not tempfile: it creates files with mode 0600, which the rename would keep.
         temporary.touch(exist_ok=False)
         yield temporary
-        _flush_to_disk(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
         if _concerns_another_file(error, path, temporary):
@@ -67,8 +68,3 @@ def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:
     """Return whether an error concerns a file that is not written here, such as the missing source of a copy."""
     named = error.filename
     return isinstance(named, str | os.PathLike) and Path(named) != temporary and not path.is_relative_to(named)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as written:
-        os.fsync(written.fileno())

@@ -1,12 +1,11 @@
 """The first import of Keras and TensorFlow: without their messages, and with the settings that networks expect."""
 
-import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
 
@@ -16,34 +15,22 @@ def prepare() -> None:
 
 
 class _Finder:
-    """Finds Keras and TensorFlow like Python, and adds to what their import does."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in ("keras", "tensorflow"):
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _prepared(spec.loader.exec_module)  # type: ignore
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name in ("keras", "tensorflow") else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = _Loader(name, spec.origin)
         return spec
 
 
-def _prepared(execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
-    def prepared(module: ModuleType) -> None:
+class _Loader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
         with _quiet():
-            execute(module)
+            super().exec_module(module)
         if module.__name__ == "keras":
             # ~/.keras/keras.json may have other values.
             module.config.set_floatx("float32")
             module.config.set_epsilon(1e-7)
             module.config.set_image_data_format("channels_last")
-
-    return prepared
 
 
 @contextmanager
@@ -53,17 +40,16 @@ def _quiet() -> Iterator[None]:
     TensorFlow's C++ libraries log before they read their logging level.
     """
     sys.stderr.flush()
-    before = os.dup(2)
+    standard_error = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
-        failed = True
         try:
             yield
-            failed = False
+        except BaseException:
+            log.seek(0)
+            os.write(standard_error, log.read())
+            raise
         finally:
             sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
-            if failed:
-                log.seek(0)
-                os.write(2, log.read())
+            os.dup2(standard_error, 2)
+            os.close(standard_error)

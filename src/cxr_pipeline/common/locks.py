@@ -74,10 +74,7 @@ class RunLock:
     """
 
     def __init__(self, path: Path, name: str, *, keeps_record: Callable[[], bool] = lambda: False) -> None:
-        self._lock = FileLock(path)
-        self._path = path
-        self._record = path.with_suffix(".json")
-        self._name = name
+        self._lock, self._record, self._name = FileLock(path), path.with_suffix(".json"), name
         self._keeps_record = keeps_record
         self._carries_earlier_run = False
 
@@ -92,7 +89,7 @@ class RunLock:
             UserError: the folder of the lock is not writable.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._record.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             holder = self._read()
@@ -100,29 +97,28 @@ class RunLock:
             raise Locked(self._name, None if holder is None or holder.is_gone() else holder) from None
         except OSError as error:
             raise UserError(
-                f"{self._path} could not be locked: {error.strerror or error}. Expected a folder that this user may "
-                "write to. Change its permissions, or set the globals value `data` to another folder."
+                f"{self._lock.lock_file} could not be locked: {error.strerror or error}. Expected a folder that this "
+                "user may write to. Change its permissions, or set the globals value `data` to another folder."
             ) from error
-        earlier = self._read()
+        earlier, holder = self._read(), Holder.current(command)
         if earlier is not None:
             logger.warning("An earlier run did not end properly (%s). Taking over its lock.", earlier)
+            # Its MLflow run stays on record until that of this process takes its place: it is ended even if this
+            # process is killed before.
+            holder = replace(holder, run_id=earlier.run_id)
         try:
-            # The MLflow run of the earlier holder stays on record until that of this one takes its place: it is ended
-            # even if this process is killed before.
-            earlier_run = earlier.run_id if earlier is not None else None
-            self._write(replace(Holder.current(command), run_id=earlier_run))
-            self._carries_earlier_run = earlier_run is not None
+            self._write(holder)
         except BaseException:
             self._lock.release()
             raise
+        self._carries_earlier_run = holder.run_id is not None
         # Also releases the lock if the run ends without reaching `release`.
         atexit.register(self.release)
         return earlier
 
     def note_run(self, run_id: str) -> None:
         """Record the MLflow run of the holder, so that a successor can end it; that of the earlier holder has ended."""
-        holder = self._read()
-        if holder is not None:
+        if holder := self._read():
             self._write(replace(holder, run_id=run_id))
         self._carries_earlier_run = False
 

@@ -17,13 +17,10 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
         >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
         {'a': {'x': 1, 'y': 3}}
     """
-    merged = dict(below)
-    for key, value in above.items():
-        earlier = merged.get(key)
-        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
-            merged[key] = lay_over(earlier, value)
-        else:
-            merged[key] = value
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
+            merged[key] = lay_over(below[key], above[key])
     return merged
 
 

@@ -12,7 +12,6 @@ from cxr_pipeline.common.files import written_atomically
 
 # Keras writes the time of saving into this member, so that equal models give different files.
 _TIMESTAMPED = "metadata.json"
-_SHOWN_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,21 @@ one (22bb).
             if origin is None:
                 continue
             if origin.digest != digest:
-                change = f"{_short(origin.digest)}, now {_short(digest)}"
+                change = f"{origin.digest:.8}, now {digest:.8}"
                 raise UserError(f"{name} has changed since a run recorded its origin ({change}).")
             for ancestor, version in origin.inputs.items():
-                if digests.setdefault(ancestor, version) != version:
-                    raise UserError(_conflict(name, version, user[ancestor], digests[ancestor], ancestor))
-                user.setdefault(ancestor, name)
+                other, current = user.setdefault(ancestor, name), digests.setdefault(ancestor, version)
+                if current == version:
+                    continue
+                if other == ancestor:
+                    raise UserError(
+                        f"{name} was made from another version of {ancestor} ({version:.8}) than the current one "
+                        f"({current:.8})."
+                    )
+                raise UserError(
+                    f"{other} and {name} were made from different versions of {ancestor} ({current:.8} and "
+                    f"{version:.8})."
+                )
         return digests
 
 
@@ -96,14 +104,3 @@ def content_digest(path: Path) -> str:
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     return digest.hexdigest()
-
-
-def _conflict(name: str, version: str, other: str, other_version: str, ancestor: str) -> str:
-    own, current = _short(version), _short(other_version)
-    if other == ancestor:
-        return f"{name} was made from another version of {ancestor} ({own}) than the current one ({current})."
-    return f"{other} and {name} were made from different versions of {ancestor} ({current} and {own})."
-
-
-def _short(digest: str) -> str:
-    return digest[:_SHOWN_DIGITS]

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxr_pipeline.common.errors import Unavailable, UserError
@@ -56,7 +57,19 @@ def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
     from dask.distributed import Client, LocalCluster
 
     if scheduler is not None:
-        with _connect(scheduler) as client:
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UserError(
+                f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask "
+                "scheduler, and dask worker on each machine), or set parallel.scheduler to null to use this machine."
+            ) from error
+        with client:
+            if not client.scheduler_info(n_workers=-1)["workers"]:
+                raise UserError(
+                    f"parallel.scheduler: the Dask scheduler at {scheduler} has no workers. Start some: "
+                    f"dask worker {scheduler} --nthreads 1."
+                )
             yield client
         return
     with (
@@ -83,10 +96,10 @@ def threads_by_host(client: Client) -> Counter[str]:
     Raises:
         Unavailable: the scheduler is no longer available.
     """
-    threads: Counter[str] = Counter()
     info = client.scheduler_info(n_workers=-1)
     if "workers" not in info:
         raise Unavailable(SCHEDULER_GONE)
+    threads: Counter[str] = Counter()
     for worker in info["workers"].values():
         threads[worker["host"]] += int(worker["nthreads"])
     return threads
@@ -97,13 +110,9 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Apply a function to items, ahead of the consumer, and yield the results in the order of the items.
 
-    A worker that is killed is replaced, and its item is tried again a few times.
-
-    Args:
-        function: picklable, unless ``workers`` is 1.
-        items: read as the workers need them, so they need not fit into memory.
-        workers: number of processes; with 1, the function runs in threads of this process.
-        pending: maximum number of items submitted but not yet yielded; twice the workers or threads by default.
+    The function runs in ``workers`` processes, for which it must be picklable; with one, in threads of this process.
+    Items are read as the workers need them: at most ``pending``, by default twice the workers or threads, are submitted
+    but not yet yielded. A worker that is killed is replaced, and its item is tried again a few times.
 
     Raises:
         Unavailable: the worker of an item was killed repeatedly.
@@ -115,7 +124,7 @@ def map_in_order(
     if workers == 1:
         threads = ThreadPoolExecutor(THREADS)
         try:
-            yield from _in_order(lambda item: threads.submit(function, item), items, pending or 2 * THREADS)
+            yield from _in_order(partial(threads.submit, function), items, pending or 2 * THREADS)
         finally:
             threads.shutdown(cancel_futures=True)
         return
@@ -123,7 +132,7 @@ def map_in_order(
 
     try:
         with dask_client(None, workers=workers) as client:
-            yield from _in_order(lambda item: client.submit(function, item, pure=False), items, pending or 2 * workers)
+            yield from _in_order(partial(client.submit, function, pure=False), items, pending or 2 * workers)
     except KilledWorker as error:
         raise Unavailable(WORKER_KILLED) from error
     except CancelledError as error:
@@ -138,23 +147,3 @@ def _in_order(submit: Callable[[Item], Any], items: Iterable[Item], pending: int
             yield futures.popleft().result()
     while futures:
         yield futures.popleft().result()
-
-
-@contextmanager
-def _connect(scheduler: str) -> Iterator[Client]:
-    from dask.distributed import Client
-
-    try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UserError(
-            f"parallel.scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one there (dask scheduler, "
-            "and dask worker on each machine), or set parallel.scheduler to null to use this machine."
-        ) from error
-    with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise UserError(
-                f"parallel.scheduler: the Dask scheduler at {scheduler} has no workers. Start some: "
-                f"dask worker {scheduler} --nthreads 1."
-            )
-        yield client

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
-from cxr_pipeline.data.images.headers import check_scans, check_size, open_header, without_warnings
+from cxr_pipeline.data.images.headers import check_scans, check_size, open_header, refusing, without_warnings
 from cxr_pipeline.data.images.intensity import stretch
 
 MAX_BYTES = 2**28
@@ -70,12 +70,8 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
         image = open_header(content)
         check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=_bytes_per_pixel(content, image))
         _check_cost(content, image, max_megapixels=max_megapixels)
-        try:
+        with refusing("truncated", "truncated or damaged pixel data: {error}"), without_warnings():
             grey = _apply_orientation(_read_grey(content, image), content, image)
-        except (ImageRefused, MemoryError):
-            raise
-        except Exception as error:  # the decoders do not document what they raise for damaged pixels
-            raise ImageRefused("truncated", f"truncated or damaged pixel data: {error}") from error
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
     if darkest == brightest:
         raise ImageRefused("empty", f"every pixel is {darkest:.0f}")
@@ -102,7 +98,13 @@ def _check_cost(content: bytes, image: ImageFile, *, max_megapixels: float) -> N
 def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
     """Choose the decoder. Kornia is the fastest, OpenCV supports 16-bit colour, and Pillow reads all other formats."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
-        return _read_jpeg(content, image)
+        # Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the
+        # missing lower part of a truncated image with grey.
+        luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
+        if luma is None:
+            image.load()  # raises a more specific error
+            raise ImageRefused("truncated", "damaged JPEG data")
+        return luma[..., 0]
     bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)
     if bits == 16 or (image.mode in ("RGB", "RGBA") and max(_tiff_tag(image, _TIFF_BITS), default=8) > 8):
         return _read_deep(content)
@@ -114,18 +116,6 @@ def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
         if pixels is not None:
             return _to_grey(pixels)
     return _read_with_pillow(image)
-
-
-def _read_jpeg(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
-    """Decode the luma of a JPEG."""
-    # Kornia's binding to libjpeg-turbo treats warnings as errors. OpenCV and Pillow ignore them and fill the missing
-    # lower part of a truncated image with grey.
-    luma = _decode_with_kornia(lambda: kornia_rs.io.decode_image_jpegturbo(content, "mono"), image)
-    if luma is None:
-        with without_warnings():
-            image.load()  # raises a more specific error
-        raise ImageRefused("truncated", "damaged JPEG data")
-    return luma[..., 0]
 
 
 def _decode_with_kornia(decoder: Callable[[], Any], image: ImageFile) -> NDArray[np.uint8] | None:
@@ -140,8 +130,7 @@ def _decode_with_kornia(decoder: Callable[[], Any], image: ImageFile) -> NDArray
 
 
 def _read_with_pillow(image: ImageFile) -> NDArray[np.uint8]:
-    with without_warnings():
-        image.load()
+    image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         white_is_zero = _tiff_tag(image, _TIFF_PHOTOMETRIC) == (0,)
@@ -172,14 +161,10 @@ def _read_with_opencv(content: bytes) -> NDArray[Any]:
 
 def _to_grey(pixels: NDArray[np.uint8], *, blue_first: bool = False) -> NDArray[np.uint8]:
     """Convert uint8 [height, width, 1, 3 or 4] to grey [height, width]; transparency becomes black."""
-    channels = pixels.shape[2]
-    if channels == 1:
+    if pixels.shape[2] == 1:
         return pixels[..., 0]
-    opaque, transparent = (
-        (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGRA2GRAY) if blue_first else (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGBA2GRAY)
-    )
-    grey = cv2.cvtColor(pixels, opaque if channels == 3 else transparent)
-    if channels == 4 and pixels[..., 3].min() < 255:
+    grey = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY if blue_first else cv2.COLOR_RGB2GRAY)
+    if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
         grey = cv2.multiply(grey, pixels[..., 3], scale=1 / 255)
     return np.asarray(grey, dtype=np.uint8)
 
@@ -190,8 +175,7 @@ def _apply_orientation(grey: NDArray[np.uint8], content: bytes, image: ImageFile
     exif_in_png = b"eXIf" in content or "Raw profile type exif" in image.info
     if image.format == "TIFF" or (image.format == "PNG" and not exif_in_png):
         return grey
-    with without_warnings():
-        orientation = image.getexif().get(ExifTag.Orientation, 1)
+    orientation = image.getexif().get(ExifTag.Orientation, 1)
     if orientation == 1:
         return grey
     oriented = Image.fromarray(grey)

@@ -15,7 +15,7 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import gdcm_process
 from cxr_pipeline.data.images.dicom_headers import coded_shape, number, read_header, text, unsupported_syntax
 from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
-from cxr_pipeline.data.images.headers import check_scans, check_size, without_warnings
+from cxr_pipeline.data.images.headers import check_scans, check_size, refusing, without_warnings
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -94,14 +94,11 @@ def decode_dicom(
         start = stream.tell()
         if stream.read(4) not in _PIXEL_DATA:
             raise ImageRefused("unreadable", "DICOM without pixels")
-        pixels = _read_pixels(content, header, start)
-        try:
+        with refusing("truncated", "truncated or damaged pixel data"):
+            pixels = _read_pixels(content, header, start)
+        # Elements may have the wrong type.
+        with refusing("unreadable", "a damaged DICOM header: {kind} in the conversion to grey levels"):
             return to_grey_levels(pixels, header, note)
-        except (ImageRefused, MemoryError):
-            raise
-        except Exception as error:  # elements of the wrong type; the message may quote the header
-            detail = f"a damaged DICOM header: {type(error).__name__} in the conversion to grey levels"
-            raise ImageRefused("unreadable", detail) from None
 
 
 def _check_accepted(name: str, value: str, accepted: Sequence[str]) -> None:
@@ -148,30 +145,26 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
     from pydicom.pixels.utils import as_pixel_options, pixel_array, pixel_dtype
     from pydicom.uid import UID
 
+    stream = io.BytesIO(content)
+    stream.seek(start)
+    # Nothing after the pixel data is read, because millions of tiny elements there would take minutes.
+    implicit, little = map(bool, header.original_encoding)
+    header.update(read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag != _PIXEL_DATA_TAG))
+    # pydicom requires both.
+    header.SamplesPerPixel = header.NumberOfFrames = 1
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax not in _UNCOMPRESSED:
+        _check_compressed(header)
+    if syntax not in _JPEG:
+        return pixel_array(header, decoding_plugin="pydicom" if syntax == _RLE else "")
+    # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
+    if syntax == _EXTENDED and number(header, "BitsStored") > 8:
+        syntax = header.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
     try:
-        stream = io.BytesIO(content)
-        stream.seek(start)
-        # Nothing after the pixel data is read, because millions of tiny elements there would take minutes.
-        implicit, little = map(bool, header.original_encoding)
-        header.update(read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag != _PIXEL_DATA_TAG))
-        # pydicom requires both.
-        header.SamplesPerPixel = header.NumberOfFrames = 1
-        syntax = header.file_meta.TransferSyntaxUID
-        if syntax not in _UNCOMPRESSED:
-            _check_compressed(header)
-        # pydicom does not pass 12-bit extended JPEG to GDCM, which decodes it, since the stream names its process.
-        if syntax == _EXTENDED and number(header, "BitsStored") > 8:
-            header.file_meta.TransferSyntaxUID = UID(_LOSSLESS)
-        if syntax not in _JPEG:
-            return pixel_array(header, decoding_plugin="pydicom" if syntax == _RLE else "")
-        pixels = gdcm_process.decode(header.PixelData, header.file_meta.TransferSyntaxUID, as_pixel_options(header))
-        return np.frombuffer(pixels, pixel_dtype(header)).reshape(header.Rows, header.Columns)
-    except (ImageRefused, MemoryError):
-        raise
+        pixels = gdcm_process.decode(header.PixelData, syntax, as_pixel_options(header))
     except TimeoutError as error:
         raise ImageRefused("too_large", str(error)) from None
-    except Exception:  # the decoders do not document what they raise for damaged pixels
-        raise ImageRefused("truncated", "truncated or damaged pixel data") from None
+    return np.frombuffer(pixels, pixel_dtype(header)).reshape(header.Rows, header.Columns)
 
 
 def _check_compressed(header: "Dataset") -> None:
@@ -189,11 +182,9 @@ def _check_compressed(header: "Dataset") -> None:
         return
     stream = get_frame(header.PixelData, 0, number_of_frames=1)
     width, height, samples = coded_shape(stream)
-    expected = number(header, "Columns"), number(header, "Rows")
-    if (width, height) != expected:
-        raise ImageRefused(
-            "unreadable", f"{width} x {height} pixels, expected {expected[0]} x {expected[1]} as in the header"
-        )
+    if (width, height) != (header.Columns, header.Rows):
+        expected = f"expected {header.Columns} x {header.Rows} as in the header"
+        raise ImageRefused("unreadable", f"{width} x {height} pixels, {expected}")
     if samples != 1:
         raise ImageRefused("not_chest", "several samples per pixel in the compressed pixels, expected one")
     check_scans(stream)

@@ -8,6 +8,7 @@ from collections.abc import MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images.headers import LimitedFile, refusing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,8 +35,9 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
     from pydicom import dcmread
     from pydicom.filereader import read_dataset
 
-    limited: Any = _LimitedFile(file)
-    try:
+    too_long = ImageRefused("unreadable", f"a DICOM header of more than {_MAX_HEADER_BYTES >> 20} MiB")
+    limited: Any = LimitedFile(file, too_long, n_bytes=_MAX_HEADER_BYTES)
+    with refusing("unreadable", "a damaged DICOM header"):
         file.seek(_START_OF_META)
         meta = read_dataset(limited, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
         # pydicom would inflate the whole file, which may be a thousand times as large.
@@ -43,27 +45,6 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
             raise unsupported_syntax(_DEFLATED)
         file.seek(0)
         return dcmread(limited, stop_before_pixels=True, specific_tags=list(tags))
-    except (ImageRefused, MemoryError):
-        raise
-    except Exception:  # of many classes, and the messages may quote the patient's name
-        raise ImageRefused("unreadable", "a damaged DICOM header") from None
-
-
-class _LimitedFile:
-    """A file of which only so many bytes can be read: a header of millions of tiny elements takes minutes to parse."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._n_left = file, _MAX_HEADER_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size if 0 <= size <= self._n_left else self._n_left + 1)
-        self._n_left -= len(content)
-        if self._n_left < 0:
-            raise ImageRefused("unreadable", f"a DICOM header of more than {_MAX_HEADER_BYTES >> 20} MiB")
-        return content
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 def text(header: "Dataset", keyword: str) -> str:

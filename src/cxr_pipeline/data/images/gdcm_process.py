@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -41,11 +40,9 @@ class _Decoder:
         self._connection.send((pixel_data, syntax, dict(options)))
         return self._connection.recv_bytes()
 
-    def close(self) -> int:
-        """End the process and return its exit status."""
+    def end(self) -> int:
+        """End the process, unless it has ended, and return its exit status."""
         self._connection.close()
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=1)
         self._process.kill()
         return self._process.wait()
 
@@ -56,10 +53,8 @@ _idle: SimpleQueue[_Decoder] = SimpleQueue()
 def decode(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
     """Decode compressed pixel data in a transfer syntax with the options of `pydicom.pixels.as_pixel_options`.
 
-    Each thread that decodes at the same time has its own process, which is kept for the next image.
-
-    Returns:
-        The bytes of the pixels, row by row.
+    Returns the bytes of the pixels, row by row. Each thread that decodes at the same time has its own process, which is
+    kept for the next image.
 
     Raises:
         ValueError: the pixel data are damaged.
@@ -83,7 +78,7 @@ def _decode_once(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> 
     try:
         pixels = decoder.decode(pixel_data, syntax, options)
     except BaseException as error:
-        status = decoder.close()
+        status = decoder.end()
         if not isinstance(error, EOFError | OSError):
             raise
         if status == -signal.SIGXCPU:
@@ -98,9 +93,9 @@ def _decode_once(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> 
 
 
 @atexit.register
-def _close_all() -> None:
+def _end_all() -> None:
     while not _idle.empty():
-        _idle.get().close()
+        _idle.get().end()
 
 
 def _serve(connection: Connection) -> None:

@@ -3,11 +3,13 @@
 import io
 import re
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock, get_ident
+from typing import Any, BinaryIO
 
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.Image import DecompressionBombError
@@ -48,33 +50,55 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
             "unreadable", f"expected {', '.join(_FORMATS)} or DICOM, found a file that begins with {content[:8]!r}"
         )
     _check_complete(name, content)
-    try:
-        with without_warnings():
-            # Not `PIL.Image.open`, which warns or raises at its own limit on the number of pixels.
-            image = _FORMATS[name][1](_LimitedFile(content))
-            several = bool(getattr(image, "is_animated", False))
-    except (ImageRefused, MemoryError):
-        raise
-    except DecompressionBombError as error:
-        raise ImageRefused("too_large", str(error)) from error
-    except Exception as error:  # Pillow does not document what it raises for a damaged header
-        reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        raise ImageRefused(reason, f"{name} header: {error}") from error
+    too_many = ImageRefused("too_large", f"metadata in more than {MAX_READS} pieces")
+    with refusing("unreadable", f"{name} header: {{error}}"), without_warnings():
+        # Not `PIL.Image.open`, which warns or raises at its own limit on the number of pixels.
+        image = _FORMATS[name][1](LimitedFile(io.BytesIO(content), too_many, n_reads=MAX_READS))
+        several = bool(getattr(image, "is_animated", False))
     if several:
         raise ImageRefused("unreadable", f"{name} file with several images, expected one")
     return image
 
 
-class _LimitedFile(io.BytesIO):
-    """The content of a file, which can be read in at most ``MAX_READS`` pieces."""
+@contextmanager
+def refusing(reason: str, detail: str) -> Iterator[None]:
+    """Refuse an image for any error of a decoder, because decoders do not document what they raise for damaged files.
 
-    n_reads = 0
+    In the detail, ``{error}`` is replaced by the message of the error and ``{kind}`` by the name of its class. Messages
+    about DICOM files may quote the name of the patient.
+    """
+    try:
+        yield
+    except (ImageRefused, MemoryError):
+        raise
+    except DecompressionBombError as error:
+        raise ImageRefused("too_large", str(error)) from None
+    except Exception as error:
+        if "truncated" in str(error).lower():
+            reason = "truncated"
+        raise ImageRefused(reason, detail.format(error=error, kind=type(error).__name__)) from None
 
-    def read(self, size: int | None = -1) -> bytes:
-        self.n_reads += 1
-        if self.n_reads > MAX_READS:
-            raise ImageRefused("too_large", f"metadata in more than {MAX_READS} pieces")
-        return super().read(size)
+
+class LimitedFile:
+    """A file of which only so much can be read, because millions of tiny elements of a header take minutes to parse."""
+
+    def __init__(
+        self, file: BinaryIO, refusal: ImageRefused, *, n_reads: int = sys.maxsize, n_bytes: int = sys.maxsize - 1
+    ) -> None:
+        self._file, self._refusal = file, refusal
+        self._n_reads, self._n_bytes = n_reads, n_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        """Read like the file, and raise the refusal above one of the limits."""
+        content = self._file.read(size if 0 <= size <= self._n_bytes else self._n_bytes + 1)
+        self._n_reads -= 1
+        self._n_bytes -= len(content)
+        if min(self._n_reads, self._n_bytes) < 0:
+            raise self._refusal
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel: float = 1) -> None:
@@ -86,7 +110,7 @@ def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel:
     """
     width, height = size
     if width * height * max(1, bytes_per_pixel / 4) > max_megapixels * 1e6:
-        # Without the limit, so that the detail does not depend on it.
+        # The detail must not depend on the limit.
         depth = f" of {bytes_per_pixel:g} bytes" if bytes_per_pixel > 4 else ""
         raise ImageRefused("too_large", f"{width * height / 1e6:.1f} megapixels{depth}")
     if min(width, height) < MIN_SIDE:
@@ -146,17 +170,14 @@ def _check_complete(name: str, content: bytes) -> None:
 
 
 def _check_png_chunks(content: bytes) -> None:
-    start, kind, view = 8, b"", memoryview(content)
-    n_chunks = 0
-    while kind != b"IEND":
-        n_chunks += 1
-        if n_chunks > MAX_READS:
-            raise ImageRefused("too_large", f"a PNG of more than {MAX_READS} chunks")
-        if start + 12 > len(content):
-            raise ImageRefused("truncated", "PNG without an end chunk")
+    start, view = 8, memoryview(content)
+    for _ in range(MAX_READS):
         end = start + 12 + int.from_bytes(view[start : start + 4])
         if end > len(content):
-            raise ImageRefused("truncated", "truncated PNG chunk")
+            raise ImageRefused("truncated", "truncated PNG chunk, or PNG without an end chunk")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise ImageRefused("truncated", "PNG chunk with a wrong checksum")
-        start, kind = end, bytes(view[start + 4 : start + 8])
+        if view[start + 4 : start + 8] == b"IEND":
+            return
+        start = end
+    raise ImageRefused("too_large", f"a PNG of more than {MAX_READS} chunks")
