@@ -48,7 +48,7 @@ def grey_network(size: int, weight: float = 1.0) -> "keras.Model":
 
 def prepare(classifier: "ImageClassifier", contents: Iterable[bytes]) -> list[Any]:
     """Prepare the contents of image files for a classifier, each to an image or a refusal."""
-    from cxr_pipeline.data.images.inference_inputs import prepare_content
+    from cxr_pipeline.data.images.recipe import prepare_content
 
     prepared: list[Any] = []
     for content in contents:

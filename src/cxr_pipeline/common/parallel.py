@@ -124,7 +124,7 @@ def map_in_order(
     if workers == 1:
         threads = ThreadPoolExecutor(THREADS)
         try:
-            yield from _in_order(partial(threads.submit, function), items, pending or 2 * THREADS)
+            yield from _in_order(lambda item: threads.submit(function, item), items, pending or 2 * THREADS)
         finally:
             threads.shutdown(cancel_futures=True)
         return

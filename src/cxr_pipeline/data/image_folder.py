@@ -8,7 +8,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.inference_inputs import leads_out
+from cxr_pipeline.data.images.recipe import leads_out
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 

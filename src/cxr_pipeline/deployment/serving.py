@@ -24,8 +24,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.parallel import n_cores
-from cxr_pipeline.data.images.inference_inputs import prepare_content
-from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.recipe import Recipe, prepare_content
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns, threshold_columns
 
 if TYPE_CHECKING:

@@ -1,10 +1,14 @@
+import json
 from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
+from dicom_files import dicom
 
+from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import recipe as recipes
-from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.recipe import Recipe, prepare_content
 
 RECIPE = Recipe(size=32, mode="fit", max_megapixels=10)
 STEPS = ({"operation": "top_hat", "shape": "cross", "size": 5},)
@@ -30,3 +34,30 @@ def test_an_image_is_decoded_resized_and_enhanced(image, encode):
     expected = cv2.morphologyEx(resized, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5)))
     assert expected.any()
     assert np.array_equal(recipe.prepare(encode(image, "PNG")), expected)
+
+
+@pytest.mark.parametrize(("error", "reason"), [(ValueError, "unreadable"), (MemoryError, "too_large")])
+def test_an_unexpected_error_of_a_decoder_is_a_refusal(error, reason, image, encode, caplog, monkeypatch):
+    def fail(*_, **__):
+        raise error("a bug of the decoder")
+
+    monkeypatch.setattr("cxr_pipeline.data.images.decoding.decode", fail)
+    with pytest.raises(ImageRefused) as raised:
+        prepare_content(encode(image, "PNG"), RECIPE)
+    assert raised.value.reason == reason
+    assert ("could not be decoded: ValueError" in caplog.text) == (reason == "unreadable")
+    # The message may be a value of the header.
+    assert "a bug of the decoder" not in caplog.text
+
+
+def test_dicom_images_are_accepted_as_by_the_sources_of_the_training_images(image):
+    content = dicom(image, Modality="RF", BodyPartExamined="TORAX")
+    with pytest.raises(ImageRefused, match="not_chest: modality RF"):
+        prepare_content(content, RECIPE)
+    with pytest.raises(ImageRefused, match="not_chest: body part TORAX, expected CHEST"):
+        prepare_content(content, replace(RECIPE, modalities=("RF",)))
+    accepting = replace(RECIPE, modalities=("RF",), body_parts=("TORAX",))
+    stored = Recipe.from_dict(json.loads(json.dumps(accepting.to_dict())))
+    assert stored == accepting
+    assert stored.digest == RECIPE.digest
+    assert np.array_equal(prepare_content(content, stored), RECIPE.prepare(content))

@@ -177,7 +177,7 @@ def _check_png_chunks(content: bytes) -> None:
             raise ImageRefused("truncated", "truncated PNG chunk, or PNG without an end chunk")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise ImageRefused("truncated", "PNG chunk with a wrong checksum")
-        if view[start + 4 : start + 8] == b"IEND":
+        if bytes(view[start + 4 : start + 8]) == b"IEND":
             return
         start = end
     raise ImageRefused("too_large", f"a PNG of more than {MAX_READS} chunks")

@@ -71,14 +71,11 @@ def contrast(image: Image, *, size: Size, shape: Shape = "ellipse") -> Image:
 def clahe(
     image: Image, *, clip_limit: Annotated[float, Gt(0)] = 2.0, tiles: Annotated[int, Interval(ge=1, le=64)] = 8
 ) -> Image:
-    """Equalise the histogram of each tile with limited contrast.
+    """Equalise the histogram of each of ``tiles`` x ``tiles`` tiles with limited contrast.
+
+    ``clip_limit`` is the maximum count of a histogram bin, as a multiple of the mean count.
 
     Reference: K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
-
-    Args:
-        image: uint8 [height, width].
-        clip_limit: maximum count of a histogram bin, as a multiple of the mean count.
-        tiles: number of tiles along each side.
     """
     return np.asarray(cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(image), dtype=np.uint8)
 
@@ -100,10 +97,7 @@ def _erode(image: Image, size: int, shape: str) -> Image:
 
 
 def _dilate(image: Image, size: int, shape: str) -> Image:
-    """Dilate with the reflected element.
-
-    OpenCV does not reflect it, so its own openings with an element of even size shift the image.
-    """
-    element = cv2.getStructuringElement(_SHAPES[shape], (size, size))
+    # OpenCV does not reflect the element, so its own openings with an element of even size shift the image.
+    element = cv2.flip(cv2.getStructuringElement(_SHAPES[shape], (size, size)), -1)
     anchor = (size - 1) // 2
-    return np.asarray(cv2.dilate(image, cv2.flip(element, -1), anchor=(anchor, anchor)), dtype=np.uint8)
+    return np.asarray(cv2.dilate(image, element, anchor=(anchor, anchor)), dtype=np.uint8)

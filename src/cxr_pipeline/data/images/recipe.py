@@ -1,19 +1,25 @@
-"""``Recipe``: the parameters that determine the pixels of a prepared image."""
+"""``Recipe``: the parameters that determine the pixels of a prepared image; and the preparation of new images by it."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES
+from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
 
 # Increase this when a change of the code changes pixels, so that images prepared by earlier versions are not used.
 VERSION = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,42 @@ class Recipe:
     def from_dict(cls, description: Mapping[str, Any]) -> "Recipe":
         """Create a recipe from the result of `to_dict`."""
         return cls(**description)
+
+
+def prepare_content(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
+    """Convert the bytes of a new image file to the input of a network, uint8 [size, size].
+
+    Raises:
+        ImageRefused: the image cannot be used, or decoding failed unexpectedly.
+    """
+    try:
+        check_chest(content, modalities=recipe.modalities, body_parts=recipe.body_parts)
+        return recipe.prepare(content)
+    except ImageRefused:
+        raise
+    except MemoryError:
+        raise ImageRefused("too_large", "not enough memory to decode it") from None
+    except Exception as error:  # one image must not fail the others of the same request or folder
+        # Without the message, which may quote the patient's name.
+        _log.warning("An image is refused because it could not be decoded: %s", type(error).__name__)
+        raise ImageRefused("unreadable", f"could not be decoded: {type(error).__name__}") from None
+
+
+def leads_out(root: Path, path: str) -> bool:
+    """Return whether ``path`` below ``root`` leads outside of ``root``. ``root`` must not contain links."""
+    return not Path(os.path.realpath(root / path)).is_relative_to(root)
+
+
+def prepare_files(root: Path, recipe: Recipe, paths: Sequence[str]) -> list[NDArray[np.uint8] | ImageRefused]:
+    """Prepare new image files below ``root``. Refused images are replaced by their refusals."""
+    from cxr_pipeline.data.images.decoding import read_bytes
+
+    images: list[NDArray[np.uint8] | ImageRefused] = []
+    for path in paths:
+        try:
+            if leads_out(root, path):
+                raise ImageRefused("outside_source", "a link that leads out of the folder")
+            images.append(prepare_content(read_bytes(root / path), recipe))
+        except ImageRefused as refusal:
+            images.append(refusal)
+    return images

@@ -34,7 +34,7 @@ _REFUSAL = np.dtype([("reason", "S32"), ("detail", "S200")])
 
 _log = logging.getLogger(__name__)
 
-Refusals = dict[str, tuple[str, str]]
+Refusals = dict[str, ImageRefused]
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,10 @@ class PreparedImages:
         return self._refused.missing(self._images.missing(sha256s))
 
     def fill(self, images: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> "pd.DataFrame":
-        """Prepare the images that the store does not contain.
+        """Prepare the images that the store does not contain, and return the refused ones among all images.
 
-        Args:
-            images: SHA-256 of each image's content to its reader and its path there.
-            workers: processes that decode; None for one per core. A few images are decoded in this process.
-
-        Returns:
-            Table of the refused images among these: ``sha256``, ``reason``, ``detail``.
+        The images are given by their SHA-256, each with its reader and its path there. Processes, one for each core
+        unless ``workers`` are given, decode them if they are many. The table has ``sha256``, ``reason`` and ``detail``.
 
         Raises:
             UserError: the store cannot be written, or the disk has too little free space.
@@ -107,8 +103,8 @@ class PreparedImages:
         self._warn(images)
         known = [sha256 for sha256 in images if sha256 in self._refused]
         for sha256, (reason, detail) in zip(known, self._refused.read(known).tolist(), strict=True):
-            refused[sha256] = (reason.decode(), detail.decode(errors="ignore"))
-        rows = [(sha256, *refused[sha256]) for sha256 in images if sha256 in refused]
+            refused[sha256] = ImageRefused(reason.decode(), detail.decode(errors="ignore"))
+        rows = [(sha256, *refused[sha256].args) for sha256 in images if sha256 in refused]
         return pd.DataFrame(rows, columns=["sha256", "reason", "detail"], dtype="str")
 
     def enhanced(
@@ -166,9 +162,8 @@ class PreparedImages:
             _log.warning("%d of %d images (such as %s): %s.", count, len(images), path, text)
 
     def _refresh(self) -> None:
-        self._notes.refresh()
-        self._images.refresh()
-        self._refused.refresh()
+        for store in (self._notes, self._images, self._refused):
+            store.refresh()
 
     def _run(
         self, work: Callable[[Sequence[Any]], Refusals], items: Sequence[Any], *, workers: int, title: str
@@ -191,54 +186,46 @@ class PreparedImages:
         existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
         needed, free = n_images * self.recipe.size**2, shutil.disk_usage(existing).free
         if free < needed:
+            side = self.recipe.size
             raise UserError(
-                f"Not enough free disk space for the prepared images: {n_images} images of {self.recipe.size} x "
-                f"{self.recipe.size} pixels need {needed / 1e6:,.0f} MB in {self.folder}, "
-                f"found {free / 1e6:,.0f} MB. Free some disk space, or choose a smaller size "
-                "(--params <task>.resolution.size=...), and run the same command again."
+                f"Not enough free disk space for the prepared images: {n_images} images of {side} x {side} pixels need "
+                f"{needed / 1e6:,.0f} MB in {self.folder}, found {free / 1e6:,.0f} MB. Free some disk space, or choose "
+                "a smaller size (--params <task>.resolution.size=...), and run the same command again."
             )
 
 
 def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader", str]]) -> Refusals:
     """Decode and prepare images into one shard of the store in a folder.
 
-    Returns:
-        Refusals of images that could not be read, or whose content has another SHA-256. They are not stored, because
-        the images may be readable later.
-
-    Raises:
-        Unavailable: too little memory to decode an image.
+    Returns the refusals of images that could not be read, or whose content has another SHA-256. They are not stored,
+    because the images may be readable later.
     """
     prepared: dict[str, NDArray[np.uint8]] = {}
     notes: dict[str, str] = {}
     permanent: Refusals = {}
     transient: Refusals = {}
     for sha256, reader, path in images:
+        refusals = transient
         try:
             content = reader.read(path)
-        except ImageRefused as refusal:
-            transient[sha256] = (refusal.reason, refusal.detail)
-            continue
-        if hashlib.sha256(content).hexdigest() != sha256:
-            transient[sha256] = ("unreadable", "changed while the pipeline was reading it")
-            continue
-        try:
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise ImageRefused("unreadable", "changed while the pipeline was reading it")
+            refusals = permanent
             prepared[sha256] = recipe.prepare(content, note=partial(notes.__setitem__, sha256))
         except ImageRefused as refusal:
-            permanent[sha256] = (refusal.reason, refusal.detail)
+            refusals[sha256] = refusal
         except MemoryError as error:  # not stored as a refusal, because it does not depend on the image alone
             raise Unavailable(
                 f"Not enough memory, processes or open files to decode {path}. Prepared images are kept. Free some, or "
                 "use fewer workers (--params <task>.resolution.workers=1), then run the same command again."
             ) from error
-    noted = [sha256 for sha256 in prepared if sha256 in notes]
     # Before the images, so that none of them is without its note after a kill.
-    if noted:
+    if noted := [sha256 for sha256 in prepared if sha256 in notes]:
         write_shard(folder / _NOTES, noted, np.array([notes[sha256].encode() for sha256 in noted], _NOTE))
     if prepared:
         write_shard(folder / _IMAGES, list(prepared), np.stack(list(prepared.values())))
     if permanent:
-        rows = [(reason.encode(), detail.encode()) for reason, detail in permanent.values()]
+        rows = [(refusal.reason.encode(), refusal.detail.encode()) for refusal in permanent.values()]
         write_shard(folder / _REFUSED, list(permanent), np.array(rows, _REFUSAL))
     return transient
 

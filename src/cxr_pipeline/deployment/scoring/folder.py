@@ -25,8 +25,7 @@ from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
-from cxr_pipeline.data.images.inference_inputs import prepare_files
-from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.recipe import Recipe, prepare_files
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions, warn_of_refused
 
@@ -250,8 +249,7 @@ def _prepare(root: Path, paths: Sequence[str], recipe: Recipe, *, pending: int) 
         partial(prepare_files, root, recipe), tasks, workers=workers, pending=max(pending // _TASK_IMAGES, 2 * workers)
     )
     for images in results:
-        for image in images:
-            yield ImageRefused(*image) if isinstance(image, tuple) else image
+        yield from images
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Any]:
