@@ -10,8 +10,7 @@ from stub_models import fixed_rule
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
 
 SIZE = 32
 SOURCE = {"layout": "class_folders", "patient_id": r"^(\d+)_"}

@@ -1,4 +1,5 @@
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.drift.image_features import (
     STATISTICS,
-    ImageFeatures,
+    extract_features,
     image_statistics,
     sample_one_per_patient,
 )
+from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
+from cxr_pipeline.training.networks.heads import POOLED
 
 PATIENTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=40)
 
@@ -41,13 +45,29 @@ def test_equal_ids_in_two_sources_are_two_patients() -> None:
     assert len(sample_one_per_patient(rows_of(["1", "1"], ["nih", "other"]), max_images=9, seed=0)) == 2
 
 
-@pytest.mark.parametrize(("index", "shape"), [(3, (2, 1)), (3, (3, 2)), (4, (2,))])
-def test_arrays_of_different_lengths_are_refused(index, shape) -> None:
-    arrays = [np.zeros((3, n)) for n in (11, 5, 1, 1)] + [np.full(3, "")]
-    assert len(ImageFeatures(*arrays)) == 3
-    arrays[index] = np.full(shape, "")
-    with pytest.raises(ValueError, match="same images and outputs"):
-        ImageFeatures(*arrays)
+def test_features_are_those_of_the_network_with_calibrated_probabilities(network, images) -> None:
+    raw = network.predict(images[:60, ..., np.newaxis], verbose=0)
+    labels = (raw > np.median(raw)).astype(float)
+    labels[:6] = 1 - labels[:6]
+    platt = fit_decision_rule(
+        labels, raw, kind="binary", classes=("a", "b"), calibration="platt", policy={"rule": "youden"}
+    )
+    features = extract_features(network, platt, (images[:20], images[20:60]))
+    pooled = keras.Model(network.inputs, network.get_layer(POOLED).output)
+    np.testing.assert_allclose(features.features, pooled.predict(images[:60, ..., np.newaxis], verbose=0), atol=1e-5)
+    np.testing.assert_allclose(features.probability, platt.apply(raw.astype(float)).probability, atol=1e-6)
+    assert not np.allclose(features.probability, raw, atol=1e-2)
+    np.testing.assert_array_equal(features.statistics, image_statistics(images[:60]))
+    assert np.isnan(features.y_true).all()
+
+
+def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images) -> None:
+    features = extract_features(network, rule, [])
+    assert (len(features), features.features.shape, features.probability.shape) == (0, (0, 24), (0, 1))
+    broken = keras.models.clone_model(network)
+    broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
+    with pytest.raises(UserError, match="NaN"):
+        extract_features(broken, rule, [images[:4]])
 
 
 def statistics_of(image: np.ndarray) -> dict[str, float]:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.deployment.drift.two_sample_tests import (
-    compare_calibration,
+    compare_brier_excess,
+    compare_calibration_in_the_large,
     compare_features,
     compare_prevalence,
     compare_scores,
@@ -85,50 +86,52 @@ def test_the_effect_of_a_prevalence_is_cohens_h() -> None:
     assert compare_prevalence("x", labels(90, 120), labels(45, 100))["effect"] == pytest.approx(result["effect"])
 
 
-class TestCalibration:
-    @staticmethod
-    def images(n: int, seed: int, frequency=lambda probability: probability) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and probabilities of images with a given frequency of positive labels."""
-        rng = np.random.default_rng(seed)
-        probability = rng.beta(0.5, 0.5, n)
-        return (rng.random(n) < frequency(probability)).astype(float), probability
+def images(n: int, seed: int, frequency=lambda probability: probability) -> np.ndarray:
+    """Labels and probabilities [n, 2] of images with a given frequency of positive labels."""
+    rng = np.random.default_rng(seed)
+    probability = rng.beta(0.5, 0.5, n)
+    return np.stack([rng.random(n) < frequency(probability), probability], axis=1)
 
-    def test_calibrated_probabilities_do_not_drift(self) -> None:
-        large, spiegelhalter = compare_calibration("ill", self.images(300, 0), self.images(300, 1))
-        assert max(large["effect"], spiegelhalter["effect"]) < 0.06
-        assert min(large["p_value"], spiegelhalter["p_value"]) > 0.05
 
-    def test_flipped_labels_are_detected_at_equal_prevalence(self) -> None:
-        y_true, probability = self.images(200, 1)
-        large, spiegelhalter = compare_calibration("ill", self.images(200, 0), (1 - y_true, probability))
-        assert spiegelhalter["effect"] > 0.4
-        assert spiegelhalter["p_value"] < 1e-9
-        assert large["effect"] < 0.15
+def compare_calibration(reference: np.ndarray, new: np.ndarray):
+    return compare_calibration_in_the_large("ill", reference, new), compare_brier_excess("ill", reference, new)
 
-    @pytest.mark.parametrize(("frequency", "sign"), [(lambda p: 0.4 + 0.6 * p, 1), (lambda p: 0.6 * p, -1)])
-    def test_another_frequency_is_detected_in_the_large(self, frequency, sign) -> None:
-        large, _ = compare_calibration("ill", self.images(300, 0), self.images(300, 1, frequency))
-        assert sign * large["new"] > 0.1
-        assert large["p_value"] < 1e-3
-        assert large["effect"] == pytest.approx(abs(large["new"] - large["reference"]))
 
-    def test_a_model_that_never_was_calibrated_has_not_drifted(self) -> None:
-        def overconfident(probability):
-            return 0.5 + (probability - 0.5) / 4
+def overconfident(probability: np.ndarray) -> np.ndarray:
+    return 0.5 + (probability - 0.5) / 4
 
-        sides = (self.images(300, seed, overconfident) for seed in (0, 1))
-        large, spiegelhalter = compare_calibration("ill", *sides)
-        assert spiegelhalter["reference"] > 0.1
-        assert min(large["p_value"], spiegelhalter["p_value"]) > 0.05
 
-    def test_the_second_test_is_the_numerator_of_spiegelhalter(self) -> None:
-        y_true, probability = self.images(50, 0)
-        _, spiegelhalter = compare_calibration("ill", self.images(50, 1), (y_true, probability))
-        brier, expected = (y_true - probability) ** 2, probability * (1 - probability)
-        assert spiegelhalter["new"] == pytest.approx(np.mean(brier - expected))
+@pytest.mark.parametrize("frequency", [lambda p: p, overconfident])
+def test_calibration_that_stays_the_same_is_no_drift(frequency) -> None:
+    large, excess = compare_calibration(images(300, 0, frequency), images(300, 1, frequency))
+    assert max(large["effect"], excess["effect"]) < 0.06
+    assert min(large["p_value"], excess["p_value"]) > 0.05
+    assert (excess["reference"] > 0.1) == (frequency is overconfident)
 
-    def test_residuals_without_spread(self) -> None:
-        certain = np.repeat([0.0, 1.0], 20)
-        same = compare_calibration("ill", (certain, certain), (certain, certain))
-        assert [result["p_value"] for result in same] == [1, 1]
-        assert compare_calibration("ill", (certain, certain), (1 - certain, certain))[1]["p_value"] == 0
+
+def test_flipped_labels_are_detected_at_equal_prevalence() -> None:
+    large, excess = compare_calibration(images(200, 0), np.abs(images(200, 1) - [1, 0]))
+    assert excess["effect"] > 0.4
+    assert excess["p_value"] < 1e-9
+    assert large["effect"] < 0.15
+
+
+@pytest.mark.parametrize(("frequency", "sign"), [(lambda p: 0.4 + 0.6 * p, 1), (lambda p: 0.6 * p, -1)])
+def test_another_frequency_is_detected_in_the_large(frequency, sign) -> None:
+    large, _ = compare_calibration(images(300, 0), images(300, 1, frequency))
+    assert sign * large["new"] > 0.1
+    assert large["p_value"] < 1e-3
+    assert large["effect"] == pytest.approx(abs(large["new"] - large["reference"]))
+
+
+def test_the_brier_excess_is_the_score_above_its_expected_value() -> None:
+    new = images(50, 0)
+    y_true, probability = new.T
+    _, excess = compare_calibration(images(50, 1), new)
+    assert excess["new"] == pytest.approx(np.mean((y_true - probability) ** 2 - probability * (1 - probability)))
+
+
+def test_calibration_without_spread() -> None:
+    certain = np.repeat([[0.0, 0.0], [1.0, 1.0]], 20, axis=0)
+    assert [result["p_value"] for result in compare_calibration(certain, certain)] == [1, 1]
+    assert compare_calibration(certain, np.abs(certain - [1, 0]))[1]["p_value"] == 0

@@ -15,11 +15,11 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.deployment.scoring import folder as module
-from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
+from cxr_pipeline.deployment.scoring.out_of_distribution import OutlierDetector, Screening
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 16
@@ -45,7 +45,7 @@ def owner_and_profile(classifier: ImageClassifier) -> tuple[ImageClassifier, Ref
 
 
 @pytest.fixture
-def images(folder: Path) -> Path:
+def phantom_folder(folder: Path) -> Path:
     """Twenty phantoms, an image of noise and a text file."""
     folder.mkdir()
     for patient in range(201, 221):
@@ -84,15 +84,15 @@ def table(predictions: Predictions) -> pd.DataFrame:
     return pd.concat(predictions, ignore_index=True).set_index("image")
 
 
-def test_a_flagged_image_keeps_its_probability(score, images, owner_and_profile) -> None:
-    predictions, screening = score(images)
+def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_profile) -> None:
+    predictions, screening = score(phantom_folder)
     rows = table(predictions)
     assert rows.columns.tolist() == ["probability", "decision", "status", "reason"]
     assert rows.loc["noise.png", ["status", "reason"]].tolist() == ["scored", OOD]
     assert rows.loc["broken.png", ["status", "reason"]].tolist() == ["refused", "unreadable"]
     assert (rows["reason"] == OOD).sum() <= 2
     names = rows.index[rows["status"] == "scored"]
-    expected = stub_models.score(owner_and_profile[0], [(images / name).read_bytes() for name in names])
+    expected = stub_models.score(owner_and_profile[0], [(phantom_folder / name).read_bytes() for name in names])
     np.testing.assert_allclose(rows.loc[names, "probability"], expected["probability"], atol=1e-6)
     assert rows.loc[names, "decision"].tolist() == expected["decision"].tolist()
     record = summarise(predictions, owner_and_profile[0])
@@ -101,8 +101,8 @@ def test_a_flagged_image_keeps_its_probability(score, images, owner_and_profile)
     assert screening.n_seen == 21
 
 
-def test_a_refused_image_has_no_heat_map(score, images, tmp_path) -> None:
-    predictions, _ = score(images, out_of_distribution="refuse", heatmaps=tmp_path / "maps")
+def test_a_refused_image_has_no_heat_map(score, phantom_folder, tmp_path) -> None:
+    predictions, _ = score(phantom_folder, out_of_distribution="refuse", heatmaps=tmp_path / "maps")
     rows = table(predictions)
     assert rows.loc["noise.png", ["status", "reason"]].tolist() == ["refused", OOD]
     assert rows.loc["noise.png", ["probability", "decision"]].isna().all()
@@ -110,40 +110,40 @@ def test_a_refused_image_has_no_heat_map(score, images, tmp_path) -> None:
     assert drawn == set(rows.index[rows["status"] == "scored"])
 
 
-def test_images_are_screened_again_only_with_other_parameters(score, images) -> None:
-    first = table(score(images)[0])
-    predictions, screening = score(images)
+def test_images_are_screened_again_only_with_other_parameters(score, phantom_folder) -> None:
+    first = table(score(phantom_folder)[0])
+    predictions, screening = score(phantom_folder)
     assert screening.n_seen == 0
     pd.testing.assert_frame_equal(table(predictions), first)
-    assert len(predictions.features) == len(screening.sample(find_images(str(images), key="k"))) == 6
+    assert len(predictions.features) == len(screening.sample(find_images(str(phantom_folder), key="k"))) == 6
     for changed in ({OOD: "ignore"}, {"false_alarms": 0.2}, {"min_images": 40}):
-        predictions, screening = score(images, **changed)
+        predictions, screening = score(phantom_folder, **changed)
         assert (screening.n_seen, predictions.n_kept) == (21, 0)
         if OOD in changed:
             assert table(predictions)["reason"].dropna().tolist() == ["unreadable"]
 
 
-def test_the_sample_follows_images_that_come_and_go(score, images) -> None:
+def test_the_sample_follows_images_that_come_and_go(score, phantom_folder) -> None:
     """New images are scored once; an image that replaces a removed one in the sample is scored once more."""
-    predictions, screening = score(images)
+    predictions, screening = score(phantom_folder)
     for patient in range(301, 311):
-        cv2.imwrite(str(images / f"{patient}.png"), phantom(patient))
-    predictions, screening = score(images)
+        cv2.imwrite(str(phantom_folder / f"{patient}.png"), phantom(patient))
+    predictions, screening = score(phantom_folder)
     assert (screening.n_seen, len(predictions.features)) == (10, 6)
-    for image in screening.sample(find_images(str(images), key="k"))[:3]:
-        (images / image.path).unlink()
-    predictions, screening = score(images)
+    for image in screening.sample(find_images(str(phantom_folder), key="k"))[:3]:
+        (phantom_folder / image.path).unlink()
+    predictions, screening = score(phantom_folder)
     assert len(predictions.features) == 6
     assert screening.n_seen <= 3
     before = table(predictions)
-    predictions, screening = score(images)
+    predictions, screening = score(phantom_folder)
     assert screening.n_seen == 0
     pd.testing.assert_frame_equal(table(predictions), before)
 
 
-def test_after_a_kill_the_rest_is_scored(score, images, tmp_path, monkeypatch) -> None:
+def test_after_a_kill_the_rest_is_scored(score, phantom_folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SHARD_ROWS", 4)
-    whole, _ = score(images)
+    whole, _ = score(phantom_folder)
     expected, sample = table(whole), whole.features
     shutil.rmtree(tmp_path / "parts")
     score_batch = Counting.score_batch
@@ -156,8 +156,77 @@ def test_after_a_kill_the_rest_is_scored(score, images, tmp_path, monkeypatch) -
     with monkeypatch.context() as patch:
         patch.setattr(Counting, "score_batch", killed)
         with pytest.raises(KeyboardInterrupt):
-            score(images)
-    predictions, screening = score(images)
+            score(phantom_folder)
+    predictions, screening = score(phantom_folder)
     assert screening.n_seen == 21 - 8
     pd.testing.assert_frame_equal(table(predictions), expected)
     np.testing.assert_array_equal(predictions.features, sample)
+
+
+TRAIN, VALIDATION, NEW = slice(0, 200), slice(200, 330), slice(330, 480)
+
+
+def fit(training: ImageFeatures, validation: ImageFeatures) -> ReferenceProfile:
+    return ReferenceProfile.fit(training, validation, outputs=("ill",), seed=0)
+
+
+@pytest.fixture(scope="module")
+def profile(phantoms: ImageFeatures) -> ReferenceProfile:
+    return fit(phantoms.take(TRAIN), phantoms.take(VALIDATION))
+
+
+def share(profile: ReferenceProfile, images: ImageFeatures, false_alarms: float) -> float:
+    detector = OutlierDetector(profile, false_alarms=false_alarms, min_images=30)
+    return float(detector.is_outlier(images.statistics, images.features).mean())
+
+
+@pytest.mark.parametrize("false_alarms", [0.05, 0.2])
+def test_the_rate_of_false_alarms_is_that_of_the_parameter(phantoms, false_alarms) -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(30):
+        order = rng.permutation(len(phantoms))
+        training, validation, new = (phantoms.take(order[part]) for part in (TRAIN, VALIDATION, NEW))
+        shares.append(share(fit(training, validation), new, false_alarms))
+    assert 0.2 * false_alarms < np.mean(shares) <= false_alarms + 0.02
+
+
+def test_noise_negatives_and_plain_grey_are_outliers(profile, images, extract) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, images[NEW].shape).astype(np.uint8)
+    assert share(profile, extract(noise), 0.01) == 1
+    assert share(profile, extract(255 - images[NEW]), 0.01) > 0.9
+    assert share(profile, extract(np.full_like(images[NEW], 90)), 0.01) == 1
+
+
+def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms, simulate) -> None:
+    own, far = phantoms.take(NEW), simulate(150, 1)
+    detector = OutlierDetector(profile, false_alarms=0.01, min_images=30)
+    assert detector.compared == ("pixels", "features")
+    assert detector.is_outlier(own.statistics, own.features).mean() < 0.05
+    assert detector.is_outlier(far.statistics, own.features).all()
+    assert detector.is_outlier(own.statistics, own.features + 100).all()
+
+
+def test_a_small_profile_makes_the_comparisons_that_it_can(phantoms) -> None:
+    few = fit(phantoms.take(slice(0, 40)), phantoms.take(slice(40, 60)))
+    new = phantoms.take(NEW)
+    assert OutlierDetector(few, false_alarms=0.05, min_images=30).compared == ("pixels",)
+    nothing = OutlierDetector(few, false_alarms=0.05, min_images=50)
+    assert nothing.compared == ()
+    assert not nothing.is_outlier(new.statistics, new.features + 100).any()
+
+
+def test_an_image_whose_features_overflow_is_an_outlier(profile, phantoms) -> None:
+    new = phantoms.take(slice(330, 333))
+    features = new.features.copy()
+    features[1, 0] = np.inf
+    detector = OutlierDetector(profile, false_alarms=0.01, min_images=30)
+    assert detector.is_outlier(new.statistics, features).tolist() == [False, True, False]
+
+
+def test_a_rate_below_one_in_n_images_still_has_a_threshold(phantoms) -> None:
+    few = fit(phantoms.take(TRAIN), phantoms.take(slice(200, 235)))
+    new = phantoms.take(NEW)
+    assert share(few, new, 0.0001) < 0.1
+    detector = OutlierDetector(few, false_alarms=0.0001, min_images=30)
+    assert detector.is_outlier(new.statistics * 50, new.features * 50).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cxr_pipeline.deployment.drift.image_features import STATISTICS, ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.drift.two_sample_tests import (
-    compare_calibration,
+    compare_brier_excess,
+    compare_calibration_in_the_large,
     compare_features,
     compare_prevalence,
     compare_scores,
@@ -21,12 +22,14 @@ from cxr_pipeline.deployment.drift.two_sample_tests import (
 from cxr_pipeline.evaluation.paired_bootstrap import holm
 
 Limits = Mapping[str, Mapping[str, float | None]]
-Floats = NDArray[np.float64]
 Values = NDArray[np.floating]
+# What is compared, and its value for each image of the reference and each new image.
+Sample = tuple[str, Values, Values]
 
 # By severity; "unknown" ranks below "none", so that one family that could be tested decides.
 VERDICTS = ("unknown", "none", "warn", "refuse")
 FAMILIES = ("pixels", "features", "scores", "prevalence", "calibration")
+LABELLED = ("prevalence", "calibration")
 # Calibration needs a mean over images of either class.
 MIN_IMAGES_PER_CLASS = 10
 
@@ -59,93 +62,84 @@ def detect_drift(
         with ``p_holm`` (the corrected p-value) and ``verdict``.
     """
     profile = profile.match_sources(new.source, min_images=min_images, seed=seed)
-    families = [_Family(profile, new, min_images) for _ in FAMILIES]
-    pixels, features, scores, prevalence, calibration = families
-    pixels.test_pixels()
-    features.test(
-        partial(compare_features, seed=seed), "all features", profile.held_out.features, profile.project(new.features)
-    )
-    for column, output in enumerate(profile.outputs):
-        scores.test(compare_scores, output, profile.held_out.probability[:, column], new.probability[:, column])
-        prevalence.test_prevalence(output, column)
-        calibration.test_calibration(output, column)
-    corrected = iter(holm([result["p_value"] for family in families for result in family.results]))
-    reports: list[dict[str, Any]] = []
-    for name, family in zip(FAMILIES, families, strict=True):
-        tests = [{**result, "p_holm": next(corrected)} for result in family.results]
-        for test in tests:
-            test["verdict"] = _verdict(test["effect"], test["p_holm"], limits[name], alpha)
-        worst = _worst([test["verdict"] for test in tests])
-        reports.append({"name": name, "verdict": worst, "notes": list(dict.fromkeys(family.notes)), "tests": tests})
+    comparisons: dict[str, list[Callable[..., dict[str, Any]]]] = {
+        "pixels": [compare_values],
+        "features": [partial(compare_features, seed=seed)],
+        "scores": [compare_scores],
+        "prevalence": [compare_prevalence],
+        "calibration": [compare_calibration_in_the_large, compare_brier_excess],
+    }
+    labelled = not np.isnan(new.y_true).all()
+    families = []
+    for name, samples in _samples(profile, new).items():
+        family: dict[str, Any] = {"name": name, "verdict": "unknown", "notes": [], "tests": []}
+        if name in LABELLED and not labelled:
+            family["notes"] = ["The new images have no labels."]
+        else:
+            notes: list[str] = []
+            usable = _usable_samples(name, samples, min_images, notes)
+            family["notes"] = list(dict.fromkeys(notes))
+            family["tests"] = [compare(*sample) for sample in usable for compare in comparisons[name]]
+        families.append(family)
+    corrected = iter(holm([test["p_value"] for family in families for test in family["tests"]]))
+    for family in families:
+        for test in family["tests"]:
+            test["p_holm"] = next(corrected)
+            test["verdict"] = _verdict(test["effect"], test["p_holm"], limits[family["name"]], alpha)
+        family["verdict"] = _worst(family["tests"])
     return {
-        "verdict": _worst([report["verdict"] for report in reports]),
-        "sentence": _sentence(reports, len(new)),
+        "verdict": _worst(families),
+        "sentence": _sentence(families, len(new)),
         "n_new": len(new),
         "alpha": alpha,
         "limits": {name: dict(limits[name]) for name in FAMILIES},
-        "families": reports,
+        "families": families,
     }
 
 
-class _Family:
-    """Run the tests of one family and record why tests are skipped."""
+def _samples(profile: ReferenceProfile, new: ImageFeatures) -> dict[str, list[Sample]]:
+    """Return the samples that each family compares."""
+    training, held_out = profile.training, profile.held_out
+    samples: dict[str, list[Sample]] = {name: [] for name in FAMILIES}
+    for column, name in enumerate(STATISTICS):
+        samples["pixels"].append((name, training.statistics[:, column], new.statistics[:, column]))
+    samples["features"].append(("all features", held_out.features, profile.project(new.features)))
+    for column, output in enumerate(profile.outputs):
+        samples["scores"].append((output, held_out.probability[:, column], new.probability[:, column]))
+        samples["prevalence"].append((output, training.y_true[:, column], new.y_true[:, column]))
+        calibration = [np.stack([side.y_true, side.probability], axis=-1)[:, column] for side in (held_out, new)]
+        samples["calibration"].append((output, calibration[0], calibration[1]))
+    return samples
 
-    def __init__(self, profile: ReferenceProfile, new: ImageFeatures, min_images: int) -> None:
-        self.profile, self.new, self.min_images = profile, new, min_images
-        self.results: list[dict[str, Any]] = []
-        self.notes: list[str] = []
 
-    def test(self, compare: Callable[..., dict[str, Any]], name: str, reference: Values, new: Values) -> None:
-        """Compare the finite rows of two samples."""
-        finite = []
-        for side, values in (("reference", reference), ("new", new)):
-            usable = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-            if not usable.all():
-                self.notes.append(f"{name}: {(~usable).sum():,} {side} images without a finite value are left out.")
-            finite.append(values[usable].astype(np.float64))
-        if self._enough(name, *map(len, finite)):
-            self.results.append(compare(name, *finite))
-
-    def test_pixels(self) -> None:
-        if self._enough("pixels", len(self.profile.training), len(self.new)):
-            reference, new = self.profile.training.statistics, self.new.statistics
-            for column, name in enumerate(STATISTICS):
-                self.test(compare_values, name, reference[:, column], new[:, column])
-
-    def test_prevalence(self, output: str, column: int) -> None:
-        sides = [images.y_true[:, column] for images in (self.profile.training, self.new)]
-        labels = [side[~np.isnan(side)] for side in sides]
-        if self._labelled() and self._enough(output, *map(len, labels)):
-            self.results.append(compare_prevalence(output, *labels))
-
-    def test_calibration(self, output: str, column: int) -> None:
-        sides: list[tuple[Floats, Floats]] = []
-        for images in (self.profile.held_out, self.new):
-            y_true, probability = images.y_true[:, column], images.probability[:, column]
-            known = ~np.isnan(y_true) & np.isfinite(probability)
-            sides.append((y_true[known], probability[known]))
-        if not (self._labelled() and self._enough(output, *(len(y_true) for y_true, _ in sides))):
-            return
-        rarest = min(int(min(y_true.sum(), (1 - y_true).sum())) for y_true, _ in sides)
-        if rarest < MIN_IMAGES_PER_CLASS:
-            self.notes.append(f"{output}: {rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
-        else:
-            self.results.extend(compare_calibration(output, *sides))
-
-    def _labelled(self) -> bool:
-        labelled = not np.isnan(self.new.y_true).all()
-        if not labelled:
-            self.notes.append("The new images have no labels.")
-        return labelled
-
-    def _enough(self, name: str, n_reference: int, n_new: int) -> bool:
-        enough = min(n_reference, n_new) >= self.min_images
-        if not enough:
-            self.notes.append(
-                f"{name}: {n_reference:,} reference images and {n_new:,} new images; {self.min_images:,} of each, one "
-                "per patient, are needed."
+def _usable_samples(family: str, samples: Sequence[Sample], min_images: int, notes: list[str]) -> list[Sample]:
+    """Return the samples without images that have no finite value or no known label, unless too few are left."""
+    usable = []
+    for name, *sides in samples:
+        kept = []
+        for kind, values in zip(("reference", "new"), sides, strict=True):
+            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+            if family not in LABELLED and not finite.all():
+                notes.append(f"{name}: {(~finite).sum():,} {kind} images without a finite value are left out.")
+            kept.append(values[finite].astype(np.float64))
+        reference, new = kept
+        if min(len(reference), len(new)) < min_images:
+            complete = list(map(len, kept)) == list(map(len, sides))
+            notes.append(
+                f"{family if complete else name}: {len(reference):,} reference images and {len(new):,} new images; "
+                f"{min_images:,} of each, one per patient, are needed."
             )
-        return enough
+        elif family == "calibration" and (n_rarest := min(map(_rarest, kept))) < MIN_IMAGES_PER_CLASS:
+            notes.append(f"{name}: {n_rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
+        else:
+            usable.append((name, reference, new))
+    return usable
+
+
+def _rarest(sample: Values) -> int:
+    """Return the number of images of the rarer class in a sample of labels and probabilities [n, 2]."""
+    positive = sample[:, 0] == 1
+    return int(min(positive.sum(), (~positive).sum()))
 
 
 def _sentence(families: list[dict[str, Any]], n_new: int) -> str:
@@ -164,8 +158,8 @@ def _sentence(families: list[dict[str, Any]], n_new: int) -> str:
     return f"No drift was found in {tested}."
 
 
-def _worst(verdicts: list[str]) -> str:
-    return max(verdicts, key=VERDICTS.index, default="unknown")
+def _worst(results: Sequence[Mapping[str, Any]]) -> str:
+    return max((result["verdict"] for result in results), key=VERDICTS.index, default="unknown")
 
 
 def _verdict(effect: float, p_holm: float, limits: Mapping[str, float | None], alpha: float) -> str:

@@ -1,19 +1,21 @@
-"""The features of images for drift detection, among them pixel statistics."""
+"""The features of images for drift detection: pixel statistics, features and probabilities of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.evaluation.score_tables import patients_of
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from keras import Model
 
 STATISTICS = {
     "brightness": "mean grey",
@@ -43,21 +45,13 @@ class ImageFeatures:
         probability: float64 [n, k], calibrated, in [0, 1].
         y_true: float64 [n, k], labels 1 or 0, NaN where unknown.
         source: str [n], source of each image, empty if unknown.
-
-    Raises:
-        ValueError: The arrays differ in the number of images or outputs.
     """
 
     statistics: NDArray[np.float32]
     features: NDArray[np.float32]
-    probability: Floats
-    y_true: Floats
+    probability: NDArray[np.float64]
+    y_true: NDArray[np.float64]
     source: NDArray[np.str_]
-
-    def __post_init__(self) -> None:
-        shapes = {name: value.shape for name, value in vars(self).items()}
-        if len({shape[0] for shape in shapes.values()}) != 1 or self.probability.shape != self.y_true.shape:
-            raise ValueError(f"Expected arrays of the same images and outputs. Received: {shapes}")
 
     def __len__(self) -> int:
         return len(self.statistics)
@@ -77,6 +71,45 @@ class ImageFeatures:
         labels = [f"label_{output}" for output in outputs]
         y_true = rows[labels].to_numpy("float64") if set(labels) <= set(rows.columns) else self.y_true
         return replace(self, source=rows["source"].to_numpy(np.str_), y_true=y_true)
+
+
+class FeatureExtractor:
+    """Computes the features and the scores of prepared images in one forward pass.
+
+    The features are the pixel statistics, the pooled features of the network (``heads.POOLED``) and the probabilities
+    that ``rule`` computes from its scores, as structured arrays of ``dtype``.
+    """
+
+    def __init__(self, model: Model, rule: DecisionRule) -> None:
+        import keras
+
+        from cxr_pipeline.training.networks.heads import POOLED
+
+        self._network = keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
+        self._rule = rule
+        self.dtype = np.dtype(
+            [
+                ("statistics", np.float32, (len(STATISTICS),)),
+                ("features", np.float32, (int(self._network.outputs[0].shape[-1]),)),
+                ("probability", np.float64, (len(rule.outputs),)),
+            ]
+        )
+
+    def extract(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.floating]]:
+        """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size]."""
+        features = np.empty(len(images), self.dtype)
+        features["statistics"] = image_statistics(images)
+        features["features"], scores = self._network.predict_on_batch(images[..., np.newaxis])
+        features["probability"] = self._rule.apply(np.asarray(scores, np.float64)).probability
+        return features, scores
+
+
+def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]]) -> ImageFeatures:
+    """Extract the features of batches of images; their labels and sources are unknown."""
+    extractor = FeatureExtractor(model, rule)
+    # The empty array gives the result its shape if there is no batch.
+    features = [np.empty(0, extractor.dtype), *(extractor.extract(images)[0] for images in batches)]
+    return ImageFeatures.from_rows(np.concatenate(features))
 
 
 def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) -> pd.DataFrame:

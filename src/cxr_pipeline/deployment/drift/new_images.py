@@ -20,8 +20,7 @@ from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader, Reader
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.drift.detection import detect_drift
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures, sample_one_per_patient
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features, sample_one_per_patient
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
 _log = logging.getLogger(__name__)

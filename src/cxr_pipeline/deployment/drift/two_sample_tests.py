@@ -13,6 +13,7 @@ returns a dictionary of JSON types:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ Floats = NDArray[np.float64]
 
 PSI_BINS = 10
 HISTOGRAM_BINS = 24
+# scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images, the asymptotic ones suffice.
+_kolmogorov_smirnov = partial(stats.ks_2samp, method="asymp")
 
 
 def compare_values(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def compare_values(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
         0.5
     """
     distance, p_value = _kolmogorov_smirnov(reference, new)
-    return _result(name, "Kolmogorov-Smirnov", "KS distance", distance, p_value, reference, new, distribution=True)
+    names = (name, "Kolmogorov-Smirnov", "KS distance")
+    return _result(*names, distance, p_value, reference, new) | _distributions(reference, new)
 
 
 def compare_scores(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
@@ -52,14 +56,15 @@ def compare_scores(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
         Yurdakul and Naranjo, "Statistical properties of the population stability index", J. Risk Model Validation
         14, 2020.
     """
-    _, p_value = _kolmogorov_smirnov(reference, new)
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
     # Half an image per bin keeps the logarithm finite where a bin is empty.
     counts = [np.bincount(np.searchsorted(edges, side), minlength=len(edges) + 1) + 0.5 for side in (reference, new)]
     expected, actual = (count / count.sum() for count in counts)
     bias = len(edges) * (1 / len(reference) + 1 / len(new))
     index = max(0.0, float(np.sum((actual - expected) * np.log(actual / expected))) - bias)
-    return _result(name, "Kolmogorov-Smirnov", "PSI", index, p_value, reference, new, distribution=True)
+    names = (name, "Kolmogorov-Smirnov", "PSI")
+    p_value = _kolmogorov_smirnov(reference, new).pvalue
+    return _result(*names, index, p_value, reference, new) | _distributions(reference, new)
 
 
 def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) -> dict[str, Any]:
@@ -78,17 +83,17 @@ def compare_features(name: str, reference: Floats, new: Floats, *, seed: int) ->
     inputs = np.clip(np.vstack([reference, new]), -10, 10)
     inputs = np.hstack([inputs, inputs**2])
     is_new = np.repeat([False, True], [len(reference), len(new)])
+    regression = LogisticRegression(C=0.1, class_weight="balanced", solver="newton-cholesky")
+    classifier = make_pipeline(StandardScaler(), regression)
     scores, aucs, p_values = np.empty(len(inputs)), [], []
     for train, test in StratifiedKFold(2, shuffle=True, random_state=seed).split(inputs, is_new):
-        regression = LogisticRegression(C=0.1, class_weight="balanced", solver="newton-cholesky")
-        classifier = make_pipeline(StandardScaler(), regression).fit(inputs[train], is_new[train])
-        scores[test] = classifier.decision_function(inputs[test])
+        scores[test] = classifier.fit(inputs[train], is_new[train]).decision_function(inputs[test])
         positive, negative = scores[test][is_new[test]], scores[test][~is_new[test]]
         result = stats.mannwhitneyu(positive, negative, alternative="greater")
         aucs.append(result.statistic / (len(positive) * len(negative)))
         p_values.append(result.pvalue)
-    auc, p_value = float(np.mean(aucs)), min(1.0, 2 * float(min(p_values)))
-    return _result(name, "domain classifier", "AUC", auc, p_value, scores[~is_new], scores[is_new], distribution=True)
+    names, sides = (name, "domain classifier", "AUC"), (scores[~is_new], scores[is_new])
+    return _result(*names, np.mean(aucs), min(1.0, 2 * min(p_values)), *sides) | _distributions(*sides)
 
 
 def compare_prevalence(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
@@ -100,76 +105,66 @@ def compare_prevalence(name: str, reference: Floats, new: Floats) -> dict[str, A
         Cohen, "Statistical power analysis for the behavioral sciences", 1988, chapter 6.
     """
     table = [[int(labels.sum()), int((1 - labels).sum())] for labels in (reference, new)]
-    angles = [2 * np.arcsin(np.sqrt(labels.mean())) for labels in (reference, new)]
-    effect, p_value = float(abs(angles[1] - angles[0])), min(1.0, float(stats.fisher_exact(table).pvalue))
-    return _result(name, "Fisher's exact test", "Cohen's h", effect, p_value, reference, new)
+    before, after = (2 * np.arcsin(np.sqrt(labels.mean())) for labels in (reference, new))
+    p_value = min(1.0, stats.fisher_exact(table).pvalue)
+    return _result(name, "Fisher's exact test", "Cohen's h", abs(after - before), p_value, reference, new)
 
 
-def compare_calibration(
-    name: str, reference: tuple[Floats, Floats], new: tuple[Floats, Floats]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compare the calibration of labels and probabilities, ([n], [n]) and ([m], [m]), with Welch's test.
+def compare_calibration_in_the_large(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
+    """Compare the calibration in the large of labels and probabilities, [n, 2] and [m, 2], with Welch's test.
 
-    The first result compares the calibration in the large: observed minus expected share of positives. The second
-    compares the numerator of Spiegelhalter's statistic, the mean of (y - p)(1 - 2 p): the excess of the Brier score
-    over its expected value, which increases if high and low probabilities are wrong, regardless of the shares. Both are
-    0 for calibrated probabilities. They are compared with their values on validation images, so that a model that was
-    never calibrated does not count as drift.
+    This is the observed minus the expected share of positives, 0 for calibrated probabilities. It is compared with its
+    value on validation images, so that a model that was never calibrated does not count as drift.
+
+    References:
+        Van Calster et al., "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17, 2019.
+    """
+    return _compare_means(f"{name}, in the large", *(side[:, 0] - side[:, 1] for side in (reference, new)))
+
+
+def compare_brier_excess(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
+    """Compare the numerator of Spiegelhalter's statistic in the same way as `compare_calibration_in_the_large`.
+
+    For labels y and probabilities p, this is the mean of (y - p)(1 - 2 p): the excess of the Brier score over its
+    expected value, which increases if high and low probabilities are wrong, regardless of the shares.
 
     References:
         Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Stat. Med. 5, 1986.
-        Van Calster et al., "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17, 2019.
     """
-    residuals = [(y_true - probability, probability) for y_true, probability in (reference, new)]
-    in_the_large = _compare_means(f"{name}, in the large", *(residual for residual, _ in residuals))
-    excess = (residual * (1 - 2 * probability) for residual, probability in residuals)
-    return in_the_large, _compare_means(f"{name}, Spiegelhalter", *excess)
+    excess = ((side[:, 0] - side[:, 1]) * (1 - 2 * side[:, 1]) for side in (reference, new))
+    return _compare_means(f"{name}, Spiegelhalter", *excess)
 
 
-def _kolmogorov_smirnov(reference: Floats, new: Floats) -> tuple[float, float]:
-    # scipy's exact p-values fail, with a warning, for many sample sizes; from 30 images, the asymptotic ones suffice.
-    result = stats.ks_2samp(reference, new, method="asymp")
-    return float(result.statistic), float(np.clip(result.pvalue, 0, 1))
+def _compare_means(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
+    difference = new.mean() - reference.mean()
+    if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is undefined without any variance
+        p_value = 1.0 if difference == 0 else 0.0
+    else:
+        p_value = stats.ttest_ind(new, reference, equal_var=False).pvalue
+    return _result(name, "Welch's test", "difference", abs(difference), p_value, reference, new)
 
 
 def _result(
-    name: str,
-    test: str,
-    effect_name: str,
-    effect: float,
-    p_value: float,
-    reference: Floats,
-    new: Floats,
-    *,
-    distribution: bool = False,
+    name: str, test: str, effect_name: str, effect: float, p_value: float, reference: Floats, new: Floats
 ) -> dict[str, Any]:
-    typical = np.median if distribution else np.mean
     return {
         "name": name,
         "test": test,
         "effect_name": effect_name,
-        "effect": effect,
-        "p_value": p_value,
+        "effect": float(effect),
+        "p_value": float(p_value),
         "n_reference": len(reference),
         "n_new": len(new),
-        "reference": float(typical(reference)),
-        "new": float(typical(new)),
-        "histogram": _histogram(reference, new) if distribution else None,
+        "reference": float(reference.mean()),
+        "new": float(new.mean()),
+        "histogram": None,
     }
 
 
-def _compare_means(name: str, reference: Floats, new: Floats) -> dict[str, Any]:
-    difference = float(new.mean() - reference.mean())
-    if np.ptp(reference) == 0 == np.ptp(new):  # Welch's statistic is undefined without any variance
-        p_value = 1.0 if difference == 0 else 0.0
-    else:
-        p_value = float(stats.ttest_ind(new, reference, equal_var=False).pvalue)
-    return _result(name, "Welch's test", "difference", abs(difference), p_value, reference, new)
-
-
-def _histogram(reference: Floats, new: Floats) -> dict[str, list[float]]:
-    """Return the shares of both samples in bins of equal width; outliers count in the first and last bin."""
+def _distributions(reference: Floats, new: Floats) -> dict[str, Any]:
+    """Return the medians, and the shares in bins of equal width; outliers count in the first and last bin."""
     ends = np.quantile(reference, (0.002, 0.998)), np.quantile(new, (0.002, 0.998))
     edges = np.histogram_bin_edges(np.concatenate(ends), HISTOGRAM_BINS)
     shares = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] / len(side) for side in (reference, new)]
-    return {"edges": edges.tolist(), "reference": shares[0].tolist(), "new": shares[1].tolist()}
+    histogram = {"edges": edges.tolist(), "reference": shares[0].tolist(), "new": shares[1].tolist()}
+    return {"reference": float(np.median(reference)), "new": float(np.median(new)), "histogram": histogram}

@@ -60,7 +60,7 @@ def _profile_of_training_images(
     classifier: Any, images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, *, drift: Drift, task: str
 ) -> Any:
     """Build the profile of a version that has none from the current training images."""
-    from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
+    from cxr_pipeline.deployment.drift.reference_profile import build_reference_profile
 
     if manifest.empty or splits.empty:
         raise UserError(

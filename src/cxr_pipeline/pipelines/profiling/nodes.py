@@ -19,7 +19,7 @@ def profile_images(
     drift: Drift,
 ) -> Any:
     """Build the `ReferenceProfile` of the model's own images."""
-    from cxr_pipeline.deployment.drift.feature_extraction import build_reference_profile
+    from cxr_pipeline.deployment.drift.reference_profile import build_reference_profile
 
     settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
     return build_reference_profile(model, rule_from_dict(decision_rule), enhanced_images, manifest, splits, **settings)

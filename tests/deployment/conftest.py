@@ -9,8 +9,7 @@ import pytest
 from stub_models import fixed_rule
 
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.deployment.drift.feature_extraction import extract_features
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
