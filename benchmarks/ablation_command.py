@@ -58,7 +58,7 @@ def main() -> None:
         table = pd.read_csv(project.data / "08_reporting" / TASK / "ablation.csv")
         if len(table) != len(TWELVE) or table["error"].notna().any():
             sys.exit((project.folder / "printed.txt").read_text())
-        print(f"one command: {command:.0f} s, {len(RunOutputs(project.data, TASK).splits)} images", flush=True)
+        print(f"one command: {command:.0f} s, {len(RunOutputs(project.data, TASK).load('splits'))} images", flush=True)
         scripts = 0.0
         for name, overrides in TWELVE.items():
             if overrides["training"]["monitor"] == SETTINGS.monitor:
@@ -106,7 +106,7 @@ def run_script(data: Path, overrides: dict[str, Any]) -> None:
 def image_set(data: Path, images: PreparedImages, split: str) -> ImageSet:
     """Return the images of a split with made-up labels, which do not change the time."""
     manifest = pd.read_parquet(data / "03_primary" / TASK / "manifest.parquet")
-    sha256s = select_split(manifest, RunOutputs(data, TASK).splits, split)["sha256"].to_numpy(str)
+    sha256s = select_split(manifest, RunOutputs(data, TASK).load("splits"), split)["sha256"].to_numpy(str)
     return ImageSet.unweighted(images=images, sha256=sha256s, y=np.arange(len(sha256s))[:, np.newaxis] % 2)
 
 

@@ -96,19 +96,11 @@ def test_a_config_file_does_not_renew_the_splits():
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xff", None], ids=["empty", "no text", "missing"])
-@pytest.mark.parametrize("name", ["version", "metrics", "history", "splits", "test_scores", "test_images"])
+@pytest.mark.parametrize("name", ["model_version", "metrics", "history", "splits", "test_scores", "manifest"])
 def test_damaged_outputs_of_a_run_are_named(tmp_path: Path, name: str, damage: bytes | None) -> None:
     outputs = RunOutputs(tmp_path, "effusion")
-    for file in (
-        "06_models/effusion/model_version.json",
-        "08_reporting/effusion/metrics.json",
-        "08_reporting/effusion/history.csv",
-        "05_model_input/effusion/splits.parquet",
-        "07_model_output/effusion/test_scores.parquet",
-        "03_primary/effusion/manifest.parquet",
-    ):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        if damage is not None:
-            (tmp_path / file).write_bytes(damage)
+    if damage is not None:
+        outputs.path(name).parent.mkdir(parents=True)
+        outputs.path(name).write_bytes(damage)
     with pytest.raises(UserError, match=rf"^{tmp_path}/.* Delete {tmp_path} and run the same command again"):
-        getattr(outputs, name)
+        outputs.load(name)

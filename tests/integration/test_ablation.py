@@ -97,7 +97,7 @@ def test_cells_that_differ_only_in_thresholds_share_a_training(ablated) -> None:
     data = ablated[0] / "data" / "demo"
     cells = data / "07_model_output" / "effusion" / "ablation"
     seconds = {
-        name: RunOutputs(next(cells.glob(f"{name}-*")), "effusion").history["seconds"].tolist()
+        name: RunOutputs(next(cells.glob(f"{name}-*")), "effusion").load("history")["seconds"].tolist()
         for name in ("baseline", "fixed_threshold", "no_dropout")
     }
     assert seconds["fixed_threshold"] == seconds["baseline"] != seconds["no_dropout"]

@@ -163,7 +163,8 @@ class TestTrainChallenger:
         return nodes.train_challenger({**TRAIN, **changes}, registry, TASK, folders, launch)
 
     def test_the_pipeline_of_the_task_runs_in_its_own_folder(self, registered, folders, launch, jobs, place, caplog):
-        assert self.train(folders, launch) == {"folder": str(place)} | nodes.RunOutputs(place, "chest").version
+        trained = self.train(folders, launch)
+        assert trained == {"folder": str(place), **nodes.RunOutputs(place, "chest").load("model_version")}
         assert "The challenger: Few test images." in caplog.messages
         (job,) = jobs
         assert job.module == MODULE
@@ -184,7 +185,7 @@ class TestTrainChallenger:
         self.leave(place, 8)
         assert self.train(folders, launch, registry=SPLITS.assign(split="test"))["version"] == 9
         self.leave(place, 8)
-        nodes.RunOutputs(place, "chest").report.unlink()
+        nodes.RunOutputs(place, "chest").path("report").unlink()
         assert self.train(folders, launch)["version"] == 9
 
     def test_a_challenger_without_version_is_trained_again(self, folders, launch, jobs, place, monkeypatch) -> None:

@@ -114,7 +114,7 @@ def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, mon
 
 def test_a_search_whose_trials_are_all_pruned_fails(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_jobs(monkeypatch)
-    monkeypatch.setattr("cxr_pipeline.experiments.trials.best_trial", lambda study: None)
+    monkeypatch.setattr("cxr_pipeline.experiments.search.best_trial", lambda study: None)
     with pytest.raises(UserError, match=r"All 4 trials of effusion were pruned.*effusion\.tuning\.pruner"):
         search(task_run)
 

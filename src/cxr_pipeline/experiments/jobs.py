@@ -45,14 +45,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A process to run.
+    """A process to run, with a name that is unique among the jobs that run together.
 
     Args:
-        name: unique among the jobs that run together.
         module: run as ``python -m module``; it reads its JSON-able payload with `receive_payload`.
         log: absolute path of the file for the output of the process.
-        shares: keys of results that the job computes unless they are already on disk, such as cached features. A job
-            does not start while another one computes a result that both share.
+        shares: keys of results that the job computes unless they are on disk, such as cached features. A job does not
+            start while another one computes a result that both share.
     """
 
     name: str
@@ -64,12 +63,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a job.
+    """Outcome of a job: its ``error`` is None if it succeeded, else the last line of its output.
 
-    Args:
-        error: None if it succeeded, else the last line of its output.
-        peak_memory_mb: largest memory of the process, in MiB; 0 if it was killed.
-        retryable: whether a failed job may succeed if it is run again: it was killed, or a service was unavailable.
+    ``peak_memory_mb`` is in MiB, and 0 if the process was killed. ``retryable`` is a failed job that may succeed if it
+    is run again: it was killed, or a service was unavailable.
     """
 
     name: str
@@ -84,14 +81,11 @@ def run_jobs(
 ) -> Iterator[Outcome]:
     """Run jobs in parallel, and yield each outcome as soon as its job ends; a failed job does not stop the others.
 
-    Args:
-        jobs: started in this order, except that a job waits while another one computes a result that it shares.
-        width: number of jobs that share the cores of this machine if all of them run. Jobs that remain after a kill
-            keep the same number of threads, because it affects the last digits of a result.
-        scheduler: address of a Dask scheduler whose workers see the same folders, such as
-            ``tcp://10.0.0.1:8786``; None for this machine.
-        workers: parallel jobs on this machine; None for as many as cores and memory allow.
-        memory_gb: memory of one job, in GiB.
+    They start in the given order, except that a job waits while another one computes a result that it shares. They run
+    on the workers of the Dask ``scheduler`` at an address such as ``tcp://10.0.0.1:8786``, which see the same folders;
+    or, if it is None, on this machine, in parallel ``workers``, or as many as cores and the memory of a job (in GiB)
+    allow. There, ``width`` jobs would share the cores if all of them ran. Jobs that remain after a kill keep the same
+    number of threads, because it affects the last digits of a result.
 
     Raises:
         UserError: no scheduler answers at the address, or it has no workers.
@@ -169,18 +163,12 @@ def run_job(job: Job, neighbours: int) -> Outcome:
         except BrokenPipeError:
             logger.debug("%s ended before it had read its payload.", job.name)
         returncode = process.wait()
-        peak = _received(ours)
+        peak = 0.0
+        ours.setblocking(False)  # children of the process may still hold the socket open
+        with suppress(OSError):
+            peak = float(ours.recv(100) or 0)
     retryable = returncode < 0 or returncode in RETRYABLE
     return Outcome(job.name, _error(returncode, log), time.perf_counter() - started, peak, retryable)
-
-
-def _received(ours: socket.socket) -> float:
-    """Return the peak memory that a process that has ended has sent, or 0 if it was killed."""
-    # Its own children may still hold the socket open.
-    ours.setblocking(False)
-    with suppress(OSError):
-        return float(ours.recv(100) or 0)
-    return 0.0
 
 
 def receive_payload() -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Entry:
         name: such as ``cxr-effusion 3``, or ``effusion_ablation: no augmentation``.
         images: ``real`` or ``phantom``.
         test_digest, data_digest: of the test images, and of all images and labels of the run.
-        metrics: metrics on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
-        parameters: parameters of the run, dotted name to text.
+        metrics: on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
+        parameters: of the run, dotted name to text.
         date: when it was registered or tested.
         experiment_id, run_id: MLflow ids of the run; None if it was deleted.
         run_url, url: pages of the run and of the version, if there is a server.

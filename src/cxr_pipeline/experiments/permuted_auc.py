@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 # Labels held in memory at a time.
 _CHUNK = 2**22
@@ -19,8 +20,14 @@ def mean_auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDA
         >>> mean_auc(np.array([[[0.0], [0.0], [1.0], [1.0]]]), np.array([[0.1], [0.4], [0.35], [0.8]]))
         array([0.75])
     """
-    aucs = np.ma.masked_invalid([_auc(y_true[:, :, output], y_score[:, output]) for output in range(y_score.shape[1])])
-    means: NDArray[np.float64] = aucs.mean(axis=0).filled(np.nan)
+    positive, known = y_true == 1, ~np.isnan(y_true)
+    # The AUC is the statistic of Mann and Whitney, computed from the ranks of the scores.
+    ranks = stats.rankdata(np.where(known, y_score, np.nan), axis=1, nan_policy="omit")
+    n_positive = positive.sum(axis=1)
+    n_negative = known.sum(axis=1) - n_positive
+    wins = np.where(positive, ranks, 0).sum(axis=1) - n_positive * (n_positive + 1) / 2
+    aucs = np.ma.masked_invalid(np.ma.divide(wins, n_positive * n_negative))
+    means: NDArray[np.float64] = aucs.mean(axis=1).filled(np.nan)
     return means
 
 
@@ -55,17 +62,3 @@ def null_bound(
         permuted = labels[rng.permuted(rows, axis=1)][:, content]
         distances.append(np.abs(mean_auc(permuted, y_score) - 0.5))
     return float(np.quantile(np.concatenate(distances), 1 - false_alarms, method="higher"))
-
-
-def _auc(y_true: NDArray[np.floating], y_score: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the AUC [b] of one output from its labels [b, n] and scores [n] by counting pairs (Mann-Whitney)."""
-    order = np.argsort(y_score, kind="stable")
-    new_score = np.flatnonzero(np.diff(y_score[order], prepend=-np.inf))
-    positive, negative = (
-        np.add.reduceat((y_true[:, order] == value).astype(float), new_score, axis=1) for value in (1, 0)
-    )
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        auc: NDArray[np.float64] = (positive * (below + negative / 2)).sum(axis=1) / pairs
-    return auc

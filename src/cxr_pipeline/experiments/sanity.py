@@ -4,8 +4,7 @@ They detect errors that a long training run hides: outputs with a wrong initial 
 training images among the validation images.
 
 The result of a check is JSON-able: its ``name``, whether it ``passed``, the numbers ``measured`` and ``expected`` by
-name (None where undefined), the result as a ``sentence``, the ``usual_cause`` of a failure, and metrics of the
-``epochs``.
+name (None where undefined), a ``sentence``, the ``usual_cause`` of a failure, and metrics of the ``epochs``.
 
 References:
     Karpathy, "A recipe for training neural networks", 2019, karpathy.github.io/2019/04/25/recipe.
@@ -222,7 +221,7 @@ def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int
 
 
 class _Memorised(Exception):
-    """Stops training when all images are memorised."""
+    """Stop training, because all images are memorised."""
 
 
 def _fit(

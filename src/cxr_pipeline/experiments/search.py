@@ -1,7 +1,7 @@
 """A hyperparameter study in a database of Optuna, shared by any number of processes on any number of machines.
 
-This module adds what ``optimize`` lacks: an exact number of trials for any number of processes, and a retry of trials
-whose process died.
+Trials whose process died are tried again. The results are a table of the trials, the best one, and the importance of
+the parameters.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import optuna
+import pandas as pd
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -33,18 +35,14 @@ logger = logging.getLogger(__name__)
 # User attribute with the number of a trial that has sent a heartbeat; a retry inherits the attributes of the dead
 # trial, but not its number.
 STARTED = "started"
-# User attribute of a surplus trial.
-SURPLUS = "surplus"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Maximum number of retries of a trial whose process dies.
 MAX_RETRIES = 2
 # A search is stopped when failed trials outnumber finished ones by this many.
 MAX_FAILURES = 5
-PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
-    "median": optuna.pruners.MedianPruner,
-    "hyperband": optuna.pruners.HyperbandPruner,
-    "none": optuna.pruners.NopPruner,
-}
+PRUNERS = {"median": optuna.pruners.MedianPruner, "none": optuna.pruners.NopPruner}
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+COLUMNS = ("number", "state", "value", "epochs", "seconds", "run_id", "reason")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class StudyPlan:
         storage: URL of the database.
         space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``, integers for an
             integer; or ``choices``.
-        n_trials: number of trials that end with a value or are pruned.
+        n_trials: number of trials that end with a value or are pruned; a few more if several runs share the study.
         pruner: its ``name``, a key of ``PRUNERS``, and its arguments.
         heartbeat: seconds between two heartbeats of a running trial.
     """
@@ -92,8 +90,7 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Axis]) -> dict[str, Any]:
 class TrialSeededTPE(optuna.samplers.TPESampler):
     """A TPE sampler with its own seed for each trial.
 
-    With one generator for the whole study, all processes would draw the same random points. The parameters of a trial
-    depend on the seed, its number and the results of earlier trials.
+    With one generator for the whole study, all processes would draw the same random points.
 
     References:
         Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011.
@@ -191,18 +188,14 @@ def first_attempt(trial: optuna.Trial) -> int:
     return trial.number if first is None else first
 
 
-def count_trials(study: optuna.Study, *states: TrialState, below: int | None = None) -> int:
-    """Count the trials in the given states; only those with a number below ``below``, if given."""
-    trials = study.get_trials(deepcopy=False, states=states)
-    return sum(below is None or trial.number < below for trial in trials)
+def count_trials(study: optuna.Study, *states: TrialState) -> int:
+    """Count the trials of a study in the given states."""
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
-def is_needed(study: optuna.Study, n_trials: int, *, number: int) -> bool:
-    """Return whether fewer than ``n_trials`` trials before this one have finished or can still finish.
-
-    The database assigns the numbers, so that all processes agree.
-    """
-    return count_trials(study, *FINISHED, TrialState.RUNNING, TrialState.WAITING, below=number) < n_trials
+def is_complete(study: optuna.Study, n_trials: int) -> bool:
+    """Return whether ``n_trials`` trials have finished or are running."""
+    return count_trials(study, *FINISHED, TrialState.RUNNING) >= n_trials
 
 
 def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
@@ -220,12 +213,8 @@ def fail_stale_trials(study: optuna.Study, grace_period: int) -> None:
 def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]]) -> optuna.Study:
     """Run the missing trials of a study, together with any other processes of the study.
 
-    Args:
-        plan: plan of the study.
-        run_trials: starts the given number of trials and yields, as each one ends, why it failed, or None.
-
-    Raises:
-        UserError: too many trials fail, or the database cannot be used.
+    ``run_trials`` starts the given number of trials and yields, as each one ends, why it failed, or None. `UserError`
+    is raised if too many trials fail, or if the database cannot be used.
     """
     study = open_study(plan)
     finished_before, failed = count_trials(study, *FINISHED), 0
@@ -245,3 +234,60 @@ def run_search(plan: StudyPlan, run_trials: Callable[[int], Iterable[str | None]
                     "or narrow tuning.space, and run the same command again; finished trials are kept."
                 )
     return study
+
+
+def trial_table(study: optuna.Study, parameters: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each trial that has ended, in the order of their numbers.
+
+    Columns are ``number``, ``state`` (``complete``, ``pruned`` or ``failed``), ``value`` (the last reported one of a
+    pruned trial, NaN for a failed one), the dotted ``parameters``, ``epochs``, ``seconds``, ``run_id`` and ``reason``
+    of a failure.
+    """
+    rows = []
+    for trial in study.get_trials(deepcopy=False, states=tuple(STATES)):
+        failed = trial.state == TrialState.FAIL
+        row = {
+            "number": trial.number,
+            "state": STATES[trial.state],
+            "value": None if failed else trial.value,
+            "epochs": len(trial.intermediate_values),
+            "seconds": trial.duration.total_seconds() if trial.duration is not None else None,
+            "run_id": trial.user_attrs.get("run_id"),
+            "reason": trial.user_attrs.get("reason", "its process died") if failed else None,
+        }
+        rows.append(row | trial.params)
+    return pd.DataFrame(rows, columns=[*COLUMNS[:3], *parameters, *COLUMNS[3:]])
+
+
+def best_trial(study: optuna.Study) -> dict[str, Any] | None:
+    """Return ``number``, ``value``, ``parameters`` and ``run_id`` of the best complete trial, the first of equals."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return None
+    # Not study.best_trial, which returns any of several equal trials.
+    select = min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
+    best = select(complete, key=attrgetter("value"))
+    return {
+        "number": best.number,
+        "value": best.value,
+        "parameters": dict(best.params),
+        "run_id": best.user_attrs.get("run_id"),
+    }
+
+
+def importance(study: optuna.Study, space: Mapping[str, Any], *, seed: int) -> dict[str, float]:
+    """Return the share of the variance of the value that each parameter explains, by fANOVA.
+
+    The shares sum to 1, the largest first. There are none if fewer than two complete trials differ in their value and
+    in a parameter.
+
+    References:
+        Hutter et al., "An efficient approach for assessing hyperparameter importance", ICML 2014.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    varied = [name for name in space if len({trial.params.get(name) for trial in complete}) > 1]
+    if not varied or len({trial.value for trial in complete}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    return {name: float(share) for name, share in shares.items()}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,17 @@ MODULE = "cxr_pipeline.framework.processes.cell"
 # Files that a child run reads from the data folder of its parent, so that sources are read once and no patient changes
 # split.
 SHARED_INPUTS = ("images", "refused_rows", "source_counts", "earlier_splits")
+# Files that a run writes, by catalog name; the report is the last one.
+OUTPUT_FILES = {
+    "manifest": "03_primary/manifest.parquet",
+    "splits": "05_model_input/splits.parquet",
+    "model_version": "06_models/model_version.json",
+    "test_scores": "07_model_output/test_scores.parquet",
+    "history": "08_reporting/history.csv",
+    "metrics": "08_reporting/metrics.json",
+    "warnings": "08_reporting/warnings.json",
+    "report": "08_reporting/report.html",
+}
 # Blocks of a task that describe experiments; the task's own pipeline does not read them.
 EXPERIMENT_BLOCKS = ("tuning", "ablation", "sanity", "parallel", "retraining")
 
@@ -91,60 +101,19 @@ class RunOutputs:
     folder: Path
     task: str
 
-    @property
-    def version(self) -> dict[str, Any]:
-        """The registered version, as ``tracking.register_version`` returns it."""
-        return self._json("06_models", "model_version.json")
+    def path(self, name: str) -> Path:
+        """Return the file of a dataset, given by its catalog name without the task."""
+        layer, file = OUTPUT_FILES[name].split("/")
+        return self.folder / layer / self.task / file
 
-    @property
-    def report(self) -> Path:
-        """The report, which is written last."""
-        return self._path("08_reporting", "report.html")
-
-    @property
-    def warnings(self) -> list[str]:
-        """The warnings about the version."""
-        with self._file("08_reporting", "warnings.json") as path:
-            return list(json.loads(path.read_text("utf-8")))
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Content of ``metrics.json``."""
-        return self._json("08_reporting", "metrics.json")
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """The training history, one row per epoch."""
-        return self._table("08_reporting", "history.csv")
-
-    @property
-    def splits(self) -> pd.DataFrame:
-        """The split of each image."""
-        return self._table("05_model_input", "splits.parquet")
-
-    @property
-    def test_scores(self) -> pd.DataFrame:
-        """The score table of the test images, with decisions."""
-        return self._table("07_model_output", "test_scores.parquet")
-
-    @property
-    def test_images(self) -> pd.DataFrame:
-        """The manifest rows of the test images."""
-        return select_split(self._table("03_primary", "manifest.parquet"), self.splits, "test")
-
-    def _json(self, layer: str, file: str) -> dict[str, Any]:
-        with self._file(layer, file) as path:
-            return dict(json.loads(path.read_text("utf-8")))
-
-    def _table(self, layer: str, file: str) -> pd.DataFrame:
-        with self._file(layer, file) as path:
+    def load(self, name: str) -> Any:
+        """Read the file of a dataset, a table or a document; `UserError` if it is missing or damaged."""
+        path = self.path(name)
+        with explain_damage(path, f"Delete {self.folder} and run the same command again: it trains this model again."):
+            if path.suffix == ".json":
+                return json.loads(path.read_text("utf-8"))
             return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
-    @contextmanager
-    def _file(self, layer: str, file: str) -> Iterator[Path]:
-        path = self._path(layer, file)
-        with explain_damage(path, f"Delete {self.folder} and run the same command again: it trains this model again."):
-            yield path
-
-    def _path(self, layer: str, file: str) -> Path:
-        return self.folder / layer / self.task / file
+    def test_images(self) -> pd.DataFrame:
+        """Return the manifest rows of the test images."""
+        return select_split(self.load("manifest"), self.load("splits"), "test")

@@ -16,7 +16,6 @@ from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.experiments.task_run import TaskRun
-from cxr_pipeline.experiments.trials import trial_table
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.training.callbacks import run_epoch_callbacks
 from cxr_pipeline.training.epoch_selection import EpochSelector
@@ -141,24 +140,15 @@ def test_a_failed_trial_records_its_reason_and_the_next_one_runs(run, tmp_path, 
 
     with pytest.raises(type(error) if error else UserError):
         run(train)
-    table = trial_table(run(training_with([0.5])), list(SPACE))
+    table = search.trial_table(run(training_with([0.5])), list(SPACE))
     assert table["state"].tolist() == ["failed", "complete"]
     assert table["reason"].fillna("").tolist() == [reason, ""]
     assert not list((tmp_path / "trials").iterdir())
 
 
-def test_a_surplus_trial_does_not_train(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
-    one_trial = plan(tmp_path, n_trials=1)
-
-    def train(child: TaskRun) -> None:
-        # Another process starts a trial while this one trains.
-        objective = trial.Objective(one_trial, current_run, tmp_path, AUC)
-        search.open_study(one_trial).optimize(objective, n_trials=1, catch=(trial.SurplusTrial,))
-        training_with([0.5])(child)
-
-    study = run(train, n_trials=1)
-    assert [one.state for one in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
-    assert trial_table(study, list(SPACE))["number"].tolist() == [0]
+def test_a_complete_study_starts_no_trial(run: Any) -> None:
+    run(training_with([0.5]), n_trials=1)
+    assert len(run(lambda child: pytest.fail("a trial was started"), n_trials=1).trials) == 1
 
 
 def die(folder: Path, run: TaskRun) -> None:
@@ -195,7 +185,7 @@ def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, c
             yield None
 
     study = search.run_search(plan(tmp_path), run_trials)
-    assert trial_table(study, list(SPACE))["state"].tolist() == ["failed", "complete", "complete", "complete"]
+    assert search.trial_table(study, list(SPACE))["state"].tolist() == ["failed", "complete", "complete", "complete"]
     assert study.trials[1].params == dead.params
     assert study.trials[2].params != dead.params
     assert folders == ["trial_0000", "trial_0002", "trial_0003"]

@@ -33,24 +33,6 @@ class MedianPruner(Parameters):
     n_warmup_steps: Annotated[int, Field(ge=0)] = 4
 
 
-class HyperbandPruner(Parameters):
-    """Prune by brackets of successive halving.
-
-    Args:
-        min_resource: number of epochs of every trial.
-        max_resource: number of epochs of a complete trial, over all phases.
-        reduction_factor: one of this many trials continues.
-
-    References:
-        Li et al., "Hyperband: a novel bandit-based approach to hyperparameter optimization", JMLR 18, 2018.
-    """
-
-    name: Literal["hyperband"]
-    min_resource: Annotated[int, Field(ge=1)] = 1
-    max_resource: Annotated[int, Field(ge=1)]
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-
-
 class NoPruner(Parameters):
     """Prune no trial."""
 
@@ -73,7 +55,7 @@ class Tuning(Parameters):
     n_trials: Annotated[int, Field(ge=1, le=10_000)]
     storage: SecretStr | None
     seed: Seed
-    pruner: Annotated[MedianPruner | HyperbandPruner | NoPruner, Field(discriminator="name")]
+    pruner: Annotated[MedianPruner | NoPruner, Field(discriminator="name")]
     space: dict[str, Axis]
 
     @field_validator("space", mode="before")

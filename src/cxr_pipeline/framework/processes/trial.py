@@ -26,10 +26,6 @@ from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
-class SurplusTrial(Exception):
-    """The study does not need this trial."""
-
-
 @dataclass(frozen=True)
 class Objective:
     """The value of a trial: the monitored metric of the epoch that the selector selects.
@@ -45,9 +41,6 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Run a trial."""
-        if not search.is_needed(trial.study, self.plan.n_trials, number=trial.number):
-            trial.set_user_attr(search.SURPLUS, True)
-            raise SurplusTrial
         # A retry has the folder of the first attempt, and resumes its training.
         folder = self.folder / f"trial_{search.first_attempt(trial):04d}"
         overrides = nest(search.suggest(trial, self.plan.space))
@@ -96,10 +89,10 @@ def run_trial(payload: Mapping[str, Any]) -> None:
     plan = StudyPlan(**payload["plan"])
     study = search.open_study(plan)
     search.fail_stale_trials(study, plan.grace_period)
-    if search.count_trials(study, *search.FINISHED, optuna.trial.TrialState.RUNNING) < plan.n_trials:
+    if not search.is_complete(study, plan.n_trials):
         run, selector = TaskRun(**payload["run"]), EpochSelector(**payload["selector"])
         objective = Objective(plan, run, Path(payload["folder"]), selector)
-        study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
+        study.optimize(objective, n_trials=1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells, digests
-from cxr_pipeline.experiments.cell_table import cell_table
 from cxr_pipeline.experiments.jobs import Job, run_jobs
 from cxr_pipeline.experiments.task_run import MODULE, TaskRun
 from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task, Training
@@ -69,7 +68,7 @@ def tabulate_cells(
 ) -> pd.DataFrame:
     """Tabulate the metrics of each cell on the test images and their differences from the baseline."""
     about: dict[str, Any] = {"task": task.name, "outputs": task.outputs, "exclusive": task.exclusive}
-    return cell_table(ablation_cells, **about, training=training.model_dump(), bootstrap=evaluation.model_dump())
+    return cells.cell_table(ablation_cells, **about, training=training.model_dump(), bootstrap=evaluation.model_dump())
 
 
 def report_cells(

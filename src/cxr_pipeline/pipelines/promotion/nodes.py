@@ -31,7 +31,7 @@ def score_champion(
     model, version = validated_changes["model"], validated_changes["champion"]
     if not challenger or version is None:
         return pd.DataFrame()
-    images = RunOutputs(Path(challenger["folder"]), task.name).test_images
+    images = RunOutputs(Path(challenger["folder"]), task.name).test_images()
     check_unseen(images, artifacts.images_of_champion(model, version), splits, version=f"{model} {version}")
     champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}
@@ -49,10 +49,10 @@ def decide_promotion(
     """Compare challenger and champion on the same images and apply the promotion rule."""
     if challenger:
         outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
-        metrics, comparison = outputs.metrics, None
+        metrics, comparison = outputs.load("metrics"), None
         if validated_changes["champion"] is not None:
             settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
-            comparison = rule.compare(outputs.test_scores, champion_scores, **settings)
+            comparison = rule.compare(outputs.load("test_scores"), champion_scores, **settings)
         differences = comparison["differences"] if comparison else None
         decision = rule.decide(
             metrics["metrics"], differences, **retraining.rule, newer_data=validated_changes["newer"]

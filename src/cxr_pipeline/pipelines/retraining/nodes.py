@@ -44,23 +44,23 @@ def train_challenger(
             failure = Unavailable if outcome.retryable else UserError
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
     elif current_run.run_id:
-        tracking.nest_run(outputs.version["run_id"], current_run.run_id)
-    for warning in outputs.warnings:
+        tracking.nest_run(outputs.load("model_version")["run_id"], current_run.run_id)
+    for warning in outputs.load("warnings"):
         logger.warning("The challenger: %s", warning)
     # The versions of earlier challengers are in MLflow.
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
-    return {"folder": str(folder), **outputs.version}
+    return {"folder": str(folder), **outputs.load("model_version")}
 
 
 def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:
     """Return whether a version was registered and reported on, with the splits of the current registry."""
-    if not outputs.report.exists():
+    if not outputs.path("report").exists():
         return False
     try:
-        tracking.resolve_version(outputs.version["uri"])
-        return find_moved(registry, outputs.splits).empty
+        tracking.resolve_version(outputs.load("model_version")["uri"])
+        return find_moved(registry, outputs.load("splits")).empty
     except UserError:
         return False
 
@@ -69,4 +69,5 @@ def extend_splits(challenger: Mapping[str, Any], earlier_splits: pd.DataFrame, t
     """Add the splits of the challenger to the split registry."""
     if not challenger:
         return earlier_splits
-    return extend_registry(earlier_splits, RunOutputs(Path(challenger["folder"]), task.name).splits, task=task.name)
+    assigned = RunOutputs(Path(challenger["folder"]), task.name).load("splits")
+    return extend_registry(earlier_splits, assigned, task=task.name)

@@ -35,7 +35,7 @@ def search_parameters(
     folders: Folders,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the missing trials of the study, which need ``enhanced_images`` prepared."""
-    from cxr_pipeline.experiments import search, trials
+    from cxr_pipeline.experiments import search
     from cxr_pipeline.experiments.jobs import Job, run_jobs
 
     plan = plan_study(data_report, splits, current_run, tuning, folders)
@@ -51,7 +51,7 @@ def search_parameters(
 
     logger.info("The study is %s. A run with the same images, split, space and other parameters resumes it.", plan.name)
     study = search.run_search(plan, run_trials)
-    best = trials.best_trial(study)
+    best = search.best_trial(study)
     if best is None:
         task = current_run.task
         raise UserError(
@@ -59,14 +59,14 @@ def search_parameters(
             f"n_warmup_steps), or switch it off: --params {task}.tuning.pruner.name=none with a larger "
             f"{task}.tuning.n_trials."
         )
-    return trials.trial_table(study, list(plan.space)), {
+    return search.trial_table(study, list(plan.space)), {
         "name": plan.name,
         "monitor": training.monitor,
         "direction": plan.direction,
         "n_trials": plan.n_trials,
         "space": dict(plan.space),
         "best": best,
-        "importance": trials.importance(study, plan.space, seed=plan.seed),
+        "importance": search.importance(study, plan.space, seed=plan.seed),
         "data_digest": data_report["data_digest"],
         "phantom": data_report["phantom"],
     }
