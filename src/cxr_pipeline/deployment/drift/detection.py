@@ -114,7 +114,7 @@ def _samples(profile: ReferenceProfile, new: ImageFeatures) -> dict[str, list[Sa
 
 def _usable_samples(family: str, samples: Sequence[Sample], min_images: int, notes: list[str]) -> list[Sample]:
     """Return the samples without images that have no finite value or no known label, unless too few are left."""
-    usable = []
+    usable: list[Sample] = []
     for name, *sides in samples:
         kept = []
         for kind, values in zip(("reference", "new"), sides, strict=True):
