@@ -10,6 +10,7 @@ import time
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -22,9 +23,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from cxr_pipeline.evaluation.measure import measure
+from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.metrics import METRICS, expected_calibration_error
-from cxr_pipeline.evaluation.score_tables import Scores
 
 THRESHOLD = 0.5
 SCORES = (
@@ -69,10 +69,15 @@ def loop(
 def run(
     y_true: NDArray[np.int64], probability: NDArray[np.float64], patients: NDArray[np.int64], replicates: int
 ) -> dict[str, float]:
-    """The interval of the AUC, or of its mean over outputs, by ``measure``; the first two arrays are [n, k]."""
+    """The interval of the AUC, or of its mean over outputs, by ``evaluate``; the first two arrays are [n, k]."""
     outputs = tuple(f"output {number}" for number in range(y_true.shape[1]))
-    scores = Scores(outputs, y_true, probability, probability >= THRESHOLD)
-    measured = measure(scores, patients, exclusive=False, replicates=replicates, confidence=0.95, seed=0)
+    images = {"source": "source", "patient_id": patients.astype(str)}
+    for column, output in enumerate(outputs):
+        images[f"true_{output}"] = y_true[:, column]
+        images[f"probability_{output}"] = probability[:, column]
+        images[f"predicted_{output}"] = probability[:, column] >= THRESHOLD
+    bootstrap = {"replicates": replicates, "confidence": 0.95, "seed": 0}
+    measured = evaluate(pd.DataFrame(images), outputs=outputs, exclusive=False, bootstrap=bootstrap)
     found: dict[str, float] = measured["metrics"]["auc"]
     return found
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from cxr_pipeline.evaluation.estimates import Patients, estimate_metrics
-from cxr_pipeline.evaluation.intervals import estimate_share
+from cxr_pipeline.evaluation.estimates import estimate_metrics
+from cxr_pipeline.evaluation.intervals import Patients, estimate_share
 
 CONFIDENCE = 0.95
 PATIENTS = (5, 10, 30, 300)

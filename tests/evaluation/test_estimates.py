@@ -15,7 +15,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, Patients, estimate_metrics
+from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
+from cxr_pipeline.evaluation.intervals import Patients
 
 RANKED = {"auc": roc_auc_score, "average_precision": average_precision_score, "brier": brier_score_loss}
 DECIDED = {
@@ -36,8 +37,7 @@ def draw(n_images=80, *, seed=0):
 
 
 def of_images(positive, probability, codes=None, confidence=0.95):
-    codes = np.arange(len(positive)) if codes is None else codes
-    patients = Patients(codes, int(codes.max()) + 1)
+    patients = Patients(np.arange(len(positive)) if codes is None else codes)
     return estimate_metrics(positive, probability, probability >= 0.5, patients, confidence)
 
 

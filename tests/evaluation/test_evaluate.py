@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_scores import draw_classes, draw_labels
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from cxr_pipeline.evaluation import bootstrap
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
     evaluate,
@@ -14,10 +17,35 @@ from cxr_pipeline.evaluation.evaluate import (
     flatten_metrics,
     images_digest,
 )
+from cxr_pipeline.evaluation.intervals import UNDEFINED, measure_mean
+from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import columns_of
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
 OPTIONS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def measured(decided_table):
+    """Evaluate labels, probabilities and decisions [n, 3]."""
+
+    def call(images, patients=None, *, exclusive=False, outputs=NAMES, confidence=0.95):
+        y_true, probability, predicted = images
+        ids = pd.Series([None] * len(y_true) if patients is None else patients, dtype="str")
+        table = decided_table(y_true, probability, outputs, predicted=predicted, patient_id=ids)
+        intervals = {"replicates": 400, "confidence": confidence, "seed": 3}
+        return evaluate(table, outputs=outputs, exclusive=exclusive, bootstrap=intervals)
+
+    return call
+
+
+def patients_of_three(n_images):
+    return np.array([f"p{number // 3:03}" for number in range(n_images)], dtype=object)
+
+
+def values_of(metrics):
+    return {name: interval["value"] for name, interval in metrics.items()}
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +156,128 @@ def test_metrics_are_flattened_to_names_for_mlflow():
         "test/effusion/f1": 0.5,
         "test/effusion/f1_low": 0.25,
     }
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_order_of_images_and_size_of_chunks_do_not_matter(measured, monkeypatch, grouped):
+    images, patients = draw_labels(90), np.where(np.arange(90) % 5 * grouped, patients_of_three(90), None)
+    expected, order = measured(images, patients)["metrics"], np.random.default_rng(5).permutation(90)
+    monkeypatch.setattr(bootstrap, "CHUNK", 90 * 7)
+    found = measured([part[order] for part in images], patients[order])["metrics"]
+    for name in METRICS:
+        assert found[name] == pytest.approx(expected[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_intervals_contain_the_value_and_grow_with_confidence(measured, exclusive):
+    images = draw_classes(300, seed=1) if exclusive else draw_labels(300, seed=1)
+    wide, narrow = (
+        measured(images, patients_of_three(300), exclusive=exclusive, confidence=confidence)["metrics"]
+        for confidence in (0.95, 0.5)
+    )
+    for name in METRICS:
+        assert 0 <= wide[name]["low"] < wide[name]["value"] < wide[name]["high"] <= 1, name
+        assert wide[name]["low"] <= narrow[name]["low"] < narrow[name]["high"] <= wide[name]["high"], name
+
+
+def test_each_output_has_the_metrics_of_its_known_images(measured):
+    images = draw_labels(150)
+    found = measured(images)
+    for column, name in enumerate(NAMES):
+        assert values_of(found["per_class"][name]) == binary_metrics(*(part[:, column] for part in images))
+        known = images[0][~np.isnan(images[0][:, column]), column]
+        n_known, n_positive = len(known), int(known.sum())
+        sides = {"positive": n_positive, "negative": n_known - n_positive}
+        counts = {"n_known": n_known, "n_positive": n_positive, "patients": sides, "effective_patients": sides}
+        assert found["support"][name] == counts
+
+
+def test_means_are_over_the_outputs_for_which_a_metric_is_defined(measured):
+    images = draw_labels(150)
+    images[0][:, 1:] = 0, 1
+    found = measured(images)
+    per_class = pd.DataFrame(map(values_of, found["per_class"].values()), dtype=float)
+    undefined = {"auc", "average_precision", "balanced_accuracy", "sensitivity", "specificity"}
+    assert set(per_class.columns[per_class.isna().any()]) == undefined
+    assert None not in (found["per_class"]["b"]["specificity"]["low"], found["per_class"]["c"]["sensitivity"]["low"])
+    assert values_of(found["metrics"]) == pytest.approx(per_class.mean().to_dict(), abs=1e-12)
+
+
+def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of_a_mean(measured):
+    y_true, probability, _ = draw_classes(200)
+    # The third class occurs neither in the labels nor in the decisions.
+    y_true, probability = (part[y_true[:, 2] == 0] for part in (y_true, probability))
+    predicted, patients = np.eye(3)[probability[:, :2].argmax(axis=1)] == 1, patients_of_three(len(y_true))
+    numbers = y_true.argmax(axis=1), predicted.argmax(axis=1)
+
+    metrics = measured((y_true, probability, predicted), patients, exclusive=True)["metrics"]
+
+    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(*numbers))
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(*numbers))
+    assert metrics["sensitivity"] == metrics["balanced_accuracy"]
+    assert measure_mean(numbers[0] == numbers[1], patients, confidence=0.95) == pytest.approx(metrics["accuracy"])
+
+
+def test_images_without_known_labels_are_left_out_with_their_patients(measured):
+    images = draw_labels(90)
+    expected = measured([part[:60] for part in images], patients_of_three(60))
+    images[0][60:] = np.nan
+    found = measured(images, patients_of_three(90))
+    assert all(found[name] == expected[name] for name in ("metrics", "per_class", "support", "prevalence"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_the_auc(measured):
+    images = draw_labels(90, unknown=0)
+    images[0][:, 1] = np.nan
+    images[0][:, 2] = [0, 1, 1] + [np.nan] * 87
+
+    found = measured(images, patients_of_three(90))
+
+    none = {"positive": 0, "negative": 0}
+    assert found["support"]["b"] == {"n_known": 0, "n_positive": 0, "patients": none, "effective_patients": none}
+    assert all(interval == UNDEFINED for interval in found["per_class"]["b"].values())
+    auc = {name: metrics["auc"] for name, metrics in found["per_class"].items()}
+    assert auc["c"] == {"value": auc["c"]["value"], "low": None, "high": None, "too_few_patients": 1}
+    assert found["per_class"]["c"]["sensitivity"]["low"] < 0.1
+    # The mean includes the interval of a class with too few patients, which is wide.
+    assert found["metrics"]["auc"]["low"] < auc["a"]["low"]
+    assert found["metrics"]["auc"]["value"] == pytest.approx((auc["a"]["value"] + auc["c"]["value"]) / 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_without_images_every_metric_is_undefined(measured, exclusive):
+    found = measured((np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), bool)), exclusive=exclusive)
+    assert all(interval == UNDEFINED for interval in found["metrics"].values())
+
+
+@pytest.mark.parametrize("n_positive", [1, 2, 5, 40])
+def test_no_interval_shrinks_to_a_point_if_all_decisions_are_correct(measured, n_positive):
+    y_true = np.repeat([1.0, 0.0], [n_positive, 40])[:, None]
+    found = measured((y_true, 0.2 + 0.6 * y_true, y_true == 1), outputs=("a",))["metrics"]
+    ranked = {name: found.pop(name) for name in ("auc", "average_precision")}
+    assert (found["ece"]["value"], found.pop("ece")["low"]) == (pytest.approx(0.2), pytest.approx(0.2))
+    for name, interval in found.items():
+        assert interval["high"] - interval["low"] > 1 / (3 * (n_positive + 40)), name
+    assert found["sensitivity"]["low"] == pytest.approx(
+        min(n_positive / (n_positive + 1.96**2), 0.05 ** (1 / n_positive)), abs=1e-3
+    )
+    for interval in ranked.values():
+        if n_positive < 5:
+            assert interval == {"value": 1, "low": None, "high": None, "too_few_patients": n_positive}
+        else:
+            assert interval["low"] < 0.97 and interval["value"] == interval["high"] == 1
+
+
+def test_a_patient_with_most_images_makes_intervals_wide(measured):
+    images = draw_labels(400, seed=2, unknown=0)
+    patients = np.array([f"p{number:03}" for number in range(400)], dtype=object)
+    spread = measured(images, patients)
+    patients[:300] = "one"
+    together = measured(images, patients)
+    support = together["support"]["a"]
+    assert support["patients"]["positive"] > 20 > 2 > support["effective_patients"]["positive"] > 1
+    for name in METRICS[:-1]:
+        width, before = (found["metrics"][name]["high"] - found["metrics"][name]["low"] for found in (together, spread))
+        assert width > 1.5 * before, name

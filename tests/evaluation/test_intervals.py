@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
 from cxr_pipeline.data.splits import effective_number
-from cxr_pipeline.evaluation.intervals import estimate_share, mean_estimate, wilson
+from cxr_pipeline.evaluation.intervals import UNDEFINED, estimate_share, mean_estimate, measure_mean, wilson
 
 COUNTS = arrays(np.float64, st.integers(1, 12), elements=st.integers(1, 9))
 
@@ -79,3 +79,24 @@ def test_the_interval_of_a_mean_lies_between_that_of_equal_and_of_independent_me
     apart = mean_estimate([estimate_share(*each, 0.95) for each in ((gained, members), (gained[::-1], members[::-1]))])
     assert one.value - apart.low == pytest.approx((one.value - one.low) / np.sqrt(2))
     assert apart.high - one.value == pytest.approx((one.high - one.value) / np.sqrt(2))
+
+
+def mean_of(values, patients=None, **options):
+    return measure_mean(values, patients, confidence=0.95, **options)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_order_and_unknown_values_do_not_change_a_mean(values, random):
+    shuffled = [*values, np.nan, np.nan]
+    random.shuffle(shuffled)
+    found = mean_of(shuffled)
+    assert found == pytest.approx(mean_of(values), abs=1e-9)
+    moved = mean_of([2 * value - 1 for value in values], smallest=-1)
+    assert moved == pytest.approx({name: 2 * end - 1 for name, end in found.items()}, abs=1e-6)
+
+
+def test_a_mean_of_nothing_has_no_interval_and_that_of_one_patient_is_wide():
+    assert mean_of([]) == mean_of([np.nan]) == UNDEFINED
+    one = mean_of([0, 1, np.nan], ["a", "a", "b"])
+    assert one["value"] == 0.5 and one["high"] - one["low"] > 0.85

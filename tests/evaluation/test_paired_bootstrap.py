@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_scores import draw_classes
 from scipy.special import expit
 
 from cxr_pipeline.evaluation.bootstrap import draw_weights
@@ -37,10 +38,15 @@ def test_a_model_does_not_differ_from_itself(draw_pair):
     assert all(each == {"value": 0, "low": 0, "high": 0, "p_value": 1} for each in differences.values())
 
 
-def test_values_are_the_differences_of_the_evaluated_metrics(draw_pair):
-    pair = draw_pair(skill=(1.0, 1.5))
-    mine, other = (evaluate(table, **ONE)["metrics"] for table in pair)
-    for name, difference in paired_differences(*pair, **ONE).items():
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_values_are_the_differences_of_the_evaluated_metrics(draw_pair, decided_table, exclusive):
+    pair, options = draw_pair(skill=(1.0, 1.5)), ONE
+    if exclusive:
+        (y_true, *mine), (_, *other) = draw_classes(100), draw_classes(100, seed=1)
+        outputs, options = ("a", "b", "c"), {**ONE, "outputs": ("a", "b", "c"), "exclusive": True}
+        pair = [decided_table(y_true, scores, outputs, predicted=decided) for scores, decided in (mine, other)]
+    mine, other = (evaluate(table, **options)["metrics"] for table in pair)
+    for name, difference in paired_differences(*pair, **options).items():
         assert difference["value"] == pytest.approx(mine[name]["value"] - other[name]["value"], abs=1e-9), name
 
 

@@ -5,15 +5,13 @@ metric of many replicates then follows from cumulative sums over a matrix of wei
 have about ``CHUNK`` elements, so that they fit into the cache and memory does not grow with the number of replicates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.metrics import METRICS, known_images
+from cxr_pipeline.evaluation.metrics import confusion_rates, equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.evaluation.weighted_metrics import WeightedMetrics
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -22,64 +20,84 @@ Replicates = Mapping[str, Floats]
 CHUNK = 2**18
 
 
-class _Output:
-    """One output, restricted to the images with a known label, by decreasing probability."""
+class SortedImages:
+    """The images of one output with a known label, by decreasing probability.
 
-    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_]) -> None:
-        images = np.flatnonzero(~np.isnan(y_true))
-        positive, scores = known_images(y_true, probability)
-        order = np.lexsort((positive, -scores))
-        self.images, self.positive, self.probability = images[order], positive[order], scores[order]
-        self.predicted = predicted[self.images]
-        self._metrics = WeightedMetrics(self.positive, self.probability, self.predicted)
+    Arguments are [n]: labels, 1, 0 or NaN, probabilities and decisions.
 
-    def calibration_error(self, weights: Floats) -> Floats:
-        """Compute the calibration error of every replicate; NaN in replicates without any of the images."""
-        if not len(self.images):
-            return np.full(len(weights), np.nan)
-        return self._metrics.calibration_error(np.take(weights, self.images, axis=1))
-
-    def replicate(self, weights: Floats) -> Replicates:
-        """Compute every metric of every replicate; NaN in replicates without images of both classes."""
-        own = np.take(weights, self.images, axis=1)
-        if not len(self.images):
-            return dict.fromkeys(METRICS, np.full(len(weights), np.nan))
-        values = self._metrics(own)
-        shares = (("sensitivity", self.positive), ("specificity", ~self.positive))
-        lost = np.any([np.isnan(values[name]) for name, members in shares if members.any()], axis=0)
-        return {name: np.where(lost, np.nan, value) for name, value in values.items()}
-
-
-class DecidedImages:
-    """Decided images, prepared for computing metrics under many weightings.
-
-    Args:
-        images: [n], the indices of the images to use.
+    Attributes:
+        images: indices of the m images with a known label.
+        positive, probability, predicted: of these images, [m].
     """
 
-    def __init__(self, scores: Scores, images: Indices, *, exclusive: bool) -> None:
-        true, predicted = scores.y_true[images], scores.predicted[images]
-        columns = zip(true.T, scores.probability[images].T, predicted.T, strict=True)
-        self.outputs = [_Output(*column) for column in columns]
-        self._right = (predicted & (true == 1)).any(axis=1).astype(np.float64) if exclusive else None
+    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_]) -> None:
+        known = np.flatnonzero(~np.isnan(y_true))
+        positive, scores = known_images(y_true, probability)
+        order = np.lexsort((positive, -scores))
+        self.images, self.positive, self.probability = known[order], positive[order], scores[order]
+        self.predicted = predicted[self.images]
+        new_value = np.flatnonzero(np.diff(self.probability)) + 1
+        starts, ends = np.concatenate(([0], new_value)), np.concatenate((new_value, [len(order)]))
+        self._positives = np.flatnonzero(self.positive)
+        step = np.searchsorted(starts, self._positives, side="right") - 1
+        # Only steps of the ROC curve with a positive image contribute to AUC and average precision.
+        steps, self._first_positive = np.unique(step, return_index=True)
+        self._starts, self._ends = starts[steps], ends[steps]
+        self._gap = self.positive - self.probability
+        self._bin_starts = np.flatnonzero(np.diff(equal_mass_bins(self.probability), prepend=-1))
 
-    def calibration_errors(self, weights: Floats) -> Floats:
-        """Compute the calibration error of each output for each row of weights, [outputs, replicates]."""
-        return np.stack([output.calibration_error(weights) for output in self.outputs])
+    def replicate(self, weights: Floats) -> Replicates:
+        """Compute every metric, float64 [replicates], for each row of weights [replicates, n], at least 0.
 
-    def replicate(self, weights: Floats) -> list[Replicates]:
-        """Compute every metric for each row of weights [replicates, n]: of each output, and last of their mean."""
-        replicates = [output.replicate(weights) for output in self.outputs]
-        return [*replicates, self.mean(replicates, weights)]
+        Metrics are NaN where undefined, and all metrics are NaN in a replicate that lost the positive or the negative
+        images. ``ece`` uses the bins of the unweighted images.
+        """
+        own = np.take(weights, self.images, axis=1)
+        upto = np.zeros((len(own), own.shape[1] + 1))
+        np.cumsum(own, axis=1, out=upto[:, 1:])
+        positives = own[:, self._positives]
+        total, n_positive = upto[:, -1], positives.sum(1)
+        n_negative = total - n_positive
+        true_positive = own[:, np.flatnonzero(self.predicted & self.positive)].sum(1)
+        false_positive = own[:, np.flatnonzero(self.predicted)].sum(1) - true_positive
+        values = confusion_rates(true_positive, false_positive, n_positive - true_positive, n_negative - false_positive)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values["auc"], values["average_precision"] = self._areas(upto, positives, n_positive, n_negative)
+            values["brier"] = (own * self._gap**2).sum(1) / total
+        values["ece"] = self._calibration_error(own)
+        lost = (self.positive.any() & (n_positive == 0)) | ((~self.positive).any() & (n_negative == 0))
+        return {name: np.where(lost, np.nan, value) for name, value in values.items()}
 
-    def mean(self, outputs: Sequence[Replicates], weights: Floats) -> Replicates:
-        """Compute the mean of each metric over the outputs for which it is defined, [replicates]."""
-        means = {name: nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
-        if self._right is None:
-            return means
+    def calibration_error(self, weights: Floats) -> Floats:
+        """Compute ``ece`` alone, float64 [replicates]; NaN in replicates without any of the images."""
+        return self._calibration_error(np.take(weights, self.images, axis=1))
+
+    def _calibration_error(self, own: Floats) -> Floats:
+        gaps = np.add.reduceat(own * self._gap, self._bin_starts, axis=1)
         with np.errstate(invalid="ignore"):
-            accuracy = (weights @ self._right) / weights.sum(axis=1)
-        return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
+            return np.asarray(np.abs(gaps).sum(1) / own.sum(1))
+
+    def _areas(self, upto: Floats, positives: Floats, n_positive: Floats, n_negative: Floats) -> tuple[Floats, Floats]:
+        """Compute AUC (ties count half) and average precision, each [replicates]."""
+        if not len(self._positives):
+            nan = np.full(len(upto), np.nan)
+            return nan, nan
+        gained = np.add.reduceat(positives, self._first_positive, axis=1)
+        found = np.cumsum(gained, axis=1)
+        predicted = upto[:, self._ends]
+        above_or_tied = predicted - found
+        above = upto[:, self._starts] - (found - gained)
+        beaten = 2 * n_negative[:, None] - above_or_tied - above
+        auc = (gained * beaten).sum(1) / (2 * n_positive * n_negative)
+        precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
+        average_precision = (gained * precision).sum(1) / n_positive
+        return auc, np.where(n_negative > 0, average_precision, np.nan)
+
+
+def sort_outputs(scores: Scores, images: Indices) -> list[SortedImages]:
+    """Sort the images of each output, among the images with the given indices."""
+    columns = (values[images].T for values in (scores.y_true, scores.probability, scores.predicted))
+    return [SortedImages(*column) for column in zip(*columns, strict=True)]
 
 
 def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
@@ -91,21 +109,11 @@ def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def patient_codes(patients: ArrayLike | None, images: Indices) -> Indices:
-    """Number the patients of some images [m] from 0, ordered by id; an image without a patient gets its own number.
-
-    ``patients`` has the patient of each image, null if unknown, or is None; ``images`` are indices of it.
-    """
-    if patients is None:
-        return np.arange(len(images))
-    codes, ids = pd.factorize(np.asarray(patients, dtype=object)[images], sort=True)
-    alone = codes == -1
-    codes[alone] = len(ids) + np.arange(alone.sum())
-    return codes if len(np.unique(codes)) < len(images) else np.arange(len(images))
-
-
 def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients."""
+    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients.
+
+    ``codes``, [n], are the numbers of the patients, from 0.
+    """
     n_images = len(codes)
     n_groups = int(codes.max()) + 1 if n_images else 0
     if n_groups < 2:

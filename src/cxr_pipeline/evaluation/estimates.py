@@ -13,32 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.data.splits import effective_number
-from cxr_pipeline.evaluation.intervals import (
-    Estimate,
-    Floats,
-    estimate,
-    estimate_share,
-    mean_estimate,
-)
+from cxr_pipeline.evaluation.intervals import Estimate, Floats, Patients, estimate, estimate_share, mean_estimate
 
 # With fewer patients of either class, AUC and average precision have no interval.
 FEWEST_PATIENTS = 5
-
-
-class Patients:
-    """Sums over the images of each patient.
-
-    Args:
-        codes: int [n], the patient of each image, from 0.
-        n_patients: number of patients, including those without an image.
-    """
-
-    def __init__(self, codes: NDArray[np.intp], n_patients: int) -> None:
-        self._codes, self._n_patients = codes, n_patients
-
-    def sum(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
-        """Return the sum of a value of the images [n] for each patient, float64 [patients]."""
-        return np.bincount(self._codes, weights=values, minlength=self._n_patients).astype(np.float64, copy=False)
 
 
 def estimate_metrics(
@@ -56,8 +34,8 @@ def estimate_metrics(
         positive: bool [n], the labels of images sorted by decreasing probability.
         probability: float64 [n].
         predicted: bool [n], the decisions.
-        patients: of the images.
-        confidence: in (0, 1).
+        patients: of the n images.
+        confidence: of the intervals, in (0, 1).
     """
     correct = predicted == positive
     shares = {

@@ -7,42 +7,115 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from cxr_pipeline.data.splits import effective_number
+from cxr_pipeline.evaluation.bootstrap import draw_weights, nanmean, percentiles, sort_outputs
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
-from cxr_pipeline.evaluation.measure import METHODS, measure
-from cxr_pipeline.evaluation.metrics import majority_baseline
+from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
+from cxr_pipeline.evaluation.intervals import (
+    UNDEFINED,
+    Estimate,
+    Floats,
+    Interval,
+    estimate_share,
+    mean_estimate,
+    number_patients,
+)
+from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
+
+METHODS = {
+    "auc, average_precision": f"effective number of patients; none with fewer than {FEWEST_PATIENTS} of a class",
+    "accuracy, balanced_accuracy, sensitivity, specificity, precision, f1, brier": "effective number of patients",
+    "ece": f"percentile bootstrap, lower end reflected; none with fewer than {FEWEST_PATIENTS} patients",
+}
 
 
 def evaluate(
     table: pd.DataFrame, *, outputs: Sequence[str], exclusive: bool, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Compute the metrics of a score table with decisions.
+    """Compute every metric of a score table with decisions.
 
-    ``exclusive`` and the items of ``bootstrap``, ``replicates``, ``confidence`` and ``seed``, are those of `measure`.
+    Means (macro averages) are over the outputs for which a metric is defined. ``brier`` and ``ece`` of several outputs
+    are means of each class against the rest (classwise calibration error).
+
+    Intervals treat the images of a patient as a cluster, see :mod:`cxr_pipeline.evaluation.intervals`. Only that of the
+    calibration error comes from a bootstrap that draws whole patients with replacement: that error is biased upwards,
+    and more so in a replicate. The lower end of its percentile interval is therefore reflected at the value if that is
+    lower (basic bootstrap interval), so that the interval contains the value.
+
+    Args:
+        table: n images in any order; those without any known label are left out of the metrics.
+        outputs: names of the outputs.
+        exclusive: whether each image has exactly one class. ``accuracy`` is then the share of images with a correct
+            decision instead of a mean over the outputs, and ``balanced_accuracy`` the mean of the sensitivities.
+        bootstrap: number of ``replicates``, ``confidence`` in (0, 1) and ``seed``.
 
     Returns:
-        ``n_images``, ``n_patients`` (None if unknown), ``prevalence`` (a number, or one per output if there are
-        several), ``metrics``, ``per_class``, ``support``, ``intervals``, and ``majority`` for exclusive classes.
+        ``metrics``: for each of the ``METRICS`` ``{"value", "low", "high"}``, null if undefined. With too few patients
+        for an interval, ``low`` and ``high`` are null and ``too_few_patients`` is their number, for AUC and average
+        precision that of the rarer class. ``per_class``: the same for each output. ``support``: for each output
+        ``n_known``, ``n_positive``, and ``patients`` and ``effective_patients`` with ``positive`` and ``negative``
+        images. The effective number (Kish) is below the number if images are spread unequally over patients.
+        ``prevalence``: a number, or one per output if there are several. ``majority``, for exclusive classes: the most
+        frequent class and the accuracy of always predicting it. Besides ``n_images``, ``n_patients`` (None if unknown)
+        and ``intervals``, how these were computed.
+
+    Raises:
+        UserError: a score is NaN.
+
+    References:
+        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
+        Field, Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007.
+        Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
-    scores, patients = Scores.from_table(table, outputs), patients_of(table)
-    measured = measure(scores, patients, exclusive=exclusive, **bootstrap)
+    scores, ids, confidence = Scores.from_table(table, outputs), patients_of(table), bootstrap["confidence"]
+    columns = zip(scores.y_true.T, scores.probability.T, scores.predicted.T, strict=True)
+    values = [binary_metrics(*column) for column in columns]
+    order = _canonical_order(scores)
+    patients, sorted_outputs = number_patients(ids, order), sort_outputs(scores, order)
+    weights = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
+    drawn = [np.stack([images.calibration_error(drawn) for images in sorted_outputs]) for drawn in weights]
+    errors = np.concatenate([np.empty((len(values), 0)), *drawn], axis=1)
+    per_class, support, estimates, n_known = {}, {}, [], [0]
+    for name, images, value, own in zip(outputs, sorted_outputs, values, errors, strict=True):
+        of_images = patients[images.images]
+        found = estimate_metrics(images.positive, images.probability, images.predicted, of_images, confidence)
+        positive, negative = of_images.sum(images.positive), of_images.sum(~images.positive)
+        estimates.append(found)
+        n_known.append(int(np.count_nonzero(positive + negative)))
+        intervals = {metric: _interval(found.get(metric), value[metric]) for metric in METRICS}
+        per_class[name] = {**intervals, "ece": _calibration_error(value["ece"], own, n_known[-1], confidence)}
+        support[name] = _support(positive, negative)
+    means = {metric: mean_estimate([found.get(metric) for found in estimates]) for metric in METRICS}
+    mean_values = {metric: float(nanmean(np.array([value[metric] for value in values]))) for metric in METRICS}
+    if exclusive:
+        right = (scores.predicted & (scores.y_true == 1))[order].any(axis=1)
+        means["accuracy"] = estimate_share(patients.sum(right), patients.sum(np.ones_like(right)), confidence)
+        means["balanced_accuracy"] = means["sensitivity"]
+        mean_values["accuracy"] = float(right.mean()) if len(right) else float("nan")
+        mean_values["balanced_accuracy"] = mean_values["sensitivity"]
+    metrics = {metric: _interval(mean, mean_values[metric]) for metric, mean in means.items()}
+    metrics["ece"] = _calibration_error(mean_values["ece"], nanmean(errors), max(n_known), confidence)
     prevalence = {
-        output: support["n_positive"] / support["n_known"] if support["n_known"] else None
-        for output, support in measured["support"].items()
+        name: each["n_positive"] / each["n_known"] if each["n_known"] else None for name, each in support.items()
     }
     return {
         "n_images": len(table),
-        "n_patients": None if patients is None else int(patients.nunique()),
+        "n_patients": None if ids is None else int(ids.nunique()),
         "prevalence": prevalence if len(outputs) > 1 else prevalence[outputs[0]],
-        **measured,
-        **({"majority": majority_baseline(scores.y_true, outputs)} if exclusive else {}),
+        "metrics": metrics,
+        "per_class": per_class,
+        "support": support,
+        **({"majority": _majority(scores)} if exclusive else {}),
         "intervals": {
             "methods": METHODS,
-            "clustered_by": "image" if patients is None else "patient",
+            "clustered_by": "image" if ids is None else "patient",
             "replicates": bootstrap["replicates"],
-            "confidence": bootstrap["confidence"],
+            "confidence": confidence,
         },
     }
 
@@ -123,3 +196,46 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the values that are finite numbers."""
     return {name: float(value) for name, value in values.items() if isinstance(value, Real) and math.isfinite(value)}
+
+
+def _canonical_order(scores: Scores) -> NDArray[np.intp]:
+    """Return the indices of the images with a known label, in an order that is independent of the row order."""
+    order = np.lexsort((*scores.predicted.T, *scores.y_true.T, *-scores.probability.T[::-1]))
+    return order[~np.isnan(scores.y_true[order]).all(axis=1)]
+
+
+def _interval(found: Estimate | None, value: float) -> Interval:
+    """Return an interval as in ``metrics.json``; the value differs from that of the estimate in rounding only."""
+    if found is None:
+        return dict(UNDEFINED)
+    if found.too_few is not None:
+        return {"value": value, "low": None, "high": None, "too_few_patients": found.too_few}
+    return {"value": value, "low": min(found.low, value), "high": max(found.high, value)}
+
+
+def _calibration_error(value: float, drawn: Floats, n_patients: int, confidence: float) -> Interval:
+    """Return the interval of a calibration error from its replicates."""
+    if np.isnan(value):
+        return dict(UNDEFINED)
+    if n_patients < FEWEST_PATIENTS:
+        return {"value": value, "low": None, "high": None, "too_few_patients": n_patients}
+    low, high = percentiles(drawn, confidence)
+    return {"value": value, "low": max(0.0, min(low, 2 * value - high)), "high": max(high, value)}
+
+
+def _support(positive: Floats, negative: Floats) -> dict[str, Any]:
+    """Count the images of an output, and their patients, from the numbers of images of each patient."""
+    sides = {"positive": positive, "negative": negative}
+    return {
+        "n_known": int(positive.sum() + negative.sum()),
+        "n_positive": int(positive.sum()),
+        "patients": {side: int(np.count_nonzero(members)) for side, members in sides.items()},
+        "effective_patients": {side: round(effective_number(members), 2) for side, members in sides.items()},
+    }
+
+
+def _majority(scores: Scores) -> dict[str, Any]:
+    counts = np.nansum(scores.y_true, axis=0)
+    most_frequent = int(counts.argmax())
+    accuracy = float(counts[most_frequent] / counts.sum()) if counts.any() else None
+    return {"class": scores.outputs[most_frequent], "accuracy": accuracy}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
-from cxr_pipeline.evaluation.measure import measure_mean
 from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 

@@ -16,16 +16,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, ndtri
 
 from cxr_pipeline.data.splits import effective_number
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+# As in ``metrics.json``: ``value``, ``low``, ``high``, and ``too_few_patients`` where there is no interval.
+Interval = dict[str, float | int | None]
+UNDEFINED: Interval = {"value": None, "low": None, "high": None}
 
 # The weight of the assumption that all images of a patient have the same result, in patients. Chosen by simulation.
 PRIOR_PATIENTS = 3.0
 ROUNDING = 1e-12
+
+
+class Patients:
+    """The patients of n images.
+
+    Args:
+        codes: int [n], the number of each patient, from 0.
+        n_patients: number of patients, including those without an image; None for those of the codes.
+    """
+
+    def __init__(self, codes: Indices, n_patients: int | None = None) -> None:
+        self.codes = codes
+        self._n_patients = int(codes.max(initial=-1)) + 1 if n_patients is None else n_patients
+
+    def __getitem__(self, images: Indices) -> "Patients":
+        """Return the patients of some images, among the same patients."""
+        return Patients(self.codes[images], self._n_patients)
+
+    def sum(self, values: Floats | NDArray[np.bool_]) -> Floats:
+        """Return the sum of a value of the images [n] for each patient, float64 [patients]."""
+        return np.bincount(self.codes, weights=values, minlength=self._n_patients).astype(np.float64, copy=False)
+
+
+def number_patients(ids: ArrayLike | None, images: Indices) -> Patients:
+    """Number the patients of some images [m], ordered by id; an image without a patient gets its own number.
+
+    ``ids`` has the patient of each image, null if unknown, or is None; ``images`` are indices of it.
+    """
+    alone = np.arange(len(images))
+    if ids is None:
+        return Patients(alone)
+    codes, distinct = pd.factorize(np.asarray(ids, dtype=object)[images], sort=True)
+    unknown = codes == -1
+    codes[unknown] = len(distinct) + np.arange(unknown.sum())
+    return Patients(codes if len(np.unique(codes)) < len(images) else alone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +124,7 @@ def estimate(
         parts: [patients] each, how much each patient raises and lowers the metric; where only a few patients do one of
             these, the variance is uncertain.
         n_equal: the effective number of observations if all images of a patient have the same result.
-        confidence: in (0, 1).
+        confidence: of the interval, in (0, 1).
     """
     informative = max(0.0, min(effective_number(part) for part in parts) - 1)
     inverse = 1 / n_equal
@@ -98,10 +138,7 @@ def estimate(
 def estimate_share(gained: Floats, members: Floats, confidence: float) -> Estimate | None:
     """Estimate a share of images, or a mean of values in [0, 1]; None without images.
 
-    Args:
-        gained: float64 [patients], the sum of the values of the images of each patient.
-        members: float64 [patients], the number of these images.
-        confidence: in (0, 1).
+    ``gained`` is the sum of the values of the images of each patient, float64 [patients], ``members`` their number.
     """
     total = members.sum()
     if not total:
@@ -144,6 +181,31 @@ def mean_estimate(estimates: Sequence[Estimate | None]) -> Estimate | None:
         float(informative.min()),
         max(counts) if len(counts) == len(defined) else None,
     )
+
+
+def measure_mean(values: ArrayLike, ids: ArrayLike | None, *, confidence: float, smallest: float = 0.0) -> Interval:
+    """Compute the mean of a number over images, with an interval clustered by patient; null without images.
+
+    Args:
+        values: [n], from ``smallest`` to 1; NaN is left out.
+        ids: [n], the patient of each image, null for a patient with one image; None if each image is a patient.
+        confidence: in (0, 1), such as 0.95.
+        smallest: the smallest value that is possible.
+
+    Example:
+        >>> measured = measure_mean([1, 1, 1], ["a", "a", "b"], confidence=0.95)
+        >>> measured["value"], round(measured["low"], 2), measured["high"]
+        (1.0, 0.19, 1.0)
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")[: np.count_nonzero(~np.isnan(numbers))]
+    patients = number_patients(ids, order)
+    shares = (numbers[order] - smallest) / (1 - smallest)
+    found = estimate_share(patients.sum(shares), patients.sum(np.ones_like(shares)), confidence)
+    if found is None:
+        return dict(UNDEFINED)
+    low, high = (smallest + (1 - smallest) * end for end in (found.low, found.high))
+    return {"value": float(numbers[order].mean()), "low": low, "high": high}
 
 
 def _cosines(rows: Floats) -> Floats:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.data.sources.boxes import SIDES
-from cxr_pipeline.evaluation.measure import measure_mean
+from cxr_pipeline.evaluation.intervals import measure_mean
 
 FloatArray = NDArray[np.floating]
 

@@ -1,8 +1,5 @@
 """Metrics for one output on labelled images."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -146,11 +143,3 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
     values["brier"] = float(brier_score_loss(positive, probability, pos_label=True)) if len(positive) else float("nan")
     values["ece"] = expected_calibration_error(positive, probability)
     return {name: values[name] for name in METRICS}
-
-
-def majority_baseline(y_true: ArrayLike, outputs: Sequence[str]) -> dict[str, Any]:
-    """Return the most frequent class of one-hot labels [n, k] and the accuracy of always predicting it, or None."""
-    counts = np.nansum(np.asarray(y_true, dtype=np.float64), axis=0)
-    most_frequent = int(counts.argmax())
-    total = counts.sum()
-    return {"class": outputs[most_frequent], "accuracy": float(counts[most_frequent] / total) if total else None}

@@ -7,13 +7,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.bootstrap import DecidedImages, draw_weights, patient_codes, percentiles
-from cxr_pipeline.evaluation.estimates import Patients, estimate_metrics
-from cxr_pipeline.evaluation.intervals import Estimate, mean_estimate
+from cxr_pipeline.evaluation.bootstrap import (
+    Replicates,
+    SortedImages,
+    draw_weights,
+    nanmean,
+    percentiles,
+    sort_outputs,
+)
+from cxr_pipeline.evaluation.estimates import estimate_metrics
+from cxr_pipeline.evaluation.intervals import (
+    Estimate,
+    Floats,
+    Indices,
+    Interval,
+    Patients,
+    mean_estimate,
+    number_patients,
+)
 from cxr_pipeline.evaluation.metrics import METRICS
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
-Difference = dict[str, float | int | None]
+# An interval, and the ``p_value`` of the difference.
+Difference = Interval
 
 IMAGE = ["source", "image"]
 ROUNDING = 12
@@ -76,7 +92,7 @@ def paired_differences(
     Returns:
         For each of the ``METRICS``: ``value``, the difference model minus baseline, ``low``, ``high`` and ``p_value``;
         null if the metric is undefined for a model. With too few patients the last three are null, and
-        ``too_few_patients`` is their number (see `measure`). Images that only one of the tables contains are left out.
+        ``too_few_patients`` is their number (see `evaluate`). Images that only one of the tables contains are left out.
 
     Raises:
         ValueError: see `match_images`.
@@ -90,12 +106,12 @@ def paired_differences(
     table, baseline, _ = match_images(table, baseline, outputs)
     mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
     known = np.flatnonzero(~np.isnan(mine.y_true).all(axis=1))
-    codes = patient_codes(patients_of(table), known)
-    pair = [DecidedImages(scores, known, exclusive=exclusive) for scores in (mine, other)]
-    values = _differences(pair, np.ones((1, len(codes))))
-    weights = draw_weights(codes, bootstrap["replicates"], bootstrap["seed"])
+    patients = number_patients(patients_of(table), known)
+    pair = [_Model(scores, known, exclusive=exclusive) for scores in (mine, other)]
+    values = _differences(pair, np.ones((1, len(known))))
+    weights = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
     chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
-    perfect = _without_errors(pair[0], codes, exclusive=exclusive, confidence=bootstrap["confidence"])
+    perfect = _without_errors(pair[0].outputs, patients, exclusive=exclusive, confidence=bootstrap["confidence"])
     # Models that give the same scores would agree on other patients, too.
     same = all(np.array_equal(getattr(mine, name), getattr(other, name)) for name in ("probability", "predicted"))
     same_ranking = np.array_equal(_ranks(mine.probability), _ranks(other.probability))
@@ -145,23 +161,41 @@ def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") ->
         )
 
 
-def _differences(pair: Sequence[DecidedImages], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+class _Model:
+    """The decisions of a model on the images with the given indices."""
+
+    def __init__(self, scores: Scores, images: Indices, *, exclusive: bool) -> None:
+        self.outputs = sort_outputs(scores, images)
+        right = (scores.predicted & (scores.y_true == 1))[images].any(axis=1)
+        self._right = right.astype(np.float64) if exclusive else None
+
+    def replicate(self, weights: Floats) -> Replicates:
+        """Compute the mean of each metric over the outputs for which it is defined, for each row of weights."""
+        outputs = [images.replicate(weights) for images in self.outputs]
+        means = {name: nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
+        if self._right is None:
+            return means
+        with np.errstate(invalid="ignore"):
+            accuracy = (weights @ self._right) / weights.sum(axis=1)
+        return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
+
+
+def _differences(pair: Sequence[_Model], weights: Floats) -> Replicates:
     """Return the difference in each metric, [replicates], rounded so that equal metrics give exactly 0."""
-    mine, other = (images.replicate(weights)[-1] for images in pair)
+    mine, other = (model.replicate(weights) for model in pair)
     return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
 
 
 def _without_errors(
-    images: DecidedImages, codes: NDArray[np.intp], *, exclusive: bool, confidence: float
+    outputs: Sequence[SortedImages], patients: Patients, *, exclusive: bool, confidence: float
 ) -> dict[str, Estimate | None]:
     """Estimate the mean metrics of a model that predicts the label of every image."""
-    n_patients = int(codes.max(initial=-1)) + 1
-    outputs = []
-    for output in images.outputs:
-        positive, own = np.sort(output.positive)[::-1], output.images[np.argsort(~output.positive, kind="stable")]
-        patients = Patients(codes[own], n_patients)
-        outputs.append(estimate_metrics(positive, positive.astype(np.float64), positive, patients, confidence))
-    means = {name: mean_estimate([output.get(name) for output in outputs]) for name in METRICS}
+    estimates = []
+    for images in outputs:
+        first = np.argsort(~images.positive, kind="stable")
+        positive, of_images = images.positive[first], patients[images.images[first]]
+        estimates.append(estimate_metrics(positive, positive.astype(np.float64), positive, of_images, confidence))
+    means = {name: mean_estimate([found.get(name) for found in estimates]) for name in METRICS}
     return {**means, "balanced_accuracy": means["sensitivity"]} if exclusive else means
 
 
@@ -180,14 +214,14 @@ def _difference(
     confidence: float,
 ) -> Difference:
     drawn = drawn[~np.isnan(drawn)]
-    undefined: Difference = {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
+    unknown: Difference = {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
     if np.isnan(value):
-        return undefined
+        return unknown
     if perfect is not None and (perfect.too_few is not None or not len(drawn)):
         n_patients = int(np.count_nonzero(perfect.members)) if perfect.too_few is None else perfect.too_few
-        return {**undefined, "too_few_patients": n_patients}
+        return {**unknown, "too_few_patients": n_patients}
     if not len(drawn):
-        return undefined
+        return unknown
     views = (drawn, 2 * value - drawn) if name == "ece" else (drawn,)
     lows, highs = zip(*(percentiles(view, confidence) for view in views), strict=True)
     fewer = max(min(np.count_nonzero(view <= 0), np.count_nonzero(view >= 0)) for view in views)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.evaluation.bootstrap import patient_codes
-from cxr_pipeline.evaluation.measure import measure
+from cxr_pipeline.evaluation.evaluate import evaluate
+from cxr_pipeline.evaluation.intervals import number_patients
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
 ATTRIBUTES = ("sex", "age", "view")
@@ -35,7 +35,7 @@ def evaluate_subgroups(
         ages: see `age_bands`.
         min_patients: patients that a group must have both with and without an output for metrics of that output; an
             image without a known patient counts as one patient.
-        bootstrap: ``replicates``, ``confidence`` and ``seed`` of `measure`.
+        bootstrap: see `evaluate`.
 
     Returns:
         ``min_patients`` and ``confidence``; for ``sex``, ``age`` and ``view`` the number of images for which it is
@@ -86,25 +86,24 @@ def _evaluate(
     scores, patients = Scores.from_table(images, outputs), patients_of(images)
     n_known = (~np.isnan(scores.y_true)).sum(axis=0)
     n_positive = (scores.y_true == 1).sum(axis=0)
-    codes = patient_codes(patients, np.arange(len(images)))
+    codes = number_patients(patients, np.arange(len(images))).codes
     evaluated = [
         output
         for output, labels in zip(outputs, scores.y_true.T, strict=True)
         if min(len(np.unique(codes[labels == side])) for side in (0, 1)) >= min_patients
     ]
-    metrics: dict[str, Any] = {}
-    per_class: dict[str, Any] = {}
+    found: dict[str, Any] = {"metrics": {}, "per_class": {}}
     if evaluated:
-        measured = measure(Scores.from_table(images, evaluated), patients, exclusive=False, **bootstrap)
-        metrics = {name: measured["metrics"][name] for name in MEASURES}
-        per_class = {
-            output: {name: values[name] for name in MEASURES} for output, values in measured["per_class"].items()
-        }
+        found = evaluate(images, outputs=evaluated, exclusive=False, bootstrap=bootstrap)
     return {
         "n_images": len(images),
         "n_patients": None if patients is None else int(patients.nunique()),
         "n_positive": dict(zip(outputs, n_positive.tolist(), strict=True)),
         "n_known": dict(zip(outputs, n_known.tolist(), strict=True)),
-        "metrics": metrics,
-        "per_class": per_class,
+        "metrics": _measures(found["metrics"]),
+        "per_class": {output: _measures(metrics) for output, metrics in found["per_class"].items()},
     }
+
+
+def _measures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in MEASURES if metrics}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from cxr_pipeline.evaluation.intervals import wilson
 from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures.style import (
@@ -122,20 +123,17 @@ def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     """Summarise the ten bins of equal mass that the expected calibration error is computed on.
 
     Labels [n] are 1, 0, or NaN (ignored). A row for each bin with images has their number ``n``, their mean
-    ``probability``, the ``observed`` share of positive images, and ``low`` and ``high``, Wilson's 95 % interval.
+    ``probability``, the ``observed`` share of positive images, and ``low`` and ``high``, its 95 % interval (`wilson`).
     """
-    from scipy.stats import binomtest
-
     positive, scores = known_images(y_true, probability)
     images = pd.DataFrame({"positive": positive, "probability": scores})
     bins = images.groupby(equal_mass_bins(scores)).agg(
         n=("positive", "size"),
-        k=("positive", "sum"),
         probability=("probability", "mean"),
         observed=("positive", "mean"),
     )
-    limits = [binomtest(k, n).proportion_ci(method="wilson") for n, k in bins[["n", "k"]].to_numpy().tolist()]
-    return bins.assign(low=[limit.low for limit in limits], high=[limit.high for limit in limits])
+    limits = [wilson(observed, n, 0.95) for observed, n in zip(bins["observed"], bins["n"], strict=True)]
+    return bins.assign(low=[low for low, _ in limits], high=[high for _, high in limits])
 
 
 def _outputs(scores: Scores, metrics: Document) -> Iterator[Output]:
