@@ -1,53 +1,35 @@
+import subprocess
+import sys
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from cxr_pipeline.cli import check_names, cli, starts_pipeline
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline import cli as module
+from cxr_pipeline.cli import cli
 
-KNOWN = ["effusion", "effusion_drift", "pneumonia"]
-
-
-def test_kedro_run_is_replaced_by_one_that_merges_parameters() -> None:
-    from kedro.framework.cli.project import run
-
-    assert cli.commands["run"].params == run.params
-    assert cli.commands["run"].callback is not run.callback
-
-
-def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypatch) -> None:
-    monkeypatch.setattr("kedro.framework.project.pipelines", KNOWN)
-    merged = starts_pipeline(lambda **given: given)
-    params = {"effusion": {"model": {"dropout": 0.2}}}
-    names = {"pipeline": "effusion", "pipelines": []}
-    file = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/images"}, "env": "demo"}
-    with click.Context(click.Command("run"), default_map=file):
-        assert merged(params=params, env=None, **names) == {
-            "params": {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/images"},
-            "env": None,
-            **names,
-        }
-    with click.Context(click.Command("run")):
-        assert merged(params=params, **names) == {"params": params, **names}
+PARAMS = {"effusion": {"model": {"dropout": 0.2}}}
+FILE = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/images"}, "env": "demo"}
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("efusion", r"no pipeline 'efusion'\. Did you mean --pipeline=effusion\?"),
-        ("xyz", r"no pipeline 'xyz'\. kedro registry list"),
-        ("effusion,pneumonia", "for each: kedro run --pipeline=effusion && kedro run --pipeline=pneumonia$"),
-    ],
+    ("file", "merged"),
+    [({}, PARAMS), (FILE, {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/images"})],
 )
-def test_a_pipeline_that_is_unknown_is_named_with_the_nearest(name: str, message: str) -> None:
-    check_names(KNOWN, KNOWN)
-    with pytest.raises(UserError, match=message):
-        check_names([name], KNOWN)
+def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypatch, file, merged) -> None:
+    monkeypatch.setattr("kedro.framework.project.pipelines", ["effusion"])
+    monkeypatch.setattr(module.kedro_run, "callback", lambda **given: given)
+    names = {"pipeline": "effusion", "pipelines": []}
+    assert cli.commands["run"].params == module.kedro_run.params
+    with click.Context(click.Command("run"), default_map=file):
+        assert module.run.callback(params=PARAMS, env=None, **names) == {"params": merged, "env": None, **names}
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("run", "--pipeline=efusion"), "no pipeline 'efusion'. Did you mean --pipeline=effusion? kedro registry list"),
+        (("run", "--pipeline=xyz"), "no pipeline 'xyz'. kedro registry list shows all names."),
         (("run", "--params", "effusion.task.classes.effusion=[Pleural", "Effusion]"), "Put the whole option in quotes"),
         (("run", "--params", "epochs"), "must contain a key and a value"),
         (("run", "--runner=ParallelRunner"), "ParallelRunner cannot be used"),
@@ -57,10 +39,29 @@ def test_a_pipeline_that_is_unknown_is_named_with_the_nearest(name: str, message
         (("jupyter", "lba"), "No such command 'lba'"),
     ],
 )
-def test_wrong_arguments_end_with_one_line(arguments, words) -> None:
+def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words) -> None:
+    monkeypatch.setattr("kedro.framework.project.pipelines", ["effusion", "effusion_drift"])
     ended = CliRunner().invoke(cli, arguments, prog_name="kedro")
     assert isinstance(ended.exception, SystemExit)
     assert ended.exit_code in (1, 2)
-    (line,) = ended.output.splitlines()
+    (line,) = (line for line in ended.output.splitlines() if "Starting" not in line)
     assert line.startswith("Error: ")
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments", "status", "printed"),
+    [
+        ("", ("run",), 2, "Error: {} is in no Kedro project. Change to the folder of one: cd FOLDER"),
+        ("project/data", ("lineage", "x"), 2, "Error: Invalid value for 'TASK': 'x' is not one of"),
+    ],
+)
+def test_a_command_prints_one_line_outside_a_project_and_in_its_subfolders(
+    tmp_path, project, folder, arguments, status, printed
+) -> None:
+    (project / "data").mkdir()
+    command = [sys.executable, "-m", "cxr_pipeline", *arguments]
+    ended = subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True)
+    assert ended.returncode == status
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert line.startswith(printed.format(tmp_path))

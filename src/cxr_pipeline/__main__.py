@@ -1,16 +1,30 @@
-"""Run the project as a package: ``python -m cxr_pipeline --pipeline=effusion``."""
+"""The command ``kedro`` of this project, also ``python -m cxr_pipeline``."""
 
+import os
+import sys
 from pathlib import Path
 
-from kedro.framework.cli.utils import find_run_command
-from kedro.framework.project import configure_project
+from kedro.utils import find_kedro_project
+
+# Commands of Kedro that need no project.
+WITHOUT_PROJECT = ("info", "new", "starter")
 
 
 def main() -> None:
-    """Find the project's run command and call it."""
-    package_name = Path(__file__).parent.name
-    configure_project(package_name)
-    find_run_command(package_name)()
+    """Run Kedro's command line for the project in the working directory or in a folder above it.
+
+    Kedro itself uses ``conf/logging.yml`` in the working directory only.
+    """
+    project, command = find_kedro_project(Path.cwd()), next(iter(sys.argv[1:]), "--help")
+    if project is None and command not in WITHOUT_PROJECT and not command.startswith("-"):
+        print(f"Error: {Path.cwd()} is in no Kedro project. Change to the folder of one: cd FOLDER", file=sys.stderr)
+        sys.exit(2)
+    if project is not None and (configuration := project / "conf" / "logging.yml").is_file():
+        os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(configuration))
+    # Imported here, because Kedro sets up logging when it is imported.
+    from kedro.framework.cli import main as kedro
+
+    kedro()
 
 
 if __name__ == "__main__":

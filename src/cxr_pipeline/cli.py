@@ -3,7 +3,7 @@
 import copy
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -43,43 +43,29 @@ def cli() -> None:
     """Commands of the project, which extend or override those of Kedro."""
 
 
-def starts_pipeline(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Check the name of the pipeline, and merge ``--params`` over the parameters of a ``--config`` file.
+@functools.wraps(cast(Callable[..., Any], kedro_run.callback))
+def start_run(*, params: dict[str, Any], pipeline: str | None, pipelines: list[str], **options: Any) -> Any:
+    """Check the name of the pipeline, merge ``--params`` over those of a ``--config`` file, and run it.
 
     Kedro would drop the parameters of the file.
     """
-
-    @functools.wraps(command)
-    def run(*args: Any, params: dict[str, Any], pipeline: str | None, pipelines: list[str], **kwargs: Any) -> Any:
-        if kwargs.get("runner") == "ParallelRunner":
-            # Hooks and the prepared images are shared by the nodes, and cannot be sent to other processes.
-            raise UserError("--runner=ParallelRunner cannot be used: the nodes of a task share one process. Omit it.")
-        names = [pipeline] if pipeline else pipelines
-        # The first line of a run: the imports of the next ones take seconds.
-        _log.info("Starting %s.", ", ".join(names) or "the default pipeline")
-        check_names(names, project.pipelines)
-        from_file = (click.get_current_context().default_map or {}).get("params") or {}
-        params = lay_over(from_file, params)
-        return command(*args, params=params, pipeline=pipeline, pipelines=pipelines, **kwargs)
-
-    return run
-
-
-def check_names(names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `UserError` if one of the names of pipelines is unknown."""
-    known = list(known)
+    if options.get("runner") == "ParallelRunner":
+        # Hooks and the prepared images are shared by the nodes, and cannot be sent to other processes.
+        raise UserError("--runner=ParallelRunner cannot be used: the nodes of a task share one process. Omit it.")
+    names = [pipeline] if pipeline else pipelines
+    # The first line of a run: the imports of the next ones take seconds.
+    _log.info("Starting %s.", ", ".join(names) or "the default pipeline")
     for name in names:
-        if name in known:
-            continue
-        if set(several := name.replace(" ", "").split(",")) <= set(known):
-            commands = " && ".join(f"kedro run --pipeline={one}" for one in several)
-            raise UserError(f"A run has one pipeline, found {name}. Start a run for each: {commands}")
-        near = get_close_matches(name, known, n=1)
-        question = f" Did you mean --pipeline={near[0]}?" if near else ""
-        raise UserError(f"There is no pipeline '{name}'.{question} kedro registry list shows all names.")
+        if name not in project.pipelines:
+            near = get_close_matches(name, project.pipelines, n=1)
+            question = f" Did you mean --pipeline={near[0]}?" if near else ""
+            raise UserError(f"There is no pipeline '{name}'.{question} kedro registry list shows all names.")
+    from_file = (click.get_current_context().default_map or {}).get("params") or {}
+    params = lay_over(from_file, params)
+    return kedro_run.callback(params=params, pipeline=pipeline, pipelines=pipelines, **options)  # type: ignore[misc]
 
 
 run = copy.copy(kedro_run)
-run.callback = starts_pipeline(cast(Callable[..., Any], kedro_run.callback))
+run.callback = start_run
 for command in (run, lineage, promote, mlflow):
     cli.add_command(command)

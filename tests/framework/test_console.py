@@ -3,7 +3,6 @@ import logging
 
 import pytest
 import rich
-import yaml
 
 from cxr_pipeline.framework.console import log_lines
 
@@ -27,18 +26,6 @@ def test_a_message_is_one_line_as_it_is(output: io.StringIO) -> None:
     path = f"/folder/{'deep/' * 20}[bold]:smile:"
     logging.getLogger("cxr_pipeline.test").warning("See %s", path)
     assert output.getvalue() == f"WARNING See {path}\n"
-
-
-def test_the_project_configures_messages_in_its_subfolders_too(output, tmp_path, monkeypatch) -> None:
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "data").mkdir()
-    (tmp_path / "pyproject.toml").write_text('[tool.kedro]\npackage_name = "p"\n')
-    levels = {"version": 1, "disable_existing_loggers": False, "loggers": {"noise": {"level": "CRITICAL"}}}
-    (tmp_path / "conf" / "logging.yml").write_text(yaml.safe_dump(levels))
-    monkeypatch.chdir(tmp_path / "data")
-    log_lines()
-    logging.getLogger("noise").error("no use")
-    assert output.getvalue() == ""
 
 
 def test_a_log_file_is_still_written(output, tmp_path) -> None:

@@ -18,8 +18,7 @@ from cxr_pipeline.experiments import jobs
 from cxr_pipeline.experiments.jobs import Job, Outcome
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.datasets.folders import FiguresDataset
+from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.pipelines.tuning.nodes import plan_study

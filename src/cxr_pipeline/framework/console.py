@@ -1,12 +1,7 @@
 """Log messages of commands on the terminal."""
 
 import logging
-import os
-from pathlib import Path
 
-import yaml
-from kedro.framework.project import configure_logging
-from kedro.utils import find_kedro_project
 from rich import get_console
 
 
@@ -24,10 +19,6 @@ class LineHandler(logging.Handler):
 
 def log_lines() -> None:
     """Print the messages of the configured handlers by a `LineHandler`, and handle warnings as messages."""
-    project = find_kedro_project(Path.cwd())
-    # Kedro looks for conf/logging.yml in the working directory only, not in the folders above it.
-    if project not in (None, Path.cwd()) and "KEDRO_LOGGING_CONFIG" not in os.environ:
-        configure_logging(yaml.safe_load(Path(project, "conf", "logging.yml").read_text("utf-8")))
     root = logging.getLogger()
     for handler in root.handlers.copy():
         if type(handler) is logging.StreamHandler:  # not its subclass FileHandler

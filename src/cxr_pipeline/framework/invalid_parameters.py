@@ -1,7 +1,7 @@
 """Messages about parameters that are unknown or have an invalid value."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -81,24 +81,26 @@ def _reason(key: str, text: str, kind: str, value: str) -> str:
 def _suggestion(key: str, task: str | None) -> str:
     """Return a question for the known parameter that is nearest to an unknown one; empty if none is near."""
     first, _, rest = key.partition(".")
-    near_first = get_close_matches(first, (*TASKS, "raw"), n=1, cutoff=0.75)
-    if first != task and near_first:
-        return f" Did you mean '{'.'.join(filter(None, (*near_first, rest)))}'?"
-    last = key.rpartition(".")[2]
-    near = get_close_matches(last, _names(), n=1)
-    if near and near[0] != last and first == task:
-        return f" Did you mean '{near[0]}'?"
-    # The name is right and its place is not.
-    places = [path for path in _paths(TaskParameters) if near and path.rpartition(".")[2] == near[0]]
-    places.sort(key=lambda path: (not path.endswith(key), path.count(".")))
-    return f" Did you mean '{task or 'TASK'}.{places[0]}'?" if places else ""
+    near = []
+    if first != task and rest:
+        near = [f"{name}.{rest}" for name in get_close_matches(first, TASKS, n=1, cutoff=0.75)]
+    if not near:
+        last = key.rpartition(".")[2]
+        # A right name in the wrong place is found however long its path is.
+        places = [path for path in _paths(TaskParameters, f"{task or 'TASK'}.") if path.endswith(f".{last}")]
+        near = get_close_matches(key, places, n=1, cutoff=0) or get_close_matches(last, _names() - {last}, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
-def _names() -> Collection[str]:
+def _names() -> set[str]:
     blocks: list[type[BaseModel]] = [Parameters]
     for block in blocks:
         blocks += block.__subclasses__()
-    return {field for block in blocks for field in block.model_fields} | {field.name for field in fields(Columns)}
+    return {
+        "raw",
+        *(name for block in blocks for name in block.model_fields),
+        *(field.name for field in fields(Columns)),
+    }
 
 
 def _paths(block: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -1,5 +1,4 @@
 import inspect
-import json
 import subprocess
 import sys
 import textwrap
@@ -10,12 +9,14 @@ import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
 
-from cxr_pipeline.framework.datasets import files, folders, prepared_images, table
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.framework.datasets import files, table
+from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset, NewFilesDataset, PreparedImagesDataset
 
 DATASETS = [
     dataset
-    for module in (files, folders, prepared_images, table)
+    for module in (files, table)
     for dataset in vars(module).values()
     if inspect.isclass(dataset) and dataset.__module__ == module.__name__ and "catalog entry" in (dataset.__doc__ or "")
 ]
@@ -45,8 +46,6 @@ def test_the_catalog_entry_of_the_docstring_makes_the_dataset(dataset: type) -> 
 def test_content_is_saved_overwritten_and_loaded(tmp_path: Path, name: str, content: object) -> None:
     dataset = FileDataset(filepath=str(tmp_path / "deep" / name))
     assert not dataset.exists()
-    with pytest.raises(DatasetError, match="file"):
-        dataset.load()
     dataset.save(content)
     dataset.save(content)
     assert dataset.exists()
@@ -59,31 +58,24 @@ def test_json_keeps_the_order_and_the_old_file_if_a_value_is_nan(tmp_path: Path)
     dataset.save({"z": 1, "a": 2})
     with pytest.raises(DatasetError, match="JSON compliant"):
         dataset.save({"auc": float("nan")})
-    assert (tmp_path / "metrics.json").read_text() == json.dumps({"z": 1, "a": 2}, indent=2) + "\n"
+    assert (tmp_path / "metrics.json").read_text() == '{\n  "z": 1,\n  "a": 2\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_a_model_predicts_as_before(tmp_path: Path) -> None:
+def test_a_model_predicts_as_before_and_code_in_it_is_not_executed(tmp_path: Path) -> None:
     import keras
 
     dataset = FileDataset(filepath=tmp_path / "model.keras")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     dataset.save(model)
     np.testing.assert_array_equal(dataset.load()(np.ones((3, 2))), model(np.ones((3, 2))))
-
-
-def test_code_in_a_model_is_not_executed(tmp_path: Path) -> None:
-    import keras
-
-    dataset = FileDataset(filepath=tmp_path / "model.keras")
     dataset.save(keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]))
     with pytest.raises(DatasetError, match=r"(?i)lambda"):
         dataset.load()
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [(FileDataset, "model.h5"), (prepared_images.PreparedImagesDataset, "p.png"), (table.TableDataset, "t.xlsx")],
+    ("kind", "name"), [(FileDataset, "model.h5"), (PreparedImagesDataset, "p.png"), (table.TableDataset, "t.xlsx")]
 )
 def test_another_suffix_is_refused(kind: type, name: str) -> None:
     with pytest.raises(DatasetError, match=rf"expects a path that ends in \..*Received: filepath={name}"):
@@ -91,7 +83,39 @@ def test_another_suffix_is_refused(kind: type, name: str) -> None:
 
 
 def test_datasets_import_the_libraries_of_models_only_when_needed() -> None:
-    modules = "framework.datasets.files, cxr_pipeline.framework.datasets.folders, cxr_pipeline.tracking.artifacts"
+    modules = "framework.datasets.files, cxr_pipeline.framework.datasets.table, cxr_pipeline.tracking.artifacts"
     code = f"import sys, cxr_pipeline.{modules}; print({{'tensorflow', 'keras', 'sklearn', 'cv2'}} & set(sys.modules))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert process.stdout.strip() == "set()", process.stderr
+
+
+def test_saving_figures_removes_those_of_earlier_runs(tmp_path: Path) -> None:
+    dataset = FiguresDataset(filepath=tmp_path / "figures")
+    dataset.save({"roc": b"1", "old": b"2"})
+    dataset.save({"roc": b"3", "new": b"4"})
+    assert dataset.load() == {"new": b"4", "roc": b"3"}
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["new.png", "roc.png"]
+
+
+def test_new_files_are_added_and_never_overwritten(tmp_path: Path) -> None:
+    dataset = NewFilesDataset(filepath=tmp_path / "decisions")
+    assert not dataset.exists()
+    dataset.save({})
+    assert dataset.exists()
+    dataset.save({"b.md": "second", "c.parquet": b"\xff"})
+    dataset.save({"a.md": "first, ä"})
+    with pytest.raises(DatasetError, match=r"already has a\.md"):
+        dataset.save({"0.md": "new", "a.md": "other"})
+    assert list(dataset.load().items()) == [("a.md", "first, ä"), ("b.md", "second"), ("c.parquet", b"\xff")]
+
+
+def test_prepared_images_exist_only_with_their_folder(tmp_path: Path) -> None:
+    steps = ({"operation": "clahe", "clip_limit": 2.0, "tiles": 8},)
+    images = PreparedImages(tmp_path / "images", Recipe(size=32, mode="fit", max_megapixels=50, steps=steps))
+    dataset = PreparedImagesDataset(filepath=str(tmp_path / "images.json"))
+    dataset.save(images)
+    assert dataset.load() == images
+    assert dataset.load().digest == images.digest
+    assert not dataset.exists()
+    images.folder.mkdir(parents=True)
+    assert dataset.exists()

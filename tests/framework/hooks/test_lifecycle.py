@@ -19,8 +19,7 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.locks import Holder, Locked, RunLock
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework import config, hooks
-from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.datasets.folders import FiguresDataset
+from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
 
 PASSWORD = "postgresql://me:secret@host/studies"
 SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}

@@ -1,16 +1,18 @@
-"""Datasets of one file, and what all datasets of the catalog have in common."""
+"""Datasets of one file or of a folder of small files, and what all datasets of the catalog have in common."""
 
 import json
 import zipfile
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kedro.io import AbstractDataset, DatasetError
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage, written_atomically
+from cxr_pipeline.data.images.store import PreparedImages
 
 
 class PathDataset(AbstractDataset[Any, Any]):
@@ -71,7 +73,7 @@ def _read_keras_model(path: Path) -> Any:
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
-def _read_reference_profile(path: Path) -> Any:
+def _read_profile(path: Path) -> Any:
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
     return ReferenceProfile.load(path)
@@ -89,7 +91,7 @@ _FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path, Any], object]]]
     ".yml": _TEXT,
     ".png": (Path.read_bytes, Path.write_bytes),
     ".keras": (_read_keras_model, _save),
-    ".npz": (_read_reference_profile, _save),
+    ".npz": (_read_profile, _save),
 }
 
 
@@ -125,3 +127,86 @@ class FileDataset(PathDataset):
         _, write = _FORMATS[self._filepath.suffix]
         with written_atomically(self._filepath) as temporary:
             write(temporary, data)
+
+
+class PreparedImagesDataset(FileDataset):
+    """The handle of prepared images, which stay in the image store: a JSON file with its folder and the recipe.
+
+    It exists when both the file and the folder of the images exist, so that ``--only-missing-outputs`` prepares
+    deleted images again.
+
+    Example of a catalog entry::
+
+        enhanced_images:
+          type: cxr_pipeline.framework.datasets.files.PreparedImagesDataset
+          filepath: data/03_primary/enhanced_images.json
+    """
+
+    suffixes = (".json",)
+
+    def _read(self) -> PreparedImages:
+        return PreparedImages.from_dict(super()._read())
+
+    def save(self, data: PreparedImages) -> None:
+        """Write the handle."""
+        super().save(data.to_dict())
+
+    def _exists(self) -> bool:
+        return super()._exists() and self.load().folder.is_dir()
+
+
+class FiguresDataset(PathDataset):
+    """Figures by name, as ``<name>.png`` in a folder; saving removes all other figures.
+
+    Example of a catalog entry::
+
+        figures:
+          type: cxr_pipeline.framework.datasets.files.FiguresDataset
+          filepath: data/08_reporting/figures
+          metadata: {mlflow: artifact}
+    """
+
+    def _read(self) -> dict[str, bytes]:
+        paths = sorted(path for path in self._filepath.iterdir() if path.match("[!.]*.png"))
+        return {path.stem: path.read_bytes() for path in paths}
+
+    def save(self, data: dict[str, bytes]) -> None:
+        """Write the figures, then remove those of earlier runs."""
+        for name, png in data.items():
+            with written_atomically(self._filepath / f"{name}.png") as temporary:
+                temporary.write_bytes(png)
+        for path in self._filepath.glob("*.png"):
+            if path.stem not in data:
+                path.unlink()
+
+
+class NewFilesDataset(PathDataset):
+    """Contents by file name, text or bytes; saving adds files to a folder and never overwrites one.
+
+    Files that end in ``.parquet`` are bytes, all others text in UTF-8.
+
+    Example of a catalog entry::
+
+        decisions:
+          type: cxr_pipeline.framework.datasets.files.NewFilesDataset
+          filepath: data/08_reporting/decisions
+    """
+
+    def _read(self) -> dict[str, str | bytes]:
+        files = sorted(path for path in self._filepath.iterdir() if not path.name.startswith("."))
+        return {
+            path.name: path.read_bytes() if path.suffix == ".parquet" else path.read_text("utf-8") for path in files
+        }
+
+    def save(self, data: Mapping[str, str | bytes]) -> None:
+        """Write each content to its file, or none of them if a file of one of the names exists."""
+        existing = sorted(name for name in data if (self._filepath / name).exists())
+        if existing:
+            raise UserError(
+                f"{self._filepath} already has {', '.join(existing)}, which must not be overwritten. Move them to "
+                "another folder and run the same command again."
+            )
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        for name, content in data.items():
+            with written_atomically(self._filepath / name) as temporary:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
