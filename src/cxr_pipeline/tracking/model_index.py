@@ -1,6 +1,6 @@
 """The registered versions and the models with test metrics in MLflow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,33 @@ _PARENT = "mlflow.parentRunId"
 _SETTINGS = "artifacts/classifier/classifier.json"
 
 
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord(Entry):
+    """A registered version. If its run was deleted, it has no ``run_id``, metrics and parameters."""
+
+    model: str
+    number: int
+    tags: Mapping[str, str]
+
+
+def versions_of(name: str, uri: str, *, artifacts: str | None = None) -> list[VersionRecord]:
+    """Read every version of a registered model, newest first, from the MLflow at ``uri``; none is a `UserError`."""
+    connect(uri, artifacts=artifacts)
+    records = _registered_versions(f"name='{name}'", {})
+    if not records:
+        raise no_version(name)
+    return sorted(records, key=lambda record: record.number, reverse=True)
+
+
+def settings_of(record: VersionRecord) -> dict[str, Any]:
+    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty if they are missing."""
+    try:
+        settings: dict[str, Any] = mlflow.artifacts.load_dict(f"models:/{record.model}/{record.number}/{_SETTINGS}")
+    except (mlflow.MlflowException, OSError):
+        return {}
+    return settings
+
+
 def measured_models() -> list[Entry]:
     """Read every registered version ``cxr-*``, then every cell of an experiment that has test metrics.
 
@@ -27,9 +54,7 @@ def measured_models() -> list[Entry]:
     # Without ids MLflow searches the active experiment.
     evaluated = mlflow.search_runs(ids, _EVALUATED, output_format="list") if ids else []
     runs = {run.info.run_id: run for run in evaluated}
-    versions = [
-        _version(*found) for found in _registered_versions(_OF_THIS_PROJECT, runs) if found[0].status == "READY"
-    ]
+    versions = _registered_versions(_OF_THIS_PROJECT, runs)
     registered = {version.run_id for version in versions}
     cells = [run for key, run in runs.items() if _PARENT in run.data.tags and key not in registered]
     parents = {run.data.tags[_PARENT] for run in cells}
@@ -37,17 +62,33 @@ def measured_models() -> list[Entry]:
     return [*versions, *(_cell(run, names.get(run.data.tags[_PARENT])) for run in cells)]
 
 
-def _version(version: Any, aliases: tuple[str, ...], run: Any) -> Entry:
-    number = int(version.version)
-    return Entry(
-        kind="version",
-        name=f"{version.name} {number}",
-        aliases=aliases,
-        date=_to_datetime(version.creation_timestamp),
-        url=version_url(mlflow.get_tracking_uri(), version.name, number),
-        **_provenance(version.tags),
-        **_results(run),
-    )
+def _registered_versions(models: str, runs: Mapping[str, Any]) -> list[VersionRecord]:
+    """Read the versions of registered models, filtered by, for example, ``name LIKE 'cxr-%'``.
+
+    ``runs``, by id, are not requested again.
+    """
+    # search_model_versions returns versions without their aliases.
+    registered = mlflow.search_registered_models(filter_string=models)
+    aliases = {model.name: sorted(model.aliases.items()) for model in registered}
+    records = []
+    for version in mlflow.search_model_versions(filter_string=models):
+        if version.status != "READY":
+            continue
+        name, number = version.name, int(version.version)
+        record = VersionRecord(
+            kind="version",
+            model=name,
+            number=number,
+            name=f"{name} {number}",
+            aliases=tuple(alias for alias, own in aliases.get(name, ()) if int(own) == number),
+            date=_to_datetime(version.creation_timestamp),
+            url=version_url(mlflow.get_tracking_uri(), name, number),
+            tags=dict(version.tags),
+            **_provenance(version.tags),
+            **_results(runs.get(version.run_id or "") or find_run(version.run_id)),
+        )
+        records.append(record)
+    return records
 
 
 def _cell(run: Any, parent: str | None) -> Entry:
@@ -66,75 +107,14 @@ def _provenance(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _results(run: Any) -> dict[str, Any]:
-    """Metrics and parameters of a model's run, and its address; empty if the run no longer exists."""
+    """Metrics on the test images, parameters and address of a run; empty if it no longer exists."""
     if run is None:
-        return {"metrics": {}, "parameters": {}, "experiment_id": None, "run_id": None, "run_url": None}
+        return {"metrics": {}, "parameters": {}, "experiment_id": None, "run_id": None}
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
+    logged = run.data.metrics.items()
+    metrics = {name.removeprefix("test/"): value for name, value in logged if name.startswith("test/")}
     url = run_url(mlflow.get_tracking_uri(), **ids)
-    return {"metrics": _test_metrics(run), "parameters": dict(run.data.params), "run_url": url, **ids}
-
-
-@dataclass(frozen=True)
-class VersionRecord:
-    """A model version, and its run: None, without metrics on the test images or parameters, if it was deleted."""
-
-    name: str
-    number: int
-    aliases: tuple[str, ...]
-    date: datetime
-    run_id: str | None
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    parameters: Mapping[str, str]
-
-
-def versions_of(name: str, uri: str, *, artifacts: str | None = None) -> list[VersionRecord]:
-    """Read every version of a registered model, newest first, from the MLflow at ``uri``; none is a `UserError`."""
-    connect(uri, artifacts=artifacts)
-    records = [
-        VersionRecord(
-            name=version.name,
-            number=int(version.version),
-            aliases=aliases,
-            date=_to_datetime(version.creation_timestamp),
-            run_id=run.info.run_id if run else None,
-            tags=dict(version.tags),
-            metrics=_test_metrics(run) if run else {},
-            parameters=dict(run.data.params) if run else {},
-        )
-        for version, aliases, run in _registered_versions(f"name='{name}'", {})
-    ]
-    if not records:
-        raise no_version(name)
-    return sorted(records, key=lambda record: record.number, reverse=True)
-
-
-def settings_of(record: VersionRecord) -> dict[str, Any]:
-    """Read the ``recipe`` and ``decision_rule`` stored with the weights of a version; empty if they are missing."""
-    try:
-        settings: dict[str, Any] = mlflow.artifacts.load_dict(f"models:/{record.name}/{record.number}/{_SETTINGS}")
-    except (mlflow.MlflowException, OSError):
-        return {}
-    return settings
-
-
-def _registered_versions(models: str, runs: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
-    """Yield registered versions, each with its aliases and its run; None if the run no longer exists.
-
-    ``models`` filters the registered models, such as ``name LIKE 'cxr-%'``; ``runs``, by id, are not requested again.
-    """
-    # search_model_versions returns versions without their aliases.
-    registered = mlflow.search_registered_models(filter_string=models)
-    aliases = {model.name: sorted(model.aliases.items()) for model in registered}
-    for version in mlflow.search_model_versions(filter_string=models):
-        own = tuple(alias for alias, number in aliases.get(version.name, ()) if int(number) == int(version.version))
-        yield version, own, runs.get(version.run_id or "") or find_run(version.run_id)
-
-
-def _test_metrics(run: Any) -> dict[str, float]:
-    """Return a run's metrics on the test images, by name without ``test/``."""
-    metrics = run.data.metrics.items()
-    return {name.removeprefix("test/"): value for name, value in metrics if name.startswith("test/")}
+    return {"metrics": metrics, "parameters": dict(run.data.params), "run_url": url, **ids}
 
 
 def _to_datetime(milliseconds: int) -> datetime:

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import re
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -15,22 +13,18 @@ import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import ArgumentError
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.tracking.moved_artifacts import follow_artifacts
 
+# Set when the package is imported, unless the user has set them.
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
-# MLflow's own 7 retries wait four minutes for a server that refuses connections. Three wait about 12 s, enough for a
-# restart. A request of 60 s leaves time for a server that passes an upload on to an object store.
-_DEFAULTS = {_RETRIES: "3", _TIMEOUT: "60"}
 # How long MLflow waits for a SQLite file that another process has locked.
 _LOCKED_SECONDS = 20
 _ADVICE = "Correct the setting, or use a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command"
-# Packages of drivers whose module has another name.
-_DRIVER_PACKAGES = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
-# A host and a port, such as 127.0.0.1:5000.
-_WITHOUT_SCHEME = re.compile(r"[\w.-]+:\d+(/.*)?")
 # Client errors for which a retry may succeed: expired credentials, request timeout, too many requests.
 _RETRY_LATER = (401, 403, 408, 429)
 
@@ -44,7 +38,7 @@ def connect(uri: str, *, artifacts: str | None = None) -> None:
     """Use the MLflow server or database at ``uri`` in this process, after checking within 30 seconds that it is usable.
 
     ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
-    server; without them, a request to a stopped server fails after about 12 seconds.
+    server.
 
     ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, of which only the driver is
     checked. ``artifacts`` is the folder of artifacts that a SQLite file refers to, even after the project was moved.
@@ -52,30 +46,34 @@ def connect(uri: str, *, artifacts: str | None = None) -> None:
     Raises:
         Unavailable: The server does not answer, or another process has locked the file.
         UserError: The file cannot be written or is not a database, the server refuses access, the driver of the
-            database is missing, or ``uri`` is no address or a folder, which MLflow 3 refuses.
+            database is missing, or ``uri`` is no address.
     """
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
     # Before it raises an error of the database, MLflow logs it with its traceback.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    scheme = urlparse(uri).scheme
-    if _WITHOUT_SCHEME.fullmatch(uri):
-        raise _unusable(uri, "the address of a server starts with http:// or https://", f"Set it to http://{uri}")
-    if scheme in ("", "file"):
-        raise _unusable(uri, "it is a folder, which MLflow 3 does not support")
-    if scheme == "sqlite":
-        _check_file(uri, Path(urlparse(uri).path[1:]))
-    elif not is_server(uri):
-        _check_driver(uri)
-    if scheme == "sqlite" or is_server(uri):
+    path = _sqlite_file(uri)
+    if path is not None:
+        _check_file(uri, path)
         _check_answer(uri)
-    if scheme == "sqlite" and artifacts is not None:
+    elif is_server(uri):
+        _check_answer(uri)
+    else:
+        try:
+            create_engine(uri)
+        except (ArgumentError, ModuleNotFoundError) as error:
+            problem = "expected the address of a server, http://HOST:PORT, or of a database whose driver is installed"
+            raise _unusable(uri, f"{problem} ({error})") from error
+    if path is not None and artifacts is not None:
         with exclusive(uri):
-            follow_artifacts(Path(urlparse(uri).path[1:]), Path(artifacts))
+            follow_artifacts(path, Path(artifacts))
     mlflow.set_tracking_uri(uri)
     if without_password(uri) != uri:
         # MLflow prints the address of a run's page when the run ends, including the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    parts = urlparse(uri)
+    return Path(parts.path[1:]) if parts.scheme == "sqlite" else None
 
 
 def _unusable(uri: str, problem: str, advice: str = _ADVICE, *, error: type[UserError] = UserError) -> UserError:
@@ -103,21 +101,6 @@ def _check_file(uri: str, path: Path) -> None:
         raise _unusable(uri, problem, advice, error=Unavailable) from error
 
 
-def _check_driver(uri: str) -> None:
-    """Check that the Python package of a database is installed, without connecting to it."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        create_engine(uri)
-    except ModuleNotFoundError as error:
-        package = _DRIVER_PACKAGES.get(str(error.name), error.name)
-        advice = f"Install it: {sys.executable} -m pip install '{package}'"
-        raise _unusable(uri, f"the driver of the database, {error.name}, is not installed", advice) from error
-    except ArgumentError as error:
-        raise _unusable(uri, "it is the address neither of an MLflow server nor of a database") from error
-
-
 def _check_answer(uri: str) -> None:
     try:
         # The first request creates the tables of a database, which two processes must not do at once.
@@ -140,24 +123,20 @@ def exclusive(uri: str) -> Iterator[None]:
     A server is not locked: it handles each request as a whole, but between two of them another run may change what the
     first one read.
     """
-    parts = urlparse(uri)
-    with FileLock(f"{parts.path[1:]}.lock") if parts.scheme == "sqlite" else nullcontext():
+    path = _sqlite_file(uri)
+    with FileLock(f"{path}.lock") if path is not None else nullcontext():
         yield
 
 
 @contextmanager
-def impatient(seconds: int = 10) -> Iterator[None]:
-    """Disable retries in this block, and set the timeout of requests to ``seconds``."""
-    before = {name: os.environ.get(name) for name in _DEFAULTS}
-    os.environ.update({_RETRIES: "0", _TIMEOUT: str(min(seconds, int(before[_TIMEOUT] or seconds)))})
+def impatient() -> Iterator[None]:
+    """Disable retries in this block, and wait at most 10 seconds for each request."""
+    before = {name: os.environ[name] for name in (_RETRIES, _TIMEOUT)}
+    os.environ.update({_RETRIES: "0", _TIMEOUT: str(min(10, int(before[_TIMEOUT])))})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.environ.update(before)
 
 
 def is_unavailable(error: BaseException) -> bool:

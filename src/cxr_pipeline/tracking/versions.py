@@ -1,8 +1,10 @@
 """Versions of a registered model: register, find and load them."""
 
+import io
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +56,7 @@ def register_version(
     name = model_name(provenance["task"], phantom=phantom)
     if warnings:
         tags = {**tags, WARNINGS: shorten(" ".join(warnings), _LONGEST)}
+    tags = {**provenance, "digest": classifier.digest, **tags}
     import_path = list(sys.path)
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder, "classifier"))
@@ -63,7 +66,6 @@ def register_version(
             name=name,
             flavor=mlflow.pyfunc,
             run_id=active_run_id(),
-            registered_model_name=name,
             python_model=serving.__file__,
             artifacts={"classifier": str(Path(folder, "classifier"))},
             code_paths=[str(Path(cxr_pipeline.__file__).parent)],
@@ -71,11 +73,12 @@ def register_version(
             signature=serving.signature(list(rule.outputs)),
             input_example=serving.example_request(recipe.size),
             model_config=serving.limits_of(recipe),
-            tags={**provenance, "digest": classifier.digest, **tags},
+            tags=tags,
         )
     # MLflow adds the copy of this package to the import path when it checks the model.
     sys.path[:] = import_path
-    number = int(logged.registered_model_version)
+    with redirect_stderr(io.StringIO()):  # MLflow prints two lines, which the summary of the run repeats.
+        number = int(mlflow.register_model(logged.model_uri, name, tags=tags).version)
     card = short_card(metrics, warnings, kind=rule.kind, classes=rule.classes, phantom=phantom)
     mlflow.MlflowClient().update_model_version(name, str(number), shorten(card, _LONGEST))
     return {

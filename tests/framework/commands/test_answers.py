@@ -24,7 +24,9 @@ MODEL = {"recipe": {"size": 64, "steps": []}, "decision_rule": {"thresholds": {"
 
 def version(number: int = 1, run_id: str | None = "run 1", **changes: Any) -> VersionRecord:
     values = {"tags": TAGS, "metrics": METRICS, "parameters": {"training.epochs": "3"}, "aliases": (), **changes}
-    return VersionRecord("cxr-ill", number, date=datetime(2031, 5, 4, tzinfo=UTC), run_id=run_id, **values)
+    unknown = dict.fromkeys(("task", "images", "test_digest", "data_digest", "experiment_id"))
+    names = {"kind": "version", "model": "cxr-ill", "number": number, "name": f"cxr-ill {number}"}
+    return VersionRecord(**names, date=datetime(2031, 5, 4, tzinfo=UTC), run_id=run_id, **unknown, **values)
 
 
 def row(text: str, number: int) -> str:

@@ -38,7 +38,7 @@ def test_errors_name_the_correct_arguments(arguments, message) -> None:
 
 
 def versions() -> list[SimpleNamespace]:
-    return [SimpleNamespace(name="m", number=n, aliases=("champion",) if n == 2 else ()) for n in (3, 2, 1)]
+    return [SimpleNamespace(model="m", number=n, aliases=("champion",) if n == 2 else ()) for n in (3, 2, 1)]
 
 
 def test_a_version_is_selected_by_number_or_alias() -> None:

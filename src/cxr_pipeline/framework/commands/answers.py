@@ -49,7 +49,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> str:
     then = {name: value for name, value in version.parameters.items() if name in now}
     changed = {name: f"{value} (today {now[name]})" for name, value in then.items() if not _same(value, now[name])}
     facts = {
-        "version": f"{version.name} {version.number}",
+        "version": version.name,
         "aliases": ", ".join(version.aliases) or "none",
         "date": version.date.isoformat(timespec="seconds"),
         "run": version.run_id,
@@ -73,10 +73,10 @@ def write_images(version: VersionRecord, file: Path) -> str:
     """Write the images of a version as CSV; raise `UserError` if they are not on record."""
     images = artifacts.images_of_run(version.run_id)
     if images is None:
-        raise UserError(f"There is no list of the images of {version.name} {version.number}: {_NO_IMAGES}.")
+        raise UserError(f"There is no list of the images of {version.name}: {_NO_IMAGES}.")
     with written_atomically(file) as temporary:
         temporary.write_text(csv_text(images), "utf-8")
-    return f"{len(images):,} images of {version.name} {version.number} are in {file}."
+    return f"{len(images):,} images of {version.name} are in {file}."
 
 
 def who_used_image(versions: Sequence[VersionRecord], image: str) -> str:
@@ -131,7 +131,7 @@ def _table_of(versions: Sequence[VersionRecord], rows: Sequence[Mapping[str, str
         {"version": version.number, "aliases": ", ".join(version.aliases), "date": version.date.date(), **row}
         for version, row in zip(versions, rows, strict=True)
     ]
-    return f"{versions[0].name}\n\n{pd.DataFrame(columns).fillna('').to_string(index=False)}"
+    return f"{versions[0].model}\n\n{pd.DataFrame(columns).fillna('').to_string(index=False)}"
 
 
 def _splits(images: pd.DataFrame) -> str:

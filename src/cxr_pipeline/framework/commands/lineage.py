@@ -12,6 +12,8 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework.config_loader import TASKS
 
 if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+
     from cxr_pipeline.framework.config import Sources
     from cxr_pipeline.tracking.model_index import VersionRecord
 
@@ -32,23 +34,20 @@ def lineage(
     """
     from cxr_pipeline.framework import config
     from cxr_pipeline.framework.commands import answers
-    from cxr_pipeline.tracking.model_index import versions_of
-    from cxr_pipeline.tracking.versions import model_name
 
     if sum(option is not None for option in (patient, image, images)) > 1:
         raise UserError("Use only one of --patient, --image and --images at a time.")
     if images is not None and version is None:
         raise UserError(f"--images needs a version: kedro lineage {task} @champion --images {images}")
-    loader = KedroSession.create(env=env).load_context().config_loader
-    parameters, folders = loader["parameters"][task], config.Folders(**loader["parameters"]["folders"])
-    sources = config.Sources.model_validate(parameters["sources"])
-    name = model_name(task, phantom=sources.phantom)
-    project = loader["globals"]
-    chosen = choose(versions_of(name, project["tracking_uri"], artifacts=project["artifacts"]), version)
+    context, versions = open_project(task, env)
+    parameters = context.config_loader["parameters"][task]
+    chosen = choose(versions, version)
     if images is not None:
         answer = answers.write_images(chosen[0], images)
     elif patient is not None:
-        answer = answers.who_used_patient(chosen, _names_of(patient, sources, folders.patient_key), folders.patient_key)
+        key_file = config.Folders(**context.config_loader["parameters"]["folders"]).patient_key
+        names = _names_of(patient, config.Sources.model_validate(parameters["sources"]), key_file)
+        answer = answers.who_used_patient(chosen, names, key_file)
     elif image is not None:
         answer = answers.who_used_image(chosen, image)
     elif version is not None:
@@ -58,13 +57,26 @@ def lineage(
     click.echo(answer)
 
 
+def open_project(task: str, env: str | None) -> "tuple[KedroContext, Sequence[VersionRecord]]":
+    """Return the context of the project, and the versions of a task in its MLflow, newest first."""
+    from cxr_pipeline.framework.config import Sources
+    from cxr_pipeline.tracking.model_index import versions_of
+    from cxr_pipeline.tracking.versions import model_name
+
+    context = KedroSession.create(env=env).load_context()
+    sources = Sources.model_validate(context.config_loader["parameters"][task]["sources"])
+    project = context.config_loader["globals"]
+    name = model_name(task, phantom=sources.phantom)
+    return context, versions_of(name, project["tracking_uri"], artifacts=project["artifacts"])
+
+
 def choose(versions: "Sequence[VersionRecord]", asked: str | None) -> "Sequence[VersionRecord]":
     """Return the versions with a number or an alias; all of them for None."""
     chosen = [one for one in versions if asked in (None, str(one.number), *(f"@{alias}" for alias in one.aliases))]
     if not chosen:
         aliases = [f"@{alias}" for one in versions for alias in one.aliases]
         names = ", ".join([*(str(one.number) for one in versions[:20]), *aliases])
-        raise UserError(f"{versions[0].name} has no version '{asked}'; expected one of {names}.")
+        raise UserError(f"{versions[0].model} has no version '{asked}'; expected one of {names}.")
     return chosen
 
 

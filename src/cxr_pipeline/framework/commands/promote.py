@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 from kedro.framework.cli.utils import env_option
-from kedro.framework.session import KedroSession
 
+from cxr_pipeline.framework.commands.lineage import choose, open_project
 from cxr_pipeline.framework.config_loader import TASKS
 
 
@@ -19,17 +19,13 @@ def promote(task: str, version: int, env: str | None) -> None:
     The version is not compared with the champion, which becomes the previous one.
     """
     from cxr_pipeline.framework import config
-    from cxr_pipeline.framework.commands.lineage import choose
     from cxr_pipeline.report.pages.promotion_record import decision_files
     from cxr_pipeline.tracking import aliases, promotion_records
-    from cxr_pipeline.tracking.model_index import versions_of
-    from cxr_pipeline.tracking.versions import model_name
 
-    context = KedroSession.create(env=env).load_context()
+    context, versions = open_project(task, env)
     parameters = config.TaskParameters.model_validate(context.config_loader["parameters"][task])
-    model = model_name(task, phantom=parameters.sources.phantom)
-    project = context.config_loader["globals"]
-    (chosen,) = choose(versions_of(model, project["tracking_uri"], artifacts=project["artifacts"]), str(version))
+    (chosen,) = choose(versions, str(version))
+    model = chosen.model
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
     if champion == version:
         click.echo(f"{model} {version} is already the champion.")
@@ -55,26 +51,26 @@ def _record(chosen: Any, champion: int | None, parameters: Any) -> dict[str, Any
     keys = {"value": "", "low": "_low", "high": "_high"}
     metrics = {name: {key: chosen.metrics.get(f"{name}{end}") for key, end in keys.items()} for name in names}
     floors = decide(metrics, None, **rule, newer_data=True).floors
-    tags = chosen.tags
     n_patients = chosen.metrics.get("n_patients")
     return decision_record(
         Decision(True, ["It was made the champion by hand, with kedro promote."], [], floors),
         None,
         challenger={
             "version": chosen.number,
-            "uri": f"models:/{chosen.name}/{chosen.number}",
+            "uri": f"models:/{chosen.model}/{chosen.number}",
             "run_id": chosen.run_id,
-            "digest": tags.get("digest"),
+            "digest": chosen.tags.get("digest"),
         },
         metrics={
             "task": parameters.task.name,
             "phantom": parameters.sources.phantom,
             "metrics": metrics,
-            "images_digest": tags.get("test_digest"),
+            "images_digest": chosen.test_digest,
             "n_images": int(chosen.metrics.get("n_images", 0)),
             "n_patients": None if n_patients is None else int(n_patients),
         },
-        changes={"model": chosen.name, "champion": champion, "why": "", "changes": None, "drift": None, "digest": None},
+        changes=dict.fromkeys(("changes", "drift", "digest"))
+        | {"model": chosen.model, "champion": champion, "why": ""},
         rule=rule,
         bootstrap=parameters.evaluation.model_dump(),
     )
