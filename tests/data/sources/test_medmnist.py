@@ -10,14 +10,14 @@ from samples.medmnist import write_splits as write
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
-from cxr_pipeline.data.sources import expansion, medmnist
+from cxr_pipeline.data.sources import medmnist, table_files
 from cxr_pipeline.data.sources.medmnist import read, reader
 
 NAMES = ("well", "ill")
 
 
 def unpack(file):
-    return unpacked_images(reader(file, unpacked=file.parent / "unpacked").folder)
+    return unpacked_images(reader(file, unpacked=file.parent / "unpacked"))
 
 
 @pytest.mark.parametrize("images_per_block", [2, 1000])
@@ -93,7 +93,7 @@ def test_a_shape_that_is_too_large_is_refused_before_it_is_read(tmp_path, member
 
 
 def test_an_archive_that_expands_too_much_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(expansion, "_MAX_EXPANDED_BYTES", 2000)
+    monkeypatch.setattr(table_files, "_MAX_EXPANDED_BYTES", 2000)
     file = write(tmp_path, val_images=np.zeros((3, 500, 500), np.uint8))
     with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):
         reader(file, unpacked=tmp_path / "unpacked")
@@ -178,6 +178,6 @@ def test_real_images(shared_data, tmp_path):
             np.concatenate([arrays[f"{split}_{kind}"] for split in ("train", "val", "test")])
             for kind in ("images", "labels")
         )
-    assert np.array_equal(unpacked_images(reader(folder, unpacked=tmp_path).folder), pixels)
+    assert np.array_equal(unpacked_images(reader(folder, unpacked=tmp_path)), pixels)
     by_row = listing.images.assign(row=listing.images["path"].astype(int)).sort_values("row")
     assert by_row["labels"].eq("pneumonia").tolist() == (numbers[:, 0] == 1).tolist()

@@ -11,7 +11,7 @@ from samples.pixel_table import SIDE, pixels, table
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
-from cxr_pipeline.data.sources import expansion, pixel_table
+from cxr_pipeline.data.sources import pixel_table, table_files
 from cxr_pipeline.data.sources.pixel_table import read, reader
 
 NAMES = ("well", "ill")
@@ -45,7 +45,7 @@ def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_p
     file = write(tmp_path, content[[*content.columns[1:100], "label", *content.columns[100:]]])
     file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
     assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["ill", "well"]
-    assert np.array_equal(unpacked_images(opened(file).folder), pixels(2).reshape(2, SIDE, SIDE))
+    assert np.array_equal(unpacked_images(opened(file)), pixels(2).reshape(2, SIDE, SIDE))
 
 
 def test_labels_without_names_are_the_text_of_the_column(tmp_path):
@@ -89,7 +89,7 @@ def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(images, rows, t
         patch.setattr(pixel_table, "BLOCK_PIXELS", 4 * rows)
         source = opened(file)
     valid = ((images >= 0) & (images <= 255)).all(axis=1)
-    assert np.array_equal(unpacked_images(source.folder)[valid].reshape(-1, 4), images[valid])
+    assert np.array_equal(unpacked_images(source)[valid].reshape(-1, 4), images[valid])
     for row in range(len(images)):
         if valid[row]:
             assert source.read(str(row))
@@ -146,14 +146,14 @@ def test_a_truncated_file_leaves_nothing(tmp_path, kept):
 def test_real_images(shared_data, tmp_path):
     folder = shared_data / "nih28"
     listing = read(folder, label="label", labels=[f"finding {number}" for number in range(15)])
-    images = unpacked_images(reader(folder, unpacked=tmp_path, label="label").folder)
+    images = unpacked_images(reader(folder, unpacked=tmp_path, label="label"))
     expected = pd.read_csv(folder / "nih_28x28.csv.gz")
     assert np.array_equal(images.reshape(len(expected), 784), expected.drop(columns="label"))
     assert listing.images["labels"].tolist() == [f"finding {number}" for number in expected["label"]]
 
 
 def test_a_compressed_table_that_expands_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(expansion, "_MAX_EXPANDED_BYTES", 2000)
+    monkeypatch.setattr(table_files, "_MAX_EXPANDED_BYTES", 2000)
     header = b"label," + b",".join(b"p%d" % number for number in range(16)) + b"\n"
     (tmp_path / "images.csv.gz").write_bytes(gzip.compress(header + b"0" * 2**20))
     with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):

@@ -9,7 +9,7 @@ import pytest
 from samples import texts, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources import expansion
+from cxr_pipeline.data.sources import table_files
 from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.table_files import read_table
@@ -137,8 +137,8 @@ def test_a_column_of_nulls(tmp_path):
 
 
 def test_tables_that_expand_too_much_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(expansion, "_MAX_EXPANDED_BYTES", 2000)
-    monkeypatch.setattr(expansion, "_MAX_ROWS", 10)
+    monkeypatch.setattr(table_files, "_MAX_EXPANDED_BYTES", 2000)
+    monkeypatch.setattr(table_files, "_MAX_ROWS", 10)
     files = [tmp_path / "gzip.csv", tmp_path / "rows.parquet", tmp_path / "cells.parquet"]
     files[0].write_bytes(gzip.compress(b"image,label\n" + b"0" * 2**20))
     pq.write_table(pa.table({"image": ["0"] * 11, "label": ["0"] * 11}), files[1])

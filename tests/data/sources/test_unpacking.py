@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import unpacked_images, write_files
+from samples import refusal, unpacked_images, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.unpacking import find_container, open_unpacked, unpack
+from cxr_pipeline.data.sources.unpacking import find_container, unpack
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
@@ -37,16 +37,34 @@ def test_blocks_become_one_array(cuts, tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     (place / "images.npz").write_bytes(b"images")
     lengths = tuple(np.diff([0, *cuts, 7]).tolist())
-    folder = unpack(place / "images.npz", place / "unpacked", partial(blocks, lengths=lengths), how="")
-    assert np.array_equal(unpacked_images(folder), IMAGES)
+    reader = unpack(place / "images.npz", place / "unpacked", partial(blocks, lengths=lengths), how="")
+    assert np.array_equal(unpacked_images(reader), IMAGES)
 
 
 def test_faults_are_numbered_in_the_container_and_arrays_need_not_be_contiguous(container, tmp_path):
     turned = IMAGES.transpose(0, 2, 1)
     parts = [(turned[:3], {2: "conflicting"}), (turned[3:], {0: "wet", 3: "conflicting"})]
-    folder = unpack(container, tmp_path, lambda source: iter(parts), how="")
-    assert open_unpacked(folder)[1] == {"2": "conflicting", "3": "wet", "6": "conflicting"}
-    assert np.array_equal(unpacked_images(folder), turned)
+    reader = unpack(container, tmp_path, lambda source: iter(parts), how="")
+    assert np.array_equal(unpacked_images(reader), turned)
+    assert [str(refusal(reader, row)) for row in ("2", "3")] == ["unreadable: conflicting", "unreadable: wet"]
+    for path in ("7", "-1", "", "1.0", "one", "²", "../rows.npy"):
+        assert refusal(reader, path).reason == "unreadable"
+
+
+def test_a_row_is_always_the_same_bytes(container, tmp_path):
+    """The hash of these bytes identifies an image, in splits too: they must not depend on the version of a library."""
+    rows = np.arange(17 * 18, dtype=np.uint16).astype(np.uint8).reshape(1, 17, 18)
+    content = unpack(container, tmp_path, lambda source: iter([(rows, {})]), how="").read("0")
+    assert hashlib.sha256(content).hexdigest() == "327c86f1a42e8004400cf17eb410008e0d1549d7aca8778891c798270e815278"
+
+
+@pytest.mark.parametrize("description", [None, "{", '{"shape": [5, 4]}'])
+def test_missing_or_damaged_unpacked_images(container, tmp_path, description):
+    reader = unpack(container, tmp_path / "unpacked", blocks, how="")
+    file = reader.folder / "description.json"
+    file.write_text(description) if description else file.unlink()
+    assert refusal(reader, "0").reason == "unreadable"
+    assert reader.version("0") is None
 
 
 def test_a_container_is_unpacked_once_until_it_changes(container, tmp_path):
@@ -81,18 +99,18 @@ def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path
         unpack(container, tmp_path / "unpacked", fail, how="")
     (kept,) = (tmp_path / "unpacked").rglob("*.npy")
     written = kept.stat().st_mtime_ns
-    folder = unpack(container, tmp_path / "unpacked", blocks, how="")
-    assert np.array_equal(unpacked_images(folder), IMAGES)
+    reader = unpack(container, tmp_path / "unpacked", blocks, how="")
+    assert np.array_equal(unpacked_images(reader), IMAGES)
     assert kept.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:130] + b"?" + content[131:]])
 def test_a_damaged_shard_is_unpacked_again(container, tmp_path, damage):
-    folder = unpack(container, tmp_path / "unpacked", blocks, how="")
-    shard = next(folder.glob("*.npy"))
+    reader = unpack(container, tmp_path / "unpacked", blocks, how="")
+    shard = next(reader.folder.glob("*.npy"))
     shard.write_bytes(damage(shard.read_bytes()))
-    assert unpack(container, tmp_path / "unpacked", blocks, how="") == folder
-    assert np.array_equal(unpacked_images(folder), IMAGES)
+    assert unpack(container, tmp_path / "unpacked", blocks, how="") == reader
+    assert np.array_equal(unpacked_images(reader), IMAGES)
 
 
 def test_a_container_is_the_file_or_the_only_one_in_the_folder(container, tmp_path):

@@ -6,6 +6,7 @@ with at least two labels (and, if the layout has a table, a row whose image is m
 images, so that an empty folder is not an error.
 """
 
+import json
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.data.sources.unpacking import open_unpacked
 
 
 def draw_image(path, number):
@@ -46,7 +47,7 @@ def refusal(reader, path):
     return raised.value
 
 
-def unpacked_images(folder):
+def unpacked_images(reader):
     """Return all images of an unpacked container."""
-    images, _ = open_unpacked(folder)
-    return images.read([str(row) for row in range(len(images))])
+    n, shape, _ = json.loads((reader.folder / "description.json").read_text()).values()
+    return ArrayStore(reader.folder, np.uint8, shape).read([str(row) for row in range(n)])
