@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
-from cxr_pipeline.data.sources.boxes import SIDES
+from cxr_pipeline.data.sources.nih import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.data.sources.boxes import SIDES
+from cxr_pipeline.data.sources.nih import SIDES
 from cxr_pipeline.evaluation.intervals import measure_mean
 
 FloatArray = NDArray[np.floating]

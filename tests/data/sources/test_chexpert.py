@@ -58,21 +58,11 @@ def test_paths_with_and_without_the_name_of_the_release(tmp_path, release, on_di
     assert listing.n_missing == 1
 
 
-def test_conflicting_rows(tmp_path):
-    rows = [row(image(1), No_Finding=1, Edema=1), row(image(2), No_Finding=1, Support_Devices=1), row(image(3))]
-    write(write(tmp_path, *rows), row(image(3)), table="valid.csv")
+def test_rows_of_one_image_that_differ(tmp_path):
+    write(write(tmp_path, row(image(1)), row(image(3))), row(image(3)), table="valid.csv")
     listing = read_release(tmp_path)
-    assert listing.images["labels"].tolist() == ["No Finding|Support Devices"]
-    twice = [
-        image(3),
-        "contradicting_labels",
-        "several rows with different labels, patients or splits (a label_table can set columns.combine)",
-    ]
-    assert listing.refused.to_numpy().tolist() == [
-        [image(1), "contradicting_labels", "No Finding and a finding"],
-        twice,
-        twice,
-    ]
+    assert listing.images["path"].tolist() == [image(1)]
+    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [[image(3), "contradicting_labels"]] * 2
 
 
 def test_a_path_without_a_patient(tmp_path):

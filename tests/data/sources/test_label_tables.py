@@ -136,6 +136,6 @@ def test_an_unknown_split(tmp_path):
 
 
 def test_years():
-    ages = pd.Series(["58", "058Y", "006m", "14 D", "2W", "61,5", "120", "121", "old", None], dtype="str")
+    ages = pd.Series(["58", "058Y", "006m", "14 D", "2W", "61.5", "120", "121", "old", None], dtype="str")
     expected = [58, 58, 0.5, 14 / 365.25, 14 / 365.25, 61.5, 120, -1, -1, -1]
     assert years(ages).fillna(-1).tolist() == pytest.approx(expected)

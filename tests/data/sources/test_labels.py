@@ -11,11 +11,12 @@ from cxr_pipeline.data.sources import chexpert, nih
 from cxr_pipeline.data.sources.labels import LabelMap, count_unknown_labels
 
 VOCABULARY = ("Effusion", "Mass", "No Finding", "Pneumonia")
-ONE = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
+ONE = {"nofinding": ("No Finding", "normal", "0_normal"), "effusion": ("Effusion",)}
 STAR = {"normal": ("No Finding",), "abnormal": ("*", "sick")}
 SEVERAL = {"fluid": ("Effusion", "Edema"), "mass": ("Mass",)}
 NAN = math.nan
 HERNIA = "unknown_label: belongs to no class of the task: Hernia"
+CONTRADICTION = "contradicting_labels: no finding and a finding: {}"
 
 
 def rows(*labels, uncertain=None, unknown=None, outvoted=None):
@@ -40,7 +41,9 @@ def apply(label_map, labels, vocabulary=VOCABULARY, **others):
         ("no_finding|NORMAL", {}, [1.0, 0.0]),
         ("Mass", {}, "other_classes"),
         ("", {}, "other_classes"),
-        ("Effusion|No Finding", {}, "several_classes"),
+        ("Effusion|No Finding", {}, CONTRADICTION.format("Effusion, No Finding")),
+        ("normal|Mass", {}, CONTRADICTION.format("normal, Mass")),
+        ("0_normal|Support Devices", {"vocabulary": ["Support Devices"]}, [1.0, 0.0]),
         ("Effusion|Hernia", {}, HERNIA),
         ("Effusion", {"uncertain": "Hernia"}, HERNIA),
         ("No Finding", {"outvoted": "Effusion|Hernia"}, HERNIA),
@@ -76,6 +79,7 @@ def test_exclusive_classes(labels, others, expected):
         ("No Finding", {"uncertain": "Effusion", "unknown": "Mass"}, "uncertain"),
         ("Pneumonia", {"vocabulary": ("Pneumonia",)}, "other_classes"),
         ("Hernia", {}, HERNIA),
+        ("No Finding|Mass", {}, CONTRADICTION.format("No Finding, Mass")),
         (None, {}, "unknown_label: no label"),
     ],
 )
@@ -84,11 +88,15 @@ def test_several_classes(labels, others, expected):
     assert outcome == (expected if isinstance(expected, str) else pytest.approx(expected, nan_ok=True))
 
 
+def test_several_exclusive_classes():
+    assert apply(LabelMap(SEVERAL), "Effusion|Mass") == "several_classes"
+
+
 @pytest.mark.parametrize(
     ("uncertain", "of_effusion", "of_no_finding", "of_several"),
     [
         ("unknown", "uncertain", "uncertain", NAN),
-        ("positive", [0.0, 1.0], "several_classes", 1.0),
+        ("positive", [0.0, 1.0], "uncertain", 1.0),
         ("negative", "other_classes", [1.0, 0.0], 0.0),
     ],
 )
@@ -158,16 +166,17 @@ def test_each_row_is_used_refused_or_left_out(images, uncertain, exclusive):
 
 
 @pytest.mark.parametrize(
-    "label",
-    ["No-Finding", "no finding", "NO_FINDING", "No\u00a0Finding", "No \u2013 Finding", "N\uff4f Finding"],
+    ("label", "listed"),
+    [
+        *((label, "No Finding") for label in ("No-Finding", "no finding", "NO_FINDING", "No\u00a0Finding")),
+        *((label, "No Finding") for label in ("No \u2013 Finding", "N\uff4f Finding")),
+        ("1.0", "1"),
+        ("u\u0308bel", "\u00fcbel"),
+        ("0", "0.00"),
+    ],
 )
-def test_spellings_of_a_listed_label(label):
-    assert apply(LabelMap(STAR), label, vocabulary=(label, "Mass")) == [1.0, 0.0]
-
-
-@pytest.mark.parametrize(("label", "listed"), [("1.0", "1"), ("u\u0308bel", "\u00fcbel"), ("0", "0.00")])
-def test_spellings_by_other_programs(label, listed):
-    assert apply(LabelMap({"a": (listed,), "b": ("x",)}), label, vocabulary=(label,)) == [1.0, 0.0]
+def test_spellings_of_a_listed_label(label, listed):
+    assert apply(LabelMap({"a": (listed,), "b": ("*",)}), label, vocabulary=(label,)) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(("label", "listed"), [("-1", "1"), ("Effusion-", "Effusion+"), ("10", "1.0"), ("1-0", "10")])
@@ -183,10 +192,8 @@ NORMAL = ["within normal limits", "No acute disease", "unremarkable study"]
 @pytest.mark.parametrize("label", [*UNCLEAR, *NORMAL, "n/a", "unknown", "Mass;No Finding"])
 def test_a_label_that_may_be_a_listed_one_is_neither_another_nor_a_negative(label, exclusive):
     expected = f"unknown_label: belongs to no class of the task: {label}"
-    assert apply(LabelMap(STAR, exclusive=exclusive), label, vocabulary=(label, "Mass")) == expected
-    assert (
-        apply(LabelMap({"none": ("No Finding",), "ill": ("Mass",)}, exclusive=exclusive), label, (label,)) == expected
-    )
+    for classes in (STAR, {"none": ("No Finding",), "ill": ("Mass",)}):
+        assert apply(LabelMap(classes, exclusive=exclusive), label, vocabulary=(label, "Mass")) == expected
 
 
 def test_a_label_becomes_usable_by_listing_it():
@@ -204,21 +211,8 @@ def test_the_labels_of_public_releases_and_of_numbers_do_not_resemble_each_other
 
 def test_the_block_that_lists_unknown_labels():
     label_map = LabelMap(STAR, left_out=["devices"])
-    details = label_map.apply(rows("No Findings", "Mass|No Findings", "rib: no", "Mass"), ["No Findings", "Mass"])[
-        "detail"
-    ]
-    unknown = count_unknown_labels(details.dropna())
+    outcome = label_map.apply(rows("No Findings", "Mass|No Findings", "rib: no", "Mass"), ["No Findings", "Mass"])
+    unknown = count_unknown_labels(outcome["detail"].dropna())
     assert unknown == {"No Findings": 2, "rib: no": 1}
-    other = LabelMap({"well": ("normal",), "ill": ("symptomatic",)})
-    assert (
-        other.block(["abnormal", "asymptomatic"], task="t")
-        == '{"t": {"task": {"left_out": ["abnormal", "asymptomatic"]}}}'
-    )
-    assert yaml.safe_load(label_map.block(list(unknown), task="t")) == {
-        "t": {"task": {"left_out": ["devices", "rib: no"], "classes": {"normal": ["No Finding", "No Findings"]}}}
-    }
-
-
-def test_the_nearest_listed_label_is_named():
-    label_map = LabelMap({"ill": ("abnormal", "effusion"), "well": ("normal", "*")})
-    assert [label_map.resembled(label) for label in ("normal.", "abnormal.", "Mass")] == ["normal", "abnormal", None]
+    block = yaml.safe_load(label_map.block(list(unknown), task="t"))
+    assert block == {"t": {"task": {"left_out": ["devices", "No Findings", "rib: no"]}}}

@@ -2,12 +2,16 @@
 
 import gzip
 
+import pandas as pd
 import pytest
 from samples import texts, write_files
 from samples.nih import HEADER, write_release
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.nih import LABELS, read
+from cxr_pipeline.data.sources.nih import LABELS, SIDES, read, read_boxes
+
+LIST = "BBox_List_2017.csv"
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
 
 @pytest.mark.parametrize("sex", ["Patient Gender", "Patient Sex"])
@@ -71,12 +75,11 @@ def test_conflicting_rows_and_paths_that_lead_out(tmp_path):
         "../secret.png,Effusion,0,9,50,M,PA,1",
     )
     listing = read(write_release(tmp_path, rows=rows, on_disk=5))
-    assert listing.images["image"].tolist() == ["b.png"]
+    assert listing.images["image"].tolist() == ["b.png", "c.png"]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [
         ["../secret.png", "outside_source"],
         ["a.png", "contradicting_labels"],
         ["a.png", "contradicting_labels"],
-        ["c.png", "contradicting_labels"],
     ]
     assert (listing.n_missing, listing.n_repeated, listing.n_rows) == (2, 1, 8)
 
@@ -107,3 +110,77 @@ def test_the_real_release(shared_data):
     assert (listing.n_rows, len(listing.images), len(listing.refused)) == (112_120, 1245, 0)
     assert (shared_data / "nih" / listing.images["path"].iloc[0]).is_file()
     assert listing.images["box_file"].str.contains("BBox_RSNA.csv").sum() > 0
+
+
+def boxes_of(folder, **box_files):
+    """Read the boxes of images of one source; the hash of an image is its name."""
+    images = list(box_files)
+    rows = pd.DataFrame({"source": "s", "image": [f"{name}.png" for name in images], "sha256": images})
+    return read_boxes({"s": folder}, rows.assign(box_file=pd.Series(box_files.values(), dtype="str")))
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"),
+    [
+        (BOX_HEADER + "a.png,Mass,256,512,128,64,,,\n", [0.25, 0.5, 0.375, 0.5625]),
+        ("\ufeff" + BOX_HEADER + "a.png,Mass,256,512,128,64,,,\n", [0.25, 0.5, 0.375, 0.5625]),
+        (
+            "Image Index,Finding Label,Bbox [x,y,w,h],Unnamed: 6\r\na.png, Mass ,256.0,512.0,128.0,64.0,\r\n\n",
+            [0.25, 0.5, 0.375, 0.5625],
+        ),
+        (BOX_HEADER + "a.png,Mass,-64,512,256,1024\n", [0, 0.5, 0.1875, 1]),
+    ],
+    ids=["release", "byte order mark", "other spaces and numbers", "clipped to the image"],
+)
+def test_a_box_in_fractions_of_the_image(tmp_path, text, sides):
+    (tmp_path / LIST).write_text(text, encoding="utf-8")
+    boxes = boxes_of(tmp_path, a=LIST)
+    assert boxes.to_numpy().tolist() == [["a", "Mass", *sides]]
+    assert boxes.columns.tolist() == ["sha256", "finding", *SIDES]
+    none = boxes_of(tmp_path, a=None)
+    assert none.empty
+    assert none.dtypes.to_dict() == boxes.dtypes.to_dict()
+
+
+def test_each_box_of_the_lists_of_an_image_once(tmp_path):
+    rows = "a.png,Mass,0,0,9,9\na.png,Mass,0,0,9,9\nb.png,Mass,0,0,9,9\nc.png,Mass,0,0,8,8\n"
+    (tmp_path / LIST).write_text(BOX_HEADER + rows)
+    rows = "a.png,Mass,0,0,9,9\na.png,Infiltrate,0,0,1,1\nb.png,Nodule,0,0,7,7\n"
+    (tmp_path / "BBox_RSNA.csv").write_text(BOX_HEADER + rows)
+    boxes = boxes_of(tmp_path, a=f"{LIST}|BBox_RSNA.csv", b="BBox_RSNA.csv", d=None)
+    assert boxes[["sha256", "finding"]].to_numpy().tolist() == [["a", "Mass"], ["a", "Infiltration"], ["b", "Nodule"]]
+
+
+@pytest.mark.parametrize("name", [f"../{LIST}", "/etc/passwd", "sub\\BBox.csv", "BBox/../../BBox.csv", "..", ""])
+def test_a_list_outside_the_source_is_not_read(tmp_path, name):
+    write_files(tmp_path, LIST, "source/a.png")
+    with pytest.raises(UserError, match="as a box list; expected the name of a file"):
+        boxes_of(tmp_path / "source", a=name)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Image Index,Finding Label\na.png,Mass\n", "expected 6 and found 2"),
+        (BOX_HEADER + "a.png,Mass,1,1,9,9\na.png,Mass,1,x,9,9\n", "row 3 is not a box in the image: 1, x, 9, 9"),
+        (BOX_HEADER + "a.png,Mass,1,1,0,9\n", "row 2 is not a box"),
+        (BOX_HEADER + "a.png,Mass,1,1,9,-9\n", "row 2 is not a box"),
+        (BOX_HEADER + "a.png,Mass,1100,1,9,9\n", "row 2 is not a box"),
+        ("\udcff\udcfe", "codec can't decode"),
+        (None, "it does not exist"),
+    ],
+)
+def test_a_damaged_list(tmp_path, text, reason):
+    if text is not None:
+        (tmp_path / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=f"{LIST} cannot be read: .*{reason}"):
+        boxes_of(tmp_path, a=LIST)
+
+
+def test_every_box_of_the_real_release_has_a_known_label(shared_data):
+    names = [LIST, "BBox_RSNA.csv"]
+    images = pd.concat([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]).unique()
+    rows = pd.DataFrame({"source": "s", "image": images, "sha256": images, "box_file": "|".join(names)})
+    boxes = read_boxes({"s": shared_data / "nih"}, rows)
+    assert set(boxes["sha256"]) == set(images)
+    assert set(boxes["finding"]) < set(LABELS)

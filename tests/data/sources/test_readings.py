@@ -122,9 +122,11 @@ def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
     assert outcome["label_effusion"].isna().tolist() == [True, True, True, not exclusive, False]
 
 
-@pytest.mark.parametrize("normal", ["No Finding", "no findings", "Healthy", "NEGATIVE", "none", "ohne Befund"])
+@pytest.mark.parametrize(
+    "normal", ["No Finding", "no findings", "NEGATIVE", "ohne Befund", "No acute disease", "0_normal"]
+)
 def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
-    table = f"image,finding\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass\n"
+    table = f"image,finding\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass|{normal}\n"
     expected = {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
     assert labels_of(tmp_path, table, image="image", labels="finding", combine="any") == expected
 

@@ -6,13 +6,11 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
-from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
+from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
 
-SUPPORT_DEVICES = "Support Devices"
 LABELS = (
     NO_FINDING,
     "Enlarged Cardiomediastinum",
@@ -27,7 +25,7 @@ LABELS = (
     "Pleural Effusion",
     "Pleural Other",
     "Fracture",
-    SUPPORT_DEVICES,
+    "Support Devices",
 )
 EXPECTED = "a release of CheXpert: train.csv or valid.csv, and images below train/ or valid/"
 
@@ -46,11 +44,8 @@ def read(
     """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
     The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
-    which may be missing on disk. An empty cell means that the report does not mention an observation. Links to folders,
-    and images that are links out of the folder, are read only if ``follow_links``.
-
-    Raises:
-        UserError: there is no table, a table cannot be read or lacks a column, or a folder cannot be listed.
+    which may be missing on disk. ``blank`` is the meaning of an empty cell: the report does not mention an observation.
+    Links to folders, and images that are links out of the folder, are read only if ``follow_links``.
     """
     files = _tables(folder)
     if not files:
@@ -63,10 +58,9 @@ def read(
     n_rows = len(rows)
     if frontal_only:
         rows = rows[rows["view"] != _LATERAL]
-    index: dict[str, str | None] = {path: path for path in files_below(folder, follow_links=follow_links)}
+    paths = pd.Series(files_below(folder, follow_links=follow_links), dtype="str")
     without_release = rows["image"].str.replace(r"^CheXpert[^/]*/", "", regex=True)
-    images = rows["image"].where(rows["image"].isin(index.keys()), without_release)
-    located = label_tables.locate(rows.assign(image=images), index)
+    located = locate(rows.assign(image=rows["image"].where(rows["image"].isin(paths), without_release)), paths)
     n_unknown = int(located.loc[located["path"].notna(), "patient_id"].isna().sum())
     unknown = {"Images whose path does not contain a patient, each treated as a separate patient": n_unknown}
     notes = (f"Labels are from {', '.join(file.name for file in files)}.", *count_notes(unknown))
@@ -86,14 +80,12 @@ def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFra
     """Read a table; see ``read_labels`` for the columns. The split is that of the file."""
     table = read_table(file, (_IMAGE, *LABELS), optional=(_FRONTAL, _VIEW, "Sex", "Age"))
     columns = Columns(image=_IMAGE, one_hot=LABELS, blank=blank, view=_VIEW, age="Age", sex="Sex")
-    rows, _ = label_tables.read_labels(table, columns)
-    images = label_tables.normalise_paths(rows["image"])
-    lateral = images.str.contains("_lateral", na=False)
+    rows, _ = read_labels(table, columns)
+    lateral = rows["image"].str.contains("_lateral", na=False)
     if _FRONTAL in table:
         lateral = (table[_FRONTAL].str.casefold() == "lateral") | (table[_FRONTAL].isna() & lateral)
-    return label_tables.refuse_contradictions(rows, compatible={SUPPORT_DEVICES}).assign(
-        image=images,
-        patient_id=images.str.extract(r"(?:^|/)(patient\d+)/", expand=False),
+    return rows.assign(
+        patient_id=rows["image"].str.extract(r"(?:^|/)(patient\d+)/", expand=False),
         view=rows["view"].mask(lateral, _LATERAL),
         given_split=_TABLES[file.name],
     )

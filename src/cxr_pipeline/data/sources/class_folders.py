@@ -11,10 +11,12 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.folders import files_and_links_below, may_be_image, walk
+from cxr_pipeline.data.sources.folders import files_and_links_below, may_be_image
 from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, list_rows, printable
 
 EXPECTED = "one folder per class ({labels}) with images in it"
+
+_LINK = "a link to a folder outside the source; to read it, set the source's follow_links to true"
 
 
 def read(
@@ -27,23 +29,16 @@ def read(
 ) -> Listing:
     """List the images of every class folder below ``folder``.
 
-    A folder is a class, named by its label, unless its name is ``train``, ``val``, ``valid``, ``validation`` or
-    ``test`` (in any case): then the folders in it are classes. Each file below a class folder that ends like an image
-    or has no suffix is a row; other files are counted. Hidden files and the files of operating systems are skipped.
+    A folder is a class, named by its label, unless its name is that of a split: then the folders in it are classes.
+    Each file below a class folder that ends like an image or has no suffix is a row; other files are counted.
 
     Args:
         folder: the source's folder.
         patient_id: ``none``, or regular expression whose first non-empty group in the file name is the patient.
         given_splits: splits of folders above the class folders (in any case), if not the split that their name
             suggests, such as ``{"val": "train"}``.
-        patients_within_split: patient numbers start again in each split, so that the same number in two splits is two
-            patients.
-        follow_links: follow links to folders, and read images that are links, wherever they lead. Otherwise links out
-            of the source are refused.
-
-    Raises:
-        UserError: the folder cannot be listed, or ``patient_id`` is not a regular expression, has no group or matches
-            no file name.
+        patients_within_split: the same patient number in two splits is two patients.
+        follow_links: follow links to folders, and read images that are links, wherever they lead.
 
     Example:
         >>> (tmp_path / "ill").mkdir()
@@ -53,28 +48,24 @@ def read(
     """
     split_folders = {**SPLIT_NAMES, **{name.casefold(): split for name, split in (given_splits or {}).items()}}
     rows: list[dict[str, str | None]] = []
-    detail = "a link to a folder outside the source; to read it, set the source's follow_links to true"
-    outside = {"reason": "outside_source", "detail": detail}
-    unreadable = {"reason": "unreadable", "detail": "its name is not valid UTF-8"}
     n_linked = n_loose = 0
     others: Counter[str] = Counter()
-    for prefix, folders, files in walk(folder, follow_links=follow_links):
-        given_split, label = _split_and_label(prefix, split_folders)
-        links = (prefix + name for name in folders if (folder / prefix / name).is_symlink())
-        for link in () if follow_links else links:
-            if Path(os.path.realpath(folder / link)).is_relative_to(folder.resolve()):
+    for path in files_and_links_below(folder, follow_links=follow_links):
+        given_split, label = _split_and_label(path, split_folders)
+        image = printable(path).rstrip("/")
+        if path.endswith("/"):
+            if Path(os.path.realpath(folder / path)).is_relative_to(folder.resolve()):
                 n_linked += 1
             else:
-                rows.append({"image": printable(link), **outside})
-        if label is None:
-            n_loose += len(files)
-            continue
-        others.update(Path(name).suffix.lower() for name in files if not may_be_image(name))
-        for path in (prefix + name for name in files if may_be_image(name)):
-            if printable(path) == path:
-                rows.append({"image": path, "path": path, "labels": label, "given_split": given_split})
-            else:
-                rows.append({"image": printable(path), **unreadable})
+                rows.append({"image": image, "reason": "outside_source", "detail": _LINK})
+        elif label is None:
+            n_loose += 1
+        elif not may_be_image(path):
+            others[Path(path).suffix.lower()] += 1
+        elif image != path:
+            rows.append({"image": image, "reason": "unreadable", "detail": "its name is not valid UTF-8"})
+        else:
+            rows.append({"image": image, "path": path, "labels": label, "given_split": given_split})
     table = pd.DataFrame(rows, columns=["image", "path", "labels", "given_split", "reason", "detail"], dtype="str")
     patients = _patients(table["path"].dropna(), patient_id)
     n_unmatched = int(patients.isna().sum()) if patient_id != "none" else 0

@@ -13,7 +13,7 @@ from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, ch
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import WORD_SUFFIX, files_below, map_in_threads
-from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table, years
+from cxr_pipeline.data.sources.label_tables import Columns, locate, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 from cxr_pipeline.data.sources.readers import FileReader
 
@@ -43,23 +43,18 @@ def read(
     """List the images that the file ``table`` in ``folder`` names and that are on disk, and read their headers.
 
     The table identifies an image by the first of these that matches: its path below ``folder``, its file name, its SOP
-    instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or
-    ``.dicom``, and files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
+    instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or ``.dicom``, and
+    files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
 
     Age, sex, view position and patient id are read from the header if they are not in the table. Images are identified
-    by their path; names of folders and files are not replaced by pseudonyms.
-
-    Only these values of Modality and Body Part Examined are accepted, and images without body part.
-
-    Raises:
-        UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
+    by their path; names of folders and files are not replaced by pseudonyms. Only these values of Modality and Body
+    Part Examined are accepted, and images without body part.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
     paths = headers["path"]
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)
-    index = index_by_name(paths, paths.map(posixpath.basename), headers["uid"], bare, bare.map(posixpath.basename))
-    rows = locate(rows, index)
+    rows = locate(rows, paths, paths.map(posixpath.basename), headers["uid"], bare, bare.map(posixpath.basename))
     unnamed = {"DICOM files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
     return list_rows(_complete(rows, headers), vocabulary=vocabulary, notes=notes)
@@ -124,12 +119,11 @@ def _read_header(images: FileReader, path: str) -> dict[str, str | None] | None:
 def _complete(rows: pd.DataFrame, headers: pd.DataFrame) -> pd.DataFrame:
     """Fill missing values of the table from the headers."""
     header = headers.set_index("path").reindex(rows["path"]).set_index(rows.index)
-    reason = rows["reason"].fillna(header["reason"])
     return rows.assign(
         patient_id=rows["patient_id"].fillna(header["patient_id"]),
         age=rows["age"].fillna(years(header["age"])),
         sex=rows["sex"].fillna(header["sex"].str.upper().where(lambda sex: sex.isin(["F", "M"]))),
         view=rows["view"].fillna(header["view"].str.upper()),
-        reason=reason,
+        reason=rows["reason"].fillna(header["reason"]),
         detail=rows["detail"].fillna(header["detail"]),
     )

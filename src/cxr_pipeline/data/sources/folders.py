@@ -31,12 +31,14 @@ def may_be_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) or WORD_SUFFIX.search(name) is None
 
 
-def walk(folder: Path, *, follow_links: bool = False) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield for each folder the prefix of paths in it (``""`` or ``"sub/folder/"``), its subfolders and its files.
+def files_and_links_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
+    """Yield the POSIX paths below a folder of its files and, with a slash at their end, of links that are not followed.
 
-    They are sorted. Hidden files and the files that operating systems leave behind are skipped. Links to folders are
-    listed among the subfolders. They are followed if ``follow_links``, except those to a folder that contains them.
-    Raises ``UserError`` if a folder cannot be listed.
+    They are sorted in each folder. Hidden files and the files that operating systems leave behind are skipped. Links to
+    folders are followed if ``follow_links``, except those to a folder that contains them.
+
+    Raises:
+        UserError: a folder cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -47,21 +49,16 @@ def walk(folder: Path, *, follow_links: bool = False) -> Iterator[tuple[str, lis
 
     for above, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
         folders[:] = sorted(name for name in folders if _is_wanted(name) and not (follow_links and _loops(above, name)))
-        inside = os.path.relpath(above, folder).replace(os.sep, "/")
-        yield "" if inside == "." else f"{inside}/", folders, sorted(filter(_is_wanted, files))
+        links = [] if follow_links else [name for name in folders if Path(above, name).is_symlink()]
+        prefix = f"{os.path.relpath(above, folder).replace(os.sep, '/')}/".removeprefix("./")
+        yield from (prefix + name for name in sorted(filter(_is_wanted, files)))
+        yield from (f"{prefix}{name}/" for name in links)
 
 
 def files_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
     """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped."""
-    for prefix, _, files in walk(folder, follow_links=follow_links):
-        yield from (path for path in (prefix + name for name in files) if printable(path) == path)
-
-
-def files_and_links_below(folder: Path) -> Iterator[str]:
-    """Yield the paths of files and, with a slash at their end, of links to folders, which are not followed."""
-    for prefix, folders, files in walk(folder):
-        yield from (prefix + name for name in files)
-        yield from (f"{prefix}{name}/" for name in folders if (folder / prefix / name).is_symlink())
+    paths = files_and_links_below(folder, follow_links=follow_links)
+    return (path for path in paths if not path.endswith("/") and printable(path) == path)
 
 
 def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, description: str) -> list[Result]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below, may_be_image
-from cxr_pipeline.data.sources.label_tables import Columns, index_by_name, locate, read_label_table
+from cxr_pipeline.data.sources.label_tables import Columns, locate, read_label_table
 from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
@@ -19,9 +19,6 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
 
     The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may
     be omitted. Links to folders, and images that are links out of the folder, are read only if ``follow_links``.
-
-    Raises:
-        UserError: the table cannot be read or lacks a column, or the folder cannot be listed.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     own_path = posixpath.normpath(table)
@@ -31,7 +28,7 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
     names = paths.map(posixpath.basename)
     # A table that omits suffixes does not mean a report beside the image.
     stems = paths.map(lambda path: posixpath.splitext(path)[0]).where(paths.map(may_be_image).astype("bool"))
-    rows = locate(rows, index_by_name(paths, names, stems, stems.map(posixpath.basename, na_action="ignore")))
+    rows = locate(rows, paths, names, stems, stems.map(posixpath.basename, na_action="ignore"))
     unnamed = {"Files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
     notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
     return list_rows(rows, vocabulary=vocabulary, notes=notes)

@@ -19,13 +19,13 @@ ANY_OTHER = "*"
 _INPUTS = ("labels", "uncertain", "unknown", "outvoted")
 _OUTPUTS = ("reason", "detail", "left_out")
 
-
-# Words for a normal image, such as "no acute disease". A source may use several of them.
-NORMAL_WORDS = {"no", "nofinding", "normal", "healthy", "negative", "none", "clear", "unremarkable", "ohne"}
+_NORMAL_WORDS = {"no", "nofinding", "nofindings", "normal", "healthy", "negative", "none", "clear", "unremarkable"}
+_NORMAL_WORDS |= {"ohne", "withinnormallimits"}
 _NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "null", "?", "-"}
+# CheXpert labels devices beside No Finding.
+_NO_DISEASE = "supportdevices"
 _NO_CLASS = "belongs to no class of the task: "
 _MIN_SIMILARITY = 0.8
-_MISSPELT = 0.9
 
 
 def fold(label: str) -> str:
@@ -42,6 +42,17 @@ def fold(label: str) -> str:
     text = re.sub(r"(?<=[^\W\d])[-\u2010-\u2014](?=[^\W\d])", "", "".join(text.split()))
     # Tables of numbers with empty cells are often written with a decimal point.
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", text)
+
+
+def is_normal(label: str) -> bool:
+    """Return whether a label means a normal image: whether its first word, without numbers, is one for that.
+
+    Example:
+        >>> [is_normal(label) for label in ("0_normal", "No acute disease", "abnormal", "Effusion, no nodule")]
+        [True, True, False, False]
+    """
+    words = [word for word in _words(label) if not word.isdigit()]
+    return not _NORMAL_WORDS.isdisjoint([fold(label), *words[:1]])
 
 
 def count_unknown_labels(details: Iterable[str]) -> dict[str, int]:
@@ -96,53 +107,26 @@ class LabelMap:
 
     def class_of(self, label: str) -> str | None:
         """Return the class of a label, None if it has none."""
-        if fold(label) in self._meanings or self.resembled(label) is not None:
+        if fold(label) in self._meanings or self._resembles_listed(label):
             return self._meanings.get(fold(label))
         return self._meanings.get(ANY_OTHER)
 
-    def resembled(self, label: str) -> str | None:
-        """Return the listed label that a label, not listed itself, may be another spelling of; ``""`` for no label.
-
-        Example:
-            >>> LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}).resembled("no findings (PA)")
-            'No Finding'
-        """
-        text, words = fold(label), _words(label)
-        if text in _NOTHING_KNOWN:
-            return ""
-        similarities = {listed: _similarity(text, words, listed) for listed in self._listed}
-        nearest = max(similarities, key=lambda listed: similarities[listed], default=None)
-        return nearest if nearest is not None and similarities[nearest] > 0 else None
-
     def block(self, unknown: Collection[str], *, task: str) -> str:
-        """Return the parameters, as one line of YAML, that list unknown labels under ``left_out``.
+        """Return the parameters, as one line of YAML, that list unknown labels under ``left_out``."""
+        return json.dumps({task: {"task": {"left_out": [*self.left_out, *unknown]}}}, ensure_ascii=False)
 
-        A label that is almost certainly a misspelt one is listed under the class of that.
-        """
-        additions: dict[str | None, list[str]] = {}
-        for label in unknown:
-            listed = self.resembled(label)
-            # The first letter may negate: "abnormal", "asymptomatic".
-            misspelt = listed and fold(listed)[:1] == fold(label)[:1] and _ratio(fold(listed), fold(label)) >= _MISSPELT
-            additions.setdefault(self._meanings[fold(listed)] if listed and misspelt else None, []).append(label)
-        left_out = additions.pop(None, [])
-        lists: dict[str, object] = {"left_out": [*self.left_out, *left_out]} if left_out else {}
-        if additions:
-            lists["classes"] = {str(name): [*self.classes[str(name)], *labels] for name, labels in additions.items()}
-        return json.dumps({task: {"task": lists}}, ensure_ascii=False)
-
-    @cached_property
-    def _listed(self) -> list[str]:
-        labels = [*self.left_out, *(label for labels in self.classes.values() for label in labels)]
-        return [label for label in labels if label != ANY_OTHER]
+    def _resembles_listed(self, label: str) -> bool:
+        """Return whether a label may be another spelling of a listed one, or says that nothing is known."""
+        listed = [*self.left_out, *(each for labels in self.classes.values() for each in labels if each != ANY_OTHER)]
+        return fold(label) in _NOTHING_KNOWN or any(_resembles(label, each) for each in listed)
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image.
 
-        An image without known labels is refused, as is one with a label, outvoted or not, that is neither in the map
-        nor in the vocabulary, or that ``resembled`` a listed one. An image with a label of ``left_out`` is left out
-        (``listed``). A class counts as unknown if several of its labels were outvoted: together, they might not have
-        been. For the images that remain:
+        An image is refused if it has no known labels, if one of them, outvoted or not, is neither in the map nor in the
+        vocabulary or may be another spelling of a listed label, or if it is both normal and has a finding. An image
+        with a label of ``left_out`` is left out (``listed``). A class counts as unknown if several of its labels were
+        outvoted: together, they might not have been. For the images that remain:
 
         - If classes are exclusive, an image is left out if its labels mean several classes (``several_classes``) or
           none (``other_classes``), or if that depends on an uncertain label, or on an unknown one where no label means
@@ -163,37 +147,34 @@ class LabelMap:
         distinct = images[list(_INPUTS)].drop_duplicates()
         texts = distinct.astype(object).where(distinct.notna(), None).itertuples(index=False, name=None)
         combinations = list(texts)
-        others = {label for label in vocabulary if fold(label) not in self._meanings}
-        known = {fold(label) for label in others if self.resembled(label) is None} | self._meanings.keys()
+        known = {fold(label) for label in vocabulary if not self._resembles_listed(label)} | self._meanings.keys()
         seen = {label for combination in combinations for text in combination for label in _split(text)}
         used = {self.class_of(label) for label in (*vocabulary, *seen)}
-        outcomes = [self._outcome(*combination, known=known, used=used) for combination in combinations]
+        outcomes = [self._outcome(combination, known, used) for combination in combinations]
         types = dict.fromkeys([f"label_{name}" for name in self.classes], "float64") | dict.fromkeys(_OUTPUTS, "str")
         table = pd.DataFrame(outcomes, distinct.index, columns=list(types)).astype(types)
         return images[list(_INPUTS)].merge(distinct.join(table), how="left").set_index(images.index)[list(types)]
 
     def _outcome(
-        self,
-        labels: str | None,
-        uncertain: str | None,
-        unknown: str | None,
-        outvoted: str | None,
-        *,
-        known: Collection[str],
-        used: Collection[str | None],
+        self, combination: Sequence[str | None], known: Collection[str], used: Collection[str | None]
     ) -> dict[str, float | str]:
         """Return the values of the classes, or why the image is refused or left out, see ``apply``."""
+        labels, uncertain, unknown, outvoted = combination
         if labels is None and not outvoted:
             return {"reason": "unknown_label", "detail": "no label"}
-        present, possible = _split(labels), _split(uncertain)
-        lost = _split(outvoted)
-        without_class = [label for label in (*present, *possible, *lost) if fold(label) not in known]
+        certain, possible, lost = _split(labels), _split(uncertain), _split(outvoted)
+        without_class = [label for label in (*certain, *possible, *lost) if fold(label) not in known]
         if without_class:
             return {"reason": "unknown_label", "detail": _NO_CLASS + "|".join(without_class)}
         if labels is None:
             return {"reason": "contradicting_labels", "detail": "its readers found different labels"}
+        if _contradict(certain):
+            return {"reason": "contradicting_labels", "detail": f"no finding and a finding: {', '.join(certain)}"}
+        present = certain
         if self.uncertain == "positive":
-            present = [*present, *possible]
+            present = [*certain, *possible]
+            if _contradict(present):
+                return {"left_out": "uncertain"}
         elif self.uncertain == "negative":
             possible = []
         if any(self._meanings.get(fold(label), label) is None for label in present):
@@ -233,18 +214,19 @@ def _numbers(label: str) -> str:
     return " ".join(re.findall(r"\d+", label))
 
 
-def _similarity(text: str, words: list[str], listed: str) -> float:
-    """Return how similar a label, or some words in it, is to a listed one; 0 if it is another label."""
-    of_listed, parts = fold(listed), _words(listed)
-    both_normal = all(NORMAL_WORDS & {whole, *each} for whole, each in ((text, words), (of_listed, parts)))
-    if both_normal or f" {' '.join(words)} " in f" {' '.join(parts)} ":
-        return 1.0
-    inside = ["".join(words[start : start + len(parts)]) for start in range(len(words))]
+def _contradict(labels: Sequence[str]) -> bool:
+    """Return whether labels say that an image is normal and that it has a finding."""
+    findings = [label for label in labels if not is_normal(label) and fold(label) != _NO_DISEASE]
+    return bool(findings) and any(map(is_normal, labels))
+
+
+def _resembles(label: str, listed: str) -> bool:
+    """Return whether a label, or some words in it, may be another spelling of a listed one."""
+    words, of_listed = _words(label), _words(listed)
+    both_normal = not any(_NORMAL_WORDS.isdisjoint([fold(each), *_words(each)]) for each in (label, listed))
+    if both_normal or f" {' '.join(words)} " in f" {' '.join(of_listed)} ":
+        return True
+    inside = ["".join(words[start : start + len(of_listed)]) for start in range(len(words))]
     # "Grade 2" is not another spelling of "Grade 1".
-    candidates = [part for part in (text, *inside) if _numbers(listed) in ("", _numbers(part))]
-    close = difflib.get_close_matches(of_listed, candidates, n=1, cutoff=_MIN_SIMILARITY)
-    return _ratio(of_listed, close[0]) if close else 0.0
-
-
-def _ratio(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+    candidates = [part for part in (fold(label), *inside) if _numbers(listed) in ("", _numbers(part))]
+    return bool(difflib.get_close_matches(fold(listed), candidates, n=1, cutoff=_MIN_SIMILARITY))

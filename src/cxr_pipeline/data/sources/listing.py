@@ -87,11 +87,13 @@ def refuse(rows: pd.DataFrame, case: "pd.Series[bool]", reason: str, detail: "st
     return rows.assign(reason=rows["reason"].mask(case, reason), detail=rows["detail"].mask(case, detail))
 
 
-def refuse_unnamed(rows: pd.DataFrame, texts: "pd.Series[str]", names: Sequence[str]) -> pd.DataFrame:
-    """Refuse rows with a label, given as text, that is not the number of a name and hence null in ``labels``."""
-    unnamed = texts.notna() & rows["labels"].isna()
+def name_labels(rows: pd.DataFrame, texts: "pd.Series[str]", names: Sequence[str]) -> pd.DataFrame:
+    """Set the ``labels`` of rows to the names with these numbers, given as text; refuse rows with any other text."""
+    # Through numbers, because an exporter may write 1 as 1.0.
+    labels = pd.to_numeric(texts, errors="coerce").astype("float64").map(dict(enumerate(names))).astype("str")
     detail = "label '" + texts.str[:20] + f"'; expected a whole number from 0 to {len(names) - 1}"
-    return refuse(rows.assign(reason=None, detail=None), unnamed, "unknown_label", detail)
+    rows = rows.assign(labels=labels, reason=None, detail=None)
+    return refuse(rows, texts.notna() & labels.isna(), "unknown_label", detail)
 
 
 def _merge_repeated(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,10 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.expansion import check_expansion
-from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
-from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
+from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, name_labels, printable
+from cxr_pipeline.data.sources.table_files import check_expansion
+from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 
 EXPECTED = "one .npz file of a 2D dataset of MedMNIST, with train_images and train_labels, val_... or test_..."
 
@@ -27,40 +26,28 @@ _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
-    """List the images of every split.
+    """List the images of every split, named by the split and their number in it, such as ``train/00012``.
 
-    An image is named by its split and its number in it, such as ``train/00012``. Labels are one number per image, or
-    columns of 0 and 1, one per label. An image without any has the labels ``""``.
-
-    Args:
-        folder: the ``.npz`` file, or a folder with no other in it.
-        labels: names of the labels, in the order of their numbers or columns; the numbers themselves if empty.
-
-    Raises:
-        UserError: the file is missing, damaged or something else, or does not fit the names of the labels.
+    Labels are one number per image, or columns of 0 and 1, one per label. An image without any has the labels ``""``.
+    ``labels`` are their names in the order of numbers or columns; the numbers themselves if empty.
     """
     with _opened(find_container(folder, _SUFFIXES)) as archive:
         tables = {split: _read_labels(archive, split) for split in _splits(archive)}
     names = _names(tables, labels)
-    parts = [
-        pd.DataFrame(
-            {
-                "image": [f"{_SPLITS[split]}/{row:05d}" for row in range(len(table))],
-                "labels": pd.Series(_texts(table, names), dtype="str"),
-                "given_split": _SPLITS[split],
-                "number": pd.Series(table[:, 0].astype(str), dtype="str"),
-            }
-        )
-        for split, table in tables.items()
-    ]
-    rows = pd.concat(parts, ignore_index=True)
-    rows = refuse_unnamed(rows.assign(path=rows.index.astype("str")), rows["number"], names)
+    numbers = np.concatenate(list(tables.values()))
+    images = [f"{_SPLITS[split]}/{row:05d}" for split, table in tables.items() for row in range(len(table))]
+    rows = pd.DataFrame({"image": images}, dtype="str")
+    rows = rows.assign(path=rows.index.astype("str"), given_split=rows["image"].str.partition("/")[0])
+    if numbers.shape[1] == 1:
+        rows = name_labels(rows, pd.Series(numbers[:, 0]).astype("str"), names)
+    else:
+        rows["labels"] = ["|".join(np.compress(row, names)) for row in numbers]
     return list_rows(rows, vocabulary=frozenset(names))
 
 
 def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:
     """Return a reader of the unpacked images; colour is converted to grey with the weights of ITU-R BT.601."""
-    return RowReader(unpack(find_container(folder, _SUFFIXES), unpacked, _blocks, how="medmnist"))
+    return unpack(find_container(folder, _SUFFIXES), unpacked, _blocks, how="medmnist")
 
 
 def holds_images(folder: Path) -> bool:
@@ -142,13 +129,6 @@ def _names(tables: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> tup
         return tuple(names)
     highest = max(int(table.max(initial=-1)) for table in tables.values())
     return tuple(str(number) for number in range(highest + 1 if widths[0] == 1 else widths[0]))
-
-
-def _texts(table: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:
-    """Return the labels of each image, joined by ``|``; None for a number without a name."""
-    if table.shape[1] == 1:
-        return [names[number] if 0 <= number < len(names) else None for number in table[:, 0].tolist()]
-    return ["|".join(np.compress(row, names)) for row in table]
 
 
 def _blocks(source: BinaryIO) -> Iterator[Block]:

@@ -1,13 +1,15 @@
 """Layout ``nih``: a release of NIH ChestX-ray14 (Wang et al. 2017, https://nihcc.app.box.com/v/ChestXray-NIHCC)."""
 
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources import label_tables
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
-from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns
+from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
 from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
 
@@ -36,17 +38,20 @@ _IMAGE, _LABELS, _PATIENT, _AGE, _VIEW = "Image Index", "Finding Labels", "Patie
 _SEX = ("Patient Gender", "Patient Sex")
 _SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
+SIDES = ("left", "top", "right", "bottom")
+
+# The box lists give pixels in images of 1024 x 1024.
+_FRAME = 1024
+_BOX_COLUMNS = ("image", "finding", "x", "y", "width", "height")
+# The box lists have one name that the label table of the same release does not have.
+_RENAMED = {"Infiltrate": "Infiltration"}
+
 
 def read(folder: Path, *, follow_links: bool = False) -> Listing:
     """List the images of the label table that are on disk.
 
-    The folder has ``Data_Entry_2017*.csv`` or ``.csv.gz`` (if there are several, the last by name is read), images in
-    folders ``images*/``, and optionally box lists ``BBox*.csv`` and the official lists. These are used if both are
-    there: ``train_val_list.txt`` gives ``train``, ``test_list.txt`` gives ``test``. Links to folders, and images that
+    The last table by name is read. The official lists are used if both are there. Links to folders, and images that
     are links out of the folder, are read only if ``follow_links``.
-
-    Raises:
-        UserError: there is no table, the table cannot be read or lacks a column, or the lists contradict each other.
     """
     files = _tables(folder)
     if not files:
@@ -58,17 +63,17 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
     table = read_table(file, (_IMAGE, _LABELS, _PATIENT, _AGE, _VIEW), optional=_SEX)
     sex = next((name for name in _SEX if name in table), None)
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
-    rows, _ = label_tables.read_labels(table, columns)
-    names = label_tables.normalise_paths(rows["image"])
-    paths = list(_image_paths(files_below(folder, follow_links=follow_links)))
-    # Of files with the same name in several folders, the first is used.
-    by_name: dict[str, str | None] = {posixpath.basename(path): path for path in reversed(paths)}
+    rows, _ = read_labels(table, columns)
+    names = rows["image"]
+    paths = pd.Series(_image_paths(files_below(folder, follow_links=follow_links)), dtype="str")
+    on_disk = paths.map(posixpath.basename)
+    is_first = ~on_disk.duplicated()
     splits, notes = _official_splits(folder)
-    rows = label_tables.locate(label_tables.refuse_contradictions(rows).assign(image=names), by_name)
-    rows = rows.assign(image=names, given_split=names.map(splits), box_file=names.map(_box_files(folder)))
+    located = locate(rows, paths[is_first], on_disk[is_first])
+    rows = located.assign(image=names, given_split=names.map(splits), box_file=names.map(_box_files(folder)))
     counts = {
-        "Images on disk that the table does not name": len(by_name.keys() - set(names)),
-        "Images on disk with the name of an image in another folder, which were not read": len(paths) - len(by_name),
+        "Images on disk that the table does not name": int((is_first & ~on_disk.isin(names)).sum()),
+        "Images on disk with the name of an image in another folder, which were not read": int((~is_first).sum()),
     }
     notes = (f"Labels are from {file.name}.", *notes, *count_notes(counts))
     return list_rows(rows, vocabulary=frozenset(LABELS), notes=notes)
@@ -77,6 +82,28 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
 def holds_images(folder: Path) -> bool:
     """Return whether there is a label table, and any file or link in the folders of images; stops at the first."""
     return bool(_tables(folder)) and any(True for _ in _image_paths(files_and_links_below(folder)))
+
+
+def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
+    """Read the boxes around findings of images, rows of the manifest, from the lists in the folder of each source.
+
+    Fractions of the sides stay valid in the prepared images, because the images of NIH are square. Boxes of images with
+    another aspect ratio would have to follow the padding of ``resolution.mode: fit``.
+
+    Returns:
+        One row per distinct box: ``sha256`` of the image, ``finding`` (a label of the label table), and ``SIDES``,
+        fractions of the image's sides, float64 in [0, 1]. Boxes are clipped to the image.
+
+    Raises:
+        UserError: a box list is missing or cannot be read, or its name is not that of a box list.
+    """
+    types = {"sha256": "str", "finding": "str", **dict.fromkeys(SIDES, "float64")}
+    parts = [pd.DataFrame(columns=list(types)).astype(types)]
+    named = rows.assign(box_file=rows["box_file"].str.split("|")).explode("box_file").dropna(subset="box_file")
+    for (source, name), images in named.groupby(["source", "box_file"]):
+        boxes = _read_box_list(folders[str(source)], str(name))
+        parts.append(boxes.merge(images[["image", "sha256"]], on="image").astype(types)[list(types)])
+    return pd.concat(parts).drop_duplicates(ignore_index=True)
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -109,3 +136,36 @@ def _box_files(folder: Path) -> dict[str, str]:
         for image in read_table(file, (_IMAGE,))[_IMAGE].dropna().unique():
             files.setdefault(image, []).append(file.name)
     return {image: "|".join(names) for image, names in files.items()}
+
+
+def _read_box_list(folder: Path, name: str) -> pd.DataFrame:
+    # The manifest may have been edited: a name must not lead out of the source's folder.
+    if not re.fullmatch(r"BBox[^/\\]*\.csv", name):
+        raise UserError(
+            f"The manifest lists {printable(name)!r} as a box list; expected the name of a file BBox*.csv in "
+            f"{printable(str(folder))}. Create the manifest again: run the pipeline from its start."
+        )
+    with explained(folder / name, "the columns Image Index, Finding Label and Bbox [x,y,w,h] in pixels"):
+        # The header has unquoted commas in its brackets, so that it has more cells than there are columns.
+        table = pd.read_csv(
+            folder / name,
+            header=None,
+            skiprows=1,
+            usecols=range(6),
+            names=_BOX_COLUMNS,
+            encoding="utf-8-sig",
+            dtype="str",
+        )
+        return _to_fractions(table)
+
+
+def _to_fractions(table: pd.DataFrame) -> pd.DataFrame:
+    """Convert x, y, width and height in pixels to sides in [0, 1]."""
+    x, y, width, height = (pd.to_numeric(table[column], errors="coerce") / _FRAME for column in _BOX_COLUMNS[2:])
+    clipped = pd.DataFrame({"left": x, "top": y, "right": x + width, "bottom": y + height}).clip(0, 1)
+    valid = clipped.notna().all(axis=1) & (clipped["left"] < clipped["right"]) & (clipped["top"] < clipped["bottom"])
+    if not valid.all():
+        row = int(valid.argmin())
+        raise ValueError(f"row {row + 2} is not a box in the image: {', '.join(table.iloc[row, 2:].fillna('nothing'))}")
+    labels = table["finding"].str.strip().replace(_RENAMED)
+    return clipped.assign(image=table["image"].str.strip(), finding=labels)

@@ -29,9 +29,6 @@ def read(
     """List the phantoms in ``folder``, and generate them first if necessary, see ``phantoms.write_release``.
 
     They are generated again when a parameter or the version of this package differs from that in ``phantoms.json``.
-
-    Raises:
-        UserError: a parameter is invalid, or ``folder`` contains other files or cannot be written.
     """
     from cxr_pipeline.data.phantoms import write_release
 

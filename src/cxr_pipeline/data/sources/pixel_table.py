@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.expansion import LimitedGzip
-from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable, refuse_unnamed
-from cxr_pipeline.data.sources.readers import RowReader
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, find_container, unpack
+from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, name_labels, printable
+from cxr_pipeline.data.sources.table_files import LimitedGzip
+from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 
 EXPECTED = "one .csv or .csv.gz table: a column of labels, and n x n columns of pixels"
 
@@ -29,9 +28,6 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
         label: the column of the label.
         labels: names of the labels in the order of their numbers; if empty, the text of the column.
         patient_id: the column of the patient.
-
-    Raises:
-        UserError: the table is missing, cannot be read or has other columns than expected.
     """
     file = find_container(folder, _SUFFIXES)
     columns = [label] if patient_id is None else [label, patient_id]
@@ -39,18 +35,18 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
         _pixel_columns(source, file.name, columns)
         table = _parse(source, file.name, usecols=columns, dtype="str", keep_default_na=False, na_values=[""])
     texts = table[label].str.strip().replace("", None)
-    # Through numbers, because an exporter may write 1 as 1.0.
-    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
     rows = pd.DataFrame(
         {
             "image": [f"row {row:08d}" for row in range(len(table))],
             "path": table.index.astype("str"),
-            "labels": numbers.map(dict(enumerate(labels))).astype("str") if labels else texts,
+            "labels": texts,
             "patient_id": None if patient_id is None else table[patient_id].str.strip().replace("", None),
         }
     )
-    names = labels or tuple(texts.dropna().str.split("|").explode().str.strip().unique())
-    return list_rows(refuse_unnamed(rows, texts, names), vocabulary=frozenset(names))
+    if labels:
+        rows = name_labels(rows, texts, labels)
+    names = labels or texts.dropna().str.split("|").explode().str.strip().unique()
+    return list_rows(rows, vocabulary=frozenset(names))
 
 
 def reader(
@@ -60,7 +56,7 @@ def reader(
     file = find_container(folder, _SUFFIXES)
     others = [label] if patient_id is None else [label, patient_id]
     how = json.dumps(["pixel_table", others])
-    return RowReader(unpack(file, unpacked, partial(_blocks, name=file.name, others=others), how=how))
+    return unpack(file, unpacked, partial(_blocks, name=file.name, others=others), how=how)
 
 
 def holds_images(folder: Path) -> bool:
@@ -97,17 +93,13 @@ def _blocks(source: BinaryIO, *, name: str, others: Sequence[str]) -> Iterator[B
         side = isqrt(len(columns))
         with _parse(source, name, chunksize=max(1, BLOCK_PIXELS // len(columns)), low_memory=False) as chunks:
             for chunk in chunks:
-                values = _to_numbers(chunk[columns]).to_numpy()
+                # As text first, so that the cells of a column of True and False are not taken for 1 and 0.
+                texts = chunk[columns].select_dtypes(exclude="number").astype("str")
+                numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in texts}
+                values = chunk[columns].assign(**numbers).to_numpy()
                 valid = (values >= 0) & (values <= 255) & (values == np.trunc(values))
                 invalid_rows = np.flatnonzero(~valid.all(axis=1))
                 first = np.argmin(valid[invalid_rows], axis=1)
                 faults = [f"{columns[column]} is not a whole number from 0 to 255" for column in first]
                 images = np.where(valid, values, 0).astype(np.uint8).reshape(-1, side, side)
                 yield images, dict(zip(invalid_rows.tolist(), faults, strict=True))
-
-
-def _to_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Convert cells to numbers, NaN where that is not possible."""
-    # As text first, so that the cells of a column of True and False are not taken for 1 and 0.
-    texts = table.select_dtypes(exclude="number").astype("str")
-    return table.assign(**{str(column): pd.to_numeric(texts[column], errors="coerce") for column in texts})

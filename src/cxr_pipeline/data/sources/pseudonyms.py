@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,6 @@ from cxr_pipeline.data.sources.listing import Listing, printable
 VARIABLE = "CXR_PSEUDONYM_KEY"
 
 _MIN_KEY_LENGTH = 16
-_N_DIGITS = 16
-_N_FINGERPRINT_DIGITS = 12
 _FINGERPRINT_MESSAGE = b"cxr_pipeline\x1fkey"
 
 
@@ -26,8 +23,8 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     """Replace patient ids by the first 16 hexadecimal digits of their HMAC-SHA256 (RFC 2104).
 
     A hash without a key would hide nothing: there are few enough patient numbers to try them all. The key is the
-    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. It belongs to
-    the project, because sources may be read-only. With another key, a patient has another pseudonym and split.
+    environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. With another
+    key, a patient has another pseudonym and split.
 
     Raises:
         UserError: the key is too short, or there is none and ``key_file`` cannot be written.
@@ -36,7 +33,7 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
     if not len(known):
         return patients
     key = _key(key_file)
-    names = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:_N_DIGITS] for patient in known}
+    names = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:16] for patient in known}
     return patients.map(names).astype("str")
 
 
@@ -55,7 +52,7 @@ def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
     """
     if not make and VARIABLE not in os.environ and not key_file.exists():
         return None
-    return hmac.new(_key(key_file), _FINGERPRINT_MESSAGE, hashlib.sha256).hexdigest()[:_N_FINGERPRINT_DIGITS]
+    return hmac.new(_key(key_file), _FINGERPRINT_MESSAGE, hashlib.sha256).hexdigest()[:12]
 
 
 def _key(file: Path) -> bytes:
@@ -84,26 +81,17 @@ def _key(file: Path) -> bytes:
 def _make_key(file: Path) -> None:
     """Write a new key to a file that only its owner can read, unless another run has written one meanwhile."""
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
-    _write_key(beside)
     try:
-        # Unlike a rename, a link does not replace the key of another run. It is complete even if the disk is full.
-        file.hardlink_to(beside)
-    except FileExistsError:
-        pass
-    except OSError:
-        # exFAT and some network shares have no hard links.
-        with suppress(FileExistsError):
-            _write_key(file)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _write_key(file: Path) -> None:
-    with open(file, "x", opener=partial(os.open, mode=0o600)) as new:
-        try:
+        with open(beside, "x", opener=partial(os.open, mode=0o600)) as new:
             new.write(secrets.token_hex(32))
             new.flush()
             os.fsync(new.fileno())
+        try:
+            # Unlike a rename, a link does not replace the key of another run.
+            file.hardlink_to(beside)
         except OSError:
-            file.unlink()
-            raise
+            # exFAT and some network shares have no hard links.
+            if not file.exists():
+                beside.rename(file)
+    finally:
+        beside.unlink(missing_ok=True)

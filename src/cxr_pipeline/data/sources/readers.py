@@ -1,21 +1,15 @@
-"""Readers of images: files below a folder, or rows of an unpacked container."""
+"""Readers of images that are files below a folder."""
 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
-from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.sources.unpacking import open_unpacked
-
-_open_unpacked = lru_cache(maxsize=16)(open_unpacked)
+from cxr_pipeline.data.sources.unpacking import RowReader
 
 
 @dataclass(frozen=True)
@@ -77,44 +71,6 @@ class FileReader:
 def file_reader(folder: Path, *, follow_links: bool = False, **_: object) -> FileReader:
     """Return the reader of a layout whose images are files below ``folder``."""
     return FileReader(folder, follow_links=follow_links)
-
-
-@dataclass(frozen=True)
-class RowReader:
-    """Images that are rows of an unpacked container, in a folder written by ``sources.unpacking.unpack``."""
-
-    folder: Path
-
-    def read(self, path: str) -> bytes:
-        """Encode the row with that number as a BMP file.
-
-        The bytes depend on the pixels only, while those of a PNG file would change with the version of a library.
-
-        Raises:
-            ImageRefused: ``unreadable``: the row does not exist or contains no image.
-            UserError: the unpacked images were damaged since they were opened.
-        """
-        import cv2
-
-        images, faults = self._open()
-        if path not in images:
-            raise ImageRefused("unreadable", f"no row {path[:20]!r} among {len(images)} unpacked images")
-        if path in faults:
-            raise ImageRefused("unreadable", faults[path])
-        return cv2.imencode(".bmp", images.read([path])[0])[1].tobytes()
-
-    def version(self, path: str) -> tuple[int, int] | None:
-        """Return the number of pixels and 0, because the folder is named after its content; None if it is missing."""
-        try:
-            return int(np.prod(self._open()[0].shape)), 0
-        except ImageRefused:
-            return None
-
-    def _open(self) -> tuple[ArrayStore, dict[str, str]]:
-        try:
-            return _open_unpacked(self.folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
 
 
 def accepting(recipe: Recipe, readers: Iterable["Reader"]) -> Recipe:

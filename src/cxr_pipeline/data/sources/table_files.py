@@ -2,15 +2,15 @@
 
 import codecs
 import difflib
+import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.expansion import LimitedGzip, check_parquet
 from cxr_pipeline.data.sources.labels import fold
 from cxr_pipeline.data.sources.listing import explained, printable
 from cxr_pipeline.data.splits import join_names
@@ -19,6 +19,10 @@ _SEPARATORS = ",;\t|"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP = b"\x1f\x8b"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+# Real images compress to a tenth of their size at most, and tables of them to a twentieth.
+_MAX_EXPANSION = 50
+_MAX_EXPANDED_BYTES = 2**26
+_MAX_ROWS = 10**7
 
 
 def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -41,7 +45,7 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     """
     with explained(file, "a table: Parquet, or CSV with a header"):
         if file.suffix.lower() in (".parquet", ".pq"):
-            check_parquet(file)
+            _check_parquet(file)
             table = pd.read_parquet(file, dtype_backend="pyarrow")
             table = (table if table.index.name is None else table.reset_index()).astype("str")
         else:
@@ -55,20 +59,53 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
         found = _names(header) or "none"
         raise UserError(f"{printable(str(file))} has no column {_names(missing)}{hint} Found {found}.")
     cells = table.dropna(how="all").reset_index(drop=True)
-    return pd.DataFrame(
-        {
-            name: cells.iloc[:, position].str.strip().replace("", None)
-            for name, position in positions.items()
-            if position is not None
-        },
-        cells.index,
-    )
+    found_columns = {name: cells.iloc[:, position] for name, position in positions.items() if position is not None}
+    columns = {name: texts.str.strip().replace("", None) for name, texts in found_columns.items()}
+    return pd.DataFrame(columns, cells.index)
+
+
+def check_expansion(n_expanded: int, n_compressed: int) -> None:
+    """Raise ``ValueError`` if content expands to more than 64 MiB and to more than 50 times its compressed size.
+
+    Example:
+        >>> check_expansion(10**9, 10**8)
+        >>> check_expansion(10**9, 10**6)
+        Traceback (most recent call last):
+        ValueError: it expands to more than 50 times its compressed size
+    """
+    if n_expanded > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * n_compressed):
+        raise ValueError(f"it expands to more than {_MAX_EXPANSION} times its compressed size")
+
+
+class LimitedGzip(gzip.GzipFile):
+    """A gzip file of ``n_compressed`` bytes, of which ``read1`` raises ``ValueError`` if it expands too much."""
+
+    def __init__(self, file: BinaryIO, n_compressed: int) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._n_compressed = n_compressed
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read at most so many bytes."""
+        content = super().read1(size)
+        check_expansion(self.tell(), self._n_compressed)
+        return content
+
+
+def _check_parquet(file: Path) -> None:
+    """Raise ``ValueError`` if a Parquet file has too many rows, which may take a few bytes, or expands too much."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(file)
+    if metadata.num_rows > _MAX_ROWS:
+        raise ValueError(f"it has {metadata.num_rows} rows; expected at most {_MAX_ROWS}")
+    expanded = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    check_expansion(expanded, file.stat().st_size)
 
 
 def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
     content = file.read_bytes()
     if content.startswith(_GZIP):
-        content = LimitedGzip(io.BytesIO(content), len(content)).readall()
+        content = b"".join(iter(LimitedGzip(io.BytesIO(content), len(content)).read1, b""))
     text = _decode(content)
     # A first line such as "sep=;" tells Excel the separator.
     if text.startswith("sep="):

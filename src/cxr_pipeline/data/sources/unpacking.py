@@ -1,26 +1,27 @@
-"""Unpack the images of a source that is one file into an array store, once."""
+"""Unpack the images of a source that is one file into an array store, once, and read them."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import progress
 from rich.console import Console
-from rich.progress import wrap_file
 
 from cxr_pipeline.common.array_store import ArrayStore
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.data.sources.content_hashes import hash_key
 from cxr_pipeline.data.sources.listing import explained, printable
 
 BLOCK_PIXELS = 2**21
 
-_DIGITS = 32
 _WORTH_A_PROGRESS_BAR = 2**24
 _DESCRIPTION = "description.json"
 
@@ -30,11 +31,7 @@ Block = tuple[NDArray[np.uint8], Mapping[int, str]]
 
 
 def find_container(place: Path, suffixes: Sequence[str]) -> Path:
-    """Find the one file with any of the suffixes (in lower case): the place itself, or the only such file in it.
-
-    Raises:
-        UserError: there is no such file, or several.
-    """
+    """Find the one file with any of the suffixes (in lower case): the place itself, or the only such file in it."""
     expected = f"one file that ends in {' or '.join(suffixes)}"
     with explained(place, expected):
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
@@ -48,8 +45,46 @@ def find_container(place: Path, suffixes: Sequence[str]) -> Path:
     return files[0]
 
 
-def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[Block]], *, how: str) -> Path:
-    """Write the images of a container into an array store, unless it already contains them.
+@dataclass(frozen=True)
+class RowReader:
+    """Images that are rows of an unpacked container, in a folder written by ``unpack``."""
+
+    folder: Path
+
+    def read(self, path: str) -> bytes:
+        """Encode the row with that number as a BMP file.
+
+        The bytes depend on the pixels only, while those of a PNG file would change with the version of a library.
+
+        Raises:
+            ImageRefused: ``unreadable``: the row does not exist or contains no image.
+            UserError: the unpacked images were damaged since they were opened.
+        """
+        import cv2
+
+        images, faults = self._open()
+        if path not in images:
+            raise ImageRefused("unreadable", f"no row {path[:20]!r} among {len(images)} unpacked images")
+        if path in faults:
+            raise ImageRefused("unreadable", faults[path])
+        return cv2.imencode(".bmp", images.read([path])[0])[1].tobytes()
+
+    def version(self, path: str) -> tuple[int, int] | None:
+        """Return the number of pixels and 0, because the folder is named after its content; None if it is missing."""
+        try:
+            return int(np.prod(self._open()[0].shape)), 0
+        except ImageRefused:
+            return None
+
+    def _open(self) -> tuple[ArrayStore, dict[str, str]]:
+        try:
+            return _open_once(self.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise ImageRefused("unreadable", "the unpacked images are missing or damaged") from error
+
+
+def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[Block]], *, how: str) -> RowReader:
+    """Write the images of a container into an array store, unless it already contains them, and return their reader.
 
     The store is named by the content of the container and by how it is read, so a changed container gets a new one.
     After a kill, the blocks that were written are kept.
@@ -66,36 +101,33 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[
     """
     with explained(container, "a file with images"):
         sha256 = _content_hash(container, folder / "content_hashes")
-        source = container.open("rb")
-    target = folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:_DIGITS]
-    with source:
-        with suppress(OSError, ValueError, KeyError):
-            images, _ = open_unpacked(target)
-            if not images.missing(map(str, range(len(images)))):
-                return target
-        size = container.stat().st_size
-        with wrap_file(
-            source,
-            size,
+        opened = progress.open(
+            container,
+            "rb",
             description=f"Unpacking {printable(container.name)}",
             console=Console(stderr=True),
-            disable=size < _WORTH_A_PROGRESS_BAR,
-        ) as watched:
-            _write(target, blocks(watched))
-    return target
+            disable=container.stat().st_size < _WORTH_A_PROGRESS_BAR,
+        )
+    reader = RowReader(folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:32])
+    with opened as source:
+        with suppress(OSError, ValueError, KeyError):
+            images, _ = _open_unpacked(reader.folder)
+            if not images.missing(map(str, range(len(images)))):
+                return reader
+        _write(reader.folder, blocks(source))
+    return reader
 
 
-def open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
-    """Open what ``unpack`` wrote: uint8 [height, width] by row number, and the problems of the rows without an image.
-
-    Raises:
-        OSError, ValueError, KeyError: the folder is missing or damaged.
-    """
+def _open_unpacked(folder: Path) -> tuple[ArrayStore, dict[str, str]]:
+    """Open images, uint8 [height, width] by row number, and the problems of the rows without an image."""
     description = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
     images = ArrayStore(folder, np.uint8, tuple(description["shape"]))
     if len(images) != description["n"]:
         raise ValueError(f"expected {description['n']} images, found {len(images)}")
     return images, description["faults"]
+
+
+_open_once = lru_cache(maxsize=16)(_open_unpacked)
 
 
 def _content_hash(container: Path, cache: Path) -> str:

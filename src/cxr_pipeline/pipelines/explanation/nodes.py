@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.sources.boxes import read_boxes
+from cxr_pipeline.data.sources.nih import read_boxes
 from cxr_pipeline.evaluation.localisation import boxes_of, choose_explained
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Evaluation, Folders, Sources, Task
