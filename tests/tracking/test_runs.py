@@ -26,7 +26,9 @@ METRICS = {
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., str]]:
     def start(experiment: str = "cxr-started", parent: str | None = None, **tags: object) -> str:
-        return tracking.start_run(experiment, name="n" * 300, artifacts=str(tmp_path), parent=parent, tags=tags)
+        return tracking.start_run(
+            experiment, name="n" * 300, folder="here", artifacts=str(tmp_path), parent=parent, tags=tags
+        )
 
     yield start
     tracking.end_active_run("FINISHED")
@@ -55,7 +57,7 @@ def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start) -> None:
 
 def test_runs_that_start_at_once_share_an_experiment() -> None:
     def start(number: int) -> str:
-        tracking.start_run("cxr-shared", name=str(number), artifacts="/a", parent=None, tags={})
+        tracking.start_run("cxr-shared", name=str(number), folder=str(number), artifacts="/a", parent=None, tags={})
         experiment_id = mlflow.active_run().info.experiment_id
         mlflow.end_run()
         return experiment_id
@@ -110,11 +112,10 @@ def test_without_a_run_nothing_is_logged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_active_run_ends_with_a_status(start, status: str) -> None:
     run_id = start()
-    assert tracking.run_is_open()
     tracking.end_active_run(status)
     tracking.end_active_run("FINISHED")
     assert mlflow.get_run(run_id).info.status == status
-    assert (tracking.active_run_id(), tracking.last_run_id(), tracking.run_is_open()) == (None, run_id, False)
+    assert (tracking.active_run_id(), tracking.last_run_id()) == (None, run_id)
 
 
 def test_ending_a_run_never_raises(start, monkeypatch, caplog) -> None:
@@ -123,7 +124,7 @@ def test_ending_a_run_never_raises(start, monkeypatch, caplog) -> None:
     tracking.end_active_run("KILLED")
     tracking.end_active_run("FINISHED")
     assert caplog.text.count("Connection refused") == 1
-    assert (tracking.active_run_id(), tracking.run_is_open()) == (None, True)
+    assert tracking.active_run_id() is None
 
 
 def test_an_earlier_run_can_be_nested_below_another(caplog: pytest.LogCaptureFixture) -> None:
@@ -136,16 +137,17 @@ def test_an_earlier_run_can_be_nested_below_another(caplog: pytest.LogCaptureFix
     assert "Could not nest the MLflow run 0000" in caplog.text
 
 
-def test_the_run_of_a_killed_process_ends_with_those_below_it_and_no_other(caplog) -> None:
-    client, experiment = mlflow.MlflowClient(), mlflow.get_experiment_by_name("tests").experiment_id
-    killed = client.create_run(experiment).info.run_id
-    below = {"mlflow.parentRunId": killed}
-    child, done = (client.create_run(experiment, tags=below).info.run_id for _ in range(2))
-    stranger = client.create_run(experiment).info.run_id
+def test_a_run_ends_the_killed_runs_of_its_folder_with_those_below_them_and_no_other(start) -> None:
+    client, experiment = mlflow.MlflowClient(), mlflow.set_experiment("cxr-killed").experiment_id
+
+    def create(**tags: str) -> str:
+        return client.create_run(experiment, tags=tags).info.run_id
+
+    killed = create(data_folder="here")
+    child, done = (create(**{"mlflow.parentRunId": killed}) for _ in range(2))
+    grandchild = create(**{"mlflow.parentRunId": child})
+    elsewhere = create(data_folder="elsewhere")
     client.set_terminated(done, "FAILED")
-    tracking.end_killed(killed)
-    states = [client.get_run(run).info.status for run in (killed, child, done, stranger)]
-    assert states == ["KILLED", "KILLED", "FAILED", "RUNNING"]
-    assert not caplog.records
-    tracking.end_killed("0" * 32)
-    assert "Could not end the MLflow run 0000" in caplog.text
+    current = start("cxr-killed")
+    states = [client.get_run(run).info.status for run in (killed, child, grandchild, done, elsewhere, current)]
+    assert states == ["KILLED", "KILLED", "KILLED", "FAILED", "RUNNING", "RUNNING"]

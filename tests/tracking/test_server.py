@@ -134,7 +134,6 @@ def test_a_reason_has_no_password(text: str) -> None:
     "ask",
     [
         lambda: tracking.nest_run("a", "b"),
-        lambda: tracking.end_killed("a"),
         lambda: tracking.load_classifier("mlflow-artifacts://user:s3cret@host/model"),
         lambda: tracking.resolve_version("models:/cxr-effusion/1"),
     ],

@@ -4,13 +4,11 @@ from cxr_pipeline.tracking.model_index import measured_models
 from cxr_pipeline.tracking.runs import (
     active_run_id,
     end_active_run,
-    end_killed,
     last_run_id,
     log_epoch,
     log_params,
     log_summary,
     nest_run,
-    run_is_open,
     set_tags,
     start_run,
 )

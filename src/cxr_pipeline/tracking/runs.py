@@ -21,26 +21,30 @@ _log = logging.getLogger(__name__)
 
 # Maximum length of the name of a run in MLflow's databases.
 _LONGEST_NAME = 250
+# The tags of a run that name its data folder and the run above it.
+_FOLDER, _PARENT = "data_folder", "mlflow.parentRunId"
 
 
 @dataclass
 class _Run:
-    """A run of this process: active until it ends here, open until its end is stored in MLflow."""
+    """A run of this process."""
 
     run_id: str
     is_active: bool = True
-    is_open: bool = True
 
 
 # In MLflow, the active run belongs to the thread that started it, but Kedro's ThreadRunner runs nodes in others.
 _last: _Run | None = None
 
 
-def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]) -> str:
+def start_run(
+    experiment: str, *, name: str, folder: str, artifacts: str, parent: str | None, tags: Mapping[str, Any]
+) -> str:
     """Start the MLflow run of this process, nested below the run ``parent`` if given, and return its id.
 
     The experiment is created if it is missing, and restored if it was deleted. ``artifacts`` is the folder of a new
-    experiment in a database; a server sets its own.
+    experiment in a database; a server sets its own. ``folder`` identifies the data folder, of which this process holds
+    the lock: earlier runs with this folder that have not ended are ended as ``KILLED``.
     """
     global _last
     uri, client = mlflow.get_tracking_uri(), mlflow.MlflowClient()
@@ -51,8 +55,10 @@ def start_run(experiment: str, *, name: str, artifacts: str, parent: str | None,
         elif found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         experiment_id = mlflow.set_experiment(experiment).experiment_id
-    nesting = {"mlflow.parentRunId": parent} if parent else {}
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=name[:_LONGEST_NAME], tags=nesting)
+    _end_killed_runs(client, experiment_id, f"tags.{_FOLDER} = '{folder}'")
+    # Set when the run is created, so that it is found even if this process is killed right afterwards.
+    first_tags = {_FOLDER: folder} | ({_PARENT: parent} if parent else {})
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=name[:_LONGEST_NAME], tags=first_tags)
     _last = _Run(run.info.run_id)
     set_tags(tags)
     return _last.run_id
@@ -64,11 +70,6 @@ def active_run_id() -> str | None:
     if run is not None:
         return str(run.info.run_id)
     return _last.run_id if _last and _last.is_active else None
-
-
-def run_is_open() -> bool:
-    """Return whether MLflow still shows the run of this process as running."""
-    return _last is not None and _last.is_open
 
 
 def last_run_id() -> str | None:
@@ -88,25 +89,16 @@ def end_active_run(status: str) -> None:
     try:
         with impatient():
             mlflow.end_run(status)
-        _last.is_open = False
     except mlflow.MlflowException as error:
         _log.warning("Could not end the MLflow run %s as %s: %s", _last.run_id, status, reason(error))
 
 
-def end_killed(run_id: str) -> None:
-    """End the run of a process that was killed, and the runs nested below it, as ``KILLED``.
-
-    Runs that have ended stay as they are; a run that no longer exists only causes a warning.
-    """
-    client = mlflow.MlflowClient()
-    try:
-        killed = client.get_run(run_id)
-        nested = client.search_runs([killed.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
-        for run in (killed, *nested):
-            if run.info.status == "RUNNING":
-                client.set_terminated(run.info.run_id, "KILLED")
-    except mlflow.MlflowException as error:
-        _log.warning("Could not end the MLflow run %s of a killed process: %s", run_id, reason(error))
+def _end_killed_runs(client: mlflow.MlflowClient, experiment_id: str, condition: str) -> None:
+    """End runs of processes that were killed, and the runs nested below them."""
+    for run in client.search_runs([experiment_id], f"{condition} and attributes.status = 'RUNNING'"):
+        # The nested runs first: if this process is killed in between, the next one finds them again.
+        _end_killed_runs(client, experiment_id, f"tags.`{_PARENT}` = '{run.info.run_id}'")
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def find_run(run_id: str | None) -> Any:
@@ -124,7 +116,7 @@ def find_run(run_id: str | None) -> Any:
 def nest_run(run_id: str, parent: str) -> None:
     """Nest an earlier run below the run that reuses its results; a run that no longer exists only causes a warning."""
     try:
-        mlflow.MlflowClient().set_tag(run_id, "mlflow.parentRunId", parent)
+        mlflow.MlflowClient().set_tag(run_id, _PARENT, parent)
     except mlflow.MlflowException as error:
         _log.warning("Could not nest the MLflow run %s below %s: %s", run_id, parent, reason(error))
 

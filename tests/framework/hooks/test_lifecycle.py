@@ -1,9 +1,7 @@
 """The lock of a run, and its MLflow run in a file."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
 
 from cxr_pipeline import tracking
-from cxr_pipeline.common.locks import Holder, Locked, RunLock
+from cxr_pipeline.common.locks import Locked, RunLock
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework import config, hooks
 from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
@@ -134,14 +132,12 @@ def test_a_pipeline_without_a_task_has_no_run(run) -> None:
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs of killed processes that were ended, with a stub of MLflow."""
-    killed: list[str] = []
-    monkeypatch.setattr(tracking, "start_run", lambda *args, **run: "current")
-    monkeypatch.setattr(tracking, "end_killed", killed.append)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of the runs that were started, with a stub of MLflow."""
+    runs: list[dict[str, Any]] = []
+    monkeypatch.setattr(tracking, "start_run", lambda *args, **run: runs.append(run) or "current")
     monkeypatch.setattr(tracking, "end_active_run", lambda status: None)
-    monkeypatch.setattr(tracking, "run_is_open", lambda: False)
-    return killed
+    return runs
 
 
 def start(hook: hooks.Lifecycle, task: str = "t", inputs: str | None = None) -> DataCatalog:
@@ -164,7 +160,7 @@ def is_free(folder: Path, task: str = "t") -> bool:
 
 
 @pytest.mark.parametrize("end", [{"after_pipeline_run": ()}, {"on_pipeline_error": (ValueError(),)}])
-def test_a_run_holds_the_lock_of_its_task_until_it_ends(ended, tmp_path, end) -> None:
+def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end) -> None:
     hook, other = hook_in(tmp_path), hook_in(tmp_path)
     start(hook)
     assert (is_free(tmp_path), is_free(tmp_path, "another")) == (False, True)
@@ -177,7 +173,7 @@ def test_a_run_holds_the_lock_of_its_task_until_it_ends(ended, tmp_path, end) ->
     assert is_free(tmp_path)
 
 
-def test_a_cell_has_its_own_lock(ended, tmp_path) -> None:
+def test_a_cell_has_its_own_lock(started, tmp_path) -> None:
     parent, cell = hook_in(tmp_path), hook_in(tmp_path, cell={"folder": str(tmp_path / "cell")})
     start(parent)
     start(cell)
@@ -186,7 +182,7 @@ def test_a_cell_has_its_own_lock(ended, tmp_path) -> None:
     parent.after_pipeline_run()
 
 
-def test_a_run_can_start_after_one_that_failed_before_its_first_node(ended, tmp_path) -> None:
+def test_a_run_can_start_after_one_that_failed_before_its_first_node(started, tmp_path) -> None:
     hook = hook_in(tmp_path)
     start(hook)  # Then another hook fails, after which Kedro calls no hook.
     start(hook)
@@ -194,24 +190,18 @@ def test_a_run_can_start_after_one_that_failed_before_its_first_node(ended, tmp_
     assert is_free(tmp_path)
 
 
-def test_the_mlflow_run_of_a_killed_holder_is_ended_and_the_new_one_recorded(ended, tmp_path, monkeypatch) -> None:
-    record = tmp_path / "02_intermediate" / "t" / "run.json"
-    record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({**asdict(Holder.current("t_retraining")), "run_id": "killed"}))
-    hook = hook_in(tmp_path)
-
-    def start_run(*args: object, **run: object) -> str:
-        # A kill from now on would leave a record of the current run only.
-        assert ended == ["killed"]
-        return "current"
-
-    monkeypatch.setattr(tracking, "start_run", start_run)
-    start(hook)
-    assert json.loads(record.read_text())["run_id"] == "current"
-    hook.after_pipeline_run()
+def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path) -> None:
+    for name in ("data", "data", "copy"):
+        hook = hook_in(tmp_path / name)
+        start(hook)
+        hook.after_pipeline_run()
+        if name == "data":
+            shutil.copytree(tmp_path / "data", tmp_path / "copy", dirs_exist_ok=True)
+    first, second, copied = (run["folder"] for run in started)
+    assert first == second != copied
 
 
-def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(ended, tmp_path) -> None:
+def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(started, tmp_path) -> None:
     hook = hook_in(tmp_path)
     run = start(hook, inputs=CURRENT_RUN).load(CURRENT_RUN)
     assert (run.task, run.env, run.run_id, run.tracking_uri) == ("t", "demo", "current", "sqlite://")

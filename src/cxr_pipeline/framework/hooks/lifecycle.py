@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline import tracking
+from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.locks import RunLock
-from cxr_pipeline.common.mappings import flatten, hide_passwords
+from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
 from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task_of, task_of_node
 from cxr_pipeline.tracking import runs
@@ -45,23 +47,21 @@ class Lifecycle(Configured):
         if task is None:
             return
         names = "+".join(run_params.get("pipeline_names") or ["__default__"])
-        # If MLflow is unavailable when the run ends, the record tells the next run to end it there.
-        lock = RunLock(self.task_folder(task) / "run.lock", task, keeps_record=tracking.run_is_open)
-        earlier = lock.acquire(names)
+        folder = self.task_folder(task)
+        lock = RunLock(folder / "run.lock", task)
+        lock.acquire(names)
         self._lock = lock
-        if earlier is not None and earlier.run_id is not None:
-            tracking.end_killed(earlier.run_id)
         sources = f"params:{task}.sources"
         phantom = sources in catalog and bool(catalog.load(sources).phantom)
         given = {name: value for name, value in hide_passwords(run_params).items() if value}
         run_id = tracking.start_run(
             tracking.model_name(task, phantom=phantom),
             name=self.cell.get("name") or names,
+            folder=_folder_id(folder),
             artifacts=self._config_loader["globals"]["artifacts"],
             parent=self.cell.get("parent_run"),
             tags={**given, "task": task, "images": "phantom" if phantom else "real"},
         )
-        lock.note_run(run_id)
         if CURRENT_RUN in pipeline.inputs():
             catalog[CURRENT_RUN] = MemoryDataset(self._task_run(run_params, task, run_id), copy_mode="assign")
 
@@ -110,3 +110,12 @@ class Lifecycle(Configured):
         if self._lock is not None:
             self._lock.release()
         self._lock = None
+
+
+def _folder_id(folder: Path) -> str:
+    """Return an id of the data folder of a task, which a copy of the folder does not share."""
+    path = folder / "folder_id"
+    if not path.exists():
+        with written_atomically(path) as temporary:
+            temporary.write_text(uuid4().hex)
+    return json_digest([path.read_text(), str(folder.resolve())])
