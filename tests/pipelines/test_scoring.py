@@ -132,7 +132,7 @@ def test_the_champion_is_preferred_to_newer_versions(folders, folder, model) -> 
     ("changes", "message"),
     [
         ({"folder": None}, r"effusion\.scoring\.folder is null"),
-        ({"folder": "/no/such/folder"}, "found nothing at /no/such/folder"),
+        ({"folder": "/no/such/folder"}, r"/no/such/folder \(.*\) cannot be read: No such file"),
         ({"model": "models:/cxr-effusion/77"}, "No usable model at models:/cxr-effusion/77"),
         ({"of": task("pneumonia")}, r"effusion\.scoring\.model is binary, with the classes nofinding, effusion"),
     ],

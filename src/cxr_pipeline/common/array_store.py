@@ -80,8 +80,7 @@ class ArrayStore:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that are not stored, without duplicates, in the given order.
 
-        The checksums of the shards that hold the others are verified, once per store. Damaged shards are removed, so
-        that their keys are missing.
+        The checksums of the shards that hold the others are verified, once per store; damaged shards are removed.
         """
         wanted = dict.fromkeys(keys)
         for path in sorted({self.shard_of(key) for key in wanted if key in self._places} - self._verified):
@@ -95,11 +94,7 @@ class ArrayStore:
         return [key for key in wanted if key not in self._places]
 
     def write(self, keys: Sequence[str], values: NDArray[Any]) -> None:
-        """Write arrays, [n, *shape], as one shard under different keys; without keys, nothing is written.
-
-        Raises:
-            UserError: the folder cannot be written, or the disk is full.
-        """
+        """Write arrays, [n, *shape], as one shard under different keys; without keys, nothing is written."""
         if len(keys):
             self._add(write_shard(self.folder, keys, np.asarray(values, self.dtype)))
 
@@ -152,9 +147,10 @@ class ArrayStore:
 
 
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
-    """Write at least one array as a shard of the store in a folder, without reading the store's index.
+    """Write arrays of the store's type, [n, *shape], as a shard, without reading the index; return the shard's file.
 
-    The values, [n, *shape], must have the type of the store. Returns the shard's file.
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
     """
     values = np.ascontiguousarray(values)
     encoded = np.array([key.encode() for key in keys])

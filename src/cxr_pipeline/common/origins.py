@@ -54,8 +54,7 @@ one (22bb).
 
         A dataset without a record, such as one that a user provided, passes.
 
-        Returns:
-            The digests of the datasets and of all datasets that they were made from, by name.
+        Returns the digests of the datasets and of all datasets that they were made from, by name.
 
         Raises:
             UserError: two datasets were made from different versions of a third one, a dataset was made from another

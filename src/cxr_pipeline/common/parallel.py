@@ -23,8 +23,7 @@ CONNECT_SECONDS = 10
 # Decoding releases the GIL, so that a few threads keep ahead of a consumer without starting processes.
 THREADS = 4
 SCHEDULER_GONE = (
-    "The Dask scheduler is no longer available. Finished work is kept. Start the scheduler, then run the same command "
-    "again."
+    "The Dask scheduler is no longer available. Finished work is kept. Start it, then run the same command again."
 )
 WORKER_KILLED = (
     "A worker process was killed several times, most likely because memory ran out. Finished work is kept. Free some "
@@ -91,11 +90,7 @@ def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
 
 
 def threads_by_host(client: Client) -> Counter[str]:
-    """Return the number of worker threads of each machine that has live workers.
-
-    Raises:
-        Unavailable: the scheduler is no longer available.
-    """
+    """Return the number of worker threads of each machine; raise `Unavailable` if the scheduler is gone."""
     info = client.scheduler_info(n_workers=-1)
     if "workers" not in info:
         raise Unavailable(SCHEDULER_GONE)

@@ -71,7 +71,7 @@ class ImageFolder:
 
     def _entries(self, folder: str) -> list[ImageFile | str]:
         """Return the images of one folder and the paths of its subfolders, in the order of all paths."""
-        found: list[tuple[bytes, ImageFile | str]] = []
+        found: dict[bytes, ImageFile | str] = {}
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:  # noqa: PTH118 Path is slow for many images
                 for entry in entries:
@@ -81,14 +81,14 @@ class ImageFolder:
                     if _is_folder(entry):
                         if not entry.is_symlink():
                             # With a slash, because "a/1.png" comes after "a-1.png".
-                            found.append((os.fsencode(f"{path}/"), path))
+                            found[os.fsencode(f"{path}/")] = path
                         elif leads_out(self.root, path):
-                            found.append((os.fsencode(path), ImageFile(path, link=True)))
+                            found[os.fsencode(path)] = ImageFile(path, link=True)
                     elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                        found.append((os.fsencode(path), ImageFile(path, link=entry.is_symlink())))
+                        found[os.fsencode(path)] = ImageFile(path, link=entry.is_symlink())
         except OSError:
             return [ImageFile(folder, link=False)]
-        return [entry for _, entry in sorted(found, key=lambda keyed: keyed[0])]
+        return [found[key] for key in sorted(found)]
 
 
 def find_images(folder: str | None, *, key: str) -> ImageFolder:
@@ -101,9 +101,6 @@ def find_images(folder: str | None, *, key: str) -> ImageFolder:
     if not folder:
         raise UserError(f"No folder of images is given: {key} is null. {advice}")
     root = Path(os.path.realpath(Path(folder).expanduser()))
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise UserError(f"{key} must be a folder of images; found {found} at {root}. {advice}")
     try:
         os.scandir(root).close()
     except OSError as error:

@@ -63,13 +63,12 @@ def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: b
         labels.eq(value).groupby(joined["split"]).sum().reindex(list(SPLITS), fill_value=0).astype(int)
         for value in (1, 0)
     )
-    if exclusive:
-        complete = (n_with > 0).all(axis=None)
-        rule, patients = "each class needs an image in each split", "of each class"
-    else:
-        complete = ((n_with > 0) & (n_without > 0)).any(axis=1).all()
+    rule, patients = "each class needs an image in each split", "of each class"
+    complete = (n_with > 0).all(axis=None)
+    if not exclusive:
         rule = "each split needs a class with both images that have it and images that do not"
         patients = "with such a class and 3 without it"
+        complete = ((n_with > 0) & (n_without > 0)).any(axis=1).all()
     if complete:
         return
     found = "; ".join(

@@ -35,8 +35,6 @@ REASONS = (
 MAX_LABELS = 20
 QUARANTINE_COLUMNS = ["source", "image", "reason", "detail"]
 
-_LEADING_COLUMNS = ("source", "image", "path", "sha256", "patient_id")
-_TRAILING_COLUMNS = ("view", "age", "sex", "given_split", "box_file")
 _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75, "highest": 1.0}
 
 
@@ -76,11 +74,12 @@ def list_images(
     label_columns = [f"label_{name}" for name in labels.classes]
     images, duplicates = _remove_duplicates(pd.concat(listed, ignore_index=True), label_columns)
     refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
-    images = images[[*_LEADING_COLUMNS, *label_columns, *_TRAILING_COLUMNS]]
-    missing = {name: listing for name, (_, listing) in listings.items() if listing.n_missing}
+    described = ["source", "image", "path", "sha256", "patient_id"]
+    images = images[[*described, *label_columns, "view", "age", "sex", "given_split", "box_file"]]
     absent = "".join(
         f" {listing.n_missing} rows of {name} name images that are not on disk, such as {listing.missing!r}."
-        for name, listing in missing.items()
+        for name, (_, listing) in listings.items()
+        if listing.n_missing
     )
     _check_classes(images, refused, labels, task, absent=absent)
     return images, refused, counts
@@ -96,10 +95,8 @@ def finalise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the images of ``list_images`` into manifest and quarantine, the latter sorted by source and image.
 
-    ``refused_images`` has ``sha256``, ``reason`` and ``detail`` of the images that could not be decoded.
-
-    Raises:
-        UserError: there are not enough classes, as in ``list_images``.
+    ``refused_images`` has ``sha256``, ``reason`` and ``detail`` of the images that could not be decoded. `UserError` is
+    raised if there are not enough classes, as in ``list_images``.
     """
     reasons = refused_images.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
     undecodable = images[["source", "image", "sha256"]].merge(reasons, on="sha256")
@@ -147,6 +144,7 @@ def data_report(
     ages = manifest["age"].dropna()
     unknown = {name: int(manifest[f"label_{name}"].isna().sum()) for name in classes}
     unknown = {name: count for name, count in unknown.items() if count}
+    quantiles = {name: float(ages.quantile(q)) if len(ages) else None for name, q in _QUANTILES.items()}
     return {
         "phantom": phantom,
         "data_digest": _digest(manifest),
@@ -156,10 +154,7 @@ def data_report(
         "classes": {name: int(manifest[f"label_{name}"].sum()) for name in classes},
         **({"unknown_labels": unknown} if unknown else {}),
         "sources": {name: _report_source(name, manifest, quarantine, count) for name, count in counts.items()},
-        "age": {
-            "n_known": len(ages),
-            **{name: float(ages.quantile(q)) if len(ages) else None for name, q in _QUANTILES.items()},
-        },
+        "age": {"n_known": len(ages), **quantiles},
         "sex": _tally(manifest["sex"]),
         "view": _tally(manifest["view"]),
     }
@@ -207,15 +202,15 @@ def _check_classes(
         return
     if labels.exclusive:
         fault, expected = "only one class has images", "images of each class"
-        found = ", ".join(f"{count} of {name}" for name, count in n_with.items())
+        found = [f"{count} of {name}" for name, count in n_with.items()]
     else:
         fault, expected = "no class has both positive and negative images", "both for some class"
-        both = zip(n_with.index, n_with, n_without, strict=True)
-        found = ", ".join(f"{count} positive and {other} negative for {name}" for name, count, other in both)
+        both = zip(values, n_with, n_without, strict=True)
+        found = [f"{count} positive and {other} negative for {name}" for name, count, other in both]
     reasons = f" {len(refused)} were refused: {_summarise_reasons(refused)}." if len(refused) else ""
     fault = fault if len(images) else "there are no usable images"
     raise UserError(
-        f"{fault}: found {found}; expected {expected}.{reasons}{absent} "
+        f"{fault}: found {', '.join(found)}; expected {expected}.{reasons}{absent} "
         f"The labels of each class are listed under {task}.task.classes; for class folders, the name of the folder is "
         f"the label.{_list_unknown_labels(refused, labels, task)}"
     )
@@ -223,16 +218,14 @@ def _check_classes(
 
 def _summarise_reasons(refused: pd.DataFrame) -> str:
     """Return the number of refused rows for each reason, with an example."""
-    sizes = refused["reason"].value_counts()
     examples = refused.drop_duplicates("reason").set_index("reason").to_dict("index")
     return "; ".join(
         f"{count} {reason} (such as {examples[reason]['image'][:80]!r}: {shorten(examples[reason]['detail'], 120)})"
-        for reason, count in zip(sizes.index.astype("str"), sizes, strict=True)
+        for reason, count in refused["reason"].value_counts().to_dict().items()
     )
 
 
 def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, task: str) -> str:
-    """Return two lines with all labels of no class and what to do; nothing if there are none."""
     unknown = count_unknown_labels(refused["detail"])
     if not unknown:
         return ""

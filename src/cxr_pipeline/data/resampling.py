@@ -38,18 +38,15 @@ def plan_sampling(
     max_repeat: int | None = None,
     within_sources: bool = False,
 ) -> pd.DataFrame:
-    """Plan an epoch.
+    """Plan an epoch of training images with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
 
-    Args:
-        images: training images with ``source``, ``image``, ``sha256`` and ``y``, the number of the class.
-        plan: ``none`` shows every image once; ``oversample`` repeats images until all classes are as frequent as the
-            most frequent one; ``undersample`` omits images until all classes are as rare as the rarest.
-        class_weights: weight each image by n / (classes * images of its class), counting images as often as they are
-            shown, so that all classes have the same total weight; otherwise 1.
-        seed: decides which images are repeated or left out.
-        max_repeat: maximum number of times that an image is shown; None for no limit. Without one, the few images of a
-            rare class are memorised. With one, the class remains smaller, for which ``class_weights`` compensates.
-        within_sources: balance the classes within each source, so that the source says less about the class.
+    The plan ``none`` shows every image once; ``oversample`` repeats images until all classes are as frequent as the
+    most frequent one, and ``undersample`` omits images until all are as rare as the rarest. ``within_sources`` balances
+    the classes within each source, so that the source says less about the class.
+
+    ``class_weights`` are n / (classes * images of the class), counting images as often as they are shown, so that all
+    classes have the same total weight. No image is shown more than ``max_repeat`` times: the few images of a rare class
+    would be memorised. The class then remains smaller, for which ``class_weights`` compensate.
 
     Returns:
         A row for each image in the given order: ``source``, ``image``, ``sha256``, ``count`` (int64, times shown in an
@@ -63,7 +60,11 @@ def plan_sampling(
     keys = ["source", "y"] if within_sources else ["y"]
     class_of = images.groupby(keys, sort=True).ngroup().to_numpy().astype(np.intp)
     sizes = np.bincount(class_of)
-    ranks = _ranks(images, class_of, seed).to_numpy()
+    rows = zip(images["source"], images["image"], images["sha256"], strict=True)
+    hashes = [blake2b(repr((seed, *map(str, row))).encode(), digest_size=8).hexdigest() for row in rows]
+    # The position of each image within its class, in the order of the hashes.
+    table = pd.DataFrame({"class": class_of, "hash": pd.Series(hashes, dtype="str")})
+    ranks = table.sort_values("hash", kind="stable").groupby("class").cumcount().sort_index().to_numpy()
     counts = np.ones(len(images), dtype=np.int64)
     if plan == "oversample":
         repeats, remainder = np.divmod(sizes.max(initial=0), sizes)
@@ -78,11 +79,3 @@ def plan_sampling(
         weights = (counts.sum() / (len(shown) * shown))[class_of]
     planned = images[["source", "image", "sha256"]].reset_index(drop=True)
     return planned.assign(count=counts.astype(np.int64), weight=weights)
-
-
-def _ranks(images: pd.DataFrame, class_of: NDArray[np.intp], seed: int) -> "pd.Series[int]":
-    """Return the position of each image within its class, in the order of the hashes, from 0."""
-    rows = zip(images["source"], images["image"], images["sha256"], strict=True)
-    hashes = [blake2b(repr((seed, *map(str, row))).encode(), digest_size=8).hexdigest() for row in rows]
-    table = pd.DataFrame({"class": class_of, "hash": pd.Series(hashes, dtype="str")})
-    return table.sort_values("hash", kind="stable").groupby("class").cumcount().sort_index()

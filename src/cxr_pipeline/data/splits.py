@@ -36,12 +36,8 @@ def assign_splits(
     gets is chosen so that its images come close to its share as well. If a source gives no validation set, it is taken
     from its training set, as is the test set if no source gives one.
 
-    The result does not depend on the order of the rows nor, for groups in the registry, on the seed and the shares.
-
-    Returns:
-        ``COLUMNS`` with a row per image of the manifest, in its order, then the rows of the registry whose image is
-        gone, so that it keeps its split when it returns. A patient whose source gives two splits is in both, which
-        ``leakage.check_splits`` reports.
+    The result, as of ``extend_registry``, does not depend on the order of the rows nor, for groups in the registry, on
+    the seed and the shares. A patient whose source gives two splits is in both, which ``leakage.check_splits`` reports.
 
     Raises:
         UserError: the registry has images of one group in two splits, or contradicts a given split.
@@ -63,7 +59,18 @@ def assign_splits(
         assigned.update(_assign_new(pool, {split: shares[split] for split in allowed}, seed))
     conflicting = (images["group"].map(groups["n_given"]) > 1) & images["given"].notna()
     images["split"] = images["given"].where(conflicting, images["group"].map(assigned))
-    return pd.concat([images[list(COLUMNS)], gone_rows(images, registry)], ignore_index=True).astype("str")
+    return with_gone_images(images, registry)
+
+
+def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
+    """Return ``COLUMNS`` of images with their splits, followed by the rows of the registry whose image is gone.
+
+    An image is gone if neither its content nor its name is in the table. It keeps its split in case it returns.
+    """
+    names = pd.MultiIndex.from_frame(images[["source", "image"]])
+    present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)
+    gone = registry[~present & ~registry["sha256"].isin(images["sha256"]).to_numpy()]
+    return pd.concat([images[list(COLUMNS)], gone[list(COLUMNS)]], ignore_index=True).astype("str")
 
 
 def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
@@ -73,7 +80,7 @@ def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
 
 
 def registered_splits(images: pd.DataFrame, registry: pd.DataFrame) -> tuple["pd.Series[str]", "pd.Series[str]"]:
-    """Return the split of each image in the split registry: that of its group, and that of its content; null if new."""
+    """Look up the split of each image's group and that of its content in the split registry; null if new."""
     known = registry.assign(group=group_ids(registry)).astype("str")
     by_group = group_ids(images).map(known.drop_duplicates("group").set_index("group")["split"])
     by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
@@ -91,15 +98,15 @@ def count_splits(
 ) -> dict[str, dict[str, int | None]]:
     """Count in each split the images known to have each class, all ``images``, and known ``patients``.
 
-    ``effective_patients`` is their number if they had equally many images and the same variance of a mean: fewer if
-    some have many images. Both are None if no patient is known.
+    ``effective_patients`` is the `effective_number` of patients by their images. Both are None if no patient is known.
     """
     counts: dict[str, dict[str, int | None]] = {}
     for split in SPLITS:
         rows = select_split(manifest, splits, split)
         n_images = {name: int(rows[f"label_{name}"].eq(1).sum()) for name in classes}
-        patients = {"patients": count_patients(rows) or None, "effective_patients": _count_effective_patients(rows)}
-        counts[split] = {**n_images, "images": len(rows), **patients}
+        n_patients = count_patients(rows) or None
+        n_effective = n_patients and round(effective_number(group_ids(rows).value_counts().to_numpy()))
+        counts[split] = {**n_images, "images": len(rows), "patients": n_patients, "effective_patients": n_effective}
     return counts
 
 
@@ -127,11 +134,6 @@ def effective_number(counts: npt.NDArray[np.number]) -> float:
     """
     squares = float(np.square(counts).sum())
     return float(counts.sum() ** 2 / squares) if squares else 0.0
-
-
-def _count_effective_patients(images: pd.DataFrame) -> int | None:
-    sizes = group_ids(images).value_counts().to_numpy()
-    return round(effective_number(sizes)) if images["patient_id"].notna().any() else None
 
 
 def patient_names(images: pd.DataFrame) -> list[str]:
@@ -179,7 +181,6 @@ def _strata(manifest: pd.DataFrame, groups: "pd.Series[str]") -> "pd.Series[int]
 
 
 def _check_given(groups: pd.DataFrame, task: str) -> None:
-    """Raise an error if an earlier run assigned a group to a split other than the one that its source now gives."""
     held_out = groups["given"].isin(["validation", "test"]) & (groups["n_given"] == 1)
     moved = groups[held_out & groups["earlier"].notna() & (groups["earlier"] != groups["given"])]
     if len(moved):
@@ -238,10 +239,3 @@ def _quotas(n: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         quotas[quotas.argmax()] -= 1
         quotas[quotas.argmin()] += 1
     return quotas
-
-
-def gone_rows(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the registry whose image is not in the manifest, neither by content nor by name."""
-    names = pd.MultiIndex.from_frame(images[["source", "image"]])
-    present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)
-    return registry.loc[~present & ~registry["sha256"].isin(images["sha256"]).to_numpy(), list(COLUMNS)]

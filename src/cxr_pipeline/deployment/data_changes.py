@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.splits import COLUMNS, gone_rows, group_ids, join_names, patient_names, registered_splits
+from cxr_pipeline.data.splits import group_ids, join_names, patient_names, registered_splits, with_gone_images
 
 # Split of an image that could not be decoded, so that it does not count as new.
 REFUSED = "refused"
@@ -182,7 +182,7 @@ def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str
             f"{len(names)} patients would change split ({join_names(names)}). The file may have been replaced during "
             "training. Run the same command again to train with the current splits."
         )
-    return pd.concat([assigned[list(COLUMNS)], gone_rows(assigned, registry)], ignore_index=True).astype("str")
+    return with_gone_images(assigned, registry)
 
 
 def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.data.phantoms import FINDINGS
-from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
-from cxr_pipeline.data.phantoms.chest import pose_chest
+from cxr_pipeline.data.phantoms.chest import Anatomy, pose_chest
 
 SIZE = 256
 
@@ -55,7 +54,7 @@ def test_the_radiograph_changes_in_the_boxes_only(finding, with_and_without):
 def test_cardiomegaly_is_a_cardiothoracic_ratio_above_a_half():
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        chest = pose_chest(rng, draw_anatomy(rng, sex="M"), side=512, view="PA")
+        chest = pose_chest(rng, Anatomy(rng, sex="M"), side=512, view="PA")
         chest_width = sum(lung.lateral for lung in chest.lungs)
         widths = []
         for heart in (chest.heart(), *FINDINGS["Cardiomegaly"](rng, chest)):

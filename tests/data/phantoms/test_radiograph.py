@@ -3,8 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.data.phantoms import FINDINGS
-from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
-from cxr_pipeline.data.phantoms.chest import pose_chest
+from cxr_pipeline.data.phantoms.chest import Anatomy, pose_chest
 from cxr_pipeline.data.phantoms.radiograph import draw_radiograph
 
 
@@ -21,7 +20,7 @@ def correlation(one, other):
 )
 def test_radiographs_of_any_size_are_grey_and_contain_their_boxes(size, seed, findings, view):
     rng = np.random.default_rng(seed)
-    pixels, boxes = draw_radiograph(rng, size=size, anatomy=draw_anatomy(rng, sex="F"), findings=findings, view=view)
+    pixels, boxes = draw_radiograph(rng, size=size, anatomy=Anatomy(rng, sex="F"), findings=findings, view=view)
     assert (pixels.shape, pixels.dtype) == ((size, size), np.uint8)
     assert pixels.std() > 15
     assert {box.finding for box in boxes} == findings
@@ -43,7 +42,7 @@ def test_lungs_are_dark_and_heart_belly_and_shoulders_are_bright(radiograph):
 
 def test_ribs_cross_both_lungs():
     rng = np.random.default_rng(0)
-    chest = pose_chest(rng, draw_anatomy(rng, sex="M"), side=256, view="PA")
+    chest = pose_chest(rng, Anatomy(rng, sex="M"), side=256, view="PA")
     chest.vessels[:] = 0
     total = chest.attenuation(texture=np.zeros((256, 256)), sag=0, haze=np.zeros((256, 256)))
     for lung in chest.lungs:

@@ -50,8 +50,8 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
 
     Colour is converted with the weights of ITU-R BT.601, so that three equal channels give exactly that channel.
     Transparent pixels become black. More than 8 bits are scaled so that the percentiles 0.5 and 99.5 become 0 and 255.
-    The EXIF orientation is applied. For DICOM see `cxr_pipeline.data.images.dicom.decode_dicom`. ``note`` receives a
-    text about an image that is decoded, but may not look as intended.
+    The EXIF orientation is applied. For DICOM see `dicom.decode_dicom`. ``note`` receives a text about an image that is
+    decoded, but may not look as intended.
 
     Images above ``max_megapixels`` are refused before their pixels are decoded; the limit is lower for pixels of more
     than four bytes. With a limit of 100, no file of at most ``MAX_BYTES`` takes more than 2 GiB of memory or 10 s.
@@ -69,7 +69,12 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
     else:
         image = open_header(content)
         check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=_bytes_per_pixel(content, image))
-        _check_cost(content, image, max_megapixels=max_megapixels)
+        # A decoder allocates and fills whole tiles, which may be larger than the image.
+        tile = [side for tag in _TIFF_TILE for side in _tiff_tag(image, tag)]
+        if math.prod(tile) > max_megapixels * 1e6:
+            raise ImageRefused("too_large", f"TIFF tiles of {' x '.join(map(str, tile))} pixels")
+        if image.format == "JPEG":
+            check_scans(content)
         with refusing("truncated", "truncated or damaged pixel data: {error}"), without_warnings():
             grey = _apply_orientation(_read_grey(content, image), content, image)
     darkest, brightest, _, _ = cv2.minMaxLoc(grey)
@@ -83,16 +88,6 @@ def _bytes_per_pixel(content: bytes, image: ImageFile) -> float:
         return content[24] * _PNG_CHANNELS.get(content[25], 1) / 8
     bits = _tiff_tag(image, _TIFF_BITS) or (8,)
     return max(sum(bits), max(bits) * len(image.getbands())) / 8
-
-
-def _check_cost(content: bytes, image: ImageFile, *, max_megapixels: float) -> None:
-    """Refuse small files that take much memory or time to decode."""
-    if image.format == "JPEG":
-        check_scans(content)
-    # A decoder allocates and fills whole tiles, which may be larger than the image.
-    tile = [side for tag in _TIFF_TILE for side in _tiff_tag(image, tag)]
-    if math.prod(tile) > max_megapixels * 1e6:
-        raise ImageRefused("too_large", f"TIFF tiles of {' x '.join(map(str, tile))} pixels")
 
 
 def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
@@ -135,11 +130,9 @@ def _read_with_pillow(image: ImageFile) -> NDArray[np.uint8]:
         values = np.asarray(image)
         white_is_zero = _tiff_tag(image, _TIFF_PHOTOMETRIC) == (0,)
         return stretch(values.max() - values if white_is_zero else values)
-    if image.has_transparency_data:
-        return _to_grey(np.asarray(image.convert("RGBA")))
-    if image.mode in ("1", "L"):
+    if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.array(image.convert("L"))
-    return _to_grey(np.asarray(image.convert("RGB")))
+    return _to_grey(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
 
 
 def _read_deep(content: bytes) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ _JPEG = (
 
 
 def is_dicom(content: bytes) -> bool:
-    """Return whether the bytes of a file, or the first 132 of them, are those of a DICOM file (PS3.10, 7.1)."""
+    """Return whether the first 132 bytes of a file are those of a DICOM file (PS3.10, 7.1)."""
     return content[128:132] == b"DICM"
 
 
@@ -79,9 +79,9 @@ def decode_dicom(
 
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2)
     that can be applied and does not make all pixels equal; its range becomes 0 to 255. If there is none, values of up
-    to 8 bits are kept, and values of more bits are scaled by `cxr_pipeline.data.images.intensity.stretch`. MONOCHROME1
-    is inverted. Padding is ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels
-    are decoded. ``note`` receives a text for a window that does not fit the pixels.
+    to 8 bits are kept, and values of more bits are scaled by `intensity.stretch`. MONOCHROME1 is inverted. Padding is
+    ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels are decoded. ``note``
+    receives a text for a window that does not fit the pixels.
 
     Raises:
         ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``
@@ -137,10 +137,7 @@ def _check_image(header: "Dataset", *, max_megapixels: float) -> None:
 
 
 def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
-    """Decode the stored pixels: 8 or 16 bits, signed or unsigned, [height, width].
-
-    The pixel data begin at the byte ``start``. ``header`` is changed.
-    """
+    """Decode the stored pixels: 8 or 16 bits, signed or unsigned, [height, width]. The header is changed."""
     from pydicom.filereader import read_dataset
     from pydicom.pixels.utils import as_pixel_options, pixel_array, pixel_dtype
     from pydicom.uid import UID
@@ -168,10 +165,7 @@ def _read_pixels(content: bytes, header: "Dataset", start: int) -> NDArray[Any]:
 
 
 def _check_compressed(header: "Dataset") -> None:
-    """Check the length of compressed pixel data, and a stream of the JPEG family against the header.
-
-    A decoder allocates memory for the size in the stream, regardless of the header.
-    """
+    """Check the length of compressed pixel data, and a stream of the JPEG family against the header."""
     from pydicom.encaps import get_frame
 
     if len(header.PixelData) > _MAX_COMPRESSED_BYTES:
@@ -180,6 +174,7 @@ def _check_compressed(header: "Dataset") -> None:
         raise ImageRefused("too_large", f"{n_fragments} fragments of pixel data")
     if header.file_meta.TransferSyntaxUID not in _JPEG:
         return
+    # A decoder allocates memory for the size in the stream, regardless of the header.
     stream = get_frame(header.PixelData, 0, number_of_frames=1)
     width, height, samples = coded_shape(stream)
     if (width, height) != (header.Columns, header.Rows):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-# The preamble and the four letters before the file meta information (PS3.10, 7.1).
+# The preamble and "DICM" come before the file meta information (PS3.10, 7.1).
 _START_OF_META = 132
 _MAX_HEADER_BYTES = 2**23
 _MAX_MARKERS = 100_000
@@ -27,10 +27,9 @@ logging.getLogger("pydicom").propagate = False
 
 
 def read_header(file: BinaryIO, tags: Sequence[str]) -> "Dataset":
-    """Read the elements with these keywords, up to the pixel data. Call this inside `without_warnings`.
+    """Read the elements with these keywords, up to the pixel data; refuse a damaged header as ``unreadable``.
 
-    Raises:
-        ImageRefused: ``unreadable``.
+    Call this inside `without_warnings`.
     """
     from pydicom import dcmread
     from pydicom.filereader import read_dataset
@@ -54,11 +53,7 @@ def text(header: "Dataset", keyword: str) -> str:
 
 
 def number(header: "Dataset", keyword: str, *, default: int | None = None) -> int:
-    """Return an element as an integer.
-
-    Raises:
-        ImageRefused: ``unreadable``: it is not a number, or it is missing and has no default.
-    """
+    """Return an element as an integer; refuse an image for which it is none, or is missing and has no default."""
     element = value(header, keyword)
     if element is None or element == "":
         element = default
@@ -95,24 +90,21 @@ def coded_shape(stream: bytes) -> tuple[int, int, int]:
     See ITU-T T.81, B.2.2, and ITU-T T.800, A.5.1.
 
     Raises:
-        ValueError: the stream does not contain its size.
+        ValueError, IndexError, struct.error: the stream does not contain its size.
     """
-    try:
-        start = stream.find(_JPEG_2000, 0, 1024)
-        if start >= 0:
-            right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
-            return right - left, bottom - top, *struct.unpack_from(">H", stream, start + 40)
-        position = 2
-        for _ in range(_MAX_MARKERS):
-            if stream[position] != 0xFF:
-                break
-            if stream[position + 1] in _STARTS_OF_FRAME:
-                height, width, samples = struct.unpack_from(">2HB", stream, position + 5)
-                return width, height, samples
-            fill_byte = stream[position + 1] == 0xFF
-            position += 1 if fill_byte else 2 + int.from_bytes(stream[position + 2 : position + 4])
-    except (IndexError, struct.error) as error:
-        raise ValueError("truncated stream without an image size") from error
+    start = stream.find(_JPEG_2000, 0, 1024)
+    if start >= 0:
+        right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
+        return right - left, bottom - top, *struct.unpack_from(">H", stream, start + 40)
+    position = 2
+    for _ in range(_MAX_MARKERS):
+        if stream[position] != 0xFF:
+            break
+        if stream[position + 1] in _STARTS_OF_FRAME:
+            height, width, samples = struct.unpack_from(">2HB", stream, position + 5)
+            return width, height, samples
+        fill_byte = stream[position + 1] == 0xFF
+        position += 1 if fill_byte else 2 + int.from_bytes(stream[position + 2 : position + 4])
     raise ValueError("stream without an image size")
 
 

@@ -32,9 +32,7 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 def to_grey_levels(
     pixels: NDArray[Any], header: "Dataset", note: Callable[[str], object] | None = None
 ) -> NDArray[np.uint8]:
-    """Convert stored pixels, integers [height, width], to uint8 grey levels as described for ``dicom.decode_dicom``.
-
-    ``note`` receives a text if the header has windows or VOI LUTs, but all of them make the pixels equal.
+    """Convert stored pixels, integers [height, width], to uint8 grey levels as described for `dicom.decode_dicom`.
 
     Raises:
         ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
@@ -48,8 +46,10 @@ def to_grey_levels(
         raise ImageRefused("empty", "every pixel is padding")
     values = _apply_modality_lut(stored, header)
     table = _display_table(values, counts, header, note)
-    if table is None:
-        table = _range_table(values) if bits <= 8 else stretch_table(values, counts)
+    if table is None and bits <= 8:
+        table = np.rint((values - values.min()) / np.ptp(values) * 255)
+    elif table is None:
+        table = stretch_table(values, counts)
     if text(header, "PhotometricInterpretation") == "MONOCHROME1":
         table = 255 - table
     return look_up(pixels, np.where(padding, 0, table).astype(np.uint8))
@@ -68,11 +68,6 @@ def _display_table(
     if table is not None and note is not None:
         note(MISSED)
     return None
-
-
-def _range_table(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return the grey levels of values if their range becomes 0 to 255."""
-    return np.asarray(np.rint((values - values.min()) / np.ptp(values) * 255), dtype=np.uint8)
 
 
 def _apply_modality_lut(stored: NDArray[np.int32], header: "Dataset") -> NDArray[np.float64]:
@@ -96,10 +91,8 @@ def _apply_modality_lut(stored: NDArray[np.int32], header: "Dataset") -> NDArray
 
 
 def _windows(values: NDArray[np.float64], header: "Dataset") -> Iterator[NDArray[np.float64]]:
-    """Map values to 0 to 1 by each window of a valid width (C.11.2.1.2 and C.11.2.1.3).
-
-    A function that is not in the standard is taken as ``LINEAR``, the default.
-    """
+    """Map values to 0 to 1 by each window of a valid width (C.11.2.1.2 and C.11.2.1.3)."""
+    # A function that is not in the standard is taken as LINEAR, the default.
     function = text(header, "VOILUTFunction")
     exact = function in ("LINEAR_EXACT", "SIGMOID")
     for centre, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
@@ -115,12 +108,9 @@ def _windows(values: NDArray[np.float64], header: "Dataset") -> Iterator[NDArray
 
 
 def _apply_luts(keyword: str, values: NDArray[Any], header: "Dataset") -> Iterator[tuple[NDArray[np.float64], int]]:
-    """Map values by each LUT of a sequence that can be applied; values outside of a LUT take its nearest entry.
+    """Yield values mapped by each LUT of a sequence that can be applied, and the entry for white (C.11.2.1.1).
 
     pydicom's function accepts LUTs of 8 and 16 bits only, and fails for 8 bits and more than 256 entries.
-
-    Yields:
-        The mapped values, and the entry that is displayed as white (C.11.2.1.1).
     """
     for item in value(header, keyword) or ():
         descriptor, data = numbers(item, "LUTDescriptor"), value(item, "LUTData")
@@ -132,17 +122,12 @@ def _apply_luts(keyword: str, values: NDArray[Any], header: "Dataset") -> Iterat
         for start in (first, first - 65536, first + 65536):
             if len(entries) and start <= values.max() and start + len(entries) > values.min():
                 index = np.clip(np.rint(values) - start, 0, len(entries) - 1).astype(np.intp)
-                yield entries[index].astype(np.float64), _white(int(entries.max()), bits)
+                highest = int(entries.max())
+                # Some headers give the bits that are allocated for each entry, 16, instead of those used, such as 12.
+                fits = 8 <= bits <= 16 and 1 << bits - 2 <= highest < 1 << bits
+                n_bits = bits if fits else max(1, highest.bit_length())
+                yield entries[index].astype(np.float64), (1 << n_bits) - 1
                 break
-
-
-def _white(highest: int, bits: int) -> int:
-    """Return the largest number of as many bits as the header says, or as the highest entry of a LUT needs.
-
-    Some headers give the bits that are allocated for each entry, 16, instead of those used, such as 12.
-    """
-    fits = 8 <= bits <= 16 and 1 << bits - 2 <= highest < 1 << bits
-    return (1 << (bits if fits else max(1, highest.bit_length()))) - 1
 
 
 def _lut_entries(data: Any, n_entries: int, bits: int, header: "Dataset") -> NDArray[Any]:

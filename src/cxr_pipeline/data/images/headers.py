@@ -102,11 +102,9 @@ class LimitedFile:
 
 
 def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel: float = 1) -> None:
-    """Check the width and height of an image in pixels.
+    """Refuse an image, of width and height in pixels, above ``max_megapixels`` or below 16 pixels a side.
 
-    Raises:
-        ImageRefused: ``too_large`` above ``max_megapixels``, or proportionally less for pixels of more than four bytes;
-            ``too_small`` below 16 pixels a side.
+    The limit is proportionally lower for pixels of more than four bytes.
     """
     width, height = size
     if width * height * max(1, bytes_per_pixel / 4) > max_megapixels * 1e6:
@@ -120,11 +118,8 @@ def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel:
 def check_scans(content: bytes) -> None:
     """Refuse a JPEG stream with very many scans, of which a few bytes each take as long as decoding an image once.
 
-    See https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf. Progressive files have about
-    ten.
-
-    Raises:
-        ImageRefused: ``too_large``.
+    Progressive files have about ten. See
+    https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf.
     """
     n_scans = len(_START_OF_SCAN.findall(content))
     if n_scans > MAX_SCANS:

@@ -43,15 +43,7 @@ def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def stretch_table(values: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the grey levels that ``stretch`` gives to values, of which an image has ``counts`` each.
-
-    Raises:
-        ImageRefused: ``empty``, as ``stretch``.
-
-    Example:
-        >>> stretch_table(np.array([100, 200, 300]), np.array([1, 1, 1]))
-        array([  0, 128, 255], dtype=uint8)
-    """
+    """Return the grey levels that ``stretch`` gives to values, of which an image has ``counts`` each."""
     found = np.flatnonzero(counts)
     ascending = found[np.argsort(values[found], kind="stable")]
     known, last_ranks = values[ascending], np.cumsum(counts[ascending])

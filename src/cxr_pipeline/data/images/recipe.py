@@ -54,11 +54,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
 
     def prepare(self, content: bytes, *, note: Callable[[str], object] | None = None) -> NDArray[np.uint8]:
-        """Decode, resize and enhance the bytes of an image file to uint8 [size, size]; for ``note`` see `decode`.
-
-        Raises:
-            ImageRefused: the image cannot be used.
-        """
+        """Decode, resize and enhance the bytes of an image file to uint8 [size, size]; see `decoding.decode`."""
         from cxr_pipeline.data.images.decoding import decode
         from cxr_pipeline.data.images.morphology import apply_steps
         from cxr_pipeline.data.images.resolution import resize

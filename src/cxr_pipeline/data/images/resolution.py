@@ -12,9 +12,6 @@ def resize(image: Image, *, size: int, mode: str) -> Image:
 
     The mode ``fit`` keeps the aspect ratio, centres the image and pads with black; ``stretch`` does not.
 
-    Raises:
-        ValueError: the mode is unknown.
-
     Example:
         >>> resize(np.full((64, 32), 9, np.uint8), size=4, mode="fit")
         array([[0, 9, 9, 0],

@@ -1,4 +1,4 @@
-"""Attenuation of a chest, as a sum of soft shapes.
+"""The chest of a simulated patient: anatomy, and attenuation as a sum of soft shapes.
 
 Every shape is a function of the coordinates x (to the viewer's right) and y (down), from -FRAME / 2 to FRAME / 2. The
 unit is the side of the radiograph, which shows a part of that frame. x has the shape [1, n] and y [n, 1], so that
@@ -11,8 +11,6 @@ from functools import cached_property
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from cxr_pipeline.data.phantoms.anatomy import Anatomy
 
 Layer = NDArray[np.float64]
 
@@ -27,14 +25,44 @@ def soft_edge(distance: Layer, width: float) -> Layer:
     return np.clip(distance / width + 0.5, 0, 1)
 
 
+class Anatomy:
+    """Chest of one patient, drawn at random, which all radiographs of that patient share.
+
+    The sex, ``"F"`` or ``"M"``, affects width and breast shadows. Lengths are fractions of the side of a radiograph.
+    """
+
+    def __init__(self, rng: np.random.Generator, *, sex: str) -> None:
+        between = rng.uniform
+        female = sex == "F"
+        width = between(0.30, 0.385) - 0.01 * female
+        dome = between(0.055, 0.115)
+        # y of the lung apices, and height of the lungs in full inspiration.
+        self.apex, self.height = between(-0.385, -0.335), between(0.57, 0.68)
+        # Distance from the midline to the chest wall, right and left.
+        self.widths = (width * between(0.97, 1.04), width * between(0.96, 1.03))
+        # Height of the diaphragm above the costophrenic angle. The liver raises the right half.
+        self.domes = (dome * between(1.0, 1.35), dome * between(0.85, 1.2))
+        # Cardiothoracic ratio, and horizontal shift of the heart per unit of height.
+        self.heart_ratio, self.heart_tilt = between(0.38, 0.49), between(0.15, 0.45)
+        # Distance between ribs and their fall from spine to chest wall, relative to the height.
+        self.rib_spacing, self.rib_slope = between(0.092, 0.108), between(0.10, 0.17)
+        # Contrast of the bones and of the lung vessels, 1 on average.
+        self.bone, self.markings = between(0.8, 1.15), between(0.7, 1.1)
+        # Half the width of the trunk, and the thickness of its soft tissue, 1 on average.
+        self.torso, self.girth = width + between(0.05, 0.11), between(0.85, 1.25)
+        # Size of the breast shadows, 0 for none, and y of their centres.
+        self.breast = between(0.35, 1.0) if female else max(0.0, between(-0.3, 0.35))
+        self.breast_y = between(0.04, 0.20)
+        # Noise that is 0 along the vessels of the right and the left lung, [2, radius, angle].
+        self.vessels = rng.standard_normal((2, 12, 48))
+
+
 @dataclass(frozen=True)
 class Lung:
     """One lung, the right one (on the viewer's left) with side -1 or the left one with side 1.
 
-    Args:
-        apex, base: y of the apex and of the costophrenic angle.
-        lateral: distance from the midline to the chest wall.
-        dome: height of the diaphragm above the costophrenic angle.
+    ``base`` is y of the costophrenic angle, ``lateral`` the distance from the midline to the chest wall, and ``dome``
+    the height of the diaphragm above the costophrenic angle.
     """
 
     side: int
@@ -90,13 +118,8 @@ class Chest:
     """Layers of one radiograph, which findings may change.
 
     ``air`` (depth of air in the lungs), ``vessels`` (of the lungs) and ``dense`` (belly and fluid) are [n, n], 0 to 1;
-    ``opacity`` is additional attenuation, [n, n].
-
-    Args:
-        anatomy: the patient.
-        lungs: right and left lung.
-        turn: sideways shift of the front of the chest against its back, from rotation of the patient.
-        heart_ratio: cardiothoracic ratio.
+    ``opacity`` is additional attenuation, [n, n]. ``turn`` is the sideways shift of the front of the chest against its
+    back, from rotation of the patient.
     """
 
     def __init__(self, anatomy: Anatomy, lungs: tuple[Lung, Lung], *, turn: float, heart_ratio: float) -> None:
@@ -125,10 +148,8 @@ class Chest:
     def attenuation(self, *, texture: Layer, sag: float, haze: Layer) -> Layer:
         """Add up the layers, [n, n], 0 outside the patient and about 2 below the diaphragm.
 
-        Args:
-            texture: fine noise in the lungs, [n, n].
-            sag: how much thicker the patient is at the bottom of the radiograph than at the top, as a fraction.
-            haze: slow variation of the soft tissue, as fractions, [n, n].
+        ``texture``, [n, n], is fine noise in the lungs, and ``haze``, [n, n], slow variation of the soft tissue as
+        fractions. ``sag`` is the fraction by which the patient is thicker at the bottom of the radiograph.
         """
         centre = np.maximum(self.heart(), 0.88 * self._great_vessels()) * (1 - 0.65 * self.dense)
         markings = self.anatomy.markings * (0.05 * texture + 0.28 * self.vessels)

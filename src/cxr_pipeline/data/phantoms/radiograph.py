@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_pipeline.data.phantoms.anatomy import Anatomy
-from cxr_pipeline.data.phantoms.chest import FRAME, Layer, pose_chest
+from cxr_pipeline.data.phantoms.chest import FRAME, Anatomy, Layer, pose_chest
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 
 # Ribs and vessels vanish below this size; smaller radiographs are drawn larger and averaged.
@@ -29,19 +28,13 @@ class Box:
 def draw_radiograph(
     rng: np.random.Generator, *, size: int, anatomy: Anatomy, findings: Collection[str] = (), view: str = "PA"
 ) -> tuple[NDArray[np.uint8], list[Box]]:
-    """Draw one radiograph of a patient.
+    """Draw one radiograph of a patient with findings from ``FINDINGS``, in the view ``"PA"`` or ``"AP"``.
 
-    Generators in the same state give the same radiograph. Other ``findings`` change only the places of the findings.
-
-    Args:
-        rng: decides position, exposure, noise, and the place and size of findings.
-        size: side of the radiograph in pixels, at least 32.
-        anatomy: the patient.
-        findings: names from ``FINDINGS``.
-        view: ``"PA"`` or ``"AP"``.
+    Generators in the same state give the same radiograph. Other findings change only the places of the findings.
 
     Returns:
-        The radiograph, uint8 [size, size], with dark lungs and bright bone, and the boxes of its findings.
+        The radiograph, uint8 [size, size], at least 32 pixels wide, with dark lungs and bright bone, and the boxes of
+        its findings.
     """
     rng_of = dict(zip(FINDINGS, rng.spawn(len(FINDINGS)), strict=True))
     factor = -(-_MIN_SIDE // size)

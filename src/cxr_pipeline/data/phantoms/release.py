@@ -19,7 +19,7 @@ from rich import get_console
 from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.phantoms.anatomy import draw_anatomy
+from cxr_pipeline.data.phantoms.chest import Anatomy
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 from cxr_pipeline.data.phantoms.radiograph import Box, draw_radiograph
 
@@ -63,15 +63,9 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     """Draw phantoms and write them as a dataset in the format of NIH ChestX-ray14.
 
     ``folder`` gets 8-bit grey images in ``images/``, ``Data_Entry_2017_phantoms.csv`` and ``BBox_List_2017.csv``. An
-    earlier dataset is replaced only when the new one is complete. The images of a patient depend on the patient's
-    number, ``size``, ``prevalence`` and ``seed`` only, so a dataset with more patients contains the smaller one.
-
-    Args:
-        folder: destination; missing, empty, or with an earlier dataset of phantoms.
-        n_patients: number of patients, each with one to four images.
-        size: side of the images in pixels, at least 32.
-        prevalence: for each finding, the expected fraction of images that show it.
-        seed: the same seed gives the same files, byte by byte.
+    earlier dataset is replaced only when the new one is complete. Each patient has one to four images of at least
+    32 x 32 pixels, which depend on the patient's number, ``size``, ``seed`` and ``prevalence`` (the expected fraction
+    of images that show each finding) only, so a dataset with more patients contains the smaller one.
 
     Raises:
         UserError: a finding is unknown, or ``folder`` contains other files.
@@ -86,11 +80,10 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
             "Set the `path` of the source to a separate folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary_prefix = f".{folder.name}-"
-    for leftover in folder.parent.glob(f"{temporary_prefix}*"):
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
         if leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
-    with TemporaryDirectory(prefix=temporary_prefix, dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
         new = Path(temporary, "new")
         (new / "images").mkdir(parents=True)
         quiet = not get_console().is_terminal
@@ -113,7 +106,7 @@ def draw_patient(patient: int, *, size: int, prevalence: Mapping[str, float], se
     rng = np.random.default_rng([seed, patient])
     sex = "F" if rng.random() < 0.46 else "M"
     age = int(np.clip(rng.normal(47, 16), 4, 90))
-    anatomy = draw_anatomy(rng, sex=sex)
+    anatomy = Anatomy(rng, sex=sex)
     susceptibility = rng.standard_normal(len(FINDINGS))
     for follow_up in range(int(rng.integers(1, _MAX_IMAGES + 1))):
         current = rng.standard_normal(len(FINDINGS))
