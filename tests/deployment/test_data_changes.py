@@ -78,48 +78,49 @@ def test_used_images_are_listed_by_content_with_refused_and_without_missing_ones
     assert used.loc[used["split"] == "refused", "label_ill"].isna().all()
 
 
-class TestFindDataChanges:
-    @pytest.mark.parametrize("change", ["new", "relabelled", "reassigned", "gone"])
-    def test_missing_images_are_a_change_without_newer_data(self, change: str) -> None:
-        assert changes(**{change: 1})
-        assert changes(**{change: 1}).newer == (change != "gone")
+@pytest.mark.parametrize("change", ["new", "relabelled", "reassigned", "gone"])
+def test_missing_images_are_a_change_without_newer_data(change: str) -> None:
+    assert changes(**{change: 1})
+    assert changes(**{change: 1}).newer == (change != "gone")
 
-    def test_other_labels(self) -> None:
-        today = IMAGES.copy()
-        today.loc[[0, 7], "label_ill"] = 1 - today.loc[[0, 7], "label_ill"]
-        assert find_data_changes(today, USED) == changes(relabelled=2)
-        other_classes = IMAGES.rename(columns={"label_well": "label_nodule"})
-        assert find_data_changes(other_classes, USED) == changes(relabelled=24)
 
-    def test_an_unknown_label_differs_from_a_known_one_only(self) -> None:
-        unknown = IMAGES.assign(label_ill=np.where(IMAGES.index < 4, np.nan, IMAGES["label_ill"]))
-        used = images_used(unknown, SPLITS, NO_REFUSED_IMAGES)
-        assert find_data_changes(unknown, used) == changes()
-        assert find_data_changes(IMAGES, used) == find_data_changes(unknown, USED) == changes(relabelled=4)
+def test_labels_that_differ_are_a_change() -> None:
+    today = IMAGES.copy()
+    today.loc[[0, 7], "label_ill"] = 1 - today.loc[[0, 7], "label_ill"]
+    assert find_data_changes(today, USED) == changes(relabelled=2)
+    other_classes = IMAGES.rename(columns={"label_well": "label_nodule"})
+    assert find_data_changes(other_classes, USED) == changes(relabelled=24)
+    unknown = IMAGES.assign(label_ill=np.where(IMAGES.index < 4, np.nan, IMAGES["label_ill"]))
+    used = images_used(unknown, SPLITS, NO_REFUSED_IMAGES)
+    assert find_data_changes(unknown, used) == changes()
+    assert find_data_changes(IMAGES, used) == find_data_changes(unknown, USED) == changes(relabelled=4)
 
-    def test_an_image_that_was_refused_before_is_no_change(self) -> None:
-        refused = IMAGES.iloc[[0]][["sha256"]].assign(reason="truncated", detail="")
-        used = images_used(IMAGES.iloc[1:].reset_index(drop=True), SPLITS, refused)
-        assert find_data_changes(IMAGES, used) == changes(known=23)
 
-    def test_corrected_patients_are_a_change(self) -> None:
-        images = IMAGES.assign(patient=IMAGES["patient_id"])
-        used = USED.merge(images[["sha256", "source", "patient"]], on="sha256")
-        assert find_data_changes(images, used) == changes()
-        corrected = images.copy()
-        corrected.loc[0, "patient"], corrected.loc[1, "patient"] = "p7", None
-        assert find_data_changes(corrected, used) == changes(reassigned=2)
-        assert find_data_changes(images, used.assign(patient=None)) == changes(reassigned=24)
-        assert find_data_changes(images.assign(source="other", patient="x"), used) == changes()
-        assert find_data_changes(IMAGES, used) == find_data_changes(corrected, USED) == changes()
+def test_an_image_that_was_refused_before_is_no_change() -> None:
+    refused = IMAGES.iloc[[0]][["sha256"]].assign(reason="truncated", detail="")
+    used = images_used(IMAGES.iloc[1:].reset_index(drop=True), SPLITS, refused)
+    assert find_data_changes(IMAGES, used) == changes(known=23)
 
-    @given(st.sets(st.integers(0, 23)), st.sets(st.integers(0, 23)))
-    def test_images_are_compared_as_sets(self, now: set[int], then: set[int]) -> None:
-        renamed = IMAGES.assign(image="x" + IMAGES["image"], source="other").iloc[::-1].reset_index(drop=True)
-        then_sha256 = renamed.iloc[sorted(then)]["sha256"]
-        found = find_data_changes(renamed.iloc[sorted(now)], USED[USED["sha256"].isin(then_sha256)])
-        assert found == changes(new=len(now - then), gone=len(then - now), known=len(now & then))
-        assert bool(found) == (now != then)
+
+def test_corrected_patients_are_a_change() -> None:
+    images = IMAGES.assign(patient=IMAGES["patient_id"])
+    used = USED.merge(images[["sha256", "source", "patient"]], on="sha256")
+    assert find_data_changes(images, used) == changes()
+    corrected = images.copy()
+    corrected.loc[0, "patient"], corrected.loc[1, "patient"] = "p7", None
+    assert find_data_changes(corrected, used) == changes(reassigned=2)
+    assert find_data_changes(images, used.assign(patient=None)) == changes(reassigned=24)
+    assert find_data_changes(images.assign(source="other", patient="x"), used) == changes()
+    assert find_data_changes(IMAGES, used) == find_data_changes(corrected, USED) == changes()
+
+
+@given(st.sets(st.integers(0, 23)), st.sets(st.integers(0, 23)))
+def test_images_are_compared_as_sets(now: set[int], then: set[int]) -> None:
+    renamed = IMAGES.assign(image="x" + IMAGES["image"], source="other").iloc[::-1].reset_index(drop=True)
+    then_sha256 = renamed.iloc[sorted(then)]["sha256"]
+    found = find_data_changes(renamed.iloc[sorted(now)], USED[USED["sha256"].isin(then_sha256)])
+    assert found == changes(new=len(now - then), gone=len(then - now), known=len(now & then))
+    assert bool(found) == (now != then)
 
 
 def test_images_are_checked_until_the_reference_has_them() -> None:
@@ -134,26 +135,24 @@ def test_images_are_checked_until_the_reference_has_them() -> None:
 
 
 def test_too_many_relabelled_images_stop_a_retraining() -> None:
-    assert too_many_relabelled(changes(relabelled=5, known=100), max_fraction=0.05) is None
-    assert too_many_relabelled(changes(known=0), max_fraction=0) is None
-    many = changes(relabelled=6, known=100)
-    why = too_many_relabelled(many, max_fraction=0.05, task="chest")
-    assert why is not None
+    def why_stopped(max_fraction: float, **counts: int) -> str | None:
+        return too_many_relabelled(changes(**counts), max_fraction=max_fraction, task="chest")
+
+    assert why_stopped(0.05, relabelled=5, known=100) is None
+    assert why_stopped(0, known=0) is None
+    why = why_stopped(0.05, relabelled=6, known=100) or ""
     assert why.startswith("6 of 100 images have new labels")
     allowed = re.search(r"--params chest\.retraining\.max_relabelled_fraction=([\d.]+)", why)
     assert allowed is not None
-    assert too_many_relabelled(many, max_fraction=float(allowed[1])) is None
-
-
-DRIFT = {"verdict": "refuse", "sentence": "Drift in pixels (noise).", "n_new": 1234, "model": {"version": 3}}
+    assert why_stopped(float(allowed[1]), relabelled=6, known=100) is None
 
 
 @pytest.mark.parametrize("champion", [2, 3, 5])
 def test_too_much_drift_stops_a_retraining(champion: int) -> None:
+    drift = {"verdict": "refuse", "sentence": "Drift in pixels (noise).", "n_new": 1234, "model": {"version": 3}}
     for verdict in ("none", "warn", "unknown"):
-        assert too_much_drift({**DRIFT, "verdict": verdict}, model="m", champion=champion) is None
-    why = too_much_drift(DRIFT, model="m", champion=champion, task="chest")
-    assert why is not None
+        assert too_much_drift({**drift, "verdict": verdict}, model="m", champion=champion, task="chest") is None
+    why = too_much_drift(drift, model="m", champion=champion, task="chest") or ""
     for part in ("1,234", "those of m 3.", "Drift in pixels (noise).", "--params chest.retraining.on_drift=warn"):
         assert part in why
     # A champion newer than the reference was trained on images that drifted.
@@ -180,54 +179,48 @@ def test_whether_to_train(champion, found, decided, force, train, why) -> None:
     assert why in reason
 
 
-class TestSplitRegistry:
-    def test_rows_that_another_run_added_stay(self) -> None:
-        other = assign(manifest({"p40": 2, "p41": 1, "p42": 1}), SPLITS)
-        extended = extend_registry(other, SPLITS)
-        assert set(extended["image"]) == set(other["image"])
-        assert find_moved(extended, other).empty
-        assert find_moved(other, extended).empty
-
-    @pytest.mark.parametrize(
-        "change", [{}, {"image": "new.png", "sha256": content("new")}, {"image": "copy.png", "patient_id": "p99"}]
-    )
-    def test_a_patient_or_content_that_would_move_raises(self, change: dict[str, str]) -> None:
-        row = SPLITS.iloc[[0]].assign(**change)
-        assert find_moved(SPLITS, row).empty
-        moved = row.assign(split="test" if row["split"].iloc[0] == "train" else "train")
-        with pytest.raises(UserError, match=r"chest\.splits .*1 patients would change split \(images/p"):
-            extend_registry(SPLITS, moved, task="chest")
-
-    @settings(max_examples=20)
-    @given(st.lists(st.integers(0, 30), min_size=9, unique=True), st.integers(3, 6), st.integers(0, 3))
-    def test_no_patient_moves_as_data_grow(self, numbers: list[int], first: int, seed: int) -> None:
-        registry = empty_registry()
-        before: dict[str, str] = {}
-        for end in (first, 2 * first, len(numbers)):
-            images = manifest({f"p{number}": 1 + number % 3 for number in numbers[:end]})
-            registry = extend_registry(registry, assign(images, registry, seed))
-            splits = registry.groupby("patient_id")["split"].agg(["first", "nunique"])
-            assert (splits["nunique"] == 1).all()
-            assert before.items() <= splits["first"].to_dict().items()
-            before = splits["first"].to_dict()
+def test_rows_that_another_run_added_to_the_registry_stay() -> None:
+    other = assign(manifest({"p40": 2, "p41": 1, "p42": 1}), SPLITS)
+    extended = extend_registry(other, SPLITS, task="chest")
+    assert set(extended["image"]) == set(other["image"])
+    assert find_moved(extended, other).empty
+    assert find_moved(other, extended).empty
 
 
-class TestCheckUnseen:
-    test_images = select_split(IMAGES, SPLITS, "test")
+@pytest.mark.parametrize(
+    "change", [{}, {"image": "new.png", "sha256": content("new")}, {"image": "copy.png", "patient_id": "p99"}]
+)
+def test_a_patient_or_content_that_would_move_raises(change: dict[str, str]) -> None:
+    row = SPLITS.iloc[[0]].assign(**change)
+    assert find_moved(SPLITS, row).empty
+    moved = row.assign(split="test" if row["split"].iloc[0] == "train" else "train")
+    with pytest.raises(UserError, match=r"chest\.splits .*1 patients would change split \(images/p"):
+        extend_registry(SPLITS, moved, task="chest")
 
-    def test_test_images_of_the_same_registry_are_unseen(self) -> None:
-        check_unseen(self.test_images, USED, SPLITS, version="m 1")
-        check_unseen(self.test_images.assign(patient_id=None), USED, SPLITS.assign(patient_id=None), version="m 1")
 
-    @pytest.mark.parametrize("split", ["train", "validation"])
-    def test_an_image_that_was_trained_on_raises(self, split: str) -> None:
-        one = self.test_images["sha256"].iloc[0]
-        used = USED.assign(split=USED["split"].mask(USED["sha256"] == one, split))
-        with pytest.raises(UserError, match=f"m 1 cannot be compared .* 2 of {len(self.test_images)}"):
-            check_unseen(self.test_images, used, SPLITS, version="m 1")
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 30), min_size=9, unique=True), st.integers(3, 6), st.integers(0, 3))
+def test_no_patient_moves_as_data_grow(numbers: list[int], first: int, seed: int) -> None:
+    registry = empty_registry()
+    before: dict[str, str] = {}
+    for end in (first, 2 * first, len(numbers)):
+        images = manifest({f"p{number}": 1 + number % 3 for number in numbers[:end]})
+        registry = extend_registry(registry, assign(images, registry, seed), task="chest")
+        splits = registry.groupby("patient_id")["split"].agg(["first", "nunique"])
+        assert (splits["nunique"] == 1).all()
+        assert before.items() <= splits["first"].to_dict().items()
+        before = splits["first"].to_dict()
 
-    def test_another_image_of_a_patient_that_was_trained_on_raises(self) -> None:
-        patient = SPLITS.loc[SPLITS["split"] == "train", "patient_id"].iloc[0]
-        new = self.test_images.iloc[[0]].assign(patient_id=patient, sha256=content("new"), image="new.png")
-        with pytest.raises(UserError, match="trained on 1 of 1"):
-            check_unseen(new, USED, SPLITS, version="m 1")
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_version_that_was_trained_on_a_test_image_or_patient_is_not_compared(split: str) -> None:
+    test = select_split(IMAGES, SPLITS, "test")
+    check_unseen(test, USED, SPLITS, version="m 1")
+    check_unseen(test.assign(patient_id=None), USED, SPLITS.assign(patient_id=None), version="m 1")
+    used = USED.assign(split=USED["split"].mask(USED["sha256"] == test["sha256"].iloc[0], split))
+    with pytest.raises(UserError, match=f"m 1 cannot be compared .* 2 of {len(test)}"):
+        check_unseen(test, used, SPLITS, version="m 1")
+    patient = SPLITS.loc[SPLITS["split"] == split, "patient_id"].iloc[0]
+    new = test.iloc[[0]].assign(patient_id=patient, sha256=content("new"), image="new.png")
+    with pytest.raises(UserError, match="trained on 1 of 1"):
+        check_unseen(new, USED, SPLITS, version="m 1")

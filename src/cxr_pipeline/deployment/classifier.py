@@ -27,21 +27,16 @@ _MODEL_FILE = "model.keras"
 _SETTINGS_FILE = "classifier.json"
 
 
-def probability_columns(outputs: Sequence[str]) -> list[str]:
-    """Return the names of the probability columns.
+def output_columns(quantity: str, outputs: Sequence[str]) -> list[str]:
+    """Return the names of the columns with a quantity of each output.
 
     Example:
-        >>> probability_columns(["effusion"])
+        >>> output_columns("probability", ["effusion"])
         ['probability']
-        >>> probability_columns(["Mass", "Edema"])
-        ['probability_Mass', 'probability_Edema']
+        >>> output_columns("threshold", ["Mass", "Edema"])
+        ['threshold_Mass', 'threshold_Edema']
     """
-    return ["probability"] if len(outputs) == 1 else [f"probability_{output}" for output in outputs]
-
-
-def threshold_columns(outputs: Sequence[str]) -> list[str]:
-    """Return the names of the threshold columns: ``threshold``, or ``threshold_<class>`` for several outputs."""
-    return [name.replace("probability", "threshold", 1) for name in probability_columns(outputs)]
+    return [quantity] if len(outputs) == 1 else [f"{quantity}_{output}" for output in outputs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,19 +103,14 @@ class ImageClassifier:
             decisions = self.decision_rule.apply(np.asarray(y_score, dtype=np.float64))
             probability[scored], decision[scored] = decisions.probability, decisions.decision
         reasons = [image.reason if isinstance(image, ImageRefused) else None for image in prepared]
-        outputs, thresholds = self.decision_rule.outputs, self.decision_rule.thresholds
-        return pd.DataFrame(
-            {
-                **dict(zip(probability_columns(outputs), probability.T, strict=True)),
-                "decision": pd.Series(decision, dtype="str"),
-                **{
-                    name: np.full(len(prepared), thresholds[output])
-                    for name, output in zip(threshold_columns(outputs), outputs, strict=True)
-                },
-                "status": pd.Series(["scored" if reason is None else "refused" for reason in reasons], dtype="str"),
-                "reason": pd.Series(reasons, dtype="str"),
-            }
-        )
+        outputs = self.decision_rule.outputs
+        thresholds = [self.decision_rule.thresholds[output] for output in outputs]
+        table = pd.DataFrame(probability, columns=output_columns("probability", outputs))
+        table["decision"] = pd.Series(decision, dtype="str")
+        table[output_columns("threshold", outputs)] = np.tile(thresholds, (len(prepared), 1))
+        table["status"] = pd.Series(["scored" if reason is None else "refused" for reason in reasons], dtype="str")
+        table["reason"] = pd.Series(reasons, dtype="str")
+        return table
 
     def save(self, folder: Path) -> None:
         """Write the classifier into a new folder, without the state of the optimiser."""
@@ -134,8 +124,7 @@ class ImageClassifier:
             "provenance": dict(self.provenance),
             "digest": self.digest,
         }
-        text = json.dumps(settings, indent=2, ensure_ascii=False)
-        (folder / _SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+        (folder / _SETTINGS_FILE).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "ImageClassifier":

@@ -44,11 +44,9 @@ class DataChanges:
 
 
 def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd.DataFrame) -> pd.DataFrame:
-    """List the images of a version, usable and refused, by their content, without file names or patients.
+    """List the images of a version, usable and refused, without file names or patients.
 
-    Returns:
-        ``sha256``, ``split`` (``train``, ``validation``, ``test`` or ``refused``) and the label columns, sorted by
-        ``sha256``.
+    The columns are ``sha256`` (sorted), ``split`` (``train``, ``validation``, ``test`` or ``refused``) and the labels.
     """
     labels = label_columns(manifest)
     used = manifest[["source", "image", "sha256", *labels]].merge(
@@ -108,7 +106,7 @@ def _reassigned(pairs: pd.DataFrame) -> "pd.Series[bool]":
     return same_source & pairs["patient"].fillna("").ne(pairs["patient_used"].fillna(""))
 
 
-def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str = "<task>") -> str | None:
+def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str) -> str | None:
     """Return why training must stop if more than ``max_fraction`` of the known images have new labels, else None.
 
     A challenger that learned systematically wrong labels would also be tested on them, and win.
@@ -123,7 +121,7 @@ def too_many_relabelled(changes: DataChanges, *, max_fraction: float, task: str 
     )
 
 
-def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str = "<task>") -> str | None:
+def too_much_drift(drift: Mapping[str, Any], *, model: str, champion: int, task: str) -> str | None:
     """Return why training must stop if the verdict of a drift report on the new images is ``refuse``, else None."""
     if drift["verdict"] != "refuse":
         return None
@@ -149,7 +147,7 @@ def should_train(
     n_images: int,
     force: bool,
 ) -> tuple[bool, str]:
-    """Decide whether to train a challenger on the current images, and give the reason in one or two sentences.
+    """Decide whether to train a challenger on the current images, and give the reason.
 
     ``champion`` is the number of the champion, and ``changes`` are those since it, if there is one. ``decided`` is the
     version that was trained on the same images with the same parameters, and its decision, if there is one. ``force``
@@ -168,11 +166,10 @@ def should_train(
     return False, reason
 
 
-def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str = "<task>") -> pd.DataFrame:
-    """Add newly assigned splits to the split registry, in which no patient ever changes split.
+def extend_registry(registry: pd.DataFrame, assigned: pd.DataFrame, *, task: str) -> pd.DataFrame:
+    """Add newly assigned splits to the split registry, which another run may have extended in the meantime.
 
-    Another run may have extended the registry in the meantime. `UserError` is raised if a patient or an image would
-    change its split.
+    `UserError` is raised if a patient or an image would change its split.
     """
     moved = find_moved(registry, assigned)
     if len(moved):
@@ -192,10 +189,9 @@ def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame, *, version: str) -> None:
-    """Check that a version was trained neither on ``test`` images nor on other images of their patients.
+    """Raise `UserError` if a version was trained on ``test`` images, or on other images of their patients.
 
-    The images of the version are from `images_used`; their patients are taken from the split registry. `UserError` is
-    raised if it was trained on some of them.
+    The images that it ``used`` are from `images_used`; their patients are taken from the split registry.
     """
     learned = used.loc[used["split"].isin(LEARNED), "sha256"]
     patients = group_ids(registry)[registry["sha256"].isin(learned).to_numpy()]

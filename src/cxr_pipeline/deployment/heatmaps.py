@@ -20,8 +20,7 @@ from cxr_pipeline.deployment.classifier import (
     Image,
     ImageClassifier,
     Prepared,
-    probability_columns,
-    threshold_columns,
+    output_columns,
 )
 from cxr_pipeline.evaluation.grad_cam import GradCam
 from cxr_pipeline.evaluation.overlay import overlay
@@ -53,9 +52,10 @@ class HeatMaps:
         return [overlay(image, heatmap) for image, heatmap in zip(images, maps, strict=True)]
 
     def _explained_outputs(self, table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
-        probabilities = probability_columns(self._outputs)
-        thresholds = threshold_columns(self._outputs)
-        excess = table[probabilities].to_numpy() / np.maximum(table[thresholds].to_numpy(), 1e-12)
+        probability, threshold = (
+            table[output_columns(quantity, self._outputs)].to_numpy() for quantity in ("probability", "threshold")
+        )
+        excess = probability / np.maximum(threshold, 1e-12)
         decided = table["decision"].map({output: place for place, output in enumerate(self._outputs)})
         return np.where(decided.isna(), excess.argmax(axis=1), decided.fillna(0)).astype(np.int64)
 

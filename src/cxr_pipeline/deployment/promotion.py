@@ -125,14 +125,14 @@ def decide(
     a margin of 1.
 
     Args:
-        metrics: Metrics of the challenger on all its test images, each with ``value``.
-        differences: Challenger minus champion for ``auc`` and ``sensitivity``, with ``low``; None without a champion.
-        floors: Smallest value of each metric. The value itself counts, not the end of its interval.
-        sensitivity_margin: The lower end of the difference in sensitivity must be above minus this margin.
-        auc_margin: The same for AUC, where a challenger need not be better.
+        metrics: of the challenger on all its test images, each with ``value``.
+        differences: challenger minus champion for ``auc`` and ``sensitivity``, with ``low``; None without a champion.
+        floors: smallest value of each metric. The value itself counts, not the end of its interval.
+        sensitivity_margin: the lower end of the difference in sensitivity must be above minus this margin.
+        auc_margin: the same for AUC, where a challenger need not be better.
         improvement: ``better``: the lower end of the difference in AUC must be above 0. ``better_or_newer``: or above
-            minus ``auc_margin`` if the challenger was trained on newer data.
-        newer_data: Whether it was trained on images, labels or patients that the champion did not have.
+            minus ``auc_margin`` if the challenger was trained on ``newer_data``.
+        newer_data: images, labels or patients that the champion did not have.
 
     References:
         Piaggio et al., "Reporting of noninferiority and equivalence randomized trials", JAMA 308, 2012.
@@ -153,19 +153,18 @@ def decide(
     reached = [_floor(name, metrics[name], bound) for name, bound in floors.items()]
     failed = [floor.text for floor in reached if not floor.met]
     if differences is None:
-        return Decision(
-            not failed, failed or ["There is no champion, and this version reaches every floor."], [], reached
-        )
+        first = ["There is no champion, and this version reaches every floor."]
+        return Decision(not failed, failed or first, [], reached)
     sensitivity = _above("sensitivity not worse", "sensitivity", differences, -sensitivity_margin)
     better = _above("AUC better", "AUC", differences, 0.0)
     not_worse = _above("AUC not worse", "AUC", differences, -auc_margin)
-    if better.met or improvement == BETTER:
-        improved, why = better.met, [better.text]
-    elif not newer_data:
-        improved, why = False, [better.text, "It was not trained on newer data, so an equal AUC is not enough."]
-    else:
-        improved = not_worse.met
-        why = [not_worse.text, "It was trained on newer data." if improved else better.text]
+    improved, why = better.met, [better.text]
+    if improvement == BETTER_OR_NEWER and not better.met:
+        if newer_data:
+            improved = not_worse.met
+            why = [not_worse.text, "It was trained on newer data." if improved else better.text]
+        else:
+            why.append("It was not trained on newer data, so an equal AUC is not enough.")
     if not sensitivity.met:
         failed.append(sensitivity.text)
     if not improved:

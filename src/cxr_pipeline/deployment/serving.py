@@ -25,7 +25,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.parallel import n_cores
 from cxr_pipeline.data.images.recipe import Recipe, prepare_content
-from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns, threshold_columns
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.heatmaps import HeatMaps
@@ -116,9 +116,8 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def _draw(self, prepared: Sequence[Prepared], table: pd.DataFrame) -> pd.Series:
         images = [image for image in prepared if not isinstance(image, ImageRefused)]
         scored = table["status"] == "scored"
-        pictures = self._heatmaps.draw(images, table[scored])
         drawn = pd.Series(None, index=table.index, dtype="str")
-        drawn[scored] = [_png_as_text(picture[..., ::-1]) for picture in pictures]
+        drawn[scored] = [_png_as_text(picture[..., ::-1]) for picture in self._heatmaps.draw(images, table[scored])]
         return drawn
 
     @cached_property
@@ -158,9 +157,9 @@ def decode_base64(image: object, *, max_mib: float) -> bytes:
 def signature(outputs: Sequence[str]) -> ModelSignature:
     """Return the columns of requests and responses of a model with these outputs."""
     answer = [
-        *(ColSpec("double", name, required=False) for name in probability_columns(outputs)),
+        *(ColSpec("double", name, required=False) for name in output_columns("probability", outputs)),
         ColSpec("string", "decision", required=False),
-        *(ColSpec("double", name) for name in threshold_columns(outputs)),
+        *(ColSpec("double", name) for name in output_columns("threshold", outputs)),
         ColSpec("string", "status"),
         ColSpec("string", "reason", required=False),
         ColSpec("string", "heatmap", required=False),

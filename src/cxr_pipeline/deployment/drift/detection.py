@@ -43,17 +43,14 @@ def detect_drift(
     limits: Limits,
     seed: int,
 ) -> dict[str, Any]:
-    """Compare new images with a reference profile.
+    """Compare new images, one per patient, with a reference profile.
 
-    A test reports drift if its p-value is below ``alpha`` after Holm's correction for all tests of the check, and its
-    effect reaches the limit of its family. With thousands of images, an irrelevant difference can be significant; with
-    a handful of images, a large difference can occur by chance. Images with values that are not finite are skipped and
-    counted. The profile is reduced to the sources of the new images, see `ReferenceProfile.match_sources`. Equal
-    arguments give equal reports.
-
-    ``new`` has one image per patient, and each sample of a test at least ``min_images``. ``limits`` has, for each of
-    ``FAMILIES``, the effects at which drift is ``warn`` and ``refuse`` (None for never). ``seed`` decides the reduction
-    and the halves of the domain classifier.
+    A test of at least ``min_images`` on each side reports drift if its p-value is below ``alpha`` after Holm's
+    correction for all tests of the check, and its effect reaches the limit of its family in ``limits``: that of
+    ``warn``, or that of ``refuse`` (None for never). With thousands of images, an irrelevant difference can be
+    significant; with a handful, a large difference can occur by chance. Images with values that are not finite are
+    skipped and counted. The profile is reduced to the sources of the new images, see `ReferenceProfile.match_sources`.
+    ``seed`` decides the reduction and the halves of the domain classifier.
 
     Returns:
         JSON types: ``verdict``, the worst of all families, ``unknown`` if no family could be tested; ``sentence``, the

@@ -112,10 +112,8 @@ def check_new_images(
     features, counts = new_images.extract_features(classifier, **sampling)
     settings = {name: parameters[name] for name in ("alpha", "min_images", "limits", "seed")}
     report = detect_drift(profile, features, **settings)
-    _log.log(
-        logging.INFO if report["verdict"] == "none" else logging.WARNING,
-        "Drift of %s: %s. %s", about["task"], report["verdict"], report["sentence"],
-    )  # fmt: skip
+    level = logging.INFO if report["verdict"] == "none" else logging.WARNING
+    _log.log(level, "Drift of %s: %s. %s", about["task"], report["verdict"], report["sentence"])
     return {
         **about,
         **report,

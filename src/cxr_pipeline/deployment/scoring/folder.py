@@ -26,7 +26,7 @@ from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
-from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions, warn_of_refused
 
 if TYPE_CHECKING:
@@ -61,16 +61,13 @@ def score_folder(
 ) -> Predictions:
     """Score the images in a folder. A refused image has a row with the reason.
 
-    Worker processes read and decode files while the network scores. Rows are stored while scoring, so the next call
-    resumes after a kill. An image is scored again only if its path, size or modification time has changed, or the model
-    version, the classifier, the screening, the folder or the version of this package. Links and unreadable images are
-    retried in every call.
+    Worker processes read and decode files while the network scores. The rows are stored in the folder ``parts`` while
+    scoring, for one process at a time, so that the next call resumes after a kill. An image is scored again only if its
+    path, size or modification time has changed, or the model version (``scored_by``), the classifier, the screening,
+    the folder or the version of this package. Links and unreadable images are retried in every call. Rows of another
+    version or folder are removed at the end. The folder ``heatmaps`` gets a map of each scored image, as PNG.
 
-    The rows are stored in the folder ``parts``, for one process at a time; those of another model version
-    (``scored_by``) or folder are removed at the end. The folder ``heatmaps`` gets a map of each scored image, as PNG.
-
-    Raises:
-        UserError: a folder cannot be written.
+    `UserError` is raised if a folder cannot be written.
     """
     if classifier.provenance.get("images") == "phantom":
         _log.warning("The model was trained on phantoms. Its predictions for images of patients are meaningless.")
@@ -93,11 +90,11 @@ def score_folder(
         listing = iter(images)
         while window := list(islice(listing, _WINDOW)):
             writer.write_table(scorer.score(window, advance=lambda n: progress.advance(bar, n)))
-    scorer.remove_unused()
+    features = scorer.finish()
     for folder in parts.iterdir():
         if folder.is_dir() and folder.name != settings:
             shutil.rmtree(folder, ignore_errors=True)
-    predictions = Predictions(file, scorer.n_kept, scorer.sampled_features())
+    predictions = Predictions(file, scorer.n_kept, features)
     warn_of_refused(predictions)
     return predictions
 
@@ -117,7 +114,7 @@ class _Scorer:
         self._classifier, self._root, self._batch_size = classifier, images.root, batch_size
         self._maps, self._screening = maps, screening
         rule = classifier.decision_rule
-        self._columns = probability_columns(rule.outputs)
+        self._columns = output_columns("probability", rule.outputs)
         longest = max(len("|".join(rule.classes).encode()), 32)
         row = np.dtype([("probability", np.float64, (len(rule.outputs),)), *((name, f"S{longest}") for name in _TEXT)])
         self._rows = ArrayStore(folder / "rows", row)
@@ -152,15 +149,12 @@ class _Scorer:
             self._write([window[place] for place in shard], [keys[place] for place in shard], rows[shard])
         return self._table([image.name for image in window], rows)
 
-    def sampled_features(self) -> NDArray[Any] | None:
-        """Return the features of the sampled images that could be prepared, in the order of the folder."""
-        return np.array(list(self._sampled.values()), self._features.dtype) if self._screening else None
-
-    def remove_unused(self) -> None:
-        """Remove stored rows of missing images, and heat maps of missing or refused images."""
+    def finish(self) -> NDArray[Any] | None:
+        """Remove rows and heat maps of missing images; return the features of the sample that could be prepared."""
         self._rows.remove_shards_except(self._used)
         if self._maps:
             self._maps.remove_others()
+        return np.array(list(self._sampled.values()), self._features.dtype) if self._screening else None
 
     def _current_row(self, image: ImageFile, key: str) -> Any:
         """Return the stored row of an image; None if it, the heat map or the features that it needs are missing."""
@@ -203,28 +197,19 @@ class _Scorer:
         self._used.update(self._rows.shard_of(keys[place]) for place in lasting)
 
     def _table(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
-        probabilities = zip(self._columns, rows["probability"].T, strict=True)
-        text = {name: pa.array([text.decode() or None for text in rows[name].tolist()], pa.string()) for name in _TEXT}
-        return pa.table(
-            {
-                "image": pa.array(names, pa.string()),
-                **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in probabilities},
-                **text,
-            }
-        )
+        columns = {"image": pa.array(names, pa.string())}
+        for name, values in zip(self._columns, rows["probability"].T, strict=True):
+            columns[name] = pa.array(values, pa.float64(), from_pandas=True)
+        for name in _TEXT:
+            columns[name] = pa.array([text.decode() or None for text in rows[name].tolist()], pa.string())
+        return pa.table(columns)
 
 
 def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, screening: "Screening | None") -> str:
     """Return 16 hex digits of everything except the image that affects its row."""
-    settings = [
-        scored_by,
-        classifier.digest,
-        classifier.recipe.to_dict(),
-        cxr_pipeline.__version__,
-        os.fsencode(root).hex(),
-        screening.settings if screening else None,
-    ]
-    return json_digest(settings)[:16]
+    recipe, place = classifier.recipe.to_dict(), os.fsencode(root).hex()
+    settings = [scored_by, classifier.digest, recipe, cxr_pipeline.__version__, place]
+    return json_digest([*settings, screening.settings if screening else None])[:16]
 
 
 def _key(root: Path, image: ImageFile) -> str:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
-from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, probability_columns
+from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.drift.image_features import FeatureExtractor
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
@@ -27,9 +27,9 @@ NEIGHBOURS = 5
 class Screening:
     """Screen images while they are scored, and collect the features of a sample for the drift check of the folder.
 
-    ``out_of_distribution`` says what happens to such an image: ``flag`` scores it and gives a reason, ``refuse`` does
-    not score it, ``ignore`` disables the screening. ``false_alarms`` and ``min_images`` are those of `OutlierDetector`,
-    ``max_images`` and ``seed`` those of the sample.
+    ``out_of_distribution`` is ``flag``: such an image is scored with a reason; ``refuse``: it is not scored; or
+    ``ignore``. ``false_alarms`` and ``min_images`` are those of `OutlierDetector`, ``max_images`` and ``seed`` those of
+    the sample.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Screening:
         table.loc[outlier, "reason"] = OUT_OF_DISTRIBUTION
         if self._action == "refuse":
             table.loc[outlier, "status"] = "refused"
-            table.loc[outlier, probability_columns(self.profile.outputs)] = np.nan
+            table.loc[outlier, output_columns("probability", self.profile.outputs)] = np.nan
             table.loc[outlier, "decision"] = None
         return table, features
 
@@ -93,8 +93,8 @@ class OutlierDetector:
     The distance of an image is that to the fifth nearest of the model's own images. Pixel statistics are compared with
     training images; network features with validation images, because the network has fitted its training images. Each
     comparison gets half of the false alarms. Its threshold is a quantile of the leave-one-out distances of the own
-    images, so that at most a fraction ``false_alarms`` of new in-distribution images, above 0 and below 1, exceeds it.
-    With n images, fractions below 1 / n cannot be resolved. A comparison with less than ``min_images`` is skipped.
+    images, so that at most a fraction ``false_alarms``, in (0, 1), of new in-distribution images exceeds it. With n
+    images, fractions below 1 / n cannot be resolved. A comparison with less than ``min_images`` is skipped.
 
     References:
         Sun, Ming, Zhu and Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022.

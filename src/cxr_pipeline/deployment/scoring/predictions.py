@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A row per image of a folder, sorted by path, read from disk as needed.
+    """A row per image of a folder, sorted by path, read from disk as needed: iteration yields tables.
 
     Args:
         file: Parquet file with the columns ``image``, the path below the folder; the probabilities and ``decision``,
             null if refused; ``status``; and ``reason``, for images that are refused or flagged.
         n_kept: images whose rows an earlier run computed.
-        features: features of the sample for the drift check, ``Screening.feature_type`` [n]; None without screening.
+        features: of the sample for the drift check, ``Screening.feature_type`` [n]; None without screening.
     """
 
     file: Path
@@ -40,28 +40,18 @@ class Predictions:
         return int(pq.ParquetFile(self.file).metadata.num_rows)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        """Yield tables of some thousand images each, sorted by path."""
-        return self.tables()
-
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yield tables with some of the columns; with all by default."""
-        for batch in pq.ParquetFile(self.file).iter_batches(_ROWS, columns=columns):
+        for batch in pq.ParquetFile(self.file).iter_batches(_ROWS):
             yield batch.to_pandas()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count images.
-
-        Returns:
-            ``decisions``: images by decision; ``refused``: refused images by reason; ``flagged``: scored images that
-            have a reason, by reason.
-        """
-        decisions: Counter[str] = Counter()
-        reasons: dict[str, Counter[str]] = {"refused": Counter(), "scored": Counter()}
-        for table in self.tables(["decision", "status", "reason"]):
-            decisions.update(table["decision"].dropna().tolist())
-            for status, counter in reasons.items():
-                counter.update(table.loc[table["status"] == status, "reason"].dropna().tolist())
-        counts = {"decisions": decisions, "refused": reasons["refused"], "flagged": reasons["scored"]}
+        """Return ``decisions``: images by decision; ``refused`` and ``flagged`` (scored, with a reason): by reason."""
+        decisions, refused, flagged = Counter[str](), Counter[str](), Counter[str]()
+        for table in self:
+            decisions.update(table["decision"].dropna())
+            is_refused = table["status"] == "refused"
+            refused.update(table.loc[is_refused, "reason"])
+            flagged.update(table.loc[~is_refused, "reason"].dropna())
+        counts = {"decisions": decisions, "refused": refused, "flagged": flagged}
         return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
 
 
