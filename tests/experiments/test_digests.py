@@ -32,19 +32,8 @@ def test_a_result_digest_depends_on_parameters_and_data():
         *(result_digest(lay_over(PARAMETERS, {block: {"new": 1}}), data="x") for block in blocks),
     ]
     assert len({digest, *others}) == 1 + len(others)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"ablation": {"cells": {"more": {}}}},
-        {"tuning": {"n_trials": 9}},
-        {"task": {"title": "Another title"}},
-        {"resolution": {"workers": 3}},
-    ],
-)
-def test_parameters_without_effect_do_not_change_a_digest(changes):
-    assert result_digest(lay_over(PARAMETERS, changes)) == result_digest(PARAMETERS)
+    without_effect = {"ablation": {"cells": {"more": {}}}, "task": {"title": "Another"}, "resolution": {"workers": 3}}
+    assert result_digest(lay_over(PARAMETERS, without_effect), data="x") == digest
 
 
 @pytest.mark.parametrize(
@@ -99,12 +88,11 @@ def test_which_runs_share_a_training_or_features(parameters, changes, training, 
     assert [a == b for a, b in zip(one, other, strict=True)] == [training, features]
 
 
-def test_without_a_frozen_backbone_only_a_training_is_shared():
-    small, untrained = {"model": {"name": "small_cnn"}}, {"model": {"weights": "none"}}
-    for changes in (small, untrained):
-        parameters = lay_over(FINE_TUNED, changes)
-        assert shared_digests(parameters) == shared_digests(lay_over(parameters, MONITOR))
-        assert len(shared_digests(parameters)) == 1
+@pytest.mark.parametrize("model", [{"name": "small_cnn"}, {"weights": "none"}])
+def test_without_a_frozen_backbone_only_a_training_is_shared(model):
+    parameters = lay_over(FINE_TUNED, {"model": model})
+    (training,) = shared_digests(parameters)
+    assert shared_digests(lay_over(parameters, MONITOR)) == (training,)
 
 
 def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split():

@@ -144,11 +144,6 @@ def test_a_job_whose_worker_dies_ends_and_is_run_again(job, tmp_path):
     assert not psutil.pid_exists(killed[0]) or psutil.Process(killed[0]).status() == psutil.STATUS_ZOMBIE
 
 
-def test_no_jobs_start_no_workers(monkeypatch):
-    monkeypatch.setattr(jobs, "dask_client", lambda *arguments: pytest.fail("a cluster was started"))
-    assert list(run_jobs([], width=1, workers=None, **HERE)) == []
-
-
 SHARES = st.lists(st.lists(st.sampled_from("wxyz"), unique=True, max_size=2), max_size=9)
 
 

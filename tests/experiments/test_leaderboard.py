@@ -45,18 +45,14 @@ def test_groups_are_sorted_by_images_task_and_date_and_end_with_unranked_models(
     assert table["group"].isna().tolist() == table["rank"].isna().tolist() == [False] * 5 + [True]
 
 
-def test_equal_aucs_share_a_rank_and_the_older_comes_first():
-    later = datetime(2027, 1, 1, tzinfo=UTC)
-    table = leaderboard([entry("new", date=later), entry("third", 0.5), entry("old")])
-    assert list(zip(table["name"], table["rank"], strict=True)) == [("old", 1), ("new", 1), ("third", 3)]
-
-
-def test_the_interval_of_a_model_is_compared_with_that_of_the_first():
-    above = {"auc": 0.5, "auc_low": 0.96875, "auc_high": 1.0}
-    entries = [entry("first", 0.875), entry("touches", 0.75), entry("far", 0.734375), entry("tied", 0.875)]
-    table = leaderboard([*entries, entry("above", metrics=above)]).set_index("name")["interval_overlaps_first"]
-    assert table[["touches", "far", "above"]].tolist() == [True, False, False]
-    assert table[["first", "tied"]].isna().all()
+def test_equal_aucs_share_a_rank_and_intervals_are_compared_with_that_of_the_first():
+    later, above = datetime(2027, 1, 1, tzinfo=UTC), {"auc": 0.5, "auc_low": 0.96875, "auc_high": 1.0}
+    entries = [entry("tied", date=later), entry("touches", 0.75), entry("far", 0.734375), entry("first")]
+    table = leaderboard([*entries, entry("above", metrics=above)]).set_index("name")
+    assert table["rank"].to_dict() == {"first": 1, "tied": 1, "touches": 3, "far": 4, "above": 5}
+    overlaps = table["interval_overlaps_first"]
+    assert overlaps[["touches", "far", "above"]].tolist() == [True, False, False]
+    assert overlaps[["first", "tied"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -99,26 +95,21 @@ def test_parameters_are_compared_within_a_group():
     assert parameters[["elsewhere", "left"]].isna().all()
 
 
-VERSION = {"training.loss": "focal", "explanation.images": "8"}
-CELL = {"training.loss": "focal"}
+VERSION, CELL = {"training.loss": "focal", "explanation.images": "8"}, {"training.loss": "focal"}
+WITHOUT_EFFECT = [dict.fromkeys(("task.title", "drift.alpha", "tuning.space.model.dropout.low"), v) for v in "12"]
 
 
 @pytest.mark.parametrize(
     ("parameters", "differing"),
     [
-        # A cell ends before the explanation.
-        ([VERSION, CELL], [{}, {}]),
+        ([VERSION, CELL], [{}, {}]),  # a cell ends before the explanation
         (
             [VERSION, VERSION | {"explanation.images": "9"}, CELL],
             [{"explanation.images": "8"}, {"explanation.images": "9"}, {"explanation.images": None}],
         ),
-        # A parameter that is new in its block.
+        # a parameter that is new in its block
         ([VERSION, CELL | {"training.tolerance": "0"}], [{"training.tolerance": None}, {"training.tolerance": "0"}]),
-        # Parameters that do not affect any result.
-        (
-            [dict.fromkeys(("task.title", "drift.alpha", "tuning.space.model.dropout.low"), value) for value in "12"],
-            [{}, {}],
-        ),
+        (WITHOUT_EFFECT, [{}, {}]),
     ],
 )
 def test_parameters_differ_between_runs_that_logged_their_block(parameters, differing):

@@ -78,20 +78,12 @@ def test_kedro_run_reads_the_config_file(tmp_path, monkeypatch):
     assert training["batch_size"] > 0
 
 
-def test_a_config_file_names_another_configuration_folder():
-    run = replace(RUN, env=None, conf_source="/elsewhere", runtime_params={})
-    section = yaml.safe_load(run.config_file({"model": {"dropout": 0}}, origin="x"))["run"]
-    assert section == {
-        "pipelines": "effusion",
-        "conf_source": "/elsewhere",
-        "params": {"effusion": {"model": {"dropout": 0}}},
-    }
-
-
-def test_a_config_file_does_not_renew_the_splits():
-    run = replace(RUN, runtime_params={"effusion": {"splitting": {"renew": True, "seed": 3}}})
-    section = yaml.safe_load(run.config_file({"splitting": {"seed": 4}}, origin="x"))["run"]
-    assert section["params"] == {"effusion": {"splitting": {"seed": 4}}}
+def test_a_config_file_names_another_configuration_folder_and_does_not_renew_the_splits():
+    given = {"effusion": {"splitting": {"renew": True, "seed": 3}}}
+    run = replace(RUN, env=None, conf_source="/elsewhere", runtime_params=given)
+    section = yaml.safe_load(run.config_file({"splitting": {"seed": 4}, "model": {"dropout": 0}}, origin="x"))["run"]
+    params = {"effusion": {"splitting": {"seed": 4}, "model": {"dropout": 0}}}
+    assert section == {"pipelines": "effusion", "conf_source": "/elsewhere", "params": params}
     assert run.runtime_params["effusion"]["splitting"]["renew"]
 
 
