@@ -91,6 +91,12 @@ def compressed_dicom(**elements: str) -> bytes:
     return content.getvalue()
 
 
+def elsewhere(**variables: str) -> dict[str, str]:
+    """Return the environment of a process that cannot import the project."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**inherited, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), **variables}
+
+
 def as_text(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
@@ -100,13 +106,11 @@ def served(registered: dict[str, Any], images: list[bytes], tmp_path_factory: py
     """The answers to eight images in another process, the files of the package there, and the imported modules."""
     asked = [*map(as_text, images), "/etc/passwd", "", as_text(b"no image"), base64.encodebytes(images[0]).decode()]
     asked += map(as_text, (compressed_dicom(), compressed_dicom(Modality="DX")))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     called = subprocess.run(
         [sys.executable, "-c", SERVE, registered["uri"]],
         input=json.dumps(asked),
         cwd=tmp_path_factory.mktemp("elsewhere"),
-        env=environment,
+        env=elsewhere(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -126,15 +130,12 @@ def test_a_server_answers_as_the_classifier_does(registered, images, served) -> 
     assert answers.reason.fillna("").tolist() == ["", "", "unreadable", "empty", "unreadable", "", "not_chest", ""]
 
 
-def test_a_server_runs_the_code_stored_with_the_model(served: dict[str, Any]) -> None:
+def test_a_server_runs_the_code_stored_with_the_model_and_installs_everything_that_it_imports(served) -> None:
     package = Path(served["ours"]["cxr_pipeline"]).parent
     assert package.parent.name == "code"
     assert package != Path(tracking.__file__).parent
     assert all(Path(file).is_relative_to(package) for file in served["ours"].values())
     assert not [name for name in served["ours"] if name.startswith("cxr_pipeline.pipelines")]
-
-
-def test_a_server_installs_everything_that_it_imports(served: dict[str, Any]) -> None:
     distributions = packages_distributions()
     listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
     third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
@@ -171,14 +172,9 @@ def test_base64_up_to_the_limit_is_decoded() -> None:
     assert len(serving.decode_base64(as_text(bytes(3 * 2**18)), max_mib=0.75)) == 3 * 2**18
     with pytest.raises(ImageRefused, match="too_large"):
         serving.decode_base64("not base64 at all" * 200, max_mib=1.5 / 1024)
-
-
-@pytest.mark.parametrize(
-    "text", ["AAE", "AAEC_w==", "AA.EC", "data:image/png;base64,AAEC", "/data/image.png", "é", None, 3.5]
-)
-def test_other_text_is_refused(text: object) -> None:
-    with pytest.raises(ImageRefused, match="unreadable"):
-        serving.decode_base64(text, max_mib=1)
+    for other in ("AAE", "AAEC_w==", "AA.EC", "data:image/png;base64,AAEC", "/data/image.png", "é", None, 3.5):
+        with pytest.raises(ImageRefused, match="unreadable"):
+            serving.decode_base64(other, max_mib=1)
 
 
 def limited(classifier: ImageClassifier, folder: Path, **limits: float) -> serving.ServedClassifier:
@@ -214,27 +210,22 @@ def test_a_server_can_lower_the_limits_but_not_raise_that_of_megapixels(
     assert answer.reason.tolist() == ["too_large"]
 
 
-def test_several_batches_answer_in_order(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
-    asked = [images[0], b"no image", images[1]] * 30
-    table = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"image": [as_text(image) for image in asked]}))
-    expected = score(classifier, images).probability
-    assert table.status.tolist() == ["scored", "refused", "scored"] * 30
-    np.testing.assert_allclose(table.probability[0::3].astype(float), expected[0], atol=1e-6)
-    np.testing.assert_allclose(table.probability[2::3].astype(float), expected[1], atol=1e-6)
-
-
-def test_heat_maps_are_drawn_on_request(classifier: ImageClassifier, images: list[bytes], tmp_path: Path) -> None:
-    request = pd.DataFrame({"image": [as_text(images[0]), "", as_text(images[1])]})
+def test_several_batches_answer_in_order_with_heat_maps_on_request(classifier, images, tmp_path: Path) -> None:
+    request = pd.DataFrame({"image": [as_text(images[0]), "", as_text(images[1])] * 30})
     served = limited(classifier, tmp_path / "c")
     plain = served.predict(request, {"heatmap": False})
     assert "heatmap" not in plain
+    assert plain.status.tolist() == ["scored", "refused", "scored"] * 30
+    prepared = prepare(classifier, images)
+    expected = classifier.score_batch(prepared)
+    for place in (0, 1):
+        probability = plain.probability[2 * place :: 3].astype(float)
+        np.testing.assert_allclose(probability, expected.probability[place], atol=1e-6)
     answer = served.predict(request, {"heatmap": True})
     pd.testing.assert_frame_equal(answer.drop(columns="heatmap"), plain)
     assert answer.columns[-1] == "heatmap"
     assert answer.heatmap[1] is None
-    prepared = prepare(classifier, images)
-    drawn = HeatMaps(classifier).draw(prepared, classifier.score_batch(prepared))
-    for text, picture in zip(answer.heatmap[[0, 2]], drawn, strict=True):
+    for text, picture in zip(answer.heatmap[[87, 89]], HeatMaps(classifier).draw(prepared, expected), strict=True):
         with Image.open(io.BytesIO(base64.b64decode(text))) as image:
             np.testing.assert_array_equal(np.asarray(image), picture)
     nothing = served.predict(pd.DataFrame({"image": ["", None]}), {"heatmap": True})
@@ -270,12 +261,10 @@ def server(registered: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {
-        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-        "MLFLOW_PYFUNC_INFERENCE_CONFIG": '{"max_images": 10, "max_image_mib": 0.5}',
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    environment = elsewhere(
+        MLFLOW_PYFUNC_INFERENCE_CONFIG='{"max_images": 10, "max_image_mib": 0.5}',
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
     command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -286,55 +275,42 @@ def server(registered: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:
-        wait_for(f"{url}/ping", process, log)
+        while not answers(f"{url}/ping"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
         yield url
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)
 
 
-def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        try:
-            assert urllib.request.urlopen(url, timeout=5).status == 200
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(log.read_text())
+def answers(url: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(url, timeout=5).status == 200)
+    except OSError:
+        return False
+
+
+def post(server: str, body: bytes) -> str:
+    request = urllib.request.Request(f"{server}/invocations", body, {"Content-Type": "application/json"})
+    return str(urllib.request.urlopen(request, timeout=120).read().decode())
 
 
 def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
     body = {"dataframe_records": records, **({"params": params} if params else {})}
-    request = urllib.request.Request(
-        f"{server}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    answer = json.loads(urllib.request.urlopen(request, timeout=120).read(), parse_constant=pytest.fail)
-    return list(answer["predictions"])
-
-
-def test_serving_and_scoring_give_the_same_probabilities(server: str, folder: Path, expected: dict[str, float]) -> None:
-    names = sorted(expected)
-    for start in range(0, len(names), 10):
-        batch = names[start : start + 10]
-        answers = ask(server, [{"image": as_text((folder / name).read_bytes())} for name in batch])
-        probabilities = [expected[name] for name in batch]
-        np.testing.assert_allclose([answer["probability"] for answer in answers], probabilities, atol=1e-6, rtol=0)
-        decisions = ["effusion" if probability >= 0.5 else "nofinding" for probability in probabilities]
-        assert [answer["decision"] for answer in answers] == decisions
+    return list(json.loads(post(server, json.dumps(body).encode()), parse_constant=pytest.fail)["predictions"])
 
 
 def test_one_bad_image_does_not_fail_the_others(server: str, folder: Path, expected: dict[str, float]) -> None:
     good = {"image": as_text((folder / "07.bmp").read_bytes())}
     bad = [{"image": None}, {"image": 5}, {}, {"image": ["a"]}, {"image": "/etc/passwd"}, {"image": "AAAA" * 200_000}]
-    answers = ask(server, [good, *bad, good])
-    assert [answer["reason"] for answer in answers] == [None, *["unreadable"] * 5, "too_large", None]
-    assert [answer["probability"] for answer in answers[1:-1]] == [None] * 6
-    assert answers[0] == answers[-1]
-    assert answers[0]["probability"] == pytest.approx(expected["07.bmp"], abs=1e-6)
+    first, *refused, last = ask(server, [good, *bad, good])
+    assert [answer["reason"] for answer in refused] == [*["unreadable"] * 5, "too_large"]
+    assert [answer["probability"] for answer in refused] == [None] * 6
+    assert first == last
+    assert first["probability"] == pytest.approx(expected["07.bmp"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -348,16 +324,14 @@ def test_one_bad_image_does_not_fail_the_others(server: str, folder: Path, expec
     ],
 )
 def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, message: str) -> None:
-    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{server}/invocations", content, {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as raised:
-        urllib.request.urlopen(request, timeout=60)
+        post(server, body.encode() if isinstance(body, str) else json.dumps(body).encode())
     assert raised.value.code == 400
     assert message in raised.value.read().decode()
-    assert urllib.request.urlopen(f"{server}/ping", timeout=10).status == 200
+    assert answers(f"{server}/ping")
 
 
-def test_parallel_clients_get_their_own_answers(server: str, folder: Path, expected: dict[str, float]) -> None:
+def test_parallel_clients_get_their_own_answers_which_are_those_of_scoring(server, folder, expected) -> None:
     contents = {name: as_text((folder / name).read_bytes()) for name in expected}
     end = time.monotonic() + SECONDS
 
@@ -366,11 +340,12 @@ def test_parallel_clients_get_their_own_answers(server: str, folder: Path, expec
         while time.monotonic() < end:
             names = rng.choices([*contents, "broken"], k=rng.randint(1, 6))
             params = {"heatmap": True} if rng.random() < 0.2 else {}
-            answers = ask(server, [{"image": contents.get(name, "AAAA")} for name in names], **params)
-            assert len(answers) == len(names)
-            for name, answer in zip(names, answers, strict=True):
+            found = ask(server, [{"image": contents.get(name, "AAAA")} for name in names], **params)
+            for name, answer in zip(names, found, strict=True):
                 assert answer["status"] == ("scored" if name in contents else "refused")
                 assert answer["probability"] == pytest.approx(expected.get(name), abs=1e-6)
+                decided = {True: "effusion", False: "nofinding"}
+                assert answer["decision"] == (decided[expected[name] >= 0.5] if name in contents else None)
                 assert bool(answer.get("heatmap")) == (bool(params) and name in contents)
             n_calls += 1
         return n_calls
