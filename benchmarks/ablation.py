@@ -25,9 +25,8 @@ from _noise_images import NoiseImages
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments.cells import cross
 from cxr_pipeline.training.augmentation import build_augmentation
-from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
 from cxr_pipeline.training.fitting import fit
-from cxr_pipeline.training.image_sets import ImageSet
+from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings

@@ -32,7 +32,7 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.experiments.task_run import RunOutputs
 from cxr_pipeline.training.image_sets import ImageSet
-from cxr_pipeline.training.networks.weights import PUBLISHED
+from cxr_pipeline.training.networks.weights import KERAS_3_FILE
 
 TASK = "abnormality"
 NETWORKS = {
@@ -81,7 +81,7 @@ def make_project(folder: Path, n_patients: int, size: int) -> Project:
     weights = project.data / "01_raw" / "weights"
     weights.mkdir(parents=True)
     for name, network in NETWORKS.items():
-        network(include_top=False, weights=None).save_weights(weights / PUBLISHED[name].alias)
+        network(include_top=False, weights=None).save_weights(weights / KERAS_3_FILE.format(name))
     return project
 
 

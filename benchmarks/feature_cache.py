@@ -17,8 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from _noise_images import NoiseImages
 
 from cxr_pipeline.training.augmentation import build_augmentation
-from cxr_pipeline.training.batches import batches, epoch_order, image_inputs
-from cxr_pipeline.training.image_sets import ImageSet
+from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import POOLED
 from cxr_pipeline.training.phases import plan_phases

@@ -41,8 +41,8 @@ def test_a_result_digest_depends_on_parameters_and_data():
     [
         "cxr_pipeline.__version__",
         "cxr_pipeline.data.images.recipe.VERSION",
-        "cxr_pipeline.training.versions.FITTING",
-        "cxr_pipeline.training.versions.FEATURES",
+        "cxr_pipeline.training.settings.FITTING",
+        "cxr_pipeline.training.settings.FEATURES",
         "keras",
         "tensorflow",
     ],
@@ -54,7 +54,7 @@ def test_digests_depend_on_versions_of_code_and_libraries(monkeypatch, version):
     else:
         versions = {version: "99"}
         monkeypatch.setattr(
-            "cxr_pipeline.training.versions.version", lambda name: versions.get(name) or metadata.version(name)
+            "cxr_pipeline.training.settings.version", lambda name: versions.get(name) or metadata.version(name)
         )
     assert not {result_digest(PARAMETERS), *shared_digests(PARAMETERS)} & set(before)
 

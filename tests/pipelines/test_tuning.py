@@ -23,7 +23,7 @@ from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.pipelines.tuning.nodes import plan_study
 from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
-from cxr_pipeline.training.callbacks import run_epoch_callbacks
+from cxr_pipeline.training.callbacks import run_epoch_callback
 
 SPACE = {
     "model.dropout": {"low": 0.0, "high": 0.5},
@@ -58,7 +58,7 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
 
     def execute(run: TaskRun) -> None:
         metric = run.runtime_params["effusion"]["training"]["learning_rate"] if value is None else value
-        run_epoch_callbacks({"phase": "training", "epoch": 1, "val_auc": metric})
+        run_epoch_callback({"phase": "training", "epoch": 1, "val_auc": metric})
 
     def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
         assert parallel == {"scheduler": None, "workers": 2, "memory_gb": 4.0}

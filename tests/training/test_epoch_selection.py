@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.training.epoch_selection import EpochSelector
+from cxr_pipeline.training.epoch_selection import EpochSelector, validation_metrics
 
 
 def history(*aucs: float) -> list[dict[str, float]]:
@@ -46,3 +47,42 @@ def test_patience_counts_epochs_since_the_selected_one() -> None:
     selector = EpochSelector("val_auc", tolerance=0.01, patience=2)
     assert [selector.stop(rows[:n]) for n in range(8)] == [None] * 6 + [6, 6]
     assert EpochSelector("val_auc", tolerance=0.0, patience=None).stop(rows * 10) is None
+
+
+def test_metrics_of_one_output() -> None:
+    y_true, y_score = np.array([[1], [1], [1], [0], [0]]), np.array([[0.9], [0.5], [0.2], [0.6], [0.1]])
+    assert validation_metrics(y_true, y_score, exclusive=False) == pytest.approx(
+        {
+            "val_auc": 4 / 6,
+            "val_average_precision": (1 + 2 / 3 + 3 / 4) / 3,
+            "val_accuracy": 3 / 5,
+            "val_recall": 2 / 3,
+            "val_specificity": 1 / 2,
+        }
+    )
+
+
+def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined() -> None:
+    rng = np.random.default_rng(0)
+    y_true, y_score = rng.integers(0, 2, (40, 4)).astype(np.float32), rng.random((40, 4), np.float32)
+    y_true[rng.random((40, 4)) < 0.3] = np.nan
+    y_true[:, 2] = 0
+    y_true[:, 3] = np.nan
+    alone = [
+        validation_metrics(y_true[known, output][:, None], y_score[known, output][:, None], exclusive=False)
+        for output, known in enumerate(~np.isnan(y_true[:, :3].T))
+    ]
+    for name, value in validation_metrics(y_true, y_score, exclusive=False).items():
+        defined = alone if name in ("val_accuracy", "val_specificity") else alone[:2]
+        assert value == pytest.approx(np.mean([row[name] for row in defined]))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5))
+def test_the_most_probable_of_exclusive_outputs_is_predicted(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    label, y_score = rng.integers(0, k, 12), rng.dirichlet(np.ones(k), 12).astype(np.float32)
+    metrics = validation_metrics(np.eye(k, dtype=np.float32)[label], y_score, exclusive=True)
+    predicted = y_score.argmax(axis=1)
+    assert metrics["val_accuracy"] == pytest.approx(np.mean(predicted == label))
+    recalls = [np.mean(predicted[label == output] == output) for output in np.unique(label)]
+    assert metrics["val_recall"] == pytest.approx(np.mean(recalls))

@@ -11,14 +11,13 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Row
-from cxr_pipeline.training.epochs import Trainer, computing_in_bfloat16
-from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.epoch_selection import validation_metrics
+from cxr_pipeline.training.fitting import Trainer, computing_in_bfloat16, fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
-from cxr_pipeline.training.validation_metrics import validation_metrics
 
 SIZE = 32
 SETTINGS = TrainingSettings(

@@ -1,12 +1,15 @@
 import hashlib
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cxr_pipeline.training.image_sets import ImageSet, image_sets
+from cxr_pipeline.training.image_sets import ImageSet, Inputs, batches, epoch_order, image_sets
 
 IMAGES: Any = SimpleNamespace(digest="recipe")
 
@@ -21,37 +24,6 @@ def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels() -> None
     assert unweighted.prevalence == pytest.approx([1 / 3])
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
     np.testing.assert_allclose(image_set(y=y).prevalence, [6 / 7, 1 / 2, np.nan])
-
-
-@pytest.mark.parametrize(
-    ("row", "n_outputs", "message"),
-    [
-        ([1, 0], 3, "labels of 3 outputs"),
-        ([1, 1], 2, "Expected one label 1 per image"),
-        ([0, 0], 2, "Expected one label 1 per image"),
-        ([1, np.nan], 2, "Expected one label 1 per image"),
-    ],
-)
-def test_labels_must_match_the_outputs(row: list[float], n_outputs: int, message: str) -> None:
-    image_set(y=[[1, 0], [0, 1], [1, 0]]).check_labels(n_outputs=2, exclusive=True)
-    image_set(y=[[1, 1], [0, np.nan], [0, 0]]).check_labels(n_outputs=2, exclusive=False)
-    with pytest.raises(ValueError, match=message):
-        image_set(y=[[1, 0], row, [0, 1]]).check_labels(n_outputs=n_outputs, exclusive=True)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"y": [[1], [0]]},
-        {"y": [1, 0, 0]},
-        {"y": [[1], [0], [2]]},
-        {"sha256": [], "y": np.empty((0, 1)), "weight": [], "count": []},
-    ],
-    ids=["lengths", "no outputs", "third value", "no images"],
-)
-def test_inconsistent_arrays_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="Received: "):
-        image_set(**changes)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +50,54 @@ def test_image_sets_are_the_planned_and_the_validation_images() -> None:
     assert list(validation.sha256) == [sha256s[3]]
     np.testing.assert_array_equal(validation.y, [[1, 1]])
     assert (list(validation.count), list(validation.weight)) == ([1], [1.0])
+
+
+counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
+
+
+@given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 50))
+def test_each_image_appears_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
+    order = epoch_order(count, views=views, seed=seed, epoch=epoch)
+    np.testing.assert_array_equal(np.bincount(order[:, 0], minlength=len(count)), count)
+    assert ((order[:, 1] >= 0) & (order[:, 1] <= views)).all()
+
+
+@given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 1000))
+def test_every_view_appears_equally_often_in_views_plus_one_epochs(count: np.ndarray, views: int, seed: int) -> None:
+    shown = Counter(
+        (int(image), int(view))
+        for epoch in range(views + 1)
+        for image, view in epoch_order(count, views=views, seed=seed, epoch=epoch)
+    )
+    for image, times in enumerate(count):
+        assert [shown[image, view] for view in range(views + 1)] == [times] * (views + 1)
+
+
+def test_the_order_depends_on_seed_and_epoch() -> None:
+    count = np.ones(50, int)
+    first = epoch_order(count, views=3, seed=1, epoch=0)
+    np.testing.assert_array_equal(first, epoch_order(count, views=3, seed=1, epoch=0))
+    for other in (epoch_order(count, views=3, seed=1, epoch=4), epoch_order(count, views=3, seed=2, epoch=0)):
+        assert not np.array_equal(first[:, 0], other[:, 0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
+def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: int) -> None:
+    y, weight = np.arange(21, dtype=np.float32).reshape(7, 3), np.arange(7, dtype=np.float32) * 10
+    y[2, 1] = np.nan
+    order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
+    inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
+    dataset = batches(inputs, list("0123456"), order, batch_size=batch_size, targets=(y, weight))
+    read = [[part.numpy() for part in batch] for batch in dataset]
+    assert int(dataset.cardinality()) == len(read)
+    assert [len(batch[0]) for batch in read][:-1] == [batch_size] * (len(read) - 1)
+    images, labels, weights = (np.concatenate([batch[part] for batch in read]) for part in range(3))
+    np.testing.assert_array_equal(images, order)
+    np.testing.assert_array_equal(labels, y[order[:, 0]])
+    np.testing.assert_array_equal(weights, weight[order[:, 0]])
+
+
+def test_without_an_order_each_image_is_read_once_and_unchanged() -> None:
+    inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
+    read = np.concatenate([batch[0].numpy() for batch in batches(inputs, list("312"), batch_size=2)])
+    np.testing.assert_array_equal(read, [[3, 0], [1, 0], [2, 0]])

@@ -13,7 +13,7 @@ import cxr_pipeline
 from cxr_pipeline.common.mappings import flatten, json_digest
 from cxr_pipeline.data.images import recipe
 from cxr_pipeline.training.networks.weights import content_digest, is_pretrained
-from cxr_pipeline.training.versions import training_versions
+from cxr_pipeline.training.settings import training_versions
 
 # Parameters of a task that do not affect any result.
 WITHOUT_EFFECT = (

@@ -22,11 +22,10 @@ def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
     """Build Keras layers that change images during training, and pass them on unchanged otherwise.
 
     Args:
-        augmentation: by name, ``rotation``: largest angle in degrees; ``translation``: largest shift as a fraction of
-            the side; ``zoom``: largest change of scale as a fraction; ``brightness``: largest shift of grey as a
-            fraction of the grey range; ``contrast``: largest change of contrast as a fraction; ``noise``: standard
-            deviation of Gaussian noise as a fraction of the grey range; ``flip``: whether to mirror half of the images
-            left to right; ``seed``: seed of the random changes. Other names are ignored.
+        augmentation: the ``seed``, and the strengths by name: the largest angle in degrees (``rotation``), shift as a
+            fraction of the side (``translation``), change of scale (``zoom``), shift of grey (``brightness``) and
+            change of contrast as fractions, the standard deviation of Gaussian ``noise`` as a fraction of the grey
+            range, and whether to mirror half of the images left to right (``flip``).
 
     Returns:
         Model from grey images [n, S, S, 1] (0..255) to the same, float32. Areas from outside the image are black.
@@ -73,15 +72,9 @@ class AugmentedViews:
         self._change = change
 
     def render(self, images: np.ndarray, sha256s: Sequence[str], views: Sequence[int]) -> np.ndarray:
-        """Render one view of each image.
+        """Render one view of each grey image [n, S, S], uint8, with its digest and the number of its view.
 
-        Args:
-            images: grey images [n, S, S], uint8.
-            sha256s: their digests.
-            views: number of the view of each image; 0 leaves it unchanged.
-
-        Returns:
-            Images [n, S, S, 1], float32, 0..255 except for the noise.
+        The result is float32 [n, S, S, 1], 0..255 except for the noise.
         """
         rendered = images[..., np.newaxis].astype(np.float32)
         for index, (sha256, view) in enumerate(zip(sha256s, views, strict=True)):

@@ -8,20 +8,20 @@ from cxr_pipeline.training.checkpoints import Row
 
 EpochCallback = Callable[[Row], None]
 
-_callbacks: ContextVar[tuple[EpochCallback, ...]] = ContextVar("epoch_callbacks", default=())
+_callback: ContextVar[EpochCallback | None] = ContextVar("epoch_callback", default=None)
 
 
 @contextmanager
 def epoch_callback(callback: EpochCallback) -> Iterator[None]:
     """Call a function with the row of each saved epoch in this context; an exception in it stops the training."""
-    token = _callbacks.set((*_callbacks.get(), callback))
+    token = _callback.set(callback)
     try:
         yield
     finally:
-        _callbacks.reset(token)
+        _callback.reset(token)
 
 
-def run_epoch_callbacks(row: Row) -> None:
-    """Call every callback of this context with the history row of an epoch."""
-    for callback in _callbacks.get():
+def run_epoch_callback(row: Row) -> None:
+    """Call the callback of this context, if there is one, with the history row of an epoch."""
+    if callback := _callback.get():
         callback(row)

@@ -38,8 +38,8 @@ class PhaseState:
         history: one row per epoch.
         selected: weights after each epoch that some metric selects, by 0-based epoch.
         random: states of the random generators after each epoch, by 0-based epoch.
-        variables: variables of the network after the last epoch; empty if no epoch can follow.
-        optimizer: variables of the optimizer after the last epoch; empty if no epoch can follow.
+        variables: of the network after the last epoch; empty if no epoch can follow.
+        optimizer: variables of the optimizer, likewise.
     """
 
     history: list[Row] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """Check before any work that a network can be built and trained as configured."""
 
 from pathlib import Path
+from typing import Any
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
@@ -10,15 +11,8 @@ from cxr_pipeline.training.networks.weights import check_weights, find_weights, 
 def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: Path, task: str) -> None:
     """Check the size of the images, the weights, and the layer from which a pretrained backbone is fine-tuned.
 
-    The network is built, which takes seconds, only if the weights are a file or a layer is given.
-
-    Args:
-        name: name of the network.
-        weights: its weights; see `find_weights`.
-        size: side of an image in pixels.
-        cut: layer; None for the default of the backbone.
-        raw: folder of the raw data.
-        task: name of the task, for messages.
+    The network is built, which takes seconds, only if the weights are a file or the layer ``cut`` is given. ``size`` is
+    the side of an image in pixels; ``task`` is named in messages.
 
     Raises:
         UserError: the images are too small, or the weights or the layer cannot be used.
@@ -35,15 +29,5 @@ def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: P
     from cxr_pipeline.training.phases import cut_layer
 
     file = None if weights == "imagenet" else find_weights(name, weights, raw)
-    model = build_model(
-        name=name,
-        weights_file=file,
-        size=size,
-        n_outputs=1,
-        exclusive=False,
-        head_units=0,
-        dropout=0.0,
-        seed=0,
-        cut=cut,
-    )
-    cut_layer(model, cut)
+    head: dict[str, Any] = {"n_outputs": 1, "exclusive": False, "head_units": 0, "dropout": 0.0, "seed": 0}
+    cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut, **head), cut)

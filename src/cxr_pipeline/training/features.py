@@ -15,7 +15,7 @@ from rich.progress import Progress
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.training.augmentation import STRENGTHS, AugmentedViews
-from cxr_pipeline.training.versions import FEATURES
+from cxr_pipeline.training.settings import FEATURES
 
 if TYPE_CHECKING:
     from keras import Model
@@ -54,12 +54,8 @@ class BackboneFeatures:
 
     Each is an ``ArrayStore`` in a subfolder named after a digest of everything that affects a value, except the
     augmentation: it is part of the key of an augmented view, so that features of unchanged images remain valid when it
-    changes. Reading an entry that was not prepared raises a ``KeyError``.
-
-    Args:
-        lower: network from images to the activations at the cut.
-        upper: network from the activations at the cut to the pooled features. Both are frozen.
-        augmentation: strengths and seed of `build_augmentation`, by name.
+    changes. Reading an entry that was not prepared raises a ``KeyError``. The network ``lower`` maps images to the
+    activations at the cut, ``upper`` maps these to the pooled features.
     """
 
     def __init__(

@@ -1,17 +1,18 @@
-"""The images of training and validation, with their labels and sampling plan."""
+"""The images of training and validation with their labels, and the ``tf.data`` pipeline that reads them in order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.training.features import Images
+from cxr_pipeline.training.features import Entry, Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,6 @@ class ImageSet:
         y: labels, 0, 1 or NaN for unknown, float32 [n, k].
         weight: weight of each image in the loss, float32 [n].
         count: how often an image is shown in an epoch, int64 [n].
-
-    Raises:
-        ValueError: the arrays differ in length, are empty, or contain another label.
     """
 
     images: Images
@@ -37,11 +35,6 @@ class ImageSet:
     def __post_init__(self) -> None:
         for name, dtype in (("sha256", str), ("y", np.float32), ("weight", np.float32), ("count", np.int64)):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
-        lengths = [len(array) for array in (self.sha256, self.y, self.weight, self.count)]
-        if self.y.ndim != 2 or len(set(lengths)) != 1 or not lengths[0]:
-            raise ValueError(f"Expected labels [n, k] and other arrays [n]. Received: {self.y.shape=}, {lengths=}")
-        if not (np.isin(self.y, (0, 1)) | np.isnan(self.y)).all():
-            raise ValueError(f"Expected labels 0, 1 and NaN. Received: y={np.unique(self.y)}")
 
     @classmethod
     def unweighted(cls, *, images: Images, sha256: np.ndarray, y: np.ndarray) -> Self:
@@ -55,13 +48,6 @@ class ImageSet:
         with np.errstate(invalid="ignore"):
             fraction: np.ndarray = (shown * np.nan_to_num(self.y)).sum(axis=0) / shown.sum(axis=0)
         return fraction
-
-    def check_labels(self, *, n_outputs: int, exclusive: bool) -> None:
-        """Raise a `ValueError` unless there are labels of each output and, if exclusive, exactly one is 1."""
-        if self.y.shape[1] != n_outputs:
-            raise ValueError(f"Expected labels of {n_outputs} outputs. Received: y.shape={self.y.shape}")
-        if exclusive and not (self.y.sum(axis=1) == 1).all():
-            raise ValueError(f"Expected one label 1 per image. Received: {np.unique(self.y.sum(axis=1))}")
 
     @property
     def digest(self) -> str:
@@ -91,3 +77,75 @@ def image_sets(
     )
     sha256 = validation["sha256"].to_numpy(str)
     return train, ImageSet.unweighted(images=images, sha256=sha256, y=validation[labels].to_numpy())
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a network, read batch by batch: ``read`` maps images and views to inputs [b, *shape]."""
+
+    read: Callable[[Sequence[Entry]], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def image_inputs(images: Images, shape: tuple[int, ...]) -> Inputs:
+    """Read stored images, grey [S, S, 1], uint8."""
+    return Inputs(lambda entries: images.read([sha256 for sha256, _ in entries])[..., np.newaxis], shape, "uint8")
+
+
+def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.ndarray:
+    """Draw the order of the images in one epoch.
+
+    Image i appears ``count[i]`` times. Each time, its next view is shown, so that after ``views + 1`` times every view
+    was shown once, including the image itself. The seed determines the order and the first view of each image.
+
+    Returns:
+        Image index and view, int64 [sum of count, 2].
+
+    Example:
+        >>> epoch_order(np.array([1, 0, 2]), views=0, seed=0, epoch=0).tolist()
+        [[2, 0], [0, 0], [2, 0]]
+    """
+    image = np.repeat(np.arange(len(count)), count)
+    repetition = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count)
+    first = np.random.default_rng(seed).integers(views + 1, size=len(count))
+    view = (first[image] + epoch * count[image] + repetition) % (views + 1)
+    order = np.stack([image, view], axis=1)
+    return np.random.default_rng([seed, epoch]).permutation(order)
+
+
+def batches(
+    inputs: Inputs,
+    sha256s: Sequence[str] | np.ndarray,
+    order: np.ndarray | None = None,
+    *,
+    batch_size: int,
+    targets: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tf.data.Dataset:
+    """Read images in a given order.
+
+    Args:
+        inputs: how to read them.
+        sha256s: digests of all n images.
+        order: image index and view, integers [m, 2]; None for each image once, unchanged.
+        batch_size: images per batch; the last batch may have fewer.
+        targets: labels [n, k] and weights [n] of all images, float32; None for inputs alone.
+
+    Returns:
+        Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].
+    """
+    names = np.asarray(sha256s, str).tolist()
+    if order is None:
+        order = np.stack([np.arange(len(names)), np.zeros(len(names), np.int64)], axis=1)
+    signature: tuple[Any, ...] = (tf.TensorSpec((None, *inputs.shape), inputs.dtype),)
+    signature += tuple(tf.TensorSpec((None, *target.shape[1:]), "float32") for target in targets or ())
+
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            entries = [(names[image], view) for image, view in chunk.tolist()]
+            yield inputs.read(entries), *(target[chunk[:, 0]] for target in targets or ())
+
+    n_batches = -(-len(order) // batch_size)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(2)

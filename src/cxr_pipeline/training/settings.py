@@ -1,10 +1,22 @@
-"""Settings of a training."""
+"""Settings of a training, and the versions that its result depends on. Neither needs TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Self
+
+# Increase it when the same settings train differently, or when checkpoints are stored differently.
+FITTING = 3
+# Increase it when the same key gives other features, such as after a change of rendering or rounding.
+FEATURES = 1
+
+
+def training_versions() -> dict[str, str]:
+    """Return the versions of the training code and of the libraries that it uses."""
+    libraries = {library: version(library) for library in ("keras", "tensorflow")}
+    return {"fitting": str(FITTING), "features": str(FEATURES), **libraries}
 
 
 @dataclass(frozen=True)
@@ -23,16 +35,11 @@ class FineTuningSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of a training.
+    """Settings of a training; see `build_loss`, `build_optimizer` and `EpochSelector`.
 
     Args:
-        loss: see `build_loss`.
-        optimizer: see `build_optimizer`.
-        learning_rate: that of the first step.
-        schedule: ``constant`` or ``cosine``.
         head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
         epochs: largest number of epochs; of the head alone if the backbone is pretrained.
-        monitor, tolerance, patience: see `EpochSelector`.
         mixed_bfloat16: compute in bfloat16, keep the weights in float32.
         seed: seed of the order of images.
     """

@@ -17,7 +17,7 @@ from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.processes import cell, trial
-from cxr_pipeline.training.callbacks import run_epoch_callbacks
+from cxr_pipeline.training.callbacks import run_epoch_callback
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -64,7 +64,7 @@ def training_with(values: Iterable[float], monitor: str = "val_auc") -> Training
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.keras").touch()
         for epoch, value in enumerate(values, start=1):
-            run_epoch_callbacks({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
+            run_epoch_callback({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
 
     return train
 

@@ -39,10 +39,3 @@ def test_a_cosine_schedule_falls_to_zero() -> None:
         optimizer.apply([np.zeros(1, np.float32)], [weight])
     np.testing.assert_allclose(rates, [0.05 * (1 + np.cos(np.pi * step / 10)) for step in range(10)], rtol=1e-5)
     assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-8)
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="Received: name='lion'"):
-        build("lion")
-    with pytest.raises(ValueError, match="Received: schedule='steps'"):
-        build(schedule="steps")

@@ -15,10 +15,10 @@ import pytest
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks import weights
 from cxr_pipeline.training.networks.architectures import BACKBONES
-from cxr_pipeline.training.networks.weights import PUBLISHED, content_digest, find_weights, load_weights
+from cxr_pipeline.training.networks.weights import KERAS_3_FILE, PUBLISHED, content_digest, find_weights, load_weights
 
 CONTENT = b"weights" * 1000
-NAME, ALIAS = PUBLISHED["densenet121"].file, PUBLISHED["densenet121"].alias
+NAME, ALIAS = PUBLISHED["densenet121"].file, KERAS_3_FILE.format("densenet121")
 NO_NETWORK = pytest.mark.usefixtures("no_network")
 
 

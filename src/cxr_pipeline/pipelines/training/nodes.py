@@ -22,7 +22,7 @@ def fit_model(
     folders: Folders,
 ) -> tuple[Any, pd.DataFrame]:
     """Train the network and log each epoch to MLflow."""
-    from cxr_pipeline.training.callbacks import run_epoch_callbacks
+    from cxr_pipeline.training.callbacks import run_epoch_callback
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import image_sets
     from cxr_pipeline.training.networks.build import build_model
@@ -30,7 +30,7 @@ def fit_model(
 
     def on_epoch(row: dict[str, Any]) -> None:
         tracking.log_epoch(row)
-        run_epoch_callbacks(row)
+        run_epoch_callback(row)
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     network = build_model(

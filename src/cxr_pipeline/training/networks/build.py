@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
-from cxr_pipeline.training.networks import cnn
-from cxr_pipeline.training.networks.backbones import BACKBONES, GREY_TO_RGB, NORMALISATION
+from cxr_pipeline.training.networks.backbones import (
+    BACKBONES,
+    GREY_TO_RGB,
+    IMAGE_STANDARDISATION,
+    NETWORKS,
+    NORMALISATION,
+)
 from cxr_pipeline.training.networks.heads import OUTPUT, STANDARDISED, head, pool, pool_levels
 from cxr_pipeline.training.networks.weights import load_weights
 
-NETWORKS: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {**cnn.NETWORKS, **BACKBONES}
-
 # bfloat16 can represent neither 256 grey levels nor probabilities close to 0 and 1.
-FLOAT32_LAYERS = ("image", "image_standardisation", GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
+FLOAT32_LAYERS = ("image", IMAGE_STANDARDISATION, GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
 
 
 def build_model(
@@ -37,14 +39,14 @@ def build_model(
     without one, every layer is trainable.
 
     Args:
-        name: one of `cxr_pipeline.training.networks.architectures.ARCHITECTURES`.
+        name: one of `NETWORKS`.
         weights_file: pretrained weights of the backbone without its top, or None.
         size: side S of an image in pixels, at least that of `SMALLEST_SIZES`.
         n_outputs: number of outputs, k.
         exclusive: end in a softmax over the outputs; otherwise in k sigmoids.
         head_units: units of the dense layer before the outputs; 0 for none.
         dropout: fraction of the pooled features dropped in training.
-        seed: seed of the initial weights and of dropout.
+        seed: of the initial weights and of dropout.
         pooling: ``average`` of the last feature map, or ``multilevel``, see `pool_levels`.
         cut: layer from which the backbone will be fine-tuned, None for its default; maps below it are not pooled.
 
@@ -53,10 +55,7 @@ def build_model(
 
     Raises:
         UserError: the weights do not fit the network.
-        ValueError: the name is unknown.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"Expected a network among {', '.join(NETWORKS)}. Received: name={name!r}")
     # Keras numbers unnamed layers over the whole process, but features and checkpoints need the same names in every
     # process.
     keras.utils.clear_session(free_memory=False)

@@ -22,9 +22,7 @@ def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]
     A finding of a few pixels is lost in the average of the last map, but not in finer maps and the maximum (Hariharan
     et al., "Hypercolumns for Object Segmentation and Fine-grained Localization", CVPR 2015, arXiv:1411.5752). Features
     of different levels differ in scale, so each is standardised to mean 0 and variance 1 over the training images.
-
-    Returns:
-        Pooled features [n, 2 c + channels of the levels] of the last feature map [n, h, w, c].
+    There are 2 c features of the last feature map [n, h, w, c], and one for each channel of the others.
     """
     layers = keras.layers
     average = layers.GlobalAveragePooling2D(name="pooled_average")(features)
@@ -37,11 +35,7 @@ def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]
 def head(
     pooled: keras.KerasTensor, *, n_outputs: int, exclusive: bool, head_units: int, dropout: float, seed: int
 ) -> keras.KerasTensor:
-    """Apply dropout, an optional dense layer and the output layer to features [n, c]; see `build_model`.
-
-    Returns:
-        Probabilities [n, k], float32, in 0..1.
-    """
+    """Map features [n, c] to probabilities [n, k], float32, in 0..1; see `build_model`."""
     hidden = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     if head_units:
         hidden = keras.layers.Dense(head_units, activation="relu", name="hidden")(hidden)

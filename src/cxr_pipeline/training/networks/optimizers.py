@@ -20,9 +20,6 @@ def build_optimizer(
         schedule: ``constant``, or ``cosine`` from the learning rate to zero over ``total_steps``.
         weight_decay: fraction of a weight, times the learning rate, that each step subtracts.
         total_steps: number of steps of the phase.
-
-    Raises:
-        ValueError: the name of the optimizer or of the schedule is unknown.
     """
     classes = {
         "adam": keras.optimizers.Adam,
@@ -31,10 +28,6 @@ def build_optimizer(
         "sgd": keras.optimizers.SGD,
         "rmsprop": keras.optimizers.RMSprop,
     }
-    if name not in classes:
-        raise ValueError(f"Expected an optimizer among {', '.join(classes)}. Received: name={name!r}")
-    if schedule not in ("constant", "cosine"):
-        raise ValueError(f"Expected a schedule among constant, cosine. Received: schedule={schedule!r}")
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps) if schedule == "cosine" else learning_rate
     momentum = {"momentum": 0.9} if name == "sgd" else {}
     optimizer = classes[name](learning_rate=rate, weight_decay=weight_decay, **momentum)

@@ -18,12 +18,13 @@ import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
-from cxr_pipeline.training.networks.architectures import BACKBONES
 
 if TYPE_CHECKING:
     from keras import Model
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+# Name of a file with the published weights of a backbone in the format of Keras 3.
+KERAS_3_FILE = "{}_imagenet_notop.weights.h5"
 TIMEOUT_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -35,12 +36,10 @@ class PublishedWeights(NamedTuple):
     Args:
         path: path of the file on Keras' server.
         md5: MD5 of the file; None if Keras publishes none.
-        alias: name of a file with the same weights in the format of Keras 3.
     """
 
     path: str
     md5: str | None
-    alias: str
 
     @property
     def file(self) -> str:
@@ -54,15 +53,18 @@ class PublishedWeights(NamedTuple):
 
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
-_PATHS = {
-    "densenet121": (f"densenet/densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
-    "vgg16": (f"vgg16/vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
-    "resnet50": (f"resnet/resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
-    "inceptionv3": (f"inception_v3/inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
-    "mobilenetv2": (f"mobilenet_v2/mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
-    "efficientnetv2b0": ("efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
+_MOBILENET = f"mobilenet_v2/mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5"
+PUBLISHED = {
+    name: PublishedWeights(path, md5)
+    for name, path, md5 in (
+        ("densenet121", f"densenet/densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
+        ("vgg16", f"vgg16/vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+        ("resnet50", f"resnet/resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
+        ("inceptionv3", f"inception_v3/inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
+        ("mobilenetv2", _MOBILENET, None),
+        ("efficientnetv2b0", "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
+    )
 }
-PUBLISHED = {name: PublishedWeights(*_PATHS[name], f"{name}_imagenet_notop.weights.h5") for name in BACKBONES}
 
 
 def is_pretrained(architecture: str, weights: str) -> bool:
@@ -101,11 +103,8 @@ def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> N
 def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
     """Return the file of pretrained weights, or None for a network that starts from random weights.
 
-    Args:
-        architecture: name of the network.
-        weights: ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
-            or a path, absolute or relative to the working folder or to `raw`.
-        raw: folder of the raw data.
+    ``weights`` is ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
+    or a path, absolute or relative to the working folder or to `raw`, the folder of the raw data.
 
     Raises:
         UserError: the file is missing or damaged, or cannot be downloaded.
@@ -116,19 +115,14 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 
 
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
-    """Return the MD5 of the weights file, or None if the parameters identify the weights.
-
-    That is so without pretrained weights, and for the file that Keras publishes, downloaded or not.
+    """Return the MD5 of the weights file; None without one, and for the file that Keras publishes, downloaded or not.
 
     Raises:
         UserError: a file given by the user is missing or damaged.
     """
-    if not is_pretrained(architecture, weights):
-        return None
-    file = _find_local(architecture, weights, raw)
-    if file is None or (weights == "imagenet" and file.name == PUBLISHED[architecture].file):
-        return None
-    return _md5(file)
+    file = _find_local(architecture, weights, raw) if is_pretrained(architecture, weights) else None
+    published = weights == "imagenet" and file is not None and file.name == PUBLISHED[architecture].file
+    return None if file is None or published else _md5(file)
 
 
 def load_weights(backbone: Model, file: Path) -> None:
@@ -177,8 +171,8 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
     """Return a file on this machine, or None if it must be downloaded."""
     if weights == "imagenet":
         published = PUBLISHED[architecture]
-        for path, md5 in ((raw / "weights" / published.file, published.md5), (raw / "weights" / published.alias, None)):
-            if path.is_file():
+        for name, md5 in ((published.file, published.md5), (KERAS_3_FILE.format(architecture), None)):
+            if (path := raw / "weights" / name).is_file():
                 return _check_defects(path, md5)
         cached = _keras_cache() / published.file
         # A damaged file in the cache is downloaded again, because it was not provided by the user.
@@ -186,15 +180,15 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
     if architecture not in PUBLISHED:
         raise UserError(
             f"model.weights is {weights}, but {architecture} takes no pretrained weights: set model.weights to none, "
-            f"or model.name to one of {', '.join(BACKBONES)}."
+            f"or model.name to one of {', '.join(PUBLISHED)}."
         )
-    candidates = [Path(weights).expanduser().absolute(), raw.absolute() / Path(weights).expanduser()]
+    candidates = dict.fromkeys(folder / Path(weights).expanduser() for folder in (Path.cwd(), raw.absolute()))
     for path in candidates:
         if path.is_file():
             return _check_defects(path)
     raise UserError(
         "model.weights: expected a weights file, imagenet or none; found no file at "
-        f"{' or '.join(map(str, dict.fromkeys(candidates)))}."
+        f"{' or '.join(map(str, candidates))}."
     )
 
 
@@ -224,20 +218,17 @@ def _find_defect(path: Path, md5: str | None) -> str | None:
 def _download(published: PublishedWeights) -> Path:
     import keras
 
+    cache = _keras_cache()
+    options = {"file_hash": published.md5, "force_download": True}
     try:
         path = keras.utils.get_file(
-            published.file,
-            origin=published.url,
-            cache_dir=str(_keras_cache().parent),
-            cache_subdir="models",
-            file_hash=published.md5,
-            force_download=True,
+            published.file, published.url, cache_dir=str(cache.parent), cache_subdir="models", **options
         )
         return _check_defects(Path(path), published.md5)
     except Exception as error:  # Keras raises a bare Exception if a download fails.
         raise UserError(
             f"{published.url} could not be downloaded ({error}). Run the same command again, or put the file into "
-            f"{_keras_cache()}."
+            f"{cache}."
         ) from error
 
 
