@@ -24,17 +24,17 @@ class Listing:
 
     Args:
         images: one row per image on disk, with ``IMAGE_COLUMNS``, null where unknown: ``image`` (unique id), ``path``
-            (passed to the source's reader), ``patient_id``, ``labels`` (the source's own, joined by ``|``; empty if the
-            image is known to have none), ``uncertain`` and ``unknown`` (labels marked uncertain, and labels that the
-            source does not mention, joined by ``|``), ``outvoted`` (labels that only a minority of the readers found,
-            joined by ``|``), ``view``, ``age`` (years), ``sex`` (``F``, ``M``), ``given_split`` (``train``,
-            ``validation``, ``test``) and ``box_file`` (names of the box lists, joined by ``|``).
+            (passed to the source's reader), ``patient_id``, ``labels`` (the source's own; empty if the image is known
+            to have none), ``uncertain`` (labels marked uncertain), ``unknown`` (labels that the source does not
+            mention), ``outvoted`` (labels that only a minority of the readers found), ``view``, ``age`` (years),
+            ``sex`` (``F``, ``M``), ``given_split`` (``train``, ``validation``, ``test``) and ``box_file`` (names of
+            the box lists). Labels and names of lists are joined by ``|``.
         refused: rows that cannot be used: ``image``, ``reason``, ``detail``.
         n_missing: number of rows whose image is not on disk.
-        missing: name of one of these images, or its first characters.
         notes: sentences for the data report. They must not name patients.
         vocabulary: labels that the source is known to use. Rows with any other label are refused.
         n_left_out: number of rows that the layout itself leaves out, such as lateral images.
+        missing: name of one of the images that are not on disk, or its first characters.
         n_repeated: number of rows that repeat another row of the same image.
     """
 

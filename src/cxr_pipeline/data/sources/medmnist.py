@@ -36,8 +36,8 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
     names = _names(tables, labels)
     numbers = np.concatenate(list(tables.values()))
     images = [f"{_SPLITS[split]}/{row:05d}" for split, table in tables.items() for row in range(len(table))]
-    rows = pd.DataFrame({"image": images}, dtype="str")
-    rows = rows.assign(path=rows.index.astype("str"), given_split=rows["image"].str.partition("/")[0])
+    rows = pd.DataFrame({"image": images, "path": map(str, range(len(images)))}, dtype="str")
+    rows["given_split"] = rows["image"].str.partition("/")[0]
     if numbers.shape[1] == 1:
         rows = name_labels(rows, pd.Series(numbers[:, 0]).astype("str"), names)
     else:
@@ -71,44 +71,38 @@ def _splits(archive: zipfile.ZipFile) -> list[str]:
     return splits
 
 
-@contextmanager
-def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     info = archive.getinfo(name)
     check_expansion(info.file_size, info.compress_size)
-    with archive.open(info) as stream:
-        try:
-            yield stream
-        except MemoryError:
-            raise ValueError(f"{name} names a shape that does not fit into memory") from None
+    return archive.open(info)
 
 
-@contextmanager
-def _images(archive: zipfile.ZipFile, split: str) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
+def _open_images(archive: zipfile.ZipFile, split: str) -> tuple[IO[bytes], tuple[int, ...]]:
     """Open the images of a split: a stream of their pixels, and their shape."""
     # np.load would decompress a whole split into memory, 4 GB for ChestMNIST at 224 pixels.
-    with _member(archive, f"{split}_images.npy") as stream:
-        np.lib.format.read_magic(stream)
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
-        is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
-        if not is_image or 0 in shape[1:] or dtype != np.uint8 or columns_first:
-            raise ValueError(
-                f"{split}_images: expected uint8 [n, height, width] or [n, height, width, 3]. Found {dtype} {shape}"
-            )
-        if prod(shape[1:]) > MAX_IMAGE_BYTES:
-            raise ValueError(f"{split}_images: expected at most {MAX_IMAGE_BYTES >> 20} MiB an image. Found {shape}")
-        yield stream, shape
+    stream = _open_member(archive, f"{split}_images.npy")
+    np.lib.format.read_magic(stream)
+    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+    if not is_image or 0 in shape[1:] or dtype != np.uint8 or columns_first:
+        raise ValueError(
+            f"{split}_images: expected uint8 [n, height, width] or [n, height, width, 3]. Found {dtype} {shape}"
+        )
+    if prod(shape[1:]) > MAX_IMAGE_BYTES:
+        raise ValueError(f"{split}_images: expected at most {MAX_IMAGE_BYTES >> 20} MiB an image. Found {shape}")
+    return stream, shape
 
 
 def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
     """Read the labels of a split, whole numbers [n, 1] or, if there are several columns, 0 and 1 [n, columns]."""
-    with _member(archive, f"{split}_labels.npy") as stream:
+    with _open_member(archive, f"{split}_labels.npy") as stream:
         labels = np.lib.format.read_array(stream, allow_pickle=False)
-    with _images(archive, split) as (_, (n_images, *_)):
-        if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or len(labels) != n_images:
-            raise ValueError(
-                f"{split}_labels: expected whole numbers, one or one row for each of {n_images} images. "
-                f"Found {labels.dtype} {labels.shape}"
-            )
+    _, (n_images, *_) = _open_images(archive, split)
+    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or len(labels) != n_images:
+        raise ValueError(
+            f"{split}_labels: expected whole numbers, one or one row for each of {n_images} images. "
+            f"Found {labels.dtype} {labels.shape}"
+        )
     table: NDArray[np.int64] = (labels[:, np.newaxis] if labels.ndim == 1 else labels).astype(np.int64)
     if table.max(initial=0) > _MAX_LABEL:
         raise ValueError(f"{split}_labels: expected numbers of labels up to {_MAX_LABEL}. Found {table.max()}")
@@ -135,15 +129,15 @@ def _blocks(source: BinaryIO) -> Iterator[Block]:
     sizes = set()
     with _opened(source) as archive:
         for split in _splits(archive):
-            with _images(archive, split) as (stream, (n, *size)):
-                sizes.add((*size,))
-                if len(sizes) > 1:
-                    raise ValueError(f"images: expected the same size in every split. Found {sorted(sizes)}")
-                n_per_block = max(1, BLOCK_PIXELS // prod(size))
-                for start in range(0, n, n_per_block):
-                    shape = (min(n_per_block, n - start), *size)
-                    pixels = np.frombuffer(stream.read(prod(shape)), np.uint8).reshape(shape)
-                    yield _to_grey(pixels) if len(size) == 3 else pixels, {}
+            stream, (n, *size) = _open_images(archive, split)
+            sizes.add((*size,))
+            if len(sizes) > 1:
+                raise ValueError(f"images: expected the same size in every split. Found {sorted(sizes)}")
+            n_per_block = max(1, BLOCK_PIXELS // prod(size))
+            for start in range(0, n, n_per_block):
+                shape = (min(n_per_block, n - start), *size)
+                pixels = np.frombuffer(stream.read(prod(shape)), np.uint8).reshape(shape)
+                yield _to_grey(pixels) if len(size) == 3 else pixels, {}
 
 
 def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,10 +1,11 @@
 """Readers of images that are files below a folder."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
@@ -83,16 +84,12 @@ def accepting(recipe: Recipe, readers: Iterable["Reader"]) -> Recipe:
         (('CR', 'RF'), ())
     """
     files = [reader for reader in readers if isinstance(reader, FileReader)] or [FileReader(Path())]
-    return replace(
-        recipe,
-        modalities=_union([reader.modalities for reader in files]),
-        body_parts=_union([reader.body_parts for reader in files]),
-    )
-
-
-def _union(accepted: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Join lists of accepted values, of which an empty one accepts any."""
-    return () if () in accepted else tuple(dict.fromkeys(chain.from_iterable(accepted)))
+    accepted: dict[str, Any] = {}
+    for name in ("modalities", "body_parts"):
+        lists = [getattr(reader, name) for reader in files]
+        # An empty list accepts any.
+        accepted[name] = () if () in lists else tuple(dict.fromkeys(chain.from_iterable(lists)))
+    return replace(recipe, **accepted)
 
 
 # Reads the images of one source; it can be pickled and sent to another process.

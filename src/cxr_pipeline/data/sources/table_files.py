@@ -5,6 +5,7 @@ import difflib
 import gzip
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,24 +56,16 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     missing = [name for name in names if positions[name] is None]
     if missing:
         close = [match for name in missing for match in difflib.get_close_matches(name, header, n=1)]
-        hint = f"; did you mean {_names(close)}?" if close else "."
-        found = _names(header) or "none"
-        raise UserError(f"{printable(str(file))} has no column {_names(missing)}{hint} Found {found}.")
+        named, near, found = (join_names([name[:40] for name in names], 8) for names in (missing, close, header))
+        hint = f"; did you mean {near}?" if close else "."
+        raise UserError(f"{printable(str(file))} has no column {named}{hint} Found {found or 'none'}.")
     cells = table.dropna(how="all").reset_index(drop=True)
-    found_columns = {name: cells.iloc[:, position] for name, position in positions.items() if position is not None}
-    columns = {name: texts.str.strip().replace("", None) for name, texts in found_columns.items()}
-    return pd.DataFrame(columns, cells.index)
+    columns = {name: cells.iloc[:, position] for name, position in positions.items() if position is not None}
+    return pd.DataFrame({name: texts.str.strip().replace("", None) for name, texts in columns.items()}, cells.index)
 
 
 def check_expansion(n_expanded: int, n_compressed: int) -> None:
-    """Raise ``ValueError`` if content expands to more than 64 MiB and to more than 50 times its compressed size.
-
-    Example:
-        >>> check_expansion(10**9, 10**8)
-        >>> check_expansion(10**9, 10**6)
-        Traceback (most recent call last):
-        ValueError: it expands to more than 50 times its compressed size
-    """
+    """Raise ``ValueError`` if content expands to more than 64 MiB and to more than 50 times its compressed size."""
     if n_expanded > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * n_compressed):
         raise ValueError(f"it expands to more than {_MAX_EXPANSION} times its compressed size")
 
@@ -110,22 +103,18 @@ def _read_csv(file: Path, names: Sequence[str]) -> pd.DataFrame:
     # A first line such as "sep=;" tells Excel the separator.
     if text.startswith("sep="):
         text = text.partition("\n")[2]
+    # Without pandas' own list of null values: a label may be "None" and a patient "NA".
+    read: Any = partial(pd.read_csv, dtype="str", keep_default_na=False)
+    headers = {sep: read(io.StringIO(text), sep=sep, header=None, nrows=1).iloc[0].tolist() for sep in _SEPARATORS}
     wanted = {fold(name) for name in names}
-
-    def read(separator: str, **options: Any) -> pd.DataFrame:
-        # Without pandas' own list of null values: a label may be "None" and a patient "NA".
-        options |= {"dtype": "str", "keep_default_na": False}
-        table: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, **options)
-        return table
-
-    headers = {separator: read(separator, header=None, nrows=1).iloc[0].tolist() for separator in _SEPARATORS}
     separator = max(headers, key=lambda each: (len(wanted & set(map(fold, headers[each]))), len(headers[each])))
     header = headers[separator]
-    table = read(separator, na_values=[""])
+    read = partial(read, sep=separator, na_values=[""])
+    table: pd.DataFrame = read(io.StringIO(text))
     # Rows with one cell more than the header have a separator at their end, or the row names of R before them.
     if not isinstance(table.index, pd.RangeIndex):
         trailing = bool(table.iloc[:, -1].isna().all())
-        table = read(separator, na_values=[""], index_col=False) if trailing else table.reset_index(drop=True)
+        table = read(io.StringIO(text), index_col=False) if trailing else table.reset_index(drop=True)
     # pandas renames the second of two columns with the same name.
     return table.set_axis(header, axis="columns") if len(header) == table.shape[1] else table
 
@@ -141,10 +130,6 @@ def _decode(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("cp1252")
-
-
-def _names(columns: Sequence[str]) -> str:
-    return join_names([column[:40] for column in columns], 8)
 
 
 def _position(header: Sequence[str], name: str, file: Path) -> int | None:
