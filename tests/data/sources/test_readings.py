@@ -5,9 +5,8 @@ import pytest
 from samples import texts, write_files
 
 from cxr_pipeline.data.sources.label_table import read
-from cxr_pipeline.data.sources.label_tables import Columns
+from cxr_pipeline.data.sources.label_tables import Columns, combine_readings
 from cxr_pipeline.data.sources.labels import LabelMap
-from cxr_pipeline.data.sources.readings import combine_readings
 
 VINDR = """image_id,class_name,rad_id
 a,No finding,R1

@@ -2,7 +2,6 @@
 
 import posixpath
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.labels import fold, is_normal
 from cxr_pipeline.data.sources.listing import SPLIT_NAMES, printable, refuse
-from cxr_pipeline.data.sources.readings import Combination, combine_readings
 from cxr_pipeline.data.sources.table_files import read_table
 
 NO_FINDING = "No Finding"
+
+Combination = Literal["any", "majority", "unanimous"]
 
 _POSITIVE, _NEGATIVE, _UNCERTAIN = 1.0, 0.0, -1.0
 _CELLS = {
@@ -30,6 +31,8 @@ _MAX_AGE = 120
 _LIST = re.compile(r"\[(?P<items>.*)\]", re.DOTALL)
 _QUOTED = re.compile(r"""(['"])(?P<label>.*?)\1""")
 _LEADS_OUT = re.compile(r"/|[A-Za-z]:/|\.\.(/|$)")
+# An uncertain label is half a vote, and a reader who does not know has none.
+_VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +95,7 @@ def read_label_table(folder: Path, table: str, columns: Columns) -> tuple[pd.Dat
     if columns.split is not None:
         rows["given_split"] = _splits(cells[columns.split], file)
     if columns.combine is not None:
-        readers = cells[columns.reader] if columns.reader else pd.Series(None, rows.index, dtype="str")
-        rows = combine_readings(rows, readers, columns.combine)
+        rows = combine_readings(rows, cells.get(columns.reader), columns.combine)
     return rows, vocabulary
 
 
@@ -125,6 +127,55 @@ def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, fr
     return rows, vocabulary
 
 
+def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: Combination) -> pd.DataFrame:
+    """Give all rows of an image the same labels. They are compared as by ``fold``, and keep their first spelling.
+
+    The rows of one reader add up, as in a table with a row for each finding. Without readers, each row is a reader of
+    its own. An image has no known labels if each of its readers found something, but no label has enough votes.
+
+    Args:
+        rows: rows of ``read_labels``.
+        readers: name of the reader of each row, null where it has none.
+        how: ``any``: an image has the labels that at least one reader found, but a label for a normal image only if it
+            has no other.
+            ``majority``: those that more than half of the readers found; labels of exactly half are uncertain.
+            Those of fewer are ``outvoted``.
+            ``unanimous``: those that all readers found; labels of only some of them are uncertain.
+    """
+    each_row = rows.index.to_series().astype("str").radd("row ")
+    readers = each_row if readers is None else readers.fillna(each_row)
+    parts = [
+        rows[["image"]].assign(reader=readers, label=rows[column].str.split("|"), vote=vote).explode("label")
+        for column, vote in _VOTES.items()
+    ]
+    said = pd.concat(parts).replace({"label": ""}, None).dropna(subset=["image", "label"])
+    folded = said["label"].map({label: fold(label) for label in said["label"].unique()})
+    said["label"] = said.groupby(["image", folded])["label"].transform("first")
+    of_readers = said.groupby(["image", "reader", "label"])["vote"].max()
+    votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
+    has_read = rows[["labels", "unknown"]].notna().any(axis=1)
+    of_image = readers.where(has_read).groupby(rows["image"]).nunique()
+    n_who_know = votes["image"].map(of_image) - votes["size"] + votes["count"]
+    share = votes["max"] if how == "any" else votes["sum"] / n_who_know
+    found = share.eq(1) if how == "unanimous" else share.gt(0.5)
+    if how == "any":
+        normal = votes["label"].map({label: is_normal(label) for label in votes["label"].unique()}).astype("bool")
+        found &= ~(normal & (found & ~normal).groupby(votes["image"]).transform("any"))
+    uncertain = ~found & (share.gt(0) if how == "unanimous" else share.eq(0.5))
+    outvoted = ~uncertain & share.between(0, 0.5, inclusive="neither")
+    cases = {"labels": found, "uncertain": uncertain, "unknown": n_who_know.eq(0), "outvoted": outvoted}
+    joined = {
+        name: rows["image"].map(votes[case].groupby("image")["label"].agg("|".join)).astype("str")
+        for name, case in cases.items()
+    }
+    is_labelled = rows["labels"].notna().groupby(rows["image"]).transform("any")
+    labels = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
+    n_finders = said[said["vote"] > 0].groupby("image")["reader"].nunique()
+    all_found_something = rows["image"].map(n_finders).eq(rows["image"].map(of_image))
+    disputed = labels.eq("") & joined["uncertain"].isna() & all_found_something
+    return rows.assign(**{**joined, "labels": labels.mask(disputed)})
+
+
 def years(ages: "pd.Series[str]") -> "pd.Series[float]":
     """Convert ages such as ``58``, ``058Y`` or ``006M`` to years; null if invalid or above 120.
 
@@ -149,9 +200,15 @@ def locate(rows: pd.DataFrame, paths: "pd.Series[str]", *spellings: "pd.Series[s
         The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing
         images are no longer refused, except for names that lead out of the folder or that several images have.
     """
-    index = _index_by_name(paths, *spellings)
+    index: dict[str, str] = {}
+    for names in (paths, *spellings):
+        # Some file systems write "ü" as two characters.
+        known = names.dropna().str.normalize("NFC")
+        several = known.duplicated(keep=False)
+        index = dict(zip(known, paths[known.index].mask(several), strict=True)) | index
+    path_of = pd.Series(index, dtype="str")
     names = rows["image"]
-    found = names.map({name: path for name, path in index.items() if path is not None}).astype("str")
+    found = names.map(path_of).astype("str")
     rows = rows.assign(
         image=found.fillna(names),
         path=found,
@@ -160,27 +217,8 @@ def locate(rows: pd.DataFrame, paths: "pd.Series[str]", *spellings: "pd.Series[s
     )
     outside = names.str.match(_LEADS_OUT, na=False)
     rows = refuse(rows, outside, "outside_source", "its path in the table is not below the source's folder")
-    ambiguous = names.isin([name for name, path in index.items() if path is None])
+    ambiguous = names.isin(path_of.index[path_of.isna()])
     return refuse(rows, ambiguous, "unreadable", "several files have this name; the table must give the path")
-
-
-def _index_by_name(paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> dict[str, str | None]:
-    """Map names to paths, or to None if several images have a name that is not an earlier spelling of one of them.
-
-    Example:
-        >>> _index_by_name(pd.Series(["a/1.png", "b/1.png", "2.png"]), pd.Series(["1", "1", "2"]))
-        {'1': None, '2': '2.png', 'a/1.png': 'a/1.png', 'b/1.png': 'b/1.png', '2.png': '2.png'}
-    """
-    index: dict[str, str | None] = {}
-    for names in (paths, *spellings):
-        ambiguous = names.duplicated(keep=False)
-        index = {
-            # Some file systems write "ü" as two characters.
-            unicodedata.normalize("NFC", name): None if several else path
-            for name, path, several in zip(names, paths, ambiguous, strict=True)
-            if isinstance(name, str)
-        } | index
-    return index
 
 
 def _splits(words: "pd.Series[str]", file: Path) -> "pd.Series[str]":
@@ -212,7 +250,7 @@ def _labels_of(text: str, separator: str) -> list[str]:
 
 
 def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
-    values = cells.apply(_cell_values)
+    values = cells.apply(lambda column: column.str.lower().map(_CELLS).astype("float64"))
     invalid = values.isna() & cells.notna()
     if blank == "negative":
         values = values.fillna(_NEGATIVE)
@@ -230,10 +268,6 @@ def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
         detail = f"the column {name} has '" + cells[name].str[:40] + "'; expected 1, 0, -1 or an empty cell"
         rows = refuse(rows, invalid[name], "unknown_label", detail)
     return rows
-
-
-def _cell_values(cells: "pd.Series[str]") -> "pd.Series[float]":
-    return cells.map({text: _CELLS.get(text.casefold()) for text in cells.dropna().unique()}).astype("float64")
 
 
 def _joined(chosen: pd.DataFrame) -> "pd.Series[str]":
