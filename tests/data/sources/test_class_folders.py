@@ -10,23 +10,20 @@ from cxr_pipeline.data.sources.readers import file_reader
 
 
 def test_the_folder_is_the_label(tmp_path):
-    write_files(tmp_path, "No Finding/b.png", "No Finding/deeper/a.jpg", "Effusion/a.png")
-    images = read(tmp_path, patient_id="none").images
-    assert images[["image", "path", "labels"]].to_numpy().tolist() == [
-        ["Effusion/a.png", "Effusion/a.png", "Effusion"],
-        ["No Finding/b.png", "No Finding/b.png", "No Finding"],
-        ["No Finding/deeper/a.jpg", "No Finding/deeper/a.jpg", "No Finding"],
-    ]
+    paths = ["Effusion/a.png", "No Finding/b.png", "No Finding/deeper/a.jpg"]
+    images = read(write_files(tmp_path, *paths)).images
+    assert images["image"].tolist() == images["path"].tolist() == paths
+    assert images["labels"].tolist() == ["Effusion", "No Finding", "No Finding"]
     assert images[["given_split", "patient_id"]].isna().all(axis=None)
 
 
 def test_split_folders_above_the_classes(tmp_path):
     folders = ("Test", "VALID", "Val", "dev", "train", "validation")
     write_files(tmp_path, *(f"{folder}/ill/a.png" for folder in folders), "well/b.png")
-    images = read(tmp_path, patient_id="none").images
+    images = read(tmp_path).images
     assert images["labels"].tolist() == ["ill", "ill", "ill", "dev", "ill", "ill", "well"]
     assert texts(images["given_split"]) == ["test", "validation", "validation", None, "train", "validation", None]
-    given = read(tmp_path, patient_id="none", given_splits={"val": "train", "Dev": "validation"}).images
+    given = read(tmp_path, given_splits={"val": "train", "Dev": "validation"}).images
     assert given["labels"].tolist() == [*["ill"] * 6, "well"]
     assert texts(given["given_split"]) == ["test", "validation", "train", "validation", "train", "validation", None]
 
@@ -43,10 +40,8 @@ def test_patients_within_split(tmp_path):
 
 def test_files_other_than_images_are_counted(tmp_path):
     write_files(tmp_path, "a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", ".hidden/x.png", "__MACOSX/a/._x.png")
-    write_files(
-        tmp_path, "a/notes.txt", "b/notes.txt", "b/x.XML", "a/image", "a/1.2.840", "README.md", "train/list.txt"
-    )
-    listing = read(tmp_path, patient_id="none")
+    others = ("a/notes.txt", "b/notes.txt", "b/x.XML", "README.md", "train/list.txt")
+    listing = read(write_files(tmp_path, "a/image", "a/1.2.840", *others))
     assert listing.images["image"].tolist() == ["a/1.2.840", "a/image"]
     assert listing.n_rows == 2
     assert listing.notes == (
@@ -59,7 +54,7 @@ def test_unusual_names_are_rows_unless_they_are_not_utf8(tmp_path):
     names = ["-rf.png", "an image.png", "back\\slash.png", "quote\"'.png", "two\nlines.png", "胸部.png"]
     write_files(tmp_path, *(f"ill/{name}" for name in names))
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/ill/image\xff.png")).write_text("image")
-    listing = read(tmp_path, patient_id="none")
+    listing = read(tmp_path)
     assert listing.images["path"].tolist() == [f"ill/{name}" for name in names]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["ill/image\\xff.png", "unreadable"]]
     listing.refused.to_parquet(tmp_path / "refused.parquet")
@@ -70,7 +65,7 @@ def test_links_to_folders(tmp_path):
     (source / "well").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (source / "ill" / "again").symlink_to(source, target_is_directory=True)
     (source / "ill" / "loop").symlink_to("loop")
-    listing = read(source, patient_id="none")
+    listing = read(source)
     assert listing.images["image"].tolist() == ["ill/a.png", "ill/loop"]
     assert listing.refused[["image", "reason"]].to_numpy().tolist() == [["well", "outside_source"]]
     assert listing.refused["detail"].str.contains("set the source's follow_links to true").all()
@@ -97,16 +92,11 @@ def test_links_that_are_followed(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
-    scan = os.scandir
-
     def refuse(path):
-        if str(path).endswith("/well"):
-            raise PermissionError(13, "Permission denied", path)
-        return scan(path)
+        raise PermissionError(13, "Permission denied", str(path))
 
-    write_files(tmp_path, "ill/a.png", "well/b.png")
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match="/well cannot be listed: Permission denied"):
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be listed: Permission denied"):
         read(tmp_path)
 
 

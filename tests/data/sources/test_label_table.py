@@ -9,10 +9,10 @@ from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.listing import list_rows
 
 
-def read_rows(folder, *names, table="labels.csv"):
+def read_rows(folder, *names, table="labels.csv", **options):
     lines = ["image,finding", *(f"{name},Mass" for name in names)]
     (folder / table).write_text("\n".join(lines) + "\n")
-    return read(folder, table=table, columns=Columns(image="image", labels="finding"))
+    return read(folder, table=table, columns=Columns(image="image", labels="finding"), **options)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,12 @@ def read_rows(folder, *names, table="labels.csv"):
         ("bare", "deep/bare"),
         ("deep/e\u0301.png", "deep/\u00e9.png"),
         ("\u00ea", "deep/e\u0302.png"),
+        ("report", "deep/report.png"),
     ],
 )
 def test_names_of_an_image(tmp_path, name, path):
-    paths = ("deep/er/a.png", "deep/1.2.840.dcm", "deep/bare", "deep/\u00e9.png", "deep/e\u0302.png")
+    reports = ("deep/report.png", "deep/report.txt", "other/report.pdf")
+    paths = ("deep/er/a.png", "deep/1.2.840.dcm", "deep/bare", "deep/\u00e9.png", "deep/e\u0302.png", *reports)
     listing = read_rows(write_files(tmp_path, *paths), name)
     assert listing.images[["image", "path", "labels"]].to_numpy().tolist() == [[path, path, "Mass"]]
 
@@ -59,18 +61,11 @@ def test_a_path_that_leads_out_is_refused(tmp_path, name):
     assert listing.images["path"].tolist() == ["a.png"]
 
 
-def test_a_name_without_suffix_is_not_that_of_a_report_beside_the_image(tmp_path):
-    listing = read_rows(write_files(tmp_path, "a/1.png", "a/1.txt", "b/1.pdf"), "1")
-    assert listing.images["path"].tolist() == ["a/1.png"]
-
-
 @pytest.mark.parametrize("follow_links", [True, False])
 def test_images_in_a_linked_folder(tmp_path, follow_links):
     write_files(tmp_path, "elsewhere/a.png", "source/labels.csv")
     (tmp_path / "source" / "images").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (tmp_path / "source" / "labels.csv").write_text("image,finding\na.png,Mass\n")
-    columns = Columns(image="image", labels="finding")
-    listing = read(tmp_path / "source", table="labels.csv", columns=columns, follow_links=follow_links)
+    listing = read_rows(tmp_path / "source", "a.png", follow_links=follow_links)
     assert listing.images["path"].tolist() == ["images/a.png"] * follow_links
     assert listing.n_missing == 1 - follow_links
 
@@ -98,15 +93,11 @@ def test_rows_of_the_same_image():
         ("refused.png", "Mass", "1", None, None),
         (None, "Mass", "1", None, "unknown_label"),
     ]
-    names = ["path", "labels", "patient_id", "given_split", "reason"]
-    nothing = ["uncertain", "unknown", "view", "sex", "detail"]
-    rows = pd.DataFrame(contents, columns=names).assign(**dict.fromkeys(nothing), age=float("nan"))
-    rows = rows.astype(dict.fromkeys([*names, *nothing], "str")).assign(image=[f"row {i}" for i in range(len(rows))])
-    listing = list_rows(rows, vocabulary=frozenset({"Mass"}), notes=("A note.",), n_left_out=3)
+    rows = pd.DataFrame(contents, columns=["path", "labels", "patient_id", "given_split", "reason"], dtype="str")
+    listing = list_rows(rows.assign(image=[f"row {i}" for i in range(len(rows))]), n_left_out=3)
     assert listing.images[["image", "path"]].to_numpy().tolist() == [["row 0", "same.png"]]
     assert dict(zip(listing.refused["image"], listing.refused["reason"], strict=True)) == {
         **{f"row {i}": "contradicting_labels" for i in (2, 3, 4, 5, 6, 7, 10)},
         **{f"row {i}": "unknown_label" for i in (9, 11)},
     }
     assert (listing.n_missing, listing.n_left_out, listing.n_repeated, listing.n_rows) == (1, 3, 1, 15)
-    assert (listing.vocabulary, listing.notes) == ({"Mass"}, ("A note.",))

@@ -1,13 +1,15 @@
-"""Tests of reading label tables, as CSV, CSV.gz and Parquet."""
+"""Tests of reading label tables, as CSV, CSV.gz and Parquet, and of labels of one image in several rows."""
 
 from functools import partial
 
 import pandas as pd
 import pytest
-from samples import texts
+from samples import texts, write_files
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.label_tables import Columns, read_label_table, read_labels, years
+from cxr_pipeline.data.sources.label_table import read
+from cxr_pipeline.data.sources.label_tables import Columns, combine_readings, read_label_table, read_labels, years
+from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.table_files import read_table
 
 ONE_COLUMN = Columns(
@@ -93,9 +95,10 @@ def test_meaning_of_blank_cells():
 @pytest.mark.parametrize("value", ["2", "maybe", "nan"])
 @pytest.mark.parametrize("blank", ["negative", "unknown"])
 def test_an_invalid_cell_refuses_its_row(value, blank):
-    rows = one_hot(blank, Mass=["1", "1", None], Edema=["0", value, value])
-    assert texts(rows["reason"]) == [None, "unknown_label", "unknown_label"]
+    rows = one_hot(blank, Mass=["1", "1", None, "x"], Edema=["0", value, value, value])
+    assert texts(rows["reason"]) == [None, *["unknown_label"] * 3]
     assert rows["detail"].iloc[1] == f"the column Edema has '{value}'; expected 1, 0, -1 or an empty cell"
+    assert "the column Mass has 'x'" in rows["detail"].iloc[3]
 
 
 def test_separator(tmp_path):
@@ -123,10 +126,17 @@ def test_a_damaged_or_missing_table(tmp_path, name, content):
 
 
 @every_format
-def test_a_table_with_only_a_header(tmp_path, write):
-    file = write(tmp_path, TABLE.head(0))
-    assert len(read_label_table(tmp_path, file.name, ONE_COLUMN)[0]) == 0
-    assert len(read_label_table(tmp_path, file.name, Columns(image="image", one_hot=("findings", "view")))[0]) == 0
+@pytest.mark.parametrize("columns", [ONE_COLUMN, Columns(image="image", one_hot=("findings", "view"), combine="any")])
+def test_a_table_with_only_a_header(tmp_path, write, columns):
+    rows, _ = read_label_table(tmp_path, write(tmp_path, TABLE.head(0)).name, columns)
+    assert rows.empty
+
+
+@pytest.mark.parametrize("how", ["any", "majority", "unanimous"])
+def test_a_table_without_labels(tmp_path, how):
+    columns = Columns(image="image", labels="findings", combine=how)
+    rows, _ = read_label_table(tmp_path, write(tmp_path, TABLE.assign(findings=None)).name, columns)
+    assert rows[["labels", "uncertain", "unknown", "outvoted"]].isna().all(axis=None)
 
 
 def test_an_unknown_split(tmp_path):
@@ -139,3 +149,130 @@ def test_years():
     ages = pd.Series(["58", "058Y", "006m", "14 D", "2W", "61.5", "120", "121", "old", None], dtype="str")
     expected = [58, 58, 0.5, 14 / 365.25, 14 / 365.25, 61.5, 120, -1, -1, -1]
     assert years(ages).fillna(-1).tolist() == pytest.approx(expected)
+
+
+VINDR = """image_id,class_name,rad_id
+a,No finding,R1
+a,No finding,R2
+a,Mass,R3
+b,Mass,R1
+b,Mass,R1
+b,Edema,R1
+b,Mass,R2
+b,No finding,R3
+c,Mass,R1
+c,No finding,R2
+d,Mass,R1
+d,Mass,R2
+"""
+NOTHING, MASS, DOUBTFUL = ("No finding", None), ("Mass", None), ("", "Mass|No finding")
+
+
+def labels_of(folder, table, **columns):
+    """Return the labels and uncertain labels of each image."""
+    write_files(folder, "a.png", "b.png", "c.png", "d.png")
+    (folder / "t.csv").write_text(table)
+    listing = read(folder, table="t.csv", columns=Columns(**{"image": "image", "labels": "finding", **columns}))
+    assert listing.refused.empty
+    images = listing.images
+    assert listing.n_rows == len(images) + listing.n_repeated == table.count("\n") - 1
+    both = zip(texts(images["labels"]), texts(images["uncertain"]), strict=True)
+    return dict(zip(images["path"].str[0], both, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("majority", {"a": NOTHING, "b": MASS, "c": DOUBTFUL, "d": MASS}),
+        ("any", {"a": MASS, "b": ("Edema|Mass", None), "c": MASS, "d": MASS}),
+        ("unanimous", {"a": DOUBTFUL, "b": ("", "Edema|Mass|No finding"), "c": DOUBTFUL, "d": MASS}),
+    ],
+)
+def test_several_readers(tmp_path, how, expected):
+    columns = {"image": "image_id", "labels": "class_name", "reader": "rad_id", "combine": how}
+    assert labels_of(tmp_path, VINDR, **columns) == expected
+
+
+def test_a_row_for_each_finding(tmp_path):
+    table = "image,finding\na,Mass\na,Edema\nb,No Finding\nb,Mass\nc,No Finding\nd,Mass\nd,\n"
+    expected = {"a": ("Edema|Mass", None), "b": MASS, "c": ("No Finding", None), "d": MASS}
+    assert labels_of(tmp_path, table, combine="any") == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "uncertain", "unknown"),
+    [
+        (["1", "1", "0"], "Mass", None, None),
+        (["1", "0", "0"], "", None, None),
+        (["1", "-1"], "Mass", None, None),
+        (["-1", "0", "0"], "", None, None),
+        (["-1", "-1"], "", "Mass", None),
+        (["1", ""], "Mass", None, None),
+        (["0", ""], "", None, None),
+        (["", ""], "", None, "Mass"),
+    ],
+)
+def test_votes_of_readers_by_column(tmp_path, cells, labels, uncertain, unknown):
+    (tmp_path / "t.csv").write_text("image,Mass,Edema\n" + "".join(f"a,{cell},0\n" for cell in cells))
+    columns = Columns(image="image", one_hot=("Mass", "Edema"), combine="majority")
+    (row,) = read(write_files(tmp_path, "a.png"), table="t.csv", columns=columns).images.itertuples()
+    assert texts([row.labels, row.uncertain, row.unknown]) == [labels, uncertain, unknown]
+
+
+@pytest.mark.parametrize("how", ["any", "majority", "unanimous"])
+def test_one_row_for_each_image_is_unchanged(how):
+    rows = pd.DataFrame(
+        {
+            "image": ["a", "b", "c", "d", "e", None],
+            "labels": ["Edema|Mass", "", None, "Mass", "No Finding", "Mass"],
+            "uncertain": [None, "Mass", None, "Edema", None, None],
+            "unknown": [None, None, "Edema|Mass", None, None, None],
+        },
+        dtype="str",
+    )
+    combined = combine_readings(rows, None, how)
+    pd.testing.assert_frame_equal(combined.iloc[:5][list(rows)], rows.iloc[:5])
+    assert combined["outvoted"].isna().all()
+
+
+@pytest.mark.parametrize("how", ["majority", "unanimous"])
+def test_spellings_of_a_label_are_one_label(tmp_path, how):
+    table = "image,finding\na,Pleural Thickening\na,pleural_thickening\na,No Finding\nb,mass\nb,Mass\nc,MASS\nd,Mass\n"
+    thickening = ("Pleural Thickening", None) if how == "majority" else ("", "No Finding|Pleural Thickening")
+    expected = {"a": thickening, "b": ("mass", None), "c": ("MASS", None), "d": MASS}
+    assert labels_of(tmp_path, table, combine=how) == expected
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
+    found = {
+        "a": ["effusion", "Pleural Effusion", "No Finding"],
+        "b": ["Effusion", "Efusion", "No Finding"],
+        "c": ["Mass", "Mass", "Mass;Efusion"],
+        "d": ["Mass;Effusion", "Mass;Pleural Effusion", "No Finding"],
+        "e": ["Mass", "Mass", "Effusion"],
+    }
+    table = "image,finding\n" + "".join(f"{image},{labels}\n" for image, rows in found.items() for labels in rows)
+    (write_files(tmp_path, *(f"{image}.png" for image in found)) / "t.csv").write_text(table)
+    columns = Columns(image="image", labels="finding", separator=";", combine="majority")
+    listing = read(tmp_path, table="t.csv", columns=columns)
+    label_map = LabelMap({"effusion": ["Effusion", "Pleural Effusion"], "mass": ["Mass"]}, exclusive=exclusive)
+    outcome = label_map.apply(listing.images, listing.vocabulary)
+    misspelt = "belongs to no class of the task: Efusion"
+    assert texts(outcome["detail"]) == ["its readers found different labels", misspelt, misspelt, None, None]
+    assert outcome.loc[3:, "label_mass"].tolist() == [1.0, 1.0]
+    assert outcome["label_effusion"].isna().tolist() == [True, True, True, not exclusive, False]
+
+
+@pytest.mark.parametrize("normal", ["No Finding", "NEGATIVE", "ohne Befund", "No acute disease", "0_normal"])
+def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
+    table = f"image,finding\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass|{normal}\n"
+    assert labels_of(tmp_path, table, combine="any") == {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
+
+
+def test_rows_that_disagree_are_refused_unless_they_are_combined(tmp_path):
+    (write_files(tmp_path, "a.png") / "t.csv").write_text("image,finding\na,Mass\na,Edema\n")
+    refused = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="finding")).refused
+    assert refused["reason"].tolist() == ["contradicting_labels"] * 2
+    with pytest.raises(ValueError, match="expected combine to be any, majority or unanimous"):
+        Columns(image="image", labels="finding", reader="r")

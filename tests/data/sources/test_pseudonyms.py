@@ -25,54 +25,42 @@ def ids(*names):
 def test_a_pseudonym_is_an_hmac(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "a" * 16)
     # printf 4711 | openssl dgst -sha256 -hmac aaaaaaaaaaaaaaaa
-    assert pseudonyms(ids("4711"), tmp_path / "patient.key").tolist() == ["b0a9f174b36e657b"]
+    found = pseudonyms(ids("4711", "2", None, "4711"), tmp_path / "patient.key")
+    assert found.dtype == "str"
+    assert found[0] == found[3] == "b0a9f174b36e657b" != found[1]
+    assert found.isna().tolist() == [False, False, True, False]
     assert not (tmp_path / "patient.key").exists()
 
 
-def test_the_same_patient_has_the_same_pseudonym(tmp_path):
-    first = pseudonyms(ids("1", "2", None, "1"), tmp_path / "patient.key")
-    assert first.dtype == "str"
-    assert first[0] == first[3] != first[1]
-    assert first.isna().tolist() == [False, False, True, False]
-    assert pseudonyms(ids("1"), tmp_path / "patient.key")[0] == first[0]
-
-
 def test_the_key_is_random_private_and_created_only_when_needed(tmp_path):
-    assert pseudonyms(ids(None, None), tmp_path / "nowhere" / "patient.key").isna().all()
-    assert key_fingerprint(tmp_path / "patient.key", make=False) is None
-    assert not list(tmp_path.iterdir())
     key, other = tmp_path / "patient.key", tmp_path / "other"
-    assert pseudonyms(ids("1"), key)[0] != pseudonyms(ids("1"), other)[0]
+    assert pseudonyms(ids(None, None), key).isna().all()
+    assert key_fingerprint(key, make=False) is None
+    assert not list(tmp_path.iterdir())
+    assert pseudonyms(ids("1"), key)[0] == pseudonyms(ids("1"), key)[0] != pseudonyms(ids("1"), other)[0]
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert re.fullmatch("[0-9a-f]{64}", key.read_text())
 
 
-def test_the_environment_takes_precedence_over_the_file(tmp_path, monkeypatch):
-    (tmp_path / "patient.key").write_text("another key, long enough")
-    by_file = pseudonyms(ids("1"), tmp_path / "patient.key")
-    monkeypatch.setenv(VARIABLE, KEY)
-    by_variable = pseudonyms(ids("1"), tmp_path / "patient.key")
-    assert by_variable[0] != by_file[0]
-    monkeypatch.delenv(VARIABLE)
-    (tmp_path / "patient.key").write_text(f"{KEY}\n")
-    pd.testing.assert_series_equal(pseudonyms(ids("1"), tmp_path / "patient.key"), by_variable)
-
-
-def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=f"cannot be stored.*No such file.*export {VARIABLE}="):
-        pseudonyms(ids("1"), tmp_path / "nowhere" / "patient.key")
-    (tmp_path / "patient.key").write_bytes(b"\xff" * 40)
-    with pytest.raises(UserError, match="not UTF-8"):
-        pseudonyms(ids("1"), tmp_path / "patient.key")
-    (tmp_path / "patient.key").write_text("short\n")
-    with pytest.raises(UserError, match=r"patient.key has 5 characters; expected 16"):
-        pseudonyms(ids("1"), tmp_path / "patient.key")
-    (tmp_path / "patient.key").write_bytes(b"")
-    with pytest.raises(UserError, match=r"patient.key has 0 characters.* Restore the key .*openssl rand -hex 32$"):
-        pseudonyms(ids("1"), tmp_path / "patient.key")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, f"cannot be stored in .*No such file.*export {VARIABLE}="),
+        (b"\xff" * 40, "not UTF-8"),
+        (b"short\n", "key has 5 characters; expected 16 .* Restore the key .*openssl rand -hex 32$"),
+        (b"", "key has 0 characters"),
+    ],
+)
+def test_a_key_that_is_too_short_or_cannot_be_stored(tmp_path, monkeypatch, content, message):
+    file = tmp_path / "folder" / "patient.key"
+    if content is not None:
+        file.parent.mkdir()
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        pseudonyms(ids("1"), file)
     monkeypatch.setenv(VARIABLE, "")
     with pytest.raises(UserError, match=f"{VARIABLE} has 0 characters"):
-        pseudonyms(ids("1"), tmp_path / "patient.key")
+        pseudonyms(ids("1"), file)
 
 
 def test_fingerprints_identify_keys(tmp_path, monkeypatch):
@@ -88,27 +76,21 @@ def test_fingerprints_identify_keys(tmp_path, monkeypatch):
     assert key_fingerprint(tmp_path / "nowhere", make=False) == made
 
 
-def test_a_full_disk_leaves_no_key_and_no_other_file(tmp_path, monkeypatch):
-    def fail(_):
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_full_disk_and_a_folder_without_hard_links(tmp_path, monkeypatch, call):
+    def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as full, pytest.raises(UserError, match=r"cannot be stored in .*No space left"):
-        full.setattr(os, "fsync", fail)
-        key_fingerprint(tmp_path / "patient.key", make=True)
-    assert not list(tmp_path.iterdir())
-    assert key_fingerprint(tmp_path / "patient.key", make=True)
-
-
-def test_a_folder_without_hard_links(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    monkeypatch.setattr(os, "link", fail)
     file = tmp_path / "patient.key"
-    made = key_fingerprint(file, make=True)
-    assert made == key_fingerprint(file, make=True)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [file]
+    monkeypatch.setattr(os, call, fail)
+    if call == "fsync":
+        with pytest.raises(UserError, match=r"cannot be stored in .*No space left"):
+            key_fingerprint(file, make=True)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert key_fingerprint(file, make=True) == key_fingerprint(file, make=True)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert list(tmp_path.iterdir()) == [file]
 
 
 def test_runs_that_start_at_once_use_one_key(tmp_path):

@@ -155,7 +155,9 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
     votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
     has_read = rows[["labels", "unknown"]].notna().any(axis=1)
     of_image = readers.where(has_read).groupby(rows["image"]).nunique()
-    n_who_know = votes["image"].map(of_image) - votes["size"] + votes["count"]
+    # A table without any label has no numbers to map to.
+    n_readers = votes["image"].map(of_image).astype("float64")
+    n_who_know = n_readers - votes["size"] + votes["count"]
     share = votes["max"] if how == "any" else votes["sum"] / n_who_know
     found = share.eq(1) if how == "unanimous" else share.gt(0.5)
     if how == "any":
