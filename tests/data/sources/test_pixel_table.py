@@ -23,13 +23,13 @@ def write(folder, content, name="images.csv"):
 
 
 def opened(file, **options):
-    return reader(file, unpacked=file.parent / "unpacked", **{"label": "label", **options})
+    return reader(file, unpacked=file.parent / "unpacked", **options)
 
 
 @pytest.mark.parametrize("name", ["images.csv", "IMAGES.CSV.GZ"])
 def test_labels_patients_and_images_belong_together(tmp_path, name):
     file = write(tmp_path, table([0, 1, 1, 0], patient=[3, 3, "x y", None]), name.lower()).rename(tmp_path / name)
-    listing = read(file, label="label", labels=NAMES, patient_id="patient")
+    listing = read(file, labels=NAMES, patient_id="patient")
     images = listing.images
     assert images["image"].tolist() == [f"row 0000000{row}" for row in range(4)]
     assert images["labels"].tolist() == ["well", "ill", "ill", "well"]
@@ -44,19 +44,19 @@ def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_p
     content = table([1, 0])
     file = write(tmp_path, content[[*content.columns[1:100], "label", *content.columns[100:]]])
     file.write_text("\ufeff" + file.read_text().replace("\n", "\n\n"))
-    assert read(file, label="label", labels=NAMES).images["labels"].tolist() == ["ill", "well"]
+    assert read(file, labels=NAMES).images["labels"].tolist() == ["ill", "well"]
     assert np.array_equal(unpacked_images(opened(file)), pixels(2).reshape(2, SIDE, SIDE))
 
 
 def test_labels_without_names_are_the_text_of_the_column(tmp_path):
-    listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])), label="label")
+    listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])))
     assert texts(listing.images["labels"]) == ["Mass|Nodule", "ill", "7", None]
     assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
 
 
 def test_a_label_without_a_name(tmp_path):
     file = write(tmp_path, table([0, 2, -1, "ill", 1.5, "nan", 1.0, None]))
-    listing = read(file, label="label", labels=NAMES)
+    listing = read(file, labels=NAMES)
     assert listing.refused["image"].tolist() == [f"row 0000000{row}" for row in range(1, 6)]
     assert set(listing.refused["reason"]) == {"unknown_label"}
     assert listing.refused["detail"][0] == "label '2'; expected a whole number from 0 to 1"
@@ -70,14 +70,14 @@ def test_a_row_with_an_invalid_pixel_is_refused_when_read(tmp_path, value):
     content["pixel16"] += ".0"
     content.loc[1, ["pixel17", "pixel40"]] = value, "7000"
     file = write(tmp_path, content)
-    assert len(read(file, label="label", labels=NAMES).images) == 3
+    assert len(read(file, labels=NAMES).images) == 3
     images = opened(file)
     assert refusal(images, "1").detail == "pixel17 is not a whole number from 0 to 255"
     for row in (0, 2):
         assert np.array_equal(decode(images.read(str(row)), max_megapixels=1), pixels(3)[row].reshape(SIDE, SIDE))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     images=arrays(np.int64, st.tuples(st.integers(1, 9), st.just(4)), elements=st.integers(-2, 257)),
     rows=st.integers(1, 4),
@@ -90,11 +90,8 @@ def test_images_and_refusals_do_not_depend_on_the_size_of_blocks(images, rows, t
         source = opened(file)
     valid = ((images >= 0) & (images <= 255)).all(axis=1)
     assert np.array_equal(unpacked_images(source)[valid].reshape(-1, 4), images[valid])
-    for row in range(len(images)):
-        if valid[row]:
-            assert source.read(str(row))
-        else:
-            assert "is not a whole number" in refusal(source, str(row)).detail
+    for row in np.flatnonzero(~valid):
+        assert "is not a whole number" in refusal(source, str(row)).detail
 
 
 @pytest.mark.parametrize(
@@ -109,26 +106,26 @@ def test_unexpected_columns(tmp_path, content, found):
     file = write(tmp_path, content)
     for use in (read, opened):
         with pytest.raises(UserError, match=rf"images\.csv has {found}.*n x n columns of pixels"):
-            use(file, label="label")
+            use(file)
         with pytest.raises(UserError, match="expected label and who, and n x n"):
-            use(file, label="label", patient_id="who")
+            use(file, patient_id="who")
 
 
 def test_no_rows_and_rows_that_are_too_long_or_too_short(tmp_path):
     file = write(tmp_path, table([0, 1, 0]))
     header, *rows = file.read_text().splitlines()
     file.write_text(header)
-    assert read(file, label="label", labels=NAMES).n_rows == 0
+    assert read(file, labels=NAMES).n_rows == 0
     assert refusal(opened(file), "0").reason == "unreadable"
     file.write_text("\n".join([header, *(f"{row},7" for row in rows)]))
     for use in (read, opened):
         with pytest.raises(UserError, match="more values in a row than names in its header"):
-            use(file, label="label")
+            use(file)
     file.write_text("\n".join([header, *rows, f"{rows[0]},7"]))
     with pytest.raises(UserError, match=r"images\.csv cannot be read: .*Expected 257 fields in line 5"):
         opened(file)
     file.write_text("\n".join([header, *rows[:2], rows[2].rpartition(",")[0]]))
-    assert len(read(file, label="label").images) == 3
+    assert len(read(file).images) == 3
     assert refusal(opened(file), "2").detail == "pixel256 is not a whole number from 0 to 255"
 
 
@@ -139,14 +136,14 @@ def test_a_truncated_file_leaves_nothing(tmp_path, kept):
     file.write_bytes(content[: int(len(content) * kept)])
     for use in (read, opened):
         with pytest.raises(UserError, match=r"images\.csv\.gz cannot be read: .*Expected one \.csv or"):
-            use(file, label="label")
+            use(file)
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
 def test_real_images(shared_data, tmp_path):
     folder = shared_data / "nih28"
-    listing = read(folder, label="label", labels=[f"finding {number}" for number in range(15)])
-    images = unpacked_images(reader(folder, unpacked=tmp_path, label="label"))
+    listing = read(folder, labels=[f"finding {number}" for number in range(15)])
+    images = unpacked_images(reader(folder, unpacked=tmp_path))
     expected = pd.read_csv(folder / "nih_28x28.csv.gz")
     assert np.array_equal(images.reshape(len(expected), 784), expected.drop(columns="label"))
     assert listing.images["labels"].tolist() == [f"finding {number}" for number in expected["label"]]
@@ -157,4 +154,4 @@ def test_a_compressed_table_that_expands_too_much_is_refused(tmp_path, monkeypat
     header = b"label," + b",".join(b"p%d" % number for number in range(16)) + b"\n"
     (tmp_path / "images.csv.gz").write_bytes(gzip.compress(header + b"0" * 2**20))
     with pytest.raises(UserError, match="it expands to more than 50 times its compressed size"):
-        read(tmp_path, label="label")
+        read(tmp_path)

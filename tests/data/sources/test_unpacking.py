@@ -99,8 +99,7 @@ def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path
         unpack(container, tmp_path / "unpacked", fail, how="")
     (kept,) = (tmp_path / "unpacked").rglob("*.npy")
     written = kept.stat().st_mtime_ns
-    reader = unpack(container, tmp_path / "unpacked", blocks, how="")
-    assert np.array_equal(unpacked_images(reader), IMAGES)
+    assert np.array_equal(unpacked_images(unpack(container, tmp_path / "unpacked", blocks, how="")), IMAGES)
     assert kept.stat().st_mtime_ns == written
 
 
