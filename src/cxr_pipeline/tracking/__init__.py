@@ -1,5 +1,6 @@
 """Everything that the project reads from MLflow and writes to it."""
 
+from cxr_pipeline.tracking.aliases import model_name
 from cxr_pipeline.tracking.model_index import measured_models
 from cxr_pipeline.tracking.runs import (
     active_run_id,
@@ -16,7 +17,6 @@ from cxr_pipeline.tracking.server import connect, run_url, unavailable_message, 
 from cxr_pipeline.tracking.versions import (
     ModelVersion,
     load_classifier,
-    model_name,
     register_version,
     resolve_version,
     version_in_use,

@@ -15,6 +15,26 @@ CHAMPION, PREVIOUS, CHALLENGER, REFERENCE = ALIASES = ("champion", "previous", "
 ROLLED_BACK = "rolled_back"
 
 
+def model_name(task: str, *, phantom: bool) -> str:
+    """Return the name of a task's registered model and of its experiment; models of phantoms have their own.
+
+    Example:
+        >>> model_name("effusion", phantom=True)
+        'cxr-effusion-demo'
+    """
+    return f"cxr-{task}-demo" if phantom else f"cxr-{task}"
+
+
+def task_and_environment(name: str) -> tuple[str, str]:
+    """Return the task of a registered model, and the option of the ``kedro`` command for its environment.
+
+    Example:
+        >>> task_and_environment("cxr-effusion-demo")
+        ('effusion', ' --env demo')
+    """
+    return name.removeprefix("cxr-").removesuffix("-demo"), " --env demo" if name.endswith("-demo") else ""
+
+
 def aliases_of(name: str) -> dict[str, int | None]:
     """Return the version number of each alias of a registered model, None where the alias or the model is missing."""
     models = mlflow.search_registered_models(filter_string=f"name='{name}'")
@@ -73,10 +93,10 @@ def roll_back(name: str) -> tuple[int, int]:
         aliases = aliases_of(name)
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
+            task, env = task_and_environment(name)
             raise UserError(
                 f"{name} has no earlier champion to roll back to; the champion is {_describe(champion)}. "
-                f"To use another version: kedro promote {name.removeprefix('cxr-').removesuffix('-demo')} "
-                f"VERSION{' --env demo' if name.endswith('-demo') else ''}"
+                f"To use another version: kedro promote {task} VERSION{env}"
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))
         if aliases[REFERENCE] == champion:

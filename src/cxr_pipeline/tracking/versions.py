@@ -19,22 +19,12 @@ from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.report.formatting import shorten
 from cxr_pipeline.report.pages.report import short_card
-from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of
+from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of, model_name, task_and_environment
 from cxr_pipeline.tracking.runs import active_run_id
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
 
 # Tag with the warnings about a version, and the maximum length of a tag or description in MLflow's databases.
 WARNINGS, _LONGEST = "warnings", 5000
-
-
-def model_name(task: str, *, phantom: bool) -> str:
-    """Return the name of a task's registered model and of its experiment; models of phantoms have their own.
-
-    Example:
-        >>> model_name("effusion", phantom=True)
-        'cxr-effusion-demo'
-    """
-    return f"cxr-{task}-demo" if phantom else f"cxr-{task}"
 
 
 def register_version(
@@ -103,7 +93,7 @@ def version_in_use(name: str) -> str:
 
 def no_version(name: str) -> UserError:
     """Return the error that a model has no version."""
-    task, env = name.removeprefix("cxr-").removesuffix("-demo"), " --env demo" if name.endswith("-demo") else ""
+    task, env = task_and_environment(name)
     return UserError(
         f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
         f"first: kedro run{env} --pipeline={task}; or name another model to score with: "

@@ -67,7 +67,7 @@ class ImageFeatures:
         return type(self)(*(values[index] for values in vars(self).values()))
 
     def with_metadata(self, rows: pd.DataFrame, outputs: Sequence[str]) -> Self:
-        """Add the ``source`` and, where the rows of the same n images have them, the labels of the k outputs."""
+        """Add the ``source`` and, if the rows of the same images have them, the labels of the outputs."""
         labels = [f"label_{output}" for output in outputs]
         y_true = rows[labels].to_numpy("float64") if set(labels) <= set(rows.columns) else self.y_true
         return replace(self, source=rows["source"].to_numpy(np.str_), y_true=y_true)
@@ -113,13 +113,10 @@ def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray
 
 
 def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) -> pd.DataFrame:
-    """Sample one image of each patient at random.
+    """Sample one image of each patient at random, at most ``max_images`` rows in their original order.
 
     The tests assume independent images. Several images of one patient are similar, and would be reported as drift. An
     image of an unknown patient counts as a separate patient.
-
-    Returns:
-        At most ``max_images`` rows, in their original order.
 
     Example:
         >>> rows = pd.DataFrame({"source": "nih", "patient_id": ["1", "1", "2", None, None]})
@@ -134,10 +131,9 @@ def sample_one_per_patient(rows: pd.DataFrame, *, max_images: int, seed: int) ->
 
 
 def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the statistics of prepared images, uint8 [n, size, size] with a size of 3 or more.
+    """Compute the statistics, float32 [n, 11] in the order of ``STATISTICS``, of images, uint8 [n, size, size].
 
-    Returns:
-        float32 [n, 11], in the order of ``STATISTICS``; finite even for an image of a single grey level.
+    The size is 3 or more. They are finite even for an image of a single grey level.
 
     References:
         Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64, 1996.
@@ -151,24 +147,17 @@ def image_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.array(rows, np.float32).reshape(len(rows), len(STATISTICS))
 
 
-def _statistics_of(image: NDArray[np.uint8]) -> tuple[float, ...]:
+def _statistics_of(image: NDArray[np.uint8]) -> tuple[np.floating | float, ...]:
     grey = image.astype(np.float32)
     shadows, midtones, highlights = np.percentile(image, (5, 50, 95))
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
     residual = cv2.filter2D(grey, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
-    return (
-        float(grey.mean()),
-        float(grey.std()),
-        float(shadows),
-        float(midtones),
-        float(highlights),
-        float(np.log1p(np.hypot(across, down).mean())),
-        float(np.sqrt(np.pi / 2) / 6 * np.abs(residual).mean()),
-        (_black_edges(image.max(axis=0)) + _black_edges(image.max(axis=1))) / 2,
-        float((image == WHITE).mean()),
-        _centre(grey.sum(axis=0)),
-        _centre(grey.sum(axis=1)),
-    )
+    sharpness = np.log1p(np.hypot(across, down).mean())
+    noise = np.sqrt(np.pi / 2) / 6 * np.abs(residual).mean()
+    black_border = (_black_edges(image.max(axis=0)) + _black_edges(image.max(axis=1))) / 2
+    clipped = (image == WHITE).mean()
+    centre = _centre(grey.sum(axis=0)), _centre(grey.sum(axis=1))
+    return grey.mean(), grey.std(), shadows, midtones, highlights, sharpness, noise, black_border, clipped, *centre
 
 
 def _black_edges(brightest: NDArray[np.uint8]) -> float:

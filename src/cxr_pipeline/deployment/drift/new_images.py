@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class NewImages:
     """Images that are not prepared yet, each a row of ``table``, with the reader of each source.
 
-    The columns are ``source``, ``path``, ``patient_id`` (null if unknown) and, if known, ``label_<class>``. Images left
-    out do not belong to the task, or their label cannot be read.
+    The columns are ``source``, ``path``, ``patient_id`` (null if unknown) and, if known, ``label_<class>``. Images that
+    do not belong to the task, or whose label cannot be read, are left out.
     """
 
     readers: Mapping[str, Reader]

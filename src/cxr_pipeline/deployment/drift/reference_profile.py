@@ -34,16 +34,16 @@ _DIRECTIONS = ("mean", "scale", "components", "spread")
 
 @dataclass(frozen=True, eq=False)
 class ReferenceProfile:
-    """What new images are compared with.
+    """What new images are compared with: a model's own images, one per patient, in random order.
 
     Pixel statistics and prevalence are those of training images. Features, scores and calibration are those of
     validation images: a network is more confident on its training images than on any others, so that new
-    in-distribution images would seem to drift. There is one image per patient, in random order.
+    in-distribution images would seem to drift.
 
     Args:
-        outputs: The k outputs of the model.
-        training: Training images; their features are not kept.
-        held_out: Validation images; their features are those that `project` returns, float32 [m, c + 1].
+        outputs: the outputs of the model.
+        training: training images; their features are not kept.
+        held_out: validation images; their features are those that `project` returns, float32 [m, c + 1].
         mean, scale: float32 [d], of the features of training images.
         components: float32 [c, d], principal directions of the standardised features, unit rows.
         spread: float32 [c], standard deviations along these directions.
@@ -72,10 +72,8 @@ class ReferenceProfile:
     def match_sources(self, sources: NDArray[np.str_], *, min_images: int, seed: int) -> Self:
         """Return the largest random subset in which each source has the share that it has among new images.
 
-        Without this, a release in which one source grows would count as drift from the mixture of all sources.
-
-        All images are kept where the subset would have fewer than ``min_images``, or where a source of the new images
-        is not in the profile.
+        Without this, a release in which one source grows would count as drift from the mixture of all sources. All
+        images are kept where the subset would have fewer than ``min_images``, or a new image has another source.
         """
         own = np.union1d(self.training.source, self.held_out.source)
         if not len(sources) or not np.isin(sources, own).all():
@@ -158,13 +156,10 @@ def build_reference_profile(
     batch_size: int,
     seed: int,
 ) -> ReferenceProfile:
-    """Build the reference profile of the training and validation images of a model.
+    """Build the reference profile of the training and validation images of a model, at most ``max_images`` of each.
 
-    At most ``max_images`` of each are used, one per patient. They must be prepared by the model's recipe, and the
-    manifest needs ``label_<output>`` for each output of the rule. The seed decides the sample and its order.
-
-    Raises:
-        UserError: There is no training image, or an image is not prepared.
+    The manifest needs ``label_<output>`` for each output of the rule. The seed decides the sample of one image per
+    patient, and its order. `UserError` is raised if there is no training image, or if an image is not prepared.
     """
 
     def extract(split: str) -> ImageFeatures:

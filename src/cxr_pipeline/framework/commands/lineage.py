@@ -60,8 +60,8 @@ def lineage(
 def open_project(task: str, env: str | None) -> "tuple[KedroContext, Sequence[VersionRecord]]":
     """Return the context of the project, and the versions of a task in its MLflow, newest first."""
     from cxr_pipeline.framework.config import Sources
+    from cxr_pipeline.tracking.aliases import model_name
     from cxr_pipeline.tracking.model_index import versions_of
-    from cxr_pipeline.tracking.versions import model_name
 
     context = KedroSession.create(env=env).load_context()
     sources = Sources.model_validate(context.config_loader["parameters"][task]["sources"])

@@ -82,13 +82,15 @@ def _counts(record: Mapping[str, Any]) -> str:
 
 def _decision(record: Mapping[str, Any]) -> list[str]:
     """Return whether the version becomes the first champion, and why; nothing if there is a champion."""
+    from cxr_pipeline.tracking.aliases import task_and_environment
+
     if "decision" not in record:
         return []
     version = f"{record['model']} {record['challenger']['version']}"
     if record["promoted"]:
         return [f"champion: {version}. {' '.join(record['reasons'])}"]
-    env = " --env demo" if record["phantom"] else ""
-    command = f"kedro promote {record['task']} {record['challenger']['version']}{env}"
+    task, env = task_and_environment(record["model"])
+    command = f"kedro promote {task} {record['challenger']['version']}{env}"
     return [f"champion: none. {' '.join(record['reasons'])} To make {version} the champion: {command}"]
 
 

@@ -15,7 +15,7 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.report.figures.tuning import draw_tuning, monitor_in_words
+from cxr_pipeline.report.figures.tuning import monitor_in_words
 from cxr_pipeline.report.pages.tuning import render_tuning
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
@@ -102,11 +102,6 @@ def write_best_parameters(tuning_study: Mapping[str, Any], current_run: TaskRun)
         f"{best['value']:.3f} on {images}, the best of {tuning_study['n_trials']} trials and therefore optimistic."
     )
     return current_run.config_file(nest(best["parameters"]), origin=origin)
-
-
-def draw_search(tuning_trials: pd.DataFrame, tuning_study: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw the figures of the study, PNG by name."""
-    return draw_tuning(tuning_trials, tuning_study)
 
 
 def write_tuning_report(

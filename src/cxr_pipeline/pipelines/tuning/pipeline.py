@@ -2,6 +2,7 @@
 
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.pipelines.tuning import nodes
+from cxr_pipeline.report.figures.tuning import draw_tuning
 
 
 def create_pipeline() -> Pipeline:
@@ -10,6 +11,6 @@ def create_pipeline() -> Pipeline:
         "tuning",
         node(nodes.search_parameters, ["tuning_trials", "tuning_study"]),
         node(nodes.write_best_parameters, "best_parameters"),
-        node(nodes.draw_search, "tuning_figures"),
+        node(draw_tuning, "tuning_figures", trials="tuning_trials", study="tuning_study"),
         node(nodes.write_tuning_report, "tuning_report"),
     )
