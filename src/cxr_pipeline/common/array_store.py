@@ -135,6 +135,7 @@ class ArrayStore:
                 raise ValueError(f"expected {self.dtype} {self.shape}. Received: {values.dtype} {values.shape}")
         except (*_DAMAGE, TypeError, IndexError) as error:
             _log.warning(_DAMAGED, path, error)
+            _open_shard.cache_clear()
             return
         self._shards.add(path)
         self._places.update((key, (path, row)) for row, key in enumerate(keys))

@@ -25,6 +25,11 @@ def dataset(pixels, *, bits=None, syntax=uid.ExplicitVRLittleEndian, **elements)
     image.file_meta.TransferSyntaxUID = syntax
     if syntax == uid.ExplicitVRBigEndian:
         image.PixelData = pixels.byteswap().tobytes()
+    return change(image, elements)
+
+
+def change(image, elements):
+    """Set elements of a dataset, or remove those that are None."""
     for keyword, value in elements.items():
         if value is None:
             image.pop(keyword, None)

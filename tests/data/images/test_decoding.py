@@ -1,10 +1,8 @@
 import io
 import struct
-import sys
 import tracemalloc
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -153,6 +151,7 @@ def contents(image, encode):
 @given(form=st.sampled_from(FORMS), fraction=st.floats(0, 1, exclude_max=True))
 def test_an_incomplete_file_is_refused_unless_all_pixels_are_there(form, fraction, contents):
     content = contents[form]
+    assert refusal(content[: len(content) // 2]) == "truncated"
     try:
         decoded = decode(content[: int(fraction * len(content))], max_megapixels=1)
     except ImageRefused as refused:
@@ -163,15 +162,10 @@ def test_an_incomplete_file_is_refused_unless_all_pixels_are_there(form, fractio
         assert fraction > 0.99
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_half_a_file_is_truncated(form, contents):
-    assert refusal(contents[form][: len(contents[form]) // 2]) == "truncated"
-
-
-def test_a_jpeg_without_its_lower_half_is_truncated_even_with_an_end_marker(contents):
-    half = contents["JPEG"][: len(contents["JPEG"]) * 3 // 4] + b"\xff\xd9"
-    assert cv2.imdecode(np.frombuffer(half, np.uint8), 0) is not None
-    assert refusal(half) == "truncated"
+def test_a_jpeg_without_its_lower_part_is_truncated_even_with_an_end_marker(contents):
+    cut = contents["JPEG"][: len(contents["JPEG"]) * 3 // 4] + b"\xff\xd9"
+    assert cv2.imdecode(np.frombuffer(cut, np.uint8), 0) is not None
+    assert refusal(cut) == "truncated"
 
 
 @settings(max_examples=100, deadline=None)
@@ -228,19 +222,11 @@ def test_real_images_are_decoded_as_by_opencv(folder, shared_data):
         assert np.array_equal(decode(read_bytes(path), max_megapixels=100), expected), path.name
 
 
-def png_of(side):
-    """A grey PNG with a header of that size and pixels that do not match it."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", b"no pixels at all"), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 def test_a_large_image_is_refused_before_its_pixels_are_decoded(encode, image):
-    assert refusal(png_of(20_000)) == "too_large"
-    assert refusal(png_of(2_000)) == "truncated"
+    content = encode(image, "PNG")
+    for side, reason in ((20_000, "too_large"), (2_000, "truncated")):
+        header = b"IHDR" + struct.pack(">II", side, side) + content[24:29]
+        assert refusal(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]) == reason
     bitmap = bytearray(encode(image, "BMP"))
     bitmap[18:26] = struct.pack("<ii", 60_000, 60_000)
     assert refusal(bytes(bitmap)) == "too_large"
@@ -266,14 +252,16 @@ def test_metadata_in_very_many_pieces_is_refused(encode, image, kind, monkeypatc
         decode(content[:start] + 1001 * piece + content[start:], max_megapixels=1)
 
 
-@pytest.mark.parametrize(("colour", "kind"), [("RGBA", ".png"), ("RGB", ".png"), ("RGB", ".tiff")])
-def test_pixels_of_many_bytes_have_a_lower_limit(image, colour, kind):
-    deep = cv2.imencode(kind, np.dstack([image.astype(np.uint16) * 257] * len(colour)))[1].tobytes()
-    n_bytes = 2 * len(colour)
-    limit = image.size / 1e6 * n_bytes / 4
-    assert decode(deep, max_megapixels=limit).shape == image.shape
-    with pytest.raises(ImageRefused, match=f"too_large: 0.0 megapixels of {n_bytes} bytes$"):
-        decode(deep, max_megapixels=limit * 0.99)
+@pytest.mark.parametrize(("colour", "kind"), [("", ".png"), ("RGBA", ".png"), ("RGB", ".png"), ("RGB", ".tiff")])
+def test_the_limit_of_megapixels_is_lower_for_pixels_of_many_bytes(image, colour, kind):
+    pixels = np.dstack([image.astype(np.uint16) * 257] * len(colour)) if colour else image
+    content = cv2.imencode(kind, pixels)[1].tobytes()
+    limit = image.size / 1e6 * max(1, len(colour) / 2)
+    assert decode(content, max_megapixels=limit).shape == image.shape
+    depth = f" of {2 * len(colour)} bytes" if colour else ""
+    for smaller in (limit * 0.5, limit * 0.999):  # the detail does not depend on the limit
+        with pytest.raises(ImageRefused, match=rf"too_large: 0\.0 megapixels{depth}$"):
+            decode(content, max_megapixels=smaller)
 
 
 def tiff_of_one_tile(width, height):
@@ -301,15 +289,6 @@ def test_scaling_needs_little_memory(dtype, limit):
     assert peak / values.size < limit
 
 
-def test_the_limit_of_megapixels_is_that_of_the_caller(encode, image):
-    content = encode(image, "PNG")
-    limit = image.size / 1e6
-    assert decode(content, max_megapixels=limit).shape == image.shape
-    for smaller in (limit * 0.5, limit * 0.999):  # the detail does not depend on the limit
-        with pytest.raises(ImageRefused, match=r"too_large: 0\.0 megapixels$"):
-            decode(content, max_megapixels=smaller)
-
-
 def test_a_side_below_16_pixels_is_too_small(encode, image):
     assert refusal(encode(image[:15], "PNG")) == "too_small"
     assert refusal(encode(image[:, :15], "PNG")) == "too_small"
@@ -335,19 +314,10 @@ def test_data_after_the_end_of_a_png_is_ignored(encode, image):
     assert np.array_equal(decode(encode(image, "PNG") + b"notes of the archive", max_megapixels=1), image)
 
 
-def test_warnings_of_pillow_are_hidden_and_the_filters_of_other_threads_are_kept(encode, image):
-    cut = encode(image, "TIFF", compression="tiff_lzw")
-    cut = cut[: len(cut) - 20]
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        with pytest.warns(UserWarning):  # there is a warning to hide
-            Image.open(io.BytesIO(cut))
-        before = list(warnings.filters)
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        with ThreadPoolExecutor(8) as pool:
-            reasons = list(pool.map(refusal, [cut] * 200))
-        sys.setswitchinterval(interval)
-        assert warnings.filters == before
-    assert not seen
-    assert set(reasons) == {"truncated"}
+def test_warnings_of_pillow_are_hidden(encode, image):
+    cut = encode(image, "TIFF", compression="tiff_lzw")[:-20]
+    with pytest.warns(UserWarning):  # there is a warning to hide
+        Image.open(io.BytesIO(cut))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refusal(cut) == "truncated"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset, dicom, levels, lut, read, to_bytes
+from dicom_files import change, dataset, dicom, levels, lut, read, to_bytes
 from pydicom import Dataset, Sequence
 
 from cxr_pipeline.common.errors import ImageRefused
@@ -40,21 +40,21 @@ def robust(values, known=None):
 
 def entries(first=0, curve=None, bits=BITS, **changes):
     """A LUT that reverses 12-bit values, with some elements changed or, if they are None, missing."""
-    item = lut(first, 4095 - np.arange(4096) if curve is None else curve, bits)
-    for keyword, value in changes.items():
-        if value is None:
-            del item[keyword]
-        else:
-            setattr(item, keyword, value)
-    return item
+    return change(lut(first, 4095 - np.arange(4096) if curve is None else curve, bits), changes)
 
 
 def words(values):
     return np.asarray(values).astype("<u2").tobytes()
 
 
+def voi(**changes):
+    """A header with a VOI LUT, whose `entries` are changed, and a window."""
+    return {"VOILUTSequence": [entries(**changes)], **WINDOW}
+
+
 PADDED = np.where(np.arange(80) < 5, 4095.0, STORED)
-NO_PADDING = STORED[:, 5:]
+UNPADDED = np.pad(robust(STORED[:, 5:]), ((0, 0), (5, 0)))
+BELOW_1000 = np.where(PADDED < 1000, robust(PADDED, PADDED[PADDED < 1000]), 0)
 FLAT = entries(curve=np.full(4096, 7))
 NO_DATA = entries(LUTData=None)
 REVERSED = scale(4095 - STORED, 0, 4095)
@@ -65,26 +65,28 @@ CASES = {
     "Samples per Pixel": [
         ("missing or empty", {"SamplesPerPixel": None}, robust(STORED)),
         ("missing or empty", {"SamplesPerPixel": ""}, robust(STORED)),
-        ("out of range", {"SamplesPerPixel": 3}, "not_chest"),
+        ("out of range", {"SamplesPerPixel": 3}, "not_chest: several samples"),
         ("several values", {"SamplesPerPixel": [1, 1]}, "unreadable: .*SamplesPerPixel is missing or not one integer"),
     ],
     "Photometric Interpretation": [
-        ("missing or empty", {"PhotometricInterpretation": None}, "unreadable"),
-        ("missing or empty", {"PhotometricInterpretation": ""}, "unreadable"),
-        ("out of range", {"PhotometricInterpretation": "MONOCHROME3"}, "not_chest"),
+        ("missing or empty", {"PhotometricInterpretation": None}, "unreadable: DICOM without an image"),
+        ("missing or empty", {"PhotometricInterpretation": ""}, "unreadable: DICOM without an image"),
+        ("out of range", {"PhotometricInterpretation": "MONOCHROME3"}, "not_chest: colour"),
+        ("out of range", {"PhotometricInterpretation": "PALETTE COLOR"}, "not_chest: colour"),
         ("several values", {"PhotometricInterpretation": ["MONOCHROME1", "MONOCHROME2"]}, "not_chest"),
     ],
     "Rows, Columns": [
         ("missing or empty", {"Rows": None}, "unreadable: .*Rows is missing"),
         ("missing or empty", {"Columns": ""}, "unreadable: .*Columns is missing"),
-        ("out of range", {"Rows": 0}, "too_small"),
-        ("out of range", {"Columns": 40000}, "too_large"),
-        ("out of range", {"Columns": 90}, "truncated"),
+        ("out of range", {"Rows": 15}, "too_small: .* x 15 pixels"),
+        ("out of range", {"Columns": 40000}, "too_large: 2.6 megapixels"),
+        ("out of range", {"Columns": 90}, "truncated: truncated or damaged pixel data"),
         ("several values", {"Rows": [64, 64]}, "unreadable"),
     ],
     "Bits Allocated": [
         ("missing or empty", {"BitsAllocated": None}, "unreadable: .*BitsAllocated is missing"),
         ("out of range", {"BitsAllocated": 32}, "unreadable: 12 of 32 bits"),
+        ("out of range", {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "unreadable: 1 of 1 bits"),
         ("several values", {"BitsAllocated": [16, 16]}, "unreadable"),
     ],
     "Bits Stored": [
@@ -106,6 +108,7 @@ CASES = {
         ("missing or empty", {"NumberOfFrames": None}, robust(STORED)),
         ("missing or empty", {"NumberOfFrames": ""}, robust(STORED)),
         ("out of range", {"NumberOfFrames": 0}, "unreadable: .* 0 frames, expected one"),
+        ("out of range", {"NumberOfFrames": 2}, "unreadable: .* 2 frames, expected one"),
         ("several values", {"NumberOfFrames": [1, 1]}, "unreadable"),
     ],
     "Pixel Padding Value": [
@@ -114,29 +117,17 @@ CASES = {
         ("several values", {"PixelPaddingValue": [4095, 4095]}, robust(PADDED)),
     ],
     "Pixel Padding Range Limit": [
-        ("missing or empty", {"PixelPaddingValue": 4095}, np.pad(robust(NO_PADDING), ((0, 0), (5, 0)))),
-        (
-            "out of range",
-            {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 1000},
-            np.where(PADDED < 1000, robust(PADDED, PADDED[PADDED < 1000]), 0),
-        ),
+        ("missing or empty", {"PixelPaddingValue": 4095}, UNPADDED),
+        ("out of range", {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 1000}, BELOW_1000),
         ("out of range", {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 4095}, "empty: every pixel is padding"),
-        (
-            "several values",
-            {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": [1, 2]},
-            np.pad(robust(NO_PADDING), ((0, 0), (5, 0))),
-        ),
+        ("several values", {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": [1, 2]}, UNPADDED),
     ],
     "Pixel Aspect Ratio": [
         ("missing or empty", {"PixelAspectRatio": None}, robust(STORED)),
         ("out of range", {"PixelAspectRatio": [1, 3]}, robust(STORED)),
     ],
     "Modality LUT Sequence": [
-        (
-            "missing or empty",
-            {"ModalityLUTSequence": [], "RescaleSlope": 2, "RescaleIntercept": -9, **WINDOW},
-            linear(2 * STORED - 9),
-        ),
+        ("missing or empty", {"ModalityLUTSequence": [], "RescaleSlope": 2, **WINDOW}, linear(2 * STORED)),
         ("out of range", {"ModalityLUTSequence": [NO_DATA], "RescaleSlope": 2, **WINDOW}, linear(2 * STORED)),
         ("out of range", {"ModalityLUTSequence": [NO_DATA]}, "unreadable: a modality LUT that cannot be applied"),
         ("out of range", {"ModalityLUTSequence": [FLAT]}, "empty: the modality LUT or rescale makes all values equal"),
@@ -162,44 +153,25 @@ CASES = {
         ("several values", {"VOILUTSequence": [NO_DATA, FLAT, entries(), entries(9)], **WINDOW}, REVERSED),
     ],
     "LUT Descriptor": [
-        ("missing or empty", {"VOILUTSequence": [entries(LUTDescriptor=None)], **WINDOW}, linear(STORED)),
-        (
-            "out of range",
-            {"VOILUTSequence": [entries(5000)], **WINDOW},
-            linear(STORED),
-        ),
-        ("out of range", {"VOILUTSequence": [entries(LUTDescriptor=[4096, 0, 16])]}, REVERSED),
-        (
-            "out of range",
-            {"VOILUTSequence": [entries(curve=np.full(65536, 1000) - np.arange(65536) // 66, bits=10)]},
-            scale(1000 - STORED // 66, 0, 1023),
-        ),
-        (
-            "out of range",
-            {"RescaleIntercept": -1000, "VOILUTSequence": [entries(65536 - 1000)]},
-            REVERSED,
-        ),
-        ("several values", {"VOILUTSequence": [entries(LUTDescriptor=[4096, 0])], **WINDOW}, linear(STORED)),
-        ("several values", {"VOILUTSequence": [entries(LUTDescriptor=[4096, 0, 12, 12])], **WINDOW}, linear(STORED)),
+        ("missing or empty", voi(LUTDescriptor=None), linear(STORED)),
+        ("out of range", voi(first=5000), linear(STORED)),
+        ("out of range", voi(LUTDescriptor=[4096, 0, 16]), REVERSED),
+        ("out of range", voi(curve=1000 - np.arange(65536) // 66, bits=10), scale(1000 - STORED // 66, 0, 1023)),
+        ("out of range", {"RescaleIntercept": -1000, **voi(first=65536 - 1000)}, REVERSED),
+        ("several values", voi(LUTDescriptor=[4096, 0]), linear(STORED)),
+        ("several values", voi(LUTDescriptor=[4096, 0, 12, 12]), linear(STORED)),
     ],
     "LUT Data": [
-        ("missing or empty", {"VOILUTSequence": [entries(LUTData=b"")], **WINDOW}, linear(STORED)),
-        (
-            "out of range",
-            {"VOILUTSequence": [entries(LUTData=words(np.arange(3000)))]},
-            scale(STORED.clip(0, 2999), 0, 4095),
-        ),
-        (
-            "out of range",
-            {"VOILUTSequence": [entries(LUTData=words([*range(4096), 5, 5]))]},
-            scale(STORED, 0, 4095),
-        ),
+        ("missing or empty", voi(LUTData=b""), linear(STORED)),
+        ("out of range", voi(LUTData=words(np.arange(3000))), scale(STORED.clip(0, 2999), 0, 4095)),
+        ("out of range", voi(LUTData=words([*range(4096), 5, 5])), scale(STORED, 0, 4095)),
     ],
     "Window Center, Window Width": [
         ("missing or empty", {"WindowCenter": 1700}, robust(STORED)),
         ("missing or empty", {"WindowCenter": "", "WindowWidth": 2000}, robust(STORED)),
         ("out of range", {"WindowCenter": 1700, "WindowWidth": 0.5}, robust(STORED)),
         ("out of range", {"WindowCenter": 1700, "WindowWidth": 1}, 255.0 * (STORED > 1699.5)),
+        ("out of range", {"WindowCenter": float("nan"), "WindowWidth": 100}, robust(STORED)),
         ("out of range", {"WindowCenter": 1700, "WindowWidth": -5, "VOILUTFunction": "SIGMOID"}, robust(STORED)),
         ("out of range", {"WindowCenter": 90000, "WindowWidth": 100}, robust(STORED)),
         ("several values", {"WindowCenter": [0, 1700, 9], "WindowWidth": [0, 2000, 9]}, linear(STORED)),
@@ -229,10 +201,7 @@ def test_attribute(attribute, column, elements, expected):
 @pytest.mark.filterwarnings("ignore")
 def test_other_attributes_are_ignored():
     others = {"PlanarConfiguration": 1, "SmallestImagePixelValue": 5, "LargestImagePixelValue": 9, "RescaleType": "HU"}
-    others |= {
-        "WindowCenterWidthExplanation": "soft",
-        "PresentationLUTShape": "INVERSE",
-    }
+    others |= {"WindowCenterWidthExplanation": "soft", "PresentationLUTShape": "INVERSE"}
     assert np.abs(read(dicom(levels(BITS), bits=BITS, **others, **WINDOW)) - linear(STORED)).max() <= 0.501
 
 
@@ -274,12 +243,8 @@ def damaged_lut(vr, data):
 def test_an_element_of_a_wrong_type_is_a_refusal_without_its_value(keyword, vr, element):
     image = dataset(levels(BITS), bits=BITS)
     image.add_new(keyword, vr, element)
-    with pytest.raises(
-        ImageRefused, match=r"^unreadable: a damaged DICOM header: \w+Error in the conversion"
-    ) as refused:
+    with pytest.raises(ImageRefused, match=r"^unreadable: a damaged DICOM header: \w+Error in the conversion [a-z ]*$"):
         read(to_bytes(image))
-    assert "Doe" not in str(refused.value)
-    assert refused.value.__cause__ is None
 
 
 def test_an_element_that_occurs_twice_has_its_last_value():
