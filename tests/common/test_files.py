@@ -8,22 +8,15 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 
 
-def test_a_failure_keeps_the_old_file_only(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("old")
-    with pytest.raises(ZeroDivisionError), written_atomically(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
-
-
-def test_the_new_file_appears_only_at_the_end(tmp_path):
+def test_the_new_file_appears_only_at_the_end_and_after_a_failure_the_old_one_is_kept(tmp_path):
     path = tmp_path / "deep" / "table.csv"
     with written_atomically(path) as temporary:
         temporary.write_text("new")
         assert not path.exists()
         assert temporary.suffix == ".csv"
+    with pytest.raises(ZeroDivisionError), written_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
     assert path.read_text() == "new"
     assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
 

