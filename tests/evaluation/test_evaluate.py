@@ -11,6 +11,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from cxr_pipeline.evaluation import bootstrap
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
+    MACRO,
+    classification_report,
     evaluate,
     evaluate_policies,
     evaluate_sources,
@@ -138,6 +140,25 @@ def test_the_digest_depends_on_images_and_labels_alone(labels, random, data):
         relabelled.loc[image, f"true_{output}"] = float(label)
         others.append(images_digest(relabelled, outputs))
     assert len({digest, *others}) == len(others) + 1
+
+
+def test_the_report_has_the_metrics_of_each_output_and_their_mean(measured):
+    images = draw_labels(80)
+    images[0][:, 2] = 0
+    metrics = measured(images)
+
+    report = classification_report(metrics).set_index("class")
+
+    assert report.index.tolist() == [*NAMES, MACRO]
+    assert report["support"].tolist() == [*np.nansum(images[0], axis=0), np.nansum(images[0])]
+    measures = ["precision", "sensitivity", "specificity", "f1", "auc", "average_precision"]
+    assert report.columns.tolist() == [*measures, "support"]
+    for column, name in enumerate(NAMES):
+        expected = binary_metrics(*(part[:, column] for part in images))
+        assert report.loc[name, measures].to_dict() == pytest.approx({m: expected[m] for m in measures}, nan_ok=True)
+    np.testing.assert_allclose(report.loc[MACRO, measures], report.loc[list(NAMES), measures].mean())
+    alone = classification_report(measured([part[:, :1] for part in images], outputs=("a",)))
+    assert alone["class"].tolist() == ["a"]
 
 
 def test_metrics_are_flattened_to_names_for_mlflow():

@@ -134,3 +134,17 @@ def test_boxes_are_those_of_the_image_and_the_class():
     found = localisation.boxes_of(rows, ["2", "1", "3", "2"], ["Mass", "Mass", "Mass", "Nodule"])
     assert [each.shape for each in found] == [(1, 4), (2, 4), (0, 4), (1, 4)]
     np.testing.assert_array_equal(found[3], [[0.25, 0, 0.5, 1]])
+
+
+def test_without_heat_the_image_is_unchanged():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
+    drawn = localisation.overlay(image, np.zeros((16, 16), np.float32))
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, np.repeat(image[..., np.newaxis], 3, axis=2))
+
+
+def test_the_image_is_visible_through_the_strongest_heat():
+    dark, bright = (localisation.overlay(np.full((4, 4), grey, np.uint8), np.ones((4, 4))) for grey in (0, 255))
+    # Viridis ends in (253, 231, 37).
+    np.testing.assert_array_equal(dark[0, 0], np.rint(0.6 * np.array([253.2, 231.1, 36.7])))
+    assert (bright.astype(int) - dark == 102).all()

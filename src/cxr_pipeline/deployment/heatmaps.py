@@ -23,7 +23,7 @@ from cxr_pipeline.deployment.classifier import (
     output_columns,
 )
 from cxr_pipeline.evaluation.grad_cam import GradCam
-from cxr_pipeline.evaluation.overlay import overlay
+from cxr_pipeline.evaluation.localisation import overlay
 
 # File systems allow 255 bytes, and the temporary name of a file is longer than its name.
 _LONGEST_NAME = 200

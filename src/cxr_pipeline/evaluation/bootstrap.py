@@ -100,12 +100,9 @@ def sort_outputs(scores: Scores, images: Indices) -> list[SortedImages]:
     return [SortedImages(*column) for column in zip(*columns, strict=True)]
 
 
-def percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """Return the ends of a percentile interval over the replicates [m] that are not NaN; NaN if there are none."""
-    defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+def percentile_interval(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """Return the ends of a percentile interval over the replicates [m] that are not NaN."""
+    low, high = np.nanquantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
 
 

@@ -3,7 +3,7 @@
 A rule is fitted on validation images only, frozen with the model, and applied unchanged to test images and new images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -75,7 +75,15 @@ class DecisionRule:
             ValueError: the shape is not [n, k], or a score lies outside [0, 1].
         """
         probability = self.calibration.apply(_as_scores(y_score, len(self.outputs)))
-        return DECIDE[self.kind](probability, np.array(list(self.thresholds.values())), self.classes)
+        thresholds, names = np.array(list(self.thresholds.values())), np.array(self.classes)
+        if self.kind == "multiclass":
+            chosen = _choose_class(probability, thresholds)
+            return Decisions(probability, np.arange(len(names)) == chosen[:, None], names[chosen])
+        predicted = probability >= thresholds
+        if self.kind == "binary":
+            return Decisions(probability, predicted, names[predicted[:, 0].astype(np.intp)])
+        decision = np.array(["|".join(names[row]) or NONE for row in predicted], dtype=np.str_)
+        return Decisions(probability, predicted, decision)
 
     def with_policy(self, y_true: ArrayLike, y_score: ArrayLike, policy: Mapping[str, Any]) -> Self:
         """Return a rule with the same calibration and the thresholds of another policy, see `fit_decision_rule`."""
@@ -127,39 +135,6 @@ class DecisionRule:
             "per_class": {name: _without_threshold(rule) for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }
-
-
-def decide_binary(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
-    """Predict the positive class if its probability is at least its threshold."""
-    predicted = probability >= thresholds
-    return Decisions(probability, predicted, np.array(classes)[predicted[:, 0].astype(np.intp)])
-
-
-def decide_multiclass(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
-    """Predict the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
-
-    With equal thresholds this is the most probable class. With different thresholds, the sensitivity for a class can be
-    below that of its threshold alone, because only one of the classes above their thresholds is predicted.
-    """
-    limits = np.maximum(thresholds, LOWEST_THRESHOLD)
-    # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.
-    chosen = (probability * (limits.min() / limits)).argmax(axis=1)
-    return Decisions(probability, np.arange(len(classes)) == chosen[:, None], np.array(classes)[chosen])
-
-
-def decide_multilabel(probability: FloatArray, thresholds: FloatArray, classes: Sequence[str]) -> Decisions:
-    """Predict every label whose probability is at least its threshold."""
-    predicted, names = probability >= thresholds, np.array(classes)
-    decision = np.array(["|".join(names[row]) or NONE for row in predicted], dtype=np.str_)
-    return Decisions(probability, predicted, decision)
-
-
-# Probabilities [n, k], thresholds [k] and the classes of the task to decisions, by kind of task.
-DECIDE: dict[str, Callable[[FloatArray, FloatArray, Sequence[str]], Decisions]] = {
-    "binary": decide_binary,
-    "multiclass": decide_multiclass,
-    "multilabel": decide_multilabel,
-}
 
 
 def fit_decision_rule(
@@ -217,6 +192,17 @@ def check_policy(policy: Mapping[str, Any], kind: str) -> None:
             f"thresholds.policy or thresholds.compared asks for the rule argmax, which requires exclusive classes; "
             f"this task is {kind}. Use another rule, for example --params <task>.thresholds.policy.rule=youden."
         )
+
+
+def _choose_class(probability: FloatArray, thresholds: FloatArray) -> NDArray[np.intp]:
+    """Return the class whose probability exceeds its threshold by the largest factor, the first one of a tie.
+
+    With equal thresholds this is the most probable class. With different thresholds, the sensitivity for a class can be
+    below that of its threshold alone, because only one of the classes above their thresholds is predicted.
+    """
+    limits = np.maximum(thresholds, LOWEST_THRESHOLD)
+    # These factors are exactly 1 if the thresholds are equal: rounding must not create a tie.
+    return np.asarray((probability * (limits.min() / limits)).argmax(axis=1))
 
 
 def _without_threshold(rule: Threshold) -> dict[str, Any]:

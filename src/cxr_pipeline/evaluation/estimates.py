@@ -28,14 +28,8 @@ def estimate_metrics(
 ) -> dict[str, Estimate | None]:
     """Estimate the metrics of one output, except ``ece``; None where undefined.
 
-    AUC and average precision are marked if fewer than ``FEWEST_PATIENTS`` have an image of either class.
-
-    Args:
-        positive: bool [n], the labels of images sorted by decreasing probability.
-        probability: float64 [n].
-        predicted: bool [n], the decisions.
-        patients: of the n images.
-        confidence: of the intervals, in (0, 1).
+    Labels, probabilities and decisions are [n], of images sorted by decreasing probability. AUC and average precision
+    are marked if fewer than ``FEWEST_PATIENTS`` have an image of either class.
     """
     correct = predicted == positive
     shares = {

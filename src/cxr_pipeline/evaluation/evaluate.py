@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.data.splits import effective_number
-from cxr_pipeline.evaluation.bootstrap import draw_weights, nanmean, percentiles, sort_outputs
+from cxr_pipeline.evaluation.bootstrap import draw_weights, nanmean, percentile_interval, sort_outputs
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
 from cxr_pipeline.evaluation.intervals import (
@@ -27,6 +27,8 @@ from cxr_pipeline.evaluation.intervals import (
 from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
+# The row of the classification report with the means over the outputs; no class may have this name.
+MACRO = "mean"
 METHODS = {
     "auc, average_precision": f"effective number of patients; none with fewer than {FEWEST_PATIENTS} of a class",
     "accuracy, balanced_accuracy, sensitivity, specificity, precision, f1, brier": "effective number of patients",
@@ -77,8 +79,8 @@ def evaluate(
     values = [binary_metrics(*column) for column in columns]
     order = _canonical_order(scores)
     patients, sorted_outputs = number_patients(ids, order), sort_outputs(scores, order)
-    weights = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
-    drawn = [np.stack([images.calibration_error(drawn) for images in sorted_outputs]) for drawn in weights]
+    chunks = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
+    drawn = [np.stack([images.calibration_error(weights) for images in sorted_outputs]) for weights in chunks]
     errors = np.concatenate([np.empty((len(values), 0)), *drawn], axis=1)
     per_class, support, estimates, n_known = {}, {}, [], [0]
     for name, images, value, own in zip(outputs, sorted_outputs, values, errors, strict=True):
@@ -171,6 +173,20 @@ def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([names, images]).encode()).hexdigest()
 
 
+def classification_report(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """Tabulate the metrics of each output, from ``metrics.json``, and their means if there are several.
+
+    Columns are ``class``, precision, sensitivity, specificity, f1, auc, average_precision and ``support``, the number
+    of positive images.
+    """
+    support = {name: counts["n_positive"] for name, counts in metrics["support"].items()}
+    rows = {**metrics["per_class"], **({MACRO: metrics["metrics"]} if len(support) > 1 else {})}
+    report = pd.DataFrame({"class": list(rows)})
+    for name in ("precision", "sensitivity", "specificity", "f1", "auc", "average_precision"):
+        report[name] = pd.Series([row[name]["value"] for row in rows.values()], dtype=np.float64)
+    return report.assign(support=[support.get(name, sum(support.values())) for name in rows])
+
+
 def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Flatten ``metrics.json`` to names that are suitable for MLflow.
 
@@ -219,7 +235,7 @@ def _calibration_error(value: float, drawn: Floats, n_patients: int, confidence:
         return dict(UNDEFINED)
     if n_patients < FEWEST_PATIENTS:
         return {"value": value, "low": None, "high": None, "too_few_patients": n_patients}
-    low, high = percentiles(drawn, confidence)
+    low, high = percentile_interval(drawn, confidence)
     return {"value": value, "low": max(0.0, min(low, 2 * value - high)), "high": max(high, value)}
 
 

@@ -77,7 +77,7 @@ class GradCam:
         Args:
             images: have the input size S of the model.
             output: index of the output, or one index per image, int [n].
-            batch_size: images per batch; the last batch is padded.
+            batch_size: images per batch.
 
         Returns:
             Heat maps, float32 [n, S, S], in [0, 1] with a maximum of 1. All zeros if there is no evidence for the
@@ -134,9 +134,8 @@ def _leads_to(layer: Layer, tensor: KerasTensor) -> bool:
 class Shuffled:
     """Heat maps of ``SHUFFLES`` copies of a model, in each of which the values of every weight array are shuffled.
 
-    The layers keep the distribution of their weights but not the learnt features. A heat map that does not change
-    reflects the architecture or the image, not the training. See Adebayo et al., "Sanity Checks for Saliency Maps",
-    NeurIPS 2018, arXiv:1810.03292. The model is not changed.
+    A heat map that does not change reflects the architecture or the image, not the training. See Adebayo et al.,
+    "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv:1810.03292. The model is not changed.
     """
 
     def __init__(self, model: Model, seed: int) -> None:
@@ -159,13 +158,9 @@ def explain_images(
 ) -> dict[str, Any]:
     """Evaluate the heat maps of a model against boxes and against heat maps of networks with shuffled weights.
 
-    Args:
-        model: from `build_model` or `fit`.
-        images: the prepared images; only a few batches of them are in memory at a time.
-        explained: from `choose_explained`.
-        boxes: ``sha256``, ``class``, ``left``, ``top``, ``right``, ``bottom``; may be empty.
-        seed: of the shuffled weights.
-        confidence: of the intervals, in (0, 1).
+    Only a few batches of the prepared images are in memory at a time. ``explained`` is from `choose_explained`;
+    ``boxes`` has ``sha256``, ``class``, ``left``, ``top``, ``right`` and ``bottom`` of each box and may be empty; the
+    weights are shuffled with ``seed``.
 
     Returns:
         ``method``, ``layer``; ``localisation``: the result of `localise` for each class with boxes; ``randomised``:

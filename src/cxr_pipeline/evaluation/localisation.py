@@ -1,4 +1,4 @@
-"""Agreement of heat maps with boxes drawn by readers.
+"""Heat maps over images, and their agreement with boxes drawn by readers.
 
 A heat map that points into the boxes may not be informative, because findings are in the lungs, as is the centre of
 most images. Each measure is therefore compared with those of a blob in the centre of the image and of a random point.
@@ -28,6 +28,7 @@ MEASURES = (
     "box_area",
 )
 
+_MAX_WEIGHT = 0.6
 _RANKED_SIDE = 64
 _NEAR_MAXIMUM = 1e-6
 
@@ -107,6 +108,20 @@ def boxes_of(boxes: pd.DataFrame, sha256s: Sequence[str], classes: Sequence[str]
     """
     by_image = {key: rows[list(SIDES)].to_numpy(np.float64) for key, rows in boxes.groupby(["sha256", "class"])}
     return [by_image.get(key, np.empty((0, 4))) for key in zip(sha256s, classes, strict=True)]
+
+
+def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Blend a heat map with an image, in the colours of viridis, which is suitable for colour-blind readers.
+
+    A grey image [S, S] and a map in [0, 1] give an RGB image, uint8 [S, S, 3]. The image is unchanged where the map is
+    0; where it is 1, the colour has a weight of 0.6.
+    """
+    from matplotlib import colormaps
+
+    share = _MAX_WEIGHT * np.asarray(heatmap, dtype=np.float64)[..., np.newaxis]
+    colors = 255 * colormaps["viridis"](np.asarray(heatmap, dtype=np.float64))[..., :3]
+    mixed: NDArray[np.float64] = (1 - share) * image[..., np.newaxis] + share * colors
+    return np.rint(mixed).astype(np.uint8)
 
 
 def _centred_blob(size: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from cxr_pipeline.evaluation.bootstrap import (
     SortedImages,
     draw_weights,
     nanmean,
-    percentiles,
+    percentile_interval,
     sort_outputs,
 )
 from cxr_pipeline.evaluation.estimates import estimate_metrics
@@ -133,19 +133,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for multiple testing with Holm's method, which controls the family-wise error rate.
 
     See Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
-
     NaN stands for a test that was not made, does not count and stays NaN.
-
-    Raises:
-        ValueError: a p-value lies outside [0, 1].
 
     Example:
         >>> holm([0.04, 0.01, float("nan"), 0.03])
         [0.06, 0.03, nan, 0.06]
     """
     adjusted = np.array(p_values, dtype=np.float64)
-    if (adjusted < 0).any() or (adjusted > 1).any():
-        raise ValueError(f"p-values must lie in [0, 1]. Received: {list(p_values)}")
     order = np.argsort(adjusted, kind="stable")[: np.count_nonzero(~np.isnan(adjusted))]
     steps = adjusted[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
@@ -223,7 +217,7 @@ def _difference(
     if not len(drawn):
         return unknown
     views = (drawn, 2 * value - drawn) if name == "ece" else (drawn,)
-    lows, highs = zip(*(percentiles(view, confidence) for view in views), strict=True)
+    lows, highs = zip(*(percentile_interval(view, confidence) for view in views), strict=True)
     fewer = max(min(np.count_nonzero(view <= 0), np.count_nonzero(view >= 0)) for view in views)
     p_value = min(1.0, 2 * (int(fewer) + 1) / (len(drawn) + 1))
     unseen = may_differ and (name in DECISIONS or np.ptp(drawn) == 0)

@@ -68,3 +68,24 @@ def patients_of(table: pd.DataFrame) -> "pd.Series[str] | None":
     """Return ``<source>/<patient_id>`` of each image, null if unknown; None if no patient is known."""
     patients = table["source"].str.cat(table["patient_id"], sep="/")
     return patients if patients.notna().any() else None
+
+
+def confusion_table(scores: Scores, *, exclusive: bool) -> pd.DataFrame:
+    """Count images by true class and decision.
+
+    Returns:
+        For exclusive classes, a row for each true class (``class``) and a column for each decision. Otherwise a row for
+        each output with ``true_negative``, ``false_positive``, ``false_negative`` and ``true_positive``, counted over
+        the images with a known label.
+    """
+    names, positive, negative = list(scores.outputs), scores.y_true == 1, scores.y_true == 0
+    if exclusive:
+        counts = positive.T.astype(np.int64) @ scores.predicted.astype(np.int64)
+        return pd.DataFrame(counts, columns=names).assign(**{"class": names})[["class", *names]]
+    cells = {
+        "true_negative": (negative & ~scores.predicted).sum(axis=0),
+        "false_positive": (negative & scores.predicted).sum(axis=0),
+        "false_negative": (positive & ~scores.predicted).sum(axis=0),
+        "true_positive": (positive & scores.predicted).sum(axis=0),
+    }
+    return pd.DataFrame({"class": names, **cells})

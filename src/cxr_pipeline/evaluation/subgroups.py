@@ -31,7 +31,7 @@ def evaluate_subgroups(
     Args:
         table: a score table with decisions.
         manifest: with ``sex``, ``age`` in years and ``view`` of these images, null if unknown.
-        outputs: of the model.
+        outputs: see `evaluate`.
         ages: see `age_bands`.
         min_patients: patients that a group must have both with and without an output for metrics of that output; an
             image without a known patient counts as one patient.

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_pipeline.evaluation.overlay import overlay
+from cxr_pipeline.evaluation.localisation import overlay
 from cxr_pipeline.report.figures import images as pictures
 from cxr_pipeline.report.figures.images import OUTCOMES, choose_images, heatmap_grid
 

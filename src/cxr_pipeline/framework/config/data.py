@@ -10,8 +10,8 @@ from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.pseudonyms import hide_patients
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.evaluation.classification_report import MACRO
 from cxr_pipeline.evaluation.decision_rule import NONE
+from cxr_pipeline.evaluation.evaluate import MACRO
 from cxr_pipeline.framework.config.parameters import (
     ClassName,
     Fraction,

@@ -8,10 +8,15 @@ import pandas as pd
 from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_splits, select_split
-from cxr_pipeline.evaluation.classification_report import classification_report, confusion_table
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.evaluation.evaluate import evaluate, evaluate_policies, evaluate_sources, images_digest
-from cxr_pipeline.evaluation.score_tables import Scores, decide, score_table
+from cxr_pipeline.evaluation.evaluate import (
+    classification_report,
+    evaluate,
+    evaluate_policies,
+    evaluate_sources,
+    images_digest,
+)
+from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, score_table
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
 from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
 from cxr_pipeline.report.warnings import warnings
@@ -72,10 +77,10 @@ def measure_subgroups(
     return evaluate_subgroups(test_scores, manifest, outputs=task.outputs, **settings)
 
 
-def tabulate(test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute the classification report, one row per output, and the confusion table, true classes by decisions."""
+def tabulate(metrics: Mapping[str, Any], test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tabulate the classification report, one row per output, and the confusion table, true classes by decisions."""
     scores = Scores.from_table(test_scores, task.outputs)
-    return classification_report(scores), confusion_table(scores, exclusive=task.exclusive)
+    return classification_report(metrics), confusion_table(scores, exclusive=task.exclusive)
 
 
 def find_warnings(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_pipeline.evaluation.overlay import overlay
+from cxr_pipeline.evaluation.localisation import overlay
 from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, message, panels, png, sheet
 
 if TYPE_CHECKING:
