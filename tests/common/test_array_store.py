@@ -127,14 +127,6 @@ def test_a_changed_bit_is_detected_and_written_again(checked, position, bit, tmp
     np.testing.assert_array_equal(again.read(keys(*range(8))), values(*range(8)))
 
 
-def test_the_checksums_of_a_shard_are_verified_once_per_store(tmp_path, monkeypatch):
-    store, read = filled(tmp_path), []
-    monkeypatch.setattr(array_store, "_read_row", lambda path, row: read.append(row))
-    for _ in range(3):
-        assert store.missing(keys(0, 3)) == []
-    assert read == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE])
 @pytest.mark.parametrize("action", ["missing", "read", "open"])
 def test_a_shard_that_cannot_be_opened_now_is_kept(number, action, tmp_path, monkeypatch):

@@ -15,34 +15,26 @@ def test_versions_name_code_and_packages():
 
 @pytest.fixture
 def git(tmp_path, monkeypatch):
-    """Call git in a repository whose working tree has the file of the module."""
-
-    def call(*arguments):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True)
-
-    call("init", "-q")
-    (tmp_path / "provenance.py").write_text("")
-    (tmp_path / "other.py").write_text("")
+    """Call git in a folder that contains the file of the module."""
+    for name in ("provenance.py", "other.py"):
+        (tmp_path / name).write_text("")
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    return call
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return lambda *arguments: subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True
+    )
 
 
-def test_the_commit_of_changed_files_is_marked(tmp_path, git):
-    git("add", ".")
+def test_the_commit_is_that_of_the_package_and_changes_are_marked(tmp_path, git):
+    assert provenance.git_commit() == "unknown"
+    git("init", "-q")
+    git("add", "other.py")
     git("commit", "-qm", "one")
+    # The repository does not track the package.
+    assert provenance.git_commit() == "unknown"
+    git("add", ".")
+    git("commit", "-qm", "two")
     clean = provenance.git_commit()
     assert len(clean) == 40
     (tmp_path / "provenance.py").write_text("changed")
     assert provenance.git_commit() == f"{clean}+changes"
-
-
-def test_an_untracked_package_does_not_have_the_commit_of_its_repository(git):
-    git("add", "other.py")
-    git("commit", "-qm", "one")
-    assert provenance.git_commit() == "unknown"
-
-
-def test_outside_a_repository_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    assert provenance.git_commit() == "unknown"

@@ -1,10 +1,12 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
 
 import pytest
 
-from cxr_pipeline.data.images.headers import without_warnings
+from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.data.images.headers import refusing, without_warnings
 
 
 def test_warnings_are_ignored_in_all_threads_until_the_last_one_leaves():
@@ -14,8 +16,9 @@ def test_warnings_are_ignored_in_all_threads_until_the_last_one_leaves():
         inside, first_left = Barrier(2), Barrier(2)
 
         def leave_first():
-            with without_warnings():
+            with suppress(ValueError), without_warnings():
                 inside.wait(timeout=20)
+                raise ValueError
             first_left.wait(timeout=20)
 
         def leave_last():
@@ -32,8 +35,10 @@ def test_warnings_are_ignored_in_all_threads_until_the_last_one_leaves():
             warnings.warn("of a header", UserWarning, stacklevel=1)
 
 
-def test_warnings_are_raised_again_after_an_error():
-    with pytest.warns(UserWarning, match="after"):
-        with pytest.raises(ValueError, match="inside"), without_warnings():
-            raise ValueError("inside")
-        warnings.warn("after", UserWarning, stacklevel=1)
+def test_any_error_of_a_decoder_is_a_refusal_except_too_little_memory():
+    expected = pytest.raises(ImageRefused, match=r"^unreadable: KeyError of a decoder$")
+    with expected as refused, refusing("unreadable", "{kind} of a decoder"):
+        raise KeyError("the name of the patient")
+    assert refused.value.__cause__ is None
+    with pytest.raises(MemoryError), refusing("unreadable", "a damaged file"):
+        raise MemoryError

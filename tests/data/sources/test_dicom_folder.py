@@ -46,6 +46,13 @@ def test_names_of_an_image(tmp_path, name, path):
     assert images[["image", "path", "labels"]].to_numpy().tolist() == [[path, path, "Mass"]]
 
 
+def test_no_pixels_are_read(tmp_path):
+    write_dicom(tmp_path / "1.dcm", 1)
+    content = (tmp_path / "1.dcm").read_bytes()
+    (tmp_path / "1.dcm").write_bytes(content[: content.index(b"\xe0\x7f\x10\x00") + 12])
+    assert read_names(tmp_path, "1.dcm").images["path"].tolist() == ["1.dcm"]
+
+
 def test_unnamed_and_missing_images_are_counted(tmp_path):
     for number in (1, 2):
         write_dicom(tmp_path / f"{number}.dcm", number)
