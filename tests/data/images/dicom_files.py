@@ -3,6 +3,7 @@
 import io
 import warnings
 
+import gdcm
 import numpy as np
 import pydicom
 from pydicom import uid
@@ -48,6 +49,25 @@ def to_bytes(image):
 
 def dicom(pixels, **elements):
     return to_bytes(dataset(pixels, **elements))
+
+
+def compress(image, syntax, folder):
+    """Return a file in the transfer syntax that GDCM calls ``syntax``."""
+    if syntax == "RLELossless":
+        image.compress(uid.RLELossless)
+        return to_bytes(image)
+    (folder / "in.dcm").write_bytes(to_bytes(image))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(folder / "in.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(folder / "out.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return (folder / "out.dcm").read_bytes()
 
 
 def read(content):

@@ -4,11 +4,10 @@ import sys
 from itertools import product
 from pathlib import Path
 
-import gdcm
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NAME, NUMBER, dataset, dicom, levels, lut, read, to_bytes, with_frame
+from dicom_files import NAME, NUMBER, compress, dataset, dicom, levels, lut, read, to_bytes, with_frame
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
@@ -44,24 +43,6 @@ def refusal(content):
     assert NAME not in str(refused.value)
     assert NUMBER not in str(refused.value)
     return refused.value
-
-
-def compress(image, syntax, folder):
-    if syntax == "RLELossless":
-        image.compress(uid.RLELossless)
-        return to_bytes(image)
-    (folder / "in.dcm").write_bytes(to_bytes(image))
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(folder / "in.dcm"))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(folder / "out.dcm"))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return (folder / "out.dcm").read_bytes()
 
 
 SYNTAXES = [
