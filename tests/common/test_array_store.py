@@ -83,7 +83,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) < 16 * 1024
 
 
-@pytest.mark.parametrize("damage", ["empty", "values cut", "table cut", "text", "other type", "without table"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "values cut", "table cut", "text", "other type", "without table", "header"]
+)
 def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, caplog):
     store = filled(tmp_path)
     path, size = store.shard_of(keys(0)[0]), store.shard_of(keys(0)[0]).stat().st_size
@@ -95,6 +97,8 @@ def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, 
         next((tmp_path / "other").iterdir()).rename(path)
     elif damage == "without table":
         np.save(path, values(0).astype(np.float16))
+    elif damage == "header":
+        path.write_bytes(path.read_bytes().replace(b"}", b"(", 1))
     else:
         os.truncate(path, {"empty": 0, "values cut": 130, "table cut": size - 1}[damage])
     reopened = opened(tmp_path)

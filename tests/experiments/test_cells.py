@@ -43,8 +43,9 @@ def test_only_a_cell_that_succeeded_is_done(tmp_path):
     assert not module.is_done(tmp_path)
     module.save_outcome(tmp_path, outcome())
     assert module.is_done(tmp_path)
-    (tmp_path / "outcome.json").write_text('{"name": "a cell", "err')
-    assert not module.is_done(tmp_path)
+    for damaged in ('{"name": "a cell", "err', "5"):
+        (tmp_path / "outcome.json").write_text(damaged)
+        assert not module.is_done(tmp_path)
 
 
 def test_an_outcome_is_loaded_with_its_mlflow_run_and_commit(tmp_path):

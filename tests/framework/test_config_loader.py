@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from shipped import all_parameters, parameters_of
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.framework import config
@@ -101,3 +102,20 @@ def test_the_ablation_of_abnormality_has_twelve_models() -> None:
     cells = config.Ablation(**parameters_of("abnormality")["ablation"]).overrides()
     kinds = {(cell["model"]["name"], "augmentation" in cell, cell["training"]["monitor"]) for cell in cells.values()}
     assert len(cells) == len(kinds) == 12
+
+
+@pytest.mark.parametrize("content", [b"effusion: {title: Erg\xfcsse}", b"effusion: {title: \x01}", b"[effusion]", b"5"])
+def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load: Any, tmp_path: Path) -> None:
+    file = tmp_path / "demo" / "parameters" / "tasks.yml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{file} cannot be read: .+ Expected YAML in UTF-8, with keys and values\."):
+        load(BASE)
+
+
+def test_a_task_without_a_block_has_the_defaults(load: Any) -> None:
+    assert load(BASE | {"base/parameters/tasks.yml": "effusion:"})["effusion"] == load(
+        BASE | {"base/parameters/tasks.yml": "effusion: {}"}
+    ).get("effusion")
+    with pytest.raises(UserError, match="effusion: expected a block of parameters in conf/, found 5"):
+        load(BASE | {"base/parameters/tasks.yml": "effusion: 5"})

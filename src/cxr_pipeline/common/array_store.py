@@ -29,7 +29,7 @@ _SHARD_ROWS = 4096
 _MAPPED_SHARDS = 256
 _LEFTOVER_SECONDS = 3600
 # Not every OSError: too many open files or a stale network handle say nothing about the shard.
-_DAMAGE = (FileNotFoundError, ValueError, EOFError)
+_DAMAGE = (FileNotFoundError, ValueError)
 _DAMAGED = "%s is damaged and will be written again: %s"
 
 _log = logging.getLogger(__name__)
@@ -170,10 +170,15 @@ def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path
 
 def _load_shard(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Map the values of a shard into memory, and read the table of its keys and checksums."""
-    values = np.load(path, mmap_mode="r")
-    with path.open("rb") as file:
-        file.seek(values.offset + values.nbytes)
-        return values, np.load(file)
+    try:
+        values = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            file.seek(values.offset + values.nbytes)
+            return values, np.load(file)
+    except OSError:
+        raise
+    except Exception as error:  # numpy evaluates the header, and does not document what it raises for a damaged one
+        raise ValueError(f"damaged header: {error}") from error
 
 
 _open_shard = lru_cache(_MAPPED_SHARDS)(_load_shard)

@@ -39,7 +39,7 @@ one (22bb).
         self._path = path
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
-            self._origins = {name: Origin(**entry) for name, entry in entries.items()}
+            self._origins = {name: _origin_from(**entry) for name, entry in entries.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             self._origins = {}
 
@@ -83,6 +83,11 @@ one (22bb).
                     f"{version:.8})."
                 )
         return digests
+
+
+def _origin_from(digest: object, inputs: Mapping[str, object]) -> Origin:
+    """Return the origin of a JSON file, of which a user may have changed the values."""
+    return Origin(str(digest), {name: str(value) for name, value in inputs.items()})
 
 
 def content_digest(path: Path) -> str:

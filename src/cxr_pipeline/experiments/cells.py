@@ -80,7 +80,7 @@ def load_outcome(folder: Path) -> dict[str, Any]:
     outcome: dict[str, Any] = {"run_id": None, "commit": None}
     for file in (OUTCOME, MLFLOW_RUN):
         # A file that is missing or damaged belongs to a cell that has not ended.
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             outcome |= json.loads((folder / file).read_text())
     return outcome
 

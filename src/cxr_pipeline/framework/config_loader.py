@@ -1,9 +1,14 @@
 """The tasks, and the merging of their parameters."""
 
+from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
+from yaml.reader import ReaderError
 
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import lay_over
 
 TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest14")
@@ -17,10 +22,22 @@ class TaskConfigLoader(OmegaConfigLoader):
     task, command line.
     """
 
+    def _read_dir_configs(self, conf_path: str, *arguments: Any) -> Any:
+        try:
+            return super()._read_dir_configs(conf_path, *arguments)
+        except (OSError, UnicodeError, ReaderError, AttributeError, AssertionError):  # none names the file
+            for file in sorted(Path(conf_path).rglob("*.yml")):
+                with explain_damage(file, "Expected YAML in UTF-8, with keys and values."):
+                    dict(OmegaConf.load(file))
+            raise
+
     def _merge_and_resolve(self, key: str, config_per_file: Any) -> dict[str, Any]:
         config: dict[str, Any] = super()._merge_and_resolve(key, config_per_file)
         if key != "parameters":
             return config
-        defaults = config.pop("defaults", {})
-        tasks = {task: lay_over(defaults, config.get(task, {})) for task in TASKS}
+        for name in ("defaults", *TASKS):
+            if not isinstance(config.get(name) or {}, dict):
+                raise UserError(f"{name}: expected a block of parameters in conf/, found {config[name]!r}.")
+        defaults = config.pop("defaults", None) or {}
+        tasks = {task: lay_over(defaults, config.get(task) or {}) for task in TASKS}
         return config | {task: block for task, block in tasks.items() if block}

@@ -122,6 +122,14 @@ def test_a_column_of_nulls(tmp_path):
     assert read(tmp_path, table="t.parquet", columns=Columns(image="image", labels="labels")).n_missing == 2
 
 
+def test_a_parquet_file_with_damaged_text(tmp_path):
+    pd.DataFrame({"image": ["image-1", "image-2"]}).to_parquet(tmp_path / "t.parquet", compression=None)
+    content = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content.replace(b"image-2", b"\xff\xfe\xfdge-2"))
+    with pytest.raises(UserError, match=r"cannot be read: .* Expected a table"):
+        read_table(tmp_path / "t.parquet", ["image"])
+
+
 def test_tables_that_expand_too_much_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(table_files, "_MAX_EXPANDED_BYTES", 2000)
     monkeypatch.setattr(table_files, "_MAX_ROWS", 10)

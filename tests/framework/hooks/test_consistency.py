@@ -1,5 +1,6 @@
 """Files of different runs are never combined, even after partial or killed runs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,6 +126,14 @@ def test_a_damaged_record_does_not_stop_a_run(project: Project) -> None:
     project.run(DEFAULTS)
     (project.folder / "02_intermediate" / "chest" / "origins.json").write_text("{")
     project.run(DEFAULTS, first="version")
+
+
+def test_a_record_with_values_of_another_type_does_not_match(project: Project) -> None:
+    project.run(DEFAULTS)
+    record = project.folder / "02_intermediate" / "chest" / "origins.json"
+    record.write_text(re.sub(r'"digest": "\w+"', '"digest": 5', record.read_text()))
+    with pytest.raises(UserError, match=r"has changed since a run recorded its origin \(5, now"):
+        project.run(DEFAULTS, first="version")
 
 
 runs = st.fixed_dictionaries(

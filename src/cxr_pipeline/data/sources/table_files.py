@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.labels import fold
@@ -47,7 +48,9 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
     with explained(file, "a table: Parquet, or CSV with a header"):
         if file.suffix.lower() in (".parquet", ".pq"):
             _check_parquet(file)
-            table = pd.read_parquet(file, dtype_backend="pyarrow")
+            content = pq.read_table(file)
+            content.validate(full=True)  # damaged text would fail later
+            table = content.to_pandas(types_mapper=pd.ArrowDtype)
             table = (table if table.index.name is None else table.reset_index()).astype("str")
         else:
             table = _read_csv(file, [*names, *optional])
@@ -86,8 +89,6 @@ class LimitedGzip(gzip.GzipFile):
 
 def _check_parquet(file: Path) -> None:
     """Raise ``ValueError`` if a Parquet file has too many rows, which may take a few bytes, or expands too much."""
-    import pyarrow.parquet as pq
-
     metadata = pq.read_metadata(file)
     if metadata.num_rows > _MAX_ROWS:
         raise ValueError(f"it has {metadata.num_rows} rows; expected at most {_MAX_ROWS}")
