@@ -39,7 +39,7 @@ LENIENT = {
         "shuffled_labels": {"epochs": 1, "permutations": 100},
     },
     "scoring": {"heatmaps": True, "parquet": True},
-    "drift": {"min_images": 5},
+    "drift": {"min_images": 10},
 }  # fmt: skip
 # Files whose content a repeated run reproduces. Others name times, durations, MLflow runs or folders.
 REPRODUCED = re.compile(
@@ -103,7 +103,7 @@ def _run(folder: Path, arguments: Any, output: Path, variables: Any, counted: Pa
             return
         if not isinstance(values[0], str | bytes | os.PathLike) or "__pycache__" in os.fsdecode(values[0]):
             return
-        if os.path.abspath(os.fsdecode(values[0])).startswith(f"{folder}/"):
+        if Path(os.fsdecode(values[0])).absolute().is_relative_to(folder):
             n_changes += 1
             if os.getpid() == main:
                 os.write(count, b".")

@@ -43,9 +43,9 @@ def test_a_killed_command_ends_as_the_undisturbed_one_when_it_is_typed_again(pro
     try:
         project.finish(arguments)
         assert not (found := differences(project.facts(), expected)), found
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(KEPT / f"kill-{SEED}-{number}", ignore_errors=True)
         shutil.copytree(project.folder, KEPT / f"kill-{SEED}-{number}", ignore=shutil.ignore_patterns("src"))
-        print(f"\nkill {number}, {name}, {', '.join(kills)}: FAULT")
+        print(f"\nkill {number}, {name}, {', '.join(kills)}: FAULT {error}")
         raise
     print(f"\nkill {number}, {name}, {', '.join(kills)}: finished in {time.monotonic() - started:.0f} s")

@@ -86,6 +86,7 @@ def outcomes(name: str, first: int, end: int, folder: Path) -> Iterator[Outcome]
         fault = f"the process ended with {process.exitcode}: {(folder / 'stderr').read_text(errors='replace')[-500:]}"
     process.kill()
     process.join()
+    assert (folder / "input").exists(), fault
     if number < end - 1 and process.exitcode != 0:
         yield Outcome(number + 1, "", False, fault, (folder / "input").read_bytes())
 
@@ -99,18 +100,17 @@ def read_all(name: str, first: int, end: int, folder: Path, results: Connection)
     warnings.showwarning = lambda message, *_, **__: messages.texts.append(str(message))
     place = folder / "files"
     place.mkdir()
-    (folder / "input").write_bytes(b"")
     reader = READERS[name](place)
-    contents = [reader.seeds[each] for each in sorted(reader.seeds)]
-    for content in contents:  # also loads libraries, whose memory does not count
-        fault = read(reader, content)[1]
-        assert fault is None, fault
+    # Also loads libraries, whose memory does not count.
+    before_changes = [read(reader, content) for content in reader.contents]
+    assert before_changes[0] == (True, None), before_changes
+    assert all(fault is None for _, fault in before_changes), before_changes
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 3 * MAX_BYTES, resource.RLIM_INFINITY))
     for number in range(first, end):
         rng = random.Random(f"{SEED}-{name}-{number}")
-        change, content = reader.change(rng, rng.choice(contents), contents)
+        change, content = reader.change(rng, rng.choice(reader.contents), reader.contents)
         (folder / "input").write_bytes(content)
         messages.texts.clear()
         started = time.monotonic()
