@@ -7,6 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 RAW ?= ../shared/data
 
+# Of test-faults: another seed makes other faults.
+SEED ?= 1
+KILLS ?= 4
+INPUTS ?= 1400
+
 # Integration tests come first: the longest file must not be the last to start.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
@@ -14,16 +19,19 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=
 AIRFLOW := .venv-airflow
 RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
 
-.PHONY: run test test-slow lint benchmark results airflow dags clean
+.PHONY: run test test-slow test-faults lint benchmark results airflow dags clean
 
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
 
-test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations and long training runs
-	$(PYTEST) -m "not slow"
+test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations, long training runs and faults
+	$(PYTEST) -m "not slow and not faults"
 
 test-slow: $(VENV)/installed-dev ## simulations and long training runs
 	$(PYTEST) -m slow
+
+test-faults: $(VENV)/installed-dev ## kills, damaged inputs, full disks: make test-faults SEED=2 KILLS=20 INPUTS=10000
+	FAULTS_SEED=$(SEED) FAULTS_KILLS=$(KILLS) FAULTS_INPUTS=$(INPUTS) $(PYTEST) -m faults tests/faults
 
 lint: $(VENV)/installed-dev ## style, types, import directions
 	$(BIN)/ruff check .
