@@ -120,8 +120,8 @@ def _compressed_dicom(folder: Path) -> list[bytes]:
 def _source(layout: str, file: str, change: Change, folder: Path) -> Reader:
     """Read a source in which one file is changed."""
     from cxr_pipeline.data.sources import LAYOUTS, check_source
-    from cxr_pipeline.data.sources.boxes import read_boxes
     from cxr_pipeline.data.sources.labels import LabelMap
+    from cxr_pipeline.data.sources.nih import read_boxes
     from cxr_pipeline.framework.config import Sources
 
     path, options = importlib.import_module(f"samples.{layout}").write(folder / "images")
