@@ -1,22 +1,17 @@
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
-from typing import Any
 
 import h5py
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
-from cxr_pipeline import settings
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.digests import result_digest, shared_digests
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
-CONF = Path(__file__).parents[2] / "conf"
-SHIPPED: dict[str, Any] = TaskConfigLoader(str(CONF), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
-PARAMETERS = SHIPPED["effusion"]
+PARAMETERS = parameters_of(env="demo")
 VGG16 = {"name": "vgg16", "weights": "imagenet", "pooling": "multilevel"}
 FINE_TUNED = lay_over(PARAMETERS, {"model": VGG16, "training": {"fine_tuning": {"cut": None, "epochs": 4}}})
 HEAD = lay_over(FINE_TUNED, {"training": {"fine_tuning": {"epochs": 0}}})
