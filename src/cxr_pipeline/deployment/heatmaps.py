@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from cxr_pipeline.common.errors import ImageRefused, UserError
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.deployment.classifier import (
     Image,
@@ -44,12 +44,19 @@ class HeatMaps:
         self._cam = GradCam(classifier.model)
         self._outputs = classifier.decision_rule.outputs
 
-    def draw(self, images: Sequence[Image], table: pd.DataFrame) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-        """Draw images, uint8 [size, size], scored by ``ImageClassifier.score_batch``, as uint8 [size, size, 3] RGB."""
-        if not images:
-            return []
-        maps = self._cam.heatmaps(np.stack(images), self._explained_outputs(table))
-        return [overlay(image, heatmap) for image, heatmap in zip(images, maps, strict=True)]
+    def draw(self, prepared: Sequence[Prepared], table: pd.DataFrame) -> list[Image | None]:
+        """Draw a batch, from the argument and the result of ``ImageClassifier.score_batch``.
+
+        A picture is uint8 [size, size, 3], RGB; None for an image that is not scored.
+        """
+        scored = [place for place, status in enumerate(table["status"]) if status == "scored"]
+        pictures: list[Image | None] = [None] * len(table)
+        if scored:
+            images = np.stack([np.asarray(prepared[place]) for place in scored])
+            maps = self._cam.heatmaps(images, self._explained_outputs(table.iloc[scored]))
+            for place, image, heatmap in zip(scored, images, maps, strict=True):
+                pictures[place] = overlay(image, heatmap)
+        return pictures
 
     def _explained_outputs(self, table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         probability, threshold = (
@@ -109,17 +116,12 @@ class HeatMapFolder:
         return True
 
     def write(self, names: Sequence[str], images: Sequence[Prepared], table: pd.DataFrame) -> None:
-        """Draw the scored images of a batch, from the argument and the result of ``ImageClassifier.score_batch``."""
-        scored = [
-            (name, image)
-            for name, image, status in zip(names, images, table["status"], strict=True)
-            if status == "scored" and not isinstance(image, ImageRefused)
-        ]
-        drawn = self._maps.draw([image for _, image in scored], table[table["status"] == "scored"])
-        for (name, _), picture in zip(scored, drawn, strict=True):
-            self._write(name, picture)
+        """Write the maps of the scored images of a batch, from the arguments of `HeatMaps.draw`."""
+        for name, picture in zip(names, self._maps.draw(images, table), strict=True):
+            if picture is not None:
+                self._write(name, picture)
 
-    def _write(self, image: str, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def _write(self, image: str, picture: Image) -> None:
         try:
             with written_atomically(self._folder / map_name(image)) as temporary:
                 PIL.Image.fromarray(picture).save(temporary)

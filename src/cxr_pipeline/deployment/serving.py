@@ -111,14 +111,11 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def _score(self, prepared: Sequence[Prepared], *, heatmap: bool) -> pd.DataFrame:
         with self._network:
             table = self._classifier.score_batch(prepared)
-            return table.assign(heatmap=self._draw(prepared, table)) if heatmap else table
-
-    def _draw(self, prepared: Sequence[Prepared], table: pd.DataFrame) -> pd.Series:
-        images = [image for image in prepared if not isinstance(image, ImageRefused)]
-        scored = table["status"] == "scored"
-        drawn = pd.Series(None, index=table.index, dtype="str")
-        drawn[scored] = [_png_as_text(picture[..., ::-1]) for picture in self._heatmaps.draw(images, table[scored])]
-        return drawn
+            if heatmap:
+                pictures = self._heatmaps.draw(prepared, table)
+                encoded = [None if picture is None else _png_as_text(picture[..., ::-1]) for picture in pictures]
+                table["heatmap"] = pd.Series(encoded, dtype="str")
+            return table
 
     @cached_property
     def _heatmaps(self) -> "HeatMaps":

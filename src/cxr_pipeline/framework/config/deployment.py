@@ -20,7 +20,6 @@ class Scoring(Parameters):
     Args:
         folder: folder of the images, with its subfolders.
         model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
-        batch_size: images per batch.
         heatmaps: write a heat map of each scored image, as PNG.
         parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
         out_of_distribution: ``flag``: out-of-distribution images are scored, with a reason; ``refuse``: they are not
@@ -41,12 +40,7 @@ class Scoring(Parameters):
 
 
 class DriftLimits(Parameters):
-    """Effect sizes from which a significant difference counts as drift.
-
-    Args:
-        warn: Effect size of the verdict ``warn``.
-        refuse: Effect size of the verdict ``refuse``; null for never.
-    """
+    """Effect sizes from which a significant difference has the verdict ``warn``, or ``refuse`` (null for never)."""
 
     warn: Effect
     refuse: Effect | None
@@ -62,11 +56,11 @@ class DriftFamilies(Parameters):
     """Limits of each family of tests, in its own measure of effect size.
 
     Args:
-        pixels: Largest distance between distribution functions, 0 to 1.
+        pixels: largest distance between distribution functions, 0 to 1.
         features: AUC of a classifier between new images and the reference, 0.5 to 1.
-        scores: Population stability index.
+        scores: population stability index.
         prevalence: Cohen's h.
-        calibration: Difference in probability.
+        calibration: difference in probability.
     """
 
     pixels: DriftLimits
@@ -80,14 +74,12 @@ class Drift(Parameters):
     """Drift detection.
 
     Args:
-        folder: Folder of new images; their patients and labels are unknown.
-        source: Source of new images with patients and labels; instead of ``folder``.
+        folder: new images; their patients and labels are unknown.
+        source: new images with patients and labels, instead of ``folder``.
         model: MLflow model URI; null for the champion, or the newest version without a champion.
-        batch_size: Images per batch.
-        alpha: Probability of at least one significant test in a check of images without drift.
-        min_images: Minimum number of images in each sample of a test, one per patient.
-        max_images: Largest number of images in each sample.
-        seed: Seed of the sample of one image per patient.
+        alpha: probability of at least one significant test in a check of images without drift.
+        min_images, max_images: number of images in each sample of a test, one per patient.
+        seed: of the sample of one image per patient.
     """
 
     folder: str | None
@@ -111,18 +103,17 @@ class Retraining(Parameters):
     """Validation of changed data and the promotion rule.
 
     Args:
-        floors: Smallest value of each metric on the challenger's test images; null disables a floor.
-        sensitivity_margin: The lower end of the difference in sensitivity from the champion, each at its own
+        floors: smallest value of each metric on the challenger's test images; null disables a floor.
+        sensitivity_margin: the lower end of the difference in sensitivity from the champion, each at its own
             frozen threshold, must be above minus this margin.
-        auc_margin: The same for AUC, if not being worse is enough.
+        auc_margin: the same for AUC, if not being worse is enough.
         improvement: ``better``: AUC must be significantly higher. ``better_or_newer``: or not worse, if the challenger
             was trained on images, labels or patients that the champion did not have.
-        max_relabelled_fraction: Largest fraction of the champion's images that may have new labels; the run stops above
+        max_relabelled_fraction: largest fraction of the champion's images that may have new labels; the run stops above
             it.
-        on_drift: Action if the drift verdict on new images is ``refuse``: ``refuse`` stops the run; ``warn`` trains a
+        on_drift: action if the drift verdict on new images is ``refuse``: ``refuse`` stops the run; ``warn`` trains a
             challenger and records the verdict.
-        force: Train and decide even if the data have not changed, for example after a change of parameters or of this
-            rule.
+        force: train and decide even if the data have not changed, for example after a change of this rule.
     """
 
     floors: Annotated[dict[Floored, Fraction], BeforeValidator(without_nulls)]
