@@ -58,14 +58,9 @@ class EpochSelector:
 def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bool) -> dict[str, float]:
     """Compute the metrics of each output over its known labels, and return their means over the outputs.
 
-    Args:
-        y_true: labels [n, k], 0, 1 or NaN for unknown.
-        y_score: probabilities [n, k].
-        exclusive: predict the output with the highest probability, and let ``val_accuracy`` be the fraction of images
-            for which it is the true one; otherwise predict each output with a probability of at least 0.5.
-
-    Returns:
-        Metrics by column of the history; NaN if no output has the labels that a metric needs.
+    Labels [n, k] are 0, 1 or NaN for unknown. Each output with a probability of at least 0.5 is predicted; of exclusive
+    outputs, it is the one with the highest probability, and ``val_accuracy`` is the fraction of images for which that
+    is the true one. A metric is NaN if no output has the labels that it needs.
 
     Example:
         >>> y_true, y_score = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.4], [0.6], [0.1]])

@@ -71,8 +71,12 @@ class BackboneFeatures:
             "weights": weights_digest(lower),
         }
         self._augmentation_digest = json_digest(self._augmentation)[:16]
-        self._cut = _open_store(folder, settings, lower)
-        self._pooled = _open_store(folder, settings | {"pooled": weights_digest(upper)}, upper)
+
+        def open_store(network: Model, **more: str) -> ArrayStore:
+            shape = network.output_shape[1:]
+            return ArrayStore(folder / json_digest({"shape": shape, **settings, **more})[:32], np.float16, shape)
+
+        self._cut, self._pooled = open_store(lower), open_store(upper, pooled=weights_digest(upper))
 
     def prepare(self, entries: Sequence[Entry], *, at_cut: bool) -> None:
         """Compute and store the features of images and views that are missing.
@@ -120,11 +124,6 @@ class BackboneFeatures:
                 keys = missing[start : start + store.rows_per_shard]
                 store.write(keys, compute([by_key[key] for key in keys]))
                 progress.advance(bar, len(keys))
-
-
-def _open_store(folder: Path, settings: Mapping[str, object], network: Model) -> ArrayStore:
-    shape = network.output_shape[1:]
-    return ArrayStore(folder / json_digest({"shape": shape, **settings})[:32], np.float16, shape)
 
 
 def run_batches(network: Model, inputs: np.ndarray) -> np.ndarray:

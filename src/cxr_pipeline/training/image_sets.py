@@ -97,10 +97,8 @@ def epoch_order(count: np.ndarray, *, views: int, seed: int, epoch: int) -> np.n
     """Draw the order of the images in one epoch.
 
     Image i appears ``count[i]`` times. Each time, its next view is shown, so that after ``views + 1`` times every view
-    was shown once, including the image itself. The seed determines the order and the first view of each image.
-
-    Returns:
-        Image index and view, int64 [sum of count, 2].
+    was shown once, including the image itself. The seed determines the order and the first view of each image. The
+    result is the index and the view of each image, int64 [sum of count, 2].
 
     Example:
         >>> epoch_order(np.array([1, 0, 2]), views=0, seed=0, epoch=0).tolist()
@@ -124,15 +122,9 @@ def batches(
 ) -> tf.data.Dataset:
     """Read images in a given order.
 
-    Args:
-        inputs: how to read them.
-        sha256s: digests of all n images.
-        order: image index and view, integers [m, 2]; None for each image once, unchanged.
-        batch_size: images per batch; the last batch may have fewer.
-        targets: labels [n, k] and weights [n] of all images, float32; None for inputs alone.
-
-    Returns:
-        Dataset of inputs [b, *shape], or of inputs, labels [b, k] and weights [b].
+    The order is the index and the view of each image, integers [m, 2]; None for each of the n images once, unchanged.
+    With ``targets``, labels [n, k] and weights [n], float32, a batch has inputs [b, *shape], labels [b, k] and weights
+    [b], otherwise inputs alone; the last batch may be smaller.
     """
     names = np.asarray(sha256s, str).tolist()
     if order is None:

@@ -26,8 +26,7 @@ class Phase:
 
     Args:
         name: ``frozen``, ``fine_tuning`` or ``training``.
-        network: the network to train, which shares its layers with the model.
-        settings: epochs, batch size and learning rate.
+        network: shares its layers with the model.
         views: augmented views of each image, besides the image itself.
         thawed: layers that become trainable in this phase.
     """

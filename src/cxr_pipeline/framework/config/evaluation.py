@@ -44,8 +44,7 @@ class Subgroups(Parameters):
 
     Args:
         ages: first age of each band but the lowest, in years: [18, 65] means 0 to 17, 18 to 64, and 65 and older.
-        min_patients: patients that a group must have both with and without a class for metrics of that class; an image
-            without a known patient counts as one patient.
+        min_patients: patients that a group must have both with and without a class for metrics of that class.
     """
 
     ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]

@@ -67,15 +67,9 @@ class Training(Parameters):
 
 
 class Augmentation(Parameters):
-    """Random changes of a training image; 0 disables a change.
+    """Random changes of a training image, see `build_augmentation`; 0 disables a change.
 
     Args:
-        rotation: largest angle in degrees.
-        translation: largest shift as a fraction of the side.
-        zoom: largest change of scale as a fraction.
-        brightness: largest change as a fraction of the grey range.
-        contrast: largest change as a fraction of the contrast.
-        noise: standard deviation as a fraction of the grey range.
         flip: mirror left and right; off by default, because the heart is on the left.
         views: number of augmented views of each training image for which features of a frozen backbone are cached.
     """
@@ -92,26 +86,14 @@ class Augmentation(Parameters):
 
 
 class Chance(Parameters):
-    """The loss of the untrained network must be that of chance.
-
-    Args:
-        n_images: number of training images, balanced over the classes.
-        max_ratio: largest ratio between the loss and that of chance, in either direction.
-    """
+    """The loss of the untrained network must be that of chance, up to a ratio; see `check_chance`."""
 
     n_images: Annotated[int, Field(ge=2)]
     max_ratio: Annotated[float, Field(gt=1)]
 
 
 class Overfitting(Parameters):
-    """The network must be able to memorise a few images.
-
-    Args:
-        n_images: number of training images, balanced over the classes.
-        epochs: largest number of epochs.
-        max_loss: loss to reach.
-        min_auc: AUC to reach, mean over the outputs.
-    """
+    """The network must be able to memorise a few images in at most ``epochs``; see `check_overfitting`."""
 
     n_images: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=1)]
@@ -122,10 +104,7 @@ class Overfitting(Parameters):
 class ShuffledLabels(Parameters):
     """A network trained on shuffled labels must not predict those of validation images better than chance.
 
-    Args:
-        epochs: number of epochs.
-        false_alarms: probability that a correct pipeline fails the check; it determines the bound of the AUC.
-        permutations: number of permutations of the labels that the bound is computed from.
+    See `check_shuffled_labels` and `null_bound`.
     """
 
     epochs: Annotated[int, Field(ge=1)]

@@ -38,7 +38,6 @@ class Backbone:
     """A network without its classifier; call it to add its layers to a graph.
 
     Args:
-        application: Keras' function that builds the network.
         normalisation: scale and offset that its ImageNet weights expect.
         cut: default layer from which it is fine-tuned; no path of the graph bypasses it.
         more_levels: layers whose feature maps can be pooled besides those of the cut and of the last layer.

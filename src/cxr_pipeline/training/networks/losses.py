@@ -20,7 +20,7 @@ _MIN_PREVALENCE = 1e-6
 
 
 def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
-    """Build a loss.
+    """Build a loss of labels and probabilities [n, k], one value per image [n], whose mean is the loss of the batch.
 
     Args:
         name: ``cross_entropy``; ``weighted_cross_entropy``, in which both values of a label (or, if exclusive, all
@@ -29,9 +29,6 @@ def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
         prevalence: fraction of positives of each output among the images as shown in training, [k], in 0..1; NaN
             if no label is known.
         exclusive: categorical over the outputs; otherwise binary for each output.
-
-    Returns:
-        Loss of labels and probabilities [n, k], one value per image [n], whose mean is the loss of the batch.
 
     Raises:
         ValueError: the name is unknown.
