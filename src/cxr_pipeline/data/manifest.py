@@ -5,6 +5,7 @@ image is not on disk.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -230,9 +231,10 @@ def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, task: str) -> 
     if not unknown:
         return ""
     counted = join_names([f"{label[:40]!r} ({count})" for label, count in unknown.items()], MAX_LABELS)
+    block = {task: {"task": {"left_out": [*labels.left_out, *list(unknown)[:MAX_LABELS]]}}}
     return (
         f"\nLabels of no class: {counted}. Put this into conf/local/parameters/tasks.yml, with each label under the "
-        f"class it means or under left_out:\n{labels.block(list(unknown)[:MAX_LABELS], task=task)}"
+        f"class it means or under left_out:\n{json.dumps(block, ensure_ascii=False)}"
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
-from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
 
 LABELS = (
@@ -63,8 +63,8 @@ def read(
     located = locate(rows.assign(image=rows["image"].where(rows["image"].isin(paths), without_release)), paths)
     n_unknown = int(located.loc[located["path"].notna(), "patient_id"].isna().sum())
     unknown = {"Images whose path does not contain a patient, each treated as a separate patient": n_unknown}
-    notes = (f"Labels are from {', '.join(file.name for file in files)}.", *count_notes(unknown))
-    return list_rows(located, vocabulary=frozenset(LABELS), notes=notes, n_left_out=n_rows - len(rows))
+    notes = [f"Labels are from {', '.join(file.name for file in files)}."]
+    return list_rows(located, vocabulary=LABELS, notes=notes, counts=unknown, n_left_out=n_rows - len(rows))
 
 
 def holds_images(folder: Path) -> bool:

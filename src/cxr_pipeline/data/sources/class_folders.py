@@ -12,7 +12,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_and_links_below, may_be_image
-from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.listing import SPLIT_NAMES, Listing, list_rows, printable
 
 EXPECTED = "one folder per class ({labels}) with images in it"
 
@@ -71,15 +71,13 @@ def read(
     n_unmatched = int(patients.isna().sum()) if patient_id != "none" else 0
     if patients_within_split:
         patients = (table["given_split"] + "/" + patients).fillna(patients)
-    notes = count_notes(
-        {
-            "Files outside of class folders, which were not read": n_loose,
-            f"Files in class folders that are not images ({', '.join(sorted(others))})": others.total(),
-            "Links to folders inside the source, which were not followed (follow_links)": n_linked,
-            "Images whose file name does not contain a patient, each treated as a separate patient": n_unmatched,
-        }
-    )
-    return list_rows(table.assign(patient_id=patients), notes=notes)
+    counts = {
+        "Files outside of class folders, which were not read": n_loose,
+        f"Files in class folders that are not images ({', '.join(sorted(others))})": others.total(),
+        "Links to folders inside the source, which were not followed (follow_links)": n_linked,
+        "Images whose file name does not contain a patient, each treated as a separate patient": n_unmatched,
+    }
+    return list_rows(table.assign(patient_id=patients), counts=counts)
 
 
 def holds_images(folder: Path) -> bool:

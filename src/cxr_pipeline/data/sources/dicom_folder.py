@@ -1,8 +1,8 @@
 """Layout ``dicom_folder``: DICOM images below a folder, and a CSV or Parquet table with their labels."""
 
 import posixpath
-import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
 from cxr_pipeline.data.sources.folders import WORD_SUFFIX, files_below, map_in_threads
 from cxr_pipeline.data.sources.label_tables import Columns, locate, read_label_table, years
-from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 from cxr_pipeline.data.sources.readers import FileReader
 
 EXPECTED = "DICOM images (.dcm, .dicom or no suffix) in it or below it, and a label table (CSV, CSV.gz or Parquet)"
@@ -29,7 +29,6 @@ _TAGS = {
     "view": "ViewPosition",
 }
 _COLUMNS = ("path", *_TAGS, "reason", "detail")
-_PREFIX_BYTES = 132
 
 
 def read(
@@ -46,9 +45,9 @@ def read(
     instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or ``.dicom``, and
     files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
 
-    Age, sex, view position and patient id are read from the header if they are not in the table. Images are identified
-    by their path; names of folders and files are not replaced by pseudonyms. Only these values of Modality and Body
-    Part Examined are accepted, and images without body part.
+    Age, sex, view position and patient id are read from the header if they are not in the table. Names of folders and
+    files are not replaced by pseudonyms. Only these values of Modality and Body Part Examined are accepted, and images
+    without body part.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))
@@ -56,8 +55,8 @@ def read(
     bare = paths.str.replace(r"\.(dcm|dicom)$", "", case=False, regex=True)
     rows = locate(rows, paths, paths.map(posixpath.basename), headers["uid"], bare, bare.map(posixpath.basename))
     unnamed = {"DICOM files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
-    notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
-    return list_rows(_complete(rows, headers), vocabulary=vocabulary, notes=notes)
+    notes = [f"Labels are from {printable(Path(table).name)}."]
+    return list_rows(_complete(rows, headers), vocabulary=vocabulary, notes=notes, counts=unnamed)
 
 
 def reader(
@@ -73,20 +72,16 @@ def holds_images(folder: Path) -> bool:
 
 
 def _candidates(folder: Path) -> Iterator[str]:
-    for path in files_below(folder):
-        if path.lower().endswith(SUFFIXES) or not WORD_SUFFIX.search(path):
-            yield path
+    return (path for path in files_below(folder) if path.lower().endswith(SUFFIXES) or not WORD_SUFFIX.search(path))
 
 
 def _starts_like_dicom(file: Path) -> bool:
-    try:
-        # Only regular files are opened: opening a pipe would wait for a writer.
-        if not stat.S_ISREG(file.stat().st_mode):
-            return False
-        with file.open("rb") as opened:
-            return is_dicom(opened.read(_PREFIX_BYTES))
-    except OSError:
-        return False
+    with suppress(OSError):
+        # Opening a pipe would wait for a writer.
+        if file.is_file():
+            with file.open("rb") as opened:
+                return is_dicom(opened.read(132))
+    return False
 
 
 def _read_headers(images: FileReader) -> pd.DataFrame:

@@ -22,12 +22,7 @@ _MIN_FOR_PROGRESS_BAR = 1000
 
 
 def may_be_image(name: str) -> bool:
-    """Return whether a file ends like an image, or has no suffix of letters.
-
-    Example:
-        >>> [may_be_image(name) for name in ("a.PNG", "1.2.840", "image", "notes.txt")]
-        [True, True, True, False]
-    """
+    """Return whether a file ends like an image, or has no suffix of letters: ``1.2.840`` may be one."""
     return name.lower().endswith(IMAGE_SUFFIXES) or WORD_SUFFIX.search(name) is None
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below, may_be_image
 from cxr_pipeline.data.sources.label_tables import Columns, locate, read_label_table
-from cxr_pipeline.data.sources.listing import Listing, count_notes, list_rows, printable
+from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 
@@ -30,8 +30,8 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
     stems = paths.map(lambda path: posixpath.splitext(path)[0]).where(paths.map(may_be_image).astype("bool"))
     rows = locate(rows, paths, names, stems, stems.map(posixpath.basename, na_action="ignore"))
     unnamed = {"Files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
-    notes = (f"Labels are from {printable(Path(table).name)}.", *count_notes(unnamed))
-    return list_rows(rows, vocabulary=vocabulary, notes=notes)
+    notes = [f"Labels are from {printable(Path(table).name)}."]
+    return list_rows(rows, vocabulary=vocabulary, notes=notes, counts=unnamed)
 
 
 def holds_images(folder: Path) -> bool:

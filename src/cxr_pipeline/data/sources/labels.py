@@ -1,7 +1,6 @@
 """Map the labels of sources to the classes of a task."""
 
 import difflib
-import json
 import math
 import re
 import unicodedata
@@ -32,10 +31,8 @@ def fold(label: str) -> str:
     """Normalise a label for comparison: case, spaces, underscores, and hyphens between letters are ignored.
 
     Example:
-        >>> fold("No-Finding") == fold("no_finding") == fold("nofinding")
-        True
-        >>> fold("1.0") == fold("1") != fold("-1")
-        True
+        >>> fold("No-Finding") == fold("no_finding"), fold("1.0") == fold("1"), fold("-1") == fold("1")
+        (True, True, False)
     """
     # Some systems write "ü" in file names as two characters.
     text = unicodedata.normalize("NFKC", label).casefold().replace("_", " ")
@@ -110,10 +107,6 @@ class LabelMap:
         if fold(label) in self._meanings or self._resembles_listed(label):
             return self._meanings.get(fold(label))
         return self._meanings.get(ANY_OTHER)
-
-    def block(self, unknown: Collection[str], *, task: str) -> str:
-        """Return the parameters, as one line of YAML, that list unknown labels under ``left_out``."""
-        return json.dumps({task: {"task": {"left_out": [*self.left_out, *unknown]}}}, ensure_ascii=False)
 
     def _resembles_listed(self, label: str) -> bool:
         """Return whether a label may be another spelling of a listed one, or says that nothing is known."""

@@ -1,6 +1,6 @@
 """The rows of a source, as listed by its layout before any image is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +54,19 @@ class Listing:
 
 
 def list_rows(
-    rows: pd.DataFrame, *, vocabulary: frozenset[str] = frozenset(), notes: tuple[str, ...] = (), n_left_out: int = 0
+    rows: pd.DataFrame,
+    *,
+    vocabulary: Iterable[str] = (),
+    notes: Sequence[str] = (),
+    counts: Mapping[str, int] | None = None,
+    n_left_out: int = 0,
 ) -> Listing:
     """Return the listing of rows, sorted by ``image`` so that their order does not depend on the file system.
 
     The rows have some of ``IMAGE_COLUMNS``, and ``reason`` and ``detail`` if they are refused. Rows without ``path``
     are missing, unless they are refused. Rows of the same image that agree on labels, patient and split, as in a table
-    with a row for each box, are counted and used once; otherwise all of them are refused.
+    with a row for each box, are counted and used once; otherwise all of them are refused. ``counts`` above 0 become
+    notes such as ``Links that were not followed: 2.``
     """
     types = {**IMAGE_COLUMNS, "reason": "str", "detail": "str"}
     rows = rows.reset_index(drop=True).reindex(columns=list(types)).astype(types)
@@ -77,8 +83,8 @@ def list_rows(
         missing=str(names.min())[:80] if len(names) else None,
         n_repeated=n_rows - len(rows),
         n_left_out=n_left_out,
-        notes=notes,
-        vocabulary=vocabulary,
+        notes=(*notes, *(f"{text}: {count}." for text, count in (counts or {}).items() if count)),
+        vocabulary=frozenset(vocabulary),
     )
 
 
@@ -104,11 +110,6 @@ def _merge_repeated(rows: pd.DataFrame) -> pd.DataFrame:
     repeated = usable & rows["path"].duplicated() & ~conflicting
     detail = "several rows with different labels, patients or splits (a label_table can set columns.combine)"
     return refuse(rows, conflicting, "contradicting_labels", detail)[~repeated]
-
-
-def count_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return notes such as ``Links that were not followed: 2.`` for the counts above 0."""
-    return tuple(f"{text}: {count}." for text, count in counts.items() if count)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
         rows = name_labels(rows, pd.Series(numbers[:, 0]).astype("str"), names)
     else:
         rows["labels"] = ["|".join(np.compress(row, names)) for row in numbers]
-    return list_rows(rows, vocabulary=frozenset(names))
+    return list_rows(rows, vocabulary=names)
 
 
 def reader(folder: Path, *, unpacked: Path, **options: object) -> RowReader:

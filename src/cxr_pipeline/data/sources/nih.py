@@ -10,7 +10,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
-from cxr_pipeline.data.sources.listing import Listing, count_notes, explained, list_rows, printable
+from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
 
 EXPECTED = "a release of NIH ChestX-ray14: Data_Entry_2017*.csv or .csv.gz, and folders images*/ with images in them"
@@ -75,8 +75,7 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
         "Images on disk that the table does not name": int((is_first & ~on_disk.isin(names)).sum()),
         "Images on disk with the name of an image in another folder, which were not read": int((~is_first).sum()),
     }
-    notes = (f"Labels are from {file.name}.", *notes, *count_notes(counts))
-    return list_rows(rows, vocabulary=frozenset(LABELS), notes=notes)
+    return list_rows(rows, vocabulary=LABELS, notes=[f"Labels are from {file.name}.", *notes], counts=counts)
 
 
 def holds_images(folder: Path) -> bool:

@@ -46,7 +46,7 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
     if labels:
         rows = name_labels(rows, texts, labels)
     names = labels or texts.dropna().str.split("|").explode().str.strip().unique()
-    return list_rows(rows, vocabulary=frozenset(names))
+    return list_rows(rows, vocabulary=names)
 
 
 def reader(
@@ -55,8 +55,8 @@ def reader(
     """Return a reader of the unpacked images; rows with a pixel other than a whole number from 0 to 255 are refused."""
     file = find_container(folder, _SUFFIXES)
     others = [label] if patient_id is None else [label, patient_id]
-    how = json.dumps(["pixel_table", others])
-    return unpack(file, unpacked, partial(_blocks, name=file.name, others=others), how=how)
+    blocks = partial(_blocks, name=file.name, others=others)
+    return unpack(file, unpacked, blocks, how=json.dumps(["pixel_table", others]))
 
 
 def holds_images(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -44,11 +45,10 @@ class FileReader:
 
     def version(self, path: str) -> tuple[int, int] | None:
         """Return the size of an image in bytes and its modification time in ns; None if its file is not accessible."""
-        try:
+        with suppress(ImageRefused, OSError):
             status = self.resolve(path).stat()
-        except (ImageRefused, OSError):
-            return None
-        return status.st_size, status.st_mtime_ns
+            return status.st_size, status.st_mtime_ns
+        return None
 
     def resolve(self, path: str) -> Path:
         """Return the file of an image, with links resolved.

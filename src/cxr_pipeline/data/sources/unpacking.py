@@ -25,7 +25,6 @@ BLOCK_PIXELS = 2**21
 _WORTH_A_PROGRESS_BAR = 2**24
 _DESCRIPTION = "description.json"
 
-
 # Some images of a container, uint8 [n, height, width], and the problems of the rows of the block without an image.
 Block = tuple[NDArray[np.uint8], Mapping[int, str]]
 
@@ -71,10 +70,9 @@ class RowReader:
 
     def version(self, path: str) -> tuple[int, int] | None:
         """Return the number of pixels and 0, because the folder is named after its content; None if it is missing."""
-        try:
+        with suppress(ImageRefused):
             return int(np.prod(self._open()[0].shape)), 0
-        except ImageRefused:
-            return None
+        return None
 
     def _open(self) -> tuple[ArrayStore, dict[str, str]]:
         try:
