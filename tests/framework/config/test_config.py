@@ -91,7 +91,7 @@ def test_the_kind_of_a_task_determines_its_outputs(kind, outputs, exclusive, sin
         ("binary", ["a"], "two classes, found 1: a"),
         ("binary", [], "two classes, found 0: none"),
         ("multiclass", ["a", "b"], "three classes or more, found 2: a, b"),
-        ("multilabel", [], "a task has classes, found none"),
+        ("multilabel", [], "one class or more, found 0: none"),
         ("ordinal", ["a", "b"], "'binary', 'multiclass' or 'multilabel'"),
         ("multilabel", ["a/b"], "should match pattern"),
         ("multilabel", ["Mass", "none"], "'none' is reserved"),

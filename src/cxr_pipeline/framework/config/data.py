@@ -24,18 +24,10 @@ from cxr_pipeline.framework.config.parameters import (
 
 
 class Folders(Parameters):
-    """Folders of the data that all tasks share.
+    """Folders of the data that all tasks share, and the file of the key for the pseudonyms of patients.
 
-    Args:
-        raw: folder that the paths of sources are relative to.
-        data: folder of everything that is written.
-        unpacked: images of sources that store all images in one file.
-        content_hashes: hashes of the images of each source.
-        images: prepared images.
-        features: activations of frozen backbones.
-        checkpoints: checkpoints from which training resumes.
-        outputs: predictions of models.
-        patient_key: file of the key for the pseudonyms of patients in MLflow and of DICOM sources.
+    The paths of sources are relative to ``raw``; everything is written below ``data``. ``unpacked`` has the images of
+    sources that store all images in one file, ``features`` the activations of frozen backbones.
     """
 
     raw: Path
@@ -60,12 +52,8 @@ Label = Annotated[str, BeforeValidator(_number_as_text)]
 class Task(Parameters):
     """The prediction task.
 
-    Args:
-        kind: ``binary``: the last class or not; ``multiclass``: one of the classes; ``multilabel``: any number of them.
-        classes: labels of each class; ``*`` for every other label that a source is known to use. A class set to null is
-            disabled.
-        left_out: labels whose images the task excludes.
-        uncertain: meaning of labels that a source marks as uncertain.
+    ``kind`` is ``binary`` (the last class or not), ``multiclass`` (one of the classes) or ``multilabel`` (any number of
+    them). ``classes`` lists the labels of each class; see ``LabelMap``. A class set to null is disabled.
     """
 
     name: Name
@@ -97,13 +85,14 @@ class Task(Parameters):
 
     @model_validator(mode="after")
     def _classes_fit_the_kind(self) -> "Task":
-        n, found = len(self.classes), ", ".join(self.classes) or "none"
-        if self.kind == "binary" and n != 2:
-            raise ValueError(f"a binary task has two classes, found {n}: {found}")
-        if self.kind == "multiclass" and n < 3:
-            raise ValueError(f"a multiclass task has three classes or more, found {n}: {found}")
-        if n < 1:
-            raise ValueError("a task has classes, found none")
+        n = len(self.classes)
+        fits, expected = {
+            "binary": (n == 2, "two classes"),
+            "multiclass": (n >= 3, "three classes or more"),
+            "multilabel": (n >= 1, "one class or more"),
+        }[self.kind]
+        if not fits:
+            raise ValueError(f"a {self.kind} task has {expected}, found {n}: {', '.join(self.classes) or 'none'}")
         taken = {MACRO, NONE} & set(self.classes)
         if taken:
             raise ValueError(f"the class name {taken.pop()!r} is reserved; choose another name")
@@ -113,8 +102,8 @@ class Task(Parameters):
 class SourceParameters(Parameters):
     """Parameters of every source. Each layout adds the options of its ``read``.
 
-    Args:
-        path: folder of its images, or file if the layout has all images in one; absolute or relative to ``raw``.
+    ``path`` is the folder of its images, or the file if the layout has all images in one; absolute or relative to
+    ``raw``.
     """
 
     layout: str
@@ -173,8 +162,8 @@ class Resolution(Parameters):
     Args:
         size: side of the prepared image in pixels; backbones need at least 32, ``inceptionv3`` 75.
         mode: ``fit`` keeps the aspect ratio and pads with black, ``stretch`` does not.
-        max_megapixels: a larger image is refused before it is decoded, and proportionally smaller ones with pixels of
-            more than four bytes. With 100, an image takes at most 2 GiB and 10 s.
+        max_megapixels: a larger image is refused before it is decoded; the limit is lower with pixels of more than four
+            bytes. With 100, an image takes at most 2 GiB and 10 s.
         workers: number of decoding processes; null for one per core.
     """
 
@@ -202,9 +191,7 @@ class Morphology(Parameters):
 class Splitting(Parameters):
     """Shares of the patients in each split, and the seed of the assignment.
 
-    Args:
-        ignore_given_split: ignore the splits of the sources.
-        renew: assign all images again. The earlier splits are kept in the folder ``former_splits``.
+    ``renew`` assigns all images again; the earlier splits are kept in the folder ``former_splits``.
     """
 
     train: Fraction
