@@ -16,6 +16,7 @@ from cxr_pipeline.data.sources import (
     phantoms,
     pixel_table,
 )
+from cxr_pipeline.data.sources.folders import holds_images
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import Reader, file_reader
 
@@ -39,7 +40,7 @@ LAYOUTS: dict[str, Layout] = {
     module.__name__.rpartition(".")[2]: Layout(
         module.read,
         getattr(module, "reader", file_reader),
-        module.holds_images,
+        getattr(module, "holds_images", holds_images),
         module.EXPECTED,
         getattr(module, "HAS_PATIENT_RECORDS", False),
     )

@@ -6,7 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
+from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
 from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
@@ -65,11 +65,6 @@ def read(
     unknown = {"Images whose path does not contain a patient, each treated as a separate patient": n_unknown}
     notes = [f"Labels are from {', '.join(file.name for file in files)}."]
     return list_rows(located, vocabulary=LABELS, notes=notes, counts=unknown, n_left_out=n_rows - len(rows))
-
-
-def holds_images(folder: Path) -> bool:
-    """Return whether there is a table, and a file in an image folder or a link to a folder; stops at the first."""
-    return bool(_tables(folder)) and any("/" in path for path in files_and_links_below(folder))
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Layout ``dicom_folder``: DICOM images below a folder, and a CSV or Parquet table with their labels."""
 
 import posixpath
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import BODY_PARTS, KIND_TAGS, MODALITIES, check_header, is_dicom
 from cxr_pipeline.data.images.dicom_headers import read_header, text
 from cxr_pipeline.data.images.headers import without_warnings
-from cxr_pipeline.data.sources.folders import WORD_SUFFIX, files_below, map_in_threads
+from cxr_pipeline.data.sources.folders import files_below, has_suffix, map_in_threads
 from cxr_pipeline.data.sources.label_tables import Columns, locate, read_label_table, years
 from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 from cxr_pipeline.data.sources.readers import FileReader
@@ -66,15 +65,6 @@ def reader(
     return FileReader(folder, modalities, body_parts, dicom_only=True)
 
 
-def holds_images(folder: Path) -> bool:
-    """Return whether there is a DICOM file below the folder; stops at the first one."""
-    return any(_starts_like_dicom(folder / path) for path in _candidates(folder))
-
-
-def _candidates(folder: Path) -> Iterator[str]:
-    return (path for path in files_below(folder) if path.lower().endswith(SUFFIXES) or not WORD_SUFFIX.search(path))
-
-
 def _starts_like_dicom(file: Path) -> bool:
     with suppress(OSError):
         # Opening a pipe would wait for a writer.
@@ -86,7 +76,7 @@ def _starts_like_dicom(file: Path) -> bool:
 
 def _read_headers(images: FileReader) -> pd.DataFrame:
     with without_warnings():
-        paths = list(_candidates(images.folder))
+        paths = [path for path in files_below(images.folder) if path.lower().endswith(SUFFIXES) or not has_suffix(path)]
         rows = map_in_threads(partial(_read_header, images), paths, description="Reading DICOM headers")
     return pd.DataFrame([row for row in rows if row is not None], columns=list(_COLUMNS), dtype="str")
 

@@ -17,13 +17,17 @@ from cxr_pipeline.data.sources.listing import printable
 Result = TypeVar("Result")
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
-WORD_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _MIN_FOR_PROGRESS_BAR = 1000
 
 
-def may_be_image(name: str) -> bool:
+def may_be_image(path: str) -> bool:
     """Return whether a file ends like an image, or has no suffix of letters: ``1.2.840`` may be one."""
-    return name.lower().endswith(IMAGE_SUFFIXES) or WORD_SUFFIX.search(name) is None
+    return path.lower().endswith(IMAGE_SUFFIXES) or not has_suffix(path)
+
+
+def has_suffix(path: str) -> bool:
+    """Return whether a file has a suffix that starts with a letter."""
+    return re.search(r"\.[A-Za-z]\w*$", path) is not None
 
 
 def files_and_links_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
@@ -54,6 +58,11 @@ def files_below(folder: Path, *, follow_links: bool = False) -> Iterator[str]:
     """Yield the POSIX paths of the files below a folder, relative to it; names that are not UTF-8 are skipped."""
     paths = files_and_links_below(folder, follow_links=follow_links)
     return (path for path in paths if not path.endswith("/") and printable(path) == path)
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether there may be an image, or a link to a folder, below a folder; stops at the first one."""
+    return any(map(may_be_image, files_and_links_below(folder)))
 
 
 def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, description: str) -> list[Result]:

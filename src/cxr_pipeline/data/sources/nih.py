@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.folders import files_and_links_below, files_below
+from cxr_pipeline.data.sources.folders import files_below
 from cxr_pipeline.data.sources.label_tables import NO_FINDING, Columns, locate, read_labels
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, printable
 from cxr_pipeline.data.sources.table_files import read_table
@@ -76,11 +76,6 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
         "Images on disk with the name of an image in another folder, which were not read": int((~is_first).sum()),
     }
     return list_rows(rows, vocabulary=LABELS, notes=[f"Labels are from {file.name}.", *notes], counts=counts)
-
-
-def holds_images(folder: Path) -> bool:
-    """Return whether there is a label table, and any file or link in the folders of images; stops at the first."""
-    return bool(_tables(folder)) and any(True for _ in _image_paths(files_and_links_below(folder)))
 
 
 def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
