@@ -47,7 +47,7 @@ def read(
     which may be missing on disk. ``blank`` is the meaning of an empty cell: the report does not mention an observation.
     Links to folders, and images that are links out of the folder, are read only if ``follow_links``.
     """
-    files = _tables(folder)
+    files = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not files:
         raise UserError(
             f"no label table in {printable(str(folder))}; expected {' or '.join(_TABLES)}, as in the releases of "
@@ -65,10 +65,6 @@ def read(
     unknown = {"Images whose path does not contain a patient, each treated as a separate patient": n_unknown}
     notes = [f"Labels are from {', '.join(file.name for file in files)}."]
     return list_rows(located, vocabulary=LABELS, notes=notes, counts=unknown, n_left_out=n_rows - len(rows))
-
-
-def _tables(folder: Path) -> list[Path]:
-    return [folder / name for name in _TABLES if (folder / name).is_file()]
 
 
 def _read_table(file: Path, blank: Literal["negative", "unknown"]) -> pd.DataFrame:

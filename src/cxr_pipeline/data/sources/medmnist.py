@@ -1,7 +1,7 @@
 """Layout ``medmnist``: a 2D dataset of MedMNIST (Yang et al. 2023, https://medmnist.com), with its own splits."""
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -33,12 +33,19 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
     """
     with _opened(find_container(folder, _SUFFIXES)) as archive:
         tables = {split: _read_labels(archive, split) for split in _splits(archive)}
-    names = _names(tables, labels)
+    widths = sorted({table.shape[1] for table in tables.values()})
+    if len(widths) > 1 or (labels and widths[0] > 1 and len(labels) != widths[0]):
+        raise UserError(
+            f"labels: {len(labels)} names are given, but the file has {' and '.join(map(str, widths))} columns of "
+            "labels. Name one label per column, in order, or none."
+        )
     numbers = np.concatenate(list(tables.values()))
+    n_labels = numbers.max(initial=-1) + 1 if widths[0] == 1 else widths[0]
+    names = labels or tuple(map(str, range(n_labels)))
     images = [f"{_SPLITS[split]}/{row:05d}" for split, table in tables.items() for row in range(len(table))]
     rows = pd.DataFrame({"image": images, "path": map(str, range(len(images)))}, dtype="str")
     rows["given_split"] = rows["image"].str.partition("/")[0]
-    if numbers.shape[1] == 1:
+    if widths[0] == 1:
         rows = name_labels(rows, pd.Series(numbers[:, 0]).astype("str"), names)
     else:
         rows["labels"] = ["|".join(np.compress(row, names)) for row in numbers]
@@ -111,21 +118,9 @@ def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
     return table
 
 
-def _names(tables: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the labels, by default their numbers."""
-    widths = sorted({table.shape[1] for table in tables.values()})
-    if len(widths) > 1 or (names and widths[0] > 1 and len(names) != widths[0]):
-        raise UserError(
-            f"labels: {len(names)} names are given, but the file has {' and '.join(map(str, widths))} columns of "
-            "labels. Name one label per column, in order, or none."
-        )
-    if names:
-        return tuple(names)
-    highest = max(int(table.max(initial=-1)) for table in tables.values())
-    return tuple(str(number) for number in range(highest + 1 if widths[0] == 1 else widths[0]))
-
-
 def _blocks(source: BinaryIO) -> Iterator[Block]:
+    import cv2
+
     sizes = set()
     with _opened(source) as archive:
         for split in _splits(archive):
@@ -137,12 +132,6 @@ def _blocks(source: BinaryIO) -> Iterator[Block]:
             for start in range(0, n, n_per_block):
                 shape = (min(n_per_block, n - start), *size)
                 pixels = np.frombuffer(stream.read(prod(shape)), np.uint8).reshape(shape)
-                yield _to_grey(pixels) if len(size) == 3 else pixels, {}
-
-
-def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert RGB [n, height, width, 3] to grey [n, height, width]."""
-    import cv2
-
-    n, height, width, _ = pixels.shape
-    return np.asarray(cv2.cvtColor(pixels.reshape(n * height, width, 3), cv2.COLOR_RGB2GRAY)).reshape(n, height, width)
+                if len(size) == 3:
+                    pixels = np.array([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels])
+                yield pixels, {}

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +36,7 @@ LABELS = (
 _IMAGE, _LABELS, _PATIENT, _AGE, _VIEW = "Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position"
 # The name differs between releases.
 _SEX = ("Patient Gender", "Patient Sex")
-_SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
+_SPLIT_LISTS = ("train_val_list.txt", "test_list.txt")
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -53,7 +53,7 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
     The last table by name is read. The official lists are used if both are there. Links to folders, and images that
     are links out of the folder, are read only if ``follow_links``.
     """
-    files = _tables(folder)
+    files = [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
     if not files:
         raise UserError(
             f"no label table in {printable(str(folder))}; expected Data_Entry_2017*.csv or Data_Entry_2017*.csv.gz, "
@@ -65,7 +65,8 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
     columns = Columns(image=_IMAGE, labels=_LABELS, patient_id=_PATIENT, view=_VIEW, age=_AGE, sex=sex)
     rows, _ = read_labels(table, columns)
     names = rows["image"]
-    paths = pd.Series(_image_paths(files_below(folder, follow_links=follow_links)), dtype="str")
+    below = files_below(folder, follow_links=follow_links)
+    paths = pd.Series([path for path in below if path.casefold().startswith("images") and "/" in path], dtype="str")
     on_disk = paths.map(posixpath.basename)
     is_first = ~on_disk.duplicated()
     splits, notes = _official_splits(folder)
@@ -98,14 +99,6 @@ def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
         boxes = _read_box_list(folders[str(source)], str(name))
         parts.append(boxes.merge(images[["image", "sha256"]], on="image").astype(types)[list(types)])
     return pd.concat(parts).drop_duplicates(ignore_index=True)
-
-
-def _tables(folder: Path) -> list[Path]:
-    return [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
-
-
-def _image_paths(paths: Iterator[str]) -> Iterator[str]:
-    return (path for path in paths if path.casefold().startswith("images") and "/" in path)
 
 
 def _official_splits(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
