@@ -82,10 +82,7 @@ class Columns:
 def read_label_table(folder: Path, table: str, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
     """Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
 
-    Absolute paths of images below ``folder`` become relative to it.
-
-    Raises:
-        UserError: the table is missing, cannot be read, lacks a column, or has an unknown split.
+    Absolute paths of images below ``folder`` become relative to it. Raises ``UserError`` for an unknown split.
     """
     file = folder / table
     cells = read_table(file, columns.names)
@@ -193,10 +190,8 @@ def years(ages: "pd.Series[str]") -> "pd.Series[float]":
 def locate(rows: pd.DataFrame, paths: "pd.Series[str]", *spellings: "pd.Series[str]") -> pd.DataFrame:
     """Find the images named by the rows of ``read_labels``.
 
-    Args:
-        rows: rows of ``read_labels``.
-        paths: paths of the images on disk, which are also their names.
-        spellings: other names of these images in order of precedence, null where an image has none.
+    The images on disk are named by their ``paths`` and, in order of precedence, by ``spellings``, null where an image
+    has none.
 
     Returns:
         The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing

@@ -114,12 +114,12 @@ class LabelMap:
         return fold(label) in _NOTHING_KNOWN or any(_resembles(label, each) for each in listed)
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
-        """Return the value of each class for each image.
+        """Return the value of each class for each image, a row of a ``Listing`` whose source uses the vocabulary.
 
-        An image is refused if it has no known labels, if one of them, outvoted or not, is neither in the map nor in the
-        vocabulary or may be another spelling of a listed label, or if it is both normal and has a finding. An image
-        with a label of ``left_out`` is left out (``listed``). A class counts as unknown if several of its labels were
-        outvoted: together, they might not have been. For the images that remain:
+        An image is refused if it has no known labels, if it is both normal and has a finding, or if one of its labels,
+        outvoted or not, is neither in the map nor in the vocabulary or may be another spelling of a listed label. An
+        image with a label of ``left_out`` is left out (``listed``). A class counts as unknown if several of its labels
+        were outvoted: together, they might not have been. For the images that remain:
 
         - If classes are exclusive, an image is left out if its labels mean several classes (``several_classes``) or
           none (``other_classes``), or if that depends on an uncertain label, or on an unknown one where no label means
@@ -128,18 +128,13 @@ class LabelMap:
           else NaN if one is unknown or if the source does not use any of its labels; else 0. An image without a known
           class is left out (``uncertain``, or ``other_classes`` if its source does not use the labels of any class).
 
-        Args:
-            images: rows of a ``Listing``.
-            vocabulary: labels that the source is known to use.
-
         Returns:
             With the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not used),
             ``reason`` and ``detail`` of refused rows, and ``left_out``, the reason why a row is left out.
         """
         # A release has few distinct combinations of labels: each is mapped once.
         distinct = images[list(_INPUTS)].drop_duplicates()
-        texts = distinct.astype(object).where(distinct.notna(), None).itertuples(index=False, name=None)
-        combinations = list(texts)
+        combinations = distinct.astype(object).where(distinct.notna(), None).to_numpy().tolist()
         known = {fold(label) for label in vocabulary if not self._resembles_listed(label)} | self._meanings.keys()
         seen = {label for combination in combinations for text in combination for label in _split(text)}
         used = {self.class_of(label) for label in (*vocabulary, *seen)}

@@ -30,14 +30,11 @@ _MAX_ROWS = 10**7
 def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read columns of a table as stripped text, null where a cell is empty. Empty rows are skipped.
 
-    A column is found by its name, or without regard to case, spaces, underscores and hyphens if that is unique.
+    A column is found by its name, or without regard to case, spaces, underscores and hyphens if that is unique. The
+    columns of ``optional`` are read if the table has them.
 
-    Args:
-        file: ``.parquet`` or ``.pq``; any other file is read as CSV, which may be compressed by gzip. Cells are
-            separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or
-            Windows-1252.
-        names: required columns.
-        optional: columns that are read if the table has them.
+    A file that does not end in ``.parquet`` or ``.pq`` is read as CSV, which may be compressed by gzip. Cells are
+    separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
     Returns:
         The columns, named as in ``names`` and ``optional``.

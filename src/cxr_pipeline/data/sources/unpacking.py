@@ -84,15 +84,9 @@ class RowReader:
 def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[Block]], *, how: str) -> RowReader:
     """Write the images of a container into an array store, unless it already contains them, and return their reader.
 
-    The store is named by the content of the container and by how it is read, so a changed container gets a new one.
-    After a kill, the blocks that were written are kept.
-
-    Args:
-        container: the file that holds the images.
-        folder: the folder of all unpacked images.
-        blocks: yields the images, all of the same size, from the opened container; raises ``UserError`` for content
-            that it cannot read.
-        how: all other settings that affect the images.
+    The store, below ``folder``, is named by the content of the container and by ``how`` it is read, so a changed
+    container gets a new one. After a kill, the blocks that were written are kept. ``blocks`` yields the images, all of
+    the same size, from the opened container; it raises ``UserError`` for content that it cannot read.
 
     Raises:
         UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
