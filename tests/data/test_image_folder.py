@@ -21,7 +21,6 @@ def test_every_image_below_the_folder_in_order_of_paths(tmp_path, monkeypatch):
     images = find_images(str(tmp_path), key=KEY)
     assert [image.path for image in images] == sorted([*names, "ward 1/c.jpeg"])
     assert {Path(image.path).suffix.lower() for image in images} == set(IMAGE_SUFFIXES)
-    assert images.count() == len(names) + 1
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     assert find_images(f"~/{tmp_path.name}", key=KEY).root == tmp_path
 

@@ -1,9 +1,9 @@
 """An append-only store of arrays on disk, addressed by key.
 
 A store is a folder of shards, which never change. A shard is one ``.npy`` file: the values, and after them a second
-array with the key and the CRC-32 of each row. It is written to a temporary file and renamed, so after a kill it is
-either complete or missing. Its name is a digest of its content, so processes that fill a store together cannot
-overwrite each other's work. See ``docs/decisions/0018-one-array-store.md``.
+array with the key and the CRC-32 of each row. It is renamed when it is complete. Its name is a digest of its content,
+so processes that fill a store together cannot overwrite each other's work. See
+``docs/decisions/0018-one-array-store.md``.
 """
 
 import hashlib
@@ -103,8 +103,7 @@ class ArrayStore:
 
         Raises:
             KeyError: a key is not stored.
-            UserError: a shard was damaged since the store was opened. It is removed, so that the next run writes it
-                again.
+            UserError: a shard was damaged since the store was opened; it is removed.
         """
         values = np.empty((len(keys), *self.shape), self.dtype)
         for position, key in enumerate(keys):

@@ -12,10 +12,9 @@ from cxr_pipeline.common.errors import UserError
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary file next to ``path`` and rename it to ``path`` when the block succeeds.
+    """Yield a temporary file next to ``path``, of the same suffix, and rename it to ``path`` when the block succeeds.
 
-    The temporary file has the suffix of ``path``, because some writers choose a format by it. If the block fails, the
-    temporary file is removed and ``path`` is unchanged. The file permissions follow the umask.
+    If the block fails, ``path`` is unchanged. The permissions follow the umask.
 
     Raises:
         UserError: the folder is not writable or the disk is full.
@@ -36,8 +35,10 @@ def written_atomically(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        if _concerns_another_file(error, path, temporary):
-            raise
+        name = error.filename
+        is_path = isinstance(name, str | os.PathLike)
+        if is_path and Path(name) != temporary and not path.is_relative_to(name):
+            raise  # it concerns another file, such as the missing source of a copy
         raise UserError(
             f"{path} could not be written: {error.strerror or error}. Expected a writable folder with free disk space. "
             "The earlier content is unchanged. Correct this and run the same command again."
@@ -50,10 +51,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def explain_damage(place: object, remedy: str) -> Iterator[None]:
-    """Raise a `UserError` that names a file and what to do if the block cannot read it, whatever the reason.
-
-    The libraries that read files raise exceptions of many types for content that is damaged.
-    """
+    """Raise a `UserError` that names a file and what to do if the block cannot read it, whatever the exception."""
     try:
         yield
     except UserError:
@@ -62,9 +60,3 @@ def explain_damage(place: object, remedy: str) -> Iterator[None]:
         is_missing = isinstance(error, FileNotFoundError)
         reason = "it does not exist" if is_missing else textwrap.shorten(str(error) or type(error).__name__, 100)
         raise UserError(f"{place} cannot be read: {reason}. {remedy}") from error
-
-
-def _concerns_another_file(error: OSError, path: Path, temporary: Path) -> bool:
-    """Return whether an error concerns a file that is not written here, such as the missing source of a copy."""
-    named = error.filename
-    return isinstance(named, str | os.PathLike) and Path(named) != temporary and not path.is_relative_to(named)

@@ -54,11 +54,11 @@ one (22bb).
 
         A dataset without a record, such as one that a user provided, passes.
 
-        Returns the digests of the datasets and of all datasets that they were made from, by name.
+        Returns:
+            The digests of the datasets and of all datasets that they were made from, by name.
 
         Raises:
-            UserError: two datasets were made from different versions of a third one, a dataset was made from another
-                version of a second one, or a dataset has changed since it was recorded.
+            UserError: two versions of a dataset were used, or a dataset has changed since it was recorded.
         """
         digests = dict(inputs)
         user = {name: name for name in inputs}

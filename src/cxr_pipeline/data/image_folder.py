@@ -54,10 +54,6 @@ class ImageFolder:
             else:
                 levels.append(iter(self._entries(entry)))
 
-    def count(self) -> int:
-        """Return the number of images now."""
-        return sum(1 for _ in self)
-
     def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
         """Return a random sample of the images, in no particular order.
 
@@ -92,11 +88,7 @@ class ImageFolder:
 
 
 def find_images(folder: str | None, *, key: str) -> ImageFolder:
-    """Open a folder of images that a user has given as the parameter ``key``.
-
-    Raises:
-        UserError: no folder is given, it is missing or cannot be read, or it contains no images.
-    """
+    """Open the folder of images that a user has given as the parameter ``key``; `UserError` if there are none."""
     advice = f"Set the folder of images: --params {key}=DIR"
     if not folder:
         raise UserError(f"No folder of images is given: {key} is null. {advice}")

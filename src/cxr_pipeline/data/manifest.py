@@ -180,7 +180,6 @@ def _list_source(
 
 
 def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the first image of each content, or none if the labels of its images differ."""
     content = images["sha256"]
     conflicting = images.groupby(list(labels), dropna=False).ngroup().groupby(content).transform("nunique") > 1
     repeated = content.duplicated() & ~conflicting
@@ -218,7 +217,6 @@ def _check_classes(
 
 
 def _summarise_reasons(refused: pd.DataFrame) -> str:
-    """Return the number of refused rows for each reason, with an example."""
     examples = refused.drop_duplicates("reason").set_index("reason").to_dict("index")
     return "; ".join(
         f"{count} {reason} (such as {examples[reason]['image'][:80]!r}: {shorten(examples[reason]['detail'], 120)})"

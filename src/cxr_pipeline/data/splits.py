@@ -36,7 +36,7 @@ def assign_splits(
     gets is chosen so that its images come close to its share as well. If a source gives no validation set, it is taken
     from its training set, as is the test set if no source gives one.
 
-    The result, as of ``extend_registry``, does not depend on the order of the rows nor, for groups in the registry, on
+    The result, as of ``with_gone_images``, does not depend on the order of the rows nor, for groups in the registry, on
     the seed and the shares. A patient whose source gives two splits is in both, which ``leakage.check_splits`` reports.
 
     Raises:
@@ -63,9 +63,9 @@ def assign_splits(
 
 
 def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
-    """Return ``COLUMNS`` of images with their splits, followed by the rows of the registry whose image is gone.
+    """Return ``COLUMNS`` of images, then of the registry's images that are gone, which keep their splits.
 
-    An image is gone if neither its content nor its name is in the table. It keeps its split in case it returns.
+    An image is gone if neither its content nor its name is in the table.
     """
     names = pd.MultiIndex.from_frame(images[["source", "image"]])
     present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)
@@ -88,7 +88,7 @@ def registered_splits(images: pd.DataFrame, registry: pd.DataFrame) -> tuple["pd
 
 
 def select_split(manifest: pd.DataFrame, splits: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of the manifest in one split, in their order, with a new index."""
+    """Return the rows of the manifest in one split, in their order."""
     chosen = splits.loc[splits["split"] == split, ["source", "image"]]
     return manifest.merge(chosen, on=["source", "image"], how="inner", validate="one_to_one")
 
@@ -125,8 +125,7 @@ def count_patients(images: pd.DataFrame) -> int:
 def effective_number(counts: npt.NDArray[np.number]) -> float:
     """Compute Kish's effective number of patients from their counts or weights [patients]; 0 if all are 0.
 
-    References:
-        Kish, "Survey sampling", 1965, section 11.7.
+    Reference: L. Kish, "Survey sampling", 1965, section 11.7.
 
     Example:
         >>> effective_number(np.array([3, 3, 0])), round(effective_number(np.array([98, 1, 1])), 2)

@@ -42,8 +42,7 @@ class PreparedImages:
     """The images that one recipe has prepared: a handle, which nodes pass on instead of the images.
 
     An image is identified by the SHA-256 of its file, and is decoded once for all files, tasks and runs; refusals are
-    stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once; see
-    ``ArrayStore``. The store, a folder of ``root``, is opened on first use.
+    stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once.
 
     Example:
         >>> images = PreparedImages(Path("images"), Recipe(size=224, mode="fit", max_megapixels=100))
@@ -56,11 +55,8 @@ class PreparedImages:
 
     @property
     def folder(self) -> Path:
-        """The folder of this recipe.
-
-        The limit on megapixels does not affect pixels, but it affects which images are refused. Refusals must not
-        depend on the limits of earlier runs, so each limit has its own folder.
-        """
+        """The folder of this recipe, below ``root``."""
+        # One for each limit on megapixels: refusals must not depend on the limits of earlier runs.
         return self.root / f"{self.digest}-{float(self.recipe.max_megapixels)}"
 
     @property
@@ -122,11 +118,7 @@ class PreparedImages:
         return enhanced
 
     def read(self, sha256s: Sequence[str]) -> NDArray[np.uint8]:
-        """Read images in the given order, uint8 [n, size, size].
-
-        Raises:
-            UserError: the store does not contain one of them.
-        """
+        """Read images in the given order, uint8 [n, size, size]; raise `UserError` if one of them is missing."""
         self.check_holds(sha256s)
         return self._images.read(sha256s)
 
@@ -154,7 +146,6 @@ class PreparedImages:
         return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))
 
     def _warn(self, images: Mapping[str, tuple["Reader", str]]) -> None:
-        """Log what was noted about images that were decoded, but may not look as intended."""
         noted = [sha256 for sha256 in images if sha256 in self._notes]
         texts = [text.decode() for text in self._notes.read(noted).tolist()]
         for text, count in Counter(texts).items():
@@ -182,7 +173,6 @@ class PreparedImages:
         return transient
 
     def _check_room(self, n_images: int) -> None:
-        """Check that the disk has enough free space for the images before any work is done."""
         existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
         needed, free = n_images * self.recipe.size**2, shutil.disk_usage(existing).free
         if free < needed:
@@ -195,11 +185,7 @@ class PreparedImages:
 
 
 def _prepare(folder: Path, recipe: Recipe, images: Sequence[tuple[str, "Reader", str]]) -> Refusals:
-    """Decode and prepare images into one shard of the store in a folder.
-
-    Returns the refusals of images that could not be read, or whose content has another SHA-256. They are not stored,
-    because the images may be readable later.
-    """
+    """Prepare images as one shard, and return the refusals of those that may be readable later."""
     prepared: dict[str, NDArray[np.uint8]] = {}
     notes: dict[str, str] = {}
     permanent: Refusals = {}
@@ -235,7 +221,7 @@ _open_images = lru_cache(maxsize=1)(ArrayStore)
 
 
 def _enhance(resized: Path, folder: Path, recipe: Recipe, sha256s: Sequence[str]) -> Refusals:
-    """Apply the steps of a recipe to resized images, and write them into one shard of the store in a folder."""
+    """Apply the steps of a recipe to resized images, and write them as one shard."""
     from cxr_pipeline.data.images.morphology import apply_steps
 
     source = _open_images(resized / _IMAGES, np.uint8, (recipe.size, recipe.size))

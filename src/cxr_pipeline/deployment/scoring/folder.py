@@ -86,7 +86,7 @@ def score_folder(
         written_atomically(file) as temporary,
         pq.ParquetWriter(temporary, scorer.schema) as writer,
     ):
-        bar = progress.add_task("Scoring images", total=images.count())
+        bar = progress.add_task("Scoring images", total=sum(1 for _ in images))
         listing = iter(images)
         while window := list(islice(listing, _WINDOW)):
             writer.write_table(scorer.score(window, advance=lambda n: progress.advance(bar, n)))
