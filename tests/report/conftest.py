@@ -12,23 +12,18 @@ from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES
 from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.figures.style import message
+from cxr_pipeline.report.figures import style
 
 UNKNOWN = {"n_unknown": 119, "groups": {}}
 
 
 @pytest.fixture
-def drawn_by(monkeypatch):
-    """Collect the figures that a module draws, and the messages it draws instead, in place of their bytes."""
-
-    def collect(module):
-        drawn = []
-        for name in ("png", "message"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, lambda figure: drawn.append(figure) or b"")
-        return drawn
-
-    return collect
+def drawn(monkeypatch):
+    """Collect the figures that are drawn, and the messages that are drawn instead, in place of their bytes."""
+    figures = []
+    for name in ("png", "message"):
+        monkeypatch.setattr(style, name, lambda figure: figures.append(figure) or b"png")
+    return figures
 
 
 @dataclass
@@ -174,7 +169,7 @@ def counts():
 @pytest.fixture(scope="session")
 def png():
     """A small figure."""
-    return message("a figure")
+    return style.message("a figure")
 
 
 @pytest.fixture

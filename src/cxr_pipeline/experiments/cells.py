@@ -19,7 +19,7 @@ from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.experiments.task_run import RunOutputs
-from cxr_pipeline.report.formatting import value_of
+from cxr_pipeline.report.formatting import HIGH, LOW, TOO_FEW, value_of
 from cxr_pipeline.report.kinds import kind_of
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
@@ -30,8 +30,8 @@ MAX_NAME_LENGTH = 100
 
 METRICS = ("accuracy", "sensitivity", "precision", "specificity", "auc", "balanced_accuracy")
 COMPARED = "auc"
-TOO_FEW = f"{COMPARED}_too_few_patients"
-ENDS = {"": "value", "_low": "low", "_high": "high"}
+AUC_TOO_FEW = f"{COMPARED}{TOO_FEW}"
+ENDS = {"": "value", LOW: "low", HIGH: "high"}
 COMPARISON = (*(f"{COMPARED}_difference{end}" for end in ENDS), "p_value", "p_holm", "images_left_out", "not_compared")
 COSTS = ("validation_auc", "kept_epoch", "seconds", "peak_memory_mb", "error", "commit")
 COUNTS = ("n_images", "images_left_out", "kept_epoch")
@@ -138,7 +138,7 @@ def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[
 
 def _metric_columns(metrics: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
     values = {f"{name}{end}": value_of(metrics["metrics"], name, key) for name in METRICS for end, key in ENDS.items()}
-    values[TOO_FEW] = value_of(metrics["metrics"], COMPARED, "too_few_patients")
+    values[AUC_TOO_FEW] = value_of(metrics["metrics"], COMPARED, "too_few_patients")
     collapsed = kind_of({"kind": metrics["kind"], "classes": outputs}).collapsed(metrics) is not None
     return {**values, "collapsed": collapsed, "n_images": metrics["n_images"]}
 
@@ -158,7 +158,7 @@ def _comparison(scores: pd.DataFrame, baseline: pd.DataFrame | None, **settings:
 
 def _with_types(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> pd.DataFrame:
     """Return the rows with all columns, each of a fixed type even if values are missing."""
-    metrics = [*(f"{name}{end}" for name in METRICS for end in ENDS), TOO_FEW]
+    metrics = [*(f"{name}{end}" for name in METRICS for end in ENDS), AUC_TOO_FEW]
     columns = ["cell", "is_baseline", *parameters, *metrics, *COMPARISON, "collapsed", "n_images", *COSTS]
     types = {**dict.fromkeys(columns, "float64"), **dict.fromkeys((*TEXTS, *parameters), "string")}
     types |= {**dict.fromkeys(COUNTS, "Int64"), **dict.fromkeys(FLAGS, "boolean")}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cxr_pipeline.experiments.digests import WITHOUT_EFFECT, in_blocks
+from cxr_pipeline.report.formatting import HIGH, LOW, TOO_FEW
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 IMAGES = ("real", "phantom")
@@ -48,8 +49,8 @@ class Entry:
     unfinished: str | None = None
 
 
-TOO_FEW = "auc_too_few_patients"
-_METRIC_COLUMNS = (*(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")), TOO_FEW)
+AUC_TOO_FEW = f"auc{TOO_FEW}"
+_METRIC_COLUMNS = (*(f"{name}{end}" for name in METRICS for end in ("", LOW, HIGH)), AUC_TOO_FEW)
 _TYPES = {
     **dict.fromkeys(("group", "rank"), "Int64"),
     **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),
@@ -92,7 +93,7 @@ def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
 
 def why_not_ranked(entry: Entry) -> str | None:
     """Return why a model cannot be compared with others, or None if it can."""
-    auc, low, high = (entry.metrics.get(f"auc{end}", math.nan) for end in ("", "_low", "_high"))
+    auc, low, high = (entry.metrics.get(f"auc{end}", math.nan) for end in ("", LOW, HIGH))
     reasons = {
         "its MLflow run was deleted": entry.run_id is None,
         f"its run did not finish: {entry.unfinished}": entry.unfinished is not None,
@@ -101,7 +102,7 @@ def why_not_ranked(entry: Entry) -> str | None:
         "no metrics on test images were logged": not entry.metrics,
         "its test images are unknown: its run did not log them": not entry.test_digest,
         "its AUC is undefined": math.isnan(auc),
-        "its AUC has no interval": math.isnan(low + high) and TOO_FEW not in entry.metrics,
+        "its AUC has no interval": math.isnan(low + high) and AUC_TOO_FEW not in entry.metrics,
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 
@@ -136,7 +137,7 @@ def _rank(group: Sequence[Entry]) -> list[dict[str, Any]]:
     for entry, values in zip(ordered, parameters_that_differ([entry.parameters for entry in ordered]), strict=True):
         rank = 1 + aucs.index(entry.metrics["auc"])
         overlaps = None
-        if TOO_FEW not in entry.metrics and TOO_FEW not in first:
+        if AUC_TOO_FEW not in entry.metrics and AUC_TOO_FEW not in first:
             overlaps = entry.metrics["auc_high"] >= first["auc_low"] and entry.metrics["auc_low"] <= first["auc_high"]
         parameters = json.dumps(values, ensure_ascii=False) if values else None
         ranked = {"rank": rank, "interval_overlaps_first": None if rank == 1 else overlaps, "parameters": parameters}

@@ -8,6 +8,8 @@ from typing import Any
 Document = Mapping[str, Any]
 UNDEFINED = "not defined"
 LONGEST_LIST = 10
+# A flat row has a metric as ``auc``, ``auc_low``, ``auc_high`` and, without limits, ``auc_too_few_patients``.
+SUFFIXES = LOW, HIGH, TOO_FEW = "_low", "_high", "_too_few_patients"
 _MARKDOWN = re.compile(r"[\\`*|\[\]]")
 
 
@@ -18,17 +20,18 @@ def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
     return f"{value:{'+' if sign else ''}z.{digits}f}"
 
 
-def interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a value with its interval, if it has one: ``"0.889 (0.851 to 0.924)"``, ``"0.889"``."""
-    text, *bounds = (number(each, sign=sign, digits=digits) for each in (value, low, high))
-    return text if UNDEFINED in (text, *bounds) else f"{text} ({' to '.join(bounds)})"
-
-
 def measure(measured: Document | None, *, sign: bool = False, digits: int = 3) -> str:
-    """Format a metric with ``value``, ``low`` and ``high``, or ``too_few_patients``; blank if there is none."""
+    """Format a metric with ``value``, ``low`` and ``high``, or ``too_few_patients``; blank if there is none.
+
+    Example:
+        >>> measure({"value": 0.889, "low": 0.851, "high": 0.924}), measure({"value": 0.889, "low": None, "high": None})
+        ('0.889 (0.851 to 0.924)', '0.889')
+    """
     if measured is None:
         return ""
-    text = interval(measured["value"], measured["low"], measured["high"], sign=sign, digits=digits)
+    text, *bounds = (number(measured[key], sign=sign, digits=digits) for key in ("value", "low", "high"))
+    if UNDEFINED not in (text, *bounds):
+        return f"{text} ({' to '.join(bounds)})"
     return f"{text} ({few})" if (few := too_few(measured)) else text
 
 
@@ -45,13 +48,13 @@ def too_few(measured: Document) -> str:
     return "too few patients" + ("" if count is None else f": {count:.0f}")
 
 
-def flat_measure(row: Document, name: str, *, sign: bool = False) -> str:
-    """Format the metric of a row with ``name``, ``name_low`` and so on, as in `measure`; blank without a value."""
-    value, low, high, count = (row.get(f"{name}{end}") for end in ("", "_low", "_high", "_too_few_patients"))
-    if value is None:
-        return ""
-    flag = {} if count is None else {"too_few_patients": count}
-    return measure({"value": value, "low": low, "high": high, **flag}, sign=sign)
+def from_columns(row: Document, name: str) -> dict[str, Any] | None:
+    """Return the metric that a flat row has in columns (see `SUFFIXES`); None without a value."""
+    if row.get(name) is None:
+        return None
+    measured = {"value": row[name], "low": row.get(f"{name}{LOW}"), "high": row.get(f"{name}{HIGH}")}
+    few = row.get(f"{name}{TOO_FEW}")
+    return measured if few is None else {**measured, "too_few_patients": few}
 
 
 def p_value(value: float) -> str:
@@ -121,6 +124,12 @@ def plural(count: int, noun: str) -> str:
 def join(words: Sequence[str]) -> str:
     """Join words to a list in a sentence: ``"a, b and c"``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def first_of(words: Sequence[str], most: int = 3) -> str:
+    """Join the first words to a list and count the others: ``"a, b, c and 2 others"``."""
+    others = len(words) - most
+    return join([*words[:most], plural(others, "other")] if others > 0 else words)
 
 
 def quoted(names: Sequence[str]) -> str:

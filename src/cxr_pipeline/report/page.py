@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cxr_pipeline.report.figures.captions import captioned
-from cxr_pipeline.report.formatting import as_text, markdown
+from cxr_pipeline.report.formatting import as_text, from_columns, markdown
 from cxr_pipeline.report.kinds import title
 
 if TYPE_CHECKING:
@@ -22,20 +22,18 @@ RESEARCH = "Research use only, not a medical device."
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table, with None for missing values.
+    """Return the rows of a table, with None for missing values and the columns of a metric as one metric.
 
-    The columns ``x``, ``x_low`` and ``x_high`` become one metric ``x``, with ``value``, ``low`` and ``high``; a value
-    without limits is marked as one of too few patients.
+    A metric without limits is marked as one of too few patients.
     """
     plain = table.astype(object).where(table.notna(), None)
     rows = [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
     metrics = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
     for row in rows:
         for name in metrics:
-            measured = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
-            if measured["low"] is None:
-                measured["too_few_patients"] = row.get(f"{name}_too_few_patients")
-            row[name] = None if row[name] is None else measured
+            row[name] = measured = from_columns(row, name)
+            if measured and measured["low"] is None:
+                measured.setdefault("too_few_patients", None)
     return rows
 
 
@@ -75,13 +73,10 @@ class Table:
 class Section:
     """A part of a page, omitted if all its blocks are empty.
 
-    Args:
-        blocks: its content, in order: a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by a name
-            of ``figures.captions``), or a section. None and other empty blocks are skipped.
-        intro: paragraph below the heading, omitted with the section.
-        items: items of reporting guidelines that it covers, for Markdown.
-        anchor: ``id`` of the section, for links.
-        style: ``""``, ``"warnings"``, or ``"folded"``, which opens on a click and is omitted in Markdown.
+    A block is a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by a name of `CAPTIONS`), or a
+    section; None and other empty blocks are skipped. ``items`` are those of reporting guidelines that the section
+    covers, for Markdown; ``anchor`` is its ``id``, for links; ``style`` is ``"warnings"``, ``"folded"``, which opens on
+    a click and is omitted in Markdown, or blank.
     """
 
     title: str
@@ -108,10 +103,8 @@ Block = str | Sequence[str] | Table | Mapping[str, bytes] | Section | None
 class Page:
     """A page, in HTML or Markdown; all text is escaped.
 
-    Args:
-        phantom: whether its results are of phantom images; if so, a warning is shown at the top and in the title.
-        intro: blocks before the first section.
-        style: CSS class of the page.
+    If its results are of ``phantom`` images, a warning is shown at the top and in the title. ``intro`` are blocks
+    before the first section, ``style`` is a CSS class.
     """
 
     title: str
@@ -122,12 +115,14 @@ class Page:
 
     def html(self) -> str:
         """Render the page as one HTML file with the current time, without external files and scripts."""
-        written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        return _environment().get_template("page.html.j2").render(page=self, banner=PHANTOM, written=written)
+        return self._render("page.html.j2")
 
     def markdown(self) -> str:
         """Render the page as Markdown, without figures and folded sections."""
-        return _environment().get_template("page.md.j2").render(page=self, banner=PHANTOM)
+        return self._render("page.md.j2")
+
+    def _render(self, template: str) -> str:
+        return _environment().get_template(template).render(page=self, banner=PHANTOM, now=datetime.now(UTC))
 
 
 @cache

@@ -1,8 +1,9 @@
-"""The warnings about a model: each is a sentence, or None if it does not apply."""
+"""The warnings about a model: each is a sentence, or empty if it does not apply."""
 
 from cxr_pipeline.report.content import SplitCounts
 from cxr_pipeline.report.formatting import (
     Document,
+    first_of,
     join,
     measure,
     number,
@@ -37,31 +38,31 @@ def warnings(
         few_patients(split_counts) or few_patients_of_a_class(kind, metrics),
         unknown_labels(data_report),
     )
-    return [warning for warning in candidates if warning is not None]
+    return [warning for warning in candidates if warning]
 
 
-def poor_auc(kind: Kind, metrics: Document) -> str | None:
+def poor_auc(kind: Kind, metrics: Document) -> str:
     """Warn of an AUC that is undefined, below 0.6, or may be chance."""
+    measured = metrics["metrics"]["auc"]
     auc, low, high = (value_of(metrics["metrics"], "auc", key) for key in ("value", "low", "high"))
     if auc is None:
         return f"The {kind.auc} is undefined on these test images, so performance is unknown."
-    if too_few(metrics["metrics"]["auc"]):
-        measured = measure(metrics["metrics"]["auc"])
-        return f"These test images cannot distinguish the model from chance: {kind.auc} {measured}."
+    if too_few(measured):
+        return f"These test images cannot distinguish the model from chance: {kind.auc} {measure(measured)}."
     if high is not None and high < 0.5:
         return f"The model is worse than chance ({kind.auc} {auc:.3f}). Check whether labels are swapped."
     if low is not None and low <= 0.5:
-        return f"The model may be no better than chance: {kind.auc} {auc:.3f} ({low:.3f} to {number(high)})."
+        return f"The model may be no better than chance: {kind.auc} {measure(measured)}."
     if auc < POOR_AUC:
         return f"The model is {'no' if auc <= 0.5 else 'little'} better than chance: {kind.auc} {auc:.3f}."
-    return None
+    return ""
 
 
-def confounded(data_report: Document) -> str | None:
+def confounded(data_report: Document) -> str:
     """Warn of sources that alone predict the class."""
     measured = data_report.get("confounding")
     if not measured or not measured["confounded"]:
-        return None
+        return ""
     alone = []
     if measured["auc"] is not None:
         alone.append(f"the source alone reaches an AUC of {measured['auc']:.3f}")
@@ -76,21 +77,21 @@ def confounded(data_report: Document) -> str | None:
     )
 
 
-def majority(metrics: Document) -> str | None:
+def majority(metrics: Document) -> str:
     """Warn of an accuracy that is not clearly above that of always predicting the most frequent class."""
-    frequent, accuracy = metrics.get("majority"), value_of(metrics["metrics"], "accuracy")
+    frequent = metrics.get("majority")
+    accuracy, low = (value_of(metrics["metrics"], "accuracy", key) for key in ("value", "low"))
     if not frequent or accuracy is None:
-        return None
-    low = value_of(metrics["metrics"], "accuracy", "low")
+        return ""
     baseline = f"always predicting {frequent['class']} ({frequent['accuracy']:.3f})"
     if accuracy <= frequent["accuracy"]:
         return f"Its accuracy of {accuracy:.3f} is not above that of {baseline}."
     if low is not None and low <= frequent["accuracy"]:
         return f"Its accuracy of {accuracy:.3f} may be no better than that of {baseline}; the interval includes it."
-    return None
+    return ""
 
 
-def chance_classes(metrics: Document) -> str | None:
+def chance_classes(metrics: Document) -> str:
     """Warn of classes, among several, with an AUC whose interval includes chance or that has too few patients."""
     per_class, chance = metrics["per_class"], []
     for name, measures in per_class.items():
@@ -98,14 +99,14 @@ def chance_classes(metrics: Document) -> str | None:
         if few or (low is not None and low <= 0.5):
             chance.append(f"{name} (AUC {number(value_of(measures, 'auc'))}{few and f', {few}'})")
     if len(per_class) < 2 or not chance:
-        return None
+        return ""
     return f"For {len(chance)} of {len(per_class)} classes it may be no better than chance: {join(chance)}."
 
 
-def policy_missed(decision_rule: Document) -> str | None:
+def policy_missed(decision_rule: Document) -> str:
     """Warn of thresholds that do not meet their policy."""
     if decision_rule["policy_met"]:
-        return None
+        return ""
     if "per_class" not in decision_rule:
         return f"The threshold does not meet its policy. {decision_rule['message']}"
     rules = decision_rule["per_class"].items()
@@ -122,18 +123,17 @@ def calibrations(decision_rule: Document) -> Document:
     return {"": fitted} if isinstance(fitted.get("method"), str) else fitted
 
 
-def calibration_failed(decision_rule: Document) -> str | None:
+def calibration_failed(decision_rule: Document) -> str:
     """Warn of calibrations that could not be fitted."""
     messages = {name: fitted.get("message") for name, fitted in calibrations(decision_rule).items()}
-    texts = [f"{name}: {message}" if name else message for name, message in messages.items() if message]
-    return " ".join(texts) or None
+    return " ".join(f"{name}: {message}" if name else message for name, message in messages.items() if message)
 
 
-def patients_unknown(metrics: Document, data_report: Document) -> str | None:
+def patients_unknown(metrics: Document, data_report: Document) -> str:
     """Warn of images without a patient, which may be from patients in another split."""
     n_unknown = data_report["n_images_without_patient"]
     if not n_unknown:
-        return None
+        return ""
     without = [name for name, source in data_report["sources"].items() if not source["has_patients"]]
     where = f" ({sources_named(without)} {'has' if len(without) == 1 else 'have'} no patient IDs)" if without else ""
     those = "" if metrics["intervals"]["clustered_by"] == "image" else " for these images"
@@ -144,53 +144,55 @@ def patients_unknown(metrics: Document, data_report: Document) -> str | None:
     )
 
 
-def few_test_images(kind: Kind, split_counts: SplitCounts) -> str | None:
-    """Warn of classes with few test images."""
+def few_test_images(kind: Kind, split_counts: SplitCounts) -> str:
+    """Warn of classes with few test images, and name those with the fewest."""
     counts = {name: split_counts["test"].get(name) or 0 for name in kind.classes}
-    few = [f"{count} labelled {name}" for name, count in counts.items() if count < FEW_IMAGES]
-    if not few:
-        return None
-    return f"Few test images: {join(few)}. With fewer than {FEW_IMAGES} of a class its results are imprecise."
-
-
-def few_patients(split_counts: SplitCounts) -> str | None:
-    """Warn of splits in which a few patients have most of the images."""
     few = [
-        f"the {counts['images']:,} {split} images are from {plural(n_patients, 'patient')} and count like {effective}"
-        for split, counts in split_counts.items()
-        if (effective := counts.get("effective_patients")) is not None
-        and effective < FEW_PATIENTS
-        and (n_patients := counts["patients"]) is not None
+        f"{counts[name]} labelled {name}"
+        for name in sorted(counts, key=lambda label: counts[label])
+        if counts[name] < FEW_IMAGES
     ]
     if not few:
-        return None
+        return ""
+    return f"Few test images: {first_of(few)}. With fewer than {FEW_IMAGES} of a class its results are imprecise."
+
+
+def few_patients(split_counts: SplitCounts) -> str:
+    """Warn of splits in which a few patients have most of the images."""
+    few = []
+    for split, counts in split_counts.items():
+        effective, n_patients = counts.get("effective_patients"), counts["patients"]
+        if effective is not None and n_patients is not None and effective < FEW_PATIENTS:
+            patients = plural(n_patients, "patient")
+            few.append(f"the {counts['images']:,} {split} images are from {patients} and count like {effective}")
+    if not few:
+        return ""
     return f"Few patients, or some with many images: {join(few)}. Results depend on these patients; add others."
 
 
-def few_patients_of_a_class(kind: Kind, metrics: Document) -> str | None:
-    """Warn of classes with many test images of few patients, or mostly of a few."""
+def few_patients_of_a_class(kind: Kind, metrics: Document) -> str:
+    """Warn of classes with many test images of few patients, or mostly of a few, and name those with the fewest."""
     if metrics["intervals"]["clustered_by"] != "patient":
-        return None
-    few = []
+        return ""
+    few = {}
     for name, support in metrics["support"].items():
         images = {"positive": support["n_positive"], "negative": support["n_known"] - support["n_positive"]}
         labels = {"positive": name, "negative": kind.classes[0] if len(metrics["support"]) == 1 else f"not {name}"}
         for side, effective in support["effective_patients"].items():
             if 0 < effective < min(FEW_PATIENTS, images[side]):
-                patients = plural(support["patients"][side], "patient")
-                few.append(
-                    f"{images[side]} labelled {labels[side]} are of {patients} (effective number {effective:.1f})"
-                )
+                patients = f"{plural(support['patients'][side], 'patient')} (effective number {effective:.1f})"
+                few[f"{images[side]} labelled {labels[side]} are of {patients}"] = effective
     if not few:
-        return None
-    return f"Few test patients: {join(few)}. Results of a class with images of few patients are imprecise."
+        return ""
+    named = first_of(sorted(few, key=lambda label: few[label]))
+    return f"Few test patients: {named}. Results of a class with images of few patients are imprecise."
 
 
-def unknown_labels(data_report: Document) -> str | None:
+def unknown_labels(data_report: Document) -> str:
     """Warn of images with unknown labels."""
     unknown = {name: count for name, count in data_report.get("unknown_labels", {}).items() if count}
     if not unknown:
-        return None
+        return ""
     images = join([f"{name} for {plural(count, 'image')}" for name, count in unknown.items()])
     return (
         f"Some labels are unknown among {plural(data_report['n_images'], 'image')}: {images}. These images are ignored "

@@ -15,13 +15,12 @@ from cxr_pipeline.data.splits import SPLITS
 from cxr_pipeline.deployment.data_changes import REFUSED
 from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient
 from cxr_pipeline.framework.datasets.table import csv_text
-from cxr_pipeline.report.formatting import flat_measure, number
+from cxr_pipeline.report.formatting import SUFFIXES, from_columns, measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.artifacts import N_IMAGES, N_PATIENTS, PATIENT_KEY
 from cxr_pipeline.tracking.model_index import VersionRecord, settings_of
 
-ENDS = ("_low", "_high", "_too_few_patients")
 _NO_IMAGES = "its run was deleted, or logged no list of images"
 
 
@@ -57,7 +56,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> str:
         "patients": None if patients is None else _splits(patients.drop_duplicates(["split", PATIENT])),
         "tags": dict(sorted(version.tags.items())),
         "model": settings_of(version),
-        "metrics": {name: _metric(metrics, name) for name in metrics if not name.endswith(ENDS)},
+        "metrics": {name: _metric(metrics, name) for name in metrics if not name.endswith(SUFFIXES)},
         "changed parameters": version.parameters and (changed or "none"),
     }
     facts = {name: value or "not on record" for name, value in facts.items()}
@@ -66,7 +65,7 @@ def details_of(version: VersionRecord, today: Mapping[str, Any]) -> str:
 
 def _metric(metrics: Mapping[str, float], name: str) -> str | int:
     # MLflow stores counts as floats.
-    return int(metrics[name]) if name.startswith("n_") else flat_measure(metrics, name)
+    return int(metrics[name]) if name.startswith("n_") else measure(from_columns(metrics, name))
 
 
 def write_images(version: VersionRecord, file: Path) -> str:

@@ -15,8 +15,7 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
-from cxr_pipeline.report.figures.tuning import monitor_in_words
-from cxr_pipeline.report.pages.tuning import render_tuning
+from cxr_pipeline.report.pages.tuning import monitor_in_words, render_tuning
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.pipelines.tuning import nodes
-from cxr_pipeline.report.figures.tuning import draw_tuning
+from cxr_pipeline.report.pages.tuning import draw_tuning
 
 
 def create_pipeline() -> Pipeline:

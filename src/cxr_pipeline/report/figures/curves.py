@@ -4,9 +4,10 @@ scikit-learn's display classes are not used because they import pyplot, which de
 settings.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,17 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from cxr_pipeline.evaluation.intervals import wilson
 from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
-from cxr_pipeline.report.figures.style import (
-    BLUE,
-    GREY,
-    INCHES_DENSE,
-    ORANGE,
-    integer_axis,
-    message,
-    panels,
-    png,
-    sheet,
-)
+from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE
 from cxr_pipeline.report.formatting import Document, measure
 
 if TYPE_CHECKING:
@@ -34,6 +26,13 @@ if TYPE_CHECKING:
 MOST_PANELS_WIDE = 4
 ONE_CLASS_ONLY = "Nothing to draw: no class has both positive and negative test images."
 PANEL_STYLE = {"lines.linewidth": 1.5, "lines.markersize": 5, "xtick.labelsize": 7, "ytick.labelsize": 7}
+DOTTED: dict[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
+UNIT_SQUARE: dict[str, Any] = {
+    "xlim": (-0.03, 1.03),
+    "ylim": (-0.03, 1.03),
+    "xticks": (0, 0.5, 1),
+    "yticks": (0, 0.5, 1),
+}
 
 
 class Output(NamedTuple):
@@ -55,25 +54,25 @@ def draw_curve(name: str, scores: Scores, metrics: Document) -> bytes:
     """
     outputs = list(_outputs(scores, metrics))
     if not outputs:
-        return message(ONE_CLASS_ONLY)
+        return style.message(ONE_CLASS_ONLY)
     draw, x_label, y_label = CURVES[name]
     if len(scores.outputs) == 1:
-        with sheet(4.6, **{"lines.markersize": 7}) as figure:
+        with style.sheet(4.6, **{"lines.markersize": 7}) as figure:
             axes = figure.subplots()
             draw(axes, outputs[0])
             axes.set(xlabel=x_label, ylabel=y_label, aspect="equal")
             axes.legend(loc="best")
-            return png(figure)
-    n_wide = min(MOST_PANELS_WIDE, int(np.ceil(np.sqrt(len(outputs)))))
-    n_high = -(-len(outputs) // n_wide)
-    with sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
-        for axes, output in zip(panels(figure, len(outputs), n_wide), outputs, strict=True):
+            return style.png(figure)
+    n_wide = min(MOST_PANELS_WIDE, math.ceil(math.sqrt(len(outputs))))
+    n_high = math.ceil(len(outputs) / n_wide)
+    with style.sheet(0.4 + n_high * INCHES_DENSE / n_wide * 1.1, INCHES_DENSE, **PANEL_STYLE) as figure:
+        for axes, output in zip(style.panels(figure, len(outputs), n_wide), outputs, strict=True):
             draw(axes, output)
             axes.set_title(f"{textwrap.fill(output.name, 24)}\nn = {output.positive.sum():,}", fontsize=8.5, loc="left")
             axes.set_box_aspect(1)
         figure.supxlabel(x_label, fontsize=10)
         figure.supylabel(y_label, fontsize=10)
-        return png(figure)
+        return style.png(figure)
 
 
 def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -> bytes:
@@ -82,12 +81,9 @@ def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -
 
     positive, probability = known_images(scores.y_true[:, 0], scores.probability[:, 0])
     threshold = metrics["thresholds"][scores.outputs[0]]
-    with sheet(height=4.4) as figure:
+    with style.sheet(height=4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
-        for axes, name, members, color in (
-            (upper, classes[1], positive, ORANGE),
-            (lower, classes[0], ~positive, BLUE),
-        ):
+        for axes, name, members, color in ((upper, classes[1], positive, ORANGE), (lower, classes[0], ~positive, BLUE)):
             axes.hist(probability[members], bins=30, range=(0, 1), color=color)
             axes.set(xlim=(-0.02, 1.02), ylabel="images")
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -95,12 +91,12 @@ def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -
             axes.set_title(f"{name} (n = {members.sum()})", loc="left")
         upper.legend(loc="best")
         lower.set_xlabel(f"probability of {classes[1]}")
-        return png(figure)
+        return style.png(figure)
 
 
 def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
     """Draw losses and validation AUC over the epochs (from 1), with the phases and the selected epoch."""
-    with sheet(height=5.4) as figure:
+    with style.sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
             (upper, "loss", "o-", BLUE, "training"),
@@ -115,8 +111,8 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")
         lower.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)
-        integer_axis(lower)
-        return png(figure)
+        style.integer_axis(lower)
+        return style.png(figure)
 
 
 def reliability_bins(y_true: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
@@ -151,8 +147,9 @@ def _roc(axes: "Axes", output: Output) -> None:
 
     false_positives, sensitivity, _ = roc_curve(output.positive, output.probability, drop_intermediate=False)
     axes.plot(false_positives, sensitivity, color=BLUE, label=_with_interval("AUC", output.measures["auc"]))
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="chance")
-    _mark(axes, output, output.predicted[~output.positive].mean(), output.predicted[output.positive].mean())
+    axes.plot([0, 1], [0, 1], **DOTTED, label="chance")
+    _mark_threshold(axes, output, output.predicted[~output.positive].mean(), output.predicted[output.positive].mean())
+    axes.set(**UNIT_SQUARE)
 
 
 def _precision_recall(axes: "Axes", output: Output) -> None:
@@ -161,31 +158,26 @@ def _precision_recall(axes: "Axes", output: Output) -> None:
     precision, sensitivity, _ = precision_recall_curve(output.positive, output.probability)
     label = _with_interval("average precision", output.measures["average_precision"])
     axes.plot(sensitivity, precision, color=BLUE, drawstyle="steps-pre", label=label)
-    axes.axhline(output.positive.mean(), color=GREY, linestyle=":", linewidth=1.5, label="chance")
+    axes.axhline(output.positive.mean(), **DOTTED, label="chance")
     # Without a positive prediction, precision is undefined.
     if output.predicted.any():
-        _mark(axes, output, output.predicted[output.positive].mean(), output.positive[output.predicted].mean())
-    else:
-        _fill_unit_square(axes)
+        recalled, correct = output.predicted[output.positive].mean(), output.positive[output.predicted].mean()
+        _mark_threshold(axes, output, recalled, correct)
+    axes.set(**UNIT_SQUARE)
 
 
 def _with_interval(name: str, measured: Document) -> str:
     return f"{name} {measure(measured)}".replace(" (", "\n(")
 
 
-def _mark(axes: "Axes", output: Output, x: float, y: float) -> None:
+def _mark_threshold(axes: "Axes", output: Output, x: float, y: float) -> None:
     axes.plot(x, y, "o", color=ORANGE, zorder=3, label=f"threshold {output.threshold:.3f}")
-    _fill_unit_square(axes)
-
-
-def _fill_unit_square(axes: "Axes") -> None:
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
 
 
 def _reliability(axes: "Axes", output: Output) -> None:
     bins = reliability_bins(output.positive, output.probability)
     sizes = " to ".join(str(size) for size in sorted({bins["n"].min(), bins["n"].max()}))
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.5, label="perfect calibration")
+    axes.plot([0, 1], [0, 1], **DOTTED, label="perfect calibration")
     axes.vlines(bins["probability"], bins["low"], bins["high"], color=BLUE, alpha=0.7, linewidth=1.2)
     label = f"test images, {len(bins)} bins of {sizes}"
     axes.plot(bins["probability"], bins["observed"], "o-", color=BLUE, label=label)
@@ -194,10 +186,10 @@ def _reliability(axes: "Axes", output: Output) -> None:
 
 
 def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:
-    for number, (phase, rows) in enumerate(history.groupby("phase", sort=False)):
-        start = rows["epoch"].min() - 0.5
+    for number, (phase, epochs) in enumerate(history.groupby("phase", sort=False)["epoch"]):
+        start = epochs.min() - 0.5
         for axes in (upper, lower):
-            axes.axvspan(start, rows["epoch"].max() + 0.5, color=GREY, alpha=0.06 + 0.1 * (number % 2), linewidth=0)
+            axes.axvspan(start, epochs.max() + 0.5, color=GREY, alpha=0.06 + 0.1 * (number % 2), linewidth=0)
         upper.annotate(
             str(phase).replace("_", " "), (start, 1), xycoords=("data", "axes fraction"), xytext=(2, 4),
             textcoords="offset points", fontsize=10, color=GREY,

@@ -1,5 +1,6 @@
 """Figures of images: errors, examples, augmented views and heat maps."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,18 +10,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.localisation import overlay
-from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, message, panels, png, sheet
+from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # True and predicted value of each outcome.
-OUTCOMES = {
-    "true positives": (1, 1),
-    "false positives": (0, 1),
-    "false negatives": (1, 0),
-    "true negatives": (0, 0),
-}
+OUTCOMES = {"true positives": (1, 1), "false positives": (0, 1), "false negatives": (1, 0), "true negatives": (0, 0)}
 MISTAKES_WIDE, SAMPLES_WIDE = 3, 5
 BARE = {"frame_on": False, "xticks": [], "yticks": []}
 
@@ -28,14 +25,14 @@ BARE = {"frame_on": False, "xticks": [], "yticks": []}
 def mistakes(images: NDArray[np.uint8], captions: Sequence[str]) -> bytes:
     """Draw misclassified images [n, S, S] in rows of three, each above its caption."""
     if not len(images):
-        return message("No test image was misclassified.")
+        return style.message("No test image was misclassified.")
     return _captioned(images, [textwrap.fill(caption, 22, max_lines=3) for caption in captions], MISTAKES_WIDE, 9)
 
 
 def class_samples(images: NDArray[np.uint8], names: Sequence[str]) -> bytes:
     """Draw an image of each class [n, S, S] above its name, in rows of up to five."""
     if not len(images):
-        return message("No class has a training image.")
+        return style.message("No class has a training image.")
     return _captioned(images, [textwrap.fill(name, 20) for name in names], min(SAMPLES_WIDE, len(images)), 10)
 
 
@@ -43,14 +40,14 @@ def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
     """Draw a row for each image of grey images [n, views, S, S]: the original, then augmented views."""
     n_images, n_views = images.shape[:2]
     if not images.size:
-        return message("No image was augmented.")
-    with sheet(height=0.3 + 4.4 * n_images / n_views) as figure:
-        grid = panels(figure, n_images * n_views, n_views, subplot_kw=BARE)
+        return style.message("No image was augmented.")
+    with style.sheet(height=0.3 + 4.4 * n_images / n_views) as figure:
+        grid = style.panels(figure, n_images * n_views, n_views, subplot_kw=BARE)
         for axes, image in zip(grid, images.reshape(-1, *images.shape[2:]), strict=True):
             _show(axes, image)
         for view, axes in enumerate(grid[:n_views]):
             axes.set_title("original" if view == 0 else f"view {view}", fontsize=9)
-        return png(figure)
+        return style.png(figure)
 
 
 def choose_images(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike, limit: int = 4) -> pd.DataFrame:
@@ -82,11 +79,11 @@ def heatmap_grid(
     [m, 4] are left, top, right and bottom as fractions of it.
     """
     if chosen.empty:
-        return message("No heat maps: no test image has a known label.")
+        return style.message("No heat maps: no test image has a known label.")
     outcomes = [outcome for outcome in OUTCOMES if (chosen["kind"] == outcome).any()]
     n_pairs = int(chosen["kind"].value_counts().max())
     side = INCHES_DENSE / max(2 * n_pairs, 4)
-    with sheet(len(outcomes) * (side + 0.45), INCHES_DENSE) as figure:
+    with style.sheet(len(outcomes) * (side + 0.45), INCHES_DENSE) as figure:
         grid = figure.subplots(len(outcomes), 2 * n_pairs, squeeze=False, subplot_kw=BARE)
         for row, outcome in zip(grid, outcomes, strict=True):
             row[0].set_title(outcome, loc="left", fontsize=10)
@@ -97,17 +94,17 @@ def heatmap_grid(
                 mapped.imshow(overlay(images[image], heatmaps[image]))
                 for axes in (plain, mapped):
                     _outline(axes, boxes[image], images.shape[-1])
-        return png(figure)
+        return style.png(figure)
 
 
 def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, fontsize: float) -> bytes:
-    n_high = -(-len(images) // n_wide)
-    with sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
-        grid = panels(figure, len(images), n_wide, subplot_kw=BARE)
+    n_high = math.ceil(len(images) / n_wide)
+    with style.sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
+        grid = style.panels(figure, len(images), n_wide, subplot_kw=BARE)
         for axes, image, caption in zip(grid, images, captions, strict=True):
             _show(axes, image)
             axes.set_xlabel(caption, fontsize=fontsize)
-        return png(figure)
+        return style.png(figure)
 
 
 def _show(axes: "Axes", image: NDArray[np.uint8]) -> None:
@@ -118,8 +115,6 @@ def _show(axes: "Axes", image: NDArray[np.uint8]) -> None:
 def _outline(axes: "Axes", boxes: NDArray[np.floating], size: int) -> None:
     from matplotlib.patches import Rectangle
 
-    for left, top, right, bottom in boxes:
-        corner = (left * size - 0.5, top * size - 0.5)
-        axes.add_patch(
-            Rectangle(corner, (right - left) * size, (bottom - top) * size, fill=False, edgecolor=ORANGE, linewidth=1.2)
-        )
+    for left, top, right, bottom in boxes * size:
+        corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ORANGE, linewidth=1.2))

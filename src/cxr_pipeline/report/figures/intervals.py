@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, png, sheet
+from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE
 from cxr_pipeline.report.formatting import UNDEFINED, Document, measure, shorten, value_of
 from cxr_pipeline.report.page import records
 
@@ -38,11 +39,11 @@ def draw_class_auc(metrics: Document) -> bytes:
         for name, measures in ordered
     ]
     rows = [Estimate(f"mean of {len(classes)}", metrics["metrics"]["auc"], ORANGE), *classes]
-    with sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
+    with style.sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         _draw_auc(axes, rows)
         _write_numbers(axes, rows)
-        return png(figure)
+        return style.png(figure)
 
 
 def draw_models(rows: Sequence[Document]) -> bytes:
@@ -51,19 +52,19 @@ def draw_models(rows: Sequence[Document]) -> bytes:
     estimates = [
         Estimate(shorten(row["name"], LONGEST_MODEL), row["auc"], hollow=row["kind"] == "cell") for row in drawn
     ]
-    with sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
+    with style.sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         if drawn[0]["auc"]["low"] is not None:
             axes.axvspan(drawn[0]["auc"]["low"], drawn[0]["auc"]["high"], color=LIGHT)
         _draw_auc(axes, estimates)
         axes.tick_params(axis="y", labelsize=9)
-        return png(figure)
+        return style.png(figure)
 
 
 def draw_cells(table: pd.DataFrame) -> bytes:
     """Draw AUC, accuracy, sensitivity and specificity of the cells of an ablation, with the baseline dashed."""
     rows = records(table)
-    with sheet(height=1.1 + 0.34 * len(rows), width=INCHES_ABLATION) as figure:
+    with style.sheet(height=1.1 + 0.34 * len(rows), width=INCHES_ABLATION) as figure:
         panels = figure.subplots(1, len(PANELS), sharey=True, width_ratios=list(PANELS.values()))
         for axes, name in zip(panels, PANELS, strict=True):
             estimates = [_cell(row, name) for row in rows]
@@ -79,7 +80,7 @@ def draw_cells(table: pd.DataFrame) -> bytes:
                 _write_numbers(axes, estimates)
             else:
                 axes.set(xlim=(-0.09, 1.09), xticks=(0, 0.5, 1), xticklabels=("0", "0.5", "1"))
-        return png(figure)
+        return style.png(figure)
 
 
 def _cell(row: Document, name: str) -> Estimate:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, integer_axis, png, sheet
+from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE
 from cxr_pipeline.report.formatting import Document
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def sanity_figure(report: Document) -> bytes:
     """Draw the loss of the untrained network, overfitting of a few images, and shuffled labels from ``sanity.json``."""
     verdicts = {verdict["name"]: verdict for verdict in report["verdicts"]}
     images = " on phantom images, without evidence about patients" if report["phantom"] else ""
-    with sheet(height=4.6, width=12.0) as figure:
+    with style.sheet(height=4.6, width=12.0) as figure:
         figure.suptitle(f"Sanity checks of {report['task']}{images}", x=0.01, ha="left", fontsize=13)
         grid = figure.add_gridspec(2, 3, width_ratios=(0.8, 1.2, 1.2))
         chance, loss, auc, shuffled = map(figure.add_subplot, (grid[:, 0], grid[0, 1], grid[1, 1], grid[:, 2]))
@@ -32,7 +33,7 @@ def sanity_figure(report: Document) -> bytes:
         for axes, (name, title) in zip((chance, loss, shuffled), TITLES.items(), strict=True):
             state, color = ("passed", "black") if verdicts[name]["passed"] else ("FAILED", ORANGE)
             axes.set_title(f"{title}: {state}", loc="left", color=color, weight="bold")
-        return png(figure)
+        return style.png(figure)
 
 
 def _draw_chance(axes: "Axes", verdict: Document) -> None:
@@ -85,4 +86,4 @@ def _plot_epochs(axes: "Axes", epochs: Sequence[dict[str, Any]], column: str) ->
     values = np.array([row[column] for row in epochs], dtype=float)
     axes.plot(np.arange(1, len(values) + 1), values, "o-", markersize=3, color=BLUE)
     axes.set_xlim(0.4, len(values) + 0.6)
-    integer_axis(axes)
+    style.integer_axis(axes)

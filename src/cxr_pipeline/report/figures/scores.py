@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.evaluation.score_tables import Scores
+from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.figures.curves import CURVES, draw_curve, score_histogram
 from cxr_pipeline.report.figures.intervals import draw_class_auc
-from cxr_pipeline.report.figures.style import INCHES_DENSE, INCHES_WIDE, message, png, sheet
+from cxr_pipeline.report.figures.style import INCHES_DENSE, INCHES_WIDE
 from cxr_pipeline.report.formatting import Document
 
 NO_LABELS = "Nothing to draw: no test image has a known label."
@@ -23,7 +24,11 @@ def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequen
         histogram = score_histogram(scores, metrics, classes)
         return {**curves, "score_histogram": histogram, "confusion": confusion_matrix(scores, classes)}
     matrix = {"confusion_matrix": confusion_matrix(scores, classes)} if kind == "multiclass" else {}
-    return {"class_auc": draw_class_auc(metrics), **{f"class_{name}": png for name, png in curves.items()}, **matrix}
+    return {
+        "class_auc": draw_class_auc(metrics),
+        **{f"class_{name}": png for name, png in curves.items()},
+        **matrix,
+    }
 
 
 def rank_mistakes(
@@ -89,13 +94,13 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
 
     known = ~np.isnan(scores.y_true).any(axis=1)
     if not known.any():
-        return message(NO_LABELS)
+        return style.message(NO_LABELS)
     n = len(classes)
     counts = count(_index(scores.y_true[known]), _index(scores.predicted[known]), labels=range(n))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [textwrap.fill(name, 14, break_long_words=False) for name in classes]
     width = INCHES_WIDE if n == 2 else INCHES_DENSE
-    with sheet(height=0.9 * width, width=width) as figure:
+    with style.sheet(height=0.9 * width, width=width) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.2)
@@ -109,7 +114,7 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
                         rotation_mode="anchor", fontsize=9)  # fmt: skip
         axes.set_yticks(range(n), names, fontsize=9)
         axes.set(xlabel="predicted class", ylabel="true class")
-        return png(figure)
+        return style.png(figure)
 
 
 def _index(labels: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -1,22 +1,13 @@
 """The page of an ablation: its cells and their differences from the baseline."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.report.figures.intervals import draw_cells
-from cxr_pipeline.report.formatting import (
-    UNDEFINED,
-    Document,
-    as_yaml,
-    interval,
-    number,
-    p_value,
-    percent,
-    plural,
-    quoted,
-)
+from cxr_pipeline.report.formatting import UNDEFINED, Document, as_yaml, measure, p_value, percent, plural, quoted
 from cxr_pipeline.report.kinds import title
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, records
 
@@ -45,9 +36,8 @@ def render_ablation(table: pd.DataFrame, *, task: Document, phantom: bool, boots
 
 
 def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
-    differing = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < LEVEL]
-    counts = sorted({int(row["n_images"]) for row in rows if row["n_images"] is not None})
-    images = " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]])) if counts else ""
+    counts = [int(row["n_images"]) for row in rows if row["n_images"] is not None]
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys([min(counts), max(counts)])) if counts else ""
     compared = (
         f"{plural(len(rows), 'cell')}, each run once. The baseline is {_named(rows, 'is_baseline')}."
         + f" Test images: {images}." * bool(counts)
@@ -60,17 +50,19 @@ def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
     )
     blocks = [
         Section("Compared", [compared]),
-        Section("Differences from the baseline", [_verdict(rows, differing), [_difference(row) for row in differing]]),
+        Section("Differences from the baseline", _differences(rows)),
         Section("Uncertainty", [uncertainty]),
     ]
     return Section("Summary", blocks, anchor="summary")
 
 
-def _verdict(rows: Sequence[Document], differing: Sequence[Document]) -> str:
+def _differences(rows: Sequence[Document]) -> list[Block]:
+    """Say how many cells differ, and which, with size and direction."""
     adjusted = [row["p_holm"] for row in rows if row["p_holm"] is not None]
     if not adjusted:
         few = any(row["auc_difference"] for row in rows)
-        return "No cell could be compared with the baseline" + (": there are too few patients." if few else ".")
+        return ["No cell could be compared with the baseline" + (": there are too few patients." if few else ".")]
+    differing = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < LEVEL]
     if differing:
         verb = "differs" if len(differing) == 1 else "differ"
         result = f"{len(differing)} {verb} significantly in AUC, after Holm's correction."
@@ -78,12 +70,15 @@ def _verdict(rows: Sequence[Document], differing: Sequence[Document]) -> str:
         smallest = f"smallest p-value after Holm's correction {p_value(min(adjusted))}"
         result = f"none differs significantly in AUC ({smallest})."
     unproven = " A difference that is not significant may still exist." * (len(differing) < len(adjusted))
-    return f"Of {plural(len(adjusted), 'cell')} compared with the baseline, {result}{unproven}"
+    sentence = f"Of {plural(len(adjusted), 'cell')} compared with the baseline, {result}{unproven}"
+    return [sentence, [_difference(row) for row in differing]]
 
 
 def _difference(row: Document) -> str:
     value, low, high = row["auc_difference"].values()
-    size = f"higher by {interval(value, low, high)}" if value >= 0 else f"lower by {interval(-value, -high, -low)}"
+    size = f"higher by {measure(row['auc_difference'])}"
+    if value < 0:
+        size = f"lower by {measure({'value': -value, 'low': -high, 'high': -low})}"
     return f"“{row['cell']}”: AUC {size}, p-value after Holm's correction {p_value(row['p_holm'])}."
 
 
@@ -128,30 +123,31 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     for row in rows:
         name = f"{row['cell']} (baseline)" if row["is_baseline"] and row["cell"] != "baseline" else row["cell"]
         auc, *decisions = (row[metric] or UNDEFINED for metric in ("auc", *DECIDED))
-        p_values = ["" if row[key] is None else p_value(row[key]) for key in ("p_value", "p_holm")]
         if row["error"]:
             auc, decisions = "failed", [""] * len(DECIDED)
             failed.append((name, textwrap.shorten(row["error"], LONGEST_ERROR)))
+        p_values = [_unless_missing(row[key], p_value) for key in ("p_value", "p_holm")]
         collapsed = "yes" if row["collapsed"] else ""
         compared.append((name, auc, row["auc_difference"] or "", *p_values, collapsed))
         decided.append((name, *decisions))
-        overridden.append((name, *("" if row[each] is None else as_yaml(row[each]) for each in parameters)))
-        auc = "" if row["validation_auc"] is None else number(row["validation_auc"])
-        costs.append((name, auc, *("" if row[each] is None else round(row[each]) for each in COSTS)))
+        overridden.append((name, *(_unless_missing(row[each], as_yaml) for each in parameters)))
+        cost = (_unless_missing(row[each], round) for each in COSTS)
+        costs.append((name, _unless_missing(row["validation_auc"], float), *cost))
     heads = ("cell", "AUC", "difference in AUC", "p-value", "p after Holm", "collapsed")
+    decisions_table = Table(("cell", *map(title, DECIDED)), decided, "measured")
     blocks: list[Block] = [
         Table(heads, compared, "measured"),
-        Section(
-            "Decisions",
-            [Table(("cell", *map(title, DECIDED)), decided, "measured")],
-            "With the decision rule of each cell.",
-        ),
+        Section("Decisions", [decisions_table], "With the decision rule of each cell."),
         Section("Overridden parameters", [Table(("cell", *parameters), overridden, "long") if parameters else "None."]),
         Section("Cost", [Table(("cell", "validation AUC", *COSTS.values()), costs, "counted")]),
         Section("Failed cells", [Table(("cell", "error"), failed, "long")]),
     ]
     intro = "On the test images, with intervals in brackets. The difference is the AUC of the cell minus the baseline."
     return Section("Results", blocks, intro, anchor="results")
+
+
+def _unless_missing(value: Any, shown: Callable[[Any], Any]) -> Any:
+    return "" if value is None else shown(value)
 
 
 def _named(rows: Sequence[Document], condition: str) -> str:

@@ -1,11 +1,19 @@
-"""The page of a drift check; ``report`` is the content of ``drift_report.json``."""
+"""The page of a drift check and its figures; ``report`` is the content of ``drift_report.json``."""
+
+import math
+import textwrap
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from cxr_pipeline.deployment.drift.image_features import STATISTICS
-from cxr_pipeline.report.figures.drift import draw_distributions, draw_effects
+from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE
 from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DRIFTED = ("warn", "refuse")
 VERDICTS = {"none": "no drift", "warn": "WARN", "refuse": "REFUSE", "unknown": "unknown"}
@@ -40,32 +48,29 @@ LIMITS = (
     "features the AUC of the domain classifier, for scores the population stability index, for prevalence Cohen's h, "
     "for calibration the difference in probability."
 )
+REFERENCE = "Reference and new: medians for pixels, features and scores, shares for prevalence, means for calibration."
+MOST_ROWS, MOST_PANELS, PANELS_WIDE = 40, 16, 4
+INCHES_DRIFT = 9.0
+LARGEST_EFFECT = 6.0
 
 
 def render_drift(report: Document) -> str:
     """Render the page as HTML."""
-    figures = {}
-    if any(family["tests"] for family in report["families"]):
-        figures["drift_effects"] = draw_effects(report)
-    if (distributions := draw_distributions(report)) is not None:
-        figures["drift_distributions"] = distributions
-    tests = _tests(report)
-    averages = (
-        "Reference and new: medians for pixels, features and scores, shares for prevalence, means for calibration."
-    )
+    tests = _test_table(report)
+    figures = {"drift_effects": draw_effects(report), "drift_distributions": draw_distributions(report)}
     limits = [
         (name, f"{each['warn']:g}", "never" if each["refuse"] is None else f"{each['refuse']:g}")
         for name, each in report["limits"].items()
     ]
     results: list[Block] = [
-        Section("Tests", [tests], averages) if tests else "No test was possible.",
+        Section("Tests", [tests], REFERENCE) if tests else "No test was possible.",
         Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], LIMITS),
         Section("Pixel statistics", [Table.of_pairs({humanize(name): text for name, text in STATISTICS.items()})]),
     ]
     sections = [
         _summary(report),
         Section.warnings(_warnings(report)),
-        Section("Figures", [figures], anchor="figures"),
+        Section("Figures", [{name: png for name, png in figures.items() if png}], anchor="figures"),
         Section("Results", results, anchor="results"),
     ]
     intro = f"New images of the task “{report['task']}” compared with the reference images of its model. {RESEARCH}"
@@ -75,7 +80,6 @@ def render_drift(report: Document) -> str:
 def _summary(report: Document) -> Section:
     new, reference, model = report["new_images"], report["reference"], report["model"]
     version = f"{model['name']} {model['version']}" if model["name"] else model["uri"]
-    n_tests = sum(len(family["tests"]) for family in report["families"])
     drifted = [family["name"] for family in report["families"] if family["verdict"] in DRIFTED]
     verdict = Markup('<b class="verdict{}">Verdict: {}. {}</b>').format(
         " alarming" if report["verdict"] in DRIFTED else "", VERDICTS[report["verdict"]], report["sentence"]
@@ -87,7 +91,7 @@ def _summary(report: Document) -> Section:
         "training images. One image per patient was drawn."
     )
     uncertainty = (
-        f"Number of tests: {n_tests}. Drift requires a p-value below {report['alpha']:g} after Holm's "
+        f"Number of tests: {len(_tests(report))}. Drift requires a p-value below {report['alpha']:g} after Holm's "
         "correction for all tests, and an effect that reaches its limit. Without drift, at most "
         f"{of_100(report['alpha'])} of 100 checks find any. Finding no drift does not prove that there is none: with "
         "few images only large changes are detected."
@@ -144,10 +148,10 @@ def _warnings(report: Document) -> list[str]:
     return warnings + [f"{join(families).capitalize()}: {note}" for note, families in notes.items()]
 
 
-def _tests(report: Document) -> Table:
+def _test_table(report: Document) -> Table:
     rows = [
         (
-            family["name"],
+            family,
             humanize(test["name"]),
             "" if test["verdict"] == "none" else test["verdict"],
             f"{test['effect_name']} {number(test['effect'])}",
@@ -157,12 +161,81 @@ def _tests(report: Document) -> Table:
             test["test"],
             p_value(test["p_value"]),
         )
-        for family in report["families"]
-        for test in family["tests"]
+        for family, test in _tests(report)
     ]
     columns = ("", "tested", "verdict", "effect", "p after Holm", "reference (n)", "new (n)", "test", "p-value")
     return Table(columns, rows, "tests")
 
 
+def _tests(report: Document) -> list[tuple[str, Document]]:
+    return [(family["name"], test) for family in report["families"] for test in family["tests"]]
+
+
 def _value(value: float) -> str:
     return number(value, digits=1 if abs(value) >= 10 else 3)
+
+
+def draw_effects(report: Document) -> bytes:
+    """Draw the effect of each test, relative to the limit at which it counts as drift.
+
+    Filled points are significant after correction, the line at 1 is the limit for a warning, the tick that for a
+    refusal. Of more than 40 tests those with the largest effects are drawn. Empty without tests.
+    """
+    tests = [(_relative(test["effect"], report, family), family, test) for family, test in _tests(report)]
+    if not tests:
+        return b""
+    largest = sorted(effect for effect, *_ in tests)[-MOST_ROWS:]
+    kept = [each for each in tests if each[0] >= largest[0]][:MOST_ROWS]
+    with style.sheet(height=1.1 + 0.26 * max(len(kept), 2), width=INCHES_DRIFT) as figure:
+        axes = figure.subplots()
+        axes.axvspan(0, 1, color=LIGHT, alpha=0.6)
+        axes.axvline(1, color=GREY, linewidth=1)
+        for place, (relative, family, test) in enumerate(kept):
+            effect, color = min(relative, LARGEST_EFFECT), _color(test)
+            face = color if test["p_holm"] < report["alpha"] else "white"
+            axes.plot([0, effect], [place, place], color=color, linewidth=1)
+            axes.plot(effect, place, "o", color=color, markersize=6, markerfacecolor=face)
+            if report["limits"][family]["refuse"] is not None:
+                refuse = min(_relative(report["limits"][family]["refuse"], report, family), 1.04 * LARGEST_EFFECT)
+                axes.plot([refuse, refuse], [place - 0.3, place + 0.3], color=GREY, linewidth=1.5)
+        labels = [textwrap.shorten(f"{family}: {humanize(test['name'])}", 60) for _, family, test in kept]
+        axes.set_yticks(range(len(kept)), labels, fontsize=9)
+        axes.set(xlim=(0, 1.05 * LARGEST_EFFECT), ylim=(len(kept) - 0.5, -0.5))
+        axes.set_xlabel("effect, relative to the limit for a warning")
+        axes.grid(visible=False, axis="y")
+        return style.png(figure)
+
+
+def draw_distributions(report: Document) -> bytes:
+    """Draw up to 16 distributions of reference and new images, drifted ones first; empty if no test has a histogram."""
+    drawn = [(family, test) for family, test in _tests(report) if test["histogram"] is not None]
+    drawn = sorted(drawn, key=lambda each: each[1]["verdict"] == "none")[:MOST_PANELS]
+    if not drawn:
+        return b""
+    with style.sheet(height=0.5 + 1.75 * math.ceil(len(drawn) / PANELS_WIDE), width=INCHES_DRIFT) as figure:
+        for axes, (family, test) in zip(style.panels(figure, len(drawn), PANELS_WIDE), drawn, strict=True):
+            _draw_distribution(axes, family, test)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        return style.png(figure)
+
+
+def _color(test: Document) -> str:
+    return BLUE if test["verdict"] == "none" else ORANGE
+
+
+def _relative(effect: float, report: Document, family: str) -> float:
+    """Return an effect relative to its limit; the AUC of the domain classifier counts from 0.5."""
+    no_effect = 0.5 if family == "features" else 0.0
+    limit = report["limits"][family]["warn"] - no_effect
+    return max(0.0, effect - no_effect) / limit if limit > 0 else LARGEST_EFFECT
+
+
+def _draw_distribution(axes: "Axes", family: str, test: Document) -> None:
+    shown = test["histogram"]
+    axes.stairs(shown["reference"], shown["edges"], fill=True, color=GREY, alpha=0.4, label="reference images")
+    axes.stairs(shown["new"], shown["edges"], color=_color(test), linewidth=1.8, label="new images")
+    name = humanize(test["name"]) if family == "pixels" else f"{family}: {humanize(test['name'])}"
+    axes.set_title(textwrap.shorten(name, 30), fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.set_yticks([])
+    axes.grid(visible=False)
