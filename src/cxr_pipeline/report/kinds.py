@@ -6,23 +6,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, value_of
+from cxr_pipeline.report.formatting import Document, join, number, of_100, value_of
 
 # A decision is constant if at most this share of the images on either side get the other one.
 CONSTANT = 0.05
-MEASURES = {
-    "auc": ("AUC", "probability that a positive image gets a higher score than a negative one"),
-    "average_precision": ("average precision", "area under the precision-recall curve"),
-    "accuracy": ("accuracy", "share of images that are classified correctly"),
-    "balanced_accuracy": ("balanced accuracy", "mean of sensitivity and specificity"),
-    "sensitivity": ("sensitivity", "share of positive images that are predicted positive"),
-    "specificity": ("specificity", "share of negative images that are predicted negative"),
-    "precision": ("precision", "share of images predicted positive that are positive"),
-    "f1": ("F1", "harmonic mean of precision and sensitivity"),
-    "brier": ("Brier score", "mean squared error of the probability; lower is better"),
-    "ece": ("calibration error", "mean gap between probability and frequency in ten bins; lower is better"),
+_MEANINGS = {
+    "auc": "probability that a positive image gets a higher score than a negative one",
+    "average_precision": "area under the precision-recall curve",
+    "accuracy": "share of images that are classified correctly",
+    "balanced_accuracy": "mean of sensitivity and specificity",
+    "sensitivity": "share of positive images that are predicted positive",
+    "specificity": "share of negative images that are predicted negative",
+    "precision": "share of images predicted positive that are positive",
+    "f1": "harmonic mean of precision and sensitivity",
+    "brier": "mean squared error of the probability; lower is better",
+    "ece": "mean gap between probability and frequency in ten bins; lower is better",
 }
-_MEANINGS = {name: meaning for name, (_, meaning) in MEASURES.items()}
 _MEANS = {name: f"{meaning}; mean over the classes" for name, meaning in _MEANINGS.items()}
 _MACRO_AUC = (
     "the first gets the higher probability in about {auc_100}, averaged over the classes (macro AUC {auc}; 50 by "
@@ -139,11 +138,6 @@ KINDS = {"binary": BINARY, "multiclass": MULTICLASS, "multilabel": MULTILABEL}
 def kind_of(task: Document) -> Kind:
     """Return the wording for a task with a ``kind`` and ``classes``."""
     return replace(KINDS[task["kind"]], classes=tuple(task["classes"]))
-
-
-def title(name: str) -> str:
-    """Return the name of a metric as it is written on pages."""
-    return MEASURES[name][0] if name in MEASURES else humanize(name)
 
 
 def _is_constant(measures: Document) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cxr_pipeline.report.figures.captions import captioned
-from cxr_pipeline.report.formatting import as_text, from_columns, markdown
-from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.formatting import as_text, from_columns, markdown, title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,6 +56,13 @@ class Table:
     def of_pairs(cls, values: Mapping[str, Any], *, style: str = "") -> Table:
         """Make a table of names and values."""
         return cls(("", ""), list(values.items()), style)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]], *, style: str = "") -> Table:
+        """Make a table of rows by column; missing values are left blank, and columns without values left out."""
+        found = [{name: value for name, value in row.items() if value is not None and value != ""} for row in rows]
+        columns = list(dict.fromkeys(name for row in found for name in row))
+        return cls(columns, [[row.get(name, "") for name in columns] for row in found], style)
 
     @classmethod
     def of_frame(cls, frame: pd.DataFrame | None, *, style: str = "") -> Table | None:

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr_pipeline.framework.hooks.runs import task_of
-from cxr_pipeline.report.formatting import measure, number
-from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.formatting import measure, number, title
 from cxr_pipeline.report.pages.leaderboard import first_models
 
 _log = logging.getLogger(__name__)

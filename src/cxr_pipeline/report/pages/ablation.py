@@ -7,8 +7,17 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.report.figures.intervals import draw_cells
-from cxr_pipeline.report.formatting import UNDEFINED, Document, as_yaml, measure, p_value, percent, plural, quoted
-from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.formatting import (
+    UNDEFINED,
+    Document,
+    as_yaml,
+    measure,
+    p_value,
+    percent,
+    plural,
+    quoted,
+    title,
+)
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, records
 
 LEVEL = 0.05

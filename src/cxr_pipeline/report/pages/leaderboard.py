@@ -10,8 +10,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
-from cxr_pipeline.report.formatting import Document, measure, plural, shorten
-from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.formatting import Document, measure, plural, shorten, title
 from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, records
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")

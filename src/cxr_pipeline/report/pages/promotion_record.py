@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.deployment.promotion import COMPARED, Decision
-from cxr_pipeline.report.formatting import Document, humanize, measure, percent, plural
-from cxr_pipeline.report.kinds import title
+from cxr_pipeline.report.formatting import Document, humanize, measure, percent, plural, title
 from cxr_pipeline.report.page import Block, Page, Section, Table
 from cxr_pipeline.report.pages.drift import render_drift
 

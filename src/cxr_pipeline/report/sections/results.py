@@ -1,31 +1,36 @@
 """Sections on the performance on the test images, the decision rule, subgroups and heat maps."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES, MEASURES
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures.captions import HEATMAPS, TRAINING
-from cxr_pipeline.report.formatting import Document, humanize, join, of_100, percent, plural, too_few, value_of
-from cxr_pipeline.report.kinds import Kind, title
+from cxr_pipeline.report.formatting import (
+    Document,
+    as_text,
+    as_yaml,
+    humanize,
+    join,
+    of_100,
+    percent,
+    plural,
+    title,
+    too_few,
+    value_of,
+)
+from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.page import Block, Section, Table
 from cxr_pipeline.report.warnings import calibrations, poor_auc
 
 RATES = ("sensitivity", "specificity", "precision", "f1")
-PER_CLASS = ("positive", "labelled", "threshold", "auc", "average_precision", *RATES)
+PER_CLASS = ("n_positive", "n_known", "threshold", "auc", "average_precision", *RATES)
 POLICIES = ("threshold", "accuracy", "balanced_accuracy", *RATES)
-PER_SOURCE = ("images", "auc", *POLICIES[1:])
-PER_GROUP = ("images", "patients", "classes", "prevalence", *MEASURES)
-LOCALISATION = {
-    "n_images": "images",
-    "n_boxes": "boxes",
-    "pointing_game": "maximum in a box",
-    "pointing_game_centred": "image centre in a box",
-    "pointing_game_random": "random point in a box",
-    "heat_in_box": "share of heat in boxes",
-    "heat_in_box_centred": "share of a central blob in boxes",
-    "box_area": "share of area in boxes",
-}
+PER_SOURCE = ("n_images", "auc", *POLICIES[1:])
+PER_GROUP = ("n_images", "n_patients", "classes", "prevalence", *MEASURES)
+PER_RULE = ("threshold", "calibration", "policy_met", "message", "n_images", "n_positive")
+LOCALISATION = ("n_images", "n_boxes", "pointing_game", "pointing_game_centred", "pointing_game_random",
+                "heat_in_box", "heat_in_box_centred", "box_area")  # fmt: skip
 CLUSTERED = {
     "patient": "They account for the similarity of images of the same patient",
     "image": "They treat each image as one of another patient, because the patients are unknown",
@@ -42,6 +47,12 @@ SAME_MAPS = 0.5
 def performance(content: ReportContent) -> Section:
     """Show the metrics with intervals, the figures, and metrics by class, source and threshold policy."""
     kind, metrics = content.kind, content.metrics
+    level = percent(metrics["intervals"]["confidence"])
+    measured = [
+        (title(name), each["value"], _bounds(each), kind.meanings.get(name, ""))
+        for name, each in metrics["metrics"].items()
+    ]
+    matrix = Table.of_frame(content.confusion_table, style="counted")
     policies = (
         "Metrics on the same test images with thresholds from other policies, none of them fitted on test images. The "
         "policy was chosen in advance."
@@ -49,15 +60,11 @@ def performance(content: ReportContent) -> Section:
     blocks: list[Block] = [
         " ".join(filter(None, [poor_auc(kind, metrics), *kind.describe(metrics)])),
         uncertainty(kind, metrics),
-        _all_metrics(kind, metrics),
+        Table(("metric", "value", f"{level} interval", "meaning"), measured, "explained"),
         {name: png for name, png in content.figures.items() if not name.startswith((HEATMAPS, *TRAINING))},
         Section("Metrics by class", [_by_class(metrics)]),
         Section("Classification report", [Table.of_frame(content.classification_report)]),
-        Section(
-            "Confusion matrix",
-            [Table.of_frame(content.confusion_table, style="counted")],
-            "Test images by true class (rows) and predicted class (columns).",
-        ),
+        Section("Confusion matrix", [matrix], "Test images by true class (rows) and predicted class (columns)."),
         *_by_source(metrics),
         Section("Other threshold policies", [_by_policy(metrics)], policies),
     ]
@@ -85,21 +92,11 @@ def _bounds(measured: Document) -> str:
     return too_few(measured) if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _all_metrics(kind: Kind, metrics: Document) -> Table:
-    rows = [
-        (title(name), measured["value"], _bounds(measured), kind.meanings.get(name, ""))
-        for name, measured in metrics["metrics"].items()
-    ]
-    level = percent(metrics["intervals"]["confidence"])
-    return Table(("metric", "value", f"{level} interval", "meaning"), rows, "explained")
-
-
 def _by_class(metrics: Document) -> Table | None:
-    support, thresholds = metrics["support"], metrics["thresholds"]
-    rows = {}
-    for name, measures in metrics["per_class"].items():
-        counts = {"positive": support[name]["n_positive"], "labelled": support[name]["n_known"]}
-        rows[name] = {**counts, "threshold": thresholds[name], **measures}
+    rows = {
+        name: {**metrics["support"][name], "threshold": metrics["thresholds"][name], **measures}
+        for name, measures in metrics["per_class"].items()
+    }
     return _compare("class", rows, PER_CLASS) if len(rows) > 1 else None
 
 
@@ -108,42 +105,56 @@ def _by_source(metrics: Document) -> list[Section]:
     if "per_source" not in metrics:
         return []
     sources = {"all sources": metrics, **metrics["per_source"]}
-    rows = {name: {"images": source["n_images"], **source["metrics"]} for name, source in sources.items()}
+    rows = {name: {**source, **source["metrics"]} for name, source in sources.items()}
     areas = [
-        (name, *(source["per_class"].get(name, {}).get("auc", "") for source in sources.values()))
+        {"class": name, **{source: each["per_class"].get(name, {}).get("auc") for source, each in sources.items()}}
         for name in metrics["per_class"]
     ]
-    auc = Table(("class", *sources), areas, "measured") if len(areas) > 1 else None
     return [
         Section("Metrics by source", [_compare("source", rows, PER_SOURCE)]),
-        Section("AUC by class and source", [auc]),
+        Section("AUC by class and source", [Table.of_rows(areas, style="measured") if len(areas) > 1 else None]),
     ]
 
 
 def _by_policy(metrics: Document) -> Table:
     rows = {}
     for row in metrics.get("policies") or []:
-        values = [f"{humanize(name)} {value:g}" for name, value in row["policy"].items() if name != "rule"]
-        label = ", ".join([humanize(row["policy"]["rule"]), *values]) + " (chosen)" * bool(row.get("chosen"))
-        rows[label] = {"threshold": list(row["thresholds"].values()), **row["metrics"]}
+        name = _in_words(row["policy"], "rule") + " (chosen)" * bool(row.get("chosen"))
+        rows[name] = {"threshold": list(row["thresholds"].values()), **row["metrics"]}
     return _compare("policy", rows, POLICIES)
 
 
 def decision_rule(rule: Document) -> Section:
-    """Show how thresholds were chosen and probabilities calibrated, and the rule of each class if they differ."""
-    per_class = rule.get("per_class", {})
-    # What differs between classes is in the second table.
-    common = {key: value for key, value in rule.items() if not per_class or key not in ("per_class", "thresholds")}
-    facts = {humanize(name): value for name, value in flatten(common).items() if value != ""}
-    rules = {name: flatten({"threshold": rule["thresholds"][name], **each}) for name, each in per_class.items()}
-    names = dict.fromkeys(name for each in rules.values() for name in each)
+    """Show how thresholds were chosen and probabilities calibrated, for each class if there are several thresholds."""
+    calibrated = {name: _in_words(each, "method") for name, each in calibrations(rule).items()}
+    facts = {
+        "kind of task": rule["kind"],
+        "classes": rule["classes"],
+        "threshold policy": _in_words(rule["policy"], "rule"),
+        "policy met": rule["policy_met"],
+        "message": rule["message"],
+        "validation images": rule["fitted_on"]["n_images"],
+        "positive validation images": rule["fitted_on"].get("n_positive"),
+        "threshold": None if "per_class" in rule else list(rule["thresholds"].values()),
+        "calibration": calibrated.get(""),
+    }
+    rows = {
+        name: {"threshold": rule["thresholds"][name], "calibration": calibrated.get(name), **each}
+        for name, each in rule.get("per_class", {}).items()
+    }
     blocks: list[Block] = [
         f"{_thresholds(rule)} {_calibration(rule)} The rule is stored with the model and does not change.",
-        Table.of_pairs(facts, style="long"),
-        _compare("class", rules, names, "long"),
+        Table.of_pairs({name: value for name, value in facts.items() if value is not None}, style="long"),
+        _compare("class", rows, PER_RULE, "long"),
     ]
     items = "CLAIM 28; TRIPOD+AI 12, 15, 23"
     return Section("Decision rule and calibration", blocks, items=items, anchor="decision-rule")
+
+
+def _in_words(parameters: Document, name: str) -> str:
+    """Write a policy or a calibration with its values: ``"platt, slope 0.8883"``."""
+    values = {key: as_yaml(value) if isinstance(value, float) else as_text(value) for key, value in parameters.items()}
+    return ", ".join([humanize(values.pop(name)), *(f"{humanize(key)} {text}" for key, text in values.items() if text)])
 
 
 def fitted_parts(rule: Document) -> list[str]:
@@ -194,16 +205,17 @@ def subgroups(evaluated: Document) -> Section:
     positive, negative = (f"{evaluated['min_patients']} {sign}" for sign in ("positive", "negative"))
     rows, small, unknown, partly, several = {}, [], [], [], False
     for attribute in ATTRIBUTES:
-        for name, group in evaluated[attribute]["groups"].items():
+        groups, n_unknown = evaluated[attribute]["groups"], evaluated[attribute]["n_unknown"]
+        for name, group in groups.items():
             several |= len(group["n_known"]) > 1
             if group["metrics"]:
                 rows[f"{attribute}: {name}"] = _group(group)
             else:
                 small.append(f"{attribute} {name} ({plural(group['n_images'], 'image')})")
-        if not evaluated[attribute]["groups"]:
+        if not groups:
             unknown.append(attribute)
-        elif evaluated[attribute]["n_unknown"]:
-            partly.append(f"{attribute} for {plural(evaluated[attribute]['n_unknown'], 'image')}")
+        elif n_unknown:
+            partly.append(f"{attribute} for {plural(n_unknown, 'image')}")
     sentences = {
         "Each group is evaluated with the decision rule of all images; intervals are "
         f"{percent(evaluated['confidence'])} intervals. With many groups, some of them small, one may stand out by "
@@ -219,14 +231,14 @@ def subgroups(evaluated: Document) -> Section:
     return Section("Subgroups", blocks, items="CLAIM 30, 34; TRIPOD+AI 14, 23a", anchor="subgroups")
 
 
-def _group(group: Document) -> Document:
+def _group(group: Document) -> dict[str, Any]:
     """Return the row of a subgroup; its prevalence is averaged over the classes that were evaluated."""
-    evaluated, n_classes, n_patients = group["per_class"], len(group["n_known"]), group["n_patients"]
+    evaluated, n_classes = group["per_class"], len(group["n_known"])
     shares = [group["n_positive"][name] / group["n_known"][name] for name in evaluated]
     return {
-        "images": group["n_images"],
-        "patients": "unknown" if n_patients is None else n_patients,
-        **({"classes": f"{len(evaluated)} of {n_classes}"} if n_classes > 1 else {}),
+        "n_images": group["n_images"],
+        "n_patients": "unknown" if group["n_patients"] is None else group["n_patients"],
+        "classes": f"{len(evaluated)} of {n_classes}" if n_classes > 1 else None,
         "prevalence": sum(shares) / len(shares),
         **group["metrics"],
     }
@@ -238,23 +250,12 @@ def heat_maps(content: ReportContent) -> Section:
     References:
         Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
     """
-    explained, randomised = content.explanations, content.explanations["randomised"]
-    localised = explained["localisation"]
-    text = [f"Heat maps were computed with {explained['method']} at layer {explained['layer']}."]
-    text += [_agreement(name, measured) for name, measured in localised.items()]
-    correlation, hits = value_of(randomised, "rank_correlation"), value_of(randomised, "pointing_game")
-    if correlation is not None:
-        measured_on = f"(rank correlation {correlation:.2f}, mean of {plural(randomised['n_shuffles'], 'shuffle')})"
-        inside = "" if hits is None else f"; the maximum is then inside a box in {of_100(hits)} of 100 images"
-        text.append(
-            f"The heat maps hardly change when the weights are shuffled {measured_on}: they do not explain the model."
-            if correlation >= SAME_MAPS
-            else f"The heat maps change when the weights are shuffled {measured_on}{inside}."
-        )
-    rows = [(name, *(measured.get(key) or "" for key in LOCALISATION)) for name, measured in localised.items()]
+    explained, localised = content.explanations, content.explanations["localisation"]
     blocks: list[Block] = [
-        *text,
-        Table(("class", *LOCALISATION.values()), rows, "measured"),
+        f"Heat maps were computed with {explained['method']} at layer {explained['layer']}.",
+        *(_agreement(name, measured) for name, measured in localised.items()),
+        _dependence(explained["randomised"]),
+        _compare("class", localised, LOCALISATION),
         {name: png for name, png in content.figures.items() if name.startswith(HEATMAPS)},
     ]
     return Section("Heat maps", blocks, items="CLAIM 31", anchor="heatmaps")
@@ -275,8 +276,19 @@ def _agreement(name: str, measured: Document) -> str:
     )
 
 
+def _dependence(randomised: Document) -> str:
+    """Say whether heat maps change with the weights; blank if that is unknown."""
+    correlation, hits = value_of(randomised, "rank_correlation"), value_of(randomised, "pointing_game")
+    if correlation is None:
+        return ""
+    measured = f"(rank correlation {correlation:.2f}, mean of {plural(randomised['n_shuffles'], 'shuffle')})"
+    if correlation >= SAME_MAPS:
+        return f"The heat maps hardly change when the weights are shuffled {measured}: they do not explain the model."
+    inside = "" if hits is None else f"; the maximum is then inside a box in {of_100(hits)} of 100 images"
+    return f"The heat maps change when the weights are shuffled {measured}{inside}."
+
+
 def _compare(heading: str, rows: Mapping[str, Document], names: Iterable[str], style: str = "measured") -> Table:
-    """Make a table of rows by label, with the columns among ``names`` that any row has."""
-    present = [name for name in names if any(name in row for row in rows.values())]
-    cells = [(label, *("" if row.get(name) is None else row[name] for name in present)) for label, row in rows.items()]
-    return Table((heading, *map(title, present)), cells, style)
+    """Make a table of rows by label, with the columns ``names``."""
+    named = [{heading: label, **{title(name): row.get(name) for name in names}} for label, row in rows.items()]
+    return Table.of_rows(named, style=style)
