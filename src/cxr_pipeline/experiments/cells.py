@@ -139,7 +139,7 @@ def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[
 def _metric_columns(metrics: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
     values = {f"{name}{end}": value_of(metrics["metrics"], name, key) for name in METRICS for end, key in ENDS.items()}
     values[AUC_TOO_FEW] = value_of(metrics["metrics"], COMPARED, "too_few_patients")
-    collapsed = kind_of({"kind": metrics["kind"], "classes": outputs}).collapsed(metrics) is not None
+    collapsed = bool(kind_of({"kind": metrics["kind"], "classes": outputs}).collapsed(metrics))
     return {**values, "collapsed": collapsed, "n_images": metrics["n_images"]}
 
 

@@ -17,23 +17,12 @@ SplitCounts = Mapping[str, Mapping[str, int | None]]
 class ReportContent:
     """Everything in the report and the model card of a task; documents are JSON, where null is an undefined number.
 
-    Args:
-        version: the registered version: ``name``, ``version``, ``uri``, ``run_id``, ``digest``, ``git_commit`` and
-            ``registered``.
-        task: ``name``, ``title``, ``kind`` and ``classes``; of two classes, the negative one is first.
-        warnings: sentences.
-        data_report: the document, with that on confounding as ``confounding``.
-        quarantine: ``source``, ``image``, ``reason`` and ``detail`` of each quarantined image.
-        split_counts: for each split, the images of each class, all ``images``, and ``patients`` and
-            ``effective_patients`` (None where unknown).
-        source_counts: for each source, its images in each split.
-        figures: PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps.
-        sampling_plan: ``count`` and ``weight`` of each image of the training split.
-        versions: package, or ``git commit``, to version.
-        model: ``name``, ``n_parameters``, and ``size``, the side of its input in pixels; ``epoch`` and ``phase`` of the
-            selected epoch; ``weights``, the parameter, which applies to a network that was pretrained.
-        classification_report: a row for each class; None for a binary task.
-        confusion_table: test images by true (rows) and predicted class; None unless classes are exclusive.
+    ``data_report`` has the document on confounding as ``confounding``; ``split_counts`` the images of each class, all
+    ``images``, ``patients`` and ``effective_patients`` of each split (None where unknown); ``source_counts`` the images
+    of each source in each split; ``model`` the ``name``, ``n_parameters`` and ``size`` of the network, the ``epoch``
+    and ``phase`` of the selected epoch, and the parameter ``weights``. Of two classes, the negative one is first.
+    Figures are PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps. A
+    binary task has no classification report, and only exclusive classes have a confusion table.
     """
 
     version: Document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -34,14 +34,9 @@ _RANGE = "AUC is highest for {best} ({best_auc}) and lowest for {worst} ({worst_
 class Kind:
     """The wording for one kind of task; ``{negative}``, ``{positive}``, ``{names}`` and ``{n}`` are its classes.
 
-    Args:
-        auc: name of its AUC.
-        purpose, output, limits: what the model does, what it returns for an image, and what it cannot tell.
-        exclusive: whether an image has exactly one class.
-        collapse: warning if the decision is almost always the same, for the classes ``{constant}``.
-        bounds: the metrics whose intervals are put in words, with their names.
-        performance: sentences on metrics; one is left out if a metric that it names is undefined.
-        classes: names of the classes; of two, the second is the positive one.
+    ``purpose``, ``output`` and ``limits`` say what the model does, returns and cannot tell; ``collapse`` warns of
+    ``{constant}`` decisions; ``bounds`` are the metrics whose intervals are put in words. Of the sentences on
+    ``performance``, one is left out if a metric that it names is undefined.
     """
 
     auc: str
@@ -62,21 +57,21 @@ class Kind:
 
     def describe(self, metrics: Document) -> list[str]:
         """Describe the performance in sentences."""
-        values, sentences = dict(_values(metrics, len(self.classes))), []
+        values, sentences = _values(metrics, len(self.classes)), []
         for sentence in self.performance:
             with suppress(KeyError):
                 sentences.append(self.text(sentence, **values))
         return sentences
 
-    def collapsed(self, metrics: Document) -> str | None:
-        """Warn if the decision is almost always the same, regardless of the image; None if it is not."""
+    def collapsed(self, metrics: Document) -> str:
+        """Warn if the decision is almost always the same, regardless of the image; empty if it is not."""
         per_class = metrics["per_class"]
         constant = [name for name, measures in per_class.items() if _is_constant(measures)]
         if constant and self.exclusive:
             always = [name for name in constant if (value_of(per_class[name], "sensitivity") or 0) > CONSTANT]
             # With one output, an image that is not predicted positive is predicted negative.
             constant = always or ([self.classes[0]] if len(per_class) == 1 else [])
-        return self.text(self.collapse, constant=join(constant), n_constant=len(constant)) if constant else None
+        return self.text(self.collapse, constant=join(constant), n_constant=len(constant)) if constant else ""
 
 
 BINARY = Kind(
@@ -141,27 +136,28 @@ def kind_of(task: Document) -> Kind:
 
 
 def _is_constant(measures: Document) -> bool:
-    rates = [value_of(measures, name) for name in ("sensitivity", "specificity")]
-    known = [rate for rate in rates if rate is not None]
-    return len(known) == len(rates) and min(known) <= CONSTANT and max(known) >= 1 - CONSTANT
+    sensitivity, specificity = (value_of(measures, name) for name in ("sensitivity", "specificity"))
+    if sensitivity is None or specificity is None:
+        return False
+    return min(sensitivity, specificity) <= CONSTANT and max(sensitivity, specificity) >= 1 - CONSTANT
 
 
-def _values(metrics: Document, n_classes: int) -> Iterator[tuple[str, str]]:
-    """Yield the defined numbers that sentences may name: ``auc`` is ``"0.889"``, ``auc_100`` is ``"89"``."""
-    shares = {name: value_of(metrics["metrics"], name) for name in metrics["metrics"]}
-    majority, prevalence = metrics.get("majority", {}), metrics.get("prevalence")
-    if majority:
-        shares["majority"] = majority["accuracy"]
+def _values(metrics: Document, n_classes: int) -> dict[str, str]:
+    """Return the defined numbers that sentences may name: ``auc`` is ``"0.889"``, ``auc_100`` is ``"89"``."""
+    shares: dict[str, float | None] = {name: value_of(metrics["metrics"], name) for name in metrics["metrics"]}
+    shares["chance"] = 1 / n_classes
     # Of several classes there is a prevalence for each.
-    if isinstance(prevalence, float):
-        shares["prevalence"] = prevalence
-    for name, share in {**shares, "chance": 1 / n_classes}.items():
+    if isinstance(metrics.get("prevalence"), float):
+        shares["prevalence"] = metrics["prevalence"]
+    words = {}
+    if majority := metrics.get("majority"):
+        words = {"majority": majority["class"], "majority_100": of_100(majority["accuracy"])}
+    for name, share in shares.items():
         if share is not None:
-            yield name, majority["class"] if name == "majority" else number(share)
-            yield f"{name}_100", of_100(share)
+            words |= {name: number(share), f"{name}_100": of_100(share)}
     areas = {name: value_of(measures, "auc") for name, measures in metrics["per_class"].items()}
     ranked = sorted((area, name) for name, area in areas.items() if area is not None)
     if len(ranked) > 1:
-        for end, (area, name) in (("worst", ranked[0]), ("best", ranked[-1])):
-            yield end, name
-            yield f"{end}_auc", number(area)
+        (lowest, worst), (highest, best) = ranked[0], ranked[-1]
+        words |= {"worst": worst, "worst_auc": number(lowest), "best": best, "best_auc": number(highest)}
+    return words

@@ -3,8 +3,6 @@
 from base64 import b64encode
 from collections.abc import Mapping
 
-from cxr_pipeline.report.formatting import humanize
-
 HEATMAPS = "heatmaps"
 # Figures of the training; all others but the heat maps are on performance.
 TRAINING = ("training_curves", "class_samples", "augmentation_preview")
@@ -75,13 +73,13 @@ CAPTIONS = {
 def captioned(figures: Mapping[str, bytes]) -> list[tuple[str, str, str, str]]:
     """Return title, explanation, shape and ``data:`` URL of PNG figures, so that a page loads no files.
 
-    Known figures come in the order of ``CAPTIONS``, then the others, titled with their name. ``heatmaps_<class>`` has
-    the caption of ``heatmaps``.
+    They come in the order of ``CAPTIONS``; ``heatmaps_<class>`` has the caption of ``heatmaps``.
     """
     found = []
-    for name in [name for name in CAPTIONS if name in figures] + [name for name in figures if name not in CAPTIONS]:
-        known, _, output = name.partition("_") if name.startswith(f"{HEATMAPS}_") else (name, "", "")
-        title, explanation, shape = CAPTIONS.get(known, (humanize(name).capitalize(), "", ""))
-        uri = "data:image/png;base64," + b64encode(figures[name]).decode("ascii")
-        found.append((f"{title}: {output}" if output else title, explanation, shape, uri))
+    for known, (title, explanation, shape) in CAPTIONS.items():
+        for name, png in figures.items():
+            output = name.removeprefix(f"{HEATMAPS}_") if known == HEATMAPS else name
+            if name == known or output != name:
+                uri = "data:image/png;base64," + b64encode(png).decode("ascii")
+                found.append((title if name == known else f"{title}: {output}", explanation, shape, uri))
     return found

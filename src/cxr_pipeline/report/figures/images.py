@@ -18,22 +18,19 @@ if TYPE_CHECKING:
 
 # True and predicted value of each outcome.
 OUTCOMES = {"true positives": (1, 1), "false positives": (0, 1), "false negatives": (1, 0), "true negatives": (0, 0)}
-MISTAKES_WIDE, SAMPLES_WIDE = 3, 5
 BARE = {"frame_on": False, "xticks": [], "yticks": []}
 
 
 def mistakes(images: NDArray[np.uint8], captions: Sequence[str]) -> bytes:
     """Draw misclassified images [n, S, S] in rows of three, each above its caption."""
-    if not len(images):
-        return style.message("No test image was misclassified.")
-    return _captioned(images, [textwrap.fill(caption, 22, max_lines=3) for caption in captions], MISTAKES_WIDE, 9)
+    wrapped = [textwrap.fill(caption, 22, max_lines=3) for caption in captions]
+    return _captioned(images, wrapped, 3, fontsize=9, empty="No test image was misclassified.")
 
 
 def class_samples(images: NDArray[np.uint8], names: Sequence[str]) -> bytes:
     """Draw an image of each class [n, S, S] above its name, in rows of up to five."""
-    if not len(images):
-        return style.message("No class has a training image.")
-    return _captioned(images, [textwrap.fill(name, 20) for name in names], min(SAMPLES_WIDE, len(images)), 10)
+    wrapped = [textwrap.fill(name, 20) for name in names]
+    return _captioned(images, wrapped, min(5, len(images)), fontsize=10, empty="No class has a training image.")
 
 
 def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
@@ -97,7 +94,9 @@ def heatmap_grid(
         return style.png(figure)
 
 
-def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, fontsize: float) -> bytes:
+def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, *, fontsize: int, empty: str) -> bytes:
+    if not len(images):
+        return style.message(empty)
     n_high = math.ceil(len(images) / n_wide)
     with style.sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
         grid = style.panels(figure, len(images), n_wide, subplot_kw=BARE)

@@ -33,12 +33,10 @@ class Estimate(NamedTuple):
 
 def draw_class_auc(metrics: Document) -> bytes:
     """Draw the AUC of each class in ``metrics.json``, the highest first, below their mean."""
-    ordered = sorted(metrics["per_class"].items(), key=lambda named: -(value_of(named[1], "auc") or -np.inf))
-    classes = [
-        Estimate(f"{name} (n = {metrics['support'][name]['n_positive']:,})", measures["auc"])
-        for name, measures in ordered
-    ]
-    rows = [Estimate(f"mean of {len(classes)}", metrics["metrics"]["auc"], ORANGE), *classes]
+    per_class, support = metrics["per_class"], metrics["support"]
+    ordered = sorted(per_class, key=lambda name: -(value_of(per_class[name], "auc") or -np.inf))
+    rows = [Estimate(f"mean of {len(per_class)}", metrics["metrics"]["auc"], ORANGE)]
+    rows += [Estimate(f"{name} (n = {support[name]['n_positive']:,})", per_class[name]["auc"]) for name in ordered]
     with style.sheet(height=1.1 + 0.32 * len(rows), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
         _draw_auc(axes, rows)
@@ -48,15 +46,13 @@ def draw_class_auc(metrics: Document) -> bytes:
 
 def draw_models(rows: Sequence[Document]) -> bytes:
     """Draw the AUC of the first models of a leaderboard group over the interval of the best."""
-    drawn = rows[:MOST_MODELS]
-    estimates = [
-        Estimate(shorten(row["name"], LONGEST_MODEL), row["auc"], hollow=row["kind"] == "cell") for row in drawn
-    ]
+    drawn, best = rows[:MOST_MODELS], rows[0]["auc"]
+    names = [shorten(row["name"], LONGEST_MODEL) for row in drawn]
     with style.sheet(height=1.0 + 0.34 * len(drawn), width=INCHES_DENSE) as figure:
         axes = figure.subplots()
-        if drawn[0]["auc"]["low"] is not None:
-            axes.axvspan(drawn[0]["auc"]["low"], drawn[0]["auc"]["high"], color=LIGHT)
-        _draw_auc(axes, estimates)
+        if best["low"] is not None:
+            axes.axvspan(best["low"], best["high"], color=LIGHT)
+        _draw_auc(axes, [Estimate(names[n], row["auc"], hollow=row["kind"] == "cell") for n, row in enumerate(drawn)])
         axes.tick_params(axis="y", labelsize=9)
         return style.png(figure)
 
@@ -84,11 +80,8 @@ def draw_cells(table: pd.DataFrame) -> bytes:
 
 
 def _cell(row: Document, name: str) -> Estimate:
-    states = {
-        "baseline": row["is_baseline"] and row["cell"] != "baseline",
-        "collapsed": row["collapsed"],
-        "failed": row["error"],
-    }
+    baseline = row["is_baseline"] and row["cell"] != "baseline"
+    states = {"baseline": baseline, "collapsed": row["collapsed"], "failed": row["error"]}
     state = "".join(f" ({name})" for name, holds in states.items() if holds)
     label = textwrap.fill(shorten(" ".join(str(row["cell"]).split()), LONGEST_CELL) + state, 34)
     color, missing = ORANGE if row["collapsed"] else BLUE, "failed" if row["error"] else UNDEFINED

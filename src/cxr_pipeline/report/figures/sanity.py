@@ -12,26 +12,23 @@ from cxr_pipeline.report.formatting import Document
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {
-    "chance": "Untrained network",
-    "overfitting": "Overfitting a few images",
-    "shuffled_labels": "Shuffled labels",
-}
+TITLES = ("Untrained network", "Overfitting a few images", "Shuffled labels")
 
 
 def sanity_figure(report: Document) -> bytes:
     """Draw the loss of the untrained network, overfitting of a few images, and shuffled labels from ``sanity.json``."""
     verdicts = {verdict["name"]: verdict for verdict in report["verdicts"]}
+    checks = [verdicts[name] for name in ("chance", "overfitting", "shuffled_labels")]
     images = " on phantom images, without evidence about patients" if report["phantom"] else ""
     with style.sheet(height=4.6, width=12.0) as figure:
         figure.suptitle(f"Sanity checks of {report['task']}{images}", x=0.01, ha="left", fontsize=13)
         grid = figure.add_gridspec(2, 3, width_ratios=(0.8, 1.2, 1.2))
         chance, loss, auc, shuffled = map(figure.add_subplot, (grid[:, 0], grid[0, 1], grid[1, 1], grid[:, 2]))
-        _draw_chance(chance, verdicts["chance"])
-        _draw_overfitting(loss, auc, verdicts["overfitting"])
-        _draw_shuffled(shuffled, verdicts["shuffled_labels"])
-        for axes, (name, title) in zip((chance, loss, shuffled), TITLES.items(), strict=True):
-            state, color = ("passed", "black") if verdicts[name]["passed"] else ("FAILED", ORANGE)
+        _draw_chance(chance, checks[0])
+        _draw_overfitting(loss, auc, checks[1])
+        _draw_shuffled(shuffled, checks[2])
+        for axes, title, verdict in zip((chance, loss, shuffled), TITLES, checks, strict=True):
+            state, color = ("passed", "black") if verdict["passed"] else ("FAILED", ORANGE)
             axes.set_title(f"{title}: {state}", loc="left", color=color, weight="bold")
         return style.png(figure)
 

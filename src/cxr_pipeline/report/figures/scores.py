@@ -23,12 +23,8 @@ def draw_scores(scores: Scores, metrics: Document, *, kind: str, classes: Sequen
     if kind == "binary":
         histogram = score_histogram(scores, metrics, classes)
         return {**curves, "score_histogram": histogram, "confusion": confusion_matrix(scores, classes)}
-    matrix = {"confusion_matrix": confusion_matrix(scores, classes)} if kind == "multiclass" else {}
-    return {
-        "class_auc": draw_class_auc(metrics),
-        **{f"class_{name}": png for name, png in curves.items()},
-        **matrix,
-    }
+    several = {"class_auc": draw_class_auc(metrics), **{f"class_{name}": png for name, png in curves.items()}}
+    return several | ({"confusion_matrix": confusion_matrix(scores, classes)} if kind == "multiclass" else {})
 
 
 def rank_mistakes(
@@ -40,36 +36,24 @@ def rank_mistakes(
     by the distance from the threshold. Columns are ``position`` of the image among the scores, and its ``caption``; the
     most confident of at most ``limit`` comes first.
     """
+    true, predicted = _index(np.nan_to_num(scores.y_true)), _index(scores.predicted)
     if kind == "multiclass":
-        distance, output = _lead(scores), scores.predicted.argmax(axis=1)
+        images, output = np.arange(len(true)), predicted
+        lead = scores.probability[images, predicted] - scores.probability[images, true]
+        distance = np.where(_is_known(scores) & (true != predicted), lead, -np.inf)
     else:
         beyond = _beyond_threshold(scores, thresholds)
         distance, output = beyond.max(axis=1), beyond.argmax(axis=1)
     wrong = np.flatnonzero(distance > -np.inf)
     worst = wrong[np.argsort(-distance[wrong], kind="stable")][:limit]
-    captions = [
-        f"{_describe(scores, image, output[image], kind, classes)}, {scores.probability[image, output[image]]:.3f}"
-        for image in worst
-    ]
+    captions = []
+    for image in worst:
+        text = f"{classes[true[image]]} predicted as {classes[predicted[image]]}"
+        if kind == "multilabel":
+            sign = "positive" if scores.predicted[image, output[image]] else "negative"
+            text = f"{classes[output[image]]}: false {sign}"
+        captions.append(f"{text}, {scores.probability[image, output[image]]:.3f}")
     return pd.DataFrame({"position": worst, "caption": pd.Series(captions, dtype="string")})
-
-
-def _describe(scores: Scores, image: int, output: int, kind: str, classes: Sequence[str]) -> str:
-    predicted = int(scores.predicted[image, output])
-    if kind == "multilabel":
-        return f"{scores.outputs[output]}: false {'positive' if predicted else 'negative'}"
-    if kind == "binary":
-        return f"{classes[1 - predicted]} predicted as {classes[predicted]}"
-    return f"{classes[int(scores.y_true[image].argmax())]} predicted as {classes[output]}"
-
-
-def _lead(scores: Scores) -> NDArray[np.float64]:
-    """Return by how much the predicted class is more probable than the true one [n]; -inf if correct or unknown."""
-    images = np.arange(len(scores.predicted))
-    known = ~np.isnan(scores.y_true).any(axis=1)
-    true, predicted = np.nan_to_num(scores.y_true).argmax(axis=1), scores.predicted.argmax(axis=1)
-    lead = scores.probability[images, predicted] - scores.probability[images, true]
-    return np.where(known & (true != predicted), lead, -np.inf)
 
 
 def _beyond_threshold(scores: Scores, thresholds: Mapping[str, float]) -> NDArray[np.float64]:
@@ -92,7 +76,7 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
     """
     from sklearn.metrics import confusion_matrix as count
 
-    known = ~np.isnan(scores.y_true).any(axis=1)
+    known = _is_known(scores)
     if not known.any():
         return style.message(NO_LABELS)
     n = len(classes)
@@ -110,11 +94,15 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
             text = text if counts[row].any() else "no images"
             color = "white" if shares[row, column] > 0.7 else "black"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=max(6.5, 14 - 0.6 * n))
-        axes.set_xticks(range(n), names, rotation=45 if n > 2 else 0, ha="right" if n > 2 else "center",
-                        rotation_mode="anchor", fontsize=9)  # fmt: skip
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n > 2 else {}
+        axes.set_xticks(range(n), names, fontsize=9, **slanted)
         axes.set_yticks(range(n), names, fontsize=9)
         axes.set(xlabel="predicted class", ylabel="true class")
         return style.png(figure)
+
+
+def _is_known(scores: Scores) -> NDArray[np.bool_]:
+    return ~np.isnan(scores.y_true).any(axis=1)
 
 
 def _index(labels: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -132,7 +132,7 @@ def _parameters(row: Document) -> dict[str, str]:
 
 
 def _date(row: Document) -> str:
-    return str(row["date"]).replace("T", " ").removesuffix(":00+00:00")[:16]
+    return str(row["date"]).replace("T", " ")[:16]
 
 
 def _link(text: str | None, url: str | None) -> Markup:

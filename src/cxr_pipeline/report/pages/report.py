@@ -10,14 +10,28 @@ References:
     Mitchell et al., "Model cards for model reporting", FAT* 2019.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.formatting import Document, number, value_of
+from cxr_pipeline.report.figures.captions import TRAINING
+from cxr_pipeline.report.formatting import Document, as_text, join, number, plural, value_of
 from cxr_pipeline.report.kinds import kind_of
-from cxr_pipeline.report.page import RESEARCH, Page, Section
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
 from cxr_pipeline.report.sections import data, results
-from cxr_pipeline.report.sections.model import model
+
+PARAMETERS = (
+    "resolution.size", "resolution.mode", "morphology.steps", "model.pooling",
+    "training.loss", "training.optimizer", "training.learning_rate", "training.epochs", "training.batch_size",
+    "training.fine_tuning.epochs", "training.seed", "resampling.plan", "resampling.class_weights",
+)  # fmt: skip
+# How the network of the selected epoch was trained, by the phase of this epoch; see `training.phases`.
+TRAINED = {
+    "training": "trained from scratch",
+    "frozen": "initialised with {weights} and trained in its head only",
+    "fine_tuning": "initialised with {weights} and fine-tuned in its last layers",
+}
 
 
 def render_report(content: ReportContent) -> str:
@@ -47,7 +61,21 @@ def _page(content: ReportContent, title: str, intro: str) -> Page:
         "test digest": content.metrics.get("images_digest"),
     }
     known = [f"{name}: {value}" for name, value in facts.items() if value]
-    return Page(title, _sections(content), content.metrics["phantom"], [intro, known])
+    sections = [
+        data.use(content),
+        Section.warnings(content.warnings),
+        results.performance(content),
+        results.decision_rule(content.decision_rule),
+        results.subgroups(content.subgroups),
+        results.heat_maps(content),
+        data.data(content),
+        data.split(content),
+        _model(content),
+        data.monitoring(content.task["name"], phantom=content.metrics["phantom"]),
+        data.limitations(content),
+        data.not_answered(),
+    ]
+    return Page(title, sections, content.metrics["phantom"], [intro, known])
 
 
 def _name(content: ReportContent) -> str:
@@ -69,18 +97,71 @@ def short_card(metrics: Document, warnings: Sequence[str], *, kind: str, classes
     return "\n\n".join(lines)
 
 
-def _sections(content: ReportContent) -> list[Section]:
-    return [
-        data.use(content),
-        Section.warnings(content.warnings),
-        results.performance(content),
-        results.decision_rule(content.decision_rule),
-        results.subgroups(content.subgroups),
-        results.heat_maps(content),
-        data.data(content),
-        data.split(content),
-        model(content),
-        data.monitoring(content.task["name"], phantom=content.metrics["phantom"]),
-        data.limitations(content),
-        data.not_answered(),
+def _model(content: ReportContent) -> Section:
+    parameters, phases = content.parameters, set(content.history["phase"])
+    main = [name for name in PARAMETERS if "fine_tuning" in phases or "fine_tuning" not in name]
+    figures = [name for name in TRAINING if name != "augmentation_preview" or _is_augmented(content)]
+    blocks: list[Block] = [
+        _network(content),
+        "The pixels of one image are its only input: no age, sex, earlier image or report.",
+        f"{_selection(content)} It is a single network, not an ensemble. {_balance(content)}",
+        {name: content.figures[name] for name in figures if name in content.figures},
+        Section("Training history", [Table.of_frame(content.history)], style="folded"),
+        Section("Main parameters", [_parameters(parameters, main)]),
+        Section(
+            f"All {plural(len(parameters), 'parameter')}",
+            [_parameters(parameters, parameters)],
+            "As configured. Some do not apply to every network, such as those of fine-tuning.",
+            style="folded",
+        ),
+        Section("Software", [Table.of_pairs(content.versions, style="long")], "Of the process that wrote this page."),
     ]
+    return Section("Model", blocks, items="CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", anchor="model")
+
+
+def _network(content: ReportContent) -> str:
+    kind, network = content.kind, content.model
+    weights = "ImageNet weights"
+    if network["weights"] != "imagenet":
+        weights = f"the weights in {PurePath(network['weights']).name}"
+    return (
+        f"A {network['name']} network with {network['n_parameters']:,} parameters, "
+        f"{TRAINED[network['phase']].format(weights=weights)}, {kind.text(kind.purpose)}. Its input is a greyscale "
+        f"image of {network['size']} x {network['size']} pixels; its output is {kind.text(kind.output)}."
+    )
+
+
+def _selection(content: ReportContent) -> str:
+    """Say which epoch was selected, and why."""
+    monitor, n_epochs = content.parameters["training.monitor"], len(content.history)
+    if content.history[monitor].isna().all():
+        return f"{monitor} is undefined on the validation images, so that the last of {n_epochs} epochs was selected."
+    return (
+        f"Epoch {content.model['epoch']} of {n_epochs} was selected: the latest with a {monitor} on validation images "
+        f"within {as_text(content.parameters['training.tolerance'])} of the best."
+    )
+
+
+def _balance(content: ReportContent) -> str:
+    """Say how classes were balanced in training."""
+    count, weight = content.sampling_plan["count"], content.sampling_plan["weight"]
+    measures = {
+        "some images were shown more than once in an epoch": (count > 1).any(),
+        f"{plural(int((count == 0).sum()), 'image')} of the training split were left out": (count == 0).any(),
+        "images were weighted by class": weight[count > 0].nunique() > 1,
+        "the loss was weighted by class": content.parameters["training.loss"] == "weighted_cross_entropy",
+    }
+    applied = [measure for measure, applies in measures.items() if applies]
+    return f"To balance the classes, {join(applied)}." if applied else "Classes were not balanced in training."
+
+
+def _is_augmented(content: ReportContent) -> bool:
+    """Return whether the network was trained on changed images; a frozen backbone sees a number of views of each."""
+    values = {name: value for name, value in content.parameters.items() if name.startswith("augmentation.")}
+    views, _ = values.pop("augmentation.views"), values.pop("augmentation.seed", None)
+    return any(values.values()) and bool(views or "training" in set(content.history["phase"]))
+
+
+def _parameters(values: Document, names: Iterable[str]) -> Table:
+    rows = [(name, json.dumps(values[name], ensure_ascii=False, default=str)) for name in names if name in values]
+    return Table(("parameter", "value"), rows, "long")

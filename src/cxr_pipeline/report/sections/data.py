@@ -36,10 +36,11 @@ UNKNOWN = "unknown"
 def use(content: ReportContent) -> Section:
     """State what the model is for, and uses for which it is unsuitable."""
     kind, (internal, external) = content.kind, _tested(content)
-    tested = " and from ".join(
-        f"{sources_named(names)}, {used}"
-        for names, used in ((internal, "also used for training or validation"), (external, "used for testing only"))
-        if names
+    used = {"also used for training or validation": internal, "used for testing only": external}
+    tested = " and from ".join(f"{sources_named(names)}, {how}" for how, names in used.items() if names)
+    purpose = (
+        f"For researchers with knowledge of radiology and statistics: {kind.text(kind.purpose)}. The model returns "
+        f"{kind.text(kind.output)}."
     )
     out_of_scope = [
         "It is for research use only. It is not a medical device and has not been assessed as one.",
@@ -48,10 +49,6 @@ def use(content: ReportContent) -> Section:
         "It was trained and tested on the labels of its sources. The results do not reveal errors in these labels.",
         kind.text(kind.limits),
     ]
-    purpose = (
-        f"For researchers with knowledge of radiology and statistics: {kind.text(kind.purpose)}. The model returns "
-        f"{kind.text(kind.output)}."
-    )
     blocks: list[Block] = [purpose, "Out of scope:", out_of_scope]
     return Section("Intended use", blocks, items="CLAIM 4, 6; TRIPOD+AI 4, 27b", anchor="use")
 
@@ -65,15 +62,27 @@ def _tested(content: ReportContent) -> tuple[list[str], list[str]]:
 
 def data(content: ReportContent) -> Section:
     """Count images and patients by source, class and split; names of images, which may name patients, are not shown."""
-    report = content.data_report
+    report, sources = content.data_report, content.data_report["sources"]
     quarantined = Table(("reason", "images"), list(content.quarantine["reason"].value_counts().items()))
     listed = (
         "quarantine.csv, in the same folder, lists these images. Their names may contain patients' names and are not "
         "shown here."
     )
+    counts = [
+        {
+            "source": name,
+            "rows": source["rows_in_source"],
+            "excluded": sum(source["left_out"].values()),
+            "not on disk": source["not_on_disk"],
+            "quarantined": sum(source["quarantine"].values()),
+            "usable": source["manifest"],
+            "patients": source["n_patients"] if source["has_patients"] else UNKNOWN,
+        }
+        for name, source in sources.items()
+    ]
     excluded = [
         (name, EXCLUDED.get(reason, humanize(reason)), count)
-        for name, source in report["sources"].items()
+        for name, source in sources.items()
         for reason, count in source["left_out"].items()
         if count
     ]
@@ -81,8 +90,8 @@ def data(content: ReportContent) -> Section:
         _images_and_patients(content),
         f"Of duplicate images one is kept. {_uncertain_labels(content)} In MLflow, images are identified by the hash "
         "of their content and patients by a keyed hash.",
-        [f"{name}: {note}" for name, source in report["sources"].items() for note in source["notes"]],
-        _sources(report),
+        [f"{name}: {note}" for name, source in sources.items() for note in source["notes"]],
+        Table.of_rows(counts, style="counted"),
         Table(("source", "excluded because of", "rows"), excluded),
         Section("Confounding: images by class and source", [_confounding(report)]),
         Section("All images", [_all_images(report)]),
@@ -120,23 +129,6 @@ def _uncertain_labels(content: ReportContent) -> str:
     if content.kind.exclusive:
         return f"{counted}Images whose class depends on a label that is {doubtful} are left out."
     return f"{counted}Labels that are {doubtful} are ignored in the loss and in the metrics; they are not imputed."
-
-
-def _sources(data_report: Document) -> Table:
-    rows = [
-        (
-            name,
-            source["rows_in_source"],
-            sum(source["left_out"].values()),
-            source["not_on_disk"],
-            sum(source["quarantine"].values()),
-            source["manifest"],
-            source["n_patients"] if source["has_patients"] else UNKNOWN,
-        )
-        for name, source in data_report["sources"].items()
-    ]
-    columns = ("source", "rows", "excluded", "not on disk", "quarantined", "usable", "patients")
-    return Table(columns, rows, "counted")
 
 
 def _confounding(data_report: Document) -> Table | None:
@@ -182,14 +174,10 @@ def split(content: ReportContent) -> Section:
     rows = [
         *((name, *(images[name] for images in counts)) for name in (*classes, "images")),
         ("patients", *(UNKNOWN if images["patients"] is None else images["patients"] for images in counts)),
-        *((f"share of {name}", *(_share(images[name], images["images"]) for images in counts)) for name in classes),
+        *((f"share of {name}", *((each[name] or 0) / (each["images"] or 1) for each in counts)) for name in classes),
     ]
     table = Table(("", *content.split_counts), rows, "counted")
     return Section("Split", [sentence, table], items="CLAIM 20, 21; TRIPOD+AI 16, 21", anchor="splits")
-
-
-def _share(count: int | None, total: int | None) -> float | None:
-    return (count or 0) / total if total else None
 
 
 def monitoring(task: str, *, phantom: bool) -> Section:

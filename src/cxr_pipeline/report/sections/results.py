@@ -12,11 +12,11 @@ from cxr_pipeline.report.formatting import (
     as_yaml,
     humanize,
     join,
+    measure,
     of_100,
     percent,
     plural,
     title,
-    too_few,
     value_of,
 )
 from cxr_pipeline.report.kinds import Kind
@@ -48,10 +48,7 @@ def performance(content: ReportContent) -> Section:
     """Show the metrics with intervals, the figures, and metrics by class, source and threshold policy."""
     kind, metrics = content.kind, content.metrics
     level = percent(metrics["intervals"]["confidence"])
-    measured = [
-        (title(name), each["value"], _bounds(each), kind.meanings.get(name, ""))
-        for name, each in metrics["metrics"].items()
-    ]
+    measured = [(title(name), each, kind.meanings.get(name, "")) for name, each in metrics["metrics"].items()]
     matrix = Table.of_frame(content.confusion_table, style="counted")
     policies = (
         "Metrics on the same test images with thresholds from other policies, none of them fitted on test images. The "
@@ -60,7 +57,7 @@ def performance(content: ReportContent) -> Section:
     blocks: list[Block] = [
         " ".join(filter(None, [poor_auc(kind, metrics), *kind.describe(metrics)])),
         uncertainty(kind, metrics),
-        Table(("metric", "value", f"{level} interval", "meaning"), measured, "explained"),
+        Table(("metric", f"value ({level} interval)", "meaning"), measured, "explained"),
         {name: png for name, png in content.figures.items() if not name.startswith((HEATMAPS, *TRAINING))},
         Section("Metrics by class", [_by_class(metrics)]),
         Section("Classification report", [Table.of_frame(content.classification_report)]),
@@ -75,21 +72,15 @@ def performance(content: ReportContent) -> Section:
 def uncertainty(kind: Kind, metrics: Document) -> str:
     """Give the intervals, how they were computed, and what they do not cover."""
     measured = {label: metrics["metrics"][name] for name, label in kind.bounds.items()}
-    bounds = [f"{label} {_bounds(interval)}" for label, interval in measured.items() if interval["low"] is not None]
-    few = [f"{label} ({too_few(interval)})" for label, interval in measured.items() if too_few(interval)]
-    if not bounds:
+    if all(each["low"] is None for each in measured.values()):
         return "No interval could be computed from these test images."
-    intervals, none = metrics["intervals"], f"There is none for {join(few)}. " if few else ""
+    intervals = metrics["intervals"]
     return (
-        f"{percent(intervals['confidence'])} confidence intervals: {join(bounds)}. {none}"
+        f"With {percent(intervals['confidence'])} confidence intervals: "
+        f"{join([f'{label} {measure(each)}' for label, each in measured.items() if each['value'] is not None])}. "
         f"{CLUSTERED[intervals['clustered_by']]}, and cover the choice of test images only: another hospital, another "
         "scanner or another training run can change the results by more."
     )
-
-
-def _bounds(measured: Document) -> str:
-    low, high = measured["low"], measured["high"]
-    return too_few(measured) if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _by_class(metrics: Document) -> Table | None:
@@ -253,7 +244,7 @@ def heat_maps(content: ReportContent) -> Section:
     explained, localised = content.explanations, content.explanations["localisation"]
     blocks: list[Block] = [
         f"Heat maps were computed with {explained['method']} at layer {explained['layer']}.",
-        *(_agreement(name, measured) for name, measured in localised.items()),
+        _agreement(localised),
         _dependence(explained["randomised"]),
         _compare("class", localised, LOCALISATION),
         {name: png for name, png in content.figures.items() if name.startswith(HEATMAPS)},
@@ -261,18 +252,19 @@ def heat_maps(content: ReportContent) -> Section:
     return Section("Heat maps", blocks, items="CLAIM 31", anchor="heatmaps")
 
 
-def _agreement(name: str, measured: Document) -> str:
-    """Say how often the maximum of the heat maps of a class is in a box; blank if that is undefined."""
-    hits, centred = (value_of(measured, key) for key in ("pointing_game", "pointing_game_centred"))
-    if hits is None:
-        return ""
-    sentence = f"For {name}, the maximum is inside an annotated box in about {of_100(hits)} of 100 images"
-    if centred is None:
-        return f"{sentence}."
-    verb = "is" if (value_of(measured, "pointing_game", "low") or 0) > centred else "is not"
-    return (
-        f"{sentence}; the centre of the image is in {of_100(centred)}. The heat map {verb} significantly better than "
-        "the centre."
+def _agreement(localised: Document) -> str:
+    """Say for which classes heat maps point to boxes better than the image centre; blank if that is undefined."""
+    verdicts: dict[str, list[str]] = {"is": [], "is not": []}
+    for name, measured in localised.items():
+        centred = value_of(measured, "pointing_game_centred")
+        if value_of(measured, "pointing_game") is not None and centred is not None:
+            better = (value_of(measured, "pointing_game", "low") or 0) > centred
+            verdicts["is" if better else "is not"].append(name)
+    return " ".join(
+        f"For {join(names)}, the maximum of the heat map {verb} inside an annotated box significantly more often than "
+        "the centre of the image."
+        for verb, names in verdicts.items()
+        if names
     )
 
 
