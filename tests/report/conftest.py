@@ -183,6 +183,7 @@ def content(metrics_of, data_report, counts):
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
         metrics=metrics_of(brier=(0.14, 0.12, 0.17)),
         decision_rule={
+            "kind": "binary",
             "classes": ["nofinding", "effusion"],
             "thresholds": {"effusion": 0.4137},
             "calibration": {"method": "temperature", "message": "", "temperature": 1.5},

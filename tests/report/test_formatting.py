@@ -16,13 +16,14 @@ def test_a_number_has_three_decimals_and_zero_has_no_minus_sign(value, signed, t
     assert formatting.number(value, sign=signed) == text
 
 
-def test_an_interval_has_all_its_numbers_or_is_left_out():
-    assert formatting.interval(0.01, -0.0001, 0.05, sign=True) == "+0.010 (+0.000 to +0.050)"
-    assert formatting.interval(0.875, 0.8, 0.9375, digits=2) == "0.88 (0.80 to 0.94)"
-    assert (formatting.interval(0.8, None, None), formatting.interval(None, 0.1, 0.2)) == ("0.800", "not defined")
-    assert formatting.measure({"value": 0.8, "low": 0.7, "high": 0.9}) == "0.800 (0.700 to 0.900)"
-    assert formatting.flat_measure({"auc": 0.8, "auc_low": 0.7, "auc_high": 0.9}, "auc") == "0.800 (0.700 to 0.900)"
-    assert formatting.measure(None) == formatting.flat_measure({}, "auc") == ""
+def test_a_metric_has_its_interval_or_says_that_there_are_too_few_patients():
+    row = {"auc": 0.8, "auc_low": -0.0001, "auc_high": 0.9375}
+    assert formatting.measure(formatting.from_columns(row, "auc")) == "0.800 (0.000 to 0.938)"
+    assert formatting.measure(formatting.from_columns(row, "auc"), digits=2, sign=True) == "+0.80 (+0.00 to +0.94)"
+    few = {"auc": 0.8, "auc_too_few_patients": 3.0}
+    assert formatting.measure(formatting.from_columns(few, "auc")) == "0.800 (too few patients: 3)"
+    assert formatting.measure(formatting.from_columns({}, "auc")) == ""
+    assert formatting.measure({"value": None, "low": 0.1, "high": 0.2}) == "not defined"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def test_an_interval_has_all_its_numbers_or_is_left_out():
             (0.00025, "0.00025"), ("focal", "focal"), ("010", "010"))),
         *((formatting.join, *pair) for pair in (
             ([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"))),
+        (formatting.first_of, list("abc"), "a, b and c"),
+        (formatting.first_of, list("abcde"), "a, b, c and 2 others"),
+        (formatting.title, "auc", "AUC"),
+        (formatting.title, "balanced_accuracy", "balanced accuracy"),
         (formatting.sources_named, ["a"], "the source “a”"),
         (formatting.sources_named, ["a", "b"], "the sources “a” and “b”"),
         (formatting.humanize, "fitted_on.n_images", "fitted on, n images"),

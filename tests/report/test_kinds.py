@@ -14,13 +14,12 @@ RATES = [("normal", 0.8, 0.9, 0.6), ("Mass", 0.66, 0.2, 0.97), ("Nodule", None, 
 def several(measured):
     """Make the metrics of classes from an AUC, a sensitivity and a specificity each."""
 
+    def values(**values):
+        return measured(**{name: (value, None, None) for name, value in values.items()})
+
     def make(rates):
-        per_class = {
-            name: measured(auc=(auc, None, None), sensitivity=(found, None, None), specificity=(left, None, None))
-            for name, auc, found, left in rates
-        }
-        metrics = {"auc": 0.74, "accuracy": 0.81, "balanced_accuracy": 0.35, "sensitivity": 0.4, "specificity": 0.9}
-        means = measured(**{name: (value, None, None) for name, value in metrics.items()})
+        per_class = {name: values(auc=auc, sensitivity=found, specificity=left) for name, auc, found, left in rates}
+        means = values(auc=0.74, accuracy=0.81, balanced_accuracy=0.35, sensitivity=0.4, specificity=0.9)
         return {"metrics": means, "per_class": per_class, "prevalence": {}}
 
     return make
@@ -31,10 +30,8 @@ def test_binary_performance_is_counted_in_hundreds(metrics_of):
     assert "the higher probability in about 89 (AUC 0.889; 50 by chance)." in auc
     assert positive == "Of 100 images labelled effusion, about 83 are predicted effusion."
     assert negative == "Of 100 images labelled nofinding, about 78 are predicted nofinding."
-    assert (
-        "about 77 are labelled effusion. This is the result at the prevalence of the test images (49 of 100)"
-        in precision
-    )
+    assert "about 77 are labelled effusion." in precision
+    assert "at the prevalence of the test images (49 of 100)" in precision
 
 
 def test_the_performance_of_several_classes_is_averaged(several):
@@ -67,17 +64,15 @@ def test_sentences_on_undefined_metrics_are_left_out(measured, kind):
         (1, None, None, None),
     ],
 )
-def test_a_model_that_always_predicts_one_class_has_collapsed(
-    metrics_of, several, sensitivity, specificity, binary, multiclass
-):
-    two = metrics_of(sensitivity=(sensitivity, None, None), specificity=(specificity, None, None))
+def test_a_model_that_always_predicts_one_class_has_collapsed(several, sensitivity, specificity, binary, multiclass):
+    two = several([("effusion", 0.8, sensitivity, specificity)])
     many = several([("normal", 0.8, sensitivity, specificity), ("Mass", 0.7, 0.5, 0.9)])
     for warning, predicted in ((BINARY.collapsed(two), binary), (MULTICLASS.collapsed(many), multiclass)):
-        assert warning is None if predicted is None else f"it predicts {predicted} for almost every image" in warning
+        assert warning == "" if predicted is None else f"it predicts {predicted} for almost every image" in warning
 
 
 def test_labels_with_a_constant_decision_are_named(several):
     rates = [("normal", 0.8, 1.0, 0.0), ("Mass", 0.7, 0.0, 1.0), ("Nodule", 0.7, 0.5, 0.9)]
     warning = MULTILABEL.collapsed(several(rates))
     assert warning == "For 2 of 3 labels the decision is almost always the same: normal and Mass."
-    assert MULTILABEL.collapsed(several(rates[2:])) is None
+    assert MULTILABEL.collapsed(several(rates[2:])) == ""

@@ -12,11 +12,8 @@ NAMES = ("normal", "Mass", "Nodule")
 BINARY = kind_of({"kind": "binary", "classes": ("nofinding", "effusion")})
 MULTILABEL_TASK = {"kind": "multilabel", "classes": NAMES}
 RULE = {"calibration": {"method": "none"}, "policy_met": True, "message": "At 0.41 sensitivity is 0.930."}
-MISSED = {
-    "policy_met": False,
-    "message": "Missed.",
-    "calibration": {"method": "none", "message": "It was skipped."},
-}
+FITTED, FAILED = {"method": "platt", "message": ""}, {"method": "none", "message": "It was skipped."}
+MISSED = {"policy_met": False, "message": "Missed.", "calibration": FAILED}
 CONFOUNDING = {"auc": 0.93, "accuracy": 0.83, "majority_accuracy": 0.5, "confounded": True}
 
 
@@ -29,10 +26,10 @@ def test_a_low_auc_or_an_interval_that_includes_chance_is_a_warning(metrics_of, 
     low, value, high = ends
     warning = warnings.poor_auc(BINARY, metrics_of(auc=(value, low, high)))
     without_interval = warnings.poor_auc(BINARY, metrics_of(auc=(value, None, None)))
-    assert (warning is None) == (low > 0.5 and value >= warnings.POOR_AUC)
-    assert (without_interval is None) == (value >= warnings.POOR_AUC)
-    assert ("no better than chance" in (without_interval or "")) == (value <= 0.5)
-    assert ("worse than chance" in (warning or "")) == (high < 0.5)
+    assert (not warning) == (low > 0.5 and value >= warnings.POOR_AUC)
+    assert (not without_interval) == (value >= warnings.POOR_AUC)
+    assert ("no better than chance" in without_interval) == (value <= 0.5)
+    assert ("worse than chance" in warning) == (high < 0.5)
     assert "undefined" in warnings.poor_auc(BINARY, metrics_of(auc=UNDEFINED))
 
 
@@ -44,16 +41,20 @@ def test_an_auc_of_too_few_patients_is_a_warning(metrics_of):
 
 def test_many_images_of_few_patients_are_a_warning(metrics_of):
     metrics = metrics_of()
-    assert warnings.few_patients_of_a_class(BINARY, metrics) is None
+    assert not warnings.few_patients_of_a_class(BINARY, metrics)
     support = metrics["support"]["effusion"]
     support |= {"patients": {"positive": 2, "negative": 9}, "effective_patients": {"positive": 1.2, "negative": 9.0}}
-    found = warnings.few_patients_of_a_class(BINARY, metrics)
-    assert "58 labelled effusion are of 2 patients (effective number 1.2)" in found
-    assert "61 labelled nofinding are of 9 patients (effective number 9.0)" in found
+    warning = warnings.few_patients_of_a_class(BINARY, metrics)
+    assert "58 labelled effusion are of 2 patients (effective number 1.2) and 61 labelled nofinding are of 9" in warning
+    # Of many classes those with the fewest patients are named.
+    many = dict.fromkeys(("Hernia", *NAMES), support)
+    warning = warnings.few_patients_of_a_class(BINARY, {**metrics, "support": many})
+    assert "58 labelled Mass are of 2 patients (effective number 1.2) and 5 others." in warning
+    assert "labelled not" not in warning
     # Without patients, and with an image each, the warning of few images is enough.
-    assert warnings.few_patients_of_a_class(BINARY, {**metrics, "intervals": {"clustered_by": "image"}}) is None
+    assert not warnings.few_patients_of_a_class(BINARY, {**metrics, "intervals": {"clustered_by": "image"}})
     support |= {"n_known": 12, "n_positive": 3, "effective_patients": {"positive": 3.0, "negative": 9.0}}
-    assert warnings.few_patients_of_a_class(BINARY, metrics) is None
+    assert not warnings.few_patients_of_a_class(BINARY, metrics)
 
 
 def test_unknown_patients_are_a_warning(metrics_of, data_report):
@@ -63,19 +64,16 @@ def test_unknown_patients_are_a_warning(metrics_of, data_report):
     assert "computed by image and may be too narrow" in nobody
     assert "9 of 791 images (the sources “a” and “c” have no patient IDs)" in some
     assert "computed by image for these images" in some
-    assert warnings.patients_unknown(metrics_of(), data_report()) is None
+    assert not warnings.patients_unknown(metrics_of(), data_report())
 
 
-def test_few_test_images_are_a_warning(counts):
-    assert warnings.few_test_images(BINARY, counts(nofinding=30, effusion=30)) is None
+def test_few_images_or_patients_are_a_warning(counts):
     both = warnings.few_test_images(BINARY, counts(nofinding=29, effusion=0))
-    assert "Few test images: 29 labelled nofinding and 0 labelled effusion." in both
-
-
-def test_few_patients_are_a_warning(counts):
-    assert warnings.few_patients(counts(patients=12, effective_patients=10)) is None
+    assert "Few test images: 0 labelled effusion and 29 labelled nofinding." in both
+    assert not warnings.few_test_images(BINARY, counts(nofinding=30, effusion=30))
     warning = warnings.few_patients(counts(patients=40, effective_patients=2))
     assert "the 119 test images are from 40 patients and count like 2." in warning
+    assert not warnings.few_patients(counts(patients=12, effective_patients=10))
 
 
 def test_confounding_is_a_warning(data_report):
@@ -84,7 +82,7 @@ def test_confounding_is_a_warning(data_report):
     assert "is correct for 83 of 100" in warning
     assert "AUC" not in warnings.confounded({"confounding": CONFOUNDING | {"auc": None}})
     for harmless in ({}, {"confounding": None}, {"confounding": CONFOUNDING | {"confounded": False}}):
-        assert warnings.confounded({**data_report(), **harmless}) is None
+        assert not warnings.confounded({**data_report(), **harmless})
 
 
 @pytest.mark.parametrize(
@@ -92,52 +90,54 @@ def test_confounding_is_a_warning(data_report):
     [
         ((0.8, 0.7, 0.9), "of 0.800 is not above that of always predicting No Finding (0.800)"),
         ((0.82, 0.79, 0.85), "may be no better"),
-        ((0.82, None, None), None),
-        ((0.9, 0.81, 0.95), None),
-        (UNDEFINED, None),
+        ((0.82, None, None), ""),
+        ((0.9, 0.81, 0.95), ""),
+        (UNDEFINED, ""),
     ],
 )
 def test_an_accuracy_of_the_majority_class_is_a_warning(metrics_of, accuracy, expected):
     metrics = {**metrics_of(accuracy=accuracy), "majority": {"class": "No Finding", "accuracy": 0.8}}
     warning = warnings.majority(metrics)
-    assert warning is None if expected is None else expected in warning
-    assert warnings.majority(metrics_of(accuracy=accuracy)) is None
+    assert expected in warning
+    assert bool(warning) == bool(expected)
+    assert not warnings.majority(metrics_of(accuracy=accuracy))
 
 
 def test_classes_at_chance_are_named(measured):
     mass, nodule, hernia = (measured(auc=auc) for auc in ((0.55, 0.5, 0.6), (0.7, 0.6, 0.8), UNDEFINED))
-    warning = warnings.chance_classes({"per_class": {"Mass": mass, "Nodule": nodule, "Hernia": hernia}})
-    assert warning == "For 1 of 3 classes it may be no better than chance: Mass (AUC 0.550)."
     few = {"auc": {"value": 0.9, "low": None, "high": None, "too_few_patients": 2}}
-    warning = warnings.chance_classes({"per_class": {"Nodule": nodule, "Hernia": few}})
-    assert warning.endswith("better than chance: Hernia (AUC 0.900, too few patients: 2).")
-    for harmless in ({"Nodule": nodule, "Hernia": hernia}, {"Mass": mass}):
-        assert warnings.chance_classes({"per_class": harmless}) is None
+    chance = "it may be no better than chance"
+    for per_class, expected in (
+        ({"Mass": mass, "Nodule": nodule, "Hernia": hernia}, f"For 1 of 3 classes {chance}: Mass (AUC 0.550)."),
+        ({"Nodule": nodule, "Hernia": few}, f"For 1 of 2 classes {chance}: Hernia (AUC 0.900, too few patients: 2)."),
+        ({"Nodule": nodule, "Hernia": hernia}, ""),
+        ({"Mass": mass}, ""),
+    ):
+        assert warnings.chance_classes({"per_class": per_class}) == expected
 
 
-def test_a_missed_policy_is_a_warning():
-    assert warnings.policy_missed(MISSED) == "The threshold does not meet its policy. Missed."
-    rules = {"Mass": MISSED, "Nodule": RULE}
-    one, two = ({**MISSED, "per_class": each} for each in (rules, {**rules, "Hernia": MISSED}))
-    assert warnings.policy_missed(one) == "1 threshold does not meet the policy. Mass: Missed."
-    assert "2 thresholds do not" in warnings.policy_missed(two)
-    assert warnings.policy_missed(RULE) is None
-
-
-def test_a_calibration_that_could_not_be_fitted_is_a_warning():
-    fitted, failed = {"method": "platt", "message": ""}, {"method": "none", "message": "It was skipped."}
-    together, parts = (
-        {"calibration": failed},
-        {"calibration": {"parts": [fitted, failed]}, "classes": ["Mass", "Nodule"]},
-    )
-    assert warnings.calibration_failed(together) == "It was skipped."
-    assert warnings.calibration_failed(parts) == "Nodule: It was skipped."
-    assert warnings.calibration_failed({"calibration": {"Mass": failed, "Nodule": fitted}}) == "Mass: It was skipped."
-    assert warnings.calibration_failed({"calibration": fitted}) is None
+@pytest.mark.parametrize(
+    ("function", "rule", "warning"),
+    [
+        (warnings.policy_missed, MISSED, "The threshold does not meet its policy. Missed."),
+        (warnings.policy_missed, {**MISSED, "per_class": {"Mass": MISSED, "Nodule": RULE}},
+         "1 threshold does not meet the policy. Mass: Missed."),
+        (warnings.policy_missed, {**MISSED, "per_class": {"Mass": MISSED, "Nodule": MISSED}},
+         "2 thresholds do not meet the policy. Mass: Missed. Nodule: Missed."),
+        (warnings.policy_missed, RULE, ""),
+        (warnings.calibration_failed, {"calibration": FAILED}, "It was skipped."),
+        (warnings.calibration_failed, {"calibration": {"parts": [FITTED, FAILED]}, "classes": ["Mass", "Nodule"]},
+         "Nodule: It was skipped."),
+        (warnings.calibration_failed, {"calibration": {"Mass": FAILED, "Nodule": FITTED}}, "Mass: It was skipped."),
+        (warnings.calibration_failed, {"calibration": FITTED}, ""),
+    ],
+)  # fmt: skip
+def test_a_rule_that_misses_its_policy_or_could_not_be_fitted_is_a_warning(function, rule, warning):
+    assert function(rule) == warning
 
 
 def test_unknown_labels_are_counted(data_report):
-    assert warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 0}}) is None
+    assert not warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 0}})
     warning = warnings.unknown_labels({**data_report(), "unknown_labels": {"Mass": 1200, "Nodule": 0, "Hernia": 3}})
     assert "Mass for 1,200 images and Hernia for 3 images." in warning
 
@@ -151,8 +151,8 @@ def found(content):
 def test_a_good_run_has_no_warnings(content, metrics_of):
     assert found(content) == []
     metrics = {**metrics_of(), "per_class": dict.fromkeys(NAMES, metrics_of()["metrics"])}
-    several = {"task": MULTILABEL_TASK, "metrics": metrics, "split_counts": {"test": dict.fromkeys(NAMES, 40)}}
-    assert found(replace(content, **several)) == []
+    counts = {"test": dict.fromkeys((*NAMES, "patients"), 40)}
+    assert found(replace(content, task=MULTILABEL_TASK, metrics=metrics, split_counts=counts)) == []
 
 
 def test_warnings_are_in_order_of_severity(content, metrics_of, data_report, measured):
@@ -168,7 +168,7 @@ def test_warnings_are_in_order_of_severity(content, metrics_of, data_report, mea
     report = data_report(n_unknown=791, n_patients=0, sources={"images": False})
     report |= {"confounding": CONFOUNDING, "unknown_labels": {"Mass": 1}}
     poor = {"task": MULTILABEL_TASK | {"kind": "multiclass"}, "metrics": metrics, "decision_rule": MISSED}
-    counts = {"test": dict.fromkeys(NAMES, 4)}
+    counts = {"test": dict.fromkeys((*NAMES, "patients"), 4)}
 
     texts = found(replace(content, **poor, data_report=report, split_counts=counts))
 

@@ -18,11 +18,6 @@ SEVERAL = Scores(
 )
 
 
-@pytest.fixture
-def drawn(drawn_by):
-    return drawn_by(curves)
-
-
 def metrics_of(outputs, threshold=0.5):
     auc, average_precision = {"value": 0.889, "low": 0.851, "high": 0.924}, {"value": 0.871, "low": None, "high": None}
     measures = {"auc": auc, "average_precision": average_precision}

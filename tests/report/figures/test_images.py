@@ -2,7 +2,6 @@ from io import BytesIO
 
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
 
 from cxr_pipeline.evaluation.localisation import overlay
@@ -13,11 +12,6 @@ Y_TRUE = np.array([1, 1, 0, 0, 1, 1, 0, 0, np.nan])
 PROBABILITY = np.array([0.7, 0.9, 0.8, 0.6, 0.2, 0.1, 0.3, 0.05, 0.99])
 PREDICTED = PROBABILITY >= 0.5
 NO_BOX = np.empty((0, 4))
-
-
-@pytest.fixture
-def drawn(drawn_by):
-    return drawn_by(pictures)
 
 
 def greys(n, step):

@@ -1,14 +1,8 @@
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib.colors import to_hex
 
 from cxr_pipeline.report.figures import intervals
-
-
-@pytest.fixture
-def drawn(drawn_by):
-    return drawn_by(intervals)
 
 
 def labels(axes):

@@ -85,11 +85,6 @@ def test_exclusive_classes_are_ranked_by_the_lead_over_the_true_class():
     assert mistakes("multiclass", [1, 0, 0], [0.5, 0.4, 0.1], predicted=[1]) == [(0, "Mass predicted as Nodule, 0.400")]
 
 
-@pytest.fixture
-def drawn(drawn_by):
-    return drawn_by(scores)
-
-
 def binary(y_true, probability, threshold):
     scores = np.array(probability)[:, None]
     return Scores(CLASSES[1:], np.array(y_true, dtype=float)[:, None], scores, scores >= threshold)

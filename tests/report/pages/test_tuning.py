@@ -5,7 +5,6 @@ import pytest
 import yaml
 
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.report.figures import tuning as figures
 from cxr_pipeline.report.pages import tuning
 
 CATALOG = yaml.safe_load((Path(__file__).parents[3] / "conf/base/catalog/07_tuning.yml").read_text())
@@ -84,7 +83,7 @@ def test_complete_trials_come_first_by_value(page, space):
         ({"low": 1000, "high": 3000}, [1000, 1001, 3000, 1001], ["1000", "1001", "3000", "1001"]),
     ],
 )
-def test_values_from_a_csv_file_are_shown_as_they_were_searched(study, drawn_by, tmp_path, axis, values, shown, gap):
+def test_values_from_a_csv_file_are_shown_as_they_were_searched(study, drawn, tmp_path, axis, values, shown, gap):
     space = {"training.patience": axis}
     table = pd.DataFrame({"number": range(4), "state": "complete", "value": [0.9, 0.8, 0.7, 0.6]})
     table = table.assign(**{"training.patience": pd.Series(values, dtype=object)}, epochs=3, seconds=1.0, run_id="a")
@@ -92,8 +91,49 @@ def test_values_from_a_csv_file_are_shown_as_they_were_searched(study, drawn_by,
         table.loc[4] = {"number": 4, "state": "failed", "reason": "no memory"}
     dataset = TableDataset(filepath=str(tmp_path / "trials.csv"), text_columns=TEXT_COLUMNS)
     dataset.save(table)
-    drawn = drawn_by(figures)
-    figures.slices(dataset.load(), space, label="AUC", minimize=False)
+    tuning.draw_slices(dataset.load(), space, label="AUC", minimize=False)
     positions = [position for position, _ in drawn[0].axes[0].collections[0].get_offsets().tolist()]
     assert positions == ([0, 1, 2, 1] if "choices" in axis else values)
     assert [row[3] for row in tuning.trial_rows({**study, "space": space}, dataset.load()).rows] == shown
+
+
+def test_history_shows_every_trial_and_the_best_so_far(drawn, trials):
+    tuning.draw_history(trials, label="validation AUC", minimize=False)
+    tuning.draw_history(trials, label="validation loss", minimize=True)
+    best, complete, pruned, failed = drawn[0].axes[0].lines
+    assert [list(data) for data in best.get_data()] == [[0, 2, 4, 4], [0.7, 0.9, 0.9, 0.9]]
+    assert [list(data) for data in complete.get_data()] == [[0, 2, 4], [0.7, 0.9, 0.8]]
+    assert [list(data) for data in pruned.get_data()] == [[3], [0.95]]
+    assert list(failed.get_xdata()) == [1, 1]
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ["best so far", "complete (3)", "pruned (1)", "failed"]
+    assert list(drawn[1].axes[0].lines[0].get_ydata()) == [0.7, 0.7, 0.7, 0.7]
+
+
+def test_the_largest_importance_is_on_top(drawn):
+    tuning.draw_importance({"model.dropout": 0.75, "training.learning_rate": 0.25})
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["training.learning_rate", "model.dropout"]
+    assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75]
+    assert [text.get_text() for text in axes.texts] == ["0.25", "0.75"]
+
+
+def test_slices_have_a_panel_for_each_parameter_with_the_best_circled(drawn, trials, space):
+    tuning.draw_slices(trials, space, label="validation AUC", minimize=False)
+    tuning.draw_slices(trials, space, label="", minimize=True)
+    panels = drawn[0].axes
+    assert [axes.get_xlabel() for axes in panels] == list(space)
+    assert [axes.get_xscale() for axes in panels] == ["log", "linear", "linear", "linear"]
+    rate, _, cut, _ = panels
+    assert rate.collections[0].get_offsets().tolist() == [[0.001, 0.7], [0.0001, 0.9], [0.0005, 0.8]]
+    assert cut.collections[0].get_offsets().tolist() == [[0, 0.7], [1, 0.9], [0, 0.8]]
+    assert [label.get_text() for label in cut.get_xticklabels()] == ["null", "pool4_pool"]
+    circled = [(axes.lines[0].get_xdata()[0], axes.lines[0].get_ydata()[0]) for axes in (rate, cut)]
+    assert circled == [(0.0001, 0.9), (1, 0.9)]
+    assert drawn[1].axes[0].lines[0].get_ydata()[0] == 0.7
+
+
+def test_without_complete_trials_the_figures_say_why(drawn, trials, space):
+    study = {"space": space, "importance": {}, "monitor": "val_loss", "direction": "minimize"}
+    tuning.draw_tuning(trials.iloc[[1, 3]], study)
+    assert [text.split(":")[0] for text in drawn] == ["No history", "No importance", "No values"]
