@@ -94,15 +94,15 @@ def confusion_matrix(scores: Scores, classes: Sequence[str]) -> bytes:
             text = text if counts[row].any() else "no images"
             color = "white" if shares[row, column] > 0.7 else "black"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=max(6.5, 14 - 0.6 * n))
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n > 2 else {}
-        axes.set_xticks(range(n), names, fontsize=9, **slanted)
+        axes.set_xticks(range(n), names, rotation=45 if n > 2 else 0, ha="right" if n > 2 else "center",
+                        rotation_mode="anchor", fontsize=9)  # fmt: skip
         axes.set_yticks(range(n), names, fontsize=9)
         axes.set(xlabel="predicted class", ylabel="true class")
         return style.png(figure)
 
 
 def _is_known(scores: Scores) -> NDArray[np.bool_]:
-    return ~np.isnan(scores.y_true).any(axis=1)
+    return np.asarray(~np.isnan(scores.y_true).any(axis=1))
 
 
 def _index(labels: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.intp]:
