@@ -54,7 +54,6 @@ def test_undefined_metrics_are_nan_without_a_warning(y_true, probability, undefi
         ([0, 2], [0.1, 0.2], [True] * 2, ValueError, "0, 1 or NaN"),
         ([0, 1], [0.1, 1.2], [True] * 2, ValueError, r"\[0, 1\]"),
         ([0, 1], [0.1], [True] * 2, ValueError, "the same shape"),
-        ([0, 1], [0.1, 0.2], [True], ValueError, r"decisions.*\(2,\) and \(1,\)"),
     ],
 )
 def test_wrong_arrays_are_rejected(y_true, probability, predicted, error, message):

@@ -50,3 +50,16 @@ def test_equal_contents_keep_equal_labels():
     twice = bound(np.tile(y, 4), np.tile(scores, 4), np.tile(np.arange(20), 4))
     assert twice == pytest.approx(bound(y, scores), rel=0.05)
     assert twice > 1.5 * bound(np.tile(y, 4), np.tile(scores, 4))
+
+
+def test_false_alarms_occur_at_about_their_nominal_rate():
+    rng, alarms = np.random.default_rng(0), 0
+    for seed in range(200):
+        # Scores with ties, and labels of two outputs that depend on each other but not on the scores.
+        scores = (rng.random((40, 1)) + rng.random((40, 2))).round(1)
+        labels = (rng.random((40, 1)) + rng.random((40, 2)) > 1.2).astype(float)
+        labels[rng.random(labels.shape) < 0.1] = np.nan
+        options = {"contents": np.arange(40), "false_alarms": 0.1, "permutations": 200, "seed": seed}
+        alarms += abs(mean_auc(labels[np.newaxis], scores)[0] - 0.5) > null_bound(labels, scores, **options)
+    # Three standard deviations around 20.
+    assert 7 <= alarms <= 33

@@ -119,7 +119,7 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
 
     Raises:
         UserError: a score is NaN.
-        ValueError: the shapes differ, or a label or probability has another value.
+        ValueError: a label or probability has another value.
 
     Example:
         >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], predicted=[0, 0, 0, 1])["auc"], 2)
@@ -130,10 +130,6 @@ def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLi
     known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
     positive, probability = known_images(y_true, probability)
     predicted = np.asarray(predicted, dtype=np.bool_)
-    if predicted.shape != known.shape:
-        raise ValueError(
-            f"Labels and decisions must have the same shape [n]. Received: {known.shape} and {predicted.shape}"
-        )
     tp, fp = ((predicted[known] & side).sum() for side in (positive, ~positive))
     rates = confusion_rates(tp, fp, positive.sum() - tp, (~positive).sum() - fp)
     values = {name: float(rate) for name, rate in rates.items()}
