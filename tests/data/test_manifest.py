@@ -16,7 +16,7 @@ from cxr_pipeline.data.sources.listing import list_rows
 from cxr_pipeline.data.sources.readers import FileReader
 
 CLASSES = {"nofinding": ("No Finding", "normal"), "effusion": ("Effusion",)}
-LABELS = LabelMap(CLASSES)
+LABELS = LabelMap(CLASSES, task="effusion")
 SEVERAL = LabelMap({"fluid": ("Effusion",), "mass": ("Mass",)}, exclusive=False)
 NOTHING_REFUSED = pd.DataFrame(columns=["sha256", "reason", "detail"], dtype="str")
 
@@ -82,7 +82,7 @@ def test_an_image_may_have_any_number_of_several_classes(tmp_path):
     kept, refused, counts = list_one(tmp_path, listing, labels=SEVERAL)
     assert kept["label_mass"].tolist() == [1.0, 0.0, 1.0]
     assert kept["label_fluid"].tolist() == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
-    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, labels=SEVERAL)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, SEVERAL)
     report = data_report(manifest, quarantine, counts, classes=tuple(SEVERAL.classes), phantom=False)
     assert report["classes"] == {"fluid": 1, "mass": 2}
     assert report["unknown_labels"] == {"fluid": 1}
@@ -125,13 +125,13 @@ def test_a_source_without_any_of_its_images(tmp_path, others):
     listings = {"here": (FileReader(tmp_path), write_images(tmp_path, others))} if others else {}
     message = r"effusion\.sources\.t: 2 of 2 rows name images that are not on disk, such as '0'"
     with pytest.raises(UserError, match=message):
-        list_images({**listings, "t": (FileReader(tmp_path), listing)}, labels=LABELS, task="effusion")
+        list_images({**listings, "t": (FileReader(tmp_path), listing)}, labels=LABELS)
 
 
 def test_images_that_are_not_on_disk_are_mentioned_if_a_class_has_none(tmp_path):
     write_images(tmp_path, {"a.png": "normal"})
     rows = {"image": ["a.png", "0", "1"], "path": ["a.png", None, None], "labels": ["normal", "Effusion", "Effusion"]}
-    message = r"only one class .* 2 rows of images name images that are not on disk, such as '0'\."
+    message = r"only one class .* images: 2 rows name images that are not on disk, such as '0'\."
     with pytest.raises(UserError, match=message):
         list_one(tmp_path, list_rows(pd.DataFrame(rows)))
 
@@ -140,32 +140,32 @@ def test_undecodable_images_are_quarantined_and_must_leave_enough_classes(tmp_pa
     files = {"a.png": "Effusion", "b.png": "normal", "c.png": "sick", "d.png": "Effusion"}
     images, refused, _ = list_one(tmp_path, files)
     bad = images[["sha256"]].assign(reason="truncated", detail="ends early")
-    manifest, quarantine = finalise(images, refused, bad[:1], labels=LABELS)
+    manifest, quarantine = finalise(images, refused, bad[:1], LABELS)
     assert manifest["image"].tolist() == ["b.png", "d.png"]
     assert quarantine.to_numpy().tolist()[0] == ["images", "a.png", "truncated", "ends early"]
     assert refused_as(quarantine) == {"a.png": "truncated", "c.png": "unknown_label"}
     with pytest.raises(UserError, match=r"only one class has images: found 0 of nofinding.*1 truncated"):
-        finalise(images, refused, bad[1:2], labels=LABELS)
+        finalise(images, refused, bad[1:2], LABELS)
 
 
 def test_too_many_refused_images():
     manifest = pd.DataFrame({"image": ["x"] * 17})
     quarantine = pd.DataFrame({"image": ["bad image.png"] * 3, "reason": "truncated", "detail": "ends early"})
-    check_quarantine(manifest, quarantine, max_fraction=3 / 20, labels=LABELS)
+    check_quarantine(manifest, quarantine, LABELS, max_fraction=3 / 20)
     with pytest.raises(UserError, match=r"3 of 20 .*3 truncated \(such as 'bad image.png': ends early\)") as error:
-        check_quarantine(manifest, quarantine, max_fraction=0.1, labels=LABELS, task="effusion")
+        check_quarantine(manifest, quarantine, LABELS, max_fraction=0.1)
     offered = float(str(error.value).rpartition("effusion.ingestion.max_quarantined_fraction=")[2])
-    check_quarantine(manifest, quarantine, max_fraction=offered, labels=LABELS)
+    check_quarantine(manifest, quarantine, LABELS, max_fraction=offered)
 
 
 def test_unknown_labels_are_all_named_with_what_to_paste():
-    labels = LabelMap({"well": ("normal",), "ill": ("Effusion",)}, left_out=("old",))
+    labels = LabelMap({"well": ("normal",), "ill": ("Effusion",)}, left_out=("old",), task="effusion")
     texts = ["normals", "rib", "rib|normals", "Effusion", "b c"]
     nothing = dict.fromkeys(("uncertain", "unknown", "outvoted"))
     images = pd.DataFrame({"image": texts, "labels": texts, **nothing}, dtype="str")
     refused = images.join(labels.apply(images, ["normals"])[["reason", "detail"]]).dropna(subset="reason")
     with pytest.raises(UserError, match=r"Labels of no class: 'normals' \(2\), 'rib' \(2\)") as error:
-        check_quarantine(images, refused, max_fraction=0.1, labels=labels, task="effusion")
+        check_quarantine(images, refused, labels, max_fraction=0.1)
     *_, block = str(error.value).splitlines()
     assert yaml.safe_load(block) == {"effusion": {"task": {"left_out": ["old", "normals", "rib", "b c"]}}}
 
@@ -186,7 +186,7 @@ def test_data_report(tmp_path):
     rows = pd.concat([pd.DataFrame(columns), refused_row, missing_rows])
     listing = list_rows(rows, notes=("A note.",), n_left_out=3)
     images, refused, counts = list_one(tmp_path, listing)
-    tables = finalise(images, refused, NOTHING_REFUSED, labels=LABELS)
+    tables = finalise(images, refused, NOTHING_REFUSED, LABELS)
     report = data_report(*tables, counts, classes=tuple(CLASSES), phantom=True)
     assert report["sources"] == {
         "images": {
@@ -245,7 +245,7 @@ def test_rows_read_are_manifest_quarantine_and_missing(tmp_path_factory, rows):
     images = {f"{number}.png": labels for number, (labels, _) in enumerate(rows)}
     contents = {f"{number}.png": content for number, (_, content) in enumerate(rows)}
     kept, refused, counts = list_one(folder, images, contents)
-    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, labels=LABELS)
+    manifest, quarantine = finalise(kept, refused, NOTHING_REFUSED, LABELS)
     assert len(manifest) + len(quarantine) == sum(labels != "Mass" for labels, _ in rows)
     assert manifest["sha256"].is_unique
     assert set(quarantine["reason"]) <= set(REASONS)

@@ -44,15 +44,13 @@ class ImageFolder:
     root: Path
 
     def __iter__(self) -> Iterator[ImageFile]:
-        levels = [iter(self._entries(""))]
-        while levels:
-            entry = next(levels[-1], None)
-            if entry is None:
-                levels.pop()
-            elif isinstance(entry, ImageFile):
+        pending: list[ImageFile | str] = [""]
+        while pending:
+            entry = pending.pop()
+            if isinstance(entry, ImageFile):
                 yield entry
             else:
-                levels.append(iter(self._entries(entry)))
+                pending.extend(reversed(self._entries(entry)))
 
     def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
         """Return a random sample of the images, in no particular order.

@@ -40,11 +40,7 @@ _QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quart
 
 
 def list_images(
-    listings: Mapping[str, tuple[Reader, Listing]],
-    *,
-    labels: LabelMap,
-    hash_cache: Path | None = None,
-    task: str = "<task>",
+    listings: Mapping[str, tuple[Reader, Listing]], *, labels: LabelMap, hash_cache: Path | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Return the images with their classes and content hashes, and the rows that cannot be used.
 
@@ -61,14 +57,18 @@ def list_images(
             fewer than two have images; otherwise, no class has both positive and negative images.
     """
     listed, refused_parts, counts = [], [], {}
+    absent = ""
     for name, (reader, listing) in listings.items():
+        missing = f"rows name images that are not on disk, such as {listing.missing!r}"
         if listing.n_missing and listing.images.empty:
+            source = f"{labels.task}.sources.{name}"
             raise UserError(
-                f"{task}.sources.{name}: {listing.n_missing} of {listing.n_rows} rows name images that are not on "
-                f"disk, such as {listing.missing!r}, and no row names one that is. Expected file names, or paths below "
-                f"the source's folder. Fix {task}.sources.{name}.path or the table. Links to folders are followed only "
-                "with follow_links: true."
+                f"{source}: {listing.n_missing} of {listing.n_rows} {missing}, and no row names one that is. Expected "
+                f"file names, or paths below the source's folder. Fix {source}.path or the table. Links to folders are "
+                "followed only with follow_links: true."
             )
+        if listing.n_missing:
+            absent += f" {name}: {listing.n_missing} {missing}."
         images, refused, counts[name] = _list_source(reader, listing, labels, hash_cache)
         listed.append(images.assign(source=name))
         refused_parts.append(refused.assign(source=name))
@@ -77,22 +77,12 @@ def list_images(
     refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
     described = ["source", "image", "path", "sha256", "patient_id"]
     images = images[[*described, *label_columns, "view", "age", "sex", "given_split", "box_file"]]
-    absent = "".join(
-        f" {listing.n_missing} rows of {name} name images that are not on disk, such as {listing.missing!r}."
-        for name, (_, listing) in listings.items()
-        if listing.n_missing
-    )
-    _check_classes(images, refused, labels, task, absent=absent)
+    _check_classes(images, refused, labels, absent=absent)
     return images, refused, counts
 
 
 def finalise(
-    images: pd.DataFrame,
-    refused_rows: pd.DataFrame,
-    refused_images: pd.DataFrame,
-    *,
-    labels: LabelMap,
-    task: str = "<task>",
+    images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, labels: LabelMap
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the images of ``list_images`` into manifest and quarantine, the latter sorted by source and image.
 
@@ -103,12 +93,12 @@ def finalise(
     undecodable = images[["source", "image", "sha256"]].merge(reasons, on="sha256")
     quarantine = pd.concat([refused_rows[QUARANTINE_COLUMNS], undecodable[QUARANTINE_COLUMNS]], ignore_index=True)
     manifest = images[~images["sha256"].isin(reasons["sha256"])].reset_index(drop=True)
-    _check_classes(manifest, quarantine, labels, task)
+    _check_classes(manifest, quarantine, labels)
     return manifest, quarantine.sort_values(["source", "image"], kind="stable", ignore_index=True)
 
 
 def check_quarantine(
-    manifest: pd.DataFrame, quarantine: pd.DataFrame, *, max_fraction: float, labels: LabelMap, task: str = "<task>"
+    manifest: pd.DataFrame, quarantine: pd.DataFrame, labels: LabelMap, *, max_fraction: float
 ) -> None:
     """Raise ``UserError``, with an example of each reason, if more than a fraction of the images was refused."""
     n_images = len(manifest) + len(quarantine)
@@ -117,8 +107,8 @@ def check_quarantine(
     raise UserError(
         f"{len(quarantine)} of {n_images} images were refused, more than max_quarantined_fraction = {max_fraction:g} "
         f"allows: {_summarise_reasons(quarantine)}. Fix or remove these images, or allow more: "
-        f"--params {task}.ingestion.max_quarantined_fraction={len(quarantine) / n_images + 0.005:.2f}"
-        f"{_list_unknown_labels(quarantine, labels, task)}"
+        f"--params {labels.task}.ingestion.max_quarantined_fraction={len(quarantine) / n_images + 0.005:.2f}"
+        f"{_list_unknown_labels(quarantine, labels)}"
     )
 
 
@@ -193,9 +183,7 @@ def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.
     return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
 
 
-def _check_classes(
-    images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, task: str, *, absent: str = ""
-) -> None:
+def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, *, absent: str = "") -> None:
     values = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
     n_with, n_without = values.eq(1).sum(), values.eq(0).sum()
     if (n_with > 0).sum() > 1 if labels.exclusive else ((n_with > 0) & (n_without > 0)).any():
@@ -211,8 +199,8 @@ def _check_classes(
     fault = fault if len(images) else "there are no usable images"
     raise UserError(
         f"{fault}: found {', '.join(found)}; expected {expected}.{reasons}{absent} "
-        f"The labels of each class are listed under {task}.task.classes; for class folders, the name of the folder is "
-        f"the label.{_list_unknown_labels(refused, labels, task)}"
+        f"The labels of each class are listed under {labels.task}.task.classes; for class folders, the name of the "
+        f"folder is the label.{_list_unknown_labels(refused, labels)}"
     )
 
 
@@ -224,12 +212,12 @@ def _summarise_reasons(refused: pd.DataFrame) -> str:
     )
 
 
-def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, task: str) -> str:
+def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap) -> str:
     unknown = count_unknown_labels(refused["detail"])
     if not unknown:
         return ""
     counted = join_names([f"{label[:40]!r} ({count})" for label, count in unknown.items()], MAX_LABELS)
-    block = {task: {"task": {"left_out": [*labels.left_out, *list(unknown)[:MAX_LABELS]]}}}
+    block = {labels.task: {"task": {"left_out": [*labels.left_out, *list(unknown)[:MAX_LABELS]]}}}
     return (
         f"\nLabels of no class: {counted}. Put this into conf/local/parameters/tasks.yml, with each label under the "
         f"class it means or under left_out:\n{json.dumps(block, ensure_ascii=False)}"

@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -71,6 +71,7 @@ class LabelMap:
         left_out: labels whose images the task excludes.
         uncertain: meaning of labels that a source marks as uncertain: ``unknown``, ``positive`` or ``negative``.
         exclusive: whether an image has exactly one class. Otherwise an image may have any number of classes.
+        task: name of the task, for messages.
 
     Raises:
         UserError: a label has two meanings.
@@ -84,6 +85,7 @@ class LabelMap:
     left_out: Sequence[str] = ()
     uncertain: Literal["unknown", "positive", "negative"] = "unknown"
     exclusive: bool = True
+    task: str = field(default="<task>", compare=False)
 
     def __post_init__(self) -> None:
         for name, labels in ((None, self.left_out), *self.classes.items()):

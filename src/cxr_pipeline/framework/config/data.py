@@ -81,7 +81,7 @@ class Task(Parameters):
     @property
     def labels(self) -> LabelMap:
         """Meaning of the labels of the sources for this task."""
-        return LabelMap(self.classes, self.left_out, self.uncertain, exclusive=self.single_label)
+        return LabelMap(self.classes, self.left_out, self.uncertain, exclusive=self.single_label, task=self.name)
 
     @model_validator(mode="after")
     def _classes_fit_the_kind(self) -> "Task":

@@ -10,4 +10,4 @@ def list_images(sources: Sources, folders: Folders, task: Task) -> tuple[pd.Data
     """List the images of every source, and refuse the rows that cannot be used regardless of their pixels."""
     readers = sources.readers(folders)
     listings = {name: (readers[name], source.list_images(folders)) for name, source in sources.root.items()}
-    return manifest.list_images(listings, labels=task.labels, hash_cache=folders.content_hashes, task=task.name)
+    return manifest.list_images(listings, labels=task.labels, hash_cache=folders.content_hashes)

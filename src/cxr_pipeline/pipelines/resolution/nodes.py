@@ -28,7 +28,7 @@ def finalise_manifest(
     images: pd.DataFrame, refused_rows: pd.DataFrame, refused_images: pd.DataFrame, task: Task
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide the images into the manifest and the quarantine."""
-    return manifests.finalise(images, refused_rows, refused_images, labels=task.labels, task=task.name)
+    return manifests.finalise(images, refused_rows, refused_images, task.labels)
 
 
 def report_data(
@@ -40,9 +40,7 @@ def report_data(
     task: Task,
 ) -> dict[str, Any]:
     """Describe the data, and stop if too many images were refused."""
-    manifests.check_quarantine(
-        manifest, quarantine, max_fraction=ingestion.max_quarantined_fraction, labels=task.labels, task=task.name
-    )
+    manifests.check_quarantine(manifest, quarantine, task.labels, max_fraction=ingestion.max_quarantined_fraction)
     return manifests.data_report(
         manifest, quarantine, source_counts, classes=tuple(task.classes), phantom=sources.phantom
     )
