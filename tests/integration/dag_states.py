@@ -1,7 +1,7 @@
-"""Load a folder of DAGs and run one DAG for several exit statuses of its command, in Airflow's environment.
+"""Load a folder of DAGs, and run two of them in Airflow's environment.
 
-python dag_states.py FOLDER DAG STATUS_FILE RESULT STATUS...: the DAG runs once for each status, which its command
-reads from STATUS_FILE.
+python dag_states.py FOLDER STUBBED REAL STATUS_FILE RESULT STATUS...: the DAG STUBBED runs once for each status, which
+its command reads from STATUS_FILE; the DAG REAL runs once.
 """
 
 import json
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from airflow.dag_processing.dagbag import DagBag
 
-folder, dag_id, status_file, result, *statuses = sys.argv[1:]
+folder, stubbed, real, status_file, result, *statuses = sys.argv[1:]
 bag = DagBag(folder)
 states = {}
-for status in statuses:
+for dag, status in [*((stubbed, status) for status in statuses), (real, "real")]:
     Path(status_file).write_text(status)
-    run = bag.dags[dag_id].test()
+    run = bag.dags[dag].test()
     (task,) = run.get_task_instances()
     states[status] = {"run": run.state, "task": task.state, "tries": task.try_number}
 dags = {
