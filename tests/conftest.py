@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -135,17 +136,22 @@ def demo(
     new_project: Callable[[Path], Path],
     kedro: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> Demo:
-    """One finished demo run per test process. Tests that write to the project use `demo_copy`."""
+    """One finished demo run for all test processes. Tests that write to the project use `demo_copy`."""
     # A network without pretrained weights takes none, whatever model.weights says.
     params = (
         "effusion.model.weights=imagenet,effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
         "effusion.evaluation.replicates=200,effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
     )
     command = ("run", "--env", "demo", "--pipeline=effusion", "--params", params)
-    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
-    finished = kedro(folder, *command)
-    assert finished.returncode == 0, finished.stdout
-    return Demo(folder, command, finished.stdout)
+    # The folder of a test process of pytest-xdist is below that of all.
+    shared = tmp_path_factory.getbasetemp() / (".." if "PYTEST_XDIST_WORKER" in os.environ else "") / "demo"
+    folder, printed = shared.resolve() / "project", shared / "printed.txt"
+    with FileLock(f"{shared}.lock"):
+        if not printed.exists():
+            finished = kedro(new_project(folder), *command)
+            assert finished.returncode == 0, finished.stdout
+            printed.write_text(finished.stdout)
+    return Demo(folder, command, printed.read_text())
 
 
 @pytest.fixture

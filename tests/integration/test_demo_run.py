@@ -54,8 +54,7 @@ def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
         r"Preparing images .*100%.*",
         r"effusion \(.*|[┌├│└].*|warning: .*|champion: .*|model version: .*|report: .*",
     )
-    registered = r"(Successfully registered model|Created version) .*"
-    known = re.compile("|".join((message, bar, table, registered)))
+    known = re.compile("|".join((message, bar, table)))
     assert [line for line in lines if not known.fullmatch(line)] == []
 
 
@@ -151,10 +150,10 @@ def test_shared_files_contain_neither_patients_nor_secrets(demo, data, reporting
     assert not [table for table in tables if {"patient_id", "image"} & set(table.columns)]
 
 
-def lineage(kedro, demo, *arguments: str, **environment: str) -> str:
-    finished = kedro(demo.folder, "lineage", "effusion", "--env", "demo", *arguments, **environment)
+def lineage(kedro, demo, *arguments: str) -> str:
+    finished = kedro(demo.folder, "lineage", "effusion", "--env", "demo", *arguments)
     assert finished.returncode == 0, finished.stdout
-    return " ".join(re.sub("[│└┴┘─]", " ", finished.stdout).split())
+    return " ".join(finished.stdout.split())
 
 
 def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy, kedro) -> None:
@@ -170,9 +169,8 @@ def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy,
     assert json.loads(record.with_suffix(".json").read_text())["decision"] == "promoted"
     aliases = json.loads((demo_copy.folder / "data/demo/06_models/effusion/aliases.json").read_text())
     assert aliases["champion"] == 1
-    printed = lineage(kedro, demo_copy, "@champion")
-    assert "version: cxr-effusion-demo 1 aliases: champion" in printed
-    assert "decision: promoted" in printed
+    client = mlflow.MlflowClient(f"sqlite:///{demo_copy.folder}/mlflow.db")
+    assert client.get_model_version_by_alias("cxr-effusion-demo", "champion").tags["decision"] == "promoted"
 
 
 def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_path) -> None:
@@ -199,8 +197,6 @@ def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, s
     assert f"test {n_images} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
     image = splits.loc[splits["split"] == "validation", "image"].iloc[0]
     assert "validation 1" in lineage(kedro, demo, "--image", f"data/demo/01_raw/phantoms/images/{image}")
-    other_key = {"CXR_PSEUDONYM_KEY": "another key, long enough"}
-    assert "unknown: hashed with another key" in lineage(kedro, demo, "--patient", patient, **other_key)
 
 
 def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_copy, reporting, kedro) -> None:
@@ -238,11 +234,13 @@ def test_a_run_killed_in_training_resumes_to_the_same_result(
     assert [run.info.status for run in runs] == ["KILLED", "FINISHED"]
 
 
-def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo, kedro) -> None:
-    before = {path: path.stat().st_mtime_ns for path in demo.folder.rglob("data/**/*") if path.is_file()}
-    again = kedro(demo.folder, *demo.command, "--only-missing-outputs")
+def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo_copy, kedro) -> None:
+    files = [path for path in demo_copy.folder.rglob("data/**/*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = kedro(demo_copy.folder, *demo_copy.command, "--only-missing-outputs")
     assert again.returncode == 0, again.stdout
-    assert {path: path.stat().st_mtime_ns for path in demo.folder.rglob("data/**/*") if path.is_file()} == before
+    after = {path: path.stat().st_mtime_ns for path in demo_copy.folder.rglob("data/**/*") if path.is_file()}
+    assert after == before
 
 
 def test_scoring_gives_the_probabilities_of_the_test(demo_copy, kedro, tmp_path) -> None:

@@ -29,17 +29,14 @@ def fails(finished, status: int = 1) -> str:
 
 
 @pytest.mark.parametrize(
-    ("parameter", "names"),
+    ("parameter", "message"),
     [
-        ("effusion.training.epoch=3", ["effusion.training", "epoch"]),
-        ("effusion.model.name=densnet121", ["effusion.model", "did you mean 'densenet121'?"]),
-        ("effusion.thresholds.policy.rule=argmax", ["thresholds.policy", "argmax", "binary", "youden"]),
+        ("effusion.training.epoch=3", "effusion.training.epoch: unknown parameter"),
+        ("effusion.thresholds.policy.rule=argmax", "this task is binary"),
     ],
 )
-def test_invalid_parameters(project, kedro, parameter, names) -> None:
-    message = fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", "--params", parameter))
-    for name in names:
-        assert name in message
+def test_invalid_parameters(project, kedro, parameter, message) -> None:
+    assert message in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", "--params", parameter))
     assert not (project / "data").exists()
 
 
@@ -71,7 +68,6 @@ def test_a_tracking_server_that_is_down(project, kedro) -> None:
     [
         (("effusion",), 6, "only one class"),
         (("effusion", "nofinding"), 1, "each class needs an image in each split"),
-        (("effusion", "nofinding", "oedema"), 6, "unknown_label"),
     ],
 )
 def test_sources_that_cannot_train(project, kedro, tmp_path, classes, n_images, words) -> None:
@@ -107,16 +103,9 @@ def test_a_file_in_the_way_of_the_data_folder(project, kedro) -> None:
     assert str(project / "data") in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--pipeline=effusion", "--nodes=fit_model"), "'effusion.training.fit_model'"),
-        (("--pipeline=effusion", "--params=effusoin.training.epochs=1"), "Did you mean 'effusion.training.epochs'?"),
-    ],
-)
-def test_a_wrong_argument_ends_with_one_line(project, kedro, arguments, words) -> None:
-    finished = kedro(project, "run", *arguments)
-    assert words in fails(finished)
+def test_a_wrong_name_of_a_node_ends_with_one_line(project, kedro) -> None:
+    finished = kedro(project, "run", "--pipeline=effusion", "--nodes=fit_model")
+    assert "'effusion.training.fit_model'" in fails(finished)
     started, message = finished.stdout.splitlines()
     assert started.endswith("Starting effusion.")
     assert message.startswith("Error: ")

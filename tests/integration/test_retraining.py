@@ -1,7 +1,6 @@
-"""Retraining in the demo environment: first version, no changes, new images, kill, lock, rollback, drift."""
+"""Retraining in the demo environment: first version, no changes, new images, kill, rollback, drift."""
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -135,7 +134,7 @@ def test_a_retraining_without_changes_ends_at_once(skipped) -> None:
 
 @pytest.fixture(scope="module")
 def second(skipped, kedro) -> dict[str, Any]:
-    """With more phantoms: a run killed during training, a second one, and a third one while the second is running."""
+    """With more phantoms: a run killed during training, and a second one."""
     folder = skipped[0]
     before = registry(folder)
     command = arguments("retraining", IMAGES.format(60))
@@ -147,27 +146,13 @@ def second(skipped, kedro) -> dict[str, Any]:
     assert psutil.wait_procs(children, timeout=30)[1] == []
     assert holder(folder)["pid"] == process.pid
     pd.testing.assert_frame_equal(registry(folder), before)
-    again = KedroProcess(folder, *command, output=folder / "again.txt")
-    wait_for(lambda: holder(folder).get("pid") == again.pid, again)
-    locked = kedro(folder, *command)
-    assert again.poll() is None
-    assert again.wait(timeout=300) == 0, again.printed()
-    printed = re.sub(r"\s+", " ", again.printed())
-    result = {"folder": folder, "before": before, "printed": printed, "locked": locked}
-    return result | {"killed": process.pid, "again": again.pid}
+    return {"folder": folder, "before": before, "killed": process.pid, "printed": succeeded(kedro(folder, *command))}
 
 
 def test_the_lock_of_a_killed_run_is_taken_over(second) -> None:
     message = f"An earlier run did not end properly (effusion_retraining, process {second['killed']} on"
     assert message in second["printed"]
     assert holder(second["folder"]) == {}
-
-
-def test_a_second_run_names_the_first_and_exits_without_changes(second) -> None:
-    locked = second["locked"]
-    assert locked.returncode == os.EX_TEMPFAIL
-    assert f"effusion is already running (effusion_retraining, process {second['again']} on" in text(locked)
-    assert "Traceback" not in locked.stdout
 
 
 def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_images(second) -> None:
@@ -206,7 +191,7 @@ def test_no_patient_changes_its_split(second) -> None:
     assert not scores["patient_id"].isin(seen).any()
 
 
-def test_a_rollback_restores_the_previous_champion_once(second, kedro) -> None:
+def test_a_rollback_restores_the_previous_champion(second, kedro) -> None:
     folder = second["folder"]
     assert f"{MODEL} 1 is the champion again; version 2 is no longer in use." in succeeded(
         kedro(folder, *arguments("rollback"))
@@ -214,10 +199,6 @@ def test_a_rollback_restores_the_previous_champion_once(second, kedro) -> None:
     assert aliases(folder) == {"champion": 1, "reference": 1}
     assert "rolled_back" in client(folder).get_model_version(MODEL, "2").tags
     assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
-    further = kedro(folder, *arguments("rollback"))
-    assert further.returncode == 1
-    assert "cxr-effusion-demo has no earlier champion to roll back to; the champion is version 1" in text(further)
-    assert "Traceback" not in text(further)
 
 
 def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro) -> None:

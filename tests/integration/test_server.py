@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +15,7 @@ from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.resolution.size=48,effusion.evaluation.replicates=200,"
-    "effusion.training.epochs="
+    "effusion.training.epochs=8"
 )
 MODEL = "cxr-effusion-demo"
 
@@ -51,56 +50,23 @@ def server(mlflow_server, empty_database) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, new_project, kedro, server) -> Path:
-    """A project in which the demo has run once with the server."""
-    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
-    finished = kedro(folder, *arguments("effusion", f"{SMALL}2"), MLFLOW_TRACKING_URI=server.uri)
-    assert finished.returncode == 0, finished.stdout
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(server) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(server.uri)
 
 
-def test_a_run_is_logged_to_the_server_completely(demo, client, server) -> None:
-    (run,) = runs(client)
-    assert run.info.status == "FINISHED"
-    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("2", "phantoms")
-    assert list(epochs_at(server)) == [1, 2]
-    metrics = json.loads((demo / "data/demo/08_reporting/effusion/metrics.json").read_text())
-    assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
-    names = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"metrics.json", "report.html", "decision_rule.json", "figures", "lineage", "drift_profile.npz"} <= names
-    assert client.get_model_version(MODEL, "1").run_id == run.info.run_id
-    assert not list(demo.rglob("mlflow.db*")) + list(demo.rglob("mlartifacts"))
-
-
-def test_images_are_scored_by_a_version_from_the_server(demo, kedro, server) -> None:
-    images = demo / "data/demo/01_raw/phantoms/images"
-    params = f"effusion.scoring.folder={images}"
-    finished = kedro(demo, *arguments("effusion_scoring", params), MLFLOW_TRACKING_URI=server.uri)
-    assert finished.returncode == 0, finished.stdout
-    outputs = demo / "data/demo/07_model_output/effusion"
-    scores = pd.read_parquet(outputs / "test_scores.parquet").set_index("image")["probability_effusion"]
-    predictions = pd.read_csv(outputs / "predictions.csv").set_index("image")["probability"]
-    pd.testing.assert_series_equal(predictions.loc[scores.index], scores, rtol=0, atol=1e-6, check_names=False)
-
-
 @pytest.fixture(scope="module")
-def killed(demo, server) -> dict[str, Any]:
+def killed(tmp_path_factory, new_project, server) -> dict[str, Any]:
     """A run whose server is killed during training."""
-    before, output = epochs_at(server), demo / "output.txt"
-    process = KedroProcess(demo, *arguments("effusion", f"{SMALL}8"), output=output, MLFLOW_TRACKING_URI=server.uri)
-    while process.poll() is None and epochs_at(server) in (before, {}):
+    folder = new_project(tmp_path_factory.mktemp("demo") / "project")
+    output = folder / "output.txt"
+    process = KedroProcess(folder, *arguments("effusion", SMALL), output=output, MLFLOW_TRACKING_URI=server.uri)
+    while process.poll() is None and not epochs_at(server):
         time.sleep(0.02)
     server.kill()
     started = time.monotonic()
     status = process.wait(timeout=300)
-    seconds = time.monotonic() - started
-    return {"status": status, "output": words(process.printed()), "epochs": epochs_at(server), "seconds": seconds}
+    ended = {"status": status, "output": words(process.printed()), "seconds": time.monotonic() - started}
+    return ended | {"folder": folder, "epochs": epochs_at(server)}
 
 
 def test_a_run_whose_server_is_killed_ends_soon_with_a_message(killed, server) -> None:
@@ -112,39 +78,55 @@ def test_a_run_whose_server_is_killed_ends_soon_with_a_message(killed, server) -
     assert "Traceback" not in killed["output"]
 
 
-def test_a_run_without_a_server_does_not_start(demo, killed, kedro, server) -> None:
-    before = {path: path.stat().st_mtime_ns for path in demo.rglob("data/**/*")}
-    stopped = kedro(demo, *arguments("effusion", f"{SMALL}8"), MLFLOW_TRACKING_URI=server.uri)
+def test_a_run_without_a_server_does_not_start(killed, kedro, server) -> None:
+    folder = killed["folder"]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("data/**/*")}
+    stopped = kedro(folder, *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
     assert stopped.returncode == 69
     assert f"Cannot use MLflow at {server.uri}" in words(stopped.stdout)
-    assert {path: path.stat().st_mtime_ns for path in demo.rglob("data/**/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("data/**/*")} == before
 
 
 @pytest.fixture(scope="module")
-def resumed(demo, killed, kedro, server) -> "subprocess.CompletedProcess[str]":
-    """The same command after the server was started again."""
+def resumed(killed, kedro, server) -> Path:
+    """The project after the same command, when the server was started again."""
     server.start()
-    return kedro(demo, *arguments("effusion", f"{SMALL}8"), MLFLOW_TRACKING_URI=server.uri)
+    finished = kedro(killed["folder"], *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
+    assert finished.returncode == 0, finished.stdout
+    return killed["folder"]
 
 
-def test_the_same_command_resumes_the_training_and_logs_all_epochs(demo, killed, resumed, client, server) -> None:
-    assert resumed.returncode == 0, resumed.stdout
-    run, interrupted, first = runs(client)
-    assert [run.info.status for run in (run, interrupted, first)] == ["FINISHED", "KILLED", "FINISHED"]
-    history = pd.read_csv(demo / "data/demo/08_reporting/effusion/history.csv")
+def test_the_same_command_resumes_the_training_and_logs_all_epochs(killed, resumed, client, server) -> None:
+    run, interrupted = runs(client)
+    assert [run.info.status, interrupted.info.status] == ["FINISHED", "KILLED"]
+    history = pd.read_csv(resumed / "data/demo/08_reporting/effusion/history.csv")
     assert epochs_at(server) == dict(zip(history["epoch"], history["seconds"], strict=True))
     assert list(epochs_at(server)) == list(range(1, 9))
     # A repeated epoch would have another duration.
     assert killed["epochs"].items() <= epochs_at(server).items()
-    assert run.data.params == {**first.data.params, "training.epochs": "8"}
-    artifacts = [{file.path for file in client.list_artifacts(run.info.run_id)} for run in (run, first)]
-    # A first champion is decided on only while there is none.
-    assert artifacts[0] - {"decisions"} == artifacts[1] - {"decisions"}
 
 
-def test_the_version_is_that_of_the_resumed_run(demo, resumed, client) -> None:
-    version, run = client.get_model_version(MODEL, "2"), runs(client)[0]
-    recorded = json.loads((demo / "data/demo/06_models/effusion/model_version.json").read_text())
-    assert (version.run_id, recorded["run_id"], recorded["version"]) == (run.info.run_id, run.info.run_id, 2)
-    assert version.tags["digest"] == recorded["digest"]
-    assert len(client.search_model_versions(f"name='{MODEL}'")) == 2
+def test_the_resumed_run_is_logged_to_the_server_completely(resumed, client) -> None:
+    run = runs(client)[0]
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("8", "phantoms")
+    metrics = json.loads((resumed / "data/demo/08_reporting/effusion/metrics.json").read_text())
+    assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"metrics.json", "report.html", "decision_rule.json", "figures", "lineage", "drift_profile.npz"} <= names
+    (version,) = client.search_model_versions(f"name='{MODEL}'")
+    recorded = json.loads((resumed / "data/demo/06_models/effusion/model_version.json").read_text())
+    assert version.run_id == recorded["run_id"] == run.info.run_id
+    assert (int(version.version), version.tags["digest"]) == (recorded["version"], recorded["digest"])
+    assert not list(resumed.rglob("mlflow.db*")) + list(resumed.rglob("mlartifacts"))
+
+
+def test_images_are_scored_by_a_version_from_the_server(resumed, kedro, server) -> None:
+    images = resumed / "data/demo/01_raw/phantoms/images"
+    params = f"effusion.scoring.folder={images}"
+    finished = kedro(resumed, *arguments("effusion_scoring", params), MLFLOW_TRACKING_URI=server.uri)
+    assert finished.returncode == 0, finished.stdout
+    outputs = resumed / "data/demo/07_model_output/effusion"
+    scores = pd.read_parquet(outputs / "test_scores.parquet").set_index("image")["probability_effusion"]
+    predictions = pd.read_csv(outputs / "predictions.csv").set_index("image")["probability"]
+    pd.testing.assert_series_equal(predictions.loc[scores.index], scores, rtol=0, atol=1e-6, check_names=False)

@@ -8,7 +8,7 @@ import pytest
 
 from cxr_pipeline.framework.config import TASKS
 
-SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
+SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=50,{0}.resolution.size="
 # One task has the smallest images, with the pooling of the default configuration.
 SIZES = {"ailments": "16,{0}.model.pooling=multilevel"}
 KINDS = {
@@ -38,7 +38,7 @@ def test_every_task_is_covered() -> None:
     "task", [*QUICK, *(pytest.param(task, marks=pytest.mark.slow) for task in KINDS if task not in QUICK)]
 )
 def test_a_task_runs_on_phantoms(project, kedro, task) -> None:
-    params = f"{SMALL}{SIZES.get(task, 48)}".format(task)
+    params = f"{SMALL}{SIZES.get(task, 32)}".format(task)
     finished = kedro(project, "run", "--env", "demo", f"--pipeline={task}", "--params", params)
     assert finished.returncode == 0, finished.stdout
     assert f"cxr-{task}-demo 1" in finished.stdout
