@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 from shipped import all_parameters, parameters_of
@@ -54,48 +53,33 @@ def test_defaults_task_environment_and_command_line_override_each_other(load, fi
     assert "defaults" not in parameters
 
 
-BLOCKS = [
-    *("task", "sources", "ingestion", "resolution", "morphology", "splitting", "resampling", "augmentation"),
-    *("model", "training", "thresholds", "evaluation", "parallel", "ablation", "sanity", "tuning"),
-    *("scoring", "subgroups", "drift", "retraining"),
-]
-
-
-def shipped(task: str, env: str) -> dict[str, Any]:
-    """Validate the parameters of a task in ``conf/``."""
-    types = {name: config.Network if name == "model" else getattr(config, name.title()) for name in BLOCKS}
-    return {name: types[name].model_validate(values) for name, values in parameters_of(task, env).items()}
-
-
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
 def test_every_task_has_valid_parameters_and_experiments(env, task) -> None:
     config.Folders(**all_parameters(env)["folders"])
-    parameters = shipped(task, env)
-    assert set(parameters) == set(BLOCKS)
-    assert parameters["task"].name == task
-    assert {source.layout == "phantoms" for source in parameters["sources"].root.values()} == {env == "demo"}
-    thresholds = parameters["thresholds"]
-    rules = {policy.rule for policy in (thresholds.policy, *thresholds.compared)}
-    assert ARGMAX not in rules or parameters["task"].exclusive
-    assert len(check_cells(task, parameters_of(task, env), parameters["ablation"])) >= 5
+    parameters = config.TaskParameters.model_validate(parameters_of(task, env))
+    assert parameters.task.name == task
+    assert {source.layout == "phantoms" for source in parameters.sources.root.values()} == {env == "demo"}
+    rules = {policy.rule for policy in (parameters.thresholds.policy, *parameters.thresholds.compared)}
+    assert ARGMAX not in rules or parameters.task.exclusive
+    assert len(check_cells(task, parameters_of(task, env), parameters.ablation)) >= 5
     # A search that changes no image and no features reuses what is cached.
-    space = parameters["tuning"].space
+    space = parameters.tuning.space
     assert len(space) >= 4
     assert {name.split(".")[0] for name in space} <= {"model", "training"}
     assert not {"model.name", "model.pooling", "training.fine_tuning.cut"} & space.keys()
     fine_tuned = {name for name in space if name.startswith("training.fine_tuning")}
-    assert not fine_tuned or parameters["model"].weights != "none"
+    assert not fine_tuned or parameters.model.weights != "none"
 
 
 @pytest.mark.parametrize("task", config.TASKS)
 def test_phantoms_have_every_class_of_a_task(task) -> None:
-    parameters = shipped(task, "demo")
-    prevalences = next(iter(parameters["sources"].root.values())).prevalence
+    parameters = config.TaskParameters.model_validate(parameters_of(task, "demo"))
+    prevalences = next(iter(parameters.sources.root.values())).prevalence
     assert prevalences.keys() <= set(FINDINGS)
     shown = {finding for finding, prevalence in prevalences.items() if prevalence > 0} | {"No Finding"}
-    labels = parameters["task"].labels
-    assert {labels.class_of(finding) for finding in shown} >= set(parameters["task"].outputs)
+    classes = {parameters.task.labels.class_of(finding) for finding in shown}
+    assert classes >= set(parameters.task.outputs)
 
 
 def test_the_ablation_of_abnormality_has_twelve_models() -> None:

@@ -1,7 +1,5 @@
 """Tests of the schemas of tables."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pandera.errors
@@ -34,11 +32,6 @@ def test_valid_tables_pass_unchanged() -> None:
         assert schema.validate(table.iloc[:0]).empty
     labels = MANIFEST.assign(**{"label_ill": [1.0, None], "label_No Finding": [np.nan, np.nan]})
     pd.testing.assert_frame_equal(ManifestSchema.validate(labels), labels)
-
-
-def test_numeric_image_names_of_a_csv_file_are_text(tmp_path: Path) -> None:
-    QUARANTINE.assign(image="17").to_csv(tmp_path / "quarantine.csv", index=False)
-    assert QuarantineSchema.validate(pd.read_csv(tmp_path / "quarantine.csv"))["image"].tolist() == ["17"]
 
 
 @pytest.mark.parametrize(

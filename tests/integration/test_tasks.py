@@ -8,7 +8,7 @@ import pytest
 
 from cxr_pipeline.framework.config import TASKS
 
-SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=50,{0}.resolution.size="
+SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
 # One task has the smallest images, with the pooling of the default configuration.
 SIZES = {"ailments": "16,{0}.model.pooling=multilevel"}
 KINDS = {

@@ -140,10 +140,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return runs
 
 
-def start(hook: hooks.Lifecycle, task: str = "t", inputs: str | None = None) -> DataCatalog:
-    names = {"inputs": {inputs}} if inputs else {}
-    pipeline = Pipeline([Node(lambda *run: 0, inputs, "output", name="use")], namespace=task, **names)
-    run_params = {"pipeline_names": [f"{task}_tuning"], "env": "demo", "runtime_params": None, "project_path": "here"}
+def start(hook: hooks.Lifecycle) -> DataCatalog:
+    node = Node(lambda run: 0, CURRENT_RUN, "output", name="use")
+    pipeline = Pipeline([node], namespace="t", inputs={CURRENT_RUN})
+    run_params = {"pipeline_names": ["t_tuning"], "env": "demo", "runtime_params": None, "project_path": "here"}
     catalog = DataCatalog()
     hook.before_pipeline_run(run_params, pipeline, catalog)
     return catalog
@@ -159,34 +159,24 @@ def is_free(folder: Path, task: str = "t") -> bool:
     return True
 
 
-@pytest.mark.parametrize("end", [{"after_pipeline_run": ()}, {"on_pipeline_error": (ValueError(),)}])
+END = {"finished": lambda hook: hook.after_pipeline_run(), "failed": lambda hook: hook.on_pipeline_error(ValueError())}
+
+
+@pytest.mark.parametrize("end", END)
 def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end) -> None:
-    hook, other = hook_in(tmp_path), hook_in(tmp_path)
+    hook, other, cell = hook_in(tmp_path), hook_in(tmp_path), hook_in(tmp_path, {"folder": str(tmp_path / "cell")})
+    # Kedro calls no hook after one that failed before the first node.
     start(hook)
-    assert (is_free(tmp_path), is_free(tmp_path, "another")) == (False, True)
+    start(hook)
+    assert (is_free(tmp_path), is_free(tmp_path, "another"), is_free(tmp_path / "cell")) == (False, True, True)
+    start(cell)
+    assert not is_free(tmp_path / "cell")
     with pytest.raises(Locked, match=r"^t is already running \(t_tuning, process"):
         start(other)
     other.on_pipeline_error(ValueError())
     assert not is_free(tmp_path)
-    ((name, arguments),) = end.items()
-    getattr(hook, name)(*arguments)
-    assert is_free(tmp_path)
-
-
-def test_a_cell_has_its_own_lock(started, tmp_path) -> None:
-    parent, cell = hook_in(tmp_path), hook_in(tmp_path, cell={"folder": str(tmp_path / "cell")})
-    start(parent)
-    start(cell)
-    assert not is_free(tmp_path / "cell")
-    cell.after_pipeline_run()
-    parent.after_pipeline_run()
-
-
-def test_a_run_can_start_after_one_that_failed_before_its_first_node(started, tmp_path) -> None:
-    hook = hook_in(tmp_path)
-    start(hook)  # Then another hook fails, after which Kedro calls no hook.
-    start(hook)
-    hook.after_pipeline_run()
+    for running in (cell, hook):
+        END[end](running)
     assert is_free(tmp_path)
 
 
@@ -203,7 +193,7 @@ def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path) ->
 
 def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(started, tmp_path) -> None:
     hook = hook_in(tmp_path)
-    run = start(hook, inputs=CURRENT_RUN).load(CURRENT_RUN)
+    run = start(hook).load(CURRENT_RUN)
     assert (run.task, run.env, run.run_id, run.tracking_uri) == ("t", "demo", "current", "sqlite://")
     assert (run.project, run.runtime_params, run.parameters) == ("here", {}, {"model": {}})
     hook.after_pipeline_run()
