@@ -89,7 +89,7 @@ def test_the_ablation_of_abnormality_has_twelve_models() -> None:
 
 
 @pytest.mark.parametrize("content", [b"effusion: {title: Erg\xfcsse}", b"effusion: {title: \x01}", b"[effusion]", b"5"])
-def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load, tmp_path: Path) -> None:
     file = tmp_path / "demo" / "parameters" / "tasks.yml"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load: Any, tmp
         load(BASE)
 
 
-def test_a_task_without_a_block_has_the_defaults(load: Any) -> None:
+def test_a_task_without_a_block_has_the_defaults(load) -> None:
     assert load(BASE | {"base/parameters/tasks.yml": "effusion:"})["effusion"] == load(
         BASE | {"base/parameters/tasks.yml": "effusion: {}"}
     ).get("effusion")
