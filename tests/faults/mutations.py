@@ -2,6 +2,7 @@
 
 import json
 import random
+import zlib
 from collections.abc import Callable, Sequence
 
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 20_000, 0x7FFFFFFF, 0xFFFFFFFF, 2**33, 2**63 - 1)
@@ -46,6 +47,18 @@ def change_bytes(rng: random.Random, content: bytes, others: Sequence[bytes]) ->
         other = rng.choice(others)
         start = rng.randrange(len(other))
         data[place : place + length] = other[start : start + rng.choice((length, len(other)))]
+    return name, bytes(data)
+
+
+def change_png(rng: random.Random, content: bytes, others: Sequence[bytes]) -> tuple[str, bytes]:
+    """Change bytes, and mostly correct the checksums of the chunks, so that decoders read what is in them."""
+    name, changed = change_bytes(rng, content, others)
+    place, data = 8, bytearray(changed)
+    while rng.random() < 0.99 and place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4])
+        if end + 4 <= len(data):
+            data[end : end + 4] = zlib.crc32(data[place + 4 : end]).to_bytes(4)
+        place = end + 4
     return name, bytes(data)
 
 

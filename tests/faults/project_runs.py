@@ -1,4 +1,4 @@
-"""A tiny project in known states, runs that are killed in it, and what a finished run leaves."""
+"""A tiny project in known states, commands that a fault hits at a change on disk, and what a command leaves."""
 
 import hashlib
 import os
@@ -24,15 +24,15 @@ SMALL = (
     "effusion.parallel.workers=2,effusion.parallel.memory_gb=1,effusion.sources.phantoms.n_patients="
 )
 # One epoch on a few phantoms gives a poor network and wide intervals.
-LENIENT = {
+_CELLS = ("without morphology", "without augmentation", "without resampling", "neither resampling nor weights")
+CONFIGURATION = {
     "retraining": {
         "floors": dict.fromkeys(("auc", "sensitivity", "specificity")),
         "sensitivity_margin": 1,
         "auc_margin": 1,
         "on_drift": "warn",
     },
-    "ablation": {"cells": {"baseline": {}, "unweighted loss": {"training": {"loss": "cross_entropy"}}} | dict.fromkeys(
-        ("without morphology", "without augmentation", "without resampling", "neither resampling nor weights"))},
+    "ablation": {"cells": dict.fromkeys(_CELLS)},
     "tuning": {"n_trials": 2},
     "sanity": {
         "overfitting": {"epochs": 1, "max_loss": 9, "min_auc": 0.01},
@@ -40,9 +40,9 @@ LENIENT = {
     },
     "scoring": {"heatmaps": True, "parquet": True},
     "drift": {"min_images": 10},
-}  # fmt: skip
+}
 # Files whose content a repeated run reproduces. Others name times, durations, MLflow runs or folders.
-REPRODUCED = re.compile(
+_REPRODUCED = re.compile(
     r"(metrics|decision_rule|subgroups|warnings|sanity)\.json|(manifest|splits|test_scores|sampling_plan)\.parquet"
     r"|(predictions|quarantine|classification_report)\.csv|best_parameters\.yml"
 )
@@ -51,51 +51,69 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 
 
-class WatchedProcess(KedroProcess):
-    """A kedro command in a process group of its own, which counts its changes on disk and can be killed at one.
+def kill_group() -> None:
+    """Kill the process and all that it has started."""
+    os.killpg(0, signal.SIGKILL)
+
+
+class FaultyProcess(KedroProcess):
+    """A kedro command in a process group of its own, which a fault hits before a change on disk.
 
     Args:
-        counted: file that gets a byte for each change below the project's folder, made by Python code.
-        kill_before: number of the change before which the group is killed.
+        name: path of a file that gets a byte for each change below the project's folder made by Python code of the
+            process. Its output is in a file of the same name with the suffix ``.txt``.
+        before: number of a change, which may also be one of a process that it has started.
+        fault: called before that change.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, counted: Path, kill_before: int | None = None, **variables: str
+        self, folder: Path, *arguments: str, name: Path, before: int | None, fault: Callable[[], None], **variables: str
     ) -> None:
-        self.output = counted.with_suffix(".txt")
-        for file in (self.output, counted):
+        self.output, self.name = name.with_suffix(".txt"), name
+        for file in (self.output, name):
             file.write_bytes(b"")
         variables = {**os.environ, "COLUMNS": "200", **variables}
-        call = (folder, arguments, self.output, variables, counted, kill_before)
+        call = (folder, arguments, self.output, variables, name, before, fault)
         self._process = kedro_process._context.Process(target=_run, args=call, daemon=False)
         self._process.start()
 
+    @property
+    def n_changes(self) -> int:
+        """The number of changes on disk so far."""
+        return self.name.stat().st_size
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end, at most that long."""
+        self._process.join(seconds)
+
     def kill(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and all that it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         super().kill()
 
-    def left_over(self, seconds: float = 20) -> list[str]:
-        """Return the processes of its session that still run some time after its end."""
-        deadline = time.monotonic() + seconds
-        while (
-            found := [p for p in psutil.process_iter(["cmdline"]) if _is_in(p, self.pid)]
-        ) and time.monotonic() < deadline:
+    def descendants(self) -> list[str]:
+        """Return the processes that it has started and that still run 20 s after its end."""
+        deadline = time.monotonic() + 20
+        while True:
+            found = [process for process in psutil.process_iter(["cmdline"]) if _is_in_session(process, self.pid)]
+            if not found or time.monotonic() > deadline:
+                return [" ".join(process.info["cmdline"] or ["?"])[:200] for process in found]
             time.sleep(0.1)
-        return [" ".join(p.info["cmdline"])[:200] for p in found]
 
 
-def _is_in(process: psutil.Process, session: int) -> bool:
+def _is_in_session(process: psutil.Process, session: int) -> bool:
     with suppress(ProcessLookupError, psutil.NoSuchProcess):
         return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def _run(folder: Path, arguments: Any, output: Path, variables: Any, counted: Path, kill_before: int | None) -> None:
+def _run(
+    folder: Path, arguments: Any, output: Path, variables: Any, name: Path, before: int | None, fault: Any
+) -> None:
     os.setsid()
     n_changes = 0
-    count, main = os.open(counted, os.O_WRONLY | os.O_APPEND), os.getpid()
+    count, main = os.open(name, os.O_WRONLY | os.O_APPEND), os.getpid()
 
     def watch(event: str, values: tuple[Any, ...]) -> None:
         nonlocal n_changes
@@ -107,15 +125,15 @@ def _run(folder: Path, arguments: Any, output: Path, variables: Any, counted: Pa
             n_changes += 1
             if os.getpid() == main:
                 os.write(count, b".")
-            if n_changes == kill_before:
-                os.killpg(0, signal.SIGKILL)
+            if n_changes == before:
+                fault()
 
     sys.addaudithook(watch)
     kedro_process._run(folder, arguments, output, variables)
 
 
 class Scenario(NamedTuple):
-    """A command, typed again after a kill, and the state in which it is typed."""
+    """A command, and the state of the project in which it is typed."""
 
     state: str
     arguments: tuple[str, ...]
@@ -125,7 +143,7 @@ def command(pipeline: str, n_patients: int = 24, *params: str) -> tuple[str, ...
     return ("run", "--env", "demo", f"--pipeline={pipeline}", "--params", ",".join((f"{SMALL}{n_patients}", *params)))
 
 
-# What was run before, by name of the state: the earlier state and a command.
+# How each state is made.
 STATES = {
     "trained": Scenario("empty", command("effusion")),
     "champion": Scenario("empty", command("effusion_retraining")),
@@ -146,95 +164,112 @@ SCENARIOS = {
 }
 
 
+class Undisturbed(NamedTuple):
+    """An undisturbed run of a scenario: what it leaves, its number of changes on disk, and its duration."""
+
+    facts: dict[str, Any]
+    n_changes: int
+    seconds: float
+
+
 class Project:
-    """One project folder that takes the states of the scenarios; each state is made once.
+    """A project folder that takes the states of the scenarios; each state is made once.
 
     Args:
-        folder: folder for the project, the copies of its states and the output of commands.
-        new_project: makes a project.
+        place: folder for copies of the states, and for output.
+        new_project: makes the project.
+        folder: where; in ``place`` if None.
     """
 
-    def __init__(self, folder: Path, new_project: Callable[[Path], Path]) -> None:
-        self._place = folder
-        self.folder = new_project(folder / "project")
-        (self.folder / "conf" / "demo" / "parameters" / "small.yml").write_text(yaml.safe_dump({"effusion": LENIENT}))
-        self._references: dict[str, tuple[dict[str, Any], int, float]] = {}
+    def __init__(self, place: Path, new_project: Callable[[Path], Path], folder: Path | None = None) -> None:
+        self._place = place
+        self.folder = new_project(folder or place / "project")
+        parameters = self.folder / "conf" / "demo" / "parameters" / "small.yml"
+        parameters.write_text(yaml.safe_dump({"effusion": CONFIGURATION}))
+        self._undisturbed: dict[str, Undisturbed] = {}
+        (place / "tmp").mkdir()
         self._save("empty")
 
-    def start(self, arguments: tuple[str, ...], *, name: str = "run", **options: Any) -> WatchedProcess:
+    def start(
+        self,
+        arguments: tuple[str, ...],
+        *,
+        name: str = "run",
+        before: int | None = None,
+        fault: Callable[[], None] = kill_group,
+        **variables: str,
+    ) -> FaultyProcess:
         """Start a command; ``{images}`` in an argument is a folder of images."""
         images = self.folder / "data" / "demo" / "01_raw" / "phantoms" / "images"
         given = [argument.replace("{images}", str(images)) for argument in arguments]
-        (self._place / "tmp").mkdir(exist_ok=True)
-        return WatchedProcess(
-            self.folder, *given, counted=self._place / name, TMPDIR=str(self._place / "tmp"), **options
-        )
+        variables = {"TMPDIR": str(self._place / "tmp"), **variables}
+        return FaultyProcess(self.folder, *given, name=self._place / name, before=before, fault=fault, **variables)
 
-    def finish(self, arguments: tuple[str, ...]) -> None:
+    def finish(self, arguments: tuple[str, ...], **variables: str) -> FaultyProcess:
         """Run a command, which must succeed and leave no process."""
-        process = self.start(arguments)
+        process = self.start(arguments, **variables)
         assert process.wait() == 0, process.printed()[-3000:]
         assert "Traceback" not in process.printed(), process.printed()[-3000:]
-        assert process.left_over() == []
+        assert process.descendants() == []
+        return process
 
     def take(self, state: str) -> None:
         """Put the project into a state, which is made first if necessary."""
-        copy = self._place / state
-        if not copy.exists():
+        if not (self._place / state).exists():
             self.take(STATES[state].state)
             self.finish(STATES[state].arguments)
             self._save(state)
-        self._clear()
-        shutil.copytree(copy, self.folder, dirs_exist_ok=True)
+        for path in self._changed():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self._place / state, self.folder, dirs_exist_ok=True)
 
-    def reference(self, scenario: str) -> tuple[dict[str, Any], int, float]:
-        """Return what an undisturbed run leaves, its number of changes on disk, and its duration in seconds."""
-        if scenario not in self._references:
-            self.take(SCENARIOS[scenario].state)
+    def undisturbed(self, name: str) -> Undisturbed:
+        """Run a scenario without a fault, once."""
+        if name not in self._undisturbed:
+            self.take(SCENARIOS[name].state)
             started = time.monotonic()
-            self.finish(SCENARIOS[scenario].arguments)
-            seconds = time.monotonic() - started
-            self._references[scenario] = self.facts(), (self._place / "run").stat().st_size, seconds
-        return self._references[scenario]
+            process = self.finish(SCENARIOS[name].arguments)
+            self._undisturbed[name] = Undisturbed(self.facts(), process.n_changes, time.monotonic() - started)
+        return self._undisturbed[name]
 
     def facts(self) -> dict[str, Any]:
         """Return the files of the project, with digests of those that are reproduced, and the state of MLflow."""
         data = self.folder / "data" / "demo"
         facts: dict[str, Any] = {}
         for file in sorted(path for path in data.rglob("*") if path.is_file()):
-            content = hashlib.sha256(file.read_bytes()).hexdigest() if REPRODUCED.fullmatch(file.name) else ""
-            facts[_UNIQUE.sub("*", str(file.relative_to(data)))] = content
-        with closing(sqlite3.connect(self.folder / "mlflow.db")) as database:
-            for name, query in {
-                "versions": "SELECT name, version, current_stage FROM model_versions ORDER BY version",
-                "digests": "SELECT version, value FROM model_version_tags WHERE key = 'digest' ORDER BY version",
-                "aliases": "SELECT alias, version FROM registered_model_aliases ORDER BY alias",
-                "running": "SELECT name FROM runs WHERE status = 'RUNNING'",
-                "integrity": "PRAGMA integrity_check",
-            }.items():
-                facts[name] = database.execute(query).fetchall()
+            digest = hashlib.sha256(file.read_bytes()).hexdigest() if _REPRODUCED.fullmatch(file.name) else ""
+            facts[_UNIQUE.sub("*", str(file.relative_to(data)))] = digest
+        for name, query in {
+            "versions": "SELECT name, version FROM model_versions ORDER BY version",
+            "digests": "SELECT version, value FROM model_version_tags WHERE key = 'digest' ORDER BY version",
+            "aliases": "SELECT alias, version FROM registered_model_aliases ORDER BY alias",
+            "running": "SELECT name FROM runs WHERE status = 'RUNNING'",
+            "integrity": "PRAGMA integrity_check",
+        }.items():
+            facts[name] = self.query(query)
         return facts
 
-    def _clear(self) -> None:
-        for name in ("data", "mlartifacts", "conf/local"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for file in self.folder.glob("mlflow.db*"):
-            file.unlink()
+    def query(self, query: str) -> list[tuple[Any, ...]]:
+        """Read from the database of MLflow."""
+        with closing(sqlite3.connect(self.folder / "mlflow.db")) as database:
+            return database.execute(query).fetchall()
+
+    def _changed(self) -> list[Path]:
+        """Return what commands write."""
+        folders = [self.folder / name for name in ("data", "mlartifacts", "conf/local")]
+        return [path for path in (*folders, *self.folder.glob("mlflow.db*")) if path.exists()]
 
     def _save(self, state: str) -> None:
-        (self._place / state).mkdir()
-        for path in [self.folder / name for name in ("data", "mlartifacts", "conf/local")]:
-            if path.exists():
-                shutil.copytree(path, self._place / state / path.relative_to(self.folder))
-        for file in self.folder.glob("mlflow.db*"):
-            shutil.copy(file, self._place / state)
+        for path in self._changed():
+            target = self._place / state / path.relative_to(self.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(path, target) if path.is_dir() else shutil.copy(path, target)
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """Describe what differs between the facts of two runs."""
-    names = sorted(found.keys() | expected.keys())
     return [
-        f"{n}: {found.get(n, 'absent')}, expected {expected.get(n, 'absent')}"
-        for n in names
-        if found.get(n) != expected.get(n)
+        f"{name}: {found.get(name, 'absent')}, expected {expected.get(name, 'absent')}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
     ]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from dicom_files import compress, dataset, dicom, levels, lut, to_bytes
-from mutations import Change, change_bytes, change_json, change_table
+from mutations import Change, change_bytes, change_json, change_png, change_table
 from PIL import Image
 from pydicom import uid
 
@@ -53,7 +53,7 @@ def _encoded(kind: str, *images: Any, **options: Any) -> list[bytes]:
     return [_written(lambda file, picture=picture: picture.save(file, kind, **options)) for picture in pictures]
 
 
-def _images(contents: Callable[[Path], list[bytes]], folder: Path) -> Reader:
+def _images(contents: Callable[[Path], list[bytes]], folder: Path, change: Change = change_bytes) -> Reader:
     from cxr_pipeline.data.images.dicom import check_chest
 
     def read(content: bytes) -> None:
@@ -65,7 +65,7 @@ def _images(contents: Callable[[Path], list[bytes]], folder: Path) -> Reader:
             raise
         assert (image.dtype, image.shape) == (np.uint8, (32, 32)), (image.dtype, image.shape)
 
-    return Reader(contents(folder), change_bytes, read, (ImageRefused,))
+    return Reader(contents(folder), change, read, (ImageRefused,))
 
 
 def _pngs(folder: Path) -> list[bytes]:
@@ -397,7 +397,7 @@ def _requests(folder: Path) -> Reader:
 
 # Makes a reader with files in an empty folder.
 READERS: dict[str, Callable[[Path], Reader]] = {
-    "PNG": partial(_images, _pngs),
+    "PNG": partial(_images, _pngs, change=change_png),
     "JPEG": partial(_images, _jpegs),
     "TIFF": partial(_images, _tiffs),
     "BMP, WEBP, GIF": partial(_images, _others),
