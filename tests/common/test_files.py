@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.files import remove_leftovers, written_atomically
 
 
 def test_the_new_file_appears_only_at_the_end_and_after_a_failure_the_old_one_is_kept(tmp_path):
@@ -49,3 +49,12 @@ def test_a_missing_source_is_not_reported_as_a_failure_to_write(tmp_path):
         with pytest.raises(FileNotFoundError), written_atomically(tmp_path / "copy.csv") as temporary:
             shutil.copyfile(source, temporary)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_temporary_files_are_left_over(tmp_path):
+    kept = [".gitkeep", ".hidden-notes.txt", "table-0ad7733f.csv", "table.csv"]
+    for name in (*kept, ".table-0ad7733f.csv", "deep/.log-0ad7733f"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == kept

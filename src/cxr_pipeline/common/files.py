@@ -1,6 +1,7 @@
 """Atomic writes, of which a reader sees the old file or the new one, and messages about files that cannot be read."""
 
 import os
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from cxr_pipeline.common.errors import UserError
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -47,6 +50,14 @@ def written_atomically(path: Path) -> Iterator[Path]:
         # If the folder does not exist, for example because a parent is a file, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes below a folder into which no other process writes."""
+    for path in folder.rglob(".*-*"):
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

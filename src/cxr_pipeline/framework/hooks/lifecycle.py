@@ -10,7 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline import tracking
-from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.files import remove_leftovers, written_atomically
 from cxr_pipeline.common.locks import RunLock
 from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
@@ -51,6 +51,8 @@ class Lifecycle(Configured):
         lock = RunLock(folder / "run.lock", task)
         lock.acquire(names)
         self._lock = lock
+        for stage in folder.parents[1].glob(f"*/{task}"):
+            remove_leftovers(stage)
         sources = f"params:{task}.sources"
         phantom = sources in catalog and bool(catalog.load(sources).phantom)
         given = {name: value for name, value in hide_passwords(run_params).items() if value}
