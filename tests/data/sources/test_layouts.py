@@ -3,6 +3,8 @@
 import importlib
 import pickle
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from samples import refusal
+from samples import refusal, write_files
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
@@ -169,3 +171,57 @@ def test_a_missing_source(source, tmp_path):
     with pytest.raises(UserError, match=r"effusion\.sources\.images\.path: no images in .*readme\.txt") as error:
         check(tmp_path)
     assert "{" not in str(error.value)
+
+
+check_effusion = partial(check_source, "images", classes={"none": ["none"], "effusion": ["effusion"]}, task="effusion")
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "path", "message"),
+    [
+        ("class_folders", "other", "effusion", r"no folder at .*/effusion; expected one folder per class \(none, effu"),
+        ("class_folders", "images", "images", "the file .*images is damaged or not in this layout; expected one"),
+        ("medmnist", "a.npz", "a.npz", "the file .*a.npz is damaged or not in this layout; expected one"),
+        ("class_folders", "raw", "raw/effusion", "/raw is a file, not a folder with effusion in it; expected"),
+        ("nih", "Data_Entry_2017.csv", ".", "no images in .*Data_Entry"),
+        ("chexpert", "train.csv", ".", "no images in .*train"),
+        ("label_table", "labels.csv.gz", ".", "no images in .*labels"),
+        ("class_folders", "train/ill/list.txt", ".", "no images in .*train"),
+    ],
+)
+def test_the_message_about_a_source_without_images(tmp_path, layout, file, path, message):
+    write_files(tmp_path, file, ".DS_Store")
+    with pytest.raises(UserError, match=rf"effusion\.sources\.images\.path: .*{message}") as error:
+        check_effusion(layout, tmp_path / path)
+    for part in (
+        "--params raw=/path/to/images",
+        "https://nihcc.app.box.com",
+        "kedro run --env demo --pipeline=effusion",
+    ):
+        assert part in str(error.value)
+
+
+def test_an_unreadable_folder(tmp_path, monkeypatch):
+    def deny(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", deny)
+    with pytest.raises(UserError, match=r"images\.path: .* cannot be read \(Permission denied\); expected a release"):
+        check_effusion("nih", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "table", "link"),
+    [("class_folders", "notes.txt", "ill"), ("nih", "Data_Entry_2017.csv", "images_01"), ("label_table", "t.csv", "x")],
+)
+def test_a_link_to_a_folder_may_hold_images_and_is_not_followed(tmp_path, layout, table, link):
+    write_files(tmp_path, f"source/{table}", "elsewhere/notes.csv")
+    (tmp_path / "source" / link).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    check_effusion(layout, tmp_path / "source")
+
+
+def test_sources_are_imported_without_what_decodes_images():
+    heavy = "{'cv2', 'kornia_rs', 'matplotlib', 'pydicom', 'sklearn', 'tensorflow'}"
+    program = f"import sys, cxr_pipeline.data.sources; print({heavy} & sys.modules.keys())"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed == "set()\n"
