@@ -263,6 +263,24 @@ def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
     assert labels_of(tmp_path, table, combine="any") == {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
 
 
+@pytest.mark.parametrize(
+    ("found", "how", "expected"),
+    [
+        (["No acute disease", "0_normal", "Mass"], "majority", 1.0),
+        (["No acute disease", "0_normal"], "unanimous", 1.0),
+        (["No acute disease", "0_normal", "Mass"], "any", 0.0),
+        (["No acute disease", "No lesion", "Mass"], "majority", "belongs to no class of the task: No lesion"),
+        (["No acute disease|Mass", "0_normal", "Mass"], "majority", "no finding and a finding: Mass, No acute disease"),
+    ],
+)
+def test_labels_for_a_normal_image_count_as_one(tmp_path, found, how, expected):
+    (write_files(tmp_path, "a.png") / "t.csv").write_text("image,l\n" + "".join(f"a,{label}\n" for label in found))
+    listing = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="l", combine=how))
+    label_map = LabelMap({"ill": ["Mass"], "normal": ["No acute disease", "0_normal"]})
+    outcome = label_map.apply(listing.images, listing.vocabulary).iloc[0]
+    assert expected in (outcome["label_normal"], outcome["detail"])
+
+
 def test_rows_that_disagree_are_refused_unless_they_are_combined(tmp_path):
     (write_files(tmp_path, "a.png") / "t.csv").write_text("image,finding\na,Mass\na,Edema\n")
     refused = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="finding")).refused

@@ -87,8 +87,9 @@ def test_several_classes(labels, others, expected):
     assert outcome == (expected if isinstance(expected, str) else pytest.approx(expected, nan_ok=True))
 
 
-def test_several_exclusive_classes():
+def test_several_exclusive_classes_and_a_label_that_is_left_out_beside_no_finding():
     assert apply(LabelMap(SEVERAL), "Effusion|Mass") == "several_classes"
+    assert apply(LabelMap(ONE, ["Mass"]), "No Finding|Mass") == "listed"
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,9 @@ def read_labels(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, fr
 def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: Combination) -> pd.DataFrame:
     """Give all rows of an image the same labels. They are compared as by ``fold``, and keep their first spelling.
 
-    The rows of one reader add up, as in a table with a row for each finding. Without readers, each row is a reader of
-    its own. An image has no known labels if each of its readers found something, but no label has enough votes.
+    All labels for a normal image are one label. The rows of one reader add up, as in a table with a row for each
+    finding. Without readers, each row is a reader of its own. An image has no known labels if each of its readers found
+    something, but no label has enough votes.
 
     Args:
         rows: rows of ``read_labels``.
@@ -146,8 +147,10 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
         for column, vote in _VOTES.items()
     ]
     said = pd.concat(parts).replace({"label": ""}, None).dropna(subset=["image", "label"])
-    folded = said["label"].map({label: fold(label) for label in said["label"].unique()})
-    said["label"] = said.groupby(["image", folded])["label"].transform("first")
+    keys = {label: "normal" if is_normal(label) else fold(label) for label in said["label"].unique()}
+    first = said.groupby(["image", said["label"].map(keys)])["label"].transform("first")
+    others = said[said["label"].map(keys).eq("normal") & said["label"].ne(first)].drop_duplicates(["image", "label"])
+    said["label"] = first
     of_readers = said.groupby(["image", "reader", "label"])["vote"].max()
     votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
     has_read = rows[["labels", "unknown"]].notna().any(axis=1)
@@ -158,7 +161,7 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
     share = votes["max"] if how == "any" else votes["sum"] / n_who_know
     found = share.eq(1) if how == "unanimous" else share.gt(0.5)
     if how == "any":
-        normal = votes["label"].map({label: is_normal(label) for label in votes["label"].unique()}).astype("bool")
+        normal = votes["label"].map(keys).eq("normal")
         found &= ~(normal & (found & ~normal).groupby(votes["image"]).transform("any"))
     uncertain = ~found & (share.gt(0) if how == "unanimous" else share.eq(0.5))
     outvoted = ~uncertain & share.between(0, 0.5, inclusive="neither")
@@ -168,11 +171,15 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
         for name, case in cases.items()
     }
     is_labelled = rows["labels"].notna().groupby(rows["image"]).transform("any")
-    labels = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
+    joined["labels"] = joined["labels"].mask(is_labelled & joined["labels"].isna(), "")
     n_finders = said[said["vote"] > 0].groupby("image")["reader"].nunique()
     all_found_something = rows["image"].map(n_finders).eq(rows["image"].map(of_image))
-    disputed = labels.eq("") & joined["uncertain"].isna() & all_found_something
-    return rows.assign(**{**joined, "labels": labels.mask(disputed)})
+    disputed = joined["labels"].eq("") & joined["uncertain"].isna() & all_found_something
+    joined["labels"] = joined["labels"].mask(disputed)
+    # Only the first spelling is used, but all have to be listed: the others are checked as outvoted labels are.
+    spellings = rows["image"].map(others.groupby("image")["label"].agg("|".join)).astype("str")
+    joined["outvoted"] = joined["outvoted"].str.cat(spellings, sep="|", na_rep="").str.strip("|").replace("", None)
+    return rows.assign(**joined)
 
 
 def years(ages: "pd.Series[str]") -> "pd.Series[float]":

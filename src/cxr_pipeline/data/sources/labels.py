@@ -158,17 +158,15 @@ class LabelMap:
             return {"reason": "unknown_label", "detail": _NO_CLASS + "|".join(without_class)}
         if labels is None:
             return {"reason": "contradicting_labels", "detail": "its readers found different labels"}
-        if _contradict(certain):
-            return {"reason": "contradicting_labels", "detail": f"no finding and a finding: {', '.join(certain)}"}
-        present = certain
-        if self.uncertain == "positive":
-            present = [*certain, *possible]
-            if _contradict(present):
-                return {"left_out": "uncertain"}
-        elif self.uncertain == "negative":
-            possible = []
+        present = [*certain, *possible] if self.uncertain == "positive" else certain
         if any(self._meanings.get(fold(label), label) is None for label in present):
             return {"left_out": "listed"}
+        if _contradict(certain):
+            return {"reason": "contradicting_labels", "detail": f"no finding and a finding: {', '.join(certain)}"}
+        if _contradict(present):
+            return {"left_out": "uncertain"}
+        if self.uncertain == "negative":
+            possible = []
         has, may_have, not_mentioned = (
             {self.class_of(label) for label in group} - {None} for group in (present, possible, _split(unknown))
         )

@@ -33,8 +33,12 @@ def read(
     from cxr_pipeline.data.phantoms import write_release
 
     parameters: dict[str, Any] = {"n_patients": n_patients, "size": size, "prevalence": dict(prevalence), "seed": seed}
-    record = {"version": __version__, **parameters}
-    if _read_record(folder) != record:
+    record = json.dumps({"version": __version__, **parameters}, indent=2)
+    try:
+        is_current = (folder / _RECORD).read_text("utf-8") == record
+    except (OSError, UnicodeDecodeError):
+        is_current = False
+    if not is_current:
         try:
             write_release(folder, **parameters)
         except OSError as error:
@@ -44,17 +48,10 @@ def read(
             ) from error
         # Last, so that phantoms left by a killed run are generated again.
         with written_atomically(folder / _RECORD) as beside:
-            beside.write_text(json.dumps(record, indent=2), "utf-8")
+            beside.write_text(record, "utf-8")
     return nih.read(folder)
 
 
 def holds_images(folder: Path) -> bool:
     """Return True: missing phantoms are generated."""
     return True
-
-
-def _read_record(folder: Path) -> object:
-    try:
-        return json.loads((folder / _RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
