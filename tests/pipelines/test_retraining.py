@@ -172,23 +172,18 @@ class TestTrainChallenger:
         cell = {"name": "challenger", "folder": str(place), "parent_run": "parent"}
         assert job.payload["runtime_params"] == {"raw": "/r", "chest": {}, "cell": cell}
 
-    def test_an_earlier_challenger_is_reused(self, registered, folders, launch, jobs, place) -> None:
+    def test_an_earlier_challenger_is_reused_unless_it_is_incomplete(
+        self, registered, folders, launch, jobs, place, monkeypatch
+    ) -> None:
         self.leave(place, 8)
         assert self.train(folders, launch)["version"] == 8
         assert self.train(folders, launch, registry=SPLITS)["version"] == 8
         assert jobs == []
         assert registered.calls == [("nest", "r", "parent")] * 2
-
-    def test_a_challenger_with_other_splits_or_without_a_report_is_trained_again(
-        self, folders, launch, jobs, place
-    ) -> None:
-        self.leave(place, 8)
         assert self.train(folders, launch, registry=SPLITS.assign(split="test"))["version"] == 9
         self.leave(place, 8)
         nodes.RunOutputs(place, "chest").path("report").unlink()
         assert self.train(folders, launch)["version"] == 9
-
-    def test_a_challenger_without_version_is_trained_again(self, folders, launch, jobs, place, monkeypatch) -> None:
         self.leave(place, 8)
         monkeypatch.setattr(tracking, "resolve_version", Mock(side_effect=UserError("gone")))
         assert self.train(folders, launch)["version"] == 9

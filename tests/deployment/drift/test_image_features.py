@@ -34,14 +34,11 @@ def test_one_image_of_each_patient_is_sampled(patients, max_images, seed) -> Non
     pd.testing.assert_frame_equal(sample, sample_one_per_patient(rows, max_images=max_images, seed=seed))
 
 
-def test_the_sample_is_random() -> None:
+def test_the_sample_is_random_and_equal_ids_in_two_sources_are_two_patients() -> None:
     rows = rows_of(["a"] * 10 + ["b"] * 10)
     assert len({sample_one_per_patient(rows, max_images=2, seed=seed).index[0] for seed in range(50)}) > 5
     unknown = rows_of([None] * 20)
     assert len({tuple(sample_one_per_patient(unknown, max_images=3, seed=seed).index) for seed in range(20)}) > 15
-
-
-def test_equal_ids_in_two_sources_are_two_patients() -> None:
     assert len(sample_one_per_patient(rows_of(["1", "1"], ["nih", "other"]), max_images=9, seed=0)) == 2
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,6 @@ from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import score_folder
 
 SIZE = 16
-KEY = "effusion.scoring.folder"
 
 
 @pytest.fixture(scope="session")
@@ -50,22 +50,9 @@ def draw(folder: Path) -> Callable[..., Path]:
 def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Score a folder into one table."""
 
-    def score_images(
-        classifier: ImageClassifier,
-        folder: Path,
-        *,
-        batch_size: int = 2,
-        heatmaps: Path | None = None,
-        scored_by: str = "models:/cxr-effusion/1",
-    ) -> pd.DataFrame:
-        predictions = score_folder(
-            classifier,
-            find_images(str(folder), key=KEY),
-            scored_by=scored_by,
-            parts=tmp_path / "predictions.parts",
-            batch_size=batch_size,
-            heatmaps=heatmaps,
-        )
-        return pd.concat(predictions, ignore_index=True)
+    def score_images(classifier: ImageClassifier, folder: Path, **options: Any) -> pd.DataFrame:
+        settings = {"scored_by": "models:/cxr-effusion/1", "batch_size": 2, **options}
+        images, parts = find_images(str(folder), key="effusion.scoring.folder"), tmp_path / "predictions.parts"
+        return pd.concat(score_folder(classifier, images, parts=parts, **settings), ignore_index=True)
 
     return score_images

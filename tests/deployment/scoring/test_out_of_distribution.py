@@ -214,6 +214,11 @@ def test_a_small_profile_makes_the_comparisons_that_it_can(phantoms) -> None:
     nothing = OutlierDetector(few, false_alarms=0.05, min_images=50)
     assert nothing.compared == ()
     assert not nothing.is_outlier(new.statistics, new.features + 100).any()
+    # A rate below one in n images still has a threshold.
+    few = fit(phantoms.take(TRAIN), phantoms.take(slice(200, 235)))
+    assert share(few, new, 0.0001) < 0.1
+    detector = OutlierDetector(few, false_alarms=0.0001, min_images=30)
+    assert detector.is_outlier(new.statistics * 50, new.features * 50).all()
 
 
 def test_an_image_whose_features_overflow_is_an_outlier(profile, phantoms) -> None:
@@ -222,11 +227,3 @@ def test_an_image_whose_features_overflow_is_an_outlier(profile, phantoms) -> No
     features[1, 0] = np.inf
     detector = OutlierDetector(profile, false_alarms=0.01, min_images=30)
     assert detector.is_outlier(new.statistics, features).tolist() == [False, True, False]
-
-
-def test_a_rate_below_one_in_n_images_still_has_a_threshold(phantoms) -> None:
-    few = fit(phantoms.take(TRAIN), phantoms.take(slice(200, 235)))
-    new = phantoms.take(NEW)
-    assert share(few, new, 0.0001) < 0.1
-    detector = OutlierDetector(few, false_alarms=0.0001, min_images=30)
-    assert detector.is_outlier(new.statistics * 50, new.features * 50).all()
