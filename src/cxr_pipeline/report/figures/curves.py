@@ -7,7 +7,7 @@ settings.
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,8 @@ from cxr_pipeline.evaluation.intervals import wilson
 from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE, Axes
 from cxr_pipeline.report.formatting import Document, measure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST_PANELS_WIDE = 4
 ONE_CLASS_ONLY = "Nothing to draw: no class has both positive and negative test images."
@@ -142,7 +139,7 @@ def _outputs(scores: Scores, metrics: Document) -> Iterator[Output]:
             yield Output(name, positive, probability, scores.predicted[known, column], threshold, measures)
 
 
-def _roc(axes: "Axes", output: Output) -> None:
+def _roc(axes: Axes, output: Output) -> None:
     from sklearn.metrics import roc_curve
 
     false_positives, sensitivity, _ = roc_curve(output.positive, output.probability, drop_intermediate=False)
@@ -152,7 +149,7 @@ def _roc(axes: "Axes", output: Output) -> None:
     axes.set(**UNIT_SQUARE)
 
 
-def _precision_recall(axes: "Axes", output: Output) -> None:
+def _precision_recall(axes: Axes, output: Output) -> None:
     from sklearn.metrics import precision_recall_curve
 
     precision, sensitivity, _ = precision_recall_curve(output.positive, output.probability)
@@ -170,11 +167,11 @@ def _with_interval(name: str, measured: Document) -> str:
     return f"{name} {measure(measured)}".replace(" (", "\n(")
 
 
-def _mark_threshold(axes: "Axes", output: Output, x: float, y: float) -> None:
+def _mark_threshold(axes: Axes, output: Output, x: float, y: float) -> None:
     axes.plot(x, y, "o", color=ORANGE, zorder=3, label=f"threshold {output.threshold:.3f}")
 
 
-def _reliability(axes: "Axes", output: Output) -> None:
+def _reliability(axes: Axes, output: Output) -> None:
     bins = reliability_bins(output.positive, output.probability)
     sizes = " to ".join(str(size) for size in sorted({bins["n"].min(), bins["n"].max()}))
     axes.plot([0, 1], [0, 1], **DOTTED, label="perfect calibration")
@@ -185,7 +182,7 @@ def _reliability(axes: "Axes", output: Output) -> None:
     axes.set(xlim=(-0.03 * end, end), ylim=(-0.03 * end, end))
 
 
-def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:
+def _shade_phases(history: pd.DataFrame, upper: Axes, lower: Axes) -> None:
     for number, (phase, epochs) in enumerate(history.groupby("phase", sort=False)["epoch"]):
         start = epochs.min() - 0.5
         for axes in (upper, lower):
@@ -197,7 +194,7 @@ def _shade_phases(history: pd.DataFrame, upper: "Axes", lower: "Axes") -> None:
 
 
 # How to draw a curve, and the labels of its axes.
-CURVES: dict[str, tuple[Callable[["Axes", Output], None], str, str]] = {
+CURVES: dict[str, tuple[Callable[[Axes, Output], None], str, str]] = {
     "roc": (_roc, "1 - specificity", "sensitivity"),
     "precision_recall": (_precision_recall, "sensitivity", "precision"),
     "reliability": (_reliability, "probability", "share of positive images"),

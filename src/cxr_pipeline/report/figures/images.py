@@ -3,7 +3,6 @@
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.localisation import overlay
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, Axes
 
 # True and predicted value of each outcome.
 OUTCOMES = {"true positives": (1, 1), "false positives": (0, 1), "false negatives": (1, 0), "true negatives": (0, 0)}
@@ -106,12 +102,12 @@ def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, 
         return style.png(figure)
 
 
-def _show(axes: "Axes", image: NDArray[np.uint8]) -> None:
+def _show(axes: Axes, image: NDArray[np.uint8]) -> None:
     # Fixed limits: matplotlib would otherwise stretch the contrast of each image.
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
 
 
-def _outline(axes: "Axes", boxes: NDArray[np.floating], size: int) -> None:
+def _outline(axes: Axes, boxes: NDArray[np.floating], size: int) -> None:
     from matplotlib.patches import Rectangle
 
     for left, top, right, bottom in boxes * size:

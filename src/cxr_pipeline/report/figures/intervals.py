@@ -2,18 +2,15 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, Axes
 from cxr_pipeline.report.formatting import UNDEFINED, Document, measure, shorten, value_of
 from cxr_pipeline.report.page import records
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 INCHES_ABLATION = 9.0
 # Metrics of an ablation with the relative widths of their panels; the intervals are written next to the first.
@@ -88,14 +85,14 @@ def _cell(row: Document, name: str) -> Estimate:
     return Estimate(label, row[name], color, bool(row["collapsed"]), missing)
 
 
-def _draw_auc(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+def _draw_auc(axes: Axes, estimates: Sequence[Estimate]) -> None:
     _draw_estimates(axes, estimates)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.5)
     axes.set_xlabel("AUC; the dotted line is chance")
     axes.set_xlim(right=1.01)
 
 
-def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+def _draw_estimates(axes: Axes, estimates: Sequence[Estimate]) -> None:
     """Draw a row for each estimate, the first on top; an undefined number is NaN, which is not drawn."""
     for place, row in enumerate(estimates):
         if row.measured is None:
@@ -109,7 +106,7 @@ def _draw_estimates(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _write_numbers(axes: "Axes", estimates: Sequence[Estimate]) -> None:
+def _write_numbers(axes: Axes, estimates: Sequence[Estimate]) -> None:
     for place, row in enumerate(estimates):
         numbers = measure(row.measured, digits=2) or row.missing
         axes.text(1.02, place, numbers, transform=axes.get_yaxis_transform(), va="center", fontsize=9)

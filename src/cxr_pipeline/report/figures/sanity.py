@@ -1,16 +1,13 @@
 """The figure of the sanity checks: measured and expected values."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, Axes
 from cxr_pipeline.report.formatting import Document
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TITLES = ("Untrained network", "Overfitting a few images", "Shuffled labels")
 
@@ -33,7 +30,7 @@ def sanity_figure(report: Document) -> bytes:
         return style.png(figure)
 
 
-def _draw_chance(axes: "Axes", verdict: Document) -> None:
+def _draw_chance(axes: Axes, verdict: Document) -> None:
     measured, expected = verdict["measured"], verdict["expected"]
     axes.axhspan(expected["at_least"], expected["at_most"], color=LIGHT, label="expected")
     for place, (value, color) in enumerate(((expected["loss"], GREY), (measured["loss"], BLUE))):
@@ -46,7 +43,7 @@ def _draw_chance(axes: "Axes", verdict: Document) -> None:
     axes.legend(loc="upper left")
 
 
-def _draw_overfitting(upper: "Axes", lower: "Axes", verdict: Document) -> None:
+def _draw_overfitting(upper: Axes, lower: Axes, verdict: Document) -> None:
     from matplotlib.ticker import NullFormatter
 
     expected, epochs = verdict["expected"], verdict["epochs"]
@@ -64,7 +61,7 @@ def _draw_overfitting(upper: "Axes", lower: "Axes", verdict: Document) -> None:
     lower.set_xlabel(f"epoch, {verdict['measured']['images']} training images")
 
 
-def _draw_shuffled(axes: "Axes", verdict: Document) -> None:
+def _draw_shuffled(axes: Axes, verdict: Document) -> None:
     """Draw the AUC of the validation images over the epochs with its range at chance; the last epoch counts."""
     measured, expected, epochs = verdict["measured"], verdict["expected"], verdict["epochs"]
     if expected["at_least"] is not None:
@@ -79,7 +76,7 @@ def _draw_shuffled(axes: "Axes", verdict: Document) -> None:
         axes.legend(loc="lower right")
 
 
-def _plot_epochs(axes: "Axes", epochs: Sequence[dict[str, Any]], column: str) -> None:
+def _plot_epochs(axes: Axes, epochs: Sequence[dict[str, Any]], column: str) -> None:
     values = np.array([row[column] for row in epochs], dtype=float)
     axes.plot(np.arange(1, len(values) + 1), values, "o-", markersize=3, color=BLUE)
     axes.set_xlim(0.4, len(values) + 0.6)

@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import matplotlib
     from matplotlib.figure import Figure
 
+Axes: TypeAlias = "matplotlib.axes.Axes"  # Importing matplotlib here would slow down commands that draw nothing.
 BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#5F6368", "#E4E6E8"
 STYLE = {
     "font.size": 11,
@@ -57,7 +58,7 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def panels(figure: "Figure", n: int, n_wide: int, **options: Any) -> "list[Axes]":
+def panels(figure: "Figure", n: int, n_wide: int, **options: Any) -> list[Axes]:
     """Add n panels in rows of ``n_wide``; ``options`` are those of ``Figure.subplots``."""
     grid = figure.subplots(-(-n // n_wide), n_wide, squeeze=False, **options).ravel()
     for axes in grid[n:]:
@@ -65,7 +66,7 @@ def panels(figure: "Figure", n: int, n_wide: int, **options: Any) -> "list[Axes]
     return list(grid[:n])
 
 
-def integer_axis(axes: "Axes") -> None:
+def integer_axis(axes: Axes) -> None:
     """Label the x axis with whole numbers, at least one."""
     from matplotlib.ticker import MaxNLocator
 

@@ -2,18 +2,14 @@
 
 import math
 import textwrap
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from cxr_pipeline.deployment.drift.image_features import STATISTICS
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE
+from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, Axes
 from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 DRIFTED = ("warn", "refuse")
 VERDICTS = {"none": "no drift", "warn": "WARN", "refuse": "REFUSE", "unknown": "unknown"}
@@ -230,7 +226,7 @@ def _relative(effect: float, report: Document, family: str) -> float:
     return max(0.0, effect - no_effect) / limit if limit > 0 else LARGEST_EFFECT
 
 
-def _draw_distribution(axes: "Axes", family: str, test: Document) -> None:
+def _draw_distribution(axes: Axes, family: str, test: Document) -> None:
     shown = test["histogram"]
     axes.stairs(shown["reference"], shown["edges"], fill=True, color=GREY, alpha=0.4, label="reference images")
     axes.stairs(shown["new"], shown["edges"], color=_color(test), linewidth=1.8, label="new images")

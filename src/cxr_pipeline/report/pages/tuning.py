@@ -5,17 +5,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE
+from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, Axes
 from cxr_pipeline.report.formatting import Document, as_yaml, number, plural
 from cxr_pipeline.report.page import RESEARCH, Page, Section, Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PANELS_WIDE = 3
 WARNINGS = (
@@ -190,7 +187,7 @@ def draw_slices(trials: pd.DataFrame, space: Document, *, label: str, minimize: 
         return style.png(figure)
 
 
-def _places(axes: "Axes", values: "pd.Series[Any]", axis: Document) -> "pd.Series[Any]":
+def _places(axes: Axes, values: "pd.Series[Any]", axis: Document) -> "pd.Series[Any]":
     """Prepare the x axis of a parameter and return the places of values on it."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
