@@ -78,11 +78,8 @@ def read_page():
 @pytest.fixture(scope="session")
 def measured():
     """Make metrics by name, each of value, low and high."""
-
-    def make(**measures):
-        return {name: dict(zip(("value", "low", "high"), values, strict=True)) for name, values in measures.items()}
-
-    return make
+    ends = ("value", "low", "high")
+    return lambda **measures: {name: dict(zip(ends, values, strict=True)) for name, values in measures.items()}
 
 
 @pytest.fixture(scope="session")
@@ -90,29 +87,17 @@ def metrics_of(measured):
     """Make the metrics of a good binary model, with some of them changed."""
 
     def make(clustered_by="patient", **changed):
-        measures = measured(
-            **{
-                "auc": (0.889, 0.851, 0.924),
-                "sensitivity": (0.828, 0.75, 0.9),
-                "specificity": (0.783, 0.69, 0.86),
-                "precision": (0.772, None, None),
-                **changed,
-            }
-        )
+        usual = {"auc": (0.889, 0.851, 0.924), "sensitivity": (0.828, 0.75, 0.9), "specificity": (0.783, 0.69, 0.86)}
+        measures = measured(**{**usual, "precision": (0.772, None, None), **changed})
+        patients = {"patients": {"positive": 50, "negative": 55}}
+        effective = {"effective_patients": {"positive": 45.2, "negative": 50.5}}
         return {
             "phantom": False,
             "split": "test",
             "n_images": 119,
             "prevalence": 0.487,
             "thresholds": {"effusion": 0.4137},
-            "support": {
-                "effusion": {
-                    "n_known": 119,
-                    "n_positive": 58,
-                    "patients": {"positive": 50, "negative": 55},
-                    "effective_patients": {"positive": 45.2, "negative": 50.5},
-                }
-            },
+            "support": {"effusion": {"n_known": 119, "n_positive": 58, **patients, **effective}},
             "images_digest": "7" * 64,
             "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
             "metrics": measures,
@@ -211,30 +196,6 @@ def content(metrics_of, data_report, counts):
         model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epoch": 1,
                "phase": "frozen"},
     )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def space():
-    """The space of a hyperparameter search."""
-    return {
-        "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-        "model.head_units": {"low": 0, "high": 128, "step": 64},
-        "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
-        "model.dropout": {"low": 0.0, "high": 0.5},
-    }
-
-
-@pytest.fixture
-def trials(space):
-    """The trials of that search, one of which failed and one of which was pruned."""
-    rows = [
-        (0, "complete", 0.7, 0.001, 64, None, 0.1, 5, 60.4, None),
-        (1, "failed", None, 0.01, 0, "pool4_pool", 0.2, 1, 9.0, "<script>alert(1)</script>"),
-        (2, "complete", 0.9, 0.0001, 128, "pool4_pool", 0.5, 5, 61.0, None),
-        (3, "pruned", 0.95, 0.002, 0, None, 0.0, 3, 30.0, None),
-        (4, "complete", 0.8, 0.0005, 0, None, 0.3, 5, 59.5, None),
-    ]
-    return pd.DataFrame(rows, columns=["number", "state", "value", *space, "epochs", "seconds", "reason"])
 
 
 DRIFT_LIMITS = {

@@ -47,11 +47,9 @@ def test_html_loads_nothing_and_has_its_date(page, read_page):
     assert re.search(r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC", read.html)
 
 
-def test_html_fits_a_phone_with_tables_and_dense_figures_scrolling_in_their_own_box(page, read_page):
+def test_tables_and_dense_figures_scroll_in_their_own_box(page, read_page):
     read = read_page(page.html())
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in read.attributes("meta")
     assert sum((each.get("class") or "").startswith("scroll") for each in read.attributes("div")) == 3
-    assert ".scroll { overflow-x: auto" in read.text["style"]
     assert [image["alt"].split(". ")[0] for image in read.attributes("img")] == ["ROC curve", f"Heat maps: {HOSTILE}"]
 
 

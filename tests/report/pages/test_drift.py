@@ -3,7 +3,6 @@ import re
 import pytest
 
 from cxr_pipeline.report.pages import drift
-from cxr_pipeline.report.pages.drift import render_drift
 
 HOSTILE = "<script>alert('1')</script> & $x_"
 
@@ -13,26 +12,16 @@ def same(drift_report):
     return drift_report()
 
 
-@pytest.fixture(scope="module")
-def bright(drift_report):
-    return drift_report(brighter=40)
-
-
-@pytest.fixture(scope="module")
-def few(drift_report):
-    return drift_report(12)
-
-
 @pytest.fixture
 def text_of(read_page):
     """Return the text of the sections of a report's page."""
-    return lambda report: read_page(render_drift(report)).text
+    return lambda report: read_page(drift.render_drift(report)).text
 
 
-def test_the_verdict_and_the_action_come_first(text_of, drift_report, same, bright, few):
-    reports = (same, bright, drift_report(flipped=True), few)
-    sentence = bright["sentence"]
-    same, bright, flipped, few = (text_of(report)["summary"] for report in reports)
+def test_the_verdict_and_the_action_come_first(text_of, drift_report, same):
+    reports = (same, drift_report(brighter=40), drift_report(flipped=True), drift_report(12))
+    sentence, summaries = reports[1]["sentence"], [text_of(report)["summary"] for report in reports]
+    same, bright, flipped, few = summaries
     assert same.startswith("Summary Verdict: no drift.")
     assert "Action None. These images can be scored" in same
     assert f"Verdict: REFUSE. {sentence}" in bright
@@ -54,8 +43,9 @@ def test_the_page_says_what_was_compared(text_of, same):
     assert "images of runs:/x/model:" in text_of({**same, "model": unregistered})["summary"]
 
 
-def test_every_test_is_a_row(read_page, bright):
-    page = read_page(render_drift(bright))
+def test_every_test_is_a_row(read_page, drift_report):
+    bright = drift_report(brighter=40)
+    page = read_page(drift.render_drift(bright))
     rows = [row for row in page.rows if len(row) == 9]
     tests = [test for family in bright["families"] for test in family["tests"]]
     assert len(rows) == len(tests) + 1
@@ -88,14 +78,14 @@ def test_missing_tests_and_profiles_are_warnings(text_of, drift_report):
 
 def test_hostile_names_are_escaped(read_page, drift_report):
     report = drift_report(outputs=(HOSTILE, "b"), flipped=True) | {"title": HOSTILE}
-    page = read_page(render_drift(report | {"new_images": {**report["new_images"], "place": HOSTILE}}))
+    page = read_page(drift.render_drift(report | {"new_images": {**report["new_images"], "place": HOSTILE}}))
     assert "<script" not in page.html
     assert HOSTILE in page.text["summary"]
     assert HOSTILE.replace("_", " ") in page.text["summary"]
 
 
-def test_without_tests_there_are_no_figures(text_of, few):
-    text = text_of(few)
+def test_without_tests_there_are_no_figures(text_of, drift_report):
+    text = text_of(drift_report(12))
     assert "figures" not in text
     assert "No test was possible." in text["results"]
 

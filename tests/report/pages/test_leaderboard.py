@@ -82,7 +82,6 @@ def test_hostile_text_is_escaped(page):
     found = page(
         entry(HOSTILE, run_id=HOSTILE, **hostile),
         entry("b", **hostile | {"parameters": {}}, url=url, run_url=url),
-        entry("c", **hostile | {"parameters": {HOSTILE: f"another {HOSTILE}"}}),
         entry(HOSTILE, unfinished=HOSTILE, images=HOSTILE, **hostile | {"task": "x"}),
     )
     assert not found.attributes("script")
@@ -110,7 +109,10 @@ def test_the_terminal_shows_the_first_of_each_group():
         "findings, 1,040 phantom test images: c (first of 1), AUC 0.875 (0.812 to 0.938)",
         "not ranked: 1; the page gives the reasons",
     ]
-    assert "(one of 2 tied for first of 3)" in first_models(leaderboard([entry(), entry("b"), entry("c", 0.5)]))[0]
-    assert "kedro run --pipeline=comparison" in first_models(leaderboard([]))[0]
+    for phrase, *entries in (
+        ("(one of 2 tied for first of 3)", entry(), entry("b"), entry("c", 0.5)),
+        ("?[2Jevil?name", entry("\x1b[2Jevil\nname")),
+        ("kedro run --pipeline=comparison",),
+    ):
+        assert phrase in first_models(leaderboard(entries))[0]
     assert "kedro run --env demo --pipeline=effusion" in render_leaderboard(leaderboard([]))
-    assert "?[2Jevil?name" in first_models(leaderboard([entry("\x1b[2Jevil\nname")]))[0]

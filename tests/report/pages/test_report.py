@@ -9,10 +9,6 @@ from cxr_pipeline.report.pages.report import render_card, render_report, short_c
 from cxr_pipeline.report.sections.data import NOT_ANSWERED
 
 
-def card(content):
-    return render_card(content)
-
-
 def section(text, title):
     """Return the text of a section of a card."""
     return text.split(f"## {title}\n")[1].split("\n## ")[0]
@@ -42,12 +38,13 @@ def test_warnings_are_shown_and_a_poor_auc_is_reported_first(content, read_page)
     page = read_page(render_report(missed))
     assert "missed by <0.03>." in page.text["warnings"]
     assert "2 warnings below." in page.text[""]
-    assert "- Few images." in section(card(missed), "Warnings")
-    assert "\n\nThe model may be no better than chance" in section(card(missed), "Performance on the test images")
+    card = render_card(missed)
+    assert "- Few images." in section(card, "Warnings")
+    assert "\n\nThe model may be no better than chance" in section(card, "Performance on the test images")
 
 
 def test_report_and_card_have_the_same_sections_with_their_content(content, read_page):
-    text = card(content)
+    text = render_card(content)
     for fact in (
         *("model: cxr-effusion 3", "registered: 2026-11-30 14:50:13 UTC", f"MLflow run: {'5f' * 16}"),
         *(f"data digest: {'9b' * 32}", f"test digest: {'7' * 64}", "git commit: 0f3a9c1d"),
@@ -71,7 +68,7 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
     assert re.findall(r"<h2>(.*)</h2>", render_report(content)) == list(contents)
     for title, sentence in contents.items():
         assert sentence in section(text, title)
-    assert "kedro run --env demo --pipeline=effusion_drift" in card(
+    assert "kedro run --env demo --pipeline=effusion_drift" in render_card(
         replace(content, metrics={**content.metrics, "phantom": True})
     )
 
@@ -96,16 +93,13 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     ):
         assert row in page.rows
     assert "images: Labels are from <table>.csv." in page.text["data"]
-    assert "4711" not in page.html + card(content)
+    assert "4711" not in page.html + render_card(content)
     assert "quarantine.csv" in page.text["data"]
     assert not re.search("Metrics by|class and source|threshold policies|Classification report|Confounding", page.html)
 
 
-def test_unknown_patients_and_an_empty_quarantine_are_named(content, data_report, read_page):
-    unknown = data_report(n_unknown=791, n_patients=0, sources={"images": False})
-    page = read_page(render_report(replace(content, data_report=unknown, quarantine=content.quarantine.head(0))))
-    assert ["patients", "unknown"] in page.rows
-    assert ["images", "112,120", "9", "111,311", "9", "791", "unknown"] in page.rows
+def test_an_empty_quarantine_is_named(content, read_page):
+    page = read_page(render_report(replace(content, quarantine=content.quarantine.head(0))))
     assert "Quarantined images None." in page.text["data"]
     assert "quarantine.csv" not in page.html
 
@@ -205,7 +199,7 @@ def numbers_of(items):
 
 
 def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(content):
-    answered = ";".join(re.findall(r"^\*(.*)\*$", card(content), flags=re.MULTILINE))
+    answered = ";".join(re.findall(r"^\*(.*)\*$", render_card(content), flags=re.MULTILINE))
     for guideline, column, last in (("CLAIM", 1, 42), ("TRIPOD+AI", 2, 27)):
         listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *(field[column] for field in NOT_ANSWERED)]
         assert set().union(*map(numbers_of, listed)) == set(range(3, last + 1))
@@ -217,13 +211,7 @@ def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metric
     task = {"kind": "binary", "classes": ("well", "ill")}
     text = short_card(metrics_of(auc=(0.52, 0.4, 0.6)), ["It may be no better than chance."], **task, phantom=False)
     assert text.startswith("AUC 0.520 on 119 test images.")
-    for phrase in (
-        "no better than chance",
-        "labelled ill from images labelled well",
-        "not a medical device",
-        "model_card.md",
-    ):
+    for phrase in ("than chance", "labelled ill from images labelled well", "not a medical device", "model_card.md"):
         assert phrase in text
     phantom = short_card(metrics_of(), [], **task, phantom=True)
     assert ["phantom" in each for each in (text, phantom)] == [False, True]
-    assert "chance" not in phantom
