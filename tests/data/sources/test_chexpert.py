@@ -54,13 +54,6 @@ def test_paths_with_and_without_the_name_of_the_release(tmp_path, release, on_di
     assert listing.n_missing == 1
 
 
-def test_rows_of_one_image_that_differ(tmp_path):
-    write(write(tmp_path, row(image(1)), row(image(3))), row(image(3)), table="valid.csv")
-    listing = read(tmp_path)
-    assert listing.images["path"].tolist() == [image(1)]
-    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [[image(3), "contradicting_labels"]] * 2
-
-
 def test_a_path_without_a_patient(tmp_path):
     listing = read(write(tmp_path, row("train/x/view1_frontal.jpg"), row(image(1))))
     assert texts(listing.images["patient_id"]) == ["patient00001", None]

@@ -49,6 +49,7 @@ def test_a_name_of_several_images(tmp_path):
     listing = read_rows(tmp_path, "x.png", "a/x.png", "x", "y", "y.jpg", "b/y")
     assert listing.images["path"].tolist() == ["a/x.png", "b/y.jpg", "x.png"]
     assert listing.n_repeated == 2
+    assert listing.notes == ("Labels are from labels.csv.", "Files below the folder that the table does not name: 3.")
     assert listing.refused.to_numpy().tolist() == [
         ["y", "unreadable", "several files have this name; the table must give the path"],
     ]
@@ -68,14 +69,6 @@ def test_images_in_a_linked_folder(tmp_path, follow_links):
     listing = read_rows(tmp_path / "source", "a.png", follow_links=follow_links)
     assert listing.images["path"].tolist() == ["images/a.png"] * follow_links
     assert listing.n_missing == 1 - follow_links
-
-
-def test_notes(tmp_path):
-    write_files(tmp_path, "a.png", "b.png", "tables/old.csv")
-    listing = read_rows(tmp_path, "a.png", table="tables/of labels.csv")
-    unnamed = "Files below the folder that the table does not name: 2."
-    assert listing.notes == ("Labels are from of labels.csv.", unnamed)
-    assert len(read_rows(tmp_path, "a.png", "b.png", "old.csv", table="tables/of labels.csv").notes) == 1
 
 
 def test_rows_of_the_same_image():

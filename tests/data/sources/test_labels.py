@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import chexpert, nih
-from cxr_pipeline.data.sources.labels import LabelMap, count_unknown_labels
+from cxr_pipeline.data.sources.labels import LabelMap
 
 VOCABULARY = ("Effusion", "Mass", "No Finding", "Pneumonia")
 ONE = {"nofinding": ("No Finding", "normal", "0_normal"), "effusion": ("Effusion",)}
@@ -195,19 +195,8 @@ def test_a_label_that_may_be_a_listed_one_is_neither_another_nor_a_negative(labe
         assert apply(LabelMap(classes, exclusive=exclusive), label, vocabulary=(label, "Mass")) == expected
 
 
-def test_a_label_becomes_usable_by_listing_it():
-    label_map = LabelMap({"normal": ("No Finding", "No Findings", "healthy"), "abnormal": ("*",)}, ["unknown"])
-    outcomes = [apply(label_map, label) for label in ("No Findings", "healthy", "unknown", "Mass")]
-    assert outcomes == [[1.0, 0.0], [1.0, 0.0], "listed", [0.0, 1.0]]
-
-
 def test_the_labels_of_public_releases_and_of_numbers_do_not_resemble_each_other():
     for vocabulary in (nih.LABELS, chexpert.LABELS, tuple(map(str, range(120))), ("Grade 1", "Grade 2", "Grade 3")):
         for listed in vocabulary:
             label_map = LabelMap({"one": (listed,), "rest": ("*",)})
             assert [label for label in vocabulary if label_map.class_of(label) != "rest"] == [listed]
-
-
-def test_unknown_labels_are_counted():
-    outcome = LabelMap(STAR).apply(rows("No Findings", "Mass|No Findings", "rib: no", "Mass"), ["No Findings", "Mass"])
-    assert count_unknown_labels(outcome["detail"].dropna()) == {"No Findings": 2, "rib: no": 1}

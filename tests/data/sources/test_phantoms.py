@@ -25,15 +25,10 @@ def test_phantoms_are_generated_again_only_with_other_parameters(tmp_path):
     assert contents(folder) != first
     read(folder, **OPTIONS)
     assert contents(folder) == first
-
-
-def test_phantoms_of_a_killed_run_are_generated_again(tmp_path):
-    read(tmp_path / "phantoms", **OPTIONS)
-    before = contents(tmp_path / "phantoms")
-    (tmp_path / "phantoms" / "phantoms.json").unlink()
-    next((tmp_path / "phantoms" / "images").iterdir()).unlink()
-    assert read(tmp_path / "phantoms", **OPTIONS).n_missing == 0
-    assert contents(tmp_path / "phantoms") == before
+    (folder / "phantoms.json").unlink()  # as if the run had been killed
+    image.unlink()
+    assert read(folder, **OPTIONS).n_missing == 0
+    assert contents(folder) == first
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
