@@ -27,10 +27,6 @@ def baseline_of(counts):
     return source_baseline(*images(counts), outputs=["yes"])
 
 
-def test_one_source_has_no_baseline():
-    assert baseline_of({"train": {"a": (3, 3)}, "test": {"a": (2, 2)}}) is None
-
-
 def test_a_source_for_each_class_is_confounded():
     counts = {"train": {"adults": (50, 0), "children": (0, 40)}, "test": {"adults": (10, 0), "children": (0, 5)}}
     baseline = baseline_of(counts)
@@ -90,7 +86,8 @@ def test_scores_of_small_and_unseen_sources_tend_to_the_overall_score():
     assert baseline_of({"train": train, "test": {"large": (0, 1), "small": (1, 0)}})["auc"] == 1.0
 
 
-def test_test_images_of_one_class_or_none():
+def test_one_source_and_test_images_of_one_class_or_none():
+    assert baseline_of({"train": {"a": (3, 3)}, "test": {"a": (2, 2)}}) is None
     train = {"a": (3, 3), "b": (3, 3)}
     baseline = baseline_of({"train": train, "test": {"a": (2, 0), "b": (1, 0)}})
     assert baseline["auc"] is None

@@ -28,7 +28,7 @@ def start(monkeypatch):
     def start_and_kill(*signals):
         decoders = [gdcm_process._Decoder() for _ in signals]
         for decoder, number in zip(decoders, signals, strict=True):
-            os.kill(decoder._process.pid, number)
+            os.kill(decoder.process.pid, number)
             gdcm_process._idle.put(decoder)
 
     yield start_and_kill
@@ -91,5 +91,5 @@ def test_threads_decode_at_the_same_time_and_share_the_processes(jpeg, monkeypat
 
 def test_a_process_ends_with_the_one_that_started_it():
     decoder = gdcm_process._Decoder()
-    decoder._connection.close()
-    assert decoder._process.wait(timeout=20) == 0
+    decoder.connection.close()
+    assert decoder.process.wait(timeout=20) == 0

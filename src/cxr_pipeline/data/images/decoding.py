@@ -21,8 +21,6 @@ from cxr_pipeline.data.images.intensity import stretch
 
 MAX_BYTES = 2**28
 
-_PNG_MODES = {0: "L", 2: "RGB", 6: "RGBA"}
-_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE = 258, 262, (322, 323)
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -68,7 +66,9 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
         grey = decode_dicom(content, max_megapixels=max_megapixels, note=note)
     else:
         image = open_header(content)
-        check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=_bytes_per_pixel(content, image))
+        bits = _sample_bits(content, image)
+        bytes_per_pixel = max(sum(bits), max(bits) * len(image.getbands())) / 8
+        check_size(image.size, max_megapixels=max_megapixels, bytes_per_pixel=bytes_per_pixel)
         # A decoder allocates and fills whole tiles, which may be larger than the image.
         tile = [side for tag in _TIFF_TILE for side in _tiff_tag(image, tag)]
         if math.prod(tile) > max_megapixels * 1e6:
@@ -83,11 +83,8 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
     return grey
 
 
-def _bytes_per_pixel(content: bytes, image: ImageFile) -> float:
-    if image.format == "PNG":
-        return content[24] * _PNG_CHANNELS.get(content[25], 1) / 8
-    bits = _tiff_tag(image, _TIFF_BITS) or (8,)
-    return max(sum(bits), max(bits) * len(image.getbands())) / 8
+def _sample_bits(content: bytes, image: ImageFile) -> tuple[int, ...]:
+    return (content[24],) if image.format == "PNG" else _tiff_tag(image, _TIFF_BITS) or (8,)
 
 
 def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
@@ -100,14 +97,14 @@ def _read_grey(content: bytes, image: ImageFile) -> NDArray[np.uint8]:
             image.load()  # raises a more specific error
             raise ImageRefused("truncated", "damaged JPEG data")
         return luma[..., 0]
-    bits, png_mode = (content[24], _PNG_MODES.get(content[25])) if image.format == "PNG" else (8, None)
-    if bits == 16 or (image.mode in ("RGB", "RGBA") and max(_tiff_tag(image, _TIFF_BITS), default=8) > 8):
+    is_png, bits = image.format == "PNG", max(_sample_bits(content, image))
+    if bits > 8 and (is_png or image.mode in ("RGB", "RGBA")):
         return _read_deep(content)
     if image.format == "WEBP":
         # Pillow needs four times as much memory.
         return _to_grey(_read_with_opencv(content), blue_first=True)
-    if bits == 8 and png_mode and b"tRNS" not in content:
-        pixels = _decode_with_kornia(lambda: kornia_rs.image.Image.decode(content, png_mode).numpy(), image)
+    if is_png and bits == 8 and image.mode in ("L", "RGB", "RGBA") and b"tRNS" not in content:
+        pixels = _decode_with_kornia(lambda: kornia_rs.image.Image.decode(content, image.mode).numpy(), image)
         if pixels is not None:
             return _to_grey(pixels)
     return _read_with_pillow(image)

@@ -23,10 +23,10 @@ class _Decoder:
     """A process that decodes one image after another."""
 
     def __init__(self) -> None:
-        self._connection, theirs = Pipe()
+        self.connection, theirs = Pipe()
         with theirs:
             # -P: the modules beside this file must not hide others of the same name.
-            self._process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -36,15 +36,11 @@ class _Decoder:
                 start_new_session=True,
             )
 
-    def decode(self, pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
-        self._connection.send((pixel_data, syntax, dict(options)))
-        return self._connection.recv_bytes()
-
     def end(self) -> int:
         """End the process, unless it has ended, and return its exit status."""
-        self._connection.close()
-        self._process.kill()
-        return self._process.wait()
+        self.connection.close()
+        self.process.kill()
+        return self.process.wait()
 
 
 _idle: SimpleQueue[_Decoder] = SimpleQueue()
@@ -76,7 +72,8 @@ def _decode_once(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> 
         except OSError as error:  # too little memory, or too many processes or open files
             raise MemoryError("the decoder could not be started") from error
     try:
-        pixels = decoder.decode(pixel_data, syntax, options)
+        decoder.connection.send((pixel_data, syntax, dict(options)))
+        pixels = decoder.connection.recv_bytes()
     except BaseException as error:
         status = decoder.end()
         if not isinstance(error, EOFError | OSError):

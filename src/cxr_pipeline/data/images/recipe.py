@@ -1,7 +1,5 @@
 """``Recipe``: the parameters that determine the pixels of a prepared image; and the preparation of new images by it."""
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
+from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
 
 # Increase this when a change of the code changes pixels, so that images prepared by earlier versions are not used.
@@ -51,7 +50,7 @@ class Recipe:
     def digest(self) -> str:
         """16 hexadecimal digits that identify the pixels that this recipe produces from an image."""
         parameters = {"version": VERSION, "size": self.size, "mode": self.mode, "steps": self.steps}
-        return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        return json_digest(parameters)[:16]
 
     def prepare(self, content: bytes, *, note: Callable[[str], object] | None = None) -> NDArray[np.uint8]:
         """Decode, resize and enhance the bytes of an image file to uint8 [size, size]; see `decoding.decode`."""
