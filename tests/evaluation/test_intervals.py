@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
-from cxr_pipeline.data.splits import effective_number
 from cxr_pipeline.evaluation.intervals import UNDEFINED, estimate_share, mean_estimate, measure_mean, wilson
 
 COUNTS = arrays(np.float64, st.integers(1, 12), elements=st.integers(1, 9))
@@ -59,13 +58,6 @@ def test_images_of_a_patient_with_different_results_count_more_than_with_the_sam
     equal = estimate_share(4.0 * (np.arange(40) < 20), members, 0.95)
     assert (equal.low, equal.high) == pytest.approx(wilson(0.5, 40, 0.95))
     assert mixed.high - mixed.low < 0.5 * (equal.high - equal.low)
-
-
-@given(COUNTS)
-def test_the_effective_number_is_at_most_the_number_of_patients(counts):
-    assert 1 - 1e-9 <= effective_number(counts) <= len(counts) + 1e-9
-    assert effective_number(np.append(counts, 0)) == effective_number(counts)
-    assert effective_number(np.ones(len(counts))) == pytest.approx(len(counts))
 
 
 @given(shares())
