@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,17 @@ def fit(
         "settings": {name: value for name, value in asdict(settings).items() if name != "monitor"},
     }
     phases = plan_phases(model, train, validation, settings=settings, augmentation=augmentation, folder=features)
-    trainer = Trainer(json_digest(decisive), checkpoints, train, validation, settings, exclusive, on_epoch)
+    trainer = Trainer(
+        json_digest(decisive),
+        checkpoints,
+        train,
+        validation,
+        settings,
+        exclusive,
+        on_epoch,
+        selector=EpochSelector(settings.monitor, settings.tolerance, settings.patience),
+        loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
+    )
     history = trainer.run(phases)
     prune(checkpoints)
     return model, pd.DataFrame(history)
@@ -115,6 +124,8 @@ class Trainer:
     settings: TrainingSettings
     exclusive: bool
     on_epoch: Callable[[Row], None]
+    selector: EpochSelector
+    loss: Loss
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
         """Train the model, set the weights of the selected epoch, and return the history over all phases."""
@@ -127,21 +138,13 @@ class Trainer:
             state, n_epochs = self._run_phase(phase, self.folder / f"{digest[:32]}.npz", history)
             n_earlier = len(history)
             history += state.history[:n_epochs]
-            selected = self._selector.select(history) - n_earlier
+            selected = self.selector.select(history) - n_earlier
             # If an epoch of an earlier phase is still selected, this phase started from its weights.
             _assign(phase.network.weights, state.selected[selected] if selected >= 0 else initial)
             _assign(_random_states(phase.network), state.random.get(n_epochs - 1, []))
             # The next phase depends on the metric only through the epoch that it starts from.
             digest = json_digest([digest, n_epochs, selected])
         return history
-
-    @cached_property
-    def _selector(self) -> EpochSelector:
-        return EpochSelector(self.settings.monitor, self.settings.tolerance, self.settings.patience)
-
-    @cached_property
-    def _loss(self) -> Loss:
-        return build_loss(self.settings.loss, prevalence=self.train.prevalence, exclusive=self.exclusive)
 
     def _run_phase(self, phase: Phase, path: Path, earlier: Sequence[Row]) -> tuple[PhaseState, int]:
         """Complete a phase, and return its state and the number of epochs that count for this metric."""
@@ -160,7 +163,7 @@ class Trainer:
 
     def _n_epochs(self, phase: Phase, state: PhaseState) -> int | None:
         """Return the number of epochs of the phase, or None if it needs more epochs than the state has."""
-        if (stop := self._selector.stop(state.history)) is not None:
+        if (stop := self.selector.stop(state.history)) is not None:
             return stop
         return phase.settings.epochs if len(state.history) == phase.settings.epochs else None
 
@@ -175,7 +178,7 @@ class Trainer:
             weight_decay=phase.weight_decay,
             total_steps=settings.epochs * steps,
         )
-        network.compile(optimizer=optimizer, loss=self._loss, jit_compile=False)
+        network.compile(optimizer=optimizer, loss=self.loss, jit_compile=False)
         optimizer.build(network.trainable_variables)
         if state.history:
             _assign(network.variables, state.variables)
@@ -208,7 +211,7 @@ class Trainer:
             "phase": phase.name,
             "epoch": number,
             "loss": float(loss),
-            "val_loss": float(np.mean(self._loss(validation.y, scores))),
+            "val_loss": float(np.mean(self.loss(validation.y, scores))),
             **validation_metrics(validation.y, scores, exclusive=self.exclusive),
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
@@ -233,7 +236,7 @@ class Trainer:
 
     def _selected_by(self, monitor: str, history: Sequence[Row], earlier: Sequence[Row]) -> int:
         """Return the epoch of this phase that a metric selects; it is negative for an epoch of an earlier phase."""
-        selector = replace(self._selector, monitor=monitor)
+        selector = replace(self.selector, monitor=monitor)
         return selector.select([*earlier, *history[: selector.stop(history)]]) - len(earlier)
 
 

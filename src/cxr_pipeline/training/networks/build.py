@@ -13,7 +13,7 @@ from cxr_pipeline.training.networks.backbones import (
     NETWORKS,
     NORMALISATION,
 )
-from cxr_pipeline.training.networks.heads import OUTPUT, STANDARDISED, head, pool, pool_levels
+from cxr_pipeline.training.networks.heads import OUTPUT, POOLED, STANDARDISED, head, pool_levels
 from cxr_pipeline.training.networks.weights import load_weights
 
 # bfloat16 can represent neither 256 grey levels nor probabilities close to 0 and 1.
@@ -63,7 +63,10 @@ def build_model(
     image = keras.Input((size, size, 1), name="image")
     features = NETWORKS[name](image)
     backbone = keras.Model(image, features, name=name)
-    pooled = pool(features) if pooling == "average" else pool_levels(features, _levels(backbone, cut))
+    if pooling == "average":
+        pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
+    else:
+        pooled = pool_levels(features, _levels(backbone, cut))
     output = head(pooled, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
     if weights_file is not None:
         load_weights(backbone, weights_file)

@@ -11,11 +11,6 @@ STANDARDISED = "pooled_standardisation"
 OUTPUT = "probability"
 
 
-def pool(features: keras.KerasTensor) -> keras.KerasTensor:
-    """Average the last feature map [n, h, w, c] to [n, c]."""
-    return keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
-
-
 def pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
     """Pool averages and maxima of the last feature map and averages of finer ones, and standardise them.
 
