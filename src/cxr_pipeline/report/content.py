@@ -10,6 +10,9 @@ import pandas as pd
 from cxr_pipeline.report.formatting import Document
 from cxr_pipeline.report.kinds import Kind, kind_of
 
+HEATMAPS = "heatmaps"
+# Figures of the training; all others but the heat maps are on performance.
+TRAINING = ("training_curves", "class_samples", "augmentation_preview")
 SplitCounts = Mapping[str, Mapping[str, int | None]]
 
 

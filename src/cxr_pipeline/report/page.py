@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cxr_pipeline.report.figures.captions import captioned
 from cxr_pipeline.report.formatting import as_text, from_columns, markdown, title
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ class Table:
 class Section:
     """A part of a page, omitted if all its blocks are empty.
 
-    A block is a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by a name of `CAPTIONS`), or a
-    section; None and other empty blocks are skipped. ``items`` are those of reporting guidelines that the section
-    covers, for Markdown; ``anchor`` is its ``id``, for links; ``style`` is ``"warnings"``, ``"folded"``, which opens on
-    a click and is omitted in Markdown, or blank.
+    A block is a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by name, with their captions in
+    ``page.html.j2``), or a section; None and other empty blocks are skipped. ``items`` are those of reporting
+    guidelines that the section covers, for Markdown; ``anchor`` is its ``id``, for links; ``style`` is ``"warnings"``,
+    ``"folded"``, which opens on a click and is omitted in Markdown, or blank.
     """
 
     title: str
@@ -142,5 +142,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"text": as_text, "markdown": markdown, "captioned": captioned}
+    environment.filters |= {"text": as_text, "markdown": markdown, "base64": lambda png: b64encode(png).decode("ascii")}
     return environment

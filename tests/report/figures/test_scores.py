@@ -7,6 +7,7 @@ from PIL import Image
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures import scores
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
+from cxr_pipeline.report.page import Page, Section
 
 CLASSES = ("nofinding", "effusion")
 LABELS = ("Mass", "Nodule", "normal")
@@ -34,6 +35,7 @@ def test_the_figures_depend_on_the_kind_of_task_and_are_reproducible(measured, k
 
     assert list(first) == names
     assert first == again
+    assert Page("all have a caption", [Section("figures", [first])]).html().count("<img ") == len(names)
     assert {Image.open(BytesIO(png)).width for png in first.values()} == {width}
 
 

@@ -7,17 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.report.figures.intervals import draw_cells
-from cxr_pipeline.report.formatting import (
-    UNDEFINED,
-    Document,
-    as_yaml,
-    measure,
-    p_value,
-    percent,
-    plural,
-    quoted,
-    title,
-)
+from cxr_pipeline.report.formatting import Document, as_yaml, measure, p_value, percent, plural, quoted, title
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, records
 
 LEVEL = 0.05
@@ -131,7 +121,7 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     compared, decided, overridden, costs, failed = [], [], [], [], []
     for row in rows:
         name = f"{row['cell']} (baseline)" if row["is_baseline"] and row["cell"] != "baseline" else row["cell"]
-        auc, *decisions = (row[metric] or UNDEFINED for metric in ("auc", *DECIDED))
+        auc, *decisions = (row[metric] for metric in ("auc", *DECIDED))
         if row["error"]:
             auc, decisions = "failed", [""] * len(DECIDED)
             failed.append((name, textwrap.shorten(row["error"], LONGEST_ERROR)))

@@ -14,8 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.figures.captions import TRAINING
+from cxr_pipeline.report.content import TRAINING, ReportContent
 from cxr_pipeline.report.formatting import Document, as_text, join, number, plural, value_of
 from cxr_pipeline.report.kinds import kind_of
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES, MEASURES
-from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.figures.captions import HEATMAPS, TRAINING
+from cxr_pipeline.report.content import HEATMAPS, TRAINING, ReportContent
 from cxr_pipeline.report.formatting import (
     Document,
     as_text,
