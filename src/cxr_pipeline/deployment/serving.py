@@ -82,12 +82,9 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the column ``image``: image files, such as PNG, JPEG or DICOM, as base64 text.
 
-        Returns:
-            The rows of ``ImageClassifier.score_batch``, with None for null, which JSON can express. With the parameter
-            ``heatmap``, also the prepared image under its heat map, a PNG as base64 text, None if it was refused.
-
-        Raises:
-            MlflowException: the request has too many images.
+        The result has the rows of ``ImageClassifier.score_batch``, with None for null, which JSON can express. With the
+        parameter ``heatmap``, also the prepared image under its heat map, a PNG as base64 text, None if it was refused.
+        `MlflowException` is raised if the request has too many images.
         """
         images = model_input["image"].tolist()
         if len(images) > self._max_images:

@@ -26,7 +26,6 @@ class Entry:
         test_digest, data_digest: of the test images, and of all images and labels of the run.
         metrics: on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
         parameters: of the run, dotted name to text.
-        date: when it was registered or tested.
         experiment_id, run_id: MLflow ids of the run; None if it was deleted.
         run_url, url: pages of the run and of the version, if there is a server.
         unfinished: status of a run that did not finish, such as ``failed``.
@@ -63,32 +62,26 @@ _TYPES = {
 
 
 def leaderboard(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Rank models by AUC within each group tested on the same images.
+    """Rank models by AUC within each group tested on the same images; equal AUCs share a rank.
 
-    Real images come before phantoms, sorted by task and latest date; models that cannot be ranked come last. Equal AUCs
-    share a rank.
+    Real images come before phantoms, sorted by task and latest date; models that cannot be ranked come last.
 
     Returns:
         A row for each entry with the columns ``_TYPES``: ``group`` and ``rank`` from 1; ``interval_overlaps_first``
         (null for the first itself, and with too few patients for an interval; overlap is not a test of a difference);
-        ``parameters`` that differ within the group, as JSON; ``date`` as ISO 8601 in UTC; and ``not_ranked``, the
-        reason.
+        ``parameters`` that differ within the group, as JSON; ``date`` as ISO 8601 in UTC; the reason ``not_ranked``.
     """
     groups: dict[tuple[str | None, ...], list[Entry]] = {}
     not_ranked = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: _group_order([entry])):
         if reason := why_not_ranked(entry):
-            not_ranked.append((entry, reason))
+            not_ranked.append(_row(entry) | {"not_ranked": reason})
         else:
             groups.setdefault((entry.images, entry.task, entry.test_digest), []).append(entry)
-    rows = [
-        {"group": number, **row}
-        for number, group in enumerate(sorted(groups.values(), key=_group_order), start=1)
-        for row in _rank(group)
-    ]
-    not_ranked.sort(key=lambda each: _group_order([each[0]]))
-    rows += [_row(entry) | {"not_ranked": reason} for entry, reason in not_ranked]
-    return pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
+    rows = []
+    for number, group in enumerate(sorted(groups.values(), key=_group_order), start=1):
+        rows += [{"group": number, **row} for row in _rank(group)]
+    return pd.DataFrame([*rows, *not_ranked], columns=list(_TYPES)).astype(_TYPES)
 
 
 def why_not_ranked(entry: Entry) -> str | None:

@@ -69,15 +69,13 @@ def detect_drift(
     labelled = not np.isnan(new.y_true).all()
     families = []
     for name, samples in _samples(profile, new).items():
-        family: dict[str, Any] = {"name": name, "verdict": "unknown", "notes": [], "tests": []}
+        tests, notes = [], list[str]()
         if name in LABELLED and not labelled:
-            family["notes"] = ["The new images have no labels."]
+            notes.append("The new images have no labels.")
         else:
-            notes: list[str] = []
             usable = _usable_samples(name, samples, min_images, notes)
-            family["notes"] = list(dict.fromkeys(notes))
-            family["tests"] = [compare(*sample) for sample in usable for compare in comparisons[name]]
-        families.append(family)
+            tests = [compare(*sample) for sample in usable for compare in comparisons[name]]
+        families.append({"name": name, "verdict": "unknown", "notes": list(dict.fromkeys(notes)), "tests": tests})
     corrected = iter(holm([test["p_value"] for family in families for test in family["tests"]]))
     for family in families:
         for test in family["tests"]:

@@ -1,14 +1,10 @@
 """Two-sample tests that return a p-value and an effect size, for images of different patients.
 
 Each test takes the name of what is compared, then n values of the reference and m new ones, all finite, as float64. It
-returns a dictionary of JSON types:
-
-- ``name``: the quantity that is compared; ``test``: the name of the test;
-- ``effect_name`` and ``effect``: the measure of the effect size, and its value, 0 or more;
-- ``p_value``: uncorrected;
-- ``n_reference`` and ``n_new``: number of images in each sample;
-- ``reference`` and ``new``: typical value of each sample: the median if distributions are compared, else the mean;
-- ``histogram``: ``edges``, and the ``reference`` and ``new`` shares between them; None if means are compared.
+returns JSON types: ``name``; ``test``, the name of the test; ``effect_name`` and ``effect``, the measure of the effect
+size and its value, 0 or more; the uncorrected ``p_value``; ``n_reference`` and ``n_new``; the typical values
+``reference`` and ``new``, medians if distributions are compared, else means; and ``histogram``, with ``edges`` and the
+``reference`` and ``new`` shares between them, None if means are compared.
 """
 
 from __future__ import annotations

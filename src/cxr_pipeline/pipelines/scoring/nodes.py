@@ -102,9 +102,8 @@ def _check_drift(
 
     if screening is None or predictions.features is None:
         return {"out_of_distribution": None, "drift": None}
-    parameters = drift.model_dump(include={"max_images", "min_images", "alpha", "limits", "seed"})
-    settings = {name: value for name, value in parameters.items() if name != "max_images"}
-    result = detect_drift(screening.profile, ImageFeatures.from_rows(predictions.features), **settings)
+    parameters = drift.model_dump(include={"min_images", "alpha", "limits", "seed"})
+    result = detect_drift(screening.profile, ImageFeatures.from_rows(predictions.features), **parameters)
     level = logging.WARNING if result["verdict"] in ("warn", "refuse") else logging.INFO
     _log.log(level, "Drift, %d images compared: %s. %s", result["n_new"], result["verdict"], result["sentence"])
     if result["verdict"] == scoring.on_drift == "refuse":
@@ -118,13 +117,15 @@ def _check_drift(
             "they differ. Scored images are kept. To write the predictions anyway, run the same command with "
             f"{task.name}.scoring.on_drift=warn."
         )
-    verdict = {"verdict": result["verdict"], "sentence": result["sentence"], "n_images": result["n_new"]}
-    families = {family["name"]: family["verdict"] for family in result["families"]}
     return {
         "out_of_distribution": {
             "action": scoring.out_of_distribution,
             "false_alarms": scoring.false_alarms,
             "compared": list(screening.detector.compared),
         },
-        "drift": {"on_drift": scoring.on_drift, **parameters, **verdict, "families": families},
+        "drift": {
+            **{"on_drift": scoring.on_drift, "max_images": drift.max_images, **parameters},
+            **{"verdict": result["verdict"], "sentence": result["sentence"], "n_images": result["n_new"]},
+            "families": {family["name"]: family["verdict"] for family in result["families"]},
+        },
     }
