@@ -31,24 +31,17 @@ def differences(*, auc: float | None = 0.0, sensitivity: float | None = 0.0) -> 
     return {"auc": {"low": auc}, "sensitivity": {"low": sensitivity}}
 
 
-def with_value(name: str, value: float | None) -> dict[str, dict[str, float | None]]:
-    return {**METRICS, name: {"value": value}}
-
-
 @pytest.mark.parametrize(
-    ("metrics", "reasons"),
+    ("changes", "reason"),
     [
-        (with_value("specificity", 0.49), ["Specificity 0.490 does not reach its floor of 0.500."]),
-        (with_value("auc", None), ["AUC (not defined) does not reach its floor of 0.700."]),
-        (
-            {**METRICS, "auc": {"value": 1.0, "too_few_patients": 2}},
-            ["AUC 1.000 is of too few patients (2) to reach a floor."],
-        ),
-        (with_value("auc", 0.7), ["There is no champion, and this version reaches every floor."]),
+        ({"specificity": {"value": 0.49}}, "Specificity 0.490 does not reach its floor of 0.500."),
+        ({"auc": {"value": None}}, "AUC (not defined) does not reach its floor of 0.700."),
+        ({"auc": {"value": 1.0, "too_few_patients": 2}}, "AUC 1.000 is of too few patients (2) to reach a floor."),
+        ({"auc": {"value": 0.7}}, "There is no champion, and this version reaches every floor."),
     ],
 )
-def test_the_reasons_name_floors_that_are_not_reached(metrics, reasons) -> None:
-    assert decide(metrics, None, **RULE).reasons == reasons
+def test_the_reasons_name_floors_that_are_not_reached(changes, reason) -> None:
+    assert decide(METRICS | changes, None, **RULE).reasons == [reason]
 
 
 def test_the_reasons_name_the_differences_that_are_too_small() -> None:
@@ -144,36 +137,23 @@ def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse() -> None:
     assert decide(METRICS, few, **{**RULE, "auc_margin": 1, "sensitivity_margin": 1}).promoted
 
 
-@pytest.fixture(scope="module")
-def champion() -> ImageClassifier:
-    """A version whose recipe has a step and a low limit of megapixels."""
+def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(tmp_path: Path) -> None:
     steps = ({"operation": "denoise", "size": 3},)
     recipe = Recipe(size=32, mode="stretch", max_megapixels=0.005, steps=steps)
-    return ImageClassifier(grey_network(32), recipe, fixed_rule(("well", "ill"), calibration="platt"), {})
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> tuple[pd.DataFrame, FileReader]:
-    """Four images; the last exceeds the limit of the champion."""
-    rng = np.random.default_rng(5)
-    (tmp_path / "images").mkdir()
-    for number, side in enumerate((50, 60, 40, 90)):
-        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (side, 60), np.uint8))
-    reader = FileReader(tmp_path / "images")
-    names = [f"{number}.png" for number in range(4)]
-    table = pd.DataFrame({"source": "a", "image": names, "path": names, "patient_id": list("ppqq")})
-    labels = [0.0, 1.0, np.nan, 1.0]
-    return table.assign(sha256=content_hashes(reader, names)["sha256"], label_ill=labels), reader
-
-
-def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(champion, images, tmp_path: Path) -> None:
-    table, reader = images
-    scores = score_images(champion, table, {"a": reader}, outputs=("ill",), folder=tmp_path / "images", workers=1)
-    assert scores["image"].tolist() == ["0.png", "1.png", "2.png"]
-    expected = score(champion, [(tmp_path / "images" / name).read_bytes() for name in table["image"]])
+    champion = ImageClassifier(grey_network(32), recipe, fixed_rule(("well", "ill"), calibration="platt"), {})
+    names, rng = [f"{number}.png" for number in range(4)], np.random.default_rng(5)
+    for name, side in zip(names, (50, 60, 40, 90), strict=True):
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (side, 60), np.uint8))
+    reader = FileReader(tmp_path)
+    images = pd.DataFrame({"source": "a", "image": names, "path": names, "patient_id": list("ppqq")})
+    images = images.assign(sha256=content_hashes(reader, names)["sha256"], label_ill=[0.0, 1.0, np.nan, 1.0])
+    scores = score_images(champion, images, {"a": reader}, outputs=("ill",), folder=tmp_path / "store", workers=1)
+    # The last image exceeds the limit of the champion.
+    assert scores["image"].tolist() == names[:3]
+    expected = score(champion, [(tmp_path / name).read_bytes() for name in names])
     assert expected["status"].tolist() == ["scored"] * 3 + ["refused"]
     np.testing.assert_allclose(scores["probability_ill"], expected["probability"][:3], atol=1e-6)
     assert scores["decision"].tolist() == expected["decision"][:3].tolist()
     assert scores["predicted_ill"].tolist() == (scores["decision"] == "ill").tolist()
-    np.testing.assert_array_equal(scores["true_ill"], table["label_ill"][:3])
+    np.testing.assert_array_equal(scores["true_ill"], images["label_ill"][:3])
     assert scores["patient_id"].tolist() == ["p", "p", "q"]

@@ -97,8 +97,16 @@ def test_a_map_explains_the_decision(kind, thresholds, image, explained, folder,
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_each_scored_image_has_its_own_map(folder: Path, tmp_path: Path, score: Score, batch_size: int) -> None:
-    names = ["a.png", "a.jpg", "ward 1/a.png", "ward 1/two\nlines.png", "Röntgen 肺.png", "-rf.png", ".png.png"]
-    names.append("z.tif")
+    names = [
+        "a.png",
+        "a.jpg",
+        "ward 1/a.png",
+        "ward 1/two\nlines.png",
+        "Röntgen 肺.png",
+        "-rf.png",
+        ".png.png",
+        "z.tif",
+    ]
     squares = {name: (place, place + 1, 3) for place, name in enumerate(names)}
     for name, square in squares.items():
         patches(folder / name, bright=square, dark=(13, 13, 1))
@@ -128,7 +136,9 @@ def test_names_of_maps_are_valid_file_names(name: str, tmp_path: Path) -> None:
     assert path.suffix == ".png"
 
 
-def test_an_impossible_name_of_a_map_is_logged(folder, tmp_path, score, caplog) -> None:
+def test_maps_that_cannot_be_written_stop_the_run_but_an_impossible_name_is_logged(
+    folder, tmp_path, score, caplog
+) -> None:
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "a.png.png" / "b.png", **MORE_BRIGHT)
     patches(folder / "c.png", **MORE_BRIGHT)
@@ -136,6 +146,9 @@ def test_an_impossible_name_of_a_map_is_logged(folder, tmp_path, score, caplog) 
     assert (predictions.status == "scored").all()
     assert "a.png.png/b.png" in caplog.text
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png.png", "c.png.png"]
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="out/maps"):
+        score(brightness_classifier("binary"), folder, heatmaps=tmp_path / "out" / "maps")
 
 
 def test_maps_follow_images_that_change_go_or_stay(folder: Path, tmp_path: Path, score: Score) -> None:
@@ -176,10 +189,3 @@ def test_maps_of_another_model_are_removed(folder, tmp_path, score, monkeypatch)
     (maps / "a.png.png").write_bytes(b"a map by 2")
     score(brightness_classifier("binary"), folder, heatmaps=maps, scored_by="1", batch_size=1)
     assert lit(maps / "a.png.png") == lit(maps / "b.png.png") == MORE_BRIGHT["bright"]
-
-
-def test_maps_that_cannot_be_written_stop_the_run(folder: Path, tmp_path: Path, score: Score) -> None:
-    patches(folder / "a.png", **MORE_BRIGHT)
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match="out/maps"):
-        score(brightness_classifier("binary"), folder, heatmaps=tmp_path / "out" / "maps")
