@@ -67,9 +67,9 @@ def detect_drift(
         "calibration": [compare_calibration_in_the_large, compare_brier_excess],
     }
     labelled = not np.isnan(new.y_true).all()
-    families = []
+    families: list[dict[str, Any]] = []
     for name, samples in _samples(profile, new).items():
-        tests, notes = [], list[str]()
+        tests, notes = list[dict[str, Any]](), list[str]()
         if name in LABELLED and not labelled:
             notes.append("The new images have no labels.")
         else:
