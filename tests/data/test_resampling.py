@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -22,6 +22,7 @@ def plan_of(images, plan, *, class_weights=False, seed=0, **options):
     return plan_sampling(images, plan=plan, class_weights=class_weights, seed=seed, **options)
 
 
+@settings(max_examples=25)
 @given(class_sizes, st.integers(0, 5), st.integers(1, 5))
 def test_each_class_is_shown_as_often_as_the_plan_says(sizes, seed, max_repeat):
     images = make_images(*sizes)
@@ -52,6 +53,7 @@ def test_class_weights_balance_the_classes(sizes, name, max_repeat):
         np.testing.assert_allclose(plan["weight"], 1)
 
 
+@settings(max_examples=25)
 @given(st.sampled_from(PLANS), class_sizes, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(name, sizes, random):
     images = make_images(*sizes)
