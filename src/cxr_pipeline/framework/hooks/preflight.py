@@ -11,6 +11,7 @@ from kedro.pipeline import Pipeline
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.data import sources
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
@@ -20,6 +21,9 @@ from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, c
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.training.checks import check_network
+
+# Parameters of a search that decide whether a network can be trained.
+SEARCHED = ("model.name", "model.weights", "resolution.size", "training.fine_tuning.cut")
 
 
 class Preflight(Configured):
@@ -79,17 +83,10 @@ def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Tas
 
 def _check_tuning(tuning: Tuning, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:
     """Check that the network of each trial can be trained, and that the study's database can be used."""
-    blocks = check_overrides(task.name, parameters, {})
-    configured = {
-        "model.name": blocks.model.name,
-        "model.weights": blocks.model.weights,
-        "resolution.size": blocks.resolution.size,
-        "training.fine_tuning.cut": blocks.training.fine_tuning.cut,
-    }
     # The smallest value of a range is the one that may be too small.
-    axes = {name: tuning.space.get(name, {"choices": [value]}) for name, value in configured.items()}
-    for name, weights, size, cut in product(*(axis.get("choices", [axis.get("low")]) for axis in axes.values())):
-        check_network(name, weights=weights, size=size, cut=cut, raw=raw, task=task.name)
+    axes = {name: axis.get("choices", [axis.get("low")]) for name, axis in tuning.space.items() if name in SEARCHED}
+    for values in product(*axes.values()):
+        _check(task, raw, check_overrides(task.name, parameters, nest(dict(zip(axes, values, strict=True)))))
     if tuning.storage:
         from cxr_pipeline.experiments.search import check_storage
 
