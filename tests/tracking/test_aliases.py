@@ -52,17 +52,12 @@ def test_there_is_a_champion_after_every_single_change(name: str, monkeypatch: p
     assert history[0] == numbers(champion=1, previous=1, challenger=2)
 
 
-def test_a_promoted_challenger_loses_its_alias(name: str) -> None:
-    aliases.promote(name, 1, over=None)
-    assert aliases.keep_as_challenger(name, 1) == numbers(champion=1)
+def test_a_challenger_keeps_its_alias_until_it_or_a_newer_version_is_promoted(name: str) -> None:
+    assert aliases.keep_as_challenger(name, 3) == numbers(challenger=3)
+    assert aliases.promote(name, 1, over=None) == numbers(champion=1, challenger=3)
+    assert aliases.keep_as_challenger(name, 1) == numbers(champion=1, challenger=3)
     assert aliases.keep_as_challenger(name, 2) == numbers(champion=1, challenger=2)
-    assert aliases.keep_as_challenger(name, 3) == numbers(champion=1, challenger=3)
-    assert aliases.promote(name, 3, over=1) == numbers(champion=3, previous=1)
-
-
-def test_a_newer_challenger_keeps_its_alias_when_another_version_is_promoted(name: str) -> None:
-    aliases.keep_as_challenger(name, 3)
-    assert aliases.promote(name, 2, over=None) == numbers(champion=2, challenger=3)
+    assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)
 
 
 def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(name: str) -> None:
@@ -76,8 +71,6 @@ def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(
 def test_an_interrupted_promotion_can_be_repeated(name: str) -> None:
     aliases.promote(name, 1, over=None)
     mlflow.MlflowClient().set_registered_model_alias(name, "previous", "1")
-    with pytest.raises(UserError, match="no earlier champion to roll back to"):
-        aliases.roll_back(name)
     assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)
 
 

@@ -28,14 +28,6 @@ def test_a_decision_is_noted_on_the_version_and_the_run(version, promoted: bool,
     assert promotion_records.decided_version(version[0], "8" * 64) is None
 
 
-def test_a_version_that_is_decided_again_is_undecided_meanwhile(version) -> None:
-    promotion_records.note_reasons(*version, ["Worse."], trained_by="7")
-    promotion_records.note_decision(*version, promoted=False)
-    promotion_records.note_reasons(*version, ["Better."], trained_by="7")
-    assert tags(*version) == {"retraining": "7", "decision_reasons": "Better."}
-    assert promotion_records.decided_version(version[0], "7") is None
-
-
 def test_an_interrupted_promotion_is_finished(version) -> None:
     name, number = version
     promotion_records.note_reasons(name, number, ["Better."], trained_by="7")
@@ -57,7 +49,7 @@ def test_an_interrupted_promotion_that_was_rolled_back_is_decided(version) -> No
     assert tags(name, earlier) == {}
 
 
-def test_only_the_champion_is_finished(version) -> None:
+def test_a_decision_stays_until_the_version_is_decided_again(version) -> None:
     name, number = version
     promotion_records.finish_decision(name, number)
     assert tags(name, number) == {}
@@ -65,6 +57,9 @@ def test_only_the_champion_is_finished(version) -> None:
     promotion_records.note_decision(name, number, promoted=False)
     promotion_records.finish_decision(name, number)
     assert tags(name, number)["decision"] == "not promoted"
+    promotion_records.note_reasons(name, number, ["Better."], trained_by="7")
+    assert tags(name, number) == {"retraining": "7", "decision_reasons": "Better."}
+    assert promotion_records.decided_version(name, "7") is None
 
 
 def test_long_reasons_are_cut(version) -> None:

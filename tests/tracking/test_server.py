@@ -123,11 +123,9 @@ class TestConnect:
 REFUSED = MlflowException(f"400 Client Error: Bad Request for url: http://user:s3cret@host/{'api/' * 50}")
 
 
-@pytest.mark.parametrize("text", [str(REFUSED), "x" * 170 + " http://user:s3cret-s3cret-s3cret-s3cret@host"])
-def test_a_reason_has_no_password(text: str) -> None:
-    reason = server.reason(MlflowException(text))
-    assert "s3cret" not in reason
-    assert "http://user:***@host" in reason
+def test_a_reason_has_no_password_and_no_part_of_one() -> None:
+    reason = server.reason(MlflowException("x" * 170 + " http://user:s3cret-s3cret-s3cret-s3cret@host"))
+    assert reason.endswith("http://user:***@host")
 
 
 @pytest.mark.parametrize(
@@ -159,9 +157,7 @@ def test_a_refused_request_is_reported_without_the_password(ask, monkeypatch, ca
     ("uri", "page"),
     [
         ("http://mlflow.example.org:5000/", "http://mlflow.example.org:5000/#"),
-        ("https://host/mlflow", "https://host/mlflow/#"),
         ("https://user:secret@host:1/mlflow/?token=secret", "https://host:1/mlflow/#"),
-        ("sqlite:////tmp/mlflow.db", None),
         ("postgresql://user:secret@host/db", None),
         ("javascript://x", None),
     ],

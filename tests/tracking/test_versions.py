@@ -1,4 +1,3 @@
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +48,6 @@ def registered(network: keras.Model, store: Path) -> dict[str, Any]:
 
 
 def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(registered)) == registered
     assert (registered["name"], registered["version"], registered["uri"]) == (NAME, 1, f"models:/{NAME}/1")
     version = mlflow.MlflowClient().get_model_version(NAME, "1")
     assert version.run_id == registered["run_id"]
@@ -106,17 +104,12 @@ def test_a_missing_version_is_a_mistake(registered: dict[str, Any], uri: str) ->
         tracking.resolve_version(uri)
 
 
-@pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder"])
-def test_a_missing_model_cannot_be_loaded(uri: str) -> None:
-    assert tracking.resolve_version(uri).version is None
-    with pytest.raises(UserError, match=f"No usable model at {uri}"):
-        tracking.load_classifier(uri)
-
-
-def test_a_model_of_another_project_cannot_be_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder", None])
+def test_a_missing_model_and_one_of_another_project_cannot_be_loaded(tmp_path: Path, uri: str | None) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    with pytest.raises(UserError, match="another program registered it"):
-        tracking.load_classifier(str(tmp_path))
+    assert tracking.resolve_version(uri or str(tmp_path)).version is None
+    with pytest.raises(UserError, match=f"No usable model at {uri}" if uri else "another program registered it"):
+        tracking.load_classifier(uri or str(tmp_path))
 
 
 def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 import io
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,36 +125,35 @@ def resolve_version(uri: str) -> ModelVersion:
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     client = mlflow.MlflowClient()
-    try:
+    with _explain_missing(uri):
         name, *number = get_model_name_and_version(client, uri)
         if not number:
             return ModelVersion(uri)
         run_id = client.get_model_version(name, number[0]).run_id
-    except mlflow.MlflowException as error:
-        if is_unavailable(error):
-            raise
-        raise _no_model(uri, reason(error)) from error
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
 def load_classifier(uri: str) -> ImageClassifier:
     """Load the classifier of a version; it runs the code of this package, not the copy registered with the version."""
     with tempfile.TemporaryDirectory() as folder:
-        try:
+        with _explain_missing(uri):
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")
-        except (mlflow.MlflowException, OSError) as error:
-            if is_unavailable(error):
-                raise
-            raise _no_model(uri, reason(error)) from error
-        if not files.is_dir():
-            raise _no_model(uri, "its artifacts were deleted, or another program registered it")
+            if not files.is_dir():
+                raise FileNotFoundError("its artifacts were deleted, or another program registered it")
         with explain_damage(f"The model {uri} in MLflow", "Restore a copy of its artifacts, or train it again."):
             return ImageClassifier.load(files)
 
 
-def _no_model(uri: str, problem: str) -> UserError:
-    server = without_password(mlflow.get_tracking_uri())
-    return UserError(
-        f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {problem}. Expected an MLflow URI such as "
-        "models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the versions."
-    )
+@contextmanager
+def _explain_missing(uri: str) -> Iterator[None]:
+    """Raise a `UserError` if MLflow has no model at a URI, and MLflow's own error if it is unavailable."""
+    try:
+        yield
+    except (mlflow.MlflowException, OSError) as error:
+        if is_unavailable(error):
+            raise
+        server = without_password(mlflow.get_tracking_uri())
+        raise UserError(
+            f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {reason(error)}. Expected an MLflow URI "
+            "such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the versions."
+        ) from error
