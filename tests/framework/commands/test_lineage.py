@@ -1,4 +1,3 @@
-import re
 from types import SimpleNamespace
 
 import pandas as pd
@@ -18,23 +17,17 @@ def project_folder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def error_of(*arguments: str) -> str:
-    done = CliRunner().invoke(cli, ["lineage", *arguments])
-    assert done.exit_code in (1, 2)
-    assert "Traceback" not in done.output
-    return " ".join(done.output.split())
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["efusion"], "'efusion' is not one of 'effusion', 'pneumonia', "),
         (["effusion", "--images", "x.csv"], "--images needs a version: kedro lineage effusion @champion --images"),
         (["effusion", "--patient", "1", "--image", "a" * 64], "Use only one of --patient, --image and --images"),
     ],
 )
 def test_errors_name_the_correct_arguments(arguments, message) -> None:
-    assert re.search(message, error_of(*arguments))
+    done = CliRunner().invoke(cli, ["lineage", *arguments])
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {message}")
 
 
 def versions() -> list[SimpleNamespace]:

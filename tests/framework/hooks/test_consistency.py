@@ -157,12 +157,10 @@ def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[st
             names = list(STAGES)
             first, last = sorted(run["part"], key=names.index)
 
-            def killed(
-                self: Any, name: str, *arguments: Any, at: str | None = run["killed_at"], **options: Any
-            ) -> None:
+            def killed(self: Any, name: str, *arguments: Any, at: str | None = run["killed_at"]) -> None:
                 if name == f"chest.{at}":
                     raise Terminated
-                add(self, name, *arguments, **options)
+                add(self, name, *arguments)
 
             patch.setattr(origins.Origins, "add", killed)
             try:
