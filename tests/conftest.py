@@ -71,9 +71,9 @@ def project(new_project: Callable[[Path], Path], tmp_path: Path) -> Path:
     return new_project(tmp_path / "project")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., KedroProcess]]:
-    """Start the kedro command: ``start_kedro(folder, "run", "--env", "demo", NAME="value")``; killed after the test."""
+    """Start the kedro command: ``start_kedro(folder, "run", "--env", "demo", NAME="value")``."""
     started: list[KedroProcess] = []
 
     def start(folder: Path, *arguments: str, **environment: str) -> KedroProcess:
@@ -83,8 +83,18 @@ def start_kedro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def kedro(start_kedro: Callable[..., KedroProcess]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run the kedro command to its end: ``kedro(folder, "run", "--env", "demo")``."""
+
+    def call(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        process = start_kedro(folder, *arguments, **environment)
+        return subprocess.CompletedProcess(["kedro", *arguments], process.wait(), process.printed())
+
+    return call
 
 
 @pytest.fixture
@@ -103,27 +113,8 @@ def current_run(tmp_path: Path) -> TaskRun:
     )
 
 
-@pytest.fixture(scope="session")
-def kedro(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run the kedro command to its end: ``kedro(folder, "run", "--env", "demo")``."""
-
-    def call(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        output = tmp_path_factory.mktemp("printed") / "output.txt"
-        process = KedroProcess(folder, *arguments, output=output, **environment)
-        status = process.wait()
-        return subprocess.CompletedProcess(["kedro", *arguments], status, process.printed(), process.printed())
-
-    return call
-
-
 class Demo(NamedTuple):
-    """A project in which a small demo run has finished.
-
-    Args:
-        folder: project folder.
-        command: arguments of the kedro command.
-        printed: output of the run.
-    """
+    """A project in which a small demo run has finished, with the arguments of the kedro command and its output."""
 
     folder: Path
     command: tuple[str, ...]
@@ -162,11 +153,7 @@ def demo_copy(demo: Demo, tmp_path: Path) -> Demo:
 
 
 class MlflowServer:
-    """A local ``mlflow server`` with SQLite and proxied artifacts.
-
-    Args:
-        folder: folder of its database and artifacts.
-    """
+    """A local ``mlflow server`` with SQLite and proxied artifacts in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

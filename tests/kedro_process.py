@@ -59,7 +59,7 @@ class KedroProcess:
             os.kill(self.pid, signum)
 
     def kill(self) -> None:
-        """Kill the process and wait for its end."""
+        """Kill the process if it is still running, and wait for its end."""
         self._process.kill()
         self._process.join()
 

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -10,7 +11,6 @@ import psutil
 import pytest
 import yaml
 from dask.distributed import LocalCluster
-from kedro_process import KedroProcess
 
 from cxr_pipeline.experiments.task_run import RunOutputs
 
@@ -41,9 +41,9 @@ def outcomes(folder: Path) -> dict[str, dict]:
     return {outcome["name"]: outcome for outcome in map(json.loads, map(Path.read_text, cells.glob("*/outcome.json")))}
 
 
-def kill_in_the_middle(folder: Path) -> None:
+def kill_in_the_middle(folder: Path, start_kedro: Any) -> None:
     """Start the ablation and kill it when the first cell has finished."""
-    process = KedroProcess(folder, *ABLATION, output=folder.parent / "killed.txt")
+    process = start_kedro(folder, *ABLATION)
     deadline = time.monotonic() + 300
     while not outcomes(folder):
         assert process.poll() is None, process.printed()
@@ -56,7 +56,7 @@ def kill_in_the_middle(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ablated(tmp_path_factory, new_project, kedro):
+def ablated(tmp_path_factory, new_project, start_kedro, kedro):
     """The project, the outcomes before the kill, and the output of the second run.
 
     The workers of the second run are started in another folder, in which they leave no files.
@@ -64,7 +64,7 @@ def ablated(tmp_path_factory, new_project, kedro):
     folder = new_project(tmp_path_factory.mktemp("ablation") / "project")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     write_cells(folder, CELLS)
-    kill_in_the_middle(folder)
+    kill_in_the_middle(folder, start_kedro)
     before = outcomes(folder)
     write_cells(folder, CELLS | ADDITIONAL)
     with pytest.MonkeyPatch.context() as patch:

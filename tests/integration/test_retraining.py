@@ -133,12 +133,12 @@ def test_a_retraining_without_changes_ends_at_once(skipped) -> None:
 
 
 @pytest.fixture(scope="module")
-def second(skipped, kedro) -> dict[str, Any]:
+def second(skipped, start_kedro, kedro) -> dict[str, Any]:
     """With more phantoms: a run killed during training, and a second one."""
     folder = skipped[0]
     before = registry(folder)
     command = arguments("retraining", IMAGES.format(60))
-    process = KedroProcess(folder, *command, output=folder / "killed.txt")
+    process = start_kedro(folder, *command)
     outputs = data(folder) / "07_model_output" / "effusion" / "retraining"
     wait_for(lambda: len(list(outputs.glob("*/05_model_input/effusion/sampling_plan.parquet"))) == 2, process)
     children = psutil.Process(process.pid).children(recursive=True)

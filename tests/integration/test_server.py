@@ -11,7 +11,6 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.resolution.size=48,effusion.evaluation.replicates=200,"
@@ -55,11 +54,10 @@ def client(server) -> mlflow.MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, new_project, server) -> dict[str, Any]:
+def killed(tmp_path_factory, new_project, start_kedro, server) -> dict[str, Any]:
     """A run whose server is killed during training."""
     folder = new_project(tmp_path_factory.mktemp("demo") / "project")
-    output = folder / "output.txt"
-    process = KedroProcess(folder, *arguments("effusion", SMALL), output=output, MLFLOW_TRACKING_URI=server.uri)
+    process = start_kedro(folder, *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
     while process.poll() is None and not epochs_at(server):
         time.sleep(0.02)
     server.kill()

@@ -6,7 +6,6 @@ import mlflow
 import pandas as pd
 import pytest
 import yaml
-from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
@@ -15,14 +14,14 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory, new_project) -> Path:
+def tuned(tmp_path_factory, new_project, start_kedro) -> Path:
     """One of two projects that shared a study and an MLflow database."""
     root = tmp_path_factory.mktemp("tuning")
     folders = [new_project(root / name) for name in ("project", "other")]
     arguments = ("run", "--env", "demo", "--pipeline=effusion_tuning", "--params")
     params = f"{SMALL},effusion.tuning.storage=sqlite:///{root}/studies.db"
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folders[0]}/mlflow.db"}
-    running = [KedroProcess(folder, *arguments, params, output=folder / "printed.txt", **uri) for folder in folders]
+    running = [start_kedro(folder, *arguments, params, **uri) for folder in folders]
     assert [process.wait() for process in running] == [0, 0], "\n".join(process.printed() for process in running)
     return folders[0]
 
