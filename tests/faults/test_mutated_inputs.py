@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from kedro_process import _context
@@ -26,106 +25,89 @@ pytestmark = pytest.mark.faults
 MAX_SECONDS = 20
 MAX_BYTES = 2 * 2**30
 # Decoders of images are fast, and written in C.
-SHARES = dict.fromkeys(("PNG", "JPEG", "TIFF", "BMP, WEBP, GIF", "DICOM"), 5)
+SHARES = {name: 5 if name in ("PNG", "JPEG", "TIFF", "BMP, WEBP, GIF", "DICOM") else 1 for name in READERS}
 PATIENT = ("Doe^Jane", "MRN-4711")
 
-
-class Outcome(NamedTuple):
-    """What happened to an input, and what is wrong with that, if anything."""
-
-    number: int
-    change: str
-    was_read: bool
-    fault: str | None
-    content: bytes = b""
-
-
-class Messages(logging.Handler):
-    """Collects what a user would see."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
+# Number of an input, whether it was read, and what is wrong with that, if anything.
+Outcome = tuple[int, bool, str | None]
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_mutated_inputs(name: str, tmp_path: Path) -> None:
-    share = -(-INPUTS * SHARES.get(name, 1) // sum(SHARES.get(each, 1) for each in READERS))
-    number, end = FIRST, FIRST + share
+    n_inputs = -(-INPUTS * SHARES[name] // sum(SHARES.values()))
+    number, end = FIRST, FIRST + n_inputs
     n_read, faults = 0, []
-    KEPT.mkdir(parents=True, exist_ok=True)
     while number < end:
         folder = tmp_path / str(number)
         folder.mkdir()
-        for outcome in outcomes(name, number, end, folder):
-            number = outcome.number + 1
-            n_read += outcome.was_read
-            if outcome.fault:
-                case = f"{name}-{SEED}-{outcome.number}"
-                (KEPT / case).write_bytes(outcome.content)
-                faults.append(f"{KEPT / case} ({outcome.change}): {outcome.fault}")
-    print(f"\n{name}: {share} inputs, {n_read} read, {len(faults)} faults")
+        for last, was_read, fault in outcomes(name, number, end, folder):
+            number = last + 1
+            n_read += was_read
+            if fault:
+                faults.append(f"{KEPT}/{name}-{SEED}-{last}: {fault}")
+    print(f"\n{name}: {n_inputs} inputs, {n_read} read, {len(faults)} faults")
     assert not faults, "\n".join(faults[:20])
 
 
 def outcomes(name: str, first: int, end: int, folder: Path) -> Iterator[Outcome]:
-    """Read inputs in a process until it has read all or was ended by one."""
+    """Read inputs in a process, until all are read or one has ended it."""
     ours, theirs = _context.Pipe(duplex=False)
     process = _context.Process(target=read_all, args=(name, first, end, folder, theirs))
     process.start()
     theirs.close()
-    number = first - 1
+    last = first - 1
     fault = f"no answer within {6 * MAX_SECONDS} s"
     try:
-        while number < end - 1 and ours.poll(6 * MAX_SECONDS):
+        while last < end - 1 and ours.poll(6 * MAX_SECONDS):
             outcome = ours.recv()
-            number = outcome.number
+            last = outcome[0]
             yield outcome
     except EOFError:
         process.join()
-        fault = f"the process ended with {process.exitcode}: {(folder / 'stderr').read_text(errors='replace')[-500:]}"
+        fault = f"status {process.exitcode}: {(folder / 'stderr').read_text(errors='replace')[-500:]}"
     process.kill()
     process.join()
-    assert (folder / "input").exists(), fault
-    if number < end - 1 and process.exitcode != 0:
-        yield Outcome(number + 1, "", False, fault, (folder / "input").read_bytes())
+    if last < end - 1 and process.exitcode != 0:
+        assert (KEPT / f"{name}-{SEED}-{last + 1}").exists(), fault
+        yield last + 1, False, fault
 
 
 def read_all(name: str, first: int, end: int, folder: Path, results: Connection) -> None:
     """Read inputs, and send the outcome of each."""
     os.environ["CXR_PSEUDONYM_KEY"] = "k" * 32
     os.dup2(os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT), 2)
-    messages = Messages()
-    logging.root.handlers, logging.root.level = [messages], logging.INFO
-    warnings.showwarning = lambda message, *_, **__: messages.texts.append(str(message))
-    place = folder / "files"
-    place.mkdir()
-    reader = READERS[name](place)
+    shown: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: shown.append(record.getMessage())  # type: ignore[method-assign]
+    logging.root.handlers, logging.root.level = [handler], logging.INFO
+    warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
+    (folder / "files").mkdir()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    reader = READERS[name](folder / "files")
     # Also loads libraries, whose memory does not count.
-    before_changes = [read(reader, content) for content in reader.contents]
-    assert before_changes[0] == (True, None), before_changes
-    assert all(fault is None for _, fault in before_changes), before_changes
+    valid = [read(reader, content) for content in reader.contents]
+    assert valid[0] == (True, None), valid
+    assert all(fault is None for _, fault in valid), valid
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 3 * MAX_BYTES, resource.RLIM_INFINITY))
     for number in range(first, end):
         rng = random.Random(f"{SEED}-{name}-{number}")
-        change, content = reader.change(rng, rng.choice(reader.contents), reader.contents)
-        (folder / "input").write_bytes(content)
-        messages.texts.clear()
+        content = reader.change(rng, rng.choice(reader.contents), reader.contents)
+        kept = KEPT / f"{name}-{SEED}-{number}"
+        kept.write_bytes(content)
+        shown.clear()
         started = time.monotonic()
         was_read, fault = read(reader, content)
         seconds = time.monotonic() - started
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        shown = [text for text in messages.texts if any(word in text for word in PATIENT)]
-        if shown:
-            fault = f"a message shows the patient: {shown[0][:200]}"
+        if named := [text for text in shown if any(word in text for word in PATIENT)]:
+            fault = f"a message shows the patient: {named[0][:200]}"
         elif seconds > MAX_SECONDS or peak > MAX_BYTES:
             fault = f"{seconds:.0f} s, {peak / 2**30:.1f} GiB"
-        results.send(Outcome(number, change, was_read, fault, content if fault else b""))
+        if fault is None:
+            kept.unlink()
+        results.send((number, was_read, fault))
         if peak > MAX_BYTES:
             return  # the peaks of the next inputs would not be seen
 
