@@ -88,7 +88,9 @@ def test_the_ablation_of_abnormality_has_twelve_models() -> None:
     assert len(cells) == len(kinds) == 12
 
 
-@pytest.mark.parametrize("content", [b"effusion: {title: Erg\xfcsse}", b"effusion: {title: \x01}", b"[effusion]", b"5"])
+@pytest.mark.parametrize(
+    "content", [b"effusion: {title: Erg\xfcsse}", b"effusion: {title: \x01}", b"[effusion]", b"[]", b"5"]
+)
 def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load, tmp_path: Path) -> None:
     file = tmp_path / "demo" / "parameters" / "tasks.yml"
     file.parent.mkdir(parents=True)

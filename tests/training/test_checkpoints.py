@@ -51,10 +51,13 @@ def test_a_truncated_file_is_ignored(
 
 def test_a_changed_byte_is_detected(path: Path, state: PhaseState) -> None:
     state.save(path)
-    content = bytearray(path.read_bytes())
-    content[bytes(content).index(state.selected[11][0].tobytes())] ^= 1
-    path.write_bytes(bytes(content))
-    assert PhaseState.load(path) == PhaseState()
+    content = path.read_bytes()
+    values, entry = state.selected[11][0].tobytes(), content.rindex(b"PK\x01\x02")
+    method = bytearray(content)
+    method[entry + 10] ^= 1  # of compression
+    for changed in (content.replace(values[:4], b"\0" * 4, 1), content.replace(b"selected/11", b"selected/1x"), method):
+        path.write_bytes(changed)
+        assert PhaseState.load(path) == PhaseState()
 
 
 def test_the_least_recently_used_files_are_pruned(tmp_path: Path, state: PhaseState) -> None:

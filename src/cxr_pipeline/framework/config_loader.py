@@ -28,7 +28,7 @@ class TaskConfigLoader(OmegaConfigLoader):
         except (OSError, UnicodeError, ReaderError, AttributeError, AssertionError):  # none names the file
             for file in sorted(Path(conf_path).rglob("*.yml")):
                 with explain_damage(file, "Expected YAML in UTF-8, with keys and values."):
-                    dict(OmegaConf.load(file))
+                    OmegaConf.merge({}, OmegaConf.load(file))
             raise
 
     def _merge_and_resolve(self, key: str, config_per_file: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import zipfile
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,15 +58,15 @@ class PhaseState:
                 history = json.loads(str(arrays["history"]))
                 for name in arrays.files[1:]:
                     groups[name.rpartition("/")[0]].append(arrays[name])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            state = cls(history, variables=groups.pop("variables", []), optimizer=groups.pop("optimizer", []))
+            for name, values in groups.items():
+                group, epoch = name.split("/")
+                getattr(state, group)[int(epoch)] = values
+        except Exception as error:  # zipfile and numpy raise errors of many types for damaged files
             logger.warning("The checkpoint %s is damaged (%s). Training starts from the beginning.", path, error)
             return cls()
         with suppress(OSError):
             os.utime(path)  # `prune` keeps the most recently used files.
-        state = cls(history, variables=groups.pop("variables", []), optimizer=groups.pop("optimizer", []))
-        for name, values in groups.items():
-            group, epoch = name.split("/")
-            getattr(state, group)[int(epoch)] = values
         return state
 
     def save(self, path: Path) -> None:
