@@ -48,7 +48,8 @@ _REPRODUCED = re.compile(
 )
 # Hashes are cached once a file has some age, and temporary files of folders of all tasks are kept for an hour.
 _UNCERTAIN = re.compile(r"content_hashes/|^(01_raw|03_primary/images|06_models/checkpoints)/(.*/)?\.")
-_UNIQUE = re.compile(r"[0-9a-f]{12,}|\d{4}-\d\d-\d\dT\d{6}Z(_\d+)?")
+# A run that has registered a version and is then killed registers another one of the same network.
+_UNIQUE = re.compile(r"[0-9a-f]{12,}|\d{4}-\d\d-\d\dT\d{6}Z(_\d+)?|_\d+(?=\.html)")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 
@@ -244,9 +245,9 @@ class Project:
             digest = hashlib.sha256(file.read_bytes()).hexdigest() if _REPRODUCED.fullmatch(file.name) else ""
             facts[_UNIQUE.sub("*", str(file.relative_to(data)))] = digest
         for name, query in {
-            "versions": "SELECT name, version FROM model_versions ORDER BY version",
-            "digests": "SELECT version, value FROM model_version_tags WHERE key = 'digest' ORDER BY version",
-            "aliases": "SELECT alias, version FROM registered_model_aliases ORDER BY alias",
+            "versions": "SELECT DISTINCT value FROM model_version_tags WHERE key = 'digest' ORDER BY value",
+            "aliases": "SELECT alias, value FROM registered_model_aliases AS aliases JOIN model_version_tags AS tags"
+            " ON tags.version = aliases.version AND tags.key = 'digest' ORDER BY alias",
             "running": "SELECT name FROM runs WHERE status = 'RUNNING'",
             "integrity": "PRAGMA integrity_check",
         }.items():
