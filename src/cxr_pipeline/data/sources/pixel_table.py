@@ -32,8 +32,8 @@ def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), pa
     file = find_container(folder, _SUFFIXES)
     columns = [label] if patient_id is None else [label, patient_id]
     with explained(file, EXPECTED), file.open("rb") as source:
-        _pixel_columns(source, file.name, columns)
-        table = _parse(source, file.name, usecols=columns, dtype="str", keep_default_na=False, na_values=[""])
+        _pixel_columns(source, columns)
+        table = _parse(source, usecols=columns, dtype="str", keep_default_na=False, na_values=[""])
     texts = table[label].str.strip().replace("", None)
     rows = pd.DataFrame(
         {
@@ -53,10 +53,9 @@ def reader(
     folder: Path, *, unpacked: Path, label: str = "label", patient_id: str | None = None, **_: object
 ) -> RowReader:
     """Return a reader of the unpacked images; rows with a pixel other than a whole number from 0 to 255 are refused."""
-    file = find_container(folder, _SUFFIXES)
     others = [label] if patient_id is None else [label, patient_id]
-    blocks = partial(_blocks, name=file.name, others=others)
-    return unpack(file, unpacked, blocks, how=json.dumps(["pixel_table", others]))
+    how = json.dumps(["pixel_table", others])
+    return unpack(find_container(folder, _SUFFIXES), unpacked, partial(_blocks, others=others), how=how)
 
 
 def holds_images(folder: Path) -> bool:
@@ -64,34 +63,34 @@ def holds_images(folder: Path) -> bool:
     return find_container(folder, _SUFFIXES).stat().st_size > 0
 
 
-def _parse(source: BinaryIO, name: str, **options: Any) -> Any:
+def _parse(source: BinaryIO, **options: Any) -> Any:
     source.seek(0)
-    is_compressed = name.casefold().endswith(".gz")
+    is_compressed = source.name.casefold().endswith(".gz")
     table = LimitedGzip(source, Path(source.name).stat().st_size) if is_compressed else source
     return pd.read_csv(table, encoding="utf-8-sig", compression=None, **options)
 
 
-def _pixel_columns(source: BinaryIO, name: str, others: Sequence[str]) -> list[str]:
-    head = _parse(source, name, nrows=1)
+def _pixel_columns(source: BinaryIO, others: Sequence[str]) -> list[str]:
+    head, name = _parse(source, nrows=1), printable(Path(source.name).name)
     if not isinstance(head.index, pd.RangeIndex):
-        raise UserError(f"{printable(name)} has more values in a row than names in its header; expected as many.")
+        raise UserError(f"{name} has more values in a row than names in its header; expected as many.")
     pixels = [column for column in head if column not in others]
     if not {*others} <= {*head} or not pixels or isqrt(len(pixels)) ** 2 != len(pixels):
         columns = [str(column) for column in head]
         shown = ", ".join(columns if len(columns) < 5 else [*columns[:3], "...", columns[-1]])
         raise UserError(
-            f"{printable(name)} has {len(head.columns)} columns: {printable(shown)}; expected "
+            f"{name} has {len(head.columns)} columns: {printable(shown)}; expected "
             f"{' and '.join(others)}, and n x n columns of pixels. Set the source's label and patient_id to the names "
             "of their columns, or remove other columns from the table."
         )
     return pixels
 
 
-def _blocks(source: BinaryIO, *, name: str, others: Sequence[str]) -> Iterator[Block]:
+def _blocks(source: BinaryIO, *, others: Sequence[str]) -> Iterator[Block]:
     with explained(Path(source.name), EXPECTED):
-        columns = _pixel_columns(source, name, others)
+        columns = _pixel_columns(source, others)
         side = isqrt(len(columns))
-        with _parse(source, name, chunksize=max(1, BLOCK_PIXELS // len(columns)), low_memory=False) as chunks:
+        with _parse(source, chunksize=max(1, BLOCK_PIXELS // len(columns)), low_memory=False) as chunks:
             for chunk in chunks:
                 # As text first, so that the cells of a column of True and False are not taken for 1 and 0.
                 texts = chunk[columns].select_dtypes(exclude="number").astype("str")
