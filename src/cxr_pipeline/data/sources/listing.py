@@ -1,7 +1,7 @@
 """The rows of a source, as listed by its layout before any image is read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,11 +112,9 @@ def _merge_repeated(rows: pd.DataFrame) -> pd.DataFrame:
     return refuse(rows, conflicting, "contradicting_labels", detail)[~repeated]
 
 
-@contextmanager
-def explained(file: Path, expected: str) -> Iterator[None]:
+def explained(file: Path, expected: str) -> AbstractContextManager[None]:
     """Raise a ``UserError`` that says what was expected instead of any error caused by a damaged or missing file."""
-    with explain_damage(printable(str(file)), f"Expected {expected}. Fix the file or its path."):
-        yield
+    return explain_damage(printable(str(file)), f"Expected {expected}. Fix the file or its path.")
 
 
 def printable(name: str) -> str:
