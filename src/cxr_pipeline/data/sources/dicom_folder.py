@@ -61,8 +61,8 @@ def read(
 def reader(
     folder: Path, *, modalities: tuple[str, ...] = MODALITIES, body_parts: tuple[str, ...] = BODY_PARTS, **_: object
 ) -> FileReader:
-    """Return a reader of DICOM files only."""
-    return FileReader(folder, modalities, body_parts, dicom_only=True)
+    """Return a reader of these modalities and body parts."""
+    return FileReader(folder, modalities, body_parts)
 
 
 def _starts_like_dicom(file: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
+from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.unpacking import RowReader
 
@@ -18,14 +18,13 @@ from cxr_pipeline.data.sources.unpacking import RowReader
 class FileReader:
     """Images that are files below a folder, which may be a link.
 
-    Only DICOM files with these values of Modality and Body Part Examined are accepted, and other files unless
-    ``dicom_only``. Links out of the folder are refused unless ``follow_links``.
+    Of DICOM files, only those with these values of Modality and Body Part Examined are accepted. Links out of the
+    folder are refused unless ``follow_links``.
     """
 
     folder: Path
     modalities: tuple[str, ...] = MODALITIES
     body_parts: tuple[str, ...] = BODY_PARTS
-    dicom_only: bool = False
     follow_links: bool = False
 
     def read(self, path: str) -> bytes:
@@ -38,8 +37,6 @@ class FileReader:
         from cxr_pipeline.data.images.decoding import read_bytes
 
         content = read_bytes(self.resolve(path))
-        if self.dicom_only and not is_dicom(content):
-            raise ImageRefused("unreadable", "not a DICOM file")
         check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
 
