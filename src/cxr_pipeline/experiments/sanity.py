@@ -27,7 +27,6 @@ import numpy as np
 
 from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 from cxr_pipeline.training.augmentation import STRENGTHS
-from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import is_frozen
@@ -190,18 +189,18 @@ def shuffle_labels(train: ImageSet, validation: ImageSet, *, seed: int) -> tuple
     Returns:
         Both with their new labels, and the number of the content of each validation image, int [n].
     """
-    digests = [*_content_digests(train.images, train.sha256), *_content_digests(validation.images, validation.sha256)]
+    # Digests of the images as the network sees them are equal for two files of the same image.
+    digests = [
+        hashlib.sha256(image.tobytes()).hexdigest()
+        for side in (train, validation)
+        for start in range(0, len(side.sha256), 64)
+        for image in side.images.read(side.sha256[start : start + 64].tolist())
+    ]
     _, first, content = np.unique(digests, return_index=True, return_inverse=True)
     labels = np.concatenate([train.y, validation.y])[first]
     y = np.random.default_rng(seed).permutation(labels)[content]
     n = len(train.y)
     return replace(train, y=y[:n]), replace(validation, y=y[n:]), content[n:]
-
-
-def _content_digests(images: Images, sha256s: np.ndarray) -> list[str]:
-    """Return digests of the images as the network sees them, equal for two files of the same image."""
-    chunks = (images.read(sha256s[start : start + 64].tolist()) for start in range(0, len(sha256s), 64))
-    return [hashlib.sha256(image.tobytes()).hexdigest() for chunk in chunks for image in chunk]
 
 
 def _untrained_scores(model: Model, images: ImageSet, batch_size: int, seed: int) -> list[np.ndarray]:

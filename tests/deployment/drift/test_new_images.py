@@ -7,7 +7,6 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
@@ -82,5 +81,3 @@ def test_the_number_of_images_is_limited(folder, classifier) -> None:
     assert (len(features) + sum(counts["refused"].values()), counts["drawn"]) == (3, 3)
     assert (counts["images"], counts["without_patient"]) == (7, 7)
     assert np.isnan(features.y_true).all()
-    with pytest.raises(UserError, match=r"effusion\.drift\.folder"):
-        NewImages.from_folder(None, key="effusion.drift.folder")

@@ -124,17 +124,16 @@ def _usable_samples(family: str, samples: Sequence[Sample], min_images: int, not
                 f"{family if complete else name}: {len(reference):,} reference images and {len(new):,} new images; "
                 f"{min_images:,} of each, one per patient, are needed."
             )
-        elif family == "calibration" and (n_rarest := min(map(_rarest, kept))) < MIN_IMAGES_PER_CLASS:
+        elif family == "calibration" and (n_rarest := _rarest(kept)) < MIN_IMAGES_PER_CLASS:
             notes.append(f"{name}: {n_rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
         else:
             usable.append((name, reference, new))
     return usable
 
 
-def _rarest(sample: Values) -> int:
-    """Return the number of images of the rarer class in a sample of labels and probabilities [n, 2]."""
-    positive = sample[:, 0] == 1
-    return int(min(positive.sum(), (~positive).sum()))
+def _rarest(sides: Sequence[Values]) -> int:
+    """Return the smallest number of images with the same label in samples of labels and probabilities [n, 2]."""
+    return min(int(np.count_nonzero(side[:, 0] == label)) for side in sides for label in (0, 1))
 
 
 def _sentence(families: list[dict[str, Any]], n_new: int) -> str:

@@ -27,7 +27,7 @@ from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
-from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions, warn_of_refused
+from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.heatmaps import HeatMapFolder
@@ -94,9 +94,7 @@ def score_folder(
     for folder in parts.iterdir():
         if folder.is_dir() and folder.name != settings:
             shutil.rmtree(folder, ignore_errors=True)
-    predictions = Predictions(file, scorer.n_kept, features)
-    warn_of_refused(predictions)
-    return predictions
+    return Predictions(file, scorer.n_kept, features)
 
 
 class _Scorer:

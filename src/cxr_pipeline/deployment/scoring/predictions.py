@@ -55,18 +55,13 @@ class Predictions:
         return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
 
 
-def warn_of_refused(predictions: Predictions) -> None:
-    """Log how many images were refused or flagged, and why."""
+def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
+    """Describe the classifier and count its predictions, as JSON types; log how many images were refused or flagged."""
     counts = predictions.counts()
     for kind in ("refused", "flagged"):
         if counts[kind]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts[kind].items())
             _log.warning("%d of %d images were %s: %s.", sum(counts[kind].values()), len(predictions), kind, reasons)
-
-
-def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
-    """Describe the classifier and count its predictions, as JSON types."""
-    counts = predictions.counts()
     return {
         "digest": classifier.digest,
         "recipe": classifier.recipe.digest,

@@ -40,6 +40,7 @@ def score_images(
         heatmaps=outputs / "heatmaps" if scoring.heatmaps else None,
         screening=screening,
     )
+    summary = summarise(predictions, classifier)
     checked = _check_drift(predictions, screening, task, scoring, drift, outputs)
     # Heat maps or a Parquet file of an earlier run would not match these predictions.
     if not scoring.heatmaps:
@@ -52,7 +53,7 @@ def score_images(
         **asdict(version),
         "chosen": chosen,
         "folder": str(images.root),
-        **summarise(predictions, classifier),
+        **summary,
         **checked,
         "code": __version__,
         "started": started.isoformat(timespec="seconds"),
