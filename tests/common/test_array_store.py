@@ -38,7 +38,7 @@ def filled(folder, n=8, rows=4):
     return store
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(order=st.lists(st.integers(0, 10), max_size=30), rows=st.integers(1, 11))
 def test_arrays_are_read_in_the_order_of_the_keys(order, rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
@@ -109,7 +109,7 @@ def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, 
 
 
 @pytest.mark.parametrize("checked", [False, True])
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(position=st.integers(24, 35), bit=st.integers(0, 7))
 def test_a_changed_bit_is_detected_and_written_again(checked, position, bit, tmp_path_factory):
     store = filled(tmp_path_factory.mktemp("store"))

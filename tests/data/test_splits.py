@@ -56,7 +56,7 @@ manifests = st.lists(
 ).map(lambda rows: images([patient for patient, _ in rows], [ill for _, ill in rows]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(manifest=manifests, seed=st.integers(0, 5), data=st.data())
 def test_every_image_has_a_split_and_every_patient_only_one_in_any_order_of_rows(manifest, seed, data):
     splits = assign(manifest, seed=seed)
@@ -112,7 +112,7 @@ def test_a_patient_with_most_images_is_in_training_and_counts_as_one():
             assert counts[split]["effective_patients"] == counts[split]["patients"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=60, max_size=120), seed=st.integers(0, 1000))
 def test_shares_of_patients_and_of_images_are_kept(sizes, seed):
     manifest = images([str(patient) for patient, size in enumerate(sizes) for _ in range(size)], [1] * sum(sizes))

@@ -74,14 +74,10 @@ one (22bb).
                 if current == version:
                     continue
                 if other == ancestor:
-                    raise UserError(
-                        f"{name} was made from another version of {ancestor} ({version:.8}) than the current one "
-                        f"({current:.8})."
-                    )
-                raise UserError(
-                    f"{other} and {name} were made from different versions of {ancestor} ({current:.8} and "
-                    f"{version:.8})."
-                )
+                    mine = f"{name} was made from another version of {ancestor} ({version:.8})"
+                    raise UserError(f"{mine} than the current one ({current:.8}).")
+                both = f"{other} and {name} were made from different versions of {ancestor}"
+                raise UserError(f"{both} ({current:.8} and {version:.8}).")
         return digests
 
 
