@@ -277,6 +277,7 @@ def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
 def _joined(chosen: pd.DataFrame) -> "pd.Series[str]":
     """Join the names of the columns that are true in each row."""
     # Releases have 200,000 rows but few distinct combinations: only those are joined.
-    patterns, of_row = np.unique(chosen.to_numpy(), axis=0, return_inverse=True)
-    texts = np.array(["|".join(chosen.columns[pattern]) for pattern in patterns], dtype=object)
-    return pd.Series(texts[of_row], chosen.index, dtype="str")
+    number = chosen.groupby(list(chosen), sort=False).ngroup()
+    patterns = chosen[~number.duplicated()].to_numpy()
+    texts = {position: "|".join(chosen.columns[pattern]) for position, pattern in enumerate(patterns)}
+    return number.map(texts).astype("str")
