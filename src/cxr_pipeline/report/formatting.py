@@ -96,8 +96,6 @@ def as_text(value: object) -> str:
     Example:
         >>> as_text(1200), as_text(0.88949), as_text(2e-05), as_text(True), as_text([1, 0.5])
         ('1,200', '0.889', '2e-05', 'yes', '1, 0.500')
-        >>> as_text({"value": 0.889, "low": 0.851, "high": 0.924})
-        '0.889 (0.851 to 0.924)'
     """
     if isinstance(value, str):
         return value

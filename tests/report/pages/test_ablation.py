@@ -31,20 +31,23 @@ def table_of(*rows):
     return pd.DataFrame(rows).astype({"p_holm": float, "collapsed": "boolean", "n_images": "Int64", "error": "string"})
 
 
+CELLS = [
+    BASELINE,
+    row("plain loss", 0.7, difference=-0.112, p_holm=0.0301, **{"training.loss": "cross_entropy"}),
+    row("without augmentation", 0.85, difference=0.038, p_holm=0.2, augmentation="null"),
+    row(HOSTILE, 0.9, difference=0.088, p_holm=0.0001, collapsed=True),
+    failed("broken", "UserError: <b>it</b>\n  diverged"),
+]
+
+
 @pytest.fixture
 def table():
-    return table_of(
-        BASELINE,
-        row("plain loss", 0.7, difference=-0.112, p_holm=0.0301, **{"training.loss": "cross_entropy"}),
-        row("without augmentation", 0.85, difference=0.038, p_holm=0.2, augmentation="null"),
-        row(HOSTILE, 0.9, difference=0.088, p_holm=0.0001, collapsed=True),
-        failed("broken", "UserError: <b>it</b>\n  diverged"),
-    )
+    return table_of(*CELLS)
 
 
 @pytest.fixture
 def page(read_page):
-    def render(table, *, phantom=False, replicates=2000):
+    def render(table, *, phantom=False, replicates=200):
         task = {"name": "effusion", "title": "Pleural effusion"}
         bootstrap = {"replicates": replicates, "confidence": 0.9}
         return read_page(render_ablation(table, task=task, phantom=phantom, bootstrap=bootstrap))
@@ -72,56 +75,52 @@ def test_the_page_has_every_number(table, page):
         assert expected in rows
 
 
-def test_differing_cells_are_named_with_size_and_direction(table, page):
-    text = page(table).text["summary"]
-    for sentence in (
-        "5 cells, each run once. The baseline is “baseline”. Test images: 1,300.",
-        "Of 3 cells compared with the baseline, 2 differ significantly in AUC",
-        "“plain loss”: AUC lower by 0.112 (0.082 to 0.132), p-value after Holm's correction 0.030.",
-        f"“{HOSTILE}”: AUC higher by 0.088 (0.068 to 0.118), p-value after Holm's correction below 0.001.",
-        "90 % intervals, by patient where patients are known; those of differences come from 2,000 bootstrap",
-    ):
+TOO_MANY = [BASELINE, *(row(str(n), difference=0.3, p_holm=1.0) for n in range(11))]
+UNEQUAL = row("c", difference=0.1, p_holm=0.2, images_left_out=1200, collapsed=True, n_images=1100)
+NO_AUC = {"auc": None, "auc_low": None, "auc_high": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "section", "sentences", "absent"),
+    [
+        (CELLS, "summary", [
+            "5 cells, each run once. The baseline is “baseline”. Test images: 1,300.",
+            "Of 3 cells compared with the baseline, 2 differ significantly in AUC",
+            "“plain loss”: AUC lower by 0.112 (0.082 to 0.132), p-value after Holm's correction 0.030.",
+            f"“{HOSTILE}”: AUC higher by 0.088 (0.068 to 0.118), p-value after Holm's correction below 0.001.",
+            "90 % intervals, by patient where patients are known; those of differences come from 200 bootstrap",
+        ], "without augmentation"),
+        ([BASELINE, row("b", difference=0.3, p_holm=0.049)], "summary",
+         ["Of 1 cell compared with the baseline, 1 differs", "“b”"], "still exist"),
+        ([BASELINE, row("b", difference=0.3, p_holm=0.05)], "summary",
+         ["Of 1 cell compared with the baseline, none", "after Holm's correction 0.050", "still exist"], "“b”"),
+        ([failed("a", "died", is_baseline=True), failed("b", "died")], "summary",
+         ["No cell could be compared with the baseline."], "Test images"),
+        ([BASELINE, UNEQUAL], "summary", ["Test images: 1,100 to 1,300."], "could be"),
+        (CELLS, "warnings", ["kedro run --pipeline=effusion_tuning, which does not use the test images",
+                             f"Collapsed: “{HOSTILE}”.", "1 of 5 cells failed: “broken”."], "not compared"),
+        ([{**BASELINE, "collapsed": True}, row("b", not_compared="No images in common."), UNEQUAL], "warnings", [
+            "Collapsed: “baseline” and “c”.",
+            "“b” was not compared with the baseline. No images in common.",
+            "“c” and the baseline have different test images: 1,200 images",
+        ], "failed"),
+        ([BASELINE, row("b", difference=0.3, p_holm=0.1, images_left_out=0)], "warnings", [],
+         "Collapsed|failed|not compared|replicates|different"),
+        (TOO_MANY, "warnings", [
+            "200 bootstrap replicates and 11 comparisons, p-values after Holm's correction cannot be below 0.109",
+            "--params effusion.evaluation.replicates=2000",
+        ], "Collapsed"),
+    ],
+)  # fmt: skip
+def test_the_summary_and_the_warnings_name_cells(page, rows, section, sentences, absent):
+    text = page(table_of(*rows)).text[section]
+    for sentence in sentences:
         assert sentence in text
-    assert "without augmentation" not in text
+    assert not re.search(absent, text)
 
 
-def test_a_difference_is_significant_below_the_level(page):
-    below, at = (
-        page(table_of(BASELINE, row("b", difference=0.3, p_holm=p_holm))).text["summary"] for p_holm in (0.049, 0.05)
-    )
-    assert "Of 1 cell compared with the baseline, 1 differs" in below
-    assert "“b”" in below
-    assert "Of 1 cell compared with the baseline, none" in at
-    assert "smallest p-value after Holm's correction 0.050" in at
-    assert "may still exist" in at
-
-
-def test_warnings_name_collapsed_failed_and_uncompared_cells(table, page):
-    text = page(table).text["warnings"]
-    assert "kedro run --pipeline=effusion_tuning, which does not use the test images" in text
-    assert f"Collapsed: “{HOSTILE}”." in text
-    assert "1 of 5 cells failed: “broken”." in text
-    found = page(table_of(
-        {**BASELINE, "collapsed": True},
-        row("b", not_compared="No images in common."),
-        row("c", difference=0.1, p_holm=0.2, images_left_out=1200, collapsed=True, n_images=1100),
-    ))  # fmt: skip
-    text = found.text["warnings"]
-    assert "Collapsed: “baseline” and “c”." in text
-    assert "“b” was not compared with the baseline. No images in common." in text
-    assert "“c” and the baseline have different test images: 1,200 images" in text
-    assert "failed" not in found.html
-    assert "Test images: 1,100 to 1,300." in found.text["summary"]
-    plain = page(table_of(BASELINE, row("b", difference=0.3, p_holm=0.1, images_left_out=0)))
-    assert not re.search("Collapsed|failed|not compared|replicates|different", plain.text["warnings"])
-
-
-def test_too_few_replicates_for_any_significance_are_a_warning(page):
-    table = table_of(BASELINE, *(row(str(n), difference=0.3, p_holm=1.0) for n in range(11)))
-    text = page(table, replicates=200).text["warnings"]
-    assert "200 bootstrap replicates and 11 comparisons, p-values after Holm's correction cannot be below 0.109" in text
-    assert "--params effusion.evaluation.replicates=2000" in text
-    assert "replicates" not in page(table, replicates=2000).text["warnings"]
+def test_enough_replicates_are_no_warning(page):
+    assert "replicates" not in page(table_of(*TOO_MANY), replicates=2000).text["warnings"]
 
 
 def test_a_table_from_a_csv_file_gives_the_same_page(table, page, tmp_path):
@@ -140,12 +139,7 @@ def test_parameters_are_shown_as_they_are_configured_and_zero_has_no_minus_sign(
     assert "None." in page(table.drop(columns=["training.loss", "augmentation"])).text["results"]
 
 
-def test_undefined_metrics_and_a_baseline_that_failed_are_named(page):
-    missing = {"auc_low": None, "auc_high": None}
-    rows = page(table_of(row("a", is_baseline=True, **missing), row("b", **missing) | {"auc": None})).rows
+def test_undefined_metrics_and_too_few_patients_are_named(page):
+    rows = page(table_of(row("a", is_baseline=True, auc_low=None, auc_high=None), row("b") | NO_AUC)).rows
     assert ["a (baseline)", "0.812 (too few patients)", "", "", "", ""] in rows
     assert ["b", "not defined", "", "", "", ""] in rows
-    found = page(table_of(failed("a", "died", is_baseline=True), failed("b", "died")))
-    assert "No cell could be compared with the baseline." in found.text["summary"]
-    assert "Test images" not in found.text["summary"]
-    assert "2 of 2 cells failed" in found.text["warnings"]

@@ -145,8 +145,7 @@ def _metrics(record: Document) -> list[Block]:
     """Compare both models on the images that both scored, or show the challenger's metrics."""
     figures, on, bootstrap = record["figures"], record["compared_on"], record["bootstrap"]
     if on is None:
-        rows = [(title(name), figures["challenger"][name]) for name in COMPARED]
-        return [Table(("metric", "challenger"), rows)]
+        return [Table(("metric", "challenger"), [(title(name), figures["challenger"][name]) for name in COMPARED])]
     left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"
     sentence = (
         f"Each model uses its own decision rule, on the same {_counted(on)}{left_out * bool(on['n_left_out'])}. The "
@@ -158,7 +157,7 @@ def _metrics(record: Document) -> list[Block]:
         (title(name), *(figures[side][name] for side in SIDES), measure(figures["differences"][name], sign=True))
         for name in COMPARED
     ]
-    return [sentence, Table(("metric", "challenger", "champion", "difference"), compared)]
+    return [sentence, Table(("metric", *SIDES, "difference"), compared)]
 
 
 def _rule(rule: Document) -> str:
